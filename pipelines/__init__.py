@@ -1,0 +1,1 @@
+"""Beam pipelines, storage and the run directory around `segmodel`."""

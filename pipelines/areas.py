@@ -1,0 +1,218 @@
+"""Pixels and ground area by class: per image, per unit, and in total."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from segmodel.classes import ClassTable
+
+NODATA, FAILED = "nodata", "failed"
+_STRIP_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Pixels and ground area of some images.
+
+    Args:
+        images: Images labelled.
+        failed_images: Images that failed.
+        pixels: By class id as text, `nodata` and `failed`.
+        ground_pixels: The same, of images whose ground area is known.
+        area_m2: Their ground area.
+        confidence_sum: Confidence summed over pixels, where it was computed.
+        footprint_m2: Their ground area from the outline.
+    """
+
+    images: int = 0
+    failed_images: int = 0
+    pixels: dict[str, int] = field(default_factory=dict)
+    ground_pixels: dict[str, int] = field(default_factory=dict)
+    area_m2: dict[str, float] = field(default_factory=dict)
+    confidence_sum: dict[str, float] = field(default_factory=dict)
+    footprint_m2: float = 0.0
+
+    @classmethod
+    def sum(cls, tallies: Iterable["Tally"]) -> "Tally":
+        """The total; exactly rounded, so that no order matters."""
+        every = list(tallies)
+        return cls(
+            images=sum(t.images for t in every),
+            failed_images=sum(t.failed_images for t in every),
+            pixels=_sum_by_key([t.pixels for t in every], sum),
+            ground_pixels=_sum_by_key([t.ground_pixels for t in every], sum),
+            area_m2=_sum_by_key([t.area_m2 for t in every], math.fsum),
+            confidence_sum=_sum_by_key([t.confidence_sum for t in every], math.fsum),
+            footprint_m2=math.fsum(t.footprint_m2 for t in every),
+        )
+
+
+def _sum_by_key(tables: list[dict], add) -> dict:
+    keys = sorted({key for table in tables for key in table}, key=_rank)
+    return {key: add([table[key] for table in tables if key in table]) for key in keys}
+
+
+def _rank(key: str) -> tuple[int, int]:
+    return (0, int(key)) if key.isdigit() else (1 + (key == FAILED), 0)
+
+
+def measure(
+    labels: np.ndarray,
+    classes: ClassTable,
+    pixel_areas_m2: np.ndarray | float | None,
+    footprint_m2: float = 0.0,
+    confidence: np.ndarray | None = None,
+) -> Tally:
+    """Pixels and ground area of each class in a label map, as the tally of one image.
+
+    Args:
+        labels: `(height, width)` of the class table's dtype.
+        classes: The class table.
+        pixel_areas_m2: `(height, 1)`, `(height, width)` or one number for all pixels; None where
+            it is not known.
+        footprint_m2: The same ground from the outline.
+        confidence: `(height, width)` float32 in [0, 1], or None.
+
+    Raises:
+        ContractError: If a label is neither a class id nor nodata.
+    """
+    keys = [*(str(i) for i in classes.ids), NODATA]
+    pixels = dict(zip(keys, (int(n) for n in classes.count(labels)), strict=True))
+    area: dict[str, float] = {}
+    confidences: dict[str, float] = {}
+    if pixel_areas_m2 is not None:
+        sums = _weighted_sums(labels, classes, np.asarray(pixel_areas_m2, float))
+        area = dict(zip(keys, sums, strict=True))
+    if confidence is not None:
+        sums = _weighted_sums(labels, classes, confidence)
+        confidences = dict(zip(keys[:-1], sums[:-1], strict=True))
+    return Tally(
+        images=1,
+        pixels=pixels,
+        ground_pixels=pixels if area else {},
+        area_m2=area,
+        confidence_sum=confidences,
+        footprint_m2=footprint_m2 if area else 0.0,
+    )
+
+
+def _weighted_sums(labels: np.ndarray, classes: ClassTable, weights: np.ndarray) -> list[float]:
+    """Sum of weights by class and, last, of nodata.
+
+    Weights that are equal along rows, or everywhere, are multiplied with whole counts, and the
+    products summed exactly rounded.
+    """
+    values = [*classes.ids, classes.nodata]
+    parts: list[list[float]] = [[] for _ in values]
+    for top in range(0, labels.shape[0], _STRIP_ROWS):
+        strip = labels[top : top + _STRIP_ROWS]
+        if weights.ndim == 0 or weights.shape[1] == 1:
+            by_row = weights if weights.ndim == 0 else weights[top : top + _STRIP_ROWS, 0]
+            for part, value in zip(parts, values, strict=True):
+                part.extend((np.count_nonzero(strip == value, axis=1) * by_row).tolist())
+        else:
+            rows = weights[top : top + _STRIP_ROWS]
+            sums = np.bincount(strip.ravel(), rows.ravel(), classes.nodata + 1)
+            for part, value in zip(parts, values, strict=True):
+                part.append(float(sums[value]))
+    return [math.fsum(part) for part in parts]
+
+
+def rows_of(
+    source: str, key: str | None, tally: Tally, classes: ClassTable
+) -> list[dict[str, object]]:
+    """Rows of one image for a unit's table: one per class, and one for nodata.
+
+    `share` is of the pixels, or of the ground area where it is known, of all classes together;
+    nodata is not in its base and has none.
+    """
+    base = tally.area_m2 or tally.pixels
+    whole = math.fsum(base[str(i)] for i in classes.ids if str(i) in base)
+    rows: list[dict[str, object]] = []
+    for name, class_id, class_name in class_lines(classes):
+        pixels, confidence = tally.pixels.get(name, 0), tally.confidence_sum.get(name)
+        rows.append(
+            {
+                "source": source,
+                "key": key,
+                "class_id": class_id,
+                "class": class_name,
+                "pixels": pixels,
+                "area_m2": tally.area_m2.get(name),
+                "share": base.get(name, 0) / whole if whole and name != NODATA else None,
+                "mean_confidence": confidence / pixels if confidence and pixels else None,
+            }
+        )
+    return rows
+
+
+def class_lines(classes: ClassTable) -> list[tuple[str, int, str]]:
+    """Key in a tally, value in label maps and name of each class and of nodata."""
+    lines = [(str(entry.id), entry.id, entry.name) for entry in classes.classes]
+    return [*lines, (NODATA, classes.nodata, NODATA)]
+
+
+def parquet_table(rows: list[dict[str, object]]) -> bytes:
+    """Rows as a Parquet file; the same rows give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            ("source", pa.string()),
+            ("key", pa.string()),
+            ("class_id", pa.int32()),
+            ("class", pa.string()),
+            ("pixels", pa.int64()),
+            ("area_m2", pa.float64()),
+            ("share", pa.float64()),
+            ("mean_confidence", pa.float64()),
+        ]
+    )
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema), buffer)
+    return buffer.getvalue()
+
+
+def totals_csv(total: Tally, classes: ClassTable) -> bytes:
+    """The table of totals: classes, nodata, failed, their sum, and the footprint.
+
+    Shares are of all classes together, without nodata and failed. Areas are those of images whose
+    ground area is known, and empty where there is none.
+    """
+    keys = [str(i) for i in classes.ids]
+    all_pixels = sum(total.pixels.get(key, 0) for key in keys)
+    all_area = math.fsum(total.area_m2.get(key, 0.0) for key in keys)
+    lines = [*class_lines(classes), (FAILED, "", FAILED)]
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(["class_id", "class", "pixels", "pixel_share", "area_m2", "area_share"])
+    for key, class_id, name in lines:
+        pixels, area = total.pixels.get(key, 0), total.area_m2.get(key, 0.0)
+        is_class = key in keys
+        table.writerow(
+            [
+                class_id,
+                name,
+                pixels,
+                _number(pixels / all_pixels if is_class and all_pixels else None),
+                _number(area if total.area_m2 else None),
+                _number(area / all_area if is_class and all_area else None),
+            ]
+        )
+    summed = math.fsum(total.area_m2.values())
+    table.writerow(
+        ["", "total", sum(total.pixels.values()), "", _number(summed if summed else None), ""]
+    )
+    if total.area_m2:
+        footprint_pixels = sum(total.ground_pixels.values())
+        table.writerow(["", "footprint", footprint_pixels, "", _number(total.footprint_m2), ""])
+    return buffer.getvalue().encode()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else repr(value)

@@ -1,0 +1,90 @@
+"""`beamseg`: finds the command and turns errors into exit statuses."""
+
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+import segmodel
+from segmodel.errors import BeamsegError, ConfigurationError, ContractError
+
+COMMANDS = {
+    "segment": ("pipelines.segment", "label images, shards and scenes"),
+    "plan": ("pipelines.commands.plan", "what a run would do, without starting it"),
+    "train": ("pipelines.commands.train", "train a network and export it"),
+    "inspect": ("pipelines.commands.inspect", "print a model contract"),
+    "demo": ("pipelines.commands.demo", "how much of the Earth is ocean, land and lake?"),
+}
+
+
+def usage() -> str:
+    """Help of `beamseg` itself."""
+    lines = [f"  {name:<9} {what}" for name, (_, what) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: beamseg COMMAND [options]",
+            "",
+            "Label every pixel of image collections too large for a notebook, and report the",
+            "ground area of every class.",
+            "",
+            *lines,
+            "",
+            "beamseg COMMAND --help tells more; beamseg --version prints the version.",
+        ]
+    )
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(guarded(dispatch, sys.argv[1:]))
+
+
+def dispatch(arguments: Sequence[str]) -> int:
+    """Run the command that the first word names; returns the exit status.
+
+    Raises:
+        ConfigurationError: If there is no such command.
+    """
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"beamseg {segmodel.__version__}")
+        return 0
+    if arguments[0] not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(arguments[0], COMMANDS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
+        raise ConfigurationError(f"unknown command {arguments[0]!r}: {hint}")
+    module = importlib.import_module(COMMANDS[arguments[0]][0])
+    return module.run(arguments[1:])
+
+
+def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
+    """Run a command with our exit statuses: see the help of `segment`."""
+    # TensorFlow's C++ messages tell a user nothing; they must be stilled before it is imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    signal.signal(signal.SIGINT, _interrupted)
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        return command(arguments)
+    except (ConfigurationError, ContractError) as error:
+        print(f"beamseg: {error}", file=sys.stderr)
+        return 2
+    except BeamsegError as error:
+        print(f"beamseg: {error}", file=sys.stderr)
+        return 1
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def _interrupted(number: int, frame: object) -> None:
+    """End at once: whatever is under a final name is whole, and the next run goes on from there."""
+    print(
+        "\nbeamseg: interrupted; run the same command again to go on", file=sys.stderr, flush=True
+    )
+    os._exit(128 + number)

@@ -1,0 +1,159 @@
+"""Label maps as GeoTIFF: blocks while a scene is unfinished, then one Cloud Optimized GeoTIFF."""
+
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
+from rasterio.transform import Affine
+from rasterio.windows import Window as RasterioWindow
+
+from segmodel.classes import ClassTable
+from segmodel.windows import Window
+
+TILE_PX = 512
+# A size, not a share of the machine: the same on every worker.
+GDAL_OPTIONS = {"GDAL_CACHEMAX": 128, "GDAL_NUM_THREADS": 1}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Size and place of a scene."""
+
+    height: int
+    width: int
+    transform: Affine
+    crs: CRS | None
+
+
+def write_block(path: str, grid: Grid, window: Window, values: np.ndarray) -> None:
+    """Write the `(height, width)` values of a window of a scene as a tiled GeoTIFF."""
+    corner = grid.transform * Affine.translation(window.column, window.row)
+    profile = _grid_profile(Grid(*values.shape, corner, grid.crs), values.dtype)
+    with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path, "w", **profile) as target:
+        target.write(values, 1)
+
+
+def read_block(path: str) -> np.ndarray:
+    """Values of a block."""
+    with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as source:
+        return source.read(1)
+
+
+def write_label_cog(
+    path: str,
+    grid: Grid,
+    blocks: Iterable[tuple[Window, np.ndarray]],
+    classes: ClassTable,
+    tags: Mapping[str, str],
+) -> None:
+    """Write a label map as a Cloud Optimized GeoTIFF with palette, class names and nodata.
+
+    Args:
+        path: To write; class names stand beside it in `path + ".aux.xml"`.
+        grid: Of the scene.
+        blocks: Labels by window; what none covers is nodata.
+        classes: Palette, names and nodata.
+        tags: Provenance.
+    """
+    draft = f"{path}.draft.tif"
+    dtype, nodata = classes.label_dtype, classes.nodata
+    names = {f"CLASS_{entry.id}": entry.name for entry in classes.classes}
+    with rasterio.Env(**GDAL_OPTIONS):
+        with rasterio.open(draft, "w", **_grid_profile(grid, dtype), nodata=nodata) as target:
+            target.update_tags(**tags, **names)
+            target.set_band_description(1, "label")
+            if dtype == np.uint8:
+                palette = [(*color, 255) for color in classes.palette().tolist()]
+                palette[nodata] = (0, 0, 0, 0)
+                target.write_colormap(1, dict(enumerate(palette)))
+                target.colorinterp = [ColorInterp.palette]
+            _fill(target, grid, blocks, nodata)
+        _copy(draft, path)
+    Path(path + ".aux.xml").write_bytes(_category_names(classes))
+
+
+def write_confidence_cog(
+    path: str, grid: Grid, blocks: Iterable[tuple[Window, np.ndarray]], tags: Mapping[str, str]
+) -> None:
+    """Write 8-bit confidence, in which 1.0 is 255, as a Cloud Optimized GeoTIFF."""
+    draft = f"{path}.draft.tif"
+    with rasterio.Env(**GDAL_OPTIONS):
+        with rasterio.open(draft, "w", **_grid_profile(grid, np.dtype(np.uint8))) as target:
+            target.update_tags(**tags)
+            target.set_band_description(1, "confidence")
+            target.scales = (1 / 255,)
+            _fill(target, grid, blocks, 0)
+        _copy(draft, path)
+
+
+def _fill(target, grid: Grid, blocks: Iterable[tuple[Window, np.ndarray]], nodata: int) -> None:
+    """Write the blocks, and nodata where there is none."""
+    missing = np.ones((-(-grid.height // TILE_PX), -(-grid.width // TILE_PX)), bool)
+    for window, values in blocks:
+        target.write(values, 1, window=_window(window))
+        whole = (
+            slice(window.row // TILE_PX, -(-(window.row + window.height) // TILE_PX)),
+            slice(window.column // TILE_PX, -(-(window.column + window.width) // TILE_PX)),
+        )
+        missing[whole] = False
+    for row, column in np.argwhere(missing):
+        top, left = int(row) * TILE_PX, int(column) * TILE_PX
+        height, width = min(TILE_PX, grid.height - top), min(TILE_PX, grid.width - left)
+        empty = np.full((height, width), nodata, target.dtypes[0])
+        target.write(empty, 1, window=_window(Window(top, left, height, width)))
+
+
+def _copy(draft: str, path: str) -> None:
+    """Turn a tiled GeoTIFF into a COG whose overviews are classes too."""
+    rasterio.shutil.copy(
+        draft,
+        path,
+        driver="COG",
+        compress="DEFLATE",
+        level=6,
+        blocksize=TILE_PX,
+        overview_resampling="MODE",
+        bigtiff="IF_SAFER",
+        num_threads=1,
+    )
+    for name in (draft, draft + ".aux.xml"):
+        Path(name).unlink(missing_ok=True)
+
+
+def _window(window: Window) -> RasterioWindow:
+    return RasterioWindow(window.column, window.row, window.width, window.height)
+
+
+def _grid_profile(grid: Grid, dtype: np.dtype) -> dict:
+    place = {"crs": grid.crs, "transform": grid.transform} if grid.crs else {}
+    return place | {
+        "driver": "GTiff",
+        "height": grid.height,
+        "width": grid.width,
+        "count": 1,
+        "dtype": dtype.name,
+        "tiled": True,
+        "blockxsize": TILE_PX,
+        "blockysize": TILE_PX,
+        "compress": "deflate",
+        "zlevel": 1,
+        "bigtiff": "IF_SAFER",
+    }
+
+
+def _category_names(classes: ClassTable) -> bytes:
+    """GDAL's auxiliary file with a name for each label up to the greatest id."""
+    root = ET.Element("PAMDataset")
+    names = ET.SubElement(ET.SubElement(root, "PAMRasterBand", band="1"), "CategoryNames")
+    known = dict(zip(classes.ids, classes.names, strict=True)) | {classes.nodata: "nodata"}
+    last = classes.nodata if classes.nodata < 256 else max(classes.ids)
+    for value in range(last + 1):
+        ET.SubElement(names, "Category").text = known.get(value, "")
+    ET.indent(root)
+    return ET.tostring(root) + b"\n"

@@ -1,0 +1,38 @@
+"""`beamseg plan`: what a run would do, without a model and without writing anything."""
+
+from collections.abc import Sequence
+
+from pipelines.command_line import Parser, parse
+from pipelines.options import add_segment_arguments, segment_options
+
+HELP = """\
+Print the units, pixels, windows, bytes and memory of a run, without starting it.
+
+Takes the options of `segment`. Reads listings, headers and the model contract; loads no model and
+writes nothing.
+"""
+
+EXAMPLES = """\
+example:
+  beamseg plan --input scenes/ --model models/land --output runs/may --window 1024
+"""
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    command = Parser(prog="beamseg plan", description=HELP, epilog=EXAMPLES)
+    add_segment_arguments(command)
+    return command
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the plan; returns the exit status."""
+    parsed, _ = parse(parser(), arguments, with_beam=True)
+    parsed.output = parsed.output or "run"
+    options = segment_options(parsed)
+
+    from pipelines.preview import preview
+
+    for line in preview(options):
+        print(line)
+    return 0

@@ -1,0 +1,84 @@
+"""Commit records: the small files, written last, that say a work unit is finished."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+from pipelines import storage
+from pipelines.areas import Tally
+from pipelines.plan import Unit
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file that a unit wrote; the path is relative to the run directory."""
+
+    path: str
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, run: str, path: str) -> "Output":
+        """Size and digest of a file that is there."""
+        uri = f"{run}/{path}"
+        return cls(path, os.path.getsize(uri), storage.sha256(uri))
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What a finished unit did."""
+
+    unit: str
+    digest: str
+    outputs: tuple[Output, ...]
+    tally: Tally
+
+    def to_bytes(self) -> bytes:
+        """As in the file."""
+        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Commit":
+        """From the file."""
+        fields = json.loads(content)
+        outputs = tuple(Output(**output) for output in fields["outputs"])
+        return cls(fields["unit"], fields["digest"], outputs, Tally(**fields["tally"]))
+
+
+class CommitLog:
+    """The commit records of a run.
+
+    Args:
+        run: Run directory.
+        options: Digest of the options that shape labels and statistics.
+    """
+
+    def __init__(self, run: str, options: str) -> None:
+        self.run, self.options = run, options
+
+    def path(self, unit: Unit) -> str:
+        """Where the record of a unit is."""
+        return f"{self.run}/commits/{unit.id}-{unit.digest(self.options)}.json"
+
+    def is_done(self, unit: Unit) -> bool:
+        """Whether the unit is finished with this input and these options."""
+        return storage.exists(self.path(unit))
+
+    def read(self, unit: Unit) -> Commit | None:
+        """The record of a unit, or None if it is not finished."""
+        try:
+            return Commit.from_bytes(storage.read_bytes(self.path(unit)))
+        except FileNotFoundError:
+            return None
+
+    def write(self, unit: Unit, outputs: Iterable[str], tally: Tally, scratch: str) -> Commit:
+        """Record that a unit is finished; of two attempts the first one stays."""
+        entries = tuple(Output.of(self.run, path) for path in outputs)
+        commit = Commit(unit.id, unit.digest(self.options), entries, tally)
+        storage.create(self.path(unit), commit.to_bytes(), scratch)
+        return commit
+
+    def forget(self, unit: Unit) -> None:
+        """Have a unit done again."""
+        storage.remove(self.path(unit))

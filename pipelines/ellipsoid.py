@@ -1,0 +1,215 @@
+"""From the coordinates of a CRS to places on its ellipsoid, and areas there."""
+
+from functools import lru_cache
+from typing import TypeVar
+
+import numpy as np
+from pyproj import CRS, Geod, Transformer
+
+from segmodel.errors import GroundError
+
+Area = TypeVar("Area", float, np.ndarray)
+
+
+def zone_area_m2(
+    middle: np.ndarray | float, span: np.ndarray | float, a: float, b: float
+) -> np.ndarray:
+    """Area between two parallels of an ellipsoid, per radian of longitude.
+
+    The terms are differences written as products, so spans of 1e-12 radians lose no digits.
+
+    Args:
+        middle: Mean of the two geodetic latitudes, in radians.
+        span: Northern minus southern latitude, in radians.
+        a: Semi-major axis in metres.
+        b: Semi-minor axis in metres.
+
+    Returns:
+        Area in square metres per radian, of the shape of the arguments.
+
+    Source: Snyder, Map Projections: A Working Manual (1987), eq. 3-12, times a^2 / 2.
+
+    >>> degree = np.radians(1.0)
+    >>> cell = zone_area_m2(degree / 2, degree, 6378137.0, 6356752.314245179) * degree
+    >>> print(f"{cell / 1e6:.2f} km2")
+    12308.46 km2
+    """
+    e2 = 1 - (b / a) ** 2
+    south, north = np.sin(middle - span / 2), np.sin(middle + span / 2)
+    step = 2 * np.cos(middle) * np.sin(span / 2)
+    rational = step * (1 + e2 * south * north) / ((1 - e2 * south**2) * (1 - e2 * north**2))
+    e = np.sqrt(e2)
+    logarithmic = np.arctanh(e * step / (1 - e2 * south * north)) / e if e > 0 else step
+    return np.asarray(b * b / 2 * (rational + logarithmic))
+
+
+def solid_angle(apex: np.ndarray, ring: np.ndarray) -> float:
+    """Signed area of a closed ring on the unit sphere, counterclockwise positive.
+
+    A fan of spherical triangles, from differences to the apex so that tiny rings keep their digits.
+
+    Args:
+        apex: `(3,)` unit vector near the ring; neither on it nor opposite to a point of it.
+        ring: `(points, 3)` unit vectors; the last point is joined to the first.
+
+    Returns:
+        Steradians, to be taken modulo the whole sphere.
+
+    Source: Eriksson, On the measure of solid angles, Mathematics Magazine 63 (1990).
+
+    >>> octant = np.eye(3)
+    >>> round(solid_angle(np.full(3, 3**-0.5), octant) / np.pi, 12)
+    0.5
+    """
+    following = np.roll(ring, -1, axis=0)
+    triple = np.cross(ring - apex, following - apex) @ apex
+    cosines = ring @ apex + following @ apex + np.einsum("ij,ij->i", ring, following)
+    return float(2 * np.arctan2(triple, 1 + cosines).sum())
+
+
+def square(across: int, down: int) -> tuple[np.ndarray, np.ndarray]:
+    """Outline of the unit square in steps along its sides; the first point is not repeated.
+
+    Args:
+        across: Steps along x.
+        down: Steps along y.
+
+    Returns:
+        x and y of `2 * (across + down)` points.
+
+    >>> [side.tolist() for side in square(1, 1)]
+    [[0.0, 1.0, 1.0, 0.0], [0.0, 0.0, 1.0, 1.0]]
+    """
+    x, y = np.arange(across) / across, np.arange(down) / down
+    return (
+        np.concatenate([x, np.ones(down), 1 - x, np.zeros(down)]),
+        np.concatenate([np.zeros(across), y, np.ones(across), 1 - y]),
+    )
+
+
+def _without_steps(coarse: Area, middle: Area, fine: Area) -> Area:
+    """Limit of three areas whose steps halve; chords err with the square of the step (Romberg)."""
+    better, best = (4 * middle - coarse) / 3, (4 * fine - middle) / 3
+    limit: Area = (16 * best - better) / 15
+    return limit
+
+
+class Datum:
+    """How coordinates of one CRS become places on its ellipsoid, and rings of them areas."""
+
+    def __init__(self, crs: CRS) -> None:
+        """Prepare the transformation.
+
+        Args:
+            crs: Geographic or projected, neither bound nor compound.
+
+        Raises:
+            GroundError: If `crs` is of another kind, because then it has no ellipsoid.
+        """
+        if crs.ellipsoid is None or not (crs.is_geographic or crs.is_projected):
+            raise GroundError(
+                f"a raster has ground area only if its CRS is geographic or projected, but "
+                f"{crs.name!r} is a {crs.type_name}; assign the right CRS (rio edit-info --crs) or "
+                "give --pixel_size"
+            )
+        base = None
+        if crs.is_projected:
+            base = crs.geodetic_crs
+        elif crs.is_derived:  # a rotated pole
+            base = crs.source_crs
+        self.geographic = base is None
+        angular = crs if base is None else base
+        self.radians_per_unit = float(angular.axis_info[0].unit_conversion_factor)
+        self.a = float(crs.ellipsoid.semi_major_metre)
+        self.b = float(crs.ellipsoid.semi_minor_metre)
+        self.geod = Geod(a=self.a, b=self.b)
+        self.sphere_m2 = float(zone_area_m2(0.0, np.pi, self.a, self.b)) / 2  # radius squared
+        if base is not None:
+            self.transformer = Transformer.from_crs(crs, base, always_xy=True)
+            unit = float(crs.axis_info[0].unit_conversion_factor)
+            self.tolerance = 1e-7 * (self.a if crs.is_projected else 1.0) / unit
+            self.period = self._period() if crs.is_projected else 2 * np.pi / unit
+
+    def _period(self) -> float:
+        """Width of the world where all meridians are parallel to the y axis, else infinite."""
+        longitudes = np.radians(np.arange(-165.0, 180, 30)) / self.radians_per_unit
+        latitudes = np.array([[0.0], [np.pi / 4]]) / self.radians_per_unit
+        lon, lat = np.broadcast_arrays(longitudes, latitudes)
+        x = np.asarray(self.transformer.transform(lon, lat, direction="INVERSE")[0])
+        parallel = np.isfinite(x).all() and np.ptp(x, axis=0).max() < self.tolerance
+        return float(12 * np.median(np.abs(np.diff(x[0])))) if parallel else np.inf
+
+    def lon_lat(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Longitude and latitude in radians; NaN outside the projection or beyond a pole.
+
+        Outside is what does not come back to where it came from: some projections answer with
+        infinity there, others (sinusoidal) fold the plane over the Earth a second time. Maps whose
+        meridians are parallel, as Web Mercator, go on beyond the antimeridian.
+        """
+        if self.geographic:
+            lon, lat = x * self.radians_per_unit, y * self.radians_per_unit
+            return lon, np.where(np.abs(lat) <= np.pi / 2 + 1e-14, lat, np.nan)
+        lon, lat = (np.asarray(angle) for angle in self.transformer.transform(x, y))
+        back_x, back_y = self.transformer.transform(lon, lat, direction="INVERSE")
+        with np.errstate(invalid="ignore"):  # PROJ answers inf where it has no answer
+            gap_x = back_x - x
+            if np.isfinite(self.period):
+                gap_x = gap_x - self.period * np.round(gap_x / self.period)
+            inside = (np.abs(gap_x) < self.tolerance) & (np.abs(back_y - y) < self.tolerance)
+            lon, lat = lon * self.radians_per_unit, lat * self.radians_per_unit
+        return np.where(inside, lon, np.nan), np.where(inside, lat, np.nan)
+
+    def sphere(self, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+        """Unit vectors `(..., 3)` on the authalic sphere, which keeps all areas."""
+        colatitude = np.maximum(np.pi / 2 - np.abs(lat), 0)
+        cap = zone_area_m2(np.pi / 2 - colatitude / 2, colatitude, self.a, self.b) / self.sphere_m2
+        radius = np.sqrt(cap * (2 - cap))
+        z = np.copysign(1 - cap, lat)
+        return np.stack([radius * np.cos(lon), radius * np.sin(lon), z], axis=-1)
+
+    def outline_m2(self, ring: np.ndarray, apex: np.ndarray) -> float:
+        """Area inside a finely stepped ring, extrapolated to steps of length 0.
+
+        Args:
+            ring: `(points, 3)` of `sphere`; four points to the coarsest step.
+            apex: `(3, 3)` of `sphere`: a point inside, and two close to it that turn with the ring.
+        """
+        turn = np.sign(np.cross(apex[1] - apex[0], apex[2] - apex[0]) @ apex[0])
+        coarse, middle, fine = (
+            turn * solid_angle(apex[0], ring[::stride]) % (4 * np.pi) for stride in (4, 2, 1)
+        )
+        return float(self.sphere_m2 * _without_steps(coarse, middle, fine))
+
+    def geodesic_cells_m2(self, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
+        """Geodesic areas of cells, extrapolated to steps of length 0 along their edges.
+
+        Args:
+            lon: `(rows, columns, points)` in radians, the points of each cell along its outline,
+                four to the coarsest step.
+            lat: As `lon`.
+
+        Returns:
+            `(rows, columns)`; all NaN if any point lies outside the projection.
+        """
+        cells = np.degrees(np.stack([lon, lat], axis=-2))
+        if not np.isfinite(cells).all():
+            return np.full(cells.shape[:2], np.nan)
+        area = self.geod.polygon_area_perimeter
+        coarse, middle, fine = (
+            np.array([[area(*cell)[0] for cell in line] for line in cells[..., ::stride]])
+            for stride in (4, 2, 1)
+        )
+        return np.asarray(np.abs(_without_steps(coarse, middle, fine)))
+
+
+@lru_cache(maxsize=64)
+def datum_of(wkt: str) -> Datum:
+    """The datum of a CRS, once per process; of the horizontal part if the CRS has two.
+
+    Raises:
+        GroundError: If the CRS has no ellipsoid.
+    """
+    crs = CRS.from_wkt(wkt)
+    while crs.is_bound or crs.is_compound:
+        crs = CRS.from_user_input(crs.source_crs if crs.is_bound else crs.sub_crs_list[0])
+    return Datum(crs)

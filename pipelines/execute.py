@@ -1,0 +1,92 @@
+"""Running a prepared launch on Beam, and saying how it ended."""
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines import progress
+from pipelines.launch import Launch
+from pipelines.options import SegmentOptions
+from pipelines.run_directory import RunDirectory
+from pipelines.transforms import SegmentImages
+
+# DirectRunner looks for an engine on the internet first; this one is in the process, always.
+LOCAL_RUNNER = "FnApiRunner"
+
+
+def pipeline_options(words: Sequence[str]) -> PipelineOptions:
+    """Beam's options, with the in-process runner unless another is named."""
+    named = any(word.partition("=")[0] == "--runner" for word in words)
+    return PipelineOptions([*words] if named else [*words, f"--runner={LOCAL_RUNNER}"])
+
+
+def execute(launch: Launch, options: SegmentOptions, words: Sequence[str]) -> None:
+    """Run the graph to its end; what it found is in the run directory afterwards.
+
+    Args:
+        launch: What to run.
+        options: Of the user.
+        words: The command line, for Beam.
+    """
+    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    run = launch.work.run
+    with progress.shown(launch.estimate.pixels, launch.units, run.path("commits")):
+        pipeline = beam.Pipeline(options=pipeline_options(words))
+        (
+            pipeline
+            | "PlanParts" >> beam.Create(list(launch.parts), reshuffle=False)
+            | "SegmentImages" >> SegmentImages(launch.work, options.max_failures)
+        )
+        pipeline.run().wait_until_finish()
+
+
+def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
+    """Print how the run ended; returns the exit status."""
+    summary = run.read_json("summary.json")
+    if summary is None:
+        raise RuntimeError(f"{run.root} has no summary.json: the pipeline did not reach its end")
+    status = summary["exit_status"]
+    failed, images = summary["failed_images"], summary["images"]
+    attempt = summary["this_attempt"]
+    print(
+        f"{images} images labelled, {failed} failed; {summary['pixels'] / 1e6:.1f} Mpx in "
+        f"{summary['units']} units, {attempt['units_skipped']} units were done before; "
+        f"{attempt['seconds']:.0f} s"
+    )
+    for line in _failure_lines(run, most=5):
+        print(line, file=sys.stderr)
+    if status == 0:
+        print(f"complete: label maps in {run.root}/labels, totals in {run.root}/areas.csv")
+    elif status == 3:
+        print(
+            f"{failed} of {images + failed} images failed, more than --max_failures "
+            f"{options.max_failures} allows: see {run.root}/failures, then raise --max_failures or "
+            f"mend them and run again (a mended file is done again by itself)",
+            file=sys.stderr,
+        )
+    else:
+        print(
+            f"{summary['unfinished_units']} units could not be finished: run the same command "
+            f"again to do the rest",
+            file=sys.stderr,
+        )
+    return status
+
+
+def _failure_lines(run: RunDirectory, most: int) -> list[str]:
+    """The first failures, for a person."""
+    from pathlib import Path
+
+    lines: list[str] = []
+    for path in sorted(Path(run.path("failures")).glob("*.jsonl")):
+        for text in path.read_text("utf-8").splitlines():
+            row = json.loads(text)
+            name = row["uri"] if row["key"] is None else f"{row['uri']} {row['key']}"
+            lines.append(f"failed: {name}: {row['reason']}")
+            if len(lines) == most:
+                return lines
+    return lines

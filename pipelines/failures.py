@@ -1,0 +1,52 @@
+"""Failures: one row per image that could not be labelled, and which faults may pass."""
+
+import errno
+import json
+from dataclasses import asdict, dataclass
+
+from segmodel.errors import BeamsegError, TransientError
+
+_PERMANENT_ERRNO = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENAMETOOLONG}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One image that failed.
+
+    Args:
+        uri: The input file, as folder and name.
+        key: Name of the image within a shard, or None.
+        stage: `open`, `read` or `record`.
+        reason: What was wrong, for a person.
+        transient: Whether a later attempt may succeed.
+    """
+
+    uri: str
+    key: str | None
+    stage: str
+    reason: str
+    transient: bool = False
+
+    def to_json(self) -> str:
+        """One line of a failures file."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether an error comes from the store, the network or memory and may pass.
+
+    >>> is_transient(ConnectionResetError()), is_transient(FileNotFoundError(2, "gone"))
+    (True, False)
+    """
+    if isinstance(error, TransientError | MemoryError):
+        return True
+    if isinstance(error, BeamsegError):
+        return False
+    return isinstance(error, OSError) and error.errno not in _PERMANENT_ERRNO
+
+
+def reason_of(error: BaseException) -> str:
+    """What was wrong, without paths of this machine."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

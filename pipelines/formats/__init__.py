@@ -1,0 +1,14 @@
+"""Formats of input: one file each, and one line each in the registry below."""
+
+from pipelines.formats.images import ImageFiles
+from pipelines.formats.interface import Format
+from pipelines.formats.scenes import Scenes
+from pipelines.formats.tfrecord import TFRecords
+
+# A file belongs to the first format that claims it.
+FORMATS: tuple[Format, ...] = (TFRecords(), Scenes(), ImageFiles())
+
+
+def find_format(name: str) -> Format:
+    """The format of this name."""
+    return next(entry for entry in FORMATS if entry.name == name)

@@ -1,0 +1,147 @@
+"""Image files: JPEG, PNG, WebP and TIFF without coordinates; `a.jpg` gives `a.jpg.png`."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from pipelines import plan, storage
+from pipelines.failures import Failure
+from pipelines.formats.interface import Estimate, Ground, Work
+from pipelines.plan import InputFile, Unit
+from segmodel.contract import Contract
+from segmodel.engine import ArrayRaster, Job, Labelled
+from segmodel.errors import ContractError
+from segmodel.images import (
+    IMAGE_SUFFIXES,
+    decode_image,
+    encode_confidence,
+    encode_labels,
+    image_size,
+)
+from segmodel.windows import Layout
+
+DECODED_BANDS = (1, 3, 4)
+SAMPLE = 64
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """Label map and confidence as PNG files."""
+
+    labels: bytes
+    confidence: bytes | None
+
+
+class ImageFiles:
+    """Files that hold one image each, dealt to units by a hash of their path."""
+
+    name = "images"
+
+    def claims(self, file: InputFile) -> bool:
+        """Whether the suffix is that of an image."""
+        return Path(file.name).suffix.lower() in IMAGE_SUFFIXES
+
+    def check(self, files: Sequence[InputFile], contract: Contract) -> None:
+        """Refuse a model that encoded images cannot feed."""
+        check_encoded(contract, f"{files[0].key} and other image files")
+
+    def count(self, file: InputFile, most: int) -> int:
+        """One."""
+        return 1
+
+    def estimate(self, files: Sequence[InputFile], layout: Layout) -> Estimate:
+        """From the headers of a sample."""
+        step = -(-len(files) // SAMPLE)
+        sizes = [image_size(storage.read_bytes(file.uri)) for file in files[::step]]
+        return Estimate.of_sample([size for size in sizes if size], len(files), layout)
+
+    def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
+        """One unit for each group that has a file."""
+        groups: dict[int, list[InputFile]] = {}
+        for file in sorted(files, key=lambda file: file.key):
+            groups.setdefault(plan.group_of(file, work.image_groups), []).append(file)
+        for number in sorted(groups):
+            name = f"images-{number:05d}of{work.image_groups:05d}"
+            yield Unit(name, self.name, tuple(groups[number]))
+
+    @contextmanager
+    def open(self, unit: Unit, work: Work) -> Iterator["_ImagesTask"]:
+        """Begin a unit."""
+        yield _ImagesTask(unit, work)
+
+
+def check_encoded(contract: Contract, what: str) -> None:
+    """Refuse a model whose input an encoded 8-bit image cannot be.
+
+    Raises:
+        ContractError: Names the field and the remedy.
+    """
+    if len(contract.bands) not in DECODED_BANDS:
+        raise ContractError(
+            f"{what}: bands: the model takes {len(contract.bands)} ({', '.join(contract.bands)}), "
+            f"encoded images give 1, 3 or 4; give GeoTIFF scenes with those bands"
+        )
+    if contract.dtype != "uint8":
+        raise ContractError(
+            f"{what}: dtype: the model takes {contract.dtype}, encoded images give uint8; give "
+            f"GeoTIFF scenes of that dtype or use a model for uint8"
+        )
+
+
+class _ImagesTask:
+    """One group of image files while it is done."""
+
+    def __init__(self, unit: Unit, work: Work) -> None:
+        self._files = {file.key: file for file in unit.files}
+        self._work = work
+        self._written: list[str] = []
+
+    def jobs(self) -> Iterator[Job | Failure]:
+        bands = len(self._work.contract.bands)
+        for file in self._files.values():
+            yield Job(file.key, partial(_open, file, bands))
+
+    def source(self, key: str) -> tuple[InputFile, str | None]:
+        return self._files[key], None
+
+    def ground(self, labelled: Labelled) -> Ground | None:
+        return square_ground(labelled, self._work.pixel_size_m)
+
+    def failed_pixels(self) -> tuple[int, float] | None:
+        return None
+
+    def encode(self, labelled: Labelled) -> EncodedImages:
+        return encode_png(labelled, self._work)
+
+    def write(self, key: str, encoded: EncodedImages) -> None:
+        run = self._work.run
+        for folder, content in (("labels", encoded.labels), ("confidence", encoded.confidence)):
+            if content is not None:
+                path = f"{folder}/{key}.png"
+                run.write(path, content)
+                self._written.append(path)
+
+    def finish(self) -> list[str]:
+        return self._written
+
+
+def _open(file: InputFile, bands: int) -> ArrayRaster:
+    return ArrayRaster(decode_image(storage.read_bytes(file.uri), bands))
+
+
+def encode_png(labelled: Labelled, work: Work) -> EncodedImages:
+    """Label map and confidence as PNG files."""
+    confidence = labelled.confidence
+    return EncodedImages(
+        encode_labels(labelled.labels, work.contract.classes, dict(work.provenance)),
+        None if confidence is None else encode_confidence(confidence),
+    )
+
+
+def square_ground(labelled: Labelled, pixel_size_m: float | None) -> Ground | None:
+    """Ground area of an image without coordinates, by the side of a pixel that the user gave."""
+    if pixel_size_m is None:
+        return None
+    return Ground(pixel_size_m**2, pixel_size_m**2 * labelled.labels.size)

@@ -1,0 +1,298 @@
+"""Ground area of the pixels of a raster, in square metres on the ellipsoid of its CRS.
+
+* Geographic and not rotated: closed form, row by row; to 1e-12 of a pixel, however small.
+* Projected, rotated, sheared, in feet: geodesic areas of cells that are fixed on the scene. A
+  tensor product of Chebyshev series has exactly the integrals of the cells and is integrated
+  exactly over pixels. Cells are halved until two coefficients in a row are below `TAIL` of the
+  largest. Bound 1e-7 on sums over windows. Measured: 1e-10 for windows of 1/64 of a side or more
+  against outlines, 3e-9 for 4 pixels of 0.1 m; single pixels 2e-9 against closed forms.
+* Scenes that leave their projection (corners of a world in Mollweide) or hold a singular point:
+  densities at the centres of `SAMPLES` or so cells along the longer side; 2e-4 on the whole world.
+  What lies outside the projection has area 0, and so has what it shows a second time.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from affine import Affine
+from numpy.polynomial import chebyshev
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+from rasterio.crs import CRS as RasterioCRS
+
+from pipelines.ellipsoid import datum_of, square, zone_area_m2
+from segmodel.errors import GroundError
+
+TAIL = 1e-10  # share of the largest Chebyshev coefficient below which a series has converged
+FIRST_CELLS = 6  # per axis, doubled where the series has not converged, up to 96
+MOST_CELLS = 2304  # geodesic polygons of one scene
+EDGE_STEPS = 384  # geodesics along one grid line of the cells
+SAMPLES = 768  # cells along the longer side of a scene that leaves its projection
+RING_STEPS = 2048  # steps along one side of an outline
+
+
+@dataclass(frozen=True)
+class GroundGrid:
+    """The pixels of one scene on the ground; a value: picklable, hashable, tables cached apart.
+
+    Attributes:
+        transform: Pixel (column, row) to CRS coordinates.
+        crs_wkt: The CRS as WKT 2.
+        height: Rows of the scene.
+        width: Columns of the scene.
+    """
+
+    transform: Affine
+    crs_wkt: str
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        """Raise GroundError where there is no ground area; see `of`."""
+        determinant = self.transform.determinant
+        if not np.isfinite(tuple(self.transform)).all() or determinant == 0:
+            raise GroundError(
+                f"the transform must be invertible, but {tuple(self.transform)[:6]} is not; repair "
+                "the georeference of the raster or give --pixel_size"
+            )
+        if self.height < 1 or self.width < 1:
+            raise GroundError(f"a scene needs a pixel, got {self.height} x {self.width}")
+        datum_of(self.crs_wkt)
+
+    @classmethod
+    def of(
+        cls, transform: Affine, crs: RasterioCRS | CRS | str, height: int, width: int
+    ) -> "GroundGrid":
+        """The grid of a whole scene.
+
+        Args:
+            transform: Pixel (column, row) to CRS coordinates, longitude or easting first.
+            crs: Coordinate reference system.
+            height, width: Rows and columns of the scene.
+
+        Raises:
+            GroundError: If `crs` has no ellipsoid, `transform` no inverse, or the scene no pixel.
+        """
+        try:
+            wkt = CRS.from_user_input(crs).to_wkt()
+        except CRSError as error:
+            raise GroundError(f"the CRS {crs!r} cannot be read; assign a CRS: {error}") from error
+        return cls(transform, wkt, int(height), int(width))
+
+    def pixel_areas_m2(self, row: int, column: int, height: int, width: int) -> np.ndarray:
+        """Ground area of the pixels of a window.
+
+        Args:
+            row, column: First pixel of the window.
+            height, width: Rows and columns of the window.
+
+        Returns:
+            float64 in square metres: `(height, 1)` where the pixels of a row are equal, else
+            `(height, width)`.
+
+        Raises:
+            GroundError: If the window is not inside the scene.
+        """
+        self._check(row, column, height, width)
+        if self._by_rows:
+            return self._strips_m2(row + np.arange(height) + 0.5, 1)[:, np.newaxis]
+        density = _density(self)
+        if density is None:
+            return self._sampled_m2(row, column, height, width)
+        rows = _pixel_integrals(row, height, density.rows, len(density.series))
+        columns = _pixel_integrals(column, width, density.columns, density.series.shape[1])
+        return np.asarray(rows @ density.series @ columns.T)
+
+    def footprint_m2(self) -> float:
+        """Ground area of the whole scene from its outline, in square metres."""
+        return self.window_footprint_m2(0, 0, self.height, self.width)
+
+    def window_footprint_m2(self, row: int, column: int, height: int, width: int) -> float:
+        """Ground area of a window from its outline, to 1e-8, not from its pixels.
+
+        Scenes that leave their projection have no outline on the ground: sum of the pixels there.
+
+        Args:
+            row, column: First pixel of the window.
+            height, width: Rows and columns of the window.
+
+        Returns:
+            Square metres.
+
+        Raises:
+            GroundError: If the window is not inside the scene.
+        """
+        self._check(row, column, height, width)
+        if self._by_rows:
+            return float(self._strips_m2(np.array([row + height / 2]), height)[0]) * width
+        if height == 0 or width == 0:
+            return 0.0
+        if _density(self) is not None:
+            return self._outline_m2(row, column, height, width)
+        end = row + height  # in stripes, to spare memory
+        stripes = ((top, column, min(256, end - top), width) for top in range(row, end, 256))
+        return sum(float(self._sampled_m2(*stripe).sum()) for stripe in stripes)
+
+    def pixel_size_m(self) -> tuple[float, float]:
+        """Geodesic length of one pixel step in x and in y at the centre of the scene, in metres.
+
+        Measured over about 1 km of ground (on the Earth), so to 1e-8 for any pixel.
+
+        Raises:
+            GroundError: If the centre of the scene lies outside its projection.
+        """
+        size = _pixel_size_m(self)
+        if not np.isfinite(size).all():
+            raise GroundError(
+                "the centre of the scene must lie inside its projection, but it has no longitude "
+                "and latitude; repair the georeference of the raster or give --pixel_size"
+            )
+        return size
+
+    @property
+    def _by_rows(self) -> bool:
+        return datum_of(self.crs_wkt).geographic and self.transform.b == 0 == self.transform.d
+
+    def _check(self, row: int, column: int, height: int, width: int) -> None:
+        inside = 0 <= row <= row + height <= self.height
+        if not (inside and 0 <= column <= column + width <= self.width):
+            raise GroundError(
+                f"a window must lie inside the scene of {self.height} x {self.width} pixels, got "
+                f"row {row}, column {column}, {height} x {width}; clip it first"
+            )
+
+    def _lon_lat(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        a, b, c, d, e, f = tuple(self.transform)[:6]
+        return datum_of(self.crs_wkt).lon_lat(
+            a * columns + b * rows + c, d * columns + e * rows + f
+        )
+
+    def _strips_m2(self, centres: np.ndarray, rows: int) -> np.ndarray:
+        """Area of one column of strips of `rows` rows, by the rows of their centres."""
+        datum, (width, _, _, _, step, top) = datum_of(self.crs_wkt), tuple(self.transform)[:6]
+        middle = (top + step * centres) * datum.radians_per_unit
+        span = np.full_like(middle, abs(step) * rows * datum.radians_per_unit)
+        pole = np.pi / 2
+        beyond = np.abs(middle) + span / 2 > pole
+        south, north = (np.clip(middle + s * span / 2, -pole, pole) for s in (-1, 1))
+        middle = np.where(beyond, (south + north) / 2, middle)
+        span = np.where(beyond, north - south, span)
+        radians = abs(width) * datum.radians_per_unit
+        return np.asarray(zone_area_m2(middle, span, datum.a, datum.b) * radians)
+
+    def _sampled_m2(self, row: int, column: int, height: int, width: int) -> np.ndarray:
+        """Pixels by the density at the centres of cells: whole pixels, or parts of one."""
+        longest, datum = max(self.height, self.width), datum_of(self.crs_wkt)
+        pitch, parts = -(-longest // SAMPLES), -(-SAMPLES // longest)  # one of them is 1
+        top, left = row // pitch, column // pitch
+        bottom, right = -(-(row + height) // pitch), -(-(column + width) // pitch)
+        y, x = (
+            (np.arange(first * parts, last * parts)[..., np.newaxis] + 0.5) * pitch / parts
+            for first, last in ((top, bottom), (left, right))
+        )
+        turn, tiny = np.pi * np.array([0, 2, 4]) / 3, 1e-3 * pitch / parts
+        corners = np.broadcast_arrays(
+            x[np.newaxis] + tiny * np.cos(turn), y[:, np.newaxis] + tiny * np.sin(turn)
+        )
+        points = datum.sphere(*self._lon_lat(*corners))
+        sides = points[..., 1:, :] - points[..., :1, :]
+        triangles = np.linalg.norm(np.cross(sides[..., 0, :], sides[..., 1, :]), axis=-1)
+        pixels = np.nan_to_num(triangles) * (datum.sphere_m2 / (1.5 * np.sqrt(3) * tiny**2))
+        if parts > 1:
+            return np.asarray(pixels.reshape(height, parts, width, parts).mean(axis=(1, 3)))
+        pixels = pixels.repeat(pitch, axis=0).repeat(pitch, axis=1)
+        row, column = row - top * pitch, column - left * pitch
+        return np.asarray(pixels[row : row + height, column : column + width])
+
+    def _outline_m2(self, row: int, column: int, height: int, width: int) -> float:
+        x, y = square(RING_STEPS, RING_STEPS)
+        x, y = np.append(x, [0.37, 0.371, 0.37]), np.append(y, [0.41, 0.41, 0.411])
+        datum = datum_of(self.crs_wkt)
+        points = datum.sphere(*self._lon_lat(column + width * x, row + height * y))
+        return datum.outline_m2(points[:-3], points[-3:])
+
+
+@dataclass(frozen=True, eq=False)
+class _Density:
+    """Chebyshev series of the ground area over a rectangle of pixel coordinates."""
+
+    rows: tuple[float, float]
+    columns: tuple[float, float]
+    series: np.ndarray
+
+
+@lru_cache(maxsize=256)
+def _density(grid: GroundGrid) -> _Density | None:
+    """The converged series of a scene, or None where the scene is not smooth."""
+    size = _pixel_size_m(grid)
+    if not np.isfinite(size).all():
+        return None
+    # A geodesic area is good to 0.1 m2, so the cells cover a/32 (200 km on the Earth) or more.
+    least = datum_of(grid.crs_wkt).a / 32
+    columns, rows = (
+        (n / 2 - max(n, least / step) / 2, n / 2 + max(n, least / step) / 2)
+        for n, step in zip((grid.width, grid.height), size, strict=True)
+    )
+    down = across = FIRST_CELLS
+    while down * across <= MOST_CELLS and max(down, across) <= EDGE_STEPS // 4:
+        areas = _cell_areas_m2(grid, _edges(down, rows), _edges(across, columns))
+        if not np.isfinite(areas).all():
+            return None
+        series = _series_of_cells(down) @ areas @ _series_of_cells(across).T
+        sizes = np.abs(series) / np.abs(series).max()
+        rough_rows, rough_columns = sizes[-2:].max() > TAIL, sizes[:, -2:].max() > TAIL
+        if not rough_rows and not rough_columns:
+            return _Density(rows, columns, series)
+        down, across = down * (1 + rough_rows), across * (1 + rough_columns)
+    return None
+
+
+def _edges(cells: int, span: tuple[float, float]) -> np.ndarray:
+    """Edges of cells at the Chebyshev extrema of a span."""
+    share = (1 - np.cos(np.pi * np.arange(cells + 1) / cells)) / 2
+    return np.asarray(span[0] + (span[1] - span[0]) * share)
+
+
+def _series_of_cells(cells: int) -> np.ndarray:
+    """Matrix from integrals over the cells of [-1, 1] to the series that has these integrals."""
+    sums = np.tri(cells + 1, cells, -1)
+    nodes = chebyshev.chebvander(_edges(cells, (-1.0, 1.0)), cells)
+    return chebyshev.chebder(np.linalg.solve(nodes, sums), axis=0)
+
+
+def _pixel_integrals(first: int, count: int, span: tuple[float, float], terms: int) -> np.ndarray:
+    """Integrals `(count, terms)` of the Chebyshev polynomials over pixels; Gauss, hence exact."""
+    nodes, weights = np.polynomial.legendre.leggauss((terms + 1) // 2)
+    half = 1 / (span[1] - span[0])
+    centres = (2 * (first + np.arange(count)) + 1 - span[0] - span[1]) * half
+    values = chebyshev.chebvander(centres[:, np.newaxis] + half * nodes, terms - 1)
+    return np.asarray(half * np.einsum("pnt,n->pt", values, weights))
+
+
+def _cell_areas_m2(grid: GroundGrid, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Geodesic areas of the cells between rows and columns; NaN outside the projection."""
+    x, y = square(EDGE_STEPS // (len(columns) - 1), EDGE_STEPS // (len(rows) - 1))
+    x = columns[:-1, np.newaxis] + np.diff(columns)[:, np.newaxis] * x
+    y = rows[:-1, np.newaxis] + np.diff(rows)[:, np.newaxis] * y
+    x, y = np.broadcast_arrays(x, y[:, np.newaxis])
+    return datum_of(grid.crs_wkt).geodesic_cells_m2(*grid._lon_lat(x, y))
+
+
+@lru_cache(maxsize=256)
+def _pixel_size_m(grid: GroundGrid) -> tuple[float, float]:
+    """Geodesic length of a pixel step in x and y at the centre of the scene; NaN if outside."""
+    datum, ends = datum_of(grid.crs_wkt), np.array([-0.5, 0.5])
+
+    def length(x: float, y: float) -> float:
+        lon, lat = np.degrees(grid._lon_lat(grid.width / 2 + x * ends, grid.height / 2 + y * ends))
+        if not np.isfinite([lon, lat]).all():
+            return np.nan
+        return float(datum.geod.inv(lon[0], lat[0], lon[1], lat[1])[2])
+
+    sizes = []
+    for x, y in ((1, 0), (0, 1)):
+        rough = length(1e-3 * x, 1e-3 * y) / 1e-3
+        pixels = datum.a / 6400 / rough
+        sizes.append(length(pixels * x, pixels * y) / pixels)
+    return sizes[0], sizes[1]

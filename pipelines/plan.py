@@ -1,0 +1,212 @@
+"""The plan: which work units a run has, on disk before any work."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines import storage
+from segmodel.errors import ConfigurationError
+from segmodel.windows import Window
+
+UNITS_PER_PART = 1000
+IMAGES_PER_GROUP = 64
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One input file.
+
+    Args:
+        uri: How to open it.
+        folder: Folder of its input root in the run directory.
+        name: Path below that root, with forward slashes.
+        size: Bytes.
+        version: Changes when the content does.
+    """
+
+    uri: str
+    folder: str
+    name: str
+    size: int
+    version: str
+
+    @property
+    def key(self) -> str:
+        """Names the file in tables: folder and name."""
+        return f"{self.folder}/{self.name}"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one worker does, retries and commits as a whole.
+
+    Args:
+        id: Names it in the run directory.
+        format: Name of the format that handles it.
+        files: What it reads.
+        window: Row, column, height and width of a block of a scene, else None.
+        blocks: Ids of the units that a scene is put together from, in reading order, else empty.
+        records: Most images to read from a shard, or None for all.
+        pixels: Pixels where the listing knows them, else 0.
+    """
+
+    id: str
+    format: str
+    files: tuple[InputFile, ...]
+    window: tuple[int, int, int, int] | None = None
+    blocks: tuple[str, ...] = ()
+    records: int | None = None
+    pixels: int = 0
+
+    @property
+    def area(self) -> Window | None:
+        """The block as a window."""
+        return Window(*self.window) if self.window else None
+
+    def digest(self, options: str) -> str:
+        """Of all that its outputs follow from: input, block and a digest of options."""
+        source = [(f.folder, f.name, f.size, f.version) for f in self.files]
+        parts = [options, source, self.window, self.blocks, self.records]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def to_json(self) -> str:
+        """One line of a plan part."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, line: str | bytes) -> "Unit":
+        """The unit in a line of a plan part."""
+        fields: dict[str, Any] = json.loads(line)
+        fields["files"] = tuple(InputFile(**file) for file in fields["files"])
+        fields["window"] = tuple(fields["window"]) if fields["window"] else None
+        fields["blocks"] = tuple(fields["blocks"])
+        return cls(**fields)
+
+
+@dataclass(frozen=True)
+class UnitReference:
+    """Where a unit stands in the plan: all that crosses a shuffle."""
+
+    part: str
+    offset: int
+    length: int
+
+
+def find_inputs(patterns: Sequence[str]) -> list[InputFile]:
+    """Files of all patterns, each once, in order of patterns and names.
+
+    Raises:
+        ConfigurationError: If a pattern matches nothing.
+    """
+    roots = [storage.root_of(storage.check_local(pattern)) for pattern in patterns]
+    folders = _folder_names(roots)
+    found: dict[str, InputFile] = {}
+    for pattern, root in zip(patterns, roots, strict=True):
+        matched = 0
+        for file in storage.find_files(pattern):
+            matched += 1
+            entry = InputFile(file.uri, folders[root], file.name, file.size, file.version)
+            found.setdefault(os.path.realpath(file.uri), entry)
+        if not matched:
+            raise ConfigurationError(
+                f"--input {pattern} matches no file: check the path, and quote patterns with *"
+            )
+    return list(found.values())
+
+
+def _folder_names(roots: Sequence[str]) -> dict[str, str]:
+    """A folder name for each root: its own, with a digest where two have the same."""
+    names = {root: os.path.basename(os.path.abspath(root)) or "root" for root in roots}
+    taken = list(names.values())
+    return {
+        root: name if taken.count(name) == 1 else f"{name}-{_short_hash(root)}"
+        for root, name in names.items()
+    }
+
+
+def unit_id(kind: str, file: InputFile, suffix: str = "") -> str:
+    """An id that a person recognizes and that no two files share.
+
+    >>> unit_id("scene", InputFile("a/b c.tif", "a", "b c.tif", 1, "1"))
+    'scene-b-c-20cbfb43'
+    """
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(file.name).name.split(".")[0]).strip("-")[:40]
+    return "-".join(part for part in (kind, stem, _short_hash(file.key), suffix) if part)
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def image_groups(files: int) -> int:
+    """Number of groups for so many image files: a power of two, frozen when a run is created.
+
+    >>> image_groups(64), image_groups(65), image_groups(1000)
+    (1, 2, 16)
+    """
+    return 1 << max(0, -(-files // IMAGES_PER_GROUP) - 1).bit_length()
+
+
+def group_of(file: InputFile, groups: int) -> int:
+    """The group of an image file; it depends on the file's path alone."""
+    return int.from_bytes(hashlib.sha256(file.key.encode()).digest()[:8], "big") % groups
+
+
+def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
+    """Write plan parts, replacing an earlier plan; returns the names of those with work units.
+
+    Units that put blocks together go to parts of their own, `scenes-*`.
+    """
+    storage.remove(folder)
+    parts: dict[str, list[str]] = {"part": [], "scenes": []}
+    lines: dict[str, list[str]] = {"part": [], "scenes": []}
+
+    def flush(kind: str) -> None:
+        name = f"{kind}-{len(parts[kind]):05d}.jsonl"
+        storage.write_bytes(f"{folder}/{name}", "".join(lines[kind]).encode(), scratch)
+        parts[kind].append(name)
+        lines[kind].clear()
+
+    for unit in units:
+        kind = "scenes" if unit.blocks else "part"
+        lines[kind].append(unit.to_json() + "\n")
+        if len(lines[kind]) == UNITS_PER_PART:
+            flush(kind)
+    for kind, rest in lines.items():
+        if rest:
+            flush(kind)
+    return parts["part"]
+
+
+def part_names(folder: str, kind: str) -> list[str]:
+    """Names of the plan parts of a kind, `part` or `scenes`, in order."""
+    return sorted(path.name for path in Path(folder).glob(f"{kind}-*.jsonl"))
+
+
+def references(folder: str, part: str) -> Iterator[UnitReference]:
+    """Where each unit of a part stands."""
+    offset = 0
+    with open(f"{folder}/{part}", "rb") as stream:
+        for line in stream:
+            yield UnitReference(part, offset, len(line))
+            offset += len(line)
+
+
+def read_unit(folder: str, reference: UnitReference) -> Unit:
+    """The unit at a reference."""
+    with open(f"{folder}/{reference.part}", "rb") as stream:
+        stream.seek(reference.offset)
+        return Unit.from_json(stream.read(reference.length))
+
+
+def read_units(folder: str, kind: str) -> Iterator[Unit]:
+    """All units of a kind, `part` or `scenes`."""
+    for part in part_names(folder, kind):
+        with open(f"{folder}/{part}", "rb") as stream:
+            for line in stream:
+                yield Unit.from_json(line)

@@ -1,0 +1,58 @@
+"""What a run would do, as text: no model is loaded and nothing is written."""
+
+from collections.abc import Iterator
+
+from pipelines import plan, storage
+from pipelines.formats.interface import Work
+from pipelines.launch import (
+    Inputs,
+    estimate,
+    find_inputs,
+    model_memory_bytes,
+    resolve_layout,
+    units_of,
+)
+from pipelines.options import SegmentOptions
+from pipelines.run_directory import RunDirectory
+from segmodel.contract import Contract, read_contract
+from segmodel.windows import Layout
+
+
+def preview(options: SegmentOptions) -> Iterator[str]:
+    """Lines about what a run would do; writes nothing and loads no model.
+
+    Raises:
+        ConfigurationError: As `pipelines.launch.prepare`.
+        ContractError: As `pipelines.launch.prepare`.
+    """
+    contract = read_contract(storage.check_local(options.model))
+    layout = resolve_layout(options, contract)
+    inputs = find_inputs(options, contract)
+    guess = estimate(inputs, layout)
+    about = "" if guess.exact else "about "
+    size = sum(file.size for file in inputs.every)
+    kept = layout.window_px**2
+    yield f"model     {contract.name}: {contract.architecture}, {len(contract.classes.ids)} classes"
+    for entry, files in inputs.files:
+        if files:
+            yield f"input     {len(files)} files of format {entry.name}"
+    if inputs.left_aside:
+        yield f"input     {len(inputs.left_aside)} files of other kinds are left aside"
+    yield f"units     {_count_units(inputs, contract, layout)}"
+    yield f"images    {about}{guess.images:,}"
+    yield f"pixels    {about}{guess.pixels:,}"
+    yield (
+        f"windows   {about}{guess.windows:,}, cores of {layout.window_px} px with a halo of "
+        f"{layout.reach_px} px: up to {layout.read_px**2 / kept:.2f} computed per pixel kept"
+    )
+    yield f"bytes     {size:,} to read"
+    mebibytes = model_memory_bytes(layout, contract) / 2**20
+    measured = "measured" if contract.bytes_per_pixel else "assumed"
+    yield f"memory    about {mebibytes:,.0f} MiB a worker for the model ({measured})"
+
+
+def _count_units(inputs: Inputs, contract: Contract, layout: Layout) -> int:
+    groups = plan.image_groups(len(inputs.every))
+    run = RunDirectory("")
+    work = Work(run, "", "", contract, layout, "", False, None, groups, False, ())
+    return sum(1 for unit in units_of(inputs, work) if not unit.blocks)

@@ -1,0 +1,84 @@
+"""Scenes as rasterio reads them: header, ground, and pixels by windows."""
+
+import threading
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from pipelines.cog import GDAL_OPTIONS, Grid
+from pipelines.ground import GroundGrid
+from segmodel.engine import Pixels
+from segmodel.errors import InputError
+from segmodel.windows import Window
+
+
+class Header(NamedTuple):
+    """What the header of a scene says."""
+
+    grid: Grid
+    dtype: str
+    bands: tuple[int, ...]
+
+
+def read_header(uri: str) -> Header:
+    """Grid, dtype and indices of the bands that are not alpha."""
+    with rasterio.open(uri) as source:
+        grid = Grid(source.height, source.width, source.transform, source.crs)
+        kinds = zip(source.indexes, source.colorinterp, strict=True)
+        bands = tuple(index for index, kind in kinds if kind != ColorInterp.alpha)
+        return Header(grid, source.dtypes[0], bands)
+
+
+def ground_grid(grid: Grid) -> GroundGrid:
+    """Ground area of a scene's pixels."""
+    return GroundGrid.of(grid.transform, grid.crs, grid.height, grid.width)
+
+
+@dataclass
+class SceneRaster:
+    """A scene as a raster of the engine; every thread has its own handle, as GDAL demands."""
+
+    uri: str
+    header: Header
+
+    def __post_init__(self) -> None:
+        self._local = threading.local()
+        self._handles: list[rasterio.DatasetReader] = []
+
+    @property
+    def height(self) -> int:
+        return self.header.grid.height
+
+    @property
+    def width(self) -> int:
+        return self.header.grid.width
+
+    def read(self, window: Window) -> Pixels:
+        """Pixels of a window; nodata by GDAL's mask of the dataset, and NaN."""
+        area = RasterioWindow(window.column, window.row, window.width, window.height)
+        try:
+            with rasterio.Env(**GDAL_OPTIONS):
+                source = self._source()
+                values = source.read(list(self.header.bands), window=area)
+                valid = source.dataset_mask(window=area) > 0
+        except RasterioError as error:
+            raise InputError(f"pixels of {window} cannot be read: {error}") from error
+        values = np.ascontiguousarray(np.moveaxis(values, 0, -1))
+        if np.issubdtype(values.dtype, np.floating):
+            valid &= np.isfinite(values).all(axis=-1)
+        return Pixels(values, None if valid.all() else valid)
+
+    def _source(self) -> rasterio.DatasetReader:
+        if not hasattr(self._local, "source"):
+            self._local.source = rasterio.open(self.uri)
+            self._handles.append(self._local.source)
+        return self._local.source
+
+    def close(self) -> None:
+        for handle in self._handles:
+            handle.close()

@@ -1,0 +1,60 @@
+"""`beamseg segment`: label images, shards and scenes with a SavedModel.
+
+Also `python -m pipelines.segment`, as workflow orchestrators call it.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from pipelines.command_line import Parser, parse
+from pipelines.options import add_segment_arguments, segment_options
+
+HELP = """\
+Label every pixel of images, TFRecord shards and georeferenced scenes with a SavedModel.
+
+Writes to the run directory: label maps under labels/, rows per image under areas/, totals in
+areas.csv, what failed under failures/, and _SUCCESS when all is done. Run the same command again
+to go on with an interrupted run.
+"""
+
+EXAMPLES = """\
+examples:
+  beamseg segment --input 'photos/**/*.jpg' --model models/street --output runs/photos
+  beamseg segment --input scenes/ --input shards/ --model models/land --output runs/may \\
+      --confidence --max_failures 1%
+  beamseg segment --input scenes/ --model models/land --output look --limit 5
+
+Options of Beam pass through, such as --runner or --direct_num_workers.
+Exit status: 0 complete, 1 a fault of ours, 2 usage, 3 too many failed images, 4 incomplete and
+worth running again, 130 and 143 interrupted and resumable.
+"""
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    command = Parser(prog="beamseg segment", description=HELP, epilog=EXAMPLES)
+    add_segment_arguments(command)
+    return command
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Segment as the words of a command line say; returns the exit status."""
+    parsed, words = parse(parser(), arguments, with_beam=True)
+    options = segment_options(parsed)
+
+    from pipelines.launch import prepare
+
+    launch = prepare(options)
+    if launch.left_aside:
+        print(f"{launch.left_aside} files of other kinds are left aside", file=sys.stderr)
+
+    from pipelines.execute import execute, tell_result
+
+    execute(launch, options, words)
+    return tell_result(launch.work.run, options)
+
+
+if __name__ == "__main__":
+    from pipelines.cli import guarded
+
+    sys.exit(guarded(run, sys.argv[1:]))

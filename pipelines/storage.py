@@ -1,0 +1,153 @@
+"""Files: listed, read, and written so that a name appears whole or not at all."""
+
+import glob
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from segmodel.errors import ConfigurationError
+
+_WILDCARDS = "*?["
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file as a listing shows it.
+
+    Args:
+        uri: How to open it.
+        name: Path below the root of its pattern, with forward slashes.
+        size: Bytes.
+        version: Changes when the content does; the time of modification in nanoseconds.
+    """
+
+    uri: str
+    name: str
+    size: int
+    version: str
+
+
+def check_local(uri: str) -> str:
+    """The same location, if this version can reach it.
+
+    Raises:
+        ConfigurationError: If it is in an object store.
+    """
+    if "://" in uri:
+        scheme = uri.split("://")[0]
+        raise ConfigurationError(
+            f"{scheme}:// locations cannot be read or written yet: copy {uri!r} to a local folder"
+        )
+    return uri
+
+
+def root_of(pattern: str) -> str:
+    """The folder below which a pattern varies.
+
+    >>> root_of("data/photos/**/*.jpg")
+    'data/photos'
+    >>> root_of("data/photos/a.jpg")
+    'data/photos'
+    """
+    if os.path.isdir(pattern):
+        return os.path.normpath(pattern)
+    fixed = []
+    for part in Path(pattern).parts[:-1]:
+        if any(mark in part for mark in _WILDCARDS):
+            break
+        fixed.append(part)
+    return str(Path(*fixed)) if fixed else "."
+
+
+def find_files(pattern: str) -> Iterator[FoundFile]:
+    """Files of a pattern in order of name: a file, a folder with all below it, or a glob.
+
+    Hidden files are left out, and so is what vanishes while it is listed.
+    """
+    root = root_of(pattern)
+    if os.path.isfile(pattern):
+        paths = [pattern]
+    else:
+        wild = os.path.join(pattern, "**") if os.path.isdir(pattern) else pattern
+        paths = sorted(glob.glob(wild, recursive=True))
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            continue
+        if os.path.isfile(path):
+            name = Path(os.path.relpath(path, root)).as_posix()
+            yield FoundFile(path, name, status.st_size, str(status.st_mtime_ns))
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole content of a file."""
+    return Path(uri).read_bytes()
+
+
+def exists(uri: str) -> bool:
+    """Whether there is such a file or folder."""
+    return os.path.exists(uri)
+
+
+@contextmanager
+def write_whole(uri: str, scratch: str) -> Iterator[str]:
+    """A temporary path to write to; its file gets the final name when the block ends well.
+
+    Args:
+        uri: Final name; replaced if it is there.
+        scratch: Folder for temporary files, on the same file system.
+    """
+    os.makedirs(scratch, exist_ok=True)
+    temporary = os.path.join(scratch, uuid.uuid4().hex + "-" + os.path.basename(uri)[-64:])
+    try:
+        yield temporary
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.makedirs(os.path.dirname(uri), exist_ok=True)
+        os.replace(temporary, uri)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def write_bytes(uri: str, content: bytes, scratch: str) -> None:
+    """Write a file that appears whole or not at all."""
+    with write_whole(uri, scratch) as temporary:
+        Path(temporary).write_bytes(content)
+
+
+def create(uri: str, content: bytes, scratch: str) -> bool:
+    """Write a file unless there is one of that name; whether this call wrote it."""
+    os.makedirs(scratch, exist_ok=True)
+    os.makedirs(os.path.dirname(uri), exist_ok=True)
+    temporary = os.path.join(scratch, uuid.uuid4().hex)
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.link(temporary, uri)
+        return True
+    except FileExistsError:
+        return False
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def remove(uri: str) -> None:
+    """Remove a file or a folder with all in it, if it is there."""
+    if os.path.isdir(uri) and not os.path.islink(uri):
+        shutil.rmtree(uri, ignore_errors=True)
+    else:
+        Path(uri).unlink(missing_ok=True)
+
+
+def sha256(uri: str) -> str:
+    """SHA-256 of a file's content as 64 hex digits."""
+    with open(uri, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

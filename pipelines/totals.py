@@ -1,0 +1,90 @@
+"""The end of a run: totals from the commit records, summary, `_SUCCESS`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines import areas, plan, storage
+from pipelines.areas import Tally
+from pipelines.commits import Commit, CommitLog
+from pipelines.formats.interface import Work
+from pipelines.options import FailureBudget
+from pipelines.plan import Unit
+
+COMPLETE, OVER_BUDGET, INCOMPLETE = 0, 3, 4
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What the commit records of the plan add up to."""
+
+    units: int
+    missing: int
+    tally: Tally
+
+    def status(self, budget: FailureBudget) -> int:
+        """Exit status of the run."""
+        if self.missing:
+            return INCOMPLETE
+        images = self.tally.images + self.tally.failed_images
+        return COMPLETE if budget.allows(self.tally.failed_images, images) else OVER_BUDGET
+
+
+def collect(work: Work) -> Totals:
+    """Totals of all units whose numbers count: those that are no block of a scene."""
+    log = CommitLog(work.run.root, work.options)
+    units = missing = 0
+    tallies: list[Tally] = []
+    for _, commit in counted_commits(work, log):
+        units += 1
+        if commit is None:
+            missing += 1
+        else:
+            tallies.append(commit.tally)
+    return Totals(units, missing, Tally.sum(tallies))
+
+
+def counted_commits(work: Work, log: CommitLog) -> Iterator[tuple[Unit, Commit | None]]:
+    """Units of the plan that count in totals, with their commit records."""
+    blocks: set[str] = set()
+    for unit in plan.read_units(work.run.plan, "scenes"):
+        blocks.update(unit.blocks)
+        yield unit, log.read(unit)
+    for unit in plan.read_units(work.run.plan, "part"):
+        if unit.id not in blocks:
+            yield unit, log.read(unit)
+
+
+def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int:
+    """Write totals, summary and, if the run is complete within the budget, `_SUCCESS`.
+
+    Args:
+        work: Of the run.
+        budget: How many images may fail.
+        counts: Of this attempt, for the summary.
+
+    Returns:
+        The exit status: 0, 3 or 4.
+    """
+    totals = collect(work)
+    classes = work.contract.classes
+    work.run.write("areas.csv", areas.totals_csv(totals.tally, classes))
+    status = totals.status(budget)
+    summary = {
+        "exit_status": status,
+        "complete": totals.missing == 0,
+        "units": totals.units,
+        "unfinished_units": totals.missing,
+        "images": totals.tally.images,
+        "failed_images": totals.tally.failed_images,
+        "failure_budget": str(budget),
+        "pixels": sum(totals.tally.pixels.values()),
+        "footprint_m2": totals.tally.footprint_m2 if totals.tally.area_m2 else None,
+        "this_attempt": counts,
+    }
+    work.run.write_json("summary.json", summary)
+    if status == COMPLETE:
+        work.run.write("_SUCCESS", b"")
+    if not totals.missing:
+        storage.remove(work.run.scratch)
+    return status

@@ -1,0 +1,108 @@
+"""The Beam graph of `segment`: one linear chain, through which only references and counts pass."""
+
+import time
+from collections.abc import Iterable, Iterator
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines import plan, progress
+from pipelines.formats.interface import Work
+from pipelines.options import FailureBudget, add_segment_arguments
+from pipelines.plan import UnitReference
+from pipelines.scene_assembly import finish_scene
+from pipelines.totals import finish_run
+from pipelines.work import UnitReport, segment_unit
+
+
+class SegmentPipelineOptions(PipelineOptions):
+    """Our options as Beam's, so that services show them and templates can pass them."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser) -> None:
+        add_segment_arguments(parser)
+
+
+class SegmentImages(beam.PTransform):
+    """Label all units of a plan and write the totals.
+
+    Args:
+        work: What all units have in common.
+        budget: How many images may fail.
+    """
+
+    def __init__(self, work: Work, budget: FailureBudget) -> None:
+        super().__init__()
+        self.work, self.budget = work, budget
+
+    def expand(self, parts: beam.PCollection[str]) -> beam.PCollection[int]:
+        """Names of plan parts to the exit status."""
+        work, budget, folder = self.work, self.budget, self.work.run.plan
+        started = time.time()
+        return (
+            parts
+            | "ReadPlan" >> beam.FlatMap(lambda part: plan.references(folder, part))
+            | "SpreadUnits" >> beam.Reshuffle()
+            | "SegmentUnit" >> beam.ParDo(_SegmentUnit(work))
+            | "CountUnits" >> beam.CombineGlobally(sum_reports)
+            | "ListScenes" >> beam.FlatMap(lambda report: _scenes(folder, report))
+            | "SpreadScenes" >> beam.Reshuffle()
+            | "FinishScene" >> beam.Map(lambda entry: _finish_scene(entry, work))
+            | "CountScenes" >> beam.CombineGlobally(sum_reports)
+            | "FinishRun" >> beam.Map(lambda report: _finish_run(report, work, budget, started))
+        )
+
+
+class _SegmentUnit(beam.DoFn):
+    """Reads, labels, writes and commits one unit: pixels stay inside."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.units = Metrics.counter("beamseg", "units")
+        self.pixels = Metrics.counter("beamseg", "computed_pixels")
+
+    def process(self, reference: UnitReference) -> Iterator[UnitReport]:
+        unit = plan.read_unit(self.work.run.plan, reference)
+        report = segment_unit(unit, self.work, on_pixels=progress.add_pixels)
+        if report.skipped:
+            progress.add_pixels(unit.pixels)
+        self.units.inc(report.done)
+        self.pixels.inc(report.computed_pixels)
+        yield report
+
+
+def sum_reports(reports: Iterable[UnitReport]) -> UnitReport:
+    """The sum, field by field."""
+    total = UnitReport()
+    for report in reports:
+        total = UnitReport(*(a + b for a, b in zip(total, report, strict=True)))
+    return total
+
+
+def _scenes(folder: str, report: UnitReport) -> Iterator[tuple[UnitReference | None, UnitReport]]:
+    """The report once, and every scene that blocks make up."""
+    yield None, report
+    for part in plan.part_names(folder, "scenes"):
+        for reference in plan.references(folder, part):
+            yield reference, UnitReport()
+
+
+def _finish_scene(entry: tuple[UnitReference | None, UnitReport], work: Work) -> UnitReport:
+    reference, report = entry
+    if reference is None or finish_scene(plan.read_unit(work.run.plan, reference), work):
+        return report
+    return UnitReport(incomplete=1)
+
+
+def _finish_run(report: UnitReport, work: Work, budget: FailureBudget, started: float) -> int:
+    seconds = time.time() - started
+    counts = {
+        "units_done": report.done - report.skipped,
+        "units_skipped": report.skipped,
+        "units_unfinished": report.incomplete,
+        "computed_pixels": report.computed_pixels,
+        "seconds": round(seconds, 3),
+        "pixels_per_second": round(report.computed_pixels / seconds) if seconds else None,
+    }
+    return finish_run(work, budget, counts)

@@ -1,0 +1,189 @@
+"""One work unit from input to commit record, as a plain function."""
+
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeVar
+
+from pipelines import areas, formats
+from pipelines.areas import Tally
+from pipelines.commits import CommitLog
+from pipelines.failures import Failure, is_transient, reason_of
+from pipelines.formats.interface import UnitTask, Work
+from pipelines.plan import Unit
+from segmodel.engine import Engine, Failed, Job, Labelled, Model
+
+ATTEMPTS = 3
+RETRY_SECONDS = 1.0
+THREADS = max(2, os.cpu_count() or 1)
+
+_log = logging.getLogger("beamseg")
+_models: dict[str, Model] = {}
+_models_lock = threading.Lock()
+
+
+T = TypeVar("T")
+
+
+class UnitReport(NamedTuple):
+    """What became of a unit; counts only, as it crosses a shuffle.
+
+    Args:
+        done: 1 if the unit has a commit record now.
+        skipped: 1 if it had one before.
+        incomplete: 1 if a passing fault kept it from being finished.
+        computed_pixels: Pixels labelled now.
+    """
+
+    done: int = 0
+    skipped: int = 0
+    incomplete: int = 0
+    computed_pixels: int = 0
+
+
+def load_model(work: Work) -> Model:
+    """The predictor, loaded once per process, at the first unit that needs it."""
+    with _models_lock:
+        if work.fingerprint not in _models:
+            from segmodel.predictor import Predictor
+
+            _models[work.fingerprint] = Predictor.load(work.model, work.trust_model)
+        return _models[work.fingerprint]
+
+
+def segment_unit(
+    unit: Unit,
+    work: Work,
+    model: Callable[[Work], Model] = load_model,
+    on_pixels: Callable[[int], None] = lambda pixels: None,
+) -> UnitReport:
+    """Do a unit unless it is done: label, write, commit.
+
+    Faults that may pass are met with a few attempts; if they stay, the unit has no commit record
+    and the next run does it again.
+
+    Args:
+        unit: What to do.
+        work: What all units have in common.
+        model: Gives what labels batches.
+        on_pixels: Told the number of pixels that each batch has finished.
+    """
+    log = CommitLog(work.run.root, work.options)
+    if log.is_done(unit):
+        return UnitReport(done=1, skipped=1)
+    report = with_attempts(unit.id, lambda: _attempt(unit, work, log, model, on_pixels))
+    return report or UnitReport(incomplete=1)
+
+
+def with_attempts(name: str, action: Callable[[], T]) -> T | None:
+    """What an action returns, tried again while faults may pass; None if one stays."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return action()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            _log.warning("%s: attempt %d of %d: %s", name, attempt, ATTEMPTS, reason_of(error))
+            if attempt < ATTEMPTS:
+                time.sleep(RETRY_SECONDS * 2**attempt)
+    return None
+
+
+@dataclass
+class _Results:
+    """What a unit has come to so far."""
+
+    rows: list[dict[str, object]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    tallies: list[Tally] = field(default_factory=list)
+    pixels: int = 0
+
+
+def _attempt(
+    unit: Unit,
+    work: Work,
+    log: CommitLog,
+    model: Callable[[Work], Model],
+    on_pixels: Callable[[int], None],
+) -> UnitReport:
+    results = _Results()
+    with formats.find_format(unit.format).open(unit, work) as task:
+        engine = Engine(model(work), work.layout, THREADS, work.confidence, on_pixels)
+        with ThreadPoolExecutor(THREADS, "beamseg-encode") as pool:
+            writing: deque[tuple[str, Future[Any]]] = deque()
+            for outcome in engine.run(_jobs(task, results)):
+                if isinstance(outcome, Failed):
+                    _record_failure(outcome, task, results)
+                    continue
+                _record_labels(outcome, task, work, results)
+                writing.append((outcome.key, pool.submit(task.encode, outcome)))
+                while len(writing) > THREADS:
+                    _write_first(writing, task)
+            while writing:
+                _write_first(writing, task)
+        outputs = task.finish()
+    tally = Tally.sum([*results.tallies, Tally(failed_images=len(results.failures))])
+    outputs += _write_tables(unit, work, results)
+    log.write(unit, outputs, tally, work.run.scratch)
+    return UnitReport(done=1, computed_pixels=results.pixels)
+
+
+def _jobs(task: UnitTask, results: _Results) -> Iterator[Job]:
+    """Jobs of a unit; what could not become one is a failure already."""
+    for entry in task.jobs():
+        if isinstance(entry, Failure):
+            results.failures.append(entry)
+        else:
+            yield entry
+
+
+def _write_first(writing: deque[tuple[str, Future[Any]]], task: UnitTask) -> None:
+    key, encoded = writing.popleft()
+    task.write(key, encoded.result())
+
+
+def _record_failure(failed: Failed, task: UnitTask, results: _Results) -> None:
+    if is_transient(failed.error):
+        raise failed.error
+    file, key = task.source(failed.key)
+    results.failures.append(Failure(file.key, key, failed.stage, reason_of(failed.error)))
+    lost = task.failed_pixels()
+    if lost is not None:
+        pixels, area = {areas.FAILED: lost[0]}, {areas.FAILED: lost[1]}
+        results.tallies.append(
+            Tally(pixels=pixels, ground_pixels=pixels, area_m2=area, footprint_m2=lost[1])
+        )
+
+
+def _record_labels(labelled: Labelled, task: UnitTask, work: Work, results: _Results) -> None:
+    classes = work.contract.classes
+    ground = task.ground(labelled)
+    tally = areas.measure(
+        labelled.labels,
+        classes,
+        None if ground is None else ground.pixel_areas_m2,
+        0.0 if ground is None else ground.footprint_m2,
+        labelled.confidence,
+    )
+    file, key = task.source(labelled.key)
+    results.rows += areas.rows_of(file.key, key, tally, classes)
+    results.pixels += labelled.labels.size
+    results.tallies.append(tally)
+
+
+def _write_tables(unit: Unit, work: Work, results: _Results) -> list[str]:
+    """Rows of images and of failures; returns the paths written."""
+    paths = []
+    if results.rows:
+        paths.append(f"areas/{unit.id}.parquet")
+        work.run.write(paths[-1], areas.parquet_table(results.rows))
+    if results.failures:
+        paths.append(f"failures/{unit.id}.jsonl")
+        lines = "".join(failure.to_json() + "\n" for failure in results.failures)
+        work.run.write(paths[-1], lines.encode())
+    return paths

@@ -1,0 +1,127 @@
+"""Classes of a label map: ids, names, colours, and the value that means nodata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from segmodel.errors import ContractError
+
+NODATA_UINT8 = 255
+NODATA_UINT16 = 65535
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """One class: `id` is its value in label maps, `color` is red, green, blue in 0..255."""
+
+    id: int
+    name: str
+    color: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.id < NODATA_UINT16:
+            raise ContractError(f"classes: id must be in 0..{NODATA_UINT16 - 1}, got {self.id}")
+        if not self.name:
+            raise ContractError(f"classes: class {self.id} has no name")
+        if len(self.color) != 3 or not all(0 <= part <= 255 for part in self.color):
+            raise ContractError(f"classes: color of {self.name!r} must be three values in 0..255")
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """The classes of one model in the order of its score channels; ids need not be 0..n-1.
+
+    Raises:
+        ContractError: If there is no class, or an id or a name occurs twice.
+    """
+
+    classes: tuple[LabelClass, ...]
+
+    def __post_init__(self) -> None:
+        if not self.classes:
+            raise ContractError("classes: at least one class is needed, got none")
+        for what, values in (("id", self.ids), ("name", self.names)):
+            twice = sorted({str(value) for value in values if values.count(value) > 1})
+            if twice:
+                raise ContractError(f"classes: {what} {', '.join(twice)} occurs more than once")
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """Values in label maps, one for each score channel."""
+        return tuple(entry.id for entry in self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names, one for each score channel."""
+        return tuple(entry.name for entry in self.classes)
+
+    @property
+    def label_dtype(self) -> np.dtype:
+        """uint8 while 255 is free to mean nodata, else uint16; by the contract, never by content.
+
+        >>> ClassTable((LabelClass(254, "water", (0, 0, 255)),)).label_dtype
+        dtype('uint8')
+        >>> ClassTable((LabelClass(255, "water", (0, 0, 255)),)).label_dtype
+        dtype('uint16')
+        """
+        return np.dtype(np.uint8 if max(self.ids) < NODATA_UINT8 else np.uint16)
+
+    @property
+    def nodata(self) -> int:
+        """Label of a pixel without valid input: 255 in uint8 maps, 65535 in uint16 maps."""
+        return NODATA_UINT8 if self.label_dtype == np.uint8 else NODATA_UINT16
+
+    def palette(self) -> np.ndarray:
+        """Colours by label: `(256, 3) uint8`, black where no class is; only for uint8 maps."""
+        table = np.zeros((256, 3), np.uint8)
+        for entry in self.classes:
+            table[entry.id] = entry.color
+        return table
+
+    def count(self, labels: np.ndarray) -> np.ndarray:
+        """Pixels of each class and, last, of nodata: `(classes + 1,) int64`.
+
+        Raises:
+            ContractError: If a label is neither a class id nor nodata.
+
+        >>> table = ClassTable((LabelClass(7, "a", (0, 0, 0)), LabelClass(2, "b", (1, 1, 1))))
+        >>> table.count(np.array([[7, 7, 2], [255, 7, 2]], np.uint8))
+        array([3, 2, 1])
+        """
+        found = np.bincount(labels.ravel(), minlength=self.nodata + 1)
+        counts = found[[*self.ids, self.nodata]].astype(np.int64)
+        if counts.sum() != labels.size:
+            strange = sorted(set(np.flatnonzero(found)) - {*self.ids, self.nodata})
+            raise ContractError(f"classes: labels {strange[:5]} are not in the class table")
+        return counts
+
+
+def parse_color(text: str) -> tuple[int, int, int]:
+    """Red, green, blue of `#RRGGBB`.
+
+    Raises:
+        ContractError: If the text is not of that form.
+
+    >>> parse_color("#8429F6")
+    (132, 41, 246)
+    """
+    digits = text.removeprefix("#")
+    try:
+        if len(digits) != 6:
+            raise ValueError
+        red, green, blue = bytes.fromhex(digits)
+    except ValueError:
+        raise ContractError(f"color must look like #8429F6, got {text!r}") from None
+    return red, green, blue
+
+
+def format_color(color: Iterable[int]) -> str:
+    """`#RRGGBB` of red, green, blue.
+
+    >>> format_color((132, 41, 246))
+    '#8429F6'
+    """
+    return "#" + bytes(color).hex().upper()

@@ -1,0 +1,289 @@
+"""The model contract: what a SavedModel says about itself in `assets.extra/segmodel.json`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segmodel.classes import ClassTable, LabelClass, format_color, parse_color
+from segmodel.errors import ContractError
+from segmodel.windows import Layout
+
+FORMAT_VERSION = 1
+CONTRACT_FILE = "assets.extra/segmodel.json"
+DTYPES = ("uint8", "uint16", "int16", "float32")
+
+
+@dataclass(frozen=True)
+class MeasuredHalo:
+    """The least halo at which tiled labels were measured to equal untiled ones.
+
+    Args:
+        pixels: The halo.
+        window_px: Side of the cores it was measured with.
+        equal_labels: Share of labels that were equal, or None where nothing was measured.
+    """
+
+    pixels: int
+    window_px: int
+    equal_labels: float | None
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a SavedModel takes, gives and is.
+
+    Args:
+        name: Name of the model.
+        architecture: Such as `fcn-8s mobilenet_v2`.
+        bands: Names of the input bands, in order.
+        dtype: Of the input, one of `DTYPES`.
+        value_range: Least and greatest raw value.
+        nodata_fill: Raw value of each band that stands for nodata and pads to the stride, the
+            same in training.
+        classes: Classes in the order of the score channels.
+        stride: Height and width are padded to multiples of this inside the graph.
+        receptive_field: Side in pixels of the square an output pixel can see, or None if unknown.
+        halo: Recommended halo.
+        fixed_window: Side of the only window the model accepts, for networks with global
+            context, or None.
+        gsd_range_m: Least and greatest ground sample distance in metres, or None for any.
+        bytes_per_pixel: Memory that prediction takes, measured on a CPU, or None.
+        parameters: Number of weights, or None.
+        training_data: What the model learned from.
+        metrics: Scores on data that it did not learn from.
+        versions: Package versions that made it.
+
+    Raises:
+        ContractError: If a field is not possible; names the field.
+    """
+
+    name: str
+    architecture: str
+    bands: tuple[str, ...]
+    dtype: str
+    value_range: tuple[float, float]
+    nodata_fill: tuple[float, ...]
+    classes: ClassTable
+    stride: int
+    receptive_field: int | None
+    halo: MeasuredHalo
+    fixed_window: int | None = None
+    gsd_range_m: tuple[float, float] | None = None
+    bytes_per_pixel: int | None = None
+    parameters: int | None = None
+    training_data: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.bands:
+            raise ContractError("bands: at least one is needed")
+        if self.dtype not in DTYPES:
+            raise ContractError(f"dtype: must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if len(self.nodata_fill) != len(self.bands):
+            raise ContractError(
+                f"nodata_fill: needs one value for each of {len(self.bands)} bands, "
+                f"got {len(self.nodata_fill)}"
+            )
+        if not np.all(np.isfinite(self.nodata_fill)):
+            raise ContractError("nodata_fill: must be finite, NaN spreads through convolutions")
+        if self.stride < 1:
+            raise ContractError(f"stride: must be at least 1, got {self.stride}")
+
+    @property
+    def fill(self) -> np.ndarray:
+        """`(bands,)` of the input dtype: what stands in a pixel without valid input."""
+        values = np.asarray(self.nodata_fill)
+        exact = np.issubdtype(np.dtype(self.dtype), np.integer)
+        return (np.rint(values) if exact else values).astype(self.dtype)
+
+    def check_input(self, bands: int, dtype: str, what: str) -> None:
+        """Refuse an input that the model was not made for.
+
+        Args:
+            bands: Number of bands of the input.
+            dtype: Its sample type.
+            what: Names the input in the error.
+
+        Raises:
+            ContractError: Names the field, both values and the remedy.
+        """
+        if bands != len(self.bands):
+            raise ContractError(
+                f"{what}: bands: the model takes {len(self.bands)} ({', '.join(self.bands)}), the "
+                f"input has {bands}; give it a model made for {bands} or an input with those bands"
+            )
+        if dtype != self.dtype:
+            raise ContractError(
+                f"{what}: dtype: the model takes {self.dtype}, the input is {dtype}; convert the "
+                f"input (for example gdal_translate -ot) or use a model for {dtype}"
+            )
+
+    def check_gsd(self, gsd_m: float, what: str) -> None:
+        """Refuse a ground sample distance outside the range the model was made for.
+
+        Raises:
+            ContractError: Names the field, the range and the remedy.
+        """
+        if self.gsd_range_m is None:
+            return
+        low, high = self.gsd_range_m
+        if not low <= gsd_m <= high:
+            raise ContractError(
+                f"{what}: gsd_range_m: the model was made for {low:g} to {high:g} m a pixel, the "
+                f"input has {gsd_m:.4g}; resample it (for example gdalwarp -tr) or use another one"
+            )
+
+    def layout(self, window: int, halo: int | None = None, batch: int = 1) -> Layout:
+        """Sizes of windows for this model; the recommended halo unless another is given."""
+        halo_px = self.halo.pixels if halo is None else halo
+        if self.fixed_window is not None:
+            whole = (self.fixed_window - 2 * halo_px) // self.stride * self.stride
+            return Layout(whole, halo_px, self.stride, batch, self.fixed_window)
+        return Layout(window, halo_px, self.stride, batch)
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `segmodel.json`; names follow the STAC Machine Learning Model extension."""
+        labels = self.classes.label_dtype.name
+        classes = [
+            {"value": c.id, "name": c.name, "color_hint": format_color(c.color)[1:]}
+            for c in self.classes.classes
+        ]
+        shape = {"shape": [-1, -1, -1, len(self.bands)], "data_type": self.dtype}
+        return {
+            "format_version": FORMAT_VERSION,
+            "mlm:name": self.name,
+            "mlm:architecture": self.architecture,
+            "mlm:tasks": ["semantic-segmentation"],
+            "mlm:framework": "TensorFlow",
+            "mlm:total_parameters": self.parameters,
+            "mlm:input": [
+                {
+                    "name": "images",
+                    "bands": list(self.bands),
+                    "input": shape | {"dim_order": ["batch", "height", "width", "bands"]},
+                    "value_range": list(self.value_range),
+                    "nodata_fill": list(self.nodata_fill),
+                }
+            ],
+            "mlm:output": [
+                {
+                    "name": "labels",
+                    "tasks": ["semantic-segmentation"],
+                    "result": {
+                        "shape": [-1, -1, -1],
+                        "dim_order": ["batch", "height", "width"],
+                        "data_type": labels,
+                    },
+                    "classification:classes": classes,
+                }
+            ],
+            "gsd_range_m": list(self.gsd_range_m) if self.gsd_range_m else None,
+            "stride": self.stride,
+            "receptive_field": self.receptive_field,
+            "halo": {
+                "pixels": self.halo.pixels,
+                "window_px": self.halo.window_px,
+                "equal_labels": self.halo.equal_labels,
+            },
+            "fixed_window": self.fixed_window,
+            "bytes_per_pixel": self.bytes_per_pixel,
+            "training_data": dict(self.training_data),
+            "metrics": dict(self.metrics),
+            "package_versions": dict(self.versions),
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Contract:
+        """The contract in a parsed `segmodel.json`.
+
+        Raises:
+            ContractError: If a field is missing or wrong, or the format is of another version.
+        """
+        version = document.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ContractError(
+                f"format_version: this beamseg reads {FORMAT_VERSION}, the model has {version!r}; "
+                f"export the model again or install the beamseg that made it"
+            )
+        try:
+            return cls(**_fields(document))
+        except KeyError as error:
+            raise ContractError(f"{error.args[0]}: missing in {CONTRACT_FILE}") from None
+        except (TypeError, IndexError, AttributeError) as error:
+            raise ContractError(f"{CONTRACT_FILE} is malformed: {error}") from error
+
+
+def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `Contract` from its JSON form."""
+    source, target = document["mlm:input"][0], document["mlm:output"][0]
+    gsd, halo = document.get("gsd_range_m"), document["halo"]
+    low, high = source["value_range"]
+    return {
+        "name": document["mlm:name"],
+        "architecture": document["mlm:architecture"],
+        "bands": tuple(source["bands"]),
+        "dtype": source["input"]["data_type"],
+        "value_range": (low, high),
+        "nodata_fill": tuple(source["nodata_fill"]),
+        "classes": ClassTable(
+            tuple(
+                LabelClass(c["value"], c["name"], parse_color(c["color_hint"]))
+                for c in target["classification:classes"]
+            )
+        ),
+        "stride": document["stride"],
+        "receptive_field": document.get("receptive_field"),
+        "halo": MeasuredHalo(halo["pixels"], halo["window_px"], halo["equal_labels"]),
+        "fixed_window": document.get("fixed_window"),
+        "gsd_range_m": (gsd[0], gsd[1]) if gsd else None,
+        "bytes_per_pixel": document.get("bytes_per_pixel"),
+        "parameters": document.get("mlm:total_parameters"),
+        "training_data": document.get("training_data", {}),
+        "metrics": document.get("metrics", {}),
+        "versions": document.get("package_versions", {}),
+    }
+
+
+def read_contract(model: str | Path) -> Contract:
+    """The contract of a SavedModel folder.
+
+    Raises:
+        ContractError: If the folder is no SavedModel or has no contract that can be read.
+    """
+    folder = Path(model)
+    if not (folder / "saved_model.pb").is_file():
+        raise ContractError(f"{folder} is not a SavedModel: it has no saved_model.pb")
+    path = folder / CONTRACT_FILE
+    if not path.is_file():
+        raise ContractError(
+            f"{folder} has no {CONTRACT_FILE}: wrap it once with segmodel.export.export_savedmodel"
+        )
+    try:
+        return Contract.from_json(json.loads(path.read_text("utf-8")))
+    except json.JSONDecodeError as error:
+        raise ContractError(f"{path} is not JSON: {error}") from error
+
+
+def write_contract(contract: Contract, model: str | Path) -> None:
+    """Write the contract into a SavedModel folder."""
+    path = Path(model) / CONTRACT_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(contract.to_json(), indent=2) + "\n", "utf-8")
+
+
+def fingerprint(model: str | Path) -> str:
+    """SHA-256 of all files of a SavedModel folder, names and contents, as 64 hex digits."""
+    folder, digest = Path(model), hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,200 @@
+"""The streaming engine: rasters in, label maps out, in order and in bounded memory.
+
+Threads open and read rasters ahead of the model; windows of equal shape are gathered in batches;
+labels are stitched and handed on in the order of the jobs. It knows neither TensorFlow nor Beam.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from segmodel.classes import ClassTable
+from segmodel.stitching import Batches, Failed, Labelled, MapInProgress, Pixels, WindowRead
+from segmodel.windows import MOST_IN_BATCH, Layout, Tile, Window, tiles
+
+
+class Raster(Protocol):
+    """What can be read by windows, from any thread."""
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+
+    def read(self, window: Window) -> Pixels:
+        """Pixels of a window that lies within the raster."""
+
+
+@dataclass(frozen=True)
+class ArrayRaster:
+    """A raster in memory: `(height, width, bands)` values and, optionally, where they are valid."""
+
+    values: np.ndarray
+    valid: np.ndarray | None = None
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.values.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.values.shape[1]
+
+    def read(self, window: Window) -> Pixels:
+        """Pixels of a window, without a copy."""
+        valid = None if self.valid is None else self.valid[window.slices]
+        return Pixels(self.values[window.slices], valid)
+
+
+class Model(Protocol):
+    """What labels batches."""
+
+    @property
+    def classes(self) -> ClassTable:
+        """Classes of its labels."""
+
+    @property
+    def fill(self) -> np.ndarray:
+        """`(bands,)` raw value that stands for nodata."""
+
+    def labels(self, images: np.ndarray) -> np.ndarray:
+        """`(batch, height, width, bands)` raw values to `(batch, height, width)` labels."""
+
+    def labels_and_confidence(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Labels, and the probability of each in [0, 1] as float32."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One label map to make.
+
+    Args:
+        key: Names it in the outcome.
+        open: Gives the raster; runs in a thread.
+        area: What to label, or None for the whole raster.
+    """
+
+    key: str
+    open: Callable[[], Raster]
+    area: Window | None = None
+
+
+class Engine:
+    """Labels a stream of rasters.
+
+    Args:
+        model: Labels batches.
+        layout: How rasters are cut.
+        threads: Threads that open and read.
+        confidence: Whether confidence is wanted.
+        on_pixels: Told the number of pixels that each batch has finished.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        layout: Layout,
+        threads: int = 2,
+        confidence: bool = False,
+        on_pixels: Callable[[int], None] = lambda pixels: None,
+    ) -> None:
+        self.model, self.layout, self.threads = model, layout, threads
+        self.confidence, self.on_pixels = confidence, on_pixels
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Labelled | Failed]:
+        """Outcomes in the order of the jobs.
+
+        Which windows share a batch depends on the jobs and the layout alone, never on timing. An
+        error of the model ends the stream, as it says nothing about one raster.
+        """
+        with ThreadPoolExecutor(self.threads, "beamseg-read") as pool:
+            try:
+                yield from self._stream(jobs, pool)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _stream(self, jobs: Iterable[Job], pool: ThreadPoolExecutor) -> Iterator[Labelled | Failed]:
+        opened = _ahead(((job, pool.submit(job.open)) for job in jobs), self.threads + 1)
+        slots: deque[MapInProgress] = deque()
+        batches = Batches(self.layout)
+        for slot, tile, reading in _ahead(self._reads(opened, pool), 2 * self.threads):
+            if not slots or slots[-1] is not slot:
+                slots.append(slot)
+            if tile is not None and reading is not None:
+                window = slot.receive(tile, reading, self.model.fill)
+                if window is not None:
+                    batches.add(window)
+                elif slot.failure is None:
+                    self.on_pixels(tile.core.pixels)
+            for batch in batches.due():
+                self._label(batch)
+            while self._holds_too_much(slots) and (batch := batches.oldest()):
+                self._label(batch)
+            while slots and slots[0].finished:
+                yield slots.popleft().outcome()
+        while batch := batches.oldest():
+            self._label(batch)
+        while slots:
+            yield slots.popleft().outcome()
+
+    def _reads(
+        self, opened: Iterable[tuple[Job, Future[Raster]]], pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[MapInProgress, Tile | None, Future[Pixels] | None]]:
+        for job, future in opened:
+            slot = MapInProgress(job.key, self.model.classes)
+            try:
+                raster = future.result()
+            except Exception as error:
+                slot.failure = Failed(job.key, "open", error)
+                yield slot, None, None
+                continue
+            whole = Window(0, 0, raster.height, raster.width)
+            area = job.area or whole
+            plan = list(tiles(whole, area, self.layout))
+            slot.begin(area, len(plan), self.confidence)
+            for tile in plan:
+                yield slot, tile, pool.submit(raster.read, tile.read)
+
+    def _holds_too_much(self, slots: deque[MapInProgress]) -> bool:
+        """Whether finished maps pile up behind one whose last window still waits for others."""
+        if not slots or slots[0].finished:
+            return False
+        pixels = sum(slot.labels.size for slot in slots if slot.failure is None)
+        most = 4 * self.layout.batch * self.layout.read_px**2
+        return len(slots) > 4 * MOST_IN_BATCH or pixels > max(most, 2 * slots[0].labels.size)
+
+    def _label(self, batch: list[WindowRead]) -> None:
+        images = np.stack([read.values for read in batch])
+        if self.confidence:
+            labels, confidence = self.model.labels_and_confidence(images)
+        else:
+            labels, confidence = self.model.labels(images), None
+        for number, read in enumerate(batch):
+            read.slot.stitch(
+                read, labels[number], None if confidence is None else confidence[number]
+            )
+        self.on_pixels(sum(read.tile.core.pixels for read in batch))
+
+
+T = TypeVar("T")
+
+
+def _ahead(items: Iterable[T], count: int) -> Iterator[T]:
+    """The same items, of which up to `count` are begun before the first is asked for."""
+    queue: deque[T] = deque()
+    for item in items:
+        queue.append(item)
+        if len(queue) > count:
+            yield queue.popleft()
+    yield from queue

@@ -1,0 +1,197 @@
+"""Any TensorFlow function from raw pixels to logits as a SavedModel with a contract."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import segmodel
+from segmodel.contract import Contract, MeasuredHalo, write_contract
+from segmodel.errors import ExportError
+from segmodel.halo import measure_halo
+from segmodel.memory import measure_bytes_per_pixel
+from segmodel.predictor import Predictor
+
+MOST_HALO_PX = 256
+
+
+class ServedModel(tf.Module):
+    """The signatures of a SavedModel around a function from raw pixels to logits.
+
+    Args:
+        function: `(batch, height, width, bands)` float32 raw values, height and width multiples
+            of the stride, to `(batch, h, w, classes)` logits at full or lower resolution.
+        contract: Of the model.
+    """
+
+    def __init__(self, function: Callable[[tf.Tensor], tf.Tensor], contract: Contract) -> None:
+        super().__init__()
+        # Behind a lambda, as Keras would save each of its variables a second time.
+        self._call, self._contract = (lambda values: function(values)), contract
+        self._images = tf.TensorSpec(
+            (None, None, None, len(contract.bands)), contract.dtype, "images"
+        )
+        self._logits = tf.function(self._compute_logits, input_signature=[self._images])
+        # What the function closes over must belong to the object that is saved.
+        concrete = self._logits.get_concrete_function()
+        self._owned = function if isinstance(function, tf.Module) else list(concrete.variables)
+
+    def signatures(self) -> dict[str, Callable]:
+        """Functions of a batch by signature name."""
+        functions = {
+            "labels": self._labels,
+            "serving_default": self._labels_and_confidence,
+            "probabilities": self._probabilities,
+        }
+        return {
+            name: tf.function(function, input_signature=[self._images]).get_concrete_function()
+            for name, function in functions.items()
+        }
+
+    def _compute_logits(self, images: tf.Tensor) -> tf.Tensor:
+        """Fill NaN, pad to the stride, call, bring to full resolution, crop."""
+        fill = tf.constant(self._contract.nodata_fill, tf.float32)
+        values = tf.cast(images, tf.float32)
+        if images.dtype.is_floating:
+            values = tf.where(tf.math.is_nan(values), fill, values)
+        shape = tf.shape(images)
+        height, width = shape[1], shape[2]
+        stride = self._contract.stride
+        below, right = -height % stride, -width % stride
+        padded = tf.pad(values - fill, [[0, 0], [0, below], [0, right], [0, 0]]) + fill
+        logits = self._call(padded)
+        size = tf.stack([height + below, width + right])
+        same = tf.reduce_all(tf.equal(tf.shape(logits)[1:3], size))
+        if logits.shape[-1] != len(self._contract.classes.ids):
+            raise ExportError(
+                f"classes: the contract names {len(self._contract.classes.ids)}, the function "
+                f"gives {logits.shape[-1]} scores"
+            )
+        logits = tf.cond(same, lambda: logits, lambda: tf.image.resize(logits, size))
+        return logits[:, :height, :width]
+
+    def _labels(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"labels": self._to_labels(self._logits(images))}
+
+    def _labels_and_confidence(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = self._logits(images)
+        confidence = tf.reduce_max(tf.nn.softmax(logits), axis=-1)
+        return {"labels": self._to_labels(logits), "confidence": confidence}
+
+    def _probabilities(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"probabilities": tf.nn.softmax(self._logits(images))}
+
+    def _to_labels(self, logits: tf.Tensor) -> tf.Tensor:
+        classes = self._contract.classes
+        ids = tf.constant(classes.ids, classes.label_dtype)
+        best = tf.argmax(logits, axis=-1, output_type=tf.int32)
+        if classes.ids == tuple(range(len(classes.ids))):
+            return tf.cast(best, classes.label_dtype)
+        return tf.gather(ids, best)
+
+
+def export_savedmodel(
+    function: Callable[[tf.Tensor], tf.Tensor],
+    contract: Contract,
+    path: str | Path,
+    samples: Sequence[np.ndarray] = (),
+) -> Contract:
+    """Write a SavedModel with its contract, and check that it does what the function does.
+
+    Args:
+        function: See `ServedModel`; a Keras model, or any callable that TensorFlow can trace.
+        contract: Of the model; halo, memory and versions are filled in as measured.
+        path: Folder to write; replaced if it is there.
+        samples: `(height, width, bands)` images of the contract's dtype for the check and the
+            halo; without any, noise is used for the check and the given halo is kept.
+
+    Returns:
+        The contract as written.
+
+    Raises:
+        ExportError: If the SavedModel gives other labels than the function.
+    """
+    folder = Path(path)
+    if folder.exists():
+        shutil.rmtree(folder)
+    served = ServedModel(function, contract)
+    signatures = served.signatures()
+    tf.saved_model.save(served, str(folder), signatures=signatures)
+    write_contract(contract, folder)
+    predictor = Predictor.load(folder, trust=True)
+    _check_reload(predictor, function, contract, list(samples) or [_noise(contract)])
+    halo, fixed_window = _measured_halo(predictor, contract, samples)
+    contract = dataclasses.replace(
+        contract,
+        halo=halo,
+        fixed_window=fixed_window,
+        bytes_per_pixel=measure_bytes_per_pixel(folder),
+        parameters=sum(int(np.prod(v.shape)) for v in served.variables),
+        versions=package_versions(),
+    )
+    write_contract(contract, folder)
+    return contract
+
+
+def _check_reload(
+    predictor: Predictor, function: Callable, contract: Contract, samples: Sequence[np.ndarray]
+) -> None:
+    """Compare labels of the reloaded SavedModel with those of the function in memory."""
+    ids = np.array(contract.classes.ids, contract.classes.label_dtype)
+    for image in samples[:3]:
+        image = image[: 8 * contract.stride, : 8 * contract.stride]
+        height = image.shape[0] // contract.stride * contract.stride
+        width = image.shape[1] // contract.stride * contract.stride
+        if not height or not width:
+            continue
+        image = image[:height, :width]
+        logits = function(tf.constant(image[None], tf.float32))
+        logits = tf.image.resize(logits, (height, width)) if logits.shape[1] != height else logits
+        expected = ids[np.argmax(logits, axis=-1)[0]]
+        wrong = int((predictor.labels(image[None])[0] != expected).sum())
+        # Eager and compiled arithmetic may differ in the last bit, which shows at exact ties only.
+        if wrong > 1e-5 * expected.size:
+            raise ExportError(
+                f"the SavedModel gives other labels than the network in memory at {wrong} of "
+                f"{expected.size} pixels: the function depends on state that was not saved"
+            )
+
+
+def _measured_halo(
+    predictor: Predictor, contract: Contract, samples: Sequence[np.ndarray]
+) -> tuple[MeasuredHalo, int | None]:
+    """Halo and fixed window, as measured on samples."""
+    if contract.fixed_window is not None or not samples:
+        return contract.halo, contract.fixed_window
+    field = contract.receptive_field
+    most = MOST_HALO_PX if field is None else -(-(field // 2) // contract.stride) * contract.stride
+    halo = measure_halo(predictor, samples, contract.stride, most)
+    if halo is not None:
+        return halo, None
+    # Whatever the halo, tiled labels differ: context is global, so the window is part of the model.
+    side = -(-1024 // contract.stride) * contract.stride
+    return MeasuredHalo(contract.stride, side, None), side
+
+
+def _noise(contract: Contract) -> np.ndarray:
+    low, high = contract.value_range
+    shape = (4 * contract.stride, 4 * contract.stride, len(contract.bands))
+    return np.random.default_rng(0).uniform(low, high, shape).astype(contract.dtype)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what makes and runs models."""
+    return {
+        "beamseg": segmodel.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+    }

@@ -1,0 +1,116 @@
+"""A SavedModel as a function from raw pixels to labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from segmodel.classes import ClassTable
+from segmodel.contract import Contract, fingerprint, read_contract
+from segmodel.engine import ArrayRaster, Engine, Failed, Job
+from segmodel.quiet import quiet_start
+
+
+class Predictor:
+    """A loaded model.
+
+    Args:
+        contract: What it takes and gives.
+        signatures: Its `labels` and `serving_default`, as functions of a batch.
+        owner: What must stay alive, as the signatures do not keep the weights.
+        fingerprint: SHA-256 of the SavedModel's files.
+    """
+
+    def __init__(
+        self, contract: Contract, signatures: dict[str, Callable], owner: object, fingerprint: str
+    ) -> None:
+        self.contract, self.fingerprint = contract, fingerprint
+        self._signatures, self._owner = signatures, owner
+
+    @classmethod
+    def load(cls, path: str | Path, trust: bool = False) -> Predictor:
+        """Load a SavedModel folder.
+
+        Args:
+            path: The folder, with a model contract.
+            trust: Whether to load a model whose operations touch files.
+
+        Raises:
+            ContractError: If there is no contract that can be read.
+            ExportError: If the model's operations touch files and it is not trusted.
+        """
+        contract = read_contract(path)
+
+        with quiet_start():
+            import tensorflow as tf
+
+            from segmodel.safety import refuse_file_operations
+
+        if not trust:
+            refuse_file_operations(path)
+        loaded = tf.saved_model.load(str(path))
+        return cls(contract, dict(loaded.signatures), loaded, fingerprint(path))
+
+    @property
+    def classes(self) -> ClassTable:
+        """Classes of the contract."""
+        return self.contract.classes
+
+    @property
+    def fill(self) -> np.ndarray:
+        """Raw value of each band that stands for nodata."""
+        return self.contract.fill
+
+    def labels(self, images: np.ndarray) -> np.ndarray:
+        """Labels of a batch: `(batch, height, width, bands)` to `(batch, height, width)`."""
+        return self._call("labels", images)["labels"].numpy()
+
+    def labels_and_confidence(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Labels of a batch, and the probability of each in [0, 1] as float32."""
+        outputs = self._call("serving_default", images)
+        return outputs["labels"].numpy(), outputs["confidence"].numpy()
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Softmax of a batch: `(batch, height, width, classes)` float32."""
+        return self._call("probabilities", images)["probabilities"].numpy()
+
+    def segment(
+        self,
+        image: np.ndarray,
+        valid: np.ndarray | None = None,
+        window: int | None = None,
+        halo: int | None = None,
+    ) -> np.ndarray:
+        """Label one image.
+
+        Args:
+            image: `(height, width, bands)` raw values of the contract's dtype.
+            valid: `(height, width)` bool, False for nodata, or None.
+            window: Side of the windows' cores in pixels; None labels the image in one piece.
+            halo: Context around a core in pixels; the recommended halo if None.
+
+        Returns:
+            `(height, width)` labels; nodata where `valid` is False.
+
+        Raises:
+            ContractError: If bands or dtype do not fit.
+
+        """
+        bands = image.shape[2] if image.ndim == 3 else 1
+        self.contract.check_input(bands, image.dtype.name, "image")
+        stride = self.contract.stride
+        if window is None:
+            window, halo = -(-max(image.shape[:2]) // stride) * stride, 0
+        layout = self.contract.layout(window, halo)
+        job = Job("image", lambda: ArrayRaster(image, valid))
+        (outcome,) = Engine(self, layout).run([job])
+        if isinstance(outcome, Failed):
+            raise outcome.error
+        return outcome.labels
+
+    def _call(self, signature: str, images: np.ndarray) -> dict:
+        import tensorflow as tf
+
+        return self._signatures[signature](images=tf.constant(images))

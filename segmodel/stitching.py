@@ -1,0 +1,144 @@
+"""Windows on their way: filled, gathered in batches of equal shape, stitched to label maps."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from segmodel.classes import ClassTable
+from segmodel.windows import Layout, Tile, Window
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Pixels of one window.
+
+    Args:
+        values: `(height, width, bands)` raw values.
+        valid: `(height, width)` bool, False for nodata; None where all are valid.
+    """
+
+    values: np.ndarray
+    valid: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A finished job: `(height, width)` labels, and confidence in [0, 1] where it was asked for."""
+
+    key: str
+    labels: np.ndarray
+    confidence: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job whose raster could not be opened or read."""
+
+    key: str
+    stage: str
+    error: Exception
+
+
+@dataclass(frozen=True)
+class WindowRead:
+    """A window on its way to the model."""
+
+    slot: MapInProgress
+    tile: Tile
+    values: np.ndarray
+    valid: np.ndarray | None
+
+
+class MapInProgress:
+    """The label map of one job while its windows come in."""
+
+    def __init__(self, key: str, classes: ClassTable) -> None:
+        self.key, self.classes = key, classes
+        self.failure: Failed | None = None
+        self.expected = self.done = 0
+
+    def begin(self, area: Window, windows: int, confidence: bool) -> None:
+        """Make room for the labels of `area`, which so many windows cover."""
+        self.area, self.expected = area, windows
+        shape = (area.height, area.width)
+        self.labels = np.full(shape, self.classes.nodata, self.classes.label_dtype)
+        self.confidence = np.zeros(shape, np.float32) if confidence else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether no window is missing, or one has failed."""
+        return self.failure is not None or self.done == self.expected
+
+    def receive(self, tile: Tile, reading: Future[Pixels], fill: np.ndarray) -> WindowRead | None:
+        """The window with nodata filled; None where it failed or the model has nothing to see."""
+        if self.failure is not None:
+            return None
+        try:
+            pixels = reading.result()
+        except Exception as error:
+            self.failure = Failed(self.key, "read", error)
+            return None
+        values, valid = pixels.values, pixels.valid
+        if valid is not None:
+            if not valid[tile.core.within(tile.read).slices].any():
+                self.done += 1
+                return None
+            if not valid.all():
+                values = np.where(valid[..., None], values, fill)
+        if values.shape[:2] != (tile.height, tile.width):
+            whole = np.empty((tile.height, tile.width, values.shape[2]), values.dtype)
+            whole[...] = fill
+            whole[: values.shape[0], : values.shape[1]] = values
+            values = whole
+        return WindowRead(self, tile, values, valid)
+
+    def stitch(self, read: WindowRead, labels: np.ndarray, confidence: np.ndarray | None) -> None:
+        """Write the core of a labelled window into the map."""
+        self.done += 1
+        source = read.tile.core.within(read.tile.read).slices
+        target = read.tile.core.within(self.area).slices
+        core = labels[source]
+        if read.valid is not None:
+            core = np.where(read.valid[source], core, self.classes.nodata)
+        self.labels[target] = core
+        if self.confidence is not None and confidence is not None:
+            valid = 1 if read.valid is None else read.valid[source]
+            self.confidence[target] = confidence[source] * valid
+
+    def outcome(self) -> Labelled | Failed:
+        """What the job has come to."""
+        return self.failure or Labelled(self.key, self.labels, self.confidence)
+
+
+class Batches:
+    """Windows that wait for others of their shape; never more than a few full batches."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.waiting: OrderedDict[tuple[int, int], list[WindowRead]] = OrderedDict()
+
+    def add(self, read: WindowRead) -> None:
+        """Have a window wait."""
+        self.waiting.setdefault((read.tile.height, read.tile.width), []).append(read)
+
+    def due(self) -> list[list[WindowRead]]:
+        """Full batches, and the oldest ones while too many pixels wait."""
+        full = [s for s, reads in self.waiting.items() if len(reads) == self._size(s)]
+        batches = [self.waiting.pop(shape) for shape in full]
+        while self._pixels() > 2 * self.layout.batch * self.layout.read_px**2:
+            batches.append(self.oldest())
+        return batches
+
+    def oldest(self) -> list[WindowRead]:
+        """The batch whose first window has waited longest; empty where none waits."""
+        return self.waiting.popitem(last=False)[1] if self.waiting else []
+
+    def _size(self, shape: tuple[int, int]) -> int:
+        return self.layout.batch_of(*shape)
+
+    def _pixels(self) -> int:
+        return sum(h * w * len(reads) for (h, w), reads in self.waiting.items())

@@ -1,0 +1,167 @@
+"""Windows: rectangles of pixels whose cores tile a raster exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from segmodel.errors import ConfigurationError
+
+MOST_IN_BATCH = 64
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A rectangle of pixels, in rows and columns of its raster."""
+
+    row: int
+    column: int
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if self.height < 0 or self.width < 0:
+            raise ConfigurationError(f"a window needs a size of at least 0, got {self}")
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels."""
+        return self.height * self.width
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of the rectangle in an array of the whole raster."""
+        rows = slice(self.row, self.row + self.height)
+        return rows, slice(self.column, self.column + self.width)
+
+    def within(self, outer: Window) -> Window:
+        """The same rectangle, in rows and columns of `outer`.
+
+        >>> Window(10, 20, 5, 5).within(Window(8, 16, 32, 32))
+        Window(row=2, column=4, height=5, width=5)
+        """
+        return Window(self.row - outer.row, self.column - outer.column, self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One call of the model: it writes `core`, reads `read`, and `read` covers core and halo.
+
+    `height` and `width` are what the model sees; they exceed `read` only where a model of fixed
+    window meets a smaller raster, which is then filled on the right and at the bottom.
+    """
+
+    core: Window
+    read: Window
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rasters are cut for a model; every field shapes labels.
+
+    Args:
+        window_px: Side of a core in pixels; a multiple of `stride_px`.
+        halo_px: Context in pixels around a core.
+        stride_px: Stride of the network; origins of what is read are multiples of it.
+        batch: Full windows in one call of the model; of smaller ones as many as have no more
+            pixels, up to `MOST_IN_BATCH`.
+        fixed_px: Side of the only window the model accepts, or None.
+
+    Raises:
+        ConfigurationError: If the numbers cannot be carried out together.
+    """
+
+    window_px: int
+    halo_px: int
+    stride_px: int
+    batch: int = 1
+    fixed_px: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.stride_px < 1 or self.batch < 1 or self.halo_px < 0:
+            raise ConfigurationError(
+                f"stride and batch must be at least 1 and halo at least 0, got {self}"
+            )
+        if self.window_px < 1 or self.window_px % self.stride_px:
+            raise ConfigurationError(
+                f"--window must be a multiple of the model's stride {self.stride_px}, "
+                f"got {self.window_px}"
+            )
+        if self.fixed_px is not None and self.window_px + 2 * self.halo_px > self.fixed_px:
+            raise ConfigurationError(
+                f"window {self.window_px} with halo {self.halo_px} does not fit in the model's "
+                f"fixed window of {self.fixed_px} pixels: lower --halo"
+            )
+
+    @property
+    def reach_px(self) -> int:
+        """Halo rounded up to the stride, so that pooling grids of all windows line up.
+
+        >>> Layout(window_px=512, halo_px=70, stride_px=32).reach_px
+        96
+        """
+        return -(-self.halo_px // self.stride_px) * self.stride_px
+
+    @property
+    def read_px(self) -> int:
+        """Side of what one window reads away from the edges of the raster."""
+        return self.fixed_px or self.window_px + 2 * self.reach_px
+
+    def batch_of(self, height: int, width: int) -> int:
+        """Windows of this shape in one call: as many as have the pixels of `batch` full ones.
+
+        >>> Layout(window_px=512, halo_px=0, stride_px=32, batch=4).batch_of(256, 256)
+        16
+        >>> Layout(window_px=512, halo_px=0, stride_px=32, batch=4).batch_of(2048, 2048)
+        1
+        """
+        affordable = self.batch * self.read_px**2 // max(1, height * width)
+        return max(1, min(MOST_IN_BATCH, affordable))
+
+
+def tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:
+    """Tiles that cover `area` of `raster`, row by row; their cores cover each pixel once.
+
+    What a tile reads never leaves the raster. Where the halo reaches the edge, the tile ends
+    there, so that the network pads as it would on the whole raster.
+
+    Args:
+        raster: The whole raster, at row 0 and column 0.
+        area: What to cover; its origin is a multiple of the stride.
+        layout: Sizes.
+
+    Raises:
+        ConfigurationError: If the origin of `area` is not a multiple of the stride.
+
+    >>> layout = Layout(window_px=64, halo_px=32, stride_px=32)
+    >>> for tile in tiles(Window(0, 0, 64, 100), Window(0, 0, 64, 100), layout):
+    ...     print(tile.core.column, tile.core.width, tile.read.column, tile.read.width)
+    0 64 0 96
+    64 36 32 68
+    """
+    if area.row % layout.stride_px or area.column % layout.stride_px:
+        raise ConfigurationError(f"area must start on a multiple of {layout.stride_px}: {area}")
+    for row in range(area.row, area.row + area.height, layout.window_px):
+        height = min(layout.window_px, area.row + area.height - row)
+        top, read_height = _span(row, height, raster.height, layout)
+        for column in range(area.column, area.column + area.width, layout.window_px):
+            width = min(layout.window_px, area.column + area.width - column)
+            left, read_width = _span(column, width, raster.width, layout)
+            yield Tile(
+                core=Window(row, column, height, width),
+                read=Window(top, left, read_height, read_width),
+                height=layout.fixed_px or read_height,
+                width=layout.fixed_px or read_width,
+            )
+
+
+def _span(start: int, length: int, raster_length: int, layout: Layout) -> tuple[int, int]:
+    """First pixel and number of pixels that one axis of a tile reads."""
+    if layout.fixed_px is not None:
+        margin = (layout.fixed_px - layout.window_px) // 2
+        first = max(0, min(start - margin, raster_length - layout.fixed_px))
+        return first, min(layout.fixed_px, raster_length)
+    first = max(0, start - layout.reach_px)
+    return first, min(raster_length, start + length + layout.reach_px) - first
