@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import rasterio.shutil
+import rasterio.windows
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
@@ -33,8 +34,8 @@ class Grid:
 
 def write_block(path: str, grid: Grid, window: Window, values: np.ndarray) -> None:
     """Write the `(height, width)` values of a window of a scene as a tiled GeoTIFF."""
-    corner = grid.transform * Affine.translation(window.column, window.row)
-    profile = _grid_profile(Grid(*values.shape, corner, grid.crs), values.dtype)
+    corner = rasterio.windows.transform(_window(window), grid.transform)
+    profile = _grid_profile(Grid(window.height, window.width, corner, grid.crs), values.dtype)
     with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path, "w", **profile) as target:
         target.write(values, 1)
 

@@ -102,6 +102,7 @@ def export_savedmodel(
     contract: Contract,
     path: str | Path,
     samples: Sequence[np.ndarray] = (),
+    measure_memory: bool = True,
 ) -> Contract:
     """Write a SavedModel with its contract, and check that it does what the function does.
 
@@ -111,6 +112,7 @@ def export_savedmodel(
         path: Folder to write; replaced if it is there.
         samples: `(height, width, bands)` images of the contract's dtype for the check and the
             halo; without any, noise is used for the check and the given halo is kept.
+        measure_memory: Whether to start a process that measures what prediction takes.
 
     Returns:
         The contract as written.
@@ -132,7 +134,7 @@ def export_savedmodel(
         contract,
         halo=halo,
         fixed_window=fixed_window,
-        bytes_per_pixel=measure_bytes_per_pixel(folder),
+        bytes_per_pixel=measure_bytes_per_pixel(folder) if measure_memory else None,
         parameters=sum(int(np.prod(v.shape)) for v in served.variables),
         versions=package_versions(),
     )

@@ -1,0 +1,52 @@
+"""SavedModels that several tests share; each is exported once in a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import contract
+
+
+@pytest.fixture(scope="session")
+def brightness_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SavedModel that labels as `tests.fakes.brightness_labels`."""
+    import tensorflow as tf
+
+    from segmodel.export import export_savedmodel
+
+    def logits(values: tf.Tensor) -> tf.Tensor:
+        brightness = tf.math.floordiv(tf.reduce_sum(values, -1, keepdims=True), 3.0)
+        return -tf.abs(brightness - tf.constant([42.0, 127.0, 212.0]) + 0.5)
+
+    path = tmp_path_factory.mktemp("models") / "brightness"
+    export_savedmodel(logits, contract(), path, measure_memory=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def neighbourhood_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SavedModel with stride 4 and a receptive field above 1, exact in float32.
+
+    Its weights are small integers, so every sum is exact in any order and labels of windows can
+    be compared bit for bit.
+    """
+    import keras
+    import numpy as np
+
+    from segmodel.export import export_savedmodel
+    from segmodel.network import BilinearUpsampling, reach
+
+    images = keras.Input((None, None, 3))
+    features = keras.layers.Conv2D(4, 3, padding="same")(images)
+    features = keras.layers.MaxPooling2D(2)(features)
+    features = keras.layers.Conv2D(4, 3, strides=2, padding="same")(features)
+    scores = keras.layers.Conv2D(3, 1)(features)
+    network = keras.Model(images, BilinearUpsampling(4)(scores))
+    random = np.random.default_rng(7)
+    network.set_weights([random.integers(-3, 4, w.shape) for w in network.get_weights()])
+    path = tmp_path_factory.mktemp("models") / "neighbourhood"
+    fields = {"stride": 4, "receptive_field": reach(network).receptive_field_px}
+    export_savedmodel(network, contract(**fields), path, measure_memory=False)
+    return path

@@ -1,0 +1,58 @@
+"""Models whose labels are arithmetic, so that tests know what to expect."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from segmodel.classes import ClassTable, LabelClass
+from segmodel.contract import Contract, MeasuredHalo
+
+DARK, MIDDLE, BRIGHT = 0, 3, 7
+
+CLASSES = ClassTable(
+    (
+        LabelClass(DARK, "dark", (10, 10, 80)),
+        LabelClass(MIDDLE, "middle", (90, 160, 70)),
+        LabelClass(BRIGHT, "bright", (240, 230, 200)),
+    )
+)
+
+
+def contract(**changes) -> Contract:
+    """The contract of a model that labels by brightness: below 85, below 170, above."""
+    fields = {
+        "name": "brightness",
+        "architecture": "threshold",
+        "bands": ("red", "green", "blue"),
+        "dtype": "uint8",
+        "value_range": (0.0, 255.0),
+        "nodata_fill": (0.0, 0.0, 0.0),
+        "classes": CLASSES,
+        "stride": 32,
+        "receptive_field": 1,
+        "halo": MeasuredHalo(0, 512, 1.0),
+    }
+    return Contract(**(fields | changes))
+
+
+def brightness_labels(images: np.ndarray) -> np.ndarray:
+    """Expected labels of `(..., bands)` values."""
+    brightness = images.astype(np.int64).sum(axis=-1) // images.shape[-1]
+    return np.array([DARK, MIDDLE, BRIGHT], np.uint8)[np.digitize(brightness, [85, 170])]
+
+
+class BrightnessModel:
+    """A model of the engine without TensorFlow; remembers the shapes of its batches."""
+
+    def __init__(self, bands: int = 3) -> None:
+        self.classes = CLASSES
+        self.fill = np.zeros(bands, np.uint8)
+        self.batches: list[tuple[int, ...]] = []
+
+    def labels(self, images: np.ndarray) -> np.ndarray:
+        self.batches.append(images.shape)
+        return brightness_labels(images)
+
+    def labels_and_confidence(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        labels = self.labels(images)
+        return labels, (images.astype(np.float32).mean(axis=-1) / 255).astype(np.float32)
