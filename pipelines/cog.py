@@ -49,7 +49,7 @@ def read_block(path: str) -> np.ndarray:
 def write_label_cog(
     path: str,
     grid: Grid,
-    blocks: Iterable[tuple[Window, np.ndarray]],
+    blocks: Iterable[tuple[Window, np.ndarray | None]],
     classes: ClassTable,
     tags: Mapping[str, str],
 ) -> None:
@@ -58,7 +58,7 @@ def write_label_cog(
     Args:
         path: To write; class names stand beside it in `path + ".aux.xml"`.
         grid: Of the scene.
-        blocks: Labels by window; what none covers is nodata.
+        blocks: Labels by window, which together cover the scene; None stands for nodata.
         classes: Palette, names and nodata.
         tags: Provenance.
     """
@@ -74,13 +74,17 @@ def write_label_cog(
                 palette[nodata] = (0, 0, 0, 0)
                 target.write_colormap(1, dict(enumerate(palette)))
                 target.colorinterp = [ColorInterp.palette]
-            _fill(target, grid, blocks, nodata)
-        _copy(draft, path)
+            _fill(target, blocks, nodata)
+        # Overviews of classes are classes too: the most frequent one, never a mean.
+        _copy(draft, path, "MODE")
     Path(path + ".aux.xml").write_bytes(_category_names(classes))
 
 
 def write_confidence_cog(
-    path: str, grid: Grid, blocks: Iterable[tuple[Window, np.ndarray]], tags: Mapping[str, str]
+    path: str,
+    grid: Grid,
+    blocks: Iterable[tuple[Window, np.ndarray | None]],
+    tags: Mapping[str, str],
 ) -> None:
     """Write 8-bit confidence, in which 1.0 is 255, as a Cloud Optimized GeoTIFF."""
     draft = f"{path}.draft.tif"
@@ -89,29 +93,20 @@ def write_confidence_cog(
             target.update_tags(**tags)
             target.set_band_description(1, "confidence")
             target.scales = (1 / 255,)
-            _fill(target, grid, blocks, 0)
-        _copy(draft, path)
+            _fill(target, blocks, 0)
+        _copy(draft, path, "AVERAGE")
 
 
-def _fill(target, grid: Grid, blocks: Iterable[tuple[Window, np.ndarray]], nodata: int) -> None:
-    """Write the blocks, and nodata where there is none."""
-    missing = np.ones((-(-grid.height // TILE_PX), -(-grid.width // TILE_PX)), bool)
+def _fill(target, blocks: Iterable[tuple[Window, np.ndarray | None]], empty: int) -> None:
+    """Write the blocks; one without values is filled with `empty`."""
     for window, values in blocks:
+        if values is None:
+            values = np.full((window.height, window.width), empty, target.dtypes[0])
         target.write(values, 1, window=_window(window))
-        whole = (
-            slice(window.row // TILE_PX, -(-(window.row + window.height) // TILE_PX)),
-            slice(window.column // TILE_PX, -(-(window.column + window.width) // TILE_PX)),
-        )
-        missing[whole] = False
-    for row, column in np.argwhere(missing):
-        top, left = int(row) * TILE_PX, int(column) * TILE_PX
-        height, width = min(TILE_PX, grid.height - top), min(TILE_PX, grid.width - left)
-        empty = np.full((height, width), nodata, target.dtypes[0])
-        target.write(empty, 1, window=_window(Window(top, left, height, width)))
 
 
-def _copy(draft: str, path: str) -> None:
-    """Turn a tiled GeoTIFF into a COG whose overviews are classes too."""
+def _copy(draft: str, path: str, overviews: str) -> None:
+    """Turn a tiled GeoTIFF into a COG; `overviews` is GDAL's name of a resampling."""
     rasterio.shutil.copy(
         draft,
         path,
@@ -119,7 +114,7 @@ def _copy(draft: str, path: str) -> None:
         compress="DEFLATE",
         level=6,
         blocksize=TILE_PX,
-        overview_resampling="MODE",
+        overview_resampling=overviews,
         bigtiff="IF_SAFER",
         num_threads=1,
     )
@@ -152,9 +147,8 @@ def _category_names(classes: ClassTable) -> bytes:
     """GDAL's auxiliary file with a name for each label up to the greatest id."""
     root = ET.Element("PAMDataset")
     names = ET.SubElement(ET.SubElement(root, "PAMRasterBand", band="1"), "CategoryNames")
-    known = dict(zip(classes.ids, classes.names, strict=True)) | {classes.nodata: "nodata"}
-    last = classes.nodata if classes.nodata < 256 else max(classes.ids)
-    for value in range(last + 1):
+    known = dict(zip(classes.ids, classes.names, strict=True))
+    for value in range(max(known) + 1):
         ET.SubElement(names, "Category").text = known.get(value, "")
     ET.indent(root)
     return ET.tostring(root) + b"\n"

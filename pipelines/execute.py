@@ -2,8 +2,10 @@
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -13,6 +15,7 @@ from pipelines.launch import Launch
 from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
 from pipelines.transforms import SegmentImages
+from segmodel.errors import BeamsegError
 
 # DirectRunner looks for an engine on the internet first; this one is in the process, always.
 LOCAL_RUNNER = "FnApiRunner"
@@ -41,7 +44,20 @@ def execute(launch: Launch, options: SegmentOptions, words: Sequence[str]) -> No
             | "PlanParts" >> beam.Create(list(launch.parts), reshuffle=False)
             | "SegmentImages" >> SegmentImages(launch.work, options.max_failures)
         )
-        pipeline.run().wait_until_finish()
+        try:
+            pipeline.run().wait_until_finish()
+        except RuntimeError as error:
+            raise own_error(error) from error
+
+
+def own_error(error: RuntimeError) -> Exception:
+    """The error of ours that a worker raised, if it is one; runners pass on its text only."""
+    found = re.findall(r"segmodel\.errors\.(\w+): (.+?)(?: \[while running .*)?$", str(error), re.M)
+    if not found:
+        return error
+    name, text = found[-1]
+    kinds = {kind.__name__: kind for kind in BeamsegError.__subclasses__()}
+    return kinds.get(name, BeamsegError)(text)
 
 
 def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
@@ -79,8 +95,6 @@ def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
 
 def _failure_lines(run: RunDirectory, most: int) -> list[str]:
     """The first failures, for a person."""
-    from pathlib import Path
-
     lines: list[str] = []
     for path in sorted(Path(run.path("failures")).glob("*.jsonl")):
         for text in path.read_text("utf-8").splitlines():

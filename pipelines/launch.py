@@ -39,6 +39,10 @@ class Inputs:
     left_aside: tuple[InputFile, ...]
     records: tuple[tuple[str, int], ...] = ()
 
+    def of_format(self, name: str) -> tuple[InputFile, ...]:
+        """Files of one format."""
+        return next(files for entry, files in self.files if entry.name == name)
+
     @property
     def every(self) -> list[InputFile]:
         """All files that will be read."""
@@ -73,7 +77,7 @@ def find_inputs(options: SegmentOptions, contract: Contract) -> Inputs:
     """
     claimed: dict[str, list[InputFile]] = {entry.name: [] for entry in formats.FORMATS}
     left_aside: list[InputFile] = []
-    for file in plan.find_inputs(options.inputs):
+    for file in plan.find_inputs(options.inputs, options.output):
         owner = next((entry for entry in formats.FORMATS if entry.claims(file)), None)
         (claimed[owner.name] if owner else left_aside).append(file)
     inputs = Inputs(
@@ -178,7 +182,9 @@ def prepare(options: SegmentOptions) -> Launch:
     earlier = run.prepare(options.overwrite)
     if earlier is not None:
         check_unchanged(earlier, labels, options.output)
-    groups = (earlier or {}).get("image_groups") or plan.image_groups(len(inputs.every))
+    groups = (earlier or {}).get("image_groups") or plan.image_groups(
+        len(inputs.of_format("images"))
+    )
     statistics = {"pixel_size_m": options.pixel_size}
     work = Work(
         run=run,

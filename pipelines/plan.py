@@ -97,8 +97,12 @@ class UnitReference:
     length: int
 
 
-def find_inputs(patterns: Sequence[str]) -> list[InputFile]:
+def find_inputs(patterns: Sequence[str], output: str) -> list[InputFile]:
     """Files of all patterns, each once, in order of patterns and names.
+
+    Args:
+        patterns: Files, folders or globs.
+        output: The run directory; what is in it is no input, wherever it lies.
 
     Raises:
         ConfigurationError: If a pattern matches nothing.
@@ -106,12 +110,16 @@ def find_inputs(patterns: Sequence[str]) -> list[InputFile]:
     roots = [storage.root_of(storage.check_local(pattern)) for pattern in patterns]
     folders = _folder_names(roots)
     found: dict[str, InputFile] = {}
+    own = os.path.join(os.path.realpath(output), "")
     for pattern, root in zip(patterns, roots, strict=True):
         matched = 0
         for file in storage.find_files(pattern):
+            place = os.path.realpath(file.uri)
+            if place.startswith(own):
+                continue
             matched += 1
             entry = InputFile(file.uri, folders[root], file.name, file.size, file.version)
-            found.setdefault(os.path.realpath(file.uri), entry)
+            found.setdefault(place, entry)
         if not matched:
             raise ConfigurationError(
                 f"--input {pattern} matches no file: check the path, and quote patterns with *"
@@ -162,7 +170,6 @@ def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
 
     Units that put blocks together go to parts of their own, `scenes-*`.
     """
-    storage.remove(folder)
     parts: dict[str, list[str]] = {"part": [], "scenes": []}
     lines: dict[str, list[str]] = {"part": [], "scenes": []}
 
@@ -180,6 +187,9 @@ def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
     for kind, rest in lines.items():
         if rest:
             flush(kind)
+    for name in {*part_names(folder, "part"), *part_names(folder, "scenes")}:
+        if name not in parts["part"] + parts["scenes"]:
+            storage.remove(f"{folder}/{name}")
     return parts["part"]
 
 

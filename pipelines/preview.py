@@ -52,7 +52,7 @@ def preview(options: SegmentOptions) -> Iterator[str]:
 
 
 def _count_units(inputs: Inputs, contract: Contract, layout: Layout) -> int:
-    groups = plan.image_groups(len(inputs.every))
+    groups = plan.image_groups(len(inputs.of_format("images")))
     run = RunDirectory("")
     work = Work(run, "", "", contract, layout, "", False, None, groups, False, ())
     return sum(1 for unit in units_of(inputs, work) if not unit.blocks)

@@ -62,12 +62,11 @@ class RunDirectory:
         if os.path.exists(self.root) and not os.path.isdir(self.root):
             raise ConfigurationError(f"--output {self.root} is a file: name a folder")
         earlier = self.read_json("run.json")
-        if earlier is None and os.path.isdir(self.root) and os.listdir(self.root):
-            if set(os.listdir(self.root)) - {*FILES, *FOLDERS}:
-                raise ConfigurationError(
-                    f"--output {self.root} holds files but no run.json: name an empty folder"
-                )
-            self.clear()
+        # `run.json` is written first, so that a run that died earlier left temporary files at most.
+        if earlier is None and os.path.isdir(self.root) and set(os.listdir(self.root)) - {"tmp"}:
+            raise ConfigurationError(
+                f"--output {self.root} holds files but no run.json: name an empty folder"
+            )
         if earlier is not None and overwrite:
             self.clear()
             earlier = None

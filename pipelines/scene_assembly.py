@@ -15,8 +15,10 @@ from pipelines.work import with_attempts
 def finish_scene(unit: Unit, work: Work) -> bool:
     """Put a scene together if all its blocks are done; whether it is finished now."""
     log = CommitLog(work.run.root, work.options)
-    if not log.is_done(unit) and not with_attempts(unit.id, lambda: _assemble(unit, work, log)):
-        return False
+    if not log.is_done(unit):
+        with_attempts(unit, log, lambda: _assemble(unit, work, log))
+        if not log.is_done(unit):
+            return False
     for name in unit.blocks:
         for folder in ("labels", "confidence"):
             storage.remove(work.run.path(scenes.block_path(name, folder)))
@@ -24,19 +26,15 @@ def finish_scene(unit: Unit, work: Work) -> bool:
     return True
 
 
-def _assemble(unit: Unit, work: Work, log: CommitLog) -> bool:
-    """Write and commit a scene; False if a block is missing."""
+def _assemble(unit: Unit, work: Work, log: CommitLog) -> None:
+    """Write and commit a scene, if no block is missing."""
     blocks = scene_blocks(unit, work)
     commits = [log.read(block) for block in blocks]
     finished = [commit for commit in commits if commit is not None]
     if len(finished) < len(commits):
-        return False
-    labelled = [
-        (block.id, block.area)
-        for block, commit in zip(blocks, finished, strict=True)
-        if block.area is not None and commit.tally.images
-    ]
-    outputs = scenes.assemble(unit, labelled, work)
+        return
+    labelled = [commit.tally.images > 0 for commit in finished]
+    outputs = scenes.assemble(unit, list(zip(blocks, labelled, strict=True)), work)
     summed = Tally.sum(commit.tally for commit in finished)
     failed = int(summed.failed_images > 0)
     tally = dataclasses.replace(summed, images=1 - failed, failed_images=failed)
@@ -44,7 +42,6 @@ def _assemble(unit: Unit, work: Work, log: CommitLog) -> bool:
     outputs.append(f"areas/{unit.id}.parquet")
     work.run.write(outputs[-1], areas.parquet_table(rows))
     log.write(unit, outputs, tally, work.run.scratch)
-    return True
 
 
 def scene_blocks(unit: Unit, work: Work) -> list[Unit]:

@@ -73,7 +73,8 @@ def find_files(pattern: str) -> Iterator[FoundFile]:
     if os.path.isfile(pattern):
         paths = [pattern]
     else:
-        wild = os.path.join(pattern, "**") if os.path.isdir(pattern) else pattern
+        folder = os.path.isdir(pattern)
+        wild = os.path.join(glob.escape(pattern), "**") if folder else pattern
         paths = sorted(glob.glob(wild, recursive=True))
     for path in paths:
         try:

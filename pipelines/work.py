@@ -20,7 +20,7 @@ from segmodel.engine import Engine, Failed, Job, Labelled, Model
 
 ATTEMPTS = 3
 RETRY_SECONDS = 1.0
-THREADS = max(2, os.cpu_count() or 1)
+THREADS = min(8, max(2, os.cpu_count() or 1))
 
 _log = logging.getLogger("beamseg")
 _models: dict[str, Model] = {}
@@ -76,19 +76,27 @@ def segment_unit(
     log = CommitLog(work.run.root, work.options)
     if log.is_done(unit):
         return UnitReport(done=1, skipped=1)
-    report = with_attempts(unit.id, lambda: _attempt(unit, work, log, model, on_pixels))
-    return report or UnitReport(incomplete=1)
+    report = with_attempts(unit, log, lambda: _attempt(unit, work, log, model, on_pixels))
+    if report is None:
+        return UnitReport(done=1, skipped=1) if log.is_done(unit) else UnitReport(incomplete=1)
+    return report
 
 
-def with_attempts(name: str, action: Callable[[], T]) -> T | None:
-    """What an action returns, tried again while faults may pass; None if one stays."""
+def with_attempts(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | None:
+    """What an action on a unit returns, tried again while faults may pass.
+
+    None if a fault stays, or if another attempt has finished the unit meanwhile: it may have
+    cleared away what this one was working with.
+    """
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return action()
         except Exception as error:
+            if log.is_done(unit):
+                return None
             if not is_transient(error):
                 raise
-            _log.warning("%s: attempt %d of %d: %s", name, attempt, ATTEMPTS, reason_of(error))
+            _log.warning("%s: attempt %d of %d: %s", unit.id, attempt, ATTEMPTS, reason_of(error))
             if attempt < ATTEMPTS:
                 time.sleep(RETRY_SECONDS * 2**attempt)
     return None

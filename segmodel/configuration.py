@@ -74,6 +74,8 @@ class TrainingConfig:
         learning_rate: Greatest learning rate, after warm-up.
         warmup_steps: Steps over which the learning rate rises from 0.
         weight_decay: Decoupled weight decay of AdamW.
+        class_weights: How much a pixel of each class counts in the loss, in the order of the
+            classes; all alike if empty.
         validate_every: Steps between two validations.
         flips: Whether crops are mirrored left and right.
         quarter_turns: Whether crops are turned and mirrored top to bottom too.
@@ -88,6 +90,7 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     warmup_steps: int = 100
     weight_decay: float = 1e-4
+    class_weights: tuple[float, ...] = ()
     validate_every: int = 250
     flips: bool = True
     quarter_turns: bool = False
@@ -122,6 +125,11 @@ class Configuration:
             )
         if len(self.model.gsd_range_m) not in (0, 2):
             raise ConfigurationError("model.gsd_range_m must be two numbers or empty")
+        if len(training.class_weights) not in (0, len(self.classes.ids)):
+            raise ConfigurationError(
+                f"training.class_weights needs one number for each of {len(self.classes.ids)} "
+                f"classes, got {len(training.class_weights)}"
+            )
         for name in ("steps", "batch", "crop", "learning_rate", "validate_every"):
             if getattr(training, name) <= 0:
                 raise ConfigurationError(f"training.{name} must be positive")

@@ -128,7 +128,10 @@ class Engine:
         opened = _ahead(((job, pool.submit(job.open)) for job in jobs), self.threads + 1)
         slots: deque[MapInProgress] = deque()
         batches = Batches(self.layout)
-        for slot, tile, reading in _ahead(self._reads(opened, pool), 2 * self.threads):
+        # Windows that are read but not used are bounded in pixels, whatever the number of threads.
+        most_pixels = 2 * self.layout.batch * self.layout.read_px**2
+        reads = self._reads(opened, pool)
+        for slot, tile, reading in _ahead(reads, 2 * self.threads, _window_pixels, most_pixels):
             if not slots or slots[-1] is not slot:
                 slots.append(slot)
             if tile is not None and reading is not None:
@@ -190,11 +193,31 @@ class Engine:
 T = TypeVar("T")
 
 
-def _ahead(items: Iterable[T], count: int) -> Iterator[T]:
-    """The same items, of which up to `count` are begun before the first is asked for."""
+def _ahead(
+    items: Iterable[T],
+    count: int,
+    size: Callable[[T], int] = lambda item: 0,
+    most: int = 0,
+) -> Iterator[T]:
+    """The same items, some of which are begun before the first is asked for.
+
+    Args:
+        items: Whose iteration begins them.
+        count: Most items begun and not yet asked for.
+        size: Of an item.
+        most: Of items begun and not yet asked for, greatest sum of sizes, but for one item.
+    """
     queue: deque[T] = deque()
+    waiting = 0
     for item in items:
         queue.append(item)
-        if len(queue) > count:
+        waiting += size(item)
+        while len(queue) > count or (len(queue) > 1 and waiting > most):
+            waiting -= size(queue[0])
             yield queue.popleft()
     yield from queue
+
+
+def _window_pixels(entry: tuple[MapInProgress, Tile | None, object]) -> int:
+    tile = entry[1]
+    return 0 if tile is None else tile.height * tile.width

@@ -71,7 +71,7 @@ def train(
     )
 
     optimizer = _optimizer(config.training)
-    step_function = _training_step(network, optimizer)
+    step_function = _training_step(network, optimizer, config.training.class_weights)
     best, best_path, losses = -1.0, folder / "best.weights.h5", []
     with (folder / "history.jsonl").open("w", encoding="utf-8") as history:
         for step, (images, truth) in enumerate(_batches(training, config.training, fill), 1):
@@ -139,11 +139,13 @@ class _InMemory:
         raise NotImplementedError("validation asks for labels only")
 
 
-def _training_step(network: keras.Model, optimizer: keras.optimizers.Optimizer) -> Callable:
+def _training_step(
+    network: keras.Model, optimizer: keras.optimizers.Optimizer, class_weights: Sequence[float]
+) -> Callable:
     @tf.function
     def step(images: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            loss = cross_entropy(truth, network(images, training=True))
+            loss = cross_entropy(truth, network(images, training=True), class_weights)
         gradients = tape.gradient(loss, network.trainable_variables)
         optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
         return loss

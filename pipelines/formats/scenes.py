@@ -166,10 +166,12 @@ class _BlockTask:
         labels, confidence = encoded.labels, encoded.confidence
         levels = None if confidence is None else quantize_confidence(confidence)
         if self._area.pixels == self._header.grid.height * self._header.grid.width:
-            blocks = [(self._area, labels)]
-            confidences = None if levels is None else [(self._area, levels)]
             self._outputs += write_scene(
-                self._file, self._header.grid, blocks, confidences, self._work
+                self._file,
+                self._header.grid,
+                [(self._area, labels)],
+                None if levels is None else [(self._area, levels)],
+                self._work,
             )
             return
         for folder, values in (("labels", labels), ("confidence", levels)):
@@ -192,8 +194,8 @@ def block_path(unit: str, folder: str) -> str:
 def write_scene(
     file: InputFile,
     grid: Grid,
-    labels: Iterable[tuple[Window, np.ndarray]],
-    confidence: Iterable[tuple[Window, np.ndarray]] | None,
+    labels: Iterable[tuple[Window, np.ndarray | None]],
+    confidence: Iterable[tuple[Window, np.ndarray | None]] | None,
     work: Work,
 ) -> list[str]:
     """Write the label COG of a scene, its class names and its confidence; returns the paths."""
@@ -213,19 +215,21 @@ def write_scene(
     return paths
 
 
-def assemble(unit: Unit, done: Sequence[tuple[str, Window]], work: Work) -> list[str]:
+def assemble(unit: Unit, blocks: Sequence[tuple[Unit, bool]], work: Work) -> list[str]:
     """Put the blocks of a scene together; returns the paths written.
 
     Args:
         unit: The unit of the scene.
-        done: Id and window of the blocks that were labelled; the others become nodata.
+        blocks: Its blocks, and whether each was labelled; the others become nodata.
         work: Of the run.
     """
     grid = read_header(unit.files[0].uri).grid
 
-    def blocks(folder: str) -> Iterator[tuple[Window, np.ndarray]]:
-        for block, window in done:
-            yield window, read_block(work.run.path(block_path(block, folder)))
+    def values(folder: str) -> Iterator[tuple[Window, np.ndarray | None]]:
+        for block, labelled in blocks:
+            assert block.area is not None
+            path = work.run.path(block_path(block.id, folder))
+            yield block.area, read_block(path) if labelled else None
 
-    confidence = blocks("confidence") if work.confidence else None
-    return write_scene(unit.files[0], grid, blocks("labels"), confidence, work)
+    confidence = values("confidence") if work.confidence else None
+    return write_scene(unit.files[0], grid, values("labels"), confidence, work)

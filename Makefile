@@ -1,0 +1,63 @@
+# Python and make are all this assumes: each target makes its environment in .venv, from locked
+# versions with digests (requirements/*.txt).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pipelines segmodel tests setup.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint earth-model picture lock clean
+
+help:
+	@echo "make demo         how much of the Earth is ocean, land and lake? (writes to demo/)"
+	@echo "make test         lint, types and all tests"
+	@echo "make earth-model  train the demo's model again (about 20 minutes on two cores)"
+	@echo "make picture      put the demo's picture into the README"
+	@echo "make lock         resolve the locked versions anew"
+	@echo "make clean        remove what these made"
+
+demo: $(VENV)/demo.done
+	$(BIN)/beamseg demo --output demo
+
+test: $(VENV)/test.done lint
+	$(BIN)/python -m pytest --durations=5 --junitxml=build/test-report.xml
+	@echo "made: environment $(VENV), test report build/test-report.xml"
+
+lint: $(VENV)/test.done
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+earth-model: $(VENV)/demo.done
+	$(BIN)/beamseg demo --training_data build/earth
+	$(BIN)/beamseg train --config build/earth/train.toml --output build/earth/run
+	rm -rf pipelines/earth/model
+	cp -R build/earth/run/model pipelines/earth/model
+	@echo "made: pipelines/earth/model"
+
+picture: demo
+	cp demo/earth.png docs/earth.png
+	@echo "made: docs/earth.png"
+
+$(VENV)/created:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	    "beamseg needs Python 3.11, 3.12 or 3.13, found %d.%d: make PYTHON=python3.12 ..." % v)'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/%.done: requirements/%.txt pyproject.toml | $(VENV)/created
+	@echo "installing locked versions from $<; TensorFlow and Beam take a few minutes"
+	$(BIN)/python -m pip install --require-hashes --progress-bar off -r $<
+	$(BIN)/python -m pip install --no-deps --no-build-isolation --quiet --editable .
+	@touch $@
+
+lock: $(VENV)/test.done
+	$(BIN)/uv pip compile $(LOCK) --extra demo -o requirements/demo.txt
+	$(BIN)/uv pip compile $(LOCK) --extra dev -c requirements/demo.txt -o requirements/test.txt
+
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url \
+    --custom-compile-command "make lock" --no-annotate pyproject.toml requirements/build.in
+
+clean:
+	rm -rf $(VENV) build demo *.egg-info

@@ -1,0 +1,91 @@
+"""`beamseg demo`: the main job on real imagery, from the package alone."""
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from pipelines.command_line import Parser, parse
+
+HELP = """\
+How much of the Earth is ocean, land and lake?
+
+Builds a scene from NASA's Blue Marble, segments it with the model in the package, and compares
+the ground area of each class with GSHHG's. Longitudes 60 W to 0 and 60 E to 120 E were held out
+of training; a second table says how the model does there.
+"""
+
+EXAMPLES = """\
+examples:
+  beamseg demo
+  beamseg demo --training_data earth      # pairs and configuration, to train the model again
+  beamseg train --config earth/train.toml --output earth/run
+"""
+
+MODEL = "model"
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    command = Parser(prog="beamseg demo", description=HELP, epilog=EXAMPLES)
+    command.add_argument(
+        "--output", default="demo", metavar="DIR", help="folder for all that is made (demo)"
+    )
+    command.add_argument(
+        "--training_data",
+        metavar="DIR",
+        help="write the pairs that the model was trained on, and its configuration, and stop",
+    )
+    return command
+
+
+def package_folder() -> Path:
+    """Where the demo's model and configuration are."""
+    with resources.as_file(resources.files("pipelines.earth")) as folder:
+        return folder
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the demo; returns the exit status."""
+    parsed, _ = parse(parser(), arguments, with_beam=False)
+    if parsed.training_data:
+        return _write_training_data(Path(parsed.training_data))
+    return _measure_earth(Path(parsed.output))
+
+
+def _write_training_data(folder: Path) -> int:
+    from pipelines.earth import imagery
+
+    files = list(imagery.write_training_data(folder))
+    config = folder / "train.toml"
+    config.write_bytes((package_folder() / "train.toml").read_bytes())
+    print(f"{len(files)} images and masks and {config}: beamseg train --config {config}")
+    return 0
+
+
+def _measure_earth(folder: Path) -> int:
+    from pipelines import segment
+    from pipelines.earth import imagery, picture, tables
+
+    scene, run_folder = folder / "earth.tif", folder / "run"
+    print(f"Blue Marble to {scene}", flush=True)
+    imagery.write_scene(scene)
+    model = str(package_folder() / MODEL)
+    words = [f"--input={scene}", f"--model={model}", f"--output={run_folder}"]
+    print(f"beamseg segment {words[0]} --model=(the package's) {words[2]}", flush=True)
+    status = segment.run(words)
+    if status:
+        return status
+    label_map = run_folder / "labels" / folder.resolve().name / "earth.tif"
+    labels = tables.read_labels(label_map)
+    measured = tables.read_totals(run_folder / "areas.csv")
+    print("\nThe Earth, by ground area on the WGS 84 ellipsoid:\n")
+    print("\n".join(tables.whole_earth(measured)))
+    print("\nLongitudes 60 W to 0 and 60 E to 120 E, held out of training:\n")
+    print("\n".join(tables.held_out(labels)))
+    captions = {
+        name: f"{measured[name] / 1e12:.2f} million sq km" for name in imagery.CLASSES.names
+    }
+    image = folder / "earth.png"
+    picture.draw(image, imagery.read_image(), labels, imagery.CLASSES, captions)
+    print(f"\nmade: label map {label_map}, table {run_folder}/areas.csv, picture {image}")
+    return 0
