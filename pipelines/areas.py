@@ -100,6 +100,14 @@ def measure(
     )
 
 
+def failed_tally(pixels: int, area_m2: float | None) -> Tally:
+    """What a failure costs, beside the count of the image itself."""
+    if area_m2 is None:
+        return Tally(pixels={FAILED: pixels})
+    lost = {FAILED: pixels}
+    return Tally(pixels=lost, ground_pixels=lost, area_m2={FAILED: area_m2}, footprint_m2=area_m2)
+
+
 def _weighted_sums(labels: np.ndarray, classes: ClassTable, weights: np.ndarray) -> list[float]:
     """Sum of weights by class and, last, of nodata.
 
@@ -134,7 +142,7 @@ def rows_of(
     whole = math.fsum(base[str(i)] for i in classes.ids if str(i) in base)
     rows: list[dict[str, object]] = []
     for name, class_id, class_name in class_lines(classes):
-        pixels, confidence = tally.pixels.get(name, 0), tally.confidence_sum.get(name)
+        pixels, summed = tally.pixels.get(name, 0), tally.confidence_sum.get(name)
         rows.append(
             {
                 "source": source,
@@ -144,7 +152,7 @@ def rows_of(
                 "pixels": pixels,
                 "area_m2": tally.area_m2.get(name),
                 "share": base.get(name, 0) / whole if whole and name != NODATA else None,
-                "mean_confidence": confidence / pixels if confidence and pixels else None,
+                "mean_confidence": None if summed is None or not pixels else summed / pixels,
             }
         )
     return rows

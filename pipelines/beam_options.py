@@ -5,18 +5,19 @@ import json
 from pathlib import Path
 
 
-def installed_options() -> dict[str, bool]:
-    """Options of the installed Beam: whether each takes a value, by name."""
+def installed_options() -> dict[str, int]:
+    """Options of the installed Beam by name: values each takes, -1 for several."""
     from apache_beam.options.pipeline_options import PipelineOptions
 
-    found: dict[str, bool] = {}
+    found: dict[str, int] = {}
     for kind in PipelineOptions.__subclasses__():
         if not kind.__module__.startswith("apache_beam."):
             continue
         parser = argparse.ArgumentParser(add_help=False, conflict_handler="resolve")
         kind._add_argparse_args(parser)  # type: ignore[arg-type]
         for action in parser._actions:
-            found |= dict.fromkeys(action.option_strings, action.nargs != 0)
+            values = 1 if action.nargs is None else 0 if action.nargs == 0 else -1
+            found |= dict.fromkeys(action.option_strings, values)
     return dict(sorted(found.items()))
 
 

@@ -5,10 +5,11 @@ import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 
 import segmodel
-from segmodel.errors import BeamsegError, ConfigurationError, ContractError
+from segmodel.errors import BeamsegError, ConfigurationError, TransientError
 
 COMMANDS = {
     "segment": ("pipelines.segment", "label images, shards and scenes"),
@@ -67,17 +68,17 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     """Run a command with our exit statuses: see the help of `segment`."""
     # TensorFlow's C++ messages tell a user nothing; they must be stilled before it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Our own limit refuses what is too large; Pillow's warning begins at half of it.
+    warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGTERM, _interrupted)
     try:
         return command(arguments)
-    except (ConfigurationError, ContractError) as error:
-        print(f"beamseg: {error}", file=sys.stderr)
-        return 2
     except BeamsegError as error:
+        # What can pass is worth a retry; everything else that we refuse, the user must change.
         print(f"beamseg: {error}", file=sys.stderr)
-        return 1
+        return 4 if isinstance(error, TransientError) else 2
     except SystemExit as end:
         return int(end.code or 0)
 

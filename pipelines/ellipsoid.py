@@ -109,8 +109,8 @@ class Datum:
         if crs.ellipsoid is None or not (crs.is_geographic or crs.is_projected):
             raise GroundError(
                 f"a raster has ground area only if its CRS is geographic or projected, but "
-                f"{crs.name!r} is a {crs.type_name}; assign the right CRS (rio edit-info --crs) or "
-                "give --pixel_size"
+                f"{crs.name!r} is a {crs.type_name}; assign the right CRS, for "
+                f"example with gdal_edit.py -a_srs"
             )
         base = None
         if crs.is_projected:

@@ -1,11 +1,9 @@
 """Running a prepared launch on Beam, and saying how it ended."""
 
-import json
 import logging
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -73,8 +71,9 @@ def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
         f"{summary['units']} units, {attempt['units_skipped']} units were done before; "
         f"{attempt['seconds']:.0f} s"
     )
-    for line in _failure_lines(run, most=5):
-        print(line, file=sys.stderr)
+    for row in summary["first_failures"]:
+        name = row["uri"] if row["key"] is None else f"{row['uri']} {row['key']}"
+        print(f"failed: {name}: {row['reason']}", file=sys.stderr)
     if status == 0:
         print(f"complete: label maps in {run.root}/labels, totals in {run.root}/areas.csv")
     elif status == 3:
@@ -91,16 +90,3 @@ def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
             file=sys.stderr,
         )
     return status
-
-
-def _failure_lines(run: RunDirectory, most: int) -> list[str]:
-    """The first failures, for a person."""
-    lines: list[str] = []
-    for path in sorted(Path(run.path("failures")).glob("*.jsonl")):
-        for text in path.read_text("utf-8").splitlines():
-            row = json.loads(text)
-            name = row["uri"] if row["key"] is None else f"{row['uri']} {row['key']}"
-            lines.append(f"failed: {name}: {row['reason']}")
-            if len(lines) == most:
-                return lines
-    return lines

@@ -54,7 +54,7 @@ class GroundGrid:
         if not np.isfinite(tuple(self.transform)).all() or determinant == 0:
             raise GroundError(
                 f"the transform must be invertible, but {tuple(self.transform)[:6]} is not; repair "
-                "the georeference of the raster or give --pixel_size"
+                "the georeference of the raster"
             )
         if self.height < 1 or self.width < 1:
             raise GroundError(f"a scene needs a pixel, got {self.height} x {self.width}")
@@ -146,7 +146,7 @@ class GroundGrid:
         if not np.isfinite(size).all():
             raise GroundError(
                 "the centre of the scene must lie inside its projection, but it has no longitude "
-                "and latitude; repair the georeference of the raster or give --pixel_size"
+                "and latitude; repair the georeference of the raster"
             )
         return size
 

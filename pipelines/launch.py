@@ -14,8 +14,9 @@ from pipelines.options import SegmentOptions
 from pipelines.plan import InputFile, Unit
 from pipelines.run_directory import RunDirectory, check_unchanged, digest
 from pipelines.scene_assembly import scene_blocks
-from segmodel.contract import Contract, fingerprint, read_contract
+from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
+from segmodel.model_folder import fingerprint, read_contract
 from segmodel.windows import Layout
 
 # What prediction may take of a worker's memory when --window is left to us.
@@ -33,15 +34,13 @@ class Inputs:
         files: Files of each format, in order of formats.
         left_aside: Files that no format claims.
         records: Most images to read from a shard, by key, where the run is limited.
+        image_files: Number of image files, however the run is limited.
     """
 
     files: tuple[tuple[Format, tuple[InputFile, ...]], ...]
     left_aside: tuple[InputFile, ...]
     records: tuple[tuple[str, int], ...] = ()
-
-    def of_format(self, name: str) -> tuple[InputFile, ...]:
-        """Files of one format."""
-        return next(files for entry, files in self.files if entry.name == name)
+    image_files: int = 0
 
     @property
     def every(self) -> list[InputFile]:
@@ -81,7 +80,9 @@ def find_inputs(options: SegmentOptions, contract: Contract) -> Inputs:
         owner = next((entry for entry in formats.FORMATS if entry.claims(file)), None)
         (claimed[owner.name] if owner else left_aside).append(file)
     inputs = Inputs(
-        tuple((entry, tuple(claimed[entry.name])) for entry in formats.FORMATS), tuple(left_aside)
+        tuple((entry, tuple(claimed[entry.name])) for entry in formats.FORMATS),
+        tuple(left_aside),
+        image_files=len(claimed["images"]),
     )
     if not inputs.every:
         raise ConfigurationError(
@@ -120,7 +121,14 @@ def resolve_layout(options: SegmentOptions, contract: Contract) -> Layout:
     """
     batch = options.batch or 1
     if options.window is not None:
-        return contract.layout(options.window, options.halo, batch)
+        layout = contract.layout(options.window, options.halo, batch)
+        if layout.window_px != options.window:
+            raise ConfigurationError(
+                f"--window {options.window}: the model's window is fixed at "
+                f"{contract.fixed_window} pixels, of which {layout.window_px} are kept: leave "
+                f"--window out"
+            )
+        return layout
     per_pixel = contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL
     for side in WINDOWS_PX:
         core = max(side // contract.stride, 1) * contract.stride
@@ -182,9 +190,7 @@ def prepare(options: SegmentOptions) -> Launch:
     earlier = run.prepare(options.overwrite)
     if earlier is not None:
         check_unchanged(earlier, labels, options.output)
-    groups = (earlier or {}).get("image_groups") or plan.image_groups(
-        len(inputs.of_format("images"))
-    )
+    groups = (earlier or {}).get("image_groups") or plan.image_groups(inputs.image_files)
     statistics = {"pixel_size_m": options.pixel_size}
     work = Work(
         run=run,

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import dataclass
+from fractions import Fraction
 
 from segmodel.errors import ConfigurationError
 
@@ -19,7 +20,7 @@ class FailureBudget:
     """
 
     count: int | None
-    share: float | None
+    share: Fraction | None
 
     @classmethod
     def parse(cls, text: str) -> "FailureBudget":
@@ -29,11 +30,11 @@ class FailureBudget:
             ValueError: If it is none of these.
         """
         if text.endswith("%"):
-            share = float(text[:-1]) / 100
+            share = Fraction(text[:-1]) / 100
         elif text.isdigit():
             return cls(int(text), None)
         else:
-            share = float(text)
+            share = Fraction(text)
         if not 0 <= share <= 1:
             raise ValueError(f"a share must be in 0..1, got {text}")
         return cls(None, share)
@@ -44,7 +45,7 @@ class FailureBudget:
         return failed <= (most or 0)
 
     def __str__(self) -> str:
-        return str(self.count) if self.share is None else f"{self.share:g} of all images"
+        return str(self.count) if self.share is None else f"{float(self.share):g} of all images"
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,9 @@ def find_inputs(patterns: Sequence[str], output: str) -> list[InputFile]:
             if place.startswith(own):
                 continue
             matched += 1
-            entry = InputFile(file.uri, folders[root], file.name, file.size, file.version)
+            # Names that are no UTF-8 are written out, so that tables and paths can hold them.
+            name = file.name.encode("utf-8", "backslashreplace").decode()
+            entry = InputFile(file.uri, folders[root], name, file.size, file.version)
             found.setdefault(place, entry)
         if not matched:
             raise ConfigurationError(
@@ -132,7 +134,7 @@ def _folder_names(roots: Sequence[str]) -> dict[str, str]:
     names = {root: os.path.basename(os.path.abspath(root)) or "root" for root in roots}
     taken = list(names.values())
     return {
-        root: name if taken.count(name) == 1 else f"{name}-{_short_hash(root)}"
+        root: name if taken.count(name) == 1 else f"{name}-{_short_hash(root)[:8]}"
         for root, name in names.items()
     }
 
@@ -141,14 +143,14 @@ def unit_id(kind: str, file: InputFile, suffix: str = "") -> str:
     """An id that a person recognizes and that no two files share.
 
     >>> unit_id("scene", InputFile("a/b c.tif", "a", "b c.tif", 1, "1"))
-    'scene-b-c-20cbfb43'
+    'scene-b-c-cef10aa5ad4fad0e'
     """
     stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(file.name).name.split(".")[0]).strip("-")[:40]
     return "-".join(part for part in (kind, stem, _short_hash(file.key), suffix) if part)
 
 
 def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def image_groups(files: int) -> int:

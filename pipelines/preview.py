@@ -14,7 +14,8 @@ from pipelines.launch import (
 )
 from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
-from segmodel.contract import Contract, read_contract
+from segmodel.contract import Contract
+from segmodel.model_folder import read_contract
 from segmodel.windows import Layout
 
 
@@ -52,7 +53,7 @@ def preview(options: SegmentOptions) -> Iterator[str]:
 
 
 def _count_units(inputs: Inputs, contract: Contract, layout: Layout) -> int:
-    groups = plan.image_groups(len(inputs.of_format("images")))
+    groups = plan.image_groups(inputs.image_files)
     run = RunDirectory("")
     work = Work(run, "", "", contract, layout, "", False, None, groups, False, ())
     return sum(1 for unit in units_of(inputs, work) if not unit.blocks)

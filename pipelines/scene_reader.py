@@ -26,8 +26,16 @@ class Header(NamedTuple):
 
 
 def read_header(uri: str) -> Header:
-    """Grid, dtype and indices of the bands that are not alpha."""
-    with rasterio.open(uri) as source:
+    """Grid, dtype and indices of the bands that are not alpha.
+
+    Raises:
+        InputError: If GDAL cannot open the file.
+    """
+    try:
+        source = rasterio.open(uri)
+    except RasterioError as error:
+        raise InputError(f"the scene cannot be opened: {error}") from error
+    with source:
         grid = Grid(source.height, source.width, source.transform, source.crs)
         kinds = zip(source.indexes, source.colorinterp, strict=True)
         bands = tuple(index for index, kind in kinds if kind != ColorInterp.alpha)

@@ -68,6 +68,9 @@ def find_files(pattern: str) -> Iterator[FoundFile]:
     """Files of a pattern in order of name: a file, a folder with all below it, or a glob.
 
     Hidden files are left out, and so is what vanishes while it is listed.
+
+    Raises:
+        ConfigurationError: If a pattern leads out of its root.
     """
     root = root_of(pattern)
     if os.path.isfile(pattern):
@@ -83,6 +86,8 @@ def find_files(pattern: str) -> Iterator[FoundFile]:
             continue
         if os.path.isfile(path):
             name = Path(os.path.relpath(path, root)).as_posix()
+            if name.startswith("../"):
+                raise ConfigurationError(f"--input {pattern}: write the path without ..")
             yield FoundFile(path, name, status.st_size, str(status.st_mtime_ns))
 
 
@@ -105,7 +110,7 @@ def write_whole(uri: str, scratch: str) -> Iterator[str]:
         scratch: Folder for temporary files, on the same file system.
     """
     os.makedirs(scratch, exist_ok=True)
-    temporary = os.path.join(scratch, uuid.uuid4().hex + "-" + os.path.basename(uri)[-64:])
+    temporary = os.path.join(scratch, uuid.uuid4().hex)
     try:
         yield temporary
         with open(temporary, "rb") as stream:

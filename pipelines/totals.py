@@ -1,7 +1,8 @@
 """The end of a run: totals from the commit records, summary, `_SUCCESS`."""
 
-from collections.abc import Iterator
+import json
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from pipelines import areas, plan, storage
@@ -9,9 +10,9 @@ from pipelines.areas import Tally
 from pipelines.commits import Commit, CommitLog
 from pipelines.formats.interface import Work
 from pipelines.options import FailureBudget
-from pipelines.plan import Unit
 
 COMPLETE, OVER_BUDGET, INCOMPLETE = 0, 3, 4
+FAILURES_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,7 @@ class Totals:
     units: int
     missing: int
     tally: Tally
+    failures: tuple[dict[str, Any], ...] = ()
 
     def status(self, budget: FailureBudget) -> int:
         """Exit status of the run."""
@@ -33,26 +35,29 @@ class Totals:
 def collect(work: Work) -> Totals:
     """Totals of all units whose numbers count: those that are no block of a scene."""
     log = CommitLog(work.run.root, work.options)
-    units = missing = 0
+    scenes = list(plan.read_units(work.run.plan, "scenes"))
+    blocks = {name for scene in scenes for name in scene.blocks}
     tallies: list[Tally] = []
-    for _, commit in counted_commits(work, log):
-        units += 1
+    failures: list[dict[str, Any]] = []
+    missing = 0
+    for unit in chain(scenes, plan.read_units(work.run.plan, "part")):
+        commit = log.read(unit)
+        if commit is not None and len(failures) < FAILURES_SHOWN:
+            failures += _failures_of(commit, work)
+        if unit.id in blocks:
+            continue
         if commit is None:
             missing += 1
         else:
             tallies.append(commit.tally)
-    return Totals(units, missing, Tally.sum(tallies))
+    units = missing + len(tallies)
+    return Totals(units, missing, Tally.sum(tallies), tuple(failures[:FAILURES_SHOWN]))
 
 
-def counted_commits(work: Work, log: CommitLog) -> Iterator[tuple[Unit, Commit | None]]:
-    """Units of the plan that count in totals, with their commit records."""
-    blocks: set[str] = set()
-    for unit in plan.read_units(work.run.plan, "scenes"):
-        blocks.update(unit.blocks)
-        yield unit, log.read(unit)
-    for unit in plan.read_units(work.run.plan, "part"):
-        if unit.id not in blocks:
-            yield unit, log.read(unit)
+def _failures_of(commit: Commit, work: Work) -> list[dict[str, Any]]:
+    paths = [o.path for o in commit.outputs if o.path.startswith("failures/")]
+    lines = [line for p in paths for line in storage.read_bytes(work.run.path(p)).splitlines()]
+    return [json.loads(line) for line in lines]
 
 
 def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int:
@@ -78,6 +83,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         "images": totals.tally.images,
         "failed_images": totals.tally.failed_images,
         "failure_budget": str(budget),
+        "first_failures": list(totals.failures),
         "pixels": sum(totals.tally.pixels.values()),
         "footprint_m2": totals.tally.footprint_m2 if totals.tally.area_m2 else None,
         "this_attempt": counts,

@@ -45,11 +45,11 @@ class SegmentImages(beam.PTransform):
             | "ReadPlan" >> beam.FlatMap(lambda part: plan.references(folder, part))
             | "SpreadUnits" >> beam.Reshuffle()
             | "SegmentUnit" >> beam.ParDo(_SegmentUnit(work))
-            | "CountUnits" >> beam.CombineGlobally(sum_reports)
+            | "CountUnits" >> beam.CombineGlobally(sum_reports).without_defaults()
             | "ListScenes" >> beam.FlatMap(lambda report: _scenes(folder, report))
             | "SpreadScenes" >> beam.Reshuffle()
             | "FinishScene" >> beam.Map(lambda entry: _finish_scene(entry, work))
-            | "CountScenes" >> beam.CombineGlobally(sum_reports)
+            | "CountScenes" >> beam.CombineGlobally(sum_reports).without_defaults()
             | "FinishRun" >> beam.Map(lambda report: _finish_run(report, work, budget, started))
         )
 

@@ -10,13 +10,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
-from pipelines import areas, formats
+from pipelines import areas, formats, storage
 from pipelines.areas import Tally
 from pipelines.commits import CommitLog
 from pipelines.failures import Failure, is_transient, reason_of
 from pipelines.formats.interface import UnitTask, Work
 from pipelines.plan import Unit
 from segmodel.engine import Engine, Failed, Job, Labelled, Model
+from segmodel.errors import BeamsegError
 
 ATTEMPTS = 3
 RETRY_SECONDS = 1.0
@@ -156,16 +157,15 @@ def _write_first(writing: deque[tuple[str, Future[Any]]], task: UnitTask) -> Non
 
 
 def _record_failure(failed: Failed, task: UnitTask, results: _Results) -> None:
-    if is_transient(failed.error):
+    if is_transient(failed.error) or not isinstance(failed.error, BeamsegError | OSError):
+        # A fault that may pass, or one of ours, which says nothing about the image.
         raise failed.error
+    task.discard(failed.key)
     file, key = task.source(failed.key)
     results.failures.append(Failure(file.key, key, failed.stage, reason_of(failed.error)))
     lost = task.failed_pixels()
     if lost is not None:
-        pixels, area = {areas.FAILED: lost[0]}, {areas.FAILED: lost[1]}
-        results.tallies.append(
-            Tally(pixels=pixels, ground_pixels=pixels, area_m2=area, footprint_m2=lost[1])
-        )
+        results.tallies.append(areas.failed_tally(*lost))
 
 
 def _record_labels(labelled: Labelled, task: UnitTask, work: Work, results: _Results) -> None:
@@ -185,13 +185,16 @@ def _record_labels(labelled: Labelled, task: UnitTask, work: Work, results: _Res
 
 
 def _write_tables(unit: Unit, work: Work, results: _Results) -> list[str]:
-    """Rows of images and of failures; returns the paths written."""
+    """Rows of images and of failures, in place of earlier ones; returns the paths written."""
+    failures = "".join(failure.to_json() + "\n" for failure in results.failures).encode()
     paths = []
-    if results.rows:
-        paths.append(f"areas/{unit.id}.parquet")
-        work.run.write(paths[-1], areas.parquet_table(results.rows))
-    if results.failures:
-        paths.append(f"failures/{unit.id}.jsonl")
-        lines = "".join(failure.to_json() + "\n" for failure in results.failures)
-        work.run.write(paths[-1], lines.encode())
+    for path, content in (
+        (f"areas/{unit.id}.parquet", areas.parquet_table(results.rows) if results.rows else b""),
+        (f"failures/{unit.id}.jsonl", failures),
+    ):
+        if content:
+            work.run.write(path, content)
+            paths.append(path)
+        else:
+            storage.remove(work.run.path(path))
     return paths

@@ -94,7 +94,7 @@ class ClassTable:
         found = np.bincount(labels.ravel(), minlength=self.nodata + 1)
         counts = found[[*self.ids, self.nodata]].astype(np.int64)
         if counts.sum() != labels.size:
-            strange = sorted(set(np.flatnonzero(found)) - {*self.ids, self.nodata})
+            strange = sorted(set(np.flatnonzero(found).tolist()) - {*self.ids, self.nodata})
             raise ContractError(f"classes: labels {strange[:5]} are not in the class table")
         return counts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -130,9 +131,27 @@ class Configuration:
                 f"training.class_weights needs one number for each of {len(self.classes.ids)} "
                 f"classes, got {len(training.class_weights)}"
             )
-        for name in ("steps", "batch", "crop", "learning_rate", "validate_every"):
-            if getattr(training, name) <= 0:
-                raise ConfigurationError(f"training.{name} must be positive")
+        positive = {
+            "steps": training.steps,
+            "batch": training.batch,
+            "crop": training.crop,
+            "learning_rate": training.learning_rate,
+            "validate_every": training.validate_every,
+        }
+        for name, value in positive.items():
+            if not 0 < value < math.inf:
+                raise ConfigurationError(f"training.{name} must be positive, got {value}")
+        at_least_0 = {
+            "warmup_steps": (training.warmup_steps,),
+            "weight_decay": (training.weight_decay,),
+            "brightness": (training.brightness,),
+            "contrast": (training.contrast,),
+            "seed": (training.seed,),
+            "class_weights": training.class_weights,
+        }
+        for name, values in at_least_0.items():
+            if not all(0 <= value < math.inf for value in values):
+                raise ConfigurationError(f"training.{name} must be at least 0, got {values}")
 
 
 def load_configuration(path: str | Path, overrides: dict[str, str] | None = None) -> Configuration:
@@ -154,7 +173,7 @@ def load_configuration(path: str | Path, overrides: dict[str, str] | None = None
         return parse_configuration(document, path.parent)
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: no such file") from None
-    except (BeamsegError, tomllib.TOMLDecodeError, OSError) as error:
+    except (BeamsegError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
@@ -176,14 +195,20 @@ def parse_configuration(document: dict[str, Any], folder: Path = Path()) -> Conf
     )
 
 
-def _class_table(entries: list[dict[str, Any]]) -> ClassTable:
+_CLASS = {"id": int, "name": str, "color": str}
+
+
+def _class_table(entries: Any) -> ClassTable:
+    if not isinstance(entries, list):
+        raise ConfigurationError("classes must be [[classes]], one table for each class")
     classes = []
     for entry in entries:
         _only_known(entry, {"id", "name", "color"}, "classes.")
         missing = {"id", "name", "color"} - set(entry)
         if missing:
             raise ConfigurationError(f"classes: {', '.join(sorted(missing))} is missing in {entry}")
-        classes.append(LabelClass(entry["id"], entry["name"], parse_color(entry["color"])))
+        values = {key: _typed(entry[key], kind, f"classes.{key}") for key, kind in _CLASS.items()}
+        classes.append(LabelClass(values["id"], values["name"], parse_color(values["color"])))
     return ClassTable(tuple(classes))
 
 
@@ -197,7 +222,9 @@ def _override(document: dict[str, Any], name: str, text: str) -> None:
         document[section][key] = text
 
 
-def _only_known(given: dict[str, Any], known: set[str], prefix: str) -> None:
+def _only_known(given: Any, known: set[str], prefix: str) -> None:
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"{prefix.rstrip('.') or 'the file'} must be a table")
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +13,6 @@ from segmodel.errors import ContractError
 from segmodel.windows import Layout
 
 FORMAT_VERSION = 1
-CONTRACT_FILE = "assets.extra/segmodel.json"
 DTYPES = ("uint8", "uint16", "int16", "float32")
 
 
@@ -94,6 +90,20 @@ class Contract:
             )
         if not np.all(np.isfinite(self.nodata_fill)):
             raise ContractError("nodata_fill: must be finite, NaN spreads through convolutions")
+        low, high = _range_of(self.dtype)
+        if not all(low <= value <= high for value in self.nodata_fill):
+            raise ContractError(f"nodata_fill: must be in {low:g}..{high:g}, as {self.dtype} is")
+        if not self.value_range[0] < self.value_range[1]:
+            raise ContractError(f"value_range: must be two rising numbers, got {self.value_range}")
+        if self.gsd_range_m is not None and not 0 < self.gsd_range_m[0] <= self.gsd_range_m[1]:
+            raise ContractError(f"gsd_range_m: must be two rising numbers, got {self.gsd_range_m}")
+        if self.halo.pixels < 0:
+            raise ContractError(f"halo: must be at least 0, got {self.halo.pixels}")
+        if self.fixed_window is not None and self.fixed_window < self.stride + 2 * self.halo.pixels:
+            raise ContractError(
+                f"fixed_window: {self.fixed_window} leaves no core with a halo of "
+                f"{self.halo.pixels} and a stride of {self.stride}"
+            )
         if self.stride < 1:
             raise ContractError(f"stride: must be at least 1, got {self.stride}")
 
@@ -207,6 +217,8 @@ class Contract:
         Raises:
             ContractError: If a field is missing or wrong, or the format is of another version.
         """
+        if not isinstance(document, Mapping):
+            raise ContractError("the contract must hold an object")
         version = document.get("format_version")
         if version != FORMAT_VERSION:
             raise ContractError(
@@ -216,14 +228,24 @@ class Contract:
         try:
             return cls(**_fields(document))
         except KeyError as error:
-            raise ContractError(f"{error.args[0]}: missing in {CONTRACT_FILE}") from None
-        except (TypeError, IndexError, AttributeError) as error:
-            raise ContractError(f"{CONTRACT_FILE} is malformed: {error}") from error
+            raise ContractError(f"{error.args[0]}: missing in the contract") from None
+        except ContractError:
+            raise
+        except (TypeError, IndexError, AttributeError, ValueError) as error:
+            raise ContractError(f"the contract is malformed: {error}") from error
+
+
+def _range_of(dtype: str) -> tuple[float, float]:
+    kind = np.dtype(dtype)
+    limits = np.iinfo(kind) if np.issubdtype(kind, np.integer) else np.finfo(kind)
+    return float(limits.min), float(limits.max)
 
 
 def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of `Contract` from its JSON form."""
     source, target = document["mlm:input"][0], document["mlm:output"][0]
+    if not isinstance(source["bands"], list):
+        raise ContractError(f"bands: must be a list of names, got {source['bands']!r}")
     gsd, halo = document.get("gsd_range_m"), document["halo"]
     low, high = source["value_range"]
     return {
@@ -250,40 +272,3 @@ def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": document.get("metrics", {}),
         "versions": document.get("package_versions", {}),
     }
-
-
-def read_contract(model: str | Path) -> Contract:
-    """The contract of a SavedModel folder.
-
-    Raises:
-        ContractError: If the folder is no SavedModel or has no contract that can be read.
-    """
-    folder = Path(model)
-    if not (folder / "saved_model.pb").is_file():
-        raise ContractError(f"{folder} is not a SavedModel: it has no saved_model.pb")
-    path = folder / CONTRACT_FILE
-    if not path.is_file():
-        raise ContractError(
-            f"{folder} has no {CONTRACT_FILE}: wrap it once with segmodel.export.export_savedmodel"
-        )
-    try:
-        return Contract.from_json(json.loads(path.read_text("utf-8")))
-    except json.JSONDecodeError as error:
-        raise ContractError(f"{path} is not JSON: {error}") from error
-
-
-def write_contract(contract: Contract, model: str | Path) -> None:
-    """Write the contract into a SavedModel folder."""
-    path = Path(model) / CONTRACT_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(contract.to_json(), indent=2) + "\n", "utf-8")
-
-
-def fingerprint(model: str | Path) -> str:
-    """SHA-256 of all files of a SavedModel folder, names and contents, as 64 hex digits."""
-    folder, digest = Path(model), hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
-    return digest.hexdigest()

@@ -69,17 +69,25 @@ class MaskCode:
         else:
             values = mask
             known, ignored = list(self.classes.ids), list(self.ignore_ids)
+        twice = sorted({value for value in known if known.count(value) + ignored.count(value) > 1})
+        if twice:
+            raise ConfigurationError(
+                f"{self.encoding} {', '.join(self._shown(twice))} stands for more than one class"
+            )
         present, inverse = np.unique(values, return_inverse=True)
         meaning = {value: index for index, value in enumerate(known)}
         meaning |= dict.fromkeys(ignored, IGNORED)
         strange = [int(value) for value in present if int(value) not in meaning]
         if strange:
-            shown = [f"#{v:06X}" if self.encoding == "color" else str(v) for v in strange[:5]]
             raise InputError(
-                f"mask has {self.encoding} {', '.join(shown)}, which is neither a class nor ignored"
+                f"mask has {self.encoding} {', '.join(self._shown(strange[:5]))}, which is neither "
+                f"a class nor ignored"
             )
         table = np.array([meaning[int(value)] for value in present], np.int16)
         return table[inverse].reshape(values.shape)
+
+    def _shown(self, values: Sequence[int]) -> list[str]:
+        return [f"#{v:06X}" if self.encoding == "color" else str(v) for v in values]
 
 
 def _packed(color: Sequence[int]) -> int:
@@ -91,13 +99,18 @@ def find_pairs(images: str, masks: str) -> list[tuple[Path, Path]]:
     """Images of a folder with the mask of equal stem in another, sorted by name.
 
     Raises:
-        ConfigurationError: If a folder has no image, or an image has no mask or two.
+        ConfigurationError: If a folder has no image, two images share a stem, or an image has no
+            mask or two.
     """
     by_stem: dict[str, list[Path]] = {}
     for path in _image_files(masks):
         by_stem.setdefault(path.stem, []).append(path)
     pairs = []
-    for path in _image_files(images):
+    files = _image_files(images)
+    stems = [path.stem for path in files]
+    for path in files:
+        if stems.count(path.stem) > 1:
+            raise ConfigurationError(f"{images} holds two images named {path.stem}.*: rename one")
         found = by_stem.get(path.stem, [])
         if len(found) != 1:
             raise ConfigurationError(

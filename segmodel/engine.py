@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from segmodel.classes import ClassTable
+from segmodel.errors import ConfigurationError, InputError
 from segmodel.stitching import Batches, Failed, Labelled, MapInProgress, Pixels, WindowRead
 from segmodel.windows import MOST_IN_BATCH, Layout, Tile, Window, tiles
 
@@ -132,6 +133,8 @@ class Engine:
         most_pixels = 2 * self.layout.batch * self.layout.read_px**2
         reads = self._reads(opened, pool)
         for slot, tile, reading in _ahead(reads, 2 * self.threads, _window_pixels, most_pixels):
+            if slot.handed_on:
+                continue
             if not slots or slots[-1] is not slot:
                 slots.append(slot)
             if tile is not None and reading is not None:
@@ -145,11 +148,11 @@ class Engine:
             while self._holds_too_much(slots) and (batch := batches.oldest()):
                 self._label(batch)
             while slots and slots[0].finished:
-                yield slots.popleft().outcome()
+                yield slots.popleft().hand_on()
         while batch := batches.oldest():
             self._label(batch)
         while slots:
-            yield slots.popleft().outcome()
+            yield slots.popleft().hand_on()
 
     def _reads(
         self, opened: Iterable[tuple[Job, Future[Raster]]], pool: ThreadPoolExecutor
@@ -164,9 +167,18 @@ class Engine:
                 continue
             whole = Window(0, 0, raster.height, raster.width)
             area = job.area or whole
-            plan = list(tiles(whole, area, self.layout))
+            try:
+                plan = list(tiles(whole, area, self.layout))
+            except ConfigurationError as error:
+                slot.failure = Failed(job.key, "open", InputError(str(error)))
+                yield slot, None, None
+                continue
             slot.begin(area, len(plan), self.confidence)
+            if not plan:
+                yield slot, None, None
             for tile in plan:
+                if slot.failure is not None:
+                    break
                 yield slot, tile, pool.submit(raster.read, tile.read)
 
     def _holds_too_much(self, slots: deque[MapInProgress]) -> bool:

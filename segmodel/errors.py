@@ -17,6 +17,10 @@ class InputError(BeamsegError, ValueError):
     """One image, mask or shard that cannot be used; it costs itself and nothing else."""
 
 
+class TrainingError(BeamsegError, RuntimeError):
+    """A training run that cannot go on."""
+
+
 class ExportError(BeamsegError, RuntimeError):
     """A SavedModel that does not do what the network in memory does, or that may not be loaded."""
 

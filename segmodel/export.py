@@ -13,13 +13,15 @@ import numpy as np
 import tensorflow as tf
 
 import segmodel
-from segmodel.contract import Contract, MeasuredHalo, write_contract
+from segmodel.contract import Contract, MeasuredHalo
 from segmodel.errors import ExportError
 from segmodel.halo import measure_halo
 from segmodel.memory import measure_bytes_per_pixel
+from segmodel.model_folder import write_contract
 from segmodel.predictor import Predictor
 
 MOST_HALO_PX = 256
+CHECKED_STRIDES = 8
 
 
 class ServedModel(tf.Module):
@@ -41,6 +43,11 @@ class ServedModel(tf.Module):
         self._logits = tf.function(self._compute_logits, input_signature=[self._images])
         # What the function closes over must belong to the object that is saved.
         concrete = self._logits.get_concrete_function()
+        scores, classes = concrete.structured_outputs.shape[-1], len(contract.classes.ids)
+        if scores != classes:
+            raise ExportError(
+                f"classes: the contract names {classes}, the function gives {scores} scores"
+            )
         self._owned = function if isinstance(function, tf.Module) else list(concrete.variables)
 
     def signatures(self) -> dict[str, Callable]:
@@ -57,7 +64,7 @@ class ServedModel(tf.Module):
 
     def _compute_logits(self, images: tf.Tensor) -> tf.Tensor:
         """Fill NaN, pad to the stride, call, bring to full resolution, crop."""
-        fill = tf.constant(self._contract.nodata_fill, tf.float32)
+        fill = tf.constant(self._contract.fill, tf.float32)
         values = tf.cast(images, tf.float32)
         if images.dtype.is_floating:
             values = tf.where(tf.math.is_nan(values), fill, values)
@@ -65,15 +72,11 @@ class ServedModel(tf.Module):
         height, width = shape[1], shape[2]
         stride = self._contract.stride
         below, right = -height % stride, -width % stride
-        padded = tf.pad(values - fill, [[0, 0], [0, below], [0, right], [0, 0]]) + fill
-        logits = self._call(padded)
+        pads = [[0, 0], [0, below], [0, right], [0, 0]]
+        inside = tf.pad(tf.ones_like(values[..., :1], tf.bool), pads)
+        logits = tf.cast(self._call(tf.where(inside, tf.pad(values, pads), fill)), tf.float32)
         size = tf.stack([height + below, width + right])
         same = tf.reduce_all(tf.equal(tf.shape(logits)[1:3], size))
-        if logits.shape[-1] != len(self._contract.classes.ids):
-            raise ExportError(
-                f"classes: the contract names {len(self._contract.classes.ids)}, the function "
-                f"gives {logits.shape[-1]} scores"
-            )
         logits = tf.cond(same, lambda: logits, lambda: tf.image.resize(logits, size))
         return logits[:, :height, :width]
 
@@ -109,9 +112,9 @@ def export_savedmodel(
     Args:
         function: See `ServedModel`; a Keras model, or any callable that TensorFlow can trace.
         contract: Of the model; halo, memory and versions are filled in as measured.
-        path: Folder to write; replaced if it is there.
-        samples: `(height, width, bands)` images of the contract's dtype for the check and the
-            halo; without any, noise is used for the check and the given halo is kept.
+        path: Folder to write; one that is there is replaced once the new one is checked.
+        samples: `(height, width, bands)` images of the contract's dtype, for the check beside
+            noise, and to measure the halo; without any, the given halo is kept.
         measure_memory: Whether to start a process that measures what prediction takes.
 
     Returns:
@@ -121,14 +124,30 @@ def export_savedmodel(
         ExportError: If the SavedModel gives other labels than the function.
     """
     folder = Path(path)
-    if folder.exists():
-        shutil.rmtree(folder)
+    draft = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        contract = _export(function, contract, draft, samples, measure_memory)
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return contract
+
+
+def _export(
+    function: Callable[[tf.Tensor], tf.Tensor],
+    contract: Contract,
+    folder: Path,
+    samples: Sequence[np.ndarray],
+    measure_memory: bool,
+) -> Contract:
+    """Write, reload, check and measure."""
     served = ServedModel(function, contract)
-    signatures = served.signatures()
-    tf.saved_model.save(served, str(folder), signatures=signatures)
+    tf.saved_model.save(served, str(folder), signatures=served.signatures())
     write_contract(contract, folder)
     predictor = Predictor.load(folder, trust=True)
-    _check_reload(predictor, function, contract, list(samples) or [_noise(contract)])
+    _check_reload(predictor, function, contract, [*samples[:3], _noise(contract)])
     halo, fixed_window = _measured_halo(predictor, contract, samples)
     contract = dataclasses.replace(
         contract,
@@ -147,18 +166,19 @@ def _check_reload(
 ) -> None:
     """Compare labels of the reloaded SavedModel with those of the function in memory."""
     ids = np.array(contract.classes.ids, contract.classes.label_dtype)
-    for image in samples[:3]:
-        image = image[: 8 * contract.stride, : 8 * contract.stride]
-        height = image.shape[0] // contract.stride * contract.stride
-        width = image.shape[1] // contract.stride * contract.stride
-        if not height or not width:
-            continue
-        image = image[:height, :width]
-        logits = function(tf.constant(image[None], tf.float32))
-        logits = tf.image.resize(logits, (height, width)) if logits.shape[1] != height else logits
+    side = contract.fixed_window or CHECKED_STRIDES * contract.stride
+    for sample in samples:
+        # What the graph does before the network: fill, then pad to a size that it accepts.
+        whole = np.empty((side, side, len(contract.bands)), contract.dtype)
+        whole[...] = contract.fill
+        part = sample[:side, :side]
+        whole[: part.shape[0], : part.shape[1]] = part
+        whole = np.where(np.isnan(whole), contract.fill, whole).astype(contract.dtype)
+        logits = tf.cast(function(tf.constant(whole[None], tf.float32)), tf.float32)
+        logits = logits if logits.shape[1] == side else tf.image.resize(logits, (side, side))
         expected = ids[np.argmax(logits, axis=-1)[0]]
-        wrong = int((predictor.labels(image[None])[0] != expected).sum())
-        # Eager and compiled arithmetic may differ in the last bit, which shows at exact ties only.
+        wrong = int((predictor.labels(whole[None])[0] != expected).sum())
+        # Eager and compiled arithmetic may differ in the last bit, which shows at near-ties only.
         if wrong > 1e-5 * expected.size:
             raise ExportError(
                 f"the SavedModel gives other labels than the network in memory at {wrong} of "
@@ -184,7 +204,8 @@ def _measured_halo(
 
 def _noise(contract: Contract) -> np.ndarray:
     low, high = contract.value_range
-    shape = (4 * contract.stride, 4 * contract.stride, len(contract.bands))
+    side = contract.fixed_window or CHECKED_STRIDES * contract.stride
+    shape = (side, side, len(contract.bands))
     return np.random.default_rng(0).uniform(low, high, shape).astype(contract.dtype)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -12,8 +11,10 @@ from segmodel.classes import ClassTable
 from segmodel.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
+_ORIENTATION = 0x0112  # EXIF; from 5 on, rows and columns are exchanged
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
-MAX_PIXELS = 1 << 28
+# Pillow's own limit, above which it takes an image for a decompression bomb.
+MAX_PIXELS = 178_956_970
 
 
 def decode_image(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -34,16 +35,16 @@ def decode_image(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> np
     if not encoded:
         raise InputError("empty file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
+        image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
         if image.width * image.height > max_pixels:
             raise InputError(
                 f"{image.width}x{image.height} pixels exceed the limit of {max_pixels}"
             )
+        if bands and _is_deep(image):
+            raise InputError(f"mode {image.mode} has more than 8 bits a sample; expected uint8")
         image.load()
         return _as_array(ImageOps.exif_transpose(image), bands)
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Image.UnidentifiedImageError:
         raise InputError("not a JPEG, PNG, WebP or TIFF image") from None
@@ -55,13 +56,20 @@ def decode_image(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> np
 def image_size(encoded: bytes) -> tuple[int, int] | None:
     """Height and width that the header of an encoded image states; None if there is none."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
-        return image.height, image.width
+        image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
+        # Of a PNG without EXIF in front of its pixels, Pillow would decode the pixels to find it.
+        in_header = image.format != "PNG" or "exif" in image.info
+        turned = in_header and image.getexif().get(_ORIENTATION, 1) >= 5
+        return (image.width, image.height) if turned else (image.height, image.width)
     except Exception:
         # A broken file is reported when it is decoded; here it only counts for nothing.
         return None
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether samples have more than 8 bits, which Pillow would cut in some modes, by header."""
+    tiles = getattr(image, "tile", [])
+    return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in tiles)
 
 
 def _as_array(image: Image.Image, bands: int) -> np.ndarray:
@@ -72,8 +80,6 @@ def _as_array(image: Image.Image, bands: int) -> np.ndarray:
     modes = {1: "L", 3: "RGB", 4: "RGBA"}
     if bands not in modes:
         raise InputError(f"an encoded image gives 1, 3 or 4 bands, not {bands}")
-    if image.mode in ("I;16", "I", "F"):
-        raise InputError(f"mode {image.mode} has more than 8 bits a sample; expected uint8")
     converted = np.asarray(image.convert(modes[bands]))
     return converted.reshape(image.height, image.width, bands)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -17,9 +18,10 @@ def measure_bytes_per_pixel(model: str | Path) -> int | None:
     process could not be run to its end.
     """
     command = [sys.executable, "-m", "segmodel.memory", str(model)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     last = done.stdout.strip().splitlines()[-1:] if done.returncode == 0 else []
-    return int(last[0]) if last and last[0].isdigit() else None
+    return int(last[0]) or None if last and last[0].isdigit() else None
 
 
 def _growth(model: str) -> int:

@@ -7,6 +7,7 @@ objects are small beside the stride, such as coastlines and streets.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import keras
@@ -128,9 +129,15 @@ def _upsample_twice(scores):
 def _backbone_features(backbone: Backbone, config: NetworkConfig, prepared) -> dict:
     """Tensors of the backbone by layer name, with weights loaded."""
     options = {"alpha": config.width} if backbone.has_width else {}
-    model = backbone.build(
-        input_tensor=prepared, include_top=False, weights=config.weights_source(), **options
-    )
+    try:
+        model = backbone.build(
+            input_tensor=prepared, include_top=False, weights=config.weights_source(), **options
+        )
+    except (ValueError, OSError) as error:
+        raise ConfigurationError(
+            f"backbone_weights {config.backbone_weights!r} cannot be loaded into "
+            f"{config.backbone}: {error}"
+        ) from error
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = BATCH_NORM_MOMENTUM
@@ -177,9 +184,12 @@ def reach(network: keras.Model) -> Reach:
 def _after(layer: keras.layers.Layer, source: Reach) -> Reach:
     """Reach behind one layer; sizes are even before every stride of 2, as inputs are padded."""
     kinds = keras.layers
-    if isinstance(layer, kinds.Conv2DTranspose):
+    for name in ("kernel_size", "strides", "dilation_rate", "pool_size"):
+        if len(set(getattr(layer, name, ()))) > 1:
+            raise ConfigurationError(f"reach of layer {layer.name!r} differs between its axes")
+    if isinstance(layer, kinds.Conv2DTranspose) and layer.padding == "same":
         return source.transpose(layer.kernel_size[0], layer.strides[0])
-    if isinstance(layer, (kinds.Conv2D, kinds.DepthwiseConv2D)):
+    if type(layer) in (kinds.Conv2D, kinds.DepthwiseConv2D):
         kernel, stride, dilation = layer.kernel_size[0], layer.strides[0], layer.dilation_rate[0]
     elif isinstance(layer, (kinds.MaxPooling2D, kinds.AveragePooling2D)):
         kernel, stride, dilation = layer.pool_size[0], layer.strides[0], 1
@@ -240,6 +250,8 @@ class NetworkConfig:
             known = ", ".join(VARIANTS)
             raise ConfigurationError(f"variant must be one of {known}, got {self.variant!r}")
         backbone = find_backbone(self.backbone)
+        if not 0 < self.width < math.inf:
+            raise ConfigurationError(f"width must be positive, got {self.width}")
         if self.width != 1.0 and not backbone.has_width:
             raise ConfigurationError(f"backbone {self.backbone} has no width, got {self.width}")
         if self.classes < 1 or self.bands < 1 or self.value_range[0] >= self.value_range[1]:

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from segmodel.classes import ClassTable
-from segmodel.contract import Contract, fingerprint, read_contract
+from segmodel.contract import Contract
 from segmodel.engine import ArrayRaster, Engine, Failed, Job
+from segmodel.errors import ContractError, TransientError
+from segmodel.model_folder import fingerprint, read_contract
 from segmodel.quiet import quiet_start
 
 
@@ -98,8 +100,9 @@ class Predictor:
             ContractError: If bands or dtype do not fit.
 
         """
-        bands = image.shape[2] if image.ndim == 3 else 1
-        self.contract.check_input(bands, image.dtype.name, "image")
+        if image.ndim != 3:
+            raise ContractError(f"image: must be (height, width, bands), got shape {image.shape}")
+        self.contract.check_input(image.shape[2], image.dtype.name, "image")
         stride = self.contract.stride
         if window is None:
             window, halo = -(-max(image.shape[:2]) // stride) * stride, 0
@@ -113,4 +116,9 @@ class Predictor:
     def _call(self, signature: str, images: np.ndarray) -> dict:
         import tensorflow as tf
 
-        return self._signatures[signature](images=tf.constant(images))
+        try:
+            return self._signatures[signature](images=tf.constant(images))
+        except tf.errors.ResourceExhaustedError as error:
+            raise TransientError(
+                f"out of memory in a batch of shape {images.shape}: lower --window or --batch"
+            ) from error

@@ -5,48 +5,46 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from segmodel.errors import ExportError
 
-FILE_OPERATIONS = frozenset(
-    {
-        "DebugIdentity",
-        "DebugIdentityV2",
-        "DumpTensor",
-        "FixedLengthRecordDatasetV2",
-        "FixedLengthRecordReaderV2",
-        "LMDBDataset",
-        "LMDBReader",
-        "LoadDataset",
-        "MatchingFiles",
-        "MatchingFilesDataset",
-        "PrintV2",
-        "PyFunc",
-        "PyFuncStateless",
-        "EagerPyFunc",
-        "ReadFile",
-        "SaveDataset",
-        "SaveDatasetV2",
-        "SqlDataset",
-        "TFRecordDataset",
-        "TFRecordDatasetV2",
-        "TFRecordReaderV2",
-        "TextLineDataset",
-        "TextLineReaderV2",
-        "WholeFileReaderV2",
-        "WriteFile",
-        "WriteGraphSummary",
-        "WriteSummary",
-    }
+_DATASETS_AND_READERS = (
+    "CSVDataset CSVDatasetV2 CacheDataset CacheDatasetV2 DataServiceDataset DataServiceDatasetV2 "
+    "DataServiceDatasetV3 DataServiceDatasetV4 DatasetToTFRecord ExperimentalCSVDataset "
+    "ExperimentalDatasetToTFRecord ExperimentalLMDBDataset ExperimentalMatchingFilesDataset "
+    "FixedLengthRecordDataset FixedLengthRecordDatasetV2 FixedLengthRecordReader "
+    "FixedLengthRecordReaderV2 LMDBDataset LMDBReader ListSnapshotChunksDataset LoadDataset "
+    "MatchingFiles MatchingFilesDataset ReadFile RecordInput SaveDataset SaveDatasetV2 "
+    "SnapshotChunkDataset SnapshotDataset SnapshotDatasetReader SnapshotDatasetV2 SqlDataset "
+    "TFRecordDataset TFRecordDatasetV2 TFRecordReader TFRecordReaderV2 TextLineDataset "
+    "TextLineReader TextLineReaderV2 WholeFileReader WholeFileReaderV2"
 )
+_WRITERS_AND_OTHERS = (
+    "CreateSummaryDbWriter CreateSummaryFileWriter DebugIdentity DebugIdentityV2 DebugIdentityV3 "
+    "DebugNanCount DebugNumericSummary DistributedSave DumpTensor EagerPyFunc "
+    "GenerateVocabRemapping LoadAndRemapMatrix PrintV2 PyFunc PyFuncStateless RpcCall RpcClient "
+    "WriteFile WriteGraphSummary WriteSummary"
+)
+FILE_OPERATIONS = frozenset(f"{_DATASETS_AND_READERS} {_WRITERS_AND_OTHERS}".split())
+
+# Every SavedModel holds these to save and restore its variables; a signature has no use for them.
+CHECKPOINT_OPERATIONS = frozenset(
+    ["MergeV2Checkpoints", "Restore", "RestoreSlice", "RestoreV2", "Save", "SaveSlices", "SaveV2"]
+)
+
+# What TensorFlow calls by itself when it loads a model or lets go of it.
+_CALLED_ON_LOAD = frozenset({"_create_resource", "_initialize", "_destroy_resource"})
+_INIT_SIGNATURE = "__saved_model_init_op"
 
 
 def refuse_file_operations(model: str | Path) -> None:
-    """Refuse a SavedModel whose signatures or initializer reach operations that touch files.
+    """Refuse a SavedModel that touches files when it is called, or when it is loaded.
 
-    Saving and restoring variables is not among them.
+    Saving and restoring variables is not touching files, unless a signature does it.
 
     Raises:
         ExportError: Names the operations and the remedy.
@@ -55,45 +53,71 @@ def refuse_file_operations(model: str | Path) -> None:
     saved.ParseFromString((Path(model) / "saved_model.pb").read_bytes())
     found: set[str] = set()
     for graph in saved.meta_graphs:
-        roots = {
-            tensor.name
-            for key, signature in graph.signature_def.items()
-            for tensor in (*signature.outputs.values(),)
-            if tensor.name
-        }
-        functions = {f.signature.name: f for f in graph.graph_def.library.function}
-        found |= set(_reachable(graph.graph_def.node, roots, functions)) & FILE_OPERATIONS
+        called = [key for key in graph.signature_def if key != _INIT_SIGNATURE]
+        found |= _operations(graph, called, []) & (FILE_OPERATIONS | CHECKPOINT_OPERATIONS)
+        loaded = [key for key in graph.signature_def if key == _INIT_SIGNATURE]
+        found |= _operations(graph, loaded, _functions_run_on_load(graph)) & FILE_OPERATIONS
     if found:
         raise ExportError(
-            f"{Path(model).name} reads or writes files when it is called "
+            f"{Path(model).name} reads or writes files when it is loaded or called "
             f"({', '.join(sorted(found))}); load it only if you trust whoever made it, "
             f"with --trust_model"
         )
 
 
-def _reachable(nodes: Iterable[NodeDef], roots: set[str], functions: dict) -> Iterator[str]:
-    """Operations that the roots depend on, in the graph and in every function called from it."""
+def _functions_run_on_load(graph: MetaGraphDef) -> list[str]:
+    """Names of the functions that create, initialize and destroy resources."""
+    nodes = graph.object_graph_def.nodes
+    names: list[str] = []
+    for node in nodes:
+        for child in node.children:
+            if child.local_name in _CALLED_ON_LOAD:
+                names += nodes[child.node_id].function.concrete_functions
+                names.append(nodes[child.node_id].bare_concrete_function.concrete_function_name)
+    return names
+
+
+def _operations(graph: MetaGraphDef, signatures: list[str], called: list[str]) -> set[str]:
+    """Operations that signatures and functions depend on."""
+    roots = [
+        tensor.name
+        for key in signatures
+        for tensor in graph.signature_def[key].outputs.values()
+        if tensor.name
+    ]
+    functions = {entry.signature.name: entry for entry in graph.graph_def.library.function}
+    found: set[str] = set()
+    waiting = list(called)
+    for node in _nodes_before(graph.graph_def.node, roots):
+        found.add(node.op)
+        waiting += _functions_of(node)
+    return found | _operations_of(waiting, functions)
+
+
+def _nodes_before(nodes: Iterable[NodeDef], roots: list[str]) -> Iterator[NodeDef]:
+    """Nodes of a graph that the roots depend on."""
     by_name = {node.name: node for node in nodes}
     waiting, seen = [_node_name(root) for root in roots], set()
-    called: list[str] = []
     while waiting:
         name = waiting.pop()
-        if name in seen or name not in by_name:
-            continue
-        seen.add(name)
-        node = by_name[name]
-        yield node.op
-        called += _functions_of(node)
-        waiting += [_node_name(source) for source in node.input]
+        if name not in seen and name in by_name:
+            seen.add(name)
+            yield by_name[name]
+            waiting += [_node_name(source) for source in by_name[name].input]
+
+
+def _operations_of(waiting: list[str], functions: dict[str, FunctionDef]) -> set[str]:
+    """Operations of functions and of all that they call."""
+    found: set[str] = set()
     done: set[str] = set()
-    while called:
-        name = called.pop()
-        if name in done or name not in functions:
-            continue
-        done.add(name)
-        for node in functions[name].node_def:
-            yield node.op
-            called += _functions_of(node)
+    while waiting:
+        name = waiting.pop()
+        if name in functions and name not in done:
+            done.add(name)
+            for node in functions[name].node_def:
+                found.add(node.op)
+                waiting += _functions_of(node)
+    return found
 
 
 def _node_name(reference: str) -> str:
@@ -105,5 +129,5 @@ def _functions_of(node: NodeDef) -> list[str]:
     names = [node.op]
     for value in node.attr.values():
         names += [value.func.name] if value.HasField("func") else []
-        names += [f.name for f in value.list.func]
+        names += [entry.name for entry in value.list.func]
     return names

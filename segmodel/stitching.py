@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segmodel.classes import ClassTable
+from segmodel.errors import InputError
 from segmodel.windows import Layout, Tile, Window
 
 
@@ -60,6 +61,7 @@ class MapInProgress:
         self.key, self.classes = key, classes
         self.failure: Failed | None = None
         self.expected = self.done = 0
+        self.handed_on = False
 
     def begin(self, area: Window, windows: int, confidence: bool) -> None:
         """Make room for the labels of `area`, which so many windows cover."""
@@ -83,6 +85,13 @@ class MapInProgress:
             self.failure = Failed(self.key, "read", error)
             return None
         values, valid = pixels.values, pixels.valid
+        if values.shape != (tile.read.height, tile.read.width, fill.size) or (
+            valid is not None and valid.shape != values.shape[:2]
+        ):
+            found = f"{values.shape}" + ("" if valid is None else f", valid {valid.shape}")
+            strange = InputError(f"a read of {tile.read} with {fill.size} bands gave {found}")
+            self.failure = Failed(self.key, "read", strange)
+            return None
         if valid is not None:
             if not valid[tile.core.within(tile.read).slices].any():
                 self.done += 1
@@ -109,8 +118,9 @@ class MapInProgress:
             valid = 1 if read.valid is None else read.valid[source]
             self.confidence[target] = confidence[source] * valid
 
-    def outcome(self) -> Labelled | Failed:
-        """What the job has come to."""
+    def hand_on(self) -> Labelled | Failed:
+        """What the job has come to; windows that still come in are of no use any more."""
+        self.handed_on = True
         return self.failure or Labelled(self.key, self.labels, self.confidence)
 
 

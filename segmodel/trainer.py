@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from segmodel.confusion import Scores, confusion_matrix
 from segmodel.contract import Contract, MeasuredHalo
 from segmodel.dataset import MaskCode, Pair, random_crops, read_folders
 from segmodel.engine import ArrayRaster, Engine, Job, Labelled
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, TrainingError
 from segmodel.export import export_savedmodel
 from segmodel.losses import cross_entropy
 from segmodel.network import NetworkConfig, build_network, preprocessing, reach
@@ -56,19 +57,21 @@ def train(
     Raises:
         ConfigurationError: If the configuration cannot be carried out.
         InputError: If an image or a mask cannot be used; names the file.
+        TrainingError: If the loss is no longer a number.
         ExportError: If the SavedModel differs from the network in memory.
     """
-    folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(config.training.seed)
     network_config = _network_config(config)
-    network = build_network(network_config)
     training, validation = _read_data(config)
+    network = build_network(network_config)
     fill = _fill(network_config)
+    in_memory = NetworkInMemory(network, config.classes, fill, network_config.stride)
     tell(
         f"{config.model.variant} {config.model.backbone}: {network.count_params():,} weights; "
         f"{len(training)} training and {len(validation)} validation images"
     )
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
 
     optimizer = _optimizer(config.training)
     step_function = _training_step(network, optimizer, config.training.class_weights)
@@ -78,9 +81,13 @@ def train(
             losses.append(step_function(images, truth))
             if step % config.training.validate_every and step != config.training.steps:
                 continue
-            scores = evaluate(network, validation, config.classes, fill, network_config.stride)
+            if not math.isfinite(loss := float(np.mean([float(x) for x in losses]))):
+                raise TrainingError(
+                    f"the loss is {loss} at step {step}: lower training.learning_rate"
+                )
+            scores = evaluate(in_memory, validation)
             rate = float(np.asarray(optimizer.learning_rate))
-            report = Report(step, float(np.mean([float(x) for x in losses])), rate, scores)
+            report = Report(step, loss, rate, scores)
             history.write(json.dumps(dataclasses.asdict(report)) + "\n")
             history.flush()
             tell(_line(report, config.classes))
@@ -90,22 +97,16 @@ def train(
                 network.save_weights(best_path)
 
     network.load_weights(best_path)
-    scores = evaluate(network, validation, config.classes, fill, network_config.stride)
+    scores = evaluate(in_memory, validation)
     contract = _contract(config, network_config, network, scores, len(training))
     samples = [pair.image[:2048, :2048] for pair in validation[:4]]
     return export_savedmodel(network, contract, folder / "model", samples)
 
 
-def evaluate(
-    network: keras.Model,
-    pairs: Sequence[Pair],
-    classes: ClassTable,
-    fill: Sequence[float],
-    stride: int,
-) -> Scores:
+def evaluate(model: NetworkInMemory, pairs: Sequence[Pair]) -> Scores:
     """Scores of the network in memory over all pixels of `pairs`, by windows."""
-    model = _InMemory(network, classes, np.asarray(fill, np.uint8))
-    layout = Layout(VALIDATION_WINDOW_PX, VALIDATION_HALO_PX, stride)
+    classes = model.classes
+    layout = Layout(VALIDATION_WINDOW_PX, VALIDATION_HALO_PX, model.stride)
     jobs = [Job(pair.name, partial(ArrayRaster, pair.image)) for pair in pairs]
     index = np.zeros(classes.nodata + 1, np.int64)
     index[list(classes.ids)] = np.arange(len(classes.ids))
@@ -116,20 +117,23 @@ def evaluate(
     return Scores.of(total)
 
 
-class _InMemory:
+class NetworkInMemory:
     """The network as a model of the engine, padded to its stride."""
 
-    def __init__(self, network: keras.Model, classes: ClassTable, fill: np.ndarray) -> None:
-        self.classes, self.fill = classes, fill
+    def __init__(
+        self, network: keras.Model, classes: ClassTable, fill: Sequence[float], stride: int
+    ) -> None:
+        self.classes, self.stride = classes, stride
+        self.fill = np.asarray(fill, np.uint8)
         self._ids = np.array(classes.ids, classes.label_dtype)
         self._best = tf.function(
             lambda images: tf.argmax(network(images, training=False), axis=-1),
-            input_signature=[tf.TensorSpec((None, None, None, fill.size), tf.float32)],
+            input_signature=[tf.TensorSpec((None, None, None, self.fill.size), tf.float32)],
         )
 
     def labels(self, images: np.ndarray) -> np.ndarray:
         height, width = images.shape[1:3]
-        below, right = -height % 32, -width % 32
+        below, right = -height % self.stride, -width % self.stride
         padded = np.empty((len(images), height + below, width + right, self.fill.size), np.float32)
         padded[...] = self.fill
         padded[:, :height, :width] = images

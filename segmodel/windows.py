@@ -133,7 +133,8 @@ def tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:
         layout: Sizes.
 
     Raises:
-        ConfigurationError: If the origin of `area` is not a multiple of the stride.
+        ConfigurationError: If the origin of `area` is not a multiple of the stride, or it leaves
+            the raster.
 
     >>> layout = Layout(window_px=64, halo_px=32, stride_px=32)
     >>> for tile in tiles(Window(0, 0, 64, 100), Window(0, 0, 64, 100), layout):
@@ -143,6 +144,8 @@ def tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:
     """
     if area.row % layout.stride_px or area.column % layout.stride_px:
         raise ConfigurationError(f"area must start on a multiple of {layout.stride_px}: {area}")
+    if area.row + area.height > raster.height or area.column + area.width > raster.width:
+        raise ConfigurationError(f"{area} leaves the raster of {raster.height}x{raster.width}")
     for row in range(area.row, area.row + area.height, layout.window_px):
         height = min(layout.window_px, area.row + area.height - row)
         top, read_height = _span(row, height, raster.height, layout)
@@ -160,7 +163,7 @@ def tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:
 def _span(start: int, length: int, raster_length: int, layout: Layout) -> tuple[int, int]:
     """First pixel and number of pixels that one axis of a tile reads."""
     if layout.fixed_px is not None:
-        margin = (layout.fixed_px - layout.window_px) // 2
+        margin = (layout.fixed_px - layout.window_px) // 2 // layout.stride_px * layout.stride_px
         first = max(0, min(start - margin, raster_length - layout.fixed_px))
         return first, min(layout.fixed_px, raster_length)
     first = max(0, start - layout.reach_px)

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from pipelines.command_line import Parser, parse
 from segmodel.classes import format_color
-from segmodel.contract import Contract, fingerprint, read_contract
+from segmodel.contract import Contract
+from segmodel.model_folder import fingerprint, read_contract
 
 HELP = """\
 Print what a SavedModel says about itself: input, classes, window and halo, scores, versions.

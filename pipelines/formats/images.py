@@ -1,5 +1,6 @@
 """Image files: JPEG, PNG, WebP and TIFF without coordinates; `a.jpg` gives `a.jpg.png`."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from segmodel.windows import Layout
 
 DECODED_BANDS = (1, 3, 4)
 SAMPLE = 64
+# What file systems allow, less the suffix that label maps add.
+MAX_NAME_BYTES = 255 - len(".png")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class ImageFiles:
     def estimate(self, files: Sequence[InputFile], layout: Layout) -> Estimate:
         """From the headers of a sample."""
         step = -(-len(files) // SAMPLE)
-        sizes = [image_size(storage.read_bytes(file.uri)) for file in files[::step]]
+        sizes = [_size(file) for file in files[::step]]
         return Estimate.of_sample([size for size in sizes if size], len(files), layout)
 
     def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
@@ -101,6 +104,10 @@ class _ImagesTask:
     def jobs(self) -> Iterator[Job | Failure]:
         bands = len(self._work.contract.bands)
         for file in self._files.values():
+            if len(os.fsencode(Path(file.name).name)) > MAX_NAME_BYTES:
+                reason = f"the name has more than {MAX_NAME_BYTES} bytes: no room for .png after it"
+                yield Failure(file.key, None, "name", reason)
+                continue
             yield Job(file.key, partial(_open, file, bands))
 
     def source(self, key: str) -> tuple[InputFile, str | None]:
@@ -109,7 +116,11 @@ class _ImagesTask:
     def ground(self, labelled: Labelled) -> Ground | None:
         return square_ground(labelled, self._work.pixel_size_m)
 
-    def failed_pixels(self) -> tuple[int, float] | None:
+    def discard(self, key: str) -> None:
+        for folder in ("labels", "confidence"):
+            storage.remove(self._work.run.path(f"{folder}/{key}.png"))
+
+    def failed_pixels(self) -> tuple[int, float | None] | None:
         return None
 
     def encode(self, labelled: Labelled) -> EncodedImages:
@@ -125,6 +136,14 @@ class _ImagesTask:
 
     def finish(self) -> list[str]:
         return self._written
+
+
+def _size(file: InputFile) -> tuple[int, int] | None:
+    """Height and width by the header, or None; what is wrong shows when the image is opened."""
+    try:
+        return image_size(storage.read_bytes(file.uri))
+    except OSError:
+        return None
 
 
 def _open(file: InputFile, bands: int) -> ArrayRaster:

@@ -110,10 +110,13 @@ class UnitTask(Protocol[E]):
     def source(self, key: str) -> tuple[InputFile, str | None]:
         """File of a job, and name of the image within it if it is a shard."""
 
+    def discard(self, key: str) -> None:
+        """Remove what an earlier version of an image that fails now has left."""
+
     def ground(self, labelled: Labelled) -> Ground | None:
         """Ground area of a label map, where it is known."""
 
-    def failed_pixels(self) -> tuple[int, float] | None:
+    def failed_pixels(self) -> tuple[int, float | None] | None:
         """Pixels and ground area in m² that a failure costs, where they are known."""
 
     def encode(self, labelled: Labelled) -> E:

@@ -24,7 +24,7 @@ from pipelines.plan import InputFile, Unit, unit_id
 from pipelines.scene_reader import SceneRaster, ground_grid, read_header
 from segmodel.contract import Contract
 from segmodel.engine import Job, Labelled
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, GroundError
 from segmodel.images import quantize_confidence
 from segmodel.windows import Layout, Window
 
@@ -61,7 +61,11 @@ class Scenes:
                         f"{file.key} has a coordinate reference system but no transform: give it "
                         f"one with gdalwarp (from ground control points) or gdal_translate -a_ullr"
                     )
-                contract.check_gsd(max(ground_grid(header.grid).pixel_size_m()), file.key)
+                try:
+                    gsd_m = max(ground_grid(header.grid).pixel_size_m())
+                except GroundError as error:
+                    raise GroundError(f"{file.key}: {error}") from error
+                contract.check_gsd(gsd_m, file.key)
 
     def count(self, file: InputFile, most: int) -> int:
         """One."""
@@ -137,27 +141,48 @@ class _BlockTask:
         self._unit, self._work, self._file = unit, work, unit.files[0]
         assert unit.area is not None
         self._area = unit.area
-        self._header = read_header(self._file.uri)
-        self._raster = SceneRaster(self._file.uri, self._header)
+        self._raster: SceneRaster | None = None
         self._outputs: list[str] = []
 
     def close(self) -> None:
-        self._raster.close()
+        if self._raster is not None:
+            self._raster.close()
 
     def jobs(self) -> Iterator[Job | Failure]:
-        yield Job(self._unit.id, lambda: self._raster, self._area)
+        yield Job(self._unit.id, self._open, self._area)
+
+    def _open(self) -> SceneRaster:
+        self._raster = SceneRaster(self._file.uri, read_header(self._file.uri))
+        return self._raster
+
+    @property
+    def _grid(self) -> Grid:
+        assert self._raster is not None
+        return self._raster.header.grid
+
+    @property
+    def _is_whole_scene(self) -> bool:
+        return self._area.pixels == self._grid.height * self._grid.width
+
+    def discard(self, key: str) -> None:
+        """Remove the label map if the block is all of the scene; else it is written anew."""
+        if self._raster is None or self._is_whole_scene:
+            for path in scene_paths(self._file):
+                storage.remove(self._work.run.path(path))
 
     def source(self, key: str) -> tuple[InputFile, str | None]:
         return self._file, None
 
     def ground(self, labelled: Labelled) -> Ground | None:
         place = (self._area.row, self._area.column, self._area.height, self._area.width)
-        grid = ground_grid(self._header.grid)
+        grid = ground_grid(self._grid)
         return Ground(grid.pixel_areas_m2(*place), grid.window_footprint_m2(*place))
 
-    def failed_pixels(self) -> tuple[int, float] | None:
+    def failed_pixels(self) -> tuple[int, float | None] | None:
+        if self._raster is None:
+            return self._area.pixels, None
         place = (self._area.row, self._area.column, self._area.height, self._area.width)
-        return self._area.pixels, ground_grid(self._header.grid).window_footprint_m2(*place)
+        return self._area.pixels, ground_grid(self._grid).window_footprint_m2(*place)
 
     def encode(self, labelled: Labelled) -> Labelled:
         return labelled
@@ -165,10 +190,10 @@ class _BlockTask:
     def write(self, key: str, encoded: Labelled) -> None:
         labels, confidence = encoded.labels, encoded.confidence
         levels = None if confidence is None else quantize_confidence(confidence)
-        if self._area.pixels == self._header.grid.height * self._header.grid.width:
+        if self._is_whole_scene:
             self._outputs += write_scene(
                 self._file,
-                self._header.grid,
+                self._grid,
                 [(self._area, labels)],
                 None if levels is None else [(self._area, levels)],
                 self._work,
@@ -179,7 +204,7 @@ class _BlockTask:
                 path = block_path(self._unit.id, folder)
                 run = self._work.run
                 with storage.write_whole(run.path(path), run.scratch) as temporary:
-                    write_block(temporary, self._header.grid, self._area, values)
+                    write_block(temporary, self._grid, self._area, values)
                 self._outputs.append(path)
 
     def finish(self) -> list[str]:
@@ -191,6 +216,11 @@ def block_path(unit: str, folder: str) -> str:
     return f"blocks/{unit}-{folder}.tif"
 
 
+def scene_paths(file: InputFile) -> tuple[str, str, str]:
+    """Label map, class names and confidence of a scene, within the run directory."""
+    return f"labels/{file.key}", f"labels/{file.key}.aux.xml", f"confidence/{file.key}"
+
+
 def write_scene(
     file: InputFile,
     grid: Grid,
@@ -200,18 +230,17 @@ def write_scene(
 ) -> list[str]:
     """Write the label COG of a scene, its class names and its confidence; returns the paths."""
     run, tags = work.run, dict(work.provenance)
-    path = f"labels/{file.key}"
+    path, names_path, confidence_path = scene_paths(file)
     with storage.write_whole(run.path(path), run.scratch) as temporary:
         write_label_cog(temporary, grid, labels, work.contract.classes, tags)
         names = Path(temporary + ".aux.xml")
-        run.write(path + ".aux.xml", names.read_bytes())
+        run.write(names_path, names.read_bytes())
         names.unlink()
-    paths = [path, path + ".aux.xml"]
+    paths = [path, names_path]
     if confidence is not None:
-        path = f"confidence/{file.key}"
-        with storage.write_whole(run.path(path), run.scratch) as temporary:
+        with storage.write_whole(run.path(confidence_path), run.scratch) as temporary:
             write_confidence_cog(temporary, grid, confidence, tags)
-        paths.append(path)
+        paths.append(confidence_path)
     return paths
 
 

@@ -16,7 +16,7 @@ from typing import IO, cast
 import google_crc32c
 
 from pipelines import storage
-from pipelines.failures import Failure
+from pipelines.failures import Failure, is_transient, reason_of
 from pipelines.formats import example
 from pipelines.formats.images import EncodedImages, check_encoded, encode_png, square_ground
 from pipelines.formats.interface import Estimate, Ground, Work
@@ -49,15 +49,13 @@ class TFRecords:
 
     def count(self, file: InputFile, most: int) -> int:
         """Number of records, at most `most`."""
-        with _open(file) as stream:
-            return sum(1 for _, _ in zip(range(most), read_records(stream), strict=False))
+        return sum(1 for _, _ in zip(range(most), _records(file), strict=False))
 
     def estimate(self, files: Sequence[InputFile], layout: Layout) -> Estimate:
         """From the first record of a sample of shards, by bytes."""
         sizes, sampled = [], 0
         for file in files[:: -(-len(files) // SAMPLE)]:
-            with _open(file) as stream:
-                record = next(read_records(stream), None)
+            record = next(_records(file), None)
             size = _image_size(record) if isinstance(record, bytes) else None
             if size and isinstance(record, bytes):
                 sizes.append(size)
@@ -122,12 +120,22 @@ def frame(data: bytes) -> bytes:
     return b"".join(parts)
 
 
-@contextmanager
-def _open(file: InputFile) -> Iterator[IO[bytes]]:
+def _is_zipped(file: InputFile) -> bool:
+    return file.name.lower().endswith(".gz")
+
+
+def _records(file: InputFile) -> Iterator[bytes | InputError]:
+    """Payloads of a shard; an error if it cannot be opened, now or ever."""
     with ExitStack() as stack:
-        raw = stack.enter_context(open(file.uri, "rb"))
-        zipped = file.name.endswith(".gz")
-        yield stack.enter_context(gzip.GzipFile(fileobj=raw)) if zipped else raw  # type: ignore
+        try:
+            raw = stack.enter_context(open(file.uri, "rb"))
+        except OSError as error:
+            if is_transient(error):
+                raise
+            yield InputError(f"the shard cannot be opened: {reason_of(error)}")
+            return
+        zipped = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=raw)))
+        yield from read_records(zipped if _is_zipped(file) else raw)
 
 
 class _ShardTask:
@@ -138,23 +146,24 @@ class _ShardTask:
         self._writing = writing
         self._output: IO[bytes] | None = None
         self._path = f"labels/{self._file.key}"
+        self._names: dict[str, bytes] = {}
 
     def jobs(self) -> Iterator[Job | Failure]:
         bands = len(self._work.contract.bands)
-        with _open(self._file) as stream:
-            for number, record in enumerate(read_records(stream)):
-                if number == self._limit:
-                    return
-                if isinstance(record, InputError):
-                    yield Failure(self._file.key, f"#{number}", "record", str(record))
-                    return
-                try:
-                    name, encoded = _parse(record)
-                except InputError as error:
-                    yield Failure(self._file.key, f"#{number}", "record", str(error))
-                    continue
-                key = f"#{number}" if name is None else f"#{number} {name}"
-                yield Job(key, partial(_decode, encoded, bands))
+        for number, record in enumerate(_records(self._file)):
+            if number == self._limit:
+                return
+            if isinstance(record, InputError):
+                yield Failure(self._file.key, f"#{number}", "record", str(record))
+                return
+            try:
+                name, encoded = _parse(record)
+            except InputError as error:
+                yield Failure(self._file.key, f"#{number}", "record", str(error))
+                continue
+            key = f"#{number} {name.decode('utf-8', 'backslashreplace')}".rstrip()
+            self._names[key] = name
+            yield Job(key, partial(_decode, encoded, bands))
 
     def source(self, key: str) -> tuple[InputFile, str | None]:
         return self._file, key
@@ -162,14 +171,17 @@ class _ShardTask:
     def ground(self, labelled: Labelled) -> Ground | None:
         return square_ground(labelled, self._work.pixel_size_m)
 
-    def failed_pixels(self) -> tuple[int, float] | None:
+    def discard(self, key: str) -> None:
+        """Nothing: the shard is written anew."""
+
+    def failed_pixels(self) -> tuple[int, float | None] | None:
         return None
 
     def encode(self, labelled: Labelled) -> bytes:
         images = encode_png(labelled, self._work)
-        height, width = labelled.labels.shape
-        name = labelled.key.partition(" ")[2]
-        return frame(_label_example(name, height, width, images))
+        number = int(labelled.key.split()[0].removeprefix("#"))
+        name = self._names.pop(labelled.key)
+        return frame(_label_example(number, name, labelled.labels.shape, images))
 
     def write(self, key: str, encoded: bytes) -> None:
         self._stream().write(encoded)
@@ -187,7 +199,7 @@ class _ShardTask:
                 storage.write_whole(run.path(self._path), run.scratch)
             )
             self._output = self._writing.enter_context(open(path, "wb"))  # noqa: SIM115
-            if self._file.name.endswith(".gz"):
+            if _is_zipped(self._file):
                 zipped = gzip.GzipFile("", "wb", 6, self._output, mtime=0)
                 self._output = cast(IO[bytes], self._writing.enter_context(zipped))
         return self._output
@@ -197,8 +209,8 @@ def _decode(encoded: bytes, bands: int) -> ArrayRaster:
     return ArrayRaster(decode_image(encoded, bands))
 
 
-def _parse(record: bytes) -> tuple[str | None, bytes]:
-    """File name, if any, and encoded image of a serialized `tf.train.Example`.
+def _parse(record: bytes) -> tuple[bytes, bytes]:
+    """File name, empty if there is none, and encoded image of a serialized `tf.train.Example`.
 
     Raises:
         InputError: If it is no example or has no `image/encoded`.
@@ -207,8 +219,7 @@ def _parse(record: bytes) -> tuple[str | None, bytes]:
     encoded, names = values.get("image/encoded", []), values.get("image/filename", [])
     if len(encoded) != 1 or not isinstance(encoded[0], bytes):
         raise InputError("the record has no feature image/encoded")
-    named = names and isinstance(names[0], bytes)
-    return (names[0].decode("utf-8", "replace") if named else None), encoded[0]
+    return (names[0] if names and isinstance(names[0], bytes) else b""), encoded[0]
 
 
 def _image_size(record: bytes) -> tuple[int, int] | None:
@@ -219,16 +230,19 @@ def _image_size(record: bytes) -> tuple[int, int] | None:
         return None
 
 
-def _label_example(name: str, height: int, width: int, images: EncodedImages) -> bytes:
-    """Label map as a serialized `tf.train.Example`."""
+def _label_example(
+    number: int, name: bytes, shape: tuple[int, ...], images: EncodedImages
+) -> bytes:
+    """Label map as a serialized `tf.train.Example`; `number` is that of its image in the shard."""
     values: dict[str, bytes | int] = {
-        "image/height": height,
-        "image/width": width,
+        "image/record": number,
+        "image/height": shape[0],
+        "image/width": shape[1],
         "image/segmentation/class/encoded": images.labels,
         "image/segmentation/class/format": b"png",
     }
     if name:
-        values["image/filename"] = name.encode()
+        values["image/filename"] = name
     if images.confidence is not None:
         values["image/segmentation/confidence/encoded"] = images.confidence
     return example.serialize(values)

@@ -102,9 +102,9 @@ def test_the_wheel_holds_the_model_and_the_list_of_beam_options(tmp_path):
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
 
+    options = "--quiet --no-deps --no-build-isolation --wheel-dir"
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-        + ["--wheel-dir", str(tmp_path), str(source)],
+        [sys.executable, "-m", "pip", "wheel", *options.split(), str(tmp_path), str(source)],
         check=True,
         capture_output=True,
     )

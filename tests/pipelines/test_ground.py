@@ -346,7 +346,7 @@ def test_empty_window_has_no_pixels_and_no_area() -> None:
 
 @pytest.mark.parametrize("crs", [LOCAL, "EPSG:4978", "EPSG:5773"])
 def test_crs_without_ground_is_refused(crs: str) -> None:
-    with pytest.raises(GroundError, match=r"geographic or projected.*--pixel_size"):
+    with pytest.raises(GroundError, match=r"geographic or projected.*assign the right CRS"):
         GroundGrid.of(Affine(1, 0, 0, 0, -1, 0), crs, 10, 10)
 
 
@@ -361,7 +361,7 @@ def test_unreadable_crs_is_refused(crs: object) -> None:
     [Affine(0, 0, 0, 0, -1, 0), Affine(1, 2, 0, 2, 4, 0), Affine(np.nan, 0, 0, 0, 1, 0)],
 )
 def test_transform_without_inverse_is_refused(transform: Affine) -> None:
-    with pytest.raises(GroundError, match=r"invertible.*--pixel_size"):
+    with pytest.raises(GroundError, match=r"invertible.*repair the georeference"):
         GroundGrid.of(transform, "EPSG:4326", 10, 10)
 
 

@@ -1,0 +1,49 @@
+"""A SavedModel folder: its contract in `assets.extra/segmodel.json`, and its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from segmodel.contract import Contract
+from segmodel.errors import ContractError
+
+CONTRACT_FILE = "assets.extra/segmodel.json"
+
+
+def read_contract(model: str | Path) -> Contract:
+    """The contract of a SavedModel folder.
+
+    Raises:
+        ContractError: If the folder is no SavedModel or has no contract that can be read.
+    """
+    folder = Path(model)
+    if not (folder / "saved_model.pb").is_file():
+        raise ContractError(f"{folder} is not a SavedModel: it has no saved_model.pb")
+    path = folder / CONTRACT_FILE
+    if not path.is_file():
+        raise ContractError(
+            f"{folder} has no {CONTRACT_FILE}: wrap it once with segmodel.export.export_savedmodel"
+        )
+    try:
+        return Contract.from_json(json.loads(path.read_text("utf-8")))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ContractError(f"{path} is not JSON: {error}") from error
+
+
+def write_contract(contract: Contract, model: str | Path) -> None:
+    """Write the contract into a SavedModel folder."""
+    path = Path(model) / CONTRACT_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(contract.to_json(), indent=2) + "\n", "utf-8")
+
+
+def fingerprint(model: str | Path) -> str:
+    """SHA-256 of all files of a SavedModel folder, names and contents, as 64 hex digits."""
+    folder, digest = Path(model), hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+    return digest.hexdigest()

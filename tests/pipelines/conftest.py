@@ -1,0 +1,27 @@
+"""Fixtures of the tests of `pipelines`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.formats.interface import Work
+from tests.pipelines.corpus import make_work, write_model_folder
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipelines.work.RETRY_SECONDS", 0)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Work:
+    """A run directory at `tmp_path / "run"` and the brightness fake."""
+    return make_work(tmp_path / "run")
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    """A model that can be planned with but not loaded."""
+    return write_model_folder(tmp_path / "model")

@@ -1,0 +1,199 @@
+"""Small images, shards and scenes with known pixels, and runs over them without an engine."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from affine import Affine
+from PIL import Image
+
+from pipelines import formats, launch, plan
+from pipelines.formats import example
+from pipelines.formats.interface import Work
+from pipelines.formats.tfrecord import frame, read_records
+from pipelines.plan import InputFile, Unit
+from pipelines.run_directory import RunDirectory
+from pipelines.scene_assembly import finish_scene
+from pipelines.totals import Totals, collect
+from pipelines.work import UnitReport, segment_unit
+from segmodel.model_folder import write_contract
+from segmodel.windows import Layout
+from tests.fakes import BrightnessModel, contract
+
+UTM = ("EPSG:32633", Affine(10, 0, 300000, 0, -10, 6_000_000))
+DEGREES = ("EPSG:4326", Affine(0.01, 0, 10, 0, -0.01, 50))
+
+
+def pixels(height: int, width: int, seed: int = 0, bands: int = 3) -> np.ndarray:
+    """`(height, width, bands)` uint8 in which all three classes occur in patches and pixels."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 226, (-(-height // 16), -(-width // 16), 1))
+    smooth = coarse.repeat(16, 0).repeat(16, 1)[:height, :width]
+    return (smooth + random.integers(0, 30, (height, width, bands))).astype(np.uint8)
+
+
+def png(values: np.ndarray) -> bytes:
+    return encoded(values, "PNG")
+
+
+def encoded(values: np.ndarray, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    grey = values.ndim == 3 and values.shape[2] == 1
+    Image.fromarray(values[..., 0] if grey else values).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def record(values: np.ndarray, name: str | None = None) -> bytes:
+    """A serialized example with one image."""
+    named = {} if name is None else {"image/filename": name.encode()}
+    return example.serialize({"image/encoded": png(values), **named})
+
+
+def write_shard(path: Path, records: Iterable[bytes]) -> Path:
+    content = b"".join(frame(data) for data in records)
+    return write(path, gzip.compress(content) if path.suffix.lower() == ".gz" else content)
+
+
+def read_shard(path: Path) -> list[dict[str, list]]:
+    """Features of each record; fails on a broken shard."""
+    content = path.read_bytes()
+    plain = gzip.decompress(content) if path.suffix.lower() == ".gz" else content
+    records = list(read_records(io.BytesIO(plain)))
+    assert all(isinstance(entry, bytes) for entry in records), records
+    return [example.parse(entry) for entry in records]
+
+
+def write_scene(path: Path, values: np.ndarray, place=UTM, mask=None, **profile) -> Path:
+    """A GeoTIFF of `(height, width, bands)` values, in strips unless the profile says otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    crs, transform = place
+    height, width, bands = values.shape
+    fields = {
+        "driver": "GTiff",
+        "height": height,
+        "width": width,
+        "count": bands,
+        "dtype": values.dtype.name,
+        "crs": crs,
+        "transform": transform,
+    }
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(path, "w", **(fields | profile)) as target,
+    ):
+        target.write(np.moveaxis(values, -1, 0))
+        if mask is not None:
+            target.write_mask(mask)
+    return path
+
+
+def spoil_strip(path: Path, strip: int, band: int = 1) -> None:
+    """Overwrite the bytes of one strip of a compressed GeoTIFF, so that it cannot be decoded."""
+    with rasterio.open(path) as source:
+        offset = int(source.get_tag_item(f"BLOCK_OFFSET_0_{strip}", "TIFF", bidx=band))
+        size = int(source.get_tag_item(f"BLOCK_SIZE_0_{strip}", "TIFF", bidx=band))
+    with path.open("r+b") as stream:
+        stream.seek(offset)
+        stream.write(b"\xff" * size)
+
+
+def read_png(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def read_band(path: Path, band: int = 1) -> np.ndarray:
+    with rasterio.open(path) as source:
+        return source.read(band)
+
+
+def make_work(root: Path, **changes) -> Work:
+    """What the units of a run under `root` have in common; the model is the brightness fake."""
+    fields = {
+        "run": RunDirectory(str(root)),
+        "model": "no-model",
+        "fingerprint": "f" * 64,
+        "contract": contract(),
+        "layout": Layout(64, 0, 32, batch=2),
+        "options": "0123456789abcdef",
+        "confidence": False,
+        "pixel_size_m": None,
+        "image_groups": 1,
+        "trust_model": False,
+        "provenance": (("BEAMSEG_VERSION", "test"),),
+    }
+    return Work(**(fields | changes))
+
+
+def files_in(*patterns: Path | str) -> list[InputFile]:
+    return plan.find_inputs([str(pattern) for pattern in patterns], output="no-run")
+
+
+def units_in(work: Work, *patterns: Path | str) -> list[Unit]:
+    """Units of all input files, and their plan on disk."""
+    claimed: dict[str, list[InputFile]] = {entry.name: [] for entry in formats.FORMATS}
+    for file in files_in(*patterns):
+        owner = next(entry for entry in formats.FORMATS if entry.claims(file))
+        claimed[owner.name].append(file)
+    inputs = tuple((entry, tuple(claimed[entry.name])) for entry in formats.FORMATS)
+    units = list(launch.units_of(launch.Inputs(inputs, ()), work))
+    plan.write_plan(units, work.run.plan, work.run.scratch)
+    return units
+
+
+def run_unit(unit: Unit, work: Work, model: object | None = None) -> UnitReport:
+    chosen = model or BrightnessModel()
+    return segment_unit(unit, work, model=lambda work: chosen)
+
+
+def run_all(work: Work, *patterns: Path | str) -> Totals:
+    """Do all units and scenes, as the pipeline does without an engine."""
+    units = units_in(work, *patterns)
+    for unit in units:
+        if not unit.blocks:
+            run_unit(unit, work)
+    for unit in units:
+        if unit.blocks:
+            finish_scene(unit, work)
+    return collect(work)
+
+
+def dying(*arguments) -> bytes:
+    """Stands for any function in which a process dies."""
+    raise KeyError("died")
+
+
+def failure_rows(work: Work) -> list[dict]:
+    """All rows of the failures files, in order of files and lines."""
+    paths = sorted(Path(work.run.path("failures")).glob("*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines()]
+
+
+def tree(root: Path | str) -> dict[str, bytes]:
+    """Content of every file below a folder, by its path."""
+    folder = Path(root)
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def write_model_folder(path: Path, **changes) -> Path:
+    """What the launcher reads of a SavedModel: a graph file, never loaded, and the contract."""
+    write(path / "saved_model.pb", b"not a graph")
+    write_contract(replace(contract(), **changes), path)
+    return path

@@ -1,0 +1,241 @@
+"""Pixels and ground area by class: exact, balanced, and the same in any order."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from fractions import Fraction
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyproj import CRS
+
+from pipelines import areas
+from pipelines.areas import Tally
+from pipelines.ground import GroundGrid
+from segmodel.classes import ClassTable, LabelClass
+from segmodel.errors import ContractError
+from tests.fakes import BRIGHT, CLASSES, DARK, MIDDLE
+from tests.pipelines.corpus import make_work, pixels, run_all, write_scene
+
+VALUES = {"0": DARK, "3": MIDDLE, "7": BRIGHT, "nodata": 255}
+
+
+def random_labels(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).choice(np.array([0, 3, 7, 255], np.uint8), (height, width))
+
+
+def rows_of_csv(content: bytes) -> dict[str, dict[str, str]]:
+    return {row["class"]: row for row in csv.DictReader(io.StringIO(content.decode()))}
+
+
+def test_counts_are_those_of_every_class_and_nodata():
+    labels = np.array([[0, 0, 7], [255, 3, 0]], np.uint8)
+    actual = areas.measure(labels, CLASSES, None)
+    assert actual.pixels == {"0": 3, "3": 1, "7": 1, "nodata": 1}
+    assert (actual.images, actual.failed_images) == (1, 0)
+    assert (actual.ground_pixels, actual.area_m2, actual.footprint_m2) == ({}, {}, 0.0)
+
+
+def test_a_label_that_is_no_class_is_an_error_and_never_counted_as_another():
+    with pytest.raises(ContractError, match=r"labels \[.*4.*\] are not in the class table"):
+        areas.measure(np.array([[0, 4]], np.uint8), CLASSES, None)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (1, 9), (9, 1), (256, 3), (257, 5), (700, 2)]
+)
+def test_areas_of_a_grid_that_is_equal_along_rows_are_exactly_rounded(height, width):
+    labels = random_labels(height, width)
+    by_row = np.random.default_rng(1).uniform(1e5, 2e5, (height, 1))
+    actual = areas.measure(labels, CLASSES, by_row, 1.0).area_m2
+    for key, value in VALUES.items():
+        rows, _ = np.nonzero(labels == value)
+        # Each product of a count and an area is rounded once before the exact sum.
+        products = [int((rows == row).sum()) * float(by_row[row, 0]) for row in range(height)]
+        assert actual[key] == float(sum(map(Fraction, products))), key
+        exact = sum(Fraction(float(by_row[row, 0])) for row in rows)
+        assert actual[key] == pytest.approx(float(exact), rel=1e-15)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 2), (255, 7), (256, 7), (257, 7), (513, 4)])
+def test_areas_of_a_grid_that_varies_everywhere_equal_a_sum_pixel_by_pixel(height, width):
+    labels = random_labels(height, width)
+    everywhere = np.random.default_rng(1).uniform(50, 150, (height, width))
+    actual = areas.measure(labels, CLASSES, everywhere, 1.0).area_m2
+    for key, value in VALUES.items():
+        assert actual[key] == pytest.approx(math.fsum(everywhere[labels == value]), rel=1e-13)
+
+
+def test_areas_of_equal_pixels_are_counts_times_the_area():
+    labels = random_labels(300, 11)
+    tally = areas.measure(labels, CLASSES, 0.25, 0.25 * labels.size)
+    assert tally.area_m2 == {key: 0.25 * count for key, count in tally.pixels.items()}
+    assert tally.ground_pixels == tally.pixels
+
+
+def test_confidence_is_summed_over_the_pixels_of_each_class_without_nodata():
+    labels = np.array([[0, 0, 7, 255]], np.uint8)
+    confidence = np.array([[0.5, 0.25, 1.0, 0.125]], np.float32)
+    actual = areas.measure(labels, CLASSES, None, confidence=confidence)
+    assert actual.confidence_sum == {"0": 0.75, "3": 0.0, "7": 1.0}
+    means = {
+        row["class"]: row["mean_confidence"] for row in areas.rows_of("a", None, actual, CLASSES)
+    }
+    assert means == {"dark": 0.375, "middle": None, "bright": 1.0, "nodata": None}
+
+
+def test_a_mean_confidence_of_zero_is_zero_and_not_unknown():
+    confidence = np.zeros((1, 2), np.float32)
+    tally = areas.measure(np.zeros((1, 2), np.uint8), CLASSES, None, confidence=confidence)
+    assert areas.rows_of("a", None, tally, CLASSES)[0]["mean_confidence"] == 0.0
+
+
+TALLIES = st.builds(
+    Tally,
+    images=st.integers(0, 3),
+    failed_images=st.integers(0, 3),
+    pixels=st.dictionaries(st.sampled_from([*VALUES, "failed"]), st.integers(0, 10**12)),
+    area_m2=st.dictionaries(st.sampled_from([*VALUES, "failed"]), st.floats(0, 1e15)),
+    confidence_sum=st.dictionaries(st.sampled_from(["0", "3", "7"]), st.floats(0, 1e9)),
+    footprint_m2=st.floats(0, 1e15),
+)
+
+
+@given(tallies=st.lists(TALLIES, max_size=8), seed=st.randoms(use_true_random=False))
+@settings(max_examples=80, deadline=None)
+def test_merged_tallies_do_not_depend_on_order_bit_for_bit(tallies, seed):
+    expected = Tally.sum(tallies)
+    shuffled = list(tallies)
+    seed.shuffle(shuffled)
+    actual = Tally.sum(shuffled)
+    assert actual == expected
+    assert list(actual.pixels) == list(expected.pixels)
+    assert areas.totals_csv(actual, CLASSES) == areas.totals_csv(expected, CLASSES)
+
+
+def test_a_plain_sum_would_depend_on_order_so_the_comparison_can_fail():
+    values = [1e15, 0.3, 0.3, 0.3]
+    assert sum(values) != sum(reversed(values))
+    tallies = [Tally(footprint_m2=value) for value in values]
+    assert Tally.sum(tallies) == Tally.sum(reversed(tallies))
+
+
+def test_the_sum_of_nothing_is_nothing():
+    assert Tally.sum([]) == Tally()
+
+
+def test_shares_are_of_all_classes_without_nodata():
+    labels = np.array([[0, 3, 3, 3, 255, 255, 255, 255]], np.uint8)
+    rows = areas.rows_of("a.jpg", "#1", areas.measure(labels, CLASSES, None), CLASSES)
+    shares = {row["class"]: row["share"] for row in rows}
+    assert shares == {"dark": 0.25, "middle": 0.75, "bright": 0.0, "nodata": None}
+    assert {(row["source"], row["key"]) for row in rows} == {("a.jpg", "#1")}
+    assert [row["class_id"] for row in rows] == [0, 3, 7, 255]
+
+
+def test_shares_are_of_ground_where_it_is_known():
+    labels = np.array([[0], [3]], np.uint8)
+    tally = areas.measure(labels, CLASSES, np.array([[1.0], [3.0]]), 4.0)
+    shares = [row["share"] for row in areas.rows_of("a", None, tally, CLASSES)]
+    assert shares == [0.25, 0.75, 0.0, None]
+
+
+def test_an_image_of_nodata_alone_has_no_shares():
+    labels = np.full((2, 2), 255, np.uint8)
+    rows = areas.rows_of("a", None, areas.measure(labels, CLASSES, None), CLASSES)
+    assert [row["share"] for row in rows] == [None] * 4
+    assert [row["pixels"] for row in rows] == [0, 0, 0, 4]
+
+
+def test_class_ids_of_sixteen_bits_are_counted_as_themselves():
+    classes = ClassTable(
+        (LabelClass(256, "a", (1, 1, 1)), LabelClass(0, "b", (2, 2, 2))),
+    )
+    tally = areas.measure(np.array([[256, 0, 0, 65535]], np.uint16), classes, None)
+    assert tally.pixels == {"256": 1, "0": 2, "nodata": 1}
+
+
+def test_the_same_rows_give_the_same_parquet_bytes(tmp_path):
+    labels = random_labels(20, 20)
+    rows = areas.rows_of("é/a.jpg", None, areas.measure(labels, CLASSES, 2.0, 800.0), CLASSES)
+    content = areas.parquet_table(rows)
+    assert content == areas.parquet_table(rows)
+    assert pq.read_table(io.BytesIO(content)).to_pylist() == rows
+
+
+def test_totals_give_classes_nodata_failed_their_sum_and_the_footprint():
+    labelled = Tally(
+        images=1,
+        pixels={"0": 1, "3": 3, "nodata": 4},
+        ground_pixels={"0": 1, "3": 3, "nodata": 4},
+        area_m2={"0": 10.0, "3": 30.0, "nodata": 40.0},
+        footprint_m2=80.0,
+    )
+    lost = Tally(
+        pixels={"failed": 2},
+        ground_pixels={"failed": 2},
+        area_m2={"failed": 20.0},
+        footprint_m2=20.0,
+    )
+    no_ground = Tally(images=1, pixels={"7": 4})
+    expected = """\
+class_id,class,pixels,pixel_share,area_m2,area_share
+0,dark,1,0.125,10.0,0.25
+3,middle,3,0.375,30.0,0.75
+7,bright,4,0.5,0.0,0.0
+255,nodata,4,,40.0,
+,failed,2,,20.0,
+,total,14,,100.0,
+,footprint,10,,100.0,
+"""
+    total = Tally.sum([labelled, lost, no_ground])
+    assert areas.totals_csv(total, CLASSES).decode() == expected
+
+
+def test_totals_without_ground_leave_areas_empty_and_have_no_footprint():
+    rows = rows_of_csv(areas.totals_csv(Tally(pixels={"0": 5}), CLASSES))
+    assert {row["area_m2"] for row in rows.values()} == {""}
+    assert {row["area_share"] for row in rows.values()} == {""}
+    assert (rows["total"]["pixels"], rows["dark"]["pixel_share"]) == ("5", "1.0")
+    assert "footprint" not in rows
+
+
+def test_totals_of_nothing_are_zeros_without_shares():
+    rows = rows_of_csv(areas.totals_csv(Tally(), CLASSES))
+    assert [row["pixels"] for row in rows.values()] == ["0"] * 6
+    assert {row["pixel_share"] for row in rows.values()} == {""}
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform"),
+    [
+        ("EPSG:4326", Affine(0.01, 0, 10, 0, -0.01, 60)),
+        ("EPSG:3857", Affine(100, 0, 1e6, 0, -100, 8.4e6)),
+        ("EPSG:32633", Affine(8.66, 5, 3e5, 5, -8.66, 6e6)),
+    ],
+)
+def test_the_table_balances_on_the_ground(tmp_path, crs, transform):
+    values = pixels(150, 130)
+    values[:40, :50] = 0
+    write_scene(tmp_path / "in" / "a.tif", values, (crs, transform), nodata=0)
+    total = run_all(make_work(tmp_path / "run"), tmp_path / "in").tally
+    assert total.pixels["nodata"] == 2000
+    assert sum(total.pixels.values()) == 150 * 130
+    summed = math.fsum(total.area_m2.values())
+    assert summed == pytest.approx(total.footprint_m2, rel=1e-6)
+    outline = GroundGrid.of(transform, CRS.from_user_input(crs), 150, 130).footprint_m2()
+    assert total.footprint_m2 == pytest.approx(outline, rel=1e-12)
+
+
+def test_counting_pixels_overstates_ground_in_web_mercator(tmp_path):
+    north = ("EPSG:3857", Affine(100, 0, 1e6, 0, -100, 8.4e6))
+    write_scene(tmp_path / "in" / "a.tif", pixels(64, 64), north)
+    total = run_all(make_work(tmp_path / "run"), tmp_path / "in").tally
+    planar = 64 * 64 * 100**2
+    assert 3.9 < planar / total.footprint_m2 < 4.1

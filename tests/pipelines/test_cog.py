@@ -1,0 +1,215 @@
+"""Label maps as Cloud Optimized GeoTIFFs that GIS programs show right."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp
+
+from pipelines.cog import Grid, read_block, write_block, write_confidence_cog, write_label_cog
+from segmodel.classes import ClassTable, LabelClass
+from segmodel.windows import Window
+from tests.fakes import BRIGHT, CLASSES, DARK, MIDDLE
+
+TRANSFORM = Affine(10, 0, 300000, 0, -10, 6_000_000)
+HEIGHT, WIDTH = 1100, 1300
+WIDE = ClassTable((LabelClass(300, "much", (1, 2, 3)), LabelClass(2, "little", (4, 5, 6))))
+
+
+def grid(height: int = HEIGHT, width: int = WIDTH, transform: Affine = TRANSFORM) -> Grid:
+    return Grid(height, width, transform, CRS.from_epsg(32633))
+
+
+def noise(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
+    values = np.array([DARK, MIDDLE, BRIGHT, 255], np.uint8)
+    return np.random.default_rng(0).choice(values, (height, width))
+
+
+def write(path: Path, values: np.ndarray, windows=None, classes=CLASSES, place=None) -> Path:
+    windows = windows or [Window(0, 0, *values.shape)]
+    blocks = ((window, values[window.slices]) for window in windows)
+    write_label_cog(str(path), place or grid(*values.shape), blocks, classes, {"MADE_BY": "test"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def label_map(tmp_path_factory) -> Path:
+    return write(tmp_path_factory.mktemp("cog") / "labels.tif", noise())
+
+
+def test_pixels_and_place_are_those_that_were_given(label_map):
+    with rasterio.open(label_map) as source:
+        np.testing.assert_array_equal(source.read(1), noise())
+        assert source.crs == CRS.from_epsg(32633)
+        assert source.transform == TRANSFORM
+        assert (source.count, source.dtypes) == (1, ("uint8",))
+
+
+def test_the_file_is_a_tiled_cloud_optimized_geotiff(label_map):
+    with rasterio.open(label_map) as source:
+        assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert source.block_shapes == [(512, 512)]
+        assert source.profile["tiled"] is True
+        assert source.compression.name == "deflate"
+
+
+def test_nodata_palette_names_and_provenance_are_inside(label_map):
+    with rasterio.open(label_map) as source:
+        assert source.nodata == 255
+        assert source.colorinterp == (ColorInterp.palette,)
+        colors = source.colormap(1)
+        assert colors[255] == (0, 0, 0, 0)
+        for entry in CLASSES.classes:
+            assert colors[entry.id] == (*entry.color, 255)
+            assert source.tags()[f"CLASS_{entry.id}"] == entry.name
+        assert source.tags()["MADE_BY"] == "test"
+        assert source.descriptions == ("label",)
+
+
+def test_nodata_is_masked_and_class_zero_is_not(label_map):
+    with rasterio.open(label_map) as source:
+        np.testing.assert_array_equal(source.dataset_mask() > 0, noise() != 255)
+
+
+def test_class_names_stand_beside_the_file_by_value(label_map):
+    root = ET.parse(f"{label_map}.aux.xml").getroot()
+    names = [entry.text or "" for entry in root.iter("Category")]
+    assert names == ["dark", "", "", "middle", "", "", "", "bright"]
+    assert root.find("PAMRasterBand").get("band") == "1"
+
+
+def test_overviews_hold_class_ids_and_nothing_between(label_map):
+    with rasterio.open(label_map) as source:
+        factors = source.overviews(1)
+    assert factors == [2, 4]
+    for level in range(len(factors)):
+        with rasterio.open(label_map, overview_level=level) as overview:
+            values = overview.read(1)
+        assert set(np.unique(values)) <= {DARK, MIDDLE, BRIGHT, 255}
+        assert values.shape == (-(-HEIGHT // factors[level]), -(-WIDTH // factors[level]))
+
+
+def test_overviews_show_the_most_frequent_class(tmp_path):
+    values = np.full((1024, 1024), BRIGHT, np.uint8)
+    values[::4, ::4] = DARK
+    path = write(tmp_path / "a.tif", values)
+    with rasterio.open(path, overview_level=0) as overview:
+        assert (overview.read(1) == BRIGHT).all()
+
+
+def test_overviews_never_show_a_class_between_two_others(tmp_path):
+    # The mean colour of dark and bright is nearest to that of middle.
+    values = np.full((1024, 1024), DARK, np.uint8)
+    values[:, ::2] = BRIGHT
+    with rasterio.open(write(tmp_path / "a.tif", values), overview_level=0) as overview:
+        assert set(np.unique(overview.read(1))) <= {DARK, BRIGHT}
+    wide = np.where(values == DARK, 2, 300).astype(np.uint16)
+    path = write(tmp_path / "b.tif", wide, classes=WIDE)
+    with rasterio.open(path, overview_level=0) as overview:
+        assert set(np.unique(overview.read(1))) <= {2, 300}
+
+
+@pytest.mark.parametrize("side", [384, 512, 800])
+def test_blocks_that_do_not_line_up_with_tiles_are_put_where_they_belong(tmp_path, side):
+    values = noise()
+    windows = [
+        Window(row, column, min(side, HEIGHT - row), min(side, WIDTH - column))
+        for row in range(0, HEIGHT, side)
+        for column in range(0, WIDTH, side)
+    ]
+    path = write(tmp_path / "a.tif", values, windows)
+    with rasterio.open(path) as source:
+        np.testing.assert_array_equal(source.read(1), values)
+
+
+@pytest.mark.parametrize("missing", [0, 4, 8])
+def test_a_block_without_labels_is_nodata_pixel_by_pixel(tmp_path, missing):
+    values = np.full((HEIGHT, HEIGHT), DARK, np.uint8)
+    windows = [
+        Window(row, column, min(384, HEIGHT - row), min(384, HEIGHT - column))
+        for row in range(0, HEIGHT, 384)
+        for column in range(0, HEIGHT, 384)
+    ]
+    blocks = [
+        (window, None if number == missing else values[window.slices])
+        for number, window in enumerate(windows)
+    ]
+    path = tmp_path / "a.tif"
+    write_label_cog(str(path), grid(HEIGHT, HEIGHT), blocks, CLASSES, {})
+    expected = values.copy()
+    expected[windows[missing].slices] = 255
+    with rasterio.open(path) as source:
+        np.testing.assert_array_equal(source.read(1), expected)
+
+
+def test_a_map_without_any_labels_is_all_nodata(tmp_path):
+    empty = [(Window(0, 0, 3, 700), None)]
+    write_label_cog(str(tmp_path / "a.tif"), grid(3, 700), empty, CLASSES, {})
+    write_confidence_cog(str(tmp_path / "b.tif"), grid(3, 700), empty, {})
+    with rasterio.open(tmp_path / "a.tif") as labels, rasterio.open(tmp_path / "b.tif") as other:
+        assert (labels.read(1) == 255).all()
+        assert (other.read(1) == 0).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 513), (512, 512)])
+def test_maps_of_any_size_can_be_written(tmp_path, height, width):
+    values = noise(height, width)
+    with rasterio.open(write(tmp_path / "a.tif", values)) as source:
+        np.testing.assert_array_equal(source.read(1), values)
+
+
+def test_a_rotated_grid_keeps_its_place(tmp_path):
+    rotated = Affine(8.66, 5, 3e5, 5, -8.66, 6e6)
+    path = write(tmp_path / "a.tif", noise(50, 60), place=grid(50, 60, rotated))
+    with rasterio.open(path) as source:
+        assert source.transform.almost_equals(rotated)
+
+
+def test_class_ids_of_sixteen_bits_are_written_as_they_are(tmp_path):
+    values = np.full((600, 600), 2, np.uint16)
+    values[:300], values[:9, :9] = 300, 65535
+    path = write(tmp_path / "a.tif", values, classes=WIDE)
+    with rasterio.open(path) as source:
+        assert (source.dtypes, source.nodata) == (("uint16",), 65535)
+        np.testing.assert_array_equal(source.read(1), values)
+        assert source.tags()["CLASS_300"] == "much"
+    names = [e.text or "" for e in ET.parse(f"{path}.aux.xml").getroot().iter("Category")]
+    assert (len(names), names[2], names[300]) == (301, "little", "much")
+
+
+def test_nothing_but_the_map_and_its_names_is_left(tmp_path):
+    write(tmp_path / "a.tif", noise(20, 20))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "a.tif.aux.xml"]
+
+
+def test_the_same_labels_give_the_same_bytes(tmp_path):
+    values = noise(700, 700)
+    windows = [Window(0, 0, 384, 700), Window(384, 0, 316, 700)]
+    one = write(tmp_path / "one.tif", values, windows).read_bytes()
+    assert write(tmp_path / "two.tif", values, windows).read_bytes() == one
+
+
+def test_confidence_keeps_its_scale_so_that_255_reads_as_one(tmp_path):
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    path = tmp_path / "a.tif"
+    write_confidence_cog(str(path), grid(16, 16), [(Window(0, 0, 16, 16), values)], {"A": "b"})
+    with rasterio.open(path) as source:
+        np.testing.assert_array_equal(source.read(1), values)
+        assert source.scales == (pytest.approx(1 / 255, rel=1e-12),)
+        assert source.tags()["A"] == "b"
+        assert source.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+
+
+def test_a_block_is_a_geotiff_at_its_own_place(tmp_path):
+    path, values = tmp_path / "b.tif", noise(64, 96)
+    write_block(str(path), grid(), Window(128, 32, 64, 96), values)
+    np.testing.assert_array_equal(read_block(str(path)), values)
+    with rasterio.open(path) as source:
+        assert source.transform == TRANSFORM @ Affine.translation(32, 128)
+        assert source.crs == CRS.from_epsg(32633)

@@ -1,0 +1,220 @@
+"""Command lines: ours strict, Beam's passed on, and nothing heavy imported to say no."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pipelines import cli
+from pipelines.command_line import parse
+from pipelines.segment import parser
+from segmodel.errors import ConfigurationError, ContractError, GroundError, TransientError
+
+NEEDED = ["--input", "a", "--model", "m", "--output", "o"]
+HEAVY = ("apache_beam", "tensorflow", "rasterio", "numpy", "pyproj", "pyarrow", "PIL")
+
+
+def parsed(*words: str):
+    return parse(parser(), [*NEEDED, *words], with_beam=True)
+
+
+@pytest.mark.parametrize("name", ["max_failures", "pixel_size", "limit"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_options_are_known_with_underscores_and_with_hyphens(name, joined):
+    for spelling in (name, name.replace("_", "-")):
+        words = [f"--{spelling}=2"] if joined else [f"--{spelling}", "2"]
+        namespace, spelled = parsed(*words)
+        assert str(getattr(namespace, name)).rstrip(".0") == "2"
+        assert spelled[len(NEEDED)].partition("=")[0] == f"--{name}"
+
+
+def test_flags_are_known_with_underscores_and_with_hyphens():
+    for spelling in ("--retry_failures", "--retry-failures"):
+        namespace, spelled = parsed(spelling)
+        assert namespace.retry_failures is True
+        assert spelled[-1] == "--retry_failures"
+
+
+def test_values_are_not_respelled():
+    namespace, spelled = parsed("--output=my-run--now", "--input", "a-b/c-d.jpg")
+    assert namespace.output == "my-run--now"
+    assert namespace.input == ["a", "a-b/c-d.jpg"]
+    assert spelled[-3:] == ["--output=my-run--now", "--input", "a-b/c-d.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("--tile_sise", "--window"),
+        ("--tile-size", "--window"),
+        ("--max_failure", "--max_failures"),
+        ("--max-failure", "--max_failures"),
+        ("--overlap", "--halo"),
+        ("--batch_size", "--batch"),
+        ("--inputs", "--input"),
+        ("--out", "--output"),
+        ("--runer", "--runner"),
+        ("--direct-num-workers", "--direct_num_workers"),
+        ("-model", "--model"),
+        ("--Window", "--window"),
+    ],
+)
+def test_an_unknown_option_suggests_the_one_that_was_meant(word, meant):
+    with pytest.raises(ConfigurationError, match=f"unknown option {word}: did you mean {meant}\\?"):
+        parsed(f"{word}=3")
+
+
+def test_an_unknown_option_like_no_other_points_to_the_help():
+    with pytest.raises(ConfigurationError, match="unknown option --zzzzqqq: see --help"):
+        parsed("--zzzzqqq", "3")
+
+
+@pytest.mark.parametrize("word", ["--inp", "--mod", "--max_f", "--wind", "--retry", "--conf"])
+def test_abbreviations_are_refused(word):
+    with pytest.raises(ConfigurationError, match=f"unknown option {word}"):
+        parsed(word, "x")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--runner=PrismRunner"],
+        ["--runner", "PrismRunner"],
+        ["--streaming"],
+        ["--save_main_session", "--region", "europe-west1"],
+        ["--labels=team=maps", "--labels", "env=test"],
+        ["--parallelism=-1"],
+        ["--parallelism", "-1"],
+    ],
+)
+def test_options_of_beam_pass_with_their_values(words):
+    namespace, spelled = parsed(*words)
+    assert namespace.output == "o"
+    assert spelled == [*NEEDED, *words]
+
+
+def test_options_of_beam_are_refused_where_no_pipeline_runs():
+    with pytest.raises(ConfigurationError, match="unknown option --runner"):
+        parse(parser(), ["--runner", "PrismRunner"], with_beam=False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["b.jpg"],
+        ["--streaming", "b.jpg"],
+        ["--runner=PrismRunner", "b.jpg"],
+        ["--input", "a.jpg", "b.jpg", "--runner", "PrismRunner"],
+    ],
+)
+def test_a_stray_word_is_refused_with_the_reason(words):
+    with pytest.raises(ConfigurationError, match=r"unexpected word 'b.jpg'.*need quotes"):
+        parsed(*words)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--runner", "PrismRunner", "--input", "a.jpg", "b.jpg"],
+        ["--runner", "PrismRunner", "b.jpg"],
+    ],
+)
+def test_images_of_an_unquoted_pattern_are_not_taken_for_values_of_beam(words):
+    with pytest.raises(ConfigurationError, match=r"b.jpg|expected|value"):
+        parsed(*words)
+
+
+def test_an_option_without_its_value_is_named():
+    with pytest.raises(ConfigurationError, match="--window: expected one argument"):
+        parsed("--window")
+
+
+def test_unknown_commands_suggest_the_nearest():
+    with pytest.raises(ConfigurationError, match="unknown command 'segmnt': did you mean segment"):
+        cli.dispatch(["segmnt"])
+    with pytest.raises(ConfigurationError, match="unknown command 'qqq': commands: segment, plan"):
+        cli.dispatch(["qqq"])
+
+
+@pytest.mark.parametrize(("words", "status"), [([], 2), (["--help"], 0), (["--version"], 0)])
+def test_help_and_version_end_well_and_no_command_is_a_usage_error(words, status, capsys):
+    assert cli.dispatch(words) == status
+    assert "beamseg" in capsys.readouterr().out
+
+
+@pytest.fixture
+def _no_signals(monkeypatch):
+    monkeypatch.setattr("pipelines.cli.signal.signal", lambda number, handler: None)
+
+
+@pytest.mark.usefixtures("_no_signals")
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ConfigurationError("--window is odd"), 2),
+        (ContractError("bands: 3"), 2),
+        (GroundError("a plain local system"), 2),
+        (TransientError("out of memory"), 4),
+        (SystemExit(0), 0),
+        (SystemExit(None), 0),
+        (SystemExit(2), 2),
+    ],
+)
+def test_errors_become_exit_statuses(error, status, capsys):
+    def command(arguments):
+        raise error
+
+    assert cli.guarded(command, []) == status
+    expected = "" if isinstance(error, SystemExit) else f"beamseg: {error}\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.usefixtures("_no_signals")
+def test_an_error_that_nobody_foresaw_keeps_its_traceback():
+    def command(arguments):
+        raise KeyError("surprise")
+
+    with pytest.raises(KeyError, match="surprise"):
+        cli.guarded(command, [])
+
+
+PROGRAM = """
+import sys
+from pipelines import cli
+try:
+    cli.dispatch(sys.argv[2:])
+except BaseException as end:
+    print(type(end).__name__)
+print([name for name in sys.argv[1].split(",") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        (["segment", "--help"], "SystemExit"),
+        (["plan", "--help"], "SystemExit"),
+        (["segment", *NEEDED, "--tile_sise", "3"], "ConfigurationError"),
+        (["segment", "--runner", "PrismRunner"], "ConfigurationError"),
+        (["plan", "--input", "a", "--window", "0"], "ConfigurationError"),
+    ],
+)
+def test_parsing_imports_nothing_heavy(words, end):
+    command = [sys.executable, "-c", PROGRAM, ",".join(HEAVY), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-2:] == [end, "[]"]
+
+
+def test_the_help_is_a_story_with_examples_and_exit_statuses(capsys):
+    with pytest.raises(SystemExit):
+        cli.dispatch(["segment", "--help"])
+    text = capsys.readouterr().out
+    for part in (
+        "examples:",
+        "beamseg segment --input",
+        "Exit status: 0 complete",
+        "--max_failures",
+    ):
+        assert part in text

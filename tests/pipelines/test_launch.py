@@ -1,0 +1,271 @@
+"""From options to a run ready to start: refused in time, resumed in truth, limited as asked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines import formats, launch, plan
+from pipelines.commits import CommitLog
+from pipelines.launch import prepare, resolve_layout
+from pipelines.options import FailureBudget, SegmentOptions
+from pipelines.preview import preview
+from pipelines.totals import collect
+from segmodel.contract import MeasuredHalo
+from segmodel.errors import ConfigurationError, ContractError
+from tests.fakes import contract
+from tests.pipelines.corpus import (
+    pixels,
+    png,
+    record,
+    run_unit,
+    tree,
+    write,
+    write_model_folder,
+    write_scene,
+    write_shard,
+)
+
+
+@pytest.fixture
+def options(tmp_path, model_folder) -> SegmentOptions:
+    """Two shards of two images, a scene and three image files; windows of 64 pixels."""
+    folder = tmp_path / "in"
+    for name in ("s0", "s1"):
+        write_shard(folder / f"{name}.tfrecord", [record(pixels(8, 8))] * 2)
+    write_scene(folder / "scene.tif", pixels(40, 40))
+    for number in range(3):
+        write(folder / f"{number}.png", png(pixels(8, 8, number)))
+    write(folder / "notes.txt", b"left aside")
+    return SegmentOptions((str(folder),), str(model_folder), str(tmp_path / "run"), window=64)
+
+
+def run_everything(launched: launch.Launch):
+    """Do all units; their totals."""
+    for unit in plan.read_units(launched.work.run.plan, "part"):
+        run_unit(unit, launched.work)
+    return collect(launched.work)
+
+
+def test_a_launch_plans_every_input_by_its_format(options):
+    launched = prepare(options)
+    units = list(plan.read_units(launched.work.run.plan, "part"))
+    assert [unit.format for unit in units] == ["tfrecord", "tfrecord", "scene", "images"]
+    assert (launched.units, launched.left_aside) == (4, 1)
+    assert launched.parts == ("part-00000.jsonl",)
+    assert (launched.estimate.images, launched.estimate.exact) == (8, False)
+    assert launched.estimate.pixels == 4 * 64 + 1600 + 3 * 64
+
+
+def test_run_json_says_what_the_run_is(options):
+    work = prepare(options).work
+    document = work.run.read_json("run.json")
+    assert document["options"]["input"] == list(options.inputs)
+    assert document["labels"] == {
+        "model_fingerprint": work.fingerprint,
+        "window_px": 64,
+        "halo_px": 0,
+        "batch": 1,
+        "confidence": False,
+    }
+    assert document["policy"] == {"max_failures": "0"}
+    assert set(document["digests"]) == {"labels", "statistics", "policy"}
+    assert document["model"] == work.contract.to_json()
+    assert document["versions"]["beamseg"]
+    assert dict(work.provenance)["BEAMSEG_LABEL_DIGEST"] == document["digests"]["labels"]
+
+
+def test_run_json_is_written_before_the_plan(options, monkeypatch):
+    def die(units, folder, scratch):
+        assert (Path(options.output) / "run.json").exists()
+        raise KeyError("died")
+
+    monkeypatch.setattr(plan, "write_plan", die)
+    with pytest.raises(KeyError, match="died"):
+        prepare(options)
+
+
+def test_success_of_an_earlier_run_is_gone_before_the_work_begins(options):
+    prepare(options)
+    write(Path(options.output) / "_SUCCESS", b"")
+    prepare(options)
+    assert not (Path(options.output) / "_SUCCESS").exists()
+
+
+def test_the_same_options_resume(options):
+    run_everything(prepare(options))
+    before = tree(options.output)
+    launched = prepare(options)
+    for unit in plan.read_units(launched.work.run.plan, "part"):
+        assert run_unit(unit, launched.work).skipped == 1
+    assert tree(options.output) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"window": 32}, "window_px was 64 and is 32"),
+        ({"halo": 32}, "halo_px was 0 and is 32"),
+        ({"batch": 2}, "batch was 1 and is 2"),
+        ({"confidence": True}, "confidence was False and is True"),
+    ],
+)
+def test_a_changed_label_option_is_refused_by_name(options, change, named):
+    prepare(options)
+    before = tree(options.output)
+    with pytest.raises(ConfigurationError, match=f"{named}. Give the former"):
+        prepare(replace(options, **change))
+    assert tree(options.output) == before
+
+
+def test_a_changed_model_is_refused_by_name(options):
+    prepare(options)
+    write(Path(options.model) / "variables" / "variables.data", b"other weights")
+    with pytest.raises(ConfigurationError, match=r"model_fingerprint was .* and is "):
+        prepare(options)
+
+
+def test_overwrite_begins_anew_with_other_options(options):
+    run_everything(prepare(options))
+    write(Path(options.output) / "notes.txt", b"mine")
+    launched = prepare(replace(options, window=32, overwrite=True))
+    assert launched.work.layout.window_px == 32
+    names = {name.split("/")[0] for name in tree(options.output)}
+    assert names == {"run.json", "plan", "notes.txt"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"max_failures": FailureBudget(3, None)}, {"trust_model": True}, {"limit": 100}]
+)
+def test_a_changed_policy_resumes_what_is_done(options, change):
+    run_everything(prepare(options))
+    launched = prepare(replace(options, **change))
+    images = [u for u in plan.read_units(launched.work.run.plan, "part") if u.format != "tfrecord"]
+    log = CommitLog(launched.work.run.root, launched.work.options)
+    assert all(log.is_done(unit) for unit in images)
+
+
+def test_another_pixel_size_counts_the_ground_again(options):
+    run_everything(prepare(options))
+    totals = run_everything(prepare(replace(options, pixel_size=2.0)))
+    assert totals.tally.ground_pixels == totals.tally.pixels
+    assert totals.tally.footprint_m2 == pytest.approx(7 * 64 * 4 + 1600 * 100, rel=2e-3)
+
+
+@pytest.mark.parametrize("name", ["thesis.doc", "labels/truth.png"])
+def test_a_folder_of_someone_else_is_refused(options, name):
+    path = write(Path(options.output) / name, b"mine")
+    with pytest.raises(ConfigurationError, match=r"holds files but no run.json"):
+        prepare(options)
+    assert tree(options.output) == {name: b"mine"}
+    assert path.exists()
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6, 7, 8, 9])
+def test_a_limit_takes_so_many_images_across_formats(options, limit):
+    totals = run_everything(prepare(replace(options, limit=limit)))
+    assert totals.tally.images == min(limit, 8)
+    assert totals.missing == 0
+
+
+def test_a_quick_look_does_not_decide_the_units_of_the_whole_run(options, tmp_path):
+    for number in range(300):
+        write(tmp_path / "many" / f"{number}.png", png(pixels(1, 1)))
+    many = replace(options, inputs=(str(tmp_path / "many"),))
+    prepare(replace(many, limit=3))
+    assert prepare(many).work.image_groups == plan.image_groups(300)
+
+
+def test_the_number_of_groups_stays_when_files_are_added(options, tmp_path):
+    assert prepare(options).work.image_groups == 1
+    for number in range(300):
+        write(tmp_path / "in" / f"new-{number}.png", png(pixels(1, 1)))
+    assert prepare(options).work.image_groups == 1
+
+
+def refused(options: SegmentOptions, error: type[Exception], match: str) -> None:
+    with pytest.raises(error, match=match):
+        prepare(options)
+    assert not Path(options.output).exists()
+
+
+def test_bands_that_do_not_fit_are_refused_before_anything_is_written(options, tmp_path):
+    write_model_folder(tmp_path / "two", bands=("a", "b"), nodata_fill=(0.0, 0.0))
+    refused(
+        replace(options, model=str(tmp_path / "two")), ContractError, "bands: the model takes 2"
+    )
+
+
+def test_a_dtype_that_does_not_fit_is_refused_before_anything_is_written(options, tmp_path):
+    write_model_folder(tmp_path / "wide", dtype="uint16")
+    wide = replace(options, model=str(tmp_path / "wide"))
+    refused(wide, ContractError, "dtype: the model takes uint16")
+
+
+def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(options, tmp_path):
+    write(tmp_path / "texts" / "a.txt", b"")
+    for change, error, match in (
+        (
+            {"window": 50},
+            ConfigurationError,
+            "--window must be a multiple of the model's stride 32",
+        ),
+        ({"inputs": (str(tmp_path / "none"),)}, ConfigurationError, "matches no file"),
+        ({"inputs": (str(tmp_path / "texts"),)}, ConfigurationError, "matches 1 files, none of"),
+        ({"model": str(tmp_path / "none")}, ContractError, "is not a SavedModel"),
+        ({"model": "gs://bucket/model"}, ConfigurationError, "^gs:// locations"),
+    ):
+        refused(replace(options, **change), error, match)
+
+
+def test_a_run_directory_in_an_object_store_is_refused(options):
+    with pytest.raises(ConfigurationError, match=r"^s3:// locations cannot be read or written"):
+        prepare(replace(options, output="s3://bucket/run"))
+
+
+@pytest.mark.parametrize(
+    ("per_pixel", "window"),
+    [(1, 2048), (512, 2048), (513, 1024), (2048, 1024), (2049, 512), (32768, 256), (10**6, 256)],
+)
+def test_windows_are_as_large_as_memory_allows(options, per_pixel, window):
+    made = contract(bytes_per_pixel=per_pixel, halo=MeasuredHalo(0, 512, 1.0))
+    layout = resolve_layout(replace(options, window=None), made)
+    assert (layout.window_px, layout.halo_px, layout.batch) == (window, 0, 1)
+
+
+def test_memory_counts_the_halo_and_the_batch(options):
+    free = replace(options, window=None)
+    assert resolve_layout(replace(free, halo=32), contract(bytes_per_pixel=512)).window_px == 1024
+    assert resolve_layout(replace(free, batch=4), contract(bytes_per_pixel=512)).window_px == 1024
+    layout = resolve_layout(free, contract(bytes_per_pixel=None))
+    assert layout.window_px == 1024
+    assert launch.model_memory_bytes(layout, contract(bytes_per_pixel=None)) == 1 << 30
+
+
+def test_a_fixed_window_is_kept(options):
+    made = contract(fixed_window=256, halo=MeasuredHalo(32, 256, 0.95))
+    layout = resolve_layout(replace(options, window=None), made)
+    assert (layout.window_px, layout.halo_px, layout.fixed_px) == (192, 32, 256)
+
+
+def test_a_window_other_than_the_fixed_one_is_refused(options):
+    with pytest.raises(ConfigurationError, match="window"):
+        resolve_layout(replace(options, window=1024), contract(fixed_window=256))
+
+
+def test_a_preview_writes_nothing_and_counts_the_units(options):
+    before = tree(Path(options.output).parent)
+    lines = list(preview(options))
+    assert tree(Path(options.output).parent) == before
+    assert "units     4" in lines
+    assert any(line.startswith("windows   about 8, cores of 64 px") for line in lines)
+    assert json.dumps(lines)
+
+
+def test_every_format_has_a_name_of_its_own_and_is_found_by_it():
+    names = [entry.name for entry in formats.FORMATS]
+    assert len(set(names)) == len(names)
+    assert [formats.find_format(name).name for name in names] == names

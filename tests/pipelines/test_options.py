@@ -1,0 +1,188 @@
+"""Options of `segment`: each is read, each is checked, and the failure budget counts right."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.command_line import Parser
+from pipelines.options import (
+    FailureBudget,
+    SegmentOptions,
+    add_segment_arguments,
+    segment_options,
+)
+from segmodel.errors import ConfigurationError
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+NEEDED = ["--input", "a", "--model", "m", "--output", "o"]
+
+
+def options(*words: str, needed: list[str] = NEEDED) -> SegmentOptions:
+    command = Parser()
+    add_segment_arguments(command)
+    return segment_options(command.parse_args([*needed, *words]))
+
+
+def registered() -> list[argparse.Action]:
+    command = Parser(add_help=False)
+    add_segment_arguments(command)
+    return command._actions
+
+
+def test_defaults_are_those_that_the_help_states():
+    actual = options()
+    expected = SegmentOptions(inputs=("a",), model="m", output="o")
+    assert actual == expected
+    assert actual.max_failures == FailureBudget(0, None)
+
+
+def test_every_option_reaches_its_field():
+    actual = options(
+        *("--input", "b", "--window", "256", "--halo", "0", "--batch", "4", "--confidence"),
+        *("--pixel_size", "0.5", "--max_failures", "1%", "--retry_failures", "--overwrite"),
+        *("--limit", "7", "--trust_model"),
+    )
+    expected = SegmentOptions(
+        inputs=("a", "b"),
+        model="m",
+        output="o",
+        window=256,
+        halo=0,
+        batch=4,
+        confidence=True,
+        pixel_size=0.5,
+        max_failures=FailureBudget(None, Fraction(1, 100)),
+        retry_failures=True,
+        overwrite=True,
+        limit=7,
+        trust_model=True,
+    )
+    assert actual == expected
+
+
+def test_every_registered_option_is_a_field_and_every_field_an_option():
+    names = {action.dest for action in registered()}
+    fields = {field.name for field in dataclasses.fields(SegmentOptions)}
+    assert names - {"input"} == fields - {"inputs"}
+
+
+def test_every_field_is_read_by_another_module():
+    sources = [path for path in PIPELINES.rglob("*.py") if path.name != "options.py"]
+    text = "\n".join(path.read_text("utf-8") for path in sources)
+    fields = [field.name for field in dataclasses.fields(SegmentOptions)]
+    unread = [name for name in fields if not re.search(rf"\boptions\.{name}\b", text)]
+    assert unread == []
+
+
+def test_options_are_spelled_with_underscores_and_explained():
+    for action in registered():
+        (name,) = action.option_strings
+        assert re.fullmatch(r"--[a-z_]+", name), name
+        assert action.help, name
+        assert not action.required, f"{name}: Beam parses every options class in every pipeline"
+
+
+@pytest.mark.parametrize("name", ["input", "model", "output"])
+def test_a_missing_option_is_named_with_an_example(name):
+    position = NEEDED.index(f"--{name}")
+    with pytest.raises(ConfigurationError, match=f"^--{name} is missing, for example --{name} "):
+        options(needed=NEEDED[:position] + NEEDED[position + 2 :])
+
+
+@pytest.mark.parametrize("name", ["window", "batch", "limit", "pixel_size"])
+@pytest.mark.parametrize("value", ["0", "-1"])
+def test_sizes_and_counts_below_one_are_refused_by_name(name, value):
+    with pytest.raises(ConfigurationError, match=f"^--{name} must be greater than 0, got {value}"):
+        options(f"--{name}", value)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_pixel_size_that_is_no_length_is_refused(value):
+    with pytest.raises(ConfigurationError, match=r"^--pixel_size must be greater than 0"):
+        options("--pixel_size", value)
+
+
+def test_the_halo_may_be_zero_and_not_less():
+    assert options("--halo", "0").halo == 0
+    with pytest.raises(ConfigurationError, match=r"^--halo must be at least 0, got -1"):
+        options("--halo", "-1")
+
+
+@pytest.mark.parametrize("name", ["window", "halo", "batch", "limit"])
+def test_a_text_where_a_number_belongs_is_refused_by_name(name):
+    with pytest.raises(ConfigurationError, match=f"--{name}.*'many'"):
+        options(f"--{name}", "many")
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "101%", "-1%", "nan", "inf", "%", "0x3"])
+def test_a_failure_budget_that_is_none_is_refused_with_the_three_forms(text):
+    with pytest.raises(ConfigurationError, match="--max_failures must be a whole number, a share"):
+        options(f"--max_failures={text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", FailureBudget(0, None)),
+        ("1", FailureBudget(1, None)),
+        ("250", FailureBudget(250, None)),
+        ("1.0", FailureBudget(None, 1.0)),
+        ("0.0", FailureBudget(None, 0.0)),
+        ("1e-3", FailureBudget(None, Fraction(1, 1000))),
+        ("0%", FailureBudget(None, 0.0)),
+        ("0.5%", FailureBudget(None, Fraction(1, 200))),
+        ("100%", FailureBudget(None, 1.0)),
+    ],
+)
+def test_a_failure_budget_is_a_number_a_share_or_a_percentage(text, expected):
+    assert FailureBudget.parse(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "failed", "images", "expected"),
+    [
+        ("0", 0, 10, True),
+        ("0", 1, 10, False),
+        ("3", 3, 3, True),
+        ("3", 4, 1000, False),
+        ("10%", 10, 100, True),
+        ("10%", 11, 100, False),
+        ("0.0", 0, 5, True),
+        ("0.0", 1, 5, False),
+        ("1.0", 5, 5, True),
+        ("1%", 0, 0, True),
+        ("1%", 1, 99, False),
+    ],
+)
+def test_a_failure_budget_allows_up_to_itself(text, failed, images, expected):
+    assert FailureBudget.parse(text).allows(failed, images) is expected
+
+
+def test_every_whole_percentage_allows_exactly_so_many_of_a_hundred():
+    for percent in range(101):
+        budget = FailureBudget.parse(f"{percent}%")
+        assert budget.allows(percent, 100), percent
+        assert not budget.allows(percent + 1, 100), percent
+
+
+@given(share=st.floats(0, 1), images=st.integers(0, 10**7))
+def test_more_failures_are_never_allowed_where_fewer_are_not(share, images):
+    budget = FailureBudget(None, share)
+    most = int(share * images)
+    assert budget.allows(most, images)
+    assert not budget.allows(most + 1, images)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("3", "3"), ("1%", "0.01 of all images"), ("0", "0")]
+)
+def test_a_failure_budget_reads_as_what_it_means(text, expected):
+    assert str(FailureBudget.parse(text)) == expected

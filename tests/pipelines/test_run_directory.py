@@ -1,0 +1,115 @@
+"""The run directory: made, continued, cleared, and never taken from others."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pipelines.run_directory import FILES, FOLDERS, RunDirectory, check_unchanged, digest
+from segmodel.errors import ConfigurationError
+from tests.pipelines.corpus import tree, write
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    return RunDirectory(str(tmp_path / "run"))
+
+
+def fill(root) -> None:
+    for name in FILES:
+        write(root / name, b"{}")
+    for name in FOLDERS:
+        write(root / name / "sub" / "x", b"x")
+
+
+def test_a_new_folder_is_made_with_its_parents(tmp_path):
+    run = RunDirectory(str(tmp_path / "a" / "b"))
+    assert run.prepare(overwrite=False) is None
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_an_empty_folder_is_taken(tmp_path, run):
+    (tmp_path / "run").mkdir()
+    assert run.prepare(overwrite=False) is None
+
+
+def test_an_earlier_run_is_continued_with_all_it_holds(tmp_path, run):
+    fill(tmp_path / "run")
+    run.write_json("run.json", {"labels": {"batch": 1}})
+    before = tree(tmp_path / "run")
+    assert run.prepare(overwrite=False) == {"labels": {"batch": 1}}
+    assert tree(tmp_path / "run") == before
+
+
+def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path, run):
+    fill(tmp_path / "run")
+    write(tmp_path / "run" / "notes.txt", b"mine")
+    write(tmp_path / "run" / "extra" / "labels" / "x", b"mine")
+    assert run.prepare(overwrite=True) is None
+    assert tree(tmp_path / "run") == {"notes.txt": b"mine", "extra/labels/x": b"mine"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_of_someone_else_is_refused_and_left_as_it_is(tmp_path, run, overwrite):
+    write(tmp_path / "run" / "labels" / "a.png", b"mine")
+    write(tmp_path / "run" / "thesis.doc", b"mine")
+    before = tree(tmp_path / "run")
+    with pytest.raises(ConfigurationError, match=r"holds files but no run.json: name an empty"):
+        run.prepare(overwrite)
+    assert tree(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize("name", ["labels/truth.png", "plan/house.dwg", "areas.csv"])
+def test_a_folder_whose_names_only_look_like_a_run_is_not_emptied(tmp_path, run, name):
+    write(tmp_path / "run" / name, b"mine")
+    with pytest.raises(ConfigurationError, match=r"no run.json"):
+        run.prepare(overwrite=False)
+    assert tree(tmp_path / "run") == {name: b"mine"}
+
+
+def test_a_start_that_got_no_further_than_its_scratch_is_begun_again(tmp_path, run):
+    write(tmp_path / "run" / "tmp" / "half", b"half")
+    assert run.prepare(overwrite=False) is None
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path, run):
+    write(tmp_path / "run", b"")
+    with pytest.raises(ConfigurationError, match="run is a file: name a folder"):
+        run.prepare(overwrite=True)
+
+
+def test_a_json_file_survives_the_way_to_disk_and_back(tmp_path, run):
+    document = {"a": [1, 2.5, None, "é"], "b": {"c": True}}
+    run.write_json("summary.json", document)
+    assert run.read_json("summary.json") == document
+    assert (tmp_path / "run" / "summary.json").read_bytes().endswith(b"}\n")
+    assert run.read_json("missing.json") is None
+
+
+def test_digests_depend_on_values_and_not_on_the_order_of_names():
+    document = {"window_px": 512, "halo_px": 0}
+    assert digest(document) == digest(dict(reversed(document.items())))
+    assert digest(document) != digest(document | {"halo_px": 32})
+    assert len(digest(document)) == 16
+    assert digest(json.loads(json.dumps(document))) == digest(document)
+
+
+def test_the_same_label_options_may_continue():
+    check_unchanged({"labels": {"a": 1, "b": None}}, {"b": None, "a": 1}, "run")
+
+
+def test_each_changed_label_option_is_named_with_both_values_and_the_remedies():
+    earlier = {"labels": {"window_px": 512, "batch": 1, "confidence": False}}
+    labels = {"window_px": 256, "batch": 1, "confidence": True}
+    with pytest.raises(ConfigurationError) as caught:
+        check_unchanged(earlier, labels, "runs/may")
+    assert str(caught.value) == (
+        "runs/may was begun with other options: confidence was False and is True; window_px was "
+        "512 and is 256. Give the former ones, another --output, or --overwrite to begin again"
+    )
+
+
+def test_a_label_option_that_is_new_or_gone_is_named():
+    with pytest.raises(ConfigurationError, match="a was 1 and is None; b was None and is 2"):
+        check_unchanged({"labels": {"a": 1}}, {"b": 2}, "run")

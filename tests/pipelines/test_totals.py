@@ -1,0 +1,163 @@
+"""Totals come from the commit records of the plan, and decide how the run ended."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines import plan
+from pipelines.areas import Tally
+from pipelines.commits import CommitLog
+from pipelines.options import FailureBudget
+from pipelines.plan import InputFile, Unit
+from pipelines.totals import Totals, collect, finish_run
+from tests.pipelines.corpus import write
+
+FILE = InputFile("/x/a.tif", "x", "a.tif", 3, "1")
+COUNTS = {"units_skipped": 0, "seconds": 1.0}
+
+
+def unit(name: str, blocks: tuple[str, ...] = ()) -> Unit:
+    return Unit(name, "scene", (FILE,), None if blocks else (0, 0, 8, 8), blocks)
+
+
+def planned(work, *units: Unit) -> None:
+    plan.write_plan(units, work.run.plan, work.run.scratch)
+
+
+def commit(work, done: Unit, **fields) -> None:
+    CommitLog(work.run.root, work.options).write(done, [], Tally(**fields), work.run.scratch)
+
+
+def budget(text: str) -> FailureBudget:
+    return FailureBudget.parse(text)
+
+
+def finished(work, text: str = "0") -> tuple[int, dict, set[str]]:
+    """Exit status, summary, and names in the run directory."""
+    status = finish_run(work, budget(text), dict(COUNTS))
+    root = Path(work.run.root)
+    summary = json.loads((root / "summary.json").read_bytes())
+    return status, summary, {path.name for path in root.iterdir()}
+
+
+def test_totals_sum_the_units_of_the_plan_alone(work):
+    planned(work, unit("a"), unit("b"))
+    for name, pixels in (("a", 1), ("b", 10), ("not in the plan", 100)):
+        commit(work, unit(name), images=1, pixels={"0": pixels})
+    actual = collect(work)
+    assert (actual.units, actual.missing) == (2, 0)
+    assert (actual.tally.images, actual.tally.pixels) == (2, {"0": 11})
+
+
+def test_blocks_of_a_scene_count_once_through_their_scene(work):
+    scene = unit("whole", ("b0", "b1"))
+    planned(work, unit("b0"), unit("b1"), scene, unit("other"))
+    for done in (unit("b0"), unit("b1")):
+        commit(work, done, images=1, pixels={"0": 64})
+    commit(work, scene, images=1, pixels={"0": 128})
+    commit(work, unit("other"), images=1, pixels={"0": 1000})
+    actual = collect(work)
+    assert (actual.units, actual.missing) == (2, 0)
+    assert (actual.tally.images, actual.tally.pixels) == (2, {"0": 1128})
+
+
+def test_a_scene_that_is_not_put_together_is_missing_although_its_blocks_are_done(work):
+    planned(work, unit("b0"), unit("b1"), unit("whole", ("b0", "b1")))
+    commit(work, unit("b0"), images=1)
+    commit(work, unit("b1"), images=1)
+    actual = collect(work)
+    assert (actual.units, actual.missing, actual.tally) == (1, 1, Tally())
+
+
+@pytest.mark.parametrize(
+    ("missing", "images", "failed", "text", "expected"),
+    [
+        (0, 5, 0, "0", 0),
+        (0, 5, 1, "0", 3),
+        (0, 5, 1, "1", 0),
+        (0, 5, 2, "1", 3),
+        (0, 9, 1, "10%", 0),
+        (0, 9, 2, "10%", 3),
+        (0, 0, 7, "0", 3),
+        (0, 0, 7, "100%", 0),
+        (1, 5, 0, "0", 4),
+        (1, 5, 5, "0", 4),
+        (0, 0, 0, "0", 0),
+    ],
+)
+def test_the_status_is_complete_over_budget_or_incomplete(missing, images, failed, text, expected):
+    totals = Totals(10, missing, Tally(images=images, failed_images=failed))
+    assert totals.status(budget(text)) == expected
+
+
+def test_a_complete_run_has_totals_summary_and_success_and_no_scratch(work):
+    planned(work, unit("a"))
+    commit(work, unit("a"), images=2, pixels={"0": 3, "nodata": 1}, area_m2={"0": 5.0})
+    status, summary, names = finished(work)
+    assert status == 0
+    assert {"_SUCCESS", "areas.csv", "summary.json"} <= names
+    assert "tmp" not in names
+    assert summary == {
+        "exit_status": 0,
+        "complete": True,
+        "units": 1,
+        "unfinished_units": 0,
+        "images": 2,
+        "failed_images": 0,
+        "failure_budget": "0",
+        "first_failures": [],
+        "pixels": 4,
+        "footprint_m2": 0.0,
+        "this_attempt": COUNTS,
+    }
+
+
+def test_a_run_in_which_all_failed_is_no_success(work):
+    planned(work, unit("a"))
+    commit(work, unit("a"), failed_images=3)
+    status, summary, names = finished(work)
+    assert status == 3
+    assert "_SUCCESS" not in names
+    assert (summary["complete"], summary["images"], summary["failed_images"]) == (True, 0, 3)
+
+
+def test_an_incomplete_run_has_partial_totals_and_no_success(work):
+    planned(work, unit("a"), unit("b"))
+    commit(work, unit("a"), images=1, pixels={"0": 3})
+    write(Path(work.run.scratch) / "half", b"")
+    status, summary, names = finished(work)
+    assert status == 4
+    assert "_SUCCESS" not in names
+    assert (summary["units"], summary["unfinished_units"], summary["pixels"]) == (2, 1, 3)
+    assert summary["complete"] is False
+
+
+def test_success_is_empty_and_written_after_totals_and_summary(work, monkeypatch):
+    planned(work, unit("a"))
+    commit(work, unit("a"), images=1)
+    written = []
+    original = type(work.run).write
+
+    def remember(run, name, content):
+        written.append((name, len(content)))
+        original(run, name, content)
+
+    monkeypatch.setattr(type(work.run), "write", remember)
+    finish_run(work, budget("0"), dict(COUNTS))
+    assert [name for name, _ in written] == ["areas.csv", "summary.json", "_SUCCESS"]
+    assert written[-1] == ("_SUCCESS", 0)
+
+
+def test_totals_do_not_depend_on_the_order_of_the_plan(work):
+    units = [unit(str(number)) for number in range(20)]
+    for number, done in enumerate(units):
+        commit(work, done, images=1, area_m2={"0": 1e15 / 3**number}, footprint_m2=0.1 * number)
+    planned(work, *units)
+    finish_run(work, budget("0"), dict(COUNTS))
+    expected = Path(work.run.path("areas.csv")).read_bytes()
+    planned(work, *reversed(units))
+    finish_run(work, budget("0"), dict(COUNTS))
+    assert Path(work.run.path("areas.csv")).read_bytes() == expected

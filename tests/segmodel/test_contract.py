@@ -1,0 +1,263 @@
+"""The model contract: its JSON form, what it refuses, its fingerprint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from segmodel.classes import ClassTable, LabelClass
+from segmodel.contract import Contract, MeasuredHalo
+from segmodel.errors import ConfigurationError, ContractError
+from segmodel.model_folder import CONTRACT_FILE, fingerprint, read_contract, write_contract
+from tests.fakes import contract
+
+
+def through_json(given: Contract) -> Contract:
+    return Contract.from_json(json.loads(json.dumps(given.to_json())))
+
+
+def document(**changes) -> dict:
+    return json.loads(json.dumps(contract().to_json())) | changes
+
+
+@pytest.fixture
+def savedmodel(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "saved_model.pb").write_bytes(b"graph")
+    return folder
+
+
+def test_the_sparsest_contract_comes_back_from_json():
+    given = contract(receptive_field=None, halo=MeasuredHalo(0, 512, None))
+    assert through_json(given) == given
+
+
+def test_the_fullest_contract_comes_back_from_json():
+    given = contract(
+        bands=("nir", "red"),
+        dtype="float32",
+        value_range=(-1.5, 2.5),
+        nodata_fill=(0.25, -0.5),
+        fixed_window=256,
+        gsd_range_m=(0.1, 0.25),
+        bytes_per_pixel=321,
+        parameters=12345,
+        training_data={"about": "coast", "images": 4},
+        metrics={"mean_iou": 0.75, "iou": {"dark": None, "bright": 1.0}},
+        versions={"tensorflow": "2.21.0"},
+    )
+    assert through_json(given) == given
+
+
+def test_ids_names_and_colours_come_back_in_their_order():
+    classes = ClassTable(
+        (
+            LabelClass(300, "a", (1, 2, 3)),
+            LabelClass(0, "b", (255, 0, 9)),
+            LabelClass(7, "ä", (0, 0, 0)),
+        )
+    )
+    actual = through_json(contract(classes=classes)).classes
+    assert actual == classes
+
+
+@pytest.mark.parametrize(("greatest", "expected"), [(254, "uint8"), (255, "uint16")])
+def test_the_label_type_in_the_file_is_uint16_from_id_255_on(greatest, expected):
+    classes = ClassTable((LabelClass(greatest, "a", (0, 0, 0)),))
+    output = contract(classes=classes).to_json()["mlm:output"][0]
+    assert output["result"]["data_type"] == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"bands": ()}, "^bands:"),
+        ({"dtype": "float64"}, "^dtype:.*'float64'"),
+        ({"nodata_fill": (0.0,)}, "^nodata_fill:.*3 bands, got 1"),
+        ({"nodata_fill": (0.0, float("nan"), 0.0)}, "^nodata_fill:.*NaN"),
+        ({"nodata_fill": (0.0, 0.0, float("inf"))}, "^nodata_fill:"),
+        ({"stride": 0}, "^stride:.*got 0"),
+    ],
+)
+def test_an_impossible_field_is_refused_by_its_name(changes, names):
+    with pytest.raises(ContractError, match=names):
+        contract(**changes)
+
+
+@pytest.mark.parametrize("value", [-9999.0, -1.0, 256.0])
+def test_a_fill_that_the_dtype_cannot_hold_is_refused(value):
+    with pytest.raises(ContractError, match="nodata_fill"):
+        contract(nodata_fill=(value, 0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "given", "expected"),
+    [("uint8", (0.4, 127.5, 255.0), [0, 128, 255]), ("float32", (0.25, -1.0, 7.0), [0.25, -1, 7])],
+)
+def test_the_fill_has_the_dtype_of_the_input(dtype, given, expected):
+    actual = contract(dtype=dtype, nodata_fill=given).fill
+    assert actual.dtype == np.dtype(dtype)
+    assert actual.tolist() == expected
+
+
+def test_an_input_that_fits_is_accepted():
+    contract().check_input(3, "uint8", "a.tif")
+
+
+@pytest.mark.parametrize("bands", [0, 1, 2, 4])
+def test_another_number_of_bands_is_refused_by_field_and_input(bands):
+    with pytest.raises(ContractError, match=f"^a.tif: bands: .*takes 3 .*input has {bands}"):
+        contract().check_input(bands, "uint8", "a.tif")
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "float32", "int8"])
+def test_another_dtype_is_refused_by_field_and_input(dtype):
+    with pytest.raises(ContractError, match=f"^a.tif: dtype: .*takes uint8, the input is {dtype}"):
+        contract().check_input(3, dtype, "a.tif")
+
+
+@pytest.mark.parametrize("gsd", [0.5, 0.75, 1.0])
+def test_a_ground_sample_distance_in_the_range_is_accepted(gsd):
+    contract(gsd_range_m=(0.5, 1.0)).check_gsd(gsd, "a.tif")
+
+
+@pytest.mark.parametrize("gsd", [0.0, 0.499, 1.001])
+def test_a_ground_sample_distance_outside_the_range_is_refused(gsd):
+    with pytest.raises(ContractError, match=r"^a.tif: gsd_range_m: .*0\.5 to 1 m"):
+        contract(gsd_range_m=(0.5, 1.0)).check_gsd(gsd, "a.tif")
+
+
+def test_without_a_range_any_ground_sample_distance_is_accepted():
+    contract().check_gsd(1e9, "a.tif")
+
+
+def test_the_layout_takes_the_recommended_halo_unless_another_is_given():
+    model = contract(halo=MeasuredHalo(96, 512, 0.9995))
+    assert model.layout(1024).halo_px == 96
+    assert model.layout(1024, halo=0, batch=4).halo_px == 0
+    assert model.layout(1024, halo=0, batch=4).batch == 4
+
+
+def test_the_layout_of_a_fixed_window_keeps_the_window():
+    layout = contract(fixed_window=256, halo=MeasuredHalo(32, 256, None)).layout(1024)
+    assert (layout.window_px, layout.halo_px, layout.read_px) == (192, 32, 256)
+
+
+def test_a_halo_that_fills_the_fixed_window_is_refused():
+    with pytest.raises(ConfigurationError):
+        contract(fixed_window=256).layout(64, halo=128)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None])
+def test_an_unknown_format_version_is_refused(version):
+    with pytest.raises(
+        ContractError, match=f"^format_version: .*reads 1, the model has {version!r}"
+    ):
+        Contract.from_json(document(format_version=version))
+
+
+@pytest.mark.parametrize("field", ["mlm:name", "mlm:input", "mlm:output", "halo", "stride"])
+def test_a_missing_field_is_named(field):
+    broken = document()
+    del broken[field]
+    with pytest.raises(ContractError, match=f"^{field}: missing"):
+        Contract.from_json(broken)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mlm:input": []},
+        {"mlm:input": None},
+        {"halo": 3},
+        {"gsd_range_m": [1.0]},
+        {"stride": "32"},
+    ],
+)
+def test_a_malformed_field_is_a_contract_error(changes):
+    with pytest.raises(ContractError, match=r"the contract is malformed"):
+        Contract.from_json(document(**changes))
+
+
+@pytest.mark.parametrize("value_range", [[0], [0, 1, 2]])
+def test_a_value_range_of_another_length_is_a_contract_error(value_range):
+    broken = document()
+    broken["mlm:input"][0]["value_range"] = value_range
+    with pytest.raises(ContractError):
+        Contract.from_json(broken)
+
+
+def test_bands_that_are_one_text_are_not_taken_for_its_letters():
+    broken = document()
+    broken["mlm:input"][0]["bands"] = "rgb"
+    with pytest.raises(ContractError):
+        Contract.from_json(broken)
+
+
+def test_a_contract_comes_back_from_its_file(savedmodel):
+    given = contract(gsd_range_m=(0.1, 10.0))
+    write_contract(given, savedmodel)
+    assert read_contract(savedmodel) == given
+
+
+def test_a_folder_without_graph_is_refused(tmp_path):
+    with pytest.raises(ContractError, match="not a SavedModel"):
+        read_contract(tmp_path)
+
+
+def test_a_savedmodel_without_contract_is_refused_with_the_remedy(savedmodel):
+    with pytest.raises(ContractError, match="export_savedmodel"):
+        read_contract(savedmodel)
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"{} {}"])
+def test_a_contract_file_that_is_no_json_is_a_contract_error(savedmodel, text):
+    write_contract(contract(), savedmodel)
+    (savedmodel / CONTRACT_FILE).write_bytes(text)
+    with pytest.raises(ContractError, match="is not JSON"):
+        read_contract(savedmodel)
+
+
+@pytest.mark.parametrize("text", [b"[]", b'"text"', b"1", b"\xff\xfe{}"])
+def test_a_contract_file_that_holds_no_object_is_a_contract_error(savedmodel, text):
+    write_contract(contract(), savedmodel)
+    (savedmodel / CONTRACT_FILE).write_bytes(text)
+    with pytest.raises(ContractError):
+        read_contract(savedmodel)
+
+
+def test_the_fingerprint_does_not_depend_on_the_location(savedmodel, tmp_path):
+    write_contract(contract(), savedmodel)
+    copy = shutil.copytree(savedmodel, tmp_path / "elsewhere" / "copy")
+    expected = fingerprint(savedmodel)
+    assert fingerprint(copy) == expected
+    assert len(expected) == 64
+
+
+def test_the_fingerprint_changes_with_any_byte(savedmodel):
+    (savedmodel / "variables").mkdir()
+    weights = savedmodel / "variables" / "variables.data"
+    content = bytes(range(16))
+    weights.write_bytes(content)
+    seen = {fingerprint(savedmodel)}
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        weights.write_bytes(changed)
+        seen.add(fingerprint(savedmodel))
+    assert len(seen) == len(content) + 1
+
+
+def test_the_fingerprint_changes_with_names_and_contract(savedmodel):
+    write_contract(contract(), savedmodel)
+    first = fingerprint(savedmodel)
+    write_contract(dataclasses.replace(contract(), name="other"), savedmodel)
+    second = fingerprint(savedmodel)
+    (savedmodel / "saved_model.pb").rename(savedmodel / "renamed.pb")
+    third = fingerprint(savedmodel)
+    assert len({first, second, third}) == 3

@@ -1,0 +1,265 @@
+"""The engine: order, batches, failures, and how far it runs ahead."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+from segmodel.engine import ArrayRaster, Engine, Job
+from segmodel.errors import InputError
+from segmodel.stitching import Failed, Labelled
+from segmodel.windows import Layout, Window
+from tests.fakes import BrightnessModel, brightness_labels
+
+SMALL = Layout(window_px=8, halo_px=0, stride_px=4, batch=2)
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def job(key: str, values: np.ndarray, area: Window | None = None) -> Job:
+    return Job(key, lambda: ArrayRaster(values), area)
+
+
+class SleepyRaster(ArrayRaster):
+    """Takes a random time for every read."""
+
+    def read(self, window):
+        time.sleep(np.random.default_rng().uniform(0, 0.004))
+        return super().read(window)
+
+
+class BrokenRaster(ArrayRaster):
+    """Cannot be read."""
+
+    def read(self, window):
+        raise OSError("the disk is gone")
+
+
+def broken_open():
+    raise InputError("truncated")
+
+
+def sleepy_jobs() -> list[Job]:
+    shapes = [(8, 8), (3, 20), (17, 9), (8, 8), (1, 1), (30, 30), (8, 9)] * 3
+    images = [noise(*shape, seed) for seed, shape in enumerate(shapes)]
+
+    def opener(image):
+        def open_late():
+            time.sleep(np.random.default_rng().uniform(0, 0.01))
+            return SleepyRaster(image)
+
+        return open_late
+
+    return [Job(str(number), opener(image)) for number, image in enumerate(images)]
+
+
+def test_outcomes_keep_the_order_of_jobs_whatever_the_timing():
+    outcomes = list(Engine(BrightnessModel(), SMALL, threads=4).run(sleepy_jobs()))
+    assert [outcome.key for outcome in outcomes] == [str(n) for n in range(21)]
+
+
+def test_the_composition_of_batches_does_not_depend_on_timing():
+    runs = []
+    for _ in range(2):
+        model = Remembering()
+        list(Engine(model, SMALL, threads=4).run(sleepy_jobs()))
+        runs.append((model.batches, model.contents))
+    assert runs[0] == runs[1]
+    assert len(runs[0][0]) > 10
+
+
+class Remembering(BrightnessModel):
+    """Keeps the bytes of every batch, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.contents: list[bytes] = []
+
+    def labels(self, images):
+        self.contents.append(images.tobytes())
+        return super().labels(images)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_batches_do_not_depend_on_the_number_of_threads(threads):
+    model, expected = Remembering(), Remembering()
+    list(Engine(expected, SMALL, threads=3).run(sleepy_jobs()))
+    list(Engine(model, SMALL, threads=threads).run(sleepy_jobs()))
+    assert model.contents == expected.contents
+
+
+def test_labels_are_those_of_each_whole_image():
+    jobs = [job(str(n), noise(5 + n, 40 - n, n)) for n in range(12)]
+    for number, outcome in enumerate(Engine(BrightnessModel(), SMALL).run(jobs)):
+        expected = brightness_labels(noise(5 + number, 40 - number, number))
+        np.testing.assert_array_equal(outcome.labels, expected)
+        assert outcome.labels.dtype == np.uint8
+
+
+def test_small_images_share_batches_of_equal_shape():
+    model = BrightnessModel()
+    list(Engine(model, SMALL).run(job(str(n), noise(4, 4, n)) for n in range(20)))
+    assert model.batches == [(8, 4, 4, 3), (8, 4, 4, 3), (4, 4, 4, 3)]
+
+
+def test_full_windows_come_in_batches_of_the_layout():
+    model = BrightnessModel()
+    list(Engine(model, SMALL).run([job("a", noise(16, 24))]))
+    assert model.batches == [(2, 8, 8, 3)] * 3
+
+
+def test_no_job_gives_no_outcome():
+    assert list(Engine(BrightnessModel(), SMALL).run([])) == []
+
+
+def test_an_area_gives_the_labels_of_the_area_alone():
+    values = noise(20, 20)
+    (outcome,) = Engine(BrightnessModel(), SMALL).run([job("a", values, Window(8, 4, 11, 9))])
+    np.testing.assert_array_equal(outcome.labels, brightness_labels(values[8:19, 4:13]))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0)])
+def test_an_empty_raster_has_an_outcome_like_any_other(shape):
+    jobs = [job("a", noise(*shape)), job("b", noise(4, 4))]
+    outcomes = list(Engine(BrightnessModel(), SMALL).run(jobs))
+    assert [outcome.key for outcome in outcomes] == ["a", "b"]
+
+
+def test_nodata_stands_exactly_where_input_is_not_valid():
+    values = np.zeros((20, 20, 3), np.uint8)
+    valid = np.random.default_rng(1).random((20, 20)) < 0.5
+    (outcome,) = Engine(BrightnessModel(), SMALL).run(
+        [Job("a", lambda: ArrayRaster(values, valid))]
+    )
+    np.testing.assert_array_equal(outcome.labels, np.where(valid, 0, 255))
+
+
+def test_a_window_without_valid_pixels_never_reaches_the_model():
+    valid = np.zeros((16, 8), bool)
+    valid[9, 3] = True
+    model = BrightnessModel()
+    values = noise(16, 8)
+    (outcome,) = Engine(model, SMALL).run([Job("a", lambda: ArrayRaster(values, valid))])
+    assert model.batches == [(1, 8, 8, 3)]
+    assert (outcome.labels != 255).sum() == 1
+    assert outcome.labels[9, 3] == brightness_labels(values)[9, 3]
+
+
+def test_a_window_that_is_valid_in_its_halo_alone_never_reaches_the_model():
+    valid = np.zeros((16, 8), bool)
+    valid[9] = True
+    model = BrightnessModel()
+    layout = Layout(window_px=8, halo_px=4, stride_px=4)
+    list(Engine(model, layout).run([Job("a", lambda: ArrayRaster(noise(16, 8), valid))]))
+    assert model.batches == [(1, 12, 8, 3)]
+
+
+def test_an_image_without_valid_pixels_is_all_nodata():
+    model, seen = BrightnessModel(), []
+    raster = ArrayRaster(noise(10, 10), np.zeros((10, 10), bool))
+    (outcome,) = Engine(model, SMALL, on_pixels=seen.append).run([Job("a", lambda: raster)])
+    assert model.batches == []
+    assert (outcome.labels == 255).all()
+    assert sum(seen) == 100
+
+
+def test_the_model_sees_the_fill_where_input_is_not_valid():
+    model = Remembering()
+    model.fill = np.array([1, 2, 3], np.uint8)
+    raster = ArrayRaster(np.full((1, 2, 3), 9, np.uint8), np.array([[True, False]]))
+    list(Engine(model, SMALL).run([Job("a", lambda: raster)]))
+    assert model.contents == [bytes([9, 9, 9, 1, 2, 3])]
+
+
+def test_nan_that_is_not_valid_never_reaches_the_model():
+    model = BrightnessModel()
+    model.fill = np.zeros(3, np.float32)
+    values = np.full((4, 4, 3), 200, np.float32)
+    values[1, 2] = np.nan
+    raster = ArrayRaster(values, ~np.isnan(values[..., 0]))
+    with np.errstate(invalid="raise"):
+        (outcome,) = Engine(model, SMALL, confidence=True).run([Job("a", lambda: raster)])
+    expected = np.full((4, 4), 7)
+    expected[1, 2] = 255
+    np.testing.assert_array_equal(outcome.labels, expected)
+    assert np.isfinite(outcome.confidence).all()
+
+
+def test_confidence_is_stitched_and_zero_at_nodata():
+    values = noise(19, 21)
+    valid = np.random.default_rng(2).random((19, 21)) < 0.9
+    engine = Engine(BrightnessModel(), SMALL, confidence=True)
+    (outcome,) = engine.run([Job("a", lambda: ArrayRaster(values, valid))])
+    expected = (values.astype(np.float32).mean(axis=-1) / 255) * valid
+    np.testing.assert_array_equal(outcome.confidence, expected)
+    assert outcome.confidence.dtype == np.float32
+
+
+def test_without_confidence_none_is_given():
+    (outcome,) = Engine(BrightnessModel(), SMALL).run([job("a", noise(4, 4))])
+    assert outcome.confidence is None
+
+
+def test_a_failure_in_open_or_read_costs_only_its_own_job():
+    jobs = [
+        job("a", noise(20, 8)),
+        Job("b", broken_open),
+        Job("c", lambda: BrokenRaster(noise(30, 30))),
+        job("d", noise(8, 20)),
+    ]
+    a, b, c, d = Engine(BrightnessModel(), SMALL).run(jobs)
+    assert (b.key, b.stage, str(b.error)) == ("b", "open", "truncated")
+    assert (c.key, c.stage, str(c.error)) == ("c", "read", "the disk is gone")
+    assert isinstance(b.error, InputError)
+    np.testing.assert_array_equal(a.labels, brightness_labels(noise(20, 8)))
+    np.testing.assert_array_equal(d.labels, brightness_labels(noise(8, 20)))
+
+
+def test_jobs_that_all_fail_all_have_an_outcome():
+    outcomes = list(
+        Engine(BrightnessModel(), SMALL).run(Job(str(n), broken_open) for n in range(9))
+    )
+    assert [(type(o), o.key) for o in outcomes] == [(Failed, str(n)) for n in range(9)]
+
+
+class WrongSize(ArrayRaster):
+    """Gives fewer rows than it was asked for."""
+
+    def read(self, window):
+        return super().read(Window(window.row, window.column, window.height // 2, window.width))
+
+
+def test_a_read_of_another_size_than_asked_for_fails():
+    (outcome,) = Engine(BrightnessModel(), SMALL).run([Job("a", lambda: WrongSize(noise(8, 8)))])
+    assert isinstance(outcome, Failed)
+
+
+def test_an_image_of_other_bands_than_the_models_costs_only_itself():
+    valid = np.eye(8, dtype=bool)
+    jobs = [
+        Job("a", lambda: ArrayRaster(np.zeros((8, 8, 4), np.uint8), valid)),
+        job("b", noise(8, 8)),
+    ]
+    a, b = Engine(BrightnessModel(), SMALL).run(jobs)
+    assert isinstance(a, Failed)
+    assert isinstance(b, Labelled)
+
+
+def test_an_error_of_the_model_ends_the_stream():
+    class BrokenModel(BrightnessModel):
+        def labels(self, images):
+            raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(Engine(BrokenModel(), SMALL).run([job("a", noise(8, 8)), job("b", noise(8, 8))]))
+
+
+def test_pixels_told_are_those_of_the_cores():
+    seen = []
+    layout = Layout(window_px=8, halo_px=4, stride_px=4, batch=3)
+    list(Engine(BrightnessModel(), layout, on_pixels=seen.append).run([job("a", noise(21, 19))]))
+    assert sum(seen) == 21 * 19

@@ -1,0 +1,249 @@
+"""Any TensorFlow function as a SavedModel that does what the function does."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from segmodel.errors import ExportError
+from segmodel.export import export_savedmodel
+from segmodel.model_folder import CONTRACT_FILE, read_contract
+from segmodel.predictor import Predictor
+from tests.fakes import brightness_labels, contract
+from tests.segmodel.conftest import FOREIGN_CLASSES
+
+tf = pytest.importorskip("tensorflow")
+
+FLOAT = {"dtype": "float32", "value_range": (0.0, 1.0)}
+
+
+def brightness(values):
+    mean = tf.reduce_mean(values, -1, keepdims=True)
+    return -tf.abs(mean - tf.constant([42.0, 127.0, 212.0]))
+
+
+def moody(values):
+    """Gives other scores in a graph than in Python."""
+    return brightness(values) * (1.0 if tf.executing_eagerly() else -1.0)
+
+
+@pytest.fixture(scope="module")
+def foreign(foreign_savedmodel):
+    return Predictor.load(foreign_savedmodel.path)
+
+
+def values(height: int, width: int, batch: int = 1) -> np.ndarray:
+    random = np.random.default_rng(height * 100 + width)
+    return random.uniform(0, 100, (batch, height, width, 2)).astype(np.float32)
+
+
+def expected_logits(function, images: np.ndarray) -> np.ndarray:
+    """The function on images filled to multiples of 4, at full resolution."""
+    height, width = images.shape[1:3]
+    below, right = -height % 4, -width % 4
+    filled = np.pad(images, [(0, 0), (0, below), (0, right), (0, 0)], constant_values=50)
+    logits = tf.image.resize(function(tf.constant(filled)), filled.shape[1:3])
+    return logits.numpy()[:, :height, :width]
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(1, 1), (1, 9), (4, 4), (5, 3), (15, 16), (17, 18), (40, 64)]
+)
+def test_a_function_of_others_answers_at_full_resolution(
+    foreign, foreign_savedmodel, height, width
+):
+    images = values(height, width, batch=2)
+    logits = expected_logits(foreign_savedmodel.function, images)
+    expected = np.array(FOREIGN_CLASSES.ids, np.uint16)[logits.argmax(-1)]
+    actual = foreign.labels(images)
+    np.testing.assert_array_equal(actual, expected)
+    assert actual.dtype == np.uint16
+
+
+def test_ids_in_labels_are_those_of_the_class_table(foreign):
+    assert set(np.unique(foreign.labels(values(64, 64)))) == {2, 40, 300}
+
+
+def test_signatures_agree_in_names_shapes_and_dtypes(foreign):
+    images = values(9, 14, batch=3)
+    labels, confidence = foreign.labels_and_confidence(images)
+    probabilities = foreign.probabilities(images)
+    assert (labels.shape, labels.dtype) == ((3, 9, 14), np.uint16)
+    assert (confidence.shape, confidence.dtype) == ((3, 9, 14), np.float32)
+    assert (probabilities.shape, probabilities.dtype) == ((3, 9, 14, 3), np.float32)
+    np.testing.assert_array_equal(labels, foreign.labels(images))
+    np.testing.assert_allclose(probabilities.sum(-1), 1, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(confidence, probabilities.max(-1))
+    best = np.array(FOREIGN_CLASSES.ids, np.uint16)[probabilities.argmax(-1)]
+    np.testing.assert_array_equal(labels, best)
+
+
+def test_signatures_take_images_and_give_what_the_design_says(foreign_savedmodel):
+    signatures = tf.saved_model.load(str(foreign_savedmodel.path)).signatures
+    assert set(signatures) == {"labels", "serving_default", "probabilities"}
+    outputs = {name: set(signatures[name].structured_outputs) for name in signatures}
+    assert outputs == {
+        "labels": {"labels"},
+        "serving_default": {"labels", "confidence"},
+        "probabilities": {"probabilities"},
+    }
+    for signature in signatures.values():
+        (spec,) = signature.structured_input_signature[1].values()
+        assert (spec.name, spec.dtype) == ("images", tf.float32)
+        assert spec.shape.as_list() == [None, None, None, 2]
+
+
+def test_nan_is_filled_before_the_function_sees_it(foreign):
+    images = values(16, 16)
+    images[0, 3, 5, 0] = images[0, 8] = np.nan
+    filled = np.where(np.isnan(images), np.float32(50), images)
+    np.testing.assert_array_equal(foreign.labels(images), foreign.labels(filled))
+    assert np.isfinite(foreign.probabilities(images)).all()
+
+
+def test_the_contract_in_the_folder_is_the_one_returned(foreign_savedmodel):
+    written = read_contract(foreign_savedmodel.path)
+    assert written == foreign_savedmodel.contract
+    assert written.parameters == 6
+    assert set(written.versions) == {"beamseg", "keras", "numpy", "python", "tensorflow"}
+
+
+def test_no_variable_is_stored_twice(foreign_savedmodel, neighbourhood_savedmodel):
+    for path, shapes in (
+        (foreign_savedmodel.path, [[1, 1, 2, 3]]),
+        (neighbourhood_savedmodel, [[3], [4], [4], [1, 1, 4, 3], [3, 3, 3, 4], [3, 3, 4, 4]]),
+    ):
+        stored = tf.train.list_variables(str(path / "variables" / "variables"))
+        actual = [shape for name, shape in stored if "OBJECT_GRAPH" not in name]
+        assert sorted(actual, key=lambda s: (len(s), s)) == shapes
+
+
+def test_a_savedmodel_of_others_is_adopted_and_stands_alone(tmp_path):
+    module = tf.Module()
+    module.weights = tf.Variable([[[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]]])
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
+    def serve(input_3):
+        return {"logits": tf.nn.conv2d(input_3, module.weights, 1, "SAME")}
+
+    tf.saved_model.save(module, str(tmp_path / "theirs"), signatures=serve)
+    theirs = tf.saved_model.load(str(tmp_path / "theirs"))
+    two = type(FOREIGN_CLASSES)(FOREIGN_CLASSES.classes[1:])
+    export_savedmodel(
+        lambda images: theirs.signatures["serving_default"](input_3=images)["logits"],
+        contract(classes=two, stride=1),
+        tmp_path / "ours",
+        measure_memory=False,
+    )
+    shutil.rmtree(tmp_path / "theirs")
+    image = np.array([[[9, 1, 0], [1, 9, 0], [5, 5, 0]]], np.uint8)
+    assert Predictor.load(tmp_path / "ours").segment(image).tolist() == [[2, 40, 2]]
+
+
+def test_a_function_that_depends_on_state_that_is_not_saved_is_refused(tmp_path):
+    with pytest.raises(ExportError, match="other labels than the network in memory at"):
+        export_savedmodel(moody, contract(), tmp_path / "model", measure_memory=False)
+
+
+def test_a_model_that_was_refused_is_not_left_behind(tmp_path):
+    with pytest.raises(ExportError):
+        export_savedmodel(moody, contract(), tmp_path / "model", measure_memory=False)
+    assert not (tmp_path / "model" / CONTRACT_FILE).exists()
+
+
+def test_samples_smaller_than_the_stride_do_not_skip_the_check(tmp_path):
+    sample = np.random.default_rng(0).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    with pytest.raises(ExportError):
+        export_savedmodel(moody, contract(), tmp_path / "model", [sample], measure_memory=False)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_another_number_of_scores_than_classes_is_refused(tmp_path, count):
+    def scores(values):
+        return tf.repeat(values[..., :1], count, -1)
+
+    with pytest.raises(ExportError, match=f"names 3, the function gives {count} scores"):
+        export_savedmodel(scores, contract(), tmp_path / "model", measure_memory=False)
+
+
+def test_a_model_that_is_there_survives_an_export_that_fails(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "saved_model.pb").write_bytes(b"precious")
+    with pytest.raises(ExportError):
+        export_savedmodel(moody, contract(), tmp_path / "model", measure_memory=False)
+    assert (tmp_path / "model" / "saved_model.pb").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("fill", [-9999.0, -3.4028234663852886e38])
+def test_a_fill_far_from_the_values_does_not_blur_them(tmp_path, fill):
+    def threshold(values):
+        return tf.concat([values[..., :1] - 0.5, values[..., 1:2] * 0, values[..., 2:] - 9], -1)
+
+    given = contract(**FLOAT, nodata_fill=(fill,) * 3, stride=1)
+    export_savedmodel(threshold, given, tmp_path / "model", measure_memory=False)
+    image = np.full((1, 2, 3), 0.5, np.float32)
+    image[0, :, 0] = (0.5001, 0.4999)
+    actual = Predictor.load(tmp_path / "model").segment(image)
+    assert actual.tolist() == [[0, 3]]
+
+
+def test_samples_may_hold_nan(tmp_path):
+    sample = np.random.default_rng(0).uniform(0, 255, (32, 32, 3)).astype(np.float32)
+    sample[:4] = np.nan
+    given = contract(dtype="float32", nodata_fill=(200.0,) * 3)
+    export_savedmodel(brightness, given, tmp_path / "model", [sample], measure_memory=False)
+
+
+def test_logits_of_half_precision_are_taken(tmp_path):
+    def half(values):
+        return tf.cast(brightness(values), tf.float16)
+
+    export_savedmodel(half, contract(), tmp_path / "model", measure_memory=False)
+    image = np.array([[[0, 0, 0], [250, 250, 250]]], np.uint8)
+    actual = Predictor.load(tmp_path / "model").segment(image)
+    np.testing.assert_array_equal(actual, brightness_labels(image))
+
+
+def test_a_function_of_one_size_is_exported_with_its_fixed_window(tmp_path):
+    def rigid(values):
+        return brightness(tf.ensure_shape(values, (None, 64, 64, 3)))
+
+    given = contract(fixed_window=64)
+    export_savedmodel(rigid, given, tmp_path / "model", measure_memory=False)
+    image = np.random.default_rng(0).integers(0, 256, (70, 30, 3), dtype=np.uint8)
+    actual = Predictor.load(tmp_path / "model").segment(image)
+    assert actual.shape == (70, 30)
+
+
+def sparse(height: int = 8, width: int = 1400) -> np.ndarray:
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, 508::512] = 255
+    return image
+
+
+def test_the_halo_of_a_local_function_is_measured(tmp_path):
+    def local(values):
+        seen = tf.nn.max_pool2d(values[..., :1], 9, 1, "SAME")
+        return tf.concat([127.0 - seen, seen * 0 - 999, seen - 127.0], -1)
+
+    given = contract(stride=4, receptive_field=None)
+    written = export_savedmodel(local, given, tmp_path / "model", [sparse()], measure_memory=False)
+    assert written.fixed_window is None
+    assert (written.halo.pixels, written.halo.window_px) == (4, 512)
+    assert 0.999 <= written.halo.equal_labels <= 1
+
+
+def test_a_function_with_global_context_gets_a_fixed_window(tmp_path):
+    def spatial(values):
+        relative = values[..., :1] - tf.reduce_mean(values[..., :1], (1, 2), keepdims=True)
+        return tf.concat([-relative, relative * 0 - 999, relative], -1)
+
+    ramp = np.zeros((8, 1400, 3), np.uint8)
+    ramp[...] = (np.arange(1400) // 6)[None, :, None]
+    given = contract(stride=32, receptive_field=65)
+    written = export_savedmodel(spatial, given, tmp_path / "model", [ramp], measure_memory=False)
+    assert written.fixed_window == 1024
+    assert written.layout(4096).read_px == 1024
+    assert read_contract(tmp_path / "model") == written

@@ -1,0 +1,86 @@
+"""The halo that is measured is the least one that is enough."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from segmodel.contract import MeasuredHalo
+from segmodel.halo import measure_halo
+from tests.fakes import CLASSES
+
+SHAPE = (1, 1300, 3)
+
+
+class Looking:
+    """Labels a pixel bright if a bright one is at most `radius` columns away."""
+
+    classes, fill = CLASSES, np.zeros(3, np.uint8)
+
+    def __init__(self, radius: int) -> None:
+        self.radius = radius
+
+    def labels(self, images):
+        bright = images[..., 0] > 127
+        padded = np.pad(bright, [(0, 0), (0, 0), (self.radius, self.radius)])
+        views = np.lib.stride_tricks.sliding_window_view(padded, 2 * self.radius + 1, axis=2)
+        return np.where(views.any(axis=-1), 7, 0).astype(np.uint8)
+
+
+class Global(Looking):
+    """Labels a pixel bright if it is brighter than the mean of all it is given."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def labels(self, images):
+        mean = images[..., 0].mean(axis=(1, 2), keepdims=True)
+        return np.where(images[..., 0] > mean, 7, 0).astype(np.uint8)
+
+
+def beside_the_seam(distance: int) -> np.ndarray:
+    """One bright column at this distance beyond each of two seams, so that both weigh enough."""
+    image = np.zeros(SHAPE, np.uint8)
+    image[:, [511 + distance, 1024 - distance]] = 255
+    return image
+
+
+@pytest.mark.parametrize(("radius", "expected"), [(0, 0), (3, 4), (4, 4), (5, 8), (16, 16)])
+def test_the_halo_is_the_least_multiple_of_the_stride_that_is_enough(radius, expected):
+    image = beside_the_seam(radius)
+    actual = measure_halo(Looking(radius), [image], stride=4, most_px=32)
+    assert actual.pixels == expected
+    assert actual.window_px == 512
+    assert 0.999 <= actual.equal_labels <= 1.0
+
+
+def test_the_share_is_that_of_equal_labels():
+    image = np.zeros(SHAPE, np.uint8)
+    image[:, 512] = 255
+    actual = measure_halo(Looking(1), [image], stride=4, most_px=8)
+    assert actual == MeasuredHalo(0, 512, 1299 / 1300)
+
+
+def test_a_model_with_global_context_has_no_halo():
+    image = np.repeat((np.arange(1300) // 6).astype(np.uint8)[None, :, None], 3, axis=2)
+    assert measure_halo(Global(), [image], stride=32, most_px=256) is None
+
+
+def test_a_halo_beyond_the_greatest_is_not_tried():
+    image = beside_the_seam(15)
+    assert measure_halo(Looking(20), [image], stride=4, most_px=12) is None
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (512, 512, 3), (1, 512, 3)])
+def test_images_that_one_core_covers_say_nothing(shape):
+    image = np.zeros(shape, np.uint8)
+    assert measure_halo(Global(), [image], 32, 96) == MeasuredHalo(96, 512, None)
+
+
+def test_without_samples_the_greatest_halo_is_taken_as_not_measured():
+    assert measure_halo(Global(), [], 32, 96) == MeasuredHalo(96, 512, None)
+
+
+def test_the_core_is_a_multiple_of_the_stride():
+    actual = measure_halo(Looking(0), [np.zeros((1, 600, 3), np.uint8)], stride=48, most_px=48)
+    assert actual == MeasuredHalo(0, 480, 1.0)

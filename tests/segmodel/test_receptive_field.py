@@ -1,0 +1,185 @@
+"""Which input pixels an output pixel can see: claimed by arithmetic, checked by perturbation."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from segmodel.errors import ConfigurationError
+from segmodel.receptive_field import Reach
+
+HEIGHT, WIDTH = 96, 16
+
+
+def conv(kernel: int, stride: int = 1, dilation: int = 1, padding: str = "same"):
+    import keras
+
+    return keras.layers.Conv2D(
+        1,
+        kernel,
+        strides=stride,
+        dilation_rate=dilation,
+        padding=padding,
+        kernel_initializer="ones",
+    )
+
+
+def depthwise(kernel: int, stride: int, padding: str):
+    import keras
+
+    return keras.layers.DepthwiseConv2D(
+        kernel, strides=stride, padding=padding, depthwise_initializer="ones"
+    )
+
+
+def transposed(kernel: int):
+    import keras
+
+    return keras.layers.Conv2DTranspose(
+        1, kernel, strides=2, padding="same", kernel_initializer="ones"
+    )
+
+
+def pool(kind: str, size: int, stride: int):
+    import keras
+
+    kinds = {"max": keras.layers.MaxPooling2D, "mean": keras.layers.AveragePooling2D}
+    return kinds[kind](size, strides=stride, padding="same")
+
+
+def pad():
+    import keras
+
+    return keras.layers.ZeroPadding2D(((0, 1), (0, 1)))
+
+
+def up(factor: int):
+    from segmodel.network import BilinearUpsampling
+
+    return BilinearUpsampling(factor)
+
+
+CHAINS = {
+    "nothing wide": lambda: [conv(1)],
+    "convolution": lambda: [conv(3)],
+    "two convolutions": lambda: [conv(3), conv(5)],
+    "even kernel": lambda: [conv(4)],
+    "dilation": lambda: [conv(3, dilation=3)],
+    "max pooling and up by 2": lambda: [pool("max", 2, 2), up(2)],
+    "mean pooling and up by 4": lambda: [pool("mean", 4, 4), up(4)],
+    "overlapping pooling": lambda: [pool("max", 3, 2), conv(3), up(2)],
+    "strided convolution": lambda: [conv(3, 2), conv(3), up(2)],
+    "strided kernel of 7": lambda: [conv(7, 2), pool("max", 3, 2), up(4)],
+    "padded depthwise of mobilenet": lambda: [pad(), depthwise(3, 2, "valid"), up(2)],
+    "transposed convolution": lambda: [conv(3, 2), transposed(4)],
+    "transposed convolution of odd kernel": lambda: [conv(3, 2), transposed(3)],
+    "transposed twice": lambda: [conv(3, 2), conv(3, 2), transposed(4), transposed(2)],
+    "up by 8": lambda: [conv(3, 2), conv(3, 2), pool("max", 2, 2), up(8)],
+}
+
+
+def network(layers):
+    import keras
+
+    images = keras.Input((None, None, 1))
+    tensor = images
+    for layer in layers:
+        tensor = layer(tensor)
+    return keras.Model(images, tensor)
+
+
+def offsets_seen(model) -> tuple[int, int]:
+    """Least and greatest offset of an input row that changes an output row far from the edges."""
+    images = np.zeros((HEIGHT, HEIGHT, WIDTH, 1), np.float32)
+    images[np.arange(HEIGHT), np.arange(HEIGHT)] = 1000.0
+    changed = (model(images).numpy() != 0).any(axis=(2, 3))
+    offsets = [
+        row - output
+        for row in range(HEIGHT)
+        for output in np.flatnonzero(changed[row])
+        if 40 <= output < 56
+    ]
+    return min(offsets), max(offsets)
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_the_reach_of_a_chain_of_positive_layers_is_exact(name):
+    from segmodel.network import reach
+
+    model = network(CHAINS[name]())
+    actual = reach(model)
+    assert actual.scale == 1
+    assert offsets_seen(model) == (actual.low, actual.high)
+    assert actual.halo_px == max(-actual.low, actual.high)
+
+
+def test_branches_that_are_added_see_what_the_wider_one_sees():
+    import keras
+
+    from segmodel.network import reach
+
+    images = keras.Input((None, None, 1))
+    wide = up(2)(conv(7)(conv(3, 2)(images)))
+    model = keras.Model(images, keras.layers.Add()([conv(3)(images), wide]))
+    actual = reach(model)
+    assert offsets_seen(model) == (actual.low, actual.high)
+
+
+def test_branches_of_different_scale_cannot_be_joined():
+    with pytest.raises(ValueError, match="scale 1 and 2 cannot be joined"):
+        Reach().join(Reach(scale=Fraction(2)))
+
+
+@pytest.mark.parametrize("kind", ["GlobalAveragePooling2D", "LayerNormalization", "UpSampling2D"])
+def test_a_layer_of_unknown_reach_is_refused_by_name(kind):
+    import keras
+
+    from segmodel.network import reach
+
+    layer = getattr(keras.layers, kind)(name="culprit")
+    with pytest.raises(ConfigurationError, match=f"'culprit' \\({kind}\\) unknown"):
+        reach(network([conv(3), layer]))
+
+
+def test_a_wide_kernel_is_refused_or_seen():
+    import keras
+
+    from segmodel.network import reach
+
+    wide = keras.layers.Conv2D(1, (1, 9), padding="same", kernel_initializer="ones")
+    try:
+        actual = reach(network([wide])).halo_px
+    except ConfigurationError:
+        return
+    assert actual >= 4
+
+
+def test_a_transposed_convolution_without_padding_is_refused_or_seen():
+    import keras
+
+    from segmodel.network import reach
+
+    layer = keras.layers.Conv2DTranspose(1, 5, padding="valid", kernel_initializer="ones")
+    model = network([layer])
+    try:
+        actual = reach(model)
+    except ConfigurationError:
+        return
+    assert offsets_seen(model) == (actual.low, actual.high)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "halo", "field"),
+    [
+        (0, 0, 0, 1),
+        (-1, 0, 1, 3),
+        (0, 3, 3, 7),
+        (Fraction(-3, 2), 1, 2, 5),
+        (0, Fraction(1, 2), 1, 3),
+    ],
+)
+def test_the_receptive_field_is_odd_and_holds_both_sides(low, high, halo, field):
+    actual = Reach(low=Fraction(low), high=Fraction(high))
+    assert (actual.halo_px, actual.receptive_field_px) == (halo, field)
