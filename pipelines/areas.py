@@ -3,14 +3,18 @@
 import csv
 import io
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TypeVar
 
 import numpy as np
 
 from segmodel.classes import ClassTable
 
 NODATA, FAILED = "nodata", "failed"
+V = TypeVar("V")
 _STRIP_ROWS = 256
 
 
@@ -38,22 +42,51 @@ class Tally:
 
     @classmethod
     def sum(cls, tallies: Iterable["Tally"]) -> "Tally":
-        """The total; exactly rounded, so that no order matters."""
-        every = list(tallies)
-        return cls(
-            images=sum(t.images for t in every),
-            failed_images=sum(t.failed_images for t in every),
-            pixels=_sum_by_key([t.pixels for t in every], sum),
-            ground_pixels=_sum_by_key([t.ground_pixels for t in every], sum),
-            area_m2=_sum_by_key([t.area_m2 for t in every], math.fsum),
-            confidence_sum=_sum_by_key([t.confidence_sum for t in every], math.fsum),
-            footprint_m2=math.fsum(t.footprint_m2 for t in every),
+        """The total, exactly rounded, so that no order matters; tallies may be too many to keep."""
+        total = _ExactTally()
+        for tally in tallies:
+            total.add(tally)
+        return total.rounded()
+
+
+class _ExactTally:
+    """Sums of tallies as whole numbers and fractions, in which floating point is exact."""
+
+    def __init__(self) -> None:
+        self.images = self.failed_images = 0
+        self.pixels: Counter[str] = Counter()
+        self.ground_pixels: Counter[str] = Counter()
+        self.area_m2: dict[str, Fraction] = {}
+        self.confidence_sum: dict[str, Fraction] = {}
+        self.footprint_m2 = Fraction(0)
+
+    def add(self, tally: Tally) -> None:
+        self.images += tally.images
+        self.failed_images += tally.failed_images
+        self.pixels.update(tally.pixels)
+        self.ground_pixels.update(tally.ground_pixels)
+        for target, values in (
+            (self.area_m2, tally.area_m2),
+            (self.confidence_sum, tally.confidence_sum),
+        ):
+            for key, value in values.items():
+                target[key] = target.get(key, Fraction(0)) + Fraction(value)
+        self.footprint_m2 += Fraction(tally.footprint_m2)
+
+    def rounded(self) -> Tally:
+        return Tally(
+            images=self.images,
+            failed_images=self.failed_images,
+            pixels=_sorted(self.pixels),
+            ground_pixels=_sorted(self.ground_pixels),
+            area_m2={key: float(value) for key, value in _sorted(self.area_m2).items()},
+            confidence_sum={k: float(v) for k, v in _sorted(self.confidence_sum).items()},
+            footprint_m2=float(self.footprint_m2),
         )
 
 
-def _sum_by_key(tables: list[dict], add) -> dict:
-    keys = sorted({key for table in tables for key in table}, key=_rank)
-    return {key: add([table[key] for table in tables if key in table]) for key in keys}
+def _sorted(values: Mapping[str, V]) -> dict[str, V]:
+    return {key: values[key] for key in sorted(values, key=_rank)}
 
 
 def _rank(key: str) -> tuple[int, int]:
@@ -133,7 +166,7 @@ def _weighted_sums(labels: np.ndarray, classes: ClassTable, weights: np.ndarray)
 def rows_of(
     source: str, key: str | None, tally: Tally, classes: ClassTable
 ) -> list[dict[str, object]]:
-    """Rows of one image for a unit's table: one per class, and one for nodata.
+    """Rows of one image for a unit's table: classes, nodata and, where there are any, failed.
 
     `share` is of the pixels, or of the ground area where it is known, of all classes together;
     nodata is not in its base and has none.
@@ -141,7 +174,10 @@ def rows_of(
     base = tally.area_m2 or tally.pixels
     whole = math.fsum(base[str(i)] for i in classes.ids if str(i) in base)
     rows: list[dict[str, object]] = []
-    for name, class_id, class_name in class_lines(classes):
+    lines: list[tuple[str, int | None, str]] = [*class_lines(classes)]
+    if FAILED in tally.pixels:
+        lines.append((FAILED, None, FAILED))
+    for name, class_id, class_name in lines:
         pixels, summed = tally.pixels.get(name, 0), tally.confidence_sum.get(name)
         rows.append(
             {
@@ -151,7 +187,7 @@ def rows_of(
                 "class": class_name,
                 "pixels": pixels,
                 "area_m2": tally.area_m2.get(name),
-                "share": base.get(name, 0) / whole if whole and name != NODATA else None,
+                "share": base.get(name, 0) / whole if whole and name.isdigit() else None,
                 "mean_confidence": None if summed is None or not pixels else summed / pixels,
             }
         )

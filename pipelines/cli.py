@@ -20,6 +20,10 @@ COMMANDS = {
 }
 
 
+# What the user must change; any other fault of a file may pass.
+PERMANENT = (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError)
+
+
 def usage() -> str:
     """Help of `beamseg` itself."""
     lines = [f"  {name:<9} {what}" for name, (_, what) in COMMANDS.items()]
@@ -79,6 +83,14 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
         # What can pass is worth a retry; everything else that we refuse, the user must change.
         print(f"beamseg: {error}", file=sys.stderr)
         return 4 if isinstance(error, TransientError) else 2
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more may be written to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"beamseg: {where}{error.strerror or error}", file=sys.stderr)
+        return 2 if isinstance(error, PERMANENT) else 4
     except SystemExit as end:
         return int(end.code or 0)
 

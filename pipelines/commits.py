@@ -57,9 +57,13 @@ class CommitLog:
     def __init__(self, run: str, options: str) -> None:
         self.run, self.options = run, options
 
+    def name(self, unit: Unit) -> str:
+        """File name of the record of a unit; it changes with the input and the options."""
+        return f"{unit.id}-{unit.digest(self.options)}.json"
+
     def path(self, unit: Unit) -> str:
         """Where the record of a unit is."""
-        return f"{self.run}/commits/{unit.id}-{unit.digest(self.options)}.json"
+        return f"{self.run}/commits/{self.name(unit)}"
 
     def is_done(self, unit: Unit) -> bool:
         """Whether the unit is finished with this input and these options."""
@@ -82,3 +86,25 @@ class CommitLog:
     def forget(self, unit: Unit) -> None:
         """Have a unit done again."""
         storage.remove(self.path(unit))
+
+    def names(self) -> list[str]:
+        """File names of all records that are there."""
+        folder = f"{self.run}/commits"
+        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+    def discard(self, name: str) -> None:
+        """Remove a superseded record, after its outputs."""
+        path = f"{self.run}/commits/{name}"
+        try:
+            outputs = Commit.from_bytes(storage.read_bytes(path)).outputs
+        except FileNotFoundError:
+            return
+        for output in outputs:
+            storage.remove(f"{self.run}/{output.path}")
+        storage.remove(path)
+
+    def is_intact(self, commit: Commit) -> bool:
+        """Whether all outputs are there with the size that the record says."""
+        return all(
+            storage.size_of(f"{self.run}/{output.path}") == output.size for output in commit.outputs
+        )

@@ -1,5 +1,7 @@
 """Running a prepared launch on Beam, and saying how it ended."""
 
+import contextlib
+import io
 import logging
 import re
 import sys
@@ -13,30 +15,47 @@ from pipelines.launch import Launch
 from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
 from pipelines.transforms import SegmentImages
-from segmodel.errors import BeamsegError
+from segmodel.errors import BeamsegError, ConfigurationError
 
 # DirectRunner looks for an engine on the internet first; this one is in the process, always.
 LOCAL_RUNNER = "FnApiRunner"
 
 
 def pipeline_options(words: Sequence[str]) -> PipelineOptions:
-    """Beam's options, with the in-process runner unless another is named."""
+    """Beam's options, with the in-process runner unless another is named.
+
+    Raises:
+        ConfigurationError: If Beam refuses a value or does not know the runner.
+    """
     named = any(word.partition("=")[0] == "--runner" for word in words)
-    return PipelineOptions([*words] if named else [*words, f"--runner={LOCAL_RUNNER}"])
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            options = PipelineOptions([*words] if named else [*words, f"--runner={LOCAL_RUNNER}"])
+            options.get_all_options()
+            beam.Pipeline(options=options)
+    except SystemExit:
+        # Beam prints all of its usage, then what is wrong.
+        reason = printed.getvalue().strip().splitlines()[-1].partition("error: ")[2]
+        raise ConfigurationError(f"Beam refuses an option: {reason}") from None
+    except (ValueError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigurationError(f"Beam refuses an option: {reason}") from error
+    return options
 
 
-def execute(launch: Launch, options: SegmentOptions, words: Sequence[str]) -> None:
+def execute(launch: Launch, options: SegmentOptions, beam_options: PipelineOptions) -> None:
     """Run the graph to its end; what it found is in the run directory afterwards.
 
     Args:
         launch: What to run.
         options: Of the user.
-        words: The command line, for Beam.
+        beam_options: For Beam.
     """
-    logging.getLogger("apache_beam").setLevel(logging.WARNING)
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
     run = launch.work.run
     with progress.shown(launch.estimate.pixels, launch.units, run.path("commits")):
-        pipeline = beam.Pipeline(options=pipeline_options(words))
+        pipeline = beam.Pipeline(options=beam_options)
         (
             pipeline
             | "PlanParts" >> beam.Create(list(launch.parts), reshuffle=False)
@@ -73,9 +92,15 @@ def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
     )
     for row in summary["first_failures"]:
         name = row["uri"] if row["key"] is None else f"{row['uri']} {row['key']}"
-        print(f"failed: {name}: {row['reason']}", file=sys.stderr)
+        print(f"failed: {_on_one_line(name)}: {_on_one_line(row['reason'])}", file=sys.stderr)
     if status == 0:
         print(f"complete: label maps in {run.root}/labels, totals in {run.root}/areas.csv")
+    elif status == 1:
+        print(
+            f"the areas in {run.root}/areas.csv do not add up to the footprint: this is a fault of "
+            f"beamseg, please report it",
+            file=sys.stderr,
+        )
     elif status == 3:
         print(
             f"{failed} of {images + failed} images failed, more than --max_failures "
@@ -90,3 +115,8 @@ def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
             file=sys.stderr,
         )
     return status
+
+
+def _on_one_line(text: str) -> str:
+    """Text with what is not printable written out: names of files are anybody's."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

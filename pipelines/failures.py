@@ -6,7 +6,14 @@ from dataclasses import asdict, dataclass
 
 from segmodel.errors import BeamsegError, TransientError
 
-_PERMANENT_ERRNO = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENAMETOOLONG}
+_PERMANENT = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+_PERMANENT_ERRNO = {errno.ENAMETOOLONG, errno.EROFS, errno.EILSEQ}
 
 
 @dataclass(frozen=True)
@@ -15,8 +22,8 @@ class Failure:
 
     Args:
         uri: The input file, as folder and name.
-        key: Name of the image within a shard, or None.
-        stage: `open`, `read` or `record`.
+        key: Name of the image within a shard, block within a scene, or None.
+        stage: `open`, `read`, `record` (of a shard) or `name` (that no file can have).
         reason: What was wrong, for a person.
         transient: Whether a later attempt may succeed.
     """
@@ -41,6 +48,8 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, TransientError | MemoryError):
         return True
     if isinstance(error, BeamsegError):
+        return False
+    if isinstance(error, _PERMANENT):
         return False
     return isinstance(error, OSError) and error.errno not in _PERMANENT_ERRNO
 

@@ -1,19 +1,18 @@
 """From options to a run that is ready to start: checks, resolved sizes, `run.json`, plan."""
 
 import platform
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
+from typing import Any
 
 import segmodel
-from pipelines import formats, plan, storage
-from pipelines.commits import CommitLog
-from pipelines.formats.interface import Estimate, Format, Work
+from pipelines import plan, storage
+from pipelines.formats.interface import Estimate, Work
+from pipelines.inputs import Inputs, estimate, find_inputs, units_of
 from pipelines.options import SegmentOptions
-from pipelines.plan import InputFile, Unit
-from pipelines.run_directory import RunDirectory, check_unchanged, digest
-from pipelines.scene_assembly import scene_blocks
+from pipelines.reconcile import reconcile
+from pipelines.run_directory import MARK, RunDirectory, check_unchanged, digest
 from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
 from segmodel.model_folder import fingerprint, read_contract
@@ -24,28 +23,6 @@ MODEL_MEMORY_BYTES = 2 << 30
 ASSUMED_BYTES_PER_PIXEL = 1024
 WINDOWS_PX = (2048, 1024, 512, 256)
 VERSIONED = ("apache-beam", "numpy", "pillow", "pyproj", "rasterio", "tensorflow")
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """Input files by format.
-
-    Args:
-        files: Files of each format, in order of formats.
-        left_aside: Files that no format claims.
-        records: Most images to read from a shard, by key, where the run is limited.
-        image_files: Number of image files, however the run is limited.
-    """
-
-    files: tuple[tuple[Format, tuple[InputFile, ...]], ...]
-    left_aside: tuple[InputFile, ...]
-    records: tuple[tuple[str, int], ...] = ()
-    image_files: int = 0
-
-    @property
-    def every(self) -> list[InputFile]:
-        """All files that will be read."""
-        return [file for _, files in self.files for file in files]
 
 
 @dataclass(frozen=True)
@@ -65,52 +42,6 @@ class Launch:
     units: int
     estimate: Estimate
     left_aside: int
-
-
-def find_inputs(options: SegmentOptions, contract: Contract) -> Inputs:
-    """List, sort by format and check the input files.
-
-    Raises:
-        ConfigurationError: If a pattern matches nothing, or nothing that can be read.
-        ContractError: If the model was not made for an input.
-    """
-    claimed: dict[str, list[InputFile]] = {entry.name: [] for entry in formats.FORMATS}
-    left_aside: list[InputFile] = []
-    for file in plan.find_inputs(options.inputs, options.output):
-        owner = next((entry for entry in formats.FORMATS if entry.claims(file)), None)
-        (claimed[owner.name] if owner else left_aside).append(file)
-    inputs = Inputs(
-        tuple((entry, tuple(claimed[entry.name])) for entry in formats.FORMATS),
-        tuple(left_aside),
-        image_files=len(claimed["images"]),
-    )
-    if not inputs.every:
-        raise ConfigurationError(
-            f"--input {' '.join(options.inputs)} matches {len(left_aside)} files, none of them an "
-            f"image (.jpg .png .webp .tif) or a TFRecord shard"
-        )
-    if options.limit is not None:
-        inputs = _limited(inputs, options.limit)
-    for entry, files in inputs.files:
-        if files:
-            entry.check(files, contract)
-    return inputs
-
-
-def _limited(inputs: Inputs, limit: int) -> Inputs:
-    """The first images only: in order of formats, files and records."""
-    kept, records, left = [], [], limit
-    for entry, files in inputs.files:
-        chosen = []
-        for file in files:
-            if left <= 0:
-                break
-            count = entry.count(file, left)
-            chosen.append(file)
-            records.append((file.key, count))
-            left -= count
-        kept.append((entry, tuple(chosen)))
-    return replace(inputs, files=tuple(kept), records=tuple(records))
 
 
 def resolve_layout(options: SegmentOptions, contract: Contract) -> Layout:
@@ -144,125 +75,144 @@ def model_memory_bytes(layout: Layout, contract: Contract) -> int:
     return layout.read_px**2 * layout.batch * per_pixel
 
 
-def units_of(inputs: Inputs, work: Work) -> Iterator[Unit]:
-    """Work units of all inputs."""
-    records = dict(inputs.records)
-    for entry, files in inputs.files:
-        if not records:
-            yield from entry.units(files, work, None)
-            continue
-        for count in sorted({records[file.key] for file in files}):
-            chosen = [file for file in files if records[file.key] == count]
-            yield from entry.units(chosen, work, count)
+@dataclass(frozen=True)
+class Checked:
+    """A run that can be carried out, before anything is written.
+
+    Args:
+        options: Of the user.
+        run: The run directory.
+        earlier: Its `run.json`, if it is continued.
+        contract: Of the model.
+        layout: Sizes of windows.
+        inputs: Input files by format.
+        folders: Folders of input roots.
+        fingerprint: Of the SavedModel.
+    """
+
+    options: SegmentOptions
+    run: RunDirectory
+    earlier: dict[str, Any] | None
+    contract: Contract
+    layout: Layout
+    inputs: Inputs
+    folders: dict[str, str]
+    fingerprint: str
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What shapes labels."""
+        return {
+            "model_fingerprint": self.fingerprint,
+            "window_px": self.layout.window_px,
+            "halo_px": self.layout.halo_px,
+            "batch": self.layout.batch,
+            "confidence": self.options.confidence,
+        }
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """What shapes statistics and not labels."""
+        return {"pixel_size_m": self.options.pixel_size}
 
 
-def estimate(inputs: Inputs, layout: Layout) -> Estimate:
-    """Images, pixels and windows of all inputs."""
-    parts = [entry.estimate(files, layout) for entry, files in inputs.files if files]
-    return Estimate(
-        images=sum(part.images for part in parts),
-        pixels=sum(part.pixels for part in parts),
-        windows=sum(part.windows for part in parts),
-        exact=all(part.exact for part in parts),
-    )
-
-
-def prepare(options: SegmentOptions) -> Launch:
-    """Check everything, then write `run.json` and the plan.
+def check(options: SegmentOptions) -> Checked:
+    """Check everything that can be checked before anything is written or loaded.
 
     Raises:
         ConfigurationError: If options, inputs or the run directory do not allow the run.
         ContractError: If the model was not made for an input.
     """
-    storage.check_local(options.model)
-    run = RunDirectory(storage.check_local(options.output))
-    contract = read_contract(options.model)
+    contract = read_contract(storage.check_local(options.model))
     layout = resolve_layout(options, contract)
-    inputs = find_inputs(options, contract)
-    model_fingerprint = fingerprint(options.model)
-    labels = {
-        "model_fingerprint": model_fingerprint,
-        "window_px": layout.window_px,
-        "halo_px": layout.halo_px,
-        "batch": layout.batch,
-        "confidence": options.confidence,
-    }
-    earlier = run.prepare(options.overwrite)
+    run = RunDirectory(storage.check_local(options.output))
+    earlier = run.earlier()
+    if options.overwrite:
+        earlier = None
+    folders = plan.root_folders(options.inputs, (earlier or {}).get("folders"))
+    checked = Checked(
+        options=options,
+        run=run,
+        earlier=earlier,
+        contract=contract,
+        layout=layout,
+        inputs=find_inputs(options, contract, folders),
+        folders=folders,
+        fingerprint=fingerprint(options.model),
+    )
     if earlier is not None:
-        check_unchanged(earlier, labels, options.output)
-    groups = (earlier or {}).get("image_groups") or plan.image_groups(inputs.image_files)
-    statistics = {"pixel_size_m": options.pixel_size}
+        check_unchanged(earlier, checked.labels, options.output)
+        if options.limit is not None and earlier["options"]["limit"] is None:
+            raise ConfigurationError(
+                f"--limit: {options.output} holds a whole run, of which a look would leave a part; "
+                f"name another --output"
+            )
+    return checked
+
+
+def prepare(checked: Checked) -> Launch:
+    """Write `run.json` and the plan, and make what earlier attempts left agree with it."""
+    options, run, inputs = checked.options, checked.run, checked.inputs
+    if options.overwrite and run.earlier() is not None:
+        run.clear()
     work = Work(
         run=run,
         model=options.model,
-        fingerprint=model_fingerprint,
-        contract=contract,
-        layout=layout,
-        options=digest({"labels": labels, "statistics": statistics}),
+        fingerprint=checked.fingerprint,
+        contract=checked.contract,
+        layout=checked.layout,
+        options=digest({"labels": checked.labels, "statistics": checked.statistics}),
         confidence=options.confidence,
         pixel_size_m=options.pixel_size,
-        image_groups=groups,
+        groups=(checked.earlier or {}).get("groups") or plan.image_groups(inputs.grouped_files),
         trust_model=options.trust_model,
-        provenance=_provenance(contract, model_fingerprint, labels),
+        provenance=_provenance(checked),
     )
-    storage.remove(run.path("_SUCCESS"))
-    run.write_json("run.json", _run_document(options, work, labels, statistics))
-    units = list(units_of(inputs, work))
-    parts = plan.write_plan(units, run.plan, run.scratch)
-    if options.retry_failures:
-        _forget_failures(units, work)
+    run.begin()
+    run.write_json("run.json", _run_document(checked, work))
+    parts = plan.write_plan(units_of(inputs, work), run.plan, run.scratch)
+    reconcile(lambda: units_of(inputs, work), work, options.retry_failures)
     return Launch(
         work=work,
         parts=tuple(parts),
-        units=sum(1 for unit in units if not unit.blocks),
-        estimate=estimate(inputs, layout),
+        units=sum(1 for unit in units_of(inputs, work) if not unit.blocks),
+        estimate=estimate(inputs, checked.layout),
         left_aside=len(inputs.left_aside),
     )
 
 
-def _forget_failures(units: Sequence[Unit], work: Work) -> None:
-    """Have units done again in which an image failed; of a finished scene, every block."""
-    log = CommitLog(work.run.root, work.options)
-    for unit in units:
-        commit = log.read(unit)
-        if commit is not None and commit.tally.failed_images:
-            log.forget(unit)
-            for block in scene_blocks(unit, work) if unit.blocks else ():
-                log.forget(block)
-
-
-def _run_document(
-    options: SegmentOptions, work: Work, labels: dict, statistics: dict
-) -> dict[str, object]:
+def _run_document(checked: Checked, work: Work) -> dict[str, object]:
+    options = checked.options
     policy = {"max_failures": str(options.max_failures)}
-    return {
+    return MARK | {
         "options": {
             "input": list(options.inputs),
             "model": PurePath(options.model).name,
             "limit": options.limit,
         },
-        "labels": labels,
-        "statistics": statistics,
+        "labels": checked.labels,
+        "statistics": checked.statistics,
         "policy": policy,
         "digests": {
-            "labels": digest(labels),
-            "statistics": digest(statistics),
+            "labels": digest(checked.labels),
+            "statistics": digest(checked.statistics),
             "policy": digest(policy),
         },
-        "image_groups": work.image_groups,
-        "model": work.contract.to_json(),
+        "folders": checked.folders,
+        "groups": work.groups,
+        "model": checked.contract.to_json(),
         "versions": package_versions(),
     }
 
 
-def _provenance(
-    contract: Contract, model_fingerprint: str, labels: dict
-) -> tuple[tuple[str, str], ...]:
+def _provenance(checked: Checked) -> tuple[tuple[str, str], ...]:
+    versions = package_versions()
     return (
         ("BEAMSEG_VERSION", segmodel.__version__),
-        ("BEAMSEG_MODEL", contract.name),
-        ("BEAMSEG_MODEL_FINGERPRINT", model_fingerprint),
-        ("BEAMSEG_LABEL_DIGEST", digest(labels)),
+        ("BEAMSEG_TENSORFLOW_VERSION", versions["tensorflow"]),
+        ("BEAMSEG_MODEL", checked.contract.name),
+        ("BEAMSEG_MODEL_FINGERPRINT", checked.fingerprint),
+        ("BEAMSEG_LABEL_DIGEST", digest(checked.labels)),
     )
 
 

@@ -142,7 +142,7 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
         raise ConfigurationError(f"--halo must be at least 0, got {parsed.halo}")
     try:
         budget = FailureBudget.parse(str(parsed.max_failures))
-    except ValueError:
+    except (ValueError, ZeroDivisionError):
         raise ConfigurationError(
             "--max_failures must be a whole number, a share such as 0.01 or a percentage such as "
             f"1%, got {parsed.max_failures!r}"

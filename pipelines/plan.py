@@ -4,12 +4,13 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines import storage
+from pipelines.run_directory import lies_in_run
 from segmodel.errors import ConfigurationError
 from segmodel.windows import Window
 
@@ -53,6 +54,7 @@ class Unit:
         blocks: Ids of the units that a scene is put together from, in reading order, else empty.
         records: Most images to read from a shard, or None for all.
         pixels: Pixels where the listing knows them, else 0.
+        scene: Id of the unit that puts this block and others together, else None.
     """
 
     id: str
@@ -62,6 +64,7 @@ class Unit:
     blocks: tuple[str, ...] = ()
     records: int | None = None
     pixels: int = 0
+    scene: str | None = None
 
     @property
     def area(self) -> Window | None:
@@ -97,30 +100,33 @@ class UnitReference:
     length: int
 
 
-def find_inputs(patterns: Sequence[str], output: str) -> list[InputFile]:
+def find_inputs(
+    patterns: Sequence[str], output: str, folders: Mapping[str, str] | None = None
+) -> list[InputFile]:
     """Files of all patterns, each once, in order of patterns and names.
 
     Args:
         patterns: Files, folders or globs.
-        output: The run directory; what is in it is no input, wherever it lies.
+        output: The run directory; neither what is in it nor in that of another run is an input.
+        folders: Folders by root, see `root_folders`.
 
     Raises:
         ConfigurationError: If a pattern matches nothing.
     """
-    roots = [storage.root_of(storage.check_local(pattern)) for pattern in patterns]
-    folders = _folder_names(roots)
+    folders = root_folders(patterns) if folders is None else folders
     found: dict[str, InputFile] = {}
+    runs: dict[str, bool] = {}
     own = os.path.join(os.path.realpath(output), "")
-    for pattern, root in zip(patterns, roots, strict=True):
-        matched = 0
+    for pattern in patterns:
+        root = storage.root_of(pattern)
+        matched = False
         for file in storage.find_files(pattern):
             place = os.path.realpath(file.uri)
-            if place.startswith(own):
+            if place.startswith(own) or lies_in_run(file.uri, root, runs):
                 continue
-            matched += 1
-            # Names that are no UTF-8 are written out, so that tables and paths can hold them.
-            name = file.name.encode("utf-8", "backslashreplace").decode()
-            entry = InputFile(file.uri, folders[root], name, file.size, file.version)
+            matched = True
+            folder, name = folders[_root_key(root)], _printable(file.name)
+            entry = InputFile(file.uri, folder, name, file.size, file.version)
             found.setdefault(place, entry)
         if not matched:
             raise ConfigurationError(
@@ -129,14 +135,32 @@ def find_inputs(patterns: Sequence[str], output: str) -> list[InputFile]:
     return list(found.values())
 
 
-def _folder_names(roots: Sequence[str]) -> dict[str, str]:
-    """A folder name for each root: its own, with a digest where two have the same."""
-    names = {root: os.path.basename(os.path.abspath(root)) or "root" for root in roots}
-    taken = list(names.values())
-    return {
-        root: name if taken.count(name) == 1 else f"{name}-{_short_hash(root)[:8]}"
-        for root, name in names.items()
-    }
+def root_folders(patterns: Sequence[str], known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A folder in the run directory for each input root, by a digest of where the root is.
+
+    It has the root's own name, with the digest behind it if another root has that name already.
+
+    Args:
+        patterns: Files, folders or globs.
+        known: Folders that an earlier attempt has given; they stay.
+    """
+    folders = dict(known or {})
+    for pattern in patterns:
+        root = storage.root_of(storage.check_local(pattern))
+        key = _root_key(root)
+        if key not in folders:
+            name = _printable(os.path.basename(os.path.abspath(root))) or "root"
+            folders[key] = f"{name}-{key[:8]}" if name in folders.values() else name
+    return folders
+
+
+def _root_key(root: str) -> str:
+    return hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:16]
+
+
+def _printable(name: str) -> str:
+    """A name with what is no UTF-8 written out, so that tables and paths can hold it."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def unit_id(kind: str, file: InputFile, suffix: str = "") -> str:

@@ -4,14 +4,8 @@ from collections.abc import Iterator
 
 from pipelines import plan, storage
 from pipelines.formats.interface import Work
-from pipelines.launch import (
-    Inputs,
-    estimate,
-    find_inputs,
-    model_memory_bytes,
-    resolve_layout,
-    units_of,
-)
+from pipelines.inputs import Inputs, estimate, find_inputs, units_of
+from pipelines.launch import model_memory_bytes, resolve_layout
 from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
 from segmodel.contract import Contract
@@ -53,7 +47,7 @@ def preview(options: SegmentOptions) -> Iterator[str]:
 
 
 def _count_units(inputs: Inputs, contract: Contract, layout: Layout) -> int:
-    groups = plan.image_groups(inputs.image_files)
+    groups = plan.image_groups(inputs.grouped_files)
     run = RunDirectory("")
     work = Work(run, "", "", contract, layout, "", False, None, groups, False, ())
     return sum(1 for unit in units_of(inputs, work) if not unit.blocks)

@@ -10,7 +10,8 @@ from pipelines import storage
 from segmodel.errors import ConfigurationError
 
 FOLDERS = ("plan", "labels", "confidence", "blocks", "areas", "failures", "commits", "tmp")
-FILES = ("run.json", "areas.csv", "summary.json", "_SUCCESS")
+RESULTS = ("_SUCCESS", "summary.json", "areas.csv")
+MARK = {"format": "beamseg run", "format_version": 1}
 
 
 @dataclass(frozen=True)
@@ -49,29 +50,63 @@ class RunDirectory:
             return None
 
     def clear(self) -> None:
-        """Remove what a run writes, and nothing else."""
-        for name in (*FILES, *FOLDERS):
+        """Remove what a run writes, `run.json` last, so that it stays a run until all is gone."""
+        for name in (*RESULTS, *FOLDERS, "run.json"):
             storage.remove(self.path(name))
 
-    def prepare(self, overwrite: bool) -> dict[str, Any] | None:
-        """Make the folder; returns the `run.json` of an earlier run, if it is to be continued.
+    def earlier(self) -> dict[str, Any] | None:
+        """The `run.json` of an earlier run, or None where nothing is.
 
         Raises:
-            ConfigurationError: If the folder holds other things than a run.
+            ConfigurationError: If the folder holds other things than a run of ours.
         """
         if os.path.exists(self.root) and not os.path.isdir(self.root):
             raise ConfigurationError(f"--output {self.root} is a file: name a folder")
-        earlier = self.read_json("run.json")
+        try:
+            earlier = self.read_json("run.json")
+        except ValueError:
+            earlier = {}
+        if earlier is not None and not is_run(earlier):
+            raise ConfigurationError(
+                f"{self.root}/run.json was not written by this beamseg: name another --output"
+            )
         # `run.json` is written first, so that a run that died earlier left temporary files at most.
         if earlier is None and os.path.isdir(self.root) and set(os.listdir(self.root)) - {"tmp"}:
             raise ConfigurationError(
                 f"--output {self.root} holds files but no run.json: name an empty folder"
             )
-        if earlier is not None and overwrite:
-            self.clear()
-            earlier = None
-        os.makedirs(self.root, exist_ok=True)
         return earlier
+
+    def begin(self) -> None:
+        """Make the folder, without results that would be those of another attempt."""
+        os.makedirs(self.root, exist_ok=True)
+        for name in RESULTS:
+            storage.remove(self.path(name))
+
+
+def is_run(document: object) -> bool:
+    """Whether a parsed `run.json` is one of ours."""
+    return isinstance(document, dict) and MARK.items() <= document.items()
+
+
+def lies_in_run(path: str, root: str, known: dict[str, bool]) -> bool:
+    """Whether a file below `root` is in the run directory of some run.
+
+    Args:
+        path: The file.
+        root: Folder at and below which run directories are looked for.
+        known: What earlier calls have found, by folder; grows.
+    """
+    folder = os.path.dirname(path)
+    if folder not in known:
+        try:
+            with open(os.path.join(folder, "run.json"), "rb") as stream:
+                here = is_run(json.load(stream))
+        except (OSError, ValueError):
+            here = False
+        above = folder not in (root, "", os.path.dirname(folder))
+        known[folder] = here or (above and lies_in_run(folder, root, known))
+    return known[folder]
 
 
 def digest(document: dict[str, Any]) -> str:

@@ -1,15 +1,21 @@
 """Scenes put together from their blocks, once all are done."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from pipelines import areas, storage
 from pipelines.areas import Tally
+from pipelines.cog import read_block
 from pipelines.commits import CommitLog
-from pipelines.formats import scenes
 from pipelines.formats.interface import Work
+from pipelines.formats.scene_files import block_path, scene_paths, write_scene
+from pipelines.formats.scenes import blocks_of
 from pipelines.plan import Unit
 from pipelines.scene_reader import read_header
 from pipelines.work import with_attempts
+from segmodel.windows import Window
 
 
 def finish_scene(unit: Unit, work: Work) -> bool:
@@ -21,7 +27,7 @@ def finish_scene(unit: Unit, work: Work) -> bool:
             return False
     for name in unit.blocks:
         for folder in ("labels", "confidence"):
-            storage.remove(work.run.path(scenes.block_path(name, folder)))
+            storage.remove(work.run.path(block_path(name, folder)))
         storage.remove(work.run.path(f"areas/{name}.parquet"))
     return True
 
@@ -34,7 +40,12 @@ def _assemble(unit: Unit, work: Work, log: CommitLog) -> None:
     if len(finished) < len(commits):
         return
     labelled = [commit.tally.images > 0 for commit in finished]
-    outputs = scenes.assemble(unit, list(zip(blocks, labelled, strict=True)), work)
+    outputs = []
+    if any(labelled):
+        outputs = _write(unit, list(zip(blocks, labelled, strict=True)), work)
+    else:
+        for path in scene_paths(unit.files[0]):
+            storage.remove(work.run.path(path))
     summed = Tally.sum(commit.tally for commit in finished)
     failed = int(summed.failed_images > 0)
     tally = dataclasses.replace(summed, images=1 - failed, failed_images=failed)
@@ -44,15 +55,36 @@ def _assemble(unit: Unit, work: Work, log: CommitLog) -> None:
     log.write(unit, outputs, tally, work.run.scratch)
 
 
+def _write(unit: Unit, blocks: Sequence[tuple[Unit, bool]], work: Work) -> list[str]:
+    """Put the blocks of a scene together; returns the paths written.
+
+    Args:
+        unit: The unit of the scene.
+        blocks: Its blocks, and whether each was labelled; the others become nodata.
+        work: Of the run.
+    """
+    grid = read_header(unit.files[0].uri).grid
+
+    def values(folder: str) -> Iterator[tuple[Window, np.ndarray | None]]:
+        for block, labelled in blocks:
+            assert block.area is not None
+            path = work.run.path(block_path(block.id, folder))
+            yield block.area, read_block(path) if labelled else None
+
+    confidence = values("confidence") if work.confidence else None
+    return write_scene(unit.files[0], grid, values("labels"), confidence, work)
+
+
 def scene_blocks(unit: Unit, work: Work) -> list[Unit]:
     """Block units of a scene, in reading order."""
     grid = read_header(unit.files[0].uri).grid
-    windows = scenes.blocks_of(grid, work.layout.stride_px)
+    windows = blocks_of(grid, work.layout.stride_px)
     return [
         dataclasses.replace(
             unit,
             id=name,
             blocks=(),
+            scene=unit.id,
             window=(window.row, window.column, window.height, window.width),
             pixels=window.pixels,
         )

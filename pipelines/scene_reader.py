@@ -1,5 +1,6 @@
 """Scenes as rasterio reads them: header, ground, and pixels by windows."""
 
+import os
 import threading
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -34,7 +35,7 @@ def read_header(uri: str) -> Header:
     try:
         source = rasterio.open(uri)
     except RasterioError as error:
-        raise InputError(f"the scene cannot be opened: {error}") from error
+        raise InputError(f"the scene cannot be opened: {_reason(error, uri)}") from error
     with source:
         grid = Grid(source.height, source.width, source.transform, source.crs)
         kinds = zip(source.indexes, source.colorinterp, strict=True)
@@ -45,6 +46,14 @@ def read_header(uri: str) -> Header:
 def ground_grid(grid: Grid) -> GroundGrid:
     """Ground area of a scene's pixels."""
     return GroundGrid.of(grid.transform, grid.crs, grid.height, grid.width)
+
+
+def _reason(error: BaseException, uri: str) -> str:
+    """What GDAL says is wrong, with the name of the file in place of its path."""
+    innermost = error
+    while innermost.__cause__ is not None:
+        innermost = innermost.__cause__
+    return str(innermost).replace(uri, os.path.basename(uri))
 
 
 @dataclass
@@ -67,7 +76,7 @@ class SceneRaster:
         return self.header.grid.width
 
     def read(self, window: Window) -> Pixels:
-        """Pixels of a window; nodata by GDAL's mask of the dataset, and NaN."""
+        """Pixels of a window; nodata by GDAL's mask of the dataset."""
         area = RasterioWindow(window.column, window.row, window.width, window.height)
         try:
             with rasterio.Env(**GDAL_OPTIONS):
@@ -75,10 +84,10 @@ class SceneRaster:
                 values = source.read(list(self.header.bands), window=area)
                 valid = source.dataset_mask(window=area) > 0
         except RasterioError as error:
-            raise InputError(f"pixels of {window} cannot be read: {error}") from error
+            raise InputError(
+                f"pixels of {window} cannot be read: {_reason(error, self.uri)}"
+            ) from error
         values = np.ascontiguousarray(np.moveaxis(values, 0, -1))
-        if np.issubdtype(values.dtype, np.floating):
-            valid &= np.isfinite(values).all(axis=-1)
         return Pixels(values, None if valid.all() else valid)
 
     def _source(self) -> rasterio.DatasetReader:

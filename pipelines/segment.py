@@ -3,6 +3,7 @@
 Also `python -m pipelines.segment`, as workflow orchestrators call it.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -42,15 +43,20 @@ def run(arguments: Sequence[str]) -> int:
     parsed, words = parse(parser(), arguments, with_beam=True)
     options = segment_options(parsed)
 
-    from pipelines.launch import prepare
+    from pipelines.launch import check, prepare
 
-    launch = prepare(options)
+    checked = check(options)
+
+    # Beam warns of optional packages when it is imported, which tells a user nothing.
+    logging.disable(logging.WARNING)
+    from pipelines.execute import execute, pipeline_options, tell_result
+
+    logging.disable(logging.NOTSET)
+    beam_options = pipeline_options(words)
+    launch = prepare(checked)
     if launch.left_aside:
         print(f"{launch.left_aside} files of other kinds are left aside", file=sys.stderr)
-
-    from pipelines.execute import execute, tell_result
-
-    execute(launch, options, words)
+    execute(launch, options, beam_options)
     return tell_result(launch.work.run, options)
 
 

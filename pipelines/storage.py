@@ -101,6 +101,20 @@ def exists(uri: str) -> bool:
     return os.path.exists(uri)
 
 
+def begins_with(uri: str, marks: tuple[bytes, ...]) -> bool:
+    """Whether a file begins with one of some byte strings."""
+    with open(uri, "rb") as stream:
+        return stream.read(max(map(len, marks))).startswith(marks)
+
+
+def size_of(uri: str) -> int | None:
+    """Bytes of a file, or None if there is none."""
+    try:
+        return os.stat(uri).st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 @contextmanager
 def write_whole(uri: str, scratch: str) -> Iterator[str]:
     """A temporary path to write to; its file gets the final name when the block ends well.
@@ -148,9 +162,15 @@ def create(uri: str, content: bytes, scratch: str) -> bool:
 def remove(uri: str) -> None:
     """Remove a file or a folder with all in it, if it is there."""
     if os.path.isdir(uri) and not os.path.islink(uri):
-        shutil.rmtree(uri, ignore_errors=True)
+        shutil.rmtree(uri, onerror=_ignore_vanished)
     else:
         Path(uri).unlink(missing_ok=True)
+
+
+def _ignore_vanished(function: object, path: str, caught: tuple) -> None:
+    """Another attempt may remove the same files; whatever else is wrong is raised."""
+    if not isinstance(caught[1], FileNotFoundError):
+        raise caught[1]
 
 
 def sha256(uri: str) -> str:

@@ -1,8 +1,10 @@
 """The end of a run: totals from the commit records, summary, `_SUCCESS`."""
 
 import json
+import math
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 from pipelines import areas, plan, storage
@@ -11,7 +13,9 @@ from pipelines.commits import Commit, CommitLog
 from pipelines.formats.interface import Work
 from pipelines.options import FailureBudget
 
-COMPLETE, OVER_BUDGET, INCOMPLETE = 0, 3, 4
+COMPLETE, FAULT, OVER_BUDGET, INCOMPLETE = 0, 1, 3, 4
+# How far ground areas of pixels may be from the footprint, relatively.
+BALANCE = 1e-6
 FAILURES_SHOWN = 10
 
 
@@ -24,8 +28,16 @@ class Totals:
     tally: Tally
     failures: tuple[dict[str, Any], ...] = ()
 
+    @property
+    def is_balanced(self) -> bool:
+        """Whether ground areas of pixels add up to the footprint, which is from the outline."""
+        summed = math.fsum(self.tally.area_m2.values())
+        return math.isclose(summed, self.tally.footprint_m2, rel_tol=BALANCE)
+
     def status(self, budget: FailureBudget) -> int:
         """Exit status of the run."""
+        if not self.is_balanced:
+            return FAULT
         if self.missing:
             return INCOMPLETE
         images = self.tally.images + self.tally.failed_images
@@ -35,23 +47,31 @@ class Totals:
 def collect(work: Work) -> Totals:
     """Totals of all units whose numbers count: those that are no block of a scene."""
     log = CommitLog(work.run.root, work.options)
-    scenes = list(plan.read_units(work.run.plan, "scenes"))
-    blocks = {name for scene in scenes for name in scene.blocks}
-    tallies: list[Tally] = []
     failures: list[dict[str, Any]] = []
-    missing = 0
-    for unit in chain(scenes, plan.read_units(work.run.plan, "part")):
-        commit = log.read(unit)
-        if commit is not None and len(failures) < FAILURES_SHOWN:
-            failures += _failures_of(commit, work)
-        if unit.id in blocks:
-            continue
-        if commit is None:
-            missing += 1
-        else:
-            tallies.append(commit.tally)
-    units = missing + len(tallies)
-    return Totals(units, missing, Tally.sum(tallies), tuple(failures[:FAILURES_SHOWN]))
+    counts = Counter[str]()
+
+    def tallies() -> Iterator[Tally]:
+        for kind in ("part", "scenes"):
+            for unit in plan.read_units(work.run.plan, kind):
+                commit = log.read(unit)
+                counts["units"] += kind == "part"
+                if commit is None:
+                    # A block that is missing shows in its scene, which is missing too.
+                    counts["missing"] += kind == "part"
+                    counts["unfinished scenes"] += kind == "scenes"
+                    continue
+                if len(failures) < FAILURES_SHOWN:
+                    failures.extend(_failures_of(commit, work))
+                if unit.scene is None:
+                    yield commit.tally
+
+    total = Tally.sum(tallies())
+    return Totals(
+        units=counts["units"],
+        missing=counts["missing"] or counts["unfinished scenes"],
+        tally=total,
+        failures=tuple(failures[:FAILURES_SHOWN]),
+    )
 
 
 def _failures_of(commit: Commit, work: Work) -> list[dict[str, Any]]:
@@ -78,6 +98,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
     summary = {
         "exit_status": status,
         "complete": totals.missing == 0,
+        "balanced": totals.is_balanced,
         "units": totals.units,
         "unfinished_units": totals.missing,
         "images": totals.tally.images,

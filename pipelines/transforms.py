@@ -65,8 +65,6 @@ class _SegmentUnit(beam.DoFn):
     def process(self, reference: UnitReference) -> Iterator[UnitReport]:
         unit = plan.read_unit(self.work.run.plan, reference)
         report = segment_unit(unit, self.work, on_pixels=progress.add_pixels)
-        if report.skipped:
-            progress.add_pixels(unit.pixels)
         self.units.inc(report.done)
         self.pixels.inc(report.computed_pixels)
         yield report

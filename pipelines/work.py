@@ -75,7 +75,9 @@ def segment_unit(
         on_pixels: Told the number of pixels that each batch has finished.
     """
     log = CommitLog(work.run.root, work.options)
-    if log.is_done(unit):
+    done = log.read(unit)
+    if done is not None:
+        on_pixels(sum(done.tally.pixels.values()))
         return UnitReport(done=1, skipped=1)
     report = with_attempts(unit, log, lambda: _attempt(unit, work, log, model, on_pixels))
     if report is None:

@@ -11,6 +11,7 @@ from segmodel.errors import ContractError
 
 NODATA_UINT8 = 255
 NODATA_UINT16 = 65535
+COUNTED_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,11 @@ class ClassTable:
         >>> table.count(np.array([[7, 7, 2], [255, 7, 2]], np.uint8))
         array([3, 2, 1])
         """
-        found = np.bincount(labels.ravel(), minlength=self.nodata + 1)
+        found = np.zeros(self.nodata + 1, np.int64)
+        # Row by row in strips, as counting widens every label to 8 bytes.
+        for top in range(0, len(labels), COUNTED_ROWS):
+            strip = labels[top : top + COUNTED_ROWS].ravel()
+            found += np.bincount(strip, minlength=found.size)
         counts = found[[*self.ids, self.nodata]].astype(np.int64)
         if counts.sum() != labels.size:
             strange = sorted(set(np.flatnonzero(found).tolist()) - {*self.ids, self.nodata})

@@ -19,6 +19,9 @@ from segmodel.errors import ConfigurationError, InputError
 from segmodel.stitching import Batches, Failed, Labelled, MapInProgress, Pixels, WindowRead
 from segmodel.windows import MOST_IN_BATCH, Layout, Tile, Window, tiles
 
+# Rasters that are open and not yet asked for have at most the pixels of so many full windows.
+OPEN_WINDOWS = 4
+
 
 class Raster(Protocol):
     """What can be read by windows, from any thread."""
@@ -112,6 +115,8 @@ class Engine:
     ) -> None:
         self.model, self.layout, self.threads = model, layout, threads
         self.confidence, self.on_pixels = confidence, on_pixels
+        # Until the first one is open, nobody knows how large they are.
+        self._rasters_ahead = 1
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Labelled | Failed]:
         """Outcomes in the order of the jobs.
@@ -126,7 +131,7 @@ class Engine:
                 pool.shutdown(wait=True, cancel_futures=True)
 
     def _stream(self, jobs: Iterable[Job], pool: ThreadPoolExecutor) -> Iterator[Labelled | Failed]:
-        opened = _ahead(((job, pool.submit(job.open)) for job in jobs), self.threads + 1)
+        opened = self._open_ahead(jobs, pool)
         slots: deque[MapInProgress] = deque()
         batches = Batches(self.layout)
         # Windows that are read but not used are bounded in pixels, whatever the number of threads.
@@ -154,6 +159,17 @@ class Engine:
         while slots:
             yield slots.popleft().hand_on()
 
+    def _open_ahead(
+        self, jobs: Iterable[Job], pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[Job, Future[Raster]]]:
+        """Jobs that begin to open before they are asked for, fewer where rasters are large."""
+        queue: deque[tuple[Job, Future[Raster]]] = deque()
+        for job in jobs:
+            queue.append((job, pool.submit(job.open)))
+            while len(queue) > self._rasters_ahead:
+                yield queue.popleft()
+        yield from queue
+
     def _reads(
         self, opened: Iterable[tuple[Job, Future[Raster]]], pool: ThreadPoolExecutor
     ) -> Iterator[tuple[MapInProgress, Tile | None, Future[Pixels] | None]]:
@@ -166,6 +182,8 @@ class Engine:
                 yield slot, None, None
                 continue
             whole = Window(0, 0, raster.height, raster.width)
+            affordable = OPEN_WINDOWS * self.layout.read_px**2 // max(1, whole.pixels)
+            self._rasters_ahead = max(1, min(self.threads + 1, affordable))
             area = job.area or whole
             try:
                 plan = list(tiles(whole, area, self.layout))

@@ -31,7 +31,3 @@ class GroundError(BeamsegError, ValueError):
 
 class TransientError(BeamsegError, RuntimeError):
     """A fault of the store, the network or memory that a later attempt may not meet."""
-
-
-class StorageError(BeamsegError, OSError):
-    """A file or folder that cannot be listed, read or written."""

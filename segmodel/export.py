@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import tensorflow as tf
 
 import segmodel
 from segmodel.contract import Contract, MeasuredHalo
-from segmodel.errors import ExportError
+from segmodel.errors import ConfigurationError, ExportError
 from segmodel.halo import measure_halo
 from segmodel.memory import measure_bytes_per_pixel
 from segmodel.model_folder import write_contract
@@ -121,11 +123,15 @@ def export_savedmodel(
         The contract as written.
 
     Raises:
+        ConfigurationError: If the folder holds files and no SavedModel.
         ExportError: If the SavedModel gives other labels than the function.
     """
     folder = Path(path)
-    draft = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(draft, ignore_errors=True)
+    check_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    # As any folder that a user makes, not private as temporary ones are.
+    draft.chmod(0o777 & ~_umask())
     try:
         contract = _export(function, contract, draft, samples, measure_memory)
         shutil.rmtree(folder, ignore_errors=True)
@@ -133,6 +139,22 @@ def export_savedmodel(
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return contract
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse to write a model where other things are.
+
+    Raises:
+        ConfigurationError: If the folder holds files and no SavedModel.
+    """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "saved_model.pb").is_file():
+        raise ConfigurationError(f"{folder} holds files that are no SavedModel: name another")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def _export(

@@ -19,6 +19,8 @@ def read_contract(model: str | Path) -> Contract:
         ContractError: If the folder is no SavedModel or has no contract that can be read.
     """
     folder = Path(model)
+    if not folder.is_dir():
+        raise ContractError(f"{folder} is not a SavedModel: there is no such folder")
     if not (folder / "saved_model.pb").is_file():
         raise ContractError(f"{folder} is not a SavedModel: it has no saved_model.pb")
     path = folder / CONTRACT_FILE

@@ -10,9 +10,11 @@ import numpy as np
 from segmodel.classes import ClassTable
 from segmodel.contract import Contract
 from segmodel.engine import ArrayRaster, Engine, Failed, Job
-from segmodel.errors import ContractError, TransientError
+from segmodel.errors import BeamsegError, ContractError, TransientError
 from segmodel.model_folder import fingerprint, read_contract
 from segmodel.quiet import quiet_start
+
+SIGNATURES = {"labels", "probabilities", "serving_default"}
 
 
 class Predictor:
@@ -47,13 +49,28 @@ class Predictor:
 
         with quiet_start():
             import tensorflow as tf
+            from google.protobuf.message import DecodeError
 
             from segmodel.safety import refuse_file_operations
 
-        if not trust:
-            refuse_file_operations(path)
-        loaded = tf.saved_model.load(str(path))
-        return cls(contract, dict(loaded.signatures), loaded, fingerprint(path))
+        try:
+            if not trust:
+                refuse_file_operations(path)
+            loaded = tf.saved_model.load(str(path))
+        except (OSError, ValueError, DecodeError, tf.errors.OpError) as error:
+            if isinstance(error, BeamsegError):
+                raise
+            reason = str(error).strip().splitlines()[0]
+            raise ContractError(
+                f"{Path(path).name} is no SavedModel that can be loaded ({reason}): export it again"
+            ) from error
+        signatures = dict(loaded.signatures)
+        if missing := sorted(SIGNATURES - set(signatures)):
+            raise ContractError(
+                f"{Path(path).name} has no signature {', '.join(missing)}: wrap it once with "
+                f"segmodel.export.export_savedmodel"
+            )
+        return cls(contract, signatures, loaded, fingerprint(path))
 
     @property
     def classes(self) -> ClassTable:
@@ -102,6 +119,8 @@ class Predictor:
         """
         if image.ndim != 3:
             raise ContractError(f"image: must be (height, width, bands), got shape {image.shape}")
+        if not image.size:
+            raise ContractError(f"image: has no pixels, shape {image.shape}")
         self.contract.check_input(image.shape[2], image.dtype.name, "image")
         stride = self.contract.stride
         if window is None:

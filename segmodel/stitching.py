@@ -92,6 +92,9 @@ class MapInProgress:
             strange = InputError(f"a read of {tile.read} with {fill.size} bands gave {found}")
             self.failure = Failed(self.key, "read", strange)
             return None
+        if np.issubdtype(values.dtype, np.floating):
+            finite = np.isfinite(values).all(axis=-1)
+            valid = finite if valid is None else valid & finite
         if valid is not None:
             if not valid[tile.core.within(tile.read).slices].any():
                 self.done += 1

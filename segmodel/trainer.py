@@ -22,7 +22,7 @@ from segmodel.contract import Contract, MeasuredHalo
 from segmodel.dataset import MaskCode, Pair, random_crops, read_folders
 from segmodel.engine import ArrayRaster, Engine, Job, Labelled
 from segmodel.errors import ConfigurationError, TrainingError
-from segmodel.export import export_savedmodel
+from segmodel.export import check_replaceable, export_savedmodel
 from segmodel.losses import cross_entropy
 from segmodel.network import NetworkConfig, build_network, preprocessing, reach
 from segmodel.windows import Layout
@@ -60,6 +60,8 @@ def train(
         TrainingError: If the loss is no longer a number.
         ExportError: If the SavedModel differs from the network in memory.
     """
+    folder = Path(output)
+    check_replaceable(folder / "model")
     keras.utils.set_random_seed(config.training.seed)
     network_config = _network_config(config)
     training, validation = _read_data(config)
@@ -70,7 +72,6 @@ def train(
         f"{config.model.variant} {config.model.backbone}: {network.count_params():,} weights; "
         f"{len(training)} training and {len(validation)} validation images"
     )
-    folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
 
     optimizer = _optimizer(config.training)

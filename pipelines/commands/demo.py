@@ -70,8 +70,8 @@ def _measure_earth(folder: Path) -> int:
     print(f"Blue Marble to {scene}", flush=True)
     imagery.write_scene(scene)
     model = str(package_folder() / MODEL)
-    words = [f"--input={scene}", f"--model={model}", f"--output={run_folder}"]
-    print(f"beamseg segment {words[0]} --model=(the package's) {words[2]}", flush=True)
+    words = [f"--input={scene}", f"--model={model}", f"--output={run_folder}", "--overwrite"]
+    print(f"beamseg segment {words[0]} --model=(the package's) {words[2]} {words[3]}", flush=True)
     status = segment.run(words)
     if status:
         return status

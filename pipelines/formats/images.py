@@ -41,6 +41,8 @@ class ImageFiles:
     """Files that hold one image each, dealt to units by a hash of their path."""
 
     name = "images"
+    examples = "image files (.jpg .png .webp .tif)"
+    grouped = True
 
     def claims(self, file: InputFile) -> bool:
         """Whether the suffix is that of an image."""
@@ -64,9 +66,9 @@ class ImageFiles:
         """One unit for each group that has a file."""
         groups: dict[int, list[InputFile]] = {}
         for file in sorted(files, key=lambda file: file.key):
-            groups.setdefault(plan.group_of(file, work.image_groups), []).append(file)
+            groups.setdefault(plan.group_of(file, work.groups), []).append(file)
         for number in sorted(groups):
-            name = f"images-{number:05d}of{work.image_groups:05d}"
+            name = f"images-{number:05d}of{work.groups:05d}"
             yield Unit(name, self.name, tuple(groups[number]))
 
     @contextmanager

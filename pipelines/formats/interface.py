@@ -28,7 +28,7 @@ class Work:
         options: Digest of what shapes labels and statistics.
         confidence: Whether confidence is written.
         pixel_size_m: Side of a pixel of images without coordinates, or None.
-        image_groups: Number of groups that image files are dealt to.
+        groups: Number of groups that files of grouped formats are dealt to.
         trust_model: Whether operations that touch files are allowed.
         provenance: What label files say of their making.
     """
@@ -41,7 +41,7 @@ class Work:
     options: str
     confidence: bool
     pixel_size_m: float | None
-    image_groups: int
+    groups: int
     trust_model: bool
     provenance: tuple[tuple[str, str], ...]
 
@@ -130,9 +130,15 @@ class UnitTask(Protocol[E]):
 
 
 class Format(Protocol):
-    """A kind of input."""
+    """A kind of input.
+
+    `name` stands in the plan, `examples` says what files look like, and `grouped` is whether files
+    are dealt to units by a hash of their path.
+    """
 
     name: str
+    examples: str
+    grouped: bool
 
     def claims(self, file: InputFile) -> bool:
         """Whether a file is of this format."""

@@ -1,42 +1,46 @@
 """Georeferenced scenes, read by windows; the label map is a Cloud Optimized GeoTIFF."""
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pipelines import storage
 from pipelines.cog import (
     Grid,
-    read_block,
     write_block,
-    write_confidence_cog,
-    write_label_cog,
 )
 from pipelines.failures import Failure
 from pipelines.formats.interface import Estimate, Ground, Work, windows_of
+from pipelines.formats.scene_files import block_path, scene_paths, write_scene
 from pipelines.plan import InputFile, Unit, unit_id
-from pipelines.scene_reader import SceneRaster, ground_grid, read_header
+from pipelines.scene_reader import Header, SceneRaster, ground_grid, read_header
 from segmodel.contract import Contract
 from segmodel.engine import Job, Labelled
-from segmodel.errors import ConfigurationError, GroundError
+from segmodel.errors import BeamsegError, ConfigurationError, GroundError, InputError
 from segmodel.images import quantize_confidence
 from segmodel.windows import Layout, Window
 
 SUFFIXES = frozenset({".tif", ".tiff"})
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 BLOCK_PX = 4096
 _HEADER_THREADS = 8
+# What file systems allow, less the suffix of the file with the class names.
+MAX_NAME_BYTES = 255 - len(".aux.xml")
 
 
 class Scenes:
     """GeoTIFFs with a coordinate reference system; a work unit is a block of one."""
 
     name = "scene"
+    examples = "georeferenced scenes (.tif)"
+    grouped = False
 
     def claims(self, file: InputFile) -> bool:
         """Whether it is a TIFF that knows where it is on the ground."""
@@ -48,24 +52,20 @@ class Scenes:
                 with rasterio.open(file.uri) as source:
                     return source.crs is not None
         except RasterioError:
-            return False
+            # A TIFF that GDAL cannot open is reported as what it claims to be.
+            return storage.begins_with(file.uri, TIFF_MARKS)
 
     def check(self, files: Sequence[InputFile], contract: Contract) -> None:
-        """Refuse scenes that the model was not made for."""
+        """Refuse the run if the model was made for none of the scenes.
+
+        Where it was made for some, the others fail by themselves, each with its reason.
+        """
         with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-            headers = pool.map(lambda file: read_header(file.uri), files)
-            for file, header in zip(files, headers, strict=True):
-                contract.check_input(len(header.bands), header.dtype, file.key)
-                if header.grid.transform.is_identity:
-                    raise ConfigurationError(
-                        f"{file.key} has a coordinate reference system but no transform: give it "
-                        f"one with gdalwarp (from ground control points) or gdal_translate -a_ullr"
-                    )
-                try:
-                    gsd_m = max(ground_grid(header.grid).pixel_size_m())
-                except GroundError as error:
-                    raise GroundError(f"{file.key}: {error}") from error
-                contract.check_gsd(gsd_m, file.key)
+            headers = list(pool.map(_header_or_none, files))
+        readable = [(file, header) for file, header in zip(files, headers, strict=True) if header]
+        misfits = [_misfit(file, header, contract) for file, header in readable]
+        if misfits and all(misfits) and misfits[0]:
+            raise misfits[0]
 
     def count(self, file: InputFile, most: int) -> int:
         """One."""
@@ -73,7 +73,7 @@ class Scenes:
 
     def estimate(self, files: Sequence[InputFile], layout: Layout) -> Estimate:
         """From the headers of all."""
-        grids = [read_header(file.uri).grid for file in files]
+        grids = [header.grid for file in files if (header := _header_or_none(file))]
         blocks = [block for grid in grids for block in blocks_of(grid, layout.stride_px)]
         return Estimate(
             images=len(files),
@@ -85,19 +85,24 @@ class Scenes:
     def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
         """A unit for each block, and one that puts the blocks of a scene together."""
         for file in files:
-            grid = read_header(file.uri).grid
+            header = _header_or_none(file)
+            if header is None:
+                yield Unit(unit_id(self.name, file), self.name, (file,))
+                continue
+            grid = header.grid
             blocks = list(blocks_of(grid, work.layout.stride_px))
             if len(blocks) == 1:
                 yield _block_unit(self.name, file, "", blocks[0])
                 continue
+            scene = unit_id(self.name, file)
             units = [
-                _block_unit(self.name, file, f"b{number:05d}", block)
+                replace(_block_unit(self.name, file, f"b{number:05d}", block), scene=scene)
                 for number, block in enumerate(blocks)
             ]
             yield from units
             ids = tuple(unit.id for unit in units)
             pixels = grid.height * grid.width
-            yield Unit(unit_id(self.name, file), self.name, (file,), blocks=ids, pixels=pixels)
+            yield Unit(scene, self.name, (file,), blocks=ids, pixels=pixels)
 
     @contextmanager
     def open(self, unit: Unit, work: Work) -> Iterator["_BlockTask"]:
@@ -107,6 +112,44 @@ class Scenes:
             yield task
         finally:
             task.close()
+
+
+def _header_or_none(file: InputFile) -> Header | None:
+    """The header, or None where the scene cannot be opened, which its unit then reports."""
+    try:
+        return read_header(file.uri)
+    except InputError:
+        return None
+
+
+def _misfit(file: InputFile, header: Header, contract: Contract) -> BeamsegError | None:
+    """Why the model was not made for a scene, or None if it was."""
+    try:
+        check_scene(header, contract, file.key)
+    except BeamsegError as error:
+        return error
+    return None
+
+
+def check_scene(header: Header, contract: Contract, what: str) -> None:
+    """Refuse a scene that the model was not made for.
+
+    Raises:
+        ContractError: If bands, dtype or ground sample distance do not fit.
+        ConfigurationError: If the scene has no transform.
+        GroundError: If its pixels have no ground area.
+    """
+    contract.check_input(len(header.bands), header.dtype, what)
+    if header.grid.transform.is_identity:
+        raise ConfigurationError(
+            f"{what} has a coordinate reference system but no transform: give it one with gdalwarp "
+            f"(from ground control points) or gdal_translate -a_ullr"
+        )
+    try:
+        gsd_m = max(ground_grid(header.grid).pixel_size_m())
+    except GroundError as error:
+        raise GroundError(f"{what}: {error}") from error
+    contract.check_gsd(gsd_m, what)
 
 
 def _block_unit(name: str, file: InputFile, suffix: str, block: Window) -> Unit:
@@ -139,8 +182,6 @@ class _BlockTask:
 
     def __init__(self, unit: Unit, work: Work) -> None:
         self._unit, self._work, self._file = unit, work, unit.files[0]
-        assert unit.area is not None
-        self._area = unit.area
         self._raster: SceneRaster | None = None
         self._outputs: list[str] = []
 
@@ -149,29 +190,40 @@ class _BlockTask:
             self._raster.close()
 
     def jobs(self) -> Iterator[Job | Failure]:
-        yield Job(self._unit.id, self._open, self._area)
+        if len(os.fsencode(Path(self._file.name).name)) > MAX_NAME_BYTES:
+            reason = f"the name has more than {MAX_NAME_BYTES} bytes: no room for .aux.xml after it"
+            yield Failure(self._file.key, None, "name", reason)
+            return
+        yield Job(self._unit.id, self._open, self._unit.area)
 
     def _open(self) -> SceneRaster:
-        self._raster = SceneRaster(self._file.uri, read_header(self._file.uri))
+        header = read_header(self._file.uri)
+        check_scene(header, self._work.contract, self._file.key)
+        self._raster = SceneRaster(self._file.uri, header)
         return self._raster
+
+    @property
+    def _area(self) -> Window:
+        assert self._unit.area is not None
+        return self._unit.area
 
     @property
     def _grid(self) -> Grid:
         assert self._raster is not None
         return self._raster.header.grid
 
-    @property
-    def _is_whole_scene(self) -> bool:
-        return self._area.pixels == self._grid.height * self._grid.width
-
     def discard(self, key: str) -> None:
         """Remove the label map if the block is all of the scene; else it is written anew."""
-        if self._raster is None or self._is_whole_scene:
+        if self._unit.scene is None:
             for path in scene_paths(self._file):
                 storage.remove(self._work.run.path(path))
 
     def source(self, key: str) -> tuple[InputFile, str | None]:
-        return self._file, None
+        if self._unit.scene is None:
+            return self._file, None
+        area = self._area
+        rows, columns = area.row + area.height - 1, area.column + area.width - 1
+        return self._file, f"rows {area.row} to {rows}, columns {area.column} to {columns}"
 
     def ground(self, labelled: Labelled) -> Ground | None:
         place = (self._area.row, self._area.column, self._area.height, self._area.width)
@@ -180,7 +232,7 @@ class _BlockTask:
 
     def failed_pixels(self) -> tuple[int, float | None] | None:
         if self._raster is None:
-            return self._area.pixels, None
+            return (self._area.pixels, None) if self._unit.area else None
         place = (self._area.row, self._area.column, self._area.height, self._area.width)
         return self._area.pixels, ground_grid(self._grid).window_footprint_m2(*place)
 
@@ -190,7 +242,7 @@ class _BlockTask:
     def write(self, key: str, encoded: Labelled) -> None:
         labels, confidence = encoded.labels, encoded.confidence
         levels = None if confidence is None else quantize_confidence(confidence)
-        if self._is_whole_scene:
+        if self._unit.scene is None:
             self._outputs += write_scene(
                 self._file,
                 self._grid,
@@ -209,56 +261,3 @@ class _BlockTask:
 
     def finish(self) -> list[str]:
         return self._outputs
-
-
-def block_path(unit: str, folder: str) -> str:
-    """Where a block is until its scene is finished, within the run directory."""
-    return f"blocks/{unit}-{folder}.tif"
-
-
-def scene_paths(file: InputFile) -> tuple[str, str, str]:
-    """Label map, class names and confidence of a scene, within the run directory."""
-    return f"labels/{file.key}", f"labels/{file.key}.aux.xml", f"confidence/{file.key}"
-
-
-def write_scene(
-    file: InputFile,
-    grid: Grid,
-    labels: Iterable[tuple[Window, np.ndarray | None]],
-    confidence: Iterable[tuple[Window, np.ndarray | None]] | None,
-    work: Work,
-) -> list[str]:
-    """Write the label COG of a scene, its class names and its confidence; returns the paths."""
-    run, tags = work.run, dict(work.provenance)
-    path, names_path, confidence_path = scene_paths(file)
-    with storage.write_whole(run.path(path), run.scratch) as temporary:
-        write_label_cog(temporary, grid, labels, work.contract.classes, tags)
-        names = Path(temporary + ".aux.xml")
-        run.write(names_path, names.read_bytes())
-        names.unlink()
-    paths = [path, names_path]
-    if confidence is not None:
-        with storage.write_whole(run.path(confidence_path), run.scratch) as temporary:
-            write_confidence_cog(temporary, grid, confidence, tags)
-        paths.append(confidence_path)
-    return paths
-
-
-def assemble(unit: Unit, blocks: Sequence[tuple[Unit, bool]], work: Work) -> list[str]:
-    """Put the blocks of a scene together; returns the paths written.
-
-    Args:
-        unit: The unit of the scene.
-        blocks: Its blocks, and whether each was labelled; the others become nodata.
-        work: Of the run.
-    """
-    grid = read_header(unit.files[0].uri).grid
-
-    def values(folder: str) -> Iterator[tuple[Window, np.ndarray | None]]:
-        for block, labelled in blocks:
-            assert block.area is not None
-            path = work.run.path(block_path(block.id, folder))
-            yield block.area, read_block(path) if labelled else None
-
-    confidence = values("confidence") if work.confidence else None
-    return write_scene(unit.files[0], grid, values("labels"), confidence, work)

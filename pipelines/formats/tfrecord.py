@@ -38,6 +38,8 @@ class TFRecords:
     """Shards of `tf.train.Example` with `image/encoded` and, optionally, `image/filename`."""
 
     name = "tfrecord"
+    examples = "TFRecord shards (.tfrecord .tfrecord.gz)"
+    grouped = False
 
     def claims(self, file: InputFile) -> bool:
         """Whether the name is that of a TFRecord shard."""

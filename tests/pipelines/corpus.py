@@ -14,10 +14,11 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-from pipelines import formats, launch, plan
+from pipelines import formats, plan
 from pipelines.formats import example
 from pipelines.formats.interface import Work
 from pipelines.formats.tfrecord import frame, read_records
+from pipelines.inputs import Inputs, units_of
 from pipelines.plan import InputFile, Unit
 from pipelines.run_directory import RunDirectory
 from pipelines.scene_assembly import finish_scene
@@ -131,7 +132,7 @@ def make_work(root: Path, **changes) -> Work:
         "options": "0123456789abcdef",
         "confidence": False,
         "pixel_size_m": None,
-        "image_groups": 1,
+        "groups": 1,
         "trust_model": False,
         "provenance": (("BEAMSEG_VERSION", "test"),),
     }
@@ -149,7 +150,7 @@ def units_in(work: Work, *patterns: Path | str) -> list[Unit]:
         owner = next(entry for entry in formats.FORMATS if entry.claims(file))
         claimed[owner.name].append(file)
     inputs = tuple((entry, tuple(claimed[entry.name])) for entry in formats.FORMATS)
-    units = list(launch.units_of(launch.Inputs(inputs, ()), work))
+    units = list(units_of(Inputs(inputs, ()), work))
     plan.write_plan(units, work.run.plan, work.run.scratch)
     return units
 

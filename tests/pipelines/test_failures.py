@@ -14,7 +14,6 @@ from segmodel.errors import (
     ConfigurationError,
     ContractError,
     InputError,
-    StorageError,
     TransientError,
 )
 
@@ -58,10 +57,6 @@ def test_faults_of_store_network_and_memory_may_pass(error):
 )
 def test_faults_of_the_input_and_of_ours_stay(error):
     assert not is_transient(error)
-
-
-def test_an_error_of_ours_that_is_also_an_oserror_goes_by_ours():
-    assert not is_transient(StorageError("not a folder"))
 
 
 @pytest.mark.parametrize(

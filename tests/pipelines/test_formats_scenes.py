@@ -240,12 +240,13 @@ def test_a_scene_in_a_local_coordinate_system_is_refused_by_name(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
-def test_tiffs_without_coordinates_and_broken_ones_are_no_scenes(tmp_path):
+def test_tiffs_without_coordinates_are_no_scenes_and_broken_ones_fail_as_scenes(tmp_path):
     plain = write(tmp_path / "in" / "plain.tif", encoded(pixels(8, 8), "TIFF"))
     broken = write(tmp_path / "in" / "broken.tif", b"II*\0broken")
+    text = write(tmp_path / "in" / "text.tif", b"no TIFF at all")
     scene = write_scene(tmp_path / "in" / "scene.TIFF", pixels(8, 8))
     claims = {file.name: Scenes().claims(file) for file in files_in(tmp_path / "in")}
-    assert claims == {broken.name: False, plain.name: False, scene.name: True}
+    assert claims == {broken.name: True, plain.name: False, text.name: False, scene.name: True}
 
 
 def test_an_estimate_of_scenes_is_exact(tmp_path):
@@ -279,5 +280,5 @@ def test_scenes_are_checked_before_the_run_directory_is_made(tmp_path, model_fol
     write_scene(tmp_path / "in" / "a.tif", pixels(8, 8, bands=2))
     options = SegmentOptions((str(tmp_path / "in"),), str(model_folder), str(tmp_path / "run"))
     with pytest.raises(ContractError, match="bands"):
-        launch.prepare(options)
+        launch.prepare(launch.check(options))
     assert not (tmp_path / "run").exists()

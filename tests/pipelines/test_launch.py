@@ -10,7 +10,7 @@ import pytest
 
 from pipelines import formats, launch, plan
 from pipelines.commits import CommitLog
-from pipelines.launch import prepare, resolve_layout
+from pipelines.launch import check, prepare, resolve_layout
 from pipelines.options import FailureBudget, SegmentOptions
 from pipelines.preview import preview
 from pipelines.totals import collect
@@ -51,7 +51,7 @@ def run_everything(launched: launch.Launch):
 
 
 def test_a_launch_plans_every_input_by_its_format(options):
-    launched = prepare(options)
+    launched = prepare(check(options))
     units = list(plan.read_units(launched.work.run.plan, "part"))
     assert [unit.format for unit in units] == ["tfrecord", "tfrecord", "scene", "images"]
     assert (launched.units, launched.left_aside) == (4, 1)
@@ -61,7 +61,7 @@ def test_a_launch_plans_every_input_by_its_format(options):
 
 
 def test_run_json_says_what_the_run_is(options):
-    work = prepare(options).work
+    work = prepare(check(options)).work
     document = work.run.read_json("run.json")
     assert document["options"]["input"] == list(options.inputs)
     assert document["labels"] == {
@@ -85,20 +85,20 @@ def test_run_json_is_written_before_the_plan(options, monkeypatch):
 
     monkeypatch.setattr(plan, "write_plan", die)
     with pytest.raises(KeyError, match="died"):
-        prepare(options)
+        prepare(check(options))
 
 
 def test_success_of_an_earlier_run_is_gone_before_the_work_begins(options):
-    prepare(options)
+    prepare(check(options))
     write(Path(options.output) / "_SUCCESS", b"")
-    prepare(options)
+    prepare(check(options))
     assert not (Path(options.output) / "_SUCCESS").exists()
 
 
 def test_the_same_options_resume(options):
-    run_everything(prepare(options))
+    run_everything(prepare(check(options)))
     before = tree(options.output)
-    launched = prepare(options)
+    launched = prepare(check(options))
     for unit in plan.read_units(launched.work.run.plan, "part"):
         assert run_unit(unit, launched.work).skipped == 1
     assert tree(options.output) == before
@@ -114,43 +114,49 @@ def test_the_same_options_resume(options):
     ],
 )
 def test_a_changed_label_option_is_refused_by_name(options, change, named):
-    prepare(options)
+    prepare(check(options))
     before = tree(options.output)
     with pytest.raises(ConfigurationError, match=f"{named}. Give the former"):
-        prepare(replace(options, **change))
+        prepare(check(replace(options, **change)))
     assert tree(options.output) == before
 
 
 def test_a_changed_model_is_refused_by_name(options):
-    prepare(options)
+    prepare(check(options))
     write(Path(options.model) / "variables" / "variables.data", b"other weights")
     with pytest.raises(ConfigurationError, match=r"model_fingerprint was .* and is "):
-        prepare(options)
+        prepare(check(options))
 
 
 def test_overwrite_begins_anew_with_other_options(options):
-    run_everything(prepare(options))
+    run_everything(prepare(check(options)))
     write(Path(options.output) / "notes.txt", b"mine")
-    launched = prepare(replace(options, window=32, overwrite=True))
+    launched = prepare(check(replace(options, window=32, overwrite=True)))
     assert launched.work.layout.window_px == 32
     names = {name.split("/")[0] for name in tree(options.output)}
     assert names == {"run.json", "plan", "notes.txt"}
 
 
+def test_a_quick_look_into_a_whole_run_is_refused(options):
+    prepare(check(options))
+    with pytest.raises(ConfigurationError, match="holds a whole run"):
+        check(replace(options, limit=100))
+
+
 @pytest.mark.parametrize(
-    "change", [{"max_failures": FailureBudget(3, None)}, {"trust_model": True}, {"limit": 100}]
+    "change", [{"max_failures": FailureBudget(3, None)}, {"trust_model": True}]
 )
 def test_a_changed_policy_resumes_what_is_done(options, change):
-    run_everything(prepare(options))
-    launched = prepare(replace(options, **change))
+    run_everything(prepare(check(options)))
+    launched = prepare(check(replace(options, **change)))
     images = [u for u in plan.read_units(launched.work.run.plan, "part") if u.format != "tfrecord"]
     log = CommitLog(launched.work.run.root, launched.work.options)
     assert all(log.is_done(unit) for unit in images)
 
 
 def test_another_pixel_size_counts_the_ground_again(options):
-    run_everything(prepare(options))
-    totals = run_everything(prepare(replace(options, pixel_size=2.0)))
+    run_everything(prepare(check(options)))
+    totals = run_everything(prepare(check(replace(options, pixel_size=2.0))))
     assert totals.tally.ground_pixels == totals.tally.pixels
     assert totals.tally.footprint_m2 == pytest.approx(7 * 64 * 4 + 1600 * 100, rel=2e-3)
 
@@ -159,14 +165,14 @@ def test_another_pixel_size_counts_the_ground_again(options):
 def test_a_folder_of_someone_else_is_refused(options, name):
     path = write(Path(options.output) / name, b"mine")
     with pytest.raises(ConfigurationError, match=r"holds files but no run.json"):
-        prepare(options)
+        prepare(check(options))
     assert tree(options.output) == {name: b"mine"}
     assert path.exists()
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6, 7, 8, 9])
 def test_a_limit_takes_so_many_images_across_formats(options, limit):
-    totals = run_everything(prepare(replace(options, limit=limit)))
+    totals = run_everything(prepare(check(replace(options, limit=limit))))
     assert totals.tally.images == min(limit, 8)
     assert totals.missing == 0
 
@@ -175,20 +181,20 @@ def test_a_quick_look_does_not_decide_the_units_of_the_whole_run(options, tmp_pa
     for number in range(300):
         write(tmp_path / "many" / f"{number}.png", png(pixels(1, 1)))
     many = replace(options, inputs=(str(tmp_path / "many"),))
-    prepare(replace(many, limit=3))
-    assert prepare(many).work.image_groups == plan.image_groups(300)
+    prepare(check(replace(many, limit=3)))
+    assert prepare(check(many)).work.groups == plan.image_groups(300)
 
 
 def test_the_number_of_groups_stays_when_files_are_added(options, tmp_path):
-    assert prepare(options).work.image_groups == 1
+    assert prepare(check(options)).work.groups == 1
     for number in range(300):
         write(tmp_path / "in" / f"new-{number}.png", png(pixels(1, 1)))
-    assert prepare(options).work.image_groups == 1
+    assert prepare(check(options)).work.groups == 1
 
 
 def refused(options: SegmentOptions, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
-        prepare(options)
+        prepare(check(options))
     assert not Path(options.output).exists()
 
 
@@ -223,7 +229,7 @@ def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(option
 
 def test_a_run_directory_in_an_object_store_is_refused(options):
     with pytest.raises(ConfigurationError, match=r"^s3:// locations cannot be read or written"):
-        prepare(replace(options, output="s3://bucket/run"))
+        prepare(check(replace(options, output="s3://bucket/run")))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import plan
 from pipelines.formats import scenes
-from pipelines.launch import prepare
+from pipelines.launch import check, prepare
 from pipelines.options import SegmentOptions
 from pipelines.scene_assembly import finish_scene
 from pipelines.totals import collect
@@ -28,7 +28,7 @@ from tests.pipelines.corpus import (
 
 def run_launch(options: SegmentOptions):
     """Ids of the units that were done now, and the totals."""
-    launched = prepare(options)
+    launched = prepare(check(options))
     folder = launched.work.run.plan
     units = list(plan.read_units(folder, "part"))
     done = [unit.id for unit in units if not run_unit(unit, launched.work).skipped]

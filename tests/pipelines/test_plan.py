@@ -54,7 +54,7 @@ def test_the_number_of_groups_is_a_power_of_two_with_64_images_each_at_most_on_a
 
 
 def test_one_new_file_changes_one_unit():
-    work = make_work(Path("run"), image_groups=16)
+    work = make_work(Path("run"), groups=16)
     before = [file(f"{number}.jpg") for number in range(300)]
     old = {unit.id: unit for unit in ImageFiles().units(before, work, None)}
     new = {unit.id: unit for unit in ImageFiles().units([*before, file("new.jpg")], work, None)}
@@ -65,7 +65,7 @@ def test_one_new_file_changes_one_unit():
 
 
 def test_units_of_images_hold_every_file_once_whatever_the_order():
-    work = make_work(Path("run"), image_groups=8)
+    work = make_work(Path("run"), groups=8)
     files = [file(f"{number}.jpg") for number in range(100)]
     forward = list(ImageFiles().units(files, work, None))
     backward = list(ImageFiles().units(files[::-1], work, None))
@@ -197,9 +197,25 @@ def test_roots_of_one_name_get_folders_of_their_own(tmp_path):
     for place in ("north", "south"):
         write(tmp_path / place / "photos" / "a.jpg", place.encode())
     files = files_in(tmp_path / "north" / "photos", tmp_path / "south" / "photos" / "*.jpg")
-    keys = [f.key for f in files]
-    assert len(set(keys)) == 2
-    assert all(re.fullmatch(r"photos-[0-9a-f]{8,}/a\.jpg", key) for key in keys)
+    first, second = (f.key for f in files)
+    assert first == "photos/a.jpg"
+    assert re.fullmatch(r"photos-[0-9a-f]{8}/a\.jpg", second)
+
+
+def test_a_root_keeps_its_folder_when_others_are_added_or_it_is_spelled_otherwise(
+    tmp_path, monkeypatch
+):
+    for place in ("north", "south"):
+        write(tmp_path / place / "photos" / "a.jpg", place.encode())
+    north, south = (str(tmp_path / place / "photos") for place in ("north", "south"))
+    known = plan.root_folders([south])
+    monkeypatch.chdir(tmp_path)
+
+    folders = plan.root_folders([north, "south/photos/*.jpg"], known)
+
+    files = plan.find_inputs([north, "south/photos/*.jpg"], "no-run", folders)
+    assert re.fullmatch(r"photos-[0-9a-f]{8}/a\.jpg", files[0].key)
+    assert files[1].key == "photos/a.jpg"
 
 
 def test_roots_of_different_names_keep_them(tmp_path):

@@ -6,7 +6,16 @@ import json
 
 import pytest
 
-from pipelines.run_directory import FILES, FOLDERS, RunDirectory, check_unchanged, digest
+from pipelines import storage
+from pipelines.run_directory import (
+    FOLDERS,
+    MARK,
+    RESULTS,
+    RunDirectory,
+    check_unchanged,
+    digest,
+    lies_in_run,
+)
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import tree, write
 
@@ -17,66 +26,94 @@ def run(tmp_path) -> RunDirectory:
 
 
 def fill(root) -> None:
-    for name in FILES:
-        write(root / name, b"{}")
+    for name in (*RESULTS, "run.json"):
+        write(root / name, json.dumps(MARK).encode())
     for name in FOLDERS:
         write(root / name / "sub" / "x", b"x")
 
 
 def test_a_new_folder_is_made_with_its_parents(tmp_path):
     run = RunDirectory(str(tmp_path / "a" / "b"))
-    assert run.prepare(overwrite=False) is None
+    assert run.earlier() is None
+    run.begin()
     assert (tmp_path / "a" / "b").is_dir()
 
 
 def test_an_empty_folder_is_taken(tmp_path, run):
     (tmp_path / "run").mkdir()
-    assert run.prepare(overwrite=False) is None
+    assert run.earlier() is None
 
 
-def test_an_earlier_run_is_continued_with_all_it_holds(tmp_path, run):
+def test_an_earlier_run_is_continued_with_all_it_holds_but_its_results(tmp_path, run):
     fill(tmp_path / "run")
-    run.write_json("run.json", {"labels": {"batch": 1}})
+    run.write_json("run.json", MARK | {"labels": {"batch": 1}})
     before = tree(tmp_path / "run")
-    assert run.prepare(overwrite=False) == {"labels": {"batch": 1}}
+    assert run.earlier() == MARK | {"labels": {"batch": 1}}
     assert tree(tmp_path / "run") == before
+    run.begin()
+    assert tree(tmp_path / "run") == {n: c for n, c in before.items() if n not in RESULTS}
 
 
-def test_overwrite_removes_what_a_run_wrote_and_nothing_else(tmp_path, run):
+def test_clearing_removes_what_a_run_wrote_and_nothing_else(tmp_path, run):
     fill(tmp_path / "run")
     write(tmp_path / "run" / "notes.txt", b"mine")
     write(tmp_path / "run" / "extra" / "labels" / "x", b"mine")
-    assert run.prepare(overwrite=True) is None
+    run.clear()
     assert tree(tmp_path / "run") == {"notes.txt": b"mine", "extra/labels/x": b"mine"}
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_folder_of_someone_else_is_refused_and_left_as_it_is(tmp_path, run, overwrite):
-    write(tmp_path / "run" / "labels" / "a.png", b"mine")
+def test_a_run_that_is_cleared_stays_a_run_until_all_is_gone(tmp_path, run, monkeypatch):
+    fill(tmp_path / "run")
+    removed = []
+    monkeypatch.setattr(storage, "remove", removed.append)
+    run.clear()
+    assert removed[-1] == run.path("run.json")
+
+
+def test_a_folder_of_someone_else_is_refused(tmp_path, run):
     write(tmp_path / "run" / "thesis.doc", b"mine")
-    before = tree(tmp_path / "run")
     with pytest.raises(ConfigurationError, match=r"holds files but no run.json: name an empty"):
-        run.prepare(overwrite)
-    assert tree(tmp_path / "run") == before
+        run.earlier()
+
+
+@pytest.mark.parametrize("content", [b'{"wandb": 1}', b"[]", b"not json", b"\xff"])
+def test_a_run_json_of_someone_else_is_refused(tmp_path, run, content):
+    write(tmp_path / "run" / "run.json", content)
+    with pytest.raises(ConfigurationError, match=r"was not written by this beamseg"):
+        run.earlier()
 
 
 @pytest.mark.parametrize("name", ["labels/truth.png", "plan/house.dwg", "areas.csv"])
-def test_a_folder_whose_names_only_look_like_a_run_is_not_emptied(tmp_path, run, name):
+def test_a_folder_whose_names_only_look_like_a_run_is_refused(tmp_path, run, name):
     write(tmp_path / "run" / name, b"mine")
     with pytest.raises(ConfigurationError, match=r"no run.json"):
-        run.prepare(overwrite=False)
-    assert tree(tmp_path / "run") == {name: b"mine"}
+        run.earlier()
 
 
 def test_a_start_that_got_no_further_than_its_scratch_is_begun_again(tmp_path, run):
     write(tmp_path / "run" / "tmp" / "half", b"half")
-    assert run.prepare(overwrite=False) is None
+    assert run.earlier() is None
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path, run):
     write(tmp_path / "run", b"")
     with pytest.raises(ConfigurationError, match="run is a file: name a folder"):
-        run.prepare(overwrite=True)
+        run.earlier()
+
+
+def test_files_in_any_run_directory_are_known_as_such(tmp_path):
+    fill(tmp_path / "in" / "run")
+    write(tmp_path / "in" / "a.png", b"")
+    write(tmp_path / "in" / "other" / "run.json", b"{}")
+    root, known = str(tmp_path / "in"), {}
+
+    def lies(name: str) -> bool:
+        return lies_in_run(str(tmp_path / "in" / name), root, known)
+
+    assert lies("run/labels/sub/x")
+    assert lies("run/labels/sub/y")
+    assert not lies("a.png")
+    assert not lies("other/a.png")
 
 
 def test_a_json_file_survives_the_way_to_disk_and_back(tmp_path, run):

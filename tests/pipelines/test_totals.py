@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,22 +55,32 @@ def test_totals_sum_the_units_of_the_plan_alone(work):
 
 def test_blocks_of_a_scene_count_once_through_their_scene(work):
     scene = unit("whole", ("b0", "b1"))
-    planned(work, unit("b0"), unit("b1"), scene, unit("other"))
-    for done in (unit("b0"), unit("b1")):
+    blocks = [replace(unit(name), scene="whole") for name in ("b0", "b1")]
+    planned(work, *blocks, scene, unit("other"))
+    for done in blocks:
         commit(work, done, images=1, pixels={"0": 64})
     commit(work, scene, images=1, pixels={"0": 128})
     commit(work, unit("other"), images=1, pixels={"0": 1000})
     actual = collect(work)
-    assert (actual.units, actual.missing) == (2, 0)
+    assert (actual.units, actual.missing) == (3, 0)
     assert (actual.tally.images, actual.tally.pixels) == (2, {"0": 1128})
 
 
 def test_a_scene_that_is_not_put_together_is_missing_although_its_blocks_are_done(work):
-    planned(work, unit("b0"), unit("b1"), unit("whole", ("b0", "b1")))
-    commit(work, unit("b0"), images=1)
-    commit(work, unit("b1"), images=1)
+    blocks = [replace(unit(name), scene="whole") for name in ("b0", "b1")]
+    planned(work, *blocks, unit("whole", ("b0", "b1")))
+    for done in blocks:
+        commit(work, done, images=1)
     actual = collect(work)
-    assert (actual.units, actual.missing, actual.tally) == (1, 1, Tally())
+    assert (actual.units, actual.missing, actual.tally) == (2, 1, Tally())
+
+
+def test_areas_that_do_not_add_up_to_the_footprint_are_a_fault(work):
+    planned(work, unit("a"))
+    commit(work, unit("a"), images=1, area_m2={"0": 5.0}, footprint_m2=5.0001)
+    status, summary, names = finished(work)
+    assert (status, summary["balanced"]) == (1, False)
+    assert "_SUCCESS" not in names
 
 
 @pytest.mark.parametrize(
@@ -95,7 +106,14 @@ def test_the_status_is_complete_over_budget_or_incomplete(missing, images, faile
 
 def test_a_complete_run_has_totals_summary_and_success_and_no_scratch(work):
     planned(work, unit("a"))
-    commit(work, unit("a"), images=2, pixels={"0": 3, "nodata": 1}, area_m2={"0": 5.0})
+    commit(
+        work,
+        unit("a"),
+        images=2,
+        pixels={"0": 3, "nodata": 1},
+        area_m2={"0": 5.0},
+        footprint_m2=5.0,
+    )
     status, summary, names = finished(work)
     assert status == 0
     assert {"_SUCCESS", "areas.csv", "summary.json"} <= names
@@ -103,6 +121,7 @@ def test_a_complete_run_has_totals_summary_and_success_and_no_scratch(work):
     assert summary == {
         "exit_status": 0,
         "complete": True,
+        "balanced": True,
         "units": 1,
         "unfinished_units": 0,
         "images": 2,
@@ -110,7 +129,7 @@ def test_a_complete_run_has_totals_summary_and_success_and_no_scratch(work):
         "failure_budget": "0",
         "first_failures": [],
         "pixels": 4,
-        "footprint_m2": 0.0,
+        "footprint_m2": 5.0,
         "this_attempt": COUNTS,
     }
 

@@ -18,7 +18,7 @@ from pipelines import cli, plan
 from pipelines import work as work_module
 from pipelines.execute import pipeline_options
 from pipelines.formats import scenes
-from pipelines.launch import prepare
+from pipelines.launch import check, prepare
 from pipelines.options import FailureBudget, SegmentOptions
 from pipelines.transforms import SegmentImages, SegmentPipelineOptions, sum_reports
 from pipelines.work import UnitReport
@@ -92,7 +92,7 @@ def test_a_run_over_all_formats_labels_counts_and_ends_well(tmp_path, brightness
     done = summary(tmp_path)
     every = sum(v.shape[0] * v.shape[1] for v in [*PHOTOS, *PHOTOS[:2], SCENE])
     assert (done["exit_status"], done["images"], done["failed_images"]) == (0, 6, 0)
-    assert (done["units"], done["pixels"]) == (3, every)
+    assert (done["units"], done["pixels"]) == (2 + 9, every)
     assert done["this_attempt"]["units_done"] == 2 + 9
     assert done["this_attempt"]["computed_pixels"] == every
     table = (tmp_path / "run" / "areas.csv").read_text().splitlines()
@@ -160,7 +160,7 @@ def test_a_fault_that_stays_ends_with_status_4_and_the_next_run_does_the_rest(
         broken.setattr(fake_model, "labels", fail)
         assert segment(tmp_path, model_folder) == 4
     assert not (tmp_path / "run" / "_SUCCESS").exists()
-    assert (summary(tmp_path)["complete"], summary(tmp_path)["unfinished_units"]) == (False, 3)
+    assert (summary(tmp_path)["complete"], summary(tmp_path)["unfinished_units"]) == (False, 2 + 9)
     assert "run the same command again" in capsys.readouterr().err
     assert segment(tmp_path, model_folder) == 0
     assert (tmp_path / "run" / "_SUCCESS").exists()
@@ -243,7 +243,7 @@ def test_what_crosses_a_shuffle_is_small(tmp_path, model_folder):
     options = SegmentOptions(
         (str(tmp_path / "in"),), str(model_folder), str(tmp_path / "run"), window=64
     )
-    launched = prepare(options)
+    launched = prepare(check(options))
     folder = launched.work.run.plan
     references = [ref for part in launched.parts for ref in plan.references(folder, part)]
     assert len(references) == 11

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from segmodel.errors import ExportError
+from segmodel.errors import ConfigurationError, ExportError
 from segmodel.export import export_savedmodel
 from segmodel.model_folder import CONTRACT_FILE, read_contract
 from segmodel.predictor import Predictor
@@ -247,3 +247,11 @@ def test_a_function_with_global_context_gets_a_fixed_window(tmp_path):
     assert written.fixed_window == 1024
     assert written.layout(4096).read_px == 1024
     assert read_contract(tmp_path / "model") == written
+
+
+def test_a_folder_that_holds_other_things_is_not_replaced(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "thesis.txt").write_text("mine")
+    with pytest.raises(ConfigurationError, match="holds files that are no SavedModel"):
+        export_savedmodel(lambda values: values, contract(), tmp_path / "model")
+    assert (tmp_path / "model" / "thesis.txt").read_text() == "mine"

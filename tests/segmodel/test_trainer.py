@@ -67,7 +67,7 @@ def trained(tmp_path_factory):
     write_pairs(folder / "val", 2, 1)
     output = folder / "output"
     (output / "model").mkdir(parents=True)
-    (output / "model" / "stale").write_text("of an earlier run")
+    (output / "model" / "saved_model.pb").write_text("of an earlier run")
     (output / "history.jsonl").write_text('{"step": 99999}\n')
     told: list[str] = []
     contract = train(configuration(folder), output, told.append)

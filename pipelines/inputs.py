@@ -1,0 +1,107 @@
+"""Input files by format: found, limited, checked, and cut into work units."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from pipelines import formats, plan
+from pipelines.formats.interface import Estimate, Format, Work
+from pipelines.options import SegmentOptions
+from pipelines.plan import InputFile, Unit
+from segmodel.contract import Contract
+from segmodel.errors import ConfigurationError
+from segmodel.windows import Layout
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Input files by format.
+
+    Args:
+        files: Files of each format, in order of formats.
+        left_aside: Files that no format claims.
+        records: Most images to read from a shard, by key, where the run is limited.
+        grouped_files: Number of files that are dealt to groups, however the run is limited.
+    """
+
+    files: tuple[tuple[Format, tuple[InputFile, ...]], ...]
+    left_aside: tuple[InputFile, ...]
+    records: tuple[tuple[str, int], ...] = ()
+    grouped_files: int = 0
+
+    @property
+    def every(self) -> list[InputFile]:
+        """All files that will be read."""
+        return [file for _, files in self.files for file in files]
+
+
+def find_inputs(
+    options: SegmentOptions, contract: Contract, folders: Mapping[str, str] | None = None
+) -> Inputs:
+    """List, sort by format and check the input files.
+
+    Raises:
+        ConfigurationError: If a pattern matches nothing, or nothing that can be read.
+        ContractError: If the model was not made for an input.
+    """
+    claimed: dict[str, list[InputFile]] = {entry.name: [] for entry in formats.FORMATS}
+    left_aside: list[InputFile] = []
+    for file in plan.find_inputs(options.inputs, options.output, folders):
+        owner = next((entry for entry in formats.FORMATS if entry.claims(file)), None)
+        (claimed[owner.name] if owner else left_aside).append(file)
+    inputs = Inputs(
+        tuple((entry, tuple(claimed[entry.name])) for entry in formats.FORMATS),
+        tuple(left_aside),
+        grouped_files=sum(len(claimed[entry.name]) for entry in formats.FORMATS if entry.grouped),
+    )
+    if not inputs.every:
+        raise ConfigurationError(
+            f"--input {' '.join(options.inputs)} matches {len(left_aside)} files, none of a format "
+            f"that can be read: {'; '.join(entry.examples for entry in formats.FORMATS)}"
+        )
+    if options.pixel_size is not None:
+        contract.check_gsd(options.pixel_size, "--pixel_size")
+    if options.limit is not None:
+        inputs = _limited(inputs, options.limit)
+    for entry, files in inputs.files:
+        if files:
+            entry.check(files, contract)
+    return inputs
+
+
+def _limited(inputs: Inputs, limit: int) -> Inputs:
+    """The first images only: in order of formats, files and records."""
+    kept, records, left = [], [], limit
+    for entry, files in inputs.files:
+        chosen = []
+        for file in files:
+            if left <= 0:
+                break
+            count = entry.count(file, left)
+            chosen.append(file)
+            records.append((file.key, count))
+            left -= count
+        kept.append((entry, tuple(chosen)))
+    return replace(inputs, files=tuple(kept), records=tuple(records))
+
+
+def units_of(inputs: Inputs, work: Work) -> Iterator[Unit]:
+    """Work units of all inputs."""
+    records = dict(inputs.records)
+    for entry, files in inputs.files:
+        if not records:
+            yield from entry.units(files, work, None)
+            continue
+        for count in sorted({records[file.key] for file in files}):
+            chosen = [file for file in files if records[file.key] == count]
+            yield from entry.units(chosen, work, count)
+
+
+def estimate(inputs: Inputs, layout: Layout) -> Estimate:
+    """Images, pixels and windows of all inputs."""
+    parts = [entry.estimate(files, layout) for entry, files in inputs.files if files]
+    return Estimate(
+        images=sum(part.images for part in parts),
+        pixels=sum(part.pixels for part in parts),
+        windows=sum(part.windows for part in parts),
+        exact=all(part.exact for part in parts),
+    )
