@@ -52,7 +52,8 @@ def execute(launch: Launch, options: SegmentOptions, beam_options: PipelineOptio
         options: Of the user.
         beam_options: For Beam.
     """
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    # Its errors are raised too, and said once by us.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     run = launch.work.run
     with progress.shown(launch.estimate.pixels, launch.units, run.path("commits")):
         pipeline = beam.Pipeline(options=beam_options)
@@ -63,12 +64,14 @@ def execute(launch: Launch, options: SegmentOptions, beam_options: PipelineOptio
         )
         try:
             pipeline.run().wait_until_finish()
-        except RuntimeError as error:
+        except (BeamsegError, RuntimeError) as error:
             raise own_error(error) from error
 
 
-def own_error(error: RuntimeError) -> Exception:
-    """The error of ours that a worker raised, if it is one; runners pass on its text only."""
+def own_error(error: Exception) -> Exception:
+    """The error of ours that a worker raised, if it is one; some runners pass on its text only."""
+    if isinstance(error, BeamsegError):
+        return type(error)(str(error).partition(" [while running ")[0])
     found = re.findall(r"segmodel\.errors\.(\w+): (.+?)(?: \[while running .*)?$", str(error), re.M)
     if not found:
         return error
