@@ -56,3 +56,17 @@ class BrightnessModel:
     def labels_and_confidence(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         labels = self.labels(images)
         return labels, (images.astype(np.float32).mean(axis=-1) / 255).astype(np.float32)
+
+
+WIDE_CLASSES = ClassTable((LabelClass(300, "a", (1, 2, 3)), LabelClass(5, "b", (4, 5, 6))))
+
+
+class WideModel(BrightnessModel):
+    """A model whose ids need 16 bits: 300 where the first band is above 99, else 5."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classes = WIDE_CLASSES
+
+    def labels(self, images: np.ndarray) -> np.ndarray:
+        return np.where(images[..., 0] > 99, 300, 5).astype(np.uint16)

@@ -13,11 +13,17 @@ from PIL import Image
 from pipelines.commits import CommitLog
 from pipelines.formats.images import ImageFiles, check_encoded
 from pipelines.plan import InputFile
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.contract import MeasuredHalo
 from segmodel.errors import ContractError
 from segmodel.windows import Layout
-from tests.fakes import CLASSES, BrightnessModel, brightness_labels, contract
+from tests.fakes import (
+    CLASSES,
+    WIDE_CLASSES,
+    BrightnessModel,
+    WideModel,
+    brightness_labels,
+    contract,
+)
 from tests.pipelines.corpus import (
     encoded,
     files_in,
@@ -166,15 +172,8 @@ def test_ground_is_known_by_the_pixel_size_that_the_user_gives(tmp_path, size, a
 
 
 def test_class_ids_above_254_give_sixteen_bit_maps(tmp_path):
-    classes = ClassTable((LabelClass(300, "a", (1, 2, 3)), LabelClass(5, "b", (4, 5, 6))))
-
-    class WideModel(BrightnessModel):
-        def labels(self, images):
-            return np.where(images[..., 0] > 99, 300, 5).astype(np.uint16)
-
     model = WideModel()
-    model.classes = classes
-    work = make_work(tmp_path / "run", contract=contract(classes=classes))
+    work = make_work(tmp_path / "run", contract=contract(classes=WIDE_CLASSES))
     values = pixels(40, 50)
     write(tmp_path / "photos" / "a.png", png(values))
     run_folder(work, tmp_path / "photos", model)

@@ -17,10 +17,9 @@ from pipelines.cog import Grid
 from pipelines.commits import CommitLog
 from pipelines.formats.scenes import BLOCK_PX, Scenes, blocks_of
 from pipelines.options import SegmentOptions
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.errors import ConfigurationError, ContractError, GroundError
 from segmodel.windows import Layout
-from tests.fakes import BrightnessModel, brightness_labels, contract
+from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (
     DEGREES,
     UTM,
@@ -258,15 +257,8 @@ def test_an_estimate_of_scenes_is_exact(tmp_path):
 
 
 def test_class_ids_of_sixteen_bits_give_a_sixteen_bit_map(tmp_path):
-    classes = ClassTable((LabelClass(300, "a", (1, 2, 3)), LabelClass(5, "b", (4, 5, 6))))
-
-    class WideModel(BrightnessModel):
-        def labels(self, images):
-            return np.where(images[..., 0] > 99, 300, 5).astype(np.uint16)
-
     model = WideModel()
-    model.classes = classes
-    work = make_work(tmp_path / "run", contract=contract(classes=classes))
+    work = make_work(tmp_path / "run", contract=contract(classes=WIDE_CLASSES))
     values = np.maximum(pixels(100, 80), 1)
     values[:10] = 0
     labels, tally = run_scene(work, write_scene(tmp_path / "in" / "a.tif", values, nodata=0), model)

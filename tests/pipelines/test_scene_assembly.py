@@ -16,9 +16,8 @@ from pipelines.commits import CommitLog
 from pipelines.formats import scenes
 from pipelines.scene_assembly import finish_scene, scene_blocks
 from pipelines.totals import collect
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.windows import Layout
-from tests.fakes import BrightnessModel, brightness_labels, contract
+from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (
     dying,
     failure_rows,
@@ -213,15 +212,8 @@ def test_every_failed_block_says_so_in_a_row(tmp_path, scene):
 
 
 def test_class_ids_above_254_survive_the_way_through_blocks(tmp_path):
-    classes = ClassTable((LabelClass(300, "a", (1, 2, 3)), LabelClass(5, "b", (4, 5, 6))))
-
-    class WideModel(BrightnessModel):
-        def labels(self, images):
-            return np.where(images[..., 0] > 99, 300, 5).astype(np.uint16)
-
     model = WideModel()
-    model.classes = classes
-    work = work_at(tmp_path / "run", contract=contract(classes=classes))
+    work = work_at(tmp_path / "run", contract=contract(classes=WIDE_CLASSES))
     path = write_scene(tmp_path / "in" / "a.tif", VALUES)
     blocks, whole = planned(work, path)
     for block in blocks:
