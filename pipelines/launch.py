@@ -171,11 +171,11 @@ def prepare(checked: Checked) -> Launch:
     run.begin()
     run.write_json("run.json", _run_document(checked, work))
     parts = plan.write_plan(units_of(inputs, work), run.plan, run.scratch)
-    reconcile(lambda: units_of(inputs, work), work, options.retry_failures)
+    reconcile(work, options.retry_failures)
     return Launch(
         work=work,
         parts=tuple(parts),
-        units=sum(1 for unit in units_of(inputs, work) if not unit.blocks),
+        units=sum(1 for _ in plan.read_units(run.plan, "part")),
         estimate=estimate(inputs, checked.layout),
         left_aside=len(inputs.left_aside),
     )

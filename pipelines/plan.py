@@ -53,7 +53,6 @@ class Unit:
         window: Row, column, height and width of a block of a scene, else None.
         blocks: Ids of the units that a scene is put together from, in reading order, else empty.
         records: Most images to read from a shard, or None for all.
-        pixels: Pixels where the listing knows them, else 0.
         scene: Id of the unit that puts this block and others together, else None.
     """
 
@@ -63,7 +62,6 @@ class Unit:
     window: tuple[int, int, int, int] | None = None
     blocks: tuple[str, ...] = ()
     records: int | None = None
-    pixels: int = 0
     scene: str | None = None
 
     @property

@@ -11,7 +11,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 _LINE_SECONDS = 30.0
-_BAR_SECONDS = 0.2
+# Where workers are elsewhere, each look lists the commit records.
+_BAR_SECONDS = 1.0
 
 _lock = threading.Lock()
 _pixels = 0

@@ -5,9 +5,7 @@ Everything else is removed with its outputs, so that neither a change and its un
 input leaves a table or a label map that the totals do not contain.
 """
 
-from collections.abc import Callable, Iterable
-
-from pipelines import storage
+from pipelines import plan, storage
 from pipelines.commits import CommitLog
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_files import block_path
@@ -15,30 +13,31 @@ from pipelines.plan import Unit
 from pipelines.scene_assembly import scene_blocks
 
 
-def reconcile(units: Callable[[], Iterable[Unit]], work: Work, retry_failures: bool) -> None:
-    """Remove what earlier attempts left and this plan does not contain.
+def reconcile(work: Work, retry_failures: bool) -> None:
+    """Remove what earlier attempts left and the plan on disk does not contain.
 
     Args:
-        units: Gives all of the plan; called more than once, as they may be too many to keep.
-        work: What they have in common.
+        work: What the units of the plan have in common.
         retry_failures: Whether units in which an image failed are done again.
     """
     log = CommitLog(work.run.root, work.options)
     found = log.names()
     if not found:
         return
-    wanted = {log.name(unit) for unit in units()}
+    folder = work.run.plan
+    wanted = {
+        log.name(unit) for kind in ("part", "scenes") for unit in plan.read_units(folder, kind)
+    }
     for name in found:
         if name not in wanted:
             log.discard(name)
     finished = set()
-    for unit in units():
-        if unit.blocks:
-            _check_scene(unit, work, log, retry_failures)
-            if log.is_done(unit):
-                finished.add(unit.id)
-    for unit in units():
-        if not unit.blocks and unit.scene not in finished:
+    for scene in plan.read_units(folder, "scenes"):
+        _check_scene(scene, work, log, retry_failures)
+        if log.is_done(scene):
+            finished.add(scene.id)
+    for unit in plan.read_units(folder, "part"):
+        if unit.scene not in finished:
             _check_unit(unit, log, retry_failures)
 
 

@@ -86,7 +86,6 @@ def scene_blocks(unit: Unit, work: Work) -> list[Unit]:
             blocks=(),
             scene=unit.id,
             window=(window.row, window.column, window.height, window.width),
-            pixels=window.pixels,
         )
         for name, window in zip(unit.blocks, windows, strict=True)
     ]

@@ -89,7 +89,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         counts: Of this attempt, for the summary.
 
     Returns:
-        The exit status: 0, 3 or 4.
+        The exit status: 0, 1 if the table does not balance, 3 or 4.
     """
     totals = collect(work)
     classes = work.contract.classes

@@ -101,8 +101,7 @@ class Scenes:
             ]
             yield from units
             ids = tuple(unit.id for unit in units)
-            pixels = grid.height * grid.width
-            yield Unit(scene, self.name, (file,), blocks=ids, pixels=pixels)
+            yield Unit(scene, self.name, (file,), blocks=ids)
 
     @contextmanager
     def open(self, unit: Unit, work: Work) -> Iterator["_BlockTask"]:
@@ -154,7 +153,7 @@ def check_scene(header: Header, contract: Contract, what: str) -> None:
 
 def _block_unit(name: str, file: InputFile, suffix: str, block: Window) -> Unit:
     window = (block.row, block.column, block.height, block.width)
-    return Unit(unit_id(name, file, suffix), name, (file,), window, pixels=block.pixels)
+    return Unit(unit_id(name, file, suffix), name, (file,), window)
 
 
 def blocks_of(grid: Grid, stride_px: int) -> Iterator[Window]:

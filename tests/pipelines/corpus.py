@@ -198,3 +198,10 @@ def write_model_folder(path: Path, **changes) -> Path:
     write(path / "saved_model.pb", b"not a graph")
     write_contract(replace(contract(), **changes), path)
     return path
+
+
+def photos(root: Path, count: int = 3) -> Path:
+    """A folder of PNG files, each of another height."""
+    for number in range(count):
+        write(root / "photos" / f"{number}.png", png(pixels(40 + number, 50, number)))
+    return root / "photos"

@@ -133,7 +133,7 @@ def test_the_digest_changes_with_the_options_and_not_with_the_place_of_the_input
     records=st.none() | st.integers(0, 10**9),
 )
 def test_units_survive_the_way_to_json_and_back(names, window, blocks, records):
-    unit = Unit("id", "images", tuple(map(file, names)), window, blocks, records, pixels=5)
+    unit = Unit("id", "images", tuple(map(file, names)), window, blocks, records, scene="whole")
     line = unit.to_json()
     assert "\n" not in line
     assert Unit.from_json(line) == unit

@@ -18,6 +18,7 @@ from tests.pipelines.corpus import (
     dying,
     failure_rows,
     make_work,
+    photos,
     pixels,
     png,
     read_png,
@@ -29,12 +30,6 @@ from tests.pipelines.corpus import (
     write_scene,
     write_shard,
 )
-
-
-def photos(root: Path, count: int = 3) -> Path:
-    for number in range(count):
-        write(root / "photos" / f"{number}.png", png(pixels(40 + number, 50, number)))
-    return root / "photos"
 
 
 def mixed(root: Path) -> Path:

@@ -15,18 +15,10 @@ from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import (
     failure_rows,
     make_work,
-    pixels,
-    png,
+    photos,
     run_unit,
     units_in,
-    write,
 )
-
-
-def photos(root: Path, count: int = 3) -> Path:
-    for number in range(count):
-        write(root / "photos" / f"{number}.png", png(pixels(40 + number, 50, number)))
-    return root / "photos"
 
 
 def only_unit(work, folder: Path):
