@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from pipelines import formats, plan
-from pipelines.formats.interface import Estimate, Format, Work
+from pipelines.formats.interface import Estimate, Format, Reading, Work
 from pipelines.options import SegmentOptions
 from pipelines.plan import InputFile, Unit
 from segmodel.contract import Contract
@@ -35,7 +35,10 @@ class Inputs:
 
 
 def find_inputs(
-    options: SegmentOptions, contract: Contract, folders: Mapping[str, str] | None = None
+    options: SegmentOptions,
+    contract: Contract,
+    reading: Reading,
+    folders: Mapping[str, str] | None = None,
 ) -> Inputs:
     """List, sort by format and check the input files.
 
@@ -61,14 +64,14 @@ def find_inputs(
     if options.pixel_size is not None:
         contract.check_gsd(options.pixel_size, "--pixel_size")
     if options.limit is not None:
-        inputs = _limited(inputs, options.limit)
+        inputs = _limited(inputs, options.limit, reading)
     for entry, files in inputs.files:
         if files:
-            entry.check(files, contract)
+            entry.check(files, contract, reading)
     return inputs
 
 
-def _limited(inputs: Inputs, limit: int) -> Inputs:
+def _limited(inputs: Inputs, limit: int, reading: Reading) -> Inputs:
     """The first images only: in order of formats, files and records."""
     kept, records, left = [], [], limit
     for entry, files in inputs.files:
@@ -76,7 +79,7 @@ def _limited(inputs: Inputs, limit: int) -> Inputs:
         for file in files:
             if left <= 0:
                 break
-            count = entry.count(file, left)
+            count = entry.count(file, left, reading)
             chosen.append(file)
             records.append((file.key, count))
             left -= count
@@ -96,9 +99,9 @@ def units_of(inputs: Inputs, work: Work) -> Iterator[Unit]:
             yield from entry.units(chosen, work, count)
 
 
-def estimate(inputs: Inputs, layout: Layout) -> Estimate:
+def estimate(inputs: Inputs, layout: Layout, reading: Reading) -> Estimate:
     """Images, pixels and windows of all inputs."""
-    parts = [entry.estimate(files, layout) for entry, files in inputs.files if files]
+    parts = [entry.estimate(files, layout, reading) for entry, files in inputs.files if files]
     return Estimate(
         images=sum(part.images for part in parts),
         pixels=sum(part.pixels for part in parts),

@@ -1,7 +1,7 @@
 """From options to a run that is ready to start: checks, resolved sizes, `run.json`, plan."""
 
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 from typing import Any
@@ -11,18 +11,23 @@ from pipelines import plan, storage
 from pipelines.formats.interface import Estimate, Work
 from pipelines.inputs import Inputs, estimate, find_inputs, units_of
 from pipelines.options import SegmentOptions
-from pipelines.reconcile import reconcile
+from pipelines.reconcile import reconcile, remove_unplanned, unfinished_outputs
 from pipelines.run_directory import MARK, RunDirectory, check_unchanged, digest
+from pipelines.sizes import Sizes, resolve_sizes
 from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
 from segmodel.model_folder import fingerprint, read_contract
-from segmodel.windows import Layout
 
-# What prediction may take of a worker's memory when --window is left to us.
-MODEL_MEMORY_BYTES = 2 << 30
-ASSUMED_BYTES_PER_PIXEL = 1024
-WINDOWS_PX = (2048, 1024, 512, 256)
-VERSIONED = ("apache-beam", "numpy", "pillow", "pyproj", "rasterio", "tensorflow")
+VERSIONED = (
+    "apache-beam",
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "pyproj",
+    "rasterio",
+    "simplejpeg",
+    "tensorflow",
+)
 
 
 @dataclass(frozen=True)
@@ -44,37 +49,6 @@ class Launch:
     left_aside: int
 
 
-def resolve_layout(options: SegmentOptions, contract: Contract) -> Layout:
-    """Sizes of windows: as asked for, else as large as memory allows.
-
-    Raises:
-        ConfigurationError: If the sizes cannot be carried out.
-    """
-    batch = options.batch or 1
-    if options.window is not None:
-        layout = contract.layout(options.window, options.halo, batch)
-        if layout.window_px != options.window:
-            raise ConfigurationError(
-                f"--window {options.window}: the model's window is fixed at "
-                f"{contract.fixed_window} pixels, of which {layout.window_px} are kept: leave "
-                f"--window out"
-            )
-        return layout
-    per_pixel = contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL
-    for side in WINDOWS_PX:
-        core = max(side // contract.stride, 1) * contract.stride
-        layout = contract.layout(core, options.halo, batch)
-        if layout.read_px**2 * batch * per_pixel <= MODEL_MEMORY_BYTES:
-            break
-    return layout
-
-
-def model_memory_bytes(layout: Layout, contract: Contract) -> int:
-    """What prediction of one full batch takes, by the contract's measurement."""
-    per_pixel = contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL
-    return layout.read_px**2 * layout.batch * per_pixel
-
-
 @dataclass(frozen=True)
 class Checked:
     """A run that can be carried out, before anything is written.
@@ -84,7 +58,7 @@ class Checked:
         run: The run directory.
         earlier: Its `run.json`, if it is continued.
         contract: Of the model.
-        layout: Sizes of windows.
+        sizes: Of windows and images.
         inputs: Input files by format.
         folders: Folders of input roots.
         fingerprint: Of the SavedModel.
@@ -94,7 +68,7 @@ class Checked:
     run: RunDirectory
     earlier: dict[str, Any] | None
     contract: Contract
-    layout: Layout
+    sizes: Sizes
     inputs: Inputs
     folders: dict[str, str]
     fingerprint: str
@@ -104,10 +78,11 @@ class Checked:
         """What shapes labels."""
         return {
             "model_fingerprint": self.fingerprint,
-            "window_px": self.layout.window_px,
-            "halo_px": self.layout.halo_px,
-            "batch": self.layout.batch,
+            "window_px": self.sizes.layout.window_px,
+            "halo_px": self.sizes.layout.halo_px,
+            "batch": self.sizes.layout.batch,
             "confidence": self.options.confidence,
+            **asdict(self.sizes.reading),
         }
 
     @property
@@ -124,21 +99,25 @@ def check(options: SegmentOptions) -> Checked:
         ContractError: If the model was not made for an input.
     """
     contract = read_contract(storage.check_local(options.model))
-    layout = resolve_layout(options, contract)
     run = RunDirectory(storage.check_local(options.output))
     earlier = run.earlier()
     if options.overwrite:
         earlier = None
+    model = fingerprint(options.model)
+    begun = (earlier or {}).get("labels", {})
+    same = (begun.get("model_fingerprint"), begun.get("confidence")) == (model, options.confidence)
+    frozen = begun if same else None
+    sizes = resolve_sizes(options, contract, frozen)
     folders = plan.root_folders(options.inputs, (earlier or {}).get("folders"))
     checked = Checked(
         options=options,
         run=run,
         earlier=earlier,
         contract=contract,
-        layout=layout,
-        inputs=find_inputs(options, contract, folders),
+        sizes=sizes,
+        inputs=find_inputs(options, contract, sizes.reading, folders),
         folders=folders,
-        fingerprint=fingerprint(options.model),
+        fingerprint=model,
     )
     if earlier is not None:
         check_unchanged(earlier, checked.labels, options.output)
@@ -160,23 +139,27 @@ def prepare(checked: Checked) -> Launch:
         model=options.model,
         fingerprint=checked.fingerprint,
         contract=checked.contract,
-        layout=checked.layout,
+        layout=checked.sizes.layout,
         options=digest({"labels": checked.labels, "statistics": checked.statistics}),
         confidence=options.confidence,
         pixel_size_m=options.pixel_size,
+        reading=checked.sizes.reading,
+        limits=checked.sizes.limits,
         groups=(checked.earlier or {}).get("groups") or plan.image_groups(inputs.grouped_files),
         trust_model=options.trust_model,
         provenance=_provenance(checked),
     )
     run.begin()
     run.write_json("run.json", _run_document(checked, work))
+    left = unfinished_outputs(work)
     parts = plan.write_plan(units_of(inputs, work), run.plan, run.scratch)
+    remove_unplanned(left, work)
     reconcile(work, options.retry_failures)
     return Launch(
         work=work,
         parts=tuple(parts),
         units=sum(1 for _ in plan.read_units(run.plan, "part")),
-        estimate=estimate(inputs, checked.layout),
+        estimate=estimate(inputs, work.layout, work.reading),
         left_aside=len(inputs.left_aside),
     )
 

@@ -1,10 +1,16 @@
 """Options of `segment` and `plan`: one list, for our own parser and for Beam's."""
 
 import argparse
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
 from segmodel.errors import ConfigurationError
+
+DEFAULT_MEMORY_BYTES = 4 << 30
+# A square of 8,192.
+MAX_RESIZED_PIXELS = 1 << 26
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,11 @@ class SegmentOptions:
     window: int | None = None
     halo: int | None = None
     batch: int | None = None
+    memory: int = DEFAULT_MEMORY_BYTES
+    max_pixels: int | None = None
+    resize: tuple[int, int] | None = None
+    image_field: str | None = None
+    name_field: str | None = None
     confidence: bool = False
     pixel_size: float | None = None
     max_failures: FailureBudget = FailureBudget(0, None)
@@ -81,15 +92,8 @@ def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="DIR", help="SavedModel folder with a model contract")
     parser.add_argument("--output", metavar="RUN", help="run directory; the same one resumes")
-    parser.add_argument(
-        "--window", type=int, metavar="PX", help="side of a window's core (default: by memory)"
-    )
-    parser.add_argument(
-        "--halo", type=int, metavar="PX", help="context around a core (default: by the contract)"
-    )
-    parser.add_argument(
-        "--batch", type=int, metavar="N", help="full windows in one call of the model (default: 1)"
-    )
+    _add_sizes(parser)
+    _add_reading(parser)
     parser.add_argument(
         "--confidence",
         action="store_true",
@@ -101,6 +105,62 @@ def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="side of a pixel on the ground, in metres, for images without coordinates",
     )
+    _add_policy(parser)
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only the first N images, for a quick look"
+    )
+    parser.add_argument(
+        "--trust_model", action="store_true", help="load a model whose operations touch files"
+    )
+
+
+def _add_sizes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--window", type=int, metavar="PX", help="side of a window's core (default: by memory)"
+    )
+    parser.add_argument(
+        "--halo", type=int, metavar="PX", help="context around a core (default: by the contract)"
+    )
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help="windows in every call of the model (default: 1, or more where they are small)",
+    )
+    parser.add_argument(
+        "--memory",
+        default="4G",
+        metavar="SIZE",
+        help="memory that one worker process may take, such as 2500M (default: 4G)",
+    )
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max_pixels",
+        type=int,
+        metavar="N",
+        help="encoded images with more pixels are refused as decompression bombs "
+        "(default: 178956970, or what --memory allows)",
+    )
+    parser.add_argument(
+        "--resize",
+        metavar="PX",
+        help="scale encoded images for the model, and labels back: one number, or WIDTHxHEIGHT",
+    )
+    parser.add_argument(
+        "--image_field",
+        metavar="NAME",
+        help="feature (TFRecord), column (Parquet) or extension (tar) that holds the image",
+    )
+    parser.add_argument(
+        "--name_field",
+        metavar="NAME",
+        help="feature (TFRecord) or column (Parquet) that holds the name of the image",
+    )
+
+
+def _add_policy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max_failures",
         default="0",
@@ -112,12 +172,6 @@ def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="remove what an earlier run left in RUN"
-    )
-    parser.add_argument(
-        "--limit", type=int, metavar="N", help="only the first N images, for a quick look"
-    )
-    parser.add_argument(
-        "--trust_model", action="store_true", help="load a model whose operations touch files"
     )
 
 
@@ -134,7 +188,7 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
     ):
         if not getattr(parsed, name):
             raise ConfigurationError(f"--{name} is missing, for example {example}")
-    for name in ("window", "batch", "limit", "pixel_size"):
+    for name in ("window", "batch", "limit", "pixel_size", "max_pixels"):
         value = getattr(parsed, name)
         if value is not None and not 0 < value < float("inf"):
             raise ConfigurationError(f"--{name} must be greater than 0, got {value}")
@@ -154,6 +208,11 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
         window=parsed.window,
         halo=parsed.halo,
         batch=parsed.batch,
+        memory=parse_size(parsed.memory),
+        max_pixels=parsed.max_pixels,
+        resize=None if parsed.resize is None else parse_resize(parsed.resize),
+        image_field=parsed.image_field,
+        name_field=parsed.name_field,
         confidence=parsed.confidence,
         pixel_size=parsed.pixel_size,
         max_failures=budget,
@@ -162,3 +221,37 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
         limit=parsed.limit,
         trust_model=parsed.trust_model,
     )
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a text such as `4G`, `2500M` or `1.5GiB`; units are powers of 1,024.
+
+    Raises:
+        ConfigurationError: If it is no size.
+
+    >>> parse_size("4G"), parse_size("1.5gib"), parse_size("800MB")
+    (4294967296, 1610612736, 838860800)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", str(text).strip().upper())
+    if not found or not float(found[1]):
+        raise ConfigurationError(f"--memory must be a size such as 4G or 2500M, got {text!r}")
+    return int(float(found[1]) * _UNITS[found[2]])
+
+
+def parse_resize(text: str) -> tuple[int, int]:
+    """Height and width of a text such as `512` or `768x512`, which is width x height.
+
+    Raises:
+        ConfigurationError: If it is no size.
+
+    >>> parse_resize("512"), parse_resize("768x512")
+    ((512, 512), (512, 768))
+    """
+    found = re.fullmatch(r"(\d+)(?:[xX](\d+))?", str(text).strip())
+    width, height = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 0 < width * height <= MAX_RESIZED_PIXELS:
+        raise ConfigurationError(
+            f"--resize must be one number such as 512, or WIDTHxHEIGHT such as 768x512, of at most "
+            f"{MAX_RESIZED_PIXELS} pixels, got {text!r}"
+        )
+    return height, width

@@ -13,9 +13,8 @@ from rasterio.windows import Window as RasterioWindow
 
 from pipelines.cog import GDAL_OPTIONS, Grid
 from pipelines.ground import GroundGrid
-from segmodel.engine import Pixels
 from segmodel.errors import InputError
-from segmodel.windows import Window
+from segmodel.windows import Pixels, Window
 
 
 class Header(NamedTuple):
@@ -41,6 +40,31 @@ def read_header(uri: str) -> Header:
         kinds = zip(source.indexes, source.colorinterp, strict=True)
         bands = tuple(index for index, kind in kinds if kind != ColorInterp.alpha)
         return Header(grid, source.dtypes[0], bands)
+
+
+def read_small(uri: str, value_range: tuple[float, float], side: int) -> np.ndarray:
+    """A scene in at most `side` pixels, `(height, width, 3)` uint8, for a person to look at.
+
+    Args:
+        uri: Of the scene.
+        value_range: Values that become black and white.
+        side: In pixels.
+
+    Raises:
+        InputError: If GDAL cannot read it.
+    """
+    header = read_header(uri)
+    step = max(1.0, max(header.grid.height, header.grid.width) / side)
+    size = (max(1, int(header.grid.height / step)), max(1, int(header.grid.width / step)))
+    bands = header.bands[:3] if len(header.bands) >= 3 else header.bands[:1] * 3
+    try:
+        with rasterio.open(uri) as source:
+            values = source.read(list(bands), out_shape=(3, *size)).astype(np.float64)
+    except RasterioError as error:
+        raise InputError(f"pixels cannot be read: {_reason(error, uri)}") from error
+    low, high = value_range
+    scaled = np.clip(np.nan_to_num((values - low) / (high - low)), 0, 1) * 255
+    return np.moveaxis(np.rint(scaled).astype(np.uint8), 0, -1)
 
 
 def ground_grid(grid: Grid) -> GroundGrid:
@@ -74,6 +98,15 @@ class SceneRaster:
     @property
     def width(self) -> int:
         return self.header.grid.width
+
+    @property
+    def held_bytes(self) -> int:
+        """Nothing beside the windows; GDAL's cache has a size of its own."""
+        return 0
+
+    def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
+        """The same values: nothing is scaled."""
+        return values
 
     def read(self, window: Window) -> Pixels:
         """Pixels of a window; nodata by GDAL's mask of the dataset."""

@@ -4,9 +4,7 @@ import logging
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
@@ -26,6 +24,8 @@ THREADS = min(8, max(2, os.cpu_count() or 1))
 _log = logging.getLogger("beamseg")
 _models: dict[str, Model] = {}
 _models_lock = threading.Lock()
+# One unit at a time uses all threads of a process, and memory is that of one.
+_one_unit = threading.RLock()
 
 
 T = TypeVar("T")
@@ -93,7 +93,8 @@ def with_attempts(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | No
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            return action()
+            with _one_unit:
+                return action()
         except Exception as error:
             if log.is_done(unit):
                 return None
@@ -124,19 +125,15 @@ def _attempt(
 ) -> UnitReport:
     results = _Results()
     with formats.find_format(unit.format).open(unit, work) as task:
-        engine = Engine(model(work), work.layout, THREADS, work.confidence, on_pixels)
-        with ThreadPoolExecutor(THREADS, "beamseg-encode") as pool:
-            writing: deque[tuple[str, Future[Any]]] = deque()
-            for outcome in engine.run(_jobs(task, results)):
-                if isinstance(outcome, Failed):
-                    _record_failure(outcome, task, results)
-                    continue
-                _record_labels(outcome, task, work, results)
-                writing.append((outcome.key, pool.submit(task.encode, outcome)))
-                while len(writing) > THREADS:
-                    _write_first(writing, task)
-            while writing:
-                _write_first(writing, task)
+        engine = Engine(model(work), work.layout, THREADS, work.confidence, on_pixels, work.limits)
+        for outcome in engine.run_and_finish(_jobs(task, results), lambda m: _done(m, task, work)):
+            if isinstance(outcome, Failed):
+                _record_failure(outcome, task, results)
+                continue
+            task.write(outcome.key, outcome.encoded)
+            results.rows += outcome.rows
+            results.tallies.append(outcome.tally)
+            results.pixels += outcome.pixels
         outputs = task.finish()
     tally = Tally.sum([*results.tallies, Tally(failed_images=len(results.failures))])
     outputs += _write_tables(unit, work, results)
@@ -153,9 +150,30 @@ def _jobs(task: UnitTask, results: _Results) -> Iterator[Job]:
             yield entry
 
 
-def _write_first(writing: deque[tuple[str, Future[Any]]], task: UnitTask) -> None:
-    key, encoded = writing.popleft()
-    task.write(key, encoded.result())
+class _Done(NamedTuple):
+    """A label map, encoded and counted."""
+
+    key: str
+    encoded: Any
+    tally: Tally
+    rows: list[dict[str, object]]
+    pixels: int
+
+
+def _done(labelled: Labelled, task: UnitTask, work: Work) -> _Done:
+    """Count and encode a label map; runs in a thread."""
+    classes = work.contract.classes
+    ground = task.ground(labelled)
+    tally = areas.measure(
+        labelled.labels,
+        classes,
+        None if ground is None else ground.pixel_areas_m2,
+        0.0 if ground is None else ground.footprint_m2,
+        labelled.confidence,
+    )
+    file, key = task.source(labelled.key)
+    rows = areas.rows_of(file.key, key, tally, classes)
+    return _Done(labelled.key, task.encode(labelled), tally, rows, labelled.labels.size)
 
 
 def _record_failure(failed: Failed, task: UnitTask, results: _Results) -> None:
@@ -168,22 +186,6 @@ def _record_failure(failed: Failed, task: UnitTask, results: _Results) -> None:
     lost = task.failed_pixels()
     if lost is not None:
         results.tallies.append(areas.failed_tally(*lost))
-
-
-def _record_labels(labelled: Labelled, task: UnitTask, work: Work, results: _Results) -> None:
-    classes = work.contract.classes
-    ground = task.ground(labelled)
-    tally = areas.measure(
-        labelled.labels,
-        classes,
-        None if ground is None else ground.pixel_areas_m2,
-        0.0 if ground is None else ground.footprint_m2,
-        labelled.confidence,
-    )
-    file, key = task.source(labelled.key)
-    results.rows += areas.rows_of(file.key, key, tally, classes)
-    results.pixels += labelled.labels.size
-    results.tallies.append(tally)
 
 
 def _write_tables(unit: Unit, work: Work, results: _Results) -> list[str]:

@@ -8,12 +8,16 @@ import math
 import tomllib
 import types
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from segmodel.classes import ClassTable, LabelClass, parse_color
 from segmodel.errors import BeamsegError, ConfigurationError
+
+SECTIONS = {"data", "model", "classes", "training"}
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,48 @@ class Configuration:
                 raise ConfigurationError(f"training.{name} must be at least 0, got {values}")
 
 
+@dataclass(frozen=True)
+class MaskConfig:
+    """What values of masks mean, as in `DataConfig`; no encoding where the file names none."""
+
+    classes: ClassTable
+    mask_encoding: str | None = None
+    ignore_colors: tuple[str, ...] = ()
+    ignore_ids: tuple[int, ...] = ()
+
+
+def load_mask_config(path: str | Path) -> MaskConfig:
+    """What values of masks mean, of a TOML file with `[[classes]]` and what `[data]` ignores.
+
+    A configuration of a training run is such a file: the rest of it is not read.
+
+    Raises:
+        ConfigurationError: As for `load_configuration`.
+    """
+    with _named_errors(Path(path)):
+        document = tomllib.loads(Path(path).read_text("utf-8"))
+        _only_known(document, SECTIONS, "")
+        declared = typing.get_type_hints(DataConfig)
+        data = document.get("data", {})
+        _only_known(data, set(declared), "data.")
+        known = {"mask_encoding", "ignore_colors", "ignore_ids"} & set(data)
+        values = {key: _typed(data[key], declared[key], f"data.{key}") for key in known}
+        for color in values.get("ignore_colors", ()):
+            parse_color(color)
+        return MaskConfig(_class_table(document.get("classes", [])), **values)
+
+
+@contextmanager
+def _named_errors(path: Path) -> Iterator[None]:
+    """Errors of a configuration file, with its name."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: no such file") from None
+    except (BeamsegError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
 def load_configuration(path: str | Path, overrides: dict[str, str] | None = None) -> Configuration:
     """The configuration in a TOML file, with values replaced by dotted name.
 
@@ -166,20 +212,16 @@ def load_configuration(path: str | Path, overrides: dict[str, str] | None = None
             names the file and the key.
     """
     path = Path(path)
-    try:
+    with _named_errors(path):
         document = tomllib.loads(path.read_text("utf-8"))
         for name, text in (overrides or {}).items():
             _override(document, name, text)
         return parse_configuration(document, path.parent)
-    except FileNotFoundError:
-        raise ConfigurationError(f"{path}: no such file") from None
-    except (BeamsegError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def parse_configuration(document: dict[str, Any], folder: Path = Path()) -> Configuration:
     """The configuration of a parsed TOML document; see `load_configuration`."""
-    _only_known(document, {"data", "model", "classes", "training"}, "")
+    _only_known(document, SECTIONS, "")
     data = _section(DataConfig, document.get("data", {}), "data")
     folders = ("images", "masks", "validation_images", "validation_masks")
     located = {key: tuple(str(folder / name) for name in getattr(data, key)) for key in folders}

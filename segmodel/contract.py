@@ -151,7 +151,7 @@ class Contract:
                 f"input has {gsd_m:.4g}; resample it (for example gdalwarp -tr) or use another one"
             )
 
-    def layout(self, window: int, halo: int | None = None, batch: int = 1) -> Layout:
+    def layout(self, window: int, halo: int | None = None, batch: int | None = None) -> Layout:
         """Sizes of windows for this model; the recommended halo unless another is given."""
         halo_px = self.halo.pixels if halo is None else halo
         if self.fixed_window is not None:

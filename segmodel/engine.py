@@ -1,7 +1,8 @@
 """The streaming engine: rasters in, label maps out, in order and in bounded memory.
 
 Threads open and read rasters ahead of the model; windows of equal shape are gathered in batches;
-labels are stitched and handed on in the order of the jobs. It knows neither TensorFlow nor Beam.
+labels are stitched; threads finish the maps, which are handed on in the order of the jobs. It knows
+neither TensorFlow nor Beam.
 """
 
 from __future__ import annotations
@@ -15,27 +16,24 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from segmodel.classes import ClassTable
-from segmodel.errors import ConfigurationError, InputError
-from segmodel.stitching import Batches, Failed, Labelled, MapInProgress, Pixels, WindowRead
-from segmodel.windows import MOST_IN_BATCH, Layout, Tile, Window, tiles
+from segmodel.read_ahead import Job, ReadAhead
+from segmodel.stitching import Batches, Failed, Labelled, MapInProgress, WindowRead
+from segmodel.windows import MOST_IN_BATCH, Layout, Pixels, Window
 
-# Rasters that are open and not yet asked for have at most the pixels of so many full windows.
-OPEN_WINDOWS = 4
+T = TypeVar("T")
 
 
-class Raster(Protocol):
-    """What can be read by windows, from any thread."""
+@dataclass(frozen=True)
+class Limits:
+    """Memory beside the model and its batches; one raster or map at a time may take more.
 
-    @property
-    def height(self) -> int:
-        """Rows."""
+    Args:
+        ahead_bytes: Of rasters that are read before the model asks for them.
+        finishing_bytes: Of maps that are being finished.
+    """
 
-    @property
-    def width(self) -> int:
-        """Columns."""
-
-    def read(self, window: Window) -> Pixels:
-        """Pixels of a window that lies within the raster."""
+    ahead_bytes: int = 512 << 20
+    finishing_bytes: int = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,15 @@ class ArrayRaster:
     def width(self) -> int:
         """Columns."""
         return self.values.shape[1]
+
+    @property
+    def held_bytes(self) -> int:
+        """Nothing beside the array, which is there anyway."""
+        return 0
+
+    def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
+        """The same values: nothing is scaled."""
+        return values
 
     def read(self, window: Window) -> Pixels:
         """Pixels of a window, without a copy."""
@@ -79,30 +86,16 @@ class Model(Protocol):
         """Labels, and the probability of each in [0, 1] as float32."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """One label map to make.
-
-    Args:
-        key: Names it in the outcome.
-        open: Gives the raster; runs in a thread.
-        area: What to label, or None for the whole raster.
-    """
-
-    key: str
-    open: Callable[[], Raster]
-    area: Window | None = None
-
-
 class Engine:
     """Labels a stream of rasters.
 
     Args:
         model: Labels batches.
         layout: How rasters are cut.
-        threads: Threads that open and read.
+        threads: Threads that open, read and finish.
         confidence: Whether confidence is wanted.
         on_pixels: Told the number of pixels that each batch has finished.
+        limits: Of memory.
     """
 
     def __init__(
@@ -112,38 +105,75 @@ class Engine:
         threads: int = 2,
         confidence: bool = False,
         on_pixels: Callable[[int], None] = lambda pixels: None,
+        limits: Limits | None = None,
     ) -> None:
         self.model, self.layout, self.threads = model, layout, threads
-        self.confidence, self.on_pixels = confidence, on_pixels
-        # Until the first one is open, nobody knows how large they are.
-        self._rasters_ahead = 1
+        self.confidence, self.on_pixels, self.limits = confidence, on_pixels, limits or Limits()
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Labelled | Failed]:
-        """Outcomes in the order of the jobs.
+        """Outcomes in the order of the jobs."""
+        return self.run_and_finish(jobs, lambda labelled: labelled)
+
+    def run_and_finish(
+        self, jobs: Iterable[Job], finish: Callable[[Labelled], T]
+    ) -> Iterator[T | Failed]:
+        """What `finish` makes of each label map, in a thread, in the order of the jobs.
 
         Which windows share a batch depends on the jobs and the layout alone, never on timing. An
-        error of the model ends the stream, as it says nothing about one raster.
+        error of the model or of `finish` ends the stream, as it says nothing about one raster.
         """
-        with ThreadPoolExecutor(self.threads, "beamseg-read") as pool:
+        with ThreadPoolExecutor(self.threads, "beamseg-engine") as pool:
             try:
-                yield from self._stream(jobs, pool)
+                yield from self._finished(self._maps(jobs, pool), finish, pool)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 
-    def _stream(self, jobs: Iterable[Job], pool: ThreadPoolExecutor) -> Iterator[Labelled | Failed]:
-        opened = self._open_ahead(jobs, pool)
+    def _finished(
+        self,
+        slots: Iterable[MapInProgress],
+        finish: Callable[[Labelled], T],
+        pool: ThreadPoolExecutor,
+    ) -> Iterator[T | Failed]:
+        """Maps through `finish`, a few at a time."""
+
+        def outcome(slot: MapInProgress) -> T | Failed:
+            reached = slot.outcome()
+            return reached if isinstance(reached, Failed) else finish(reached)
+
+        queue: deque[tuple[int, Future[T | Failed]]] = deque()
+        held, most = 0, self.limits.finishing_bytes
+        for slot in slots:
+            # The map, and about as much again for what it is encoded to.
+            takes = 2 * slot.map_bytes
+            while queue and (len(queue) > 2 * self.threads or held + takes > most):
+                held -= queue[0][0]
+                yield queue.popleft()[1].result()
+            held += takes
+            queue.append((takes, pool.submit(outcome, slot)))
+        yield from (future.result() for _, future in queue)
+
+    def _maps(self, jobs: Iterable[Job], pool: ThreadPoolExecutor) -> Iterator[MapInProgress]:
+        """Finished maps in the order of the jobs."""
+        fill = self.model.fill
+        ahead = ReadAhead(
+            pool=pool,
+            threads=self.threads,
+            layout=self.layout,
+            classes=self.model.classes,
+            confidence=self.confidence,
+            itemsize=fill.nbytes,
+            most_bytes=self.limits.ahead_bytes,
+        )
         slots: deque[MapInProgress] = deque()
         batches = Batches(self.layout)
-        # Windows that are read but not used are bounded in pixels, whatever the number of threads.
-        most_pixels = 2 * self.layout.batch * self.layout.read_px**2
-        reads = self._reads(opened, pool)
-        for slot, tile, reading in _ahead(reads, 2 * self.threads, _window_pixels, most_pixels):
+        for reading in ahead.run(jobs):
+            slot, tile = reading.slot, reading.tile
             if slot.handed_on:
                 continue
             if not slots or slots[-1] is not slot:
                 slots.append(slot)
-            if tile is not None and reading is not None:
-                window = slot.receive(tile, reading, self.model.fill)
+            if tile is not None and reading.pixels is not None:
+                window = slot.receive(tile, reading.pixels, fill)
                 if window is not None:
                     batches.add(window)
                 elif slot.failure is None:
@@ -153,62 +183,23 @@ class Engine:
             while self._holds_too_much(slots) and (batch := batches.oldest()):
                 self._label(batch)
             while slots and slots[0].finished:
-                yield slots.popleft().hand_on()
+                # Windows that still come in are of no use any more.
+                slots[0].handed_on = True
+                yield slots.popleft()
         while batch := batches.oldest():
             self._label(batch)
-        while slots:
-            yield slots.popleft().hand_on()
-
-    def _open_ahead(
-        self, jobs: Iterable[Job], pool: ThreadPoolExecutor
-    ) -> Iterator[tuple[Job, Future[Raster]]]:
-        """Jobs that begin to open before they are asked for, fewer where rasters are large."""
-        queue: deque[tuple[Job, Future[Raster]]] = deque()
-        for job in jobs:
-            queue.append((job, pool.submit(job.open)))
-            while len(queue) > self._rasters_ahead:
-                yield queue.popleft()
-        yield from queue
-
-    def _reads(
-        self, opened: Iterable[tuple[Job, Future[Raster]]], pool: ThreadPoolExecutor
-    ) -> Iterator[tuple[MapInProgress, Tile | None, Future[Pixels] | None]]:
-        for job, future in opened:
-            slot = MapInProgress(job.key, self.model.classes)
-            try:
-                raster = future.result()
-            except Exception as error:
-                slot.failure = Failed(job.key, "open", error)
-                yield slot, None, None
-                continue
-            whole = Window(0, 0, raster.height, raster.width)
-            affordable = OPEN_WINDOWS * self.layout.read_px**2 // max(1, whole.pixels)
-            self._rasters_ahead = max(1, min(self.threads + 1, affordable))
-            area = job.area or whole
-            try:
-                plan = list(tiles(whole, area, self.layout))
-            except ConfigurationError as error:
-                slot.failure = Failed(job.key, "open", InputError(str(error)))
-                yield slot, None, None
-                continue
-            slot.begin(area, len(plan), self.confidence)
-            if not plan:
-                yield slot, None, None
-            for tile in plan:
-                if slot.failure is not None:
-                    break
-                yield slot, tile, pool.submit(raster.read, tile.read)
+        yield from slots
 
     def _holds_too_much(self, slots: deque[MapInProgress]) -> bool:
         """Whether finished maps pile up behind one whose last window still waits for others."""
         if not slots or slots[0].finished:
             return False
-        pixels = sum(slot.labels.size for slot in slots if slot.failure is None)
-        most = 4 * self.layout.batch * self.layout.read_px**2
-        return len(slots) > 4 * MOST_IN_BATCH or pixels > max(most, 2 * slots[0].labels.size)
+        pixels = sum(slot.pixels for slot in slots)
+        most = 4 * self.layout.call_pixels
+        return len(slots) > 4 * MOST_IN_BATCH or pixels > max(most, 2 * slots[0].pixels)
 
     def _label(self, batch: list[WindowRead]) -> None:
-        images = np.stack([read.values for read in batch])
+        images = _stacked([read.values for read in batch], self._batch_size(batch))
         if self.confidence:
             labels, confidence = self.model.labels_and_confidence(images)
         else:
@@ -219,35 +210,19 @@ class Engine:
             )
         self.on_pixels(sum(read.tile.core.pixels for read in batch))
 
+    def _batch_size(self, batch: list[WindowRead]) -> int:
+        return self.layout.batch_of(batch[0].tile.height, batch[0].tile.width)
 
-T = TypeVar("T")
 
+def _stacked(values: list[np.ndarray], size: int) -> np.ndarray:
+    """Arrays of equal shape in a batch of so many, the rest of which is zero.
 
-def _ahead(
-    items: Iterable[T],
-    count: int,
-    size: Callable[[T], int] = lambda item: 0,
-    most: int = 0,
-) -> Iterator[T]:
-    """The same items, some of which are begun before the first is asked for.
-
-    Args:
-        items: Whose iteration begins them.
-        count: Most items begun and not yet asked for.
-        size: Of an item.
-        most: Of items begun and not yet asked for, greatest sum of sizes, but for one item.
+    >>> _stacked([np.ones((2, 2, 1))], 3).sum(axis=(1, 2, 3)).tolist()
+    [4.0, 0.0, 0.0]
     """
-    queue: deque[T] = deque()
-    waiting = 0
-    for item in items:
-        queue.append(item)
-        waiting += size(item)
-        while len(queue) > count or (len(queue) > 1 and waiting > most):
-            waiting -= size(queue[0])
-            yield queue.popleft()
-    yield from queue
-
-
-def _window_pixels(entry: tuple[MapInProgress, Tile | None, object]) -> int:
-    tile = entry[1]
-    return 0 if tile is None else tile.height * tile.width
+    if len(values) == size == 1:
+        return values[0][None]
+    images = np.zeros((size, *values[0].shape), values[0].dtype)
+    for image, value in zip(images, values, strict=False):
+        image[...] = value
+    return images

@@ -1,53 +1,64 @@
-"""Encoded images to arrays and back: what Pillow reads, checked to the last byte."""
+"""Encoded images to arrays, and as rasters that the engine reads."""
 
 from __future__ import annotations
 
-import io
+import threading
+from collections.abc import Callable
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from segmodel.classes import ClassTable
+from segmodel.decoders import is_plain_color, jpeg_values, load_upright, open_image, upright_size
 from segmodel.errors import InputError
+from segmodel.scaling import OwnGrid, scaled_image, scaled_valid
+from segmodel.windows import Pixels, Window
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
-_ORIENTATION = 0x0112  # EXIF; from 5 on, rows and columns are exchanged
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 # Pillow's own limit, above which it takes an image for a decompression bomb.
 MAX_PIXELS = 178_956_970
+# Memory that decoding takes: Pillow's 4 bytes a pixel, and the array twice while it is copied out,
+# or a second image to turn or convert the first. WebP has canvases beside that.
+DECODING_BYTES_PER_PIXEL = 12
+_WEBP_BYTES_PER_PIXEL = 18
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 def decode_image(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Pixels of an encoded image, turned as its EXIF orientation says.
 
     Args:
-        encoded: A whole JPEG, PNG, WebP or TIFF file.
+        encoded: A whole JPEG, PNG, WebP or TIFF file; of several pictures, the first.
         bands: 1 for grey, 3 for red, green, blue, 4 with alpha; 0 for the stored values of a mask
             (palette indices, grey levels).
         max_pixels: Greatest number of pixels that is decoded.
 
     Returns:
-        `(height, width, bands)` uint8, or `(height, width)` for `bands` 0.
+        `(height, width, bands)` uint8, or `(height, width)` for `bands` 0. Samples of 16 bits give
+        their high byte.
 
     Raises:
-        InputError: If the bytes are empty, truncated, no image, or a decompression bomb.
+        InputError: If the bytes are empty, truncated, corrupt, no image, or a decompression bomb.
     """
-    if not encoded:
-        raise InputError("empty file")
+    return decode_pixels(encoded, bands, max_pixels).values
+
+
+def decode_pixels(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """As `decode_image`, with what is fully transparent as nodata unless alpha is a band."""
+    opened = open_image(encoded, max_pixels)
     try:
-        image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
-        if image.width * image.height > max_pixels:
-            raise InputError(
-                f"{image.width}x{image.height} pixels exceed the limit of {max_pixels}"
-            )
-        if bands and _is_deep(image):
-            raise InputError(f"mode {image.mode} has more than 8 bits a sample; expected uint8")
-        image.load()
-        return _as_array(ImageOps.exif_transpose(image), bands)
+        if bands == 3 and is_plain_color(opened):
+            return Pixels(jpeg_values(opened, encoded))
+        image = load_upright(opened, encoded)
+        del opened  # Each image that is still named takes its memory.
+        if bands == 0:
+            return Pixels(_mask_values(image))
+        image = _eight_bits(image)
+        valid = _valid(image) if bands != 4 else None
+        image = _converted(image, bands)
+        return Pixels(np.asarray(image).reshape(image.height, image.width, bands), valid)
     except (InputError, MemoryError):
         raise
-    except Image.UnidentifiedImageError:
-        raise InputError("not a JPEG, PNG, WebP or TIFF image") from None
     except Exception as error:
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others.
         raise InputError(f"cannot be decoded: {error}") from error
@@ -56,68 +67,125 @@ def decode_image(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> np
 def image_size(encoded: bytes) -> tuple[int, int] | None:
     """Height and width that the header of an encoded image states; None if there is none."""
     try:
-        image = Image.open(io.BytesIO(encoded), formats=_FORMATS)
-        # Of a PNG without EXIF in front of its pixels, Pillow would decode the pixels to find it.
-        in_header = image.format != "PNG" or "exif" in image.info
-        turned = in_header and image.getexif().get(_ORIENTATION, 1) >= 5
-        return (image.width, image.height) if turned else (image.height, image.width)
-    except Exception:
+        return upright_size(open_image(encoded, MAX_PIXELS), encoded)
+    except InputError:
         # A broken file is reported when it is decoded; here it only counts for nothing.
         return None
 
 
-def _is_deep(image: Image.Image) -> bool:
-    """Whether samples have more than 8 bits, which Pillow would cut in some modes, by header."""
-    tiles = getattr(image, "tile", [])
-    return image.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in tiles)
-
-
-def _as_array(image: Image.Image, bands: int) -> np.ndarray:
-    if bands == 0:
-        if image.mode not in ("P", "L", "1", "I", "I;16"):
-            raise InputError(f"a mask of ids has one band, got mode {image.mode}")
-        return np.asarray(image)
-    modes = {1: "L", 3: "RGB", 4: "RGBA"}
-    if bands not in modes:
-        raise InputError(f"an encoded image gives 1, 3 or 4 bands, not {bands}")
-    converted = np.asarray(image.convert(modes[bands]))
-    return converted.reshape(image.height, image.width, bands)
-
-
-def encode_labels(labels: np.ndarray, classes: ClassTable, text: dict[str, str]) -> bytes:
-    """A label map as PNG: indexed colour with class ids as values, or 16-bit grey for uint16.
+class EncodedImage:
+    """An encoded image as a raster of the engine: decoded at the first read, from any thread.
 
     Args:
-        labels: `(height, width)` of the class table's dtype.
-        classes: Gives the palette.
-        text: Provenance, as PNG text chunks in this order.
+        encoded: As in `decode_image`.
+        bands: 1, 3 or 4.
+        max_pixels: Greatest number of pixels that is decoded.
+        resize: Height and width to which it is scaled before the model sees it, or None.
+
+    Raises:
+        InputError: If it is no image or has too many pixels, by its header.
     """
-    from PIL.PngImagePlugin import PngInfo
 
-    info = PngInfo()
-    for key, value in text.items():
-        info.add_text(key, value)
-    image = Image.fromarray(labels)
-    if labels.dtype == np.uint8:
-        image.putpalette(classes.palette().tobytes())
-    return _png(image, pnginfo=info)
+    def __init__(
+        self,
+        encoded: bytes,
+        bands: int,
+        max_pixels: int = MAX_PIXELS,
+        resize: tuple[int, int] | None = None,
+    ) -> None:
+        self._encoded, self._bands, self._max_pixels = encoded, bands, max_pixels
+        image = open_image(encoded, max_pixels)
+        height, width = upright_size(image, encoded)
+        self._grid = OwnGrid(height, width, scaled=resize is not None)
+        self._size = resize or (height, width)
+        decoding = _WEBP_BYTES_PER_PIXEL if image.format == "WEBP" else DECODING_BYTES_PER_PIXEL
+        scaling = resize[0] * resize[1] * DECODING_BYTES_PER_PIXEL if resize else 0
+        self._held_bytes = height * width * decoding + scaling + len(encoded)
+        self._lock = threading.Lock()
+        self._pixels: Pixels | None = None
+
+    @property
+    def height(self) -> int:
+        """Rows, as the model sees them."""
+        return self._size[0]
+
+    @property
+    def width(self) -> int:
+        """Columns, as the model sees them."""
+        return self._size[1]
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory that decoding takes, from the first read to the last."""
+        return self._held_bytes
+
+    @property
+    def on_own_grid(self) -> Callable[[np.ndarray, int], np.ndarray]:
+        """A map of what the model saw, on the grid of the image; keeps no pixels."""
+        return self._grid.bring
+
+    def read(self, window: Window) -> Pixels:
+        """Pixels of a window; a part is a copy, so that it does not keep the whole in memory.
+
+        Raises:
+            InputError: If the image cannot be decoded.
+        """
+        with self._lock:
+            if self._pixels is None:
+                self._pixels = self._decoded()
+            pixels = self._pixels
+        if (window.height, window.width) == self._size:
+            return pixels
+        valid = None if pixels.valid is None else pixels.valid[window.slices].copy()
+        return Pixels(pixels.values[window.slices].copy(), valid)
+
+    def _decoded(self) -> Pixels:
+        pixels = decode_pixels(self._encoded, self._bands, self._max_pixels)
+        self._encoded = b""
+        own = (self._grid.height, self._grid.width)
+        if pixels.values.shape[:2] != own:
+            raise InputError(f"the header says {own}, decoded are {pixels.values.shape[:2]}")
+        if not self._grid.scaled:
+            return pixels
+        self._grid.valid = pixels.valid
+        valid = None if pixels.valid is None else scaled_valid(pixels.valid, self._size)
+        return Pixels(scaled_image(pixels.values, self._size), valid)
 
 
-def encode_confidence(confidence: np.ndarray) -> bytes:
-    """Confidence in [0, 1] as an 8-bit grey PNG in which 1.0 is 255."""
-    return _png(Image.fromarray(quantize_confidence(confidence)))
+def _mask_values(image: Image.Image) -> np.ndarray:
+    if image.mode not in ("P", "L", "1", "I", *_SIXTEEN_BITS):
+        raise InputError(f"a mask of ids has one band, got mode {image.mode}")
+    return np.asarray(image)
 
 
-def quantize_confidence(confidence: np.ndarray) -> np.ndarray:
-    """Confidence in [0, 1] as uint8, rounded; 1.0 is 255.
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Samples of 16 bits as their high byte; of more bits nobody knows the range."""
+    if image.mode in ("I", "F"):
+        raise InputError(f"mode {image.mode} has 32 bits a sample; expected 8 or 16")
+    if image.mode not in _SIXTEEN_BITS:
+        return image
+    values = np.asarray(image)
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if transparent is not None:
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey
 
-    >>> quantize_confidence(np.array([0.0, 0.5, 1.0]))
-    array([  0, 128, 255], dtype=uint8)
-    """
-    return (np.clip(confidence, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+def _valid(image: Image.Image) -> np.ndarray | None:
+    """Where an image of 8 bits is not fully transparent; None if that is everywhere."""
+    if not image.has_transparency_data:
+        return None
+    valid = np.asarray(image.convert("RGBA").getchannel("A")) > 0
+    return None if valid.all() else valid
 
 
-def _png(image: Image.Image, **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1, **options)
-    return buffer.getvalue()
+def _converted(image: Image.Image, bands: int) -> Image.Image:
+    if bands not in _MODES:
+        raise InputError(f"an encoded image gives 1, 3 or 4 bands, not {bands}")
+    if image.mode == _MODES[bands]:
+        return image
+    if image.mode == "P" and image.has_transparency_data:
+        # Pillow warns where it cannot keep the transparency of a palette.
+        image = image.convert("RGBA")
+    return image.convert(_MODES[bands])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -10,20 +11,7 @@ import numpy as np
 
 from segmodel.classes import ClassTable
 from segmodel.errors import InputError
-from segmodel.windows import Layout, Tile, Window
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Pixels of one window.
-
-    Args:
-        values: `(height, width, bands)` raw values.
-        valid: `(height, width)` bool, False for nodata; None where all are valid.
-    """
-
-    values: np.ndarray
-    valid: np.ndarray | None = None
+from segmodel.windows import Layout, Pixels, Tile, Window
 
 
 @dataclass(frozen=True)
@@ -63,12 +51,25 @@ class MapInProgress:
         self.expected = self.done = 0
         self.handed_on = False
 
-    def begin(self, area: Window, windows: int, confidence: bool) -> None:
-        """Make room for the labels of `area`, which so many windows cover."""
-        self.area, self.expected = area, windows
-        shape = (area.height, area.width)
-        self.labels = np.full(shape, self.classes.nodata, self.classes.label_dtype)
-        self.confidence = np.zeros(shape, np.float32) if confidence else None
+    def begin(
+        self,
+        area: Window,
+        windows: int,
+        confidence: bool,
+        on_own_grid: Callable[[np.ndarray, int], np.ndarray] = lambda values, nodata: values,
+    ) -> None:
+        """Make room for the labels of `area`, which so many windows cover.
+
+        Args:
+            area: Of the raster.
+            windows: Their number.
+            confidence: Whether it is wanted.
+            on_own_grid: Brings the finished map to the grid of the raster.
+        """
+        self.area, self.expected, self.on_own_grid = area, windows, on_own_grid
+        self._wants_confidence = confidence
+        self._labels: np.ndarray | None = None
+        self._confidence: np.ndarray | None = None
 
     @property
     def finished(self) -> bool:
@@ -112,19 +113,48 @@ class MapInProgress:
         """Write the core of a labelled window into the map."""
         self.done += 1
         source = read.tile.core.within(read.tile.read).slices
-        target = read.tile.core.within(self.area).slices
-        core = labels[source]
+        core = np.asarray(labels[source], self.classes.label_dtype)
+        levels = None if confidence is None else np.asarray(confidence[source], np.float32)
         if read.valid is not None:
-            core = np.where(read.valid[source], core, self.classes.nodata)
-        self.labels[target] = core
-        if self.confidence is not None and confidence is not None:
-            valid = 1 if read.valid is None else read.valid[source]
-            self.confidence[target] = confidence[source] * valid
+            core = np.where(read.valid[source], core, core.dtype.type(self.classes.nodata))
+            levels = None if levels is None else levels * read.valid[source]
+        if self.expected == 1:
+            # Nothing to stitch: the only core is the map.
+            self._labels, self._confidence = core, levels
+            return
+        whole, whole_levels = self._maps()
+        target = read.tile.core.within(self.area).slices
+        whole[target] = core
+        if whole_levels is not None:
+            whole_levels[target] = levels
 
-    def hand_on(self) -> Labelled | Failed:
-        """What the job has come to; windows that still come in are of no use any more."""
-        self.handed_on = True
-        return self.failure or Labelled(self.key, self.labels, self.confidence)
+    def _maps(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Label map and confidence, made at the first window that is written."""
+        if self._labels is None:
+            shape = (self.area.height, self.area.width)
+            self._labels = np.full(shape, self.classes.nodata, self.classes.label_dtype)
+            self._confidence = np.zeros(shape, np.float32) if self._wants_confidence else None
+        return self._labels, self._confidence
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the map."""
+        return 0 if self.failure is not None else self.area.pixels
+
+    @property
+    def map_bytes(self) -> int:
+        """Memory of label map and confidence."""
+        of_confidence = 4 if self.failure is None and self._wants_confidence else 0
+        return self.pixels * (self.classes.label_dtype.itemsize + of_confidence)
+
+    def outcome(self) -> Labelled | Failed:
+        """What the job has come to; runs in a thread."""
+        if self.failure is not None:
+            return self.failure
+        labels, levels = self._maps()
+        labels = self.on_own_grid(labels, self.classes.nodata)
+        confidence = None if levels is None else self.on_own_grid(levels, 0)
+        return Labelled(self.key, labels, confidence)
 
 
 class Batches:
@@ -142,7 +172,7 @@ class Batches:
         """Full batches, and the oldest ones while too many pixels wait."""
         full = [s for s, reads in self.waiting.items() if len(reads) == self._size(s)]
         batches = [self.waiting.pop(shape) for shape in full]
-        while self._pixels() > 2 * self.layout.batch * self.layout.read_px**2:
+        while self._pixels() > 2 * self.layout.call_pixels:
             batches.append(self.oldest())
         return batches
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from segmodel.errors import ConfigurationError
 
 MOST_IN_BATCH = 64
+# Windows smaller than a square of this side share a call of the model until they have its pixels:
+# below it a call costs more than what it computes.
+BATCH_PX = 512
 
 
 @dataclass(frozen=True, order=True)
@@ -44,6 +49,19 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Pixels:
+    """Pixels of one window.
+
+    Args:
+        values: `(height, width, bands)` raw values.
+        valid: `(height, width)` bool, False for nodata; None where all are valid.
+    """
+
+    values: np.ndarray
+    valid: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Tile:
     """One call of the model: it writes `core`, reads `read`, and `read` covers core and halo.
 
@@ -65,8 +83,8 @@ class Layout:
         window_px: Side of a core in pixels; a multiple of `stride_px`.
         halo_px: Context in pixels around a core.
         stride_px: Stride of the network; origins of what is read are multiples of it.
-        batch: Full windows in one call of the model; of smaller ones as many as have no more
-            pixels, up to `MOST_IN_BATCH`.
+        batch: Windows in every call of the model, or None for as many as have the pixels of a
+            square of `BATCH_PX`, up to `MOST_IN_BATCH`.
         fixed_px: Side of the only window the model accepts, or None.
 
     Raises:
@@ -76,11 +94,12 @@ class Layout:
     window_px: int
     halo_px: int
     stride_px: int
-    batch: int = 1
+    batch: int | None = None
     fixed_px: int | None = None
 
     def __post_init__(self) -> None:
-        if self.stride_px < 1 or self.batch < 1 or self.halo_px < 0:
+        least_batch = self.batch is None or self.batch >= 1
+        if self.stride_px < 1 or not least_batch or self.halo_px < 0:
             raise ConfigurationError(
                 f"stride and batch must be at least 1 and halo at least 0, got {self}"
             )
@@ -110,15 +129,30 @@ class Layout:
         return self.fixed_px or self.window_px + 2 * self.reach_px
 
     def batch_of(self, height: int, width: int) -> int:
-        """Windows of this shape in one call: as many as have the pixels of `batch` full ones.
+        """Windows of this shape in every call of the model.
 
-        >>> Layout(window_px=512, halo_px=0, stride_px=32, batch=4).batch_of(256, 256)
+        The number depends on the shape alone and a batch that is not full is filled up, because
+        the last bits of what a convolution gives change with the size of the batch.
+
+        >>> Layout(window_px=512, halo_px=0, stride_px=32).batch_of(256, 256)
+        4
+        >>> Layout(window_px=512, halo_px=0, stride_px=32, batch=16).batch_of(256, 256)
         16
-        >>> Layout(window_px=512, halo_px=0, stride_px=32, batch=4).batch_of(2048, 2048)
-        1
         """
-        affordable = self.batch * self.read_px**2 // max(1, height * width)
-        return max(1, min(MOST_IN_BATCH, affordable))
+        if self.batch is not None:
+            return self.batch
+        return max(1, min(MOST_IN_BATCH, BATCH_PX**2 // max(1, height * width)))
+
+    @property
+    def call_pixels(self) -> int:
+        """Most pixels in one call of the model.
+
+        >>> Layout(window_px=64, halo_px=0, stride_px=32).call_pixels
+        262144
+        """
+        if self.batch is not None:
+            return self.batch * self.read_px**2
+        return max(self.read_px, BATCH_PX) ** 2
 
 
 def tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:

@@ -31,8 +31,8 @@ def run(arguments: Sequence[str]) -> int:
     parsed.output = parsed.output or "run"
     options = segment_options(parsed)
 
-    from pipelines.preview import preview
+    from pipelines.plan_report import report
 
-    for line in preview(options):
+    for line in report(options):
         print(line)
     return 0

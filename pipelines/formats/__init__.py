@@ -2,11 +2,15 @@
 
 from pipelines.formats.images import ImageFiles
 from pipelines.formats.interface import Format
+from pipelines.formats.parquet import ParquetFiles
 from pipelines.formats.scenes import Scenes
+from pipelines.formats.shards import Shards
+from pipelines.formats.tar import Tars
 from pipelines.formats.tfrecord import TFRecords
 
 # A file belongs to the first format that claims it.
-FORMATS: tuple[Format, ...] = (TFRecords(), Scenes(), ImageFiles())
+SHARDS: tuple[Shards, ...] = (TFRecords(), Tars(), ParquetFiles())
+FORMATS: tuple[Format, ...] = (*SHARDS, Scenes(), ImageFiles())
 
 
 def find_format(name: str) -> Format:

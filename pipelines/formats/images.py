@@ -1,5 +1,6 @@
 """Image files: JPEG, PNG, WebP and TIFF without coordinates; `a.jpg` gives `a.jpg.png`."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,18 +10,13 @@ from pathlib import Path
 
 from pipelines import plan, storage
 from pipelines.failures import Failure
-from pipelines.formats.interface import Estimate, Ground, Work
+from pipelines.formats.interface import Estimate, Ground, Reading, Thumbnail, Work
 from pipelines.plan import InputFile, Unit
 from segmodel.contract import Contract
-from segmodel.engine import ArrayRaster, Job, Labelled
-from segmodel.errors import ContractError
-from segmodel.images import (
-    IMAGE_SUFFIXES,
-    decode_image,
-    encode_confidence,
-    encode_labels,
-    image_size,
-)
+from segmodel.engine import Job, Labelled
+from segmodel.errors import ContractError, InputError
+from segmodel.images import IMAGE_SUFFIXES, EncodedImage, decode_image, image_size
+from segmodel.label_images import encode_confidence, encode_labels
 from segmodel.windows import Layout
 
 DECODED_BANDS = (1, 3, 4)
@@ -43,20 +39,21 @@ class ImageFiles:
     name = "images"
     examples = "image files (.jpg .png .webp .tif)"
     grouped = True
+    decodes = True
 
     def claims(self, file: InputFile) -> bool:
         """Whether the suffix is that of an image."""
         return Path(file.name).suffix.lower() in IMAGE_SUFFIXES
 
-    def check(self, files: Sequence[InputFile], contract: Contract) -> None:
+    def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
         """Refuse a model that encoded images cannot feed."""
         check_encoded(contract, f"{files[0].key} and other image files")
 
-    def count(self, file: InputFile, most: int) -> int:
+    def count(self, file: InputFile, most: int, reading: Reading) -> int:
         """One."""
         return 1
 
-    def estimate(self, files: Sequence[InputFile], layout: Layout) -> Estimate:
+    def estimate(self, files: Sequence[InputFile], layout: Layout, reading: Reading) -> Estimate:
         """From the headers of a sample."""
         step = -(-len(files) // SAMPLE)
         sizes = [_size(file) for file in files[::step]]
@@ -71,10 +68,30 @@ class ImageFiles:
             name = f"images-{number:05d}of{work.groups:05d}"
             yield Unit(name, self.name, tuple(groups[number]))
 
+    def outputs(self, unit: Unit) -> Iterable[str]:
+        """Label map and confidence of each file."""
+        for file in unit.files:
+            yield from (f"{folder}/{file.key}.png" for folder in ("labels", "confidence"))
+
+    def thumbnails(self, unit: Unit, work: Work, most: int, side: int) -> Iterable[Thumbnail]:
+        """Of the first files by the digest of their key."""
+        for file in sorted(unit.files, key=lambda file: digest_of(file.key)):
+            path = work.run.path(f"labels/{file.key}.png")
+            if most and storage.exists(path):
+                most -= 1
+                image = decode_image(storage.read_bytes(file.uri), 3, work.reading.max_pixels)
+                labels = decode_image(storage.read_bytes(path), 0, work.reading.max_pixels)
+                yield Thumbnail.of(file.key, image, labels, side)
+
     @contextmanager
     def open(self, unit: Unit, work: Work) -> Iterator["_ImagesTask"]:
         """Begin a unit."""
         yield _ImagesTask(unit, work)
+
+
+def digest_of(key: str) -> bytes:
+    """What images are drawn by for a sheet."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def check_encoded(contract: Contract, what: str) -> None:
@@ -104,13 +121,13 @@ class _ImagesTask:
         self._written: list[str] = []
 
     def jobs(self) -> Iterator[Job | Failure]:
-        bands = len(self._work.contract.bands)
+        bands, reading = len(self._work.contract.bands), self._work.reading
         for file in self._files.values():
             if len(os.fsencode(Path(file.name).name)) > MAX_NAME_BYTES:
                 reason = f"the name has more than {MAX_NAME_BYTES} bytes: no room for .png after it"
                 yield Failure(file.key, None, "name", reason)
                 continue
-            yield Job(file.key, partial(_open, file, bands))
+            yield Job(file.key, partial(_open, file, bands, reading), held_bytes=file.size)
 
     def source(self, key: str) -> tuple[InputFile, str | None]:
         return self._files[key], None
@@ -148,8 +165,10 @@ def _size(file: InputFile) -> tuple[int, int] | None:
         return None
 
 
-def _open(file: InputFile, bands: int) -> ArrayRaster:
-    return ArrayRaster(decode_image(storage.read_bytes(file.uri), bands))
+def _open(file: InputFile, bands: int, reading: Reading) -> EncodedImage:
+    if file.size > reading.max_encoded_bytes:
+        raise InputError(f"{file.size} bytes are more than any image within --max_pixels has")
+    return EncodedImage(storage.read_bytes(file.uri), bands, reading.max_pixels, reading.resize)
 
 
 def encode_png(labelled: Labelled, work: Work) -> EncodedImages:

@@ -6,13 +6,38 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from pipelines.failures import Failure
 from pipelines.plan import InputFile, Unit
 from pipelines.run_directory import RunDirectory
 from segmodel.contract import Contract
-from segmodel.engine import Job, Labelled
+from segmodel.engine import Job, Labelled, Limits
+from segmodel.images import MAX_PIXELS
 from segmodel.windows import Layout
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How encoded images are found in their containers and decoded; shapes labels.
+
+    Args:
+        image_field: Feature, column or file extension that holds the image; None for the format's
+            own rule.
+        name_field: Feature or column that holds the name; None for the format's own rule.
+        max_pixels: Greatest number of pixels of an image that is decoded.
+        resize: Height and width to which images are scaled before the model sees them, or None.
+    """
+
+    image_field: str | None = None
+    name_field: str | None = None
+    max_pixels: int = MAX_PIXELS
+    resize: tuple[int, int] | None = None
+
+    @property
+    def max_encoded_bytes(self) -> int:
+        """What no encoded image exceeds: 16 bits in four bands, and room for its header."""
+        return 8 * self.max_pixels + (1 << 20)
 
 
 @dataclass(frozen=True)
@@ -28,6 +53,8 @@ class Work:
         options: Digest of what shapes labels and statistics.
         confidence: Whether confidence is written.
         pixel_size_m: Side of a pixel of images without coordinates, or None.
+        reading: How encoded images are found and decoded.
+        limits: Of the memory of images in one process.
         groups: Number of groups that files of grouped formats are dealt to.
         trust_model: Whether operations that touch files are allowed.
         provenance: What label files say of their making.
@@ -41,6 +68,8 @@ class Work:
     options: str
     confidence: bool
     pixel_size_m: float | None
+    reading: Reading
+    limits: Limits
     groups: int
     trust_model: bool
     provenance: tuple[tuple[str, str], ...]
@@ -98,6 +127,32 @@ def windows_of(height: int, width: int, layout: Layout) -> int:
     return -(-height // layout.window_px) * -(-width // layout.window_px)
 
 
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small image and its label map.
+
+    Args:
+        caption: Names it.
+        image: `(height, width, 3)` uint8.
+        labels: `(height, width)` class ids.
+    """
+
+    caption: str
+    image: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, caption: str, image: np.ndarray, labels: np.ndarray, side: int) -> "Thumbnail":
+        """One whose longer side has `side` pixels; of labels the nearest, as they have no mean."""
+        height, width = labels.shape
+        scale = side / max(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        sampling = Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST
+        small = np.asarray(Image.fromarray(image).resize(size, sampling))
+        ids = Image.fromarray(labels).resize(size, Image.Resampling.NEAREST)
+        return cls(caption, small, np.asarray(ids))
+
+
 E = TypeVar("E")
 
 
@@ -132,28 +187,40 @@ class UnitTask(Protocol[E]):
 class Format(Protocol):
     """A kind of input.
 
-    `name` stands in the plan, `examples` says what files look like, and `grouped` is whether files
-    are dealt to units by a hash of their path.
+    `name` stands in the plan, `examples` says what files look like, `grouped` is whether files are
+    dealt to units by a hash of their path, and `decodes` whether images are decoded as a whole.
     """
 
     name: str
     examples: str
     grouped: bool
+    decodes: bool
 
     def claims(self, file: InputFile) -> bool:
         """Whether a file is of this format."""
 
-    def check(self, files: Sequence[InputFile], contract: Contract) -> None:
-        """Refuse what the model was not made for, before any work; raises ContractError."""
+    def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
+        """Refuse what cannot be read or the model was not made for, before any work."""
 
-    def count(self, file: InputFile, most: int) -> int:
+    def count(self, file: InputFile, most: int, reading: Reading) -> int:
         """Number of images in a file, at most `most`."""
 
-    def estimate(self, files: Sequence[InputFile], layout: Layout) -> Estimate:
+    def estimate(self, files: Sequence[InputFile], layout: Layout, reading: Reading) -> Estimate:
         """Images, pixels and windows of some files, from headers or a sample of them."""
 
     def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
         """Work units of the files of this format."""
+
+    def outputs(self, unit: Unit) -> Iterable[str]:
+        """Paths within the run directory of all label files that a unit may write."""
+
+    def thumbnails(self, unit: Unit, work: Work, most: int, side: int) -> Iterable[Thumbnail]:
+        """A few labelled images of a finished unit, the same ones every time.
+
+        Raises:
+            OSError: If a file is not there any more.
+            InputError: If it cannot be decoded any more.
+        """
 
     def open(self, unit: Unit, work: Work) -> AbstractContextManager[UnitTask[Any]]:
         """Begin a unit; leaving the context removes what was not finished."""

@@ -17,14 +17,14 @@ from pipelines.cog import (
     write_block,
 )
 from pipelines.failures import Failure
-from pipelines.formats.interface import Estimate, Ground, Work, windows_of
+from pipelines.formats.interface import Estimate, Ground, Reading, Thumbnail, Work, windows_of
 from pipelines.formats.scene_files import block_path, scene_paths, write_scene
 from pipelines.plan import InputFile, Unit, unit_id
-from pipelines.scene_reader import Header, SceneRaster, ground_grid, read_header
+from pipelines.scene_reader import Header, SceneRaster, ground_grid, read_header, read_small
 from segmodel.contract import Contract
 from segmodel.engine import Job, Labelled
 from segmodel.errors import BeamsegError, ConfigurationError, GroundError, InputError
-from segmodel.images import quantize_confidence
+from segmodel.label_images import quantize_confidence
 from segmodel.windows import Layout, Window
 
 SUFFIXES = frozenset({".tif", ".tiff"})
@@ -41,6 +41,7 @@ class Scenes:
     name = "scene"
     examples = "georeferenced scenes (.tif)"
     grouped = False
+    decodes = False
 
     def claims(self, file: InputFile) -> bool:
         """Whether it is a TIFF that knows where it is on the ground."""
@@ -55,11 +56,16 @@ class Scenes:
             # A TIFF that GDAL cannot open is reported as what it claims to be.
             return storage.begins_with(file.uri, TIFF_MARKS)
 
-    def check(self, files: Sequence[InputFile], contract: Contract) -> None:
+    def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
         """Refuse the run if the model was made for none of the scenes.
 
         Where it was made for some, the others fail by themselves, each with its reason.
         """
+        if reading.resize is not None:
+            raise ConfigurationError(
+                f"--resize is for images without coordinates, and {files[0].key} has some: leave "
+                f"it out, or resample the scene (for example gdalwarp -tr)"
+            )
         with ThreadPoolExecutor(_HEADER_THREADS) as pool:
             headers = list(pool.map(_header_or_none, files))
         readable = [(file, header) for file, header in zip(files, headers, strict=True) if header]
@@ -67,11 +73,11 @@ class Scenes:
         if misfits and all(misfits) and misfits[0]:
             raise misfits[0]
 
-    def count(self, file: InputFile, most: int) -> int:
+    def count(self, file: InputFile, most: int, reading: Reading) -> int:
         """One."""
         return 1
 
-    def estimate(self, files: Sequence[InputFile], layout: Layout) -> Estimate:
+    def estimate(self, files: Sequence[InputFile], layout: Layout, reading: Reading) -> Estimate:
         """From the headers of all."""
         grids = [header.grid for file in files if (header := _header_or_none(file))]
         blocks = [block for grid in grids for block in blocks_of(grid, layout.stride_px)]
@@ -102,6 +108,21 @@ class Scenes:
             yield from units
             ids = tuple(unit.id for unit in units)
             yield Unit(scene, self.name, (file,), blocks=ids)
+
+    def outputs(self, unit: Unit) -> Iterable[str]:
+        """The block, or the scene if the block is all of it."""
+        if unit.scene is None:
+            return scene_paths(unit.files[0])
+        return [block_path(unit.id, folder) for folder in ("labels", "confidence")]
+
+    def thumbnails(self, unit: Unit, work: Work, most: int, side: int) -> Iterable[Thumbnail]:
+        """The scene, from its overviews where it has some."""
+        if most:
+            file = unit.files[0]
+            image = read_small(file.uri, work.contract.value_range, side)
+            with rasterio.open(work.run.path(f"labels/{file.key}")) as source:
+                labels = source.read(1, out_shape=image.shape[:2])
+            yield Thumbnail(file.key, image, labels)
 
     @contextmanager
     def open(self, unit: Unit, work: Work) -> Iterator["_BlockTask"]:

@@ -1,4 +1,4 @@
-"""TFRecord shards of encoded images; a shard in gives a shard of the same name out.
+"""TFRecord shards of `tf.train.Example`.
 
 Framing: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details.
 """
@@ -7,87 +7,75 @@ import gzip
 import re
 import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from functools import partial
-from typing import IO, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
 import google_crc32c
 
-from pipelines import storage
-from pipelines.failures import Failure, is_transient, reason_of
 from pipelines.formats import example
-from pipelines.formats.images import EncodedImages, check_encoded, encode_png, square_ground
-from pipelines.formats.interface import Estimate, Ground, Work
-from pipelines.plan import InputFile, Unit, unit_id
-from segmodel.contract import Contract
-from segmodel.engine import ArrayRaster, Job, Labelled
+from pipelines.formats.interface import Reading
+from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, created, opened
+from pipelines.formats.shards import Shards
+from pipelines.plan import InputFile
 from segmodel.errors import InputError
-from segmodel.images import decode_image, image_size
-from segmodel.windows import Layout
 
 _NAME = re.compile(r"\.(tfrecords?|tfrec)(-\d+-of-\d+)?(\.gz)?$|tfrecord-\d+-of-\d+(\.gz)?$")
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
-MAX_RECORD_BYTES = 1 << 30
-SAMPLE = 16
+IMAGE, NAME = "image/encoded", "image/filename"
+LABELS, CONFIDENCE = "image/segmentation/class/encoded", "image/segmentation/confidence/encoded"
 
 
-class TFRecords:
-    """Shards of `tf.train.Example` with `image/encoded` and, optionally, `image/filename`."""
+class TFRecords(Shards):
+    """Features `image/encoded` and, optionally, `image/filename`, or those that the user names."""
 
     name = "tfrecord"
     examples = "TFRecord shards (.tfrecord .tfrecord.gz)"
-    grouped = False
+    label_field = LABELS
 
     def claims(self, file: InputFile) -> bool:
         """Whether the name is that of a TFRecord shard."""
         return bool(_NAME.search(file.name.lower()))
 
-    def check(self, files: Sequence[InputFile], contract: Contract) -> None:
-        """Refuse a model that encoded images cannot feed."""
-        check_encoded(contract, f"{files[0].key} and other TFRecord shards")
-
-    def count(self, file: InputFile, most: int) -> int:
-        """Number of records, at most `most`."""
-        return sum(1 for _, _ in zip(range(most), _records(file), strict=False))
-
-    def estimate(self, files: Sequence[InputFile], layout: Layout) -> Estimate:
-        """From the first record of a sample of shards, by bytes."""
-        sizes, sampled = [], 0
-        for file in files[:: -(-len(files) // SAMPLE)]:
-            record = next(_records(file), None)
-            size = _image_size(record) if isinstance(record, bytes) else None
-            if size and isinstance(record, bytes):
-                sizes.append(size)
-                sampled += len(record)
-        images = round(sum(f.size for f in files) / (sampled / len(sizes))) if sizes else len(files)
-        return replace(Estimate.of_sample(sizes, images, layout), exact=False)
-
-    def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
-        """One unit for each shard."""
-        for file in files:
-            yield Unit(unit_id(self.name, file), self.name, (file,), records=records)
+    def samples(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
+        """Samples by their records."""
+        with opened(file) as stream:
+            records = read_records(stream, reading.max_encoded_bytes)
+            for number, record in enumerate(records):
+                try:
+                    if isinstance(record, InputError):
+                        raise record
+                    yield _sample(number, record, reading)
+                except InputError as error:
+                    yield Unreadable(number, "", str(error))
 
     @contextmanager
-    def open(self, unit: Unit, work: Work) -> Iterator["_ShardTask"]:
-        """Begin a shard."""
-        with ExitStack() as writing:
-            yield _ShardTask(unit, work, writing)
+    def writer(self, path: str, zipped: bool, maps: Maps) -> Iterator["_RecordWriter"]:
+        """A new shard."""
+        with created(path, zipped) as stream:
+            yield _RecordWriter(stream)
 
 
-def read_records(stream: IO[bytes]) -> Iterator[bytes | InputError]:
+def read_records(stream: IO[bytes], max_bytes: int) -> Iterator[bytes | InputError]:
     """Payloads of a shard in order; where the framing is broken, an error ends the shard.
 
     The error says from which byte offset of the uncompressed shard the rest is lost.
+
+    Args:
+        stream: The shard.
+        max_bytes: Length above which a record is taken for corrupt.
     """
     offset = 0
     try:
         while header := _read(stream, _HEADER.size):
             length, checksum = _HEADER.unpack(header)
-            if masked_crc32c(header[:8]) != checksum or length > MAX_RECORD_BYTES:
+            if masked_crc32c(header[:8]) != checksum:
                 raise InputError("the length of a record is corrupt")
+            if length > max_bytes:
+                raise InputError(
+                    f"a record of {length} bytes is longer than any image within --max_pixels"
+                )
             data = _read(stream, length)
             (checksum,) = _FOOTER.unpack(_read(stream, _FOOTER.size, needed=True))
             if len(data) != length or masked_crc32c(data) != checksum:
@@ -122,129 +110,53 @@ def frame(data: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _is_zipped(file: InputFile) -> bool:
-    return file.name.lower().endswith(".gz")
+class _RecordWriter:
+    """A TFRecord file that is being written."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def add(self, entry: Entry) -> None:
+        self._stream.write(frame(_example(entry)))
 
 
-def _records(file: InputFile) -> Iterator[bytes | InputError]:
-    """Payloads of a shard; an error if it cannot be opened, now or ever."""
-    with ExitStack() as stack:
-        try:
-            raw = stack.enter_context(open(file.uri, "rb"))
-        except OSError as error:
-            if is_transient(error):
-                raise
-            yield InputError(f"the shard cannot be opened: {reason_of(error)}")
-            return
-        zipped = cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=raw)))
-        yield from read_records(zipped if _is_zipped(file) else raw)
-
-
-class _ShardTask:
-    """One shard while it is done; `writing` publishes the output when it is closed well."""
-
-    def __init__(self, unit: Unit, work: Work, writing: ExitStack) -> None:
-        self._file, self._limit, self._work = unit.files[0], unit.records, work
-        self._writing = writing
-        self._output: IO[bytes] | None = None
-        self._path = f"labels/{self._file.key}"
-        self._names: dict[str, bytes] = {}
-
-    def jobs(self) -> Iterator[Job | Failure]:
-        bands = len(self._work.contract.bands)
-        for number, record in enumerate(_records(self._file)):
-            if number == self._limit:
-                return
-            if isinstance(record, InputError):
-                yield Failure(self._file.key, f"#{number}", "record", str(record))
-                return
-            try:
-                name, encoded = _parse(record)
-            except InputError as error:
-                yield Failure(self._file.key, f"#{number}", "record", str(error))
-                continue
-            key = f"#{number} {name.decode('utf-8', 'backslashreplace')}".rstrip()
-            self._names[key] = name
-            yield Job(key, partial(_decode, encoded, bands))
-
-    def source(self, key: str) -> tuple[InputFile, str | None]:
-        return self._file, key
-
-    def ground(self, labelled: Labelled) -> Ground | None:
-        return square_ground(labelled, self._work.pixel_size_m)
-
-    def discard(self, key: str) -> None:
-        """Nothing: the shard is written anew."""
-
-    def failed_pixels(self) -> tuple[int, float | None] | None:
-        return None
-
-    def encode(self, labelled: Labelled) -> bytes:
-        images = encode_png(labelled, self._work)
-        number = int(labelled.key.split()[0].removeprefix("#"))
-        name = self._names.pop(labelled.key)
-        return frame(_label_example(number, name, labelled.labels.shape, images))
-
-    def write(self, key: str, encoded: bytes) -> None:
-        self._stream().write(encoded)
-
-    def finish(self) -> list[str]:
-        self._stream()
-        self._writing.close()
-        return [self._path]
-
-    def _stream(self) -> IO[bytes]:
-        """The shard of label maps, begun at the first of them."""
-        if self._output is None:
-            run = self._work.run
-            path = self._writing.enter_context(
-                storage.write_whole(run.path(self._path), run.scratch)
-            )
-            self._output = self._writing.enter_context(open(path, "wb"))  # noqa: SIM115
-            if _is_zipped(self._file):
-                zipped = gzip.GzipFile("", "wb", 6, self._output, mtime=0)
-                self._output = cast(IO[bytes], self._writing.enter_context(zipped))
-        return self._output
-
-
-def _decode(encoded: bytes, bands: int) -> ArrayRaster:
-    return ArrayRaster(decode_image(encoded, bands))
-
-
-def _parse(record: bytes) -> tuple[bytes, bytes]:
-    """File name, empty if there is none, and encoded image of a serialized `tf.train.Example`.
+def _sample(number: int, record: bytes, reading: Reading) -> Sample:
+    """Name and encoded image of a serialized `tf.train.Example`.
 
     Raises:
-        InputError: If it is no example or has no `image/encoded`.
+        InputError: If it is no example or has no such feature; names it.
     """
     values = example.parse(record)
-    encoded, names = values.get("image/encoded", []), values.get("image/filename", [])
-    if len(encoded) != 1 or not isinstance(encoded[0], bytes):
-        raise InputError("the record has no feature image/encoded")
-    return (names[0] if names and isinstance(names[0], bytes) else b""), encoded[0]
+    field = reading.image_field or IMAGE
+    encoded = _bytes_of(values.get(field, []))
+    if encoded is None:
+        found = ", ".join(sorted(values)[:10]) or "none"
+        raise InputError(
+            f"the record has no feature {field} with one value of bytes; its features are {found}: "
+            f"name the right one with --image_field"
+        )
+    name = _bytes_of(values.get(reading.name_field or NAME, [])) or b""
+    return Sample(number, name.decode("utf-8", "surrogateescape"), encoded)
 
 
-def _image_size(record: bytes) -> tuple[int, int] | None:
-    """Height and width of the image in a record, or None where there is none."""
-    try:
-        return image_size(_parse(record)[1])
-    except InputError:
-        return None
+def _bytes_of(values: list) -> bytes | None:
+    """The only value of a feature, if it is one of bytes."""
+    return values[0] if len(values) == 1 and isinstance(values[0], bytes) else None
 
 
-def _label_example(
-    number: int, name: bytes, shape: tuple[int, ...], images: EncodedImages
-) -> bytes:
-    """Label map as a serialized `tf.train.Example`; `number` is that of its image in the shard."""
+def _example(entry: Entry) -> bytes:
+    """A serialized `tf.train.Example`."""
     values: dict[str, bytes | int] = {
-        "image/record": number,
-        "image/height": shape[0],
-        "image/width": shape[1],
-        "image/segmentation/class/encoded": images.labels,
-        "image/segmentation/class/format": b"png",
+        "image/record": entry.number,
+        "image/height": entry.height,
+        "image/width": entry.width,
     }
-    if name:
-        values["image/filename"] = name
-    if images.confidence is not None:
-        values["image/segmentation/confidence/encoded"] = images.confidence
+    if entry.name:
+        values[NAME] = entry.name.encode("utf-8", "surrogateescape")
+    if entry.image is not None:
+        values[IMAGE], values["image/format"] = entry.image[0], entry.image[1].encode()
+    if entry.labels is not None:
+        values[LABELS], values["image/segmentation/class/format"] = entry.labels, b"png"
+    if entry.confidence is not None:
+        values[CONFIDENCE] = entry.confidence
     return example.serialize(values)

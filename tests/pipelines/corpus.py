@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipelines import formats, plan
 from pipelines.formats import example
-from pipelines.formats.interface import Work
+from pipelines.formats.interface import Reading, Work
 from pipelines.formats.tfrecord import frame, read_records
 from pipelines.inputs import Inputs, units_of
 from pipelines.plan import InputFile, Unit
@@ -24,6 +24,7 @@ from pipelines.run_directory import RunDirectory
 from pipelines.scene_assembly import finish_scene
 from pipelines.totals import Totals, collect
 from pipelines.work import UnitReport, segment_unit
+from segmodel.engine import Limits
 from segmodel.model_folder import write_contract
 from segmodel.windows import Layout
 from tests.fakes import BrightnessModel, contract
@@ -72,7 +73,7 @@ def read_shard(path: Path) -> list[dict[str, list]]:
     """Features of each record; fails on a broken shard."""
     content = path.read_bytes()
     plain = gzip.decompress(content) if path.suffix.lower() == ".gz" else content
-    records = list(read_records(io.BytesIO(plain)))
+    records = list(read_records(io.BytesIO(plain), 1 << 30))
     assert all(isinstance(entry, bytes) for entry in records), records
     return [example.parse(entry) for entry in records]
 
@@ -132,6 +133,8 @@ def make_work(root: Path, **changes) -> Work:
         "options": "0123456789abcdef",
         "confidence": False,
         "pixel_size_m": None,
+        "reading": Reading(),
+        "limits": Limits(),
         "groups": 1,
         "trust_model": False,
         "provenance": (("BEAMSEG_VERSION", "test"),),
@@ -179,7 +182,12 @@ def dying(*arguments) -> bytes:
 
 def failure_rows(work: Work) -> list[dict]:
     """All rows of the failures files, in order of files and lines."""
-    paths = sorted(Path(work.run.path("failures")).glob("*.jsonl"))
+    return failure_rows_in(work.run.root)
+
+
+def failure_rows_in(run: Path | str) -> list[dict]:
+    """The same of a run directory."""
+    paths = sorted((Path(run) / "failures").glob("*.jsonl"))
     return [json.loads(line) for path in paths for line in path.read_text("utf-8").splitlines()]
 
 

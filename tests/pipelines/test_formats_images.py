@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipelines.commits import CommitLog
 from pipelines.formats.images import ImageFiles, check_encoded
+from pipelines.formats.interface import Reading
 from pipelines.plan import InputFile
 from segmodel.contract import MeasuredHalo
 from segmodel.errors import ContractError
@@ -112,7 +113,7 @@ def test_small_images_share_batches(tmp_path, work):
         write(tmp_path / "photos" / f"{number}.png", png(pixels(32, 32, number)))
     model = BrightnessModel()
     run_folder(work, tmp_path / "photos", model)
-    assert model.batches == [(8, 32, 32, 3)]
+    assert model.batches == [(2, 32, 32, 3)] * 4
 
 
 def test_images_of_other_modes_are_turned_to_the_bands_of_the_model(tmp_path, work):
@@ -151,11 +152,12 @@ def test_a_tiff_with_coordinates_is_a_scene(tmp_path, work):
     assert unit.format == "scene"
 
 
-def test_sixteen_bit_images_are_refused_and_not_cut_to_eight(tmp_path, work):
-    write(tmp_path / "photos" / "a.png", png(np.full((4, 4), 40_000, np.uint16)))
-    unit = run_folder(work, tmp_path / "photos")
-    tally = CommitLog(work.run.root, work.options).read(unit).tally
-    assert (tally.images, tally.failed_images) == (0, 1)
+def test_sixteen_bit_images_give_their_high_byte(tmp_path, work):
+    values = np.array([[0, 21_759, 21_760, 65_535]], np.uint16)
+    write(tmp_path / "photos" / "a.png", png(values))
+    run_folder(work, tmp_path / "photos")
+    actual = read_png(Path(work.run.root) / "labels/photos/a.png.png")
+    np.testing.assert_array_equal(actual, brightness_labels((values >> 8)[..., None]))
 
 
 @pytest.mark.parametrize(("size", "area"), [(None, {}), (0.5, {"0": 25.0}), (2.0, {"0": 400.0})])
@@ -205,16 +207,16 @@ def test_an_estimate_of_few_images_is_exact_and_of_many_by_a_sample(tmp_path):
     for number in range(65):
         write(tmp_path / "few" / f"{number:03d}.png", png(pixels(10, 100)))
     files = files_in(tmp_path / "few")
-    exact = ImageFiles().estimate(files[:64], layout)
+    exact = ImageFiles().estimate(files[:64], layout, Reading())
     assert (exact.images, exact.pixels, exact.windows, exact.exact) == (64, 64_000, 128, True)
-    sampled = ImageFiles().estimate(files, layout)
+    sampled = ImageFiles().estimate(files, layout, Reading())
     assert (sampled.images, sampled.pixels, sampled.windows) == (65, 65_000, 130)
     assert not sampled.exact
 
 
 def test_an_estimate_does_not_mind_broken_images(tmp_path):
     write(tmp_path / "in" / "a.png", b"")
-    estimate = ImageFiles().estimate(files_in(tmp_path / "in"), Layout(64, 0, 32))
+    estimate = ImageFiles().estimate(files_in(tmp_path / "in"), Layout(64, 0, 32), Reading())
     assert (estimate.images, estimate.pixels, estimate.exact) == (1, 0, False)
 
 

@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp
 from pipelines import launch
 from pipelines.cog import Grid
 from pipelines.commits import CommitLog
+from pipelines.formats.interface import Reading
 from pipelines.formats.scenes import BLOCK_PX, Scenes, blocks_of
 from pipelines.options import SegmentOptions
 from segmodel.errors import ConfigurationError, ContractError, GroundError
@@ -192,7 +193,7 @@ def test_a_scene_that_cannot_be_read_is_failed_ground_and_not_nodata(tmp_path):
 
 
 def check(path: Path, **fields) -> None:
-    Scenes().check(files_in(path), contract(**fields))
+    Scenes().check(files_in(path), contract(**fields), Reading())
 
 
 def test_scenes_of_other_bands_are_refused_by_field(tmp_path):
@@ -251,7 +252,7 @@ def test_tiffs_without_coordinates_are_no_scenes_and_broken_ones_fail_as_scenes(
 def test_an_estimate_of_scenes_is_exact(tmp_path):
     write_scene(tmp_path / "in" / "a.tif", pixels(100, 200))
     write_scene(tmp_path / "in" / "b.tif", pixels(64, 64))
-    estimate = Scenes().estimate(files_in(tmp_path / "in"), Layout(64, 0, 32))
+    estimate = Scenes().estimate(files_in(tmp_path / "in"), Layout(64, 0, 32), Reading())
     assert (estimate.images, estimate.pixels, estimate.windows) == (2, 24_096, 9)
     assert estimate.exact
 

@@ -10,13 +10,11 @@ import pytest
 
 from pipelines import formats, launch, plan
 from pipelines.commits import CommitLog
-from pipelines.launch import check, prepare, resolve_layout
+from pipelines.launch import check, prepare
 from pipelines.options import FailureBudget, SegmentOptions
-from pipelines.preview import preview
+from pipelines.plan_report import report
 from pipelines.totals import collect
-from segmodel.contract import MeasuredHalo
 from segmodel.errors import ConfigurationError, ContractError
-from tests.fakes import contract
 from tests.pipelines.corpus import (
     pixels,
     png,
@@ -56,8 +54,8 @@ def test_a_launch_plans_every_input_by_its_format(options):
     assert [unit.format for unit in units] == ["tfrecord", "tfrecord", "scene", "images"]
     assert (launched.units, launched.left_aside) == (4, 1)
     assert launched.parts == ("part-00000.jsonl",)
-    assert (launched.estimate.images, launched.estimate.exact) == (8, False)
-    assert launched.estimate.pixels == 4 * 64 + 1600 + 3 * 64
+    assert (launched.estimate.images, launched.estimate.exact) == (9, False)
+    assert launched.estimate.pixels == 5 * 64 + 1600 + 3 * 64  # shards by bytes
 
 
 def test_run_json_says_what_the_run_is(options):
@@ -68,8 +66,12 @@ def test_run_json_says_what_the_run_is(options):
         "model_fingerprint": work.fingerprint,
         "window_px": 64,
         "halo_px": 0,
-        "batch": 1,
+        "batch": None,
         "confidence": False,
+        "image_field": None,
+        "name_field": None,
+        "max_pixels": 178_956_970,
+        "resize": None,
     }
     assert document["policy"] == {"max_failures": "0"}
     assert set(document["digests"]) == {"labels", "statistics", "policy"}
@@ -109,14 +111,14 @@ def test_the_same_options_resume(options):
     [
         ({"window": 32}, "window_px was 64 and is 32"),
         ({"halo": 32}, "halo_px was 0 and is 32"),
-        ({"batch": 2}, "batch was 1 and is 2"),
+        ({"batch": 2}, "batch was None and is 2"),
         ({"confidence": True}, "confidence was False and is True"),
     ],
 )
 def test_a_changed_label_option_is_refused_by_name(options, change, named):
     prepare(check(options))
     before = tree(options.output)
-    with pytest.raises(ConfigurationError, match=f"{named}. Give the former"):
+    with pytest.raises(ConfigurationError, match=named):
         prepare(check(replace(options, **change)))
     assert tree(options.output) == before
 
@@ -232,42 +234,12 @@ def test_a_run_directory_in_an_object_store_is_refused(options):
         prepare(check(replace(options, output="s3://bucket/run")))
 
 
-@pytest.mark.parametrize(
-    ("per_pixel", "window"),
-    [(1, 2048), (512, 2048), (513, 1024), (2048, 1024), (2049, 512), (32768, 256), (10**6, 256)],
-)
-def test_windows_are_as_large_as_memory_allows(options, per_pixel, window):
-    made = contract(bytes_per_pixel=per_pixel, halo=MeasuredHalo(0, 512, 1.0))
-    layout = resolve_layout(replace(options, window=None), made)
-    assert (layout.window_px, layout.halo_px, layout.batch) == (window, 0, 1)
-
-
-def test_memory_counts_the_halo_and_the_batch(options):
-    free = replace(options, window=None)
-    assert resolve_layout(replace(free, halo=32), contract(bytes_per_pixel=512)).window_px == 1024
-    assert resolve_layout(replace(free, batch=4), contract(bytes_per_pixel=512)).window_px == 1024
-    layout = resolve_layout(free, contract(bytes_per_pixel=None))
-    assert layout.window_px == 1024
-    assert launch.model_memory_bytes(layout, contract(bytes_per_pixel=None)) == 1 << 30
-
-
-def test_a_fixed_window_is_kept(options):
-    made = contract(fixed_window=256, halo=MeasuredHalo(32, 256, 0.95))
-    layout = resolve_layout(replace(options, window=None), made)
-    assert (layout.window_px, layout.halo_px, layout.fixed_px) == (192, 32, 256)
-
-
-def test_a_window_other_than_the_fixed_one_is_refused(options):
-    with pytest.raises(ConfigurationError, match="window"):
-        resolve_layout(replace(options, window=1024), contract(fixed_window=256))
-
-
-def test_a_preview_writes_nothing_and_counts_the_units(options):
+def test_a_report_writes_nothing_and_counts_the_units(options):
     before = tree(Path(options.output).parent)
-    lines = list(preview(options))
+    lines = list(report(options))
     assert tree(Path(options.output).parent) == before
     assert "units     4" in lines
-    assert any(line.startswith("windows   about 8, cores of 64 px") for line in lines)
+    assert any(line.startswith("windows   about 9, cores of 64 px") for line in lines)
     assert json.dumps(lines)
 
 

@@ -88,10 +88,10 @@ def test_an_error_of_ours_while_an_image_is_opened_is_raised(tmp_path, work, mon
     write(tmp_path / "photos" / "a.png", png(pixels(8, 8)))
     unit = only_unit(work, tmp_path / "photos")
 
-    def broken(encoded, bands):
+    def broken(*arguments):
         raise TypeError("ours")
 
-    monkeypatch.setattr("pipelines.formats.images.decode_image", broken)
+    monkeypatch.setattr("pipelines.formats.images.EncodedImage", broken)
     with pytest.raises(TypeError, match="ours"):
         run_unit(unit, work)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -102,8 +103,39 @@ def test_labels_are_those_of_each_whole_image():
 
 def test_small_images_share_batches_of_equal_shape():
     model = BrightnessModel()
-    list(Engine(model, SMALL).run(job(str(n), noise(4, 4, n)) for n in range(20)))
-    assert model.batches == [(8, 4, 4, 3), (8, 4, 4, 3), (4, 4, 4, 3)]
+    jobs = [job(str(n), noise(64, 64, n)) for n in range(65)] + [job("b", noise(128, 64))]
+    list(Engine(model, Layout(512, 0, 4)).run(jobs))
+    assert model.batches == [(64, 64, 64, 3), (64, 64, 64, 3), (32, 128, 64, 3)]
+
+
+def test_labels_do_not_depend_on_what_shares_a_batch():
+    class Aware(BrightnessModel):
+        """Gives the size of the batch, as the last bits of a convolution do."""
+
+        def labels(self, images):
+            return np.full(images.shape[:3], len(images), np.uint8)
+
+    jobs = [job(str(n), noise(64, 64, n)) for n in range(3)]
+    alone = [next(iter(Engine(Aware(), Layout(512, 0, 4)).run([entry]))).labels for entry in jobs]
+    together = [outcome.labels for outcome in Engine(Aware(), Layout(512, 0, 4)).run(jobs)]
+    np.testing.assert_array_equal(alone, together)
+
+
+def test_what_finishes_maps_runs_in_threads_and_keeps_the_order():
+    def finish(labelled):
+        time.sleep(np.random.default_rng().uniform(0, 0.01))
+        return labelled.key, threading.current_thread() is threading.main_thread()
+
+    outcomes = Engine(BrightnessModel(), SMALL, threads=4).run_and_finish(sleepy_jobs(), finish)
+    assert list(outcomes) == [(str(number), False) for number in range(21)]
+
+
+def test_an_error_of_what_finishes_maps_ends_the_stream():
+    def finish(labelled):
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        list(Engine(BrightnessModel(), SMALL).run_and_finish([job("a", noise(8, 8))], finish))
 
 
 def test_full_windows_come_in_batches_of_the_layout():
@@ -144,7 +176,7 @@ def test_a_window_without_valid_pixels_never_reaches_the_model():
     model = BrightnessModel()
     values = noise(16, 8)
     (outcome,) = Engine(model, SMALL).run([Job("a", lambda: ArrayRaster(values, valid))])
-    assert model.batches == [(1, 8, 8, 3)]
+    assert model.batches == [(2, 8, 8, 3)]
     assert (outcome.labels != 255).sum() == 1
     assert outcome.labels[9, 3] == brightness_labels(values)[9, 3]
 
@@ -153,7 +185,7 @@ def test_a_window_that_is_valid_in_its_halo_alone_never_reaches_the_model():
     valid = np.zeros((16, 8), bool)
     valid[9] = True
     model = BrightnessModel()
-    layout = Layout(window_px=8, halo_px=4, stride_px=4)
+    layout = Layout(window_px=8, halo_px=4, stride_px=4, batch=1)
     list(Engine(model, layout).run([Job("a", lambda: ArrayRaster(noise(16, 8), valid))]))
     assert model.batches == [(1, 12, 8, 3)]
 
@@ -171,7 +203,7 @@ def test_the_model_sees_the_fill_where_input_is_not_valid():
     model = Remembering()
     model.fill = np.array([1, 2, 3], np.uint8)
     raster = ArrayRaster(np.full((1, 2, 3), 9, np.uint8), np.array([[True, False]]))
-    list(Engine(model, SMALL).run([Job("a", lambda: raster)]))
+    list(Engine(model, Layout(8, 0, 4, batch=1)).run([Job("a", lambda: raster)]))
     assert model.contents == [bytes([9, 9, 9, 1, 2, 3])]
 
 

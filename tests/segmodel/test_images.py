@@ -1,4 +1,4 @@
-"""Encoded images to arrays and back."""
+"""Encoded images to arrays."""
 
 from __future__ import annotations
 
@@ -11,17 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.errors import InputError
-from segmodel.images import (
-    MAX_PIXELS,
-    decode_image,
-    encode_confidence,
-    encode_labels,
-    image_size,
-    quantize_confidence,
-)
-from tests.fakes import CLASSES
+from segmodel.images import MAX_PIXELS, decode_image, image_size
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -64,7 +55,7 @@ def test_images_of_one_row_or_column_are_decoded(height, width):
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
 def test_a_truncated_image_is_refused(kind, share):
     whole = encoded(picture(200, 200), kind)
-    with pytest.raises(InputError, match=r"cannot be decoded|not a JPEG, PNG, WebP or TIFF"):
+    with pytest.raises(InputError, match=r"truncated or corrupt|cannot be decoded|not a JPEG"):
         decode_image(whole[: int(len(whole) * share)], 3)
 
 
@@ -164,30 +155,31 @@ SIXTEEN_BIT = [
 
 @pytest.mark.parametrize("bands", [1, 3])
 @pytest.mark.parametrize(("kind", "dtype"), SIXTEEN_BIT)
-def test_16_bit_grey_is_refused_as_an_image(kind, dtype, bands):
-    content = encoded(Image.fromarray(np.full((4, 4), 3000, dtype)), kind)
-    with pytest.raises(InputError, match="more than 8 bits"):
-        decode_image(content, bands)
+def test_16_bit_grey_gives_its_high_byte(kind, dtype, bands):
+    values = np.array([[0, 255, 256], [3000, 65279, 65535]], dtype)
+    actual = decode_image(encoded(Image.fromarray(values), kind), bands)
+    expected = np.array([[0, 0, 1], [11, 254, 255]], np.uint8)
+    np.testing.assert_array_equal(actual, np.repeat(expected[..., None], bands, axis=2))
 
 
-def test_16_bit_colour_is_refused_as_an_image():
+def test_16_bit_colour_gives_its_high_byte():
     def chunk(kind: bytes, body: bytes) -> bytes:
         return (
             struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
         )
 
     header = struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0)
-    body = zlib.compress(b"\0" + struct.pack(">3H", 1000, 2000, 3000))
+    body = zlib.compress(b"\0" + struct.pack(">3H", 1000, 2000, 65535))
     content = (
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
     )
-    with pytest.raises(InputError, match="more than 8 bits"):
-        decode_image(content, 3)
+    assert decode_image(content, 3).tolist() == [[[3, 7, 255]]]
 
 
-def test_floats_are_refused_as_an_image():
-    content = encoded(Image.fromarray(np.full((4, 4), 0.5, np.float32)), "TIFF")
-    with pytest.raises(InputError, match="more than 8 bits"):
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_samples_of_32_bits_are_refused_as_an_image(dtype):
+    content = encoded(Image.fromarray(np.full((4, 4), 1, dtype)), "TIFF")
+    with pytest.raises(InputError, match="32 bits a sample; expected 8 or 16"):
         decode_image(content, 3)
 
 
@@ -213,41 +205,3 @@ def test_memory_that_is_short_is_not_blamed_on_the_image(monkeypatch):
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", exhausted)
     with pytest.raises(MemoryError):
         decode_image(content, 3)
-
-
-def test_a_label_map_keeps_ids_palette_and_text():
-    labels = np.array([[0, 3, 7], [255, 0, 7]], np.uint8)
-    image = Image.open(io.BytesIO(encode_labels(labels, CLASSES, {"model": "a", "wo": "Küste"})))
-    np.testing.assert_array_equal(np.asarray(image), labels)
-    assert image.mode == "P"
-    palette = np.array(image.getpalette()).reshape(-1, 3)
-    assert palette[[0, 3, 7]].tolist() == [[10, 10, 80], [90, 160, 70], [240, 230, 200]]
-    assert image.text == {"model": "a", "wo": "Küste"}
-    np.testing.assert_array_equal(decode_image(encode_labels(labels, CLASSES, {}), 0), labels)
-
-
-def test_a_uint16_label_map_keeps_ids_above_255_and_nodata():
-    classes = ClassTable((LabelClass(255, "a", (0, 0, 0)), LabelClass(256, "b", (1, 1, 1))))
-    labels = np.array([[255, 256, 65535]], np.uint16)
-    actual = decode_image(encode_labels(labels, classes, {}), 0)
-    np.testing.assert_array_equal(actual, labels)
-
-
-def test_a_label_map_is_the_same_bytes_every_time():
-    labels = np.random.default_rng(0).choice([0, 3, 7], (50, 50)).astype(np.uint8)
-    text = {"b": "1", "a": "2"}
-    assert encode_labels(labels, CLASSES, text) == encode_labels(labels.copy(), CLASSES, text)
-
-
-@pytest.mark.parametrize(
-    ("confidence", "expected"),
-    [(0.0, 0), (0.5, 128), (1.0, 255), (1 / 255, 1), (0.9999, 255), (-0.1, 0), (1.1, 255)],
-)
-def test_confidence_is_rounded_to_255_steps_and_never_wraps(confidence, expected):
-    assert quantize_confidence(np.array([confidence], np.float32)).tolist() == [expected]
-
-
-def test_a_confidence_map_comes_back_as_grey():
-    confidence = np.array([[0.0, 1.0], [0.2, 0.4]], np.float32)
-    actual = decode_image(encode_confidence(confidence), 1)[..., 0]
-    assert actual.tolist() == [[0, 255], [51, 102]]

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from segmodel.engine import ArrayRaster, Engine, Job
-from segmodel.stitching import Pixels
-from segmodel.windows import MOST_IN_BATCH, Layout, Window
+from segmodel.engine import ArrayRaster, Engine, Job, Limits
+from segmodel.windows import MOST_IN_BATCH, Layout, Pixels, Window
 from tests.fakes import BrightnessModel, brightness_labels
 
 SMALL = Layout(window_px=8, halo_px=0, stride_px=4, batch=2)
@@ -77,12 +76,12 @@ def test_large_maps_do_not_pile_up_behind_a_rare_shape():
     shapes = [(5, 3)] + [(64, 64)] * 200
     outcomes = Engine(BrightnessModel(), SMALL).run(counter.jobs(shapes))
     assert next(outcomes).key == "0"
-    assert counter.pulled <= 10
+    assert counter.pulled <= 14
     outcomes.close()
 
 
 @pytest.mark.parametrize(("threads", "batch"), [(1, 1), (8, 1), (8, 2)])
-def test_windows_are_read_ahead_by_pixels_whatever_the_number_of_threads(threads, batch):
+def test_windows_are_read_ahead_by_bytes_whatever_the_number_of_threads(threads, batch):
     counter = Counter()
     ahead = []
 
@@ -92,9 +91,11 @@ def test_windows_are_read_ahead_by_pixels_whatever_the_number_of_threads(threads
             return super().labels(images)
 
     layout = Layout(window_px=8, halo_px=0, stride_px=4, batch=batch)
-    list(Engine(Watching(), layout, threads).run(counter.jobs([(80, 80)])))
+    limits = Limits(ahead_bytes=3 * 8 * 8 * 3)
+    engine = Engine(Watching(), layout, threads, limits=limits)
+    list(engine.run(counter.jobs([(80, 80)])))
     assert counter.windows == 100
-    assert max(ahead) <= 3 * batch + 1
+    assert max(ahead) <= 3 + batch
 
 
 def test_leaving_the_stream_early_ends_it():
@@ -164,7 +165,7 @@ def test_the_halo_is_read_and_never_written():
             return np.where(np.arange(images.shape[2]) < 4, 7, labels).astype(np.uint8)
 
     model = CoreOnly()
-    layout = Layout(window_px=8, halo_px=4, stride_px=4)
+    layout = Layout(window_px=8, halo_px=4, stride_px=4, batch=1)
     (outcome,) = Engine(model, layout).run([Job("a", lambda: ArrayRaster(values))])
     expected = brightness_labels(values)
     expected[:, :4] = 7

@@ -208,16 +208,40 @@ def test_the_halo_is_rounded_up_to_the_stride(halo, expected):
 @pytest.mark.parametrize(
     ("height", "width", "expected"),
     [
-        (64, 64, 4),
-        (64, 65, 3),
-        (32, 32, 16),
+        (512, 512, 1),
+        (2048, 2048, 1),
+        (512, 513, 1),
+        (256, 512, 2),
+        (256, 511, 2),
+        (128, 128, 16),
+        (64, 64, 64),
         (1, 1, MOST_IN_BATCH),
         (0, 0, MOST_IN_BATCH),
-        (640, 640, 1),
     ],
 )
-def test_a_batch_has_the_pixels_of_full_windows(height, width, expected):
-    assert Layout(64, 0, 32, batch=4).batch_of(height, width) == expected
+def test_small_windows_share_calls_and_others_have_their_own(height, width, expected):
+    assert Layout(2048, 0, 32).batch_of(height, width) == expected
+    assert Layout(64, 0, 32).batch_of(height, width) == expected
+
+
+@pytest.mark.parametrize("side", [1, 64, 512, 2048])
+def test_a_batch_that_is_asked_for_is_that_of_every_shape(side):
+    assert Layout(64, 0, 32, batch=4).batch_of(side, side) == 4
+
+
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        (Layout(2048, 32, 32), 2112**2),
+        (Layout(64, 0, 32), 512**2),
+        (Layout(64, 0, 32, batch=3), 3 * 64**2),
+    ],
+)
+def test_no_call_has_more_pixels_than_the_layout_says(layout, expected):
+    assert layout.call_pixels == expected
+    for side in (1, 7, 64, 500, layout.read_px):
+        shape = (min(side, layout.read_px),) * 2
+        assert layout.batch_of(*shape) * shape[0] * shape[1] <= expected
 
 
 @pytest.mark.parametrize(("height", "width"), [(-1, 0), (0, -1)])

@@ -5,32 +5,25 @@ from collections.abc import Iterator
 from pipelines import plan, storage
 from pipelines.formats.interface import Work
 from pipelines.inputs import Inputs, estimate, find_inputs, units_of
-from pipelines.launch import model_memory_bytes, resolve_layout
 from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
+from pipelines.sizes import MIB, Sizes, resolve_sizes
 from segmodel.contract import Contract
 from segmodel.model_folder import read_contract
-from segmodel.windows import Layout
-
-MIB = 2**20
-# Resident memory of a process that has imported Beam 2.77 and TensorFlow 2.21 and loaded a model of
-# 0.7 million weights, on x86-64 Linux.
-RUNTIME_BYTES = 765 * MIB
-# Full windows that are open, read or waiting at most, beside the one the model has.
-WINDOWS_HELD = 6
 
 
-def preview(options: SegmentOptions) -> Iterator[str]:
+def report(options: SegmentOptions) -> Iterator[str]:
     """Lines about what a run would do; writes nothing and loads no model.
 
     Raises:
-        ConfigurationError: As `pipelines.launch.prepare`.
-        ContractError: As `pipelines.launch.prepare`.
+        ConfigurationError: As `pipelines.launch.check`.
+        ContractError: As `pipelines.launch.check`.
     """
     contract = read_contract(storage.check_local(options.model))
-    layout = resolve_layout(options, contract)
-    inputs = find_inputs(options, contract)
-    guess = estimate(inputs, layout)
+    sizes = resolve_sizes(options, contract)
+    layout, memory = sizes.layout, sizes.memory
+    inputs = find_inputs(options, contract, sizes.reading)
+    guess = estimate(inputs, layout, sizes.reading)
     about = "" if guess.exact else "about "
     size = sum(file.size for file in inputs.every)
     kept = layout.window_px**2
@@ -40,7 +33,7 @@ def preview(options: SegmentOptions) -> Iterator[str]:
             yield f"input     {len(files)} files of format {entry.name}"
     if inputs.left_aside:
         yield f"input     {len(inputs.left_aside)} files of other kinds are left aside"
-    yield f"units     {_count_units(inputs, contract, layout)}"
+    yield f"units     {_count_units(inputs, contract, sizes)}"
     yield f"images    {about}{guess.images:,}"
     yield f"pixels    {about}{guess.pixels:,}"
     yield (
@@ -48,18 +41,35 @@ def preview(options: SegmentOptions) -> Iterator[str]:
         f"{layout.reach_px} px: up to {layout.read_px**2 / kept:.2f} computed per pixel kept"
     )
     yield f"bytes     {size:,} to read"
-    model = model_memory_bytes(layout, contract)
-    windows = WINDOWS_HELD * layout.batch * layout.read_px**2 * contract.fill.nbytes
     measured = "measured" if contract.bytes_per_pixel else "assumed"
+    images = ""
+    if any(entry.decodes for entry, files in inputs.files if files):
+        images = (
+            f", and up to {memory.images / MIB:,.0f} MiB for images of up to "
+            f"{sizes.reading.max_pixels:,} pixels"
+        )
     yield (
-        f"memory    about {(RUNTIME_BYTES + model + windows) / MIB:,.0f} MiB a worker: "
-        f"{RUNTIME_BYTES / MIB:,.0f} for Beam and TensorFlow, {model / MIB:,.0f} for the model "
-        f"({measured}), {windows / MIB:,.0f} for windows"
+        f"memory    about {memory.needed / MIB:,.0f} MiB a worker: {memory.runtime / MIB:,.0f} for "
+        f"Beam and TensorFlow, {memory.model / MIB:,.0f} for the model ({measured}), "
+        f"{memory.windows / MIB:,.0f} for windows{images}"
     )
 
 
-def _count_units(inputs: Inputs, contract: Contract, layout: Layout) -> int:
+def _count_units(inputs: Inputs, contract: Contract, sizes: Sizes) -> int:
     groups = plan.image_groups(inputs.grouped_files)
-    run = RunDirectory("")
-    work = Work(run, "", "", contract, layout, "", False, None, groups, False, ())
+    work = Work(
+        run=RunDirectory(""),
+        model="",
+        fingerprint="",
+        contract=contract,
+        layout=sizes.layout,
+        options="",
+        confidence=False,
+        pixel_size_m=None,
+        reading=sizes.reading,
+        limits=sizes.limits,
+        groups=groups,
+        trust_model=False,
+        provenance=(),
+    )
     return sum(1 for unit in units_of(inputs, work) if not unit.blocks)

@@ -1,0 +1,245 @@
+"""Parquet files with encoded images, one a row."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.formats.interface import Reading
+from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, printable
+from pipelines.formats.shards import Shards
+from pipelines.plan import InputFile
+from segmodel.contract import Contract
+from segmodel.errors import ConfigurationError, InputError
+
+_SUFFIXES = (".parquet", ".pq")
+# Where no column is named, the image is in the only column that can hold one, or in this one.
+_IMAGE = "image"
+_NAMES = ("filename", "file_name", "path", "key", "__key__")
+# Rows are read and written in groups of about so many bytes.
+_READ_BYTES, _WRITE_BYTES = 8 << 20, 16 << 20
+_READ_ROWS, _WRITE_ROWS = 256, 1024
+_STREAM_BYTES = 1 << 20
+_HEADER_BYTES = 64 << 20
+
+
+class ParquetFiles(Shards):
+    """A binary column, or a struct of `bytes` and `path` as dataset hubs write it."""
+
+    name = "parquet"
+    examples = "Parquet files with a column of encoded images (.parquet)"
+    label_field = "labels"
+
+    def claims(self, file: InputFile) -> bool:
+        """Whether the name is that of a Parquet file."""
+        return file.name.lower().endswith(_SUFFIXES)
+
+    def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
+        """Refuse a model that encoded images cannot feed, and files without any image.
+
+        Where one of the first files has images, others fail by themselves, with their reason.
+        """
+        super().check(files, contract, reading)
+        reasons = []
+        for file in files[:8]:
+            try:
+                with open(file.uri, "rb") as stream:
+                    _columns(_parquet(stream).schema_arrow, reading)
+                return
+            except (InputError, OSError, pa.ArrowException) as error:
+                reasons.append(f"{file.key}: {error}")
+        raise ConfigurationError(reasons[0])
+
+    def samples(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
+        """Samples by rows; a corrupt group of rows costs its own rows alone."""
+        with open(file.uri, "rb") as stream:
+            try:
+                source = _parquet(stream)
+                columns = _columns(source.schema_arrow, reading)
+            except Exception as error:
+                yield Unreadable(0, "", f"the file cannot be read: {_reason(error)}")
+                return
+            first = 0
+            for group in range(source.metadata.num_row_groups):
+                rows = source.metadata.row_group(group).num_rows
+                yield from _group(source, group, first, columns, reading)
+                first += max(0, rows)
+
+    @contextmanager
+    def writer(self, path: str, zipped: bool, maps: Maps) -> Iterator["_RowWriter"]:
+        """A new file."""
+        fields = [("record", pa.int64()), ("filename", pa.string())]
+        fields += [("height", pa.int32()), ("width", pa.int32())]
+        image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        fields += [(name, image if name == "image" else pa.binary()) for name in maps]
+        schema = pa.schema(fields)
+        # Encoded images do not get smaller.
+        options: dict[str, Any] = {"compression": "none", "use_dictionary": False}
+        with pq.ParquetWriter(
+            path, schema, write_page_checksum=True, write_statistics=False, **options
+        ) as target:
+            rows = _RowWriter(target, schema)
+            yield rows
+            rows.flush()
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Paths of the columns of image and, where there is one, name."""
+
+    image: str
+    name: str | None
+
+
+def _parquet(stream: IO[bytes]) -> pq.ParquetFile:
+    """The file, read piece by piece; hostile headers may not ask for more than a limit."""
+    return pq.ParquetFile(
+        stream,
+        pre_buffer=False,
+        buffer_size=_STREAM_BYTES,
+        thrift_string_size_limit=_HEADER_BYTES,
+        thrift_container_size_limit=1 << 20,
+        page_checksum_verification=True,
+        # A stored schema may name types that are programs of others.
+        arrow_extensions_enabled=False,
+    )
+
+
+def _columns(schema: pa.Schema, reading: Reading) -> _Columns:
+    """Where image and name are.
+
+    Raises:
+        InputError: If there is no such column, or several could be meant; names the columns.
+    """
+    holders = {}
+    for field in schema:
+        inner = _holder(field)
+        if inner is not None:
+            holders[field.name] = inner
+    wanted = reading.image_field
+    if wanted is None:
+        wanted = next(iter(holders)) if len(holders) == 1 else _IMAGE
+    found = holders.get(wanted) or holders.get(wanted.removesuffix(".bytes"))
+    if found is None:
+        names = ", ".join(f"{field.name} ({field.type})" for field in list(schema)[:20])
+        raise InputError(
+            f"no column {wanted!r} of encoded images; the columns are {names}: name the right one "
+            f"with --image_field"
+        )
+    name = reading.name_field
+    if name is not None and name not in schema.names:
+        raise InputError(f"no column {name!r}: name the right one with --name_field")
+    if name is None and found.endswith(".bytes"):
+        struct = schema.field(found.removesuffix(".bytes")).type
+        path = struct.get_field_index("path")
+        name = found.removesuffix("bytes") + "path" if path >= 0 else None
+    name = name or next((n for n in _NAMES if n in schema.names and n != found), None)
+    return _Columns(found, name)
+
+
+def _holder(field: pa.Field) -> str | None:
+    """Path of the bytes in a column that can hold encoded images, or None."""
+    if _is_binary(field.type):
+        return field.name
+    if pa.types.is_struct(field.type):
+        index = field.type.get_field_index("bytes")
+        if index >= 0 and _is_binary(field.type.field(index).type):
+            return f"{field.name}.bytes"
+    return None
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+
+
+def _group(
+    source: pq.ParquetFile, group: int, first: int, columns: _Columns, reading: Reading
+) -> Iterator[Sample | Unreadable]:
+    """Samples of one group of rows; where it is corrupt, an `Unreadable` ends it."""
+    described = source.metadata.row_group(group)
+    average = described.total_byte_size // max(1, described.num_rows)
+    size = max(1, min(_READ_ROWS, _READ_BYTES // max(1, average)))
+    wanted = [columns.image, *([columns.name] if columns.name else [])]
+    number = first
+    try:
+        for batch in source.iter_batches(size, [group], wanted, use_threads=False):
+            images, names = _values(batch, columns.image), _values(batch, columns.name)
+            for image, name in zip(images, names, strict=True):
+                yield _sample(number, name, image, reading)
+                number += 1
+    except Exception as error:
+        last = first + described.num_rows - 1
+        yield Unreadable(
+            number, "", f"rows {number} to {last} are lost: the group is corrupt: {_reason(error)}"
+        )
+
+
+def _values(batch: pa.RecordBatch, path: str | None) -> list[bytes | None]:
+    """Values of a column as bytes."""
+    if path is None:
+        return [None] * batch.num_rows
+    name, _, inner = path.partition(".") if path not in batch.schema.names else (path, "", "")
+    column = batch.column(name)
+    if inner:
+        column = column.field(inner)
+    if not _is_binary(column.type):
+        column = column.cast(pa.string()).cast(pa.binary())
+    return column.to_pylist()
+
+
+def _sample(
+    number: int, name: bytes | None, image: bytes | None, reading: Reading
+) -> Sample | Unreadable:
+    text = (name or b"").decode("utf-8", "surrogateescape")
+    if image is None:
+        return Unreadable(number, text, "the row has no image")
+    if len(image) > reading.max_encoded_bytes:
+        reason = f"{len(image)} bytes are more than any image within --max_pixels has"
+        return Unreadable(number, text, reason)
+    return Sample(number, text, image)
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with the content; a fault of the disk is raised again.
+
+    Arrow raises OSError without a number for content that it cannot make sense of.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
+
+
+class _RowWriter:
+    """A Parquet file that is being written, in groups of rows that do not depend on timing."""
+
+    def __init__(self, target: pq.ParquetWriter, schema: pa.Schema) -> None:
+        self._target, self._schema = target, schema
+        self._rows: list[dict[str, Any]] = []
+        self._bytes = 0
+
+    def add(self, entry: Entry) -> None:
+        shown = printable(entry.name)
+        row: dict[str, Any] = {
+            "record": entry.number,
+            "filename": shown,
+            "height": entry.height,
+            "width": entry.width,
+            "labels": entry.labels,
+            "confidence": entry.confidence,
+        }
+        if entry.image is not None:
+            row["image"] = {"bytes": entry.image[0], "path": shown}
+        self._rows.append(row)
+        parts = (entry.image[0] if entry.image else None, entry.labels, entry.confidence)
+        self._bytes += sum(len(part) for part in parts if part is not None)
+        if len(self._rows) >= _WRITE_ROWS or self._bytes >= _WRITE_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the rows so far as a group."""
+        if self._rows:
+            self._target.write_table(pa.Table.from_pylist(self._rows, self._schema))
+        self._rows, self._bytes = [], 0

@@ -1,0 +1,128 @@
+"""What shards hold: samples that are read, entries that are written, and the files around them."""
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, Protocol, cast
+
+from pipelines.plan import InputFile
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a shard.
+
+    Args:
+        number: Its place in the shard, from 0.
+        name: As the shard has it, empty if it has none; any text, with what is no UTF-8 as
+            surrogates. It is data and never a path.
+        encoded: The image.
+    """
+
+    number: int
+    name: str
+    encoded: bytes
+
+    @property
+    def key(self) -> str:
+        """Names the image in tables: number and name.
+
+        >>> Sample(3, "cats/a.jpg", b"").key
+        '#3 cats/a.jpg'
+        """
+        return f"#{self.number} {printable(self.name)}".rstrip()
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A sample, or the rest of a shard, that could not be read.
+
+    Args:
+        number: Of the first sample that is lost.
+        name: Of the sample, or empty.
+        reason: What was wrong.
+    """
+
+    number: int
+    name: str
+    reason: str
+
+    @property
+    def key(self) -> str:
+        """As that of a sample."""
+        return Sample(self.number, self.name, b"").key
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a shard that we write holds of one image.
+
+    Args:
+        number: Place of the image in the shard that it came from, or in this one.
+        name: As in `Sample`.
+        height: Of image and maps.
+        width: Of image and maps.
+        image: Encoded, with the suffix of its format (`jpg`), or None.
+        labels: Label map as PNG, or None.
+        confidence: Confidence as 8-bit PNG, or None.
+    """
+
+    number: int
+    name: str
+    height: int
+    width: int
+    image: tuple[bytes, str] | None = None
+    labels: bytes | None = None
+    confidence: bytes | None = None
+
+
+def printable(name: str) -> str:
+    r"""A name with what is no UTF-8 written out, so that tables can hold it.
+
+    >>> printable("caf\udce9")
+    'caf\\xe9'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+# What the entries of a shard hold beside their names and sizes: of "image", "labels", "confidence".
+Maps = tuple[str, ...]
+
+
+class ShardWriter(Protocol):
+    """A shard that is being written; the same entries give the same bytes."""
+
+    def add(self, entry: Entry) -> None:
+        """Add an entry behind the others."""
+
+
+def is_zipped(name: str) -> bool:
+    """Whether the name is that of a gzip file.
+
+    >>> is_zipped("a.TAR.GZ"), is_zipped("a.tgz"), is_zipped("a.tar")
+    (True, True, False)
+    """
+    return name.lower().endswith((".gz", ".tgz"))
+
+
+@contextmanager
+def opened(file: InputFile) -> Iterator[IO[bytes]]:
+    """The uncompressed content of a file as a stream."""
+    with open(file.uri, "rb") as raw:
+        if not is_zipped(file.name):
+            yield raw
+            return
+        with gzip.GzipFile(fileobj=raw) as zipped:
+            yield cast(IO[bytes], zipped)
+
+
+@contextmanager
+def created(path: str, zipped: bool) -> Iterator[IO[bytes]]:
+    """A new file, optionally compressed: without name and time, so that bytes are repeatable."""
+    with open(path, "wb") as raw:
+        if not zipped:
+            yield raw
+            return
+        with gzip.GzipFile("", "wb", 6, raw, mtime=0) as stream:
+            yield cast(IO[bytes], stream)

@@ -1,0 +1,191 @@
+"""What formats of shards have in common; a shard in gives a shard of the same name out."""
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+
+import pyarrow.parquet as pq
+
+from pipelines import storage
+from pipelines.failures import Failure, is_transient, reason_of
+from pipelines.formats.images import check_encoded, digest_of, encode_png, square_ground
+from pipelines.formats.interface import Estimate, Ground, Reading, Thumbnail, Work
+from pipelines.formats.samples import Entry, Maps, Sample, ShardWriter, Unreadable, is_zipped
+from pipelines.plan import InputFile, Unit, unit_id
+from segmodel.contract import Contract
+from segmodel.engine import Job, Labelled
+from segmodel.images import EncodedImage, decode_image, image_size
+from segmodel.windows import Layout
+
+SAMPLE = 16
+# A sheet shows some of so many images of a shard, as the rest may be far away.
+FIRST_SAMPLES = 64
+
+
+class Shards(ABC):
+    """A format of shards: which files, how samples are read, and how a shard is written.
+
+    `label_field` is where our own shards have the label map: what `Reading.image_field` is for the
+    image.
+    """
+
+    name: str
+    examples: str
+    label_field: str
+    grouped = False
+    decodes = True
+
+    @abstractmethod
+    def claims(self, file: InputFile) -> bool:
+        """Whether the name is that of such a shard."""
+
+    @abstractmethod
+    def samples(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
+        """Samples of a shard in order; what cannot be read costs the rest of the shard at most.
+
+        Raises:
+            OSError: If the shard cannot be opened.
+        """
+
+    @abstractmethod
+    def writer(self, path: str, zipped: bool, maps: Maps) -> AbstractContextManager[ShardWriter]:
+        """A new shard, complete once the context is left without an error."""
+
+    def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
+        """Refuse a model that encoded images cannot feed."""
+        check_encoded(contract, f"{files[0].key} and other {self.examples}")
+
+    def count(self, file: InputFile, most: int, reading: Reading) -> int:
+        """Number of samples, at most `most`."""
+        return sum(1 for _, _ in zip(range(most), self.read(file, reading), strict=False))
+
+    def estimate(self, files: Sequence[InputFile], layout: Layout, reading: Reading) -> Estimate:
+        """From the first image of a sample of shards, by bytes."""
+        sizes, sampled = [], 0
+        for file in files[:: -(-len(files) // SAMPLE)]:
+            first = next(self.read(file, reading), None)
+            size = image_size(first.encoded) if isinstance(first, Sample) else None
+            if size and isinstance(first, Sample):
+                sizes.append(size)
+                sampled += len(first.encoded)
+        images = round(sum(f.size for f in files) / (sampled / len(sizes))) if sizes else len(files)
+        return replace(Estimate.of_sample(sizes, images, layout), exact=False)
+
+    def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
+        """One unit for each shard."""
+        for file in files:
+            yield Unit(unit_id(self.name, file), self.name, (file,), records=records)
+
+    def outputs(self, unit: Unit) -> Iterable[str]:
+        """The shard of label maps."""
+        return [label_path(unit.files[0])]
+
+    def thumbnails(self, unit: Unit, work: Work, most: int, side: int) -> Iterable[Thumbnail]:
+        """Of some of the first images that have a label map."""
+        path = label_path(unit.files[0])
+        output = replace(unit.files[0], uri=work.run.path(path))
+        maps = self.samples(output, Reading(image_field=self.label_field))
+        labelled = list(zip(_labelled(unit, work), maps, strict=False))
+        chosen = sorted(labelled, key=lambda pair: digest_of(pair[0]))[:most]
+        wanted = dict(chosen)
+        for sample in self.samples(unit.files[0], work.reading):
+            if not wanted:
+                return
+            entry = wanted.pop(sample.key, None)
+            if isinstance(sample, Sample) and isinstance(entry, Sample):
+                image = decode_image(sample.encoded, 3, work.reading.max_pixels)
+                labels = decode_image(entry.encoded, 0, work.reading.max_pixels)
+                caption = f"{unit.files[0].key} {sample.key}"
+                yield Thumbnail.of(caption, image, labels, side)
+
+    @contextmanager
+    def open(self, unit: Unit, work: Work) -> Iterator["_ShardTask"]:
+        """Begin a shard."""
+        with ExitStack() as writing:
+            yield _ShardTask(self, unit, work, writing)
+
+    def read(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
+        """As `samples`, and an `Unreadable` where the shard cannot be opened, now or ever."""
+        try:
+            yield from self.samples(file, reading)
+        except OSError as error:
+            if is_transient(error):
+                raise
+            yield Unreadable(0, "", f"the shard cannot be opened: {reason_of(error)}")
+
+
+def _labelled(unit: Unit, work: Work) -> list[str]:
+    """Keys of the first images of a finished unit, in the order of their label maps."""
+    table = pq.read_table(work.run.path(f"areas/{unit.id}.parquet"), columns=["key"])
+    return list(dict.fromkeys(table.column("key").to_pylist()))[:FIRST_SAMPLES]
+
+
+def label_path(file: InputFile) -> str:
+    """Where the label maps of a shard are, within the run directory."""
+    return f"labels/{file.key}"
+
+
+class _ShardTask:
+    """One shard while it is done; `writing` publishes the output when it is closed well."""
+
+    def __init__(self, shards: Shards, unit: Unit, work: Work, writing: ExitStack) -> None:
+        self._shards, self._work, self._writing = shards, work, writing
+        self._file, self._limit = unit.files[0], unit.records
+        self._path = label_path(self._file)
+        self._output: ShardWriter | None = None
+        self._names: dict[str, tuple[int, str]] = {}
+
+    def jobs(self) -> Iterator[Job | Failure]:
+        reading, bands = self._work.reading, len(self._work.contract.bands)
+        for count, entry in enumerate(self._shards.read(self._file, reading)):
+            if count == self._limit:
+                return
+            if isinstance(entry, Unreadable):
+                yield Failure(self._file.key, entry.key, "record", entry.reason)
+                continue
+            self._names[entry.key] = (entry.number, entry.name)
+            raster = partial(EncodedImage, entry.encoded, bands, reading.max_pixels, reading.resize)
+            yield Job(entry.key, raster, None, len(entry.encoded), opens_at_once=True)
+
+    def source(self, key: str) -> tuple[InputFile, str | None]:
+        return self._file, key
+
+    def ground(self, labelled: Labelled) -> Ground | None:
+        return square_ground(labelled, self._work.pixel_size_m)
+
+    def discard(self, key: str) -> None:
+        """Nothing to remove, as the shard is written anew."""
+        self._names.pop(key)
+
+    def failed_pixels(self) -> tuple[int, float | None] | None:
+        return None
+
+    def encode(self, labelled: Labelled) -> Entry:
+        images = encode_png(labelled, self._work)
+        number, name = self._names.pop(labelled.key)
+        height, width = labelled.labels.shape
+        return Entry(number, name, height, width, None, images.labels, images.confidence)
+
+    def write(self, key: str, encoded: Entry) -> None:
+        self._writer().add(encoded)
+
+    def finish(self) -> list[str]:
+        self._writer()
+        self._writing.close()
+        return [self._path]
+
+    def _writer(self) -> ShardWriter:
+        """The shard of label maps, begun at the first of them."""
+        if self._output is None:
+            run = self._work.run
+            temporary = self._writing.enter_context(
+                storage.write_whole(run.path(self._path), run.scratch)
+            )
+            maps = ("labels", "confidence") if self._work.confidence else ("labels",)
+            zipped = is_zipped(os.path.basename(self._file.name))
+            writer = self._shards.writer(temporary, zipped, maps)
+            self._output = self._writing.enter_context(writer)
+        return self._output

@@ -1,0 +1,142 @@
+"""Sizes of windows and images, from options, contract and memory."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.formats.interface import Reading
+from pipelines.options import SegmentOptions
+from segmodel.contract import Contract
+from segmodel.engine import Limits
+from segmodel.errors import ConfigurationError
+from segmodel.images import DECODING_BYTES_PER_PIXEL, MAX_PIXELS
+from segmodel.windows import Layout
+
+MIB = 2**20
+# Resident memory of a process that has imported Beam 2.77 and TensorFlow 2.21 and loaded a model of
+# 0.7 million weights, on x86-64 Linux.
+RUNTIME_BYTES = 765 * MIB
+# What prediction may take of the rest when --window is left to us.
+MODEL_SHARE = 0.6
+ASSUMED_BYTES_PER_PIXEL = 1024
+WINDOWS_PX = (2048, 1024, 512, 256)
+# Calls of the model whose windows are read or wait for others, and whose maps are not finished.
+CALLS_HELD = 6
+# Below it, photographs would be refused.
+LEAST_PIXELS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a worker takes, in bytes.
+
+    Args:
+        model: Prediction of one batch.
+        windows: Windows that wait, and the maps that they belong to.
+        images: What is left for encoded images before and behind the model.
+    """
+
+    model: int
+    windows: int
+    images: int
+    runtime: int = RUNTIME_BYTES
+
+    @property
+    def needed(self) -> int:
+        """Without encoded images."""
+        return self.runtime + self.model + self.windows
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes as resolved.
+
+    Args:
+        layout: Of windows.
+        reading: Of encoded images.
+        memory: What they take.
+        limits: Of the engine.
+    """
+
+    layout: Layout
+    reading: Reading
+    memory: Memory
+    limits: Limits
+
+
+def resolve_sizes(
+    options: SegmentOptions, contract: Contract, frozen: Mapping[str, Any] | None = None
+) -> Sizes:
+    """Sizes as asked for, as a run was begun with, or else as large as memory allows.
+
+    Args:
+        options: Of the user.
+        contract: Of the model.
+        frozen: What shaped labels when the run was begun with the same model, or None.
+
+    Raises:
+        ConfigurationError: If the sizes cannot be carried out, or take more than `--memory`.
+    """
+    layout = _layout(options, contract, frozen or {})
+    memory = _memory(layout, options, contract)
+    ahead, finishing = image_bytes_per_pixel(contract, options.confidence)
+    affordable = memory.images // (ahead + finishing)
+    asked = options.max_pixels or (frozen or {}).get("max_pixels")
+    least = asked or LEAST_PIXELS
+    if affordable < least:
+        needed = memory.needed + least * (ahead + finishing)
+        raise ConfigurationError(
+            f"--memory {options.memory / MIB:.0f}M is not enough for windows of "
+            f"{layout.read_px} pixels and images of {least} pixels: give {-(-needed // MIB)}M, or "
+            f"lower --window, --batch or --max_pixels"
+        )
+    reading = Reading(
+        image_field=options.image_field,
+        name_field=options.name_field,
+        max_pixels=asked or min(MAX_PIXELS, affordable),
+        resize=options.resize,
+    )
+    limits = Limits(ahead_bytes=affordable * ahead, finishing_bytes=affordable * finishing)
+    return Sizes(layout, reading, memory, limits)
+
+
+def image_bytes_per_pixel(contract: Contract, confidence: bool) -> tuple[int, int]:
+    """What one pixel of an encoded image takes before the model and behind it."""
+    of_map = contract.classes.label_dtype.itemsize + (4 if confidence else 0)
+    return DECODING_BYTES_PER_PIXEL + of_map, 2 * of_map
+
+
+def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, Any]) -> Layout:
+    halo = frozen.get("halo_px") if options.halo is None else options.halo
+    batch = frozen.get("batch") if options.batch is None else options.batch
+    if options.window is not None:
+        layout = contract.layout(options.window, halo, batch)
+        if layout.window_px != options.window:
+            raise ConfigurationError(
+                f"--window {options.window}: the model's window is fixed at "
+                f"{contract.fixed_window} pixels, of which {layout.window_px} are kept: leave "
+                f"--window out"
+            )
+        return layout
+    if "window_px" in frozen:
+        return contract.layout(frozen["window_px"], halo, batch)
+    affordable = MODEL_SHARE * (options.memory - RUNTIME_BYTES)
+    for side in WINDOWS_PX:
+        core = max(side // contract.stride, 1) * contract.stride
+        layout = contract.layout(core, halo, batch)
+        if model_bytes(layout, contract) <= affordable:
+            break
+    return layout
+
+
+def model_bytes(layout: Layout, contract: Contract) -> int:
+    """What prediction of one batch takes, by the contract's measurement."""
+    return layout.call_pixels * (contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL)
+
+
+def _memory(layout: Layout, options: SegmentOptions, contract: Contract) -> Memory:
+    of_map = contract.classes.label_dtype.itemsize + (4 if options.confidence else 0)
+    windows = CALLS_HELD * layout.call_pixels * (contract.fill.nbytes + of_map)
+    model = model_bytes(layout, contract)
+    images = max(0, options.memory - RUNTIME_BYTES - model - windows)
+    return Memory(model, windows, images)

@@ -1,0 +1,222 @@
+"""Encoded images as Pillow images: opened by their header, loaded and checked to the last byte."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import simplejpeg
+from PIL import Image, ImageFile, TiffImagePlugin
+
+from segmodel.errors import InputError
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
+_JPEG_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
+_ORIENTATION = 0x0112  # EXIF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
+_PNG_SIGNATURE_BYTES, _PNG_HEADER_BYTES = 8, 33
+_INFLATED_BYTES = 1 << 20
+_PNG_FIELDS = struct.Struct(">IIBBBBB")
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# First column, first row, step of columns, step of rows of each pass of an interlaced PNG.
+_ADAM7 = (
+    (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
+)  # fmt: skip
+# Where a PNG may say how it is to be turned, before or behind its pixels.
+_PNG_TURNS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+_PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+# The transparent value of a PNG is in the depth of the file, and Pillow's pixels have 8 bits.
+_PNG_DEPTHS: dict[object, Callable[[int], int]] = {
+    "L;2": lambda value: value * 85,
+    "L;4": lambda value: value * 17,
+    "RGB;16B": lambda value: value >> 8,
+}
+
+
+def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    """The image by its header.
+
+    Raises:
+        InputError: If it is none or has too many pixels.
+    """
+    if not encoded:
+        raise InputError("empty file")
+    # `Image.open` would apply Pillow's own limit of pixels, which all of a process shares.
+    Image.init()
+    for name in _FORMATS:
+        factory, accepts = Image.OPEN[name]
+        if accepts is not None and accepts(encoded[:16]) is True:
+            break
+    else:
+        raise InputError("not a JPEG, PNG, WebP or TIFF image")
+    try:
+        image = factory(io.BytesIO(encoded), "")
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise InputError(f"cannot be decoded: {error}") from error
+    if image.width * image.height > max_pixels:
+        raise InputError(
+            f"{image.width}x{image.height} pixels exceed the limit of {max_pixels}: raise "
+            f"--max_pixels (and --memory) if it is no decompression bomb"
+        )
+    return image
+
+
+def upright_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
+    """Height and width once it is turned upright, without decoding it.
+
+    Raises:
+        InputError: If what says how it is to be turned is broken.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.height, image.width  # Pillow gives it as it is once it is turned.
+    try:
+        if image.format != "PNG":
+            sideways = _orientation(image) in _SIDEWAYS
+        elif any(mark in encoded for mark in _PNG_TURNS):
+            sideways = _orientation(_png_notes(encoded)) in _SIDEWAYS
+        else:
+            sideways = False
+    except InputError:
+        raise
+    except Exception as error:
+        # Of a broken EXIF block, Pillow raises whatever it stumbles over.
+        raise InputError(f"cannot be decoded: {error}") from error
+    return (image.width, image.height) if sideways else (image.height, image.width)
+
+
+def is_plain_color(image: Image.Image) -> bool:
+    """Whether it is a colour JPEG that stands upright: what most collections hold."""
+    # Of a PNG, Pillow would decode all pixels to find its EXIF block.
+    plain = image.format == "JPEG" and image.mode == "RGB"
+    return plain and _orientation(image) not in _TURNS
+
+
+def load_upright(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
+    """The image with its pixels, as its EXIF orientation says, in the mode of the file.
+
+    Raises:
+        InputError: If pixels are missing or corrupt, as far as the format can tell.
+        Exception: Whatever Pillow's decoders raise then.
+    """
+    loaded = _loaded(image, encoded)
+    turn = _TURNS.get(_orientation(loaded))
+    return loaded if turn is None else loaded.transpose(turn)
+
+
+def jpeg_values(image: Image.Image, encoded: bytes) -> np.ndarray:
+    """Values of a JPEG; an error where libjpeg warns, which Pillow hides.
+
+    So does a picture that ends in the middle and got an end mark from someone: the rest is grey.
+    """
+    try:
+        height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
+        if (width, height) != image.size:
+            raise InputError(f"the header says {image.size}, decoded are {(width, height)}")
+        values = simplejpeg.decode_jpeg(encoded, _JPEG_SPACES[image.mode], strict=True)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"truncated or corrupt JPEG: {error}") from error
+    if image.mode == "CMYK":
+        np.subtract(255, values, out=values)  # Stored inverted, as Adobe does and Pillow expects.
+    return values[..., 0] if image.mode == "L" else values
+
+
+def _orientation(image: Image.Image) -> int:
+    stated = image.getexif().get(_ORIENTATION)
+    return stated if isinstance(stated, int) else 1
+
+
+def _loaded(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
+    if image.format in ("JPEG", "MPO") and image.mode in _JPEG_SPACES:
+        values = jpeg_values(image, encoded)
+        decoded = Image.frombytes(image.mode, image.size, values.tobytes())
+        decoded.info = image.info
+        return decoded
+    if image.format == "PNG":
+        # Pillow stops at the last row.
+        for _ in _png_chunks(encoded):
+            pass
+        _fit_transparency(image)
+    image.load()
+    if image.format == "PNG" and not _ends_in_color(image) and not _is_filled(encoded):
+        raise InputError("truncated or corrupt PNG: rows are missing")
+    return image
+
+
+def _fit_transparency(image: ImageFile.ImageFile) -> None:
+    """Bring the transparent value of a PNG to the depth that its pixels will have."""
+    convert = _PNG_DEPTHS.get(image.tile[0].args)
+    value = image.info.get("transparency")
+    if convert is not None and isinstance(value, int):
+        image.info["transparency"] = convert(value)
+    elif convert is not None and isinstance(value, tuple):
+        image.info["transparency"] = tuple(map(convert, value))
+
+
+def _ends_in_color(image: Image.Image) -> bool:
+    """Whether something stands in the last row; Pillow leaves rows that are missing empty."""
+    last = image.crop((0, image.height - 1, image.width, image.height))
+    return not image.info.get("interlace") and bool(np.asarray(last).any())
+
+
+def _is_filled(encoded: bytes) -> bool:
+    """Whether a PNG has as many bytes of pixels as its header says."""
+    place = _PNG_SIGNATURE_BYTES + 8
+    width, height, depth, color, _, _, interlaced = _PNG_FIELDS.unpack_from(encoded, place)
+    missing = 0
+    for column, row, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
+        columns, rows = -(-(width - column) // across), -(-(height - row) // down)
+        if columns > 0:
+            missing += max(0, rows) * (1 + -(-columns * _PNG_CHANNELS[color] * depth // 8))
+    inflated = zlib.decompressobj()
+    for kind, chunk in _png_chunks(encoded):
+        packed = bytes(chunk[8:-4]) if kind == b"IDAT" else b""
+        while packed and missing > 0:
+            missing -= len(inflated.decompress(packed, _INFLATED_BYTES))
+            packed = inflated.unconsumed_tail
+    return missing <= 0
+
+
+def _png_notes(encoded: bytes) -> Image.Image:
+    """An image of one pixel with the metadata of a PNG, for which Pillow would decode all of it."""
+    kept = [chunk for kind, chunk in _png_chunks(encoded) if kind in _PNG_NOTES]
+    pixel = io.BytesIO()
+    Image.new("L", (1, 1)).save(pixel, "PNG")
+    header, rest = pixel.getvalue()[:_PNG_HEADER_BYTES], pixel.getvalue()[_PNG_HEADER_BYTES:]
+    return Image.open(io.BytesIO(b"".join([header, *kept, rest])), formats=("PNG",))
+
+
+def _png_chunks(encoded: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and bytes of each chunk of a PNG, up to its end mark.
+
+    Raises:
+        InputError: If the end mark is missing or a checksum does not match.
+    """
+    view, begin, kind = memoryview(encoded), _PNG_SIGNATURE_BYTES, b""
+    while kind != b"IEND":
+        length = int.from_bytes(view[begin : begin + 4], "big")
+        kind = encoded[begin + 4 : begin + 8]
+        end = begin + 8 + length
+        if end + 4 > len(encoded):
+            raise InputError("truncated or corrupt PNG: it ends without its end mark")
+        if zlib.crc32(view[begin + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            raise InputError(
+                f"truncated or corrupt PNG: the checksum of chunk {kind!r} does not match"
+            )
+        yield kind, view[begin : end + 4]
+        begin = end + 4

@@ -1,0 +1,110 @@
+"""Windows and images by the memory that a worker may take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipelines.options import SegmentOptions
+from pipelines.sizes import MIB, RUNTIME_BYTES, resolve_sizes
+from segmodel.classes import ClassTable, LabelClass
+from segmodel.contract import MeasuredHalo
+from segmodel.errors import ConfigurationError
+from segmodel.images import MAX_PIXELS
+from tests.fakes import contract
+
+OPTIONS = SegmentOptions(("in",), "model", "run", memory=RUNTIME_BYTES + 4000 * MIB)
+# What prediction may take of 4,000 MiB beside Beam and TensorFlow.
+MODEL_MIB = 2400
+
+
+def made(per_pixel: int | None = 1, halo: int = 0, **fields):
+    return contract(bytes_per_pixel=per_pixel, halo=MeasuredHalo(halo, 512, 1.0), **fields)
+
+
+@pytest.mark.parametrize(
+    ("per_pixel", "window"),
+    [(1, 2048), (600, 2048), (601, 1024), (2400, 1024), (2401, 512), (9600, 512)],
+)
+def test_windows_are_as_large_as_memory_allows(per_pixel, window):
+    layout = resolve_sizes(OPTIONS, made(per_pixel)).layout
+    assert (layout.window_px, layout.halo_px, layout.batch) == (window, 0, None)
+
+
+def test_memory_counts_the_halo_and_the_batch():
+    assert resolve_sizes(replace(OPTIONS, halo=32), made(600)).layout.window_px == 1024
+    assert resolve_sizes(replace(OPTIONS, batch=4), made(600)).layout.window_px == 1024
+    unknown = resolve_sizes(OPTIONS, made(None))
+    assert unknown.layout.window_px == 1024
+    assert unknown.memory.model == 1 << 30
+
+
+def test_less_memory_gives_smaller_windows_and_a_smaller_limit_of_images():
+    sizes = [
+        resolve_sizes(replace(OPTIONS, memory=RUNTIME_BYTES + mib * MIB), made(600))
+        for mib in (4000, 2000, 500)
+    ]
+    assert [entry.layout.window_px for entry in sizes] == [2048, 1024, 512]
+    pixels = [entry.reading.max_pixels for entry in sizes]
+    assert pixels == sorted(pixels, reverse=True)
+    assert len(set(pixels)) == 3
+
+
+@pytest.mark.parametrize("confidence", [False, True])
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("mib", [300, 1000, 4000])
+def test_all_parts_together_stay_within_the_option(mib, wide, confidence):
+    classes = ClassTable((LabelClass(300 if wide else 3, "a", (1, 2, 3)),))
+    options = replace(OPTIONS, memory=RUNTIME_BYTES + mib * MIB, confidence=confidence)
+    sizes = resolve_sizes(options, made(100, classes=classes))
+    limits = sizes.limits
+    total = sizes.memory.needed + limits.ahead_bytes + limits.finishing_bytes
+    assert total <= options.memory
+    assert limits.ahead_bytes >= 12 * sizes.reading.max_pixels
+
+
+def test_without_an_option_images_have_at_most_the_pixels_that_pillow_takes():
+    plenty = replace(OPTIONS, memory=64 << 30)
+    assert resolve_sizes(plenty, made()).reading.max_pixels == MAX_PIXELS
+    assert resolve_sizes(replace(plenty, max_pixels=5), made()).reading.max_pixels == 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"memory": 700 * MIB},
+        {"window": 8192},
+        {"batch": 500, "window": 512},
+        {"max_pixels": 900_000_000},
+    ],
+)
+def test_what_memory_does_not_allow_is_refused_with_what_would(change):
+    options = replace(OPTIONS, **change)
+    with pytest.raises(ConfigurationError, match=r"^--memory \d+M is not enough") as caught:
+        resolve_sizes(options, made(600))
+    enough = int(str(caught.value).split("give ")[1].split("M")[0])
+    resolve_sizes(replace(options, memory=enough * MIB), made(600))
+    with pytest.raises(ConfigurationError):
+        resolve_sizes(replace(options, memory=(enough - 2) * MIB), made(600))
+
+
+def test_a_run_that_was_begun_keeps_its_sizes_with_other_memory():
+    frozen = {"window_px": 512, "halo_px": 32, "batch": 3, "max_pixels": 12345}
+    sizes = resolve_sizes(OPTIONS, made(), frozen)
+    assert (sizes.layout.window_px, sizes.layout.halo_px, sizes.layout.batch) == (512, 32, 3)
+    assert sizes.reading.max_pixels == 12345
+    asked = replace(OPTIONS, window=256, halo=0, batch=1, max_pixels=99)
+    changed = resolve_sizes(asked, made(), frozen)
+    assert (changed.layout.window_px, changed.layout.halo_px, changed.layout.batch) == (256, 0, 1)
+    assert changed.reading.max_pixels == 99
+
+
+def test_a_fixed_window_is_kept():
+    layout = resolve_sizes(OPTIONS, made(halo=32, fixed_window=256)).layout
+    assert (layout.window_px, layout.halo_px, layout.fixed_px) == (192, 32, 256)
+
+
+def test_a_window_other_than_the_fixed_one_is_refused():
+    with pytest.raises(ConfigurationError, match="window is fixed at 256"):
+        resolve_sizes(replace(OPTIONS, window=1024), made(fixed_window=256))
