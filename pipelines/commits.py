@@ -40,22 +40,30 @@ class Commit:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Commit":
-        """From the file."""
-        fields = json.loads(content)
-        outputs = tuple(Output(**output) for output in fields["outputs"])
-        return cls(fields["unit"], fields["digest"], outputs, Tally(**fields["tally"]))
+        """From the file.
+
+        Raises:
+            ValueError: If it is no commit record.
+        """
+        try:
+            fields = json.loads(content)
+            outputs = tuple(Output(**output) for output in fields["outputs"])
+            return cls(fields["unit"], fields["digest"], outputs, Tally(**fields["tally"]))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a commit record: {error}") from error
 
 
 class CommitLog:
     """The commit records of a run.
 
     Args:
-        run: Run directory.
+        run: Run directory; outputs are named by their path in it.
         options: Digest of the options that shape labels and statistics.
+        folder: Where the records are in the run directory.
     """
 
-    def __init__(self, run: str, options: str) -> None:
-        self.run, self.options = run, options
+    def __init__(self, run: str, options: str, folder: str = "commits") -> None:
+        self.run, self.options, self.folder = run, options, folder
 
     def name(self, unit: Unit) -> str:
         """File name of the record of a unit; it changes with the input and the options."""
@@ -63,14 +71,18 @@ class CommitLog:
 
     def path(self, unit: Unit) -> str:
         """Where the record of a unit is."""
-        return f"{self.run}/commits/{self.name(unit)}"
+        return f"{self.run}/{self.folder}/{self.name(unit)}"
 
     def is_done(self, unit: Unit) -> bool:
         """Whether the unit is finished with this input and these options."""
         return storage.exists(self.path(unit))
 
     def read(self, unit: Unit) -> Commit | None:
-        """The record of a unit, or None if it is not finished."""
+        """The record of a unit, or None if it is not finished.
+
+        Raises:
+            ValueError: If the record is damaged.
+        """
         try:
             return Commit.from_bytes(storage.read_bytes(self.path(unit)))
         except FileNotFoundError:
@@ -89,16 +101,18 @@ class CommitLog:
 
     def names(self) -> list[str]:
         """File names of all records that are there."""
-        folder = f"{self.run}/commits"
+        folder = f"{self.run}/{self.folder}"
         return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
 
     def discard(self, name: str) -> None:
-        """Remove a superseded record, after its outputs."""
-        path = f"{self.run}/commits/{name}"
+        """Remove a superseded or damaged record, after its outputs if it names them."""
+        path = f"{self.run}/{self.folder}/{name}"
         try:
             outputs = Commit.from_bytes(storage.read_bytes(path)).outputs
         except FileNotFoundError:
             return
+        except ValueError:
+            outputs = ()
         for output in outputs:
             storage.remove(f"{self.run}/{output.path}")
         storage.remove(path)

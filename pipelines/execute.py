@@ -5,12 +5,14 @@ import io
 import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import progress
+from pipelines.failures import on_one_line
 from pipelines.launch import Launch
 from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
@@ -93,9 +95,7 @@ def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
         f"{summary['units']} units, {attempt['units_skipped']} units were done before; "
         f"{attempt['seconds']:.0f} s"
     )
-    for row in summary["first_failures"]:
-        name = row["uri"] if row["key"] is None else f"{row['uri']} {row['key']}"
-        print(f"failed: {_on_one_line(name)}: {_on_one_line(row['reason'])}", file=sys.stderr)
+    tell_failures(summary["first_failures"])
     if status == 0:
         print(f"complete: label maps in {run.root}/labels, totals in {run.root}/areas.csv")
     elif status == 1:
@@ -107,8 +107,8 @@ def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
     elif status == 3:
         print(
             f"{failed} of {images + failed} images failed, more than --max_failures "
-            f"{options.max_failures} allows: see {run.root}/failures, then raise --max_failures or "
-            f"mend them and run again (a mended file is done again by itself)",
+            f"{options.max_failures} allows: see {run.root}/failures.csv, then raise "
+            f"--max_failures or mend them and run again (a mended file is done again by itself)",
             file=sys.stderr,
         )
     else:
@@ -120,6 +120,8 @@ def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
     return status
 
 
-def _on_one_line(text: str) -> str:
-    """Text with what is not printable written out: names of files are anybody's."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def tell_failures(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print rows of a failures file, one a line."""
+    for row in rows:
+        name = row["uri"] if row["key"] is None else f"{row['uri']} {row['key']}"
+        print(f"failed: {on_one_line(name)}: {on_one_line(row['reason'])}", file=sys.stderr)

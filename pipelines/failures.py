@@ -23,7 +23,8 @@ class Failure:
     Args:
         uri: The input file, as folder and name.
         key: Name of the image within a shard, block within a scene, or None.
-        stage: `open`, `read`, `record` (of a shard) or `name` (that no file can have).
+        stage: `open`, `read`, `record` (of a shard), `name` (that no file can have) or `mask` (of
+            an image that is packed).
         reason: What was wrong, for a person.
         transient: Whether a later attempt may succeed.
     """
@@ -59,3 +60,12 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
+
+
+def on_one_line(text: str) -> str:
+    r"""Text with what is not printable written out: names of files are anybody's.
+
+    >>> on_one_line("a\nb")
+    'a\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

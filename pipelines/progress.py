@@ -37,12 +37,14 @@ class Watch:
         units: Of the plan.
         commits: Folder of commit records.
         before: Pixels that this process had counted when the run began.
+        command: That runs.
     """
 
     total_pixels: int
     units: int
     commits: str
     before: int
+    command: str = "segment"
 
     def units_done(self) -> int:
         """Units with a commit record."""
@@ -55,9 +57,9 @@ class Watch:
 
 
 @contextmanager
-def shown(total_pixels: int, units: int, commits: str) -> Iterator[None]:
+def shown(total_pixels: int, units: int, commits: str, command: str = "segment") -> Iterator[None]:
     """Show progress on the error stream while the block runs; see `Watch`."""
-    watch = Watch(total_pixels, units, commits, _pixels)
+    watch = Watch(total_pixels, units, commits, _pixels, command)
     stop = threading.Event()
     follow = _follow_bar if sys.stderr.isatty() else _follow_lines
     thread = threading.Thread(target=follow, args=(watch, stop), daemon=True)
@@ -70,7 +72,7 @@ def shown(total_pixels: int, units: int, commits: str) -> Iterator[None]:
 
 
 def _follow_bar(watch: Watch, stop: threading.Event) -> None:
-    with tqdm(total=watch.total_pixels, unit="px", unit_scale=True, desc="segment") as bar:
+    with tqdm(total=watch.total_pixels, unit="px", unit_scale=True, desc=watch.command) as bar:
         stopped = False
         while not stopped:
             stopped = stop.wait(_BAR_SECONDS)
@@ -93,6 +95,6 @@ def line(watch: Watch, seconds: float) -> str:
     rate = done / seconds if seconds else 0.0
     left = f", about {max(0.0, total - done) / rate / 60:.0f} min left" if rate else ""
     return (
-        f"segment: {done / 1e6:.1f} of about {total / 1e6:.1f} Mpx, {rate / 1e6:.2f} Mpx/s{left}, "
-        f"{watch.units_done()} of {watch.units} units"
+        f"{watch.command}: {done / 1e6:.1f} of about {total / 1e6:.1f} Mpx, "
+        f"{rate / 1e6:.2f} Mpx/s{left}, {watch.units_done()} of {watch.units} units"
     )

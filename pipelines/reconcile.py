@@ -5,7 +5,7 @@ Everything else is removed with its outputs, so that neither a change and its un
 input leaves a table or a label map that the totals do not contain.
 """
 
-from pipelines import plan, storage
+from pipelines import formats, plan, storage
 from pipelines.commits import CommitLog
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_files import block_path
@@ -43,10 +43,7 @@ def reconcile(work: Work, retry_failures: bool) -> None:
 
 def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) -> None:
     """Believe a finished scene, or have all of it done again: its blocks are gone."""
-    commit = log.read(scene)
-    if commit is None:
-        return
-    if log.is_intact(commit) and not (retry_failures and commit.tally.failed_images):
+    if not log.is_done(scene) or _is_believed(scene, log, retry_failures):
         return
     for block in scene_blocks(scene, work):
         for folder in ("labels", "confidence"):
@@ -56,8 +53,44 @@ def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) 
 
 
 def _check_unit(unit: Unit, log: CommitLog, retry_failures: bool) -> None:
-    commit = log.read(unit)
-    if commit is None:
-        return
-    if not log.is_intact(commit) or (retry_failures and commit.tally.failed_images):
+    if log.is_done(unit) and not _is_believed(unit, log, retry_failures):
         log.forget(unit)
+
+
+def _is_believed(unit: Unit, log: CommitLog, retry_failures: bool) -> bool:
+    """Whether a finished unit stays finished."""
+    try:
+        commit = log.read(unit)
+    except ValueError:
+        return False
+    if commit is None or not log.is_intact(commit):
+        return False
+    return not (retry_failures and commit.tally.failed_images)
+
+
+def unfinished_outputs(work: Work) -> set[str]:
+    """Files that units of the plan on disk may have written without being finished.
+
+    They are written again if they are still planned; if not, nothing else would ever remove them.
+
+    Args:
+        work: Of the run, before its plan is replaced.
+    """
+    log = CommitLog(work.run.root, work.options)
+    recorded = {name.rpartition("-")[0] for name in log.names()}
+    units = plan.read_units(work.run.plan, "part")
+    return {path for unit in units if unit.id not in recorded for path in _outputs(unit)}
+
+
+def remove_unplanned(paths: set[str], work: Work) -> None:
+    """Remove files that no unit of the plan on disk writes."""
+    if paths:
+        for unit in plan.read_units(work.run.plan, "part"):
+            paths.difference_update(_outputs(unit))
+    for path in paths:
+        storage.remove(work.run.path(path))
+
+
+def _outputs(unit: Unit) -> list[str]:
+    tables = (f"areas/{unit.id}.parquet", f"failures/{unit.id}.jsonl")
+    return [*formats.find_format(unit.format).outputs(unit), *tables]

@@ -10,15 +10,22 @@ from pipelines import storage
 from segmodel.errors import ConfigurationError
 
 FOLDERS = ("plan", "labels", "confidence", "blocks", "areas", "failures", "commits", "tmp")
-RESULTS = ("_SUCCESS", "summary.json", "areas.csv")
-MARK = {"format": "beamseg run", "format_version": 1}
+RESULTS = ("_SUCCESS", "summary.json", "areas.csv", "failures.csv", "preview.png")
+RUN, PACK = "beamseg run", "beamseg pack"
+MARK = {"format": RUN, "format_version": 1}
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Paths of one run."""
+    """Paths of one run.
+
+    Args:
+        root: The folder.
+        format: What `run.json` says that it is.
+    """
 
     root: str
+    format: str = RUN
 
     @property
     def plan(self) -> str:
@@ -33,6 +40,10 @@ class RunDirectory:
     def path(self, name: str) -> str:
         """A file by its path within the run directory."""
         return f"{self.root}/{name}"
+
+    def read(self, name: str) -> bytes:
+        """The content of a file."""
+        return storage.read_bytes(self.path(name))
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file that appears whole or not at all."""
@@ -66,7 +77,7 @@ class RunDirectory:
             earlier = self.read_json("run.json")
         except ValueError:
             earlier = {}
-        if earlier is not None and not is_run(earlier):
+        if earlier is not None and not is_run(earlier, self.format):
             raise ConfigurationError(
                 f"{self.root}/run.json was not written by this beamseg: name another --output"
             )
@@ -84,9 +95,10 @@ class RunDirectory:
             storage.remove(self.path(name))
 
 
-def is_run(document: object) -> bool:
-    """Whether a parsed `run.json` is one of ours."""
-    return isinstance(document, dict) and MARK.items() <= document.items()
+def is_run(document: object, kind: str = RUN) -> bool:
+    """Whether a parsed `run.json` is one of ours, and of this kind."""
+    mark = MARK | {"format": kind}
+    return isinstance(document, dict) and mark.items() <= document.items()
 
 
 def lies_in_run(path: str, root: str, known: dict[str, bool]) -> bool:
@@ -115,13 +127,21 @@ def digest(document: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def check_unchanged(earlier: dict[str, Any], labels: dict[str, Any], run: str) -> None:
+def check_unchanged(
+    earlier: dict[str, Any], labels: dict[str, Any], run: str, section: str = "labels"
+) -> None:
     """Refuse to continue a run with other options that shape labels.
+
+    Args:
+        earlier: The `run.json` that the run was begun with.
+        labels: The options now.
+        run: The run directory, for the text.
+        section: Where in `run.json` the former options are.
 
     Raises:
         ConfigurationError: Names each option with both values, and the remedy.
     """
-    before = earlier.get("labels", {})
+    before = earlier.get(section, {})
     changed = [
         f"{name} was {before.get(name)} and is {labels.get(name)}"
         for name in sorted({*before, *labels})

@@ -1,22 +1,24 @@
 """The end of a run: totals from the commit records, summary, `_SUCCESS`."""
 
-import json
+import io
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines import areas, plan, storage
+from pipelines import areas, contact_sheet, plan, storage
 from pipelines.areas import Tally
-from pipelines.commits import Commit, CommitLog
+from pipelines.commits import CommitLog
+from pipelines.contact_sheet import UnitSample
+from pipelines.failure_table import FailureTable, failures_of
 from pipelines.formats.interface import Work
 from pipelines.options import FailureBudget
 
 COMPLETE, FAULT, OVER_BUDGET, INCOMPLETE = 0, 1, 3, 4
 # How far ground areas of pixels may be from the footprint, relatively.
 BALANCE = 1e-6
-FAILURES_SHOWN = 10
+REASONS_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Totals:
     units: int
     missing: int
     tally: Tally
-    failures: tuple[dict[str, Any], ...] = ()
+    sample: UnitSample = field(default_factory=UnitSample, compare=False)
 
     @property
     def is_balanced(self) -> bool:
@@ -44,11 +46,16 @@ class Totals:
         return COMPLETE if budget.allows(self.tally.failed_images, images) else OVER_BUDGET
 
 
-def collect(work: Work) -> Totals:
-    """Totals of all units whose numbers count: those that are no block of a scene."""
+def collect(work: Work, failures: FailureTable | None = None) -> Totals:
+    """Totals of all units whose numbers count: those that are no block of a scene.
+
+    Args:
+        work: Of the run.
+        failures: Where rows of failures go, or None.
+    """
     log = CommitLog(work.run.root, work.options)
-    failures: list[dict[str, Any]] = []
     counts = Counter[str]()
+    sample = UnitSample()
 
     def tallies() -> Iterator[Tally]:
         for kind in ("part", "scenes"):
@@ -60,9 +67,11 @@ def collect(work: Work) -> Totals:
                     counts["missing"] += kind == "part"
                     counts["unfinished scenes"] += kind == "scenes"
                     continue
-                if len(failures) < FAILURES_SHOWN:
-                    failures.extend(_failures_of(commit, work))
+                if failures is not None:
+                    failures.add(failures_of(commit, work.run))
                 if unit.scene is None:
+                    if commit.tally.images:
+                        sample.offer(unit)
                     yield commit.tally
 
     total = Tally.sum(tallies())
@@ -70,18 +79,12 @@ def collect(work: Work) -> Totals:
         units=counts["units"],
         missing=counts["missing"] or counts["unfinished scenes"],
         tally=total,
-        failures=tuple(failures[:FAILURES_SHOWN]),
+        sample=sample,
     )
 
 
-def _failures_of(commit: Commit, work: Work) -> list[dict[str, Any]]:
-    paths = [o.path for o in commit.outputs if o.path.startswith("failures/")]
-    lines = [line for p in paths for line in storage.read_bytes(work.run.path(p)).splitlines()]
-    return [json.loads(line) for line in lines]
-
-
 def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int:
-    """Write totals, summary and, if the run is complete within the budget, `_SUCCESS`.
+    """Write totals, failures, summary, contact sheet and, if complete within budget, `_SUCCESS`.
 
     Args:
         work: Of the run.
@@ -91,9 +94,14 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
     Returns:
         The exit status: 0, 1 if the table does not balance, 3 or 4.
     """
-    totals = collect(work)
-    classes = work.contract.classes
-    work.run.write("areas.csv", areas.totals_csv(totals.tally, classes))
+    run, classes = work.run, work.contract.classes
+    with (
+        storage.write_whole(run.path("failures.csv"), run.scratch) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
+        failures = FailureTable(stream)
+        totals = collect(work, failures)
+    run.write("areas.csv", areas.totals_csv(totals.tally, classes))
     status = totals.status(budget)
     summary = {
         "exit_status": status,
@@ -104,14 +112,38 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         "images": totals.tally.images,
         "failed_images": totals.tally.failed_images,
         "failure_budget": str(budget),
-        "first_failures": list(totals.failures),
+        "failures_by_reason": failures.by_reason(),
+        "first_failures": failures.first,
         "pixels": sum(totals.tally.pixels.values()),
         "footprint_m2": totals.tally.footprint_m2 if totals.tally.area_m2 else None,
         "this_attempt": counts,
     }
-    work.run.write_json("summary.json", summary)
+    run.write_json("summary.json", summary)
+    run.write("preview.png", _contact_sheet(totals, failures, work))
     if status == COMPLETE:
-        work.run.write("_SUCCESS", b"")
+        run.write("_SUCCESS", b"")
     if not totals.missing:
-        storage.remove(work.run.scratch)
+        storage.remove(run.scratch)
     return status
+
+
+def _contact_sheet(totals: Totals, failures: FailureTable, work: Work) -> bytes:
+    """The sheet as PNG, under the counts of the run and the most frequent reasons of failures."""
+    tally, classes = totals.tally, work.contract.classes
+    labelled = sum(tally.pixels.get(str(i), 0) for i in classes.ids)
+    captions = {
+        entry.name: f"{tally.pixels.get(str(entry.id), 0) / labelled:.1%}" if labelled else ""
+        for entry in classes.classes
+    }
+    nodata = tally.pixels.get(areas.NODATA, 0)
+    lines = [
+        f"{tally.images:,} images labelled, {tally.failed_images:,} failed; {labelled / 1e6:,.1f} "
+        f"Mpx in classes, {nodata / 1e6:,.1f} Mpx nodata; {totals.missing:,} of {totals.units:,} "
+        f"units unfinished"
+    ]
+    for row in failures.by_reason()[:REASONS_SHOWN]:
+        lines.append(contact_sheet.shortened(f"{row['count']:,} failed: {row['reason']}", 150))
+    tiles = list(contact_sheet.thumbnails(totals.sample, work))
+    buffer = io.BytesIO()
+    contact_sheet.draw(tiles, classes, captions, lines).save(buffer, "PNG")
+    return buffer.getvalue()

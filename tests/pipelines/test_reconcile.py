@@ -17,7 +17,7 @@ from pipelines.scene_assembly import finish_scene
 from pipelines.totals import collect
 from pipelines.work import segment_unit
 from tests.fakes import BrightnessModel
-from tests.pipelines.corpus import encoded, pixels, tree, write, write_scene
+from tests.pipelines.corpus import dying, encoded, failure_rows_in, pixels, tree, write, write_scene
 
 
 @pytest.fixture
@@ -132,5 +132,47 @@ def test_a_scene_that_turns_unreadable_loses_its_label_map(options, tmp_path, mo
 
     assert (total.tally.images, total.tally.failed_images) == (3, 1)
     assert "in/scene.tif" not in label_maps(options)
-    assert "scene.tif" in total.failures[0]["uri"]
-    assert str(tmp_path) not in total.failures[0]["reason"]
+    (row,) = failure_rows_in(options.output)
+    assert "scene.tif" in row["uri"]
+    assert str(tmp_path) not in row["reason"]
+
+
+def test_what_an_unfinished_unit_wrote_goes_with_its_input(options, monkeypatch):
+    work = prepare(check(options)).work
+    unit = next(u for u in plan.read_units(work.run.plan, "part") if u.format == "images")
+    monkeypatch.setattr("pipelines.commits.CommitLog.write", dying)
+    with pytest.raises(KeyError, match="died"):
+        segment_unit(unit, work, model=lambda work: BrightnessModel())
+    assert "labels/in/0.png.png" in tree(options.output)
+    monkeypatch.undo()
+    monkeypatch.setattr("pipelines.formats.scenes.BLOCK_PX", 32)
+
+    os.remove(Path(options.inputs[0]) / "0.png")
+    prepare(check(options))
+
+    left = tree(options.output)
+    assert "labels/in/0.png.png" not in left
+    assert "labels/in/1.png.png" in left
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"unit": "a"}', b"\xff\xfe"])
+def test_a_damaged_commit_record_is_done_again(options, content):
+    _, total = run(options)
+    before = tree(options.output)
+    record = next(path for path in (Path(options.output) / "commits").glob("images-*"))
+    record.write_bytes(content)
+
+    computed, again = run(options)
+
+    assert computed == 1
+    assert again == total
+    assert tree(options.output) == before
+
+
+def test_a_stray_file_among_the_commit_records_is_removed(options):
+    run(options)
+    before = tree(options.output)
+    write(Path(options.output) / "commits" / ".DS_Store", b"\0\0")
+
+    assert run(options)[0] == 0
+    assert tree(options.output) == before

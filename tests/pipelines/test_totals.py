@@ -127,6 +127,7 @@ def test_a_complete_run_has_totals_summary_and_success_and_no_scratch(work):
         "images": 2,
         "failed_images": 0,
         "failure_budget": "0",
+        "failures_by_reason": [],
         "first_failures": [],
         "pixels": 4,
         "footprint_m2": 5.0,
@@ -166,7 +167,7 @@ def test_success_is_empty_and_written_after_totals_and_summary(work, monkeypatch
 
     monkeypatch.setattr(type(work.run), "write", remember)
     finish_run(work, budget("0"), dict(COUNTS))
-    assert [name for name, _ in written] == ["areas.csv", "summary.json", "_SUCCESS"]
+    assert [name for name, _ in written] == ["areas.csv", "summary.json", "preview.png", "_SUCCESS"]
     assert written[-1] == ("_SUCCESS", 0)
 
 

@@ -1,0 +1,71 @@
+"""`failures.csv`: all rows of a run in one table, and how often each reason occurs."""
+
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from typing import IO, Any
+
+from pipelines.commits import Commit
+from pipelines.failures import Failure
+from pipelines.run_directory import RunDirectory
+
+FIRST = 10
+# Reasons without their numbers are few; names in them may be many.
+MOST_REASONS = 1000
+OTHER = ("", "other reasons")
+COLUMNS = [field.name for field in fields(Failure)]
+
+
+class FailureTable:
+    """Rows as they are found, written to a stream and counted."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.first: list[dict[str, Any]] = []
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._examples: dict[tuple[str, str], str] = {}
+        self._table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        self._table.writeheader()
+
+    def add(self, failures: Iterable[Failure]) -> None:
+        """Add rows."""
+        for failure in failures:
+            row = asdict(failure)
+            self._table.writerow(row)
+            if len(self.first) < FIRST:
+                self.first.append(row)
+            kind = (failure.stage, without_numbers(failure.reason))
+            if kind not in self._counts and len(self._counts) >= MOST_REASONS:
+                kind = OTHER
+            self._counts[kind] += 1
+            self._examples.setdefault(kind, failure.reason)
+
+    def by_reason(self) -> list[dict[str, Any]]:
+        """Stage, one reason and number of failures of each kind, the most frequent first."""
+        kinds = sorted(self._counts, key=lambda kind: (-self._counts[kind], kind))
+        return [
+            {"count": self._counts[kind], "stage": kind[0], "reason": self._examples[kind]}
+            for kind in kinds[:FIRST]
+        ]
+
+
+def without_numbers(reason: str) -> str:
+    """A reason as others of its kind have it.
+
+    >>> without_numbers("30000x20000 pixels exceed the limit of 500")
+    '#x# pixels exceed the limit of #'
+    """
+    return re.sub(r"\d+", "#", reason)
+
+
+def failures_of(commit: Commit, run: RunDirectory) -> list[Failure]:
+    """Rows of one unit."""
+    paths = [out.path for out in commit.outputs if out.path.startswith("failures/")]
+    return [
+        Failure(**json.loads(line))
+        for path in paths
+        for line in run.read(path).splitlines()
+        if line
+    ]

@@ -1,0 +1,66 @@
+"""All failures of a run in one table, and how often each reason occurs."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from pipelines.failure_table import FIRST, MOST_REASONS, FailureTable
+from pipelines.failures import Failure
+
+
+def table(*failures: Failure) -> tuple[FailureTable, list[dict[str, str]]]:
+    stream = io.StringIO()
+    made = FailureTable(stream)
+    made.add(failures)
+    return made, list(csv.DictReader(io.StringIO(stream.getvalue())))
+
+
+def test_every_failure_is_a_row_whatever_its_name_holds():
+    names = ["a.jpg", 'comma, quote" and\nline.jpg', "", "ünï.png"]
+    failures = [Failure(name, None, "open", "empty file") for name in names]
+
+    _, rows = table(*failures)
+
+    assert [row["uri"] for row in rows] == names
+    assert set(rows[0]) == {"uri", "key", "stage", "reason", "transient"}
+    assert (rows[0]["key"], rows[0]["transient"]) == ("", "False")
+
+
+def test_a_run_without_failures_has_a_table_with_its_heading_alone():
+    made, rows = table()
+    assert rows == []
+    assert (made.first, made.by_reason()) == ([], [])
+
+
+def test_reasons_that_differ_in_numbers_count_together_and_the_most_frequent_is_first():
+    made, _ = table(
+        Failure("a", None, "read", "truncated"),
+        Failure("b", None, "open", "10x10 pixels exceed the limit of 99"),
+        Failure("c", None, "open", "20x30 pixels exceed the limit of 99"),
+    )
+    assert made.by_reason() == [
+        {"count": 2, "stage": "open", "reason": "10x10 pixels exceed the limit of 99"},
+        {"count": 1, "stage": "read", "reason": "truncated"},
+    ]
+
+
+def test_the_same_reason_at_two_stages_is_two_kinds():
+    made, _ = table(Failure("a", None, "open", "gone"), Failure("b", None, "read", "gone"))
+    assert [row["stage"] for row in made.by_reason()] == ["open", "read"]
+
+
+def test_the_first_rows_are_kept_as_they_are():
+    failures = [Failure(str(number), "k", "open", "r") for number in range(FIRST + 5)]
+    made, rows = table(*failures)
+    assert [row["uri"] for row in made.first] == [str(number) for number in range(FIRST)]
+    assert len(rows) == FIRST + 5
+
+
+def test_memory_does_not_grow_with_the_number_of_reasons():
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    reasons = [f"{a}{b}{c}" for a in letters for b in letters for c in letters[:4]]
+    made, _ = table(*(Failure("f", None, "open", reason) for reason in reasons))
+    assert len(reasons) > MOST_REASONS
+    assert made.by_reason()[0]["count"] == len(reasons) - MOST_REASONS
+    assert len(made._counts) == MOST_REASONS + 1
