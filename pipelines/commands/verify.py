@@ -1,0 +1,79 @@
+"""`beamseg verify`: whether all that a run wrote is still as it wrote it."""
+
+from collections.abc import Sequence
+
+from pipelines.command_line import Parser, parse
+
+HELP = """\
+Check that a run is complete and that all it wrote is as it wrote it.
+
+Reads every file that a commit record names and compares its size and SHA-256, adds up the records
+and compares areas.csv, and looks for units that are not finished and for files that no record
+names. Needs neither the inputs nor the model. Not for a run that is going on.
+
+`beamseg segment` by itself does again what is missing or has another size. With --forget, it also
+does again what has the right size and other bytes: the commit records of such units are removed.
+"""
+
+EXAMPLES = """\
+examples:
+  beamseg verify runs/may                 # after a copy, or before the scratch disk is wiped
+  beamseg verify runs/may --forget        # something is damaged: have its units done again,
+  beamseg segment --input scenes/ --model models/land --output runs/may
+
+Exit status: 0 complete and all as recorded, 2 usage or not a run, 4 something is missing, damaged
+or unknown, or the run is incomplete.
+"""
+
+FINDINGS_SHOWN = 20
+AS_RECORDED, FOUND_SOMETHING = 0, 4
+_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    command = Parser(prog="beamseg verify", description=HELP, epilog=EXAMPLES)
+    command.add_argument("run", metavar="RUN", help="run directory, --output of segment")
+    command.add_argument(
+        "--forget",
+        action="store_true",
+        help="remove the commit records of units with missing or damaged files, so that the next "
+        "segment does these units again",
+    )
+    return command
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print what is not as recorded, and a summary; returns the exit status."""
+    parsed, _ = parse(parser(), arguments, with_beam=False)
+
+    from pipelines.failures import on_one_line
+    from pipelines.verification import verify
+
+    findings = 0
+
+    def tell(finding: object) -> None:
+        nonlocal findings
+        findings += 1
+        if findings <= FINDINGS_SHOWN:
+            print(on_one_line(str(finding)))
+
+    verdict = verify(parsed.run, tell, parsed.forget)
+    if findings > FINDINGS_SHOWN:
+        print(f"and {findings - FINDINGS_SHOWN} more")
+    checked = f"{verdict.units} units, {verdict.files} files, {amount(verdict.size)}"
+    if verdict.is_good:
+        print(f"{checked}: all as recorded")
+        return AS_RECORDED
+    print(f"{checked}: {verdict.unfinished} not finished, {verdict.faults} not as recorded")
+    return FOUND_SOMETHING
+
+
+def amount(size: int) -> str:
+    """Bytes for a person.
+
+    >>> amount(999), amount(1234), amount(1_250_000_000)
+    ('999 bytes', '1.2 kB', '1.2 GB')
+    """
+    step = min((len(str(size)) - 1) // 3, len(_UNITS) - 1)
+    return f"{size} bytes" if step == 0 else f"{size / 1000**step:.1f} {_UNITS[step]}"

@@ -1,0 +1,148 @@
+"""Whether a finished unit left what its commit record says: size and SHA-256 of every file."""
+
+import hashlib
+from dataclasses import dataclass
+
+from pipelines import storage
+from pipelines.areas import Tally
+from pipelines.commits import Commit, CommitLog, Output
+from pipelines.failures import reason_of
+from pipelines.plan import Unit
+
+OUTPUT_FOLDERS = ("labels", "confidence", "blocks", "areas", "failures")
+# What JSON of other content raises on its way to a unit, a record or a sum.
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
+
+AGAIN = "run the same `beamseg segment` again"
+FORGET = "run `beamseg verify` with --forget, then the same `beamseg segment` again"
+UNREADABLE = "make it readable or remove it, then verify again"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is not as it should be.
+
+    Args:
+        path: Within the run directory.
+        wrong: What is wrong with it.
+        remedy: What to do.
+    """
+
+    path: str
+    wrong: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.wrong}: {self.remedy}"
+
+
+@dataclass(frozen=True)
+class CheckedUnit:
+    """What was found of one unit.
+
+    Args:
+        unit: The unit.
+        commit: Its record, or None if it has none that can be believed.
+        unfinished: Whether it has no record at all.
+        outputs: Outputs that should be there.
+        names: Keys of the paths of the record and of these outputs, see `path_key`.
+        findings: What is wrong.
+    """
+
+    unit: Unit
+    commit: Commit | None
+    unfinished: bool
+    outputs: tuple[Output, ...]
+    names: tuple[int, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def must_be_forgotten(self) -> bool:
+        """Whether it must be done again although there is a record."""
+        return any(finding.remedy == FORGET for finding in self.findings)
+
+
+def check_unit(unit: Unit, log: CommitLog, is_assembled: bool) -> CheckedUnit:
+    """Check the record of a unit and the files that it names.
+
+    Args:
+        unit: The unit.
+        log: Commit records of the run.
+        is_assembled: Whether it is a block of a finished scene. Then its label map and its rows
+            are part of those of the scene, and only what it says of failures is left of it.
+    """
+    path = f"commits/{log.name(unit)}"
+    commit, wrong = None, None
+    try:
+        commit = _read(unit, log)
+    except MALFORMED:
+        wrong = Finding(path, f"is no commit record of {unit.id}", FORGET)
+    except OSError as error:
+        wrong = Finding(path, f"cannot be read ({reason_of(error)})", UNREADABLE)
+    unfinished = commit is None and wrong is None
+    if unfinished:
+        what = "scene" if unit.blocks else "unit"
+        wrong = Finding(path, f"is not there, the {what} is not finished", AGAIN)
+    outputs = () if commit is None else commit.outputs
+    if is_assembled:
+        outputs = tuple(o for o in outputs if o.path.startswith("failures/"))
+    findings = [wrong, *(check_output(output, log.run) for output in outputs)]
+    return CheckedUnit(
+        unit=unit,
+        commit=commit,
+        unfinished=unfinished,
+        outputs=outputs,
+        names=(path_key(path), *(path_key(output.path) for output in outputs)),
+        findings=tuple(finding for finding in findings if finding is not None),
+    )
+
+
+def _read(unit: Unit, log: CommitLog) -> Commit | None:
+    """The record of a unit, or None if there is none; raises MALFORMED if it is not the unit's."""
+    commit = log.read(unit)
+    if commit is None:
+        return None
+    if (commit.unit, commit.digest) != (unit.id, unit.digest(log.options)):
+        raise ValueError("the record of another unit")
+    for output in commit.outputs:
+        folder, *below = output.path.split("/")
+        if folder not in OUTPUT_FOLDERS or ".." in below or not isinstance(output.size, int):
+            raise ValueError("not what a unit writes")
+    # Both raise if there is something else than numbers in it.
+    total = Tally.sum([commit.tally])
+    sum([*total.pixels.values(), *total.ground_pixels.values()])
+    return commit
+
+
+def check_output(output: Output, run: str) -> Finding | None:
+    """What is wrong with a file that a unit wrote, or None.
+
+    Args:
+        output: What the record says.
+        run: The run directory.
+
+    >>> check_output(Output("labels/a.png", 3, "0a"), "no-run").wrong
+    'is not there'
+    """
+    path, uri = output.path, f"{run}/{output.path}"
+    try:
+        size = storage.size_of(uri)
+        if size is None:
+            return Finding(path, "is not there", FORGET)
+        if size != output.size:
+            return Finding(path, f"has {size} bytes, {output.size} are recorded", FORGET)
+        if storage.sha256(uri) != output.sha256:
+            return Finding(path, "has the recorded size, but not the recorded SHA-256", FORGET)
+    except (OSError, ValueError) as error:
+        return Finding(path, f"cannot be read ({reason_of(error)})", UNREADABLE)
+    return None
+
+
+def path_key(path: str) -> int:
+    """8 bytes of a digest, as a number, in place of a path; also of an id.
+
+    >>> path_key("labels/a.png")
+    10724407220164734525
+    """
+    encoded = path.encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(encoded, digest_size=8).digest(), "big")

@@ -1,0 +1,295 @@
+"""Whether a run directory holds what its commit records say, and nothing else.
+
+Commit records carry no digest of their own: one in which a number was changed shows in `areas.csv`,
+which is not the sum of the records then.
+"""
+
+import os
+from array import array
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from pipelines import areas, plan, storage
+from pipelines.areas import Tally
+from pipelines.commits import Commit, CommitLog
+from pipelines.plan import Unit
+from pipelines.run_directory import RunDirectory, digest, is_run
+from pipelines.unit_check import (
+    AGAIN,
+    MALFORMED,
+    OUTPUT_FOLDERS,
+    CheckedUnit,
+    Finding,
+    check_unit,
+    path_key,
+)
+from segmodel.classes import ClassTable
+from segmodel.contract import Contract
+from segmodel.errors import ConfigurationError
+
+THREADS = 4
+# Units whose files are being read, or that wait for it.
+UNITS_AHEAD = 64
+
+FORGOTTEN = f"its unit is forgotten, {AGAIN}"
+REMOVE = "remove it"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verification came to.
+
+    Args:
+        units: Work units of the plan.
+        files: Files with a recorded size and SHA-256 that should be there.
+        size: Their bytes, by the records.
+        unfinished: Units and scenes without a commit record.
+        faults: All other findings.
+    """
+
+    units: int
+    files: int
+    size: int
+    unfinished: int
+    faults: int
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the run is complete and all is as recorded."""
+        return not self.unfinished and not self.faults
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run directory, and what its records and their sum are found with."""
+
+    folder: RunDirectory
+    log: CommitLog
+    classes: ClassTable
+
+
+@dataclass
+class _Ledger:
+    """What has been found so far.
+
+    Args:
+        tell: Is told every finding.
+        names: Keys of the paths that are right to find.
+        assembled: Keys of the ids of scenes that have a record.
+        forgotten: Units whose record was removed.
+        plan_is_whole: Whether the plan could be read.
+        sum_is_whole: Whether all records that are there could be read.
+    """
+
+    tell: Callable[[Finding], None]
+    names: "array[int]" = field(default_factory=lambda: array("Q"))
+    assembled: set[int] = field(default_factory=set)
+    units: int = 0
+    files: int = 0
+    size: int = 0
+    unfinished: int = 0
+    faults: int = 0
+    forgotten: int = 0
+    plan_is_whole: bool = True
+    sum_is_whole: bool = True
+
+    def fault(self, path: str, wrong: str, remedy: str) -> None:
+        self.faults += 1
+        self.tell(Finding(path, wrong, remedy))
+
+    def add(self, checked: CheckedUnit) -> None:
+        if not checked.unit.blocks:
+            self.units += 1
+        elif not checked.unfinished:
+            self.assembled.add(path_key(checked.unit.id))
+        self.files += len(checked.outputs)
+        self.size += sum(output.size for output in checked.outputs)
+        self.names.extend(checked.names)
+        if checked.unfinished:
+            self.unfinished += 1
+        else:
+            self.faults += len(checked.findings)
+            self.sum_is_whole &= checked.commit is not None
+        for finding in checked.findings:
+            self.tell(finding)
+
+
+def verify(root: str, tell: Callable[[Finding], None], forget: bool = False) -> Verdict:
+    """Check size and SHA-256 of all that a run wrote, and that it wrote all.
+
+    Of the names of files, 8 bytes of a digest each are kept in memory. That two share theirs, so
+    that a file that no record names goes unnoticed, has a probability of 1e-7 with a million files
+    of either kind.
+
+    Args:
+        root: The run directory.
+        tell: Is told every finding, as soon as there is one.
+        forget: Whether the record of a unit is removed if a file of it is missing or damaged, so
+            that `segment` does the unit again. `_SUCCESS` goes before the first of them.
+
+    Raises:
+        ConfigurationError: If the folder is no run.
+        ContractError: If the model contract in `run.json` is malformed.
+    """
+    run, ledger = _open(root), _Ledger(tell)
+    total = Tally.sum(
+        tally for kind in ("scenes", "part") for tally in _check_units(kind, run, ledger, forget)
+    )
+    if ledger.plan_is_whole and not ledger.units:
+        ledger.plan_is_whole = False
+        ledger.fault("plan", "has no work units", AGAIN)
+    if ledger.plan_is_whole:
+        _check_results(run, total, ledger)
+        _check_names(run, ledger)
+    return Verdict(ledger.units, ledger.files, ledger.size, ledger.unfinished, ledger.faults)
+
+
+def _open(root: str) -> _Run:
+    """The run in a folder.
+
+    Raises:
+        ConfigurationError: If there is none.
+    """
+    folder = RunDirectory(storage.check_local(root))
+    remedy = "name the folder that `beamseg segment` was given as --output"
+    if not os.path.isdir(root):
+        raise ConfigurationError(f"{root} is no folder: {remedy}")
+    try:
+        document = folder.read_json("run.json")
+    except ValueError:
+        document = {}
+    if document is None:
+        raise ConfigurationError(f"{root} holds no run.json: {remedy}")
+    if not is_run(document):
+        raise ConfigurationError(f"{root}/run.json was not written by this beamseg: {remedy}")
+    shaping = {name: document.get(name) for name in ("labels", "statistics")}
+    for name, values in shaping.items():
+        if not values or document.get("digests", {}).get(name) != digest(values):
+            raise ConfigurationError(
+                f"{root}/run.json: {name} are not those that the run was begun with: put them "
+                f"back, or begin again with `beamseg segment --overwrite`"
+            )
+    classes = Contract.from_json(document.get("model", {})).classes
+    return _Run(folder, CommitLog(root, digest(shaping)), classes)
+
+
+def _check_units(kind: str, run: _Run, ledger: _Ledger, forget: bool) -> Iterator[Tally]:
+    """Check all units of a kind, scenes before parts; yields the tallies that count in totals."""
+
+    def check(unit: Unit) -> CheckedUnit:
+        is_assembled = unit.scene is not None and path_key(unit.scene) in ledger.assembled
+        return check_unit(unit, run.log, is_assembled)
+
+    for checked in _in_threads(check, _planned(kind, run, ledger)):
+        ledger.add(_forgotten(checked, run, ledger) if forget else checked)
+        if checked.commit is not None and checked.unit.scene is None:
+            yield checked.commit.tally
+
+
+def _planned(kind: str, run: _Run, ledger: _Ledger) -> Iterator[Unit]:
+    try:
+        yield from plan.read_units(run.folder.plan, kind)
+    except MALFORMED:
+        ledger.plan_is_whole = False
+        ledger.fault("plan", f"has a line in {kind}-*.jsonl that is no work unit", AGAIN)
+
+
+def _in_threads(
+    check: Callable[[Unit], CheckedUnit], units: Iterable[Unit]
+) -> Iterator[CheckedUnit]:
+    """Check units in some threads, few ahead; results are in the order of the units."""
+    with ThreadPoolExecutor(THREADS, "beamseg-verify") as pool:
+        ahead: deque[Future[CheckedUnit]] = deque()
+        for unit in units:
+            ahead.append(pool.submit(check, unit))
+            if len(ahead) == UNITS_AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def _forgotten(checked: CheckedUnit, run: _Run, ledger: _Ledger) -> CheckedUnit:
+    """Remove the record of a unit if it must be done again, and say so in the remedies."""
+    if not checked.must_be_forgotten:
+        return checked
+    if not ledger.forgotten:
+        storage.remove(run.folder.path("_SUCCESS"))
+    run.log.forget(checked.unit)
+    ledger.forgotten += 1
+    return replace(
+        checked, findings=tuple(replace(entry, remedy=FORGOTTEN) for entry in checked.findings)
+    )
+
+
+def _check_results(run: _Run, total: Tally, ledger: _Ledger) -> None:
+    """Check what the end of a run writes; while units are unfinished, none of it is missed."""
+    has_table, has_mark = (
+        storage.exists(run.folder.path(name)) for name in ("areas.csv", "_SUCCESS")
+    )
+    if has_table and ledger.sum_is_whole:
+        expected = areas.totals_csv(total, run.classes)
+        if storage.read_bytes(run.folder.path("areas.csv")) != expected:
+            ledger.fault("areas.csv", "is not what the commit records add up to", AGAIN)
+    try:
+        summary = run.folder.read_json("summary.json")
+        status = summary["exit_status"] if summary is not None else None
+    except MALFORMED:
+        ledger.fault("summary.json", "is not what the end of a run writes", AGAIN)
+        summary, status = {}, None
+    if ledger.unfinished:
+        if has_mark:
+            ledger.fault("_SUCCESS", "is there although units are not finished", AGAIN)
+        return
+    for name, is_there in (("areas.csv", has_table), ("summary.json", summary is not None)):
+        if not is_there:
+            ledger.fault(name, "is not there", AGAIN)
+    if status == 0 and not has_mark and not ledger.forgotten:
+        ledger.fault("_SUCCESS", "is not there although the run is complete", AGAIN)
+
+
+def _check_names(run: _Run, ledger: _Ledger) -> None:
+    """Report files that no commit record of the plan names."""
+    names = ledger.names
+    np.frombuffer(names, np.uint64).sort()
+    may_be_written = ledger.unfinished or not ledger.sum_is_whole
+    remedy = f"{AGAIN}, then verify again" if may_be_written else REMOVE
+    for folder in (*OUTPUT_FOLDERS, "commits"):
+        for path in _files_below(run.folder, folder):
+            key = path_key(path)
+            place = bisect_left(names, key)
+            if place < len(names) and names[place] == key:
+                continue
+            if folder == "commits":
+                _report_record(path, run, ledger)
+            else:
+                ledger.fault(path, "is an unknown file: no commit record names it", remedy)
+
+
+def _report_record(path: str, run: _Run, ledger: _Ledger) -> None:
+    """Report a record that the plan does not have; `segment` removes it if it can read it."""
+    try:
+        Commit.from_bytes(storage.read_bytes(run.folder.path(path)))
+        remedy = f"{AGAIN}, which removes it and its outputs"
+    except (OSError, *MALFORMED):
+        remedy = REMOVE
+    ledger.fault(path, "is an unknown file: the plan has no such unit", remedy)
+
+
+def _files_below(run: RunDirectory, folder: str) -> Iterator[str]:
+    """Paths within the run of all files below a folder, in any order; links are files."""
+    try:
+        entries = os.scandir(run.path(folder))
+    except FileNotFoundError:
+        return
+    with entries:
+        for entry in entries:
+            path = f"{folder}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files_below(run, path)
+            else:
+                yield path

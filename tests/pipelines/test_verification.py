@@ -1,0 +1,279 @@
+"""A run directory is as recorded, or every difference is named with its remedy."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines import plan
+from pipelines.commits import CommitLog
+from pipelines.launch import check, prepare
+from pipelines.options import FailureBudget, SegmentOptions
+from pipelines.scene_assembly import finish_scene
+from pipelines.totals import finish_run
+from pipelines.unit_check import AGAIN, FORGET, OUTPUT_FOLDERS, Finding
+from pipelines.verification import FORGOTTEN, REMOVE, Verdict, verify
+from pipelines.work import segment_unit
+from tests.fakes import BrightnessModel
+from tests.pipelines.corpus import photos, pixels, spoil_strip, tree, write, write_scene
+
+MAP, SCENE = "labels/photos/1.png.png", "labels/scenes/scene.tif"
+NO_RECORD = "is an unknown file: no commit record names it"
+OTHER_BYTES = "has the recorded size, but not the recorded SHA-256"
+BLOCKS = 4
+
+
+@pytest.fixture
+def options(tmp_path, model_folder, monkeypatch) -> SegmentOptions:
+    """Three images, and a scene of four blocks, of which the lower two cannot be read."""
+    monkeypatch.setattr("pipelines.formats.scenes.BLOCK_PX", 32)
+    scene = tmp_path / "scenes" / "scene.tif"
+    write_scene(scene, pixels(64, 64), compress="deflate", blockysize=16)
+    spoil_strip(scene, 3)
+    return SegmentOptions(
+        inputs=(str(photos(tmp_path)), str(scene.parent)),
+        model=str(model_folder),
+        output=str(tmp_path / "run"),
+        window=32,
+        max_failures=FailureBudget.parse("1"),
+    )
+
+
+@pytest.fixture
+def run(options) -> Path:
+    """A complete run."""
+    assert segment(options) == 0
+    return Path(options.output)
+
+
+def segment(options: SegmentOptions) -> int:
+    """Do all of a run that is not done; gives its exit status."""
+    work = prepare(check(options)).work
+    for unit in plan.read_units(work.run.plan, "part"):
+        segment_unit(unit, work, model=lambda work: BrightnessModel())
+    for scene in plan.read_units(work.run.plan, "scenes"):
+        assert finish_scene(scene, work)
+    return finish_run(work, options.max_failures, {})
+
+
+def found(run: Path, forget: bool = False) -> list[Finding]:
+    findings: list[Finding] = []
+    verdict = verify(str(run), findings.append, forget)
+    assert verdict.unfinished + verdict.faults == len(findings)
+    assert verdict.is_good == (not findings)
+    return findings
+
+
+def record(run: Path, kind: str) -> str:
+    """Path of the record of the group of images, of the last block or of the scene."""
+    units = [u for name in ("part", "scenes") for u in plan.read_units(str(run / "plan"), name)]
+    scene = units.pop()
+    (images,) = (unit for unit in units if unit.scene is None)
+    chosen = {"images": images.id, "block": scene.blocks[-1], "scene": scene.id}[kind]
+    (path,) = (run / "commits").glob(f"{chosen}-{'[0-9a-f]' * 16}.json")
+    return path.relative_to(run).as_posix()
+
+
+def flip(path: Path) -> None:
+    """Change one bit, in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:10])
+
+
+def test_a_complete_run_is_as_recorded(run):
+    outputs = {n: c for n, c in tree(run).items() if n.split("/")[0] in OUTPUT_FOLDERS}
+    before = tree(run)
+
+    findings: list[Finding] = []
+    actual = verify(str(run), findings.append, forget=True)
+
+    # Three maps and their rows; the scene with class names and rows; two blocks that failed.
+    assert len(outputs) == 4 + 3 + 2
+    assert actual == Verdict(1 + BLOCKS, len(outputs), sum(map(len, outputs.values())), 0, 0)
+    assert findings == []
+    assert tree(run) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "wrong"),
+    [(truncate, "has 10 bytes, {size} are recorded"), (flip, OTHER_BYTES)],
+)
+@pytest.mark.parametrize("path", [MAP, SCENE, "labels/scenes/scene.tif.aux.xml"])
+def test_a_damaged_file_is_named(run, path, damage, wrong):
+    size = (run / path).stat().st_size
+    damage(run / path)
+    assert found(run) == [Finding(path, wrong.format(size=size), FORGET)]
+
+
+@pytest.mark.parametrize("path", [MAP, SCENE])
+def test_a_missing_file_is_named(run, path):
+    (run / path).unlink()
+    assert found(run) == [Finding(path, "is not there", FORGET)]
+
+
+def test_rows_of_images_and_of_failures_are_checked_too(run):
+    paths = [p for folder in ("areas", "failures") for p in sorted((run / folder).iterdir())]
+    assert len(paths) == 2 + 2
+    for path in paths:
+        flip(path)
+    names = {path.relative_to(run).as_posix() for path in paths}
+    assert {(f.path, f.wrong) for f in found(run)} == {(name, OTHER_BYTES) for name in names}
+
+
+@pytest.mark.parametrize("folder", OUTPUT_FOLDERS)
+def test_a_file_that_no_record_names_is_unknown(run, folder):
+    write(run / folder / "deep" / "extra.png", b"")
+    assert found(run) == [Finding(f"{folder}/deep/extra.png", NO_RECORD, REMOVE)]
+
+
+def test_a_link_to_a_folder_is_an_unknown_file_and_is_not_followed(run, tmp_path):
+    (run / "labels" / "link").symlink_to(tmp_path)
+    assert found(run) == [Finding("labels/link", NO_RECORD, REMOVE)]
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [(None, f"{AGAIN}, which removes it and its outputs"), (b"", REMOVE), (b"[]", REMOVE)],
+)
+def test_a_record_that_is_not_in_the_plan_is_unknown(run, content, remedy):
+    whole = (run / record(run, "images")).read_bytes()
+    write(run / "commits" / "old-0123.json", whole if content is None else content)
+    wrong = "is an unknown file: the plan has no such unit"
+    assert found(run) == [Finding("commits/old-0123.json", wrong, remedy)]
+
+
+def test_what_a_block_of_a_finished_scene_should_have_lost_is_unknown(run):
+    commit = json.loads((run / record(run, "block")).read_bytes())
+    block = commit["unit"].replace("b00003", "b00000")
+    write(run / "blocks" / f"{block}-labels.tif", b"")
+    assert found(run) == [Finding(f"blocks/{block}-labels.tif", NO_RECORD, REMOVE)]
+
+
+def test_a_unit_without_a_record_is_not_finished(run):
+    path = record(run, "images")
+    outputs = [entry["path"] for entry in json.loads((run / path).read_bytes())["outputs"]]
+    (run / path).unlink()
+
+    first, *others = found(run)
+
+    assert first == Finding(path, "is not there, the unit is not finished", AGAIN)
+    assert others[:2] == [
+        Finding("areas.csv", "is not what the commit records add up to", AGAIN),
+        Finding("_SUCCESS", "is there although units are not finished", AGAIN),
+    ]
+    unknown = {Finding(name, NO_RECORD, f"{AGAIN}, then verify again") for name in outputs}
+    assert set(others[2:]) == unknown
+    assert len(others) == 2 + len(unknown)
+
+
+def test_a_scene_without_a_record_is_not_finished(run):
+    path = record(run, "scene")
+    (run / path).unlink()
+    actual = found(run)
+    assert actual[0] == Finding(path, "is not there, the scene is not finished", AGAIN)
+    # The label maps and rows of its two good blocks are gone.
+    assert sum(f.wrong == "is not there" for f in actual) == 4
+
+
+def test_a_run_that_was_killed_is_not_finished_and_nothing_else(options):
+    work = prepare(check(options)).work
+    units = list(plan.read_units(work.run.plan, "part"))
+    segment_unit(units[0], work, model=lambda work: BrightnessModel())
+    write(Path(work.run.scratch) / "half", b"")
+    missing = [*plan.read_units(work.run.plan, "scenes"), *units[1:]]
+    log = CommitLog(work.run.root, work.options)
+
+    actual = found(Path(options.output))
+
+    assert [f.path for f in actual] == [f"commits/{log.name(unit)}" for unit in missing]
+    assert {f.remedy for f in actual} == {AGAIN}
+
+
+@pytest.mark.parametrize("kind", ["images", "block", "scene"])
+def test_a_record_that_cannot_be_read_is_named(run, kind):
+    path = record(run, kind)
+    truncate(run / path)
+    first, *others = found(run)
+    assert (first.path, first.remedy) == (path, FORGET)
+    assert first.wrong.startswith("is no commit record of ")
+    assert {(f.wrong, f.remedy) for f in others} <= {(NO_RECORD, f"{AGAIN}, then verify again")}
+
+
+@pytest.mark.parametrize("kind", ["images", "block", "scene"])
+@pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
+def test_a_unit_with_a_damaged_file_is_forgotten_and_done_again(options, run, kind, damage):
+    before, path = tree(run), record(run, kind)
+    output = json.loads(before[path])["outputs"][0]["path"]
+    damage(run / output)
+
+    findings = found(run, forget=True)
+
+    assert [(f.path, f.remedy) for f in findings] == [(output, FORGOTTEN)]
+    assert set(before) - set(tree(run)) - {output} == {path, "_SUCCESS"}
+    assert segment(options) == 0
+    assert tree(run) == before
+    assert found(run) == []
+
+
+@pytest.mark.parametrize("kind", ["images", "block", "scene"])
+def test_a_unit_whose_record_cannot_be_read_is_forgotten_and_done_again(options, run, kind):
+    before, path = tree(run), record(run, kind)
+    truncate(run / path)
+
+    first = found(run, forget=True)[0]
+
+    assert (first.path, first.remedy) == (path, FORGOTTEN)
+    assert set(before) - set(tree(run)) == {path, "_SUCCESS"}
+    assert segment(options) == 0
+    assert tree(run) == before
+
+
+def test_without_forget_nothing_is_written_or_removed(run):
+    for path in (MAP, SCENE, record(run, "block")):
+        truncate(run / path)
+    before = tree(run)
+    assert len(found(run)) > 3
+    assert tree(run) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wrong"),
+    [
+        ("areas.csv", b"class_id\n", "is not what the commit records add up to"),
+        ("areas.csv", None, "is not there"),
+        ("summary.json", None, "is not there"),
+        ("summary.json", b"{", "is not what the end of a run writes"),
+        ("summary.json", b"[0]", "is not what the end of a run writes"),
+        ("_SUCCESS", None, "is not there although the run is complete"),
+    ],
+)
+def test_what_the_end_of_a_run_writes_is_checked(options, run, name, content, wrong):
+    before = tree(run)
+    (run / name).unlink()
+    if content is not None:
+        write(run / name, content)
+    assert found(run) == [Finding(name, wrong, AGAIN)]
+    assert segment(options) == 0
+    assert tree(run) == before
+
+
+def test_one_pixel_more_in_areas_csv_is_found(run):
+    table = (run / "areas.csv").read_text()
+    pixels_of_dark = table.splitlines()[1].split(",")[2]
+    more = str(int(pixels_of_dark) + 1)
+    (run / "areas.csv").write_text(table.replace(f",{pixels_of_dark},", f",{more},", 1))
+    assert [f.path for f in found(run)] == ["areas.csv"]
+
+
+def test_a_run_with_too_many_failures_is_as_recorded_without_success(options):
+    assert segment(replace(options, max_failures=FailureBudget.parse("0"))) == 3
+    assert not (Path(options.output) / "_SUCCESS").exists()
+    assert found(Path(options.output)) == []
