@@ -13,9 +13,11 @@ from segmodel.errors import BeamsegError, ConfigurationError, TransientError
 
 COMMANDS = {
     "segment": ("pipelines.segment", "label images, shards and scenes"),
+    "pack": ("pipelines.pack", "image files and masks into shards"),
     "plan": ("pipelines.commands.plan", "what a run would do, without starting it"),
     "train": ("pipelines.commands.train", "train a network and export it"),
     "inspect": ("pipelines.commands.inspect", "print a model contract"),
+    "verify": ("pipelines.commands.verify", "check size and SHA-256 of all that a run wrote"),
     "demo": ("pipelines.commands.demo", "how much of the Earth is ocean, land and lake?"),
 }
 

@@ -20,15 +20,17 @@ TENSORFLOW = {
     f"segmodel.{name}"
     for name in ("augment", "backbones", "export", "losses", "network", "safety", "trainer")
 }
-BEAM = {"pipelines.execute", "pipelines.transforms"}
+BEAM = {"pipelines.execute", "pipelines.packing.transforms", "pipelines.transforms"}
 
 # What a command line needs before it knows that it is right.
 LIGHT = {
     "pipelines.cli",
     "pipelines.command_line",
     "pipelines.options",
+    "pipelines.pack",
+    "pipelines.packing.options",
     "pipelines.segment",
-    *(f"pipelines.commands.{name}" for name in ("demo", "plan", "train")),
+    *(f"pipelines.commands.{name}" for name in ("demo", "plan", "train", "verify")),
 }
 LIGHT_IMPORTS = {"pipelines", "segmodel", *LIGHT, "segmodel.errors"}
 
@@ -143,7 +145,17 @@ def test_beam_sees_real_annotations():
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["--help"], ["segment", "--help"], ["segment", "--tile_sise", "3"], ["train"]]
+    "words",
+    [
+        [],
+        ["--help"],
+        ["segment", "--help"],
+        ["segment", "--tile_sise", "3"],
+        ["train"],
+        ["verify", "--help"],
+        ["pack", "--help"],
+        ["pack", "--images", "photos", "--output", "shards", "--split", "train=0.5"],
+    ],
 )
 def test_help_and_usage_errors_import_neither_beam_nor_tensorflow(words):
     program = (

@@ -1,4 +1,4 @@
-"""Every command that the README shows is run."""
+"""Every command that the README and the page on formats show is run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -17,13 +18,20 @@ from pipelines.commands import demo
 from tests.end_to_end.conftest import ROOT, command, environment, noise, write_corpus
 
 README = (ROOT / "README.md").read_text("utf-8")
+FORMATS = (ROOT / "docs" / "formats.md").read_text("utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
-COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line]
+COMMANDS = [
+    line
+    for page in (README, FORMATS)
+    for block in blocks("sh", page)
+    for line in block.splitlines()
+    if line
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +39,10 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     write_corpus(folder)
     Image.fromarray(noise(1, 120, 90)).save(folder / "photos" / "coast.png")
+    (folder / "web").mkdir()
+    with tarfile.open(folder / "web" / "part-00000.tar", "w") as archive:
+        for path in sorted((folder / "photos").glob("*.jpg")):
+            archive.add(path, path.name)
     shutil.copytree(demo.package_folder() / demo.MODEL, folder / "models" / "earth")
     return folder
 

@@ -134,7 +134,7 @@ def test_an_option_without_its_value_is_named():
 def test_unknown_commands_suggest_the_nearest():
     with pytest.raises(ConfigurationError, match="unknown command 'segmnt': did you mean segment"):
         cli.dispatch(["segmnt"])
-    with pytest.raises(ConfigurationError, match="unknown command 'qqq': commands: segment, plan"):
+    with pytest.raises(ConfigurationError, match="unknown command 'qqq': commands: segment, pack"):
         cli.dispatch(["qqq"])
 
 

@@ -1,0 +1,1 @@
+"""The pipeline of `pack`: image files and masks into shards, split and shuffled by hash."""

@@ -1,0 +1,157 @@
+"""The end of a pack: counts from the commit records, summary, and `pack.json` if all is done."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import segmodel
+from pipelines import plan, storage
+from pipelines.areas import NODATA, Tally
+from pipelines.commits import Commit
+from pipelines.failure_table import FailureTable
+from pipelines.failures import Failure
+from pipelines.options import FailureBudget
+from pipelines.packing.launch import RESULT
+from pipelines.packing.work import PackWork, shards_of, split_name
+from pipelines.plan import Unit
+from pipelines.run_directory import MARK, PACK
+from pipelines.totals import COMPLETE, INCOMPLETE, OVER_BUDGET
+
+
+@dataclass(frozen=True)
+class SplitTotal:
+    """What the commit records of one split add up to.
+
+    Args:
+        name: Of the split.
+        shards: Shards of the plan.
+        missing: Those without a commit record.
+        tally: Images and pixels.
+    """
+
+    name: str
+    shards: int
+    missing: int
+    tally: Tally
+
+
+def collect(work: PackWork, failures: FailureTable) -> list[SplitTotal]:
+    """Totals of all splits, in order of the plan.
+
+    Args:
+        work: Of the pack.
+        failures: Where rows of failures go.
+    """
+    units = plan.read_units(work.run.plan, "part")
+    return [
+        _total_of(split, of_split, work, failures) for split, of_split in groupby(units, split_name)
+    ]
+
+
+def _total_of(
+    split: str, units: Iterator[Unit], work: PackWork, failures: FailureTable
+) -> SplitTotal:
+    shards = missing = 0
+
+    def tallies() -> Iterator[Tally]:
+        nonlocal shards, missing
+        for unit in units:
+            shards += 1
+            commit = work.log.read(unit)
+            if commit is None:
+                missing += 1
+                continue
+            failures.add(_failures_of(commit, work))
+            yield commit.tally
+
+    tally = Tally.sum(tallies())
+    return SplitTotal(split, shards, missing, tally)
+
+
+def _failures_of(commit: Commit, work: PackWork) -> Iterator[Failure]:
+    for output in commit.outputs:
+        if output.path.endswith(".jsonl"):
+            content = storage.read_bytes(f"{work.output}/{output.path}")
+            yield from (Failure(**json.loads(line)) for line in content.splitlines())
+
+
+def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -> int:
+    """Write failures, summary and, if all shards are there within the budget, `pack.json`.
+
+    Args:
+        work: Of the pack.
+        budget: How many images may fail.
+        counts: Of this attempt, for the summary.
+
+    Returns:
+        The exit status: 0, 3 or 4.
+    """
+    run = work.run
+    with (
+        storage.write_whole(run.path("failures.csv"), run.scratch) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+    ):
+        failures = FailureTable(stream)
+        totals = collect(work, failures)
+    missing = sum(total.missing for total in totals)
+    images = sum(total.tally.images for total in totals)
+    failed = sum(total.tally.failed_images for total in totals)
+    if missing:
+        status = INCOMPLETE
+    else:
+        status = COMPLETE if budget.allows(failed, images + failed) else OVER_BUDGET
+    summary = {
+        "exit_status": status,
+        "shards": sum(total.shards for total in totals),
+        "unfinished_shards": missing,
+        "images": images,
+        "failed_images": failed,
+        "failure_budget": str(budget),
+        "failures_by_reason": failures.by_reason(),
+        "first_failures": failures.first,
+        "this_attempt": counts,
+    }
+    run.write_json("summary.json", summary)
+    if status == COMPLETE:
+        content = json.dumps(_document(work, totals), indent=2) + "\n"
+        storage.write_bytes(f"{work.output}/{RESULT}", content.encode(), run.scratch)
+    if not missing:
+        storage.remove(run.scratch)
+    return status
+
+
+def _document(work: PackWork, totals: list[SplitTotal]) -> dict[str, Any]:
+    """What `pack.json` says; the same files and options give the same bytes."""
+    begun = work.run.read_json("run.json") or {}
+    options = dict(begun["shape"])
+    classes = options.pop("classes", None)
+    document = MARK | {"format": PACK, "beamseg": segmodel.__version__, "options": options}
+    if work.masks is not None:
+        shards, _ = shards_of(options["format"])
+        table = work.masks.code.classes
+        document |= {
+            "label_field": shards.label_field,
+            "classes": classes,
+            "nodata": table.nodata,
+        }
+    return document | {
+        "splits": {total.name: _split(total, begun["groups"], work) for total in totals}
+    }
+
+
+def _split(total: SplitTotal, groups: dict[str, int], work: PackWork) -> dict[str, Any]:
+    counted = {
+        "shards": total.shards,
+        "groups": groups[total.name],
+        "images": total.tally.images,
+        "failed_images": total.tally.failed_images,
+    }
+    if work.masks is None:
+        return counted
+    pixels, classes = total.tally.pixels, work.masks.code.classes.classes
+    return counted | {
+        "pixels": {entry.name: pixels.get(str(entry.id), 0) for entry in classes},
+        "nodata_pixels": pixels.get(NODATA, 0),
+    }

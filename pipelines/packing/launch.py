@@ -1,0 +1,294 @@
+"""From options to a pack that is ready to start: checks, `run.json`, plan."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import segmodel
+from pipelines import plan, storage
+from pipelines.commits import CommitLog
+from pipelines.packing.masks import MaskReader
+from pipelines.packing.options import ENCODINGS, PackOptions
+from pipelines.packing.pairs import Pair, Pairs, find_pairs
+from pipelines.packing.splits import Split, deal
+from pipelines.packing.work import (
+    BOOKS,
+    BYTES_PER_PIXEL,
+    PackWork,
+    books_of,
+    pairs_of,
+    shard_path,
+    split_name,
+)
+from pipelines.plan import Unit
+from pipelines.run_directory import MARK, PACK, check_unchanged, digest
+from segmodel.classes import format_color
+from segmodel.configuration import load_mask_config
+from segmodel.dataset import MaskCode
+from segmodel.errors import ConfigurationError
+from segmodel.images import MAX_PIXELS, image_size
+
+RESULT = "pack.json"
+MIB = 2**20
+# Resident memory of a process that has imported Beam 2.77 and all formats, on x86-64 Linux, with
+# room for the lines of a plan and the buffers of a writer.
+RUNTIME_BYTES = 256 * MIB
+# Of the rest, for images that are being decoded; what is left is for files that were read.
+DECODING_SHARE = 0.75
+# Images whose headers are read to guess the pixels of all.
+SAMPLE = 64
+
+
+@dataclass(frozen=True)
+class PackLaunch:
+    """A pack that is ready to start.
+
+    Args:
+        work: What all shards have in common.
+        parts: Names of the plan parts.
+        units: Number of shards.
+        pixels: Of the images that are not packed yet, guessed from a sample.
+    """
+
+    work: PackWork
+    parts: tuple[str, ...]
+    units: int
+    pixels: int
+
+
+@dataclass(frozen=True)
+class CheckedPack:
+    """A pack that can be carried out, before anything is written.
+
+    Args:
+        options: Of the user.
+        earlier: The `run.json` of the pack that is continued, or None.
+        found: Images and masks.
+        splits: Where each image goes.
+        masks: How masks are read, or None without masks.
+        max_pixels: Greatest number of pixels of an image.
+    """
+
+    options: PackOptions
+    earlier: dict[str, Any] | None
+    found: Pairs
+    splits: tuple[Split, ...]
+    masks: MaskReader | None
+    max_pixels: int
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What shapes shards, beside the files."""
+        return shape_of(self.options, self.masks, self.max_pixels)
+
+    @property
+    def decoding_bytes(self) -> int:
+        """What images may take while they are decoded."""
+        return int((self.options.memory_bytes - RUNTIME_BYTES) * DECODING_SHARE)
+
+
+def check(options: PackOptions) -> CheckedPack:
+    """Check everything that can be checked before anything is written.
+
+    Raises:
+        ConfigurationError: If options, files or the output folder do not allow the pack.
+    """
+    earlier = _earlier(storage.check_local(options.output))
+    if options.overwrite:
+        earlier = None
+    begun = (earlier or {}).get("shape", {})
+    masks = read_masks(options)
+    max_pixels = _max_pixels(options, begun.get("max_pixels"))
+    if earlier is not None:
+        shape = shape_of(options, masks, max_pixels)
+        check_unchanged(earlier, shape, options.output, "shape")
+    found = find_pairs(options.images, options.masks, options.output, options.container)
+    splits = deal(
+        (pair.name for pair in found.pairs),
+        options.shares,
+        options.group_by,
+        options.images_per_shard,
+        (earlier or {}).get("shards"),
+    )
+    for split in splits:
+        if not split.images:
+            groups = sum(entry.groups for entry in splits)
+            raise ConfigurationError(
+                f"--split: {split.name} gets none of the {groups} groups, which are dealt by hash: "
+                f"give it a larger share, or group images into smaller groups"
+            )
+    return CheckedPack(options, earlier, found, tuple(splits), masks, max_pixels)
+
+
+def prepare(checked: CheckedPack) -> PackLaunch:
+    """Write `run.json` and the plan, and make what earlier attempts left agree with it."""
+    options = checked.options
+    work = PackWork(
+        output=options.output,
+        options=digest(checked.shape),
+        masks=checked.masks,
+        max_pixels=checked.max_pixels,
+        encoded_bytes=options.memory_bytes - RUNTIME_BYTES - checked.decoding_bytes,
+        decoding_bytes=checked.decoding_bytes,
+    )
+    run = work.run
+    if options.overwrite and run.earlier() is not None:
+        clear(options.output)
+    storage.remove(f"{options.output}/{RESULT}")
+    run.begin()
+    document = {
+        "shape": checked.shape,
+        "shards": {split.name: len(split.shards) for split in checked.splits},
+        "groups": {split.name: split.groups for split in checked.splits},
+        "versions": {"beamseg": segmodel.__version__},
+    }
+    run.write_json("run.json", MARK | {"format": PACK} | document)
+    parts = plan.write_plan(units_of(checked), run.plan, run.scratch)
+    reconcile(work, options.retry_failures)
+    left = [unit for unit in plan.read_units(run.plan, "part") if not work.log.is_done(unit)]
+    pairs = [pair for unit in left for pair in pairs_of(unit, work.masks is not None)]
+    units = sum(len(split.shards) for split in checked.splits)
+    return PackLaunch(work, tuple(parts), units, _guessed_pixels(pairs))
+
+
+def read_masks(options: PackOptions) -> MaskReader | None:
+    """How masks are read, by `--classes` and `--mask_encoding`.
+
+    Raises:
+        ConfigurationError: If the file is malformed, or a value would stand for two classes.
+    """
+    if options.classes is None:
+        return None
+    config = load_mask_config(options.classes)
+    encoding = options.mask_encoding or config.mask_encoding or ENCODINGS[0]
+    if encoding not in ENCODINGS:
+        raise ConfigurationError(
+            f"{options.classes}: data.mask_encoding must be one of {', '.join(ENCODINGS)}, got "
+            f"{encoding!r}"
+        )
+    code = MaskCode(
+        classes=config.classes,
+        encoding="color" if encoding == "color" else "id",
+        ignore_colors=config.ignore_colors,
+        ignore_ids=config.ignore_ids,
+    )
+    try:
+        code.decode(np.empty((0, 0, 3) if encoding == "color" else (0, 0), np.uint8))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{options.classes}: {error}") from None
+    return MaskReader(code, encoding)
+
+
+def shape_of(options: PackOptions, masks: MaskReader | None, max_pixels: int) -> dict[str, Any]:
+    """What shapes shards, beside the files; frozen when a pack is begun."""
+    shape: dict[str, Any] = {
+        "format": options.container,
+        "split": ",".join(f"{name}={share}" for name, share in options.shares),
+        "group_by": options.group_by,
+        "images_per_shard": options.images_per_shard,
+        "max_pixels": max_pixels,
+        "mask_encoding": None,
+    }
+    if masks is not None:
+        classes = masks.code.classes.classes
+        shape |= {
+            "mask_encoding": masks.encoding,
+            "ignore_colors": list(masks.code.ignore_colors),
+            "ignore_ids": list(masks.code.ignore_ids),
+            "classes": [
+                {"id": c.id, "name": c.name, "color": format_color(c.color)} for c in classes
+            ],
+        }
+    return shape
+
+
+def units_of(checked: CheckedPack) -> Iterator[Unit]:
+    """One unit for each shard, split by split; an empty shard is written too."""
+    pairs = {pair.name: pair for pair in checked.found.pairs}
+    for split in checked.splits:
+        for number, names in enumerate(split.shards):
+            chosen = [pairs[name] for name in names]
+            files = [file for pair in chosen for file in (pair.image, pair.mask) if file]
+            name = f"{split.name}-{number:05d}-of-{len(split.shards):05d}"
+            yield Unit(name, checked.options.container, tuple(files))
+
+
+def reconcile(work: PackWork, retry_failures: bool) -> None:
+    """Remove what earlier attempts left and the plan on disk does not contain."""
+    log = work.log
+    found = set(log.names())
+    if not found:
+        return
+    units = list(plan.read_units(work.run.plan, "part"))
+    for name in found - {log.name(unit) for unit in units}:
+        log.discard(name)
+    for unit in units:
+        if log.is_done(unit) and not _is_believed(unit, log, retry_failures):
+            log.forget(unit)
+
+
+def _is_believed(unit: Unit, log: CommitLog, retry_failures: bool) -> bool:
+    """Whether a finished shard stays finished."""
+    try:
+        commit = log.read(unit)
+    except ValueError:
+        return False
+    if commit is None or not log.is_intact(commit):
+        return False
+    return not (retry_failures and commit.tally.failed_images)
+
+
+def clear(output: str) -> None:
+    """Remove what a pack wrote, `run.json` last, so that it stays a pack until all is gone."""
+    run = books_of(output)
+    storage.remove(f"{output}/{RESULT}")
+    folders = set()
+    for unit in plan.read_units(run.plan, "part"):
+        storage.remove(f"{output}/{shard_path(unit)}")
+        folders.add(split_name(unit))
+    for folder in folders:
+        # What others have put there stays.
+        with contextlib.suppress(OSError):
+            os.rmdir(f"{output}/{folder}")
+    run.clear()
+
+
+def _earlier(output: str) -> dict[str, Any] | None:
+    """The `run.json` of the pack in a folder, or None where nothing is."""
+    if os.path.exists(output) and not os.path.isdir(output):
+        raise ConfigurationError(f"--output {output} is a file: name a folder")
+    earlier = books_of(output).earlier()
+    if earlier is None and os.path.isdir(output) and set(os.listdir(output)) - {BOOKS}:
+        raise ConfigurationError(
+            f"--output {output} holds files but no {BOOKS} of a pack: name an empty folder"
+        )
+    return earlier
+
+
+def _max_pixels(options: PackOptions, frozen: int | None) -> int:
+    """The limit as asked for, as the pack was begun with, or what memory allows."""
+    room = (options.memory_bytes - RUNTIME_BYTES) * DECODING_SHARE
+    affordable = int(room) // BYTES_PER_PIXEL
+    asked = options.max_pixels or frozen
+    least = asked or 1 << 20
+    if affordable < least:
+        needed = RUNTIME_BYTES + least * BYTES_PER_PIXEL / DECODING_SHARE
+        raise ConfigurationError(
+            f"--memory {options.memory_bytes // MIB}M is not enough for images of {least} pixels: "
+            f"give {-(-needed // MIB):.0f}M, or lower --max_pixels"
+        )
+    return asked or min(MAX_PIXELS, affordable)
+
+
+def _guessed_pixels(pairs: list[Pair]) -> int:
+    sizes = []
+    for pair in pairs[:: -(-len(pairs) // SAMPLE) or 1]:
+        # What is wrong with a file shows when it is packed.
+        with contextlib.suppress(OSError):
+            height, width = image_size(storage.read_bytes(pair.image.uri)) or (0, 0)
+            sizes.append(height * width)
+    return len(pairs) * sum(sizes) // max(1, len(sizes))

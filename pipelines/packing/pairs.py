@@ -1,0 +1,183 @@
+"""Images and their masks: listed and paired by path."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath, PurePosixPath
+
+from pipelines import storage
+from pipelines.formats.samples import printable
+from pipelines.formats.tar import safe_key
+from pipelines.plan import InputFile
+from pipelines.run_directory import lies_in_run
+from segmodel.errors import ConfigurationError
+from segmodel.images import IMAGE_SUFFIXES
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image, and its mask if masks are packed."""
+
+    image: InputFile
+    mask: InputFile | None
+
+    @property
+    def name(self) -> str:
+        """Path of the image below the folder that all images have in common."""
+        return shown_name(self.image)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """What was found.
+
+    Args:
+        pairs: In order of patterns and names.
+        left_aside: Number of files that are no images.
+        unused: Number of masks without an image.
+    """
+
+    pairs: tuple[Pair, ...]
+    left_aside: int
+    unused: int
+
+
+def shown_name(image: InputFile) -> str:
+    """Name of an image in a shard.
+
+    >>> shown_name(InputFile("/data/photos/a/1.jpg", "photos", "a/1.jpg", 9, "0"))
+    'a/1.jpg'
+    """
+    return image.key.partition("/")[2]
+
+
+def find_pairs(images: Sequence[str], masks: Sequence[str], output: str, container: str) -> Pairs:
+    """Images of all patterns, each once, with their masks.
+
+    Args:
+        images: Files, folders or globs.
+        masks: The same for masks, one for each of the images, or none.
+        output: Folder of the shards; what is in it is no input.
+        container: Of the shards; an archive needs names that differ by more than their suffix.
+
+    Raises:
+        ConfigurationError: If a pattern matches no image, an image has no mask or several, or two
+            images cannot be told apart; names the files.
+    """
+    pairs: list[Pair] = []
+    seen: set[str] = set()
+    left_aside = unused = 0
+    mask_folders = root_folders(masks)
+    for number, (pattern, folder) in enumerate(zip(images, root_folders(images), strict=True)):
+        found, others = _listed(pattern, folder, output, "--images")
+        left_aside += others
+        fresh = []
+        for file in found:
+            place = os.path.realpath(file.uri)
+            if place not in seen:
+                fresh.append(file)
+            seen.add(place)
+        if not masks:
+            pairs += [Pair(file, None) for file in fresh]
+            continue
+        given, others = _listed(masks[number], mask_folders[number], output, "--masks")
+        left_aside += others
+        pairs += _paired(fresh, given, masks[number])
+        stems = {_stem(file.name) for file in found}
+        unused += sum(_stem(file.name) not in stems for file in given)
+    if container.startswith("tar"):
+        _check_archived_names(pairs)
+    return Pairs(tuple(pairs), left_aside, unused)
+
+
+def root_folders(patterns: Sequence[str]) -> list[str]:
+    """A folder for the root of each pattern: its path from the one that all have in common.
+
+    >>> root_folders(["data/tile1/images/*.jpg", "data/tile2/images/*.jpg"])
+    ['data/tile1/images', 'data/tile2/images']
+    >>> root_folders(["data/photos/*.jpg"])
+    ['photos']
+    """
+    roots = [os.path.abspath(storage.root_of(storage.check_local(p))) for p in patterns]
+    common = os.path.commonpath(roots) if roots else ""
+    top = printable(os.path.basename(common)) or "root"
+    folders = [PurePath(top, os.path.relpath(root, common)).as_posix() for root in roots]
+    return [printable(folder) for folder in folders]
+
+
+def _listed(pattern: str, folder: str, output: str, option: str) -> tuple[list[InputFile], int]:
+    """Image files of a pattern, and how many other files it matches."""
+    files, others = [], 0
+    for file in _found(pattern, output):
+        if PurePosixPath(file.name).suffix.lower() in IMAGE_SUFFIXES:
+            name = printable(file.name)
+            files.append(InputFile(file.uri, folder, name, file.size, file.version))
+        else:
+            others += 1
+    if not files:
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise ConfigurationError(
+            f"{option} {pattern} matches no image ({suffixes}): check the path, and quote patterns "
+            f"with *"
+        )
+    return files, others
+
+
+def _found(pattern: str, output: str) -> Iterator[storage.FoundFile]:
+    """Files of a pattern that neither this command nor a run of `segment` wrote."""
+    root = storage.root_of(pattern)
+    own = os.path.join(os.path.realpath(output), "")
+    runs: dict[str, bool] = {}
+    for file in storage.find_files(pattern):
+        if not os.path.realpath(file.uri).startswith(own) and not lies_in_run(file.uri, root, runs):
+            yield file
+
+
+def _paired(
+    images: Iterable[InputFile], masks: Iterable[InputFile], pattern: str
+) -> Iterator[Pair]:
+    by_stem: dict[str, list[InputFile]] = {}
+    for mask in masks:
+        by_stem.setdefault(_stem(mask.name), []).append(mask)
+    missing: list[InputFile] = []
+    by_mask: dict[str, str] = {}
+    for image in images:
+        stem = _stem(image.name)
+        if stem in by_mask:
+            raise ConfigurationError(
+                f"{by_mask[stem]} and {image.key} would have the same mask: rename one"
+            )
+        by_mask[stem] = image.key
+        found = by_stem.get(stem, [])
+        if len(found) > 1:
+            raise ConfigurationError(
+                f"{image.key} needs one mask, found {' and '.join(file.key for file in found)}: "
+                f"remove all but one, or name --masks by a pattern such as '*.png'"
+            )
+        if found:
+            yield Pair(image, found[0])
+        else:
+            missing.append(image)
+    if missing:
+        more = f", and {len(missing) - 1} more have none" if len(missing) > 1 else ""
+        raise ConfigurationError(
+            f"{missing[0].key} has no mask {_stem(missing[0].name)}.* in {pattern}{more}: add what "
+            f"is missing, or name fewer images"
+        )
+
+
+def _check_archived_names(pairs: Iterable[Pair]) -> None:
+    """Refuse images that have the same name in an archive."""
+    names: dict[str, str] = {}
+    for number, pair in enumerate(pairs):
+        key = safe_key(pair.name, number)
+        if key in names:
+            raise ConfigurationError(
+                f"{names[key]} and {pair.name} would both be {key} in an archive: rename one, or "
+                f"choose another --format"
+            )
+        names[key] = pair.name
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix(""))

@@ -1,0 +1,146 @@
+"""Which split, which shard and which place an image gets: by hash alone.
+
+Where an image comes to lie depends on its own name and group, never on the other images or on the
+order in which they were listed.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import PurePosixPath
+
+from pipelines.packing.options import BY_FOLDER, Shares
+from segmodel.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one split.
+
+    Args:
+        name: Of the split.
+        shards: Names of the images in each shard, in order.
+        groups: How many groups they are of.
+    """
+
+    name: str
+    shards: tuple[tuple[str, ...], ...]
+    groups: int
+
+    @property
+    def images(self) -> int:
+        """How many images there are."""
+        return sum(len(shard) for shard in self.shards)
+
+
+def deal(
+    names: Iterable[str],
+    shares: Shares,
+    rule: str | None,
+    images_per_shard: int,
+    frozen: Mapping[str, int] | None = None,
+) -> list[Split]:
+    """Images dealt to splits and shards.
+
+    Args:
+        names: Paths of the images below their root.
+        shares: Splits and their shares.
+        rule: As in `group_of`.
+        images_per_shard: Images in a shard on average.
+        frozen: Number of shards of each split, where it is fixed already.
+
+    Raises:
+        ConfigurationError: If an image has no group.
+
+    >>> from fractions import Fraction
+    >>> deal(["a.png", "b.png"], (("train", Fraction(1)),), None, 1000)
+    [Split(name='train', shards=(('a.png', 'b.png'),), groups=2)]
+    """
+    dealt: dict[str, list[str]] = {split: [] for split, _ in shares}
+    groups: dict[str, set[str]] = {split: set() for split, _ in shares}
+    for name in names:
+        group = group_of(name, rule)
+        split = split_of(group, shares)
+        dealt[split].append(name)
+        groups[split].add(group)
+    splits = []
+    for split, images in dealt.items():
+        count = (frozen or {}).get(split) or max(1, -(-len(images) // images_per_shard))
+        shards: list[list[str]] = [[] for _ in range(count)]
+        for name in images:
+            shards[shard_of(name, count)].append(name)
+        ordered = tuple(tuple(sorted(shard, key=order_of)) for shard in shards)
+        splits.append(Split(split, ordered, len(groups[split])))
+    return splits
+
+
+def group_of(name: str, rule: str | None) -> str:
+    r"""The group of an image; all images of a group lie in the same split.
+
+    Args:
+        name: Path of the image below its root.
+        rule: `folder`, a regular expression whose one group finds the name of the image's group
+            in the path, or None if every image is a group of its own.
+
+    Raises:
+        ConfigurationError: If the rule finds nothing; names the image.
+
+    >>> group_of("tile_07/left.jpg", None), group_of("tile_07/left.jpg", "folder")
+    ('tile_07/left', 'tile_07')
+    >>> group_of("tile_07/left.jpg", r"tile_(\d+)")
+    '07'
+    """
+    path = PurePosixPath(name)
+    if rule is None:
+        return str(path.with_suffix(""))
+    if rule == BY_FOLDER:
+        return str(path.parent)
+    found = re.search(rule, name)
+    if found is None or not found[1]:
+        raise ConfigurationError(
+            f"--group_by {rule!r} finds no group in {name}: mend the expression, or name fewer "
+            f"images"
+        )
+    return found[1]
+
+
+def split_of(group: str, shares: Shares) -> str:
+    """The split of a group: the hash is a number in 0..1, and shares are cut from 0 upwards.
+
+    >>> from fractions import Fraction
+    >>> half = Fraction(1, 2)
+    >>> [split_of(group, (("train", half), ("test", half))) for group in "abcd"]
+    ['train', 'train', 'train', 'test']
+    """
+    place = _number(_hash("group", group))
+    upper = Fraction(0)
+    for split, share in shares:
+        upper += share * (1 << 64)
+        if place < upper:
+            return split
+    raise ValueError(f"shares must add up to 1, got {shares}")
+
+
+def shard_of(name: str, shards: int) -> int:
+    """The shard of an image.
+
+    >>> shard_of("tile_07/left.jpg", 1), shard_of("tile_07/left.jpg", 12)
+    (0, 1)
+    """
+    return _number(_hash("image", name)) % shards
+
+
+def order_of(name: str) -> tuple[bytes, str]:
+    """What images are sorted by in their shard."""
+    return _hash("image", name)[8:], name
+
+
+def _hash(kind: str, text: str) -> bytes:
+    """Unlike of the same text as a group and as an image, so that splits are shuffled too."""
+    return hashlib.sha256(f"{kind}\0{text}".encode()).digest()
+
+
+def _number(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "big")

@@ -1,0 +1,106 @@
+"""The Beam graph of `pack`, one linear chain through which only references and counts pass."""
+
+import logging
+import time
+from collections.abc import Iterator
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipelines import plan, progress
+from pipelines.execute import own_error
+from pipelines.options import FailureBudget
+from pipelines.packing.ending import finish_pack
+from pipelines.packing.launch import PackLaunch
+from pipelines.packing.options import add_own_arguments
+from pipelines.packing.work import PackWork, pack_unit
+from pipelines.plan import UnitReference
+from pipelines.transforms import sum_reports
+from pipelines.work import UnitReport
+from segmodel.errors import BeamsegError
+
+
+class PackPipelineOptions(PipelineOptions):
+    """Our options as Beam's; those that `segment` has too come with its class."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser) -> None:
+        add_own_arguments(parser)
+
+
+class PackImages(beam.PTransform):
+    """Write all shards of a plan, and the end of the pack.
+
+    Args:
+        work: What all shards have in common.
+        budget: How many images may fail.
+    """
+
+    def __init__(self, work: PackWork, budget: FailureBudget) -> None:
+        super().__init__()
+        self.work, self.budget = work, budget
+
+    def expand(self, parts: beam.PCollection[str]) -> beam.PCollection[int]:
+        """Names of plan parts to the exit status."""
+        work, budget, folder = self.work, self.budget, self.work.run.plan
+        started = time.time()
+        return (
+            parts
+            | "ReadPlan" >> beam.FlatMap(lambda part: plan.references(folder, part))
+            | "SpreadShards" >> beam.Reshuffle()
+            | "PackShard" >> beam.ParDo(_PackShard(work))
+            | "CountShards" >> beam.CombineGlobally(sum_reports).without_defaults()
+            | "FinishPack" >> beam.Map(lambda report: _finish(report, work, budget, started))
+        )
+
+
+class _PackShard(beam.DoFn):
+    """Reads, checks, writes and commits one shard: images stay inside."""
+
+    def __init__(self, work: PackWork) -> None:
+        self.work = work
+        self.shards = Metrics.counter("beamseg", "shards")
+        self.pixels = Metrics.counter("beamseg", "packed_pixels")
+
+    def process(self, reference: UnitReference) -> Iterator[UnitReport]:
+        unit = plan.read_unit(self.work.run.plan, reference)
+        report = pack_unit(unit, self.work, on_pixels=progress.add_pixels)
+        self.shards.inc(report.done)
+        self.pixels.inc(report.computed_pixels)
+        yield report
+
+
+def _finish(report: UnitReport, work: PackWork, budget: FailureBudget, started: float) -> int:
+    counts = {
+        "shards_done": report.done - report.skipped,
+        "shards_skipped": report.skipped,
+        "shards_unfinished": report.incomplete,
+        "packed_pixels": report.computed_pixels,
+        "seconds": round(time.time() - started, 3),
+    }
+    return finish_pack(work, budget, counts)
+
+
+def execute(launch: PackLaunch, budget: FailureBudget, beam_options: PipelineOptions) -> None:
+    """Run the graph to its end; what it found is in the output folder afterwards.
+
+    Args:
+        launch: What to run.
+        budget: How many images may fail.
+        beam_options: For Beam.
+    """
+    # Its errors are raised too, and said once by us.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    commits = launch.work.run.path("commits")
+    with progress.shown(launch.pixels, launch.units, commits, "pack"):
+        pipeline = beam.Pipeline(options=beam_options)
+        (
+            pipeline
+            | "PlanParts" >> beam.Create(list(launch.parts), reshuffle=False)
+            | "PackImages" >> PackImages(launch.work, budget)
+        )
+        try:
+            pipeline.run().wait_until_finish()
+        except (BeamsegError, RuntimeError) as error:
+            raise own_error(error) from error

@@ -1,0 +1,110 @@
+"""Packs that are begun, continued, refused and removed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.launch import check as check_run
+from pipelines.options import SegmentOptions
+from pipelines.packing.launch import check, clear
+from pipelines.packing.options import PackOptions, parse_shares
+from segmodel.errors import ConfigurationError
+from tests.pipelines.corpus import tree, write
+from tests.pipelines.pack_corpus import HALVES, pack, shards, write_pairs
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> PackOptions:
+    return write_pairs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"container": "tar"}, "format was tfrecord and is tar"),
+        ({"shares": parse_shares("train=0.4,test=0.6")}, "split was train=1/2,test=1/2 and is"),
+        ({"group_by": "folder", "shares": HALVES}, "group_by was None and is folder"),
+        ({"images_per_shard": 4}, "images_per_shard was 3 and is 4"),
+        ({"max_pixels": 100}, "max_pixels was .* and is 100"),
+        ({"mask_encoding": "palette"}, "mask_encoding was id and is palette"),
+        ({"masks": (), "classes": None}, "classes was .* and is None"),
+    ],
+)
+def test_a_pack_is_not_continued_with_other_options(options, changes, reason):
+    pack(options)
+    before = tree(options.output)
+    with pytest.raises(ConfigurationError, match=f"begun with other options: .*{reason}"):
+        check(replace(options, **changes))
+    assert tree(options.output) == before
+
+
+def test_more_memory_does_not_change_a_pack(options):
+    small = replace(options, memory_bytes=512 << 20)
+    pack(small)
+    assert pack(options) == (0, [])
+
+
+def test_overwrite_begins_anew_and_leaves_what_is_not_ours(options):
+    pack(options)
+    write(Path(options.output) / "train" / "notes.txt", b"mine")
+
+    status, done = pack(replace(options, container="tar.gz", overwrite=True))
+
+    assert status == 0
+    names = set(shards(options))
+    expected = {f"{name.rsplit('-', 3)[0]}/{name}.tar.gz" for name in done}
+    assert names == expected | {"train/notes.txt", "pack.json"}
+
+
+def test_clearing_removes_all_that_a_pack_wrote(options):
+    pack(options)
+    clear(options.output)
+    assert tree(options.output) == {}
+
+
+def test_folders_that_hold_other_things_are_refused(options, tmp_path):
+    write(tmp_path / "full" / "x.txt", b"mine")
+    with pytest.raises(ConfigurationError, match=r"full holds files but no \.beamseg of a pack"):
+        check(replace(options, output=str(tmp_path / "full")))
+    write(tmp_path / "file", b"mine")
+    with pytest.raises(ConfigurationError, match="file is a file: name a folder"):
+        check(replace(options, output=str(tmp_path / "file")))
+    write(tmp_path / "strange" / ".beamseg" / "run.json", b'{"format": "beamseg run"}')
+    with pytest.raises(ConfigurationError, match="was not written by this beamseg"):
+        check(replace(options, output=str(tmp_path / "strange")))
+
+
+def test_segment_does_not_write_into_a_pack_nor_take_its_books_for_input(options, model_folder):
+    pack(options)
+    into = SegmentOptions((options.images[0],), str(model_folder), options.output)
+    with pytest.raises(ConfigurationError, match=r"holds files but no run\.json"):
+        check_run(into)
+    run = str(model_folder.parent / "run")
+    inputs = check_run(SegmentOptions((options.output,), str(model_folder), run)).inputs
+    assert {file.name for file in inputs.every} == set(shards(options)) - {"pack.json"}
+
+
+def test_a_split_that_gets_no_group_is_refused(options):
+    with pytest.raises(ConfigurationError, match="train gets none of the 1 groups"):
+        check(replace(options, group_by="folder"))
+    assert not Path(options.output).exists()
+
+
+def test_a_pack_says_the_same_wherever_and_whenever_it_is_made(options, tmp_path):
+    pack(options)
+    moved = tmp_path / "elsewhere"
+    for name in ("images", "masks"):
+        for path in sorted((tmp_path / name).iterdir(), reverse=True):
+            os.utime(write(moved / name / path.name, path.read_bytes()), (1, 1))
+    other = replace(
+        options,
+        images=(str(moved / "images"),),
+        masks=(str(moved / "masks"),),
+        output=str(moved / "packed"),
+    )
+    pack(other)
+    assert shards(other) == shards(options)
