@@ -1,0 +1,283 @@
+"""How much of the machine do shards get? Ratios, each measured in one run.
+
+    python benchmarks/records.py              # all questions, about half an hour on two cores
+    python benchmarks/records.py --images FOLDER codecs
+    python benchmarks/records.py network
+
+codecs   a model that costs nothing: images a second through a work unit, against decoding and
+         encoding the same images with the same functions in a thread pool of as many threads
+network  a ResNet50 FCN-8s: images a second through a work unit, against the bare SavedModel on
+         decoded arrays in batches of the same shape
+growth   time for each further image, and peak memory above the imports', for 100 times the input
+
+Rates are marginal: of the difference between a long and a short shard, so that starting costs
+nothing. Medians of five, the two sides of a ratio by turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipelines import plan
+from pipelines.formats.interface import Reading, Work
+from pipelines.formats.samples import Entry
+from pipelines.formats.tfrecord import TFRecords
+from pipelines.run_directory import RunDirectory
+from pipelines.work import THREADS, segment_unit
+from segmodel.classes import ClassTable, LabelClass
+from segmodel.contract import Contract, MeasuredHalo
+from segmodel.engine import Limits
+from segmodel.images import decode_image
+from segmodel.label_images import encode_labels
+from segmodel.memory import peak_bytes
+from segmodel.model_folder import read_contract
+
+SIDE, REPEATS = 512, 5
+CLASSES = ClassTable(tuple(LabelClass(i, f"class {i}", (40 * i, 99, 200)) for i in range(5)))
+CONTRACT = Contract(
+    name="benchmark",
+    architecture="none",
+    bands=("red", "green", "blue"),
+    dtype="uint8",
+    value_range=(0, 255),
+    nodata_fill=(0.0, 0.0, 0.0),
+    classes=CLASSES,
+    stride=32,
+    receptive_field=None,
+    halo=MeasuredHalo(0, SIDE, None),
+)
+
+
+class FreeModel:
+    """Gives the same label maps to every batch, and takes no time."""
+
+    classes = CLASSES
+    fill = CONTRACT.fill
+
+    def __init__(self) -> None:
+        self._labels = smooth_labels()[None]
+
+    def labels(self, images: np.ndarray) -> np.ndarray:
+        return self._labels
+
+
+def smooth_labels() -> np.ndarray:
+    """A label map of patches with ragged edges, as networks give them."""
+    random = np.random.default_rng(3)
+    coarse = Image.fromarray(random.integers(0, 256, (16, 16), dtype=np.uint8))
+    values = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.int16)
+    return ((values + random.integers(-6, 7, values.shape)).clip(0, 255) // 52).astype(np.uint8)
+
+
+def read_jpegs(folder: str | None) -> list[bytes]:
+    """Sixteen JPEG files of 512 x 512 pixels: crops of the images in a folder, or made up."""
+    import io
+
+    paths = sorted(Path(folder).rglob("*.jpg"))[:16] if folder else []
+    pictures = [Image.open(path).convert("RGB") for path in paths]
+    pictures = [p.crop((0, 0, SIDE, SIDE)) for p in pictures if min(p.size) >= SIDE]
+    random = np.random.default_rng(0)
+    while len(pictures) < 16:
+        coarse = Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+        values = np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC), np.int16)
+        noisy = (values + random.normal(0, 6, values.shape)).clip(0, 255).astype(np.uint8)
+        pictures.append(Image.fromarray(noisy))
+    encoded = []
+    for picture in pictures:
+        buffer = io.BytesIO()
+        picture.save(buffer, "JPEG", quality=90)
+        encoded.append(buffer.getvalue())
+    return encoded
+
+
+def write_shard(path: Path, jpegs: Sequence[bytes], count: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with TFRecords().writer(str(path), False, ("image",)) as shard:
+        for number in range(count):
+            jpeg = jpegs[number % len(jpegs)]
+            shard.add(Entry(number, f"{number:06d}.jpg", SIDE, SIDE, (jpeg, "jpg")))
+    return path
+
+
+class Units:
+    """Shards as work units, each done from nothing every time."""
+
+    def __init__(self, folder: Path, contract: Contract = CONTRACT) -> None:
+        self._folder, self._runs = folder, 0
+        self._work = Work(
+            run=RunDirectory(""),
+            model="",
+            fingerprint="0" * 64,
+            contract=contract,
+            layout=contract.layout(SIDE),
+            options="0" * 16,
+            confidence=False,
+            pixel_size_m=None,
+            reading=Reading(),
+            limits=Limits(),
+            groups=1,
+            trust_model=False,
+            provenance=(("BEAMSEG_VERSION", "benchmark"),),
+        )
+
+    def seconds(self, shard: Path, model: object) -> float:
+        """Time of one unit."""
+        self._runs += 1
+        root = self._folder / f"run-{self._runs}"
+        work = replace(self._work, run=RunDirectory(str(root)))
+        (file,) = plan.find_inputs([str(shard)], str(root))
+        (unit,) = TFRecords().units([file], work, None)
+        started = time.perf_counter()
+        report = segment_unit(unit, work, model=lambda work: model)
+        taken = time.perf_counter() - started
+        assert report.done == 1
+        return taken
+
+    def marginal(self, short: Path, long: Path, images: int, model: object) -> float:
+        """Seconds for each of so many further images."""
+        before = self.seconds(short, model)
+        return (self.seconds(long, model) - before) / images
+
+
+def medians(sides: dict[str, Callable[[], float]]) -> dict[str, float]:
+    """Median of each side, measured by turns."""
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(REPEATS):
+        for name, measure in sides.items():
+            taken[name].append(measure())
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def codecs(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
+    short, long = (write_shard(folder / f"codecs-{n}.tfrecord", jpegs, n) for n in (200, 1200))
+    units, labels = Units(folder), smooth_labels()
+    text = {"BEAMSEG_VERSION": "benchmark"}
+
+    def one(number: int) -> int:
+        decode_image(jpegs[number % len(jpegs)], 3)
+        return len(encode_labels(labels, CLASSES, text))
+
+    def pool() -> float:
+        started = time.perf_counter()
+        with ThreadPoolExecutor(THREADS) as threads:
+            list(threads.map(one, range(1000)))
+        return (time.perf_counter() - started) / 1000
+
+    model = FreeModel()
+    found = medians({"pool": pool, "unit": lambda: units.marginal(short, long, 1000, model)})
+    yield f"codecs: decode and encode alone {1 / found['pool']:.0f} images/s"
+    yield f"codecs: through a work unit {1 / found['unit']:.0f} images/s"
+    yield f"codecs: ratio {found['pool'] / found['unit']:.3f} (at least 0.8)"
+
+
+def network(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
+    model = export_network(folder / "resnet")
+    from segmodel.predictor import Predictor
+
+    predictor = Predictor.load(model)
+    short, long = (write_shard(folder / f"network-{n}.tfrecord", jpegs, n) for n in (4, 36))
+    units = Units(folder, read_contract(model))
+    batch = units._work.layout.batch_of(SIDE, SIDE)
+    arrays = [np.stack([decode_image(jpeg, 3)] * batch) for jpeg in jpegs]
+    predictor.labels(arrays[0])
+
+    def bare() -> float:
+        started = time.perf_counter()
+        for number in range(32 // batch):
+            predictor.labels(arrays[number % len(arrays)])
+        return (time.perf_counter() - started) / 32
+
+    found = medians({"bare": bare, "unit": lambda: units.marginal(short, long, 32, predictor)})
+    yield f"network: bare model {1 / found['bare']:.2f} images/s in batches of {batch}"
+    yield f"network: through a work unit {1 / found['unit']:.2f} images/s"
+    yield f"network: ratio {found['bare'] / found['unit']:.3f} (at least 0.95)"
+
+
+def export_network(path: Path) -> Path:
+    """A ResNet50 FCN-8s with random weights."""
+    from segmodel.export import export_savedmodel
+    from segmodel.network import build_network
+
+    network = build_network("fcn-8s", "resnet50", len(CLASSES.ids), 3, None)
+    export_savedmodel(network, CONTRACT, path, measure_memory=False)
+    return path
+
+
+def growth(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
+    few, many = 40, 4000
+    sizes = (few, 2 * few, many)
+    shards = {n: write_shard(folder / f"growth-{n}.tfrecord", jpegs, n) for n in sizes}
+    units, model = Units(folder), FreeModel()
+    found = medians(
+        {
+            "few": lambda: units.marginal(shards[few], shards[2 * few], few, model),
+            "many": lambda: units.marginal(shards[few], shards[many], many - few, model),
+        }
+    )
+    yield f"growth: {1e3 * found['few']:.2f} ms for each of {few} further images"
+    yield f"growth: {1e3 * found['many']:.2f} ms for each of {many - few} further images"
+    yield f"growth: ratio {found['many'] / found['few']:.3f} (0.9 to 1.1)"
+    peaks = {
+        n: statistics.median(peak_above_imports(shards[n], folder) for _ in range(REPEATS))
+        for n in (few, many)
+    }
+    yield f"growth: {peaks[few] / 2**20:.0f} MiB above the imports' for {few} images"
+    yield f"growth: {peaks[many] / 2**20:.0f} MiB above the imports' for {many} images"
+    yield f"growth: ratio {peaks[many] / peaks[few]:.3f} (0.9 to 1.1)"
+
+
+def peak_above_imports(shard: Path, folder: Path) -> float:
+    """Growth of a process that does one unit, from its imports to its peak."""
+    command = [sys.executable, __file__, "--peak", str(shard), str(folder / f"p{time.time_ns()}")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def print_peak(shard: str, folder: str) -> None:
+    import apache_beam  # noqa: F401  # the imports of a worker
+    import tensorflow  # noqa: F401
+
+    before = peak_bytes()
+    Units(Path(folder)).seconds(Path(shard), FreeModel())
+    print(peak_bytes() - before)
+
+
+QUESTIONS = {"codecs": codecs, "network": network, "growth": growth}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], help="default: all")
+    parser.add_argument("--images", metavar="FOLDER", help="JPEG files to crop; default: made up")
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    parsed = parser.parse_args()
+    if parsed.peak:
+        print_peak(*parsed.peak)
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    jpegs = read_jpegs(parsed.images)
+    print(f"JPEG files of {SIDE} x {SIDE}, {sum(map(len, jpegs)) // len(jpegs)} bytes on average")
+    for name in parsed.questions or QUESTIONS:
+        with tempfile.TemporaryDirectory() as folder:
+            for line in QUESTIONS[name](Path(folder), jpegs):
+                print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
