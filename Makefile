@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pipelines segmodel tests setup.py
+SOURCES := pipelines segmodel tests benchmarks setup.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint earth-model picture lock clean

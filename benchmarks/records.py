@@ -8,7 +8,8 @@ codecs   a model that costs nothing: images a second through a work unit, agains
          encoding the same images with the same functions in a thread pool of as many threads
 network  a ResNet50 FCN-8s: images a second through a work unit, against the bare SavedModel on
          decoded arrays in batches of the same shape
-growth   time for each further image, and peak memory above the imports', for 100 times the input
+growth   time for each further image, and peak memory of the whole command above that of its
+         imports, for 100 times the input
 
 Rates are marginal: of the difference between a long and a short shard, so that starting costs
 nothing. Medians of five, the two sides of a ratio by turns.
@@ -17,6 +18,8 @@ nothing. Medians of five, the two sides of a ratio by turns.
 from __future__ import annotations
 
 import argparse
+import importlib
+import io
 import json
 import os
 import platform
@@ -86,8 +89,6 @@ def smooth_labels() -> np.ndarray:
 
 def read_jpegs(folder: str | None) -> list[bytes]:
     """Sixteen JPEG files of 512 x 512 pixels: crops of the images in a folder, or made up."""
-    import io
-
     paths = sorted(Path(folder).rglob("*.jpg"))[:16] if folder else []
     pictures = [Image.open(path).convert("RGB") for path in paths]
     pictures = [p.crop((0, 0, SIDE, SIDE)) for p in pictures if min(p.size) >= SIDE]
@@ -211,10 +212,23 @@ def network(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
 def export_network(path: Path) -> Path:
     """A ResNet50 FCN-8s with random weights."""
     from segmodel.export import export_savedmodel
-    from segmodel.network import build_network
+    from segmodel.network import NetworkConfig, build_network
 
-    network = build_network("fcn-8s", "resnet50", len(CLASSES.ids), 3, None)
+    network = build_network(NetworkConfig(len(CLASSES.ids), "fcn-8s", "resnet50"))
     export_savedmodel(network, CONTRACT, path, measure_memory=False)
+    return path
+
+
+def export_cheap(path: Path) -> Path:
+    """A model that compares brightness, and nothing else."""
+    import tensorflow as tf
+
+    from segmodel.export import export_savedmodel
+
+    def logits(images: tf.Tensor) -> tf.Tensor:
+        return -tf.abs(images[..., :1] - tf.constant([20.0, 70.0, 130.0, 180.0, 230.0]))
+
+    export_savedmodel(logits, CONTRACT, path, measure_memory=False)
     return path
 
 
@@ -232,28 +246,38 @@ def growth(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
     yield f"growth: {1e3 * found['few']:.2f} ms for each of {few} further images"
     yield f"growth: {1e3 * found['many']:.2f} ms for each of {many - few} further images"
     yield f"growth: ratio {found['many'] / found['few']:.3f} (0.9 to 1.1)"
-    peaks = {
-        n: statistics.median(peak_above_imports(shards[n], folder) for _ in range(REPEATS))
-        for n in (few, many)
-    }
-    yield f"growth: {peaks[few] / 2**20:.0f} MiB above the imports' for {few} images"
-    yield f"growth: {peaks[many] / 2**20:.0f} MiB above the imports' for {many} images"
-    yield f"growth: ratio {peaks[many] / peaks[few]:.3f} (0.9 to 1.1)"
+    cheap = export_cheap(folder / "cheap")
+    for number in range(100):
+        write_shard(folder / "many" / f"{number:03d}.tfrecord", jpegs, few)
+    write_shard(folder / "few" / "000.tfrecord", jpegs, few)
+    peaks = medians(
+        {
+            name: lambda name=name: peak_above_imports(folder / name, cheap)
+            for name in ("few", "many")
+        }
+    )
+    yield f"growth: {peaks['few'] / 2**20:.0f} MiB above the imports' for one shard of {few}"
+    yield f"growth: {peaks['many'] / 2**20:.0f} MiB above the imports' for 100 shards of {few}"
+    yield f"growth: ratio {peaks['many'] / peaks['few']:.3f} (0.9 to 1.1)"
 
 
-def peak_above_imports(shard: Path, folder: Path) -> float:
-    """Growth of a process that does one unit, from its imports to its peak."""
-    command = [sys.executable, __file__, "--peak", str(shard), str(folder / f"p{time.time_ns()}")]
+def peak_above_imports(shards: Path, model: Path) -> float:
+    """Growth of a process that runs `beamseg segment`, from its imports to its peak."""
+    run = shards.parent / f"run-{time.time_ns()}"
+    command = [sys.executable, __file__, "--peak", str(shards), str(model), str(run)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
-def print_peak(shard: str, folder: str) -> None:
-    import apache_beam  # noqa: F401  # the imports of a worker
-    import tensorflow  # noqa: F401
+def print_peak(shards: str, model: str, run: str) -> None:
+    from pipelines import segment
 
+    # What the command imports in any case.
+    for name in ("apache_beam", "tensorflow", "pipelines.execute", "segmodel.predictor"):
+        importlib.import_module(name)
     before = peak_bytes()
-    Units(Path(folder)).seconds(Path(shard), FreeModel())
+    words = [f"--input={shards}", f"--model={model}", f"--output={run}"]
+    assert segment.run(words) == 0
     print(peak_bytes() - before)
 
 
@@ -264,7 +288,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("questions", nargs="*", choices=[*QUESTIONS, []], help="default: all")
     parser.add_argument("--images", metavar="FOLDER", help="JPEG files to crop; default: made up")
-    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     parsed = parser.parse_args()
     if parsed.peak:
         print_peak(*parsed.peak)

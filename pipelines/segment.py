@@ -11,11 +11,12 @@ from pipelines.command_line import Parser, parse
 from pipelines.options import add_segment_arguments, segment_options
 
 HELP = """\
-Label every pixel of images, TFRecord shards and georeferenced scenes with a SavedModel.
+Label every pixel of images, of shards of images (TFRecord, WebDataset tar, Parquet) and of
+georeferenced scenes with a SavedModel.
 
 Writes to the run directory: label maps under labels/, rows per image under areas/, totals in
-areas.csv, what failed under failures/, and _SUCCESS when all is done. Run the same command again
-to go on with an interrupted run.
+areas.csv, what failed in failures.csv, a sample to look at in preview.png, and _SUCCESS when all is
+done. Run the same command again to go on with an interrupted run.
 """
 
 EXAMPLES = """\
@@ -23,6 +24,7 @@ examples:
   beamseg segment --input 'photos/**/*.jpg' --model models/street --output runs/photos
   beamseg segment --input scenes/ --input shards/ --model models/land --output runs/may \\
       --confidence --max_failures 1%
+  beamseg segment --input 'web/*.tar' --model models/street --output runs/web --image_field rgb.png
   beamseg segment --input scenes/ --model models/land --output look --limit 5
 
 Options of Beam pass through, such as --runner or --direct_num_workers.

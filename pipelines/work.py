@@ -14,6 +14,7 @@ from pipelines.commits import CommitLog
 from pipelines.failures import Failure, is_transient, reason_of
 from pipelines.formats.interface import UnitTask, Work
 from pipelines.plan import Unit
+from segmodel.allocator import reuse_memory
 from segmodel.engine import Engine, Failed, Job, Labelled, Model
 from segmodel.errors import BeamsegError
 
@@ -74,6 +75,7 @@ def segment_unit(
         model: Gives what labels batches.
         on_pixels: Told the number of pixels that each batch has finished.
     """
+    reuse_memory()
     log = CommitLog(work.run.root, work.options)
     done = log.read(unit)
     if done is not None:

@@ -39,6 +39,7 @@ _PNG_TURNS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 _PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 # The transparent value of a PNG is in the depth of the file, and Pillow's pixels have 8 bits.
 _PNG_DEPTHS: dict[object, Callable[[int], int]] = {
+    "1": lambda value: 255 if value else 0,
     "L;2": lambda value: value * 85,
     "L;4": lambda value: value * 17,
     "RGB;16B": lambda value: value >> 8,

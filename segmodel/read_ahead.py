@@ -88,7 +88,7 @@ class _Step:
 class ReadAhead:
     """Opens and reads rasters in the order of the jobs, before they are asked for.
 
-    A raster that takes more than the limit by itself is read while nothing else is.
+    A raster that takes more than the limit by itself is read while no other is.
 
     Args:
         pool: Threads that open and read.
@@ -97,7 +97,8 @@ class ReadAhead:
         classes: Of the label maps.
         confidence: Whether maps have confidence.
         itemsize: Bytes of one pixel in all bands.
-        most_bytes: Limit of what is opened or read and not yet asked for.
+        most_bytes: Limit of what is opened or read and not yet asked for; a quarter of it is for
+            what is only opened.
     """
 
     def __init__(
@@ -113,14 +114,15 @@ class ReadAhead:
         # Enough that no thread waits while the model or the reader of a shard has its turn.
         self.pool, self.most, self.layout = pool, 2 * threads, layout
         self.classes, self.confidence = classes, confidence
-        self.itemsize, self.most_bytes = itemsize, most_bytes
+        self.itemsize, self.most_opened_bytes = itemsize, most_bytes // 4
+        self.most_read_bytes = most_bytes - self.most_opened_bytes
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Reading]:
         """Windows of all jobs, in order."""
         queue: deque[tuple[_Step, Reading]] = deque()
         held = 0
         for step in self._steps(self._opened(jobs)):
-            while queue and (len(queue) > self.most or held + step.takes > self.most_bytes):
+            while queue and (len(queue) > self.most or held + step.takes > self.most_read_bytes):
                 before, reading = queue.popleft()
                 held -= before.gives
                 yield reading
@@ -141,7 +143,7 @@ class ReadAhead:
             opening = job.open if job.opens_at_once else self.pool.submit(job.open).result
             queue.append((job, opening))
             held += job.held_bytes
-            while len(queue) > 1 and (len(queue) > self.most or held > self.most_bytes):
+            while len(queue) > 1 and (len(queue) > self.most or held > self.most_opened_bytes):
                 held -= queue[0][0].held_bytes
                 yield queue.popleft()
         yield from queue
@@ -166,11 +168,11 @@ class ReadAhead:
 
     def _steps_of(self, slot: MapInProgress, raster: Raster, plan: list[Tile]) -> Iterator[_Step]:
         """Reads of one raster, and at the end one that frees what it held."""
-        takes = raster.held_bytes
+        takes = holds = raster.held_bytes
         for tile in plan:
             if slot.failure is not None:
                 break
             window = tile.height * tile.width * self.itemsize
             yield _Step(slot, tile, raster, takes + window, window)
             takes = 0
-        yield _Step(slot, gives=0 if takes else raster.held_bytes)
+        yield _Step(slot, gives=0 if takes else holds)
