@@ -26,6 +26,10 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
+# What Pillow calls the compressions 2, 3, 4 and 32771 of TIFF.
+_FAX = ("tiff_ccitt", "group3", "group4", "tiff_raw_16")
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLES, _TIFF_PLANES = 258, 262, 277, 284
+_TIFF_SAMPLE_FORMAT, _SIGNED = 339, 2
 _PNG_SIGNATURE_BYTES, _PNG_HEADER_BYTES = 8, 33
 _INFLATED_BYTES = 1 << 20
 _PNG_FIELDS = struct.Struct(">IIBBBBB")
@@ -106,6 +110,13 @@ def is_plain_color(image: Image.Image) -> bool:
     return plain and _orientation(image) not in _TURNS
 
 
+def leaves_a_band_out(image: Image.Image) -> bool:
+    """Whether it is a TIFF with a band beside its colours of which Pillow makes nothing."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    return image.mode == "RGB" and image.tag_v2.get(_TIFF_SAMPLES, 3) > 3
+
+
 def load_upright(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
     """The image with its pixels, as its EXIF orientation says, in the mode of the file.
 
@@ -153,10 +164,51 @@ def _loaded(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
         for _ in _png_chunks(encoded):
             pass
         _fit_transparency(image)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _check_tiff_samples(image)
+        _check_tiff(image)
     image.load()
     if image.format == "PNG" and not _ends_in_color(image) and not _is_filled(encoded):
         raise InputError("truncated or corrupt PNG: rows are missing")
     return image
+
+
+def _check_tiff_samples(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Refuse samples that Pillow would read as what they are not, without a word."""
+    tags = image.tag_v2
+    depth, kind = max(tags.get(_TIFF_BITS, (1,))), max(tags.get(_TIFF_SAMPLE_FORMAT, (1,)))
+    several = tags.get(_TIFF_SAMPLES, 1) > 1
+    strange = {
+        f"{depth} bits a sample": 8 < depth < 16,
+        "8 bits a sample with a sign": depth == 8 and kind == _SIGNED,
+        "16 bits a sample, band after band": depth == 16
+        and several
+        and tags.get(_TIFF_PLANES) == 2,
+        "16 bits a sample in which white is 0": depth == 16 and tags.get(_TIFF_PHOTOMETRIC) == 0,
+    }
+    found = [words for words, holds in strange.items() if holds]
+    if found:
+        raise InputError(
+            f"the TIFF has {found[0]}, which is not supported: convert it, for example with "
+            f"gdal_translate -ot Byte -scale"
+        )
+
+
+def _check_tiff(image: ImageFile.ImageFile) -> None:
+    """Refuse a TIFF of which pixels would be what happens to be in memory, or black.
+
+    Of fax codes that make no sense libtiff says nothing but a line on stderr.
+    """
+    compression = image.info.get("compression")
+    if compression in _FAX:
+        raise InputError(
+            f"the TIFF has fax compression ({compression}), in which damage goes unnoticed: "
+            f"convert it, for example with tiffcp -c lzw"
+        )
+    extents = {tile.extents for tile in image.tile if tile.extents is not None}
+    areas = sum((right - left) * (bottom - top) for left, top, right, bottom in extents)
+    if areas < image.width * image.height:
+        raise InputError("truncated or corrupt TIFF: strips or tiles are missing")
 
 
 def _fit_transparency(image: ImageFile.ImageFile) -> None:
@@ -212,6 +264,8 @@ def _png_chunks(encoded: bytes) -> Iterator[tuple[bytes, memoryview]]:
     while kind != b"IEND":
         length = int.from_bytes(view[begin : begin + 4], "big")
         kind = encoded[begin + 4 : begin + 8]
+        if begin == _PNG_SIGNATURE_BYTES and kind != b"IHDR":
+            raise InputError("truncated or corrupt PNG: it does not begin with its header")
         end = begin + 8 + length
         if end + 4 > len(encoded):
             raise InputError("truncated or corrupt PNG: it ends without its end mark")

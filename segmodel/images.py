@@ -8,7 +8,14 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from segmodel.decoders import is_plain_color, jpeg_values, load_upright, open_image, upright_size
+from segmodel.decoders import (
+    is_plain_color,
+    jpeg_values,
+    leaves_a_band_out,
+    load_upright,
+    open_image,
+    upright_size,
+)
 from segmodel.errors import InputError
 from segmodel.scaling import OwnGrid, scaled_image, scaled_valid
 from segmodel.windows import Pixels, Window
@@ -47,6 +54,10 @@ def decode_pixels(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> P
     """As `decode_image`, with what is fully transparent as nodata unless alpha is a band."""
     opened = open_image(encoded, max_pixels)
     try:
+        if bands == 4 and leaves_a_band_out(opened):
+            raise InputError(
+                "the fourth band of the TIFF is not marked as alpha: mark it, or it is lost"
+            )
         if bands == 3 and is_plain_color(opened):
             return Pixels(jpeg_values(opened, encoded))
         image = load_upright(opened, encoded)

@@ -120,13 +120,15 @@ class ReadAhead:
     def run(self, jobs: Iterable[Job]) -> Iterator[Reading]:
         """Windows of all jobs, in order."""
         queue: deque[tuple[_Step, Reading]] = deque()
-        held = 0
+        held = reads = 0
         for step in self._steps(self._opened(jobs)):
-            while queue and (len(queue) > self.most or held + step.takes > self.most_read_bytes):
+            while queue and (reads > self.most or held + step.takes > self.most_read_bytes):
                 before, reading = queue.popleft()
                 held -= before.gives
+                reads -= before.tile is not None
                 yield reading
             held += step.takes
+            reads += step.tile is not None
             queue.append((step, self._begin(step)))
         yield from (reading for _, reading in queue)
 

@@ -47,9 +47,9 @@ class ParquetFiles(Shards):
         for file in files[:8]:
             try:
                 with open(file.uri, "rb") as stream:
-                    _columns(_parquet(stream).schema_arrow, reading)
+                    _found(stream, reading)
                 return
-            except (InputError, OSError, pa.ArrowException) as error:
+            except (InputError, OSError) as error:
                 reasons.append(f"{file.key}: {error}")
         raise ConfigurationError(reasons[0])
 
@@ -57,10 +57,9 @@ class ParquetFiles(Shards):
         """Samples by rows; a corrupt group of rows costs its own rows alone."""
         with open(file.uri, "rb") as stream:
             try:
-                source = _parquet(stream)
-                columns = _columns(source.schema_arrow, reading)
-            except Exception as error:
-                yield Unreadable(0, "", f"the file cannot be read: {_reason(error)}")
+                source, columns = _found(stream, reading)
+            except InputError as error:
+                yield Unreadable(0, "", f"the file cannot be read: {error}")
                 return
             first = 0
             for group in range(source.metadata.num_row_groups):
@@ -108,6 +107,19 @@ def _parquet(stream: IO[bytes]) -> pq.ParquetFile:
     )
 
 
+def _found(stream: IO[bytes], reading: Reading) -> tuple[pq.ParquetFile, _Columns]:
+    """The file, and where image and name are.
+
+    Raises:
+        InputError: If it is corrupt or has no such columns.
+    """
+    try:
+        source = _parquet(stream)
+        return source, _columns(source.schema_arrow, reading)
+    except Exception as error:
+        raise InputError(_reason(error)) from error
+
+
 def _columns(schema: pa.Schema, reading: Reading) -> _Columns:
     """Where image and name are.
 
@@ -130,14 +142,35 @@ def _columns(schema: pa.Schema, reading: Reading) -> _Columns:
             f"with --image_field"
         )
     name = reading.name_field
-    if name is not None and name not in schema.names:
-        raise InputError(f"no column {name!r}: name the right one with --name_field")
-    if name is None and found.endswith(".bytes"):
-        struct = schema.field(found.removesuffix(".bytes")).type
-        path = struct.get_field_index("path")
-        name = found.removesuffix("bytes") + "path" if path >= 0 else None
-    name = name or next((n for n in _NAMES if n in schema.names and n != found), None)
+    if name is not None and not _is_text(_type_of(schema, name)):
+        raise InputError(
+            f"no column {name!r} of text or numbers: name the right one with --name_field"
+        )
+    if name is None:
+        inside = [] if found in schema.names else [found.removesuffix("bytes") + "path"]
+        likely = (path for path in (*inside, *_NAMES) if path != found)
+        name = next((path for path in likely if _is_text(_type_of(schema, path))), None)
     return _Columns(found, name)
+
+
+def _type_of(schema: pa.Schema, path: str) -> pa.DataType | None:
+    """Type of a column, or of a field of one that is a struct."""
+    if schema.get_field_index(path) >= 0:
+        return schema.field(path).type
+    outer, _, inner = path.rpartition(".")
+    if schema.get_field_index(outer) < 0:
+        return None
+    struct = schema.field(outer).type
+    known = pa.types.is_struct(struct) and struct.get_field_index(inner) >= 0
+    return struct.field(inner).type if known else None
+
+
+def _is_text(kind: pa.DataType | None) -> bool:
+    """Whether values of this type can be written as text."""
+    try:
+        return kind is not None and pa.array([], kind).cast(pa.string()) is not None
+    except pa.ArrowException:
+        return False
 
 
 def _holder(field: pa.Field) -> str | None:
@@ -163,26 +196,26 @@ def _group(
     average = described.total_byte_size // max(1, described.num_rows)
     size = max(1, min(_READ_ROWS, _READ_BYTES // max(1, average)))
     wanted = [columns.image, *([columns.name] if columns.name else [])]
-    number = first
+    number, end = first, first + described.num_rows
     try:
         for batch in source.iter_batches(size, [group], wanted, use_threads=False):
             images, names = _values(batch, columns.image), _values(batch, columns.name)
             for image, name in zip(images, names, strict=True):
                 yield _sample(number, name, image, reading)
                 number += 1
+        if number != end:
+            raise InputError(f"its rows end at {number - 1}")
     except Exception as error:
-        last = first + described.num_rows - 1
-        yield Unreadable(
-            number, "", f"rows {number} to {last} are lost: the group is corrupt: {_reason(error)}"
-        )
+        reason = f"rows {number} to {end - 1} are lost: the group is corrupt: {_reason(error)}"
+        yield Unreadable(number, "", reason)
 
 
 def _values(batch: pa.RecordBatch, path: str | None) -> list[bytes | None]:
     """Values of a column as bytes."""
     if path is None:
         return [None] * batch.num_rows
-    name, _, inner = path.partition(".") if path not in batch.schema.names else (path, "", "")
-    column = batch.column(name)
+    outer, _, inner = path.rpartition(".") if path not in batch.schema.names else (path, "", "")
+    column = batch.column(outer)
     if inner:
         column = column.field(inner)
     if not _is_binary(column.type):
@@ -203,11 +236,11 @@ def _sample(
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with the content; a fault of the disk is raised again.
+    """What is wrong with the content; a fault of disk or memory is raised again.
 
     Arrow raises OSError without a number for content that it cannot make sense of.
     """
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
         raise error
     return (str(error) or type(error).__name__).strip().splitlines()[0]
 

@@ -1,37 +1,28 @@
 """WebDataset shards: tar archives whose consecutive members of equal key are one sample.
 
 Convention: https://github.com/webdataset/webdataset#the-webdataset-format; the key of a member is
-its path up to the first dot of its base name, what follows is its extension.
+its path up to the first dot of its base name, what follows is its extension. Hidden members, whose
+base name begins with a dot, have no key and are left out.
 """
 
-import gzip
 import io
 import json
 import tarfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import IO
 
 from pipelines.formats.interface import Reading
 from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, created, opened, printable
 from pipelines.formats.shards import Shards
+from pipelines.formats.tar_members import read_members
 from pipelines.plan import InputFile
 from segmodel.errors import InputError
 from segmodel.images import IMAGE_SUFFIXES
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
-_EXTRA_HEADERS = (
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-)
-MAX_EXTRA_BYTES = 1 << 20
-# Archives are filled up to a multiple of the blocking factor; GNU tar's default is 20 blocks.
-MAX_PADDING_BYTES = 1 << 20
 MAX_KEY_BYTES = 200
 
 
@@ -63,105 +54,54 @@ class Tars(Shards):
 
 def read_samples(stream: IO[bytes], reading: Reading) -> Iterator[Sample | Unreadable]:
     """Samples of an archive in order; where it is broken, an `Unreadable` ends it."""
-    number = -1
-    sample = _Members(0)
+    number = 0
+    sample: _Members | None = None
     try:
-        for member, content in _members(stream, reading):
-            key, _, extension = _split(member.name)
-            if sample.belongs(key, extension):
-                sample.add(member, extension, content)
+        wanted = partial(_is_wanted, reading=reading)
+        for name, content in read_members(stream, wanted, reading.max_encoded_bytes):
+            if _is_hidden(name):
                 continue
-            if sample.key is not None:
-                yield sample.finished(reading)
-            number += 1
-            sample = _Members(number, key)
-            sample.add(member, extension, content)
+            key, extension = _split(name)
+            if sample is None or not sample.belongs(key, extension):
+                if sample is not None:
+                    yield sample.finished(reading)
+                    number += 1
+                sample = _Members(number, key)
+            sample.add(name, extension, content)
     except InputError as error:
-        if sample.key is not None:
+        if sample is not None and sample.images:
             yield sample.finished(reading)
-        yield Unreadable(number + 1, "", str(error))
+            yield Unreadable(number + 1, "", str(error))
+        else:
+            # The image of the sample at hand is in what is lost.
+            yield Unreadable(number, "" if sample is None else sample.key, str(error))
         return
-    if sample.key is not None:
+    if sample is not None:
         yield sample.finished(reading)
 
 
-class _CheckedMember(tarfile.TarInfo):
-    """A header that is an error where it is corrupt or missing; the library takes that for the end.
-
-    Raises:
-        InputError: What is wrong.
-    """
-
-    @classmethod
-    def frombuf(cls, buf, encoding, errors):
-        if not buf:
-            raise InputError("the archive ends without its end mark")
-        try:
-            member = super().frombuf(buf, encoding, errors)
-        except (tarfile.HeaderError, ValueError, OverflowError) as error:
-            if not buf.strip(b"\0") and len(buf) == tarfile.BLOCKSIZE:
-                raise  # The end mark.
-            raise InputError(f"a header is corrupt ({error})") from None
-        extended = member.type in _EXTRA_HEADERS
-        if member.size < 0 or (extended and member.size > MAX_EXTRA_BYTES):
-            raise InputError(f"a header is corrupt (it states {member.size} bytes)")
-        return member
-
-
-def _members(
-    stream: IO[bytes], reading: Reading
-) -> Iterator[tuple[tarfile.TarInfo, bytes | InputError | None]]:
-    """Files of an archive; the content of those that are images, else None.
-
-    Raises:
-        InputError: Where the rest of the archive is lost.
-    """
-    end = 0
-    try:
-        archive = tarfile.open(  # noqa: SIM115  # closing it would do nothing: it is read only
-            fileobj=stream, mode="r:", tarinfo=_CheckedMember, errors="surrogateescape"
-        )
-        while member := archive.next():
-            # The library keeps a list of all members; a shard may have millions.
-            archive.members.clear()  # type: ignore[attr-defined]
-            if not member.isdir():
-                yield member, _content(archive, member, reading)
-            end = member.offset_data + member.size
-        padding = stream.read(MAX_PADDING_BYTES)
-        if padding.strip(b"\0"):
-            raise InputError("there is more behind the end mark of the archive")
-    except (InputError, tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{error}; the rest of the shard from byte {end} on is lost") from error
-
-
-def _content(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, reading: Reading
-) -> bytes | InputError | None:
-    """The content of a member that is wanted."""
-    extension = _split(member.name)[2]
-    if not _is_wanted(extension, reading):
-        return None
-    if not member.isreg() or member.issparse():
-        return InputError("is a link or a sparse file in the archive, not a plain file")
-    if member.size > reading.max_encoded_bytes:
-        return InputError(f"{member.size} bytes are more than any image within --max_pixels has")
-    stream = archive.extractfile(member)
-    assert stream is not None
-    return stream.read()
-
-
-def _split(name: str) -> tuple[str, str, str]:
-    """Key, dot and extension in small letters.
+def _split(name: str) -> tuple[str, str]:
+    """Key, and extension in small letters.
 
     >>> _split("cats/v1.0/001.RGB.png")
-    ('cats/v1.0/001', '.', 'rgb.png')
+    ('cats/v1.0/001', 'rgb.png')
     """
     folder, slash, base = name.rpartition("/")
-    stem, dot, extension = base.partition(".")
-    return folder + slash + stem, dot, extension.lower()
+    stem, _, extension = base.partition(".")
+    return folder + slash + stem, extension.lower()
 
 
-def _is_wanted(extension: str, reading: Reading) -> bool:
+def _is_hidden(name: str) -> bool:
+    """Whether the base name begins with a dot.
+
+    >>> _is_hidden("cats/._a.jpg"), _is_hidden("./a.jpg")
+    (True, False)
+    """
+    return name.rpartition("/")[2].startswith(".")
+
+
+def _is_wanted(name: str, reading: Reading) -> bool:
+    extension = _split(name)[1]
     if reading.image_field is not None:
         return extension == reading.image_field.lower().lstrip(".")
     return extension in _IMAGES
@@ -170,26 +110,23 @@ def _is_wanted(extension: str, reading: Reading) -> bool:
 class _Members:
     """What one sample has so far."""
 
-    def __init__(self, number: int, key: str | None = None) -> None:
+    def __init__(self, number: int, key: str) -> None:
         self.number, self.key = number, key
-        self.extensions: list[str] = []
+        self.extensions: dict[str, None] = {}  # In order, and found at once.
         self.images: list[tuple[str, bytes | InputError]] = []
 
     def belongs(self, key: str, extension: str) -> bool:
         """Whether a member of this key and extension is part of the sample."""
         return key == self.key and extension not in self.extensions
 
-    def add(
-        self, member: tarfile.TarInfo, extension: str, content: bytes | InputError | None
-    ) -> None:
-        self.extensions.append(extension)
+    def add(self, name: str, extension: str, content: bytes | InputError | None) -> None:
+        self.extensions[extension] = None
         if content is not None:
-            self.images.append((member.name, content))
+            self.images.append((name, content))
 
     def finished(self, reading: Reading) -> Sample | Unreadable:
         """The sample, if it has exactly one image."""
-        assert self.key is not None
-        found = ", ".join(self.extensions[:10])
+        found = ", ".join(list(self.extensions)[:10])
         if len(self.images) != 1:
             wanted = reading.image_field or "jpg, jpeg, png, webp or tif"
             reason = f"the sample has {len(self.images)} members with extension {wanted} ({found})"
@@ -205,9 +142,16 @@ class _TarWriter:
 
     def __init__(self, archive: tarfile.TarFile) -> None:
         self._archive = archive
+        self._keys: set[str] = set()
 
     def add(self, entry: Entry) -> None:
-        key = safe_key(entry.name, entry.number)
+        # Without an image, the entry belongs to a sample of another archive, and has its key.
+        name = entry.name if entry.image is not None else _split(entry.name)[0]
+        key = safe_key(name, entry.number)
+        while key.removeprefix("./") in self._keys:
+            # Names may be the same, and would be one file once the archive is unpacked.
+            key += f"-{entry.number:08d}"
+        self._keys.add(key.removeprefix("./"))
         shown = printable(entry.name)
         about = {
             "record": entry.number,
@@ -244,7 +188,7 @@ def safe_key(name: str, number: int) -> str:
     folder, slash, base = name.rpartition("/")
     stem = base.rpartition(".")[0] or base
     key = folder + slash + stem.replace(".", "_")
-    parts = key.split("/")
+    parts = key.removeprefix("./").split("/")
     harmless = all(part and part.strip(". ") and "\\" not in part for part in parts)
     if harmless and key.isprintable() and len(key.encode()) <= MAX_KEY_BYTES and ":" not in key:
         return key

@@ -15,7 +15,15 @@ import google_crc32c
 
 from pipelines.formats import example
 from pipelines.formats.interface import Reading
-from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, created, opened
+from pipelines.formats.samples import (
+    Entry,
+    Maps,
+    Sample,
+    Unreadable,
+    created,
+    is_zipped,
+    opened,
+)
 from pipelines.formats.shards import Shards
 from pipelines.plan import InputFile
 from segmodel.errors import InputError
@@ -40,6 +48,9 @@ class TFRecords(Shards):
 
     def samples(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
         """Samples by their records."""
+        if is_zipped(file.name) and file.size == 0:
+            yield Unreadable(0, "", "the shard is empty, which gzip data never is: it was cut")
+            return
         with opened(file) as stream:
             records = read_records(stream, reading.max_encoded_bytes)
             for number, record in enumerate(records):
@@ -135,13 +146,20 @@ def _sample(number: int, record: bytes, reading: Reading) -> Sample:
             f"the record has no feature {field} with one value of bytes; its features are {found}: "
             f"name the right one with --image_field"
         )
-    name = _bytes_of(values.get(reading.name_field or NAME, [])) or b""
-    return Sample(number, name.decode("utf-8", "surrogateescape"), encoded)
+    return Sample(number, _text_of(values.get(reading.name_field or NAME, [])), encoded)
 
 
 def _bytes_of(values: list) -> bytes | None:
     """The only value of a feature, if it is one of bytes."""
     return values[0] if len(values) == 1 and isinstance(values[0], bytes) else None
+
+
+def _text_of(values: list) -> str:
+    """The only value of a feature as text; empty if it has none or several."""
+    if len(values) != 1:
+        return ""
+    (value,) = values
+    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
 def _example(entry: Entry) -> bytes:

@@ -234,6 +234,23 @@ def test_a_name_that_is_no_utf8_comes_out_as_it_went_in(tmp_path, work):
     assert features["image/filename"] == [b"\xff.png"]
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"), [(b"a.png", "a.png"), (17, "17"), (b"\xff", "\udcff"), (None, "")]
+)
+def test_the_name_may_be_another_feature_of_bytes_or_numbers(tmp_path, value, expected):
+    features = {"photo": png(IMAGES[0]), "image/filename": b"wrong"}
+    data = example.serialize(features | ({} if value is None else {"title": value}))
+    (file,) = files_in(write_shard(tmp_path / "s.tfrecord", [data]))
+    (sample,) = TFRecords().read(file, Reading(image_field="photo", name_field="title"))
+    assert (sample.name, sample.encoded) == (expected, png(IMAGES[0]))
+
+
+def test_a_zipped_shard_without_a_byte_is_a_cut_one(tmp_path):
+    (file,) = files_in(write(tmp_path / "s.tfrecord.gz", b""))
+    (lost,) = TFRecords().read(file, Reading())
+    assert lost.reason == "the shard is empty, which gzip data never is: it was cut"
+
+
 @pytest.mark.parametrize(("limit", "expected"), [(0, 0), (1, 1), (3, 3), (4, 4), (9, 4)])
 def test_a_limited_unit_reads_so_many_records(tmp_path, work, limit, expected):
     path = write_shard(tmp_path / "in" / "s.tfrecord", RECORDS)

@@ -48,7 +48,8 @@ def test_every_option_reaches_its_field():
     actual = options(
         *("--input", "b", "--window", "256", "--halo", "0", "--batch", "4", "--confidence"),
         *("--pixel_size", "0.5", "--max_failures", "1%", "--retry_failures", "--overwrite"),
-        *("--limit", "7", "--trust_model"),
+        *("--limit", "7", "--trust_model", "--memory", "2500M", "--max_pixels", "1000000"),
+        *("--resize", "768x512", "--image_field", "photo", "--name_field", "title"),
     )
     expected = SegmentOptions(
         inputs=("a", "b"),
@@ -57,6 +58,11 @@ def test_every_option_reaches_its_field():
         window=256,
         halo=0,
         batch=4,
+        memory=2500 << 20,
+        max_pixels=1_000_000,
+        resize=(512, 768),
+        image_field="photo",
+        name_field="title",
         confidence=True,
         pixel_size=0.5,
         max_failures=FailureBudget(None, Fraction(1, 100)),
@@ -97,7 +103,7 @@ def test_a_missing_option_is_named_with_an_example(name):
         options(needed=NEEDED[:position] + NEEDED[position + 2 :])
 
 
-@pytest.mark.parametrize("name", ["window", "batch", "limit", "pixel_size"])
+@pytest.mark.parametrize("name", ["window", "batch", "limit", "pixel_size", "max_pixels"])
 @pytest.mark.parametrize("value", ["0", "-1"])
 def test_sizes_and_counts_below_one_are_refused_by_name(name, value):
     with pytest.raises(ConfigurationError, match=f"^--{name} must be greater than 0, got {value}"):
@@ -116,10 +122,84 @@ def test_the_halo_may_be_zero_and_not_less():
         options("--halo", "-1")
 
 
-@pytest.mark.parametrize("name", ["window", "halo", "batch", "limit"])
+@pytest.mark.parametrize("name", ["window", "halo", "batch", "limit", "max_pixels"])
 def test_a_text_where_a_number_belongs_is_refused_by_name(name):
     with pytest.raises(ConfigurationError, match=f"--{name}.*'many'"):
         options(f"--{name}", "many")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("4G", 4 << 30),
+        ("4g", 4 << 30),
+        ("4GB", 4 << 30),
+        ("4GiB", 4 << 30),
+        (" 4 G ", 4 << 30),
+        ("1.5G", 3 << 29),
+        ("2500M", 2500 << 20),
+        ("0.5T", 1 << 39),
+        ("1048576K", 1 << 30),
+        ("4294967296", 4 << 30),
+        ("4294967296B", 4 << 30),
+    ],
+)
+def test_memory_is_a_size_in_powers_of_1024(text, expected):
+    assert options("--memory", text).memory == expected
+
+
+def test_the_memory_that_the_help_states_is_the_default():
+    (action,) = (action for action in registered() if action.dest == "memory")
+    assert f"(default: {action.default})" in action.help
+    assert options().memory == options("--memory", action.default).memory == 4 << 30
+
+
+@pytest.mark.parametrize(
+    "text", ["", "G", "0", "0.0G", "-4G", "4X", "4GG", "1e9", "inf", "nan", "4,5G", ".5G", "4 5G"]
+)
+def test_a_memory_that_is_no_size_is_refused_with_examples(text):
+    expected = f"--memory must be a size such as 4G or 2500M, got {text!r}"
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(expected)}$"):
+        options(f"--memory={text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("512", (512, 512)),
+        ("768x512", (512, 768)),
+        ("768X512", (512, 768)),
+        (" 1x2 ", (2, 1)),
+        ("1", (1, 1)),
+        ("8192", (8192, 8192)),
+        ("67108864x1", (1, 67108864)),
+    ],
+)
+def test_resize_is_one_number_or_width_and_height(text, expected):
+    assert options("--resize", text).resize == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["", "x", "0", "0x5", "5x0", "-1", "-1x5", "1.5", "5x", "x5", "5x5x5", "5*5", "512px"],
+        *["1e3", "8193", "67108865x1", "99999999999x99999999999", "5 x 5", "nan"],
+    ],
+)
+def test_a_resize_that_is_no_size_or_too_large_is_refused(text):
+    expected = (
+        f"--resize must be one number such as 512, or WIDTHxHEIGHT such as 768x512, of at most "
+        f"67108864 pixels, got {text!r}"
+    )
+    with pytest.raises(ConfigurationError, match=f"^{re.escape(expected)}$"):
+        options(f"--resize={text}")
+
+
+@pytest.mark.parametrize("name", ["image_field", "name_field"])
+@pytest.mark.parametrize("value", ["image/encoded", "seg.png", "image.bytes", "a b", "é"])
+def test_fields_are_taken_as_they_are(name, value):
+    assert getattr(options(f"--{name}", value), name) == value
+    assert getattr(options(), name) is None
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1.5", "101%", "-1%", "nan", "inf", "%", "0x3"])

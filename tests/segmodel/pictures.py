@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
 from PIL import Image
+
+from segmodel.images import decode_pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112
@@ -69,3 +72,32 @@ def png_file(
 
 def exif_chunk(orientation: int) -> bytes:
     return chunk(b"eXIf", exif(orientation).tobytes().removeprefix(b"Exif\0\0"))
+
+
+def grey_of(colours: np.ndarray) -> np.ndarray:
+    """ITU-R 601-2 luma in the 16-bit fixed point of Pillow."""
+    weighted = (colours.astype(np.int64) * [19595, 38470, 7471]).sum(axis=-1)
+    return ((weighted + 0x8000) >> 16).astype(np.uint8)
+
+
+def check(content: bytes, colours: np.ndarray, alpha: np.ndarray | None = None) -> None:
+    """Assert pixels and nodata at 1, 3 and 4 bands; no decoder may warn."""
+    height, width = colours.shape[:2]
+    opaque = np.full((height, width), 255, np.uint8)
+    whole = np.dstack([colours, opaque if alpha is None else alpha])
+    expected = {1: grey_of(colours)[..., None], 3: colours, 4: whole}
+    for bands, values in expected.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            actual = decode_pixels(content, bands)
+        np.testing.assert_array_equal(actual.values, values)
+        assert actual.values.dtype == np.uint8
+        if bands == 4 or alpha is None or alpha.all():
+            assert actual.valid is None
+        else:
+            np.testing.assert_array_equal(actual.valid, alpha > 0)
+
+
+def grey(values: np.ndarray) -> np.ndarray:
+    """As colours."""
+    return np.repeat(values[..., None], 3, axis=2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import warnings
 
 import numpy as np
 import pytest
@@ -16,8 +15,10 @@ from tests.segmodel.pictures import (
     GREY,
     GREY_ALPHA,
     by_pillow,
+    check,
     chunk,
     encoded,
+    grey,
     image_of,
     noise,
     png_file,
@@ -25,35 +26,6 @@ from tests.segmodel.pictures import (
 )
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-
-
-def grey_of(colours: np.ndarray) -> np.ndarray:
-    """ITU-R 601-2 luma in the 16-bit fixed point of Pillow."""
-    weighted = (colours.astype(np.int64) * [19595, 38470, 7471]).sum(axis=-1)
-    return ((weighted + 0x8000) >> 16).astype(np.uint8)
-
-
-def check(content: bytes, colours: np.ndarray, alpha: np.ndarray | None = None) -> None:
-    """Assert pixels and nodata at 1, 3 and 4 bands; no decoder may warn."""
-    height, width = colours.shape[:2]
-    opaque = np.full((height, width), 255, np.uint8)
-    whole = np.dstack([colours, opaque if alpha is None else alpha])
-    expected = {1: grey_of(colours)[..., None], 3: colours, 4: whole}
-    for bands, values in expected.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            actual = decode_pixels(content, bands)
-        np.testing.assert_array_equal(actual.values, values)
-        assert actual.values.dtype == np.uint8
-        if bands == 4 or alpha is None or alpha.all():
-            assert actual.valid is None
-        else:
-            np.testing.assert_array_equal(actual.valid, alpha > 0)
-
-
-def grey(values: np.ndarray) -> np.ndarray:
-    """As colours."""
-    return np.repeat(values[..., None], 3, axis=2)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
@@ -177,19 +149,6 @@ def test_16_bit_grey_with_alpha_gives_its_high_bytes():
     samples = np.array([[[1000, 0], [65535, 65535]]], ">u2")
     content = png_file((2, 1), 16, GREY_ALPHA, [samples[0].tobytes()])
     check(content, grey(np.array([[3, 255]], np.uint8)), np.array([[0, 255]], np.uint8))
-
-
-def test_16_bit_colour_tiffs_give_their_high_byte(tmp_path):
-    rasterio = pytest.importorskip("rasterio")
-    values = np.random.default_rng(1).integers(0, 65536, (3, 4, 5), dtype=np.uint16)
-    path = tmp_path / "a.tif"
-    fields = {"driver": "GTiff", "height": 4, "width": 5, "count": 3, "dtype": "uint16"}
-    with (
-        pytest.warns(rasterio.errors.NotGeoreferencedWarning),
-        rasterio.open(path, "w", photometric="RGB", interleave="pixel", **fields) as target,
-    ):
-        target.write(values)
-    check(path.read_bytes(), np.moveaxis(values >> 8, 0, -1).astype(np.uint8))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])

@@ -1,0 +1,224 @@
+"""Parquet files that are cut or corrupt: a group of rows costs itself, and others stay exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.formats import parquet
+from pipelines.formats.interface import Reading
+from pipelines.formats.parquet import ParquetFiles
+from pipelines.formats.samples import Sample, Unreadable
+from segmodel.errors import ConfigurationError
+from segmodel.windows import Layout
+from tests.fakes import contract
+from tests.pipelines.corpus import failure_rows, files_in
+from tests.pipelines.test_formats_parquet import NAMES, PNGS, STRUCTS, check_labels, label, read
+
+PACKINGS = {
+    "snappy": {"compression": "snappy"},
+    "zstd": {"compression": "zstd"},
+    "gzip": {"compression": "gzip", "use_dictionary": False},
+    "none": {"compression": "none", "use_dictionary": False, "write_statistics": False},
+    "checked": {"compression": "none", "write_page_checksum": True},
+    "new pages": {"compression": "snappy", "data_page_version": "2.0"},
+}
+
+
+def write_groups(path: Path, groups: int = 3, **options) -> Path:
+    """Two rows a group."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.table({"image": STRUCTS[: 2 * groups]})
+    pq.write_table(table, path, row_group_size=2, **options)
+    return path
+
+
+def place_of(path: Path, group: int, column: int = 0) -> tuple[int, int]:
+    """First byte and length of the pages of a column: 0 is the bytes of the image, 1 its path."""
+    described = pq.ParquetFile(path).metadata.row_group(group).column(column)
+    first = described.data_page_offset
+    if described.dictionary_page_offset is not None:
+        first = min(first, described.dictionary_page_offset)
+    return first, described.total_compressed_size
+
+
+def turn(path: Path, places: range) -> None:
+    content = bytearray(path.read_bytes())
+    for place in places:
+        content[place] ^= 0x55
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_packed_files_are_read_exactly(tmp_path, work, packing):
+    path = write_groups(tmp_path / "in" / "s.parquet", **PACKINGS[packing])
+    table, images, failed = label(work, path)
+    check_labels(table, list(range(6)))
+    assert (images, failed) == (6, 0)
+
+
+@pytest.mark.parametrize("column", [0, 1])
+@pytest.mark.parametrize("group", [0, 1, 2])
+@pytest.mark.parametrize("packing", ["snappy", "zstd", "gzip", "checked", "new pages"])
+def test_a_corrupt_group_of_rows_costs_its_own_rows_only(tmp_path, work, packing, group, column):
+    path = write_groups(tmp_path / "in" / "s.parquet", **PACKINGS[packing])
+    first, size = place_of(path, group, column)
+    turn(path, range(first + size // 2, first + size))
+    table, images, failed = label(work, path)
+    check_labels(table, [number for number in range(6) if number // 2 != group])
+    assert (images, failed) == (4, 1)
+    (row,) = failure_rows(work)
+    assert (row["uri"], row["key"], row["stage"]) == ("in/s.parquet", f"#{2 * group}", "record")
+    begin = f"rows {2 * group} to {2 * group + 1} are lost: the group is corrupt: "
+    assert row["reason"].startswith(begin)
+    assert len(row["reason"]) > len(begin)
+    assert not row["transient"]
+
+
+def test_a_byte_that_nothing_guards_costs_the_image_in_which_it_is(tmp_path, work):
+    path = write_groups(tmp_path / "in" / "s.parquet", **PACKINGS["none"])
+    place = path.read_bytes().index(PNGS[3]) + len(PNGS[3]) // 2
+    turn(path, range(place, place + 1))
+    table, images, failed = label(work, path)
+    check_labels(table, [0, 1, 2, 4, 5])
+    assert table["filename"].to_pylist() == [NAMES[number] for number in (0, 1, 2, 4, 5)]
+    assert (images, failed) == (5, 1)
+    (row,) = failure_rows(work)
+    assert (row["key"], row["stage"]) == ("#3 cats/3.png", "read")
+
+
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_any_turned_byte_costs_no_more_than_its_group(tmp_path, packing):
+    whole = write_groups(tmp_path / "s.parquet", **PACKINGS[packing])
+    content = whole.read_bytes()
+    first, size = place_of(whole, 1)
+    for place in range(first, first + size, max(1, size // 150)):
+        broken = tmp_path / "b.parquet"
+        broken.write_bytes(content[:place] + bytes([content[place] ^ 0x41]) + content[place + 1 :])
+        kept = {entry.number: entry for entry in read(broken) if isinstance(entry, Sample)}
+        for number in (0, 1, 4, 5):
+            assert kept[number].encoded == PNGS[number]
+            assert kept[number].name == NAMES[number]
+        assert set(kept) <= set(range(6))
+
+
+BROKEN = {
+    "empty": lambda content: b"",
+    "garbage": lambda content: b"text" * 300,
+    "garbage with marks": lambda content: b"PAR1" + b"\xff" * 99 + b"\x20\0\0\0PAR1",
+    "marks alone": lambda content: b"PAR1\0\0\0\0PAR1",
+    "cut by a byte": lambda content: content[:-1],
+    "cut in the footer": lambda content: content[:-100],
+    "cut in half": lambda content: content[: len(content) // 2],
+    "a footer of its own length": lambda content: content[:-8] + b"\xff\xff\xff\x7fPAR1",
+    "a column name that is no text": lambda content: content.replace(b"image", b"im\xe9ge"),
+    "a turned footer": lambda content: content[:-60] + b"\xff" * 52 + content[-8:],
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_file_without_its_footer_is_one_failure(tmp_path, work, kind):
+    path = write_groups(tmp_path / "in" / "s.parquet")
+    path.write_bytes(BROKEN[kind](path.read_bytes()))
+    files = files_in(path)
+    with pytest.raises(ConfigurationError, match=r"^in/s\.parquet: "):
+        ParquetFiles().check(files, contract(), Reading())
+    assert ParquetFiles().count(files[0], 9, Reading()) == 1
+    estimate = ParquetFiles().estimate(files, Layout(64, 0, 32), Reading())
+    assert (estimate.images, estimate.pixels, estimate.exact) == (1, 0, False)
+    table, images, failed = label(work, path)
+    assert (table.num_rows, images, failed) == (0, 0, 1)
+    (row,) = failure_rows(work)
+    assert (row["key"], row["stage"]) == ("#0", "record")
+    assert row["reason"].startswith("the file cannot be read: ")
+
+
+@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 13])
+def test_no_turned_byte_of_a_footer_is_more_than_a_failure(tmp_path, step):
+    content = write_groups(tmp_path / "s.parquet").read_bytes()
+    length = int.from_bytes(content[-8:-4], "little")
+    broken = tmp_path / "b.parquet"
+    for place in range(len(content) - 8 - length, len(content), step):
+        broken.write_bytes(content[:place] + bytes([content[place] ^ 0x2A]) + content[place + 1 :])
+        entries = read(broken)
+        assert all(isinstance(entry, Sample | Unreadable) for entry in entries)
+        assert len(entries) <= 6 + 3
+
+
+def test_rows_are_read_in_batches_and_counted_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "_READ_ROWS", 2)
+    path = tmp_path / "s.parquet"
+    nested = pa.chunked_array([STRUCTS[:1], STRUCTS[1:]])
+    pq.write_table(pa.table({"image": nested}), path, row_group_size=5)
+    entries = read(path)
+    assert [(entry.number, entry.name) for entry in entries] == list(enumerate(NAMES))
+    assert [entry.encoded for entry in entries] == PNGS
+
+
+def test_groups_of_no_row_do_no_harm(tmp_path):
+    path = tmp_path / "s.parquet"
+    table = pa.table({"image": STRUCTS})
+    with pq.ParquetWriter(path, table.schema) as writer:
+        for part in (table[:0], table[:2], table[:0], table[2:]):
+            writer.write_table(part)
+    assert [(entry.number, entry.encoded) for entry in read(path)] == list(enumerate(PNGS))
+
+
+def test_a_group_with_fewer_rows_than_it_says_is_told(tmp_path, monkeypatch):
+    path = write_groups(tmp_path / "s.parquet")
+
+    class Forgetful(pq.ParquetFile):
+        def iter_batches(self, size, groups, *arguments, **options):
+            for batch in super().iter_batches(size, groups, *arguments, **options):
+                yield batch[:1] if groups == [1] else batch
+
+    monkeypatch.setattr(pq, "ParquetFile", Forgetful)
+    entries = read(path)
+    lost = [entry for entry in entries if isinstance(entry, Unreadable)]
+    reason = "rows 3 to 3 are lost: the group is corrupt: its rows end at 2"
+    assert lost == [Unreadable(3, "", reason)]
+    assert [entry.number for entry in entries] == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), pa.ArrowMemoryError("malloc"), OSError(5, "disk")]
+)
+def test_a_fault_that_may_pass_is_not_blamed_on_the_file(tmp_path, monkeypatch, error):
+    path = write_groups(tmp_path / "s.parquet")
+
+    class Exhausted(pq.ParquetFile):
+        def iter_batches(self, *arguments, **options):
+            raise error
+
+    def exhausted(*arguments, **options):
+        raise error
+
+    for stand_in in (Exhausted, exhausted):
+        monkeypatch.setattr(pq, "ParquetFile", stand_in)
+        with pytest.raises(type(error)):
+            read(path)
+
+
+def test_an_image_larger_than_any_within_the_limit_costs_itself(tmp_path):
+    large = b"\0" * ((1 << 20) + 8001)
+    pq.write_table(pa.table({"image": [large, PNGS[1]]}), tmp_path / "s.parquet")
+    first, second = read(tmp_path / "s.parquet", max_pixels=1000)
+    reason = "1056577 bytes are more than any image within --max_pixels has"
+    assert first == Unreadable(0, "", reason)
+    assert second.encoded == PNGS[1]
+
+
+def test_a_stored_schema_of_a_type_of_others_is_read_as_what_it_stands_on(tmp_path):
+    field = pa.field("image", pa.binary(), metadata={"ARROW:extension:name": "some.image"})
+    table = pa.table([pa.array(PNGS, pa.binary())], schema=pa.schema([field]))
+    pq.write_table(table, tmp_path / "s.parquet")
+    assert [entry.encoded for entry in read(tmp_path / "s.parquet")] == PNGS
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(0, 0), (1, 1), (3, 3), (6, 6), (99, 6)])
+def test_rows_are_counted_up_to_what_is_asked(tmp_path, limit, expected):
+    (file,) = files_in(write_groups(tmp_path / "s.parquet"))
+    assert ParquetFiles().count(file, limit, Reading()) == expected

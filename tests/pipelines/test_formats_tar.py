@@ -1,0 +1,224 @@
+"""Tar archives: which members are a sample, and which of them is its image."""
+
+from __future__ import annotations
+
+import tarfile
+
+import pytest
+
+from pipelines.formats.interface import Reading
+from pipelines.formats.tar import Tars
+from pipelines.plan import InputFile
+from tests.pipelines.archives import (
+    END_MARK,
+    IMAGES,
+    PNGS,
+    archive,
+    extended,
+    header,
+    names_and_reasons,
+    padded,
+    pax,
+    read,
+    special,
+    write_archive,
+)
+from tests.pipelines.corpus import encoded
+
+JPEG = encoded(IMAGES[0], "JPEG")
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.TAR", "a.tar.gz", "a.tgz", "b/000-of-9.Tar.Gz"])
+def test_archives_are_known_by_their_name(name):
+    assert Tars().claims(InputFile("", "", name, 0, ""))
+
+
+@pytest.mark.parametrize("name", ["a.png", "tar", "a.tar.bz2", "a.tar.txt", "a.gz", "a.zip"])
+def test_other_files_are_no_archives(name):
+    assert not Tars().claims(InputFile("", "", name, 0, ""))
+
+
+def found(tmp_path, members, image_field=None, layout=tarfile.PAX_FORMAT, name="s.tar"):
+    """Number, name and reason of each sample; its image must be the one that was put in."""
+    path = write_archive(tmp_path / name, archive(members, layout))
+    entries = read(path, Reading(image_field=image_field))
+    contents = {str(name): content for name, content in members if isinstance(name, str)}
+    for entry in entries:
+        if hasattr(entry, "encoded"):
+            assert entry.encoded == contents[entry.name]
+    return names_and_reasons(entries)
+
+
+@pytest.mark.parametrize("name", ["s.tar", "s.tar.gz", "s.tgz", "S.TAR.GZ"])
+def test_members_of_one_key_are_one_sample(tmp_path, name):
+    members = [
+        *[("a.jpg", JPEG), ("a.cls", b"7"), ("a.json", b"{}")],
+        *[("b.cls", b"1"), ("b.png", PNGS[1]), ("c.webp", encoded(IMAGES[2], "WEBP"))],
+    ]
+    actual = found(tmp_path, members, name=name)
+    assert actual == [(0, "a.jpg", None), (1, "b.png", None), (2, "c.webp", None)]
+
+
+def test_the_key_ends_at_the_first_dot_of_the_base_name_and_not_in_a_folder(tmp_path):
+    members = [
+        ("v1.0/cats/001.png", PNGS[0]),
+        ("v1.0/cats/001.seg.png", PNGS[1]),
+        ("v1.0/cats/001.a.json", b"{}"),
+        ("v1.0/cats/002.png", PNGS[2]),
+        ("v1.0/dogs/002.png", PNGS[3]),
+        ("./003.png", PNGS[4]),
+    ]
+    names = [members[number][0] for number in (0, 3, 4, 5)]
+    actual = found(tmp_path, members)
+    assert actual == [(number, name, None) for number, name in enumerate(names)]
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("jpg", "a.jpg"),
+        (".jpg", "a.jpg"),
+        ("JPG", "a.jpg"),
+        ("png", "a.PNG"),
+        ("rgb.png", "a.rgb.png"),
+        ("Rgb.PNG", "a.rgb.png"),
+        ("bin", "a.bin"),
+    ],
+)
+def test_the_user_says_which_extension_is_that_of_the_image(tmp_path, field, expected):
+    members = [("a.jpg", JPEG), ("a.PNG", PNGS[0]), ("a.rgb.png", PNGS[1]), ("a.bin", PNGS[2])]
+    assert found(tmp_path, members, field) == [(0, expected, None)]
+
+
+def test_a_sample_with_two_images_is_not_guessed(tmp_path):
+    members = [("a.jpg", JPEG), ("a.png", PNGS[0]), ("a.cls", b"1"), ("b.png", PNGS[1])]
+    reason = (
+        "the sample has 2 members with extension jpg, jpeg, png, webp or tif (jpg, png, cls): "
+        "choose one with --image_field"
+    )
+    assert found(tmp_path, members) == [(0, "a", reason), (1, "b.png", None)]
+
+
+def test_a_sample_without_an_image_is_a_failure_that_says_what_there_is(tmp_path):
+    members = [("a.cls", b"1"), ("a.json", b"{}"), ("b.png", PNGS[1]), ("README", b"hello")]
+    reason = "the sample has 0 members with extension {} ({}): choose one with --image_field"
+    usual = "jpg, jpeg, png, webp or tif"
+    assert found(tmp_path, members) == [
+        (0, "a", reason.format(usual, "cls, json")),
+        (1, "b.png", None),
+        (2, "README", reason.format(usual, "")),
+    ]
+    assert found(tmp_path, members[:3], "jpg") == [
+        (0, "a", reason.format("jpg", "cls, json")),
+        (1, "b", reason.format("jpg", "png")),
+    ]
+
+
+def test_members_that_are_no_files_are_told_from_images(tmp_path):
+    members = [
+        (special("a", tarfile.DIRTYPE), b""),
+        (special("a/x.jpg", tarfile.DIRTYPE), b""),
+        ("a/0.png", PNGS[0]),
+        (special("a/1.png", tarfile.SYMTYPE, "0.png"), b""),
+        (special("a/2.png", tarfile.LNKTYPE, "a/0.png"), b""),
+        (special("a/3.png", tarfile.FIFOTYPE), b""),
+        (special("a/4.png", tarfile.CHRTYPE), b""),
+        ("a/5.png", PNGS[1]),
+        (special("a/5.json", tarfile.SYMTYPE, "/etc/passwd"), b""),
+    ]
+    reason = "is a link or a sparse file in the archive, not a plain file"
+    expected = [(0, "a/0.png", None), *[(n, f"a/{n}.png", reason) for n in range(1, 5)]]
+    assert found(tmp_path, members) == [*expected, (5, "a/5.png", None)]
+
+
+def sparse_archives() -> dict[str, bytes]:
+    """A sparse file between two others, in the three ways that the library knows."""
+    first = header("a.png", len(PNGS[0])) + padded(PNGS[0])
+    last = header("c.png", len(PNGS[1])) + padded(PNGS[1]) + END_MARK
+    old = header("b.png", 4, tarfile.GNUTYPE_SPARSE, map=(386, b"00000000000\x0000000000004\0"))
+    plain = header("b.png", 4) + padded(b"data")
+    v01 = extended(pax("GNU.sparse.map", "0,4") + pax("GNU.sparse.size", "4"))
+    major = pax("GNU.sparse.major", "1") + pax("GNU.sparse.minor", "0")
+    v10 = extended(major + pax("GNU.sparse.name", "b.png") + pax("GNU.sparse.realsize", "4"))
+    mapped = header("GNUSparseFile.0/b.png", 516) + padded(b"1\n0\n4\n") + padded(b"data")
+    return {
+        "old": first + old + padded(b"data") + last,
+        "0.1": first + v01 + plain + last,
+        "1.0": first + v10 + mapped + last,
+    }
+
+
+@pytest.mark.parametrize("kind", ["old", "0.1", "1.0"])
+def test_a_sparse_file_costs_itself(tmp_path, kind):
+    content = sparse_archives()[kind]
+    actual = names_and_reasons(read(write_archive(tmp_path / "s.tar", content)))
+    reason = "is a link or a sparse file in the archive, not a plain file"
+    assert actual == [(0, "a.png", None), (1, "b.png", reason), (2, "c.png", None)]
+
+
+LAYOUTS = {"pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{LONG}.png",
+        f"folder/{LONG}/{LONG}.png",
+        "a\nb.png",
+        " a b .png",
+        "é/ü.png",
+        "../../x.png",
+        "/etc/x.png",
+        "C:\\x.png",
+        "a/./b//c.png",
+        "caf\udce9.png",
+    ],
+)
+def test_names_come_out_as_they_went_in(tmp_path, name, layout):
+    members = [("0.png", PNGS[0]), (name, PNGS[1]), ("9.png", PNGS[2])]
+    actual = found(tmp_path, members, layout=LAYOUTS[layout])
+    assert actual == [(0, "0.png", None), (1, name, None), (2, "9.png", None)]
+
+
+@pytest.mark.parametrize("name", ["", "png", "a/png"])
+def test_a_name_without_an_extension_is_no_image(tmp_path, name):
+    content = header("a.png", len(PNGS[0])) + padded(PNGS[0])
+    content += header(name, len(PNGS[1])) + padded(PNGS[1]) + END_MARK
+    first, second = read(write_archive(tmp_path / "s.tar", content))
+    assert first.name == "a.png"
+    assert (second.number, second.name) == (1, name)
+    assert second.reason.startswith("the sample has 0 members with extension jpg")
+
+
+def test_hidden_members_are_left_out_and_do_not_part_a_sample(tmp_path):
+    members = [
+        *[("._a.png", b"x"), ("a.png", PNGS[0]), ("._a.json", b"x"), ("a.json", b"{}")],
+        *[(".DS_Store", b"x"), ("b/.png", PNGS[1]), ("b/._c.png", b"x"), ("b/c.png", PNGS[2])],
+    ]
+    assert found(tmp_path, members) == [(0, "a.png", None), (1, "b/c.png", None)]
+
+
+def test_equal_names_are_as_many_samples(tmp_path):
+    members = [("a.png", PNGS[0]), ("a.png", PNGS[1]), ("b.png", PNGS[2]), ("a.png", PNGS[3])]
+    entries = read(write_archive(tmp_path / "s.tar", archive(members)))
+    assert names_and_reasons(entries) == [
+        *[(0, "a.png", None), (1, "a.png", None), (2, "b.png", None), (3, "a.png", None)]
+    ]
+    assert [entry.encoded for entry in entries] == PNGS[:4]
+
+
+def test_an_image_larger_than_any_within_the_limit_costs_itself(tmp_path):
+    members = [("a.png", b"\0" * (1 << 20) + b"\0" * 8001), ("b.png", PNGS[0])]
+    path = write_archive(tmp_path / "s.tar", archive(members))
+    first, second = read(path, Reading(max_pixels=1000))
+    reason = "1056577 bytes are more than any image within --max_pixels has"
+    assert (first.name, first.reason) == ("a.png", reason)
+    assert second.encoded == PNGS[0]
+
+
+@pytest.mark.parametrize("name", ["s.tar", "s.tgz"])
+def test_an_archive_without_members_has_no_sample(tmp_path, name):
+    for content in (archive([]), END_MARK, b"\0" * 512):
+        assert read(write_archive(tmp_path / name, content)) == []

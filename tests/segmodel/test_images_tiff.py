@@ -1,0 +1,85 @@
+"""TIFFs as others than Pillow write them: read as what they are, or refused."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+import rasterio
+
+from segmodel.errors import InputError
+from segmodel.images import decode_pixels
+from tests.segmodel.pictures import check, grey, noise
+
+
+def geotiff(values: np.ndarray, **profile) -> bytes:
+    """A TIFF of `(bands, height, width)` values as GDAL writes it, without a place."""
+    bands, height, width = values.shape
+    size = {"count": bands, "height": height, "width": width, "dtype": values.dtype.name}
+    with warnings.catch_warnings(), rasterio.MemoryFile() as memory:
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with memory.open(driver="GTiff", **size, **profile) as target:
+            target.write(values)
+        return memory.read()
+
+
+def deep(bands: int) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 65536, (bands, 4, 5), dtype=np.uint16)
+
+
+def test_16_bit_tiffs_give_their_high_byte():
+    content = geotiff(deep(3), photometric="RGB", interleave="pixel")
+    check(content, np.moveaxis(deep(3) >> 8, 0, -1).astype(np.uint8))
+    check(geotiff(deep(1)), grey((deep(1)[0] >> 8).astype(np.uint8)))
+
+
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+def test_8_bit_tiffs_may_have_their_bands_one_after_the_other(interleave):
+    values = np.moveaxis(noise(4, 5), -1, 0)
+    check(geotiff(values, photometric="RGB", interleave=interleave), noise(4, 5))
+
+
+def test_8_bit_tiffs_in_which_white_is_0_are_turned_round():
+    check(
+        geotiff(noise(4, 5)[None, ..., 0], photometric="MINISWHITE"),
+        grey(255 - noise(4, 5)[..., 0]),
+    )
+
+
+def test_a_fourth_band_that_is_not_alpha_is_missed_by_a_model_of_four_bands_only():
+    values = np.moveaxis(noise(4, 5, 4), -1, 0)
+    content = geotiff(values, photometric="RGB", alpha="unspecified")
+    np.testing.assert_array_equal(decode_pixels(content, 3).values, noise(4, 5, 4)[..., :3])
+    with pytest.raises(InputError, match="the fourth band of the TIFF is not marked as alpha"):
+        decode_pixels(content, 4)
+    content = geotiff(values, photometric="RGB", alpha="yes")
+    np.testing.assert_array_equal(decode_pixels(content, 4).values, noise(4, 5, 4))
+
+
+STRANGE = {
+    "12 bits": (geotiff(deep(1) >> 4, nbits=12), "12 bits a sample"),
+    "12 bits packed": (geotiff(deep(1) >> 4, nbits=12, compress="deflate"), "12 bits a sample"),
+    "16 bits by band": (
+        geotiff(deep(3), photometric="RGB", interleave="band"),
+        "16 bits a sample, band after band",
+    ),
+    "16 bits by band packed": (
+        geotiff(deep(3), photometric="RGB", interleave="band", compress="lzw"),
+        "16 bits a sample, band after band",
+    ),
+    "16 bits from white": (
+        geotiff(deep(1), photometric="MINISWHITE"),
+        "16 bits a sample in which white is 0",
+    ),
+    "a sign": (geotiff(noise(4, 5)[None, ..., 0].view(np.int8)), "8 bits a sample with a sign"),
+    "16 bits with a sign": (geotiff(deep(1).view(np.int16)), "mode I has 32 bits a sample"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_tiffs_that_would_be_read_as_what_they_are_not_are_refused(kind):
+    content, reason = STRANGE[kind]
+    for bands in (1, 3, 4):
+        with pytest.raises(InputError, match=reason):
+            decode_pixels(content, bands)
