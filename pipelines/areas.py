@@ -1,7 +1,5 @@
-"""Pixels and ground area by class: per image, per unit, and in total."""
+"""Pixels and ground area by class: of one label map, and summed."""
 
-import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -43,13 +41,13 @@ class Tally:
     @classmethod
     def sum(cls, tallies: Iterable["Tally"]) -> "Tally":
         """The total, exactly rounded, so that no order matters; tallies may be too many to keep."""
-        total = _ExactTally()
+        total = TallySum()
         for tally in tallies:
             total.add(tally)
         return total.rounded()
 
 
-class _ExactTally:
+class TallySum:
     """Sums of tallies as whole numbers and fractions, in which floating point is exact."""
 
     def __init__(self) -> None:
@@ -61,6 +59,7 @@ class _ExactTally:
         self.footprint_m2 = Fraction(0)
 
     def add(self, tally: Tally) -> None:
+        """Add a tally."""
         self.images += tally.images
         self.failed_images += tally.failed_images
         self.pixels.update(tally.pixels)
@@ -74,6 +73,7 @@ class _ExactTally:
         self.footprint_m2 += Fraction(tally.footprint_m2)
 
     def rounded(self) -> Tally:
+        """The sum so far."""
         return Tally(
             images=self.images,
             failed_images=self.failed_images,
@@ -161,102 +161,3 @@ def _weighted_sums(labels: np.ndarray, classes: ClassTable, weights: np.ndarray)
             for part, value in zip(parts, values, strict=True):
                 part.append(float(sums[value]))
     return [math.fsum(part) for part in parts]
-
-
-def rows_of(
-    source: str, key: str | None, tally: Tally, classes: ClassTable
-) -> list[dict[str, object]]:
-    """Rows of one image for a unit's table: classes, nodata and, where there are any, failed.
-
-    `share` is of the pixels, or of the ground area where it is known, of all classes together;
-    nodata is not in its base and has none.
-    """
-    base = tally.area_m2 or tally.pixels
-    whole = math.fsum(base[str(i)] for i in classes.ids if str(i) in base)
-    rows: list[dict[str, object]] = []
-    lines: list[tuple[str, int | None, str]] = [*class_lines(classes)]
-    if FAILED in tally.pixels:
-        lines.append((FAILED, None, FAILED))
-    for name, class_id, class_name in lines:
-        pixels, summed = tally.pixels.get(name, 0), tally.confidence_sum.get(name)
-        rows.append(
-            {
-                "source": source,
-                "key": key,
-                "class_id": class_id,
-                "class": class_name,
-                "pixels": pixels,
-                "area_m2": tally.area_m2.get(name),
-                "share": base.get(name, 0) / whole if whole and name.isdigit() else None,
-                "mean_confidence": None if summed is None or not pixels else summed / pixels,
-            }
-        )
-    return rows
-
-
-def class_lines(classes: ClassTable) -> list[tuple[str, int, str]]:
-    """Key in a tally, value in label maps and name of each class and of nodata."""
-    lines = [(str(entry.id), entry.id, entry.name) for entry in classes.classes]
-    return [*lines, (NODATA, classes.nodata, NODATA)]
-
-
-def parquet_table(rows: list[dict[str, object]]) -> bytes:
-    """Rows as a Parquet file; the same rows give the same bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema(
-        [
-            ("source", pa.string()),
-            ("key", pa.string()),
-            ("class_id", pa.int32()),
-            ("class", pa.string()),
-            ("pixels", pa.int64()),
-            ("area_m2", pa.float64()),
-            ("share", pa.float64()),
-            ("mean_confidence", pa.float64()),
-        ]
-    )
-    buffer = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows, schema), buffer)
-    return buffer.getvalue()
-
-
-def totals_csv(total: Tally, classes: ClassTable) -> bytes:
-    """The table of totals: classes, nodata, failed, their sum, and the footprint.
-
-    Shares are of all classes together, without nodata and failed. Areas are those of images whose
-    ground area is known, and empty where there is none.
-    """
-    keys = [str(i) for i in classes.ids]
-    all_pixels = sum(total.pixels.get(key, 0) for key in keys)
-    all_area = math.fsum(total.area_m2.get(key, 0.0) for key in keys)
-    lines = [*class_lines(classes), (FAILED, "", FAILED)]
-    buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(["class_id", "class", "pixels", "pixel_share", "area_m2", "area_share"])
-    for key, class_id, name in lines:
-        pixels, area = total.pixels.get(key, 0), total.area_m2.get(key, 0.0)
-        is_class = key in keys
-        table.writerow(
-            [
-                class_id,
-                name,
-                pixels,
-                _number(pixels / all_pixels if is_class and all_pixels else None),
-                _number(area if total.area_m2 else None),
-                _number(area / all_area if is_class and all_area else None),
-            ]
-        )
-    summed = math.fsum(total.area_m2.values())
-    table.writerow(
-        ["", "total", sum(total.pixels.values()), "", _number(summed if summed else None), ""]
-    )
-    if total.area_m2:
-        footprint_pixels = sum(total.ground_pixels.values())
-        table.writerow(["", "footprint", footprint_pixels, "", _number(total.footprint_m2), ""])
-    return buffer.getvalue().encode()
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(value)

@@ -95,6 +95,21 @@ class CommitLog:
         storage.create(self.path(unit), commit.to_bytes(), scratch)
         return commit
 
+    def is_believed(self, unit: Unit, retry_failures: bool) -> bool:
+        """Whether a finished unit stays finished: its record is sound and its outputs are there.
+
+        Args:
+            unit: The unit.
+            retry_failures: Whether it does not if an image failed.
+        """
+        try:
+            commit = self.read(unit)
+        except ValueError:
+            return False
+        if commit is None or not self.is_intact(commit):
+            return False
+        return not (retry_failures and commit.tally.failed_images)
+
     def forget(self, unit: Unit) -> None:
         """Have a unit done again."""
         storage.remove(self.path(unit))

@@ -54,20 +54,26 @@ def execute(launch: Launch, options: SegmentOptions, beam_options: PipelineOptio
         options: Of the user.
         beam_options: For Beam.
     """
-    # Its errors are raised too, and said once by us.
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     run = launch.work.run
     with progress.shown(launch.estimate.pixels, launch.units, run.path("commits")):
-        pipeline = beam.Pipeline(options=beam_options)
-        (
-            pipeline
-            | "PlanParts" >> beam.Create(list(launch.parts), reshuffle=False)
-            | "SegmentImages" >> SegmentImages(launch.work, options.max_failures)
-        )
-        try:
-            pipeline.run().wait_until_finish()
-        except (BeamsegError, RuntimeError) as error:
-            raise own_error(error) from error
+        graph = "SegmentImages" >> SegmentImages(launch.work, options.max_failures)
+        run_graph(launch.parts, graph, beam_options)
+
+
+def run_graph(parts: Iterable[str], graph: beam.PTransform, beam_options: PipelineOptions) -> None:
+    """Run a transform of the names of plan parts to its end.
+
+    Raises:
+        BeamsegError: Of a worker.
+    """
+    # Its errors are raised too, and said once by us.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    pipeline = beam.Pipeline(options=beam_options)
+    pipeline | "PlanParts" >> beam.Create(list(parts), reshuffle=False) | graph
+    try:
+        pipeline.run().wait_until_finish()
+    except (BeamsegError, RuntimeError) as error:
+        raise own_error(error) from error
 
 
 def own_error(error: Exception) -> Exception:

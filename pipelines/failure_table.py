@@ -4,14 +4,16 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields
-from typing import IO, Any
+from typing import Any, Protocol, TypeVar
 
+from pipelines import storage
 from pipelines.commits import Commit
 from pipelines.failures import Failure
 from pipelines.run_directory import RunDirectory
 
+T = TypeVar("T")
 FIRST = 10
 # Reasons without their numbers are few; names in them may be many.
 MOST_REASONS = 1000
@@ -19,10 +21,17 @@ OTHER = ("", "other reasons")
 COLUMNS = [field.name for field in fields(Failure)]
 
 
+class Lines(Protocol):
+    """What takes text."""
+
+    def write(self, text: str, /) -> object:
+        """Add text."""
+
+
 class FailureTable:
     """Rows as they are found, written to a stream and counted."""
 
-    def __init__(self, stream: IO[str]) -> None:
+    def __init__(self, stream: Lines) -> None:
         self.first: list[dict[str, Any]] = []
         self._counts: Counter[tuple[str, str]] = Counter()
         self._examples: dict[tuple[str, str], str] = {}
@@ -51,6 +60,27 @@ class FailureTable:
         ]
 
 
+def write_failures(
+    run: RunDirectory, collect: Callable[[FailureTable], T]
+) -> tuple[T, FailureTable]:
+    """Write `failures.csv`.
+
+    Args:
+        run: Where.
+        collect: Adds all rows, and gives what it finds on the way.
+    """
+
+    def write() -> tuple[T, FailureTable]:
+        with (
+            storage.write_whole(run.path("failures.csv"), run.scratch) as path,
+            open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+        ):
+            table = FailureTable(stream)
+            return collect(table), table
+
+    return storage.persistently(write)
+
+
 def without_numbers(reason: str) -> str:
     """A reason as others of its kind have it.
 
@@ -60,12 +90,14 @@ def without_numbers(reason: str) -> str:
     return re.sub(r"\d+", "#", reason)
 
 
-def failures_of(commit: Commit, run: RunDirectory) -> list[Failure]:
-    """Rows of one unit."""
-    paths = [out.path for out in commit.outputs if out.path.startswith("failures/")]
-    return [
-        Failure(**json.loads(line))
-        for path in paths
-        for line in run.read(path).splitlines()
-        if line
-    ]
+def failures_of(commit: Commit, root: str) -> Iterator[Failure]:
+    """Rows of one unit.
+
+    Args:
+        commit: Its record.
+        root: The folder in which the record names outputs.
+    """
+    for output in commit.outputs:
+        if output.path.endswith(".jsonl"):
+            for line in storage.read_bytes(f"{root}/{output.path}").splitlines():
+                yield Failure(**json.loads(line))

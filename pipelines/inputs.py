@@ -61,6 +61,7 @@ def find_inputs(
             f"--input {' '.join(options.inputs)} matches {len(left_aside)} files, none of a format "
             f"that can be read: {'; '.join(entry.examples for entry in formats.FORMATS)}"
         )
+    _check_names(inputs)
     if options.pixel_size is not None:
         contract.check_gsd(options.pixel_size, "--pixel_size")
     if options.limit is not None:
@@ -69,6 +70,32 @@ def find_inputs(
         if files:
             entry.check(files, contract, reading)
     return inputs
+
+
+def _check_names(inputs: Inputs) -> None:
+    """Refuse an image file whose label map would have the name of a folder of label maps.
+
+    Raises:
+        ConfigurationError: Names both.
+    """
+    folders = {folder for file in inputs.every for folder in _folders_above(file.key)}
+    grouped = (files for entry, files in inputs.files if entry.grouped)
+    for name in (file.key for files in grouped for file in files):
+        if f"{name}.png" in folders:
+            raise ConfigurationError(
+                f"the label map of {name} and those of the folder {name}.png would have the same "
+                f"name: rename one of them"
+            )
+
+
+def _folders_above(name: str) -> Iterator[str]:
+    """Folders that a file is in.
+
+    >>> list(_folders_above("in/a/b.png"))
+    ['in/a', 'in']
+    """
+    while name := name.rpartition("/")[0]:
+        yield name
 
 
 def _limited(inputs: Inputs, limit: int, reading: Reading) -> Inputs:

@@ -1,7 +1,7 @@
 """From options to a run that is ready to start: checks, resolved sizes, `run.json`, plan."""
 
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 from typing import Any
@@ -11,7 +11,7 @@ from pipelines import plan, storage
 from pipelines.formats.interface import Estimate, Work
 from pipelines.inputs import Inputs, estimate, find_inputs, units_of
 from pipelines.options import SegmentOptions
-from pipelines.reconcile import reconcile, remove_unplanned, unfinished_outputs
+from pipelines.reconcile import reconcile, remove_leftovers
 from pipelines.run_directory import MARK, RunDirectory, check_unchanged, digest
 from pipelines.sizes import Sizes, resolve_sizes
 from segmodel.contract import Contract
@@ -82,7 +82,7 @@ class Checked:
             "halo_px": self.sizes.layout.halo_px,
             "batch": self.sizes.layout.batch,
             "confidence": self.options.confidence,
-            **asdict(self.sizes.reading),
+            **self.sizes.reading.to_json(),
         }
 
     @property
@@ -151,9 +151,8 @@ def prepare(checked: Checked) -> Launch:
     )
     run.begin()
     run.write_json("run.json", _run_document(checked, work))
-    left = unfinished_outputs(work)
+    remove_leftovers(work, lambda: units_of(inputs, work))
     parts = plan.write_plan(units_of(inputs, work), run.plan, run.scratch)
-    remove_unplanned(left, work)
     reconcile(work, options.retry_failures)
     return Launch(
         work=work,

@@ -151,7 +151,8 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image_field",
         metavar="NAME",
-        help="feature (TFRecord), column (Parquet) or extension (tar) that holds the image",
+        help="feature (TFRecord), column (Parquet) or extension (tar) that holds the image, in all "
+        "shards of the run",
     )
     parser.add_argument(
         "--name_field",
@@ -168,7 +169,9 @@ def _add_policy(parser: argparse.ArgumentParser) -> None:
         help="images that may fail: a number, a share such as 0.01, or 1%% (default: 0)",
     )
     parser.add_argument(
-        "--retry_failures", action="store_true", help="do images again that failed before"
+        "--retry_failures",
+        action="store_true",
+        help="do units again in which an image failed before",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="remove what an earlier run left in RUN"

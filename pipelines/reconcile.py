@@ -5,6 +5,8 @@ Everything else is removed with its outputs, so that neither a change and its un
 input leaves a table or a label map that the totals do not contain.
 """
 
+from collections.abc import Callable, Iterable
+
 from pipelines import formats, plan, storage
 from pipelines.commits import CommitLog
 from pipelines.formats.interface import Work
@@ -31,19 +33,17 @@ def reconcile(work: Work, retry_failures: bool) -> None:
     for name in found:
         if name not in wanted:
             log.discard(name)
-    finished = set()
+    records = {}
     for scene in plan.read_units(folder, "scenes"):
         _check_scene(scene, work, log, retry_failures)
-        if log.is_done(scene):
-            finished.add(scene.id)
+        records[scene.id] = log.path(scene)
     for unit in plan.read_units(folder, "part"):
-        if unit.scene not in finished:
-            _check_unit(unit, log, retry_failures)
+        _check_unit(unit, records.get(unit.scene or ""), log, retry_failures)
 
 
 def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) -> None:
     """Believe a finished scene, or have all of it done again: its blocks are gone."""
-    if not log.is_done(scene) or _is_believed(scene, log, retry_failures):
+    if not log.is_done(scene) or log.is_believed(scene, retry_failures):
         return
     for block in scene_blocks(scene, work):
         for folder in ("labels", "confidence"):
@@ -52,42 +52,42 @@ def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) 
     log.forget(scene)
 
 
-def _check_unit(unit: Unit, log: CommitLog, retry_failures: bool) -> None:
-    if log.is_done(unit) and not _is_believed(unit, log, retry_failures):
+def _check_unit(unit: Unit, scene: str | None, log: CommitLog, retry_failures: bool) -> None:
+    """Believe a finished unit; a block of a finished scene, which has the record `scene`, always.
+
+    Blocks are removed after that record is written. So it is looked for once more when one is
+    gone, as another run may be finishing the scene.
+    """
+    if scene is not None and storage.exists(scene):
+        return
+    if not log.is_done(unit) or log.is_believed(unit, retry_failures):
+        return
+    if scene is None or not storage.exists(scene):
         log.forget(unit)
 
 
-def _is_believed(unit: Unit, log: CommitLog, retry_failures: bool) -> bool:
-    """Whether a finished unit stays finished."""
-    try:
-        commit = log.read(unit)
-    except ValueError:
-        return False
-    if commit is None or not log.is_intact(commit):
-        return False
-    return not (retry_failures and commit.tally.failed_images)
+def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
+    """Remove what units of the plan on disk wrote without being finished, unless it is planned.
 
-
-def unfinished_outputs(work: Work) -> set[str]:
-    """Files that units of the plan on disk may have written without being finished.
-
-    They are written again if they are still planned; if not, nothing else would ever remove them.
+    Nothing else would ever remove it. What is planned stays, as another run may be writing it.
 
     Args:
         work: Of the run, before its plan is replaced.
+        planned: Gives the units of the plan to come.
     """
     log = CommitLog(work.run.root, work.options)
     recorded = {name.rpartition("-")[0] for name in log.names()}
-    units = plan.read_units(work.run.plan, "part")
-    return {path for unit in units if unit.id not in recorded for path in _outputs(unit)}
-
-
-def remove_unplanned(paths: set[str], work: Work) -> None:
-    """Remove files that no unit of the plan on disk writes."""
-    if paths:
-        for unit in plan.read_units(work.run.plan, "part"):
-            paths.difference_update(_outputs(unit))
-    for path in paths:
+    left = {
+        path
+        for kind in ("part", "scenes")
+        for unit in plan.read_units(work.run.plan, kind)
+        if unit.id not in recorded
+        for path in _outputs(unit)
+    }
+    if left:
+        for unit in planned():
+            left.difference_update(_outputs(unit))
+    for path in left:
         storage.remove(work.run.path(path))
 
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines import areas, storage
+from pipelines import storage
+from pipelines.area_tables import area_table, rows_of
 from pipelines.areas import Tally
 from pipelines.cog import read_block
 from pipelines.commits import CommitLog
@@ -49,9 +50,13 @@ def _assemble(unit: Unit, work: Work, log: CommitLog) -> None:
     summed = Tally.sum(commit.tally for commit in finished)
     failed = int(summed.failed_images > 0)
     tally = dataclasses.replace(summed, images=1 - failed, failed_images=failed)
-    rows = areas.rows_of(unit.files[0].key, None, tally, work.contract.classes)
+    rows = rows_of(unit.files[0].key, None, tally, work.contract.classes)
     outputs.append(f"areas/{unit.id}.parquet")
-    work.run.write(outputs[-1], areas.parquet_table(rows))
+    with (
+        storage.write_whole(work.run.path(outputs[-1]), work.run.scratch) as path,
+        area_table(path) as table,
+    ):
+        table.add(rows)
     log.write(unit, outputs, tally, work.run.scratch)
 
 

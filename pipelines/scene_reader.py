@@ -104,6 +104,11 @@ class SceneRaster:
         """Nothing beside the windows; GDAL's cache has a size of its own."""
         return 0
 
+    @property
+    def own_pixels(self) -> int:
+        """None beside those that are labelled: nothing is scaled."""
+        return 0
+
     def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
         """The same values: nothing is scaled."""
         return values

@@ -9,7 +9,7 @@ from pipelines.options import SegmentOptions
 from segmodel.contract import Contract
 from segmodel.engine import Limits
 from segmodel.errors import ConfigurationError
-from segmodel.images import DECODING_BYTES_PER_PIXEL, MAX_PIXELS
+from segmodel.images import MAX_PIXELS, MOST_DECODING_BYTES_PER_PIXEL
 from segmodel.windows import Layout
 
 MIB = 2**20
@@ -103,7 +103,7 @@ def resolve_sizes(
 def image_bytes_per_pixel(contract: Contract, confidence: bool) -> tuple[int, int]:
     """What one pixel of an encoded image takes before the model and behind it."""
     of_map = contract.classes.label_dtype.itemsize + (4 if confidence else 0)
-    return DECODING_BYTES_PER_PIXEL + of_map, 2 * of_map
+    return MOST_DECODING_BYTES_PER_PIXEL + of_map, 2 * of_map
 
 
 def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, Any]) -> Layout:
@@ -138,5 +138,9 @@ def _memory(layout: Layout, options: SegmentOptions, contract: Contract) -> Memo
     of_map = contract.classes.label_dtype.itemsize + (4 if options.confidence else 0)
     windows = CALLS_HELD * layout.call_pixels * (contract.fill.nbytes + of_map)
     model = model_bytes(layout, contract)
+    if options.resize is not None:
+        # The scaled image, its map, and one more of either on the way.
+        height, width = options.resize
+        windows += 2 * height * width * (contract.fill.nbytes + of_map)
     images = max(0, options.memory - RUNTIME_BYTES - model - windows)
     return Memory(model, windows, images)

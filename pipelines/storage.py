@@ -1,18 +1,24 @@
 """Files: listed, read, and written so that a name appears whole or not at all."""
 
+import errno
 import glob
 import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, TransientError
 
 _WILDCARDS = "*?["
+# Runs that may end, and clear the scratch folder, while a file is written.
+CLEARED = 3
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -116,47 +122,86 @@ def size_of(uri: str) -> int | None:
 
 
 @contextmanager
+def temporary(scratch: str) -> Iterator[str]:
+    """A path in the scratch folder for the time of the block.
+
+    Raises:
+        TransientError: If another run has cleared the scratch folder meanwhile.
+    """
+    os.makedirs(scratch, exist_ok=True)
+    path = os.path.join(scratch, uuid.uuid4().hex)
+    try:
+        yield path
+    except FileNotFoundError as error:
+        if error.filename != path:
+            raise
+        raise TransientError(
+            f"{scratch} was cleared while it was written to, as a run does that ends while another "
+            f"one into the same directory goes on: run the same command again"
+        ) from error
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
+@contextmanager
 def write_whole(uri: str, scratch: str) -> Iterator[str]:
     """A temporary path to write to; its file gets the final name when the block ends well.
 
     Args:
         uri: Final name; replaced if it is there.
         scratch: Folder for temporary files, on the same file system.
+
+    Raises:
+        TransientError: If another run has cleared the scratch folder meanwhile.
     """
-    os.makedirs(scratch, exist_ok=True)
-    temporary = os.path.join(scratch, uuid.uuid4().hex)
-    try:
-        yield temporary
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.makedirs(os.path.dirname(uri), exist_ok=True)
-        os.replace(temporary, uri)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with temporary(scratch) as path:
+        yield path
+        publish(path, uri)
+
+
+def publish(path: str, uri: str) -> None:
+    """Give a temporary file its final name, once its content is on disk."""
+    with open(path, "rb") as stream:
+        os.fsync(stream.fileno())
+    os.makedirs(os.path.dirname(uri), exist_ok=True)
+    os.replace(path, uri)
+
+
+def persistently(action: Callable[[], T]) -> T:
+    """What an action returns that writes files; done again if the scratch folder was cleared."""
+    for _ in range(CLEARED - 1):
+        with suppress(TransientError):
+            return action()
+    return action()
 
 
 def write_bytes(uri: str, content: bytes, scratch: str) -> None:
     """Write a file that appears whole or not at all."""
-    with write_whole(uri, scratch) as temporary:
-        Path(temporary).write_bytes(content)
+
+    def write() -> None:
+        with write_whole(uri, scratch) as path:
+            Path(path).write_bytes(content)
+
+    persistently(write)
 
 
 def create(uri: str, content: bytes, scratch: str) -> bool:
     """Write a file unless there is one of that name; whether this call wrote it."""
-    os.makedirs(scratch, exist_ok=True)
-    os.makedirs(os.path.dirname(uri), exist_ok=True)
-    temporary = os.path.join(scratch, uuid.uuid4().hex)
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.link(temporary, uri)
-        return True
-    except FileExistsError:
-        return False
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+
+    def write() -> bool:
+        with temporary(scratch) as path:
+            with open(path, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.makedirs(os.path.dirname(uri), exist_ok=True)
+            try:
+                os.link(path, uri)
+            except FileExistsError:
+                return False
+            return True
+
+    return persistently(write)
 
 
 def remove(uri: str) -> None:
@@ -168,8 +213,8 @@ def remove(uri: str) -> None:
 
 
 def _ignore_vanished(function: object, path: str, caught: tuple) -> None:
-    """Another attempt may remove the same files; whatever else is wrong is raised."""
-    if not isinstance(caught[1], FileNotFoundError):
+    """Another run may remove the same files, or write new ones; what else is wrong is raised."""
+    if caught[1].errno not in (errno.ENOENT, errno.ENOTEMPTY):
         raise caught[1]
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines import areas, contact_sheet, plan, storage
+from pipelines.area_tables import totals_csv
 from pipelines.areas import Tally
 from pipelines.commits import CommitLog
 from pipelines.contact_sheet import UnitSample
-from pipelines.failure_table import FailureTable, failures_of
+from pipelines.failure_table import FailureTable, failures_of, write_failures
 from pipelines.formats.interface import Work
 from pipelines.options import FailureBudget
 
@@ -68,7 +69,7 @@ def collect(work: Work, failures: FailureTable | None = None) -> Totals:
                     counts["unfinished scenes"] += kind == "scenes"
                     continue
                 if failures is not None:
-                    failures.add(failures_of(commit, work.run))
+                    failures.add(failures_of(commit, work.run.root))
                 if unit.scene is None:
                     if commit.tally.images:
                         sample.offer(unit)
@@ -95,13 +96,8 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         The exit status: 0, 1 if the table does not balance, 3 or 4.
     """
     run, classes = work.run, work.contract.classes
-    with (
-        storage.write_whole(run.path("failures.csv"), run.scratch) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
-    ):
-        failures = FailureTable(stream)
-        totals = collect(work, failures)
-    run.write("areas.csv", areas.totals_csv(totals.tally, classes))
+    totals, failures = write_failures(run, lambda table: collect(work, table))
+    run.write("areas.csv", totals_csv(totals.tally, classes))
     status = totals.status(budget)
     summary = {
         "exit_status": status,

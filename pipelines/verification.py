@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipelines import areas, plan, storage
+from pipelines import plan, storage
 from pipelines.areas import Tally
 from pipelines.commits import Commit, CommitLog
 from pipelines.plan import Unit
+from pipelines.results_check import Ending, check_results
 from pipelines.run_directory import RunDirectory, digest, is_run
 from pipelines.unit_check import (
     AGAIN,
@@ -144,7 +145,17 @@ def verify(root: str, tell: Callable[[Finding], None], forget: bool = False) -> 
         ledger.plan_is_whole = False
         ledger.fault("plan", "has no work units", AGAIN)
     if ledger.plan_is_whole:
-        _check_results(run, total, ledger)
+        ending = Ending(
+            run=run.folder,
+            log=run.log,
+            classes=run.classes,
+            total=total,
+            is_whole=ledger.sum_is_whole,
+            files_are_whole=not ledger.faults,
+            unfinished=ledger.unfinished,
+            forgotten=ledger.forgotten,
+        )
+        check_results(ending, ledger.fault)
         _check_names(run, ledger)
     return Verdict(ledger.units, ledger.files, ledger.size, ledger.unfinished, ledger.faults)
 
@@ -224,32 +235,6 @@ def _forgotten(checked: CheckedUnit, run: _Run, ledger: _Ledger) -> CheckedUnit:
     return replace(
         checked, findings=tuple(replace(entry, remedy=FORGOTTEN) for entry in checked.findings)
     )
-
-
-def _check_results(run: _Run, total: Tally, ledger: _Ledger) -> None:
-    """Check what the end of a run writes; while units are unfinished, none of it is missed."""
-    has_table, has_mark = (
-        storage.exists(run.folder.path(name)) for name in ("areas.csv", "_SUCCESS")
-    )
-    if has_table and ledger.sum_is_whole:
-        expected = areas.totals_csv(total, run.classes)
-        if storage.read_bytes(run.folder.path("areas.csv")) != expected:
-            ledger.fault("areas.csv", "is not what the commit records add up to", AGAIN)
-    try:
-        summary = run.folder.read_json("summary.json")
-        status = summary["exit_status"] if summary is not None else None
-    except MALFORMED:
-        ledger.fault("summary.json", "is not what the end of a run writes", AGAIN)
-        summary, status = {}, None
-    if ledger.unfinished:
-        if has_mark:
-            ledger.fault("_SUCCESS", "is there although units are not finished", AGAIN)
-        return
-    for name, is_there in (("areas.csv", has_table), ("summary.json", summary is not None)):
-        if not is_there:
-            ledger.fault(name, "is not there", AGAIN)
-    if status == 0 and not has_mark and not ledger.forgotten:
-        ledger.fault("_SUCCESS", "is not there although the run is complete", AGAIN)
 
 
 def _check_names(run: _Run, ledger: _Ledger) -> None:

@@ -6,17 +6,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from pipelines import areas, formats, storage
-from pipelines.areas import Tally
+from pipelines.area_tables import AreaTable, area_table, rows_of
+from pipelines.areas import Tally, TallySum
 from pipelines.commits import CommitLog
 from pipelines.failures import Failure, is_transient, reason_of
 from pipelines.formats.interface import UnitTask, Work
 from pipelines.plan import Unit
 from segmodel.allocator import reuse_memory
 from segmodel.engine import Engine, Failed, Job, Labelled, Model
-from segmodel.errors import BeamsegError
+from segmodel.errors import BeamsegError, InputError
+from segmodel.read_ahead import Raster
 
 ATTEMPTS = 3
 RETRY_SECONDS = 1.0
@@ -110,11 +113,11 @@ def with_attempts(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | No
 
 @dataclass
 class _Results:
-    """What a unit has come to so far."""
+    """What a unit has come to so far; rows of images go to a table on disk."""
 
-    rows: list[dict[str, object]] = field(default_factory=list)
+    table: AreaTable
     failures: list[Failure] = field(default_factory=list)
-    tallies: list[Tally] = field(default_factory=list)
+    tally: TallySum = field(default_factory=TallySum)
     pixels: int = 0
 
 
@@ -125,29 +128,46 @@ def _attempt(
     model: Callable[[Work], Model],
     on_pixels: Callable[[int], None],
 ) -> UnitReport:
-    results = _Results()
-    with formats.find_format(unit.format).open(unit, work) as task:
+    with (
+        storage.temporary(work.run.scratch) as rows,
+        area_table(rows) as table,
+        formats.find_format(unit.format).open(unit, work) as task,
+    ):
+        results = _Results(table)
         engine = Engine(model(work), work.layout, THREADS, work.confidence, on_pixels, work.limits)
-        for outcome in engine.run_and_finish(_jobs(task, results), lambda m: _done(m, task, work)):
+        for outcome in engine.run_and_finish(_jobs(task), lambda m: _done(m, task, work)):
             if isinstance(outcome, Failed):
                 _record_failure(outcome, task, results)
                 continue
             task.write(outcome.key, outcome.encoded)
-            results.rows += outcome.rows
-            results.tallies.append(outcome.tally)
+            table.add(outcome.rows)
+            results.tally.add(outcome.tally)
             results.pixels += outcome.pixels
         outputs = task.finish()
-    tally = Tally.sum([*results.tallies, Tally(failed_images=len(results.failures))])
-    outputs += _write_tables(unit, work, results)
-    log.write(unit, outputs, tally, work.run.scratch)
+        table.close()
+        results.tally.add(Tally(failed_images=len(results.failures)))
+        outputs += _write_tables(unit, work, results, rows)
+    log.write(unit, outputs, results.tally.rounded(), work.run.scratch)
     return UnitReport(done=1, computed_pixels=results.pixels)
 
 
-def _jobs(task: UnitTask, results: _Results) -> Iterator[Job]:
-    """Jobs of a unit; what could not become one is a failure already."""
+class _KnownFailureError(InputError):
+    """What could not even become a job."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+def _jobs(task: UnitTask) -> Iterator[Job]:
+    """Jobs of a unit; what could not become one takes its place in the order and fails at once."""
+
+    def fail(failure: Failure) -> Raster:
+        raise _KnownFailureError(failure)
+
     for entry in task.jobs():
         if isinstance(entry, Failure):
-            results.failures.append(entry)
+            yield Job("", partial(fail, entry), opens_at_once=True)
         else:
             yield entry
 
@@ -174,7 +194,7 @@ def _done(labelled: Labelled, task: UnitTask, work: Work) -> _Done:
         labelled.confidence,
     )
     file, key = task.source(labelled.key)
-    rows = areas.rows_of(file.key, key, tally, classes)
+    rows = rows_of(file.key, key, tally, classes)
     return _Done(labelled.key, task.encode(labelled), tally, rows, labelled.labels.size)
 
 
@@ -182,25 +202,37 @@ def _record_failure(failed: Failed, task: UnitTask, results: _Results) -> None:
     if is_transient(failed.error) or not isinstance(failed.error, BeamsegError | OSError):
         # A fault that may pass, or one of ours, which says nothing about the image.
         raise failed.error
+    if isinstance(failed.error, _KnownFailureError):
+        results.failures.append(failed.error.failure)
+        return
     task.discard(failed.key)
     file, key = task.source(failed.key)
     results.failures.append(Failure(file.key, key, failed.stage, reason_of(failed.error)))
     lost = task.failed_pixels()
     if lost is not None:
-        results.tallies.append(areas.failed_tally(*lost))
+        results.tally.add(areas.failed_tally(*lost))
 
 
-def _write_tables(unit: Unit, work: Work, results: _Results) -> list[str]:
-    """Rows of images and of failures, in place of earlier ones; returns the paths written."""
-    failures = "".join(failure.to_json() + "\n" for failure in results.failures).encode()
+def _write_tables(unit: Unit, work: Work, results: _Results, rows: str) -> list[str]:
+    """Rows of images and of failures, in place of earlier ones; returns the paths written.
+
+    Args:
+        unit: The unit.
+        work: Of the run.
+        results: What became of its images.
+        rows: The finished table of rows, under a temporary name.
+    """
+    table, failures = f"areas/{unit.id}.parquet", f"failures/{unit.id}.jsonl"
     paths = []
-    for path, content in (
-        (f"areas/{unit.id}.parquet", areas.parquet_table(results.rows) if results.rows else b""),
-        (f"failures/{unit.id}.jsonl", failures),
-    ):
-        if content:
-            work.run.write(path, content)
-            paths.append(path)
-        else:
-            storage.remove(work.run.path(path))
+    if results.pixels:
+        storage.publish(rows, work.run.path(table))
+        paths.append(table)
+    else:
+        storage.remove(work.run.path(table))
+    if results.failures:
+        lines = "".join(failure.to_json() + "\n" for failure in results.failures)
+        work.run.write(failures, lines.encode("utf-8", "backslashreplace"))
+        paths.append(failures)
+    else:
+        storage.remove(work.run.path(failures))
     return paths

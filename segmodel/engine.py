@@ -58,6 +58,11 @@ class ArrayRaster:
         """Nothing beside the array, which is there anyway."""
         return 0
 
+    @property
+    def own_pixels(self) -> int:
+        """None beside those that are labelled: nothing is scaled."""
+        return 0
+
     def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
         """The same values: nothing is scaled."""
         return values

@@ -31,6 +31,10 @@ class Raster(Protocol):
     def held_bytes(self) -> int:
         """Memory it takes from the first read to the last, beside the windows."""
 
+    @property
+    def own_pixels(self) -> int:
+        """Pixels of its own grid, if what is read is scaled to fewer."""
+
     def read(self, window: Window) -> Pixels:
         """Pixels of a window that lies within the raster."""
 
@@ -165,7 +169,7 @@ class ReadAhead:
             if slot.failure is not None:
                 yield _Step(slot)
                 continue
-            slot.begin(area, len(plan), self.confidence, raster.on_own_grid)
+            slot.begin(area, len(plan), self.confidence, raster.on_own_grid, raster.own_pixels)
             yield from self._steps_of(slot, raster, plan)
 
     def _steps_of(self, slot: MapInProgress, raster: Raster, plan: list[Tile]) -> Iterator[_Step]:

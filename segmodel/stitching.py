@@ -57,6 +57,7 @@ class MapInProgress:
         windows: int,
         confidence: bool,
         on_own_grid: Callable[[np.ndarray, int], np.ndarray] = lambda values, nodata: values,
+        own_pixels: int = 0,
     ) -> None:
         """Make room for the labels of `area`, which so many windows cover.
 
@@ -65,8 +66,10 @@ class MapInProgress:
             windows: Their number.
             confidence: Whether it is wanted.
             on_own_grid: Brings the finished map to the grid of the raster.
+            own_pixels: Of that grid, where it has more than `area`.
         """
         self.area, self.expected, self.on_own_grid = area, windows, on_own_grid
+        self.own_pixels = own_pixels
         self._wants_confidence = confidence
         self._labels: np.ndarray | None = None
         self._confidence: np.ndarray | None = None
@@ -145,7 +148,8 @@ class MapInProgress:
     def map_bytes(self) -> int:
         """Memory of label map and confidence."""
         of_confidence = 4 if self.failure is None and self._wants_confidence else 0
-        return self.pixels * (self.classes.label_dtype.itemsize + of_confidence)
+        pixels = max(self.pixels, self.own_pixels) if self.failure is None else 0
+        return pixels * (self.classes.label_dtype.itemsize + of_confidence)
 
     def outcome(self) -> Labelled | Failed:
         """What the job has come to; runs in a thread."""

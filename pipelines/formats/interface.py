@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -33,6 +33,14 @@ class Reading:
     name_field: str | None = None
     max_pixels: int = MAX_PIXELS
     resize: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `run.json`.
+
+        >>> Reading(resize=(512, 768)).to_json()["resize"]
+        [512, 768]
+        """
+        return asdict(self) | {"resize": list(self.resize) if self.resize else None}
 
     @property
     def max_encoded_bytes(self) -> int:

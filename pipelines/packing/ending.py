@@ -9,9 +9,7 @@ from typing import Any
 import segmodel
 from pipelines import plan, storage
 from pipelines.areas import NODATA, Tally
-from pipelines.commits import Commit
-from pipelines.failure_table import FailureTable
-from pipelines.failures import Failure
+from pipelines.failure_table import FailureTable, failures_of, write_failures
 from pipelines.options import FailureBudget
 from pipelines.packing.launch import RESULT
 from pipelines.packing.work import PackWork, shards_of, split_name
@@ -63,18 +61,11 @@ def _total_of(
             if commit is None:
                 missing += 1
                 continue
-            failures.add(_failures_of(commit, work))
+            failures.add(failures_of(commit, work.output))
             yield commit.tally
 
     tally = Tally.sum(tallies())
     return SplitTotal(split, shards, missing, tally)
-
-
-def _failures_of(commit: Commit, work: PackWork) -> Iterator[Failure]:
-    for output in commit.outputs:
-        if output.path.endswith(".jsonl"):
-            content = storage.read_bytes(f"{work.output}/{output.path}")
-            yield from (Failure(**json.loads(line)) for line in content.splitlines())
 
 
 def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -> int:
@@ -89,12 +80,7 @@ def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -
         The exit status: 0, 3 or 4.
     """
     run = work.run
-    with (
-        storage.write_whole(run.path("failures.csv"), run.scratch) as temporary,
-        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
-    ):
-        failures = FailureTable(stream)
-        totals = collect(work, failures)
+    totals, failures = write_failures(run, lambda table: collect(work, table))
     missing = sum(total.missing for total in totals)
     images = sum(total.tally.images for total in totals)
     failed = sum(total.tally.failed_images for total in totals)

@@ -10,7 +10,6 @@ import numpy as np
 
 import segmodel
 from pipelines import plan, storage
-from pipelines.commits import CommitLog
 from pipelines.packing.masks import MaskReader
 from pipelines.packing.options import ENCODINGS, PackOptions
 from pipelines.packing.pairs import Pair, Pairs, find_pairs
@@ -227,19 +226,8 @@ def reconcile(work: PackWork, retry_failures: bool) -> None:
     for name in found - {log.name(unit) for unit in units}:
         log.discard(name)
     for unit in units:
-        if log.is_done(unit) and not _is_believed(unit, log, retry_failures):
+        if log.is_done(unit) and not log.is_believed(unit, retry_failures):
             log.forget(unit)
-
-
-def _is_believed(unit: Unit, log: CommitLog, retry_failures: bool) -> bool:
-    """Whether a finished shard stays finished."""
-    try:
-        commit = log.read(unit)
-    except ValueError:
-        return False
-    if commit is None or not log.is_intact(commit):
-        return False
-    return not (retry_failures and commit.tally.failed_images)
 
 
 def clear(output: str) -> None:

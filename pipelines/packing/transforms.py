@@ -1,6 +1,5 @@
 """The Beam graph of `pack`, one linear chain through which only references and counts pass."""
 
-import logging
 import time
 from collections.abc import Iterator
 
@@ -9,7 +8,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import plan, progress
-from pipelines.execute import own_error
+from pipelines.execute import run_graph
 from pipelines.options import FailureBudget
 from pipelines.packing.ending import finish_pack
 from pipelines.packing.launch import PackLaunch
@@ -18,7 +17,6 @@ from pipelines.packing.work import PackWork, pack_unit
 from pipelines.plan import UnitReference
 from pipelines.transforms import sum_reports
 from pipelines.work import UnitReport
-from segmodel.errors import BeamsegError
 
 
 class PackPipelineOptions(PipelineOptions):
@@ -90,17 +88,6 @@ def execute(launch: PackLaunch, budget: FailureBudget, beam_options: PipelineOpt
         budget: How many images may fail.
         beam_options: For Beam.
     """
-    # Its errors are raised too, and said once by us.
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     commits = launch.work.run.path("commits")
     with progress.shown(launch.pixels, launch.units, commits, "pack"):
-        pipeline = beam.Pipeline(options=beam_options)
-        (
-            pipeline
-            | "PlanParts" >> beam.Create(list(launch.parts), reshuffle=False)
-            | "PackImages" >> PackImages(launch.work, budget)
-        )
-        try:
-            pipeline.run().wait_until_finish()
-        except (BeamsegError, RuntimeError) as error:
-            raise own_error(error) from error
+        run_graph(launch.parts, "PackImages" >> PackImages(launch.work, budget), beam_options)

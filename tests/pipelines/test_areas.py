@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS
 
-from pipelines import areas
+from pipelines import area_tables, areas
 from pipelines.areas import Tally
 from pipelines.ground import GroundGrid
 from segmodel.classes import ClassTable, LabelClass
@@ -87,7 +87,8 @@ def test_confidence_is_summed_over_the_pixels_of_each_class_without_nodata():
     actual = areas.measure(labels, CLASSES, None, confidence=confidence)
     assert actual.confidence_sum == {"0": 0.75, "3": 0.0, "7": 1.0}
     means = {
-        row["class"]: row["mean_confidence"] for row in areas.rows_of("a", None, actual, CLASSES)
+        row["class"]: row["mean_confidence"]
+        for row in area_tables.rows_of("a", None, actual, CLASSES)
     }
     assert means == {"dark": 0.375, "middle": None, "bright": 1.0, "nodata": None}
 
@@ -95,7 +96,7 @@ def test_confidence_is_summed_over_the_pixels_of_each_class_without_nodata():
 def test_a_mean_confidence_of_zero_is_zero_and_not_unknown():
     confidence = np.zeros((1, 2), np.float32)
     tally = areas.measure(np.zeros((1, 2), np.uint8), CLASSES, None, confidence=confidence)
-    assert areas.rows_of("a", None, tally, CLASSES)[0]["mean_confidence"] == 0.0
+    assert area_tables.rows_of("a", None, tally, CLASSES)[0]["mean_confidence"] == 0.0
 
 
 TALLIES = st.builds(
@@ -118,7 +119,7 @@ def test_merged_tallies_do_not_depend_on_order_bit_for_bit(tallies, seed):
     actual = Tally.sum(shuffled)
     assert actual == expected
     assert list(actual.pixels) == list(expected.pixels)
-    assert areas.totals_csv(actual, CLASSES) == areas.totals_csv(expected, CLASSES)
+    assert area_tables.totals_csv(actual, CLASSES) == area_tables.totals_csv(expected, CLASSES)
 
 
 def test_a_plain_sum_would_depend_on_order_so_the_comparison_can_fail():
@@ -135,7 +136,7 @@ def test_the_sum_of_nothing_is_nothing():
 
 def test_shares_are_of_all_classes_without_nodata():
     labels = np.array([[0, 3, 3, 3, 255, 255, 255, 255]], np.uint8)
-    rows = areas.rows_of("a.jpg", "#1", areas.measure(labels, CLASSES, None), CLASSES)
+    rows = area_tables.rows_of("a.jpg", "#1", areas.measure(labels, CLASSES, None), CLASSES)
     shares = {row["class"]: row["share"] for row in rows}
     assert shares == {"dark": 0.25, "middle": 0.75, "bright": 0.0, "nodata": None}
     assert {(row["source"], row["key"]) for row in rows} == {("a.jpg", "#1")}
@@ -145,13 +146,13 @@ def test_shares_are_of_all_classes_without_nodata():
 def test_shares_are_of_ground_where_it_is_known():
     labels = np.array([[0], [3]], np.uint8)
     tally = areas.measure(labels, CLASSES, np.array([[1.0], [3.0]]), 4.0)
-    shares = [row["share"] for row in areas.rows_of("a", None, tally, CLASSES)]
+    shares = [row["share"] for row in area_tables.rows_of("a", None, tally, CLASSES)]
     assert shares == [0.25, 0.75, 0.0, None]
 
 
 def test_an_image_of_nodata_alone_has_no_shares():
     labels = np.full((2, 2), 255, np.uint8)
-    rows = areas.rows_of("a", None, areas.measure(labels, CLASSES, None), CLASSES)
+    rows = area_tables.rows_of("a", None, areas.measure(labels, CLASSES, None), CLASSES)
     assert [row["share"] for row in rows] == [None] * 4
     assert [row["pixels"] for row in rows] == [0, 0, 0, 4]
 
@@ -166,10 +167,21 @@ def test_class_ids_of_sixteen_bits_are_counted_as_themselves():
 
 def test_the_same_rows_give_the_same_parquet_bytes(tmp_path):
     labels = random_labels(20, 20)
-    rows = areas.rows_of("é/a.jpg", None, areas.measure(labels, CLASSES, 2.0, 800.0), CLASSES)
-    content = areas.parquet_table(rows)
-    assert content == areas.parquet_table(rows)
-    assert pq.read_table(io.BytesIO(content)).to_pylist() == rows
+    rows = area_tables.rows_of("é/a.jpg", None, areas.measure(labels, CLASSES, 2.0, 800.0), CLASSES)
+    many = rows * (area_tables.GROUP_ROWS // 2)
+    for name in ("one", "two"):
+        with area_tables.area_table(str(tmp_path / name)) as table:
+            for number in range(0, len(many), 4):
+                table.add(many[number : number + 4])
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert pq.read_table(tmp_path / "one").to_pylist() == many
+    assert pq.ParquetFile(tmp_path / "one").num_row_groups == 2
+
+
+def test_a_table_without_rows_has_its_columns(tmp_path):
+    with area_tables.area_table(str(tmp_path / "none")):
+        pass
+    assert pq.read_table(tmp_path / "none").schema.equals(area_tables.SCHEMA)
 
 
 def test_totals_give_classes_nodata_failed_their_sum_and_the_footprint():
@@ -198,11 +210,11 @@ class_id,class,pixels,pixel_share,area_m2,area_share
 ,footprint,10,,100.0,
 """
     total = Tally.sum([labelled, lost, no_ground])
-    assert areas.totals_csv(total, CLASSES).decode() == expected
+    assert area_tables.totals_csv(total, CLASSES).decode() == expected
 
 
 def test_totals_without_ground_leave_areas_empty_and_have_no_footprint():
-    rows = rows_of_csv(areas.totals_csv(Tally(pixels={"0": 5}), CLASSES))
+    rows = rows_of_csv(area_tables.totals_csv(Tally(pixels={"0": 5}), CLASSES))
     assert {row["area_m2"] for row in rows.values()} == {""}
     assert {row["area_share"] for row in rows.values()} == {""}
     assert (rows["total"]["pixels"], rows["dark"]["pixel_share"]) == ("5", "1.0")
@@ -210,7 +222,7 @@ def test_totals_without_ground_leave_areas_empty_and_have_no_footprint():
 
 
 def test_totals_of_nothing_are_zeros_without_shares():
-    rows = rows_of_csv(areas.totals_csv(Tally(), CLASSES))
+    rows = rows_of_csv(area_tables.totals_csv(Tally(), CLASSES))
     assert [row["pixels"] for row in rows.values()] == ["0"] * 6
     assert {row["pixel_share"] for row in rows.values()} == {""}
 

@@ -70,7 +70,7 @@ def test_run_json_says_what_the_run_is(options):
         "confidence": False,
         "image_field": None,
         "name_field": None,
-        "max_pixels": 178_956_970,
+        "max_pixels": work.reading.max_pixels,
         "resize": None,
     }
     assert document["policy"] == {"max_failures": "0"}
@@ -120,6 +120,29 @@ def test_a_changed_label_option_is_refused_by_name(options, change, named):
     before = tree(options.output)
     with pytest.raises(ConfigurationError, match=named):
         prepare(check(replace(options, **change)))
+    assert tree(options.output) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"resize": (64, 96)},
+        {"image_field": "image/encoded"},
+        {"name_field": "image/filename"},
+        {"max_pixels": 5000},
+        {"batch": 2, "halo": 32},
+    ],
+)
+def test_other_options_than_the_defaults_resume(options, change):
+    (Path(options.inputs[0]) / "scene.tif").unlink()
+    asked = replace(options, **change)
+    run_everything(prepare(check(asked)))
+    before = tree(options.output)
+
+    launched = prepare(check(asked))
+
+    for unit in plan.read_units(launched.work.run.plan, "part"):
+        assert run_unit(unit, launched.work).skipped == 1
     assert tree(options.output) == before
 
 
@@ -241,6 +264,13 @@ def test_a_report_writes_nothing_and_counts_the_units(options):
     assert "units     4" in lines
     assert any(line.startswith("windows   about 9, cores of 64 px") for line in lines)
     assert json.dumps(lines)
+
+
+def test_an_image_whose_label_map_would_be_a_folder_is_refused_with_both_names(options):
+    folder = Path(options.inputs[0])
+    write(folder / "0.png.png" / "b.png", png(pixels(8, 8)))
+    with pytest.raises(ConfigurationError, match=r"of in/0.png and those of the folder in/0.png"):
+        check(options)
 
 
 def test_every_format_has_a_name_of_its_own_and_is_found_by_it():

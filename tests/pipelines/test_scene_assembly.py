@@ -144,7 +144,7 @@ def test_an_assembly_that_dies_before_its_record_is_done_again(tmp_path, scene, 
     for block in blocks:
         run_unit(block, work)
     with monkeypatch.context() as broken:
-        broken.setattr("pipelines.areas.parquet_table", dying)
+        broken.setattr("pipelines.area_tables.AreaTable.close", dying)
         with pytest.raises(KeyError, match="died"):
             finish_scene(whole, work)
     assert collect(work).missing == 1

@@ -61,7 +61,7 @@ def test_all_parts_together_stay_within_the_option(mib, wide, confidence):
     limits = sizes.limits
     total = sizes.memory.needed + limits.ahead_bytes + limits.finishing_bytes
     assert total <= options.memory
-    assert limits.ahead_bytes >= 12 * sizes.reading.max_pixels
+    assert limits.ahead_bytes >= 18 * sizes.reading.max_pixels
 
 
 def test_without_an_option_images_have_at_most_the_pixels_that_pillow_takes():
@@ -108,3 +108,10 @@ def test_a_fixed_window_is_kept():
 def test_a_window_other_than_the_fixed_one_is_refused():
     with pytest.raises(ConfigurationError, match="window is fixed at 256"):
         resolve_sizes(replace(OPTIONS, window=1024), made(fixed_window=256))
+
+
+def test_scaled_images_count():
+    plain = resolve_sizes(OPTIONS, made())
+    scaled = resolve_sizes(replace(OPTIONS, resize=(4096, 4096)), made())
+    assert scaled.memory.windows - plain.memory.windows == 2 * 4096**2 * 4
+    assert scaled.reading.resize == (4096, 4096)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import storage
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, TransientError
 
 
 def names(pattern: Path | str) -> list[str]:
@@ -65,7 +65,7 @@ def test_write_whole_keeps_the_earlier_content_after_an_exception(tmp_path):
 def test_write_whole_without_a_written_file_is_an_error_and_no_empty_file(tmp_path):
     target = tmp_path / "a.bin"
     with (
-        pytest.raises(FileNotFoundError),
+        pytest.raises(TransientError),
         storage.write_whole(str(target), str(tmp_path / "tmp")),
     ):
         pass

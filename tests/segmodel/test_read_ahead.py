@@ -67,6 +67,8 @@ class Metered:
         self.meter.take((self.key, window), WINDOW_BYTES)
         return Pixels(np.full((window.height, window.width, 3), window.column, np.uint8))
 
+    own_pixels = 0
+
     def on_own_grid(self, values, nodata):
         return values
 

@@ -1,0 +1,141 @@
+"""Tables of pixels and ground area: rows of images as Parquet, totals as CSV."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines.areas import FAILED, NODATA, Tally
+from segmodel.classes import ClassTable
+
+GROUP_ROWS = 10_000
+SCHEMA = pa.schema(
+    [
+        ("source", pa.string()),
+        ("key", pa.string()),
+        ("class_id", pa.int32()),
+        ("class", pa.string()),
+        ("pixels", pa.int64()),
+        ("area_m2", pa.float64()),
+        ("share", pa.float64()),
+        ("mean_confidence", pa.float64()),
+    ]
+)
+
+
+def rows_of(
+    source: str, key: str | None, tally: Tally, classes: ClassTable
+) -> list[dict[str, object]]:
+    """Rows of one image for a unit's table: classes, nodata and, where there are any, failed.
+
+    `share` is of the pixels, or of the ground area where it is known, of all classes together;
+    nodata is not in its base and has none.
+    """
+    base = tally.area_m2 or tally.pixels
+    whole = math.fsum(base[str(i)] for i in classes.ids if str(i) in base)
+    rows: list[dict[str, object]] = []
+    lines: list[tuple[str, int | None, str]] = [*class_lines(classes)]
+    if FAILED in tally.pixels:
+        lines.append((FAILED, None, FAILED))
+    for name, class_id, class_name in lines:
+        pixels, summed = tally.pixels.get(name, 0), tally.confidence_sum.get(name)
+        rows.append(
+            {
+                "source": source,
+                "key": key,
+                "class_id": class_id,
+                "class": class_name,
+                "pixels": pixels,
+                "area_m2": tally.area_m2.get(name),
+                "share": base.get(name, 0) / whole if whole and name.isdigit() else None,
+                "mean_confidence": None if summed is None or not pixels else summed / pixels,
+            }
+        )
+    return rows
+
+
+def class_lines(classes: ClassTable) -> list[tuple[str, int, str]]:
+    """Key in a tally, value in label maps and name of each class and of nodata."""
+    lines = [(str(entry.id), entry.id, entry.name) for entry in classes.classes]
+    return [*lines, (NODATA, classes.nodata, NODATA)]
+
+
+class AreaTable:
+    """Rows of a unit as a Parquet file, written in groups; the same rows give the same bytes."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._file = pq.ParquetWriter(stream, SCHEMA)
+        self._rows: list[dict[str, object]] = []
+
+    def add(self, rows: Iterable[dict[str, object]]) -> None:
+        """Add rows behind the others."""
+        self._rows.extend(rows)
+        if len(self._rows) >= GROUP_ROWS:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left; a second time it does nothing."""
+        if self._file.is_open:
+            self._flush()
+            self._file.close()
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._file.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
+        self._rows = []
+
+
+@contextmanager
+def area_table(path: str) -> Iterator[AreaTable]:
+    """A new table, complete once the context is left."""
+    with open(path, "wb") as stream:
+        table = AreaTable(stream)
+        try:
+            yield table
+        finally:
+            table.close()
+
+
+def totals_csv(total: Tally, classes: ClassTable) -> bytes:
+    """The table of totals: classes, nodata, failed, their sum, and the footprint.
+
+    Shares are of all classes together, without nodata and failed. Areas are those of images whose
+    ground area is known, and empty where there is none.
+    """
+    keys = [str(i) for i in classes.ids]
+    all_pixels = sum(total.pixels.get(key, 0) for key in keys)
+    all_area = math.fsum(total.area_m2.get(key, 0.0) for key in keys)
+    lines = [*class_lines(classes), (FAILED, "", FAILED)]
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(["class_id", "class", "pixels", "pixel_share", "area_m2", "area_share"])
+    for key, class_id, name in lines:
+        pixels, area = total.pixels.get(key, 0), total.area_m2.get(key, 0.0)
+        is_class = key in keys
+        table.writerow(
+            [
+                class_id,
+                name,
+                pixels,
+                _number(pixels / all_pixels if is_class and all_pixels else None),
+                _number(area if total.area_m2 else None),
+                _number(area / all_area if is_class and all_area else None),
+            ]
+        )
+    summed = math.fsum(total.area_m2.values())
+    table.writerow(
+        ["", "total", sum(total.pixels.values()), "", _number(summed if summed else None), ""]
+    )
+    if total.area_m2:
+        footprint_pixels = sum(total.ground_pixels.values())
+        table.writerow(["", "footprint", footprint_pixels, "", _number(total.footprint_m2), ""])
+    return buffer.getvalue().encode()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else repr(value)

@@ -1,0 +1,114 @@
+"""Whether tables, summary and mark of a run are what its commit records come to."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipelines import plan, storage
+from pipelines.area_tables import totals_csv
+from pipelines.areas import Tally
+from pipelines.commits import CommitLog
+from pipelines.failure_table import FailureTable, failures_of
+from pipelines.run_directory import RunDirectory
+from pipelines.unit_check import AGAIN, MALFORMED
+from segmodel.classes import ClassTable
+
+INCOMPLETE = 4
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What the records of a run say about its end.
+
+    Args:
+        run: The run directory.
+        log: Its commit records.
+        classes: Of the model.
+        total: Sum of the records.
+        is_whole: Whether all records that are there could be read.
+        files_are_whole: Whether all files that they name are as they say.
+        unfinished: Number of units without a record.
+        forgotten: Number of units whose record was removed just now.
+    """
+
+    run: RunDirectory
+    log: CommitLog
+    classes: ClassTable
+    total: Tally
+    is_whole: bool
+    files_are_whole: bool
+    unfinished: int
+    forgotten: int
+
+
+def check_results(ending: Ending, fault: Callable[[str, str, str], None]) -> None:
+    """Check what the end of a run writes; while units are unfinished, none of it is missed.
+
+    Args:
+        ending: What it must agree with.
+        fault: Told path, what is wrong, and the remedy.
+    """
+    run = ending.run
+    if ending.is_whole:
+        _check_digest("areas.csv", _areas_digest, ending, fault)
+        if ending.files_are_whole:
+            _check_digest("failures.csv", _failures_digest, ending, fault)
+    try:
+        summary = run.read_json("summary.json")
+        status = summary["exit_status"] if summary is not None else None
+    except MALFORMED:
+        fault("summary.json", "is not what the end of a run writes", AGAIN)
+        status = None
+    has_mark = storage.exists(run.path("_SUCCESS"))
+    if ending.unfinished:
+        if has_mark:
+            fault("_SUCCESS", "is there although units are not finished", AGAIN)
+        return
+    for name in ("areas.csv", "failures.csv", "summary.json", "preview.png"):
+        if not storage.exists(run.path(name)):
+            fault(name, "is not there", AGAIN)
+    if ending.forgotten:
+        return
+    if status == INCOMPLETE:
+        fault("summary.json", "says that units are unfinished, and all are finished", AGAIN)
+    if status == 0 and not has_mark:
+        fault("_SUCCESS", "is not there although the run is complete", AGAIN)
+    if status not in (0, None) and has_mark:
+        fault("_SUCCESS", f"is there although the run ended with {status}", AGAIN)
+
+
+def _check_digest(
+    name: str,
+    digest: Callable[[Ending], str],
+    ending: Ending,
+    fault: Callable[[str, str, str], None],
+) -> None:
+    path = ending.run.path(name)
+    if storage.exists(path) and storage.sha256(path) != digest(ending):
+        fault(name, "is not what the commit records add up to", AGAIN)
+
+
+def _areas_digest(ending: Ending) -> str:
+    return hashlib.sha256(totals_csv(ending.total, ending.classes)).hexdigest()
+
+
+def _failures_digest(ending: Ending) -> str:
+    stream = _Digest()
+    table = FailureTable(stream)
+    for kind in ("part", "scenes"):
+        for unit in plan.read_units(ending.run.plan, kind):
+            commit = ending.log.read(unit)
+            if commit is not None:
+                table.add(failures_of(commit, ending.run.root))
+    return stream.sha256.hexdigest()
+
+
+class _Digest:
+    """A file that keeps nothing but the digest of what is written to it."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def write(self, text: str) -> object:
+        self.sha256.update(text.encode("utf-8", "backslashreplace"))
+        return None

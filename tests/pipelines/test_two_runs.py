@@ -1,0 +1,163 @@
+"""Another run into the same directory ends, and clears what this one was about to use."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipelines import plan, storage
+from pipelines.commits import CommitLog
+from pipelines.options import FailureBudget
+from pipelines.reconcile import reconcile
+from pipelines.run_directory import RESULTS
+from pipelines.scene_assembly import finish_scene
+from pipelines.totals import collect, finish_run
+from pipelines.work import UnitReport
+from segmodel.errors import TransientError
+from tests.pipelines.corpus import (
+    failure_rows,
+    pixels,
+    png,
+    read_shard,
+    record,
+    run_all,
+    run_unit,
+    tree,
+    units_in,
+    write,
+    write_scene,
+    write_shard,
+)
+
+
+@pytest.fixture
+def cleared(monkeypatch, tmp_path):
+    """Have the scratch folder cleared so many times, just before a file gets its final name."""
+    original = os.fsync
+
+    def clear(times: int) -> list[None]:
+        left: list[None] = [None] * times
+
+        def fsync(descriptor: int) -> None:
+            original(descriptor)
+            if left:
+                left.pop()
+                shutil.rmtree(tmp_path / "run" / "tmp")
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        return left
+
+    return clear
+
+
+@pytest.mark.parametrize("write_to", [storage.write_bytes, storage.create])
+def test_a_file_whose_temporary_file_was_cleared_is_written_again(tmp_path, cleared, write_to):
+    target, scratch = tmp_path / "run" / "a.json", tmp_path / "run" / "tmp"
+    left = cleared(2)
+
+    write_to(str(target), b"content", str(scratch))
+
+    assert (left, target.read_bytes()) == ([], b"content")
+    assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize("write_to", [storage.write_bytes, storage.create])
+def test_a_scratch_folder_that_is_cleared_again_and_again_is_a_passing_fault(
+    tmp_path, cleared, write_to
+):
+    target = tmp_path / "run" / "a.json"
+    cleared(100)
+
+    with pytest.raises(TransientError, match=r"run the same command again"):
+        write_to(str(target), b"content", str(tmp_path / "run" / "tmp"))
+
+    assert not target.exists()
+
+
+def test_what_the_block_itself_does_not_find_is_no_fault_of_the_scratch_folder(tmp_path):
+    with (
+        pytest.raises(FileNotFoundError, match="input"),
+        storage.write_whole(str(tmp_path / "a"), str(tmp_path / "tmp")),
+    ):
+        (tmp_path / "input").read_bytes()
+
+
+def test_a_shard_whose_temporary_file_was_cleared_is_done_again(tmp_path, work, cleared):
+    write_shard(tmp_path / "in" / "a.tfrecord", [record(pixels(40, 50, n)) for n in range(3)])
+    (unit,) = units_in(work, tmp_path / "in")
+    cleared(1)
+
+    assert run_unit(unit, work) == UnitReport(done=1, computed_pixels=3 * 2000)
+
+    assert len(read_shard(Path(work.run.path("labels/in/a.tfrecord")))) == 3
+    assert failure_rows(work) == []
+
+
+def test_the_end_of_a_run_survives_that_of_another_one(tmp_path, work, cleared):
+    for number in range(2):
+        write(tmp_path / "in" / f"{number}.png", png(pixels(40, 50, number)))
+    run_all(work, tmp_path / "in")
+    finish_run(work, FailureBudget(0, None), {})
+    expected = tree(work.run.root)
+
+    for name in RESULTS:
+        storage.remove(work.run.path(name))
+    left = cleared(storage.CLEARED - 1)
+    assert finish_run(work, FailureBudget(0, None), {}) == 0
+
+    assert left == []
+    assert tree(work.run.root) == expected
+
+
+def test_a_scratch_folder_that_another_run_writes_to_is_left(tmp_path, monkeypatch):
+    scratch = write(tmp_path / "tmp" / "a", b"").parent
+    original = os.rmdir
+
+    def rmdir(path, **options):
+        write(scratch / "of another run", b"")
+        original(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    storage.remove(str(scratch))
+    assert [path.name for path in scratch.iterdir()] == ["of another run"]
+
+
+def test_whatever_else_keeps_a_folder_from_being_removed_is_raised(tmp_path, monkeypatch):
+    scratch = write(tmp_path / "tmp" / "a", b"").parent
+
+    def rmdir(path, **options):
+        raise OSError(errno.EBUSY, "Device or resource busy", path)
+
+    monkeypatch.setattr(os, "rmdir", rmdir)
+    with pytest.raises(OSError, match="busy"):
+        storage.remove(str(scratch))
+
+
+def test_blocks_of_a_scene_that_another_run_finishes_meanwhile_stay_done(
+    tmp_path, work, monkeypatch
+):
+    monkeypatch.setattr("pipelines.formats.scenes.BLOCK_PX", 32)
+    write_scene(tmp_path / "in" / "scene.tif", pixels(64, 64))
+    units = units_in(work, tmp_path / "in")
+    (scene,) = (unit for unit in units if unit.blocks)
+    for unit in units:
+        if not unit.blocks:
+            run_unit(unit, work)
+    original = CommitLog.is_intact
+
+    def is_intact(log, commit):
+        finish_scene(scene, work)
+        return original(log, commit)
+
+    monkeypatch.setattr(CommitLog, "is_intact", is_intact)
+    reconcile(work, retry_failures=False)
+
+    assert collect(work).missing == 0
+    log = CommitLog(work.run.root, work.options)
+    assert all(log.is_done(unit) for unit in plan.read_units(work.run.plan, "part"))
+    assert json.loads(Path(log.path(scene)).read_bytes())["tally"]["images"] == 1
