@@ -128,23 +128,21 @@ def _attempt(
     model: Callable[[Work], Model],
     on_pixels: Callable[[int], None],
 ) -> UnitReport:
-    with (
-        storage.temporary(work.run.scratch) as rows,
-        area_table(rows) as table,
-        formats.find_format(unit.format).open(unit, work) as task,
-    ):
-        results = _Results(table)
-        engine = Engine(model(work), work.layout, THREADS, work.confidence, on_pixels, work.limits)
-        for outcome in engine.run_and_finish(_jobs(task), lambda m: _done(m, task, work)):
-            if isinstance(outcome, Failed):
-                _record_failure(outcome, task, results)
-                continue
-            task.write(outcome.key, outcome.encoded)
-            table.add(outcome.rows)
-            results.tally.add(outcome.tally)
-            results.pixels += outcome.pixels
-        outputs = task.finish()
-        table.close()
+    with storage.temporary(work.run.scratch) as rows:
+        with area_table(rows) as table, formats.find_format(unit.format).open(unit, work) as task:
+            results = _Results(table)
+            engine = Engine(
+                model(work), work.layout, THREADS, work.confidence, on_pixels, work.limits
+            )
+            for outcome in engine.run_and_finish(_jobs(task), lambda m: _done(m, task, work)):
+                if isinstance(outcome, Failed):
+                    _record_failure(outcome, task, results)
+                    continue
+                task.write(outcome.key, outcome.encoded)
+                table.add(outcome.rows)
+                results.tally.add(outcome.tally)
+                results.pixels += outcome.pixels
+            outputs = task.finish()
         results.tally.add(Tally(failed_images=len(results.failures)))
         outputs += _write_tables(unit, work, results, rows)
     log.write(unit, outputs, results.tally.rounded(), work.run.scratch)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageFile, TiffImagePlugin
 
 from segmodel.errors import InputError
+from segmodel.headers import (
+    PNG_SIGNATURE_BYTES,
+    check_scans,
+    has_tag_twice,
+    png_chunks,
+    webp_size,
+)
+from segmodel.tiff_parts import check_parts
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 _JPEG_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
@@ -26,11 +35,10 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-# What Pillow calls the compressions 2, 3, 4 and 32771 of TIFF.
-_FAX = ("tiff_ccitt", "group3", "group4", "tiff_raw_16")
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLES, _TIFF_PLANES = 258, 262, 277, 284
 _TIFF_SAMPLE_FORMAT, _SIGNED = 339, 2
-_PNG_SIGNATURE_BYTES, _PNG_HEADER_BYTES = 8, 33
+_TIFF_TILE_SIDES = (322, 323)
+_PNG_HEADER_BYTES = 33
 _INFLATED_BYTES = 1 << 20
 _PNG_FIELDS = struct.Struct(">IIBBBBB")
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -66,18 +74,39 @@ def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
             break
     else:
         raise InputError("not a JPEG, PNG, WebP or TIFF image")
+    stated = webp_size(encoded) if name == "WEBP" else None
+    if stated is not None:
+        _check_pixels(stated, max_pixels)
     try:
         image = factory(io.BytesIO(encoded), "")
     except MemoryError:
         raise
     except Exception as error:
+        if stated is not None:
+            # Without memory for its two canvases, libwebp says no more than of a broken file.
+            np.empty((2, *stated, 4), np.uint8)
         raise InputError(f"cannot be decoded: {error}") from error
-    if image.width * image.height > max_pixels:
-        raise InputError(
-            f"{image.width}x{image.height} pixels exceed the limit of {max_pixels}: raise "
-            f"--max_pixels (and --memory) if it is no decompression bomb"
-        )
+    _check_pixels(image.size, max_pixels)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        sides = [image.tag_v2.get(tag, 1) for tag in _TIFF_TILE_SIDES]
+        # A tile is decoded whole, however little of it the image covers.
+        if has_tag_twice(encoded) or not all(isinstance(side, int) for side in sides):
+            raise InputError("truncated or corrupt TIFF: its header contradicts itself")
+        if math.prod(sides) > max_pixels:
+            raise InputError(
+                f"the TIFF has tiles of {sides[0]}x{sides[1]} pixels, above the limit of "
+                f"{max_pixels}"
+            )
     return image
+
+
+def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
+    if width * height > max_pixels:
+        raise InputError(
+            f"{width}x{height} pixels exceed the limit of {max_pixels}: raise --max_pixels (and "
+            f"--memory) if it is no decompression bomb"
+        )
 
 
 def upright_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
@@ -95,7 +124,7 @@ def upright_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
             sideways = _orientation(_png_notes(encoded)) in _SIDEWAYS
         else:
             sideways = False
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:
         # Of a broken EXIF block, Pillow raises whatever it stumbles over.
@@ -134,6 +163,7 @@ def jpeg_values(image: Image.Image, encoded: bytes) -> np.ndarray:
 
     So does a picture that ends in the middle and got an end mark from someone: the rest is grey.
     """
+    check_scans(encoded)
     try:
         height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
         if (width, height) != image.size:
@@ -142,6 +172,8 @@ def jpeg_values(image: Image.Image, encoded: bytes) -> np.ndarray:
     except InputError:
         raise
     except ValueError as error:
+        if "Insufficient memory" in str(error):
+            raise MemoryError(str(error)) from error
         raise InputError(f"truncated or corrupt JPEG: {error}") from error
     if image.mode == "CMYK":
         np.subtract(255, values, out=values)  # Stored inverted, as Adobe does and Pillow expects.
@@ -161,12 +193,12 @@ def _loaded(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
         return decoded
     if image.format == "PNG":
         # Pillow stops at the last row.
-        for _ in _png_chunks(encoded):
+        for _ in png_chunks(encoded):
             pass
         _fit_transparency(image)
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         _check_tiff_samples(image)
-        _check_tiff(image)
+        check_parts(image, encoded)
     image.load()
     if image.format == "PNG" and not _ends_in_color(image) and not _is_filled(encoded):
         raise InputError("truncated or corrupt PNG: rows are missing")
@@ -194,23 +226,6 @@ def _check_tiff_samples(image: TiffImagePlugin.TiffImageFile) -> None:
         )
 
 
-def _check_tiff(image: ImageFile.ImageFile) -> None:
-    """Refuse a TIFF of which pixels would be what happens to be in memory, or black.
-
-    Of fax codes that make no sense libtiff says nothing but a line on stderr.
-    """
-    compression = image.info.get("compression")
-    if compression in _FAX:
-        raise InputError(
-            f"the TIFF has fax compression ({compression}), in which damage goes unnoticed: "
-            f"convert it, for example with tiffcp -c lzw"
-        )
-    extents = {tile.extents for tile in image.tile if tile.extents is not None}
-    areas = sum((right - left) * (bottom - top) for left, top, right, bottom in extents)
-    if areas < image.width * image.height:
-        raise InputError("truncated or corrupt TIFF: strips or tiles are missing")
-
-
 def _fit_transparency(image: ImageFile.ImageFile) -> None:
     """Bring the transparent value of a PNG to the depth that its pixels will have."""
     convert = _PNG_DEPTHS.get(image.tile[0].args)
@@ -229,7 +244,7 @@ def _ends_in_color(image: Image.Image) -> bool:
 
 def _is_filled(encoded: bytes) -> bool:
     """Whether a PNG has as many bytes of pixels as its header says."""
-    place = _PNG_SIGNATURE_BYTES + 8
+    place = PNG_SIGNATURE_BYTES + 8
     width, height, depth, color, _, _, interlaced = _PNG_FIELDS.unpack_from(encoded, place)
     missing = 0
     for column, row, across, down in _ADAM7 if interlaced else ((0, 0, 1, 1),):
@@ -237,7 +252,7 @@ def _is_filled(encoded: bytes) -> bool:
         if columns > 0:
             missing += max(0, rows) * (1 + -(-columns * _PNG_CHANNELS[color] * depth // 8))
     inflated = zlib.decompressobj()
-    for kind, chunk in _png_chunks(encoded):
+    for kind, chunk in png_chunks(encoded):
         packed = bytes(chunk[8:-4]) if kind == b"IDAT" else b""
         while packed and missing > 0:
             missing -= len(inflated.decompress(packed, _INFLATED_BYTES))
@@ -247,31 +262,8 @@ def _is_filled(encoded: bytes) -> bool:
 
 def _png_notes(encoded: bytes) -> Image.Image:
     """An image of one pixel with the metadata of a PNG, for which Pillow would decode all of it."""
-    kept = [chunk for kind, chunk in _png_chunks(encoded) if kind in _PNG_NOTES]
+    kept = [chunk for kind, chunk in png_chunks(encoded) if kind in _PNG_NOTES]
     pixel = io.BytesIO()
     Image.new("L", (1, 1)).save(pixel, "PNG")
     header, rest = pixel.getvalue()[:_PNG_HEADER_BYTES], pixel.getvalue()[_PNG_HEADER_BYTES:]
     return Image.open(io.BytesIO(b"".join([header, *kept, rest])), formats=("PNG",))
-
-
-def _png_chunks(encoded: bytes) -> Iterator[tuple[bytes, memoryview]]:
-    """Kind and bytes of each chunk of a PNG, up to its end mark.
-
-    Raises:
-        InputError: If the end mark is missing or a checksum does not match.
-    """
-    view, begin, kind = memoryview(encoded), _PNG_SIGNATURE_BYTES, b""
-    while kind != b"IEND":
-        length = int.from_bytes(view[begin : begin + 4], "big")
-        kind = encoded[begin + 4 : begin + 8]
-        if begin == _PNG_SIGNATURE_BYTES and kind != b"IHDR":
-            raise InputError("truncated or corrupt PNG: it does not begin with its header")
-        end = begin + 8 + length
-        if end + 4 > len(encoded):
-            raise InputError("truncated or corrupt PNG: it ends without its end mark")
-        if zlib.crc32(view[begin + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
-            raise InputError(
-                f"truncated or corrupt PNG: the checksum of chunk {kind!r} does not match"
-            )
-        yield kind, view[begin : end + 4]
-        begin = end + 4

@@ -75,7 +75,7 @@ def png_of(
 def is_filled(content: bytes) -> bool:
     """Whether a PNG with right checksums holds a byte for every byte of pixels that it states."""
     parts = list(chunks(content))
-    width, height, depth, color, _, _, interlace = struct.unpack(">IIBBBBB", parts[0][1])
+    width, height, depth, color, _, _, interlace = struct.unpack(">IIBBBBB", parts[0][1][:13])
     channels = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGBA: 4}[color]
     stated = 0
     for x, y, across, down in _ADAM7 if interlace else ((0, 0, 1, 1),):

@@ -1,7 +1,9 @@
 """Image files: JPEG, PNG, WebP and TIFF without coordinates; `a.jpg` gives `a.jpg.png`."""
 
+import contextlib
 import hashlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ from segmodel.windows import Layout
 
 DECODED_BANDS = (1, 3, 4)
 SAMPLE = 64
+# What is read of a file for its header; the second where the first is not enough.
+HEADER_BYTES = (1 << 20, 16 << 20)
 # What file systems allow, less the suffix that label maps add.
 MAX_NAME_BYTES = 255 - len(".png")
 
@@ -56,7 +60,7 @@ class ImageFiles:
     def estimate(self, files: Sequence[InputFile], layout: Layout, reading: Reading) -> Estimate:
         """From the headers of a sample."""
         step = -(-len(files) // SAMPLE)
-        sizes = [_size(file) for file in files[::step]]
+        sizes = [stated_size(file, reading) for file in files[::step]]
         return Estimate.of_sample([size for size in sizes if size], len(files), layout)
 
     def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
@@ -157,12 +161,23 @@ class _ImagesTask:
         return self._written
 
 
-def _size(file: InputFile) -> tuple[int, int] | None:
-    """Height and width by the header, or None; what is wrong shows when the image is opened."""
-    try:
-        return image_size(storage.read_bytes(file.uri))
-    except OSError:
+def stated_size(file: InputFile, reading: Reading) -> tuple[int, int] | None:
+    """Height and width by the header, or None; what is wrong shows when the image is opened.
+
+    Headers are at the beginning of most files, and behind the pixels of many TIFFs.
+    """
+    if file.size > reading.max_encoded_bytes:
         return None
+    begin = b""
+    # Of a TIFF that goes on, Pillow warns.
+    quiet = warnings.catch_warnings(action="ignore")
+    with contextlib.suppress(OSError), quiet, open(file.uri, "rb") as stream:
+        for most in HEADER_BYTES:
+            begin += stream.read(most - len(begin))
+            size = image_size(begin)
+            if size is not None or len(begin) < most:
+                return size
+    return None
 
 
 def _open(file: InputFile, bands: int, reading: Reading) -> EncodedImage:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import repeat
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.formats.interface import Reading
-from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, printable
+from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, listed, printable
 from pipelines.formats.shards import Shards
 from pipelines.plan import InputFile
 from segmodel.contract import Contract
@@ -19,11 +20,13 @@ _SUFFIXES = (".parquet", ".pq")
 # Where no column is named, the image is in the only column that can hold one, or in this one.
 _IMAGE = "image"
 _NAMES = ("filename", "file_name", "path", "key", "__key__")
-# Rows are read and written in groups of about so many bytes.
-_READ_BYTES, _WRITE_BYTES = 8 << 20, 16 << 20
-_READ_ROWS, _WRITE_ROWS = 256, 1024
+# Rows are read a few at a time, by the average of their group, from which single ones may be far.
+_READ_BYTES, _READ_ROWS = 8 << 20, 16
+_WRITE_BYTES, _WRITE_ROWS = 16 << 20, 1024
 _STREAM_BYTES = 1 << 20
 _HEADER_BYTES = 64 << 20
+# A footer that states more is taken for corrupt.
+_MOST_ROWS = 1 << 40
 
 
 class ParquetFiles(Shards):
@@ -40,32 +43,38 @@ class ParquetFiles(Shards):
     def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
         """Refuse a model that encoded images cannot feed, and files without any image.
 
-        Where one of the first files has images, others fail by themselves, with their reason.
+        What cannot be read fails by itself, with its reason. So does a file without images where
+        another of the first has some.
         """
         super().check(files, contract, reading)
         reasons = []
         for file in files[:8]:
             try:
                 with open(file.uri, "rb") as stream:
-                    _found(stream, reading)
+                    schema = _opened(stream).schema_arrow
+            except (InputError, OSError):
+                continue
+            try:
+                _columns(schema, reading)
                 return
-            except (InputError, OSError) as error:
+            except InputError as error:
                 reasons.append(f"{file.key}: {error}")
-        raise ConfigurationError(reasons[0])
+        if reasons:
+            raise ConfigurationError(reasons[0])
 
     def samples(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
         """Samples by rows; a corrupt group of rows costs its own rows alone."""
         with open(file.uri, "rb") as stream:
             try:
-                source, columns = _found(stream, reading)
+                source = _opened(stream)
+                columns = _columns(source.schema_arrow, reading)
             except InputError as error:
                 yield Unreadable(0, "", f"the file cannot be read: {error}")
                 return
             first = 0
             for group in range(source.metadata.num_row_groups):
-                rows = source.metadata.row_group(group).num_rows
                 yield from _group(source, group, first, columns, reading)
-                first += max(0, rows)
+                first += source.metadata.row_group(group).num_rows
 
     @contextmanager
     def writer(self, path: str, zipped: bool, maps: Maps) -> Iterator["_RowWriter"]:
@@ -107,17 +116,23 @@ def _parquet(stream: IO[bytes]) -> pq.ParquetFile:
     )
 
 
-def _found(stream: IO[bytes], reading: Reading) -> tuple[pq.ParquetFile, _Columns]:
-    """The file, and where image and name are.
+def _opened(stream: IO[bytes]) -> pq.ParquetFile:
+    """The file, with a footer that makes sense.
 
     Raises:
-        InputError: If it is corrupt or has no such columns.
+        InputError: If it has none.
     """
     try:
         source = _parquet(stream)
-        return source, _columns(source.schema_arrow, reading)
+        described = source.metadata
+        rows = [described.row_group(group).num_rows for group in range(described.num_row_groups)]
+        # What is asked of it later is in the footer too.
+        _ = [field.name for field in source.schema_arrow]
     except Exception as error:
         raise InputError(_reason(error)) from error
+    if min(rows, default=0) < 0 or not sum(rows) == described.num_rows <= _MOST_ROWS:
+        raise InputError("its footer is corrupt: the rows of its groups are not those of the file")
+    return source
 
 
 def _columns(schema: pa.Schema, reading: Reading) -> _Columns:
@@ -136,10 +151,10 @@ def _columns(schema: pa.Schema, reading: Reading) -> _Columns:
         wanted = next(iter(holders)) if len(holders) == 1 else _IMAGE
     found = holders.get(wanted) or holders.get(wanted.removesuffix(".bytes"))
     if found is None:
-        names = ", ".join(f"{field.name} ({field.type})" for field in list(schema)[:20])
         raise InputError(
-            f"no column {wanted!r} of encoded images; the columns are {names}: name the right one "
-            f"with --image_field"
+            f"no column {wanted!r} of encoded images; the columns are "
+            f"{listed(f'{field.name} ({field.type})' for field in schema)}: name the right one "
+            f"with --image_field, or leave the file out"
         )
     name = reading.name_field
     if name is not None and not _is_text(_type_of(schema, name)):
@@ -210,17 +225,17 @@ def _group(
         yield Unreadable(number, "", reason)
 
 
-def _values(batch: pa.RecordBatch, path: str | None) -> list[bytes | None]:
-    """Values of a column as bytes."""
+def _values(batch: pa.RecordBatch, path: str | None) -> Iterator[bytes | None]:
+    """Values of a column as bytes, one at a time, as each is a copy."""
     if path is None:
-        return [None] * batch.num_rows
+        return repeat(None, batch.num_rows)
     outer, _, inner = path.rpartition(".") if path not in batch.schema.names else (path, "", "")
     column = batch.column(outer)
     if inner:
         column = column.field(inner)
     if not _is_binary(column.type):
         column = column.cast(pa.string()).cast(pa.binary())
-    return column.to_pylist()
+    return (value.as_py() for value in column)
 
 
 def _sample(

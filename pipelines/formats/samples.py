@@ -1,28 +1,28 @@
 """What shards hold: samples that are read, entries that are written, and the files around them."""
 
 import gzip
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import IO, Protocol, cast
 
 from pipelines.plan import InputFile
 
+# Names are anybody's: of a longer one no more is kept, in memory and in tables.
+MAX_NAME_CHARACTERS = 1000
+_SHOWN_NAMES, _SHOWN_CHARACTERS = 10, 100
+
 
 @dataclass(frozen=True)
-class Sample:
-    """One image of a shard.
-
-    Args:
-        number: Its place in the shard, from 0.
-        name: As the shard has it, empty if it has none; any text, with what is no UTF-8 as
-            surrogates. It is data and never a path.
-        encoded: The image.
-    """
+class _Named:
+    """What has a place in a shard, and a name that is cut where it is too long."""
 
     number: int
     name: str
-    encoded: bytes
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name[:MAX_NAME_CHARACTERS])
 
     @property
     def key(self) -> str:
@@ -35,7 +35,21 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Unreadable:
+class Sample(_Named):
+    """One image of a shard.
+
+    Args:
+        number: Its place in the shard, from 0.
+        name: As the shard has it, empty if it has none; any text, with what is no UTF-8 as
+            surrogates. It is data and never a path.
+        encoded: The image.
+    """
+
+    encoded: bytes
+
+
+@dataclass(frozen=True)
+class Unreadable(_Named):
     """A sample, or the rest of a shard, that could not be read.
 
     Args:
@@ -44,14 +58,7 @@ class Unreadable:
         reason: What was wrong.
     """
 
-    number: int
-    name: str
     reason: str
-
-    @property
-    def key(self) -> str:
-        """As that of a sample."""
-        return Sample(self.number, self.name, b"").key
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,16 @@ def printable(name: str) -> str:
     'caf\\xe9'
     """
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first of some names, as a reason shows them.
+
+    >>> listed(["jpg", "x" * 200])[:20], listed([])
+    ('jpg, xxxxxxxxxxxxxxx', 'none')
+    """
+    first = islice(names, _SHOWN_NAMES)
+    return ", ".join(printable(name[:_SHOWN_CHARACTERS]) for name in first) or "none"
 
 
 # What the entries of a shard hold beside their names and sizes: of "image", "labels", "confidence".

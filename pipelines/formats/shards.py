@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
@@ -17,12 +18,14 @@ from pipelines.formats.samples import Entry, Maps, Sample, ShardWriter, Unreadab
 from pipelines.plan import InputFile, Unit, unit_id
 from segmodel.contract import Contract
 from segmodel.engine import Job, Labelled
+from segmodel.errors import InputError
 from segmodel.images import EncodedImage, decode_image, image_size
 from segmodel.windows import Layout
 
 SAMPLE = 16
 # A sheet shows some of so many images of a shard, as the rest may be far away.
 FIRST_SAMPLES = 64
+TABLE_ROWS = 1024
 
 
 class Shards(ABC):
@@ -108,19 +111,38 @@ class Shards(ABC):
             yield _ShardTask(self, unit, work, writing)
 
     def read(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
-        """As `samples`, and an `Unreadable` where the shard cannot be opened, now or ever."""
+        """As `samples`, and an `Unreadable` where the shard cannot be read, now or ever."""
+        number = 0
         try:
-            yield from self.samples(file, reading)
+            for sample in self.samples(file, reading):
+                number = sample.number + 1
+                yield sample
         except OSError as error:
             if is_transient(error):
                 raise
-            yield Unreadable(0, "", f"the shard cannot be opened: {reason_of(error)}")
+            fault = "cannot be read on" if number else "cannot be opened"
+            yield Unreadable(number, "", f"the shard {fault}: {reason_of(error)}")
 
 
 def _labelled(unit: Unit, work: Work) -> list[str]:
-    """Keys of the first images of a finished unit, in the order of their label maps."""
-    table = pq.read_table(work.run.path(f"areas/{unit.id}.parquet"), columns=["key"])
-    return list(dict.fromkeys(table.column("key").to_pylist()))[:FIRST_SAMPLES]
+    """Keys of the first images of a finished unit, in the order of their label maps.
+
+    Raises:
+        InputError: If the table of areas is corrupt.
+    """
+    keys: dict[str, None] = {}  # A row for each class, so that keys repeat.
+    try:
+        with pq.ParquetFile(work.run.path(f"areas/{unit.id}.parquet")) as table:
+            for rows in table.iter_batches(TABLE_ROWS, columns=["key"]):
+                keys |= dict.fromkeys(rows.column("key").to_pylist())
+                if len(keys) >= FIRST_SAMPLES:
+                    break
+    except (pa.ArrowException, KeyError, OSError) as error:
+        # Of content that it cannot make sense of, Arrow raises OSError without a number.
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
+            raise
+        raise InputError(f"the areas of {unit.id} cannot be read: {error}") from error
+    return list(keys)[:FIRST_SAMPLES]
 
 
 def label_path(file: InputFile) -> str:

@@ -5,16 +5,26 @@ its path up to the first dot of its base name, what follows is its extension. Hi
 base name begins with a dot, have no key and are left out.
 """
 
+import hashlib
 import io
 import json
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import IO
+from typing import IO, cast
 
 from pipelines.formats.interface import Reading
-from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, created, opened, printable
+from pipelines.formats.samples import (
+    Entry,
+    Maps,
+    Sample,
+    Unreadable,
+    created,
+    listed,
+    opened,
+    printable,
+)
 from pipelines.formats.shards import Shards
 from pipelines.formats.tar_members import read_members
 from pipelines.plan import InputFile
@@ -69,7 +79,7 @@ def read_samples(stream: IO[bytes], reading: Reading) -> Iterator[Sample | Unrea
                 sample = _Members(number, key)
             sample.add(name, extension, content)
     except InputError as error:
-        if sample is not None and sample.images:
+        if sample is not None and sample.images_found:
             yield sample.finished(reading)
             yield Unreadable(number + 1, "", str(error))
         else:
@@ -113,7 +123,8 @@ class _Members:
     def __init__(self, number: int, key: str) -> None:
         self.number, self.key = number, key
         self.extensions: dict[str, None] = {}  # In order, and found at once.
-        self.images: list[tuple[str, bytes | InputError]] = []
+        self.images_found = 0
+        self._name, self._content = "", cast(bytes | InputError, b"")
 
     def belongs(self, key: str, extension: str) -> bool:
         """Whether a member of this key and extension is part of the sample."""
@@ -121,20 +132,24 @@ class _Members:
 
     def add(self, name: str, extension: str, content: bytes | InputError | None) -> None:
         self.extensions[extension] = None
-        if content is not None:
-            self.images.append((name, content))
+        if content is None:
+            return
+        self.images_found += 1
+        # Of a sample with several images none is taken, and none is kept.
+        self._name, self._content = (name, content) if self.images_found == 1 else ("", b"")
 
     def finished(self, reading: Reading) -> Sample | Unreadable:
         """The sample, if it has exactly one image."""
-        found = ", ".join(list(self.extensions)[:10])
-        if len(self.images) != 1:
+        if self.images_found != 1:
             wanted = reading.image_field or "jpg, jpeg, png, webp or tif"
-            reason = f"the sample has {len(self.images)} members with extension {wanted} ({found})"
-            return Unreadable(self.number, self.key, f"{reason}: choose one with --image_field")
-        name, content = self.images[0]
-        if isinstance(content, InputError):
-            return Unreadable(self.number, name, str(content))
-        return Sample(self.number, name, content)
+            reason = (
+                f"the sample has {self.images_found} members with extension {wanted} "
+                f"({listed(self.extensions)}): choose one with --image_field"
+            )
+            return Unreadable(self.number, self.key, reason)
+        if isinstance(self._content, InputError):
+            return Unreadable(self.number, self._name, str(self._content))
+        return Sample(self.number, self._name, self._content)
 
 
 class _TarWriter:
@@ -142,16 +157,17 @@ class _TarWriter:
 
     def __init__(self, archive: tarfile.TarFile) -> None:
         self._archive = archive
-        self._keys: set[str] = set()
+        # Digests, as names may be long and an archive may hold millions.
+        self._keys: set[bytes] = set()
 
     def add(self, entry: Entry) -> None:
         # Without an image, the entry belongs to a sample of another archive, and has its key.
         name = entry.name if entry.image is not None else _split(entry.name)[0]
         key = safe_key(name, entry.number)
-        while key.removeprefix("./") in self._keys:
+        while (digest := _digest(key)) in self._keys:
             # Names may be the same, and would be one file once the archive is unpacked.
             key += f"-{entry.number:08d}"
-        self._keys.add(key.removeprefix("./"))
+        self._keys.add(digest)
         shown = printable(entry.name)
         about = {
             "record": entry.number,
@@ -174,6 +190,11 @@ class _TarWriter:
         member.size = len(content)
         self._archive.addfile(member, io.BytesIO(content))
         self._archive.members.clear()  # type: ignore[attr-defined]
+
+
+def _digest(key: str) -> bytes:
+    """Eight bytes that tell keys apart by the file that they are once the archive is unpacked."""
+    return hashlib.blake2b(key.removeprefix("./").encode(), digest_size=8).digest()
 
 
 def safe_key(name: str, number: int) -> str:

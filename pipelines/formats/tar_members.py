@@ -23,6 +23,8 @@ _END_MARK = tarfile.EOFHeaderError  # type: ignore[attr-defined]
 _PASSED_ON = (_END_MARK, InputError, OSError, EOFError, zlib.error, MemoryError)
 # Archives are filled up to a multiple of the blocking factor; GNU tar's default is 20 blocks.
 MAX_PADDING_BYTES = 1 << 20
+# A block behind the header of a sparse file has this byte set if one more follows.
+_BLOCK_BYTES, _SPARSE_GOES_ON = 512, 504
 
 
 class _CheckedMember(tarfile.TarInfo):
@@ -49,6 +51,26 @@ class _CheckedMember(tarfile.TarInfo):
         member = super().frombuf(buf, encoding, errors)
         _check_size(member, MAX_EXTRA_BYTES if member.type in _EXTRA_HEADERS else MAX_MEMBER_BYTES)
         return member
+
+    # Maps of sparse files, of any length, are neither needed nor read: no image is such a file.
+    # In place of each the library's own parser is left out, one for each way of writing them.
+
+    def _proc_sparse(self, tarfile):
+        extended = self._sparse_structs[1]  # type: ignore[attr-defined]
+        while extended:
+            block = tarfile.fileobj.read(_BLOCK_BYTES)
+            if len(block) < _BLOCK_BYTES:
+                raise InputError("the archive ends in the middle of a member")
+            extended = block[_SPARSE_GOES_ON]
+        self.sparse = b""
+        self.offset_data = tarfile.fileobj.tell()
+        tarfile.offset = self.offset_data + self._block(self.size)  # type: ignore[attr-defined]
+        return self
+
+    def _proc_gnusparse_00(self, member, *arguments):
+        member.sparse = b""
+
+    _proc_gnusparse_01 = _proc_gnusparse_10 = _proc_gnusparse_00
 
 
 def _check_size(member: tarfile.TarInfo, most: int) -> None:

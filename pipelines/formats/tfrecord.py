@@ -22,6 +22,7 @@ from pipelines.formats.samples import (
     Unreadable,
     created,
     is_zipped,
+    listed,
     opened,
 )
 from pipelines.formats.shards import Shards
@@ -69,9 +70,10 @@ class TFRecords(Shards):
 
 
 def read_records(stream: IO[bytes], max_bytes: int) -> Iterator[bytes | InputError]:
-    """Payloads of a shard in order; where the framing is broken, an error ends the shard.
+    """Payloads of a shard in order, and errors in place of those that are corrupt.
 
-    The error says from which byte offset of the uncompressed shard the rest is lost.
+    While lengths are right, a corrupt record costs itself alone. Else an error ends the shard and
+    says from which byte offset of the uncompressed shard the rest is lost.
 
     Args:
         stream: The shard.
@@ -89,10 +91,13 @@ def read_records(stream: IO[bytes], max_bytes: int) -> Iterator[bytes | InputErr
                 )
             data = _read(stream, length)
             (checksum,) = _FOOTER.unpack(_read(stream, _FOOTER.size, needed=True))
-            if len(data) != length or masked_crc32c(data) != checksum:
-                raise InputError("the checksum of a record does not match its data")
-            offset += _HEADER.size + length + _FOOTER.size
-            yield data
+            start, offset = offset, offset + _HEADER.size + length + _FOOTER.size
+            if masked_crc32c(data) == checksum:
+                yield data
+            else:
+                yield InputError(
+                    f"the checksum of the record at byte {start} is not that of its data"
+                )
     except (InputError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         yield InputError(f"{error}; the rest of the shard from byte {offset} on is lost")
 
@@ -137,26 +142,20 @@ def _sample(number: int, record: bytes, reading: Reading) -> Sample:
     Raises:
         InputError: If it is no example or has no such feature; names it.
     """
-    values = example.parse(record)
-    field = reading.image_field or IMAGE
-    encoded = _bytes_of(values.get(field, []))
-    if encoded is None:
-        found = ", ".join(sorted(values)[:10]) or "none"
+    field, name = reading.image_field or IMAGE, reading.name_field or NAME
+    values = example.parse(record, (field, name))
+    encoded = values.get(field)
+    if not encoded or not isinstance(encoded[0], bytes):
         raise InputError(
-            f"the record has no feature {field} with one value of bytes; its features are {found}: "
-            f"name the right one with --image_field"
+            f"the record has no feature {field} with one value of bytes; its features are "
+            f"{listed(values)}: name the right one with --image_field"
         )
-    return Sample(number, _text_of(values.get(reading.name_field or NAME, [])), encoded)
+    return Sample(number, _text_of(values.get(name)), encoded[0])
 
 
-def _bytes_of(values: list) -> bytes | None:
-    """The only value of a feature, if it is one of bytes."""
-    return values[0] if len(values) == 1 and isinstance(values[0], bytes) else None
-
-
-def _text_of(values: list) -> str:
+def _text_of(values: list | None) -> str:
     """The only value of a feature as text; empty if it has none or several."""
-    if len(values) != 1:
+    if not values:
         return ""
     (value,) = values
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)

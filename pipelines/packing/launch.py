@@ -10,6 +10,8 @@ import numpy as np
 
 import segmodel
 from pipelines import plan, storage
+from pipelines.formats.images import stated_size
+from pipelines.formats.interface import Reading
 from pipelines.packing.masks import MaskReader
 from pipelines.packing.options import ENCODINGS, PackOptions
 from pipelines.packing.pairs import Pair, Pairs, find_pairs
@@ -29,7 +31,7 @@ from segmodel.classes import format_color
 from segmodel.configuration import load_mask_config
 from segmodel.dataset import MaskCode
 from segmodel.errors import ConfigurationError
-from segmodel.images import MAX_PIXELS, image_size
+from segmodel.images import MAX_PIXELS
 
 RESULT = "pack.json"
 MIB = 2**20
@@ -105,7 +107,7 @@ def check(options: PackOptions) -> CheckedPack:
     if earlier is not None:
         shape = shape_of(options, masks, max_pixels)
         check_unchanged(earlier, shape, options.output, "shape")
-    found = find_pairs(options.images, options.masks, options.output, options.container)
+    found = find_pairs(options.images, options.masks, options.output)
     splits = deal(
         (pair.name for pair in found.pairs),
         options.shares,
@@ -151,7 +153,8 @@ def prepare(checked: CheckedPack) -> PackLaunch:
     left = [unit for unit in plan.read_units(run.plan, "part") if not work.log.is_done(unit)]
     pairs = [pair for unit in left for pair in pairs_of(unit, work.masks is not None)]
     units = sum(len(split.shards) for split in checked.splits)
-    return PackLaunch(work, tuple(parts), units, _guessed_pixels(pairs))
+    pixels = _guessed_pixels(pairs, Reading(max_pixels=work.max_pixels))
+    return PackLaunch(work, tuple(parts), units, pixels)
 
 
 def read_masks(options: PackOptions) -> MaskReader | None:
@@ -272,11 +275,8 @@ def _max_pixels(options: PackOptions, frozen: int | None) -> int:
     return asked or min(MAX_PIXELS, affordable)
 
 
-def _guessed_pixels(pairs: list[Pair]) -> int:
-    sizes = []
-    for pair in pairs[:: -(-len(pairs) // SAMPLE) or 1]:
-        # What is wrong with a file shows when it is packed.
-        with contextlib.suppress(OSError):
-            height, width = image_size(storage.read_bytes(pair.image.uri)) or (0, 0)
-            sizes.append(height * width)
-    return len(pairs) * sum(sizes) // max(1, len(sizes))
+def _guessed_pixels(pairs: list[Pair], reading: Reading) -> int:
+    sample = pairs[:: -(-len(pairs) // SAMPLE) or 1]
+    # What is wrong with a file shows when it is packed.
+    sizes = [size for pair in sample if (size := stated_size(pair.image, reading))]
+    return len(pairs) * sum(height * width for height, width in sizes) // max(1, len(sizes))

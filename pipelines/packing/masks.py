@@ -1,19 +1,18 @@
 """Masks to label maps."""
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from segmodel.confusion import IGNORED
 from segmodel.dataset import MaskCode
+from segmodel.decoders import open_image
 from segmodel.errors import InputError
 from segmodel.images import decode_image, image_size
 from segmodel.label_images import encode_labels
 
-# Values are looked up row by row in strips, as that takes many bytes for each.
-STRIP_ROWS = 256
+# Values are looked up so many at a time, as that takes many bytes for each.
+STRIP_PIXELS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -48,19 +47,18 @@ class MaskReader:
             _check_size(stated, size)
         values = decode_image(encoded, 3 if self.encoding == "color" else 0, max_pixels)
         _check_size(values.shape[:2], size)
-        self._check_kind(encoded)
+        self._check_kind(encoded, max_pixels)
         return label_map(values, self.code)
 
     def encode(self, labels: np.ndarray) -> bytes:
         """A label map as PNG, with the colours of the classes."""
         return encode_labels(labels, self.code.classes, {})
 
-    def _check_kind(self, encoded: bytes) -> None:
+    def _check_kind(self, encoded: bytes, max_pixels: int) -> None:
         """Refuse indices taken for grey levels and the reverse: both are small numbers."""
         if self.encoding == "color":
             return
-        with Image.open(io.BytesIO(encoded)) as image:
-            indexed = image.mode == "P"
+        indexed = open_image(encoded, max_pixels).mode == "P"
         if indexed and self.encoding == "id":
             raise InputError(
                 "the mask is an indexed image: --mask_encoding palette takes its indices for class "
@@ -82,12 +80,14 @@ def label_map(values: np.ndarray, code: MaskCode) -> np.ndarray:
     """
     classes = code.classes
     ids = np.array(classes.ids, classes.label_dtype)
-    labels = np.full(values.shape[:2], classes.nodata, classes.label_dtype)
-    for top in range(0, len(values), STRIP_ROWS):
-        indices = code.decode(values[top : top + STRIP_ROWS])
+    height, width, *bands = values.shape
+    pixels = values.reshape(height * width, *bands)
+    labels = np.full(height * width, classes.nodata, classes.label_dtype)
+    for first in range(0, len(pixels), STRIP_PIXELS):
+        indices = code.decode(pixels[first : first + STRIP_PIXELS])
         counted = indices != IGNORED
-        labels[top : top + STRIP_ROWS][counted] = ids[indices[counted]]
-    return labels
+        labels[first : first + STRIP_PIXELS][counted] = ids[indices[counted]]
+    return labels.reshape(height, width)
 
 
 def _check_size(found: tuple[int, ...], expected: tuple[int, int]) -> None:

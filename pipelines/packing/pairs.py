@@ -7,7 +7,6 @@ from pathlib import PurePath, PurePosixPath
 
 from pipelines import storage
 from pipelines.formats.samples import printable
-from pipelines.formats.tar import safe_key
 from pipelines.plan import InputFile
 from pipelines.run_directory import lies_in_run
 from segmodel.errors import ConfigurationError
@@ -51,14 +50,13 @@ def shown_name(image: InputFile) -> str:
     return image.key.partition("/")[2]
 
 
-def find_pairs(images: Sequence[str], masks: Sequence[str], output: str, container: str) -> Pairs:
+def find_pairs(images: Sequence[str], masks: Sequence[str], output: str) -> Pairs:
     """Images of all patterns, each once, with their masks.
 
     Args:
         images: Files, folders or globs.
         masks: The same for masks, one for each of the images, or none.
         output: Folder of the shards; what is in it is no input.
-        container: Of the shards; an archive needs names that differ by more than their suffix.
 
     Raises:
         ConfigurationError: If a pattern matches no image, an image has no mask or several, or two
@@ -85,8 +83,6 @@ def find_pairs(images: Sequence[str], masks: Sequence[str], output: str, contain
         pairs += _paired(fresh, given, masks[number])
         stems = {_stem(file.name) for file in found}
         unused += sum(_stem(file.name) not in stems for file in given)
-    if container.startswith("tar"):
-        _check_archived_names(pairs)
     return Pairs(tuple(pairs), left_aside, unused)
 
 
@@ -164,19 +160,6 @@ def _paired(
             f"{missing[0].key} has no mask {_stem(missing[0].name)}.* in {pattern}{more}: add what "
             f"is missing, or name fewer images"
         )
-
-
-def _check_archived_names(pairs: Iterable[Pair]) -> None:
-    """Refuse images that have the same name in an archive."""
-    names: dict[str, str] = {}
-    for number, pair in enumerate(pairs):
-        key = safe_key(pair.name, number)
-        if key in names:
-            raise ConfigurationError(
-                f"{names[key]} and {pair.name} would both be {key} in an archive: rename one, or "
-                f"choose another --format"
-            )
-        names[key] = pair.name
 
 
 def _stem(name: str) -> str:

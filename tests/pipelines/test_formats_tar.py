@@ -7,7 +7,7 @@ import tarfile
 import pytest
 
 from pipelines.formats.interface import Reading
-from pipelines.formats.tar import Tars
+from pipelines.formats.tar import Tars, _Members
 from pipelines.plan import InputFile
 from tests.pipelines.archives import (
     END_MARK,
@@ -16,6 +16,7 @@ from tests.pipelines.archives import (
     archive,
     extended,
     header,
+    label_archive,
     names_and_reasons,
     padded,
     pax,
@@ -23,7 +24,7 @@ from tests.pipelines.archives import (
     special,
     write_archive,
 )
-from tests.pipelines.corpus import encoded
+from tests.pipelines.corpus import encoded, failure_rows
 
 JPEG = encoded(IMAGES[0], "JPEG")
 LONG = "x" * 300
@@ -107,12 +108,31 @@ def test_a_sample_without_an_image_is_a_failure_that_says_what_there_is(tmp_path
     assert found(tmp_path, members) == [
         (0, "a", reason.format(usual, "cls, json")),
         (1, "b.png", None),
-        (2, "README", reason.format(usual, "")),
+        (2, "README", reason.format(usual, "none")),
     ]
     assert found(tmp_path, members[:3], "jpg") == [
         (0, "a", reason.format("jpg", "cls, json")),
         (1, "b", reason.format("jpg", "png")),
     ]
+
+
+def test_an_extension_that_is_no_utf_8_is_written_out(tmp_path, work):
+    name = b"a.\xff\xfe".decode("utf-8", "surrogateescape")
+    members = [(name, b"text"), ("b.png", PNGS[0])]
+    _, tally = label_archive(work, write_archive(tmp_path / "in" / "s.tar", archive(members)))
+    assert (tally.images, tally.failed_images) == (1, 1)
+    (row,) = failure_rows(work)
+    assert "(\\xff\\xfe): choose one" in row["reason"]
+
+
+def test_of_a_sample_with_several_images_none_is_kept():
+    sample = _Members(0, "a")
+    for extension in ("jpg", "png", "tif"):
+        sample.add(f"a.{extension}", extension, bytes(1 << 20))
+        held = sum(len(part) for part in vars(sample).values() if isinstance(part, bytes))
+        assert held == (1 << 20 if extension == "jpg" else 0)
+    lost = sample.finished(Reading())
+    assert lost.reason.startswith("the sample has 3 members with extension")
 
 
 def test_members_that_are_no_files_are_told_from_images(tmp_path):
@@ -133,23 +153,25 @@ def test_members_that_are_no_files_are_told_from_images(tmp_path):
 
 
 def sparse_archives() -> dict[str, bytes]:
-    """A sparse file between two others, in the three ways that the library knows."""
+    """A sparse file between two others, in the four ways that the library knows."""
     first = header("a.png", len(PNGS[0])) + padded(PNGS[0])
     last = header("c.png", len(PNGS[1])) + padded(PNGS[1]) + END_MARK
     old = header("b.png", 4, tarfile.GNUTYPE_SPARSE, map=(386, b"00000000000\x0000000000004\0"))
     plain = header("b.png", 4) + padded(b"data")
+    v00 = extended(pax("GNU.sparse.size", "4") + pax("GNU.sparse.numblocks", "1"))
     v01 = extended(pax("GNU.sparse.map", "0,4") + pax("GNU.sparse.size", "4"))
     major = pax("GNU.sparse.major", "1") + pax("GNU.sparse.minor", "0")
     v10 = extended(major + pax("GNU.sparse.name", "b.png") + pax("GNU.sparse.realsize", "4"))
     mapped = header("GNUSparseFile.0/b.png", 516) + padded(b"1\n0\n4\n") + padded(b"data")
     return {
         "old": first + old + padded(b"data") + last,
+        "0.0": first + v00 + plain + last,
         "0.1": first + v01 + plain + last,
         "1.0": first + v10 + mapped + last,
     }
 
 
-@pytest.mark.parametrize("kind", ["old", "0.1", "1.0"])
+@pytest.mark.parametrize("kind", ["old", "0.0", "0.1", "1.0"])
 def test_a_sparse_file_costs_itself(tmp_path, kind):
     content = sparse_archives()[kind]
     actual = names_and_reasons(read(write_archive(tmp_path / "s.tar", content)))

@@ -179,14 +179,12 @@ HOSTILE = {
     "8 GiB by an extended header": extended(pax("size", str(GIGABYTES))) + header("2.txt"),
     "too many digits": extended(pax("size", "9" * 4000)) + header("2.txt"),
     "a record of no length": extended(b"0 path=x\n") + header("2.txt"),
-    "a sparse map that is none": extended(pax("GNU.sparse.map", "a,b")) + header("2.png"),
     "a sparse size that is none": extended(pax("GNU.sparse.size", "x")) + header("2.png"),
     "a sparse file below 0": extended(pax("GNU.sparse.size", "-9")) + header("2.png"),
-    "a sparse map without end": extended(
-        pax("GNU.sparse.major", "1") + pax("GNU.sparse.minor", "0")
+    "a sparse map that goes on at the end": header(
+        "2.png", 4, tarfile.GNUTYPE_SPARSE, more=(482, b"\1")
     )
-    + header("2.png", 512)
-    + b"9" * 512,
+    + b"\1" * (1 << 20),
     "long names without end": header("x", 1, tarfile.GNUTYPE_LONGNAME) * 5000,
     "extended headers without end": extended(pax("path", "y")) * 5000,
     "an extended header of nothing": extended(pax("path", "y")) + END_MARK,
@@ -203,6 +201,37 @@ def test_a_hostile_header_costs_the_rest_and_neither_hangs_nor_dies(tmp_path, ki
     assert [entry.encoded for entry in whole] == PNGS[:2]
     assert (lost.number, lost.name) in ((2, ""), (2, "2"))
     assert lost.reason.endswith(f"; the rest of the shard from byte {len(BEFORE)} on is lost")
+
+
+MAPS = {
+    "one that is none": extended(pax("GNU.sparse.map", "a,b")) + header("2.png"),
+    "of any length": extended(pax("GNU.sparse.major", "1") + pax("GNU.sparse.minor", "0"))
+    + header("2.png", 4 << 20)
+    + b"9" * 12
+    + b"\n"
+    + padded(b"0\n" * (2 << 20))[: (4 << 20) - 13],
+    "block after block": header("2.png", 4, tarfile.GNUTYPE_SPARSE, more=(482, b"\1"))
+    + b"00000000001\0" * 42
+    + b"\1\0\0\0\0\0\0\0"
+    + bytes(512)
+    + padded(b"data"),
+}
+
+
+@pytest.mark.parametrize("kind", MAPS)
+def test_the_map_of_a_sparse_file_is_not_read(tmp_path, monkeypatch, kind):
+    path = write_archive(tmp_path / "s.tar", BEFORE + MAPS[kind] + BEHIND)
+    monkeypatch.setattr(tarfile.TarInfo, "_proc_gnusparse_01", pytest.fail)
+    monkeypatch.setattr(tarfile.TarInfo, "_proc_gnusparse_10", pytest.fail)
+    monkeypatch.setattr(tarfile.TarInfo, "_proc_sparse", pytest.fail)
+    reason = "is a link or a sparse file in the archive, not a plain file"
+    assert [(name, why) for _, name, why in names_and_reasons(read(path))] == [
+        ("0.png", None),
+        ("1.png", None),
+        ("2.png", reason),
+        ("2.png", None),
+        ("3.png", None),
+    ]
 
 
 @pytest.mark.parametrize("size", ["nan", "", "1e3", "9" * 5000])

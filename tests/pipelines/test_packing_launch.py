@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +13,35 @@ import pytest
 
 from pipelines.launch import check as check_run
 from pipelines.options import SegmentOptions
-from pipelines.packing.launch import check, clear
+from pipelines.packing.launch import check, clear, prepare
 from pipelines.packing.options import PackOptions, parse_shares
 from segmodel.errors import ConfigurationError
-from tests.pipelines.corpus import tree, write
-from tests.pipelines.pack_corpus import HALVES, pack, shards, write_pairs
+from tests.pipelines.corpus import encoded, tree, write
+from tests.pipelines.pack_corpus import COUNT, HALVES, image, pack, shards, write_pairs
+
+
+def test_images_of_one_name_and_two_suffixes_stay_two_in_an_archive(tmp_path):
+    for suffix in ("png", "tif"):
+        write(
+            tmp_path / "in" / f"1.{suffix}", encoded(image(1), {"tif": "tiff"}.get(suffix, suffix))
+        )
+    options = PackOptions((str(tmp_path / "in"),), str(tmp_path / "packed"), container="tar")
+    assert pack(options)[0] == 0
+    (content,) = (shard for name, shard in shards(options).items() if name.endswith(".tar"))
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        members = archive.getnames()
+        about = [json.load(archive.extractfile(m)) for m in members if m.endswith(".json")]
+    stems = {name.partition(".")[0] for name in members}
+    assert len(stems) == 2
+    assert {entry["filename"] for entry in about} == {"1.png", "1.tif"}
+
+
+def test_pixels_are_guessed_from_headers_that_can_be_read(options):
+    launch = prepare(check(options))
+    exact = sum(image(number).shape[0] * image(number).shape[1] for number in range(COUNT))
+    assert launch.pixels == exact
+    os.truncate(f"{options.images[0]}/00.png", 1 << 40)
+    assert prepare(check(replace(options, overwrite=True))).pixels > 0
 
 
 @pytest.fixture

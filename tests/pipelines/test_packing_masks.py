@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -97,12 +98,32 @@ def test_ids_of_16_bits_are_kept(tmp_path):
 
 
 def test_strips_make_no_difference(tmp_path, monkeypatch):
-    monkeypatch.setattr(masks, "STRIP_ROWS", 3)
+    monkeypatch.setattr(masks, "STRIP_PIXELS", 3)
     ids = np.random.default_rng(0).choice(np.array([2, 4, 9], np.uint8), (10, 7))
 
     actual = reader(tmp_path, "id").read(png(ids[..., None]), (10, 7), MAX)
 
     np.testing.assert_array_equal(actual, np.where(ids == 9, 255, ids))
+
+
+@pytest.mark.parametrize("shape", [(1, 1 << 20), (1 << 20, 1), (1024, 1024)])
+def test_strips_take_little_memory_whatever_the_shape(tmp_path, shape):
+    values = np.full(shape, 4, np.uint8)
+    code = reader(tmp_path, "id").code
+    tracemalloc.start()
+    try:
+        masks.label_map(values, code)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * values.size
+
+
+def test_the_limit_of_pixels_is_that_of_the_user_and_not_that_of_pillow(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    ids = np.full((30, 7), 4, np.uint8)
+    actual = reader(tmp_path, "id").read(png(ids[..., None]), ids.shape, MAX)
+    np.testing.assert_array_equal(actual, ids)
 
 
 STRANGE_COLOR = colored(IDS)

@@ -161,3 +161,22 @@ def test_blocks_of_a_scene_that_another_run_finishes_meanwhile_stay_done(
     log = CommitLog(work.run.root, work.options)
     assert all(log.is_done(unit) for unit in plan.read_units(work.run.plan, "part"))
     assert json.loads(Path(log.path(scene)).read_bytes())["tally"]["images"] == 1
+
+
+def test_what_another_run_finds_under_a_final_name_is_whole(tmp_path, work, monkeypatch):
+    write(tmp_path / "in" / "a.png", png(pixels(40, 50)))
+    write(tmp_path / "in" / "broken.png", b"no image")
+    write_shard(tmp_path / "in" / "a.tfrecord", [record(pixels(40, 50, n)) for n in range(3)])
+    write_scene(tmp_path / "in" / "scene.tif", pixels(64, 64))
+    original, found = os.replace, {}
+
+    def replace(source, target):
+        found[os.path.relpath(target, work.run.root)] = Path(source).read_bytes()
+        original(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    run_all(work, tmp_path / "in")
+
+    left = {name: content for name, content in tree(work.run.root).items() if name in found}
+    assert found == left
+    assert {name.split("/")[0] for name in left} >= {"areas", "failures", "labels", "plan"}

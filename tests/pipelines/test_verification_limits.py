@@ -10,10 +10,10 @@ import pytest
 
 from pipelines import plan
 from pipelines.area_tables import totals_csv
-from pipelines.failure_table import write_failures
 from pipelines.areas import Tally
 from pipelines.commands import verify as command
 from pipelines.commits import CommitLog
+from pipelines.failure_table import write_failures
 from pipelines.plan import InputFile, Unit
 from pipelines.run_directory import MARK, RunDirectory, digest
 from pipelines.unit_check import AGAIN, Finding

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import errno
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from pipelines import storage
+from pipelines import work as work_module
 from pipelines.commits import CommitLog
 from pipelines.work import ATTEMPTS, UnitReport, with_attempts
 from segmodel.errors import TransientError
@@ -16,8 +20,11 @@ from tests.pipelines.corpus import (
     failure_rows,
     make_work,
     photos,
+    pixels,
+    record,
     run_unit,
     units_in,
+    write_shard,
 )
 
 
@@ -136,3 +143,48 @@ def test_an_attempt_that_another_one_overtook_ends_in_peace(tmp_path, work):
 
     assert run_unit(unit, work, Overtaken()) == UnitReport(done=1, skipped=1)
     assert is_done(work, unit)
+
+
+def test_threads_of_a_process_do_one_unit_at_a_time_and_all_finish(tmp_path, work, monkeypatch):
+    for number in range(8):
+        write_shard(tmp_path / "in" / f"{number}.tfrecord", [record(pixels(40, 50, number))])
+    units = units_in(work, tmp_path / "in")
+    together, most, begin = set(), [], threading.Barrier(len(units))
+    original = work_module._attempt
+
+    def attempt(unit, *others):
+        together.add(unit.id)
+        most.append(len(together))
+        time.sleep(0.01)
+        try:
+            return original(unit, *others)
+        finally:
+            together.remove(unit.id)
+
+    def run(unit):
+        begin.wait(30)
+        return run_unit(unit, work)
+
+    monkeypatch.setattr(work_module, "_attempt", attempt)
+    with ThreadPoolExecutor(len(units)) as pool:
+        reports = list(pool.map(run, units, timeout=60))
+
+    assert reports == [UnitReport(done=1, computed_pixels=2000)] * 8
+    assert most == [1] * 8
+
+
+def test_a_unit_that_waits_for_its_next_attempt_lets_others_go_on(tmp_path, work, monkeypatch):
+    for number in range(2):
+        write_shard(tmp_path / "in" / f"{number}.tfrecord", [record(pixels(40, 50, number))])
+    first, second = units_in(work, tmp_path / "in")
+    reports = []
+
+    def sleep(seconds):
+        other = threading.Thread(target=lambda: reports.append(run_unit(second, work)))
+        other.start()
+        other.join(30)
+
+    monkeypatch.setattr(work_module.time, "sleep", sleep)
+    reports.append(run_unit(first, work, BrokenModel(MemoryError(), times=1)))
+
+    assert reports == [UnitReport(done=1, computed_pixels=2000)] * 2

@@ -1,0 +1,117 @@
+"""What the bytes of encoded images say of themselves before a decoder is asked."""
+
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Literal
+
+from segmodel.errors import InputError
+
+PNG_SIGNATURE_BYTES = 8
+_BIG_TIFF = 43
+# A marker of a JPEG, which is neither a byte of its data nor a restart of its decoder.
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
+_JPEG_START, _JPEG_END, _SCAN, _TEMPORARY = 0xD8, 0xD9, 0xDA, 0x01
+# Progressive JPEGs have about ten, and each takes the time of a whole picture.
+_MOST_SCANS = 128
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE_FRAMES = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
+_WEBP_CHUNK, _WEBP_DATA = 12, 20
+_FOURTEEN_BITS = (1 << 14) - 1
+
+
+def jpeg_scans(encoded: bytes, enough: int) -> int:
+    """Number of scans of a JPEG, each of which may go over all of its pixels.
+
+    Args:
+        encoded: The JPEG.
+        enough: Up to so many, the answer may be too large.
+    """
+    scans, place, bands, progressive = 0, 2, 0, False
+    while marker := _MARKER.search(encoded, place):
+        kind, place = marker[1][0], marker.end()
+        if kind == _JPEG_END:
+            break
+        if kind in _FRAMES and place + 7 < len(encoded):
+            bands, progressive = encoded[place + 7], kind in _PROGRESSIVE_FRAMES
+        scans += kind == _SCAN
+        if kind == _SCAN and scans == 1:
+            if not progressive and encoded[place + 2 : place + 3] == bytes([bands]):
+                return 1  # As most are: all bands in one scan, and decoders read no other.
+            # What looks like one may be metadata, or a film behind the image.
+            found = encoded.count(bytes([0xFF, _SCAN]), place) + 1
+            if found <= enough:
+                return found
+        if kind not in (_JPEG_START, _TEMPORARY):
+            place += int.from_bytes(encoded[place : place + 2], "big")
+    return scans
+
+
+def check_scans(encoded: bytes) -> None:
+    """Refuse a JPEG of so many scans that decoding it takes for ever.
+
+    Raises:
+        InputError: If it has more than any camera or program writes.
+    """
+    if jpeg_scans(encoded, _MOST_SCANS) > _MOST_SCANS:
+        raise InputError(
+            f"the JPEG has more than {_MOST_SCANS} scans, as no camera or program writes"
+        )
+
+
+def webp_size(encoded: bytes) -> tuple[int, int] | None:
+    """Width and height of a WebP; None if its header is none.
+
+    Source: RFC 9649, sections 2.7 (VP8X) and 3.4 (VP8L); RFC 6386, section 9.1 (VP8).
+    """
+    kind, data = encoded[_WEBP_CHUNK : _WEBP_CHUNK + 4], encoded[_WEBP_DATA : _WEBP_DATA + 10]
+    if len(data) < 10:
+        return None
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
+    if kind == b"VP8L" and data[0] == 0x2F:
+        bits = int.from_bytes(data[1:5], "little")
+        return 1 + (bits & _FOURTEEN_BITS), 1 + (bits >> 14 & _FOURTEEN_BITS)
+    if kind == b"VP8 " and data[3:6] == b"\x9d\x01\x2a":
+        sides = (int.from_bytes(data[place : place + 2], "little") for place in (6, 8))
+        width, height = (side & _FOURTEEN_BITS for side in sides)
+        return width, height
+    return None
+
+
+def has_tag_twice(encoded: bytes) -> bool:
+    """Whether the first directory of a TIFF has a tag twice, of which decoders take another one.
+
+    Source: TIFF 6.0, section 2; BigTIFF has longer numbers in the same places.
+    """
+    order: Literal["little", "big"] = "little" if encoded[:2] == b"II" else "big"
+    big = int.from_bytes(encoded[2:4], order) == _BIG_TIFF
+    place, length, count_bytes, entry_bytes = (8, 8, 8, 20) if big else (4, 4, 2, 12)
+    first = int.from_bytes(encoded[place : place + length], order) + count_bytes
+    count = int.from_bytes(encoded[first - count_bytes : first], order)
+    places = range(first, min(first + count * entry_bytes, len(encoded)), entry_bytes)
+    tags = [encoded[place : place + 2] for place in places]
+    return len(set(tags)) < len(tags)
+
+
+def png_chunks(encoded: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Kind and bytes of each chunk of a PNG, up to its end mark.
+
+    Raises:
+        InputError: If the end mark is missing or a checksum does not match.
+    """
+    view, begin, kind = memoryview(encoded), PNG_SIGNATURE_BYTES, b""
+    while kind != b"IEND":
+        length = int.from_bytes(view[begin : begin + 4], "big")
+        kind = encoded[begin + 4 : begin + 8]
+        if begin == PNG_SIGNATURE_BYTES and kind != b"IHDR":
+            raise InputError("truncated or corrupt PNG: it does not begin with its header")
+        end = begin + 8 + length
+        if end + 4 > len(encoded):
+            raise InputError("truncated or corrupt PNG: it ends without its end mark")
+        if zlib.crc32(view[begin + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
+            raise InputError(
+                f"truncated or corrupt PNG: the checksum of chunk {kind!r} does not match"
+            )
+        yield kind, view[begin : end + 4]
+        begin = end + 4
