@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from pipelines.formats.tfrecord import frame
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = "import sys; sys.argv[0] = 'beamseg'; from pipelines.cli import main; main()"
+# Height and width of images.
+SIZES = ((40, 56), (64, 64), (96, 80))
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -83,6 +86,16 @@ def write_images(folder: Path, count: int) -> list[Path]:
         Image.fromarray(noise(number, 40 + number, 56)).save(path)
         paths.append(path)
     return paths
+
+
+def encoded_images(count: int, first: int = 0) -> dict[str, bytes]:
+    """PNG images of three sizes by name."""
+    found = {}
+    for number in range(first, first + count):
+        buffer = io.BytesIO()
+        Image.fromarray(noise(number, *SIZES[number % 3])).save(buffer, "PNG")
+        found[f"image-{number:03d}.png"] = buffer.getvalue()
+    return found
 
 
 def write_corpus(folder: Path) -> None:

@@ -78,7 +78,8 @@ def run(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
 def samples(path: Path, container: str, field: str | None) -> dict[str, bytes]:
     """Images or masks of a shard by name, in order, as our own reader has them."""
     shards, _ = shards_of(container)
-    found = list(shards.samples(InputFile(str(path), "x", path.name, path.stat().st_size, ""), Reading(field)))
+    file = InputFile(str(path), "x", path.name, path.stat().st_size, "")
+    found = list(shards.samples(file, Reading(field)))
     assert all(isinstance(sample, Sample) for sample in found)
     assert [sample.number for sample in found] == list(range(len(found)))
     return {Path(sample.name).stem.split(".")[0]: sample.encoded for sample in found}

@@ -1,116 +1,108 @@
-"""A run that is killed and started again ends as one that was not."""
+"""A run that is killed and started again, or started twice, ends as one that was not."""
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import (
-    command,
-    environment,
-    files_of,
-    noise,
-    write_images,
-    write_scene,
-    write_shard,
-)
+from tests.at_once import run_at_once
+from tests.end_to_end.conftest import environment
+from tests.end_to_end.runs import Books, Clock, Runs, measured, records, write_inputs
+from tests.kill import kill_and_resume
 
-SHARDS = 60
-# How long each run took differs from run to run.
-CLOCKED = {"summary.json"}
+KILLS = 5
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(tmp_path_factory: pytest.TempPathFactory, brightness_savedmodel: Path) -> Runs:
+    """Image files, 45 shards of three containers, and a scene of four blocks."""
     folder = tmp_path_factory.mktemp("resume")
-    paths = write_images(folder / "photos", 8)
-    encoded = {path.name: path.read_bytes() for path in paths}
-    for number in range(SHARDS):
-        write_shard(folder / "shards" / f"part-{number:05d}.tfrecord", encoded)
-    write_scene(folder / "scenes" / "scene.tif", noise(3, 300, 200))
-    return folder
+    write_inputs(folder, images=60, shards=15)
+    return Runs(folder, brightness_savedmodel)
 
 
-def words(model: Path, run: str) -> list[str]:
-    inputs = ["--input=shards", "--input=photos", "--input=scenes"]
-    return command("segment", *inputs, f"--model={model}", f"--output={run}", "--confidence")
+@pytest.fixture(scope="module")
+def clock(runs: Runs) -> Clock:
+    """Of the run `whole`, which is alone and not interrupted."""
+    return measured(runs, "whole")
 
 
-def run_to_the_end(corpus: Path, model: Path, run: str) -> None:
-    done = subprocess.run(
-        words(model, run), cwd=corpus, env=environment(), capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+@pytest.fixture(scope="module")
+def expected(runs: Runs, clock: Clock) -> dict[str, bytes]:
+    """Files of that run."""
+    return runs.files("whole")
 
 
-def run_until(corpus: Path, model: Path, run: str, commits: int, number: signal.Signals) -> int:
+def run_until(runs: Runs, name: str, units: int, number: signal.Signals) -> int:
     """Start a run and send it a signal once so many units are done; gives its exit status."""
-    process = subprocess.Popen(
-        words(model, run), cwd=corpus, env=environment(), stderr=subprocess.DEVNULL
-    )
-    folder = corpus / run / "commits"
-    while process.poll() is None and len(list(folder.glob("*.json"))) < commits:
+    process = runs.start(name)
+    while process.poll() is None and len(records(runs.folder / name)) < units:
         time.sleep(0.002)
     process.send_signal(number)
     return process.wait(timeout=60)
 
 
-def test_a_killed_run_goes_on_and_ends_byte_for_byte_as_an_uninterrupted_one(
-    corpus, brightness_savedmodel
+def test_a_run_that_is_killed_again_and_again_ends_byte_for_byte_as_an_uninterrupted_one(
+    runs, clock
 ):
-    run_to_the_end(corpus, brightness_savedmodel, "whole")
-    expected = files_of(corpus / "whole")
+    report = kill_and_resume(runs, clock, KILLS, seed=1)
 
-    for commits in (5, 25):
-        run_until(corpus, brightness_savedmodel, "killed", commits, signal.SIGKILL)
-        finished = {p.name: p.stat().st_mtime_ns for p in (corpus / "killed/commits").iterdir()}
-        assert commits <= len(finished) < SHARDS
-    run_to_the_end(corpus, brightness_savedmodel, "killed")
-
-    actual = files_of(corpus / "killed")
-    assert set(actual) == set(expected)
-    assert [n for n in actual if actual[n] != expected[n] and n not in CLOCKED] == []
-    summary = json.loads(actual["summary.json"])
-    assert summary["this_attempt"]["units_skipped"] == len(finished)
-    assert summary["this_attempt"]["units_done"] == SHARDS + 2 - len(finished)
-    for name, modified in finished.items():
-        assert (corpus / "killed/commits" / name).stat().st_mtime_ns == modified
+    assert report.faults == []
+    assert len(report.kills) == KILLS
+    units = [kill.units for kill in report.kills]
+    assert units == sorted(units)
+    assert any(0 < done < max(units) for done in units)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_says_so_in_its_exit_status(
-    corpus, brightness_savedmodel, number, status
-):
-    run = f"interrupted-{status}"
+def test_outputs_that_are_written_again_do_not_go_unnoticed(runs, expected):
+    books = Books(runs.folder / "whole")
+    assert books.look() == []
+    path = runs.folder / "whole" / "labels" / "photos" / "image-001.png.png"
+    path.write_bytes(path.read_bytes())
 
-    actual = run_until(corpus, brightness_savedmodel, run, 2, number)
-
-    assert actual == status
-    assert not (corpus / run / "_SUCCESS").exists()
+    assert books.look() == ["labels/photos/image-001.png.png was written again"]
+    assert runs.differences("whole", expected) == []
 
 
-def test_a_finished_run_is_left_as_it_is_and_never_imports_tensorflow(
-    corpus, brightness_savedmodel
-):
-    run_to_the_end(corpus, brightness_savedmodel, "again")
-    before = files_of(corpus / "again")
+def test_two_runs_into_one_directory_at_the_same_time_end_in_one_right_result(runs, expected):
+    pair = run_at_once(runs, "twice", 0.0, expected)
+
+    assert (pair.statuses, pair.faults) == ((0, 0), [])
+
+
+def test_an_interrupted_run_says_so_in_its_exit_status_and_can_be_resumed(runs, expected):
+    name = "interrupted"
+    books = Books(runs.folder / name)
+    for number, units, status in ((signal.SIGINT, 10, 130), (signal.SIGTERM, 25, 143)):
+        assert run_until(runs, name, units, number) == status
+        assert not (runs.folder / name / "_SUCCESS").exists()
+        assert books.look() == []
+
+    runs.finish(name)
+
+    assert books.look() + runs.differences(name, expected) == []
+
+
+def test_a_finished_run_is_left_as_it_is_and_never_imports_tensorflow(runs, expected):
+    books = Books(runs.folder / "whole")
+    books.look()
     program = (
         "import sys; from pipelines import segment; status = segment.run(sys.argv[1:]); "
         "print(status, 'tensorflow' in sys.modules)"
     )
-    arguments = words(brightness_savedmodel, "again")
-    arguments[2] = program
-    arguments.remove("segment")
 
-    done = subprocess.run(arguments, cwd=corpus, env=environment(), capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *runs.options("whole")],
+        cwd=runs.folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
 
     assert done.stdout.splitlines()[-1] == "0 False", done.stderr
-    after = files_of(corpus / "again")
-    assert {n: c for n, c in after.items() if n not in CLOCKED} == {
-        n: c for n, c in before.items() if n not in CLOCKED
-    }
+    assert books.look() + runs.differences("whole", expected) == []

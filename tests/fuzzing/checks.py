@@ -1,0 +1,174 @@
+"""Whether what became of a mutant is what must become of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from PIL import Image
+
+from pipelines.formats import find_format
+from pipelines.formats.interface import Work
+from pipelines.formats.shards import Sample, Shards
+from pipelines.plan import Unit
+from tests.fuzzing import oracle
+from tests.fuzzing.mutations import Mutant
+from tests.image_kinds import Known
+from tests.pipelines.corpus import read_png, read_shard
+from tests.shard_kinds import KnownShard
+
+
+@dataclass
+class Checked:
+    """How many label maps a mutant has, and what is wrong with them."""
+
+    labelled: int
+    findings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A label map in a shard, and what stands beside it."""
+
+    record: int
+    height: int
+    width: int
+    labels: np.ndarray
+
+
+def check_image(unit: Unit, mutant: Mutant, work: Work, rows: list[dict]) -> Checked:
+    """Either a label map or a row of failures, and the right one of the two."""
+    suffix = "" if unit.format == "scene" else ".png"
+    path = Path(work.run.path(f"labels/in/{mutant.name}{suffix}"))
+    if path.exists() + len(rows) != 1:
+        found = [f"{path.exists():d} label maps and {len(rows)} rows of failures"]
+        return Checked(int(path.exists()), found)
+    assert isinstance(mutant.start, Known)
+    if rows:
+        failed = failed_rightly(mutant.content, [mutant.start], rows[0]["reason"])
+        return Checked(0, list(failed))
+    return Checked(1, list(labelled_rightly(mutant.content, [mutant.start], read_png(path))))
+
+
+def labelled_rightly(encoded: bytes, known: list[Known], labels: np.ndarray) -> Iterator[str]:
+    """What is wrong with a label map."""
+    expected = next((k.labels for k in known if k.encoded == encoded), None)
+    if expected is None:
+        decoded = oracle.labels_of(encoded)
+        if isinstance(decoded, str):
+            yield f"is labelled, although it cannot be decoded: {decoded}"
+            return
+        expected = decoded
+    size = oracle.stated_size(encoded)
+    if size is None or labels.shape not in (size, size[::-1]):
+        yield f"labels have {labels.shape}, the header says {size}"
+    if labels.shape != expected.shape:
+        yield f"labels have {labels.shape}, decoded are {expected.shape}"
+    elif not np.array_equal(labels, expected):
+        yield f"{(labels != expected).sum()} of {labels.size} labels are wrong"
+
+
+def failed_rightly(encoded: bytes, known: list[Known], reason: str) -> Iterator[str]:
+    """What is wrong with a failure."""
+    if any(k.encoded == encoded for k in known):
+        yield f"is intact and failed: {reason}"
+    elif not oracle.STRICTER.search(reason) and not isinstance(oracle.labels_of(encoded), str):
+        yield f"can be decoded and failed: {reason}"
+
+
+def check_shard(unit: Unit, mutant: Mutant, work: Work, rows: list[dict]) -> Checked:
+    """Every sample has either a label map or a row of failures; what is intact has its labels."""
+    assert isinstance(mutant.start, KnownShard)
+    shards = find_format(unit.format)
+    assert isinstance(shards, Shards)
+    path = Path(work.run.path(f"labels/in/{mutant.name}"))
+    entries = {entry.record: entry for entry in read_entries(path, unit.format)}
+    reasons = {row["key"]: row["reason"] for row in rows}
+    known = list(mutant.start.images)
+    findings = []
+    if len(reasons) != len(rows):
+        findings.append("keys of failures are there twice")
+    samples = list(shards.read(unit.files[0], work.reading))
+    if len(samples) != len(entries) + len(rows):
+        findings.append(f"{len(samples)} samples, {len(entries)} maps, {len(rows)} failures")
+    for sample in samples:
+        entry, reason = entries.get(sample.number), reasons.get(sample.key)
+        if not isinstance(sample, Sample):
+            if reason != sample.reason:
+                findings.append(f"{sample.key}: {sample.reason}: is not among the failures")
+        elif (entry is None) == (reason is None):
+            findings.append(f"{sample.key} has label map {entry} and failure {reason}")
+        elif entry is not None:
+            wrong = labelled_rightly(sample.encoded, known, entry.labels)
+            findings += [f"{sample.key} {finding}" for finding in wrong]
+        elif reason is not None:
+            wrong = failed_rightly(sample.encoded, known, reason)
+            findings += [f"{sample.key} {finding}" for finding in wrong]
+    for number in intact_images(mutant.start, mutant.content):
+        entry, expected = entries.get(number), mutant.start.images[number].labels
+        if entry is None or not np.array_equal(entry.labels, expected):
+            findings.append(f"#{number} is intact and has not its labels: {reasons}")
+    return Checked(len(entries), findings)
+
+
+def intact_images(start: KnownShard, content: bytes) -> list[int]:
+    """Images that no change of a shard can have reached, by the bytes that they depend on."""
+    if content == start.encoded:
+        return list(range(len(start.images)))
+    both = min(len(content), len(start.encoded))
+    before = np.frombuffer(start.encoded, np.uint8, both)
+    differs = np.flatnonzero(before != np.frombuffer(content, np.uint8, both))
+    changed = differs[0] if differs.size else both
+    if start.suffix != ".parquet":
+        return [number for number, (_, last) in enumerate(start.spans) if last <= changed]
+    # Where all is depends on the footer, and groups of rows do not depend on each other.
+    data_end = max(last for _, last in start.spans)
+    if len(content) != len(start.encoded) or (differs >= data_end).any():
+        return []
+    return [
+        number
+        for number, (first, last) in enumerate(start.spans)
+        if not ((differs >= first) & (differs < last)).any() and changed >= 4
+    ]
+
+
+def read_entries(path: Path, kind: str) -> list[Entry]:
+    """Label maps of a shard that we wrote, none if there is no such file."""
+    if kind == "tfrecord":
+        return [_entry_of_record(features) for features in read_shard(path)]
+    if kind == "parquet":
+        return [
+            Entry(row["record"], row["height"], row["width"], _decoded(row["labels"]))
+            for row in pq.read_table(path).to_pylist()
+        ]
+    return _entries_of_tar(path)
+
+
+def _entry_of_record(features: dict[str, list]) -> Entry:
+    fields = (features[f"image/{name}"][0] for name in ("record", "height", "width"))
+    return Entry(*fields, _decoded(features["image/segmentation/class/encoded"][0]))
+
+
+def _entries_of_tar(path: Path) -> list[Entry]:
+    entries, labels = [], b""
+    with tarfile.open(path) as archive:
+        for member in archive:
+            content = archive.extractfile(member).read()
+            if member.name.endswith(".labels.png"):
+                labels = content
+            else:
+                about = json.loads(content)
+                fields = (about[name] for name in ("record", "height", "width"))
+                entries.append(Entry(*fields, _decoded(labels)))
+    return entries
+
+
+def _decoded(labels: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(labels)) as image:
+        return np.asarray(image)
