@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import IO
 
 import pyarrow as pa
@@ -137,5 +138,5 @@ def totals_csv(total: Tally, classes: ClassTable) -> bytes:
     return buffer.getvalue().encode()
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else repr(value)
+def _number(value: float | Fraction | None) -> str:
+    return "" if value is None else repr(float(value))

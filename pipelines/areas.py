@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TypeVar
 
@@ -25,7 +25,7 @@ class Tally:
         failed_images: Images that failed.
         pixels: By class id as text, `nodata` and `failed`.
         ground_pixels: The same, of images whose ground area is known.
-        area_m2: Their ground area.
+        area_m2: Their ground area; a float, or a fraction where it is a sum to be summed again.
         confidence_sum: Confidence summed over pixels, where it was computed.
         footprint_m2: Their ground area from the outline.
     """
@@ -34,9 +34,9 @@ class Tally:
     failed_images: int = 0
     pixels: dict[str, int] = field(default_factory=dict)
     ground_pixels: dict[str, int] = field(default_factory=dict)
-    area_m2: dict[str, float] = field(default_factory=dict)
-    confidence_sum: dict[str, float] = field(default_factory=dict)
-    footprint_m2: float = 0.0
+    area_m2: Mapping[str, float | Fraction] = field(default_factory=dict)
+    confidence_sum: Mapping[str, float | Fraction] = field(default_factory=dict)
+    footprint_m2: float | Fraction = 0.0
 
     @classmethod
     def sum(cls, tallies: Iterable["Tally"]) -> "Tally":
@@ -71,6 +71,15 @@ class TallySum:
             for key, value in values.items():
                 target[key] = target.get(key, Fraction(0)) + Fraction(value)
         self.footprint_m2 += Fraction(tally.footprint_m2)
+
+    def exact(self) -> Tally:
+        """The sum so far, with fractions, so that it can be part of another sum."""
+        return replace(
+            self.rounded(),
+            area_m2=_sorted(self.area_m2),
+            confidence_sum=_sorted(self.confidence_sum),
+            footprint_m2=self.footprint_m2,
+        )
 
     def rounded(self) -> Tally:
         """The sum so far."""

@@ -4,6 +4,8 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Any
 
 from pipelines import storage
 from pipelines.areas import Tally
@@ -25,6 +27,24 @@ class Output:
         return cls(path, os.path.getsize(uri), storage.sha256(uri))
 
 
+def _text(value: object) -> str:
+    """A fraction as text; JSON has no exact numbers."""
+    if isinstance(value, Fraction):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not what a record holds")
+
+
+def _number(value: Any) -> Any:
+    """A number that was text, also in a dictionary of numbers.
+
+    >>> _number({"0": "3/2", "1": 7})
+    {'0': Fraction(3, 2), '1': 7}
+    """
+    if isinstance(value, dict):
+        return {key: _number(entry) for key, entry in value.items()}
+    return Fraction(value) if isinstance(value, str) else value
+
+
 @dataclass(frozen=True)
 class Commit:
     """What a finished unit did."""
@@ -36,7 +56,7 @@ class Commit:
 
     def to_bytes(self) -> bytes:
         """As in the file."""
-        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+        return (json.dumps(asdict(self), indent=1, default=_text) + "\n").encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Commit":
@@ -48,8 +68,9 @@ class Commit:
         try:
             fields = json.loads(content)
             outputs = tuple(Output(**output) for output in fields["outputs"])
-            return cls(fields["unit"], fields["digest"], outputs, Tally(**fields["tally"]))
-        except (KeyError, TypeError, AttributeError) as error:
+            tally = Tally(**{key: _number(value) for key, value in fields["tally"].items()})
+            return cls(fields["unit"], fields["digest"], outputs, tally)
+        except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             raise ValueError(f"not a commit record: {error}") from error
 
 

@@ -17,7 +17,7 @@ from pipelines.launch import Launch
 from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
 from pipelines.transforms import SegmentImages
-from segmodel.errors import BeamsegError, ConfigurationError
+from segmodel.errors import BeamsegError, ConfigurationError, TransientError
 
 # DirectRunner looks for an engine on the internet first; this one is in the process, always.
 LOCAL_RUNNER = "FnApiRunner"
@@ -92,7 +92,10 @@ def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
     """Print how the run ended; returns the exit status."""
     summary = run.read_json("summary.json")
     if summary is None:
-        raise RuntimeError(f"{run.root} has no summary.json: the pipeline did not reach its end")
+        raise TransientError(
+            f"{run.root} has no summary.json: the pipeline did not reach its end, or another run "
+            f"into the same directory has begun since; run the same command again"
+        )
     status = summary["exit_status"]
     failed, images = summary["failed_images"], summary["images"]
     attempt = summary["this_attempt"]

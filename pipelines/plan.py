@@ -11,7 +11,7 @@ from typing import Any
 
 from pipelines import storage
 from pipelines.run_directory import lies_in_run
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, TransientError
 from segmodel.windows import Window
 
 UNITS_PER_PART = 1000
@@ -235,7 +235,14 @@ def read_unit(folder: str, reference: UnitReference) -> Unit:
     """The unit at a reference."""
     with open(f"{folder}/{reference.part}", "rb") as stream:
         stream.seek(reference.offset)
-        return Unit.from_json(stream.read(reference.length))
+        line = stream.read(reference.length)
+    try:
+        return Unit.from_json(line)
+    except (ValueError, KeyError, TypeError) as error:
+        raise TransientError(
+            "the plan was replaced by a run of other inputs into the same directory: run the same "
+            "command again"
+        ) from error
 
 
 def read_units(folder: str, kind: str) -> Iterator[Unit]:

@@ -73,6 +73,8 @@ class RunDirectory:
         """
         if os.path.exists(self.root) and not os.path.isdir(self.root):
             raise ConfigurationError(f"--output {self.root} is a file: name a folder")
+        # Listed before `run.json` is looked for: another run may be beginning, and writes it first.
+        found = set(os.listdir(self.root)) if os.path.isdir(self.root) else set()
         try:
             earlier = self.read_json("run.json")
         except ValueError:
@@ -82,7 +84,7 @@ class RunDirectory:
                 f"{self.root}/run.json was not written by this beamseg: name another --output"
             )
         # `run.json` is written first, so that a run that died earlier left temporary files at most.
-        if earlier is None and os.path.isdir(self.root) and set(os.listdir(self.root)) - {"tmp"}:
+        if earlier is None and found - {"tmp"}:
             raise ConfigurationError(
                 f"--output {self.root} holds files but no run.json: name an empty folder"
             )

@@ -7,7 +7,7 @@ import numpy as np
 
 from pipelines import storage
 from pipelines.area_tables import area_table, rows_of
-from pipelines.areas import Tally
+from pipelines.areas import TallySum
 from pipelines.cog import read_block
 from pipelines.commits import CommitLog
 from pipelines.formats.interface import Work
@@ -47,10 +47,13 @@ def _assemble(unit: Unit, work: Work, log: CommitLog) -> None:
     else:
         for path in scene_paths(unit.files[0]):
             storage.remove(work.run.path(path))
-    summed = Tally.sum(commit.tally for commit in finished)
+    total = TallySum()
+    for commit in finished:
+        total.add(commit.tally)
+    summed = total.exact()
     failed = int(summed.failed_images > 0)
     tally = dataclasses.replace(summed, images=1 - failed, failed_images=failed)
-    rows = rows_of(unit.files[0].key, None, tally, work.contract.classes)
+    rows = rows_of(unit.files[0].key, None, total.rounded(), work.contract.classes)
     outputs.append(f"areas/{unit.id}.parquet")
     with (
         storage.write_whole(work.run.path(outputs[-1]), work.run.scratch) as path,

@@ -145,7 +145,7 @@ def _attempt(
             outputs = task.finish()
         results.tally.add(Tally(failed_images=len(results.failures)))
         outputs += _write_tables(unit, work, results, rows)
-    log.write(unit, outputs, results.tally.rounded(), work.run.scratch)
+    log.write(unit, outputs, results.tally.exact(), work.run.scratch)
     return UnitReport(done=1, computed_pixels=results.pixels)
 
 

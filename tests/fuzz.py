@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
+PROGRAM = ("-m", "tests.fuzzing.child")
 BATCH = 50
 SILENCE_SECONDS = 60.0
 # Memory may be compared once so many mutants have gone by.
 WARM_MUTANTS = 2000
 # What the allocator may take or give back, whatever comes in.
-GROWTH_BYTES = 48 << 20
+GROWTH_BYTES = 64 << 20
 
 
 @dataclass
@@ -152,7 +153,7 @@ class _Child:
     def __init__(self, series: int, first: int, last: int, batch: int, folder: Path) -> None:
         numbers = {"series": series, "first": first, "last": last, "batch": batch}
         words = [word for name, n in numbers.items() for word in (f"--{name}", str(n))]
-        command = [sys.executable, "-m", "tests.fuzzing.child", *words, "--folder", str(folder)]
+        command = [sys.executable, *PROGRAM, *words, "--folder", str(folder)]
         self.fault = ""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # closed in __exit__
         self._process = subprocess.Popen(

@@ -5,8 +5,8 @@
 Each attempt is a process of its own, `beamseg segment` as a user starts it, and SIGKILL goes to its
 whole process group. A third of the moments lie anywhere in its start-up (imports, checks, plan,
 what earlier attempts left, loading of the model), a sixth behind its last unit (scenes, totals, end
-of the process), and the others all over the units, half of them while a file is written. The same
-seed draws the same moments; where they fall depends on the machine.
+of the process), and the others all over the units; half of the latter two while a file is written.
+The same seed draws the same moments; where they fall depends on the machine.
 
 Exit status 1 if a file differs from that of the uninterrupted run, if an output of a finished unit
 was written again, or if something is left that no commit record names.
@@ -70,7 +70,9 @@ def moments(kills: int, clock: Clock, draw: random.Random) -> list[Moment]:
     ]
     # Most of what happens at the end happens soon.
     at_most = clock.end - clock.last
-    return found + [Moment(clock.units, at_most * draw.random() ** 2) for _ in range(at_end)]
+    return found + [
+        Moment(clock.units, at_most * draw.random() ** 2, writing=n % 2 == 0) for n in range(at_end)
+    ]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from pipelines.formats import example
 from pipelines.formats.tfrecord import frame
-from tests.image_kinds import KINDS, Known
+from tests.image_kinds import KINDS
+from tests.known_images import Known
 
 # Of each family of kinds, what is small and told apart at a glance.
 MIXTURES = (

@@ -73,7 +73,7 @@ def _areas_m2(labels: np.ndarray, columns: tuple[tuple[int, int], ...]) -> dict[
     row_areas = grid.pixel_areas_m2(0, 0, height, 1)
     part = np.concatenate([labels[:, a:b] for a, b in columns], axis=1)
     tally = measure(part, imagery.CLASSES, row_areas)
-    return {entry.name: tally.area_m2[str(entry.id)] for entry in imagery.CLASSES.classes}
+    return {entry.name: float(tally.area_m2[str(entry.id)]) for entry in imagery.CLASSES.classes}
 
 
 def read_labels(path: Path) -> np.ndarray:

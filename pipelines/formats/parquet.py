@@ -1,8 +1,8 @@
 """Parquet files with encoded images, one a row."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import repeat
 from typing import IO, Any
 
@@ -10,21 +10,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.formats.interface import Reading
-from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, listed, printable
+from pipelines.formats.parquet_columns import Columns, find_columns, is_binary
+from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, printable
 from pipelines.formats.shards import Shards
 from pipelines.plan import InputFile
 from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError, InputError
 
 _SUFFIXES = (".parquet", ".pq")
-# Where no column is named, the image is in the only column that can hold one, or in this one.
-_IMAGE = "image"
-_NAMES = ("filename", "file_name", "path", "key", "__key__")
 # Rows are read a few at a time, by the average of their group, from which single ones may be far.
 _READ_BYTES, _READ_ROWS = 8 << 20, 16
 _WRITE_BYTES, _WRITE_ROWS = 16 << 20, 1024
 _STREAM_BYTES = 1 << 20
 _HEADER_BYTES = 64 << 20
+# What Arrow says when memory is short.
+_ASKED = re.compile(r"malloc of size (\d+) failed")
 # A footer that states more is taken for corrupt.
 _MOST_ROWS = 1 << 40
 
@@ -55,7 +55,7 @@ class ParquetFiles(Shards):
             except (InputError, OSError):
                 continue
             try:
-                _columns(schema, reading)
+                find_columns(schema, reading)
                 return
             except InputError as error:
                 reasons.append(f"{file.key}: {error}")
@@ -67,7 +67,7 @@ class ParquetFiles(Shards):
         with open(file.uri, "rb") as stream:
             try:
                 source = _opened(stream)
-                columns = _columns(source.schema_arrow, reading)
+                columns = find_columns(source.schema_arrow, reading)
             except InputError as error:
                 yield Unreadable(0, "", f"the file cannot be read: {error}")
                 return
@@ -92,14 +92,6 @@ class ParquetFiles(Shards):
             rows = _RowWriter(target, schema)
             yield rows
             rows.flush()
-
-
-@dataclass(frozen=True)
-class _Columns:
-    """Paths of the columns of image and, where there is one, name."""
-
-    image: str
-    name: str | None
 
 
 def _parquet(stream: IO[bytes]) -> pq.ParquetFile:
@@ -135,76 +127,8 @@ def _opened(stream: IO[bytes]) -> pq.ParquetFile:
     return source
 
 
-def _columns(schema: pa.Schema, reading: Reading) -> _Columns:
-    """Where image and name are.
-
-    Raises:
-        InputError: If there is no such column, or several could be meant; names the columns.
-    """
-    holders = {}
-    for field in schema:
-        inner = _holder(field)
-        if inner is not None:
-            holders[field.name] = inner
-    wanted = reading.image_field
-    if wanted is None:
-        wanted = next(iter(holders)) if len(holders) == 1 else _IMAGE
-    found = holders.get(wanted) or holders.get(wanted.removesuffix(".bytes"))
-    if found is None:
-        raise InputError(
-            f"no column {wanted!r} of encoded images; the columns are "
-            f"{listed(f'{field.name} ({field.type})' for field in schema)}: name the right one "
-            f"with --image_field, or leave the file out"
-        )
-    name = reading.name_field
-    if name is not None and not _is_text(_type_of(schema, name)):
-        raise InputError(
-            f"no column {name!r} of text or numbers: name the right one with --name_field"
-        )
-    if name is None:
-        inside = [] if found in schema.names else [found.removesuffix("bytes") + "path"]
-        likely = (path for path in (*inside, *_NAMES) if path != found)
-        name = next((path for path in likely if _is_text(_type_of(schema, path))), None)
-    return _Columns(found, name)
-
-
-def _type_of(schema: pa.Schema, path: str) -> pa.DataType | None:
-    """Type of a column, or of a field of one that is a struct."""
-    if schema.get_field_index(path) >= 0:
-        return schema.field(path).type
-    outer, _, inner = path.rpartition(".")
-    if schema.get_field_index(outer) < 0:
-        return None
-    struct = schema.field(outer).type
-    known = pa.types.is_struct(struct) and struct.get_field_index(inner) >= 0
-    return struct.field(inner).type if known else None
-
-
-def _is_text(kind: pa.DataType | None) -> bool:
-    """Whether values of this type can be written as text."""
-    try:
-        return kind is not None and pa.array([], kind).cast(pa.string()) is not None
-    except pa.ArrowException:
-        return False
-
-
-def _holder(field: pa.Field) -> str | None:
-    """Path of the bytes in a column that can hold encoded images, or None."""
-    if _is_binary(field.type):
-        return field.name
-    if pa.types.is_struct(field.type):
-        index = field.type.get_field_index("bytes")
-        if index >= 0 and _is_binary(field.type.field(index).type):
-            return f"{field.name}.bytes"
-    return None
-
-
-def _is_binary(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
 def _group(
-    source: pq.ParquetFile, group: int, first: int, columns: _Columns, reading: Reading
+    source: pq.ParquetFile, group: int, first: int, columns: Columns, reading: Reading
 ) -> Iterator[Sample | Unreadable]:
     """Samples of one group of rows; where it is corrupt, an `Unreadable` ends it."""
     described = source.metadata.row_group(group)
@@ -221,7 +145,8 @@ def _group(
         if number != end:
             raise InputError(f"its rows end at {number - 1}")
     except Exception as error:
-        reason = f"rows {number} to {end - 1} are lost: the group is corrupt: {_reason(error)}"
+        why = str(error) if _asks_too_much(error, described) else _reason(error)
+        reason = f"rows {number} to {end - 1} are lost: the group is corrupt: {why}"
         yield Unreadable(number, "", reason)
 
 
@@ -233,7 +158,7 @@ def _values(batch: pa.RecordBatch, path: str | None) -> Iterator[bytes | None]:
     column = batch.column(outer)
     if inner:
         column = column.field(inner)
-    if not _is_binary(column.type):
+    if not is_binary(column.type):
         column = column.cast(pa.string()).cast(pa.binary())
     return (value.as_py() for value in column)
 
@@ -248,6 +173,12 @@ def _sample(
         reason = f"{len(image)} bytes are more than any image within --max_pixels has"
         return Unreadable(number, text, reason)
     return Sample(number, text, image)
+
+
+def _asks_too_much(error: Exception, described: pq.RowGroupMetaData) -> bool:
+    """Whether memory was short for a page far larger than its group, which no retry would mend."""
+    asked = _ASKED.search(str(error)) if isinstance(error, MemoryError) else None
+    return asked is not None and int(asked[1]) > 2 * described.total_byte_size + _READ_BYTES
 
 
 def _reason(error: Exception) -> str:

@@ -96,7 +96,7 @@ def segmented(request: pytest.FixtureRequest, corpus: Path) -> Segment:
     def segmented(packing: str, *more: str) -> Results:
         run = corpus / f"{request.param}-{packing}{''.join(more)}"
         words = [f"--input={corpus / packing}", f"--model={model}", f"--output={run}", *more]
-        assert segment.run([*words, "--confidence", "--pixel_size=0.5"]) == 0
+        assert segment.run([*words, "--confidence", "--pixel_size=0.3"]) == 0
         return results(run)
 
     return segmented

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import io
-import json
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
-from PIL import Image
 
 from pipelines.formats import find_format
 from pipelines.formats.interface import Work
-from pipelines.formats.shards import Sample, Shards
+from pipelines.formats.samples import Sample, printable
+from pipelines.formats.shards import Shards
 from pipelines.plan import Unit
 from tests.fuzzing import oracle
 from tests.fuzzing.mutations import Mutant
-from tests.image_kinds import Known
-from tests.pipelines.corpus import read_png, read_shard
+from tests.known_images import Known
+from tests.pipelines.corpus import read_png
+from tests.shard_entries import read_entries
 from tests.shard_kinds import KnownShard
 
 
@@ -30,16 +27,6 @@ class Checked:
 
     labelled: int
     findings: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A label map in a shard, and what stands beside it."""
-
-    record: int
-    height: int
-    width: int
-    labels: np.ndarray
 
 
 def check_image(unit: Unit, mutant: Mutant, work: Work, rows: list[dict]) -> Checked:
@@ -88,7 +75,7 @@ def check_shard(unit: Unit, mutant: Mutant, work: Work, rows: list[dict]) -> Che
     shards = find_format(unit.format)
     assert isinstance(shards, Shards)
     path = Path(work.run.path(f"labels/in/{mutant.name}"))
-    entries = {entry.record: entry for entry in read_entries(path, unit.format)}
+    entries = {entry.record: entry for entry in read_entries(path)}
     reasons = {row["key"]: row["reason"] for row in rows}
     known = list(mutant.start.images)
     findings = []
@@ -107,6 +94,11 @@ def check_shard(unit: Unit, mutant: Mutant, work: Work, rows: list[dict]) -> Che
         elif entry is not None:
             wrong = labelled_rightly(sample.encoded, known, entry.labels)
             findings += [f"{sample.key} {finding}" for finding in wrong]
+            if (entry.name, entry.height, entry.width) != (
+                printable(sample.name),
+                *entry.labels.shape,
+            ):
+                findings.append(f"{sample.key} stands as {entry.name}, {entry.height} high")
         elif reason is not None:
             wrong = failed_rightly(sample.encoded, known, reason)
             findings += [f"{sample.key} {finding}" for finding in wrong]
@@ -136,39 +128,3 @@ def intact_images(start: KnownShard, content: bytes) -> list[int]:
         for number, (first, last) in enumerate(start.spans)
         if not ((differs >= first) & (differs < last)).any() and changed >= 4
     ]
-
-
-def read_entries(path: Path, kind: str) -> list[Entry]:
-    """Label maps of a shard that we wrote, none if there is no such file."""
-    if kind == "tfrecord":
-        return [_entry_of_record(features) for features in read_shard(path)]
-    if kind == "parquet":
-        return [
-            Entry(row["record"], row["height"], row["width"], _decoded(row["labels"]))
-            for row in pq.read_table(path).to_pylist()
-        ]
-    return _entries_of_tar(path)
-
-
-def _entry_of_record(features: dict[str, list]) -> Entry:
-    fields = (features[f"image/{name}"][0] for name in ("record", "height", "width"))
-    return Entry(*fields, _decoded(features["image/segmentation/class/encoded"][0]))
-
-
-def _entries_of_tar(path: Path) -> list[Entry]:
-    entries, labels = [], b""
-    with tarfile.open(path) as archive:
-        for member in archive:
-            content = archive.extractfile(member).read()
-            if member.name.endswith(".labels.png"):
-                labels = content
-            else:
-                about = json.loads(content)
-                fields = (about[name] for name in ("record", "height", "width"))
-                entries.append(Entry(*fields, _decoded(labels)))
-    return entries
-
-
-def _decoded(labels: bytes) -> np.ndarray:
-    with Image.open(io.BytesIO(labels)) as image:
-        return np.asarray(image)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from tests.fuzzing import containers, headers
-from tests.image_kinds import KINDS, Known
+from tests.image_kinds import KINDS
+from tests.known_images import Known
 from tests.shard_kinds import MIXTURES, SHARD_KINDS, KnownShard, mixture, shard
 
 # Of each kind so many start files.

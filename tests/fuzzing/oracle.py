@@ -14,7 +14,7 @@ from PIL import Image, TiffImagePlugin
 
 from tests import png_maker
 from tests.fakes import brightness_labels
-from tests.image_kinds import NODATA, ORIENTATION
+from tests.known_images import NODATA, ORIENTATION
 
 # How an image is turned upright by its orientation; EXIF 2.3, tag 274.
 TURNS = {

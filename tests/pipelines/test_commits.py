@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.areas import Tally
+from pipelines.areas import Tally, TallySum
 from pipelines.commits import Commit, CommitLog, Output
 from pipelines.plan import InputFile, Unit
 from tests.pipelines.corpus import write
@@ -108,3 +108,19 @@ def test_a_record_is_json_that_a_person_can_read(log, tmp_path):
     assert document["unit"] == "images-0"
     assert document["tally"]["pixels"] == {"0": 5, "nodata": 1}
     assert document["tally"]["area_m2"] == {"0": 0.30000000000000004}
+
+
+def test_sums_of_a_record_are_exact_so_that_no_packing_matters(tmp_path):
+    areas = [0.1 * n for n in range(1, 40)]
+    tallies = [Tally(images=1, area_m2={"0": area}, footprint_m2=area) for area in areas]
+    expected = Tally.sum(tallies)
+    for size in (1, 3, 39):
+        parts = []
+        for first in range(0, len(tallies), size):
+            part = TallySum()
+            for tally in tallies[first : first + size]:
+                part.add(tally)
+            commit = Commit("u", "d", (), part.exact())
+            assert Commit.from_bytes(commit.to_bytes()) == commit
+            parts.append(Commit.from_bytes(commit.to_bytes()).tally)
+        assert Tally.sum(parts) == expected

@@ -249,7 +249,7 @@ def test_the_record_of_a_scene_sums_the_records_of_its_blocks(tmp_path, scene):
     blocks, whole = planned(work, scene)
     log = CommitLog(work.run.root, work.options)
     summed = Tally.sum(log.read(block).tally for block in blocks)
-    actual = log.read(whole).tally
+    actual = Tally.sum([log.read(whole).tally])
     assert actual.pixels == summed.pixels
     assert actual.area_m2 == summed.area_m2
     assert actual.footprint_m2 == summed.footprint_m2
