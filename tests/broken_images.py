@@ -35,11 +35,15 @@ def cut(kind: str, share: float) -> bytes:
     return whole[: int(len(whole) * share)]
 
 
+def with_bytes(content: bytes, place: int, others: bytes) -> bytes:
+    """Some bytes in place of others."""
+    return content[:place] + others + content[place + len(others) :]
+
+
 def with_other_byte(content: bytes, place: int) -> bytes:
     """One byte inverted."""
-    out = bytearray(content)
-    out[place] ^= 0xFF
-    return bytes(out)
+    place %= len(content)
+    return with_bytes(content, place, bytes([content[place] ^ 0xFF]))
 
 
 def png_that_states(width: int, height: int) -> bytes:
@@ -151,7 +155,7 @@ BROKEN: dict[str, Broken] = {
     ),
     "tiff-jpeg-damaged": Broken(
         ".tif",
-        with_other_byte(of_kind("tiff-jpeg"), 380),
-        "truncated or corrupt JPEG in a TIFF: ",
+        with_bytes(of_kind("tiff-jpeg"), 400, b"\xff\xd9"),
+        "truncated or corrupt JPEG in a TIFF: Corrupt JPEG data: premature end",
     ),
 }

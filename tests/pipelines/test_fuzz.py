@@ -143,9 +143,6 @@ HOSTILE_HEADERS = {
     "less than no bytes": lambda block: tar_field(block, 124, b"\xff" * 12),
     "back to the header before": lambda block: extended(size="-1024") + block,
     "a size of forty digits": lambda block: extended(size="9" * 40) + block,
-    "a sparse map without end": lambda block: (
-        extended(GNU_sparse_major="1", GNU_sparse_minor="0") + block
-    ),
     "two thousand extended headers": lambda block: extended(comment="a") * 2000 + block,
 }
 
@@ -158,6 +155,16 @@ def test_a_hostile_header_of_a_tar_archive_costs_what_is_behind_it(tmp_path, wor
     reasons = [row["reason"] for row in failure_rows(work)]
     assert reasons[-1].startswith("a header is corrupt (")
     assert "the rest of the shard from byte " in reasons[-1]
+
+
+def test_a_sparse_file_in_a_tar_archive_whose_map_makes_no_sense_costs_itself(tmp_path, work):
+    start = tar(*mixture(0))
+    sparse = extended(GNU_sparse_major="1", GNU_sparse_minor="0")
+    content = tar_with(start, 2, lambda block: sparse + block)
+    assert labelled_of(tmp_path, work, "a.tar", start, content) == [0, 1, 3, 4, 5]
+    (row,) = failure_rows(work)
+    assert row["key"] == "#2 02/webp-alpha.webp"
+    assert row["reason"] == "is a link or a sparse file in the archive, not a plain file"
 
 
 def test_a_length_of_a_tfrecord_above_all_images_costs_what_is_behind_it(tmp_path, work):
