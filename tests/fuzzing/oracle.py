@@ -35,7 +35,7 @@ M_PERTURB = -6
 # Why we refuse what Pillow decodes.
 STRICTER = re.compile(
     r"truncated or corrupt (JPEG|PNG|TIFF)|32 bits a sample|pixels exceed the limit|"
-    r"the scene cannot be opened"
+    r"the scene cannot be opened|which is not supported|while decompressing data"
 )
 
 
