@@ -11,7 +11,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.areas import FAILED, NODATA, Tally
+from pipelines.areas import ELSEWHERE, FAILED, NODATA, Tally
 from segmodel.classes import ClassTable
 
 GROUP_ROWS = 10_000
@@ -105,6 +105,8 @@ def area_table(path: str) -> Iterator[AreaTable]:
 def totals_csv(total: Tally, classes: ClassTable) -> bytes:
     """The table of totals: classes, nodata, failed, their sum, and the footprint.
 
+    What is counted in another scene that shows it too has a line where scenes overlap.
+
     Shares are of all classes together, without nodata and failed. Areas are those of images whose
     ground area is known, and empty where there is none.
     """
@@ -112,6 +114,8 @@ def totals_csv(total: Tally, classes: ClassTable) -> bytes:
     all_pixels = sum(total.pixels.get(key, 0) for key in keys)
     all_area = math.fsum(total.area_m2.get(key, 0.0) for key in keys)
     lines = [*class_lines(classes), (FAILED, "", FAILED)]
+    if ELSEWHERE in total.pixels:
+        lines.append((ELSEWHERE, "", ELSEWHERE))
     buffer = io.StringIO()
     table = csv.writer(buffer, lineterminator="\n")
     table.writerow(["class_id", "class", "pixels", "pixel_share", "area_m2", "area_share"])

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TypeVar
@@ -10,8 +10,12 @@ from typing import TypeVar
 import numpy as np
 
 from segmodel.classes import ClassTable
+from segmodel.windows import Window, common
 
 NODATA, FAILED = "nodata", "failed"
+# Ground that is counted in another scene that shows it too.
+ELSEWHERE = "elsewhere"
+_REST = (NODATA, FAILED, ELSEWHERE)
 V = TypeVar("V")
 _STRIP_ROWS = 256
 
@@ -28,6 +32,8 @@ class Tally:
         area_m2: Their ground area; a float, or a fraction where it is a sum to be summed again.
         confidence_sum: Confidence summed over pixels, where it was computed.
         footprint_m2: Their ground area from the outline.
+        seam_pixels: Pixels near borders of windows that were labelled twice.
+        seam_differences: How many of them got two labels.
     """
 
     images: int = 0
@@ -37,6 +43,8 @@ class Tally:
     area_m2: Mapping[str, float | Fraction] = field(default_factory=dict)
     confidence_sum: Mapping[str, float | Fraction] = field(default_factory=dict)
     footprint_m2: float | Fraction = 0.0
+    seam_pixels: int = 0
+    seam_differences: int = 0
 
     @classmethod
     def sum(cls, tallies: Iterable["Tally"]) -> "Tally":
@@ -57,6 +65,7 @@ class TallySum:
         self.area_m2: dict[str, Fraction] = {}
         self.confidence_sum: dict[str, Fraction] = {}
         self.footprint_m2 = Fraction(0)
+        self.seam_pixels = self.seam_differences = 0
 
     def add(self, tally: Tally) -> None:
         """Add a tally."""
@@ -71,6 +80,8 @@ class TallySum:
             for key, value in values.items():
                 target[key] = target.get(key, Fraction(0)) + Fraction(value)
         self.footprint_m2 += Fraction(tally.footprint_m2)
+        self.seam_pixels += tally.seam_pixels
+        self.seam_differences += tally.seam_differences
 
     def exact(self) -> Tally:
         """The sum so far, with fractions, so that it can be part of another sum."""
@@ -91,6 +102,8 @@ class TallySum:
             area_m2={key: float(value) for key, value in _sorted(self.area_m2).items()},
             confidence_sum={k: float(v) for k, v in _sorted(self.confidence_sum).items()},
             footprint_m2=float(self.footprint_m2),
+            seam_pixels=self.seam_pixels,
+            seam_differences=self.seam_differences,
         )
 
 
@@ -99,41 +112,58 @@ def _sorted(values: Mapping[str, V]) -> dict[str, V]:
 
 
 def _rank(key: str) -> tuple[int, int]:
-    return (0, int(key)) if key.isdigit() else (1 + (key == FAILED), 0)
+    return (0, int(key)) if key.isdigit() else (1 + _REST.index(key), 0)
+
+
+PixelAreas = Callable[[int, int], np.ndarray] | float
+
+
+def by_rows(values: np.ndarray) -> PixelAreas:
+    """Areas, or other weights, of all pixels as those of some rows."""
+    return lambda top, rows: values[top : top + rows]
 
 
 def measure(
     labels: np.ndarray,
     classes: ClassTable,
-    pixel_areas_m2: np.ndarray | float | None,
+    pixel_areas_m2: PixelAreas | None,
     footprint_m2: float = 0.0,
     confidence: np.ndarray | None = None,
+    lost: Sequence[Window] = (),
 ) -> Tally:
     """Pixels and ground area of each class in a label map, as the tally of one image.
 
     Args:
         labels: `(height, width)` of the class table's dtype.
         classes: The class table.
-        pixel_areas_m2: `(height, 1)`, `(height, width)` or one number for all pixels; None where
-            it is not known.
+        pixel_areas_m2: Of some rows, given the first and their number, `(rows, 1)` or
+            `(rows, width)`; one number for all pixels; None where it is not known.
         footprint_m2: The same ground from the outline.
         confidence: `(height, width)` float32 in [0, 1], or None.
+        lost: What could not be read; its labels are nodata, and it counts as failed. With any, the
+            tally is that of a failed image.
 
     Raises:
         ContractError: If a label is neither a class id nor nodata.
     """
-    keys = [*(str(i) for i in classes.ids), NODATA]
-    pixels = dict(zip(keys, (int(n) for n in classes.count(labels)), strict=True))
+    keys = [*(str(i) for i in classes.ids), NODATA, FAILED]
+    counts = [int(n) for n in classes.count(labels)]
+    gone = sum(window.pixels for window in lost)
+    pixels = dict(zip(keys, [*counts[:-1], counts[-1] - gone, gone], strict=True))
     area: dict[str, float] = {}
     confidences: dict[str, float] = {}
     if pixel_areas_m2 is not None:
-        sums = _weighted_sums(labels, classes, np.asarray(pixel_areas_m2, float))
+        sums = _weighted_sums(labels, classes, pixel_areas_m2, lost)
         area = dict(zip(keys, sums, strict=True))
     if confidence is not None:
-        sums = _weighted_sums(labels, classes, confidence)
-        confidences = dict(zip(keys[:-1], sums[:-1], strict=True))
+        sums = _weighted_sums(labels, classes, by_rows(confidence), lost)
+        confidences = dict(zip(keys[:-2], sums[:-2], strict=True))
+    if not lost:
+        del pixels[FAILED]
+        area.pop(FAILED, None)
     return Tally(
-        images=1,
+        images=0 if lost else 1,
+        failed_images=1 if lost else 0,
         pixels=pixels,
         ground_pixels=pixels if area else {},
         area_m2=area,
@@ -150,23 +180,39 @@ def failed_tally(pixels: int, area_m2: float | None) -> Tally:
     return Tally(pixels=lost, ground_pixels=lost, area_m2={FAILED: area_m2}, footprint_m2=area_m2)
 
 
-def _weighted_sums(labels: np.ndarray, classes: ClassTable, weights: np.ndarray) -> list[float]:
-    """Sum of weights by class and, last, of nodata.
+def _weighted_sums(
+    labels: np.ndarray, classes: ClassTable, weights: PixelAreas, lost: Sequence[Window]
+) -> list[float]:
+    """Sum of weights by class, of nodata and, last, of what is lost.
 
     Weights that are equal along rows, or everywhere, are multiplied with whole counts, and the
     products summed exactly rounded.
     """
-    values = [*classes.ids, classes.nodata]
+    failed = classes.nodata + 1
+    values = [*classes.ids, classes.nodata, failed]
     parts: list[list[float]] = [[] for _ in values]
     for top in range(0, labels.shape[0], _STRIP_ROWS):
-        strip = labels[top : top + _STRIP_ROWS]
-        if weights.ndim == 0 or weights.shape[1] == 1:
-            by_row = weights if weights.ndim == 0 else weights[top : top + _STRIP_ROWS, 0]
+        strip = _marked(labels[top : top + _STRIP_ROWS], top, lost, failed)
+        by_pixel = np.asarray(weights(top, len(strip)) if callable(weights) else weights, float)
+        if by_pixel.ndim == 0 or by_pixel.shape[1] == 1:
+            by_row = by_pixel if by_pixel.ndim == 0 else by_pixel[:, 0]
             for part, value in zip(parts, values, strict=True):
-                part.extend((np.count_nonzero(strip == value, axis=1) * by_row).tolist())
+                if value <= classes.nodata or strip.dtype != labels.dtype:
+                    part.extend((np.count_nonzero(strip == value, axis=1) * by_row).tolist())
         else:
-            rows = weights[top : top + _STRIP_ROWS]
-            sums = np.bincount(strip.ravel(), rows.ravel(), classes.nodata + 1)
+            sums = np.bincount(strip.ravel(), by_pixel.ravel(), failed + 1)
             for part, value in zip(parts, values, strict=True):
                 part.append(float(sums[value]))
     return [math.fsum(part) for part in parts]
+
+
+def _marked(strip: np.ndarray, top: int, lost: Sequence[Window], failed: int) -> np.ndarray:
+    """Rows of a label map from `top` on, with what is lost of them marked as failed."""
+    rows = Window(top, 0, *strip.shape)
+    parts = [part for window in lost if (part := common(window, rows)).pixels]
+    if not parts:
+        return strip
+    marked = strip.astype(np.int32)
+    for part in parts:
+        marked[part.within(rows).slices] = failed
+    return marked

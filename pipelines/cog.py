@@ -19,7 +19,8 @@ from segmodel.windows import Window
 
 TILE_PX = 512
 # A size, not a share of the machine: the same on every worker.
-GDAL_OPTIONS = {"GDAL_CACHEMAX": 128, "GDAL_NUM_THREADS": 1}
+CACHE_BYTES = 256 << 20
+GDAL_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES >> 20, "GDAL_NUM_THREADS": 1}
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,16 @@ def write_block(path: str, grid: Grid, window: Window, values: np.ndarray) -> No
         target.write(values, 1)
 
 
-def read_block(path: str) -> np.ndarray:
-    """Values of a block."""
+def read_block(path: str, window: Window | None = None) -> np.ndarray:
+    """Values of a block, or of a window of it."""
     with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as source:
-        return source.read(1)
+        return source.read(1, window=None if window is None else _window(window))
 
 
 def write_label_cog(
     path: str,
     grid: Grid,
-    blocks: Iterable[tuple[Window, np.ndarray | None]],
+    blocks: Iterable[tuple[Window, np.ndarray]],
     classes: ClassTable,
     tags: Mapping[str, str],
 ) -> None:
@@ -58,7 +59,7 @@ def write_label_cog(
     Args:
         path: To write; class names stand beside it in `path + ".aux.xml"`.
         grid: Of the scene.
-        blocks: Labels by window, which together cover the scene; None stands for nodata.
+        blocks: Labels by window, which together cover the scene.
         classes: Palette, names and nodata.
         tags: Provenance.
     """
@@ -74,7 +75,7 @@ def write_label_cog(
                 palette[nodata] = (0, 0, 0, 0)
                 target.write_colormap(1, dict(enumerate(palette)))
                 target.colorinterp = [ColorInterp.palette]
-            _fill(target, blocks, nodata)
+            _fill(target, blocks)
         # Overviews of classes are classes too: the most frequent one, never a mean.
         _copy(draft, path, "MODE")
     Path(path + ".aux.xml").write_bytes(_category_names(classes))
@@ -83,7 +84,7 @@ def write_label_cog(
 def write_confidence_cog(
     path: str,
     grid: Grid,
-    blocks: Iterable[tuple[Window, np.ndarray | None]],
+    blocks: Iterable[tuple[Window, np.ndarray]],
     tags: Mapping[str, str],
 ) -> None:
     """Write 8-bit confidence, in which 1.0 is 255, as a Cloud Optimized GeoTIFF."""
@@ -93,15 +94,12 @@ def write_confidence_cog(
             target.update_tags(**tags)
             target.set_band_description(1, "confidence")
             target.scales = (1 / 255,)
-            _fill(target, blocks, 0)
+            _fill(target, blocks)
         _copy(draft, path, "AVERAGE")
 
 
-def _fill(target, blocks: Iterable[tuple[Window, np.ndarray | None]], empty: int) -> None:
-    """Write the blocks; one without values is filled with `empty`."""
+def _fill(target, blocks: Iterable[tuple[Window, np.ndarray]]) -> None:
     for window, values in blocks:
-        if values is None:
-            values = np.full((window.height, window.width), empty, target.dtypes[0])
         target.write(values, 1, window=_window(window))
 
 

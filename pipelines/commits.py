@@ -10,6 +10,7 @@ from typing import Any
 from pipelines import storage
 from pipelines.areas import Tally
 from pipelines.plan import Unit
+from segmodel.windows import Window
 
 
 @dataclass(frozen=True)
@@ -34,25 +35,38 @@ def _text(value: object) -> str:
     raise TypeError(f"{type(value).__name__} is not what a record holds")
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
     """A number that was text, also in a dictionary of numbers.
 
-    >>> _number({"0": "3/2", "1": 7})
+    >>> number({"0": "3/2", "1": 7})
     {'0': Fraction(3, 2), '1': 7}
     """
     if isinstance(value, dict):
-        return {key: _number(entry) for key, entry in value.items()}
+        return {key: number(entry) for key, entry in value.items()}
     return Fraction(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
 class Commit:
-    """What a finished unit did."""
+    """What a finished unit did.
+
+    Args:
+        unit: Its id.
+        digest: Of its input and options.
+        outputs: What it wrote.
+        tally: Its pixels and areas.
+        lost: Row, column, height and width of what could not be read of a scene.
+    """
 
     unit: str
     digest: str
     outputs: tuple[Output, ...]
     tally: Tally
+    lost: tuple[tuple[int, int, int, int], ...] = ()
+
+    def outputs_in(self, folder: str) -> list[str]:
+        """Paths of the outputs in a folder of the run directory."""
+        return [entry.path for entry in self.outputs if entry.path.startswith(f"{folder}/")]
 
     def to_bytes(self) -> bytes:
         """As in the file."""
@@ -68,8 +82,9 @@ class Commit:
         try:
             fields = json.loads(content)
             outputs = tuple(Output(**output) for output in fields["outputs"])
-            tally = Tally(**{key: _number(value) for key, value in fields["tally"].items()})
-            return cls(fields["unit"], fields["digest"], outputs, tally)
+            tally = Tally(**{key: number(value) for key, value in fields["tally"].items()})
+            lost = tuple(tuple(window) for window in fields["lost"])
+            return cls(fields["unit"], fields["digest"], outputs, tally, lost)
         except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             raise ValueError(f"not a commit record: {error}") from error
 
@@ -81,14 +96,19 @@ class CommitLog:
         run: Run directory; outputs are named by their path in it.
         options: Digest of the options that shape labels and statistics.
         folder: Where the records are in the run directory.
+        counting: Digest of what shapes counts of finished scenes as well.
     """
 
-    def __init__(self, run: str, options: str, folder: str = "commits") -> None:
-        self.run, self.options, self.folder = run, options, folder
+    def __init__(self, run: str, options: str, folder: str = "commits", counting: str = "") -> None:
+        self.run, self.options, self.folder, self.counting = run, options, folder, counting
 
     def name(self, unit: Unit) -> str:
         """File name of the record of a unit; it changes with the input and the options."""
-        return f"{unit.id}-{unit.digest(self.options)}.json"
+        return f"{unit.id}-{self.digest(unit)}.json"
+
+    def digest(self, unit: Unit) -> str:
+        """Of all that the outputs of a unit follow from."""
+        return unit.digest(self.options if unit.place is None else self.options + self.counting)
 
     def path(self, unit: Unit) -> str:
         """Where the record of a unit is."""
@@ -109,10 +129,18 @@ class CommitLog:
         except FileNotFoundError:
             return None
 
-    def write(self, unit: Unit, outputs: Iterable[str], tally: Tally, scratch: str) -> Commit:
+    def write(
+        self,
+        unit: Unit,
+        outputs: Iterable[str],
+        tally: Tally,
+        scratch: str,
+        lost: Iterable[Window] = (),
+    ) -> Commit:
         """Record that a unit is finished; of two attempts the first one stays."""
         entries = tuple(Output.of(self.run, path) for path in outputs)
-        commit = Commit(unit.id, unit.digest(self.options), entries, tally)
+        windows = tuple((part.row, part.column, part.height, part.width) for part in lost)
+        commit = Commit(unit.id, self.digest(unit), entries, tally, windows)
         storage.create(self.path(unit), commit.to_bytes(), scratch)
         return commit
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from pipelines import formats, plan
 from pipelines.formats.interface import Estimate, Format, Reading, Work
+from pipelines.formats.scene_counting import precedence
 from pipelines.options import SegmentOptions
 from pipelines.plan import InputFile, Unit
 from segmodel.contract import Contract
@@ -33,6 +34,10 @@ class Inputs:
         """All files that will be read."""
         return [file for _, files in self.files for file in files]
 
+    def of_format(self, name: str) -> tuple[InputFile, ...]:
+        """Files of one format."""
+        return next(files for entry, files in self.files if entry.name == name)
+
 
 def find_inputs(
     options: SegmentOptions,
@@ -50,7 +55,10 @@ def find_inputs(
     left_aside: list[InputFile] = []
     for file in plan.find_inputs(options.inputs, options.output, folders):
         owner = next((entry for entry in formats.FORMATS if entry.claims(file)), None)
-        (claimed[owner.name] if owner else left_aside).append(file)
+        if owner is None:
+            left_aside.append(file)
+        else:
+            claimed[owner.name].append(owner.identify(file))
     inputs = Inputs(
         tuple((entry, tuple(claimed[entry.name])) for entry in formats.FORMATS),
         tuple(left_aside),
@@ -98,6 +106,30 @@ def _folders_above(name: str) -> Iterator[str]:
         yield name
 
 
+def check_scene_options(options: SegmentOptions, contract: Contract, inputs: Inputs) -> None:
+    """Refuse options about scenes that would have no effect, or cannot be carried out.
+
+    Raises:
+        ConfigurationError: Names the option.
+    """
+    given = [
+        name
+        for name in ("bands", "resample_to", "aoi", "zones", "overlap", "check_seams")
+        if getattr(options, name)
+    ]
+    scenes = inputs.of_format("scene")
+    if given and not scenes:
+        raise ConfigurationError(
+            f"--{given[0]} is for scenes, and no --input is a raster with a place on the ground"
+        )
+    if options.check_seams and contract.fixed_window is not None:
+        raise ConfigurationError(
+            "--check_seams needs windows that can be moved; this model has a fixed one"
+        )
+    if options.overlap is not None:
+        precedence(scenes, options.overlap)
+
+
 def _limited(inputs: Inputs, limit: int, reading: Reading) -> Inputs:
     """The first images only: in order of formats, files and records."""
     kept, records, left = [], [], limit
@@ -133,5 +165,6 @@ def estimate(inputs: Inputs, layout: Layout, reading: Reading) -> Estimate:
         images=sum(part.images for part in parts),
         pixels=sum(part.pixels for part in parts),
         windows=sum(part.windows for part in parts),
+        computed=sum(part.computed for part in parts),
         exact=all(part.exact for part in parts),
     )

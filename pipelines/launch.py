@@ -1,19 +1,22 @@
 """From options to a run that is ready to start: checks, resolved sizes, `run.json`, plan."""
 
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import PurePath
 from typing import Any
 
 import segmodel
 from pipelines import plan, storage
-from pipelines.formats.interface import Estimate, Work
-from pipelines.inputs import Inputs, estimate, find_inputs, units_of
+from pipelines.formats.interface import Counting, Estimate, Work
+from pipelines.formats.scene_counting import Overlaps, overlaps_of
+from pipelines.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
 from pipelines.options import SegmentOptions
 from pipelines.reconcile import reconcile, remove_leftovers
 from pipelines.run_directory import MARK, RunDirectory, check_unchanged, digest
+from pipelines.run_polygons import AOI, ZONES, read_aoi, read_zones, store
 from pipelines.sizes import Sizes, resolve_sizes
+from pipelines.vectors import Polygons
 from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
 from segmodel.model_folder import fingerprint, read_contract
@@ -62,6 +65,9 @@ class Checked:
         inputs: Input files by format.
         folders: Folders of input roots.
         fingerprint: Of the SavedModel.
+        aoi: Area of interest, or None.
+        zones: Zones of the tables, or None.
+        overlaps: How far scenes show the same ground, or None if there are none.
     """
 
     options: SegmentOptions
@@ -72,6 +78,9 @@ class Checked:
     inputs: Inputs
     folders: dict[str, str]
     fingerprint: str
+    aoi: Polygons | None = None
+    zones: Polygons | None = None
+    overlaps: Overlaps | None = None
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -88,7 +97,15 @@ class Checked:
     @property
     def statistics(self) -> dict[str, Any]:
         """What shapes statistics and not labels."""
-        return {"pixel_size_m": self.options.pixel_size}
+        return {"pixel_size_m": self.options.pixel_size, "check_seams": self.options.check_seams}
+
+    @property
+    def counting(self) -> Counting | None:
+        """What finished scenes are counted for, if for anything."""
+        zones = None if self.zones is None else self.zones.digest
+        if zones is None and self.options.overlap is None:
+            return None
+        return Counting(zones, self.options.overlap)
 
 
 def check(options: SegmentOptions) -> Checked:
@@ -107,17 +124,24 @@ def check(options: SegmentOptions) -> Checked:
     begun = (earlier or {}).get("labels", {})
     same = (begun.get("model_fingerprint"), begun.get("confidence")) == (model, options.confidence)
     frozen = begun if same else None
-    sizes = resolve_sizes(options, contract, frozen)
+    aoi = read_aoi(options)
+    sizes = resolve_sizes(options, contract, frozen).of_area(aoi)
     folders = plan.root_folders(options.inputs, (earlier or {}).get("folders"))
+    inputs = find_inputs(options, contract, sizes.reading, folders)
+    check_scene_options(options, contract, inputs)
+    scenes = inputs.of_format("scene")
     checked = Checked(
         options=options,
         run=run,
         earlier=earlier,
         contract=contract,
         sizes=sizes,
-        inputs=find_inputs(options, contract, sizes.reading, folders),
+        inputs=inputs,
         folders=folders,
         fingerprint=model,
+        aoi=aoi,
+        zones=read_zones(options),
+        overlaps=overlaps_of(scenes) if scenes else None,
     )
     if earlier is not None:
         check_unchanged(earlier, checked.labels, options.output)
@@ -147,10 +171,14 @@ def prepare(checked: Checked) -> Launch:
         limits=checked.sizes.limits,
         groups=(checked.earlier or {}).get("groups") or plan.image_groups(inputs.grouped_files),
         trust_model=options.trust_model,
+        check_seams=options.check_seams,
+        counting=checked.counting,
         provenance=_provenance(checked),
     )
     run.begin()
     run.write_json("run.json", _run_document(checked, work))
+    store(run, AOI, checked.aoi)
+    store(run, ZONES, checked.zones)
     remove_leftovers(work, lambda: units_of(inputs, work))
     parts = plan.write_plan(units_of(inputs, work), run.plan, run.scratch)
     reconcile(work, options.retry_failures)
@@ -180,6 +208,8 @@ def _run_document(checked: Checked, work: Work) -> dict[str, object]:
             "statistics": digest(checked.statistics),
             "policy": digest(policy),
         },
+        "counting": None if checked.counting is None else asdict(checked.counting),
+        "overlaps": None if checked.overlaps is None else asdict(checked.overlaps),
         "folders": checked.folders,
         "groups": work.groups,
         "model": checked.contract.to_json(),

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pipelines.scene_options import add_scene_arguments, parse_bands
 from segmodel.errors import ConfigurationError
 
 DEFAULT_MEMORY_BYTES = 4 << 30
@@ -69,6 +70,13 @@ class SegmentOptions:
     resize: tuple[int, int] | None = None
     image_field: str | None = None
     name_field: str | None = None
+    bands: tuple[str, ...] | None = None
+    resample_to: float | None = None
+    aoi: str | None = None
+    zones: str | None = None
+    zone_field: str | None = None
+    overlap: str | None = None
+    check_seams: bool = False
     confidence: bool = False
     pixel_size: float | None = None
     max_failures: FailureBudget = FailureBudget(0, None)
@@ -94,6 +102,7 @@ def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="RUN", help="run directory; the same one resumes")
     _add_sizes(parser)
     _add_reading(parser)
+    add_scene_arguments(parser)
     parser.add_argument(
         "--confidence",
         action="store_true",
@@ -191,7 +200,9 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
     ):
         if not getattr(parsed, name):
             raise ConfigurationError(f"--{name} is missing, for example {example}")
-    for name in ("window", "batch", "limit", "pixel_size", "max_pixels"):
+    if parsed.zone_field is not None and parsed.zones is None:
+        raise ConfigurationError("--zone_field names a field of --zones: give both")
+    for name in ("window", "batch", "limit", "pixel_size", "max_pixels", "resample_to"):
         value = getattr(parsed, name)
         if value is not None and not 0 < value < float("inf"):
             raise ConfigurationError(f"--{name} must be greater than 0, got {value}")
@@ -216,6 +227,13 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
         resize=None if parsed.resize is None else parse_resize(parsed.resize),
         image_field=parsed.image_field,
         name_field=parsed.name_field,
+        bands=None if parsed.bands is None else parse_bands(parsed.bands),
+        resample_to=parsed.resample_to,
+        aoi=parsed.aoi,
+        zones=parsed.zones,
+        zone_field=parsed.zone_field,
+        overlap=parsed.overlap,
+        check_seams=parsed.check_seams,
         confidence=parsed.confidence,
         pixel_size=parsed.pixel_size,
         max_failures=budget,

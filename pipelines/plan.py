@@ -15,6 +15,7 @@ from segmodel.errors import ConfigurationError, TransientError
 from segmodel.windows import Window
 
 UNITS_PER_PART = 1000
+KINDS = ("part", "scenes", "counts")
 IMAGES_PER_GROUP = 64
 
 
@@ -54,6 +55,8 @@ class Unit:
         blocks: Ids of the units that a scene is put together from, in reading order, else empty.
         records: Most images to read from a shard, or None for all.
         scene: Id of the unit that puts this block and others together, else None.
+        place: Of a count, where the scene stands among `files`, which overlap it and are in order
+            of precedence; else None.
     """
 
     id: str
@@ -63,6 +66,24 @@ class Unit:
     blocks: tuple[str, ...] = ()
     records: int | None = None
     scene: str | None = None
+    place: int | None = None
+
+    @property
+    def kind(self) -> str:
+        """Of plan part: `part` with work, `scenes` of several blocks, `counts` of scenes."""
+        if self.place is not None:
+            return "counts"
+        return "scenes" if self.blocks else "part"
+
+    def is_in_totals(self, ground_counts_once: bool) -> bool:
+        """Whether its pixels are part of the totals.
+
+        Those of blocks are, as part of their scene; where ground counts once, the count of a scene
+        takes the place of the scene itself.
+        """
+        if self.kind == "counts":
+            return ground_counts_once
+        return self.scene is None and not (ground_counts_once and self.format == "scene")
 
     @property
     def area(self) -> Window | None:
@@ -73,6 +94,7 @@ class Unit:
         """Of all that its outputs follow from: input, block and a digest of options."""
         source = [(f.folder, f.name, f.size, f.version) for f in self.files]
         parts = [options, source, self.window, self.blocks, self.records]
+        parts += [] if self.place is None else [self.place]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
@@ -192,10 +214,10 @@ def group_of(file: InputFile, groups: int) -> int:
 def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
     """Write plan parts, replacing an earlier plan; returns the names of those with work units.
 
-    Units that put blocks together go to parts of their own, `scenes-*`.
+    Units that put blocks together go to parts of their own, `scenes-*`, and so do counts.
     """
-    parts: dict[str, list[str]] = {"part": [], "scenes": []}
-    lines: dict[str, list[str]] = {"part": [], "scenes": []}
+    parts: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    lines: dict[str, list[str]] = {kind: [] for kind in KINDS}
 
     def flush(kind: str) -> None:
         name = f"{kind}-{len(parts[kind]):05d}.jsonl"
@@ -204,21 +226,22 @@ def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
         lines[kind].clear()
 
     for unit in units:
-        kind = "scenes" if unit.blocks else "part"
+        kind = unit.kind
         lines[kind].append(unit.to_json() + "\n")
         if len(lines[kind]) == UNITS_PER_PART:
             flush(kind)
     for kind, rest in lines.items():
         if rest:
             flush(kind)
-    for name in {*part_names(folder, "part"), *part_names(folder, "scenes")}:
-        if name not in parts["part"] + parts["scenes"]:
+    written = {name for names in parts.values() for name in names}
+    for name in (name for kind in KINDS for name in part_names(folder, kind)):
+        if name not in written:
             storage.remove(f"{folder}/{name}")
     return parts["part"]
 
 
 def part_names(folder: str, kind: str) -> list[str]:
-    """Names of the plan parts of a kind, `part` or `scenes`, in order."""
+    """Names of the plan parts of a kind, one of `KINDS`, in order."""
     return sorted(path.name for path in Path(folder).glob(f"{kind}-*.jsonl"))
 
 
@@ -246,7 +269,7 @@ def read_unit(folder: str, reference: UnitReference) -> Unit:
 
 
 def read_units(folder: str, kind: str) -> Iterator[Unit]:
-    """All units of a kind, `part` or `scenes`."""
+    """All units of a kind, one of `KINDS`."""
     for part in part_names(folder, kind):
         with open(f"{folder}/{part}", "rb") as stream:
             for line in stream:

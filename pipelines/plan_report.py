@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 from pipelines import plan, storage
 from pipelines.formats.interface import Work
+from pipelines.formats.scene_counting import Overlaps, overlaps_of
 from pipelines.inputs import Inputs, estimate, find_inputs, units_of
 from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
+from pipelines.run_polygons import read_aoi
 from pipelines.sizes import MIB, Sizes, resolve_sizes
 from segmodel.contract import Contract
 from segmodel.model_folder import read_contract
@@ -20,13 +22,12 @@ def report(options: SegmentOptions) -> Iterator[str]:
         ContractError: As `pipelines.launch.check`.
     """
     contract = read_contract(storage.check_local(options.model))
-    sizes = resolve_sizes(options, contract)
+    sizes = resolve_sizes(options, contract).of_area(read_aoi(options))
     layout, memory = sizes.layout, sizes.memory
     inputs = find_inputs(options, contract, sizes.reading)
     guess = estimate(inputs, layout, sizes.reading)
     about = "" if guess.exact else "about "
     size = sum(file.size for file in inputs.every)
-    kept = layout.window_px**2
     yield f"model     {contract.name}: {contract.architecture}, {len(contract.classes.ids)} classes"
     for entry, files in inputs.files:
         if files:
@@ -37,10 +38,14 @@ def report(options: SegmentOptions) -> Iterator[str]:
     yield f"images    {about}{guess.images:,}"
     yield f"pixels    {about}{guess.pixels:,}"
     yield (
-        f"windows   {about}{guess.windows:,}, cores of {layout.window_px} px with a halo of "
-        f"{layout.reach_px} px: up to {layout.read_px**2 / kept:.2f} computed per pixel kept"
+        f"windows   {about}{guess.windows:,}, cores of up to {layout.window_px} px with a halo of "
+        f"{layout.reach_px} px: {guess.computed / max(1, guess.pixels):.3f} pixels computed per "
+        f"pixel kept"
     )
     yield f"bytes     {size:,} to read"
+    scenes = inputs.of_format("scene")
+    if scenes:
+        yield _overlap_line(overlaps_of(scenes), options.overlap)
     measured = "measured" if contract.bytes_per_pixel else "assumed"
     images = ""
     if any(entry.decodes for entry, files in inputs.files if files):
@@ -56,6 +61,7 @@ def report(options: SegmentOptions) -> Iterator[str]:
 
 
 def _count_units(inputs: Inputs, contract: Contract, sizes: Sizes) -> int:
+    """Number of units with work."""
     groups = plan.image_groups(inputs.grouped_files)
     work = Work(
         run=RunDirectory(""),
@@ -72,4 +78,16 @@ def _count_units(inputs: Inputs, contract: Contract, sizes: Sizes) -> int:
         trust_model=False,
         provenance=(),
     )
-    return sum(1 for unit in units_of(inputs, work) if not unit.blocks)
+    return sum(1 for unit in units_of(inputs, work) if unit.kind == "part")
+
+
+def _overlap_line(overlaps: Overlaps, rule: str | None) -> str:
+    """How much ground scenes show more than once, and what becomes of it."""
+    if not overlaps.repeated_m2:
+        return f"overlap   none of {overlaps.scenes} scenes"
+    share = overlaps.repeated_m2 / overlaps.footprint_m2
+    counted = f"counted once, in the {rule} scene" if rule else "counted more than once (--overlap)"
+    return (
+        f"overlap   {overlaps.overlapping} of {overlaps.scenes} scenes: "
+        f"{overlaps.repeated_m2 / 1e6:,.3f} km2, {share:.2%} of the ground, is {counted}"
+    )

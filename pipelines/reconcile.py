@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable
 
 from pipelines import formats, plan, storage
 from pipelines.commits import CommitLog
+from pipelines.count_tables import counts_path
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_files import block_path
 from pipelines.plan import Unit
 from pipelines.scene_assembly import scene_blocks
+from pipelines.scene_counts import label_unit
 
 
 def reconcile(work: Work, retry_failures: bool) -> None:
@@ -22,14 +24,12 @@ def reconcile(work: Work, retry_failures: bool) -> None:
         work: What the units of the plan have in common.
         retry_failures: Whether units in which an image failed are done again.
     """
-    log = CommitLog(work.run.root, work.options)
+    log = work.log
     found = log.names()
     if not found:
         return
     folder = work.run.plan
-    wanted = {
-        log.name(unit) for kind in ("part", "scenes") for unit in plan.read_units(folder, kind)
-    }
+    wanted = {log.name(unit) for kind in plan.KINDS for unit in plan.read_units(folder, kind)}
     for name in found:
         if name not in wanted:
             log.discard(name)
@@ -39,6 +39,10 @@ def reconcile(work: Work, retry_failures: bool) -> None:
         records[scene.id] = log.path(scene)
     for unit in plan.read_units(folder, "part"):
         _check_unit(unit, records.get(unit.scene or ""), log, retry_failures)
+    for unit in plan.read_units(folder, "counts"):
+        # They follow from label maps, which are all that a failure is a matter of.
+        if log.is_done(unit) and not _is_counted(unit, work):
+            log.forget(unit)
 
 
 def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) -> None:
@@ -50,6 +54,12 @@ def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) 
             storage.remove(work.run.path(block_path(block.id, folder)))
         log.forget(block)
     log.forget(scene)
+
+
+def _is_counted(unit: Unit, work: Work) -> bool:
+    """Whether a count is believed: it is sound, and so are the label maps that it was made of."""
+    labelled = (label_unit(file, work) for file in unit.files)
+    return work.log.is_believed(unit, False) and all(work.log.is_done(unit) for unit in labelled)
 
 
 def _check_unit(unit: Unit, scene: str | None, log: CommitLog, retry_failures: bool) -> None:
@@ -75,11 +85,11 @@ def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
         work: Of the run, before its plan is replaced.
         planned: Gives the units of the plan to come.
     """
-    log = CommitLog(work.run.root, work.options)
+    log = work.log
     recorded = {name.rpartition("-")[0] for name in log.names()}
     left = {
         path
-        for kind in ("part", "scenes")
+        for kind in plan.KINDS
         for unit in plan.read_units(work.run.plan, kind)
         if unit.id not in recorded
         for path in _outputs(unit)
@@ -92,5 +102,7 @@ def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
 
 
 def _outputs(unit: Unit) -> list[str]:
+    if unit.kind == "counts":
+        return [counts_path(unit)]
     tables = (f"areas/{unit.id}.parquet", f"failures/{unit.id}.jsonl")
     return [*formats.find_format(unit.format).outputs(unit), *tables]

@@ -8,7 +8,9 @@ from pipelines import plan, storage
 from pipelines.area_tables import totals_csv
 from pipelines.areas import Tally
 from pipelines.commits import CommitLog
+from pipelines.count_tables import overlaps_csv, zones_csv
 from pipelines.failure_table import FailureTable, failures_of
+from pipelines.formats.interface import Counting
 from pipelines.run_directory import RunDirectory
 from pipelines.unit_check import AGAIN, MALFORMED
 from segmodel.classes import ClassTable
@@ -24,6 +26,7 @@ class Ending:
         run: The run directory.
         log: Its commit records.
         classes: Of the model.
+        counting: What scenes are counted for, or None.
         total: Sum of the records.
         is_whole: Whether all records that are there could be read.
         files_are_whole: Whether all files that they name are as they say.
@@ -34,6 +37,7 @@ class Ending:
     run: RunDirectory
     log: CommitLog
     classes: ClassTable
+    counting: Counting | None
     total: Tally
     is_whole: bool
     files_are_whole: bool
@@ -53,6 +57,8 @@ def check_results(ending: Ending, fault: Callable[[str, str, str], None]) -> Non
         _check_digest("areas.csv", _areas_digest, ending, fault)
         if ending.files_are_whole:
             _check_digest("failures.csv", _failures_digest, ending, fault)
+            for name, digest in _counted_digests(ending).items():
+                _check_digest(name, digest, ending, fault)
     try:
         summary = run.read_json("summary.json")
         status = summary["exit_status"] if summary is not None else None
@@ -88,14 +94,29 @@ def _check_digest(
         fault(name, "is not what the commit records add up to", AGAIN)
 
 
+def _counted_digests(ending: Ending) -> dict[str, Callable[[Ending], str]]:
+    """Tables of counts, and how their digests are found."""
+    counting = ending.counting
+    found: dict[str, Callable[[Ending], str]] = {}
+    if counting is not None and counting.zones is not None:
+        found["zones.csv"] = lambda e: _sha256(zones_csv(e.run, e.log, e.classes))
+    if counting is not None and counting.overlap is not None:
+        found["overlaps.csv"] = lambda e: _sha256(overlaps_csv(e.run, e.log))
+    return found
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def _areas_digest(ending: Ending) -> str:
-    return hashlib.sha256(totals_csv(ending.total, ending.classes)).hexdigest()
+    return _sha256(totals_csv(ending.total, ending.classes))
 
 
 def _failures_digest(ending: Ending) -> str:
     stream = _Digest()
     table = FailureTable(stream)
-    for kind in ("part", "scenes"):
+    for kind in plan.KINDS:
         for unit in plan.read_units(ending.run.plan, kind):
             commit = ending.log.read(unit)
             if commit is not None:

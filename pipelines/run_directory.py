@@ -1,5 +1,6 @@
 """The run directory: where everything of a run is, and `run.json` that keeps it honest."""
 
+import fnmatch
 import hashlib
 import json
 import os
@@ -9,8 +10,11 @@ from typing import Any
 from pipelines import storage
 from segmodel.errors import ConfigurationError
 
-FOLDERS = ("plan", "labels", "confidence", "blocks", "areas", "failures", "commits", "tmp")
-RESULTS = ("_SUCCESS", "summary.json", "areas.csv", "failures.csv", "preview.png")
+OUTPUTS = ("labels", "confidence", "blocks", "areas", "failures", "counts")
+FOLDERS = ("plan", *OUTPUTS, "commits", "tmp")
+POLYGONS = ("aoi.json", "zones.json")
+TABLES = ("areas.csv", "zones.csv", "overlaps.csv", "failures.csv")
+RESULTS = ("_SUCCESS", "summary.json", *TABLES, "preview.png")
 RUN, PACK = "beamseg run", "beamseg pack"
 MARK = {"format": RUN, "format_version": 1}
 
@@ -62,8 +66,12 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove what a run writes, `run.json` last, so that it stays a run until all is gone."""
-        for name in (*RESULTS, *FOLDERS, "run.json"):
+        for name in (*RESULTS, *self.mosaics(), *POLYGONS, *FOLDERS, "run.json"):
             storage.remove(self.path(name))
+
+    def mosaics(self) -> list[str]:
+        """Names of the VRTs over all label maps."""
+        return sorted(fnmatch.filter(os.listdir(self.root), "labels*.vrt"))
 
     def earlier(self) -> dict[str, Any] | None:
         """The `run.json` of an earlier run, or None where nothing is.
@@ -93,7 +101,7 @@ class RunDirectory:
     def begin(self) -> None:
         """Make the folder, without results that would be those of another attempt."""
         os.makedirs(self.root, exist_ok=True)
-        for name in RESULTS:
+        for name in (*RESULTS, *self.mosaics()):
             storage.remove(self.path(name))
 
 

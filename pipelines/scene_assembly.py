@@ -8,20 +8,26 @@ import numpy as np
 from pipelines import storage
 from pipelines.area_tables import area_table, rows_of
 from pipelines.areas import TallySum
-from pipelines.cog import read_block
-from pipelines.commits import CommitLog
+from pipelines.cog import TILE_PX
+from pipelines.commits import Commit, CommitLog
 from pipelines.formats.interface import Work
-from pipelines.formats.scene_files import block_path, scene_paths, write_scene
-from pipelines.formats.scenes import blocks_of
+from pipelines.formats.scene_blocks import blocks_of
+from pipelines.formats.scene_files import (
+    StoredBlock,
+    block_path,
+    scene_paths,
+    strips_of,
+    write_scene,
+)
 from pipelines.plan import Unit
-from pipelines.scene_reader import read_header
+from pipelines.scene_header import read_header
 from pipelines.work import with_attempts
 from segmodel.windows import Window
 
 
 def finish_scene(unit: Unit, work: Work) -> bool:
     """Put a scene together if all its blocks are done; whether it is finished now."""
-    log = CommitLog(work.run.root, work.options)
+    log = work.log
     if not log.is_done(unit):
         with_attempts(unit, log, lambda: _assemble(unit, work, log))
         if not log.is_done(unit):
@@ -40,10 +46,9 @@ def _assemble(unit: Unit, work: Work, log: CommitLog) -> None:
     finished = [commit for commit in commits if commit is not None]
     if len(finished) < len(commits):
         return
-    labelled = [commit.tally.images > 0 for commit in finished]
     outputs = []
-    if any(labelled):
-        outputs = _write(unit, list(zip(blocks, labelled, strict=True)), work)
+    if any(commit.outputs_in("blocks") for commit in finished):
+        outputs = _write(unit, list(zip(blocks, finished, strict=True)), work)
     else:
         for path in scene_paths(unit.files[0]):
             storage.remove(work.run.path(path))
@@ -60,33 +65,38 @@ def _assemble(unit: Unit, work: Work, log: CommitLog) -> None:
         area_table(path) as table,
     ):
         table.add(rows)
-    log.write(unit, outputs, tally, work.run.scratch)
+    lost = [Window(*part) for commit in finished for part in commit.lost]
+    log.write(unit, outputs, tally, work.run.scratch, lost)
 
 
-def _write(unit: Unit, blocks: Sequence[tuple[Unit, bool]], work: Work) -> list[str]:
+def _write(unit: Unit, blocks: Sequence[tuple[Unit, Commit]], work: Work) -> list[str]:
     """Put the blocks of a scene together; returns the paths written.
 
     Args:
         unit: The unit of the scene.
-        blocks: Its blocks, and whether each was labelled; the others become nodata.
+        blocks: Its blocks with their records; those that wrote nothing become nodata.
         work: Of the run.
     """
-    grid = read_header(unit.files[0].uri).grid
+    file, classes = unit.files[0], work.contract.classes
+    grid = read_header(file.uri, file.version).grid
 
-    def values(folder: str) -> Iterator[tuple[Window, np.ndarray | None]]:
-        for block, labelled in blocks:
+    def values(folder: str, empty: int, dtype: np.dtype) -> Iterator[tuple[Window, np.ndarray]]:
+        stored = []
+        for block, commit in blocks:
             assert block.area is not None
             path = work.run.path(block_path(block.id, folder))
-            yield block.area, read_block(path) if labelled else None
+            stored.append(StoredBlock(block.area, path if commit.outputs_in("blocks") else None))
+        return strips_of(stored, grid, TILE_PX, empty, dtype)
 
-    confidence = values("confidence") if work.confidence else None
-    return write_scene(unit.files[0], grid, values("labels"), confidence, work)
+    confidence = values("confidence", 0, np.dtype(np.uint8)) if work.confidence else None
+    labels = values("labels", classes.nodata, classes.label_dtype)
+    return write_scene(file, grid, labels, confidence, work)
 
 
 def scene_blocks(unit: Unit, work: Work) -> list[Unit]:
     """Block units of a scene, in reading order."""
-    grid = read_header(unit.files[0].uri).grid
-    windows = blocks_of(grid, work.layout.stride_px)
+    header = read_header(unit.files[0].uri, unit.files[0].version)
+    windows = blocks_of(header, work.layout, work.reading)
     return [
         dataclasses.replace(
             unit,

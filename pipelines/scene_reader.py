@@ -1,45 +1,35 @@
-"""Scenes as rasterio reads them: header, ground, and pixels by windows."""
+"""Scenes by windows: pixels of the model's bands, where they are valid and labels are wanted.
+
+All reads of a scene go through one handle, one after the other: GDAL keeps decoded tiles for each
+handle, so that a strip that many windows share is decoded once. GDAL decodes in threads of its own.
+"""
 
 import os
 import threading
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import rasterio
-from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from pipelines.cog import GDAL_OPTIONS, Grid
 from pipelines.ground import GroundGrid
+from pipelines.scene_bands import SceneBands
+from pipelines.scene_header import Header, open_scene, read_header, reason_of_gdal
+from pipelines.scene_polygons import ScenePolygons
 from segmodel.errors import InputError
+from segmodel.resampling import ModelGrid
 from segmodel.windows import Pixels, Window
 
-
-class Header(NamedTuple):
-    """What the header of a scene says."""
-
-    grid: Grid
-    dtype: str
-    bands: tuple[int, ...]
+_STRIP_ROWS = 512
+_READ_OPTIONS = GDAL_OPTIONS | {"GDAL_NUM_THREADS": min(4, os.cpu_count() or 1)}
 
 
-def read_header(uri: str) -> Header:
-    """Grid, dtype and indices of the bands that are not alpha.
-
-    Raises:
-        InputError: If GDAL cannot open the file.
-    """
-    try:
-        source = rasterio.open(uri)
-    except RasterioError as error:
-        raise InputError(f"the scene cannot be opened: {_reason(error, uri)}") from error
-    with source:
-        grid = Grid(source.height, source.width, source.transform, source.crs)
-        kinds = zip(source.indexes, source.colorinterp, strict=True)
-        bands = tuple(index for index, kind in kinds if kind != ColorInterp.alpha)
-        return Header(grid, source.dtypes[0], bands)
+def ground_grid(grid: Grid) -> GroundGrid:
+    """Ground area of a scene's pixels."""
+    return GroundGrid.of(grid.transform, grid.crs, grid.height, grid.width)
 
 
 def read_small(uri: str, value_range: tuple[float, float], side: int) -> np.ndarray:
@@ -56,47 +46,47 @@ def read_small(uri: str, value_range: tuple[float, float], side: int) -> np.ndar
     header = read_header(uri)
     step = max(1.0, max(header.grid.height, header.grid.width) / side)
     size = (max(1, int(header.grid.height / step)), max(1, int(header.grid.width / step)))
-    bands = header.bands[:3] if len(header.bands) >= 3 else header.bands[:1] * 3
+    indexes = [band.index for band in header.bands]
+    shown = indexes[:3] if len(indexes) >= 3 else indexes[:1] * 3
     try:
-        with rasterio.open(uri) as source:
-            values = source.read(list(bands), out_shape=(3, *size)).astype(np.float64)
+        with rasterio.Env(**GDAL_OPTIONS), open_scene(uri) as source:
+            values = source.read(shown, out_shape=(3, *size))
     except RasterioError as error:
-        raise InputError(f"pixels cannot be read: {_reason(error, uri)}") from error
+        raise InputError(f"pixels cannot be read: {reason_of_gdal(error, uri)}") from error
+    if header.palette is not None:
+        table = np.zeros((max(256, len(header.palette)), 4), np.uint8)
+        table[: len(header.palette)] = header.palette
+        return table[values[0]][..., :3]
     low, high = value_range
-    scaled = np.clip(np.nan_to_num((values - low) / (high - low)), 0, 1) * 255
+    scaled = np.clip(np.nan_to_num((values.astype(np.float64) - low) / (high - low)), 0, 1) * 255
     return np.moveaxis(np.rint(scaled).astype(np.uint8), 0, -1)
 
 
-def ground_grid(grid: Grid) -> GroundGrid:
-    """Ground area of a scene's pixels."""
-    return GroundGrid.of(grid.transform, grid.crs, grid.height, grid.width)
-
-
-def _reason(error: BaseException, uri: str) -> str:
-    """What GDAL says is wrong, with the name of the file in place of its path."""
-    innermost = error
-    while innermost.__cause__ is not None:
-        innermost = innermost.__cause__
-    return str(innermost).replace(uri, os.path.basename(uri))
-
-
-@dataclass
 class SceneRaster:
-    """A scene as a raster of the engine; every thread has its own handle, as GDAL demands."""
+    """A scene as a raster of the engine.
 
-    uri: str
-    header: Header
+    Args:
+        uri: Of the scene.
+        header: Of the scene.
+        bands: Those that the model takes.
+        aoi: Area of interest, or None for all of it.
+    """
 
-    def __post_init__(self) -> None:
-        self._local = threading.local()
-        self._handles: list[rasterio.DatasetReader] = []
+    def __init__(
+        self, uri: str, header: Header, bands: SceneBands, aoi: ScenePolygons | None = None
+    ) -> None:
+        self.uri, self.header, self.bands, self.aoi = uri, header, bands, aoi
+        self._lock = threading.Lock()
+        self._source: rasterio.DatasetReader | None = None
 
     @property
     def height(self) -> int:
+        """Rows."""
         return self.header.grid.height
 
     @property
     def width(self) -> int:
+        """Columns."""
         return self.header.grid.width
 
     @property
@@ -113,27 +103,130 @@ class SceneRaster:
         """The same values: nothing is scaled."""
         return values
 
-    def read(self, window: Window) -> Pixels:
-        """Pixels of a window; nodata by GDAL's mask of the dataset."""
-        area = RasterioWindow(window.column, window.row, window.width, window.height)
-        try:
-            with rasterio.Env(**GDAL_OPTIONS):
-                source = self._source()
-                values = source.read(list(self.header.bands), window=area)
-                valid = source.dataset_mask(window=area) > 0
-        except RasterioError as error:
-            raise InputError(
-                f"pixels of {window} cannot be read: {_reason(error, self.uri)}"
-            ) from error
-        values = np.ascontiguousarray(np.moveaxis(values, 0, -1))
-        return Pixels(values, None if valid.all() else valid)
+    def wants(self, core: Window) -> bool:
+        """Whether a core touches the area of interest."""
+        return self.aoi is None or self.aoi.touches(core)
 
-    def _source(self) -> rasterio.DatasetReader:
-        if not hasattr(self._local, "source"):
-            self._local.source = rasterio.open(self.uri)
-            self._handles.append(self._local.source)
-        return self._local.source
+    def read(self, window: Window) -> Pixels:
+        """Pixels of a window.
+
+        Raises:
+            InputError: If GDAL cannot read it.
+        """
+        samples, valid = self._read(window)
+        by_values = self.bands.valid_by_values(samples)
+        if by_values is not None:
+            valid = by_values if valid is None else valid & by_values
+        wanted = None if self.aoi is None else self.aoi.mask(window)
+        return Pixels(self.bands.values(samples), valid, wanted)
+
+    def has_label(self, window: Window) -> Iterator[tuple[Window, np.ndarray | None]]:
+        """Where the pixels of a window are valid and wanted, by strips; None where all are."""
+        for top in range(window.row, window.row + window.height, _STRIP_ROWS):
+            height = min(_STRIP_ROWS, window.row + window.height - top)
+            strip = replace(window, row=top, height=height)
+            if not self.wants(strip):
+                yield strip, np.zeros((height, window.width), bool)
+                continue
+            pixels = self.read(strip)
+            found = pixels.valid
+            if np.issubdtype(pixels.values.dtype, np.floating):
+                finite = np.isfinite(pixels.values).all(axis=-1)
+                found = finite if found is None else found & finite
+            if pixels.wanted is not None:
+                found = pixels.wanted if found is None else found & pixels.wanted
+            yield strip, found
+
+    def _read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+        """Samples `(height, width, bands)`, and where a mask or alpha says that they are valid."""
+        area = RasterioWindow(window.column, window.row, window.width, window.height)
+        shape = (window.height, window.width, len(self.bands.bands))
+        samples = np.empty(shape, self.bands.read_dtype)
+        valid = None
+        try:
+            with self._lock, rasterio.Env(**_READ_OPTIONS):
+                if self._source is None:
+                    self._source = open_scene(self.uri)
+                # GDAL writes pixel by pixel; what is read is a view of it, band by band.
+                bands_first = samples.transpose(2, 0, 1)
+                self._source.read(self.bands.indexes, out=bands_first, window=area)
+                if self.bands.mask == "alpha" and self.bands.alpha is not None:
+                    valid = self._source.read(self.bands.alpha, window=area) > 0
+                elif self.bands.mask == "mask":
+                    valid = self._source.read_masks(self.bands.indexes[0], window=area) > 0
+                elif self.bands.mask == "bands":
+                    masks = self._source.read_masks(self.bands.indexes, window=area)
+                    valid = (masks > 0).all(axis=0)
+        except RasterioError as error:
+            reason = reason_of_gdal(error, self.uri)
+            raise InputError(f"pixels of {window} cannot be read: {reason}") from error
+        return samples, None if valid is None or valid.all() else valid
 
     def close(self) -> None:
-        for handle in self._handles:
-            handle.close()
+        """Close the file."""
+        with self._lock:
+            if self._source is not None:
+                self._source.close()
+                self._source = None
+
+
+@dataclass
+class ResampledRaster:
+    """A scene as a model sees it that was made for another ground sample distance.
+
+    Args:
+        scene: The scene.
+        grid: Of the model.
+        own: The part of the scene that is labelled, which gets the labels.
+        area: The same on the grid of the model.
+    """
+
+    scene: SceneRaster
+    grid: ModelGrid
+    own: Window
+    area: Window
+
+    @property
+    def height(self) -> int:
+        """Rows, as the model sees them."""
+        return self.grid.model[0]
+
+    @property
+    def width(self) -> int:
+        """Columns, as the model sees them."""
+        return self.grid.model[1]
+
+    @property
+    def held_bytes(self) -> int:
+        """Nothing beside the windows."""
+        return 0
+
+    @property
+    def own_pixels(self) -> int:
+        """Pixels of the part of the scene that is labelled."""
+        return self.own.pixels
+
+    def wants(self, core: Window) -> bool:
+        """Whether a core touches the area of interest."""
+        return self.scene.wants(self.grid.source(core))
+
+    def read(self, window: Window) -> Pixels:
+        """Pixels of a window of the model's grid.
+
+        Raises:
+            InputError: If GDAL cannot read it.
+        """
+        source = self.scene.read(self.grid.source(window))
+        valid = source.valid
+        if np.issubdtype(source.values.dtype, np.floating):
+            finite = np.isfinite(source.values).all(axis=-1)
+            valid = finite if valid is None else valid & finite
+        return Pixels(*self.grid.resample(source.values, valid, window))
+
+    def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
+        """A map of the area on the scene's own grid: nearest, and nodata exact."""
+        own = self.grid.bring(values, self.area, self.own)
+        for strip, has_label in self.scene.has_label(self.own):
+            if has_label is not None:
+                own[strip.within(self.own).slices][~has_label] = nodata
+        return own

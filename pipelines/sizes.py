@@ -1,11 +1,13 @@
 """Sizes of windows and images, from options, contract and memory."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.formats.interface import Reading
 from pipelines.options import SegmentOptions
+from pipelines.vectors import Polygons
 from segmodel.contract import Contract
 from segmodel.engine import Limits
 from segmodel.errors import ConfigurationError
@@ -19,7 +21,10 @@ RUNTIME_BYTES = 800 * MIB
 # What prediction may take of the rest when --window is left to us.
 MODEL_SHARE = 0.6
 ASSUMED_BYTES_PER_PIXEL = 1024
-WINDOWS_PX = (2048, 1024, 512, 256)
+LEAST_WINDOW_PX, USUAL_WINDOW_PX, MOST_WINDOW_PX = 256, 2048, 4096
+WINDOW_STEP_PX = 32
+# What halos may cost where memory allows it: computed pixels per pixel kept.
+COMPUTED_PER_KEPT = 1.2
 # Calls of the model whose windows are read or wait for others, and whose maps are not finished.
 CALLS_HELD = 6
 # Below it, photographs would be refused.
@@ -63,6 +68,10 @@ class Sizes:
     memory: Memory
     limits: Limits
 
+    def of_area(self, aoi: Polygons | None) -> "Sizes":
+        """The same with an area of interest."""
+        return self if aoi is None else replace(self, reading=replace(self.reading, aoi=aoi.digest))
+
 
 def resolve_sizes(
     options: SegmentOptions, contract: Contract, frozen: Mapping[str, Any] | None = None
@@ -95,6 +104,8 @@ def resolve_sizes(
         name_field=options.name_field,
         max_pixels=asked or min(MAX_PIXELS, affordable),
         resize=options.resize,
+        bands=options.bands,
+        resample_to=options.resample_to,
     )
     limits = Limits(ahead_bytes=affordable * ahead, finishing_bytes=affordable * finishing)
     return Sizes(layout, reading, memory, limits)
@@ -121,8 +132,14 @@ def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, An
     if "window_px" in frozen:
         return contract.layout(frozen["window_px"], halo, batch)
     affordable = MODEL_SHARE * (options.memory - RUNTIME_BYTES)
-    for side in WINDOWS_PX:
-        core = max(side // contract.stride, 1) * contract.stride
+    # Some pixels more or less are not worth windows that no tile of a file lines up with.
+    step = -(-WINDOW_STEP_PX // contract.stride) * contract.stride
+    reach = contract.layout(step, halo, batch).reach_px
+    # Beyond it, a larger window spares little.
+    wanted = max(USUAL_WINDOW_PX, math.ceil(2 * reach / (math.sqrt(COMPUTED_PER_KEPT) - 1)))
+    most = -(-min(wanted, MOST_WINDOW_PX) // step) * step
+    least = min(max(LEAST_WINDOW_PX // step, 1) * step, most)
+    for core in range(most, least - 1, -step):
         layout = contract.layout(core, halo, batch)
         if model_bytes(layout, contract) <= affordable:
             break

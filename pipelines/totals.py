@@ -10,11 +10,11 @@ from typing import Any
 from pipelines import areas, contact_sheet, plan, storage
 from pipelines.area_tables import totals_csv
 from pipelines.areas import Tally
-from pipelines.commits import CommitLog
 from pipelines.contact_sheet import UnitSample
 from pipelines.failure_table import FailureTable, failures_of, write_failures
 from pipelines.formats.interface import Work
 from pipelines.options import FailureBudget
+from pipelines.scene_results import scene_summary, write_scene_results
 
 COMPLETE, FAULT, OVER_BUDGET, INCOMPLETE = 0, 1, 3, 4
 # How far ground areas of pixels may be from the footprint, relatively.
@@ -48,40 +48,36 @@ class Totals:
 
 
 def collect(work: Work, failures: FailureTable | None = None) -> Totals:
-    """Totals of all units whose numbers count: those that are no block of a scene.
+    """Totals of all units whose numbers count, see `Unit.is_in_totals`.
 
     Args:
         work: Of the run.
         failures: Where rows of failures go, or None.
     """
-    log = CommitLog(work.run.root, work.options)
+    log = work.log
+    once = work.counting is not None and work.counting.overlap is not None
     counts = Counter[str]()
     sample = UnitSample()
 
     def tallies() -> Iterator[Tally]:
-        for kind in ("part", "scenes"):
+        for kind in plan.KINDS:
             for unit in plan.read_units(work.run.plan, kind):
                 commit = log.read(unit)
-                counts["units"] += kind == "part"
+                counts[kind] += 1
                 if commit is None:
-                    # A block that is missing shows in its scene, which is missing too.
-                    counts["missing"] += kind == "part"
-                    counts["unfinished scenes"] += kind == "scenes"
+                    counts[f"missing {kind}"] += 1
                     continue
                 if failures is not None:
                     failures.add(failures_of(commit, work.run.root))
-                if unit.scene is None:
-                    if commit.tally.images:
-                        sample.offer(unit)
+                if kind != "counts" and unit.scene is None and commit.tally.images:
+                    sample.offer(unit)
+                if unit.is_in_totals(once):
                     yield commit.tally
 
     total = Tally.sum(tallies())
-    return Totals(
-        units=counts["units"],
-        missing=counts["missing"] or counts["unfinished scenes"],
-        tally=total,
-        sample=sample,
-    )
+    # A block that is missing shows in its scene, which is missing too, and that in its count.
+    missing = next((n for kind in plan.KINDS if (n := counts[f"missing {kind}"])), 0)
+    return Totals(units=counts["part"], missing=missing, tally=total, sample=sample)
 
 
 def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int:
@@ -112,8 +108,10 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         "first_failures": failures.first,
         "pixels": sum(totals.tally.pixels.values()),
         "footprint_m2": totals.tally.footprint_m2 if totals.tally.area_m2 else None,
+        **scene_summary(work, totals.tally),
         "this_attempt": counts,
     }
+    write_scene_results(work, classes)
     run.write_json("summary.json", summary)
     run.write("preview.png", _contact_sheet(totals, failures, work))
     if status == COMPLETE:

@@ -1,7 +1,7 @@
 """The Beam graph of `segment`: one linear chain, through which only references and counts pass."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -10,8 +10,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines import plan, progress
 from pipelines.formats.interface import Work
 from pipelines.options import FailureBudget, add_segment_arguments
-from pipelines.plan import UnitReference
+from pipelines.plan import Unit, UnitReference
 from pipelines.scene_assembly import finish_scene
+from pipelines.scene_counts import count_scene
 from pipelines.totals import finish_run
 from pipelines.work import UnitReport, segment_unit
 
@@ -45,11 +46,15 @@ class SegmentImages(beam.PTransform):
             | "ReadPlan" >> beam.FlatMap(lambda part: plan.references(folder, part))
             | "SpreadUnits" >> beam.Reshuffle()
             | "SegmentUnit" >> beam.ParDo(_SegmentUnit(work))
-            | "CountUnits" >> beam.CombineGlobally(sum_reports).without_defaults()
-            | "ListScenes" >> beam.FlatMap(lambda report: _scenes(folder, report))
+            | "SumUnits" >> beam.CombineGlobally(sum_reports).without_defaults()
+            | "ListScenes" >> beam.FlatMap(lambda report: _listed("scenes", folder, report))
             | "SpreadScenes" >> beam.Reshuffle()
-            | "FinishScene" >> beam.Map(lambda entry: _finish_scene(entry, work))
-            | "CountScenes" >> beam.CombineGlobally(sum_reports).without_defaults()
+            | "FinishScene" >> beam.Map(lambda entry: _ended(entry, work, finish_scene))
+            | "SumScenes" >> beam.CombineGlobally(sum_reports).without_defaults()
+            | "ListCounts" >> beam.FlatMap(lambda report: _listed("counts", folder, report))
+            | "SpreadCounts" >> beam.Reshuffle()
+            | "CountScene" >> beam.Map(lambda entry: _ended(entry, work, count_scene))
+            | "SumCounts" >> beam.CombineGlobally(sum_reports).without_defaults()
             | "FinishRun" >> beam.Map(lambda report: _finish_run(report, work, budget, started))
         )
 
@@ -78,17 +83,24 @@ def sum_reports(reports: Iterable[UnitReport]) -> UnitReport:
     return total
 
 
-def _scenes(folder: str, report: UnitReport) -> Iterator[tuple[UnitReference | None, UnitReport]]:
-    """The report once, and every scene that blocks make up."""
+def _listed(
+    kind: str, folder: str, report: UnitReport
+) -> Iterator[tuple[UnitReference | None, UnitReport]]:
+    """The report once, and every unit of a kind that follows from finished ones."""
     yield None, report
-    for part in plan.part_names(folder, "scenes"):
+    for part in plan.part_names(folder, kind):
         for reference in plan.references(folder, part):
             yield reference, UnitReport()
 
 
-def _finish_scene(entry: tuple[UnitReference | None, UnitReport], work: Work) -> UnitReport:
+def _ended(
+    entry: tuple[UnitReference | None, UnitReport],
+    work: Work,
+    action: Callable[[Unit, Work], bool],
+) -> UnitReport:
+    """The report of an action that finishes a unit, if it can be finished."""
     reference, report = entry
-    if reference is None or finish_scene(plan.read_unit(work.run.plan, reference), work):
+    if reference is None or action(plan.read_unit(work.run.plan, reference), work):
         return report
     return UnitReport(incomplete=1)
 

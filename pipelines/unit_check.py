@@ -8,8 +8,8 @@ from pipelines.areas import Tally
 from pipelines.commits import Commit, CommitLog, Output
 from pipelines.failures import reason_of
 from pipelines.plan import Unit
+from pipelines.run_directory import OUTPUTS
 
-OUTPUT_FOLDERS = ("labels", "confidence", "blocks", "areas", "failures")
 # What JSON of other content raises on its way to a unit, a record or a sum.
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
 
@@ -81,7 +81,7 @@ def check_unit(unit: Unit, log: CommitLog, is_assembled: bool) -> CheckedUnit:
         wrong = Finding(path, f"cannot be read ({reason_of(error)})", UNREADABLE)
     unfinished = commit is None and wrong is None
     if unfinished:
-        what = "scene" if unit.blocks else "unit"
+        what = {"part": "unit", "scenes": "scene", "counts": "count"}[unit.kind]
         wrong = Finding(path, f"is not there, the {what} is not finished", AGAIN)
     outputs = () if commit is None else commit.outputs
     if is_assembled:
@@ -102,11 +102,11 @@ def _read(unit: Unit, log: CommitLog) -> Commit | None:
     commit = log.read(unit)
     if commit is None:
         return None
-    if (commit.unit, commit.digest) != (unit.id, unit.digest(log.options)):
+    if (commit.unit, commit.digest) != (unit.id, log.digest(unit)):
         raise ValueError("the record of another unit")
     for output in commit.outputs:
         folder, *below = output.path.split("/")
-        if folder not in OUTPUT_FOLDERS or ".." in below or not isinstance(output.size, int):
+        if folder not in OUTPUTS or ".." in below or not isinstance(output.size, int):
             raise ValueError("not what a unit writes")
     # Both raise if there is something else than numbers in it.
     total = Tally.sum([commit.tally])

@@ -17,13 +17,13 @@ import numpy as np
 from pipelines import plan, storage
 from pipelines.areas import Tally
 from pipelines.commits import Commit, CommitLog
+from pipelines.formats.interface import Counting
 from pipelines.plan import Unit
 from pipelines.results_check import Ending, check_results
-from pipelines.run_directory import RunDirectory, digest, is_run
+from pipelines.run_directory import OUTPUTS, RunDirectory, digest, is_run
 from pipelines.unit_check import (
     AGAIN,
     MALFORMED,
-    OUTPUT_FOLDERS,
     CheckedUnit,
     Finding,
     check_unit,
@@ -34,6 +34,8 @@ from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
 
 THREADS = 4
+# Scenes before parts, so that it is known of which blocks the scene is finished.
+KINDS = ("scenes", "part", "counts")
 # Units whose files are being read, or that wait for it.
 UNITS_AHEAD = 64
 
@@ -72,6 +74,7 @@ class _Run:
     folder: RunDirectory
     log: CommitLog
     classes: ClassTable
+    counting: Counting | None
 
 
 @dataclass
@@ -104,9 +107,9 @@ class _Ledger:
         self.tell(Finding(path, wrong, remedy))
 
     def add(self, checked: CheckedUnit) -> None:
-        if not checked.unit.blocks:
+        if checked.unit.kind == "part":
             self.units += 1
-        elif not checked.unfinished:
+        elif checked.unit.kind == "scenes" and not checked.unfinished:
             self.assembled.add(path_key(checked.unit.id))
         self.files += len(checked.outputs)
         self.size += sum(output.size for output in checked.outputs)
@@ -138,9 +141,7 @@ def verify(root: str, tell: Callable[[Finding], None], forget: bool = False) -> 
         ContractError: If the model contract in `run.json` is malformed.
     """
     run, ledger = _open(root), _Ledger(tell)
-    total = Tally.sum(
-        tally for kind in ("scenes", "part") for tally in _check_units(kind, run, ledger, forget)
-    )
+    total = Tally.sum(tally for kind in KINDS for tally in _check_units(kind, run, ledger, forget))
     if ledger.plan_is_whole and not ledger.units:
         ledger.plan_is_whole = False
         ledger.fault("plan", "has no work units", AGAIN)
@@ -149,6 +150,7 @@ def verify(root: str, tell: Callable[[Finding], None], forget: bool = False) -> 
             run=run.folder,
             log=run.log,
             classes=run.classes,
+            counting=run.counting,
             total=total,
             is_whole=ledger.sum_is_whole,
             files_are_whole=not ledger.faults,
@@ -186,11 +188,15 @@ def _open(root: str) -> _Run:
                 f"back, or begin again with `beamseg segment --overwrite`"
             )
     classes = Contract.from_json(document.get("model", {})).classes
-    return _Run(folder, CommitLog(root, digest(shaping)), classes)
+    counting = None if document.get("counting") is None else Counting(**document["counting"])
+    of_counts = "" if counting is None else counting.digest
+    log = CommitLog(root, digest(shaping), counting=of_counts)
+    return _Run(folder, log, classes, counting)
 
 
 def _check_units(kind: str, run: _Run, ledger: _Ledger, forget: bool) -> Iterator[Tally]:
-    """Check all units of a kind, scenes before parts; yields the tallies that count in totals."""
+    """Check all units of a kind; yields the tallies that count in totals."""
+    once = run.counting is not None and run.counting.overlap is not None
 
     def check(unit: Unit) -> CheckedUnit:
         is_assembled = unit.scene is not None and path_key(unit.scene) in ledger.assembled
@@ -198,7 +204,7 @@ def _check_units(kind: str, run: _Run, ledger: _Ledger, forget: bool) -> Iterato
 
     for checked in _in_threads(check, _planned(kind, run, ledger)):
         ledger.add(_forgotten(checked, run, ledger) if forget else checked)
-        if checked.commit is not None and checked.unit.scene is None:
+        if checked.commit is not None and checked.unit.is_in_totals(once):
             yield checked.commit.tally
 
 
@@ -243,7 +249,7 @@ def _check_names(run: _Run, ledger: _Ledger) -> None:
     np.frombuffer(names, np.uint64).sort()
     may_be_written = ledger.unfinished or not ledger.sum_is_whole
     remedy = f"{AGAIN}, then verify again" if may_be_written else REMOVE
-    for folder in (*OUTPUT_FOLDERS, "commits"):
+    for folder in (*OUTPUTS, "commits"):
         for path in _files_below(run.folder, folder):
             key = path_key(path)
             place = bisect_left(names, key)

@@ -20,6 +20,7 @@ from segmodel.allocator import reuse_memory
 from segmodel.engine import Engine, Failed, Job, Labelled, Model
 from segmodel.errors import BeamsegError, InputError
 from segmodel.read_ahead import Raster
+from segmodel.windows import Window
 
 ATTEMPTS = 3
 RETRY_SECONDS = 1.0
@@ -79,7 +80,7 @@ def segment_unit(
         on_pixels: Told the number of pixels that each batch has finished.
     """
     reuse_memory()
-    log = CommitLog(work.run.root, work.options)
+    log = work.log
     done = log.read(unit)
     if done is not None:
         on_pixels(sum(done.tally.pixels.values()))
@@ -119,6 +120,7 @@ class _Results:
     failures: list[Failure] = field(default_factory=list)
     tally: TallySum = field(default_factory=TallySum)
     pixels: int = 0
+    lost: list[Window] = field(default_factory=list)
 
 
 def _attempt(
@@ -136,16 +138,20 @@ def _attempt(
             )
             for outcome in engine.run_and_finish(_jobs(task), lambda m: _done(m, task, work)):
                 if isinstance(outcome, Failed):
-                    _record_failure(outcome, task, results)
+                    _record_failure(outcome, unit, task, results)
                     continue
                 task.write(outcome.key, outcome.encoded)
                 table.add(outcome.rows)
                 results.tally.add(outcome.tally)
+                results.failures += outcome.failures
+                results.lost += [part.outside(unit.area) for part in outcome.lost if unit.area]
                 results.pixels += outcome.pixels
+            seams = task.seams(engine)
+            if seams is not None:
+                results.tally.add(Tally(seam_pixels=seams[0], seam_differences=seams[1]))
             outputs = task.finish()
-        results.tally.add(Tally(failed_images=len(results.failures)))
         outputs += _write_tables(unit, work, results, rows)
-    log.write(unit, outputs, results.tally.exact(), work.run.scratch)
+    log.write(unit, outputs, results.tally.exact(), work.run.scratch, results.lost)
     return UnitReport(done=1, computed_pixels=results.pixels)
 
 
@@ -178,28 +184,47 @@ class _Done(NamedTuple):
     tally: Tally
     rows: list[dict[str, object]]
     pixels: int
+    failures: list[Failure]
+    lost: list[Window]
 
 
 def _done(labelled: Labelled, task: UnitTask, work: Work) -> _Done:
     """Count and encode a label map; runs in a thread."""
     classes = work.contract.classes
     ground = task.ground(labelled)
+    for part in labelled.lost:
+        _raise_unless_lasting(part.error)
+    lost = task.lost(labelled)
     tally = areas.measure(
         labelled.labels,
         classes,
         None if ground is None else ground.pixel_areas_m2,
         0.0 if ground is None else ground.footprint_m2,
         labelled.confidence,
+        [window for window, _ in lost],
     )
     file, key = task.source(labelled.key)
     rows = rows_of(file.key, key, tally, classes)
-    return _Done(labelled.key, task.encode(labelled), tally, rows, labelled.labels.size)
+    return _Done(
+        key=labelled.key,
+        encoded=task.encode(labelled),
+        tally=tally,
+        rows=rows,
+        pixels=labelled.labels.size,
+        failures=[failure for _, failure in lost],
+        lost=[window for window, _ in lost],
+    )
 
 
-def _record_failure(failed: Failed, task: UnitTask, results: _Results) -> None:
-    if is_transient(failed.error) or not isinstance(failed.error, BeamsegError | OSError):
-        # A fault that may pass, or one of ours, which says nothing about the image.
-        raise failed.error
+def _raise_unless_lasting(error: Exception) -> None:
+    """Raise a fault that may pass, or one of ours, which says nothing about the image."""
+    if is_transient(error) or not isinstance(error, BeamsegError | OSError):
+        raise error
+
+
+def _record_failure(failed: Failed, unit: Unit, task: UnitTask, results: _Results) -> None:
+    _raise_unless_lasting(failed.error)
+    results.tally.add(Tally(failed_images=1))
     if isinstance(failed.error, _KnownFailureError):
         results.failures.append(failed.error.failure)
         return
@@ -209,6 +234,7 @@ def _record_failure(failed: Failed, task: UnitTask, results: _Results) -> None:
     lost = task.failed_pixels()
     if lost is not None:
         results.tally.add(areas.failed_tally(*lost))
+        results.lost += [unit.area] if unit.area else []
 
 
 def _write_tables(unit: Unit, work: Work, results: _Results, rows: str) -> list[str]:

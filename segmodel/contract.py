@@ -22,7 +22,7 @@ class MeasuredHalo:
 
     Args:
         pixels: The halo.
-        window_px: Side of the cores it was measured with.
+        window_px: Longest side of the cores it was measured with.
         equal_labels: Share of labels that were equal, or None where nothing was measured.
     """
 

@@ -67,6 +67,10 @@ class ArrayRaster:
         """The same values: nothing is scaled."""
         return values
 
+    def wants(self, core: Window) -> bool:
+        """True: all pixels get a label."""
+        return True
+
     def read(self, window: Window) -> Pixels:
         """Pixels of a window, without a copy."""
         valid = None if self.valid is None else self.valid[window.slices]
@@ -177,7 +181,7 @@ class Engine:
                 continue
             if not slots or slots[-1] is not slot:
                 slots.append(slot)
-            if tile is not None and reading.pixels is not None:
+            if tile is not None:
                 window = slot.receive(tile, reading.pixels, fill)
                 if window is not None:
                     batches.add(window)

@@ -142,6 +142,10 @@ class EncodedImage:
         """A map of what the model saw, on the grid of the image; keeps no pixels."""
         return self._grid.bring
 
+    def wants(self, core: Window) -> bool:
+        """True: all pixels get a label."""
+        return True
+
     def read(self, window: Window) -> Pixels:
         """Pixels of a window; a part is a copy, so that it does not keep the whole in memory.
 

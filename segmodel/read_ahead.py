@@ -35,11 +35,17 @@ class Raster(Protocol):
     def own_pixels(self) -> int:
         """Pixels of its own grid, if what is read is scaled to fewer."""
 
+    def wants(self, core: Window) -> bool:
+        """Whether any pixel of a core may get a label; where none does, nothing is read."""
+
     def read(self, window: Window) -> Pixels:
         """Pixels of a window that lies within the raster."""
 
     def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
         """A map of what was read on the raster's own grid, if what was read is scaled."""
+
+
+Tiling = Callable[[Window, Window, Layout], Iterable[Tile]]
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ class Job:
         area: What to label, or None for the whole raster.
         held_bytes: Memory that the job takes until its raster is read, such as encoded bytes.
         opens_at_once: Whether opening takes so little that a thread would cost more.
+        goes_on: Whether a window that cannot be read costs itself alone, not the whole map.
+        tiling: Gives the tiles of the raster, the area and the layout.
     """
 
     key: str
@@ -59,11 +67,16 @@ class Job:
     area: Window | None = None
     held_bytes: int = 0
     opens_at_once: bool = False
+    goes_on: bool = False
+    tiling: Tiling = tiles
 
 
 @dataclass(frozen=True)
 class Reading:
-    """A window whose pixels are on their way; None where a raster has none or did not open."""
+    """A window whose pixels are on their way.
+
+    Without a tile the raster has none or did not open; without pixels none of them is wanted.
+    """
 
     slot: MapInProgress
     tile: Tile | None = None
@@ -76,8 +89,8 @@ class _Step:
 
     Args:
         slot: The map that it is for.
-        tile: What to read, or None where there is nothing to read.
-        raster: To read from.
+        tile: The next one, or None where there is none.
+        raster: To read it from, or None where nothing of it is wanted.
         takes: Bytes that beginning it takes.
         gives: Bytes that are free once it has been asked for.
     """
@@ -129,16 +142,16 @@ class ReadAhead:
             while queue and (reads > self.most or held + step.takes > self.most_read_bytes):
                 before, reading = queue.popleft()
                 held -= before.gives
-                reads -= before.tile is not None
+                reads -= before.raster is not None
                 yield reading
             held += step.takes
-            reads += step.tile is not None
+            reads += step.raster is not None
             queue.append((step, self._begin(step)))
         yield from (reading for _, reading in queue)
 
     def _begin(self, step: _Step) -> Reading:
         if step.tile is None or step.raster is None:
-            return Reading(step.slot)
+            return Reading(step.slot, step.tile)
         return Reading(step.slot, step.tile, self.pool.submit(step.raster.read, step.tile.read))
 
     def _opened(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Callable[[], Raster]]]:
@@ -161,7 +174,7 @@ class ReadAhead:
                 raster = opening()
                 whole = Window(0, 0, raster.height, raster.width)
                 area = job.area or whole
-                plan = list(tiles(whole, area, self.layout))
+                plan = list(job.tiling(whole, area, self.layout))
             except ConfigurationError as error:
                 slot.failure = Failed(job.key, "open", InputError(str(error)))
             except Exception as error:
@@ -170,6 +183,7 @@ class ReadAhead:
                 yield _Step(slot)
                 continue
             slot.begin(area, len(plan), self.confidence, raster.on_own_grid, raster.own_pixels)
+            slot.goes_on = job.goes_on
             yield from self._steps_of(slot, raster, plan)
 
     def _steps_of(self, slot: MapInProgress, raster: Raster, plan: list[Tile]) -> Iterator[_Step]:
@@ -178,6 +192,9 @@ class ReadAhead:
         for tile in plan:
             if slot.failure is not None:
                 break
+            if not raster.wants(tile.core):
+                yield _Step(slot, tile)
+                continue
             window = tile.height * tile.width * self.itemsize
             yield _Step(slot, tile, raster, takes + window, window)
             takes = 0

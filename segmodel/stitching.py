@@ -15,12 +15,24 @@ from segmodel.windows import Layout, Pixels, Tile, Window
 
 
 @dataclass(frozen=True)
+class Lost:
+    """A core that could not be read, in rows and columns of the raster, and why."""
+
+    core: Window
+    error: Exception
+
+
+@dataclass(frozen=True)
 class Labelled:
-    """A finished job: `(height, width)` labels, and confidence in [0, 1] where it was asked for."""
+    """A finished job: `(height, width)` labels, and confidence in [0, 1] where it was asked for.
+
+    `lost` are cores that could not be read, where the job goes on without them; they are nodata.
+    """
 
     key: str
     labels: np.ndarray
     confidence: np.ndarray | None = None
+    lost: tuple[Lost, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class WindowRead:
     slot: MapInProgress
     tile: Tile
     values: np.ndarray
-    valid: np.ndarray | None
+    labelled: np.ndarray | None
 
 
 class MapInProgress:
@@ -49,7 +61,8 @@ class MapInProgress:
         self.key, self.classes = key, classes
         self.failure: Failed | None = None
         self.expected = self.done = 0
-        self.handed_on = False
+        self.handed_on = self.goes_on = False
+        self.lost: list[Lost] = []
 
     def begin(
         self,
@@ -79,38 +92,52 @@ class MapInProgress:
         """Whether no window is missing, or one has failed."""
         return self.failure is not None or self.done == self.expected
 
-    def receive(self, tile: Tile, reading: Future[Pixels], fill: np.ndarray) -> WindowRead | None:
-        """The window with nodata filled; None where it failed or the model has nothing to see."""
+    def receive(
+        self, tile: Tile, reading: Future[Pixels] | None, fill: np.ndarray
+    ) -> WindowRead | None:
+        """The window with nodata filled; None where it failed or the model has nothing to see.
+
+        Args:
+            tile: The window.
+            reading: Its pixels, or None if none of them is wanted.
+            fill: `(bands,)` what stands for nodata.
+        """
         if self.failure is not None:
             return None
+        if reading is None:
+            self.done += 1
+            return None
         try:
-            pixels = reading.result()
+            pixels = _checked(reading.result(), tile, fill)
         except Exception as error:
-            self.failure = Failed(self.key, "read", error)
+            self._miss(tile, error)
             return None
         values, valid = pixels.values, pixels.valid
-        if values.shape != (tile.read.height, tile.read.width, fill.size) or (
-            valid is not None and valid.shape != values.shape[:2]
-        ):
-            found = f"{values.shape}" + ("" if valid is None else f", valid {valid.shape}")
-            strange = InputError(f"a read of {tile.read} with {fill.size} bands gave {found}")
-            self.failure = Failed(self.key, "read", strange)
-            return None
         if np.issubdtype(values.dtype, np.floating):
             finite = np.isfinite(values).all(axis=-1)
             valid = finite if valid is None else valid & finite
-        if valid is not None:
-            if not valid[tile.core.within(tile.read).slices].any():
-                self.done += 1
-                return None
-            if not valid.all():
-                values = np.where(valid[..., None], values, fill)
+        labelled = valid
+        if pixels.wanted is not None:
+            labelled = pixels.wanted if valid is None else valid & pixels.wanted
+        if labelled is not None and not labelled[tile.core.within(tile.read).slices].any():
+            self.done += 1
+            return None
+        if valid is not None and not valid.all():
+            values = np.where(valid[..., None], values, fill)
         if values.shape[:2] != (tile.height, tile.width):
             whole = np.empty((tile.height, tile.width, values.shape[2]), values.dtype)
             whole[...] = fill
             whole[: values.shape[0], : values.shape[1]] = values
             values = whole
-        return WindowRead(self, tile, values, valid)
+        return WindowRead(self, tile, values, labelled)
+
+    def _miss(self, tile: Tile, error: Exception) -> None:
+        """Go on without a window, or fail if the job does not, or if it has no other one."""
+        if self.goes_on and self.expected > 1:
+            self.lost.append(Lost(tile.core, error))
+            self.done += 1
+        else:
+            self.failure = Failed(self.key, "read", error)
 
     def stitch(self, read: WindowRead, labels: np.ndarray, confidence: np.ndarray | None) -> None:
         """Write the core of a labelled window into the map."""
@@ -118,9 +145,9 @@ class MapInProgress:
         source = read.tile.core.within(read.tile.read).slices
         core = np.asarray(labels[source], self.classes.label_dtype)
         levels = None if confidence is None else np.asarray(confidence[source], np.float32)
-        if read.valid is not None:
-            core = np.where(read.valid[source], core, core.dtype.type(self.classes.nodata))
-            levels = None if levels is None else levels * read.valid[source]
+        if read.labelled is not None:
+            core = np.where(read.labelled[source], core, core.dtype.type(self.classes.nodata))
+            levels = None if levels is None else levels * read.labelled[source]
         if self.expected == 1:
             # Nothing to stitch: the only core is the map.
             self._labels, self._confidence = core, levels
@@ -155,10 +182,27 @@ class MapInProgress:
         """What the job has come to; runs in a thread."""
         if self.failure is not None:
             return self.failure
+        if self.lost and len(self.lost) == self.expected:
+            return Failed(self.key, "read", self.lost[0].error)
         labels, levels = self._maps()
         labels = self.on_own_grid(labels, self.classes.nodata)
         confidence = None if levels is None else self.on_own_grid(levels, 0)
-        return Labelled(self.key, labels, confidence)
+        return Labelled(self.key, labels, confidence, tuple(self.lost))
+
+
+def _checked(pixels: Pixels, tile: Tile, fill: np.ndarray) -> Pixels:
+    """The same pixels.
+
+    Raises:
+        InputError: If they are not what was asked for.
+    """
+    shape = (tile.read.height, tile.read.width, fill.size)
+    masks = {"valid": pixels.valid, "wanted": pixels.wanted}
+    wrong = {name: m.shape for name, m in masks.items() if m is not None and m.shape != shape[:2]}
+    if pixels.values.shape != shape or wrong:
+        found = ", ".join([str(pixels.values.shape), *(f"{n} {s}" for n, s in wrong.items())])
+        raise InputError(f"a read of {tile.read} with {fill.size} bands gave {found}")
+    return pixels
 
 
 class Batches:

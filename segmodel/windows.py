@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -47,6 +48,14 @@ class Window:
         """
         return Window(self.row - outer.row, self.column - outer.column, self.height, self.width)
 
+    def outside(self, outer: Window) -> Window:
+        """The inverse of `within`: a rectangle in rows and columns of `outer`, in those of both.
+
+        >>> Window(2, 4, 5, 5).outside(Window(8, 16, 32, 32))
+        Window(row=10, column=20, height=5, width=5)
+        """
+        return Window(self.row + outer.row, self.column + outer.column, self.height, self.width)
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -55,10 +64,13 @@ class Pixels:
     Args:
         values: `(height, width, bands)` raw values.
         valid: `(height, width)` bool, False for nodata; None where all are valid.
+        wanted: `(height, width)` bool, False where a pixel is context that gets no label; None
+            where all get one.
     """
 
     values: np.ndarray
     valid: np.ndarray | None = None
+    wanted: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,7 @@ class Layout:
     """How rasters are cut for a model; every field shapes labels.
 
     Args:
-        window_px: Side of a core in pixels; a multiple of `stride_px`.
+        window_px: Longest side of a core in pixels; a multiple of `stride_px`.
         halo_px: Context in pixels around a core.
         stride_px: Stride of the network; origins of what is read are multiples of it.
         batch: Windows in every call of the model, or None for as many as have the pixels of a
@@ -158,8 +170,9 @@ class Layout:
 def tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:
     """Tiles that cover `area` of `raster`, row by row; their cores cover each pixel once.
 
-    What a tile reads never leaves the raster. Where the halo reaches the edge, the tile ends
-    there, so that the network pads as it would on the whole raster.
+    Cores are about equal, so that none of a few pixels needs a halo of its own. What a tile reads
+    never leaves the raster. Where the halo reaches the edge, the tile ends there, so that the
+    network pads as it would on the whole raster.
 
     Args:
         raster: The whole raster, at row 0 and column 0.
@@ -180,18 +193,74 @@ def tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:
         raise ConfigurationError(f"area must start on a multiple of {layout.stride_px}: {area}")
     if area.row + area.height > raster.height or area.column + area.width > raster.width:
         raise ConfigurationError(f"{area} leaves the raster of {raster.height}x{raster.width}")
-    for row in range(area.row, area.row + area.height, layout.window_px):
-        height = min(layout.window_px, area.row + area.height - row)
-        top, read_height = _span(row, height, raster.height, layout)
-        for column in range(area.column, area.column + area.width, layout.window_px):
-            width = min(layout.window_px, area.column + area.width - column)
-            left, read_width = _span(column, width, raster.width, layout)
-            yield Tile(
-                core=Window(row, column, height, width),
-                read=Window(top, left, read_height, read_width),
-                height=layout.fixed_px or read_height,
-                width=layout.fixed_px or read_width,
-            )
+    columns = list(spans(area.column, area.width, layout))
+    for row, height in spans(area.row, area.height, layout):
+        for column, width in columns:
+            yield tile_of(Window(row, column, height, width), raster, layout)
+
+
+def tile_of(core: Window, raster: Window, layout: Layout) -> Tile:
+    """The tile of a core, with what it reads of the raster."""
+    top, read_height = _span(core.row, core.height, raster.height, layout)
+    left, read_width = _span(core.column, core.width, raster.width, layout)
+    return Tile(
+        core=core,
+        read=Window(top, left, read_height, read_width),
+        height=layout.fixed_px or read_height,
+        width=layout.fixed_px or read_width,
+    )
+
+
+def spans(start: int, length: int, layout: Layout) -> Iterator[tuple[int, int]]:
+    """Start and length of the cores along one axis: as few as possible, about equal.
+
+    >>> list(spans(0, 140, Layout(window_px=64, halo_px=0, stride_px=8)))
+    [(0, 48), (48, 48), (96, 44)]
+    """
+    if length <= 0:
+        return
+    side = core_side(length, layout)
+    for first in range(start, start + length, side):
+        yield first, min(side, start + length - first)
+
+
+def core_side(length: int, layout: Layout) -> int:
+    """Side of the cores along an axis of so many pixels, a multiple of the stride."""
+    return _rounded_up(length / -(-length // layout.window_px), layout.stride_px)
+
+
+def _rounded_up(value: float, step: int) -> int:
+    """The least multiple of a step that is not less.
+
+    >>> _rounded_up(46.7, 8), _rounded_up(48, 8)
+    (48, 48)
+    """
+    return math.ceil(value / step) * step
+
+
+def computed_pixels(raster: Window, area: Window, layout: Layout) -> int:
+    """Pixels that the model computes to label an area, halos and filling included.
+
+    >>> layout = Layout(window_px=64, halo_px=32, stride_px=32)
+    >>> computed_pixels(Window(0, 0, 64, 128), Window(0, 0, 64, 128), layout)
+    12288
+    """
+    heights, widths = (
+        sum(layout.fixed_px or _span(first, size, whole, layout)[1] for first, size in axis)
+        for axis, whole in (
+            (spans(area.row, area.height, layout), raster.height),
+            (spans(area.column, area.width, layout), raster.width),
+        )
+    )
+    return heights * widths
+
+
+def common(one: Window, other: Window) -> Window:
+    """What two windows have in common; without pixels if they do not meet."""
+    row, column = max(one.row, other.row), max(one.column, other.column)
+    bottom = min(one.row + one.height, other.row + other.height)
+    right = min(one.column + one.width, other.column + other.width)
+    return Window(row, column, max(0, bottom - row), max(0, right - column))
 
 
 def _span(start: int, length: int, raster_length: int, layout: Layout) -> tuple[int, int]:

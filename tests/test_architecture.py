@@ -28,6 +28,7 @@ LIGHT = {
     "pipelines.command_line",
     "pipelines.options",
     "pipelines.pack",
+    "pipelines.scene_options",
     "pipelines.packing.options",
     "pipelines.segment",
     *(f"pipelines.commands.{name}" for name in ("demo", "plan", "train", "verify")),

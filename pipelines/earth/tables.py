@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
-from pipelines.areas import measure
+from pipelines.areas import by_rows, measure
 from pipelines.earth import imagery
 from pipelines.ground import GroundGrid
 from segmodel.confusion import Scores, confusion_matrix
@@ -72,7 +72,7 @@ def _areas_m2(labels: np.ndarray, columns: tuple[tuple[int, int], ...]) -> dict[
     grid = GroundGrid.of(imagery.global_transform(height, width), imagery.CRS, height, width)
     row_areas = grid.pixel_areas_m2(0, 0, height, 1)
     part = np.concatenate([labels[:, a:b] for a, b in columns], axis=1)
-    tally = measure(part, imagery.CLASSES, row_areas)
+    tally = measure(part, imagery.CLASSES, by_rows(row_areas))
     return {entry.name: float(tally.area_m2[str(entry.id)]) for entry in imagery.CLASSES.classes}
 
 

@@ -15,11 +15,11 @@ from pipelines.failures import Failure
 from pipelines.formats.interface import Estimate, Ground, Reading, Thumbnail, Work
 from pipelines.plan import InputFile, Unit
 from segmodel.contract import Contract
-from segmodel.engine import Job, Labelled
+from segmodel.engine import Engine, Job, Labelled
 from segmodel.errors import ContractError, InputError
 from segmodel.images import IMAGE_SUFFIXES, EncodedImage, decode_image, image_size
 from segmodel.label_images import encode_confidence, encode_labels
-from segmodel.windows import Layout
+from segmodel.windows import Layout, Window
 
 DECODED_BANDS = (1, 3, 4)
 SAMPLE = 64
@@ -48,6 +48,10 @@ class ImageFiles:
     def claims(self, file: InputFile) -> bool:
         """Whether the suffix is that of an image."""
         return Path(file.name).suffix.lower() in IMAGE_SUFFIXES
+
+    def identify(self, file: InputFile) -> InputFile:
+        """The file, which is all that it is read from."""
+        return file
 
     def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
         """Refuse a model that encoded images cannot feed."""
@@ -116,12 +120,31 @@ def check_encoded(contract: Contract, what: str) -> None:
         )
 
 
-class _ImagesTask:
+class EncodedTask:
+    """What units of encoded images have in common: no place on the ground, whole or failed."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+
+    def ground(self, labelled: Labelled) -> Ground | None:
+        return square_ground(labelled.labels.size, self._work.pixel_size_m)
+
+    def failed_pixels(self) -> tuple[int, float | None] | None:
+        return None
+
+    def lost(self, labelled: Labelled) -> list[tuple[Window, Failure]]:
+        return []
+
+    def seams(self, engine: Engine) -> tuple[int, int] | None:
+        return None
+
+
+class _ImagesTask(EncodedTask):
     """One group of image files while it is done."""
 
     def __init__(self, unit: Unit, work: Work) -> None:
+        super().__init__(work)
         self._files = {file.key: file for file in unit.files}
-        self._work = work
         self._written: list[str] = []
 
     def jobs(self) -> Iterator[Job | Failure]:
@@ -136,15 +159,9 @@ class _ImagesTask:
     def source(self, key: str) -> tuple[InputFile, str | None]:
         return self._files[key], None
 
-    def ground(self, labelled: Labelled) -> Ground | None:
-        return square_ground(labelled, self._work.pixel_size_m)
-
     def discard(self, key: str) -> None:
         for folder in ("labels", "confidence"):
             storage.remove(self._work.run.path(f"{folder}/{key}.png"))
-
-    def failed_pixels(self) -> tuple[int, float | None] | None:
-        return None
 
     def encode(self, labelled: Labelled) -> EncodedImages:
         return encode_png(labelled, self._work)
@@ -195,8 +212,8 @@ def encode_png(labelled: Labelled, work: Work) -> EncodedImages:
     )
 
 
-def square_ground(labelled: Labelled, pixel_size_m: float | None) -> Ground | None:
-    """Ground area of an image without coordinates, by the side of a pixel that the user gave."""
+def square_ground(pixels: int, pixel_size_m: float | None) -> Ground | None:
+    """Ground area of pixels without coordinates, by the side of one that the user gave."""
     if pixel_size_m is None:
         return None
-    return Ground(pixel_size_m**2, pixel_size_m**2 * labelled.labels.size)
+    return Ground(pixel_size_m**2, pixel_size_m**2 * pixels)

@@ -1,6 +1,6 @@
 """What a format is: how its files become work units, and how one unit is read and written."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
@@ -8,18 +8,19 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
+from pipelines.commits import CommitLog
 from pipelines.failures import Failure
 from pipelines.plan import InputFile, Unit
-from pipelines.run_directory import RunDirectory
+from pipelines.run_directory import RunDirectory, digest
 from segmodel.contract import Contract
-from segmodel.engine import Job, Labelled, Limits
+from segmodel.engine import Engine, Job, Labelled, Limits
 from segmodel.images import MAX_PIXELS
-from segmodel.windows import Layout
+from segmodel.windows import Layout, Window, computed_pixels
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How encoded images are found in their containers and decoded; shapes labels.
+    """How images are found and decoded, and how scenes are read; shapes labels.
 
     Args:
         image_field: Feature, column or file extension that holds the image; None for the format's
@@ -27,12 +28,19 @@ class Reading:
         name_field: Feature or column that holds the name; None for the format's own rule.
         max_pixels: Greatest number of pixels of an image that is decoded.
         resize: Height and width to which images are scaled before the model sees them, or None.
+        bands: Numbers or names of the bands of scenes in the order of the model, or None.
+        resample_to: Ground sample distance in metres to which scenes are resampled before the model
+            sees them, or None.
+        aoi: Digest of the area of interest, or None.
     """
 
     image_field: str | None = None
     name_field: str | None = None
     max_pixels: int = MAX_PIXELS
     resize: tuple[int, int] | None = None
+    bands: tuple[str, ...] | None = None
+    resample_to: float | None = None
+    aoi: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As in `run.json`.
@@ -40,12 +48,33 @@ class Reading:
         >>> Reading(resize=(512, 768)).to_json()["resize"]
         [512, 768]
         """
-        return asdict(self) | {"resize": list(self.resize) if self.resize else None}
+        lists = {"resize": self.resize, "bands": self.bands}
+        return asdict(self) | {
+            name: list(found) if found else None for name, found in lists.items()
+        }
 
     @property
     def max_encoded_bytes(self) -> int:
         """What no encoded image exceeds: 16 bits in four bands, and room for its header."""
         return 8 * self.max_pixels + (1 << 20)
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What finished scenes are counted for, beside the table of each.
+
+    Args:
+        zones: Digest of the zones, or None.
+        overlap: Which of the scenes that show the same ground counts it, or None for all.
+    """
+
+    zones: str | None
+    overlap: str | None
+
+    @property
+    def digest(self) -> str:
+        """Of both."""
+        return digest(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -65,6 +94,8 @@ class Work:
         limits: Of the memory of images in one process.
         groups: Number of groups that files of grouped formats are dealt to.
         trust_model: Whether operations that touch files are allowed.
+        check_seams: Whether what lies near borders of windows is labelled twice and compared.
+        counting: How finished scenes are counted again, or None.
         provenance: What label files say of their making.
     """
 
@@ -81,6 +112,14 @@ class Work:
     groups: int
     trust_model: bool
     provenance: tuple[tuple[str, str], ...]
+    check_seams: bool = False
+    counting: Counting | None = None
+
+    @property
+    def log(self) -> CommitLog:
+        """The commit records of the run."""
+        counting = "" if self.counting is None else self.counting.digest
+        return CommitLog(self.run.root, self.options, counting=counting)
 
 
 @dataclass(frozen=True)
@@ -88,11 +127,12 @@ class Ground:
     """Ground area of the pixels of one label map.
 
     Args:
-        pixel_areas_m2: `(height, 1)`, `(height, width)` or one number.
+        pixel_areas_m2: Of some rows, given the first and their number: `(rows, 1)` or
+            `(rows, width)`; or one number for all pixels.
         footprint_m2: The same ground from its outline.
     """
 
-    pixel_areas_m2: np.ndarray | float
+    pixel_areas_m2: Callable[[int, int], np.ndarray] | float
     footprint_m2: float
 
 
@@ -104,24 +144,27 @@ class Estimate:
         images: Images and scenes.
         pixels: Of all of them.
         windows: Windows that cover them.
+        computed: Pixels that the model computes for them, with halos.
         exact: Whether headers of all files were read, not of a sample.
     """
 
     images: int
     pixels: int
     windows: int
+    computed: int
     exact: bool
 
     @classmethod
     def of_sample(cls, sizes: Sequence[tuple[int, int]], images: int, layout: Layout) -> "Estimate":
         """For so many images like those of the given heights and widths."""
         if not sizes:
-            return cls(images, 0, images, False)
+            return cls(images, 0, images, 0, False)
         per_image = images / len(sizes)
         return cls(
             images=images,
             pixels=round(per_image * sum(height * width for height, width in sizes)),
             windows=round(per_image * sum(windows_of(*size, layout) for size in sizes)),
+            computed=round(per_image * sum(computed_for(*size, layout) for size in sizes)),
             exact=len(sizes) == images,
         )
 
@@ -133,6 +176,16 @@ def windows_of(height: int, width: int, layout: Layout) -> int:
     2
     """
     return -(-height // layout.window_px) * -(-width // layout.window_px)
+
+
+def computed_for(height: int, width: int, layout: Layout) -> int:
+    """Pixels that the model computes to label a raster.
+
+    >>> computed_for(64, 128, Layout(window_px=64, halo_px=32, stride_px=32))
+    12288
+    """
+    whole = Window(0, 0, height, width)
+    return computed_pixels(whole, whole, layout)
 
 
 @dataclass(frozen=True)
@@ -182,11 +235,17 @@ class UnitTask(Protocol[E]):
     def failed_pixels(self) -> tuple[int, float | None] | None:
         """Pixels and ground area in m² that a failure costs, where they are known."""
 
+    def lost(self, labelled: Labelled) -> list[tuple[Window, Failure]]:
+        """What could not be read of a label map, in its rows and columns, and why."""
+
     def encode(self, labelled: Labelled) -> E:
         """The label map as its file holds it; runs in a thread."""
 
     def write(self, key: str, encoded: E) -> None:
         """Add an encoded label map; called in the order of the jobs."""
+
+    def seams(self, engine: Engine) -> tuple[int, int] | None:
+        """Pixels near borders of windows, and how many get another label by other windows."""
 
     def finish(self) -> list[str]:
         """Give all files their final names; returns their paths within the run directory."""
@@ -206,6 +265,9 @@ class Format(Protocol):
 
     def claims(self, file: InputFile) -> bool:
         """Whether a file is of this format."""
+
+    def identify(self, file: InputFile) -> InputFile:
+        """The file with a version that changes with all that it is read from."""
 
     def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
         """Refuse what cannot be read or the model was not made for, before any work."""

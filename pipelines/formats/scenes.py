@@ -1,7 +1,7 @@
 """Georeferenced scenes, read by windows; the label map is a Cloud Optimized GeoTIFF."""
 
+import hashlib
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,52 +9,63 @@ from dataclasses import replace
 from pathlib import Path
 
 import rasterio
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.drivers import raster_driver_extensions
 
 from pipelines import storage
-from pipelines.cog import (
-    Grid,
-    write_block,
-)
-from pipelines.failures import Failure
-from pipelines.formats.interface import Estimate, Ground, Reading, Thumbnail, Work, windows_of
-from pipelines.formats.scene_files import block_path, scene_paths, write_scene
+from pipelines.formats.interface import Estimate, Reading, Thumbnail, Work, windows_of
+from pipelines.formats.scene_blocks import area_of, blocks_of, model_grid
+from pipelines.formats.scene_check import misfit
+from pipelines.formats.scene_counting import count_units
+from pipelines.formats.scene_files import TIFF_SUFFIXES, block_path, scene_paths
+from pipelines.formats.scene_task import BlockTask
 from pipelines.plan import InputFile, Unit, unit_id
-from pipelines.scene_reader import Header, SceneRaster, ground_grid, read_header, read_small
+from pipelines.scene_header import Header, read_header
+from pipelines.scene_reader import read_small
 from segmodel.contract import Contract
-from segmodel.engine import Job, Labelled
-from segmodel.errors import BeamsegError, ConfigurationError, GroundError, InputError
-from segmodel.label_images import quantize_confidence
-from segmodel.windows import Layout, Window
+from segmodel.errors import BeamsegError, ConfigurationError, ContractError, InputError
+from segmodel.images import IMAGE_SUFFIXES
+from segmodel.windows import Layout, Window, computed_pixels
 
-SUFFIXES = frozenset({".tif", ".tiff"})
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-BLOCK_PX = 4096
+# Rasters whether or not GDAL can open them.
+RASTER_SUFFIXES = frozenset({".vrt", ".jp2", ".j2k", ".img", ".ntf", ".bil", ".ers", ".mrf"})
 _HEADER_THREADS = 8
-# What file systems allow, less the suffix of the file with the class names.
-MAX_NAME_BYTES = 255 - len(".aux.xml")
 
 
 class Scenes:
-    """GeoTIFFs with a coordinate reference system; a work unit is a block of one."""
+    """Rasters of GDAL with a place on the ground; a work unit is a block of one."""
 
     name = "scene"
-    examples = "georeferenced scenes (.tif)"
+    examples = "georeferenced scenes (.tif .vrt .jp2 and what else GDAL reads)"
     grouped = False
     decodes = False
 
     def claims(self, file: InputFile) -> bool:
-        """Whether it is a TIFF that knows where it is on the ground."""
-        if Path(file.name).suffix.lower() not in SUFFIXES:
+        """Whether it is a raster that knows where it is, or that no decoder of images reads."""
+        suffix = Path(file.name).suffix.lower()
+        if suffix in RASTER_SUFFIXES:
+            return True
+        if suffix in TIFF_SUFFIXES:
+            try:
+                return _is_located(read_header(file.uri, file.version))
+            except InputError:
+                # A TIFF that GDAL cannot open is reported as what it claims to be.
+                return storage.begins_with(file.uri, TIFF_MARKS)
+        if suffix in IMAGE_SUFFIXES or suffix[1:] not in raster_driver_extensions():
             return False
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                with rasterio.open(file.uri) as source:
-                    return source.crs is not None
-        except RasterioError:
-            # A TIFF that GDAL cannot open is reported as what it claims to be.
-            return storage.begins_with(file.uri, TIFF_MARKS)
+            return bool(read_header(file.uri, file.version).bands)
+        except InputError:
+            return False
+
+    def identify(self, file: InputFile) -> InputFile:
+        """The scene with a version that changes with masks, sidecars and the sources of a VRT."""
+        header = _header_or_none(file)
+        if header is None or not header.others:
+            return file
+        states = [(os.path.basename(name), *_state(name)) for name in header.others]
+        digest = hashlib.sha256(repr(states).encode()).hexdigest()[:16]
+        return replace(file, version=f"{file.version}-{digest}")
 
     def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
         """Refuse the run if the model was made for none of the scenes.
@@ -63,13 +74,20 @@ class Scenes:
         """
         if reading.resize is not None:
             raise ConfigurationError(
-                f"--resize is for images without coordinates, and {files[0].key} has some: leave "
-                f"it out, or resample the scene (for example gdalwarp -tr)"
+                f"--resize is for images without coordinates, and {files[0].key} has some: give "
+                f"--resample_to for scenes"
             )
+        if reading.bands is not None and len(reading.bands) != len(contract.bands):
+            raise ContractError(
+                f"--bands names {len(reading.bands)} bands, the model takes {len(contract.bands)} "
+                f"({', '.join(contract.bands)})"
+            )
+        if reading.resample_to is not None:
+            contract.check_gsd(reading.resample_to, "--resample_to")
         with ThreadPoolExecutor(_HEADER_THREADS) as pool:
             headers = list(pool.map(_header_or_none, files))
         readable = [(file, header) for file, header in zip(files, headers, strict=True) if header]
-        misfits = [_misfit(file, header, contract) for file, header in readable]
+        misfits = [misfit(header, contract, reading, file.key) for file, header in readable]
         if misfits and all(misfits) and misfits[0]:
             raise misfits[0]
 
@@ -79,24 +97,27 @@ class Scenes:
 
     def estimate(self, files: Sequence[InputFile], layout: Layout, reading: Reading) -> Estimate:
         """From the headers of all."""
-        grids = [header.grid for file in files if (header := _header_or_none(file))]
-        blocks = [block for grid in grids for block in blocks_of(grid, layout.stride_px)]
-        return Estimate(
-            images=len(files),
-            pixels=sum(grid.height * grid.width for grid in grids),
-            windows=sum(windows_of(block.height, block.width, layout) for block in blocks),
-            exact=True,
-        )
-
-    def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
-        """A unit for each block, and one that puts the blocks of a scene together."""
+        pixels = windows = computed = 0
         for file in files:
             header = _header_or_none(file)
             if header is None:
+                continue
+            for block in _blocks_or_none(header, layout, reading):
+                scaled = model_grid(header, reading)
+                area = area_of(block, scaled, layout.stride_px)
+                size = scaled.model if scaled else (header.grid.height, header.grid.width)
+                pixels += block.pixels
+                windows += windows_of(area.height, area.width, layout)
+                computed += computed_pixels(Window(0, 0, *size), area, layout)
+        return Estimate(len(files), pixels, windows, computed, exact=True)
+
+    def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
+        """A unit for each block, for putting those of a scene together, for counting it."""
+        for file in files:
+            blocks = _blocks_or_none(_header_or_none(file), work.layout, work.reading)
+            if not blocks:
                 yield Unit(unit_id(self.name, file), self.name, (file,))
                 continue
-            grid = header.grid
-            blocks = list(blocks_of(grid, work.layout.stride_px))
             if len(blocks) == 1:
                 yield _block_unit(self.name, file, "", blocks[0])
                 continue
@@ -108,6 +129,8 @@ class Scenes:
             yield from units
             ids = tuple(unit.id for unit in units)
             yield Unit(scene, self.name, (file,), blocks=ids)
+        if work.counting is not None:
+            yield from count_units(files, work.counting)
 
     def outputs(self, unit: Unit) -> Iterable[str]:
         """The block, or the scene if the block is all of it."""
@@ -120,164 +143,53 @@ class Scenes:
         if most:
             file = unit.files[0]
             image = read_small(file.uri, work.contract.value_range, side)
-            with rasterio.open(work.run.path(f"labels/{file.key}")) as source:
+            with rasterio.open(work.run.path(scene_paths(file).labels)) as source:
                 labels = source.read(1, out_shape=image.shape[:2])
             yield Thumbnail(file.key, image, labels)
 
     @contextmanager
-    def open(self, unit: Unit, work: Work) -> Iterator["_BlockTask"]:
+    def open(self, unit: Unit, work: Work) -> Iterator[BlockTask]:
         """Begin a block."""
-        task = _BlockTask(unit, work)
+        task = BlockTask(unit, work)
         try:
             yield task
         finally:
             task.close()
 
 
+def _is_located(header: Header) -> bool:
+    """Whether a header says in any way where the scene is."""
+    grid = header.grid
+    return grid.crs is not None or header.located_by is not None or not grid.transform.is_identity
+
+
+def _state(path: str) -> tuple[int, int]:
+    """Size and time of modification; zeros if it is no file of this machine."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
 def _header_or_none(file: InputFile) -> Header | None:
     """The header, or None where the scene cannot be opened, which its unit then reports."""
     try:
-        return read_header(file.uri)
+        return read_header(file.uri, file.version)
     except InputError:
         return None
 
 
-def _misfit(file: InputFile, header: Header, contract: Contract) -> BeamsegError | None:
-    """Why the model was not made for a scene, or None if it was."""
+def _blocks_or_none(header: Header | None, layout: Layout, reading: Reading) -> list[Window]:
+    """The blocks of a scene; none where its unit will say what is wrong with it."""
+    if header is None:
+        return []
     try:
-        check_scene(header, contract, file.key)
-    except BeamsegError as error:
-        return error
-    return None
-
-
-def check_scene(header: Header, contract: Contract, what: str) -> None:
-    """Refuse a scene that the model was not made for.
-
-    Raises:
-        ContractError: If bands, dtype or ground sample distance do not fit.
-        ConfigurationError: If the scene has no transform.
-        GroundError: If its pixels have no ground area.
-    """
-    contract.check_input(len(header.bands), header.dtype, what)
-    if header.grid.transform.is_identity:
-        raise ConfigurationError(
-            f"{what} has a coordinate reference system but no transform: give it one with gdalwarp "
-            f"(from ground control points) or gdal_translate -a_ullr"
-        )
-    try:
-        gsd_m = max(ground_grid(header.grid).pixel_size_m())
-    except GroundError as error:
-        raise GroundError(f"{what}: {error}") from error
-    contract.check_gsd(gsd_m, what)
+        return list(blocks_of(header, layout, reading))
+    except BeamsegError:
+        return []
 
 
 def _block_unit(name: str, file: InputFile, suffix: str, block: Window) -> Unit:
     window = (block.row, block.column, block.height, block.width)
     return Unit(unit_id(name, file, suffix), name, (file,), window)
-
-
-def blocks_of(grid: Grid, stride_px: int) -> Iterator[Window]:
-    """Blocks of about equal size, at most `BLOCK_PX` on a side, on multiples of the stride."""
-    height, width = (_block_side(side, stride_px) for side in (grid.height, grid.width))
-    for row in range(0, grid.height, height):
-        for column in range(0, grid.width, width):
-            yield Window(
-                row, column, min(height, grid.height - row), min(width, grid.width - column)
-            )
-
-
-def _block_side(length: int, stride_px: int) -> int:
-    """Side of blocks along one axis.
-
-    >>> _block_side(5400, 32), _block_side(4096, 32), _block_side(3, 32)
-    (2720, 4096, 32)
-    """
-    blocks = -(-length // BLOCK_PX)
-    return -(-length // (blocks * stride_px)) * stride_px
-
-
-class _BlockTask:
-    """One block of a scene while it is done; a scene of one block is written at once."""
-
-    def __init__(self, unit: Unit, work: Work) -> None:
-        self._unit, self._work, self._file = unit, work, unit.files[0]
-        self._raster: SceneRaster | None = None
-        self._outputs: list[str] = []
-
-    def close(self) -> None:
-        if self._raster is not None:
-            self._raster.close()
-
-    def jobs(self) -> Iterator[Job | Failure]:
-        if len(os.fsencode(Path(self._file.name).name)) > MAX_NAME_BYTES:
-            reason = f"the name has more than {MAX_NAME_BYTES} bytes: no room for .aux.xml after it"
-            yield Failure(self._file.key, None, "name", reason)
-            return
-        yield Job(self._unit.id, self._open, self._unit.area)
-
-    def _open(self) -> SceneRaster:
-        header = read_header(self._file.uri)
-        check_scene(header, self._work.contract, self._file.key)
-        self._raster = SceneRaster(self._file.uri, header)
-        return self._raster
-
-    @property
-    def _area(self) -> Window:
-        assert self._unit.area is not None
-        return self._unit.area
-
-    @property
-    def _grid(self) -> Grid:
-        assert self._raster is not None
-        return self._raster.header.grid
-
-    def discard(self, key: str) -> None:
-        """Remove the label map if the block is all of the scene; else it is written anew."""
-        if self._unit.scene is None:
-            for path in scene_paths(self._file):
-                storage.remove(self._work.run.path(path))
-
-    def source(self, key: str) -> tuple[InputFile, str | None]:
-        if self._unit.scene is None:
-            return self._file, None
-        area = self._area
-        rows, columns = area.row + area.height - 1, area.column + area.width - 1
-        return self._file, f"rows {area.row} to {rows}, columns {area.column} to {columns}"
-
-    def ground(self, labelled: Labelled) -> Ground | None:
-        place = (self._area.row, self._area.column, self._area.height, self._area.width)
-        grid = ground_grid(self._grid)
-        return Ground(grid.pixel_areas_m2(*place), grid.window_footprint_m2(*place))
-
-    def failed_pixels(self) -> tuple[int, float | None] | None:
-        if self._raster is None:
-            return (self._area.pixels, None) if self._unit.area else None
-        place = (self._area.row, self._area.column, self._area.height, self._area.width)
-        return self._area.pixels, ground_grid(self._grid).window_footprint_m2(*place)
-
-    def encode(self, labelled: Labelled) -> Labelled:
-        return labelled
-
-    def write(self, key: str, encoded: Labelled) -> None:
-        labels, confidence = encoded.labels, encoded.confidence
-        levels = None if confidence is None else quantize_confidence(confidence)
-        if self._unit.scene is None:
-            self._outputs += write_scene(
-                self._file,
-                self._grid,
-                [(self._area, labels)],
-                None if levels is None else [(self._area, levels)],
-                self._work,
-            )
-            return
-        for folder, values in (("labels", labels), ("confidence", levels)):
-            if values is not None:
-                path = block_path(self._unit.id, folder)
-                run = self._work.run
-                with storage.write_whole(run.path(path), run.scratch) as temporary:
-                    write_block(temporary, self._grid, self._area, values)
-                self._outputs.append(path)
-
-    def finish(self) -> list[str]:
-        return self._outputs

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from pipelines import storage
 from pipelines.failures import Failure, is_transient, reason_of
-from pipelines.formats.images import check_encoded, digest_of, encode_png, square_ground
-from pipelines.formats.interface import Estimate, Ground, Reading, Thumbnail, Work
+from pipelines.formats.images import EncodedTask, check_encoded, digest_of, encode_png
+from pipelines.formats.interface import Estimate, Reading, Thumbnail, Work
 from pipelines.formats.samples import Entry, Maps, Sample, ShardWriter, Unreadable, is_zipped
 from pipelines.plan import InputFile, Unit, unit_id
 from segmodel.contract import Contract
@@ -56,6 +56,10 @@ class Shards(ABC):
     @abstractmethod
     def writer(self, path: str, zipped: bool, maps: Maps) -> AbstractContextManager[ShardWriter]:
         """A new shard, complete once the context is left without an error."""
+
+    def identify(self, file: InputFile) -> InputFile:
+        """The file, which is all that it is read from."""
+        return file
 
     def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
         """Refuse a model that encoded images cannot feed."""
@@ -150,11 +154,12 @@ def label_path(file: InputFile) -> str:
     return f"labels/{file.key}"
 
 
-class _ShardTask:
+class _ShardTask(EncodedTask):
     """One shard while it is done; `writing` publishes the output when it is closed well."""
 
     def __init__(self, shards: Shards, unit: Unit, work: Work, writing: ExitStack) -> None:
-        self._shards, self._work, self._writing = shards, work, writing
+        super().__init__(work)
+        self._shards, self._writing = shards, writing
         self._file, self._limit = unit.files[0], unit.records
         self._path = label_path(self._file)
         self._output: ShardWriter | None = None
@@ -175,15 +180,9 @@ class _ShardTask:
     def source(self, key: str) -> tuple[InputFile, str | None]:
         return self._file, key
 
-    def ground(self, labelled: Labelled) -> Ground | None:
-        return square_ground(labelled, self._work.pixel_size_m)
-
     def discard(self, key: str) -> None:
         """Nothing to remove, as the shard is written anew."""
         self._names.pop(key)
-
-    def failed_pixels(self) -> tuple[int, float | None] | None:
-        return None
 
     def encode(self, labelled: Labelled) -> Entry:
         images = encode_png(labelled, self._work)

@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import rasterio
 from affine import Affine
 from PIL import Image
 
 from pipelines import formats, plan
-from pipelines.formats import example
+from pipelines.formats import example, scene_blocks
 from pipelines.formats.interface import Reading, Work
 from pipelines.formats.tfrecord import frame, read_records
 from pipelines.inputs import Inputs, units_of
@@ -142,6 +143,12 @@ def make_work(root: Path, **changes) -> Work:
     return Work(**(fields | changes))
 
 
+def small_blocks(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
+    """Have scenes cut into square blocks of so many pixels, also those stored in strips."""
+    monkeypatch.setattr(scene_blocks, "BLOCK_PX", side)
+    monkeypatch.setattr(scene_blocks, "WIDE_BLOCK_PIXELS", 0)
+
+
 def files_in(*patterns: Path | str) -> list[InputFile]:
     return plan.find_inputs([str(pattern) for pattern in patterns], output="no-run")
 
@@ -151,7 +158,7 @@ def units_in(work: Work, *patterns: Path | str) -> list[Unit]:
     claimed: dict[str, list[InputFile]] = {entry.name: [] for entry in formats.FORMATS}
     for file in files_in(*patterns):
         owner = next(entry for entry in formats.FORMATS if entry.claims(file))
-        claimed[owner.name].append(file)
+        claimed[owner.name].append(owner.identify(file))
     inputs = tuple((entry, tuple(claimed[entry.name])) for entry in formats.FORMATS)
     units = list(units_of(Inputs(inputs, ()), work))
     plan.write_plan(units, work.run.plan, work.run.scratch)

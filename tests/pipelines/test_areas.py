@@ -55,7 +55,7 @@ def test_a_label_that_is_no_class_is_an_error_and_never_counted_as_another():
 def test_areas_of_a_grid_that_is_equal_along_rows_are_exactly_rounded(height, width):
     labels = random_labels(height, width)
     by_row = np.random.default_rng(1).uniform(1e5, 2e5, (height, 1))
-    actual = areas.measure(labels, CLASSES, by_row, 1.0).area_m2
+    actual = areas.measure(labels, CLASSES, areas.by_rows(by_row), 1.0).area_m2
     for key, value in VALUES.items():
         rows, _ = np.nonzero(labels == value)
         # Each product of a count and an area is rounded once before the exact sum.
@@ -69,7 +69,7 @@ def test_areas_of_a_grid_that_is_equal_along_rows_are_exactly_rounded(height, wi
 def test_areas_of_a_grid_that_varies_everywhere_equal_a_sum_pixel_by_pixel(height, width):
     labels = random_labels(height, width)
     everywhere = np.random.default_rng(1).uniform(50, 150, (height, width))
-    actual = areas.measure(labels, CLASSES, everywhere, 1.0).area_m2
+    actual = areas.measure(labels, CLASSES, areas.by_rows(everywhere), 1.0).area_m2
     for key, value in VALUES.items():
         assert actual[key] == pytest.approx(math.fsum(everywhere[labels == value]), rel=1e-13)
 
@@ -145,7 +145,7 @@ def test_shares_are_of_all_classes_without_nodata():
 
 def test_shares_are_of_ground_where_it_is_known():
     labels = np.array([[0], [3]], np.uint8)
-    tally = areas.measure(labels, CLASSES, np.array([[1.0], [3.0]]), 4.0)
+    tally = areas.measure(labels, CLASSES, areas.by_rows(np.array([[1.0], [3.0]])), 4.0)
     shares = [row["share"] for row in area_tables.rows_of("a", None, tally, CLASSES)]
     assert shares == [0.25, 0.75, 0.0, None]
 

@@ -16,10 +16,12 @@ from pipelines import launch
 from pipelines.cog import Grid
 from pipelines.commits import CommitLog
 from pipelines.formats.interface import Reading
-from pipelines.formats.scenes import BLOCK_PX, Scenes, blocks_of
+from pipelines.formats.scene_blocks import BLOCK_PX, blocks_of
+from pipelines.formats.scenes import Scenes
 from pipelines.options import SegmentOptions
+from pipelines.scene_header import Band, Header
 from segmodel.errors import ConfigurationError, ContractError, GroundError
-from segmodel.windows import Layout
+from segmodel.windows import Layout, Window
 from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (
     DEGREES,
@@ -47,13 +49,21 @@ def run_scene(work, path: Path, model=None):
     return (read_band(labels) if labels.exists() else None), tally
 
 
+def blocks_in(height: int, width: int, stride: int, stored=(512, 512)) -> list[Window]:
+    """Blocks of a scene of one byte band that is stored in tiles or strips."""
+    grid = Grid(height, width, Affine.identity(), None)
+    band = Band(1, "uint8", (), None, 1.0, 0.0)
+    header = Header(grid, (band,), "none", None, None, stored, None, None, ())
+    return list(blocks_of(header, Layout(2048, 0, stride), Reading()))
+
+
 @given(
     height=st.integers(1, 20_000),
     width=st.integers(1, 20_000),
     stride=st.sampled_from([1, 4, 32, 64]),
 )
 def test_blocks_cover_a_scene_once_on_multiples_of_the_stride(height, width, stride):
-    blocks = list(blocks_of(Grid(height, width, Affine.identity(), None), stride))
+    blocks = blocks_in(height, width, stride)
     rows = sorted({(b.row, b.height) for b in blocks})
     columns = sorted({(b.column, b.width) for b in blocks})
     assert len(blocks) == len(rows) * len(columns)
@@ -70,8 +80,7 @@ def test_blocks_cover_a_scene_once_on_multiples_of_the_stride(height, width, str
     ("side", "count"), [(1, 1), (4095, 1), (4096, 1), (4097, 4), (8192, 4), (8193, 9)]
 )
 def test_the_number_of_blocks_is_the_least(side, count):
-    blocks = list(blocks_of(Grid(side, side, Affine.identity(), None), 32))
-    assert len(blocks) == count
+    assert len(blocks_in(side, side, 32)) == count
 
 
 @pytest.mark.parametrize("place", [UTM, DEGREES])

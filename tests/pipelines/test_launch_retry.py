@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from pipelines import plan
-from pipelines.formats import scenes
 from pipelines.launch import check, prepare
 from pipelines.options import SegmentOptions
 from pipelines.scene_assembly import finish_scene
@@ -20,6 +19,7 @@ from tests.pipelines.corpus import (
     pixels,
     read_band,
     run_unit,
+    small_blocks,
     spoil_strip,
     write,
     write_scene,
@@ -59,7 +59,7 @@ def test_units_with_a_failure_are_done_again_and_others_are_not(tmp_path, option
 def test_a_finished_scene_with_a_failed_block_is_done_again_as_a_whole(
     tmp_path, options, monkeypatch
 ):
-    monkeypatch.setattr(scenes, "BLOCK_PX", 64)
+    small_blocks(monkeypatch, 64)
     values = pixels(120, 120)
     path = write_scene(tmp_path / "in" / "a.tif", values, compress="deflate", blockysize=8)
     whole, times = path.read_bytes(), (path.stat().st_atime_ns, path.stat().st_mtime_ns)

@@ -17,12 +17,21 @@ from pipelines.scene_assembly import finish_scene
 from pipelines.totals import collect
 from pipelines.work import segment_unit
 from tests.fakes import BrightnessModel
-from tests.pipelines.corpus import dying, encoded, failure_rows_in, pixels, tree, write, write_scene
+from tests.pipelines.corpus import (
+    dying,
+    encoded,
+    failure_rows_in,
+    pixels,
+    small_blocks,
+    tree,
+    write,
+    write_scene,
+)
 
 
 @pytest.fixture
 def options(tmp_path, brightness_savedmodel, monkeypatch) -> SegmentOptions:
-    monkeypatch.setattr("pipelines.formats.scenes.BLOCK_PX", 32)
+    small_blocks(monkeypatch, 32)
     for number in range(3):
         write(tmp_path / "in" / f"{number}.png", encoded(pixels(20, 30 + number), "PNG"))
     write_scene(tmp_path / "in" / "scene.tif", pixels(64, 64))
@@ -145,7 +154,7 @@ def test_what_an_unfinished_unit_wrote_goes_with_its_input(options, monkeypatch)
         segment_unit(unit, work, model=lambda work: BrightnessModel())
     assert "labels/in/0.png.png" in tree(options.output)
     monkeypatch.undo()
-    monkeypatch.setattr("pipelines.formats.scenes.BLOCK_PX", 32)
+    small_blocks(monkeypatch, 32)
 
     os.remove(Path(options.inputs[0]) / "0.png")
     prepare(check(options))

@@ -13,7 +13,7 @@ import rasterio
 
 from pipelines.areas import Tally
 from pipelines.commits import CommitLog
-from pipelines.formats import scenes
+from pipelines.formats import scene_blocks
 from pipelines.scene_assembly import finish_scene, scene_blocks
 from pipelines.totals import collect
 from segmodel.windows import Layout
@@ -26,6 +26,7 @@ from tests.pipelines.corpus import (
     read_band,
     run_all,
     run_unit,
+    small_blocks,
     spoil_strip,
     tree,
     units_in,
@@ -39,7 +40,7 @@ VALUES[300:420, 350:600] = 0
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
-    monkeypatch.setattr(scenes, "BLOCK_PX", 512)
+    small_blocks(monkeypatch, 512)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def labels_of(work) -> Path:
 def test_a_scene_of_blocks_equals_the_scene_in_one_piece(tmp_path, scene, monkeypatch):
     work = work_at(tmp_path / "blocks", confidence=True)
     total = run_all(work, scene)
-    monkeypatch.setattr(scenes, "BLOCK_PX", 4096)
+    small_blocks(monkeypatch, 4096)
     one = work_at(tmp_path / "one", confidence=True)
     single = run_all(one, scene)
     np.testing.assert_array_equal(read_band(labels_of(work)), expected_labels())
@@ -227,7 +228,7 @@ def test_a_scene_of_blocks_equals_the_untiled_model_with_enough_halo(
 ):
     from segmodel.predictor import Predictor
 
-    monkeypatch.setattr(scenes, "BLOCK_PX", 64)
+    small_blocks(monkeypatch, 64)
     predictor = Predictor.load(neighbourhood_savedmodel)
     halo = predictor.contract.receptive_field // 2
     work = make_work(

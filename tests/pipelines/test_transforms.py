@@ -17,7 +17,6 @@ import pytest
 from pipelines import cli, plan
 from pipelines import work as work_module
 from pipelines.execute import pipeline_options
-from pipelines.formats import scenes
 from pipelines.launch import check, prepare
 from pipelines.options import FailureBudget, SegmentOptions
 from pipelines.transforms import SegmentImages, SegmentPipelineOptions, sum_reports
@@ -32,6 +31,7 @@ from tests.pipelines.corpus import (
     read_png,
     read_shard,
     record,
+    small_blocks,
     tree,
     write,
     write_scene,
@@ -44,7 +44,7 @@ SCENE = pixels(150, 140, 9)
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
-    monkeypatch.setattr(scenes, "BLOCK_PX", 64)
+    small_blocks(monkeypatch, 64)
 
 
 def corpus(root: Path) -> Path:
@@ -108,8 +108,8 @@ def test_a_run_over_all_formats_labels_counts_and_ends_well(tmp_path, brightness
 RESUME = """
 import sys
 from pipelines import cli
-from pipelines.formats import scenes
-scenes.BLOCK_PX = 64
+from pipelines.formats import scene_blocks
+scene_blocks.BLOCK_PX, scene_blocks.WIDE_BLOCK_PIXELS = 64, 0
 status = cli.dispatch(sys.argv[1:])
 print(status, "tensorflow" in sys.modules)
 """

@@ -27,6 +27,7 @@ from tests.pipelines.corpus import (
     record,
     run_all,
     run_unit,
+    small_blocks,
     tree,
     units_in,
     write,
@@ -141,7 +142,7 @@ def test_whatever_else_keeps_a_folder_from_being_removed_is_raised(tmp_path, mon
 def test_blocks_of_a_scene_that_another_run_finishes_meanwhile_stay_done(
     tmp_path, work, monkeypatch
 ):
-    monkeypatch.setattr("pipelines.formats.scenes.BLOCK_PX", 32)
+    small_blocks(monkeypatch, 32)
     write_scene(tmp_path / "in" / "scene.tif", pixels(64, 64))
     units = units_in(work, tmp_path / "in")
     (scene,) = (unit for unit in units if unit.blocks)

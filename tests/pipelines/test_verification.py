@@ -14,11 +14,19 @@ from pipelines.launch import check, prepare
 from pipelines.options import FailureBudget, SegmentOptions
 from pipelines.scene_assembly import finish_scene
 from pipelines.totals import finish_run
-from pipelines.unit_check import AGAIN, FORGET, OUTPUT_FOLDERS, Finding
+from pipelines.unit_check import AGAIN, FORGET, OUTPUTS, Finding
 from pipelines.verification import FORGOTTEN, REMOVE, Verdict, verify
 from pipelines.work import segment_unit
 from tests.fakes import BrightnessModel
-from tests.pipelines.corpus import photos, pixels, spoil_strip, tree, write, write_scene
+from tests.pipelines.corpus import (
+    photos,
+    pixels,
+    small_blocks,
+    spoil_strip,
+    tree,
+    write,
+    write_scene,
+)
 
 MAP, SCENE = "labels/photos/1.png.png", "labels/scenes/scene.tif"
 NO_RECORD = "is an unknown file: no commit record names it"
@@ -29,7 +37,7 @@ BLOCKS = 4
 @pytest.fixture
 def options(tmp_path, model_folder, monkeypatch) -> SegmentOptions:
     """Three images, and a scene of four blocks, of which the lower two cannot be read."""
-    monkeypatch.setattr("pipelines.formats.scenes.BLOCK_PX", 32)
+    small_blocks(monkeypatch, 32)
     scene = tmp_path / "scenes" / "scene.tif"
     write_scene(scene, pixels(64, 64), compress="deflate", blockysize=16)
     spoil_strip(scene, 3)
@@ -89,7 +97,7 @@ def truncate(path: Path) -> None:
 
 
 def test_a_complete_run_is_as_recorded(run):
-    outputs = {n: c for n, c in tree(run).items() if n.split("/")[0] in OUTPUT_FOLDERS}
+    outputs = {n: c for n, c in tree(run).items() if n.split("/")[0] in OUTPUTS}
     before = tree(run)
 
     findings: list[Finding] = []
@@ -128,7 +136,7 @@ def test_rows_of_images_and_of_failures_are_checked_too(run):
     assert {(f.path, f.wrong) for f in found(run)} == {(name, OTHER_BYTES) for name in names}
 
 
-@pytest.mark.parametrize("folder", OUTPUT_FOLDERS)
+@pytest.mark.parametrize("folder", OUTPUTS)
 def test_a_file_that_no_record_names_is_unknown(run, folder):
     write(run / folder / "deep" / "extra.png", b"")
     assert found(run) == [Finding(f"{folder}/deep/extra.png", NO_RECORD, REMOVE)]

@@ -217,7 +217,7 @@ def test_a_function_of_one_size_is_exported_with_its_fixed_window(tmp_path):
     assert actual.shape == (70, 30)
 
 
-def sparse(height: int = 8, width: int = 1400) -> np.ndarray:
+def sparse(height: int = 8, width: int = 1536) -> np.ndarray:
     image = np.zeros((height, width, 3), np.uint8)
     image[:, 508::512] = 255
     return image

@@ -9,7 +9,7 @@ from segmodel.contract import MeasuredHalo
 from segmodel.halo import measure_halo
 from tests.fakes import CLASSES
 
-SHAPE = (1, 1300, 3)
+SHAPE = (1, 1536, 3)
 
 
 class Looking:
@@ -58,11 +58,11 @@ def test_the_share_is_that_of_equal_labels():
     image = np.zeros(SHAPE, np.uint8)
     image[:, 512] = 255
     actual = measure_halo(Looking(1), [image], stride=4, most_px=8)
-    assert actual == MeasuredHalo(0, 512, 1299 / 1300)
+    assert actual == MeasuredHalo(0, 512, 1535 / 1536)
 
 
 def test_a_model_with_global_context_has_no_halo():
-    image = np.repeat((np.arange(1300) // 6).astype(np.uint8)[None, :, None], 3, axis=2)
+    image = np.repeat((np.arange(1536) // 6).astype(np.uint8)[None, :, None], 3, axis=2)
     assert measure_halo(Global(), [image], stride=32, most_px=256) is None
 
 

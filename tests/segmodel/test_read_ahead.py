@@ -69,6 +69,9 @@ class Metered:
 
     own_pixels = 0
 
+    def wants(self, core) -> bool:
+        return True
+
     def on_own_grid(self, values, nodata):
         return values
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmodel.errors import ConfigurationError
-from segmodel.windows import MOST_IN_BATCH, Layout, Window, tiles
+from segmodel.windows import MOST_IN_BATCH, Layout, Window, computed_pixels, spans, tiles
 
 many = settings(max_examples=200, deadline=None)
 
@@ -121,23 +121,25 @@ def test_a_fixed_window_starts_on_the_stride_whatever_its_halo():
 
 @many
 @given(st.data())
-def test_windows_of_blocks_are_those_of_the_whole_raster(data):
+def test_cores_are_as_few_as_possible_and_about_equal(data):
     layout = data.draw(layouts())
-    height, width = data.draw(st.integers(1, 70)), data.draw(st.integers(1, 70))
-    raster = Window(0, 0, height, width)
-    block = layout.window_px * data.draw(st.integers(1, 3))
-    expected = set(tiles(raster, raster, layout))
-    actual = {
-        tile
-        for row in range(0, height, block)
-        for column in range(0, width, block)
-        for tile in tiles(
-            raster,
-            Window(row, column, min(block, height - row), min(block, width - column)),
-            layout,
-        )
-    }
-    assert actual == expected
+    length = data.draw(st.integers(1, 200))
+    sizes = [size for _, size in spans(0, length, layout)]
+    assert len(sizes) <= -(-length // layout.window_px)
+    assert len(set(sizes[:-1])) <= 1
+    assert max(sizes) <= layout.window_px
+    assert sum(sizes) == length
+    # The last one lacks less than a stride for each of the others.
+    assert max(sizes) - min(sizes) < layout.stride_px * max(1, len(sizes))
+
+
+@many
+@given(st.data(), st.booleans())
+def test_computed_pixels_are_those_of_all_tiles(data, fixed):
+    layout = data.draw(layouts(fixed))
+    raster, area = data.draw(rasters_with_area(layout.stride_px))
+    expected = sum(tile.height * tile.width for tile in tiles(raster, area, layout))
+    assert computed_pixels(raster, area, layout) == expected
 
 
 @pytest.mark.parametrize("fixed", [None, 16])

@@ -1,0 +1,128 @@
+"""Blocks of a scene: what one worker labels, and how it lies on the grid that the model sees."""
+
+import math
+from collections.abc import Iterator
+
+from pipelines.cog import CACHE_BYTES
+from pipelines.formats.interface import Reading
+from pipelines.ground import GroundGrid
+from pipelines.scene_header import Header
+from segmodel.errors import ConfigurationError, GroundError
+from segmodel.resampling import ModelGrid
+from segmodel.windows import Layout, Window, core_side
+
+# Longest side of a block, and most pixels of one that is as wide as its scene.
+BLOCK_PX = 4096
+WIDE_BLOCK_PIXELS = 1 << 26
+MOST_SCALED = 64
+
+
+def model_grid(header: Header, reading: Reading, what: str = "the scene") -> ModelGrid | None:
+    """The grid that the model sees, or None if it is the scene's own.
+
+    Raises:
+        ConfigurationError: If the scene has no ground sample distance to be resampled from, or one
+            that is too far from what is asked for.
+    """
+    if reading.resample_to is None:
+        return None
+    grid = header.grid
+    if grid.crs is None or header.located_by is not None:
+        raise ConfigurationError(
+            f"{what}: --resample_to needs to know the size of its pixels: assign a coordinate "
+            f"reference system (for example gdal_translate -a_srs), or leave the option out"
+        )
+    try:
+        ground = GroundGrid.of(grid.transform, grid.crs, grid.height, grid.width)
+        across, down = ground.pixel_size_m()
+    except GroundError as error:
+        raise GroundError(f"{what}: {error}") from error
+    scale = (down / reading.resample_to, across / reading.resample_to)
+    if not all(1 / MOST_SCALED <= factor <= MOST_SCALED for factor in scale):
+        raise ConfigurationError(
+            f"{what}: --resample_to {reading.resample_to:g} is more than {MOST_SCALED} times "
+            f"coarser or finer than its pixels of {max(down, across):.4g} m"
+        )
+    return ModelGrid.of((grid.height, grid.width), scale)
+
+
+def blocks_of(header: Header, layout: Layout, reading: Reading) -> Iterator[Window]:
+    """Blocks, in rows and columns of the scene, that cover a scene once, row by row.
+
+    They are whole numbers of windows, so that no window is smaller for a block's sake. A scene that
+    is stored in strips has blocks of its whole width, where windows of at least half the height
+    that memory allows fit in what GDAL keeps: a strip would be decoded once for every block in it.
+    """
+    scaled = model_grid(header, reading)
+    size = scaled.model if scaled else (header.grid.height, header.grid.width)
+    height, width = _sides(size, header, layout)
+    for row in range(0, size[0], height):
+        for column in range(0, size[1], width):
+            area = Window(row, column, min(height, size[0] - row), min(width, size[1] - column))
+            own = scaled.own_window(area) if scaled else area
+            if own.pixels:
+                yield own
+
+
+def area_of(own: Window, grid: ModelGrid | None, stride_px: int) -> Window:
+    """What the model labels for a part of a scene; its origin is a multiple of the stride."""
+    if grid is None:
+        return own
+    (top, bottom), (left, right) = (
+        _labelling(first, size, axis, stride_px)
+        for first, size, axis in (
+            (own.row, own.height, (grid.own[0], grid.model[0])),
+            (own.column, own.width, (grid.own[1], grid.model[1])),
+        )
+    )
+    return Window(top, left, bottom - top, right - left)
+
+
+def _labelling(first: int, size: int, axis: tuple[int, int], stride_px: int) -> tuple[int, int]:
+    """Start and end of the pixels of the model along an axis that so many own ones take labels of.
+
+    >>> _labelling(10, 10, (40, 20), 4)
+    (4, 10)
+    """
+    own, model = axis
+    start, last = ((2 * place + 1) * model // (2 * own) for place in (first, first + size - 1))
+    return start // stride_px * stride_px, last + 1
+
+
+def _sides(size: tuple[int, int], header: Header, layout: Layout) -> tuple[int, int]:
+    """Height and width of the blocks on the grid that the model sees."""
+    height, width = size
+    rows = _strip_rows(size, header, layout)
+    if rows is not None:
+        strips = Layout(rows, layout.halo_px, layout.stride_px, layout.batch)
+        return _side(height, strips, max(rows, WIDE_BLOCK_PIXELS // width)), width
+    return _side(height, layout, BLOCK_PX), _side(width, layout, BLOCK_PX)
+
+
+def _strip_rows(size: tuple[int, int], header: Header, layout: Layout) -> int | None:
+    """Rows of windows in blocks as wide as the scene; None where blocks had better be square."""
+    height, width = size
+    is_striped = header.block_px[1] >= header.grid.width and header.block_px[0] < header.grid.height
+    if not is_striped or width <= BLOCK_PX or layout.fixed_px is not None:
+        return None
+    itemsize = sum(_BYTES.get(band.dtype, 8) for band in header.bands)
+    own_rows = CACHE_BYTES // (header.grid.width * itemsize) - 2 * header.block_px[0]
+    kept = int(own_rows * height / header.grid.height) - 2 * layout.reach_px
+    rows = min(layout.window_px, kept, WIDE_BLOCK_PIXELS // width)
+    rows = rows // layout.stride_px * layout.stride_px
+    return rows if rows >= max(layout.window_px // 2, layout.stride_px) else None
+
+
+_BYTES = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "float32": 4}
+
+
+def _side(length: int, layout: Layout, most: int) -> int:
+    """Side of the blocks along an axis: a whole number of windows, blocks about equal.
+
+    >>> _side(5400, Layout(window_px=2048, halo_px=0, stride_px=32), 4096)
+    3616
+    """
+    core = core_side(length, layout)
+    windows = math.ceil(length / core)
+    blocks = math.ceil(windows / max(1, most // core))
+    return math.ceil(windows / blocks) * core

@@ -1,0 +1,111 @@
+"""Which scenes show the same ground, and which of them comes first."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipelines.footprints import counted_twice_m2, neighbours
+from pipelines.formats.interface import Counting
+from pipelines.ground import GroundGrid
+from pipelines.plan import InputFile, Unit, unit_id
+from pipelines.scene_header import Header, read_header
+from pipelines.scene_reader import ground_grid
+from segmodel.errors import BeamsegError, ConfigurationError, InputError
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """How far scenes show the same ground.
+
+    Args:
+        scenes: Scenes with a place on the ground.
+        overlapping: Those that share ground with another one.
+        footprint_m2: Sum of their footprints.
+        repeated_m2: What the sum contains more than once.
+    """
+
+    scenes: int
+    overlapping: int
+    footprint_m2: float
+    repeated_m2: float
+
+
+def overlaps_of(files: Sequence[InputFile]) -> Overlaps:
+    """How far scenes show the same ground, by their outlines."""
+    grids = [grid for file in files if (grid := _ground(file)) is not None]
+    near = neighbours(grids)
+    return Overlaps(
+        scenes=len(grids),
+        overlapping=sum(1 for others in near if others),
+        footprint_m2=float(sum(grid.footprint_m2() for grid in grids)),
+        repeated_m2=counted_twice_m2(grids, near),
+    )
+
+
+def count_units(files: Sequence[InputFile], counting: Counting) -> Iterator[Unit]:
+    """A unit for each scene that counts its pixels, with the scenes that it overlaps.
+
+    Raises:
+        ConfigurationError: If the newest scenes come first and one does not say when it was taken.
+    """
+    ranks = precedence(files, counting.overlap)
+    near: dict[int, list[int]] = {}
+    if counting.overlap is not None:
+        grids = {index: grid for index, file in enumerate(files) if (grid := _ground(file))}
+        places = list(grids)
+        for index, others in zip(places, neighbours(list(grids.values())), strict=True):
+            near[index] = [places[other] for other in others]
+    for index, file in enumerate(files):
+        group = sorted([index, *near.get(index, [])], key=ranks.__getitem__)
+        members = tuple(files[member] for member in group)
+        name = unit_id("counts", file)
+        yield Unit(name, "scene", members, place=group.index(index))
+
+
+def precedence(files: Sequence[InputFile], overlap: str | None) -> list[tuple[str, int]]:
+    """For each scene what it is sorted by: the first comes first.
+
+    Raises:
+        ConfigurationError: If the newest come first and one does not say when it was taken.
+    """
+    if overlap != "newest":
+        return [("", index) for index in range(len(files))]
+    dates = [_acquired(file) for file in files]
+    for file, date in zip(files, dates, strict=True):
+        if date is None:
+            raise ConfigurationError(
+                f"--overlap newest: {file.key} does not say when it was taken: give it the tag "
+                f"TIFFTAG_DATETIME (for example gdal_edit.py -mo "
+                f"'TIFFTAG_DATETIME=2026:11:25 10:00:00'), or use --overlap first"
+            )
+    newest_first = sorted({date or "" for date in dates}, reverse=True)
+    place = {date: f"{number:012d}" for number, date in enumerate(newest_first)}
+    return [(place[date or ""], index) for index, date in enumerate(dates)]
+
+
+def _acquired(file: InputFile) -> str | None:
+    """When a scene was taken, so that text sorts as time does; None if it does not say."""
+    header = _header(file)
+    if header is None:
+        return ""
+    digits = "".join(c for c in header.acquired or "" if c.isdigit())
+    return digits.ljust(20, "0") if len(digits) >= 8 else None
+
+
+def _header(file: InputFile) -> Header | None:
+    try:
+        return read_header(file.uri, file.version)
+    except InputError:
+        return None
+
+
+def _ground(file: InputFile) -> GroundGrid | None:
+    """Where a scene is on the ground, or None if it does not say."""
+    header = _header(file)
+    if header is None or header.grid.crs is None or header.grid.transform.is_identity:
+        return None
+    try:
+        ground = ground_grid(header.grid)
+        ground.pixel_size_m()
+    except BeamsegError:
+        return None
+    return ground

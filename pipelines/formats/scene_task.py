@@ -1,0 +1,196 @@
+"""One block of a scene while it is done; a scene of one block is written at once."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines import storage
+from pipelines.cog import Grid, read_block, write_block
+from pipelines.failures import Failure, reason_of
+from pipelines.formats.images import square_ground
+from pipelines.formats.interface import Ground, Work
+from pipelines.formats.scene_blocks import area_of, model_grid
+from pipelines.formats.scene_check import check_scene
+from pipelines.formats.scene_files import block_path, label_name, scene_paths, write_scene
+from pipelines.plan import InputFile, Unit
+from pipelines.run_polygons import AOI, stored
+from pipelines.scene_bands import SceneBands
+from pipelines.scene_header import Header, read_header
+from pipelines.scene_polygons import ScenePolygons
+from pipelines.scene_reader import ResampledRaster, SceneRaster, ground_grid
+from segmodel.engine import Engine, Failed, Job, Labelled
+from segmodel.errors import BeamsegError
+from segmodel.label_images import quantize_confidence
+from segmodel.resampling import ModelGrid
+from segmodel.seams import border_tiles, seam_pixels
+from segmodel.windows import Window, common
+
+# What file systems allow, less the suffix of the file with the class names.
+MAX_NAME_BYTES = 255 - len(".aux.xml")
+
+
+class BlockTask:
+    """One block of a scene while it is done.
+
+    Args:
+        unit: The block.
+        work: Of the run.
+    """
+
+    def __init__(self, unit: Unit, work: Work) -> None:
+        self._unit, self._work, self._file = unit, work, unit.files[0]
+        self._header: Header | None = None
+        self._scene: SceneRaster | None = None
+        self._scaled: ModelGrid | None = None
+        self._outputs: list[str] = []
+
+    def close(self) -> None:
+        """Close the scene."""
+        if self._scene is not None:
+            self._scene.close()
+
+    def jobs(self) -> Iterator[Job | Failure]:
+        """The block."""
+        name = Path(label_name(self._file.name)).name
+        if len(os.fsencode(name)) > MAX_NAME_BYTES:
+            reason = f"the name has more than {MAX_NAME_BYTES} bytes: no room for .aux.xml after it"
+            yield Failure(self._file.key, None, "name", reason)
+            return
+        try:
+            area = self._model_area()
+        except BeamsegError as error:
+            yield Failure(self._file.key, None, "open", reason_of(error))
+            return
+        yield Job(self._unit.id, self._open, area, goes_on=True)
+
+    def _model_area(self) -> Window | None:
+        """What the model labels for the block; None for a scene that could not be opened before."""
+        if self._unit.area is None or self._work.reading.resample_to is None:
+            return self._unit.area
+        self._header = read_header(self._file.uri, self._file.version)
+        self._scaled = model_grid(self._header, self._work.reading, self._file.key)
+        return area_of(self._unit.area, self._scaled, self._work.layout.stride_px)
+
+    def _open(self) -> SceneRaster | ResampledRaster:
+        header = self._header = read_header(self._file.uri, self._file.version)
+        contract, reading = self._work.contract, self._work.reading
+        check_scene(header, contract, reading, self._file.key)
+        bands = SceneBands.of(header, contract, reading.bands, self._file.key)
+        aoi = None
+        if reading.aoi is not None:
+            polygons = stored(self._work.run, AOI, reading.aoi)
+            aoi = ScenePolygons.of(polygons, ground_grid(header.grid))
+        self._scene = SceneRaster(self._file.uri, header, bands, aoi)
+        if self._scaled is None:
+            return self._scene
+        area = area_of(self._area, self._scaled, self._work.layout.stride_px)
+        return ResampledRaster(self._scene, self._scaled, self._area, area)
+
+    @property
+    def _area(self) -> Window:
+        assert self._unit.area is not None
+        return self._unit.area
+
+    @property
+    def _grid(self) -> Grid:
+        assert self._header is not None
+        return self._header.grid
+
+    @property
+    def _place(self) -> tuple[int, int, int, int]:
+        return self._area.row, self._area.column, self._area.height, self._area.width
+
+    def discard(self, key: str) -> None:
+        """Remove the label map if the block is all of the scene; else it is written anew."""
+        if self._unit.scene is None:
+            for path in scene_paths(self._file):
+                storage.remove(self._work.run.path(path))
+
+    def source(self, key: str) -> tuple[InputFile, str | None]:
+        """The scene, and the place of the block in it."""
+        return self._file, None if self._unit.scene is None else _place_of(self._area)
+
+    def ground(self, labelled: Labelled) -> Ground | None:
+        """Of the block, where the scene knows its place."""
+        return self._ground()
+
+    def _ground(self) -> Ground | None:
+        if self._grid.crs is None:
+            return square_ground(self._area.pixels, self._work.pixel_size_m)
+        grid, area = ground_grid(self._grid), self._area
+        return Ground(
+            lambda top, rows: grid.pixel_areas_m2(area.row + top, area.column, rows, area.width),
+            grid.window_footprint_m2(*self._place),
+        )
+
+    def failed_pixels(self) -> tuple[int, float | None] | None:
+        """Of the whole block."""
+        if self._scene is None:
+            return (self._area.pixels, None) if self._unit.area else None
+        ground = self._ground()
+        return self._area.pixels, None if ground is None else ground.footprint_m2
+
+    def lost(self, labelled: Labelled) -> list[tuple[Window, Failure]]:
+        """Windows that could not be read."""
+        parts = []
+        for lost in labelled.lost:
+            own = lost.core if self._scaled is None else self._scaled.own_window(lost.core)
+            reason = reason_of(lost.error)
+            failure = Failure(self._file.key, _place_of(own), "read", reason)
+            parts.append((own.within(self._area), failure))
+        return parts
+
+    def encode(self, labelled: Labelled) -> Labelled:
+        """The same: a scene is written as a whole."""
+        return labelled
+
+    def write(self, key: str, encoded: Labelled) -> None:
+        """Write the block, or the scene if that is all of it."""
+        labels, confidence = encoded.labels, encoded.confidence
+        levels = None if confidence is None else quantize_confidence(confidence)
+        if self._unit.scene is None:
+            self._outputs += write_scene(
+                self._file,
+                self._grid,
+                [(self._area, labels)],
+                None if levels is None else [(self._area, levels)],
+                self._work,
+            )
+            return
+        for folder, values in (("labels", labels), ("confidence", levels)):
+            if values is not None:
+                path = block_path(self._unit.id, folder)
+                run = self._work.run
+                with storage.write_whole(run.path(path), run.scratch) as temporary:
+                    write_block(temporary, self._grid, self._area, values)
+                self._outputs.append(path)
+
+    def seams(self, engine: Engine) -> tuple[int, int] | None:
+        """Label what lies near borders of windows again, by windows across them, and compare."""
+        area = self._model_area()
+        if not self._work.check_seams or not self._outputs or area is None:
+            return None
+        size = self._scaled.model if self._scaled else (self._grid.height, self._grid.width)
+        near = list(border_tiles(Window(0, 0, *size), area, self._work.layout))
+        if not near:
+            return 0, 0
+        job = Job(self._unit.id, self._open, area, goes_on=True, tiling=lambda *_: near)
+        (outcome,) = engine.run([job])
+        if isinstance(outcome, Failed):
+            return 0, 0
+        cores = [tile.core for tile in near]
+        if self._scaled is not None:
+            cores = [common(self._scaled.own_window(core), self._area) for core in cores]
+        labels = read_block(self._work.run.path(self._outputs[0]))
+        cores = [core.within(self._area) for core in cores]
+        return seam_pixels(labels, outcome.labels, cores, self._work.contract.classes.nodata)
+
+    def finish(self) -> list[str]:
+        """Paths of what was written."""
+        return self._outputs
+
+
+def _place_of(area: Window) -> str:
+    """Rows and columns of a part of a scene, for a person."""
+    rows, columns = area.row + area.height - 1, area.column + area.width - 1
+    return f"rows {area.row} to {rows}, columns {area.column} to {columns}"

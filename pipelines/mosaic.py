@@ -1,0 +1,223 @@
+"""One GDAL VRT over all label maps of a run, so that a GIS shows them as one map."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO
+from xml.sax.saxutils import escape
+
+import numpy as np
+from affine import Affine
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from segmodel.classes import ClassTable
+from segmodel.errors import InputError
+
+LARGEST_PX = 2**31 - 1  # GDAL counts rows and columns in 32 bits
+ALIGNED_PX = 1e-4  # edges that are not further from a grid line lie on it
+DATA_TYPES = {"uint8": "Byte", "uint16": "UInt16"}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One label map of a mosaic.
+
+    Attributes:
+        path: File, relative to the VRT.
+        height, width: Rows and columns.
+        transform: Pixel (column, row) to CRS coordinates, easting or longitude first.
+        crs_wkt: The CRS as WKT; empty if there is none.
+        block_px: Side of the tiles of the file.
+    """
+
+    path: str
+    height: int
+    width: int
+    transform: Affine
+    crs_wkt: str
+    block_px: int
+
+    @property
+    def north_up(self) -> bool:
+        """Whether columns go east and rows south, as the sources of a VRT have to."""
+        a, b, _, d, e, _ = tuple(self.transform)[:6]
+        return bool(np.isfinite(tuple(self.transform)).all() and a > 0 == b == d > e)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The grid of a mosaic: origin and pixel size in CRS units, rows and columns."""
+
+    west: float
+    north: float
+    step_x: float
+    step_y: float
+    height: int
+    width: int
+
+    @classmethod
+    def around(cls, pieces: Sequence[Piece]) -> "_Frame":
+        """The finest resolution, the union of all extents, aligned to the first piece."""
+        first = pieces[0].transform
+        step_x = min(piece.transform.a for piece in pieces)
+        step_y = min(-piece.transform.e for piece in pieces)
+        edges = np.array([_edges(piece) for piece in pieces])
+        columns = (edges[:, :2] - first.c) / step_x
+        rows = (first.f - edges[:, 2:]) / step_y
+        left, top = (math.floor(axis.min() + ALIGNED_PX) for axis in (columns, rows))
+        right, bottom = (math.ceil(axis.max() - ALIGNED_PX) for axis in (columns, rows))
+        west, north = first.c + left * step_x, first.f - top * step_y
+        return cls(west, north, step_x, step_y, max(1, bottom - top), max(1, right - left))
+
+    def place(self, piece: Piece) -> tuple[float, float, float, float]:
+        """Column, row, width and height of a piece in pixels of the mosaic."""
+        west, east, north, south = _edges(piece)
+        column, row = (west - self.west) / self.step_x, (self.north - north) / self.step_y
+        width, height = (east - west) / self.step_x, (north - south) / self.step_y
+        return _tidy(column), _tidy(row), _tidy(width), _tidy(height)
+
+
+def mosaics(pieces: Sequence[Piece]) -> tuple[dict[str, list[Piece]], list[Piece]]:
+    """The label maps of a run by the VRT that they belong to.
+
+    Args:
+        pieces: Label maps in order of priority, of any CRS and grid.
+
+    Returns:
+        Pieces in the same order by file name: `labels.vrt` if all are of one CRS, otherwise
+        `labels-EPSG-32633.vrt` and so on, with the first digits of SHA-256 of the WKT in place of
+        the code where the CRS has none. And the pieces that no VRT can hold: rotated, sheared or
+        south-up ones, those without a CRS, and all of a CRS whose mosaic has 2^31 rows or columns.
+    """
+    names: dict[str, str] = {}
+    by_name: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        if piece.crs_wkt not in names:
+            names[piece.crs_wkt] = _crs_name(piece.crs_wkt)
+        if piece.north_up and names[piece.crs_wkt]:
+            by_name.setdefault(names[piece.crs_wkt], []).append(piece)
+    frames = {name: _Frame.around(group) for name, group in by_name.items()}
+    held = {
+        name: by_name[name]
+        for name, frame in frames.items()
+        if max(frame.height, frame.width) <= LARGEST_PX
+    }
+    left = [piece for piece in pieces if not piece.north_up or names[piece.crs_wkt] not in held]
+    if len(held) == 1:
+        return {"labels.vrt": next(iter(held.values()))}, left
+    return {f"labels-{name}.vrt": group for name, group in held.items()}, left
+
+
+def write_mosaic(stream: IO[str], pieces: Sequence[Piece], classes: ClassTable) -> None:
+    """Write a VRT with palette, class names and nodata; no piece is opened.
+
+    Args:
+        stream: Text, UTF-8.
+        pieces: Label maps of one CRS, north-up, in order of priority: where several have a label,
+            that of the first one shows; where one has nodata, the next one does.
+        classes: Type, palette, names and nodata of all label maps.
+
+    Raises:
+        InputError: If there is no piece, one is not north-up or of another CRS than the first, or
+            the mosaic has 2^31 rows or columns.
+
+    Source: GDAL's VRT driver, https://gdal.org/en/stable/drivers/raster/vrt.html.
+    """
+    frame = _checked_frame(pieces)
+    kind = DATA_TYPES[classes.label_dtype.name]
+    transform = (frame.west, frame.step_x, 0.0, frame.north, 0.0, -frame.step_y)
+    stream.write(f'<VRTDataset rasterXSize="{frame.width}" rasterYSize="{frame.height}">\n')
+    stream.write(f"  <SRS>{escape(pieces[0].crs_wkt)}</SRS>\n")
+    stream.write(f"  <GeoTransform>{', '.join(map(repr, transform))}</GeoTransform>\n")
+    stream.write(f'  <VRTRasterBand dataType="{kind}" band="1">\n')
+    stream.writelines(_legend(classes))
+    # Later sources overwrite earlier ones.
+    stream.writelines(_source(piece, frame, classes) for piece in reversed(pieces))
+    stream.write("  </VRTRasterBand>\n</VRTDataset>\n")
+
+
+def _checked_frame(pieces: Sequence[Piece]) -> _Frame:
+    if not pieces:
+        raise InputError("a mosaic needs a label map, got none; do not write one")
+    names = {wkt: _crs_name(wkt) for wkt in {piece.crs_wkt for piece in pieces}}
+    for piece in pieces:
+        if not piece.north_up:
+            raise InputError(
+                f"{piece.path}: a mosaic holds north-up grids only, got "
+                f"{tuple(piece.transform)[:6]}; leave it out, as mosaics() does"
+            )
+        if not names[piece.crs_wkt] or names[piece.crs_wkt] != names[pieces[0].crs_wkt]:
+            raise InputError(
+                f"{piece.path}: all label maps of a mosaic must be of one CRS, got "
+                f"{names[piece.crs_wkt] or 'none'} after {names[pieces[0].crs_wkt] or 'none'}; "
+                "write one mosaic by CRS, as mosaics() gives them"
+            )
+    frame = _Frame.around(pieces)
+    if max(frame.height, frame.width) > LARGEST_PX:
+        raise InputError(
+            f"a mosaic must have fewer than 2^31 rows and columns, got {frame.height} x "
+            f"{frame.width}; leave out the label maps that are far away or very fine"
+        )
+    return frame
+
+
+def _legend(classes: ClassTable) -> Iterator[str]:
+    """Description, nodata, palette and class names of the band."""
+    yield "    <Description>label</Description>\n"
+    yield f"    <NoDataValue>{classes.nodata}</NoDataValue>\n"
+    if classes.label_dtype == np.uint8:
+        yield "    <ColorInterp>Palette</ColorInterp>\n    <ColorTable>\n"
+        for label, (red, green, blue) in enumerate(classes.palette().tolist()):
+            alpha = 0 if label == classes.nodata else 255
+            yield f'      <Entry c1="{red}" c2="{green}" c3="{blue}" c4="{alpha}"/>\n'
+        yield "    </ColorTable>\n"
+    yield "    <CategoryNames>\n"
+    known = dict(zip(classes.ids, classes.names, strict=True))
+    for label in range(max(known) + 1):
+        yield f"      <Category>{escape(known.get(label, ''))}</Category>\n"
+    yield "    </CategoryNames>\n"
+
+
+def _source(piece: Piece, frame: _Frame, classes: ClassTable) -> str:
+    """One label map; with its properties, so that GDAL opens the file only to read it."""
+    column, row, width, height = frame.place(piece)
+    kind = DATA_TYPES[classes.label_dtype.name]
+    return (
+        "    <ComplexSource>\n"
+        f'      <SourceFilename relativeToVRT="1">{escape(piece.path)}</SourceFilename>\n'
+        "      <SourceBand>1</SourceBand>\n"
+        f'      <SourceProperties RasterXSize="{piece.width}" RasterYSize="{piece.height}"'
+        f' DataType="{kind}" BlockXSize="{piece.block_px}" BlockYSize="{piece.block_px}"/>\n'
+        f'      <SrcRect xOff="0" yOff="0" xSize="{piece.width}" ySize="{piece.height}"/>\n'
+        f'      <DstRect xOff="{column!r}" yOff="{row!r}" xSize="{width!r}" ySize="{height!r}"/>\n'
+        f"      <NODATA>{classes.nodata}</NODATA>\n"
+        "    </ComplexSource>\n"
+    )
+
+
+def _edges(piece: Piece) -> tuple[float, float, float, float]:
+    """West, east, north and south edge in CRS units."""
+    step_x, _, west, _, step_y, north = tuple(piece.transform)[:6]
+    return west, west + step_x * piece.width, north, north + step_y * piece.height
+
+
+def _tidy(pixels: float) -> float:
+    """A whole number where only rounding is in the way of one."""
+    whole = round(pixels)
+    return float(whole if abs(pixels - whole) <= ALIGNED_PX else pixels)
+
+
+def _crs_name(wkt: str) -> str:
+    """Short name of a CRS for a file name, `EPSG-32633`; empty if it cannot be read.
+
+    >>> _crs_name(CRS("EPSG:32633").to_wkt())
+    'EPSG-32633'
+    """
+    try:
+        crs = CRS.from_wkt(wkt)
+    except CRSError:
+        return ""
+    code = crs.to_epsg(min_confidence=100)
+    return f"EPSG-{code}" if code else hashlib.sha256(wkt.encode()).hexdigest()[:8]

@@ -1,0 +1,59 @@
+"""Polygons of a run: read when it is launched, kept in the run directory, read by workers there."""
+
+from functools import lru_cache
+
+from pipelines import storage
+from pipelines.options import SegmentOptions
+from pipelines.run_directory import RunDirectory
+from pipelines.vectors import Polygons, read_polygons
+from segmodel.errors import TransientError
+
+AOI, ZONES = "aoi.json", "zones.json"
+
+
+def read_aoi(options: SegmentOptions) -> Polygons | None:
+    """The area of interest, if one is asked for.
+
+    Raises:
+        ConfigurationError: If the file holds no polygons, or cannot be read.
+    """
+    return None if options.aoi is None else read_polygons(options.aoi, "--aoi")
+
+
+def read_zones(options: SegmentOptions) -> Polygons | None:
+    """The zones, if any are asked for.
+
+    Raises:
+        ConfigurationError: If the file holds no polygons, or cannot be read.
+    """
+    if options.zones is None:
+        return None
+    return read_polygons(options.zones, "--zones", options.zone_field)
+
+
+def store(run: RunDirectory, name: str, polygons: Polygons | None) -> None:
+    """Write polygons to the run directory, or remove those of an earlier attempt."""
+    if polygons is None:
+        storage.remove(run.path(name))
+    else:
+        run.write(name, polygons.to_bytes())
+
+
+def stored(run: RunDirectory, name: str, digest: str) -> Polygons:
+    """Polygons of the run directory.
+
+    Raises:
+        TransientError: If they are not those of this digest.
+    """
+    return _stored(run.path(name), digest)
+
+
+@lru_cache(8)
+def _stored(path: str, digest: str) -> Polygons:
+    polygons = Polygons.from_bytes(storage.read_bytes(path))
+    if polygons.digest != digest:
+        raise TransientError(
+            "the polygons of the run were replaced by another run into the same directory: run the "
+            "same command again"
+        )
+    return polygons

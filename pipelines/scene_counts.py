@@ -1,0 +1,218 @@
+"""The ground of a finished scene counted by zone, and only once where scenes overlap.
+
+A count is a unit of its own, after all label maps are there: neither other zones nor another rule
+of precedence needs the model again.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipelines import formats
+from pipelines.areas import ELSEWHERE, FAILED, NODATA, Tally, TallySum
+from pipelines.commits import Commit
+from pipelines.count_tables import CountSums, counts_path
+from pipelines.formats.interface import Work
+from pipelines.formats.scene_files import scene_paths
+from pipelines.ground import GroundGrid
+from pipelines.plan import InputFile, Unit
+from pipelines.run_polygons import ZONES, stored
+from pipelines.scene_header import read_header
+from pipelines.scene_polygons import ScenePolygons
+from pipelines.scene_reader import ground_grid
+from pipelines.scene_sampling import ABSENT, Shown
+from pipelines.scene_sampling import FAILED as FAILED_STATE
+from pipelines.work import with_attempts
+from segmodel.classes import ClassTable
+from segmodel.errors import InputError
+from segmodel.windows import Window
+
+TILE_PX = 1024
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """A finished scene among those that it overlaps."""
+
+    file: InputFile
+    commit: Commit
+    shown: Shown | None
+
+
+def count_scene(unit: Unit, work: Work) -> bool:
+    """Count a scene if it and all that it overlaps are finished; whether it is counted now."""
+    log = work.log
+    if not log.is_done(unit):
+        with_attempts(unit, log, lambda: _count(unit, work))
+    return log.is_done(unit)
+
+
+def label_unit(file: InputFile, work: Work) -> Unit:
+    """The unit that finishes the label map of a scene."""
+    units = list(formats.find_format("scene").units([file], replace(work, counting=None), None))
+    return units[-1]
+
+
+def _count(unit: Unit, work: Work) -> None:
+    scenes = [_scene(file, work) for file in unit.files]
+    found = [scene for scene in scenes if scene is not None]
+    if len(found) < len(scenes) or unit.place is None:
+        return
+    own, sums = found[unit.place], CountSums()
+    if own.shown is None:
+        # Without a place on the ground it is in no zone, and no other scene shows the same.
+        sums.total.add(own.commit.tally)
+        sums.zones[None] = TallySum()
+        sums.zones[None].add(own.commit.tally)
+    else:
+        _count_tiles(own, found, work, sums)
+    tally = replace(
+        sums.total.exact(),
+        images=own.commit.tally.images,
+        failed_images=own.commit.tally.failed_images,
+        footprint_m2=own.commit.tally.footprint_m2,
+        seam_pixels=own.commit.tally.seam_pixels,
+        seam_differences=own.commit.tally.seam_differences,
+    )
+    path = counts_path(unit)
+    work.run.write(path, json.dumps(sums.to_json()).encode())
+    work.log.write(unit, [path], tally, work.run.scratch)
+
+
+def _scene(file: InputFile, work: Work) -> _Scene | None:
+    """A scene, or None if it is not finished."""
+    commit = work.log.read(label_unit(file, work))
+    if commit is None:
+        return None
+    try:
+        grid = read_header(file.uri, file.version).grid
+    except InputError:
+        return _Scene(file, commit, None)
+    if grid.crs is None or not commit.tally.area_m2:
+        return _Scene(file, commit, None)
+    labels = scene_paths(file).labels
+    has_labels = labels in commit.outputs_in("labels")
+    lost = tuple(Window(*part) for part in commit.lost)
+    path = work.run.path(labels) if has_labels else None
+    return _Scene(file, commit, Shown(grid, path, work.contract.classes.nodata, lost))
+
+
+def _count_tiles(own: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountSums) -> None:
+    """Count a scene tile by tile."""
+    assert own.shown is not None
+    ground = ground_grid(own.shown.grid)
+    zones: ScenePolygons | None = None
+    names: tuple[str, ...] = ()
+    if work.counting is not None and work.counting.zones is not None:
+        polygons = stored(work.run, ZONES, work.counting.zones)
+        zones, names = ScenePolygons.of(polygons, ground), polygons.names
+    line_of = _line_of_labels(work.contract.classes)
+    lines = [*(str(i) for i in work.contract.classes.ids), NODATA, FAILED, ELSEWHERE]
+    for tile in _tiles(ground):
+        labels = own.shown.labels_in(tile)
+        states = own.shown.states(labels, tile)
+        line = np.zeros(states.shape, np.int64) if labels is None else line_of[labels]
+        line[states == FAILED_STATE] = lines.index(FAILED)
+        shadow = _shadow(own, scenes, states, tile)
+        line[shadow >= 0] = lines.index(ELSEWHERE)
+        areas = ground.pixel_areas_m2(tile.row, tile.column, tile.height, tile.width)
+        table = _Lines(line, np.broadcast_to(areas, line.shape), lines)
+        everywhere = np.ones(line.shape, bool)
+        for tally in table.tallies(everywhere, np.zeros(line.size, np.int64), 1):
+            sums.total.add(tally)
+        hidden = shadow >= 0
+        found, place = np.unique(shadow[hidden], return_inverse=True)
+        tallies = table.tallies(hidden, place, len(found))
+        for other, tally in zip(found.tolist(), tallies, strict=True):
+            sums.elsewhere.setdefault(scenes[other].file.key, TallySum()).add(tally)
+        _add_zones(zones, names, tile, table, sums)
+
+
+def _line_of_labels(classes: ClassTable) -> np.ndarray:
+    """Index of the line of the table by label: classes in their order, then nodata."""
+    lines = np.zeros(classes.nodata + 1, np.int64)
+    lines[[*classes.ids, classes.nodata]] = np.arange(len(classes.ids) + 1)
+    return lines
+
+
+def _tiles(ground: GroundGrid) -> Iterator[Window]:
+    for row in range(0, ground.height, TILE_PX):
+        for column in range(0, ground.width, TILE_PX):
+            height, width = min(TILE_PX, ground.height - row), min(TILE_PX, ground.width - column)
+            yield Window(row, column, height, width)
+
+
+def _shadow(own: _Scene, scenes: Sequence[_Scene], states: np.ndarray, tile: Window) -> np.ndarray:
+    """Place of the scene in which a pixel counts instead of here, or -1, `(height, width)`.
+
+    A label comes before nodata and nodata before what failed; among equals the order of scenes
+    decides.
+    """
+    assert own.shown is not None
+    best = states.copy()
+    shadow = np.full(states.shape, -1, np.int64)
+    here = scenes.index(own)
+    for place, other in enumerate(scenes):
+        if other is own or other.shown is None:
+            continue
+        found = other.shown.at_centres_of(tile, own.shown.grid)
+        if found is None:
+            continue
+        # Of those looked at so far, the ones before have an earlier place in the order.
+        wins = (found != ABSENT) & (found < best)
+        if place < here:
+            wins |= (found != ABSENT) & (found == best) & (shadow < 0)
+        best[wins] = found[wins]
+        shadow[wins] = place
+    return shadow
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """The lines of the table that the pixels of a tile belong to.
+
+    Args:
+        line: `(height, width)` index of the line.
+        areas_m2: `(height, width)` ground area.
+        names: Of the lines.
+    """
+
+    line: np.ndarray
+    areas_m2: np.ndarray
+    names: Sequence[str]
+
+    def tallies(self, chosen: np.ndarray, group: np.ndarray, groups: int) -> Iterator[Tally]:
+        """Pixels and area of chosen pixels by group, given the group of each of them."""
+        size = len(self.names)
+        cell = group * size + self.line[chosen]
+        counts = np.bincount(cell, minlength=groups * size).reshape(groups, size)
+        sums = np.bincount(cell, self.areas_m2[chosen], groups * size).reshape(groups, size)
+        for count, area in zip(counts.tolist(), sums.tolist(), strict=True):
+            pixels = {name: n for name, n in zip(self.names, count, strict=True) if n}
+            areas = dict(zip(self.names, area, strict=True))
+            areas = {name: areas[name] for name in pixels}
+            yield Tally(pixels=pixels, ground_pixels=pixels, area_m2=areas)
+
+
+def _add_zones(
+    zones: ScenePolygons | None,
+    names: Sequence[str],
+    tile: Window,
+    table: "_Lines",
+    sums: CountSums,
+) -> None:
+    """Add the pixels of a tile to the zones in which their centres lie, or to none."""
+    if zones is None:
+        return
+    outside = np.ones(table.line.shape, bool)
+    for layer in range(zones.layers):
+        index = zones.indices(tile, layer)
+        held = index >= 0
+        outside &= ~held
+        found, place = np.unique(index[held], return_inverse=True)
+        for zone, tally in zip(found.tolist(), table.tallies(held, place, len(found)), strict=True):
+            sums.zones.setdefault(names[zone], TallySum()).add(tally)
+    for tally in table.tallies(outside, np.zeros(np.count_nonzero(outside), np.int64), 1):
+        sums.zones.setdefault(None, TallySum()).add(tally)

@@ -1,0 +1,195 @@
+"""What the header of a scene says: grid, bands, nodata, and what else it is read from."""
+
+import os
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+
+import rasterio
+from rasterio.crs import CRS
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from pipelines.cog import Grid
+from segmodel.errors import InputError
+
+# Of 40,000 scenes, every header is read once.
+HEADERS_KEPT = 50_000
+# Where a file says when it was taken, by domain; the first that is there counts.
+_DATE_TAGS = (
+    ("IMAGERY", "ACQUISITIONDATETIME"),
+    (None, "ACQUISITIONDATETIME"),
+    (None, "datetime"),
+    (None, "TIFFTAG_DATETIME"),
+)
+
+
+@dataclass(frozen=True)
+class Band:
+    """A band that is not alpha.
+
+    Args:
+        index: Of the band in the file, from 1.
+        dtype: Of its samples.
+        names: What it is called, in lower case: its description, its colour.
+        nodata: Value that stands for nodata, or None.
+        scale: Factor to the values that it stands for.
+        offset: What is added to them then.
+    """
+
+    index: int
+    dtype: str
+    names: tuple[str, ...]
+    nodata: float | None
+    scale: float
+    offset: float
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether samples are other numbers than the values that they stand for."""
+        return (self.scale, self.offset) != (1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the header of a scene says.
+
+    Args:
+        grid: Size and place.
+        bands: Those that are not alpha.
+        mask: Where nodata is: `none`, `values` of bands, an `alpha` band, one `mask` for all bands,
+            or one for each of the `bands`.
+        alpha: Index of the alpha band, or None.
+        palette: Red, green, blue and alpha by value, where the only band has one.
+        block_px: Height and width of what the file stores as a whole.
+        located_by: `gcps` or `rpcs` where that is all that says where it lies, else None.
+        acquired: When it was taken, in the file's own words, or None.
+        others: Other files that it is read from: sources of a VRT, masks, sidecars.
+    """
+
+    grid: Grid
+    bands: tuple[Band, ...]
+    mask: str
+    alpha: int | None
+    palette: tuple[tuple[int, int, int, int], ...] | None
+    block_px: tuple[int, int]
+    located_by: str | None
+    acquired: str | None
+    others: tuple[str, ...]
+
+
+def read_header(uri: str, version: str = "") -> Header:
+    """The header of a scene; it is read once for every version of the file.
+
+    Raises:
+        InputError: If GDAL cannot open the file.
+    """
+    return _read_header(uri, version) if version else _read_header.__wrapped__(uri, version)
+
+
+@lru_cache(HEADERS_KEPT)
+def _read_header(uri: str, version: str) -> Header:
+    with open_scene(uri) as source:
+        if not source.count:
+            raise InputError("the scene has no bands")
+        return _header_of(source)
+
+
+def open_scene(uri: str, **options: object) -> rasterio.DatasetReader:
+    """The scene as rasterio opens it.
+
+    Raises:
+        InputError: If GDAL cannot open the file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            return rasterio.open(uri, **options)
+    except RasterioError as error:
+        raise InputError(f"the scene cannot be opened: {reason_of_gdal(error, uri)}") from error
+
+
+def reason_of_gdal(error: BaseException, uri: str) -> str:
+    """What GDAL says is wrong, with names of files in place of their paths."""
+    innermost = error
+    while innermost.__cause__ is not None:
+        innermost = innermost.__cause__
+    reason = str(innermost).replace(uri, os.path.basename(uri))
+    return reason.replace(os.path.join(os.path.dirname(os.path.abspath(uri)), ""), "")
+
+
+def _header_of(source: rasterio.DatasetReader) -> Header:
+    alpha = [i for i, c in zip(source.indexes, source.colorinterp, strict=True) if _is_alpha(c)]
+    bands = tuple(_band(source, index) for index in source.indexes if index not in alpha)
+    located = not source.transform.is_identity
+    located_by = None
+    if not located and source.gcps[0]:
+        located_by = "gcps"
+    elif not located and source.rpcs is not None:
+        located_by = "rpcs"
+    crs = _shared(source.crs.to_wkt()) if source.crs else None
+    first = bands[0].index if bands else source.indexes[0]
+    return Header(
+        grid=Grid(source.height, source.width, source.transform, crs),
+        bands=bands,
+        mask=_mask_kind(source.mask_flag_enums[first - 1]),
+        alpha=alpha[0] if alpha else None,
+        palette=_palette(source, bands),
+        block_px=source.block_shapes[first - 1],
+        located_by=located_by,
+        acquired=_acquired(source),
+        others=tuple(sorted(set(source.files) - {source.name})),
+    )
+
+
+@lru_cache(1024)
+def _shared(wkt: str) -> CRS:
+    """One object for all scenes of a CRS: parsing it takes longer than the rest of a header."""
+    return CRS.from_wkt(wkt)
+
+
+def _is_alpha(kind: ColorInterp) -> bool:
+    return kind == ColorInterp.alpha
+
+
+def _band(source: rasterio.DatasetReader, index: int) -> Band:
+    kind = source.colorinterp[index - 1]
+    names = [source.descriptions[index - 1]]
+    if kind not in (ColorInterp.undefined, ColorInterp.palette):
+        names.append(kind.name)
+    return Band(
+        index=index,
+        dtype=source.dtypes[index - 1],
+        names=tuple(name.strip().lower() for name in names if name),
+        nodata=source.nodatavals[index - 1],
+        scale=float(source.scales[index - 1]),
+        offset=float(source.offsets[index - 1]),
+    )
+
+
+def _mask_kind(flags: list[MaskFlags]) -> str:
+    """Where nodata is, by GDAL's own order: masks before values before alpha."""
+    if MaskFlags.all_valid in flags:
+        return "none"
+    if MaskFlags.alpha in flags:
+        return "alpha"
+    if MaskFlags.per_dataset in flags:
+        return "mask"
+    return "values" if MaskFlags.nodata in flags else "bands"
+
+
+def _palette(
+    source: rasterio.DatasetReader, bands: tuple[Band, ...]
+) -> tuple[tuple[int, int, int, int], ...] | None:
+    if len(bands) != 1 or source.colorinterp[bands[0].index - 1] != ColorInterp.palette:
+        return None
+    colors = source.colormap(bands[0].index)
+    return tuple(colors.get(value, (0, 0, 0, 0)) for value in range(max(colors) + 1))
+
+
+def _acquired(source: rasterio.DatasetReader) -> str | None:
+    for domain, name in _DATE_TAGS:
+        found = source.tags(ns=domain).get(name)
+        if found:
+            return found
+    return None

@@ -1,0 +1,91 @@
+"""What the end of a run says of its scenes: tables by zone and of overlaps, mosaics, seams."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pipelines import plan, storage
+from pipelines.areas import Tally
+from pipelines.cog import TILE_PX
+from pipelines.count_tables import overlaps_csv, zones_csv
+from pipelines.formats.interface import Work
+from pipelines.formats.scene_counting import precedence
+from pipelines.formats.scene_files import scene_paths
+from pipelines.mosaic import Piece, mosaics, write_mosaic
+from pipelines.plan import InputFile, Unit
+from pipelines.scene_header import read_header
+from segmodel.classes import ClassTable
+from segmodel.errors import BeamsegError
+
+
+def scene_summary(work: Work, total: Tally) -> dict[str, Any]:
+    """What `summary.json` says of scenes beside their areas; empty for a run without any."""
+    document = work.run.read_json("run.json") or {}
+    summary: dict[str, Any] = {}
+    if document.get("overlaps") is not None:
+        rule = None if work.counting is None else work.counting.overlap
+        summary["overlap"] = {"counted_once_by": rule, **document["overlaps"]}
+    if work.check_seams:
+        near, different = total.seam_pixels, total.seam_differences
+        summary["seams"] = {
+            "halo_px": work.layout.reach_px,
+            "pixels_near_borders": near,
+            "different": different,
+            "share": different / near if near else None,
+        }
+    return summary
+
+
+def write_scene_results(work: Work, classes: ClassTable) -> None:
+    """Write `zones.csv` and `overlaps.csv` where they were asked for, and VRTs of label maps."""
+    run = work.run
+    if work.counting is not None and work.counting.zones is not None:
+        run.write("zones.csv", zones_csv(run, work.log, classes))
+    if work.counting is not None and work.counting.overlap is not None:
+        run.write("overlaps.csv", overlaps_csv(run, work.log))
+    for name, pieces in mosaics(list(_pieces(work)))[0].items():
+        _write_mosaic(work, name, pieces, classes)
+
+
+def _write_mosaic(work: Work, name: str, pieces: list[Piece], classes: ClassTable) -> None:
+    def write() -> None:
+        with (
+            storage.write_whole(work.run.path(name), work.run.scratch) as path,
+            open(path, "w", encoding="utf-8", newline="\n") as stream,
+        ):
+            write_mosaic(stream, pieces, classes)
+
+    storage.persistently(write)
+
+
+def _pieces(work: Work) -> Iterator[Piece]:
+    """Label maps of all finished scenes, those that take precedence first."""
+    overlap = None if work.counting is None else work.counting.overlap
+    files = [unit.files[0] for unit in _finished(work)]
+    try:
+        ranks = precedence(files, overlap)
+    except BeamsegError:
+        ranks = precedence(files, None)
+    for index in sorted(range(len(files)), key=ranks.__getitem__):
+        yield _piece(files[index])
+
+
+def _finished(work: Work) -> Iterator[Unit]:
+    """Units of scenes that have a label map, in the order of inputs."""
+    order: dict[str, int] = {}
+    found: dict[str, Unit] = {}
+    for kind in ("part", "scenes"):
+        for unit in plan.read_units(work.run.plan, kind):
+            if unit.format != "scene":
+                continue
+            order.setdefault(unit.files[0].key, len(order))
+            commit = work.log.read(unit) if unit.scene is None else None
+            if commit is not None and commit.outputs_in("labels"):
+                found[unit.files[0].key] = unit
+    yield from (found[key] for key in sorted(found, key=order.__getitem__))
+
+
+def _piece(file: InputFile) -> Piece:
+    grid = read_header(file.uri, file.version).grid
+    wkt = grid.crs.to_wkt() if grid.crs else ""
+    path = scene_paths(file).labels
+    return Piece(path, grid.height, grid.width, grid.transform, wkt, TILE_PX)

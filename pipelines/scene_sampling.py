@@ -1,0 +1,147 @@
+"""What one scene has at the pixel centres of another one."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from pyproj import CRS, Transformer
+
+from pipelines.cog import Grid, read_block
+from segmodel.windows import Window, common
+
+# Between centres that are transformed exactly, every so many pixels, places are interpolated where
+# that is good to this share of a pixel.
+STEP_PX = 16
+INTERPOLATED_PX = 0.01
+LABEL, NODATA, FAILED, ABSENT = 0, 1, 2, 3
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a finished scene shows.
+
+    Args:
+        grid: Of the scene; with a CRS.
+        labels: Its label map, or None if it has none.
+        nodata: Value of pixels without a label.
+        lost: Windows that could not be read.
+    """
+
+    grid: Grid
+    labels: str | None
+    nodata: int
+    lost: tuple[Window, ...]
+
+    def labels_in(self, window: Window) -> np.ndarray | None:
+        """`(height, width)` labels, or None if it has no label map."""
+        return None if self.labels is None else read_block(self.labels, window)
+
+    def states(self, labels: np.ndarray | None, window: Window) -> np.ndarray:
+        """`LABEL`, `NODATA` or `FAILED` of the pixels of a window, `(height, width)` uint8."""
+        if labels is None:
+            return np.full((window.height, window.width), FAILED, np.uint8)
+        states = np.where(labels == self.nodata, np.uint8(NODATA), np.uint8(LABEL))
+        for lost in self.lost:
+            part = common(lost, window)
+            if part.pixels:
+                states[part.within(window).slices] = FAILED
+        return states
+
+    def at_centres_of(self, window: Window, grid: Grid) -> np.ndarray | None:
+        """States at the pixel centres of a window of another scene; None where it shows nothing.
+
+        Args:
+            window: Of the other scene.
+            grid: Of the other scene.
+
+        Returns:
+            `(height, width)` uint8; `ABSENT` outside this scene.
+        """
+        columns, rows = _places(window, grid, self.grid)
+        inside = (columns >= 0) & (columns < self.grid.width)
+        inside &= (rows >= 0) & (rows < self.grid.height)
+        if not inside.any():
+            return None
+        across, down = columns[inside].astype(np.int64), rows[inside].astype(np.int64)
+        top, left = int(down.min()), int(across.min())
+        part = Window(top, left, int(down.max()) - top + 1, int(across.max()) - left + 1)
+        found = np.full(inside.shape, ABSENT, np.uint8)
+        states = self.states(self.labels_in(part), part)
+        found[inside] = states[down - top, across - left]
+        return found
+
+
+def _places(window: Window, grid: Grid, other: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Column and row in another scene of the pixel centres of a window, `(height, width)` each."""
+    rows, columns = _nodes(window.row, window.height), _nodes(window.column, window.width)
+    at_nodes = _other_pixels(columns, rows, grid, other)
+    # Halfway between nodes the interpolation is worst.
+    middle = [(axis[:-1] + axis[1:]) / 2 if len(axis) > 1 else axis for axis in (rows, columns)]
+    exact = _other_pixels(middle[1], middle[0], grid, other)
+    guessed = [_at(values, (rows, columns), (middle[0], middle[1])) for values in at_nodes]
+    with np.errstate(invalid="ignore"):
+        error = max(float(np.abs(g - e).max()) for g, e in zip(guessed, exact, strict=True))
+    every_row = window.row + np.arange(window.height) + 0.5
+    every_column = window.column + np.arange(window.width) + 0.5
+    if not error <= INTERPOLATED_PX:
+        return _other_pixels(every_column, every_row, grid, other)
+    x, y = (_at(values, (rows, columns), (every_row, every_column)) for values in at_nodes)
+    return x, y
+
+
+def _nodes(first: int, count: int) -> np.ndarray:
+    """Centres every `STEP_PX` pixels, with the first and the last."""
+    return np.append(np.arange(0, count - 1, STEP_PX), count - 1) + first + 0.5
+
+
+def _at(
+    values: np.ndarray,
+    nodes: tuple[np.ndarray, np.ndarray],
+    wanted: tuple[np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Values at rows and columns of nodes, interpolated linearly to other rows and columns."""
+    down, across = (_weights(*axis) for axis in zip(nodes, wanted, strict=True))
+    return np.asarray(down @ values @ across.T)
+
+
+def _weights(nodes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """`(wanted, nodes)` weights of linear interpolation."""
+    weights = np.zeros((len(wanted), len(nodes)))
+    if len(nodes) == 1:
+        weights[:, 0] = 1
+        return weights
+    left = np.clip(np.searchsorted(nodes, wanted, "right") - 1, 0, len(nodes) - 2)
+    share = (wanted - nodes[left]) / (nodes[left + 1] - nodes[left])
+    each = np.arange(len(wanted))
+    weights[each, left], weights[each, left + 1] = 1 - share, share
+    return weights
+
+
+def _other_pixels(
+    columns: np.ndarray, rows: np.ndarray, grid: Grid, other: Grid
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places at columns and rows of one scene, in another; infinite where there is none."""
+    x, y = grid.transform * np.meshgrid(columns, rows)
+    assert grid.crs is not None
+    assert other.crs is not None
+    mine, others = grid.crs.to_wkt(), other.crs.to_wkt()
+    if mine != others:
+        x, y = _transformer(mine, others).transform(x, y)
+    if other.crs.is_geographic:
+        turn = _turn(others)
+        middle, _ = other.transform * (other.width / 2, other.height / 2)
+        x = middle + np.mod(x - middle + turn / 2, turn) - turn / 2
+    with np.errstate(invalid="ignore"):
+        x, y = ~other.transform * (x, y)
+    return np.nan_to_num(x, nan=np.inf), np.nan_to_num(y, nan=np.inf)
+
+
+@lru_cache(64)
+def _transformer(one: str, other: str) -> Transformer:
+    return Transformer.from_crs(CRS.from_wkt(one), CRS.from_wkt(other), always_xy=True)
+
+
+@lru_cache(64)
+def _turn(wkt: str) -> float:
+    """A whole turn in the unit of a geographic CRS."""
+    return float(2 * np.pi / CRS.from_wkt(wkt).axis_info[0].unit_conversion_factor)

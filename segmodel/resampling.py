@@ -1,0 +1,300 @@
+"""Rasters on the coarser or finer grid of a model, by windows; labels back on their own grid.
+
+Every window has the values that the same pixels have in the whole, bit for bit. Weights are whole
+numbers, every pixel adds its own terms and no others, rows before columns, and sums of weights
+are exact; so neither the window, nor a strip of it, nor nodata elsewhere can show.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from segmodel.errors import ConfigurationError, ContractError
+from segmodel.windows import Window
+
+STRIP_PX = 2**17  # Of a band at a time: 1 MiB of float64, so that a strip stays in a cache.
+
+
+@dataclass(frozen=True)
+class ModelGrid:
+    """The grid of a raster and the one on which a model sees it; both cover the same rectangle.
+
+    Args:
+        own: Height and width of the raster.
+        model: Height and width as the model sees it. Each axis is coarser, finer or equal.
+
+    Raises:
+        ConfigurationError: If a size is not at least 1; by methods, if a scale is not a positive
+            number, a window leaves its grid or an array has not the shape of its window.
+        ContractError: By `resample`, if it does not take the dtype.
+    """
+
+    own: tuple[int, int]
+    model: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if min(*self.own, *self.model) < 1:
+            raise ConfigurationError(f"both grids need sizes of at least 1, got {self}")
+
+    @classmethod
+    def of(cls, own: tuple[int, int], scale: tuple[float, float]) -> ModelGrid:
+        """The grid for a scale: pixels of the model per own pixel, of rows and of columns.
+
+        >>> ModelGrid.of((100, 3), (0.25, 0.1)).model
+        (25, 1)
+        """
+        if not all(0 < factor < math.inf for factor in scale):
+            raise ConfigurationError(f"a scale must be a positive number, got {scale}")
+        height, width = (max(1, round(own[axis] * scale[axis])) for axis in (0, 1))
+        return cls(own, (height, width))
+
+    def source(self, window: Window) -> Window:
+        """The own pixels that have a part in a window of the model's grid, and no others.
+
+        >>> ModelGrid((6, 4), (4, 8)).source(Window(1, 2, 1, 1))
+        Window(row=1, column=0, height=2, width=2)
+        """
+        _check_within(window, Window(0, 0, *self.model))
+        row, height = _needed(self.own[0], self.model[0], window.row, window.height)
+        column, width = _needed(self.own[1], self.model[1], window.column, window.width)
+        return Window(row, column, height, width)
+
+    def resample(
+        self, values: np.ndarray, valid: np.ndarray | None, window: Window
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """A window of the model's grid.
+
+        An axis that gets coarser is averaged over the area; one that gets finer is linear between
+        centres of pixels, and beyond the outermost as those are. Only valid pixels have a part,
+        with weights that sum to 1. A pixel of the model is valid where any own pixel is that takes
+        its label from there, and where none does, as the nearest own pixel is.
+
+        Args:
+            values: `(height, width, bands)` of exactly `source(window)`; integers of at most 32
+                bits or floats. What is valid and not finite reaches all that it has a part in.
+            valid: `(height, width)` bool, False for nodata; None where all are valid.
+            window: Of the model's grid.
+
+        Returns:
+            `(height, width, bands)` of the same dtype, halves of integers rounded up, 0 where not
+            valid, and its `valid`. With equal grids and all valid, what was given.
+
+        >>> values = np.array([[[1], [2], [9], [7]]], np.uint8)
+        >>> valid = np.array([[True, True, False, True]])
+        >>> ModelGrid((1, 4), (1, 2)).resample(values, valid, Window(0, 0, 1, 2))[0].tolist()
+        [[[2], [7]]]
+        """
+        source = self.source(window)
+        _check_values(values, valid, source)
+        if self.own == self.model:
+            if valid is None or valid.all():
+                return values, valid
+            return np.where(valid[..., None], values, values.dtype.type(0)), valid
+        seen = np.empty((window.height, window.width, values.shape[2]), values.dtype)
+        seen_valid = None if valid is None else np.empty(seen.shape[:2], bool)
+        columns = _side(self.own[1], self.model[1], window.column, window.width)
+        step = max(1, STRIP_PX // max(1, source.width, window.width))
+        for top in range(0, window.height, step):
+            height = min(step, window.height - top)
+            strip = Window(window.row + top, window.column, height, window.width)
+            rows = _side(self.own[0], self.model[0], strip.row, strip.height)
+            here, there = strip.within(window).slices, self.source(strip).within(source).slices
+            part = None if valid is None or valid[there].all() else valid[there]
+            _average(values[there], part, rows, columns, seen[here])
+            if seen_valid is not None:
+                seen_valid[here] = True if part is None else _labels_valid(part, rows, columns)
+                seen[here][~seen_valid[here]] = 0
+        return seen, seen_valid
+
+    def own_window(self, window: Window) -> Window:
+        """The own pixels that take their labels from a window of the model's grid.
+
+        Own pixel r takes it from the pixel of the model in which its centre lies,
+        `(2 * r + 1) * model // (2 * own)`. Windows that tile the model's grid thereby tile the own
+        grid; a window without any centre has no pixels there.
+
+        >>> ModelGrid((4, 2), (2, 4)).own_window(Window(1, 0, 1, 1))
+        Window(row=2, column=0, height=2, width=0)
+        """
+        _check_within(window, Window(0, 0, *self.model))
+        rows = _label_bounds(self.own[0], self.model[0], window.row, window.height)
+        columns = _label_bounds(self.own[1], self.model[1], window.column, window.width)
+        (row, bottom), (column, right) = rows[[0, -1]].tolist(), columns[[0, -1]].tolist()
+        return Window(row, column, bottom - row, right - column)
+
+    def bring(self, values: np.ndarray, area: Window, own: Window) -> np.ndarray:
+        """Labels of own pixels from those of a window of the model's grid: the nearest.
+
+        Args:
+            values: `(height, width)` of `area`.
+            area: Window of the model's grid.
+            own: Own pixels, within `own_window(area)`.
+
+        Returns:
+            `(height, width)` of `own`; where both grids are equal, a part of `values` itself.
+
+        >>> grid = ModelGrid((2, 3), (1, 2))
+        >>> grid.bring(np.array([[5, 6]]), Window(0, 0, 1, 2), Window(0, 0, 2, 3)).tolist()
+        [[5, 6, 6], [5, 6, 6]]
+        """
+        _check_within(own, self.own_window(area))
+        if values.shape != (area.height, area.width):
+            raise ConfigurationError(f"labels must be those of {area}, got {values.shape}")
+        if self.own == self.model:
+            return values[own.within(area).slices]
+        rows = _nearest(self.own[0], self.model[0], own.row, own.height) - area.row
+        columns = _nearest(self.own[1], self.model[1], own.column, own.width) - area.column
+        return values[rows[:, None], columns]
+
+
+@dataclass(frozen=True)
+class _Taps:
+    """For each of n pixels along a side, the pixels of another side that are summed for it.
+
+    Args:
+        first: `(n,)` int64, the first of them.
+        weights: `(k, n)` float64, whole numbers: of the first, the next and so on, then 0.
+    """
+
+    first: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One axis of a window of the model's grid; own pixels are counted from its source's first.
+
+    Args:
+        values: What is averaged, with weights that sum to `total` for every pixel.
+        labels: What takes its label from there, if anything does, each with weight 1.
+        nearest: `(n,)` int64, the own pixel in which the centre lies.
+    """
+
+    values: _Taps
+    total: float
+    labels: _Taps
+    nearest: np.ndarray
+
+
+def _value_taps(own: int, model: int, start: int, length: int) -> tuple[_Taps, float]:
+    """What is averaged for pixels of the model from `start` on, and the sum of the weights."""
+    # Small numbers keep sums exact: below 2^53 for uint16 unless sides are beyond 300 000 pixels.
+    per_own, per_model = model // math.gcd(own, model), own // math.gcd(own, model)
+    pixels = np.arange(start, start + length, dtype=np.int64)
+    if own > model:
+        # In units of 1 / per_own of an own pixel, a pixel of the model is per_model long.
+        low, high = pixels * per_model, (pixels + 1) * per_model
+        first = low // per_own
+        most = int((-(-high // per_own) - first).max(initial=0))
+        at = first + np.arange(most)[:, None]
+        covered = np.minimum((at + 1) * per_own, high) - np.maximum(at * per_own, low)
+        return _Taps(first, np.maximum(covered, 0).astype(np.float64)), float(per_model)
+    unit = 2 * per_own
+    centre = np.clip((2 * pixels + 1) * per_model - per_own, 0, (own - 1) * unit)
+    first, beyond = np.divmod(centre, unit)
+    return _Taps(first, np.stack([unit - beyond, beyond]).astype(np.float64)), float(unit)
+
+
+def _needed(own: int, model: int, start: int, length: int) -> tuple[int, int]:
+    """First own pixel and number of own pixels that are averaged for a span of the model's."""
+    if not length:
+        return min(start * own // model, own), 0
+    taps, _ = _value_taps(own, model, start, length)
+    first, last = taps.first[[0, -1]].tolist()
+    return first, last + int(np.count_nonzero(taps.weights[:, -1])) - first
+
+
+def _nearest(to: int, of: int, start: int, length: int) -> np.ndarray:
+    """For each of `length` of `to` pixels along a side, the one of `of` with its centre."""
+    return (2 * np.arange(start, start + length, dtype=np.int64) + 1) * of // (2 * to)
+
+
+def _label_bounds(own: int, model: int, start: int, length: int) -> np.ndarray:
+    """`(length + 1,)`: first own pixels with labels from each pixel of the model or beyond it."""
+    pixels = np.arange(start, start + length + 1, dtype=np.int64)
+    return -(-2 * own * pixels // model) // 2  # The least r with (2 r + 1) model >= 2 own pixels.
+
+
+def _side(own: int, model: int, start: int, length: int) -> _Side:
+    """One axis of a window.
+
+    A valid pixel always has a weight above 0, for labels and the nearest are averaged: what takes
+    its label from a pixel has its centre in it, and where that is the finer one, both are at most
+    half an own pixel from its centre. The nearest is a label where there are any.
+    """
+    origin, _ = _needed(own, model, start, length)
+    taps, total = _value_taps(own, model, start, length)
+    bounds = _label_bounds(own, model, start, length) - origin
+    count = np.diff(bounds)
+    labelled = np.arange(count.max(initial=0))[:, None] < count
+    labels = _Taps(bounds[:-1], labelled.astype(np.float64))
+    nearest = _nearest(model, own, start, length) - origin
+    return _Side(_Taps(taps.first - origin, taps.weights), total, labels, nearest)
+
+
+def _sums(values: np.ndarray, taps: _Taps, axis: int, only: np.ndarray | None = None) -> np.ndarray:
+    """Weighted sums along an axis, `(height, width)` float64, of what `only` has True."""
+    length = len(taps.first)
+    sums = np.zeros((len(values), length) if axis else (length, values.shape[1]))
+    for step, weights in enumerate(taps.weights):
+        targets = np.flatnonzero(weights)
+        if len(targets):
+            at, weight = _index(taps.first[targets] + step, axis), weights[targets]
+            terms = values[at] * (weight if axis else weight[:, None])
+            if only is not None:
+                np.copyto(terms, 0, where=~only[at])
+            sums[_index(targets, axis)] += terms
+    return sums
+
+
+def _index(pixels: np.ndarray, axis: int) -> tuple[slice | np.ndarray, ...]:
+    """Index of rows or columns in ascending order; where they are evenly apart, without a copy."""
+    apart = int(pixels[1] - pixels[0]) if len(pixels) > 1 else 1
+    even = apart > 0 and bool((np.diff(pixels) == apart).all())
+    chosen = slice(int(pixels[0]), int(pixels[-1]) + 1, apart) if even else pixels
+    return (slice(None), chosen) if axis else (chosen,)
+
+
+def _average(
+    values: np.ndarray, valid: np.ndarray | None, rows: _Side, columns: _Side, out: np.ndarray
+) -> None:
+    """Write the averages of a strip, `(height, width, bands)`, to `out`."""
+    weight: np.ndarray | float = rows.total * columns.total
+    if valid is not None:
+        weight = np.maximum(_sums(_sums(valid, rows.values, 0), columns.values, 1), 1)
+    with np.errstate(invalid="ignore", over="ignore"):  # Of valid values that are not finite.
+        for band in range(values.shape[2]):
+            averages = _sums(_sums(values[..., band], rows.values, 0, valid), columns.values, 1)
+            averages /= weight
+            if out.dtype.kind in "ui":  # Their sums are exact, and so is a half.
+                limits = np.iinfo(out.dtype)
+                averages = np.clip(np.floor(averages + 0.5), limits.min, limits.max)
+            out[..., band] = averages
+
+
+def _labels_valid(valid: np.ndarray, rows: _Side, columns: _Side) -> np.ndarray:
+    """Where pixels of the model are valid, `(height, width)` bool; see `ModelGrid.resample`."""
+    labels = _sums(_sums(valid, rows.labels, 0), columns.labels, 1)
+    return (labels > 0) | valid[rows.nearest[:, None], columns.nearest]
+
+
+def _check_within(window: Window, outer: Window) -> None:
+    """Refuse a window that leaves another."""
+    top, left = window.row - outer.row, window.column - outer.column
+    inside = top + window.height <= outer.height and left + window.width <= outer.width
+    if min(top, left) < 0 or not inside:
+        raise ConfigurationError(f"{window} must not leave {outer}")
+
+
+def _check_values(values: np.ndarray, valid: np.ndarray | None, source: Window) -> None:
+    """Refuse arrays that are not those of `source`."""
+    shape, kind = (source.height, source.width), values.dtype.kind
+    if values.ndim != 3 or values.shape[:2] != shape:
+        raise ConfigurationError(f"values must be those of {source}, got {values.shape}")
+    if valid is not None and valid.shape != shape:
+        raise ConfigurationError(f"valid must be that of {source}, got {valid.shape}")
+    if kind not in "uif" or (kind != "f" and values.dtype.itemsize > 4):
+        raise ContractError(f"dtype: must be integers up to 32 bits or floats, not {values.dtype}")

@@ -1,0 +1,76 @@
+"""Seams: labels near the borders of windows, compared with those by windows across them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from segmodel.errors import ConfigurationError
+from segmodel.windows import Layout, Tile, Window, common, spans, tile_of
+
+
+def border_tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:
+    """Tiles with the borders between the cores of `area` in their middle.
+
+    Their cores reach a halo to both sides of a border and are cut to `area`; they read as much
+    around them as any tile. Borders that `area` shares with the rest of the raster are among them.
+
+    Args:
+        raster: The whole raster, at row 0 and column 0.
+        area: What was labelled.
+        layout: Sizes it was labelled with.
+
+    Raises:
+        ConfigurationError: If the model has a fixed window.
+
+    >>> layout = Layout(window_px=64, halo_px=16, stride_px=16)
+    >>> for tile in border_tiles(Window(0, 0, 64, 128), Window(0, 0, 64, 128), layout):
+    ...     print(tile.core, tile.read.column, tile.read.width)
+    Window(row=0, column=48, height=64, width=32) 32 64
+    """
+    if layout.fixed_px is not None:
+        raise ConfigurationError("windows of a model with a fixed window cannot be moved")
+    rows = list(spans(area.row, area.height, layout))
+    columns = list(spans(area.column, area.width, layout))
+    reach = layout.reach_px
+    for low, high in _strips(rows, raster.height, reach):
+        for column, width in columns:
+            yield _cut(Window(low, column, high - low, width), raster, area, layout)
+    for low, high in _strips(columns, raster.width, reach):
+        for row, height in rows:
+            yield _cut(Window(row, low, height, high - low), raster, area, layout)
+
+
+def _strips(cores: list[tuple[int, int]], length: int, reach: int) -> Iterator[tuple[int, int]]:
+    """First pixel and end of what lies within the reach of the borders along one axis."""
+    borders = [first for first, _ in cores] + [sum(cores[-1])]
+    for border in borders:
+        if reach and 0 < border < length:
+            yield max(0, border - reach), min(length, border + reach)
+
+
+def _cut(core: Window, raster: Window, area: Window, layout: Layout) -> Tile:
+    return replace(tile_of(core, raster, layout), core=common(core, area))
+
+
+def seam_pixels(
+    labels: np.ndarray, again: np.ndarray, near_borders: Iterable[Window], nodata: int
+) -> tuple[int, int]:
+    """Pixels near borders that have a label in both maps, and how many have another one.
+
+    Args:
+        labels: `(height, width)` label map.
+        again: The same by `border_tiles`.
+        near_borders: Their cores, in rows and columns of the map.
+        nodata: Value of pixels without a label.
+
+    >>> seam_pixels(np.array([[1, 2, 2]]), np.array([[1, 1, 255]]), [Window(0, 1, 1, 2)], 255)
+    (1, 1)
+    """
+    near = np.zeros(labels.shape, bool)
+    for window in near_borders:
+        near[window.slices] = True
+    near &= (labels != nodata) & (again != nodata)
+    return int(np.count_nonzero(near)), int(np.count_nonzero(near & (labels != again)))

@@ -1,0 +1,217 @@
+"""Polygons of vector files: names, order, repair, layers, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from pyogrio.raw import write
+from pyproj import CRS
+
+from pipelines.vectors import Polygons, read_polygons
+from segmodel.errors import ConfigurationError
+
+WEST, EAST, FAR = shapely.box(0, 0, 1, 1), shapely.box(1, 0, 2, 1), shapely.box(5, 5, 6, 6)
+BOW_TIE = shapely.Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])
+
+
+def save(path: Path, shapes: list[Any], names: list[Any] | None = None, **settings: Any) -> str:
+    """A vector file with a field, by default called name; the driver follows from the suffix."""
+    field = settings.pop("field", "name")
+    kind = settings.pop("geometry_type", "Unknown")
+    values = [] if names is None else [np.array(names)]
+    settings = {"crs": "EPSG:4326", **settings}
+    geometry = np.array([shapely.to_wkb(shape) for shape in shapes], dtype=object)
+    fields = [] if names is None else [field]
+    write(
+        str(path),
+        geometry=geometry,
+        field_data=values,
+        fields=fields,
+        geometry_type=kind,
+        **settings,
+    )
+    return str(path)
+
+
+def shapes_of(polygons: Polygons) -> list[Any]:
+    return [shapely.from_wkb(geometry) for geometry in polygons.geometries]
+
+
+@pytest.mark.parametrize("suffix", ["geojson", "gpkg", "shp", "fgb"])
+def test_formats_give_the_same_polygons_in_the_order_of_names(tmp_path: Path, suffix: str) -> None:
+    kind = {"geometry_type": "Polygon"}
+    path = save(tmp_path / f"areas.{suffix}", [EAST, WEST], ["west b", "east a"], **kind)
+
+    polygons = read_polygons(path, "--zones")
+
+    assert polygons.names == ("east a", "west b")
+    assert shapely.equals(shapes_of(polygons), [WEST, EAST]).all()
+    assert CRS(polygons.crs_wkt).to_epsg() == 4326
+
+
+def test_the_order_of_features_changes_nothing(tmp_path: Path) -> None:
+    shapes, names = [WEST, EAST, FAR], ["b", "b", "a"]
+    there = read_polygons(save(tmp_path / "there.gpkg", shapes, names), "--zones")
+    back = read_polygons(save(tmp_path / "back.gpkg", shapes[::-1], names[::-1]), "--zones")
+
+    assert there.names == ("a", "b")
+    assert shapely.equals(shapes_of(there), [FAR, shapely.box(0, 0, 2, 1)]).all()
+    assert (there.to_bytes(), there.digest) == (back.to_bytes(), back.digest)
+
+
+def test_polygons_survive_bytes_and_other_polygons_have_another_digest(tmp_path: Path) -> None:
+    polygons = read_polygons(save(tmp_path / "a.geojson", [WEST], ["é"]), "--aoi")
+    others = read_polygons(save(tmp_path / "b.geojson", [EAST], ["é"]), "--aoi")
+
+    assert Polygons.from_bytes(polygons.to_bytes()) == polygons
+    assert len(polygons.digest) == 16
+    assert polygons.digest != others.digest
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", b'{"geometries": ["no hex"]}'])
+def test_damaged_bytes_are_refused(content: bytes) -> None:
+    with pytest.raises(ConfigurationError, match="damaged"):
+        Polygons.from_bytes(content)
+
+
+@pytest.mark.parametrize("field", ["name", "NAME", "Name"])
+def test_names_come_from_a_field_called_name(tmp_path: Path, field: str) -> None:
+    path = save(tmp_path / "a.gpkg", [WEST, EAST], ["p", "q"], field=field)
+
+    assert read_polygons(path, "--zones").names == ("p", "q")
+
+
+def test_names_come_from_the_field_that_is_asked_for(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.gpkg", [WEST, EAST], [12, 7], field="code")
+
+    assert read_polygons(path, "--zones", "code").names == ("12", "7")
+    assert read_polygons(path, "--zones").names == ("1", "2")
+
+
+def test_features_without_a_name_are_called_by_their_feature_id(tmp_path: Path) -> None:
+    names = np.array(["p", None, ""], dtype=object)
+    path = save(tmp_path / "a.gpkg", [WEST, EAST, FAR], names)
+
+    assert read_polygons(path, "--zones").names == ("2", "3", "p")
+
+
+def test_whole_numbers_with_gaps_stay_whole(tmp_path: Path) -> None:
+    features = [
+        {"type": "Feature", "properties": {"name": name}, "geometry": shapely.geometry.mapping(at)}
+        for name, at in ((4, WEST), (None, EAST))
+    ]
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+    assert read_polygons(str(path), "--zones").names == ("1", "4")
+
+
+def test_invalid_polygons_are_repaired_and_lines_and_heights_dropped(tmp_path: Path) -> None:
+    spike = shapely.Polygon([(0, 0, 9), (1, 0, 9), (1, 1, 9), (3, 3, 9), (1, 1, 9), (0, 1, 9)])
+    mixed = shapely.GeometryCollection([FAR, shapely.LineString([(0, 0), (9, 9)])])
+    shapes = [BOW_TIE, spike, mixed, shapely.Point(3, 3)]
+    path = save(tmp_path / "a.gpkg", shapes, ["bow", "spike", "mixed", "point"])
+
+    polygons = read_polygons(path, "--aoi")
+
+    assert polygons.names == ("bow", "mixed", "spike")
+    bow, mixed, spike = shapes_of(polygons)
+    assert (bow.area, mixed.area, spike.area) == (2, 1, 1)
+    assert shapely.is_valid([bow, mixed, spike]).all()
+    assert not shapely.has_z([bow, mixed, spike]).any()
+    assert {bow.geom_type, mixed.geom_type, spike.geom_type} == {"Polygon", "MultiPolygon"}
+
+
+def test_curves_become_lines(tmp_path: Path) -> None:
+    circle = "CURVEPOLYGON (CIRCULARSTRING (0 0, 1 1, 2 0, 1 -1, 0 0))"
+    (tmp_path / "c.csv").write_text(f'id,WKT\n1,"{circle}"\n')
+    (tmp_path / "c.vrt").write_text(
+        f'<OGRVRTDataSource><OGRVRTLayer name="c"><SrcDataSource>{tmp_path / "c.csv"}'
+        "</SrcDataSource><LayerSRS>EPSG:32633</LayerSRS><GeometryType>wkbCurvePolygon"
+        '</GeometryType><GeometryField encoding="WKT" field="WKT"/></OGRVRTLayer>'
+        "</OGRVRTDataSource>"
+    )
+
+    # The field is asked for because GDAL makes the geometry of it.
+    (shape,) = shapes_of(read_polygons(str(tmp_path / "c.vrt"), "--aoi", "WKT"))
+
+    assert shape.area == pytest.approx(np.pi, rel=2e-3)
+
+
+def test_the_only_layer_with_polygons_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    save(path, [shapely.Point(0, 0)], ["p"], layer="points", geometry_type="Point")
+    save(path, [shapely.Point(0, 0)], ["p"], layer="mixed", append=True)
+    save(path, [WEST], ["w"], layer="fields", append=True)
+
+    assert read_polygons(str(path), "--zones").names == ("w",)
+
+
+def test_of_several_layers_with_polygons_one_must_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.gpkg"
+    save(path, [WEST], ["w"], layer="fields", geometry_type="Polygon")
+    save(path, [EAST], ["e"], layer="woods", append=True)
+
+    with pytest.raises(ConfigurationError, match=r"--zones a.gpkg .* fields, woods: .*layername="):
+        read_polygons(str(path), "--zones")
+    assert read_polygons(f"{path}|layername=woods", "--zones").names == ("e",)
+    with pytest.raises(ConfigurationError, match="no layer 'roads': take one of fields, woods"):
+        read_polygons(f"{path}|layername=roads", "--zones")
+
+
+REFUSED = {
+    "points": ([shapely.Point(0, 0)], {"geometry_type": "Point"}, "no layer of polygons"),
+    "mixed": ([shapely.Point(0, 0)], {}, "no polygon with an area"),
+    "flat": ([shapely.Polygon([(0, 0), (1, 1), (2, 2)])], {}, "no polygon with an area"),
+    "hollow": ([shapely.Polygon()], {}, "no polygon with an area"),
+    "empty": ([], {"geometry_type": "Polygon"}, "no features"),
+    "unplaced": ([WEST], {"crs": None, "geometry_type": "Polygon"}, "no CRS: assign one"),
+    "endless": ([shapely.Polygon([(0, 0), (1, 0), (1, np.inf)])], {}, "not finite at 'x'"),
+    "metres": ([shapely.box(0, 5e6, 9, 6e6)], {}, r"point \(.*longitude and latitude: assign"),
+    "local": ([WEST], {"crs": 'LOCAL_CS["site",UNIT["metre",1]]'}, "CRS"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_gives_no_polygons_on_the_ground_is_refused(tmp_path: Path, case: str) -> None:
+    shapes, settings, text = REFUSED[case]
+    path = save(tmp_path / f"{case}.gpkg", shapes, np.array(["x"] * len(shapes), str), **settings)
+
+    with pytest.raises(ConfigurationError, match=f"--aoi {case}.gpkg .*{text}"):
+        read_polygons(path, "--aoi")
+
+
+def test_missing_files_and_other_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.gpkg").write_text("notes")
+
+    with pytest.raises(ConfigurationError, match=r"--aoi none.gpkg is not there: check the path"):
+        read_polygons(str(tmp_path / "none.gpkg"), "--aoi")
+    with pytest.raises(ConfigurationError, match=r"--aoi notes.gpkg is not a vector file"):
+        read_polygons(str(tmp_path / "notes.gpkg"), "--aoi")
+
+
+def test_an_unknown_field_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.gpkg", [WEST], ["w"], field="code")
+
+    with pytest.raises(ConfigurationError, match=r"--zones a.gpkg has no field 'naam': .* code"):
+        read_polygons(path, "--zones", "naam")
+
+
+def test_polygons_that_overlap_by_more_than_a_hundredth_are_in_different_layers() -> None:
+    shapes = [
+        shapely.box(0, 0, 10, 10),
+        shapely.box(9.95, 0, 20, 10),  # 0.5 percent of the first
+        shapely.box(9, 0, 12, 10),  # on both
+        shapely.box(1, 1, 2, 2),  # inside the first
+        shapely.box(20, 0, 30, 10),  # an edge in common
+    ]
+    polygons = Polygons("", tuple("abcde"), tuple(bytes(shapely.to_wkb(at)) for at in shapes))
+
+    assert polygons.layers() == (0, 0, 1, 1, 0)
+    assert Polygons("", (), ()).layers() == ()
