@@ -70,7 +70,8 @@ def check_results(ending: Ending, fault: Callable[[str, str, str], None]) -> Non
         if has_mark:
             fault("_SUCCESS", "is there although units are not finished", AGAIN)
         return
-    for name in ("areas.csv", "failures.csv", "summary.json", "preview.png"):
+    counted = _counted_digests(ending)
+    for name in ("areas.csv", "failures.csv", *counted, "summary.json", "preview.png"):
         if not storage.exists(run.path(name)):
             fault(name, "is not there", AGAIN)
     if ending.forgotten:

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from affine import Affine
 from pyproj import CRS, Transformer
 
 from pipelines.cog import Grid, read_block
@@ -121,7 +123,7 @@ def _other_pixels(
     columns: np.ndarray, rows: np.ndarray, grid: Grid, other: Grid
 ) -> tuple[np.ndarray, np.ndarray]:
     """Places at columns and rows of one scene, in another; infinite where there is none."""
-    x, y = grid.transform * np.meshgrid(columns, rows)
+    x, y = _applied(grid.transform, *np.meshgrid(columns, rows))
     assert grid.crs is not None
     assert other.crs is not None
     mine, others = grid.crs.to_wkt(), other.crs.to_wkt()
@@ -129,11 +131,17 @@ def _other_pixels(
         x, y = _transformer(mine, others).transform(x, y)
     if other.crs.is_geographic:
         turn = _turn(others)
-        middle, _ = other.transform * (other.width / 2, other.height / 2)
+        middle, _ = _applied(other.transform, other.width / 2, other.height / 2)
         x = middle + np.mod(x - middle + turn / 2, turn) - turn / 2
     with np.errstate(invalid="ignore"):
-        x, y = ~other.transform * (x, y)
+        x, y = _applied(~other.transform, x, y)
     return np.nan_to_num(x, nan=np.inf), np.nan_to_num(y, nan=np.inf)
+
+
+def _applied(transform: Affine, x: Any, y: Any) -> tuple[Any, Any]:
+    """A transform of arrays; affine 3 deprecates `*`, and affine 2 has no `@`."""
+    a, b, c, d, e, f = tuple(transform)[:6]
+    return a * x + b * y + c, d * x + e * y + f
 
 
 @lru_cache(64)
