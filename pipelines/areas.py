@@ -17,7 +17,7 @@ NODATA, FAILED = "nodata", "failed"
 ELSEWHERE = "elsewhere"
 _REST = (NODATA, FAILED, ELSEWHERE)
 V = TypeVar("V")
-_STRIP_ROWS = 256
+_STRIP_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -191,8 +191,9 @@ def _weighted_sums(
     failed = classes.nodata + 1
     values = [*classes.ids, classes.nodata, failed]
     parts: list[list[float]] = [[] for _ in values]
-    for top in range(0, labels.shape[0], _STRIP_ROWS):
-        strip = _marked(labels[top : top + _STRIP_ROWS], top, lost, failed)
+    rows = max(1, _STRIP_PIXELS // labels.shape[1])
+    for top in range(0, labels.shape[0], rows):
+        strip = _marked(labels[top : top + rows], top, lost, failed)
         by_pixel = np.asarray(weights(top, len(strip)) if callable(weights) else weights, float)
         if by_pixel.ndim == 0 or by_pixel.shape[1] == 1:
             by_row = by_pixel if by_pixel.ndim == 0 else by_pixel[:, 0]

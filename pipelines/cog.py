@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -18,9 +19,10 @@ from segmodel.classes import ClassTable
 from segmodel.windows import Window
 
 TILE_PX = 512
-# A size, not a share of the machine: the same on every worker.
-CACHE_BYTES = 256 << 20
-GDAL_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES >> 20, "GDAL_NUM_THREADS": 1}
+# A size, not a share of the machine: the same on every worker. rasterio hands it to GDAL as bytes,
+# not as GDAL's option of that name, which is in megabytes.
+CACHE_BYTES = 128 << 20
+GDAL_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_NUM_THREADS": 1}
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,9 @@ def _window(window: Window) -> RasterioWindow:
     return RasterioWindow(window.column, window.row, window.width, window.height)
 
 
-def _grid_profile(grid: Grid, dtype: np.dtype) -> dict:
-    place = {"crs": grid.crs, "transform": grid.transform} if grid.crs else {}
+def _grid_profile(grid: Grid, dtype: np.dtype) -> dict[str, Any]:
+    place = {} if grid.transform.is_identity else {"transform": grid.transform}
+    place |= {"crs": grid.crs} if grid.crs else {}
     return place | {
         "driver": "GTiff",
         "height": grid.height,

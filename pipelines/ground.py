@@ -261,6 +261,7 @@ def _series_of_cells(cells: int) -> np.ndarray:
     return chebyshev.chebder(np.linalg.solve(nodes, sums), axis=0)
 
 
+@lru_cache(maxsize=8)  # strips of a block have the columns in common
 def _pixel_integrals(first: int, count: int, span: tuple[float, float], terms: int) -> np.ndarray:
     """Integrals `(count, terms)` of the Chebyshev polynomials over pixels; Gauss, hence exact."""
     nodes, weights = np.polynomial.legendre.leggauss((terms + 1) // 2)

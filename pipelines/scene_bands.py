@@ -83,7 +83,7 @@ class SceneBands:
     def values(self, samples: np.ndarray) -> np.ndarray:
         """`(height, width, bands)` samples to what the model takes, of its dtype."""
         if self.palette is not None:
-            return _colors(self.palette)[:, :3][samples[..., 0]]
+            return colors_of(self.palette)[:, :3][samples[..., 0]]
         if self.dtype == "float32" and any(band.is_scaled for band in self.bands):
             scale = np.array([band.scale for band in self.bands])
             return (samples * scale + [band.offset for band in self.bands]).astype(np.float32)
@@ -98,7 +98,7 @@ class SceneBands:
         """
         valid = None
         if self.palette is not None:
-            valid = _colors(self.palette)[:, 3][samples[..., 0]] > 0
+            valid = colors_of(self.palette)[:, 3][samples[..., 0]] > 0
         if self.mask == "values":
             partly, wholly = self._missing(samples)
             found = ~(partly | wholly)
@@ -137,7 +137,7 @@ def _equal(samples: np.ndarray, nodata: float) -> np.ndarray:
         return np.asarray(samples == np.asarray(nodata).astype(samples.dtype))
 
 
-def _colors(palette: Sequence[tuple[int, int, int, int]]) -> np.ndarray:
+def colors_of(palette: Sequence[tuple[int, int, int, int]]) -> np.ndarray:
     """`(values, 4)` uint8 for every value of a byte; what the palette lacks is transparent."""
     table = np.zeros((65536 if len(palette) > 256 else 256, 4), np.uint8)
     table[: len(palette)] = palette

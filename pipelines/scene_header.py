@@ -1,6 +1,7 @@
 """What the header of a scene says: grid, bands, nodata, and what else it is read from."""
 
 import os
+import re
 import warnings
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,8 @@ from segmodel.errors import InputError
 
 # Of 40,000 scenes, every header is read once.
 HEADERS_KEPT = 50_000
+# Of an absolute path, what stands before its last part.
+_FOLDERS = re.compile(r"(?<![\w./])/[^:'\"`\n]*/")
 # Where a file says when it was taken, by domain; the first that is there counts.
 _DATE_TAGS = (
     ("IMAGERY", "ACQUISITIONDATETIME"),
@@ -65,6 +68,7 @@ class Header:
         located_by: `gcps` or `rpcs` where that is all that says where it lies, else None.
         acquired: When it was taken, in the file's own words, or None.
         others: Other files that it is read from: sources of a VRT, masks, sidecars.
+        has_overviews: Whether it has smaller copies of itself.
     """
 
     grid: Grid
@@ -76,6 +80,7 @@ class Header:
     located_by: str | None
     acquired: str | None
     others: tuple[str, ...]
+    has_overviews: bool = False
 
 
 def read_header(uri: str, version: str = "") -> Header:
@@ -115,7 +120,9 @@ def reason_of_gdal(error: BaseException, uri: str) -> str:
     while innermost.__cause__ is not None:
         innermost = innermost.__cause__
     reason = str(innermost).replace(uri, os.path.basename(uri))
-    return reason.replace(os.path.join(os.path.dirname(os.path.abspath(uri)), ""), "")
+    reason = reason.replace(os.path.join(os.path.dirname(os.path.abspath(uri)), ""), "")
+    # Sources of a VRT may be anywhere.
+    return _FOLDERS.sub("", reason)
 
 
 def _header_of(source: rasterio.DatasetReader) -> Header:
@@ -139,6 +146,7 @@ def _header_of(source: rasterio.DatasetReader) -> Header:
         located_by=located_by,
         acquired=_acquired(source),
         others=tuple(sorted(set(source.files) - {source.name})),
+        has_overviews=bool(source.overviews(first)),
     )
 
 

@@ -4,9 +4,11 @@ All reads of a scene go through one handle, one after the other: GDAL keeps deco
 handle, so that a strip that many windows share is decoded once. GDAL decodes in threads of its own.
 """
 
+import math
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,14 +18,16 @@ from rasterio.windows import Window as RasterioWindow
 
 from pipelines.cog import GDAL_OPTIONS, Grid
 from pipelines.ground import GroundGrid
-from pipelines.scene_bands import SceneBands
-from pipelines.scene_header import Header, open_scene, read_header, reason_of_gdal
+from pipelines.scene_bands import SceneBands, colors_of
+from pipelines.scene_header import Header, open_scene, reason_of_gdal
 from pipelines.scene_polygons import ScenePolygons
 from segmodel.errors import InputError
 from segmodel.resampling import ModelGrid
 from segmodel.windows import Pixels, Window
 
 _STRIP_ROWS = 512
+# Pixels that are decoded at most for a picture of a scene without overviews.
+DECODED_FOR_PICTURE = 1 << 24
 _READ_OPTIONS = GDAL_OPTIONS | {"GDAL_NUM_THREADS": min(4, os.cpu_count() or 1)}
 
 
@@ -32,31 +36,45 @@ def ground_grid(grid: Grid) -> GroundGrid:
     return GroundGrid.of(grid.transform, grid.crs, grid.height, grid.width)
 
 
-def read_small(uri: str, value_range: tuple[float, float], side: int) -> np.ndarray:
-    """A scene in at most `side` pixels, `(height, width, 3)` uint8, for a person to look at.
+def small_area(header: Header) -> Window:
+    """The part of a scene that a small picture shows: its middle where all would be too much."""
+    height, width = header.grid.height, header.grid.width
+    if header.has_overviews or height * width <= DECODED_FOR_PICTURE:
+        return Window(0, 0, height, width)
+    rows, columns = (min(length, math.isqrt(DECODED_FOR_PICTURE)) for length in (height, width))
+    return Window((height - rows) // 2, (width - columns) // 2, rows, columns)
+
+
+def read_small(
+    uri: str, header: Header, area: Window, value_range: tuple[float, float], side: int
+) -> np.ndarray:
+    """A part of a scene in at most `side` pixels, for a person to look at.
 
     Args:
         uri: Of the scene.
+        header: Of the scene.
+        area: The part.
         value_range: Values that become black and white.
         side: In pixels.
+
+    Returns:
+        `(height, width, 3)` uint8.
 
     Raises:
         InputError: If GDAL cannot read it.
     """
-    header = read_header(uri)
-    step = max(1.0, max(header.grid.height, header.grid.width) / side)
-    size = (max(1, int(header.grid.height / step)), max(1, int(header.grid.width / step)))
+    step = max(1.0, max(area.height, area.width) / side)
+    size = (max(1, int(area.height / step)), max(1, int(area.width / step)))
     indexes = [band.index for band in header.bands]
     shown = indexes[:3] if len(indexes) >= 3 else indexes[:1] * 3
+    window = RasterioWindow(area.column, area.row, area.width, area.height)
     try:
         with rasterio.Env(**GDAL_OPTIONS), open_scene(uri) as source:
-            values = source.read(shown, out_shape=(3, *size))
+            values = source.read(shown, window=window, out_shape=(3, *size))
     except RasterioError as error:
         raise InputError(f"pixels cannot be read: {reason_of_gdal(error, uri)}") from error
     if header.palette is not None:
-        table = np.zeros((max(256, len(header.palette)), 4), np.uint8)
-        table[: len(header.palette)] = header.palette
-        return table[values[0]][..., :3]
+        return colors_of(header.palette)[values[0]][..., :3]
     low, high = value_range
     scaled = np.clip(np.nan_to_num((values.astype(np.float64) - low) / (high - low)), 0, 1) * 255
     return np.moveaxis(np.rint(scaled).astype(np.uint8), 0, -1)
@@ -144,30 +162,47 @@ class SceneRaster:
         samples = np.empty(shape, self.bands.read_dtype)
         valid = None
         try:
-            with self._lock, rasterio.Env(**_READ_OPTIONS):
-                if self._source is None:
-                    self._source = open_scene(self.uri)
+            with self._opened() as source:
                 # GDAL writes pixel by pixel; what is read is a view of it, band by band.
                 bands_first = samples.transpose(2, 0, 1)
-                self._source.read(self.bands.indexes, out=bands_first, window=area)
+                source.read(self.bands.indexes, out=bands_first, window=area)
                 if self.bands.mask == "alpha" and self.bands.alpha is not None:
-                    valid = self._source.read(self.bands.alpha, window=area) > 0
+                    valid = source.read(self.bands.alpha, window=area) > 0
                 elif self.bands.mask == "mask":
-                    valid = self._source.read_masks(self.bands.indexes[0], window=area) > 0
+                    valid = source.read_masks(self.bands.indexes[0], window=area) > 0
                 elif self.bands.mask == "bands":
-                    masks = self._source.read_masks(self.bands.indexes, window=area)
+                    masks = source.read_masks(self.bands.indexes, window=area)
                     valid = (masks > 0).all(axis=0)
         except RasterioError as error:
             reason = reason_of_gdal(error, self.uri)
             raise InputError(f"pixels of {window} cannot be read: {reason}") from error
         return samples, None if valid is None or valid.all() else valid
 
+    @contextmanager
+    def _opened(self) -> Iterator[rasterio.DatasetReader]:
+        """The open file, for one thread at a time.
+
+        After an error it is opened anew: GDAL's threads leave a tile that they could not decode in
+        the cache of the handle, and later reads would take what is there for its pixels.
+        """
+        with self._lock, rasterio.Env(**_READ_OPTIONS):
+            if self._source is None:
+                self._source = open_scene(self.uri)
+            try:
+                yield self._source
+            except RasterioError:
+                self._close()
+                raise
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
-            if self._source is not None:
-                self._source.close()
-                self._source = None
+            self._close()
+
+    def _close(self) -> None:
+        if self._source is not None:
+            self._source.close()
+            self._source = None
 
 
 @dataclass

@@ -11,7 +11,7 @@ from segmodel.errors import ContractError
 
 NODATA_UINT8 = 255
 NODATA_UINT16 = 65535
-COUNTED_ROWS = 256
+COUNTED_PIXELS = 1 << 20
 # Up to so many values, comparing with each is faster than a histogram.
 COMPARED_CLASSES = 16
 
@@ -100,9 +100,10 @@ class ClassTable:
             if counts.sum() == labels.size:
                 return counts
         found = np.zeros(self.nodata + 1, np.int64)
-        # Row by row in strips, as counting widens every label to 8 bytes.
-        for top in range(0, len(labels), COUNTED_ROWS):
-            strip = labels[top : top + COUNTED_ROWS].ravel()
+        # In strips, as counting widens every label to 8 bytes.
+        rows = max(1, COUNTED_PIXELS // max(1, labels.shape[1]))
+        for top in range(0, len(labels), rows):
+            strip = labels[top : top + rows].ravel()
             found += np.bincount(strip, minlength=found.size)
         counts = found[values]
         if counts.sum() != labels.size:

@@ -13,7 +13,9 @@ from segmodel.windows import Layout, Window, core_side
 
 # Longest side of a block, and most pixels of one that is as wide as its scene.
 BLOCK_PX = 4096
-WIDE_BLOCK_PIXELS = 1 << 26
+WIDE_BLOCK_PIXELS = 1 << 25
+# Least rows of windows in it, also in halos: below that, halos cost more than decoding again.
+WIDE_ROWS, WIDE_HALOS = 256, 4
 MOST_SCALED = 64
 
 
@@ -50,8 +52,8 @@ def blocks_of(header: Header, layout: Layout, reading: Reading) -> Iterator[Wind
     """Blocks, in rows and columns of the scene, that cover a scene once, row by row.
 
     They are whole numbers of windows, so that no window is smaller for a block's sake. A scene that
-    is stored in strips has blocks of its whole width, where windows of at least half the height
-    that memory allows fit in what GDAL keeps: a strip would be decoded once for every block in it.
+    is stored in strips has blocks of its whole width, where the strips of a row of windows fit in
+    what GDAL keeps: otherwise a strip would be decoded once for every block in it.
     """
     scaled = model_grid(header, reading)
     size = scaled.model if scaled else (header.grid.height, header.grid.width)
@@ -110,7 +112,7 @@ def _strip_rows(size: tuple[int, int], header: Header, layout: Layout) -> int | 
     kept = int(own_rows * height / header.grid.height) - 2 * layout.reach_px
     rows = min(layout.window_px, kept, WIDE_BLOCK_PIXELS // width)
     rows = rows // layout.stride_px * layout.stride_px
-    return rows if rows >= max(layout.window_px // 2, layout.stride_px) else None
+    return rows if rows >= max(WIDE_ROWS, WIDE_HALOS * layout.reach_px) else None
 
 
 _BYTES = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "float32": 4}

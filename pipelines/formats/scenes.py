@@ -10,6 +10,7 @@ from pathlib import Path
 
 import rasterio
 from rasterio.drivers import raster_driver_extensions
+from rasterio.windows import Window as RasterioWindow
 
 from pipelines import storage
 from pipelines.formats.interface import Estimate, Reading, Thumbnail, Work, windows_of
@@ -20,7 +21,7 @@ from pipelines.formats.scene_files import TIFF_SUFFIXES, block_path, scene_paths
 from pipelines.formats.scene_task import BlockTask
 from pipelines.plan import InputFile, Unit, unit_id
 from pipelines.scene_header import Header, read_header
-from pipelines.scene_reader import read_small
+from pipelines.scene_reader import read_small, small_area
 from segmodel.contract import Contract
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError, InputError
 from segmodel.images import IMAGE_SUFFIXES
@@ -139,12 +140,15 @@ class Scenes:
         return [block_path(unit.id, folder) for folder in ("labels", "confidence")]
 
     def thumbnails(self, unit: Unit, work: Work, most: int, side: int) -> Iterable[Thumbnail]:
-        """The scene, from its overviews where it has some."""
+        """The scene, from its overviews, or the middle of it where it has none."""
         if most:
             file = unit.files[0]
-            image = read_small(file.uri, work.contract.value_range, side)
+            header = read_header(file.uri, file.version)
+            area = small_area(header)
+            image = read_small(file.uri, header, area, work.contract.value_range, side)
             with rasterio.open(work.run.path(scene_paths(file).labels)) as source:
-                labels = source.read(1, out_shape=image.shape[:2])
+                place = RasterioWindow(area.column, area.row, area.width, area.height)
+                labels = source.read(1, window=place, out_shape=image.shape[:2])
             yield Thumbnail(file.key, image, labels)
 
     @contextmanager
