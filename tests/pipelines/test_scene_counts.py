@@ -1,4 +1,4 @@
-"""Ground counted by zone, and once where scenes overlap: exact tables, and none of the model's work."""
+"""Ground counted by zone, and once where scenes overlap: exact tables, without the model."""
 
 from __future__ import annotations
 
@@ -103,10 +103,9 @@ def check_sum_of_zones(run: Finished) -> None:
 
 
 @pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326", "EPSG:3035"])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_zones_that_tile_the_footprint_sum_to_the_totals(tmp_path, model_folder, crs, seed):
+def test_zones_that_tile_the_footprint_sum_to_the_totals(tmp_path, model_folder, crs):
     path, labels = one_scene(tmp_path)
-    named = [(name, to_ground(shape, crs)) for name, shape in cells(150, 130, seed)]
+    named = [(name, to_ground(shape, crs)) for name, shape in cells(150, 130, 1)]
     zones = write_polygons(tmp_path / "zones.geojson", crs, named)
 
     run = run_scenes(tmp_path / "run", model_folder, path, zones=zones)
@@ -444,9 +443,7 @@ def test_zones_and_another_rule_do_not_run_the_model_again(tmp_path, model_folde
         {},
         {"zones": zones[0]},
         {"zones": zones[0], "overlap": "first"},
-        {"zones": zones[1], "overlap": "first"},
-        {"overlap": "newest"},
-        {"zones": zones[1]},
+        {"zones": zones[1], "overlap": "newest"},
         {},
     ]
     for number, options in enumerate(steps):
