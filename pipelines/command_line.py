@@ -15,7 +15,6 @@ _ELSEWHERE = {
     "--tile_size": "--window",
     "--window_size": "--window",
     "--chip_size": "--window",
-    "--overlap": "--halo",
     "--padding": "--halo",
     "--batch_size": "--batch",
     "--inputs": "--input",

@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipelines.cog import CACHE_BYTES
 from pipelines.formats.interface import Reading
+from pipelines.formats.scene_blocks import WIDE_BLOCK_PIXELS
 from pipelines.options import SegmentOptions
 from pipelines.vectors import Polygons
 from segmodel.contract import Contract
@@ -39,16 +41,18 @@ class Memory:
         model: Prediction of one batch.
         windows: Windows that wait, and the maps that they belong to.
         images: What is left for encoded images before and behind the model.
+        scenes: What GDAL keeps of a scene, and the maps of a block; never while images are there.
     """
 
     model: int
     windows: int
     images: int
+    scenes: int = 0
     runtime: int = RUNTIME_BYTES
 
     @property
     def needed(self) -> int:
-        """Without encoded images."""
+        """Without encoded images and scenes."""
         return self.runtime + self.model + self.windows
 
 
@@ -139,9 +143,12 @@ def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, An
     wanted = max(USUAL_WINDOW_PX, math.ceil(2 * reach / (math.sqrt(COMPUTED_PER_KEPT) - 1)))
     most = -(-min(wanted, MOST_WINDOW_PX) // step) * step
     least = min(max(LEAST_WINDOW_PX // step, 1) * step, most)
+    pixels = options.max_pixels or frozen.get("max_pixels") or LEAST_PIXELS
+    images = pixels * sum(image_bytes_per_pixel(contract, options.confidence))
     for core in range(most, least - 1, -step):
         layout = contract.layout(core, halo, batch)
-        if model_bytes(layout, contract) <= affordable:
+        spare = _memory(layout, options, contract).images
+        if model_bytes(layout, contract) <= affordable and spare >= images:
             break
     return layout
 
@@ -160,4 +167,4 @@ def _memory(layout: Layout, options: SegmentOptions, contract: Contract) -> Memo
         height, width = options.resize
         windows += 2 * height * width * (contract.fill.nbytes + of_map)
     images = max(0, options.memory - RUNTIME_BYTES - model - windows)
-    return Memory(model, windows, images)
+    return Memory(model, windows, images, CACHE_BYTES + 2 * WIDE_BLOCK_PIXELS * of_map)

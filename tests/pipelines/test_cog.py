@@ -13,6 +13,7 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
 from pipelines.cog import Grid, read_block, write_block, write_confidence_cog, write_label_cog
+from pipelines.formats.scene_files import StoredBlock, strips_of
 from segmodel.classes import ClassTable, LabelClass
 from segmodel.windows import Window
 from tests.fakes import BRIGHT, CLASSES, DARK, MIDDLE
@@ -128,33 +129,46 @@ def test_blocks_that_do_not_line_up_with_tiles_are_put_where_they_belong(tmp_pat
         np.testing.assert_array_equal(source.read(1), values)
 
 
-@pytest.mark.parametrize("missing", [0, 4, 8])
-def test_a_block_without_labels_is_nodata_pixel_by_pixel(tmp_path, missing):
-    values = np.full((HEIGHT, HEIGHT), DARK, np.uint8)
-    windows = [
-        Window(row, column, min(384, HEIGHT - row), min(384, HEIGHT - column))
-        for row in range(0, HEIGHT, 384)
-        for column in range(0, HEIGHT, 384)
-    ]
-    blocks = [
-        (window, None if number == missing else values[window.slices])
-        for number, window in enumerate(windows)
-    ]
-    path = tmp_path / "a.tif"
-    write_label_cog(str(path), grid(HEIGHT, HEIGHT), blocks, CLASSES, {})
+def stored_blocks(folder: Path, values: np.ndarray, missing: set[int]) -> list[StoredBlock]:
+    """Blocks of 384 pixels on disk, but for those that are missing."""
+    blocks = []
+    for row in range(0, HEIGHT, 384):
+        for column in range(0, WIDTH, 384):
+            window = Window(row, column, min(384, HEIGHT - row), min(384, WIDTH - column))
+            path = str(folder / f"{row}-{column}.tif")
+            write_block(path, grid(), window, values[window.slices])
+            blocks.append(StoredBlock(window, None if len(blocks) in missing else path))
+    return blocks
+
+
+@pytest.mark.parametrize("missing", [set(), {0}, {5}, {11}, {2, 3, 6}, set(range(12))])
+@pytest.mark.parametrize("rows", [1, 100, 384, 512, HEIGHT, 2 * HEIGHT])
+def test_a_block_without_labels_is_nodata_pixel_by_pixel(tmp_path, missing, rows):
+    values = noise()
+    blocks = stored_blocks(tmp_path, values, missing)
     expected = values.copy()
-    expected[windows[missing].slices] = 255
-    with rasterio.open(path) as source:
-        np.testing.assert_array_equal(source.read(1), expected)
+    for number in missing:
+        expected[blocks[number].window.slices] = 254
+    if rows == 1:
+        blocks = [block for block in blocks if block.window.row == 0]
+        strips = strips_of(blocks, grid(3, WIDTH), rows, 254, np.dtype(np.uint8))
+        expected = expected[:3]
+    else:
+        strips = strips_of(blocks, grid(), rows, 254, np.dtype(np.uint8))
+    found = list(strips)
+    assert [(w.row, w.column, w.width) for w, _ in found] == [
+        (top, 0, WIDTH) for top in range(0, len(expected), rows)
+    ]
+    assert all(part.shape == (window.height, WIDTH) for window, part in found)
+    np.testing.assert_array_equal(np.concatenate([part for _, part in found]), expected)
 
 
-def test_a_map_without_any_labels_is_all_nodata(tmp_path):
-    empty = [(Window(0, 0, 3, 700), None)]
-    write_label_cog(str(tmp_path / "a.tif"), grid(3, 700), empty, CLASSES, {})
-    write_confidence_cog(str(tmp_path / "b.tif"), grid(3, 700), empty, {})
-    with rasterio.open(tmp_path / "a.tif") as labels, rasterio.open(tmp_path / "b.tif") as other:
-        assert (labels.read(1) == 255).all()
-        assert (other.read(1) == 0).all()
+def test_strips_have_the_dtype_that_is_asked_for_also_without_any_block():
+    blocks = [StoredBlock(Window(0, 0, 3, 7), None)]
+    ((window, values),) = strips_of(blocks, grid(3, 7), 512, 65535, np.dtype(np.uint16))
+    assert window == Window(0, 0, 3, 7)
+    assert values.dtype == np.uint16
+    assert (values == 65535).all()
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 513), (512, 512)])

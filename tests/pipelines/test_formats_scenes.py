@@ -179,11 +179,28 @@ def spoiled_scene(path: Path, side: int) -> Path:
     return path
 
 
-def test_a_scene_that_cannot_be_read_fails_once_whatever_the_number_of_windows(tmp_path, work):
+def test_a_window_that_cannot_be_read_costs_itself_alone(tmp_path, work):
     path = spoiled_scene(tmp_path / "in" / "a.tif", 256)
     labels, tally = run_scene(work, path)
+    expected = brightness_labels(pixels(256, 256))
+    expected[:64] = 255
+    np.testing.assert_array_equal(labels, expected)
+    assert (tally.images, tally.failed_images) == (0, 1)
+    assert (tally.pixels["failed"], tally.pixels["nodata"]) == (64 * 256, 0)
+    for key in ("0", "3", "7"):
+        assert tally.pixels[key] == (expected == int(key)).sum()
+    assert sum(tally.area_m2.values()) == pytest.approx(tally.footprint_m2, rel=1e-6)
+    rows = failure_rows(work)
+    assert [row["key"] for row in rows] == [
+        f"rows 0 to 63, columns {first} to {first + 63}" for first in range(0, 256, 64)
+    ]
+
+
+def test_a_scene_whose_windows_are_all_lost_has_no_map_and_one_row(tmp_path, work):
+    path = spoiled_scene(tmp_path / "in" / "a.tif", 64)
+    labels, tally = run_scene(work, path)
     assert labels is None
-    assert tally.pixels == {"failed": 256 * 256}
+    assert tally.pixels == {"failed": 64 * 64}
     assert tally.failed_images == len(failure_rows(work)) == 1
 
 

@@ -72,6 +72,9 @@ def test_run_json_says_what_the_run_is(options):
         "name_field": None,
         "max_pixels": work.reading.max_pixels,
         "resize": None,
+        "bands": None,
+        "resample_to": None,
+        "aoi": None,
     }
     assert document["policy"] == {"max_failures": "0"}
     assert set(document["digests"]) == {"labels", "statistics", "policy"}
@@ -262,7 +265,12 @@ def test_a_report_writes_nothing_and_counts_the_units(options):
     lines = list(report(options))
     assert tree(Path(options.output).parent) == before
     assert "units     4" in lines
-    assert any(line.startswith("windows   about 9, cores of 64 px") for line in lines)
+    windows = (
+        "windows   about 9, cores of up to 64 px with a halo of 0 px: 1.000 pixels computed per "
+        "pixel kept"
+    )
+    assert windows in lines
+    assert "overlap   none of 1 scenes" in lines
     assert json.dumps(lines)
 
 

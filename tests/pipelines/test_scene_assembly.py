@@ -13,10 +13,9 @@ import rasterio
 
 from pipelines.areas import Tally
 from pipelines.commits import CommitLog
-from pipelines.formats import scene_blocks
 from pipelines.scene_assembly import finish_scene, scene_blocks
 from pipelines.totals import collect
-from segmodel.windows import Layout
+from segmodel.windows import Layout, Window
 from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (
     dying,
@@ -165,18 +164,15 @@ def test_two_assemblies_at_once_end_in_one_right_result(tmp_path, scene):
 
 
 def spoiled(work, scene: Path) -> np.ndarray:
-    """Run over a scene with an unreadable strip; where the failed blocks are."""
+    """Run over a scene with an unreadable strip; where the lost windows are."""
     spoil_strip(scene, 1)
     run_all(work, scene)
     lost = np.zeros((HEIGHT, WIDTH), bool)
-    blocks, _ = planned(work, scene)
-    for block in blocks:
-        if block.area.row == 0:
-            lost[block.area.slices] = True
+    lost[:128] = True
     return lost
 
 
-def test_blocks_that_cannot_be_read_are_nodata_in_the_map_and_the_rest_is_there(tmp_path, scene):
+def test_windows_that_cannot_be_read_are_nodata_in_the_map_and_the_rest_is_there(tmp_path, scene):
     work = work_at(tmp_path / "run", confidence=True)
     lost = spoiled(work, scene)
     assert lost.any()
@@ -192,7 +188,7 @@ def test_blocks_that_cannot_be_read_are_nodata_in_the_map_and_the_rest_is_there(
     assert {row["uri"] for row in failure_rows(work)} == {"in/a.tif"}
 
 
-def test_blocks_that_cannot_be_read_are_failed_ground(tmp_path, scene):
+def test_windows_that_cannot_be_read_are_failed_ground(tmp_path, scene):
     work = work_at(tmp_path / "run")
     lost = spoiled(work, scene)
     total = collect(work)
@@ -204,12 +200,59 @@ def test_blocks_that_cannot_be_read_are_failed_ground(tmp_path, scene):
     assert tally.footprint_m2 == pytest.approx(HEIGHT * WIDTH * 100, rel=2e-3)
 
 
-def test_every_failed_block_says_so_in_a_row(tmp_path, scene):
+def test_every_lost_window_says_so_in_a_row_with_its_place(tmp_path, scene):
     work = work_at(tmp_path / "run")
     spoiled(work, scene)
     rows = failure_rows(work)
-    assert len(rows) == 3
+    columns = [(first, min(first + 127, WIDTH - 1)) for first in range(0, WIDTH, 128)]
+    assert [row["key"] for row in rows] == [
+        f"rows 0 to 127, columns {first} to {last}" for first, last in columns
+    ]
+    assert {row["stage"] for row in rows} == {"read"}
     assert all("cannot be read" in row["reason"] for row in rows)
+
+
+def test_a_scene_with_a_block_that_lost_all_its_windows_has_a_map_of_the_others(
+    tmp_path, monkeypatch
+):
+    small_blocks(monkeypatch, 128)
+    fields = {"compress": "deflate", "blockysize": 16, "nodata": 0}
+    scene = write_scene(tmp_path / "in" / "a.tif", VALUES[:256], **fields)
+    work = work_at(tmp_path / "run", confidence=True)
+    spoil_strip(scene, 1)
+    total = run_all(work, scene)
+    expected = expected_labels()[:256].copy()
+    expected[:128] = 255
+    np.testing.assert_array_equal(read_band(labels_of(work)), expected)
+    assert (total.units, total.missing) == (18, 0)
+    assert (total.tally.images, total.tally.failed_images) == (0, 1)
+    assert total.tally.pixels["failed"] == 128 * WIDTH
+    assert sum(total.tally.pixels.values()) == 256 * WIDTH
+
+
+def test_a_scene_of_which_nothing_can_be_read_has_no_map(tmp_path, scene):
+    work = work_at(tmp_path / "run", confidence=True)
+    for strip in range(0, -(-HEIGHT // 16)):
+        spoil_strip(scene, strip)
+    total = run_all(work, scene)
+    assert not labels_of(work).exists()
+    assert (total.tally.images, total.tally.failed_images) == (0, 1)
+    assert total.tally.pixels == {"failed": HEIGHT * WIDTH}
+    assert math.fsum(total.tally.area_m2.values()) == pytest.approx(
+        total.tally.footprint_m2, rel=1e-6
+    )
+
+
+def test_the_record_of_a_scene_says_which_windows_are_lost(tmp_path, scene):
+    work = work_at(tmp_path / "run")
+    lost = spoiled(work, scene)
+    _, whole = planned(work, scene)
+    commit = work.log.read(whole)
+    found = np.zeros_like(lost)
+    for part in commit.lost:
+        found[Window(*part).slices] = True
+    np.testing.assert_array_equal(found, lost)
+    assert len(commit.lost) == 9
 
 
 def test_class_ids_above_254_survive_the_way_through_blocks(tmp_path):

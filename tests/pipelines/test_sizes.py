@@ -8,6 +8,7 @@ import pytest
 
 from pipelines.options import SegmentOptions
 from pipelines.sizes import MIB, RUNTIME_BYTES, resolve_sizes
+from pipelines.vectors import Polygons
 from segmodel.classes import ClassTable, LabelClass
 from segmodel.contract import MeasuredHalo
 from segmodel.errors import ConfigurationError
@@ -25,7 +26,7 @@ def made(per_pixel: int | None = 1, halo: int = 0, **fields):
 
 @pytest.mark.parametrize(
     ("per_pixel", "window"),
-    [(1, 2048), (600, 2048), (601, 1024), (2400, 1024), (2401, 512), (9600, 512)],
+    [(1, 2048), (600, 2048), (601, 2016), (2400, 1024), (2401, 992), (9600, 512), (9601, 256)],
 )
 def test_windows_are_as_large_as_memory_allows(per_pixel, window):
     layout = resolve_sizes(OPTIONS, made(per_pixel)).layout
@@ -33,11 +34,11 @@ def test_windows_are_as_large_as_memory_allows(per_pixel, window):
 
 
 def test_memory_counts_the_halo_and_the_batch():
-    assert resolve_sizes(replace(OPTIONS, halo=32), made(600)).layout.window_px == 1024
+    assert resolve_sizes(replace(OPTIONS, halo=32), made(600)).layout.window_px == 1984
     assert resolve_sizes(replace(OPTIONS, batch=4), made(600)).layout.window_px == 1024
     unknown = resolve_sizes(OPTIONS, made(None))
-    assert unknown.layout.window_px == 1024
-    assert unknown.memory.model == 1 << 30
+    assert unknown.layout.window_px == 1536
+    assert unknown.memory.model == 1536**2 << 10
 
 
 def test_less_memory_gives_smaller_windows_and_a_smaller_limit_of_images():
@@ -45,7 +46,7 @@ def test_less_memory_gives_smaller_windows_and_a_smaller_limit_of_images():
         resolve_sizes(replace(OPTIONS, memory=RUNTIME_BYTES + mib * MIB), made(600))
         for mib in (4000, 2000, 500)
     ]
-    assert [entry.layout.window_px for entry in sizes] == [2048, 1024, 512]
+    assert [entry.layout.window_px for entry in sizes] == [2048, 1440, 704]
     pixels = [entry.reading.max_pixels for entry in sizes]
     assert pixels == sorted(pixels, reverse=True)
     assert len(set(pixels)) == 3
@@ -115,3 +116,56 @@ def test_scaled_images_count():
     scaled = resolve_sizes(replace(OPTIONS, resize=(4096, 4096)), made())
     assert scaled.memory.windows - plain.memory.windows == 2 * 4096**2 * 4
     assert scaled.reading.resize == (4096, 4096)
+
+
+@pytest.mark.parametrize(
+    ("halo", "expected"),
+    [(0, 2048), (64, 2048), (96, 2048), (97, 2688), (128, 2688), (192, 4032), (256, 4096)],
+)
+def test_a_large_halo_gives_windows_in_which_it_costs_a_fifth_at_most(halo, expected):
+    plenty = replace(OPTIONS, memory=64 << 30)
+    layout = resolve_sizes(plenty, made(halo=halo)).layout
+    assert layout.window_px == expected
+    if expected < 4096:
+        assert (layout.read_px / layout.window_px) ** 2 <= 1.2
+
+
+@pytest.mark.parametrize(("stride", "step"), [(1, 32), (8, 32), (32, 32), (48, 48), (40, 40)])
+def test_windows_go_in_steps_that_are_multiples_of_the_stride(stride, step):
+    found = {
+        resolve_sizes(
+            replace(OPTIONS, memory=RUNTIME_BYTES + mib * MIB), made(600, stride=stride)
+        ).layout.window_px
+        for mib in range(400, 4000, 100)
+    }
+    assert len(found) > 10
+    assert all(window % step == 0 for window in found)
+
+
+def test_the_next_step_would_take_more_than_the_share_of_the_model():
+    for mib in (400, 1000, 2500):
+        options = replace(OPTIONS, memory=RUNTIME_BYTES + mib * MIB)
+        layout = resolve_sizes(options, made(600, halo=40)).layout
+        share = 0.6 * mib * MIB
+        assert (layout.window_px + 2 * 64) ** 2 * 600 <= share
+        assert (layout.window_px + 32 + 2 * 64) ** 2 * 600 > share
+
+
+def test_how_scenes_are_read_is_handed_on():
+    options = replace(OPTIONS, bands=("4", "3", "2"), resample_to=10.0)
+    sizes = resolve_sizes(options, made())
+    assert (sizes.reading.bands, sizes.reading.resample_to) == (("4", "3", "2"), 10.0)
+    assert sizes.reading.aoi is None
+    assert sizes.of_area(None) is sizes
+    area = Polygons("WKT", ("a",), (b"wkb",))
+    assert sizes.of_area(area).reading == replace(sizes.reading, aoi=area.digest)
+
+
+def test_windows_leave_room_for_the_least_images_before_memory_is_said_to_be_too_little():
+    options = replace(OPTIONS, memory=RUNTIME_BYTES + 300 * MIB, confidence=True)
+    model = made(100, classes=ClassTable((LabelClass(300, "a", (1, 2, 3)),)))
+    layout = resolve_sizes(options, model).layout
+    assert 256 < layout.window_px < 1344
+    resolve_sizes(replace(options, window=layout.window_px), model)
+    with pytest.raises(ConfigurationError, match="is not enough"):
+        resolve_sizes(replace(options, window=layout.window_px + 32), model)

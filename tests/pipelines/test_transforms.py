@@ -229,11 +229,15 @@ def test_the_labels_of_the_steps_tell_the_story():
         "ReadPlan",
         "SpreadUnits",
         "SegmentUnit",
-        "CountUnits",
+        "SumUnits",
         "ListScenes",
         "SpreadScenes",
         "FinishScene",
-        "CountScenes",
+        "SumScenes",
+        "ListCounts",
+        "SpreadCounts",
+        "CountScene",
+        "SumCounts",
         "FinishRun",
     }
 

@@ -142,8 +142,8 @@ def test_whatever_else_keeps_a_folder_from_being_removed_is_raised(tmp_path, mon
 def test_blocks_of_a_scene_that_another_run_finishes_meanwhile_stay_done(
     tmp_path, work, monkeypatch
 ):
-    small_blocks(monkeypatch, 32)
-    write_scene(tmp_path / "in" / "scene.tif", pixels(64, 64))
+    small_blocks(monkeypatch, 64)
+    write_scene(tmp_path / "in" / "scene.tif", pixels(128, 128))
     units = units_in(work, tmp_path / "in")
     (scene,) = (unit for unit in units if unit.blocks)
     for unit in units:
