@@ -1,7 +1,8 @@
 """Which scenes lie on the same ground, and how much ground that is.
 
 * Scenes of one CRS: exact polygons, also across the antimeridian.
-* Scenes of different CRSs: their outlines in each other's pixels, to 1e-4 of the smaller scene.
+* Scenes of different CRSs: their outlines in each other's pixels, to 1e-4 of the smaller scene
+  (5e-4 if it spans 180 degrees of longitude at a pole).
 * Scenes without such an outline (they hold a pole, leave their projection, go around the Earth):
   the part that is covered is made of cells of 1/512 of the scene whose centres are covered; areas
   are good to 1e-2 of the scene, and what is smaller than a cell of both scenes may be missed.
@@ -24,7 +25,7 @@ from pipelines.outlines import LATTICE, ROUNDING, SAMPLES, Scenes, held, one_bod
 SLIVER_PX = 0.01  # overlaps that are not wider are rounding
 SERIES_TERMS = (12, 24, 48)  # of the ground area per pixel, along each axis
 TAIL = 1e-8  # share of the largest coefficient below which a series has converged
-STEP = 1e-4  # radians on the ground between the points of a difference
+STEP, STEP_AT_RIM = 1e-4, 1e-7  # half of a difference, in radians on the ground
 EDGE = 1 / 8  # straight edges are cut to 1/16 of a side; then Gauss
 GAUSS_NODES, GAUSS_WEIGHTS = np.polynomial.legendre.leggauss(8)
 
@@ -77,11 +78,9 @@ def covered(grid: GroundGrid, others: Sequence[GroundGrid]) -> BaseGeometry:
     second = second[_meet(scenes, _caps(scenes), np.zeros_like(second), second)]
     parts = overlaps(scenes, np.zeros_like(second), second)
     lost = second[shapely.is_missing(parts)]
-    cells = np.zeros((SAMPLES, SAMPLES), bool)
-    for number in lost:
-        cells |= held(grid, scenes.grids[number])
-    part = shapely.union_all([*parts, *_polygons(grid, cells)])
-    part = shapely.intersection(part, whole)
+    cells = [held(grid, scenes.grids[number]) for number in lost]
+    sampled = _polygons(grid, np.any(cells, axis=0)) if cells else []
+    part = shapely.intersection(shapely.union_all([*parts, *sampled]), whole)
     return whole if whole.area - part.area <= ROUNDING * whole.area else part
 
 
@@ -101,7 +100,7 @@ def covered_m2(grid: GroundGrid, others: Sequence[GroundGrid]) -> float:
         if max(tails) <= TAIL * np.abs(series).max():
             return _integral(grid, series, part)
     y, x = (np.indices((SAMPLES, SAMPLES)) + 0.5) / SAMPLES
-    weights = np.nan_to_num(_density_m2(grid, x, y))
+    weights = np.nan_to_num(_density_m2(grid, x, y, STEP_AT_RIM))
     inside = shapely.contains_xy(part, x * grid.width, y * grid.height)
     return float(grid.footprint_m2() * weights[inside].sum() / weights.sum())
 
@@ -181,7 +180,7 @@ def _polygons(grid: GroundGrid, cells: np.ndarray) -> list[BaseGeometry]:
     return [shapely.geometry.shape(outline) for outline, _ in shapes]
 
 
-def _density_m2(grid: GroundGrid, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def _density_m2(grid: GroundGrid, x: np.ndarray, y: np.ndarray, step: float) -> np.ndarray:
     """Ground area per area of the scene, at points in sides of it; NaN outside its projection."""
     datum, (a, b, c, d, e, f) = datum_of(grid.crs_wkt), tuple(grid.transform)[:6]
 
@@ -197,7 +196,7 @@ def _density_m2(grid: GroundGrid, x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.asarray(ground * abs(grid.transform.determinant) * grid.width * grid.height)
     tiny = 1e-4 * np.eye(2)
     pitch = [np.linalg.norm(units(*(0.5 + t)) - units(*(0.5 - t))) / 2e-4 for t in tiny]
-    across, down = (STEP / p if p > 0 else 1e-4 for p in pitch)
+    across, down = (step / p if p > 0 else 1e-4 for p in pitch)
     right = (units(x + across, y) - units(x - across, y)) / (2 * across)
     below = (units(x, y + down) - units(x, y - down)) / (2 * down)
     return np.asarray(datum.sphere_m2 * np.linalg.norm(np.cross(right, below), axis=-1))
@@ -209,7 +208,7 @@ def _series(grid: GroundGrid, terms: int) -> np.ndarray:
     x, y = np.meshgrid((nodes + 1) / 2, (nodes + 1) / 2, indexing="ij")
     onto = 2 / terms * chebyshev.chebvander(nodes, terms - 1).T
     onto[0] /= 2
-    return np.asarray(onto @ _density_m2(grid, x, y) @ onto.T)
+    return np.asarray(onto @ _density_m2(grid, x, y, STEP) @ onto.T)
 
 
 def _integral(grid: GroundGrid, series: np.ndarray, part: BaseGeometry) -> float:

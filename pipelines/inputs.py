@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from pipelines import formats, plan
+from pipelines import formats, plan, web
 from pipelines.formats.interface import Estimate, Format, Reading, Work
 from pipelines.formats.scene_counting import precedence
+from pipelines.formats.scene_files import label_name
 from pipelines.options import SegmentOptions
 from pipelines.plan import InputFile, Unit
 from segmodel.contract import Contract
@@ -54,7 +55,7 @@ def find_inputs(
     claimed: dict[str, list[InputFile]] = {entry.name: [] for entry in formats.FORMATS}
     left_aside: list[InputFile] = []
     for file in plan.find_inputs(options.inputs, options.output, folders):
-        owner = next((entry for entry in formats.FORMATS if entry.claims(file)), None)
+        owner = next((e for e in formats.FORMATS if _may_read(e, file) and e.claims(file)), None)
         if owner is None:
             left_aside.append(file)
         else:
@@ -80,8 +81,13 @@ def find_inputs(
     return inputs
 
 
+def _may_read(entry: Format, file: InputFile) -> bool:
+    """Whether a format can reach a file: only GDAL reads from the web."""
+    return entry.name == "scene" or not file.uri.startswith(web.PREFIX)
+
+
 def _check_names(inputs: Inputs) -> None:
-    """Refuse an image file whose label map would have the name of a folder of label maps.
+    """Refuse files whose label maps would have one name, or that of a folder of label maps.
 
     Raises:
         ConfigurationError: Names both.
@@ -93,6 +99,14 @@ def _check_names(inputs: Inputs) -> None:
             raise ConfigurationError(
                 f"the label map of {name} and those of the folder {name}.png would have the same "
                 f"name: rename one of them"
+            )
+    maps: dict[str, str] = {}
+    for file in inputs.of_format("scene"):
+        other = maps.setdefault(label_name(file.key), file.key)
+        if other != file.key:
+            raise ConfigurationError(
+                f"the label maps of {other} and {file.key} would have the same name: rename one of "
+                f"them"
             )
 
 

@@ -1,11 +1,11 @@
 """The outline of one scene in the pixels of another.
 
 Scenes of one CRS are compared in its plane. Between two CRSs the outline goes through longitude and
-latitude in `STEPS` straight steps a side, which errs by 1e-4 of the smaller scene or less; it is
-used only if points in both scenes confirm it. At poles, at rims of projections and for whole worlds
-there is no such outline; `held` then tells for `SAMPLES` x `SAMPLES` points of a scene
-whether they lie in the other. Scenes of different datums meet on WGS 84, by the operation that PROJ
-takes for best at each place.
+latitude in `STEPS` straight steps a side, which errs by 1e-4 of the smaller scene (5e-4 if it spans
+180 degrees of longitude at a pole). It is used only if points in both scenes confirm it. At poles,
+at rims of projections and for whole worlds there is no such outline; `held` then tells for
+`SAMPLES` x `SAMPLES` points of a scene whether they lie in the other. Scenes of different datums
+meet on WGS 84, by the operation that PROJ takes for best at each place.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ EARTH_M, SAME_BODY = 6378137.0, 0.01  # semi-major axis, and how much it may dif
 CORNERS = np.stack(square(1, 1), axis=-1)
 OUTLINE = np.stack(square(STEPS, STEPS), axis=-1)
 LATTICE = np.stack(np.meshgrid(*[np.linspace(0, 1, 5)] * 2), axis=-1).reshape(25, 2)
-INNER = 0.05 + 0.9 * LATTICE
+INNER = 0.05 + 0.87 * LATTICE + np.array([0.013, 0.007])  # not on poles, where longitude is lost
 
 
 class Place:
@@ -182,7 +182,10 @@ def _outlined(
     else:
         rings = here.unrolled(scenes.points_in(here, second, OUTLINE))
     good = np.isfinite(rings).all(axis=(1, 2))
-    good[good] = shapely.is_valid(shapely.polygons(rings[good]))
+    known = np.flatnonzero(good)
+    rough = known[~shapely.is_valid(shapely.polygons(rings[known]))]
+    rings[rough] = _rounded(rings[rough])
+    good[rough] = shapely.is_valid(shapely.polygons(rings[rough]))
     if not same and good.any():
         good[good] = _holds_inner(scenes, here, second[good], rings[good])
     ground = np.full(len(first), None, object)
@@ -200,6 +203,12 @@ def _outlined(
         parts[~_confirmed(scenes, one, two, parts)] = None
     ground[good] = parts
     return ground, share
+
+
+def _rounded(rings: np.ndarray) -> np.ndarray:
+    """Rings with coordinates to 1e-9 of their size, so that an edge at a pole is one point."""
+    unit = ROUNDING * np.ptp(rings, axis=1, keepdims=True).max(axis=2, keepdims=True)
+    return np.asarray(np.round(rings / unit) * unit)
 
 
 def _holds_inner(scenes: Scenes, here: Place, second: np.ndarray, rings: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipelines import storage
 from pipelines.run_directory import lies_in_run
+from pipelines.web import find_web, is_web, web_root
 from segmodel.errors import ConfigurationError, TransientError
 from segmodel.windows import Window
 
@@ -132,16 +133,17 @@ def find_inputs(
 
     Raises:
         ConfigurationError: If a pattern matches nothing.
+        TransientError: If a web server cannot be reached.
     """
     folders = root_folders(patterns) if folders is None else folders
     found: dict[str, InputFile] = {}
     runs: dict[str, bool] = {}
     own = os.path.join(os.path.realpath(output), "")
     for pattern in patterns:
-        root = storage.root_of(pattern)
+        root = _root_of(pattern)
         matched = False
-        for file in storage.find_files(pattern):
-            place = os.path.realpath(file.uri)
+        for file in [find_web(pattern)] if is_web(pattern) else storage.find_files(pattern):
+            place = file.uri if is_web(pattern) else os.path.realpath(file.uri)
             if place.startswith(own) or lies_in_run(file.uri, root, runs):
                 continue
             matched = True
@@ -166,7 +168,7 @@ def root_folders(patterns: Sequence[str], known: Mapping[str, str] | None = None
     """
     folders = dict(known or {})
     for pattern in patterns:
-        root = storage.root_of(storage.check_local(pattern))
+        root = _root_of(pattern)
         key = _root_key(root)
         if key not in folders:
             name = _printable(os.path.basename(os.path.abspath(root))) or "root"
@@ -174,8 +176,14 @@ def root_folders(patterns: Sequence[str], known: Mapping[str, str] | None = None
     return folders
 
 
+def _root_of(pattern: str) -> str:
+    """The folder or address below which a pattern varies."""
+    return web_root(pattern) if is_web(pattern) else storage.root_of(storage.check_local(pattern))
+
+
 def _root_key(root: str) -> str:
-    return hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:16]
+    place = root if is_web(root) else os.path.realpath(root)
+    return hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
 
 
 def _printable(name: str) -> str:

@@ -53,6 +53,8 @@ def report(options: SegmentOptions) -> Iterator[str]:
             f", and up to {memory.images / MIB:,.0f} MiB for images of up to "
             f"{sizes.reading.max_pixels:,} pixels"
         )
+    if scenes:
+        images += f", and up to {memory.scenes / MIB:,.0f} MiB for what is kept of a scene"
     yield (
         f"memory    about {memory.needed / MIB:,.0f} MiB a worker: {memory.runtime / MIB:,.0f} for "
         f"Beam and TensorFlow, {memory.model / MIB:,.0f} for the model ({measured}), "

@@ -11,8 +11,9 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+from pipelines import web
 from pipelines.cog import Grid
-from segmodel.errors import InputError
+from segmodel.errors import BeamsegError, InputError, TransientError
 
 # Of 40,000 scenes, every header is read once.
 HEADERS_KEPT = 50_000
@@ -105,13 +106,20 @@ def open_scene(uri: str, **options: object) -> rasterio.DatasetReader:
 
     Raises:
         InputError: If GDAL cannot open the file.
+        TransientError: If it is on the web.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(uri, **options)
     except RasterioError as error:
-        raise InputError(f"the scene cannot be opened: {reason_of_gdal(error, uri)}") from error
+        raise unreadable(error, uri, "the scene cannot be opened") from error
+
+
+def unreadable(error: RasterioError, uri: str, what: str) -> BeamsegError:
+    """What to raise where GDAL cannot read; from the web it may a little later."""
+    text = f"{what}: {reason_of_gdal(error, uri)}"
+    return TransientError(text) if uri.startswith(web.PREFIX) else InputError(text)
 
 
 def reason_of_gdal(error: BaseException, uri: str) -> str:

@@ -19,9 +19,8 @@ from rasterio.windows import Window as RasterioWindow
 from pipelines.cog import GDAL_OPTIONS, Grid
 from pipelines.ground import GroundGrid
 from pipelines.scene_bands import SceneBands, colors_of
-from pipelines.scene_header import Header, open_scene, reason_of_gdal
+from pipelines.scene_header import Header, open_scene, unreadable
 from pipelines.scene_polygons import ScenePolygons
-from segmodel.errors import InputError
 from segmodel.resampling import ModelGrid
 from segmodel.windows import Pixels, Window
 
@@ -72,7 +71,7 @@ def read_small(
         with rasterio.Env(**GDAL_OPTIONS), open_scene(uri) as source:
             values = source.read(shown, window=window, out_shape=(3, *size))
     except RasterioError as error:
-        raise InputError(f"pixels cannot be read: {reason_of_gdal(error, uri)}") from error
+        raise unreadable(error, uri, "pixels cannot be read") from error
     if header.palette is not None:
         return colors_of(header.palette)[values[0]][..., :3]
     low, high = value_range
@@ -174,8 +173,7 @@ class SceneRaster:
                     masks = source.read_masks(self.bands.indexes, window=area)
                     valid = (masks > 0).all(axis=0)
         except RasterioError as error:
-            reason = reason_of_gdal(error, self.uri)
-            raise InputError(f"pixels of {window} cannot be read: {reason}") from error
+            raise unreadable(error, self.uri, f"pixels of {window} cannot be read") from error
         return samples, None if valid is None or valid.all() else valid
 
     @contextmanager

@@ -23,7 +23,13 @@ from pipelines.plan import InputFile, Unit, unit_id
 from pipelines.scene_header import Header, read_header
 from pipelines.scene_reader import read_small, small_area
 from segmodel.contract import Contract
-from segmodel.errors import BeamsegError, ConfigurationError, ContractError, InputError
+from segmodel.errors import (
+    BeamsegError,
+    ConfigurationError,
+    ContractError,
+    InputError,
+    TransientError,
+)
 from segmodel.images import IMAGE_SUFFIXES
 from segmodel.windows import Layout, Window, computed_pixels
 
@@ -52,6 +58,8 @@ class Scenes:
             except InputError:
                 # A TIFF that GDAL cannot open is reported as what it claims to be.
                 return storage.begins_with(file.uri, TIFF_MARKS)
+            except TransientError:
+                return True
         if suffix in IMAGE_SUFFIXES or suffix[1:] not in raster_driver_extensions():
             return False
         try:

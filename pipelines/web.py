@@ -1,0 +1,68 @@
+"""Files behind http(s) addresses, one at a time: a web server has no list of its files."""
+
+import hashlib
+import urllib.error
+import urllib.parse
+import urllib.request
+from http.client import HTTPException
+
+from pipelines.storage import FoundFile
+from segmodel.errors import ConfigurationError, TransientError
+
+SCHEMES = ("http", "https")
+# How GDAL opens them.
+PREFIX = "/vsicurl/"
+SECONDS = 60
+
+
+def is_web(pattern: str) -> bool:
+    """Whether a pattern is an address.
+
+    >>> is_web("https://example.org/a.tif"), is_web("a.tif"), is_web("gs://bucket/a.tif")
+    (True, False, False)
+    """
+    return pattern.partition("://")[0].lower() in SCHEMES and "://" in pattern
+
+
+def web_root(address: str) -> str:
+    """The address of the folder of a file.
+
+    >>> web_root("https://example.org/maps/a.tif")
+    'https://example.org/maps'
+    """
+    return address.rpartition("/")[0]
+
+
+def find_web(address: str) -> FoundFile:
+    """The file behind an address; its version follows from what the server says of it.
+
+    Raises:
+        ConfigurationError: If there is none, or the address holds what may be a secret.
+        TransientError: If the server cannot be reached.
+    """
+    parts = urllib.parse.urlsplit(address)
+    name = urllib.parse.unquote(parts.path).rpartition("/")[2]
+    shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
+    if parts.username or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"--input {shown}: an address is written to the plan of the run, so it must have "
+            f"neither user nor query: give GDAL the credentials (GDAL_HTTP_HEADER_FILE or .netrc)"
+        )
+    if not name:
+        raise ConfigurationError(f"--input {shown}: name a file; a web server lists no folder")
+    request = urllib.request.Request(address, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
+            headers = answer.headers
+    except urllib.error.HTTPError as error:
+        if error.code == 429 or error.code >= 500:
+            raise TransientError(f"{shown}: the server answers {error.code}: try later") from None
+        raise ConfigurationError(
+            f"--input {shown}: the server answers {error.code}: check the address"
+        ) from None
+    except (OSError, HTTPException) as error:
+        raise TransientError(f"{shown} cannot be reached ({error}): try later") from error
+    size = int(headers.get("Content-Length") or 0)
+    said = (size, headers.get("Last-Modified"), headers.get("ETag"))
+    version = hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+    return FoundFile(PREFIX + address, name, size, version)
