@@ -1,7 +1,8 @@
-"""Every command that the README and the page on formats show is run."""
+"""Every command that the README and the pages on formats and scenes show is run."""
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -19,6 +20,7 @@ from tests.end_to_end.conftest import ROOT, command, environment, noise, write_c
 
 README = (ROOT / "README.md").read_text("utf-8")
 FORMATS = (ROOT / "docs" / "formats.md").read_text("utf-8")
+SCENES = (ROOT / "docs" / "scenes.md").read_text("utf-8")
 
 
 def blocks(language: str, page: str = README) -> list[str]:
@@ -27,7 +29,7 @@ def blocks(language: str, page: str = README) -> list[str]:
 
 COMMANDS = [
     line
-    for page in (README, FORMATS)
+    for page in (README, FORMATS, SCENES)
     for block in blocks("sh", page)
     for line in block.splitlines()
     if line
@@ -44,7 +46,26 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for path in sorted((folder / "photos").glob("*.jpg")):
             archive.add(path, path.name)
     shutil.copytree(demo.package_folder() / demo.MODEL, folder / "models" / "earth")
+    write_polygons(folder / "area.geojson", {"area": (14.999, 54.0, 15.01, 54.2)})
+    halves = {"west": (14.9, 54.0, 15.002, 54.2), "east": (15.002, 54.0, 15.1, 54.2)}
+    write_polygons(folder / "districts.geojson", halves)
     return folder
+
+
+def write_polygons(path: Path, boxes: dict[str, tuple[float, float, float, float]]) -> None:
+    """Boxes of longitudes and latitudes, with names, as GeoJSON."""
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"name": name},
+            "geometry": {
+                "type": "Polygon",
+                "coordinates": [[(a, b), (c, b), (c, d), (a, d), (a, b)]],
+            },
+        }
+        for name, (a, b, c, d) in boxes.items()
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
 
 
 def shortened(words: list[str]) -> list[str]:
