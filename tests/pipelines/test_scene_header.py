@@ -1,0 +1,233 @@
+"""Headers of scenes: bands and their names, where nodata is, and what else they are read from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+from rasterio.control import GroundControlPoint
+from rasterio.enums import ColorInterp
+from rasterio.rpc import RPC
+
+from pipelines.scene_header import Band, read_header, reason_of_gdal
+from segmodel.errors import InputError
+from tests.pipelines.corpus import UTM, pixels, write, write_scene
+from tests.pipelines.raster_kinds import (
+    PALETTE,
+    name_bands,
+    source_of,
+    write_alpha,
+    write_mask_beside,
+    write_masked_bands,
+    write_mosaic,
+    write_palette,
+    write_vrt,
+)
+
+VALUES = np.maximum(pixels(20, 30), 1)
+VALID = np.random.default_rng(1).random((20, 30)) > 0.4
+
+
+def header_of(path: Path):
+    return read_header(str(path))
+
+
+def test_a_plain_scene_has_its_grid_and_bands_and_nothing_else(tmp_path):
+    path = write_scene(tmp_path / "a.tif", VALUES)
+    header = header_of(path)
+    assert (header.grid.height, header.grid.width) == (20, 30)
+    assert header.grid.transform == UTM[1]
+    assert header.grid.crs == rasterio.CRS.from_string(UTM[0])
+    assert header.bands == (
+        Band(1, "uint8", ("red",), None, 1.0, 0.0),
+        Band(2, "uint8", ("green",), None, 1.0, 0.0),
+        Band(3, "uint8", ("blue",), None, 1.0, 0.0),
+    )
+    assert (header.mask, header.alpha, header.palette) == ("none", None, None)
+    assert (header.located_by, header.acquired, header.others) == (None, None, ())
+
+
+def test_bands_are_called_by_description_and_colour_in_lower_case(tmp_path):
+    path = write_scene(tmp_path / "a.tif", pixels(8, 8, bands=4), photometric="RGB")
+    name_bands(path, [" B04 ", "Green", None, "NIR"])
+    with rasterio.open(path, "r+") as target:
+        target.colorinterp = [*target.colorinterp[:3], ColorInterp.undefined]
+    names = [band.names for band in header_of(path).bands]
+    assert names == [("b04", "red"), ("green", "green"), ("blue",), ("nir",)]
+
+
+def test_scale_offset_nodata_and_dtype_are_those_of_each_band(tmp_path):
+    path = write_scene(tmp_path / "a.tif", pixels(8, 8).astype(np.int16), nodata=-9999)
+    with rasterio.open(path, "r+") as target:
+        target.scales, target.offsets = (0.5, 1, 1), (0, 0, -3)
+    bands = header_of(path).bands
+    assert [(band.scale, band.offset, band.is_scaled) for band in bands] == [
+        (0.5, 0.0, True),
+        (1.0, 0.0, False),
+        (1.0, -3.0, True),
+    ]
+    assert {(band.dtype, band.nodata) for band in bands} == {("int16", -9999.0)}
+
+
+def made(kind: str, path: Path) -> Path:
+    """A scene with nodata of a kind."""
+    if kind == "none":
+        return write_scene(path, VALUES)
+    if kind == "values":
+        return write_scene(path, VALUES, nodata=0)
+    if kind == "alpha":
+        return write_alpha(path, VALUES, VALID)
+    if kind == "mask":
+        return write_scene(path, VALUES, mask=VALID)
+    if kind == "mask beside":
+        return write_mask_beside(path, VALUES, VALID)
+    return write_masked_bands(path.with_suffix(".vrt"), VALUES, np.dstack([VALID] * 3))
+
+
+@pytest.mark.parametrize("kind", ["none", "values", "alpha", "mask", "mask beside", "bands"])
+def test_the_kind_of_nodata_is_known_and_alpha_is_no_band(tmp_path, kind):
+    header = header_of(made(kind, tmp_path / "a.tif"))
+    assert header.mask == kind.split()[0]
+    assert header.alpha == (4 if kind == "alpha" else None)
+    assert [band.index for band in header.bands] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("kind", "others"),
+    [("none", []), ("mask", []), ("mask beside", ["a.tif.msk"])],
+)
+def test_others_are_the_files_that_a_scene_is_also_read_from(tmp_path, kind, others):
+    header = header_of(made(kind, tmp_path / "a.tif"))
+    assert header.others == tuple(str(tmp_path / name) for name in others)
+
+
+def test_others_of_a_mosaic_are_all_its_files(tmp_path):
+    header = header_of(write_mosaic(tmp_path / "a.vrt", VALUES, 12))
+    assert header.others == (str(tmp_path / "left.tif"), str(tmp_path / "right.tif"))
+    assert (header.grid.height, header.grid.width) == (20, 30)
+
+
+def test_a_world_file_and_statistics_beside_a_scene_are_others(tmp_path):
+    path = write_scene(tmp_path / "a.tif", VALUES)
+    write(tmp_path / "a.tif.aux.xml", b"<PAMDataset/>")
+    assert header_of(path).others == (str(tmp_path / "a.tif.aux.xml"),)
+
+
+def test_a_palette_has_every_value_up_to_the_greatest(tmp_path):
+    header = header_of(write_palette(tmp_path / "a.tif", np.zeros((5, 5), np.uint8)))
+    # A TIFF has colours for all values, and none of them is transparent.
+    assert header.palette[1:4] == (PALETTE[1], PALETTE[2], PALETTE[3])
+    assert header.palette[0] == header.palette[4] == header.palette[255] == (0, 0, 0, 255)
+    assert len(header.palette) == 256
+    assert header.bands[0].names == ()
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_places_by_control_points_or_polynomials_are_told(tmp_path):
+    points = [GroundControlPoint(r, c, 10 + c, 50 - r) for r, c in ((0, 0), (0, 8), (8, 0))]
+    by_points = tmp_path / "gcps.tif"
+    fields = {"driver": "GTiff", "height": 8, "width": 8, "count": 3, "dtype": "uint8"}
+    with rasterio.open(by_points, "w", **fields) as target:
+        target.gcps = (points, rasterio.CRS.from_epsg(4326))
+    polynomials = tmp_path / "rpcs.tif"
+    with rasterio.open(polynomials, "w", **fields) as target:
+        ones = [1.0] * 20
+        target.rpcs = RPC(0, 1, 50, 1, ones, ones, 4, 4, 10, 1, ones, ones, 4, 4, 0, 0)
+    plain = tmp_path / "plain.tif"
+    with rasterio.open(plain, "w", **fields):
+        pass
+    found = [header_of(path).located_by for path in (by_points, polynomials, plain)]
+    assert found == ["gcps", "rpcs", None]
+
+
+def test_a_transform_outweighs_control_points(tmp_path):
+    path = write_mosaic(tmp_path / "a.vrt", VALUES, 12)
+    point = '<GCP Id="1" Pixel="0" Line="0" X="1" Y="2"/>'
+    text = path.read_text().replace("</SRS>", f"</SRS><GCPList>{point}</GCPList>")
+    path.write_text(text)
+    header = header_of(path)
+    assert (header.located_by, header.grid.transform) == (None, UTM[1])
+
+
+@pytest.mark.parametrize(
+    ("tags", "namespace", "expected"),
+    [
+        ({"TIFFTAG_DATETIME": "2021:07:01 10:00:00"}, None, "2021:07:01 10:00:00"),
+        ({"TIFFTAG_DATETIME": "late", "datetime": "2021-07-01"}, None, "2021-07-01"),
+        ({"ACQUISITIONDATETIME": "2020", "datetime": "2021"}, None, "2020"),
+        ({"ACQUISITIONDATETIME": "2019"}, "IMAGERY", "2019"),
+        ({"other": "2019"}, None, None),
+    ],
+)
+def test_the_date_is_the_first_that_the_file_gives(tmp_path, tags, namespace, expected):
+    path = write_scene(tmp_path / "a.tif", VALUES)
+    with rasterio.open(path, "r+") as target:
+        target.update_tags(ns=namespace, **tags)
+    assert header_of(path).acquired == expected
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        ({"blockysize": 4}, (4, 30)),
+        ({"tiled": True, "blockxsize": 16, "blockysize": 16}, (16, 16)),
+    ],
+)
+def test_what_is_stored_as_a_whole_is_known(tmp_path, profile, expected):
+    header = header_of(write_scene(tmp_path / "a.tif", VALUES, **profile))
+    assert header.block_px == expected
+
+
+@pytest.mark.parametrize("factors", [[], [2]])
+def test_overviews_are_seen(tmp_path, factors):
+    path = write_scene(tmp_path / "a.tif", VALUES)
+    if factors:
+        with rasterio.open(path, "r+") as target:
+            target.build_overviews(factors)
+    assert header_of(path).has_overviews is bool(factors)
+
+
+def test_a_header_is_read_once_for_every_version_of_a_file(tmp_path):
+    path = write_scene(tmp_path / "a.tif", VALUES)
+    first = read_header(str(path), "1-1")
+    write_scene(path, VALUES[:10])
+    assert read_header(str(path), "1-1") is first
+    assert read_header(str(path), "1-2").grid.height == 10
+    assert read_header(str(path)).grid.height == 10
+    assert read_header(str(path)) is not read_header(str(path))
+
+
+def test_scenes_of_one_crs_share_it(tmp_path):
+    paths = [write_scene(tmp_path / f"{n}.tif", VALUES) for n in range(2)]
+    one, other = (header_of(path).grid.crs for path in paths)
+    assert one is other
+
+
+def test_what_cannot_be_opened_is_refused_by_name_and_not_by_path(tmp_path):
+    path = write(tmp_path / "in" / "a.tif", b"II*\0broken")
+    with pytest.raises(InputError, match=r"^the scene cannot be opened: ") as caught:
+        header_of(path)
+    assert "a.tif" in str(caught.value)
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_missing_source_of_a_mosaic_is_told_by_name(tmp_path):
+    path = write_vrt(tmp_path / "a.vrt", 8, 8, [source_of(tmp_path / "gone.tif", 1)])
+    with rasterio.open(path) as source, pytest.raises(rasterio.errors.RasterioError) as caught:
+        source.read()
+    reason = reason_of_gdal(caught.value, str(path))
+    assert "gone.tif" in reason
+    assert str(tmp_path) not in reason
+
+
+def test_a_scene_without_place_has_neither_crs_nor_transform(tmp_path):
+    path = write_vrt(tmp_path / "a.vrt", 8, 8, [""])
+    text = path.read_text()
+    start, end = text.index("<SRS>"), text.index("</GeoTransform>") + len("</GeoTransform>")
+    path.write_text(text[:start] + text[end:])
+    header = header_of(path)
+    assert (header.grid.crs, header.located_by) == (None, None)
+    assert header.grid.transform == Affine.identity()
