@@ -97,7 +97,9 @@ def _sides(size: tuple[int, int], header: Header, layout: Layout) -> tuple[int, 
     rows = _strip_rows(size, header, layout)
     if rows is not None:
         strips = Layout(rows, layout.halo_px, layout.stride_px, layout.batch)
-        return _side(height, strips, max(rows, WIDE_BLOCK_PIXELS // width)), width
+        # Two lower windows in a block would be one higher window: blocks are cut by the layout.
+        most = rows if rows < layout.window_px else max(rows, WIDE_BLOCK_PIXELS // width)
+        return _side(height, strips, most), width
     return _side(height, layout, BLOCK_PX), _side(width, layout, BLOCK_PX)
 
 
@@ -122,7 +124,7 @@ def _side(length: int, layout: Layout, most: int) -> int:
     """Side of the blocks along an axis: a whole number of windows, blocks about equal.
 
     >>> _side(5400, Layout(window_px=2048, halo_px=0, stride_px=32), 4096)
-    3616
+    3648
     """
     core = core_side(length, layout)
     windows = math.ceil(length / core)
