@@ -1,0 +1,273 @@
+"""What do size, windows and overlap of scenes cost? Ratios, each measured in one run.
+
+    python benchmarks/scenes.py --model MODEL network
+    python benchmarks/scenes.py growth --sides 10000,60000 --stored tiles
+
+growth   a model that costs nothing on scenes of two sizes: time of a megapixel, and peak memory of
+         a process above that of its imports
+network  a SavedModel: megapixels a second of a scene through the whole command's units, against
+         the same network on the whole array in one piece, and against a plain loop over windows of
+         512 pixels that overlap by half; computed pixels for each one kept; share of labels that
+         equal untiled ones
+
+The scene of `network` is made of the images in a folder, or made up; its side is a multiple of 32
+that fits in memory untiled.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from PIL import Image
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+from pipelines import work
+from pipelines.launch import check, prepare
+from pipelines.options import SegmentOptions
+from pipelines.scene_assembly import finish_scene
+from segmodel.classes import ClassTable, LabelClass
+from segmodel.contract import Contract, MeasuredHalo
+from segmodel.memory import peak_bytes
+from segmodel.model_folder import CONTRACT_FILE, fingerprint
+from segmodel.seams import border_tiles
+from segmodel.windows import Window as Area
+
+REPEATS = 3
+ROWS = 2048
+CLASSES = ClassTable(tuple(LabelClass(i, f"class {i}", (40 * i, 99, 200)) for i in range(5)))
+CONTRACT = Contract(
+    name="benchmark",
+    architecture="none",
+    bands=("red", "green", "blue"),
+    dtype="uint8",
+    value_range=(0, 255),
+    nodata_fill=(0.0, 0.0, 0.0),
+    classes=CLASSES,
+    stride=32,
+    receptive_field=None,
+    halo=MeasuredHalo(64, 512, None),
+    bytes_per_pixel=100,
+)
+
+
+class FreeModel:
+    """Labels by comparing one band with a number, as fast as numpy can."""
+
+    classes = CLASSES
+    fill = CONTRACT.fill
+
+    def labels(self, images: np.ndarray) -> np.ndarray:
+        return (images[..., 0] > 127).astype(np.uint8)
+
+
+def write_scene(path: Path, side: int, stored: str, rows_of: Callable[[int, int], np.ndarray]):
+    """Write a square scene, some rows at a time."""
+    form = (
+        {"tiled": True, "blockxsize": 512, "blockysize": 512}
+        if stored == "tiles"
+        else {"blockysize": 16}
+    )
+    place = {"crs": "EPSG:32633", "transform": from_origin(500_000 - side / 2, 5_000_000, 1, 1)}
+    size = {"height": side, "width": side, "count": 3, "dtype": "uint8"}
+    packed = {"compress": "deflate", "zlevel": 1, "bigtiff": "IF_SAFER", "interleave": "pixel"}
+    with rasterio.open(path, "w", driver="GTiff", **size, **place, **packed, **form) as target:
+        for row in range(0, side, ROWS):
+            values = rows_of(row, min(ROWS, side - row))
+            target.write(np.moveaxis(values, -1, 0), window=Window(0, row, side, len(values)))
+    return path
+
+
+def patches(side: int) -> Callable[[int, int], np.ndarray]:
+    """Rows of a scene of flat patches, which packs well."""
+
+    def rows_of(row: int, count: int) -> np.ndarray:
+        y, x = np.ogrid[row : row + count, :side]
+        band = ((x // 64) % 16 * 12 + (y // 64) % 8 * 8).astype(np.uint8)
+        return np.dstack([band, band // 2, 255 - band])
+
+    return rows_of
+
+
+def growth(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
+    sides = [int(side) for side in parsed.sides.split(",")]
+    found = {}
+    for side in sides:
+        scene = write_scene(folder / f"{side}.tif", side, parsed.stored, patches(side))
+        command = [sys.executable, __file__, "--peak", str(scene), str(folder / f"run-{side}")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        found[side] = json.loads(done.stdout.splitlines()[-1])
+        seconds, above, peak = found[side]
+        yield (
+            f"growth: {side} x {side} in {parsed.stored}: {seconds:.1f} s, "
+            f"{side * side / 1e6 / seconds:.1f} Mpx/s, {above / 2**20:.0f} MiB above the imports, "
+            f"{peak / 2**20:.0f} MiB in all"
+        )
+    small, large = found[sides[0]], found[sides[-1]]
+    times = (large[0] / sides[-1] ** 2) / (small[0] / sides[0] ** 2)
+    yield f"growth: time of a pixel, ratio {times:.3f} (at most 1.1)"
+    yield f"growth: memory above the imports, ratio {large[1] / small[1]:.3f} (at most 1.2)"
+
+
+def print_peak(scene: str, run: str) -> None:
+    """Seconds of a whole run, memory above that of the imports, and in all; as JSON."""
+    # What the command imports in any case.
+    for name in ("apache_beam", "tensorflow", "pipelines.execute", "segmodel.predictor"):
+        importlib.import_module(name)
+    from pipelines.execute import execute, pipeline_options
+
+    model = Path(run).with_name(f"{Path(run).name}-model")
+    (model / CONTRACT_FILE).parent.mkdir(parents=True)
+    (model / CONTRACT_FILE).write_text(json.dumps(CONTRACT.to_json()))
+    (model / "saved_model.pb").write_bytes(b"")
+    work._models[fingerprint(str(model))] = FreeModel()
+    before = peak_bytes()
+    options = SegmentOptions((scene,), str(model), run)
+    started = time.perf_counter()
+    execute(prepare(check(options)), options, pipeline_options([]))
+    seconds = time.perf_counter() - started
+    assert json.loads(Path(run, "summary.json").read_text())["exit_status"] == 0
+    print(json.dumps([seconds, peak_bytes() - before, peak_bytes()]))
+
+
+def pictures(folder: str | None, side: int) -> np.ndarray:
+    """`(side, side, 3)` of the images in a folder side by side, or of smooth noise."""
+    paths = sorted(Path(folder).rglob("*.jpg")) if folder else []
+    random = np.random.default_rng(0)
+    canvas = np.zeros((side, side, 3), np.uint8)
+    cell, number = 512, 0
+    for row in range(0, side, cell):
+        for column in range(0, side, cell):
+            if paths:
+                picture = Image.open(paths[number % len(paths)]).convert("RGB")
+                values = np.asarray(picture.resize((cell, cell), Image.Resampling.BOX))
+            else:
+                coarse = Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+                values = np.asarray(coarse.resize((cell, cell), Image.Resampling.BICUBIC))
+            part = canvas[row : row + cell, column : column + cell]
+            part[...] = values[: part.shape[0], : part.shape[1]]
+            number += 1
+    return canvas
+
+
+def network(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
+    from segmodel.predictor import Predictor
+
+    predictor = Predictor.load(parsed.model)
+    values = pictures(parsed.images, parsed.side)
+    scene = write_scene(
+        folder / "scene.tif", parsed.side, "tiles", lambda row, rows: values[row : row + rows]
+    )
+    runs = iter(range(10**6))
+    labels = {}
+
+    def untiled() -> float:
+        started = time.perf_counter()
+        labels["untiled"] = predictor.labels(values[None])[0]
+        return time.perf_counter() - started
+
+    def tiled() -> float:
+        run = folder / f"run-{next(runs)}"
+        options = SegmentOptions((str(scene),), parsed.model, str(run), memory=parsed.memory << 20)
+        launch = prepare(check(options))
+        work._models[launch.work.fingerprint] = predictor
+        started = time.perf_counter()
+        labels["layout"], labels["estimate"] = launch.work.layout, launch.estimate
+        finish(launch.work)
+        taken = time.perf_counter() - started
+        with rasterio.open(run / "labels" / folder.name / "scene.tif") as source:
+            labels["tiled"] = source.read(1)
+        return taken
+
+    def plain_loop() -> float:
+        started = time.perf_counter()
+        for row in range(0, parsed.side - 256, 256):
+            for column in range(0, parsed.side - 256, 256):
+                predictor.labels(values[None, row : row + 512, column : column + 512])
+        return time.perf_counter() - started
+
+    found = medians({"untiled": untiled, "tiled": tiled, "plain loop": plain_loop})
+    for name, seconds in found.items():
+        yield f"network: {name}: {parsed.side**2 / 1e6 / seconds:.3f} Mpx/s"
+    yield f"network: tiled against untiled {found['untiled'] / found['tiled']:.3f}"
+    yield f"network: tiled against the plain loop {found['plain loop'] / found['tiled']:.3f}"
+    yield from equal_labels(labels)
+
+
+def finish(whole: object) -> None:
+    """Do all units of a plan, and put the scene together."""
+    from pipelines import plan
+
+    for unit in plan.read_units(whole.run.plan, "part"):
+        work.segment_unit(unit, whole)
+    for unit in plan.read_units(whole.run.plan, "scenes"):
+        finish_scene(unit, whole)
+
+
+def equal_labels(labels: dict) -> Iterator[str]:
+    """Share of equal labels, everywhere and near borders of windows."""
+    layout, estimate = labels["layout"], labels["estimate"]
+    yield (
+        f"network: windows of up to {layout.window_px} px, halo {layout.reach_px} px, "
+        f"{estimate.computed / estimate.pixels:.3f} pixels computed per pixel kept"
+    )
+    equal = labels["tiled"] == labels["untiled"]
+    whole = Area(0, 0, *equal.shape)
+    near = np.zeros(equal.shape, bool)
+    for tile in border_tiles(whole, whole, layout):
+        near[tile.core.slices] = True
+    yield f"network: labels equal to untiled ones: {equal.mean():.5f}"
+    if near.any():
+        yield f"network: the same within a halo of borders: {equal[near].mean():.5f}"
+
+
+def medians(sides: dict[str, Callable[[], float]]) -> dict[str, float]:
+    """Median of each side, measured by turns."""
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(REPEATS):
+        for name, measure in sides.items():
+            taken[name].append(measure())
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+QUESTIONS = {"growth": growth, "network": network}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("question", nargs="?", choices=QUESTIONS)
+    parser.add_argument("--sides", default="10000,60000", help="of the scenes of growth, in pixels")
+    parser.add_argument("--stored", default="tiles", choices=("tiles", "strips"))
+    parser.add_argument("--model", help="SavedModel folder with a contract, for network")
+    parser.add_argument("--side", type=int, default=2560, help="of the scene of network")
+    parser.add_argument("--memory", type=int, default=4096, help="--memory of network in MiB")
+    parser.add_argument("--images", metavar="FOLDER", help="JPEG files; default: made up")
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    parsed = parser.parse_args()
+    if parsed.peak:
+        print_peak(*parsed.peak)
+        return
+    if parsed.question is None or (parsed.question == "network" and not parsed.model):
+        parser.error("name a question, and for network a --model")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    with tempfile.TemporaryDirectory() as folder:
+        for line in QUESTIONS[parsed.question](parsed, Path(folder)):
+            print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()
