@@ -34,21 +34,23 @@ def border_tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]
         raise ConfigurationError("windows of a model with a fixed window cannot be moved")
     rows = list(spans(area.row, area.height, layout))
     columns = list(spans(area.column, area.width, layout))
-    reach = layout.reach_px
-    for low, high in _strips(rows, raster.height, reach):
+    for low, high in _strips(rows, raster.height, layout):
         for column, width in columns:
             yield _cut(Window(low, column, high - low, width), raster, area, layout)
-    for low, high in _strips(columns, raster.width, reach):
+    for low, high in _strips(columns, raster.width, layout):
         for row, height in rows:
             yield _cut(Window(row, low, height, high - low), raster, area, layout)
 
 
-def _strips(cores: list[tuple[int, int]], length: int, reach: int) -> Iterator[tuple[int, int]]:
-    """First pixel and end of what lies within the reach of the borders along one axis."""
+def _strips(
+    cores: list[tuple[int, int]], length: int, layout: Layout
+) -> Iterator[tuple[int, int]]:
+    """First pixel, on the stride, and end of what is within reach of the borders along one axis."""
+    reach, stride = layout.reach_px, layout.stride_px
     borders = [first for first, _ in cores] + [sum(cores[-1])]
     for border in borders:
         if reach and 0 < border < length:
-            yield max(0, border - reach), min(length, border + reach)
+            yield max(0, border - reach) // stride * stride, min(length, border + reach)
 
 
 def _cut(core: Window, raster: Window, area: Window, layout: Layout) -> Tile:

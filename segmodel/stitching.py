@@ -148,7 +148,7 @@ class MapInProgress:
         if read.labelled is not None:
             core = np.where(read.labelled[source], core, core.dtype.type(self.classes.nodata))
             levels = None if levels is None else levels * read.labelled[source]
-        if self.expected == 1:
+        if self.expected == 1 and read.tile.core == self.area:
             # Nothing to stitch: the only core is the map.
             self._labels, self._confidence = core, levels
             return
