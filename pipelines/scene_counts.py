@@ -24,6 +24,7 @@ from pipelines.scene_polygons import ScenePolygons
 from pipelines.scene_reader import ground_grid
 from pipelines.scene_sampling import ABSENT, Shown
 from pipelines.scene_sampling import FAILED as FAILED_STATE
+from pipelines.vectors import Polygons
 from pipelines.work import with_attempts
 from segmodel.classes import ClassTable
 from segmodel.errors import InputError
@@ -103,11 +104,9 @@ def _count_tiles(own: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountS
     """Count a scene tile by tile."""
     assert own.shown is not None
     ground = ground_grid(own.shown.grid)
-    zones: ScenePolygons | None = None
-    names: tuple[str, ...] = ()
-    if work.counting is not None and work.counting.zones is not None:
-        polygons = stored(work.run, ZONES, work.counting.zones)
-        zones, names = ScenePolygons.of(polygons, ground), polygons.names
+    digest = None if work.counting is None else work.counting.zones
+    polygons = None if digest is None else stored(work.run, ZONES, digest)
+    zones = None if polygons is None else _brought(polygons, ground)
     line_of = _line_of_labels(work.contract.classes)
     lines = [*(str(i) for i in work.contract.classes.ids), NODATA, FAILED, ELSEWHERE]
     for tile in _tiles(ground):
@@ -127,7 +126,16 @@ def _count_tiles(own: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountS
         tallies = table.tallies(hidden, place, len(found))
         for other, tally in zip(found.tolist(), tallies, strict=True):
             sums.elsewhere.setdefault(scenes[other].file.key, TallySum()).add(tally)
-        _add_zones(zones, names, tile, table, sums)
+        if polygons is not None:
+            _add_zones(zones, polygons.names, tile, table, sums)
+
+
+def _brought(polygons: Polygons, ground: GroundGrid) -> ScenePolygons | None:
+    """Polygons on the pixels of a scene; None if no way leads there, as from Earth to the Moon."""
+    try:
+        return ScenePolygons.of(polygons, ground)
+    except InputError:
+        return None
 
 
 def _line_of_labels(classes: ClassTable) -> np.ndarray:
@@ -204,11 +212,9 @@ def _add_zones(
     sums: CountSums,
 ) -> None:
     """Add the pixels of a tile to the zones in which their centres lie, or to none."""
-    if zones is None:
-        return
     outside = np.ones(table.line.shape, bool)
-    for layer in range(zones.layers):
-        index = zones.indices(tile, layer)
+    layers = () if zones is None else (zones.indices(tile, n) for n in range(zones.layers))
+    for index in layers:
         held = index >= 0
         outside &= ~held
         found, place = np.unique(index[held], return_inverse=True)

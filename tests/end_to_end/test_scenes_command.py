@@ -267,7 +267,7 @@ def test_plan_prints_how_many_pixels_are_computed_for_one_that_is_kept(scenes):
     printed = scenes.told("plan", "nothing")
     found = re.search(r"windows +(\d+), .*: ([\d.]+) pixels computed per pixel kept", printed)
     # Three by four windows of 64 pixels, which read 32 around them where the scene goes on.
-    reads = [(96 + 118 + 54), (96 + 128 + 104 + 40)]
+    reads = [96 + 118 + 54, 96 + 128 + 104 + 40]
     assert found
     assert int(found[1]) == 12 * len(PLACES)
     assert float(found[2]) == round(reads[0] * reads[1] / (HEIGHT * WIDTH), 3) == 3.287
@@ -297,4 +297,3 @@ def test_a_run_that_is_killed_and_resumed_ends_byte_for_byte_as_one_that_was_not
 
     assert scenes.files("killed") == scenes.files("run")
     assert not (scenes.folder / "killed" / "tmp").exists()
-    scenes.told("verify", "killed")
