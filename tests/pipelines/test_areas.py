@@ -22,6 +22,7 @@ from pipelines.areas import Tally
 from pipelines.ground import GroundGrid
 from segmodel.classes import ClassTable, LabelClass
 from segmodel.errors import ContractError
+from segmodel.windows import Window
 from tests.fakes import BRIGHT, CLASSES, DARK, MIDDLE
 from tests.pipelines.corpus import make_work, pixels, run_all, write_scene
 
@@ -254,3 +255,79 @@ def test_counting_pixels_overstates_ground_in_web_mercator(tmp_path):
     total = run_all(make_work(tmp_path / "run"), tmp_path / "in").tally
     planar = 64 * 64 * 100**2
     assert 3.9 < planar / total.footprint_m2 < 4.1
+
+
+LOST = [Window(0, 0, 3, 4), Window(5, 6, 2, 1), Window(8, 0, 1, 9)]
+
+
+def with_lost(height: int = 9, width: int = 9) -> tuple[np.ndarray, np.ndarray]:
+    """Labels that are nodata where windows are lost and elsewhere, and where they are lost."""
+    labels = random_labels(height, width)
+    lost = np.zeros(labels.shape, bool)
+    for window in LOST:
+        lost[window.slices] = True
+    labels[lost] = 255
+    return labels, lost
+
+
+def test_what_is_lost_counts_as_failed_and_the_rest_as_it_is():
+    labels, lost = with_lost()
+    tally = areas.measure(labels, CLASSES, None, lost=LOST)
+    assert (tally.images, tally.failed_images) == (0, 1)
+    assert tally.pixels == {
+        **{key: int((labels == value).sum()) for key, value in VALUES.items() if key != "nodata"},
+        "nodata": int(((labels == 255) & ~lost).sum()),
+        "failed": 23,
+    }
+    assert sum(tally.pixels.values()) == 81
+
+
+@pytest.mark.parametrize("strip", [1, 9, 20, 1 << 20])
+@pytest.mark.parametrize("shape", [(9, 1), (9, 9)])
+def test_areas_of_what_is_lost_are_failed_ground(monkeypatch, shape, strip):
+    monkeypatch.setattr(areas, "_STRIP_PIXELS", strip)
+    labels, lost = with_lost()
+    by_pixel = np.random.default_rng(1).uniform(50, 150, shape)
+    everywhere = np.broadcast_to(by_pixel, labels.shape)
+    confidence = np.full(labels.shape, 0.5, np.float32)
+    confidence[labels == 255] = 0
+    tally = areas.measure(
+        labels, CLASSES, areas.by_rows(by_pixel), 1.0, confidence=confidence, lost=LOST
+    )
+    for key, value in VALUES.items():
+        expected = math.fsum(everywhere[(labels == value) & ~lost])
+        assert tally.area_m2[key] == pytest.approx(expected, rel=1e-13)
+        if key != "nodata":
+            assert tally.confidence_sum[key] == 0.5 * tally.pixels[key]
+    assert tally.area_m2["failed"] == pytest.approx(math.fsum(everywhere[lost]), rel=1e-13)
+    assert math.fsum(tally.area_m2.values()) == pytest.approx(everywhere.sum(), rel=1e-13)
+    assert tally.ground_pixels == tally.pixels
+    assert set(tally.confidence_sum) == {"0", "3", "7"}
+
+
+def test_equal_pixels_that_are_lost_are_counts_times_the_area():
+    labels, _ = with_lost()
+    tally = areas.measure(labels, CLASSES, 0.25, 0.25 * labels.size, lost=LOST)
+    assert tally.area_m2 == {key: 0.25 * count for key, count in tally.pixels.items()}
+
+
+def test_without_anything_lost_there_is_no_failed_ground():
+    labels, _ = with_lost()
+    tally = areas.measure(labels, CLASSES, 0.25, 0.25 * labels.size)
+    assert set(tally.pixels) == set(tally.area_m2) == set(VALUES)
+
+
+def test_what_is_lost_of_a_map_of_sixteen_bits_is_failed_too():
+    classes = ClassTable((LabelClass(300, "a", (1, 1, 1)),))
+    labels = np.array([[300, 65535, 65535]], np.uint16)
+    weights = np.array([[1.0, 2.0, 4.0]])
+    lost = [Window(0, 2, 1, 1)]
+    tally = areas.measure(labels, classes, areas.by_rows(weights), 7.0, lost=lost)
+    assert tally.pixels == {"300": 1, "nodata": 1, "failed": 1}
+    assert tally.area_m2 == {"300": 1.0, "nodata": 2.0, "failed": 4.0}
+
+
+def test_seams_are_summed():
+    tallies = [Tally(seam_pixels=5, seam_differences=1), Tally(seam_pixels=7), Tally()]
+    total = Tally.sum(tallies)
+    assert (total.seam_pixels, total.seam_differences) == (12, 1)

@@ -50,6 +50,8 @@ def test_every_option_reaches_its_field():
         *("--pixel_size", "0.5", "--max_failures", "1%", "--retry_failures", "--overwrite"),
         *("--limit", "7", "--trust_model", "--memory", "2500M", "--max_pixels", "1000000"),
         *("--resize", "768x512", "--image_field", "photo", "--name_field", "title"),
+        *("--bands", "4, nir,2", "--resample_to", "10", "--aoi", "area.gpkg", "--check_seams"),
+        *("--zones", "zones.gpkg", "--zone_field", "title", "--overlap", "newest"),
     )
     expected = SegmentOptions(
         inputs=("a", "b"),
@@ -63,6 +65,13 @@ def test_every_option_reaches_its_field():
         resize=(512, 768),
         image_field="photo",
         name_field="title",
+        bands=("4", "nir", "2"),
+        resample_to=10.0,
+        aoi="area.gpkg",
+        zones="zones.gpkg",
+        zone_field="title",
+        overlap="newest",
+        check_seams=True,
         confidence=True,
         pixel_size=0.5,
         max_failures=FailureBudget(None, Fraction(1, 100)),
@@ -103,7 +112,9 @@ def test_a_missing_option_is_named_with_an_example(name):
         options(needed=NEEDED[:position] + NEEDED[position + 2 :])
 
 
-@pytest.mark.parametrize("name", ["window", "batch", "limit", "pixel_size", "max_pixels"])
+@pytest.mark.parametrize(
+    "name", ["window", "batch", "limit", "pixel_size", "max_pixels", "resample_to"]
+)
 @pytest.mark.parametrize("value", ["0", "-1"])
 def test_sizes_and_counts_below_one_are_refused_by_name(name, value):
     with pytest.raises(ConfigurationError, match=f"^--{name} must be greater than 0, got {value}"):
@@ -266,3 +277,31 @@ def test_more_failures_are_never_allowed_where_fewer_are_not(share, images):
 )
 def test_a_failure_budget_reads_as_what_it_means(text, expected):
     assert str(FailureBudget.parse(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("4,3,2", ("4", "3", "2")), ("nir", ("nir",)), (" NIR , B04 ", ("NIR", "B04"))],
+)
+def test_bands_are_numbers_or_names_with_commas_between_them(text, expected):
+    assert options("--bands", text).bands == expected
+
+
+@pytest.mark.parametrize("text", ["", ",", "1,", ",1", "1,,2", "1,1", "red, red"])
+def test_bands_that_are_empty_or_named_twice_are_refused(text):
+    expected = "--bands must be different numbers or names with commas between them, such as 4,3,2"
+    with pytest.raises(ConfigurationError, match=f"^{expected}, got {re.escape(repr(text))}$"):
+        options(f"--bands={text}")
+
+
+def test_a_field_of_zones_needs_zones():
+    with pytest.raises(ConfigurationError, match=r"^--zone_field names a field of --zones"):
+        options("--zone_field", "name")
+    assert options("--zone_field", "name", "--zones", "z.gpkg").zone_field == "name"
+
+
+@pytest.mark.parametrize("rule", ["first", "newest"])
+def test_overlaps_are_counted_by_one_of_two_rules(rule):
+    assert options("--overlap", rule).overlap == rule
+    with pytest.raises(ConfigurationError, match=r"--overlap.*'oldest'"):
+        options("--overlap", "oldest")

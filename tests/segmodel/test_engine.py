@@ -11,7 +11,7 @@ import pytest
 from segmodel.engine import ArrayRaster, Engine, Job
 from segmodel.errors import InputError
 from segmodel.stitching import Failed, Labelled
-from segmodel.windows import Layout, Window
+from segmodel.windows import Layout, Pixels, Tile, Window
 from tests.fakes import BrightnessModel, brightness_labels
 
 SMALL = Layout(window_px=8, halo_px=0, stride_px=4, batch=2)
@@ -295,3 +295,156 @@ def test_pixels_told_are_those_of_the_cores():
     layout = Layout(window_px=8, halo_px=4, stride_px=4, batch=3)
     list(Engine(BrightnessModel(), layout, on_pixels=seen.append).run([job("a", noise(21, 19))]))
     assert sum(seen) == 21 * 19
+
+
+class PartlyBroken(ArrayRaster):
+    """Cannot be read where the first pixel of a window is 255; remembers what was read."""
+
+    def __init__(self, values, valid=None):
+        super().__init__(values, valid)
+        object.__setattr__(self, "reads", [])
+
+    def read(self, window):
+        self.reads.append(window)
+        if self.values[window.row, window.column, 0] == 255:
+            raise OSError("damaged")
+        return super().read(window)
+
+
+def broken_in(values: np.ndarray, *places: tuple[int, int]) -> np.ndarray:
+    values = np.minimum(values, 254)
+    for row, column in places:
+        values[row, column] = 255
+    return values
+
+
+def lone(values: np.ndarray, goes_on: bool, layout: Layout = SMALL, raster=PartlyBroken):
+    """The outcome of one job between two others, which have theirs."""
+    jobs = [
+        job("before", noise(9, 9)),
+        Job("a", lambda: raster(values), goes_on=goes_on),
+        job("after", noise(9, 9, 1)),
+    ]
+    before, outcome, after = Engine(BrightnessModel(), layout, confidence=True).run(jobs)
+    np.testing.assert_array_equal(before.labels, brightness_labels(noise(9, 9)))
+    np.testing.assert_array_equal(after.labels, brightness_labels(noise(9, 9, 1)))
+    return outcome
+
+
+def test_a_window_that_cannot_be_read_costs_itself_where_the_job_goes_on():
+    values = broken_in(noise(16, 24), (0, 8), (8, 16))
+    outcome = lone(values, goes_on=True)
+    expected = brightness_labels(values)
+    expected[:8, 8:16] = expected[8:, 16:] = 255
+    np.testing.assert_array_equal(outcome.labels, expected)
+    assert [part.core for part in outcome.lost] == [Window(0, 8, 8, 8), Window(8, 16, 8, 8)]
+    assert {str(part.error) for part in outcome.lost} == {"damaged"}
+    np.testing.assert_array_equal(outcome.confidence[expected == 255], 0)
+
+
+def test_a_window_that_cannot_be_read_costs_the_job_where_it_does_not_go_on():
+    outcome = lone(broken_in(noise(16, 24), (0, 8), (8, 16)), goes_on=False)
+    assert isinstance(outcome, Failed)
+    assert (outcome.stage, str(outcome.error)) == ("read", "damaged")
+
+
+@pytest.mark.parametrize("width", [8, 24])
+def test_a_job_that_loses_all_its_windows_fails(width):
+    values = broken_in(noise(8, width), *((0, column) for column in range(0, width, 8)))
+    outcome = lone(values, goes_on=True)
+    assert isinstance(outcome, Failed)
+    assert (outcome.key, outcome.stage) == ("a", "read")
+
+
+def test_a_job_that_lost_nothing_says_so():
+    assert lone(noise(16, 24) // 2, goes_on=True).lost == ()
+
+
+class Wanting(PartlyBroken):
+    """Wants what lies left of column 12."""
+
+    def wants(self, core):
+        return core.column < 12
+
+    def read(self, window):
+        found = super().read(window)
+        columns = np.arange(window.column, window.column + window.width)
+        wanted = np.broadcast_to(columns < 12, (window.height, window.width))
+        return Pixels(found.values, found.valid, wanted)
+
+
+def test_what_no_pixel_is_wanted_of_is_never_read_and_is_nodata():
+    values = broken_in(noise(16, 40), (0, 24), (8, 32))
+    rasters = []
+    told = []
+    jobs = [Job("a", lambda: rasters.append(Wanting(values)) or rasters[0])]
+    (outcome,) = Engine(BrightnessModel(), SMALL, on_pixels=told.append).run(jobs)
+    expected = brightness_labels(values)
+    expected[:, 12:] = 255
+    np.testing.assert_array_equal(outcome.labels, expected)
+    assert {window.column for window in rasters[0].reads} == {0, 8}
+    assert sum(told) == 16 * 40
+
+
+def test_context_is_seen_and_gets_no_label():
+    seen = []
+
+    class Remembers(BrightnessModel):
+        def labels(self, images):
+            seen.append(images)
+            return super().labels(images)
+
+    values = noise(8, 16)
+    layout = Layout(8, 4, 4, batch=1)
+    (outcome,) = Engine(Remembers(), layout).run([Job("a", lambda: Wanting(values))])
+    assert (outcome.labels[:, 12:] == 255).all()
+    np.testing.assert_array_equal(outcome.labels[:, :12], brightness_labels(values)[:, :12])
+    np.testing.assert_array_equal(seen[0][0], values[:, :12])
+    np.testing.assert_array_equal(seen[1][0], values[:, 4:])
+
+
+def test_what_is_not_wanted_has_no_confidence_and_what_is_not_valid_neither():
+    values = noise(8, 16)
+    valid = np.ones((8, 16), bool)
+    valid[3] = False
+    jobs = [Job("a", lambda: Wanting(values, valid))]
+    (outcome,) = Engine(BrightnessModel(), SMALL, confidence=True).run(jobs)
+    labelled = valid & (np.arange(16) < 12)
+    np.testing.assert_array_equal(outcome.labels != 255, labelled)
+    assert (outcome.confidence[~labelled] == 0).all()
+
+
+def test_a_raster_that_wants_nothing_is_all_nodata_without_a_read():
+    values = np.full((16, 24, 3), 255, np.uint8)
+
+    class WantsNothing(PartlyBroken):
+        def wants(self, core):
+            return False
+
+    outcome = lone(values, goes_on=False, raster=WantsNothing)
+    assert (outcome.labels == 255).all()
+    assert outcome.labels.shape == (16, 24)
+    assert (outcome.confidence == 0).all()
+
+
+def test_a_mask_of_another_shape_than_asked_for_fails():
+    class Wrong(ArrayRaster):
+        def read(self, window):
+            return Pixels(self.values[window.slices], None, np.ones((1, 1), bool))
+
+    (outcome,) = Engine(BrightnessModel(), SMALL).run([Job("a", lambda: Wrong(noise(8, 8)))])
+    assert isinstance(outcome, Failed)
+    assert "wanted (1, 1)" in str(outcome.error)
+
+
+def test_a_job_may_say_how_it_is_tiled():
+    values = noise(16, 16)
+    core = Window(4, 4, 4, 8)
+    tile = Tile(core, Window(0, 0, 16, 16), 16, 16)
+    for tiles in ([tile], [tile, Tile(Window(0, 0, 4, 4), Window(0, 0, 8, 8), 8, 8)]):
+        jobs = [Job("a", lambda: ArrayRaster(values), tiling=lambda *_, tiles=tiles: tiles)]
+        (outcome,) = Engine(BrightnessModel(), SMALL).run(jobs)
+        expected = np.full((16, 16), 255)
+        for entry in tiles:
+            expected[entry.core.slices] = brightness_labels(values)[entry.core.slices]
+        np.testing.assert_array_equal(outcome.labels, expected)
