@@ -15,6 +15,7 @@ from pipelines.plan import InputFile, Unit
 from pipelines.scene_header import read_header
 from segmodel.classes import ClassTable
 from segmodel.errors import BeamsegError
+from segmodel.seams import near_px
 
 
 def scene_summary(work: Work, total: Tally) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def scene_summary(work: Work, total: Tally) -> dict[str, Any]:
     if work.check_seams:
         near, different = total.seam_pixels, total.seam_differences
         summary["seams"] = {
-            "halo_px": work.layout.reach_px,
+            "within_px": near_px(work.layout),
             "pixels_near_borders": near,
             "different": different,
             "share": different / near if near else None,

@@ -10,12 +10,16 @@ import numpy as np
 from segmodel.errors import ConfigurationError
 from segmodel.windows import Layout, Tile, Window, common, spans, tile_of
 
+# Without a halo, labels are compared so far from borders.
+NEAR_PX = 32
+
 
 def border_tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:
     """Tiles with the borders between the cores of `area` in their middle.
 
-    Their cores reach a halo to both sides of a border and are cut to `area`; they read as much
-    around them as any tile. Borders that `area` shares with the rest of the raster are among them.
+    Their cores reach a halo, or `NEAR_PX` where there is none, to both sides of a border and are
+    cut to `area`; they read as much around them. Borders that `area` shares with the rest of the
+    raster are among them.
 
     Args:
         raster: The whole raster, at row 0 and column 0.
@@ -32,6 +36,7 @@ def border_tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]
     """
     if layout.fixed_px is not None:
         raise ConfigurationError("windows of a model with a fixed window cannot be moved")
+    layout = replace(layout, halo_px=near_px(layout))
     rows = list(spans(area.row, area.height, layout))
     columns = list(spans(area.column, area.width, layout))
     for low, high in _strips(rows, raster.height, layout):
@@ -42,9 +47,12 @@ def border_tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]
             yield _cut(Window(row, low, height, high - low), raster, area, layout)
 
 
-def _strips(
-    cores: list[tuple[int, int]], length: int, layout: Layout
-) -> Iterator[tuple[int, int]]:
+def near_px(layout: Layout) -> int:
+    """How far from a border labels are compared."""
+    return layout.reach_px or NEAR_PX
+
+
+def _strips(cores: list[tuple[int, int]], length: int, layout: Layout) -> Iterator[tuple[int, int]]:
     """First pixel, on the stride, and end of what is within reach of the borders along one axis."""
     reach, stride = layout.reach_px, layout.stride_px
     borders = [first for first, _ in cores] + [sum(cores[-1])]

@@ -1,7 +1,9 @@
 """Which scenes show the same ground, and which of them comes first."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from pipelines.footprints import counted_twice_m2, neighbours
 from pipelines.formats.interface import Counting
@@ -61,34 +63,52 @@ def count_units(files: Sequence[InputFile], counting: Counting) -> Iterator[Unit
         yield Unit(name, "scene", members, place=group.index(index))
 
 
-def precedence(files: Sequence[InputFile], overlap: str | None) -> list[tuple[str, int]]:
+def precedence(files: Sequence[InputFile], overlap: str | None) -> list[tuple[int, int]]:
     """For each scene what it is sorted by: the first comes first.
 
     Raises:
         ConfigurationError: If the newest come first and one does not say when it was taken.
     """
     if overlap != "newest":
-        return [("", index) for index in range(len(files))]
+        return [(0, index) for index in range(len(files))]
     dates = [_acquired(file) for file in files]
     for file, date in zip(files, dates, strict=True):
         if date is None:
             raise ConfigurationError(
-                f"--overlap newest: {file.key} does not say when it was taken: give it the tag "
+                f"--overlap newest: {file.key} does not say when it was taken, as YYYY-MM-DD or "
+                f"YYYY:MM:DD and perhaps a time: give it the tag "
                 f"TIFFTAG_DATETIME (for example gdal_edit.py -mo "
                 f"'TIFFTAG_DATETIME=2026:11:25 10:00:00'), or use --overlap first"
             )
-    newest_first = sorted({date or "" for date in dates}, reverse=True)
-    place = {date: f"{number:012d}" for number, date in enumerate(newest_first)}
-    return [(place[date or ""], index) for index, date in enumerate(dates)]
+    newest_first = sorted({date for date in dates if date is not None}, reverse=True)
+    place = {date: number for number, date in enumerate(newest_first)}
+    return [(place[date], index) for index, date in enumerate(dates) if date is not None]
 
 
-def _acquired(file: InputFile) -> str | None:
-    """When a scene was taken, so that text sorts as time does; None if it does not say."""
+def _acquired(file: InputFile) -> datetime | None:
+    """When a scene was taken: long ago if it cannot be opened, None if it does not say.
+
+    A time without a zone is taken for UTC.
+    """
     header = _header(file)
     if header is None:
-        return ""
-    digits = "".join(c for c in header.acquired or "" if c.isdigit())
-    return digits.ljust(20, "0") if len(digits) >= 8 else None
+        return datetime.min.replace(tzinfo=UTC)
+    return parse_date(header.acquired or "")
+
+
+def parse_date(text: str) -> datetime | None:
+    """A time as ISO 8601 or TIFF spell it, or None.
+
+    >>> parse_date("2026:11:25 10:00:00") == parse_date("2026-11-25T12:00:00+02:00")
+    True
+    >>> parse_date("25.11.2026")
+    """
+    text = re.sub(r"^(\d{4}):(\d\d):(\d\d)", r"\1-\2-\3", text.strip())
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _header(file: InputFile) -> Header | None:

@@ -19,7 +19,7 @@ from pipelines.scene_header import Header, read_header
 from pipelines.scene_polygons import ScenePolygons
 from pipelines.scene_reader import ResampledRaster, SceneRaster, ground_grid
 from segmodel.engine import Engine, Failed, Job, Labelled
-from segmodel.errors import BeamsegError
+from segmodel.errors import BeamsegError, GroundError
 from segmodel.label_images import quantize_confidence
 from segmodel.resampling import ModelGrid
 from segmodel.seams import border_tiles, seam_pixels
@@ -124,10 +124,14 @@ class BlockTask:
         )
 
     def failed_pixels(self) -> tuple[int, float | None] | None:
-        """Of the whole block."""
-        if self._scene is None:
-            return (self._area.pixels, None) if self._unit.area else None
-        ground = self._ground()
+        """Of the whole block, also where its scene does not fit the model."""
+        if self._unit.area is None:
+            return None
+        is_placed = self._header is not None and not self._grid.transform.is_identity
+        try:
+            ground = self._ground() if is_placed else None
+        except GroundError:
+            ground = None
         return self._area.pixels, None if ground is None else ground.footprint_m2
 
     def lost(self, labelled: Labelled) -> list[tuple[Window, Failure]]:

@@ -65,7 +65,7 @@ def of(values: np.ndarray, **fields) -> Odd:
 
 def failing(reason: str, **fields) -> Odd:
     """Refused."""
-    return Odd(None, reason, has_ground=False, **fields)
+    return Odd(None, reason, **({"has_ground": False} | fields))
 
 
 def at(transform: Affine, crs: str = UTM[0]) -> tuple[str, Affine]:
@@ -288,7 +288,9 @@ def _rpcs(path: Path) -> Odd:
 @raster("complex.tif")
 def _complex(path: Path) -> Odd:
     write_scene(path, pixels(90, 100).astype(np.complex64))
-    return failing(r"in/complex.tif: dtype: .*uint8, the input is complex64", failed=9000)
+    return failing(
+        r"in/complex.tif: dtype: .*uint8, the input is complex64", failed=9000, has_ground=True
+    )
 
 
 @raster("no-transform.tif")
@@ -301,13 +303,15 @@ def _no_transform(path: Path) -> Odd:
 def _four_bands(path: Path) -> Odd:
     write_scene(path, pixels(90, 100, bands=4), photometric="minisblack")
     reason = r"in/four-bands.tif: bands: the model takes 3 .* has 4; name those .* --bands.*1.*4"
-    return failing(reason, failed=9000)
+    return failing(reason, failed=9000, has_ground=True)
 
 
 @raster("float.tif")
 def _float(path: Path) -> Odd:
     write_scene(path, pixels(90, 100).astype(np.float32))
-    return failing(r"in/float.tif: dtype: .*uint8, the input is float32", failed=9000)
+    return failing(
+        r"in/float.tif: dtype: .*uint8, the input is float32", failed=9000, has_ground=True
+    )
 
 
 @raster("local.tif")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from segmodel.engine import ArrayRaster, Engine, Job
 from segmodel.errors import ConfigurationError
-from segmodel.seams import border_tiles, seam_pixels
+from segmodel.seams import NEAR_PX, border_tiles, near_px, seam_pixels
 from segmodel.windows import Layout, Window, spans
 from tests.fakes import BRIGHT, DARK, MIDDLE, BrightnessModel
 
@@ -48,9 +48,9 @@ def test_what_is_labelled_again_is_all_within_reach_of_a_border_and_nothing_else
         (near_column, area.column, area.width),
     ):
         for border in borders(start, length, len(near), layout):
-            first = max(0, border - layout.reach_px)
+            first = max(0, border - near_px(layout))
             # The area may end beside the stride; what is read may not begin there.
-            near[first - first % layout.stride_px : border + layout.reach_px] = bool(layout.halo_px)
+            near[first - first % layout.stride_px : border + near_px(layout)] = True
     inside = np.zeros((raster.height, raster.width), bool)
     inside[area.slices] = True
     expected = inside & (near_row[:, None] | near_column)
@@ -117,9 +117,30 @@ def test_a_border_that_the_area_shares_with_the_rest_of_the_raster_is_among_them
 
 
 @pytest.mark.parametrize("halo", [0, 16])
-def test_one_window_or_no_halo_has_no_seam(halo):
-    raster = Window(0, 0, 64, 64 if halo else 128)
+def test_one_window_has_no_seam(halo):
+    raster = Window(0, 0, 64, 64)
     assert list(border_tiles(raster, raster, Layout(64, halo, 16))) == []
+
+
+def test_without_a_halo_labels_near_borders_are_compared_all_the_same():
+    raster = Window(0, 0, 64, 256)
+    (tile,) = border_tiles(raster, raster, Layout(128, 0, 16))
+    assert tile.core == Window(0, 128 - NEAR_PX, 64, 2 * NEAR_PX)
+    assert (tile.read.column, tile.read.width) == (128 - 2 * NEAR_PX, 4 * NEAR_PX)
+
+
+@pytest.mark.parametrize(("halo", "near"), [(0, 32), (1, 16), (16, 16), (17, 32), (48, 48)])
+def test_labels_are_compared_within_the_halo_or_32_pixels_where_there_is_none(halo, near):
+    assert near_px(Layout(64, halo, 16)) == near
+
+
+def test_a_model_without_a_halo_has_seams_where_it_sees_its_neighbours():
+    values = image(64, 128)
+    assert compared(BrightnessModel(), values, Layout(64, 0, 16)) == (64 * 64, 0)
+    pixels, differences = compared(Blurs(2), values, Layout(64, 0, 16))
+    # Two columns on either side of the border see beyond it.
+    assert pixels == 64 * 64
+    assert 0 < differences <= 64 * 4
 
 
 def test_fixed_windows_cannot_be_moved():
