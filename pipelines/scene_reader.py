@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import rasterio
@@ -21,6 +21,7 @@ from pipelines.ground import GroundGrid
 from pipelines.scene_bands import SceneBands, colors_of
 from pipelines.scene_header import Header, open_scene, unreadable
 from pipelines.scene_polygons import ScenePolygons
+from segmodel.errors import InputError
 from segmodel.resampling import ModelGrid
 from segmodel.windows import Pixels, Window
 
@@ -137,22 +138,22 @@ class SceneRaster:
         wanted = None if self.aoi is None else self.aoi.mask(window)
         return Pixels(self.bands.values(samples), valid, wanted)
 
-    def has_label(self, window: Window) -> Iterator[tuple[Window, np.ndarray | None]]:
-        """Where the pixels of a window are valid and wanted, by strips; None where all are."""
-        for top in range(window.row, window.row + window.height, _STRIP_ROWS):
-            height = min(_STRIP_ROWS, window.row + window.height - top)
-            strip = replace(window, row=top, height=height)
-            if not self.wants(strip):
-                yield strip, np.zeros((height, window.width), bool)
-                continue
-            pixels = self.read(strip)
-            found = pixels.valid
-            if np.issubdtype(pixels.values.dtype, np.floating):
-                finite = np.isfinite(pixels.values).all(axis=-1)
-                found = finite if found is None else found & finite
-            if pixels.wanted is not None:
-                found = pixels.wanted if found is None else found & pixels.wanted
-            yield strip, found
+    def has_label(self, window: Window) -> np.ndarray | None:
+        """Where the pixels of a window are valid and wanted, `(height, width)`; None where all are.
+
+        Raises:
+            InputError: If GDAL cannot read it.
+        """
+        if not self.wants(window):
+            return np.zeros((window.height, window.width), bool)
+        pixels = self.read(window)
+        found = pixels.valid
+        if np.issubdtype(pixels.values.dtype, np.floating):
+            finite = np.isfinite(pixels.values).all(axis=-1)
+            found = finite if found is None else found & finite
+        if pixels.wanted is not None:
+            found = pixels.wanted if found is None else found & pixels.wanted
+        return found
 
     def _read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
         """Samples `(height, width, bands)`, and where a mask or alpha says that they are valid."""
@@ -257,9 +258,43 @@ class ResampledRaster:
         return Pixels(*self.grid.resample(source.values, valid, window))
 
     def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
-        """A map of the area on the scene's own grid: nearest, and nodata exact."""
+        """A map of the area on the scene's own grid: nearest, and nodata exact.
+
+        Raises:
+            InputError: If what was labelled cannot be read any more.
+        """
         own = self.grid.bring(values, self.area, self.own)
-        for strip, has_label in self.scene.has_label(self.own):
+        top, bottom = self.own.row, self.own.row + self.own.height
+        pieces = [
+            replace(self.own, row=row, height=min(_STRIP_ROWS, bottom - row))
+            for row in range(top, bottom, _STRIP_ROWS)
+        ]
+        while pieces:
+            piece = pieces.pop()
+            labels = own[piece.within(self.own).slices]
+            if (labels == nodata).all():
+                continue
+            try:
+                has_label = self.scene.has_label(piece)
+            except InputError:
+                if piece.pixels == 1:
+                    raise
+                # Part of it is in a window that was lost, and that is nodata.
+                pieces += _halves(piece)
+                continue
             if has_label is not None:
-                own[strip.within(self.own).slices][~has_label] = nodata
+                labels[~has_label] = nodata
         return own
+
+
+def _halves(window: Window) -> list[Window]:
+    """A window cut across its longer side.
+
+    >>> [half.width for half in _halves(Window(0, 0, 2, 5))]
+    [2, 3]
+    """
+    row, column, height, width = astuple(window)
+    half = max(height, width) // 2
+    if height >= width:
+        return [Window(row, column, half, width), Window(row + half, column, height - half, width)]
+    return [Window(row, column, height, half), Window(row, column + half, height, width - half)]
