@@ -191,7 +191,7 @@ def _weighted_sums(
     failed = classes.nodata + 1
     values = [*classes.ids, classes.nodata, failed]
     parts: list[list[float]] = [[] for _ in values]
-    rows = max(1, _STRIP_PIXELS // labels.shape[1])
+    rows = max(1, _STRIP_PIXELS // max(1, labels.shape[1]))
     for top in range(0, labels.shape[0], rows):
         strip = _marked(labels[top : top + rows], top, lost, failed)
         by_pixel = np.asarray(weights(top, len(strip)) if callable(weights) else weights, float)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pipelines import plan, storage
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_counting import Overlaps, overlaps_of
-from pipelines.inputs import Inputs, estimate, find_inputs, units_of
+from pipelines.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
 from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
-from pipelines.run_polygons import read_aoi
+from pipelines.run_polygons import read_aoi, read_zones
 from pipelines.sizes import MIB, Sizes, resolve_sizes
 from segmodel.contract import Contract
 from segmodel.model_folder import read_contract
@@ -25,6 +25,8 @@ def report(options: SegmentOptions) -> Iterator[str]:
     sizes = resolve_sizes(options, contract).of_area(read_aoi(options))
     layout, memory = sizes.layout, sizes.memory
     inputs = find_inputs(options, contract, sizes.reading)
+    check_scene_options(options, contract, inputs)
+    read_zones(options)
     guess = estimate(inputs, layout, sizes.reading)
     about = "" if guess.exact else "about "
     size = sum(file.size for file in inputs.every)

@@ -101,7 +101,7 @@ class ClassTable:
                 return counts
         found = np.zeros(self.nodata + 1, np.int64)
         # In strips, as counting widens every label to 8 bytes.
-        rows = max(1, COUNTED_PIXELS // max(1, labels.shape[1]))
+        rows = max(1, COUNTED_PIXELS // max(1, labels[:1].size))
         for top in range(0, len(labels), rows):
             strip = labels[top : top + rows].ravel()
             found += np.bincount(strip, minlength=found.size)

@@ -53,7 +53,11 @@ def test_a_label_that_is_no_class_is_an_error_and_never_counted_as_another():
 @pytest.mark.parametrize(
     ("height", "width"), [(1, 1), (1, 9), (9, 1), (256, 3), (257, 5), (700, 2)]
 )
-def test_areas_of_a_grid_that_is_equal_along_rows_are_exactly_rounded(height, width):
+@pytest.mark.parametrize("strip", [1, 700, 1 << 20])
+def test_areas_of_a_grid_that_is_equal_along_rows_are_exactly_rounded(
+    monkeypatch, height, width, strip
+):
+    monkeypatch.setattr(areas, "_STRIP_PIXELS", strip)
     labels = random_labels(height, width)
     by_row = np.random.default_rng(1).uniform(1e5, 2e5, (height, 1))
     actual = areas.measure(labels, CLASSES, areas.by_rows(by_row), 1.0).area_m2
@@ -67,7 +71,11 @@ def test_areas_of_a_grid_that_is_equal_along_rows_are_exactly_rounded(height, wi
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 2), (255, 7), (256, 7), (257, 7), (513, 4)])
-def test_areas_of_a_grid_that_varies_everywhere_equal_a_sum_pixel_by_pixel(height, width):
+@pytest.mark.parametrize("strip", [1, 7 * 256, 1 << 20])
+def test_areas_of_a_grid_that_varies_everywhere_equal_a_sum_pixel_by_pixel(
+    monkeypatch, height, width, strip
+):
+    monkeypatch.setattr(areas, "_STRIP_PIXELS", strip)
     labels = random_labels(height, width)
     everywhere = np.random.default_rng(1).uniform(50, 150, (height, width))
     actual = areas.measure(labels, CLASSES, areas.by_rows(everywhere), 1.0).area_m2

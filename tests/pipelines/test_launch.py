@@ -274,6 +274,15 @@ def test_a_report_writes_nothing_and_counts_the_units(options):
     assert json.dumps(lines)
 
 
+@pytest.mark.parametrize("begin", [check, lambda options: list(report(options))])
+def test_a_report_refuses_the_options_of_scenes_that_a_launch_refuses(options, begin):
+    with pytest.raises(ConfigurationError, match=r"^--zones zones.gpkg is not there"):
+        begin(replace(options, zones="zones.gpkg"))
+    Path(options.inputs[0], "scene.tif").unlink()
+    with pytest.raises(ConfigurationError, match=r"^--check_seams is for scenes, and no --input"):
+        begin(replace(options, check_seams=True))
+
+
 def test_an_image_whose_label_map_would_be_a_folder_is_refused_with_both_names(options):
     folder = Path(options.inputs[0])
     write(folder / "0.png.png" / "b.png", png(pixels(8, 8)))
