@@ -13,6 +13,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pipelines import web
 from pipelines.cog import Grid
+from pipelines.scene_sources import sources_of
 from segmodel.errors import BeamsegError, InputError, TransientError
 
 # Of 40,000 scenes, every header is read once.
@@ -153,7 +154,7 @@ def _header_of(source: rasterio.DatasetReader) -> Header:
         block_px=source.block_shapes[first - 1],
         located_by=located_by,
         acquired=_acquired(source),
-        others=tuple(sorted(set(source.files) - {source.name})),
+        others=sources_of(source.name, source.files),
         has_overviews=bool(source.overviews(first)),
     )
 

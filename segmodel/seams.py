@@ -49,7 +49,7 @@ def border_tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]
 
 def near_px(layout: Layout) -> int:
     """How far from a border labels are compared."""
-    return layout.reach_px or NEAR_PX
+    return layout.reach_px or -(-NEAR_PX // layout.stride_px) * layout.stride_px
 
 
 def _strips(cores: list[tuple[int, int]], length: int, layout: Layout) -> Iterator[tuple[int, int]]:

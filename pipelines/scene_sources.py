@@ -1,0 +1,46 @@
+"""The files that a scene is read from beside its own: sources of VRTs, masks, sidecars."""
+
+import html
+import os
+import re
+from collections.abc import Iterable, Iterator
+
+# Of VRTs that name other VRTs, and of the text of one.
+MOST_FILES, MOST_CHARACTERS = 100_000, 1 << 28
+_SOURCE = re.compile(r"<Source(?:Filename|Dataset)([^>]*)>([^<]*)</Source(?:Filename|Dataset)>")
+
+
+def sources_of(uri: str, listed: Iterable[str]) -> tuple[str, ...]:
+    """Other files that a scene is read from, in order of their names.
+
+    GDAL lists the sources of a VRT, but neither the sources of VRTs among them nor those of masks
+    of bands, nor the masks beside a source.
+
+    Args:
+        uri: Of the scene.
+        listed: Files that GDAL lists for it.
+    """
+    found: dict[str, None] = {}
+    ahead = [uri, *listed]
+    while ahead and len(found) < MOST_FILES:
+        path = ahead.pop()
+        if path in found:
+            continue
+        found[path] = None
+        ahead += [side for side in (f"{path}.msk", f"{path}.aux.xml") if os.path.isfile(side)]
+        if path.lower().endswith(".vrt"):
+            ahead += _sources_in(path)
+    return tuple(sorted(set(found) - {uri}))
+
+
+def _sources_in(path: str) -> Iterator[str]:
+    """Files that a VRT names as its sources."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            text = stream.read(MOST_CHARACTERS)
+    except OSError:
+        return
+    for attributes, name in _SOURCE.findall(text):
+        source = html.unescape(name).strip()
+        is_relative = re.search(r"relativeTo(?:VRT|Vrt)\s*=\s*[\"']1", attributes) is not None
+        yield os.path.join(os.path.dirname(path), source) if is_relative else source
