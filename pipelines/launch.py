@@ -130,6 +130,8 @@ def check(options: SegmentOptions) -> Checked:
     inputs = find_inputs(options, contract, sizes.reading, folders)
     check_scene_options(options, contract, inputs)
     scenes = inputs.of_format("scene")
+    if scenes:
+        sizes.check_scenes(options.memory)
     checked = Checked(
         options=options,
         run=run,

@@ -26,6 +26,8 @@ def report(options: SegmentOptions) -> Iterator[str]:
     layout, memory = sizes.layout, sizes.memory
     inputs = find_inputs(options, contract, sizes.reading)
     check_scene_options(options, contract, inputs)
+    if inputs.of_format("scene"):
+        sizes.check_scenes(options.memory)
     read_zones(options)
     guess = estimate(inputs, layout, sizes.reading)
     about = "" if guess.exact else "about "
@@ -46,8 +48,9 @@ def report(options: SegmentOptions) -> Iterator[str]:
     )
     yield f"bytes     {size:,} to read"
     scenes = inputs.of_format("scene")
-    if scenes:
-        yield _overlap_line(overlaps_of(scenes), options.overlap)
+    overlaps = overlaps_of(scenes) if scenes else None
+    if overlaps is not None:
+        yield _overlap_line(overlaps, options.overlap)
     measured = "measured" if contract.bytes_per_pixel else "assumed"
     images = ""
     if any(entry.decodes for entry, files in inputs.files if files):

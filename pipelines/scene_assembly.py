@@ -22,6 +22,7 @@ from pipelines.formats.scene_files import (
 from pipelines.plan import Unit
 from pipelines.scene_header import read_header
 from pipelines.work import with_attempts
+from segmodel.errors import InputError, TransientError
 from segmodel.windows import Window
 
 
@@ -95,7 +96,12 @@ def _write(unit: Unit, blocks: Sequence[tuple[Unit, Commit]], work: Work) -> lis
 
 def scene_blocks(unit: Unit, work: Work) -> list[Unit]:
     """Block units of a scene, in reading order."""
-    header = read_header(unit.files[0].uri, unit.files[0].version)
+    file = unit.files[0]
+    try:
+        header = read_header(file.uri, file.version)
+    except InputError as error:
+        # It could be opened when the run was planned.
+        raise TransientError(f"{file.key} is out of reach: run the same command again") from error
     windows = blocks_of(header, work.layout, work.reading)
     return [
         dataclasses.replace(

@@ -5,15 +5,20 @@ of precedence needs the model again.
 """
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
+from pyproj.exceptions import ProjError
+from shapely.errors import ShapelyError
 
 from pipelines import formats
 from pipelines.areas import ELSEWHERE, FAILED, NODATA, Tally, TallySum
 from pipelines.commits import Commit
 from pipelines.count_tables import CountSums, counts_path
+from pipelines.failures import reason_of
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_files import scene_paths
 from pipelines.ground import GroundGrid
@@ -27,10 +32,11 @@ from pipelines.scene_sampling import FAILED as FAILED_STATE
 from pipelines.vectors import Polygons
 from pipelines.work import with_attempts
 from segmodel.classes import ClassTable
-from segmodel.errors import InputError
+from segmodel.errors import BeamsegError, InputError
 from segmodel.windows import Window
 
 TILE_PX = 1024
+_log = logging.getLogger("beamseg")
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,23 @@ class _Scene:
     commit: Commit
     shown: Shown | None
 
+    @property
+    def footprint_m2(self) -> float | Fraction:
+        """Ground area from the outline."""
+        if self.shown is None:
+            return self.commit.tally.footprint_m2
+        return ground_grid(self.shown.grid).footprint_m2()
+
 
 def count_scene(unit: Unit, work: Work) -> bool:
     """Count a scene if it and all that it overlaps are finished; whether it is counted now."""
     log = work.log
     if not log.is_done(unit):
-        with_attempts(unit, log, lambda: _count(unit, work))
+        try:
+            with_attempts(unit, log, lambda: _count(unit, work))
+        except (BeamsegError, ShapelyError, ProjError) as error:
+            # All label maps are there; the run says that it is not complete.
+            _log.error("%s cannot be counted: %s", unit.id, reason_of(error))
     return log.is_done(unit)
 
 
@@ -73,7 +90,7 @@ def _count(unit: Unit, work: Work) -> None:
         sums.total.exact(),
         images=own.commit.tally.images,
         failed_images=own.commit.tally.failed_images,
-        footprint_m2=own.commit.tally.footprint_m2,
+        footprint_m2=own.footprint_m2,
         seam_pixels=own.commit.tally.seam_pixels,
         seam_differences=own.commit.tally.seam_differences,
     )

@@ -3,6 +3,8 @@
 import os
 import re
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -85,6 +87,11 @@ class Header:
     has_overviews: bool = False
 
 
+# What a server or the network says that may answer later, and what it will say again.
+_PASSING = re.compile(r"(?i)response code\D*(?:429|5\d\d)|time[d ]*out|resolve host|connection")
+_REFUSED = re.compile(r"(?i)response code\D*4(?!29)\d\d")
+
+
 def read_header(uri: str, version: str = "") -> Header:
     """The header of a scene; it is read once for every version of the file.
 
@@ -113,14 +120,18 @@ def open_scene(uri: str, **options: object) -> rasterio.DatasetReader:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(uri, **options)
-    except RasterioError as error:
+    except (RasterioError, ValueError) as error:
+        # Errors of its reference system, and text that is no UTF-8, are ValueErrors.
         raise unreadable(error, uri, "the scene cannot be opened") from error
 
 
-def unreadable(error: RasterioError, uri: str, what: str) -> BeamsegError:
-    """What to raise where GDAL cannot read; from the web it may a little later."""
-    text = f"{what}: {reason_of_gdal(error, uri)}"
-    return TransientError(text) if uri.startswith(web.PREFIX) else InputError(text)
+def unreadable(error: Exception, uri: str, what: str) -> BeamsegError:
+    """What to raise where GDAL cannot read; what comes from the web may be there a little later."""
+    reason = reason_of_gdal(error, uri)
+    may_pass = uri.startswith(web.PREFIX) or _PASSING.search(reason) is not None
+    is_other = "not recognized" in reason or _REFUSED.search(reason) is not None
+    kind = TransientError if may_pass and not is_other else InputError
+    return kind(f"{what}: {reason}")
 
 
 def reason_of_gdal(error: BaseException, uri: str) -> str:
@@ -148,7 +159,7 @@ def _header_of(source: rasterio.DatasetReader) -> Header:
     return Header(
         grid=Grid(source.height, source.width, source.transform, crs),
         bands=bands,
-        mask=_mask_kind(source.mask_flag_enums[first - 1]),
+        mask=_mask_kind([source.mask_flag_enums[band.index - 1] for band in bands]),
         alpha=alpha[0] if alpha else None,
         palette=_palette(source, bands),
         block_px=source.block_shapes[first - 1],
@@ -171,7 +182,11 @@ def _is_alpha(kind: ColorInterp) -> bool:
 
 def _band(source: rasterio.DatasetReader, index: int) -> Band:
     kind = source.colorinterp[index - 1]
-    names = [source.descriptions[index - 1]]
+    try:
+        names = [source.descriptions[index - 1]]
+    except UnicodeDecodeError:
+        # Of whatever encoding it is, no option and no contract can name it.
+        names = []
     if kind not in (ColorInterp.undefined, ColorInterp.palette):
         names.append(kind.name)
     return Band(
@@ -184,15 +199,17 @@ def _band(source: rasterio.DatasetReader, index: int) -> Band:
     )
 
 
-def _mask_kind(flags: list[MaskFlags]) -> str:
-    """Where nodata is, by GDAL's own order: masks before values before alpha."""
-    if MaskFlags.all_valid in flags:
-        return "none"
-    if MaskFlags.alpha in flags:
+def _mask_kind(flags: Sequence[Sequence[MaskFlags]]) -> str:
+    """Where nodata is, by the flags of all bands; GDAL has masks before values before alpha."""
+    every = {flag for of_band in flags for flag in of_band}
+    if MaskFlags.alpha in every:
         return "alpha"
-    if MaskFlags.per_dataset in flags:
+    if MaskFlags.per_dataset in every:
         return "mask"
-    return "values" if MaskFlags.nodata in flags else "bands"
+    if not all(flags):
+        # A band without any flag has a mask of its own, which for the others is their values.
+        return "bands"
+    return "values" if MaskFlags.nodata in every else "none"
 
 
 def _palette(
@@ -206,7 +223,8 @@ def _palette(
 
 def _acquired(source: rasterio.DatasetReader) -> str | None:
     for domain, name in _DATE_TAGS:
-        found = source.tags(ns=domain).get(name)
-        if found:
-            return found
+        with suppress(UnicodeDecodeError):
+            found = source.tags(ns=domain).get(name)
+            if found:
+                return found
     return None

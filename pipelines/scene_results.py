@@ -14,7 +14,7 @@ from pipelines.mosaic import Piece, mosaics, write_mosaic
 from pipelines.plan import InputFile, Unit
 from pipelines.scene_header import read_header
 from segmodel.classes import ClassTable
-from segmodel.errors import BeamsegError
+from segmodel.errors import ConfigurationError
 from segmodel.seams import near_px
 
 
@@ -64,10 +64,10 @@ def _pieces(work: Work) -> Iterator[Piece]:
     files = [unit.files[0] for unit in _finished(work)]
     try:
         ranks = precedence(files, overlap)
-    except BeamsegError:
+    except ConfigurationError:
         ranks = precedence(files, None)
     for index in sorted(range(len(files)), key=ranks.__getitem__):
-        yield _piece(files[index])
+        yield _piece(files[index], work)
 
 
 def _finished(work: Work) -> Iterator[Unit]:
@@ -85,8 +85,9 @@ def _finished(work: Work) -> Iterator[Unit]:
     yield from (found[key] for key in sorted(found, key=order.__getitem__))
 
 
-def _piece(file: InputFile) -> Piece:
-    grid = read_header(file.uri, file.version).grid
-    wkt = grid.crs.to_wkt() if grid.crs else ""
+def _piece(file: InputFile, work: Work) -> Piece:
+    """A label map, by its own header: the scene may be out of reach by now."""
     path = scene_paths(file).labels
+    grid = read_header(work.run.path(path)).grid
+    wkt = grid.crs.to_wkt() if grid.crs else ""
     return Piece(path, grid.height, grid.width, grid.transform, wkt, TILE_PX)

@@ -9,6 +9,7 @@ from affine import Affine
 from pyproj import CRS, Transformer
 
 from pipelines.cog import Grid, read_block
+from pipelines.ellipsoid import datum_of
 from segmodel.windows import Window, common
 
 # Between centres that are transformed exactly, every so many pixels, places are interpolated where
@@ -129,11 +130,11 @@ def _other_pixels(
     mine, others = grid.crs.to_wkt(), other.crs.to_wkt()
     if mine != others:
         x, y = _transformer(mine, others).transform(x, y)
-    if other.crs.is_geographic:
-        turn = _turn(others)
-        middle, _ = _applied(other.transform, other.width / 2, other.height / 2)
-        x = middle + np.mod(x - middle + turn / 2, turn) - turn / 2
+    turn = _turn(others)
     with np.errstate(invalid="ignore"):
+        if np.isfinite(turn):
+            middle, _ = _applied(other.transform, other.width / 2, other.height / 2)
+            x = middle + np.mod(x - middle + turn / 2, turn) - turn / 2
         x, y = _applied(~other.transform, x, y)
     return np.nan_to_num(x, nan=np.inf), np.nan_to_num(y, nan=np.inf)
 
@@ -151,5 +152,6 @@ def _transformer(one: str, other: str) -> Transformer:
 
 @lru_cache(64)
 def _turn(wkt: str) -> float:
-    """A whole turn in the unit of a geographic CRS."""
-    return float(2 * np.pi / CRS.from_wkt(wkt).axis_info[0].unit_conversion_factor)
+    """A whole turn around the Earth in units of a CRS; infinite where x does not go around."""
+    datum = datum_of(wkt)
+    return float(2 * np.pi / datum.radians_per_unit if datum.geographic else datum.period)

@@ -72,6 +72,19 @@ class Sizes:
     memory: Memory
     limits: Limits
 
+    def check_scenes(self, memory: int) -> None:
+        """Refuse scenes for which `--memory` does not suffice.
+
+        Raises:
+            ConfigurationError: Names what suffices.
+        """
+        needed = self.memory.needed + self.memory.scenes
+        if needed > memory:
+            raise ConfigurationError(
+                f"--memory {memory / MIB:.0f}M is not enough for scenes in windows of "
+                f"{self.layout.read_px} pixels: give {-(-needed // MIB)}M, or lower --window"
+            )
+
     def of_area(self, aoi: Polygons | None) -> "Sizes":
         """The same with an area of interest."""
         return self if aoi is None else replace(self, reading=replace(self.reading, aoi=aoi.digest))

@@ -43,14 +43,16 @@ def find_web(address: str) -> FoundFile:
     parts = urllib.parse.urlsplit(address)
     name = urllib.parse.unquote(parts.path).rpartition("/")[2]
     shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
-    if parts.username or parts.query or parts.fragment:
+    if "@" in parts.netloc or parts.query or parts.fragment:
         raise ConfigurationError(
             f"--input {shown}: an address is written to the plan of the run, so it must have "
             f"neither user nor query: give GDAL the credentials (GDAL_HTTP_HEADER_FILE or .netrc)"
         )
     if not name:
         raise ConfigurationError(f"--input {shown}: name a file; a web server lists no folder")
-    request = urllib.request.Request(address, method="HEAD")
+    quoted = urllib.parse.quote(parts.path, safe="/%:~+,;=!$&'()*")
+    request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(path=quoted)))
+    request.method = "HEAD"
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             headers = answer.headers
@@ -60,9 +62,10 @@ def find_web(address: str) -> FoundFile:
         raise ConfigurationError(
             f"--input {shown}: the server answers {error.code}: check the address"
         ) from None
-    except (OSError, HTTPException) as error:
-        raise TransientError(f"{shown} cannot be reached ({error}): try later") from error
+    except (OSError, HTTPException, ValueError) as error:
+        kind = type(getattr(error, "reason", error)).__name__
+        raise TransientError(f"{shown} cannot be reached ({kind}): try later") from error
     size = int(headers.get("Content-Length") or 0)
     said = (size, headers.get("Last-Modified"), headers.get("ETag"))
     version = hashlib.sha256(repr(said).encode()).hexdigest()[:16]
-    return FoundFile(PREFIX + address, name, size, version)
+    return FoundFile(PREFIX + request.full_url, name, size, version)

@@ -55,7 +55,7 @@ class Job:
     Args:
         key: Names it in the outcome.
         open: Gives the raster; runs in a thread.
-        area: What to label, or None for the whole raster.
+        area: What to label, or what gives it once the raster is open; None for the whole raster.
         held_bytes: Memory that the job takes until its raster is read, such as encoded bytes.
         opens_at_once: Whether opening takes so little that a thread would cost more.
         goes_on: Whether a window that cannot be read costs itself alone, not the whole map.
@@ -64,7 +64,7 @@ class Job:
 
     key: str
     open: Callable[[], Raster]
-    area: Window | None = None
+    area: Window | Callable[[], Window] | None = None
     held_bytes: int = 0
     opens_at_once: bool = False
     goes_on: bool = False
@@ -173,7 +173,7 @@ class ReadAhead:
             try:
                 raster = opening()
                 whole = Window(0, 0, raster.height, raster.width)
-                area = job.area or whole
+                area = (job.area() if callable(job.area) else job.area) or whole
                 plan = list(job.tiling(whole, area, self.layout))
             except ConfigurationError as error:
                 slot.failure = Failed(job.key, "open", InputError(str(error)))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 from pipelines.cog import CACHE_BYTES
 from pipelines.formats.interface import Reading
@@ -16,7 +17,8 @@ BLOCK_PX = 4096
 WIDE_BLOCK_PIXELS = 1 << 25
 # Least rows of windows in it, also in halos: below that, halos cost more than decoding again.
 WIDE_ROWS, WIDE_HALOS = 256, 4
-MOST_SCALED = 64
+# More would read too much for a window at once.
+MOST_SCALED = 16
 
 
 def model_grid(header: Header, reading: Reading, what: str = "the scene") -> ModelGrid | None:
@@ -57,7 +59,7 @@ def blocks_of(header: Header, layout: Layout, reading: Reading) -> Iterator[Wind
     """
     scaled = model_grid(header, reading)
     size = scaled.model if scaled else (header.grid.height, header.grid.width)
-    height, width = _sides(size, header, layout)
+    height, width = _scaled_sides(scaled, layout) if scaled else _sides(size, header, layout)
     for row in range(0, size[0], height):
         for column in range(0, size[1], width):
             area = Window(row, column, min(height, size[0] - row), min(width, size[1] - column))
@@ -89,6 +91,17 @@ def _labelling(first: int, size: int, axis: tuple[int, int], stride_px: int) -> 
     own, model = axis
     start, last = ((2 * place + 1) * model // (2 * own) for place in (first, first + size - 1))
     return start // stride_px * stride_px, last + 1
+
+
+def _scaled_sides(scaled: ModelGrid, layout: Layout) -> tuple[int, int]:
+    """Height and width of blocks on the grid of the model that are no larger on the scene's own."""
+    sides = []
+    for own, model in zip(scaled.own, scaled.model, strict=True):
+        most = int(BLOCK_PX * min(1.0, model / own)) // layout.stride_px * layout.stride_px
+        most = max(most, layout.stride_px)
+        smaller = replace(layout, window_px=min(layout.window_px, most))
+        sides.append(_side(model, smaller, most))
+    return sides[0], sides[1]
 
 
 def _sides(size: tuple[int, int], header: Header, layout: Layout) -> tuple[int, int]:

@@ -1,9 +1,13 @@
 """Which scenes show the same ground, and which of them comes first."""
 
+import logging
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from pyproj.exceptions import ProjError
+from shapely.errors import ShapelyError
 
 from pipelines.footprints import counted_twice_m2, neighbours
 from pipelines.formats.interface import Counting
@@ -11,7 +15,9 @@ from pipelines.ground import GroundGrid
 from pipelines.plan import InputFile, Unit, unit_id
 from pipelines.scene_header import Header, read_header
 from pipelines.scene_reader import ground_grid
-from segmodel.errors import BeamsegError, ConfigurationError, InputError
+from segmodel.errors import BeamsegError, ConfigurationError, InputError, TransientError
+
+_log = logging.getLogger("beamseg")
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,17 @@ class Overlaps:
     repeated_m2: float
 
 
-def overlaps_of(files: Sequence[InputFile]) -> Overlaps:
-    """How far scenes show the same ground, by their outlines."""
+def overlaps_of(files: Sequence[InputFile]) -> Overlaps | None:
+    """How far scenes show the same ground, by their outlines; None if that cannot be told."""
     grids = [grid for file in files if (grid := _ground(file)) is not None]
+    try:
+        return _overlaps(grids)
+    except (BeamsegError, ShapelyError, ProjError) as error:
+        _log.warning("how much ground scenes share cannot be told: %s", error)
+        return None
+
+
+def _overlaps(grids: Sequence[GroundGrid]) -> Overlaps:
     near = neighbours(grids)
     return Overlaps(
         scenes=len(grids),
@@ -114,7 +128,7 @@ def parse_date(text: str) -> datetime | None:
 def _header(file: InputFile) -> Header | None:
     try:
         return read_header(file.uri, file.version)
-    except InputError:
+    except (InputError, TransientError):
         return None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines import storage
 from pipelines.cog import Grid, read_block, write_block
-from pipelines.failures import Failure, reason_of
+from pipelines.failures import Failure, is_transient, reason_of
 from pipelines.formats.images import square_ground
 from pipelines.formats.interface import Ground, Work
 from pipelines.formats.scene_blocks import area_of, model_grid
@@ -19,10 +19,11 @@ from pipelines.scene_header import Header, read_header
 from pipelines.scene_polygons import ScenePolygons
 from pipelines.scene_reader import ResampledRaster, SceneRaster, ground_grid
 from segmodel.engine import Engine, Failed, Job, Labelled
-from segmodel.errors import BeamsegError, GroundError
+from segmodel.errors import GroundError, TransientError
 from segmodel.label_images import quantize_confidence
 from segmodel.resampling import ModelGrid
 from segmodel.seams import border_tiles, seam_pixels
+from segmodel.stitching import Lost
 from segmodel.windows import Window, common
 
 # What file systems allow, less the suffix of the file with the class names.
@@ -56,35 +57,32 @@ class BlockTask:
             reason = f"the name has more than {MAX_NAME_BYTES} bytes: no room for .aux.xml after it"
             yield Failure(self._file.key, None, "name", reason)
             return
-        try:
-            area = self._model_area()
-        except BeamsegError as error:
-            yield Failure(self._file.key, None, "open", reason_of(error))
-            return
-        yield Job(self._unit.id, self._open, area, goes_on=True)
+        yield Job(self._unit.id, self._open, self._model_area, goes_on=True)
 
-    def _model_area(self) -> Window | None:
-        """What the model labels for the block; None for a scene that could not be opened before."""
-        if self._unit.area is None or self._work.reading.resample_to is None:
-            return self._unit.area
-        self._header = read_header(self._file.uri, self._file.version)
-        self._scaled = model_grid(self._header, self._work.reading, self._file.key)
-        return area_of(self._unit.area, self._scaled, self._work.layout.stride_px)
+    def _model_area(self) -> Window:
+        """What the model labels for the block, once the scene is open."""
+        return area_of(self._area, self._scaled, self._work.layout.stride_px)
 
     def _open(self) -> SceneRaster | ResampledRaster:
         header = self._header = read_header(self._file.uri, self._file.version)
         contract, reading = self._work.contract, self._work.reading
         check_scene(header, contract, reading, self._file.key)
+        if self._unit.area is None:
+            raise TransientError(
+                f"{self._file.key} could not be opened when the run was planned, and can be now: "
+                f"run the same command again"
+            )
+        self._scaled = model_grid(header, reading, self._file.key)
         bands = SceneBands.of(header, contract, reading.bands, self._file.key)
         aoi = None
         if reading.aoi is not None:
             polygons = stored(self._work.run, AOI, reading.aoi)
             aoi = ScenePolygons.of(polygons, ground_grid(header.grid))
+        self.close()
         self._scene = SceneRaster(self._file.uri, header, bands, aoi)
         if self._scaled is None:
             return self._scene
-        area = area_of(self._area, self._scaled, self._work.layout.stride_px)
-        return ResampledRaster(self._scene, self._scaled, self._area, area)
+        return ResampledRaster(self._scene, self._scaled, self._area, self._model_area())
 
     @property
     def _area(self) -> Window:
@@ -171,15 +169,18 @@ class BlockTask:
 
     def seams(self, engine: Engine) -> tuple[int, int] | None:
         """Label what lies near borders of windows again, by windows across them, and compare."""
-        area = self._model_area()
-        if not self._work.check_seams or not self._outputs or area is None:
+        if not self._work.check_seams or not self._outputs:
             return None
+        area = self._model_area()
         size = self._scaled.model if self._scaled else (self._grid.height, self._grid.width)
         near = list(border_tiles(Window(0, 0, *size), area, self._work.layout))
         if not near:
             return 0, 0
         job = Job(self._unit.id, self._open, area, goes_on=True, tiling=lambda *_: near)
         (outcome,) = engine.run([job])
+        for error in [outcome.error] if isinstance(outcome, Failed) else map(_error, outcome.lost):
+            if is_transient(error):
+                raise error
         if isinstance(outcome, Failed):
             return 0, 0
         cores = [tile.core for tile in near]
@@ -192,6 +193,10 @@ class BlockTask:
     def finish(self) -> list[str]:
         """Paths of what was written."""
         return self._outputs
+
+
+def _error(lost: Lost) -> Exception:
+    return lost.error
 
 
 def _place_of(area: Window) -> str:

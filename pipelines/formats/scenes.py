@@ -188,7 +188,7 @@ def _header_or_none(file: InputFile) -> Header | None:
     """The header, or None where the scene cannot be opened, which its unit then reports."""
     try:
         return read_header(file.uri, file.version)
-    except InputError:
+    except (InputError, TransientError):
         return None
 
 

@@ -67,7 +67,7 @@ def test_blocks_cover_a_scene_once_on_multiples_of_the_stride(layout, height, wi
     layout=layouts,
     height=st.integers(1, 9000),
     width=st.integers(1, 9000),
-    gsd=st.sampled_from([1.3, 4.0, 10.0, 13.0, 100.0, 600.0]),
+    gsd=st.sampled_from([1.3, 4.0, 10.0, 13.0, 100.0, 150.0]),
     kind=kinds,
 )
 def test_blocks_of_a_resampled_scene_cover_it_once_and_are_covered(
@@ -167,9 +167,9 @@ def test_tests_can_ask_for_small_blocks_of_whole_windows(monkeypatch):
         assert_tile(blocks, 100, 130)
 
 
-@pytest.mark.parametrize("gsd", [10 / 64 * 0.99, 640 * 1.01])
+@pytest.mark.parametrize("gsd", [10 / 16 * 0.99, 160 * 1.01])
 def test_a_ground_sample_distance_too_far_away_is_refused(gsd):
-    with pytest.raises(ConfigurationError, match=r"more than 64 times coarser or finer"):
+    with pytest.raises(ConfigurationError, match=r"more than 16 times coarser or finer"):
         model_grid(header(100, 100), Reading(resample_to=gsd), "in/a.tif")
 
 
