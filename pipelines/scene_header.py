@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import rasterio
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
@@ -87,6 +88,9 @@ class Header:
     has_overviews: bool = False
 
 
+# Errors of a reference system, and text that is no UTF-8, are ValueErrors; some errors of GDAL come
+# as rasterio found them.
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, ValueError)
 # What a server or the network says that may answer later, and what it will say again.
 _PASSING = re.compile(r"(?i)response code\D*(?:429|5\d\d)|time[d ]*out|resolve host|connection")
 _REFUSED = re.compile(r"(?i)response code\D*4(?!29)\d\d")
@@ -106,7 +110,10 @@ def _read_header(uri: str, version: str) -> Header:
     with open_scene(uri) as source:
         if not source.count:
             raise InputError("the scene has no bands")
-        return _header_of(source)
+        try:
+            return _header_of(source)
+        except GDAL_ERRORS as error:
+            raise unreadable(error, uri, "the header of the scene cannot be read") from error
 
 
 def open_scene(uri: str, **options: object) -> rasterio.DatasetReader:
@@ -120,8 +127,7 @@ def open_scene(uri: str, **options: object) -> rasterio.DatasetReader:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             return rasterio.open(uri, **options)
-    except (RasterioError, ValueError) as error:
-        # Errors of its reference system, and text that is no UTF-8, are ValueErrors.
+    except GDAL_ERRORS as error:
         raise unreadable(error, uri, "the scene cannot be opened") from error
 
 

@@ -13,13 +13,12 @@ from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import rasterio
-from rasterio.errors import RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from pipelines.cog import GDAL_OPTIONS, Grid
 from pipelines.ground import GroundGrid
 from pipelines.scene_bands import SceneBands, colors_of
-from pipelines.scene_header import Header, open_scene, unreadable
+from pipelines.scene_header import GDAL_ERRORS, Header, open_scene, unreadable
 from pipelines.scene_polygons import ScenePolygons
 from segmodel.errors import InputError
 from segmodel.resampling import ModelGrid
@@ -71,7 +70,7 @@ def read_small(
     try:
         with rasterio.Env(**GDAL_OPTIONS), open_scene(uri) as source:
             values = source.read(shown, window=window, out_shape=(3, *size))
-    except RasterioError as error:
+    except GDAL_ERRORS as error:
         raise unreadable(error, uri, "pixels cannot be read") from error
     if header.palette is not None:
         return colors_of(header.palette)[values[0]][..., :3]
@@ -173,7 +172,7 @@ class SceneRaster:
                 elif self.bands.mask == "bands":
                     masks = source.read_masks(self.bands.indexes, window=area)
                     valid = (masks > 0).all(axis=0)
-        except RasterioError as error:
+        except GDAL_ERRORS as error:
             raise unreadable(error, self.uri, f"pixels of {window} cannot be read") from error
         return samples, None if valid is None or valid.all() else valid
 
@@ -189,7 +188,7 @@ class SceneRaster:
                 self._source = open_scene(self.uri)
             try:
                 yield self._source
-            except RasterioError:
+            except GDAL_ERRORS:
                 self._close()
                 raise
 

@@ -154,7 +154,7 @@ def test_plan_prints_what_a_run_would_do_and_writes_nothing(corpus, beamseg, bri
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line[:1] != "i")
     assert lines["units"] == "4"
-    assert set(lines) == {"model", "units", "pixels", "windows", "bytes", "memory"}
+    assert set(lines) == {"model", "units", "pixels", "windows", "bytes", "overlap", "memory"}
     assert sorted(corpus.rglob("*")) == before
 
 

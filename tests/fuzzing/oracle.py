@@ -35,7 +35,8 @@ M_PERTURB = -6
 # Why we refuse what Pillow decodes.
 STRICTER = re.compile(
     r"truncated or corrupt (JPEG|PNG|TIFF)|32 bits a sample|pixels exceed the limit|"
-    r"the scene cannot be opened|which is not supported|while decompressing data"
+    r"the scene cannot be opened|the header of the scene cannot be read|"
+    r"which is not supported|while decompressing data"
 )
 
 

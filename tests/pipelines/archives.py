@@ -111,7 +111,9 @@ def members_of(path: Path) -> list[tuple[str, bytes]]:
     with tarfile.open(path) as source:
         members = source.getmembers()
         for member in members:
-            assert tarfile.data_filter(member, "/nowhere").name == member.name
+            # Not in the first releases of Python 3.11.
+            if hasattr(tarfile, "data_filter"):
+                assert tarfile.data_filter(member, "/nowhere").name == member.name
         return [(member.name, source.extractfile(member).read()) for member in members]
 
 
