@@ -135,13 +135,9 @@ def _count_tiles(own: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountS
         line[shadow >= 0] = lines.index(ELSEWHERE)
         areas = ground.pixel_areas_m2(tile.row, tile.column, tile.height, tile.width)
         table = _Lines(line, np.broadcast_to(areas, line.shape), lines)
-        everywhere = np.ones(line.shape, bool)
-        for tally in table.tallies(everywhere, np.zeros(line.size, np.int64), 1):
+        for _, tally in table.by_group(np.zeros(line.shape, np.int64)):
             sums.total.add(tally)
-        hidden = shadow >= 0
-        found, place = np.unique(shadow[hidden], return_inverse=True)
-        tallies = table.tallies(hidden, place, len(found))
-        for other, tally in zip(found.tolist(), tallies, strict=True):
+        for other, tally in table.by_group(shadow):
             sums.elsewhere.setdefault(scenes[other].file.key, TallySum()).add(tally)
         if polygons is not None:
             _add_zones(zones, polygons.names, tile, table, sums)
@@ -208,17 +204,27 @@ class _Lines:
     areas_m2: np.ndarray
     names: Sequence[str]
 
-    def tallies(self, chosen: np.ndarray, group: np.ndarray, groups: int) -> Iterator[Tally]:
-        """Pixels and area of chosen pixels by group, given the group of each of them."""
+    def by_group(self, group: np.ndarray) -> Iterator[tuple[int, Tally]]:
+        """Groups that have pixels, and pixels and area of each.
+
+        Args:
+            group: `(height, width)` number of the group of a pixel, or -1 for none.
+        """
+        if not (group >= 0).any():
+            return
         size = len(self.names)
-        cell = group * size + self.line[chosen]
-        counts = np.bincount(cell, minlength=groups * size).reshape(groups, size)
-        sums = np.bincount(cell, self.areas_m2[chosen], groups * size).reshape(groups, size)
-        for count, area in zip(counts.tolist(), sums.tolist(), strict=True):
-            pixels = {name: n for name, n in zip(self.names, count, strict=True) if n}
-            areas = dict(zip(self.names, area, strict=True))
-            areas = {name: areas[name] for name in pixels}
-            yield Tally(pixels=pixels, ground_pixels=pixels, area_m2=areas)
+        # Those of no group come first, and are left out at the end.
+        cell = ((group + 1) * size + self.line).ravel()
+        counts = np.bincount(cell, minlength=size)
+        counts = np.pad(counts, (0, -len(counts) % size)).reshape(-1, size)
+        sums = np.bincount(cell, self.areas_m2.ravel(), counts.size).reshape(-1, size)
+        for row in np.flatnonzero(counts.any(axis=1)).tolist():
+            if row:
+                values = zip(self.names, counts[row].tolist(), sums[row].tolist(), strict=True)
+                found = [(name, count, area) for name, count, area in values if count]
+                pixels = {name: count for name, count, _ in found}
+                areas = {name: area for name, _, area in found}
+                yield row - 1, Tally(pixels=pixels, ground_pixels=pixels, area_m2=areas)
 
 
 def _add_zones(
@@ -232,10 +238,9 @@ def _add_zones(
     outside = np.ones(table.line.shape, bool)
     layers = () if zones is None else (zones.indices(tile, n) for n in range(zones.layers))
     for index in layers:
-        held = index >= 0
-        outside &= ~held
-        found, place = np.unique(index[held], return_inverse=True)
-        for zone, tally in zip(found.tolist(), table.tallies(held, place, len(found)), strict=True):
+        outside &= index < 0
+        for zone, tally in table.by_group(index.astype(np.int64)):
             sums.zones.setdefault(names[zone], TallySum()).add(tally)
-    for tally in table.tallies(outside, np.zeros(np.count_nonzero(outside), np.int64), 1):
-        sums.zones.setdefault(None, TallySum()).add(tally)
+    rest = sums.zones.setdefault(None, TallySum())
+    for _, tally in table.by_group(np.where(outside, 0, -1)):
+        rest.add(tally)
