@@ -15,8 +15,8 @@ from pipelines.formats.scene_blocks import blocks_of
 from pipelines.formats.scene_files import (
     StoredBlock,
     block_path,
+    pieces_of,
     scene_paths,
-    strips_of,
     write_scene,
 )
 from pipelines.plan import Unit
@@ -87,7 +87,7 @@ def _write(unit: Unit, blocks: Sequence[tuple[Unit, Commit]], work: Work) -> lis
             assert block.area is not None
             path = work.run.path(block_path(block.id, folder))
             stored.append(StoredBlock(block.area, path if commit.outputs_in("blocks") else None))
-        return strips_of(stored, grid, TILE_PX, empty, dtype)
+        return pieces_of(stored, grid, TILE_PX, empty, dtype)
 
     confidence = values("confidence", 0, np.dtype(np.uint8)) if work.confidence else None
     labels = values("labels", classes.nodata, classes.label_dtype)

@@ -10,8 +10,9 @@ from pipelines import storage
 from pipelines.cog import Grid, read_block, write_confidence_cog, write_label_cog
 from pipelines.formats.interface import Work
 from pipelines.plan import InputFile
-from segmodel.windows import Window
+from segmodel.windows import Window, common
 
+TILES_AT_ONCE = 16
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 
 
@@ -80,27 +81,28 @@ def write_scene(
     return [*paths]
 
 
-def strips_of(
-    blocks: Sequence[StoredBlock], grid: Grid, rows: int, empty: int, dtype: np.dtype
+def pieces_of(
+    blocks: Sequence[StoredBlock], grid: Grid, tile_px: int, empty: int, dtype: np.dtype
 ) -> Iterator[tuple[Window, np.ndarray]]:
-    """A scene in strips of its whole width, put together from stored blocks.
+    """A scene in pieces of whole tiles, put together from stored blocks.
 
     So every tile of the label map is written once, wherever blocks begin and end.
 
     Args:
         blocks: In reading order.
         grid: Of the scene.
-        rows: Of a strip.
+        tile_px: Side of the tiles of the label map; a piece is a row of up to `TILES_AT_ONCE`.
         empty: Value where a block has none.
         dtype: Of the values.
     """
-    for top in range(0, grid.height, rows):
-        strip = Window(top, 0, min(rows, grid.height - top), grid.width)
-        values = np.full((strip.height, strip.width), empty, dtype)
-        for window, path in blocks:
-            first = max(top, window.row)
-            end = min(top + strip.height, window.row + window.height)
-            if path is not None and first < end:
-                part = Window(first, window.column, end - first, window.width)
-                values[part.within(strip).slices] = read_block(path, part.within(window))
-        yield strip, values
+    wide = tile_px * TILES_AT_ONCE
+    for row in range(0, grid.height, tile_px):
+        for column in range(0, grid.width, wide):
+            height, width = min(tile_px, grid.height - row), min(wide, grid.width - column)
+            piece = Window(row, column, height, width)
+            values = np.full((height, width), empty, dtype)
+            for window, path in blocks:
+                part = common(window, piece)
+                if path is not None and part.pixels:
+                    values[part.within(piece).slices] = read_block(path, part.within(window))
+            yield piece, values
