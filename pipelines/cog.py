@@ -23,6 +23,8 @@ TILE_PX = 512
 # not as GDAL's option of that name, which is in megabytes.
 CACHE_BYTES = 128 << 20
 GDAL_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_NUM_THREADS": 1}
+# A COG is written from one end to the other: what was written is not needed again.
+_COG_OPTIONS = GDAL_OPTIONS | {"GDAL_CACHEMAX": 32 << 20}
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def write_label_cog(
     draft = f"{path}.draft.tif"
     dtype, nodata = classes.label_dtype, classes.nodata
     names = {f"CLASS_{entry.id}": entry.name for entry in classes.classes}
-    with rasterio.Env(**GDAL_OPTIONS):
+    with rasterio.Env(**_COG_OPTIONS):
         with rasterio.open(draft, "w", **_grid_profile(grid, dtype), nodata=nodata) as target:
             target.update_tags(**tags, **names)
             target.set_band_description(1, "label")
@@ -91,7 +93,7 @@ def write_confidence_cog(
 ) -> None:
     """Write 8-bit confidence, in which 1.0 is 255, as a Cloud Optimized GeoTIFF."""
     draft = f"{path}.draft.tif"
-    with rasterio.Env(**GDAL_OPTIONS):
+    with rasterio.Env(**_COG_OPTIONS):
         with rasterio.open(draft, "w", **_grid_profile(grid, np.dtype(np.uint8))) as target:
             target.update_tags(**tags)
             target.set_band_description(1, "confidence")
