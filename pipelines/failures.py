@@ -55,6 +55,12 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno not in _PERMANENT_ERRNO
 
 
+def raise_unless_lasting(error: Exception) -> None:
+    """Raise a fault that may pass, or one of ours, which says nothing about the image."""
+    if is_transient(error) or not isinstance(error, BeamsegError | OSError):
+        raise error
+
+
 def reason_of(error: BaseException) -> str:
     """What was wrong, without paths of this machine."""
     if isinstance(error, OSError) and error.strerror:

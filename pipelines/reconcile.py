@@ -14,7 +14,6 @@ from pipelines.formats.interface import Work
 from pipelines.formats.scene_files import block_path
 from pipelines.plan import Unit
 from pipelines.scene_assembly import scene_blocks
-from pipelines.scene_counts import label_unit
 
 
 def reconcile(work: Work, retry_failures: bool) -> None:
@@ -39,10 +38,7 @@ def reconcile(work: Work, retry_failures: bool) -> None:
         records[scene.id] = log.path(scene)
     for unit in plan.read_units(folder, "part"):
         _check_unit(unit, records.get(unit.scene or ""), log, retry_failures)
-    for unit in plan.read_units(folder, "counts"):
-        # They follow from label maps, which are all that a failure is a matter of.
-        if log.is_done(unit) and not _is_counted(unit, work):
-            log.forget(unit)
+    _check_counts(folder, log)
 
 
 def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) -> None:
@@ -56,10 +52,20 @@ def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) 
     log.forget(scene)
 
 
-def _is_counted(unit: Unit, work: Work) -> bool:
-    """Whether a count is believed: it is sound, and so are the label maps that it was made of."""
-    labelled = (label_unit(file, work) for file in unit.files)
-    return work.log.is_believed(unit, False) and all(work.log.is_done(unit) for unit in labelled)
+def _check_counts(folder: str, log: CommitLog) -> None:
+    """Believe a count that is sound and whose label maps are; failures are a matter of those."""
+    counts = [unit for unit in plan.read_units(folder, "counts") if log.is_done(unit)]
+    if not counts:
+        return
+    labelled = {
+        unit.files[0].key
+        for kind in ("part", "scenes")
+        for unit in plan.read_units(folder, kind)
+        if unit.format == "scene" and unit.scene is None and log.is_done(unit)
+    }
+    for unit in counts:
+        if not (log.is_believed(unit, False) and labelled.issuperset(f.key for f in unit.files)):
+            log.forget(unit)
 
 
 def _check_unit(unit: Unit, scene: str | None, log: CommitLog, retry_failures: bool) -> None:

@@ -67,7 +67,7 @@ def count_scene(unit: Unit, work: Work) -> bool:
     return log.is_done(unit)
 
 
-def label_unit(file: InputFile, work: Work) -> Unit:
+def _label_unit(file: InputFile, work: Work) -> Unit:
     """The unit that finishes the label map of a scene."""
     units = list(formats.find_format("scene").units([file], replace(work, counting=None), None))
     return units[-1]
@@ -101,7 +101,7 @@ def _count(unit: Unit, work: Work) -> None:
 
 def _scene(file: InputFile, work: Work) -> _Scene | None:
     """A scene, or None if it is not finished."""
-    commit = work.log.read(label_unit(file, work))
+    commit = work.log.read(_label_unit(file, work))
     if commit is None:
         return None
     try:
@@ -126,7 +126,7 @@ def _count_tiles(own: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountS
     zones = None if polygons is None else _brought(polygons, ground)
     line_of = _line_of_labels(work.contract.classes)
     lines = [*(str(i) for i in work.contract.classes.ids), NODATA, FAILED, ELSEWHERE]
-    for tile in _tiles(ground):
+    for tile in Window(0, 0, ground.height, ground.width).cut(TILE_PX, TILE_PX):
         labels = own.shown.labels_in(tile)
         states = own.shown.states(labels, tile)
         line = np.zeros(states.shape, np.int64) if labels is None else line_of[labels]
@@ -156,13 +156,6 @@ def _line_of_labels(classes: ClassTable) -> np.ndarray:
     lines = np.zeros(classes.nodata + 1, np.int64)
     lines[[*classes.ids, classes.nodata]] = np.arange(len(classes.ids) + 1)
     return lines
-
-
-def _tiles(ground: GroundGrid) -> Iterator[Window]:
-    for row in range(0, ground.height, TILE_PX):
-        for column in range(0, ground.width, TILE_PX):
-            height, width = min(TILE_PX, ground.height - row), min(TILE_PX, ground.width - column)
-            yield Window(row, column, height, width)
 
 
 def _shadow(own: _Scene, scenes: Sequence[_Scene], states: np.ndarray, tile: Window) -> np.ndarray:

@@ -87,6 +87,17 @@ class Header:
     others: tuple[str, ...]
     has_overviews: bool = False
 
+    @property
+    def is_located(self) -> bool:
+        """Whether it says in any way where the scene is."""
+        has_transform = not self.grid.transform.is_identity
+        return has_transform or self.grid.crs is not None or self.located_by is not None
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it says where on the ground every pixel is."""
+        return self.grid.crs is not None and not self.grid.transform.is_identity
+
 
 # Errors of a reference system, and text that is no UTF-8, are ValueErrors; some errors of GDAL come
 # as rasterio found them.
@@ -101,8 +112,17 @@ def read_header(uri: str, version: str = "") -> Header:
 
     Raises:
         InputError: If GDAL cannot open the file.
+        TransientError: If that may pass.
     """
     return _read_header(uri, version) if version else _read_header.__wrapped__(uri, version)
+
+
+def header_or_none(uri: str, version: str) -> Header | None:
+    """The header, or None where the scene cannot be opened, which its unit then reports."""
+    try:
+        return read_header(uri, version)
+    except (InputError, TransientError):
+        return None
 
 
 @lru_cache(HEADERS_KEPT)

@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import rasterio
@@ -20,11 +19,9 @@ from pipelines.ground import GroundGrid
 from pipelines.scene_bands import SceneBands, colors_of
 from pipelines.scene_header import GDAL_ERRORS, Header, open_scene, unreadable
 from pipelines.scene_polygons import ScenePolygons
-from segmodel.errors import InputError
-from segmodel.resampling import ModelGrid
-from segmodel.windows import Pixels, Window
+from segmodel.pixels import Pixels, both
+from segmodel.windows import Window
 
-_STRIP_ROWS = 512
 # Pixels that are decoded at most for a picture of a scene without overviews.
 DECODED_FOR_PICTURE = 1 << 24
 _READ_OPTIONS = GDAL_OPTIONS | {"GDAL_NUM_THREADS": min(4, os.cpu_count() or 1)}
@@ -131,9 +128,7 @@ class SceneRaster:
             InputError: If GDAL cannot read it.
         """
         samples, valid = self._read(window)
-        by_values = self.bands.valid_by_values(samples)
-        if by_values is not None:
-            valid = by_values if valid is None else valid & by_values
+        valid = both(valid, self.bands.valid_by_values(samples))
         wanted = None if self.aoi is None else self.aoi.mask(window)
         return Pixels(self.bands.values(samples), valid, wanted)
 
@@ -146,13 +141,7 @@ class SceneRaster:
         if not self.wants(window):
             return np.zeros((window.height, window.width), bool)
         pixels = self.read(window)
-        found = pixels.valid
-        if np.issubdtype(pixels.values.dtype, np.floating):
-            finite = np.isfinite(pixels.values).all(axis=-1)
-            found = finite if found is None else found & finite
-        if pixels.wanted is not None:
-            found = pixels.wanted if found is None else found & pixels.wanted
-        return found
+        return both(pixels.finite, pixels.wanted)
 
     def _read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
         """Samples `(height, width, bands)`, and where a mask or alpha says that they are valid."""
@@ -201,99 +190,3 @@ class SceneRaster:
         if self._source is not None:
             self._source.close()
             self._source = None
-
-
-@dataclass
-class ResampledRaster:
-    """A scene as a model sees it that was made for another ground sample distance.
-
-    Args:
-        scene: The scene.
-        grid: Of the model.
-        own: The part of the scene that is labelled, which gets the labels.
-        area: The same on the grid of the model.
-    """
-
-    scene: SceneRaster
-    grid: ModelGrid
-    own: Window
-    area: Window
-
-    @property
-    def height(self) -> int:
-        """Rows, as the model sees them."""
-        return self.grid.model[0]
-
-    @property
-    def width(self) -> int:
-        """Columns, as the model sees them."""
-        return self.grid.model[1]
-
-    @property
-    def held_bytes(self) -> int:
-        """Nothing beside the windows."""
-        return 0
-
-    @property
-    def own_pixels(self) -> int:
-        """Pixels of the part of the scene that is labelled."""
-        return self.own.pixels
-
-    def wants(self, core: Window) -> bool:
-        """Whether a core touches the area of interest."""
-        return self.scene.wants(self.grid.source(core))
-
-    def read(self, window: Window) -> Pixels:
-        """Pixels of a window of the model's grid.
-
-        Raises:
-            InputError: If GDAL cannot read it.
-        """
-        source = self.scene.read(self.grid.source(window))
-        valid = source.valid
-        if np.issubdtype(source.values.dtype, np.floating):
-            finite = np.isfinite(source.values).all(axis=-1)
-            valid = finite if valid is None else valid & finite
-        return Pixels(*self.grid.resample(source.values, valid, window))
-
-    def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
-        """A map of the area on the scene's own grid: nearest, and nodata exact.
-
-        Raises:
-            InputError: If what was labelled cannot be read any more.
-        """
-        own = self.grid.bring(values, self.area, self.own)
-        top, bottom = self.own.row, self.own.row + self.own.height
-        pieces = [
-            replace(self.own, row=row, height=min(_STRIP_ROWS, bottom - row))
-            for row in range(top, bottom, _STRIP_ROWS)
-        ]
-        while pieces:
-            piece = pieces.pop()
-            labels = own[piece.within(self.own).slices]
-            if (labels == nodata).all():
-                continue
-            try:
-                has_label = self.scene.has_label(piece)
-            except InputError:
-                if piece.pixels == 1:
-                    raise
-                # Part of it is in a window that was lost, and that is nodata.
-                pieces += _halves(piece)
-                continue
-            if has_label is not None:
-                labels[~has_label] = nodata
-        return own
-
-
-def _halves(window: Window) -> list[Window]:
-    """A window cut across its longer side.
-
-    >>> [half.width for half in _halves(Window(0, 0, 2, 5))]
-    [2, 3]
-    """
-    row, column, height, width = astuple(window)
-    half = max(height, width) // 2
-    if height >= width:
-        return [Window(row, column, half, width), Window(row + half, column, height - half, width)]
-    return [Window(row, column, height, half), Window(row, column + half, height, width - half)]

@@ -36,9 +36,9 @@ def scene_summary(work: Work, total: Tally) -> dict[str, Any]:
     return summary
 
 
-def write_scene_results(work: Work, classes: ClassTable) -> None:
+def write_scene_results(work: Work) -> None:
     """Write `zones.csv` and `overlaps.csv` where they were asked for, and VRTs of label maps."""
-    run = work.run
+    run, classes = work.run, work.contract.classes
     if work.counting is not None and work.counting.zones is not None:
         run.write("zones.csv", zones_csv(run, work.log, classes))
     if work.counting is not None and work.counting.overlap is not None:

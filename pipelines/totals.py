@@ -111,7 +111,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         **scene_summary(work, totals.tally),
         "this_attempt": counts,
     }
-    write_scene_results(work, classes)
+    write_scene_results(work)
     run.write_json("summary.json", summary)
     run.write("preview.png", _contact_sheet(totals, failures, work))
     if status == COMPLETE:

@@ -51,8 +51,8 @@ def find_web(address: str) -> FoundFile:
     if not name:
         raise ConfigurationError(f"--input {shown}: name a file; a web server lists no folder")
     quoted = urllib.parse.quote(parts.path, safe="/%:~+,;=!$&'()*")
-    request = urllib.request.Request(urllib.parse.urlunsplit(parts._replace(path=quoted)))
-    request.method = "HEAD"
+    whole = urllib.parse.urlunsplit(parts._replace(path=quoted))
+    request = urllib.request.Request(whole, method="HEAD")
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             headers = answer.headers
@@ -68,4 +68,4 @@ def find_web(address: str) -> FoundFile:
     size = int(headers.get("Content-Length") or 0)
     said = (size, headers.get("Last-Modified"), headers.get("ETag"))
     version = hashlib.sha256(repr(said).encode()).hexdigest()[:16]
-    return FoundFile(PREFIX + request.full_url, name, size, version)
+    return FoundFile(PREFIX + whole, name, size, version)

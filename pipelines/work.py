@@ -13,12 +13,12 @@ from pipelines import areas, formats, storage
 from pipelines.area_tables import AreaTable, area_table, rows_of
 from pipelines.areas import Tally, TallySum
 from pipelines.commits import CommitLog
-from pipelines.failures import Failure, is_transient, reason_of
+from pipelines.failures import Failure, is_transient, raise_unless_lasting, reason_of
 from pipelines.formats.interface import UnitTask, Work
 from pipelines.plan import Unit
 from segmodel.allocator import reuse_memory
 from segmodel.engine import Engine, Failed, Job, Labelled, Model
-from segmodel.errors import BeamsegError, InputError
+from segmodel.errors import InputError
 from segmodel.read_ahead import Raster
 from segmodel.windows import Window
 
@@ -193,7 +193,7 @@ def _done(labelled: Labelled, task: UnitTask, work: Work) -> _Done:
     classes = work.contract.classes
     ground = task.ground(labelled)
     for part in labelled.lost:
-        _raise_unless_lasting(part.error)
+        raise_unless_lasting(part.error)
     lost = task.lost(labelled)
     tally = areas.measure(
         labelled.labels,
@@ -216,14 +216,8 @@ def _done(labelled: Labelled, task: UnitTask, work: Work) -> _Done:
     )
 
 
-def _raise_unless_lasting(error: Exception) -> None:
-    """Raise a fault that may pass, or one of ours, which says nothing about the image."""
-    if is_transient(error) or not isinstance(error, BeamsegError | OSError):
-        raise error
-
-
 def _record_failure(failed: Failed, unit: Unit, task: UnitTask, results: _Results) -> None:
-    _raise_unless_lasting(failed.error)
+    raise_unless_lasting(failed.error)
     results.tally.add(Tally(failed_images=1))
     if isinstance(failed.error, _KnownFailureError):
         results.failures.append(failed.error.failure)

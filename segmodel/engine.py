@@ -16,9 +16,10 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from segmodel.classes import ClassTable
+from segmodel.pixels import Pixels
 from segmodel.read_ahead import Job, ReadAhead
 from segmodel.stitching import Batches, Failed, Labelled, MapInProgress, WindowRead
-from segmodel.windows import MOST_IN_BATCH, Layout, Pixels, Window
+from segmodel.windows import MOST_IN_BATCH, Layout, Window
 
 T = TypeVar("T")
 

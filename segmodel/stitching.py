@@ -11,7 +11,8 @@ import numpy as np
 
 from segmodel.classes import ClassTable
 from segmodel.errors import InputError
-from segmodel.windows import Layout, Pixels, Tile, Window
+from segmodel.pixels import Pixels, both
+from segmodel.windows import Layout, Tile, Window
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,8 @@ class MapInProgress:
         except Exception as error:
             self._miss(tile, error)
             return None
-        values, valid = pixels.values, pixels.valid
-        if np.issubdtype(values.dtype, np.floating):
-            finite = np.isfinite(values).all(axis=-1)
-            valid = finite if valid is None else valid & finite
-        labelled = valid
-        if pixels.wanted is not None:
-            labelled = pixels.wanted if valid is None else valid & pixels.wanted
+        values, valid = pixels.values, pixels.finite
+        labelled = both(valid, pixels.wanted)
         if labelled is not None and not labelled[tile.core.within(tile.read).slices].any():
             self.done += 1
             return None

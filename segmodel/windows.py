@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from segmodel.errors import ConfigurationError
 
 MOST_IN_BATCH = 64
@@ -48,6 +46,17 @@ class Window:
         """
         return Window(self.row - outer.row, self.column - outer.column, self.height, self.width)
 
+    def cut(self, height: int, width: int) -> Iterator[Window]:
+        """Rectangles of so many rows and columns, or the rest, that cover it once, row by row.
+
+        >>> [part.width for part in Window(0, 0, 2, 5).cut(2, 3)]
+        [3, 2]
+        """
+        bottom, right = self.row + self.height, self.column + self.width
+        for row in range(self.row, bottom, height):
+            for column in range(self.column, right, width):
+                yield Window(row, column, min(height, bottom - row), min(width, right - column))
+
     def outside(self, outer: Window) -> Window:
         """The inverse of `within`: a rectangle in rows and columns of `outer`, in those of both.
 
@@ -55,22 +64,6 @@ class Window:
         Window(row=10, column=20, height=5, width=5)
         """
         return Window(self.row + outer.row, self.column + outer.column, self.height, self.width)
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Pixels of one window.
-
-    Args:
-        values: `(height, width, bands)` raw values.
-        valid: `(height, width)` bool, False for nodata; None where all are valid.
-        wanted: `(height, width)` bool, False where a pixel is context that gets no label; None
-            where all get one.
-    """
-
-    values: np.ndarray
-    valid: np.ndarray | None = None
-    wanted: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

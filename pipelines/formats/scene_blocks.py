@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from pipelines.cog import CACHE_BYTES
 from pipelines.formats.interface import Reading
-from pipelines.ground import GroundGrid
 from pipelines.scene_header import Header
+from pipelines.scene_reader import ground_grid
 from segmodel.errors import ConfigurationError, GroundError
 from segmodel.resampling import ModelGrid
 from segmodel.windows import Layout, Window, core_side
@@ -37,8 +37,7 @@ def model_grid(header: Header, reading: Reading, what: str = "the scene") -> Mod
             f"reference system (for example gdal_translate -a_srs), or leave the option out"
         )
     try:
-        ground = GroundGrid.of(grid.transform, grid.crs, grid.height, grid.width)
-        across, down = ground.pixel_size_m()
+        across, down = ground_grid(grid).pixel_size_m()
     except GroundError as error:
         raise GroundError(f"{what}: {error}") from error
     scale = (down / reading.resample_to, across / reading.resample_to)
@@ -58,14 +57,17 @@ def blocks_of(header: Header, layout: Layout, reading: Reading) -> Iterator[Wind
     what GDAL keeps: otherwise a strip would be decoded once for every block in it.
     """
     scaled = model_grid(header, reading)
+    sides = _scaled_sides(scaled, layout) if scaled else _sides(header, layout)
+    for area in seen_by_model(header, scaled).cut(*sides):
+        own = scaled.own_window(area) if scaled else area
+        if own.pixels:
+            yield own
+
+
+def seen_by_model(header: Header, scaled: ModelGrid | None) -> Window:
+    """All of a scene, on the grid that the model sees."""
     size = scaled.model if scaled else (header.grid.height, header.grid.width)
-    height, width = _scaled_sides(scaled, layout) if scaled else _sides(size, header, layout)
-    for row in range(0, size[0], height):
-        for column in range(0, size[1], width):
-            area = Window(row, column, min(height, size[0] - row), min(width, size[1] - column))
-            own = scaled.own_window(area) if scaled else area
-            if own.pixels:
-                yield own
+    return Window(0, 0, *size)
 
 
 def area_of(own: Window, grid: ModelGrid | None, stride_px: int) -> Window:
@@ -104,10 +106,10 @@ def _scaled_sides(scaled: ModelGrid, layout: Layout) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def _sides(size: tuple[int, int], header: Header, layout: Layout) -> tuple[int, int]:
-    """Height and width of the blocks on the grid that the model sees."""
-    height, width = size
-    rows = _strip_rows(size, header, layout)
+def _sides(header: Header, layout: Layout) -> tuple[int, int]:
+    """Height and width of the blocks of a scene that is not resampled."""
+    height, width = header.grid.height, header.grid.width
+    rows = _strip_rows(header, layout)
     if rows is not None:
         strips = Layout(rows, layout.halo_px, layout.stride_px, layout.batch)
         # Two lower windows in a block would be one higher window: blocks are cut by the layout.
@@ -116,15 +118,14 @@ def _sides(size: tuple[int, int], header: Header, layout: Layout) -> tuple[int, 
     return _side(height, layout, BLOCK_PX), _side(width, layout, BLOCK_PX)
 
 
-def _strip_rows(size: tuple[int, int], header: Header, layout: Layout) -> int | None:
+def _strip_rows(header: Header, layout: Layout) -> int | None:
     """Rows of windows in blocks as wide as the scene; None where blocks had better be square."""
-    height, width = size
-    is_striped = header.block_px[1] >= header.grid.width and header.block_px[0] < header.grid.height
+    height, width = header.grid.height, header.grid.width
+    is_striped = header.block_px[1] >= width and header.block_px[0] < height
     if not is_striped or width <= BLOCK_PX or layout.fixed_px is not None:
         return None
     itemsize = sum(_BYTES.get(band.dtype, 8) for band in header.bands)
-    own_rows = CACHE_BYTES // (header.grid.width * itemsize) - 2 * header.block_px[0]
-    kept = int(own_rows * height / header.grid.height) - 2 * layout.reach_px
+    kept = CACHE_BYTES // (width * itemsize) - 2 * header.block_px[0] - 2 * layout.reach_px
     rows = min(layout.window_px, kept, WIDE_BLOCK_PIXELS // width)
     rows = rows // layout.stride_px * layout.stride_px
     return rows if rows >= max(WIDE_ROWS, WIDE_HALOS * layout.reach_px) else None

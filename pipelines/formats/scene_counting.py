@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
@@ -13,9 +14,9 @@ from pipelines.footprints import counted_twice_m2, neighbours
 from pipelines.formats.interface import Counting
 from pipelines.ground import GroundGrid
 from pipelines.plan import InputFile, Unit, unit_id
-from pipelines.scene_header import Header, read_header
+from pipelines.scene_header import header_or_none
 from pipelines.scene_reader import ground_grid
-from segmodel.errors import BeamsegError, ConfigurationError, InputError, TransientError
+from segmodel.errors import BeamsegError, ConfigurationError
 
 _log = logging.getLogger("beamseg")
 
@@ -48,13 +49,19 @@ def overlaps_of(files: Sequence[InputFile]) -> Overlaps | None:
 
 
 def _overlaps(grids: Sequence[GroundGrid]) -> Overlaps:
-    near = neighbours(grids)
+    near = _near(tuple(grids))
     return Overlaps(
         scenes=len(grids),
         overlapping=sum(1 for others in near if others),
         footprint_m2=float(sum(grid.footprint_m2() for grid in grids)),
         repeated_m2=counted_twice_m2(grids, near),
     )
+
+
+@lru_cache(1)
+def _near(grids: tuple[GroundGrid, ...]) -> list[tuple[int, ...]]:
+    """Neighbours of scenes, which a launch asks for more than once."""
+    return neighbours(grids)
 
 
 def count_units(files: Sequence[InputFile], counting: Counting) -> Iterator[Unit]:
@@ -68,7 +75,7 @@ def count_units(files: Sequence[InputFile], counting: Counting) -> Iterator[Unit
     if counting.overlap is not None:
         grids = {index: grid for index, file in enumerate(files) if (grid := _ground(file))}
         places = list(grids)
-        for index, others in zip(places, neighbours(list(grids.values())), strict=True):
+        for index, others in zip(places, _near(tuple(grids.values())), strict=True):
             near[index] = [places[other] for other in others]
     for index, file in enumerate(files):
         group = sorted([index, *near.get(index, [])], key=ranks.__getitem__)
@@ -104,7 +111,7 @@ def _acquired(file: InputFile) -> datetime | None:
 
     A time without a zone is taken for UTC.
     """
-    header = _header(file)
+    header = header_or_none(file.uri, file.version)
     if header is None:
         return datetime.min.replace(tzinfo=UTC)
     return parse_date(header.acquired or "")
@@ -125,17 +132,10 @@ def parse_date(text: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _header(file: InputFile) -> Header | None:
-    try:
-        return read_header(file.uri, file.version)
-    except (InputError, TransientError):
-        return None
-
-
 def _ground(file: InputFile) -> GroundGrid | None:
     """Where a scene is on the ground, or None if it does not say."""
-    header = _header(file)
-    if header is None or header.grid.crs is None or header.grid.transform.is_identity:
+    header = header_or_none(file.uri, file.version)
+    if header is None or not header.is_placed:
         return None
     try:
         ground = ground_grid(header.grid)

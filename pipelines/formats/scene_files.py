@@ -95,14 +95,11 @@ def pieces_of(
         empty: Value where a block has none.
         dtype: Of the values.
     """
-    wide = tile_px * TILES_AT_ONCE
-    for row in range(0, grid.height, tile_px):
-        for column in range(0, grid.width, wide):
-            height, width = min(tile_px, grid.height - row), min(wide, grid.width - column)
-            piece = Window(row, column, height, width)
-            values = np.full((height, width), empty, dtype)
-            for window, path in blocks:
-                part = common(window, piece)
-                if path is not None and part.pixels:
-                    values[part.within(piece).slices] = read_block(path, part.within(window))
-            yield piece, values
+    whole = Window(0, 0, grid.height, grid.width)
+    for piece in whole.cut(tile_px, tile_px * TILES_AT_ONCE):
+        values = np.full((piece.height, piece.width), empty, dtype)
+        for window, path in blocks:
+            part = common(window, piece)
+            if path is not None and part.pixels:
+                values[part.within(piece).slices] = read_block(path, part.within(window))
+        yield piece, values

@@ -6,24 +6,24 @@ from pathlib import Path
 
 from pipelines import storage
 from pipelines.cog import Grid, read_block, write_block
-from pipelines.failures import Failure, is_transient, reason_of
+from pipelines.failures import Failure, raise_unless_lasting, reason_of
 from pipelines.formats.images import square_ground
 from pipelines.formats.interface import Ground, Work
-from pipelines.formats.scene_blocks import area_of, model_grid
+from pipelines.formats.scene_blocks import area_of, model_grid, seen_by_model
 from pipelines.formats.scene_check import check_scene
 from pipelines.formats.scene_files import block_path, label_name, scene_paths, write_scene
 from pipelines.plan import InputFile, Unit
+from pipelines.resampled_scene import ResampledRaster
 from pipelines.run_polygons import AOI, stored
 from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import Header, read_header
 from pipelines.scene_polygons import ScenePolygons
-from pipelines.scene_reader import ResampledRaster, SceneRaster, ground_grid
+from pipelines.scene_reader import SceneRaster, ground_grid
 from segmodel.engine import Engine, Failed, Job, Labelled
 from segmodel.errors import GroundError, TransientError
 from segmodel.label_images import quantize_confidence
 from segmodel.resampling import ModelGrid
 from segmodel.seams import border_tiles, seam_pixels
-from segmodel.stitching import Lost
 from segmodel.windows import Window, common
 
 # What file systems allow, less the suffix of the file with the class names.
@@ -94,10 +94,6 @@ class BlockTask:
         assert self._header is not None
         return self._header.grid
 
-    @property
-    def _place(self) -> tuple[int, int, int, int]:
-        return self._area.row, self._area.column, self._area.height, self._area.width
-
     def discard(self, key: str) -> None:
         """Remove the label map if the block is all of the scene; else it is written anew."""
         if self._unit.scene is None:
@@ -113,20 +109,21 @@ class BlockTask:
         return self._ground()
 
     def _ground(self) -> Ground | None:
-        if self._grid.crs is None:
+        assert self._header is not None
+        if not self._header.is_placed:
             return square_ground(self._area.pixels, self._work.pixel_size_m)
         grid, area = ground_grid(self._grid), self._area
         return Ground(
             lambda top, rows: grid.pixel_areas_m2(area.row + top, area.column, rows, area.width),
-            grid.window_footprint_m2(*self._place),
+            grid.window_footprint_m2(area.row, area.column, area.height, area.width),
         )
 
     def failed_pixels(self) -> tuple[int, float | None] | None:
         """Of the whole block, also where its scene does not fit the model."""
         if self._unit.area is None:
             return None
-        is_placed = self._header is not None and not self._grid.transform.is_identity
         try:
+            is_placed = self._header is not None and not self._grid.transform.is_identity
             ground = self._ground() if is_placed else None
         except GroundError:
             ground = None
@@ -171,18 +168,18 @@ class BlockTask:
         """Label what lies near borders of windows again, by windows across them, and compare."""
         if not self._work.check_seams or not self._outputs:
             return None
-        area = self._model_area()
-        size = self._scaled.model if self._scaled else (self._grid.height, self._grid.width)
-        near = list(border_tiles(Window(0, 0, *size), area, self._work.layout))
+        assert self._header is not None
+        area, whole = self._model_area(), seen_by_model(self._header, self._scaled)
+        near = list(border_tiles(whole, area, self._work.layout))
         if not near:
             return 0, 0
         job = Job(self._unit.id, self._open, area, goes_on=True, tiling=lambda *_: near)
         (outcome,) = engine.run([job])
-        for error in [outcome.error] if isinstance(outcome, Failed) else map(_error, outcome.lost):
-            if is_transient(error):
-                raise error
         if isinstance(outcome, Failed):
+            raise_unless_lasting(outcome.error)
             return 0, 0
+        for lost in outcome.lost:
+            raise_unless_lasting(lost.error)
         cores = [tile.core for tile in near]
         if self._scaled is not None:
             cores = [common(self._scaled.own_window(core), self._area) for core in cores]
@@ -193,10 +190,6 @@ class BlockTask:
     def finish(self) -> list[str]:
         """Paths of what was written."""
         return self._outputs
-
-
-def _error(lost: Lost) -> Exception:
-    return lost.error
 
 
 def _place_of(area: Window) -> str:

@@ -12,24 +12,18 @@ import rasterio
 from rasterio.drivers import raster_driver_extensions
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines import storage
+from pipelines import storage, web
 from pipelines.formats.interface import Estimate, Reading, Thumbnail, Work, windows_of
-from pipelines.formats.scene_blocks import area_of, blocks_of, model_grid
+from pipelines.formats.scene_blocks import area_of, blocks_of, model_grid, seen_by_model
 from pipelines.formats.scene_check import misfit
 from pipelines.formats.scene_counting import count_units
 from pipelines.formats.scene_files import TIFF_SUFFIXES, block_path, scene_paths
 from pipelines.formats.scene_task import BlockTask
 from pipelines.plan import InputFile, Unit, unit_id
-from pipelines.scene_header import Header, read_header
+from pipelines.scene_header import Header, header_or_none, read_header
 from pipelines.scene_reader import read_small, small_area
 from segmodel.contract import Contract
-from segmodel.errors import (
-    BeamsegError,
-    ConfigurationError,
-    ContractError,
-    InputError,
-    TransientError,
-)
+from segmodel.errors import BeamsegError, ConfigurationError, ContractError
 from segmodel.images import IMAGE_SUFFIXES
 from segmodel.windows import Layout, Window, computed_pixels
 
@@ -53,23 +47,19 @@ class Scenes:
         if suffix in RASTER_SUFFIXES:
             return True
         if suffix in TIFF_SUFFIXES:
-            try:
-                return _is_located(read_header(file.uri, file.version))
-            except InputError:
-                # A TIFF that GDAL cannot open is reported as what it claims to be.
-                return storage.begins_with(file.uri, TIFF_MARKS)
-            except TransientError:
-                return True
+            header = header_or_none(file.uri, file.version)
+            if header is not None:
+                return header.is_located
+            # A TIFF that GDAL cannot open is reported as what it claims to be.
+            return file.uri.startswith(web.PREFIX) or storage.begins_with(file.uri, TIFF_MARKS)
         if suffix in IMAGE_SUFFIXES or suffix[1:] not in raster_driver_extensions():
             return False
-        try:
-            return bool(read_header(file.uri, file.version).bands)
-        except InputError:
-            return False
+        header = header_or_none(file.uri, file.version)
+        return header is not None and bool(header.bands)
 
     def identify(self, file: InputFile) -> InputFile:
         """The scene with a version that changes with masks, sidecars and the sources of a VRT."""
-        header = _header_or_none(file)
+        header = header_or_none(file.uri, file.version)
         if header is None or not header.others:
             return file
         states = [(os.path.basename(name), *_state(name)) for name in header.others]
@@ -94,7 +84,7 @@ class Scenes:
         if reading.resample_to is not None:
             contract.check_gsd(reading.resample_to, "--resample_to")
         with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-            headers = list(pool.map(_header_or_none, files))
+            headers = list(pool.map(lambda file: header_or_none(file.uri, file.version), files))
         readable = [(file, header) for file, header in zip(files, headers, strict=True) if header]
         misfits = [misfit(header, contract, reading, file.key) for file, header in readable]
         if misfits and all(misfits) and misfits[0]:
@@ -108,22 +98,24 @@ class Scenes:
         """From the headers of all."""
         pixels = windows = computed = 0
         for file in files:
-            header = _header_or_none(file)
-            if header is None:
+            header = header_or_none(file.uri, file.version)
+            blocks = _blocks_or_none(header, layout, reading)
+            if header is None or not blocks:
                 continue
-            for block in _blocks_or_none(header, layout, reading):
-                scaled = model_grid(header, reading)
+            scaled = model_grid(header, reading)
+            whole = seen_by_model(header, scaled)
+            for block in blocks:
                 area = area_of(block, scaled, layout.stride_px)
-                size = scaled.model if scaled else (header.grid.height, header.grid.width)
                 pixels += block.pixels
                 windows += windows_of(area.height, area.width, layout)
-                computed += computed_pixels(Window(0, 0, *size), area, layout)
+                computed += computed_pixels(whole, area, layout)
         return Estimate(len(files), pixels, windows, computed, exact=True)
 
     def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
         """A unit for each block, for putting those of a scene together, for counting it."""
         for file in files:
-            blocks = _blocks_or_none(_header_or_none(file), work.layout, work.reading)
+            header = header_or_none(file.uri, file.version)
+            blocks = _blocks_or_none(header, work.layout, work.reading)
             if not blocks:
                 yield Unit(unit_id(self.name, file), self.name, (file,))
                 continue
@@ -169,12 +161,6 @@ class Scenes:
             task.close()
 
 
-def _is_located(header: Header) -> bool:
-    """Whether a header says in any way where the scene is."""
-    grid = header.grid
-    return grid.crs is not None or header.located_by is not None or not grid.transform.is_identity
-
-
 def _state(path: str) -> tuple[int, int]:
     """Size and time of modification; zeros if it is no file of this machine."""
     try:
@@ -182,14 +168,6 @@ def _state(path: str) -> tuple[int, int]:
     except OSError:
         return 0, 0
     return status.st_size, status.st_mtime_ns
-
-
-def _header_or_none(file: InputFile) -> Header | None:
-    """The header, or None where the scene cannot be opened, which its unit then reports."""
-    try:
-        return read_header(file.uri, file.version)
-    except (InputError, TransientError):
-        return None
 
 
 def _blocks_or_none(header: Header | None, layout: Layout, reading: Reading) -> list[Window]:

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from pipelines import scene_reader
 from pipelines.formats.interface import Reading
 from pipelines.formats.scene_blocks import area_of, blocks_of, model_grid
+from pipelines.resampled_scene import ResampledRaster
 from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import read_header
 from pipelines.scene_polygons import ScenePolygons
-from pipelines.scene_reader import ResampledRaster, SceneRaster, ground_grid, read_small, small_area
+from pipelines.scene_reader import SceneRaster, ground_grid, read_small, small_area
 from pipelines.vectors import Polygons
 from segmodel.engine import Engine, Job
 from segmodel.errors import InputError

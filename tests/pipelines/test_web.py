@@ -106,3 +106,10 @@ def test_what_is_no_raster_is_its_own_failure_and_no_reason_to_try_again(tmp_pat
 )
 def test_a_fault_of_the_network_below_a_local_vrt_may_pass(reason, kind):
     assert isinstance(unreadable(ValueError(reason), "in/a.vrt", "it"), kind)
+
+
+def test_a_page_that_is_no_raster_fails_alone_beside_a_scene(tmp_path, work, address):
+    write(tmp_path / "www" / "page.tif", b"<html>welcome</html>")
+    write_scene(tmp_path / "www" / "a.tif", VALUES)
+    totals = run_all(work, f"{address}/page.tif", f"{address}/a.tif")
+    assert (totals.tally.images, totals.tally.failed_images) == (1, 1)

@@ -1,0 +1,101 @@
+"""Scenes as a model sees them that was made for another ground sample distance."""
+
+from dataclasses import astuple, dataclass
+
+import numpy as np
+
+from pipelines.scene_reader import SceneRaster
+from segmodel.errors import InputError
+from segmodel.pixels import Pixels
+from segmodel.resampling import ModelGrid
+from segmodel.windows import Window
+
+STRIP_ROWS = 512
+
+
+@dataclass
+class ResampledRaster:
+    """A scene as a model sees it that was made for another ground sample distance.
+
+    Args:
+        scene: The scene.
+        grid: Of the model.
+        own: The part of the scene that is labelled, which gets the labels.
+        area: The same on the grid of the model.
+    """
+
+    scene: SceneRaster
+    grid: ModelGrid
+    own: Window
+    area: Window
+
+    @property
+    def height(self) -> int:
+        """Rows, as the model sees them."""
+        return self.grid.model[0]
+
+    @property
+    def width(self) -> int:
+        """Columns, as the model sees them."""
+        return self.grid.model[1]
+
+    @property
+    def held_bytes(self) -> int:
+        """Nothing beside the windows."""
+        return 0
+
+    @property
+    def own_pixels(self) -> int:
+        """Pixels of the part of the scene that is labelled."""
+        return self.own.pixels
+
+    def wants(self, core: Window) -> bool:
+        """Whether a core touches the area of interest."""
+        return self.scene.wants(self.grid.source(core))
+
+    def read(self, window: Window) -> Pixels:
+        """Pixels of a window of the model's grid.
+
+        Raises:
+            InputError: If GDAL cannot read it.
+        """
+        source = self.scene.read(self.grid.source(window))
+        return Pixels(*self.grid.resample(source.values, source.finite, window))
+
+    def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
+        """A map of the area on the scene's own grid: nearest, and nodata exact.
+
+        Raises:
+            InputError: If what was labelled cannot be read any more.
+        """
+        own = self.grid.bring(values, self.area, self.own)
+        pieces = list(self.own.cut(STRIP_ROWS, self.own.width))
+        while pieces:
+            piece = pieces.pop()
+            labels = own[piece.within(self.own).slices]
+            if (labels == nodata).all():
+                continue
+            try:
+                has_label = self.scene.has_label(piece)
+            except InputError:
+                if piece.pixels == 1:
+                    raise
+                # Part of it is in a window that was lost, and that is nodata.
+                pieces += _halves(piece)
+                continue
+            if has_label is not None:
+                labels[~has_label] = nodata
+        return own
+
+
+def _halves(window: Window) -> list[Window]:
+    """A window cut across its longer side.
+
+    >>> [half.width for half in _halves(Window(0, 0, 2, 5))]
+    [2, 3]
+    """
+    row, column, height, width = astuple(window)
+    half = max(height, width) // 2
+    if height >= width:
+        return [Window(row, column, half, width), Window(row + half, column, height - half, width)]
+    return [Window(row, column, height, half), Window(row, column + half, height, width - half)]
