@@ -23,17 +23,17 @@ import io
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from comparison import CLASSES, CONTRACT, medians
 from PIL import Image
 
 from pipelines import plan
@@ -42,8 +42,7 @@ from pipelines.formats.samples import Entry
 from pipelines.formats.tfrecord import TFRecords
 from pipelines.run_directory import RunDirectory
 from pipelines.work import THREADS, segment_unit
-from segmodel.classes import ClassTable, LabelClass
-from segmodel.contract import Contract, MeasuredHalo
+from segmodel.contract import Contract
 from segmodel.engine import Limits
 from segmodel.images import decode_image
 from segmodel.label_images import encode_labels
@@ -53,19 +52,6 @@ from segmodel.model_folder import read_contract
 SIDE, REPEATS = 512, 5
 # Images of a shard where the whole command is measured.
 SHARD = 40
-CLASSES = ClassTable(tuple(LabelClass(i, f"class {i}", (40 * i, 99, 200)) for i in range(5)))
-CONTRACT = Contract(
-    name="benchmark",
-    architecture="none",
-    bands=("red", "green", "blue"),
-    dtype="uint8",
-    value_range=(0, 255),
-    nodata_fill=(0.0, 0.0, 0.0),
-    classes=CLASSES,
-    stride=32,
-    receptive_field=None,
-    halo=MeasuredHalo(0, SIDE, None),
-)
 
 
 class FreeModel:
@@ -157,15 +143,6 @@ class Units:
         return (self.seconds(long, model) - before) / images
 
 
-def medians(sides: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """Median of each side, measured by turns."""
-    taken: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(REPEATS):
-        for name, measure in sides.items():
-            taken[name].append(measure())
-    return {name: statistics.median(values) for name, values in taken.items()}
-
-
 def codecs(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
     short, long = (write_shard(folder / f"codecs-{n}.tfrecord", jpegs, n) for n in (200, 1200))
     units, labels = Units(folder), smooth_labels()
@@ -182,7 +159,9 @@ def codecs(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
         return (time.perf_counter() - started) / 1000
 
     model = FreeModel()
-    found = medians({"pool": pool, "unit": lambda: units.marginal(short, long, 1000, model)})
+    found = medians(
+        {"pool": pool, "unit": lambda: units.marginal(short, long, 1000, model)}, REPEATS
+    )
     yield f"codecs: decode and encode alone {1 / found['pool']:.0f} images/s"
     yield f"codecs: through a work unit {1 / found['unit']:.0f} images/s"
     yield f"codecs: ratio {found['pool'] / found['unit']:.3f} (at least 0.8)"
@@ -205,7 +184,9 @@ def network(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
             predictor.labels(arrays[number % len(arrays)])
         return (time.perf_counter() - started) / 32
 
-    found = medians({"bare": bare, "unit": lambda: units.marginal(short, long, 32, predictor)})
+    found = medians(
+        {"bare": bare, "unit": lambda: units.marginal(short, long, 32, predictor)}, REPEATS
+    )
     yield f"network: bare model {1 / found['bare']:.2f} images/s in batches of {batch}"
     yield f"network: through a work unit {1 / found['unit']:.2f} images/s"
     yield f"network: ratio {found['bare'] / found['unit']:.3f} (at least 0.95)"
@@ -243,7 +224,8 @@ def growth(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
         {
             "few": lambda: units.marginal(shards[few], shards[3 * few], 2 * few, model),
             "many": lambda: units.marginal(shards[few], shards[many], many - few, model),
-        }
+        },
+        REPEATS,
     )
     yield f"growth: {1e3 * found['few']:.2f} ms for each of {2 * few} further images"
     yield f"growth: {1e3 * found['many']:.2f} ms for each of {many - few} further images"
@@ -256,7 +238,8 @@ def growth(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
         {
             name: lambda name=name: peak_above_imports(folder / name, cheap)
             for name in ("few", "many")
-        }
+        },
+        REPEATS,
     )
     yield f"growth: {peaks['few'] / 2**20:.0f} MiB above the imports' for one shard of {SHARD}"
     yield f"growth: {peaks['many'] / 2**20:.0f} MiB above the imports' for 100 shards of {SHARD}"

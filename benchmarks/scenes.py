@@ -21,16 +21,18 @@ import importlib
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import comparison
 import numpy as np
 import rasterio
+from comparison import medians
 from PIL import Image
 from rasterio.transform import from_origin
 from rasterio.windows import Window
@@ -39,8 +41,7 @@ from pipelines import work
 from pipelines.launch import check, prepare
 from pipelines.options import SegmentOptions
 from pipelines.scene_assembly import finish_scene
-from segmodel.classes import ClassTable, LabelClass
-from segmodel.contract import Contract, MeasuredHalo
+from segmodel.contract import MeasuredHalo
 from segmodel.memory import peak_bytes
 from segmodel.model_folder import CONTRACT_FILE, fingerprint
 from segmodel.seams import border_tiles
@@ -48,26 +49,13 @@ from segmodel.windows import Window as Area
 
 REPEATS = 3
 ROWS = 2048
-CLASSES = ClassTable(tuple(LabelClass(i, f"class {i}", (40 * i, 99, 200)) for i in range(5)))
-CONTRACT = Contract(
-    name="benchmark",
-    architecture="none",
-    bands=("red", "green", "blue"),
-    dtype="uint8",
-    value_range=(0, 255),
-    nodata_fill=(0.0, 0.0, 0.0),
-    classes=CLASSES,
-    stride=32,
-    receptive_field=None,
-    halo=MeasuredHalo(64, 512, None),
-    bytes_per_pixel=100,
-)
+CONTRACT = replace(comparison.CONTRACT, halo=MeasuredHalo(64, 512, None), bytes_per_pixel=100)
 
 
 class FreeModel:
     """Labels by comparing one band with a number, as fast as numpy can."""
 
-    classes = CLASSES
+    classes = CONTRACT.classes
     fill = CONTRACT.fill
 
     def labels(self, images: np.ndarray) -> np.ndarray:
@@ -199,7 +187,7 @@ def network(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
                 predictor.labels(values[None, row : row + 512, column : column + 512])
         return time.perf_counter() - started
 
-    found = medians({"untiled": untiled, "tiled": tiled, "plain loop": plain_loop})
+    found = medians({"untiled": untiled, "tiled": tiled, "plain loop": plain_loop}, REPEATS)
     for name, seconds in found.items():
         yield f"network: {name}: {parsed.side**2 / 1e6 / seconds:.3f} Mpx/s"
     yield f"network: tiled against untiled {found['untiled'] / found['tiled']:.3f}"
@@ -232,15 +220,6 @@ def equal_labels(labels: dict) -> Iterator[str]:
     yield f"network: labels equal to untiled ones: {equal.mean():.5f}"
     if near.any():
         yield f"network: the same within a halo of borders: {equal[near].mean():.5f}"
-
-
-def medians(sides: dict[str, Callable[[], float]]) -> dict[str, float]:
-    """Median of each side, measured by turns."""
-    taken: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(REPEATS):
-        for name, measure in sides.items():
-            taken[name].append(measure())
-    return {name: statistics.median(values) for name, values in taken.items()}
 
 
 QUESTIONS = {"growth": growth, "network": network}

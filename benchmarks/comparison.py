@@ -1,0 +1,32 @@
+"""What benchmarks share: a contract of a made-up model, and sides measured by turns."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+from segmodel.classes import ClassTable, LabelClass
+from segmodel.contract import Contract, MeasuredHalo
+
+CLASSES = ClassTable(tuple(LabelClass(i, f"class {i}", (40 * i, 99, 200)) for i in range(5)))
+CONTRACT = Contract(
+    name="benchmark",
+    architecture="none",
+    bands=("red", "green", "blue"),
+    dtype="uint8",
+    value_range=(0, 255),
+    nodata_fill=(0.0, 0.0, 0.0),
+    classes=CLASSES,
+    stride=32,
+    receptive_field=None,
+    halo=MeasuredHalo(0, 512, None),
+)
+
+
+def medians(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """Median of each side, measured by turns."""
+    taken: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats):
+        for name, measure in sides.items():
+            taken[name].append(measure())
+    return {name: statistics.median(values) for name, values in taken.items()}
