@@ -7,12 +7,19 @@ from pathlib import Path
 import pytest
 
 from pipelines.formats.interface import Work
-from tests.pipelines.corpus import make_work, write_model_folder
+from tests.pipelines.corpus import make_work, small_blocks, write_model_folder
 
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipelines.work.RETRY_SECONDS", 0)
+
+
+@pytest.fixture
+def several_tiles_and_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small scenes have several blocks, and are counted in several tiles."""
+    monkeypatch.setattr("pipelines.scene_counts.TILE_PX", 48)
+    small_blocks(monkeypatch, 128)
 
 
 @pytest.fixture

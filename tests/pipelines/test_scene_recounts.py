@@ -1,0 +1,115 @@
+"""Counts of a finished run: made again without the model, verified, and gone with their scene."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.pipelines.corpus import (
+    UTM,
+    tree,
+)
+from tests.pipelines.counted_scenes import (
+    THREE,
+    TWO,
+    box,
+    check_once,
+    parts_of,
+)
+from tests.pipelines.scene_runs import Finished, run_scenes, write_polygons
+
+pytestmark = pytest.mark.usefixtures("several_tiles_and_blocks")
+
+
+def same_tables(one: Finished, other: Finished, *names: str) -> None:
+    for name in ("areas.csv", "failures.csv", *names):
+        assert (one.root / name).read_bytes() == (other.root / name).read_bytes(), name
+
+
+def test_zones_and_another_rule_do_not_run_the_model_again(tmp_path, model_folder):
+    dates = ["2020:01:01 10:00:00", "2024:01:01 10:00:00", "2022:06:01 00:00:00"]
+    folder, parts = parts_of(tmp_path, THREE, dates)
+    zones = [
+        write_polygons(tmp_path / f"{n}.geojson", UTM[0], [("a", box(0, 0, 50 + n, 99))])
+        for n in range(2)
+    ]
+    steps = [
+        {},
+        {"zones": zones[0]},
+        {"zones": zones[0], "overlap": "first"},
+        {"zones": zones[1], "overlap": "newest"},
+        {},
+    ]
+    for number, options in enumerate(steps):
+        run = run_scenes(tmp_path / "run", model_folder, folder, **options)
+        fresh = run_scenes(tmp_path / f"fresh-{number}", model_folder, folder, **options)
+
+        assert run.status == 0
+        if number:
+            assert all(report.skipped for report in run.reports)
+            assert run.model.batches == []
+        assert tree(run.root) == tree(fresh.root)
+        assert run.verified()[1] == []
+        if "overlap" in options:
+            order = [0, 1, 2] if options["overlap"] == "first" else [1, 2, 0]
+            check_once(run, parts, order)
+
+
+@pytest.mark.parametrize("options", [{}, {"overlap": "first"}])
+def test_a_scene_that_is_removed_leaves_no_trace(tmp_path, model_folder, options):
+    folder, parts = parts_of(tmp_path, THREE)
+    zones = write_polygons(tmp_path / "z.geojson", UTM[0], [("a", box(0, 0, 50, 99))])
+    run_scenes(tmp_path / "run", model_folder, folder, zones=zones, **options)
+    (folder / "1.tif").unlink()
+
+    run = run_scenes(tmp_path / "run", model_folder, folder, zones=zones, **options)
+    fresh = run_scenes(tmp_path / "fresh", model_folder, folder, zones=zones, **options)
+
+    assert run.model.batches == []
+    assert tree(run.root) == tree(fresh.root)
+    assert run.pixels["total"] == parts[0].labels.size + parts[2].labels.size
+    assert run.verified()[1] == []
+
+
+def test_a_scene_that_is_added_changes_the_counts_of_those_it_overlaps(tmp_path, model_folder):
+    folder, _ = parts_of(tmp_path, THREE)
+    kept = (folder / "0.tif").rename(tmp_path / "0.tif")
+    run_scenes(tmp_path / "run", model_folder, folder, overlap="first")
+    kept.rename(folder / "0.tif")
+
+    run = run_scenes(tmp_path / "run", model_folder, folder, overlap="first")
+    fresh = run_scenes(tmp_path / "fresh", model_folder, folder, overlap="first")
+
+    assert [report.skipped for report in run.reports] == [0, 1, 1]
+    assert tree(run.root) == tree(fresh.root)
+
+
+@pytest.mark.parametrize("name", ["zones.csv", "overlaps.csv", "areas.csv"])
+def test_verify_finds_a_changed_table(tmp_path, model_folder, name):
+    folder, _ = parts_of(tmp_path, TWO)
+    zones = write_polygons(tmp_path / "z.geojson", UTM[0], [("a", box(0, 0, 50, 99))])
+    run = run_scenes(tmp_path / "run", model_folder, folder, zones=zones, overlap="first")
+    verdict, findings = run.verified()
+    assert verdict.is_good, findings
+
+    content = (run.root / name).read_text()
+    row = content.splitlines()[1]
+    (run.root / name).write_text(content.replace(row, row.replace("1", "2", 1)))
+
+    verdict, findings = run.verified()
+    assert not verdict.is_good
+    assert [(found.path, found.wrong) for found in findings] == [
+        (name, "is not what the commit records add up to")
+    ]
+
+
+@pytest.mark.parametrize("name", ["zones.csv", "overlaps.csv"])
+def test_verify_misses_a_table_that_is_gone(tmp_path, model_folder, name):
+    folder, _ = parts_of(tmp_path, TWO)
+    zones = write_polygons(tmp_path / "z.geojson", UTM[0], [("a", box(0, 0, 50, 99))])
+    run = run_scenes(tmp_path / "run", model_folder, folder, zones=zones, overlap="first")
+    (run.root / name).unlink()
+
+    verdict, findings = run.verified()
+
+    assert not verdict.is_good
+    assert [found.path for found in findings] == [name]
