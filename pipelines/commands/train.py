@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> int:
             raise ConfigurationError(f"--set needs SECTION.KEY=VALUE, got {text!r}")
         overrides[key] = value
 
-    from segmodel.configuration import load_configuration
+    from segmodel.configuration_file import load_configuration
 
     config = load_configuration(parsed.config, overrides)
 

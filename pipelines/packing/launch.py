@@ -28,7 +28,7 @@ from pipelines.packing.work import (
 from pipelines.plan import Unit
 from pipelines.run_directory import MARK, PACK, check_unchanged, digest
 from segmodel.classes import format_color
-from segmodel.configuration import load_mask_config
+from segmodel.configuration_file import load_mask_config
 from segmodel.dataset import MaskCode
 from segmodel.errors import ConfigurationError
 from segmodel.images import MAX_PIXELS

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segmodel.configuration import parse_configuration
+from segmodel.configuration_file import parse_configuration
 from segmodel.predictor import Predictor
 from tests.end_to_end.conftest import ROOT
 

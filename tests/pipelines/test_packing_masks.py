@@ -15,7 +15,7 @@ from pipelines.packing import masks
 from pipelines.packing.launch import read_masks
 from pipelines.packing.masks import MaskReader
 from pipelines.packing.options import PackOptions
-from segmodel.configuration import load_mask_config
+from segmodel.configuration_file import load_mask_config
 from segmodel.errors import ConfigurationError, InputError
 from tests.pipelines.corpus import encoded, png, write
 
