@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,32 @@ class MeasuredHalo:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """How well confidence says what share of pixels is right, on data that were held out.
+
+    Args:
+        temperature: Logits are divided by it before the softmax.
+        error_before: Expected calibration error with temperature 1, in [0, 1].
+        error_after: The same with this temperature.
+        pixels: How many it was fitted on.
+
+    Raises:
+        ContractError: If the temperature is not positive.
+
+    Source: Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks (2017).
+    """
+
+    temperature: float
+    error_before: float
+    error_after: float
+    pixels: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ContractError(f"calibration: temperature must be positive: {self.temperature}")
+
+
+@dataclass(frozen=True)
 class Contract:
     """What a SavedModel takes, gives and is.
 
@@ -52,6 +79,7 @@ class Contract:
         gsd_range_m: Least and greatest ground sample distance in metres, or None for any.
         bytes_per_pixel: Memory that prediction takes, measured on a CPU, or None.
         parameters: Number of weights, or None.
+        calibration: How confidence was calibrated, or None.
         training_data: What the model learned from.
         metrics: Scores on data that it did not learn from.
         versions: Package versions that made it.
@@ -74,6 +102,7 @@ class Contract:
     gsd_range_m: tuple[float, float] | None = None
     bytes_per_pixel: int | None = None
     parameters: int | None = None
+    calibration: Calibration | None = None
     training_data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -198,13 +227,10 @@ class Contract:
             "gsd_range_m": list(self.gsd_range_m) if self.gsd_range_m else None,
             "stride": self.stride,
             "receptive_field": self.receptive_field,
-            "halo": {
-                "pixels": self.halo.pixels,
-                "window_px": self.halo.window_px,
-                "equal_labels": self.halo.equal_labels,
-            },
+            "halo": asdict(self.halo),
             "fixed_window": self.fixed_window,
             "bytes_per_pixel": self.bytes_per_pixel,
+            "calibration": asdict(self.calibration) if self.calibration else None,
             "training_data": dict(self.training_data),
             "metrics": dict(self.metrics),
             "package_versions": dict(self.versions),
@@ -247,6 +273,7 @@ def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(source["bands"], list):
         raise ContractError(f"bands: must be a list of names, got {source['bands']!r}")
     gsd, halo = document.get("gsd_range_m"), document["halo"]
+    calibration = document.get("calibration")
     low, high = source["value_range"]
     return {
         "name": document["mlm:name"],
@@ -268,6 +295,7 @@ def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
         "gsd_range_m": (gsd[0], gsd[1]) if gsd else None,
         "bytes_per_pixel": document.get("bytes_per_pixel"),
         "parameters": document.get("mlm:total_parameters"),
+        "calibration": Calibration(**calibration) if calibration else None,
         "training_data": document.get("training_data", {}),
         "metrics": document.get("metrics", {}),
         "versions": document.get("package_versions", {}),

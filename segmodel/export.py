@@ -51,6 +51,8 @@ class ServedModel(tf.Module):
                 f"classes: the contract names {classes}, the function gives {scores} scores"
             )
         self._owned = function if isinstance(function, tf.Module) else list(concrete.variables)
+        # Under their own names, so that another training run can start from them.
+        self.weights = {weight.path: weight.value for weight in getattr(function, "weights", ())}
 
     def signatures(self) -> dict[str, Callable]:
         """Functions of a batch by signature name."""
@@ -87,11 +89,15 @@ class ServedModel(tf.Module):
 
     def _labels_and_confidence(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = self._logits(images)
-        confidence = tf.reduce_max(tf.nn.softmax(logits), axis=-1)
+        confidence = tf.reduce_max(self._softmax(logits), axis=-1)
         return {"labels": self._to_labels(logits), "confidence": confidence}
 
     def _probabilities(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": tf.nn.softmax(self._logits(images))}
+        return {"probabilities": self._softmax(self._logits(images))}
+
+    def _softmax(self, logits: tf.Tensor) -> tf.Tensor:
+        calibration = self._contract.calibration
+        return tf.nn.softmax(logits / calibration.temperature if calibration else logits)
 
     def _to_labels(self, logits: tf.Tensor) -> tf.Tensor:
         classes = self._contract.classes
