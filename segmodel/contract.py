@@ -42,9 +42,6 @@ class Calibration:
         error_after: The same with this temperature.
         pixels: How many it was fitted on.
 
-    Raises:
-        ContractError: If the temperature is not positive.
-
     Source: Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks (2017).
     """
 
