@@ -50,9 +50,10 @@ class ServedModel(tf.Module):
             raise ExportError(
                 f"classes: the contract names {classes}, the function gives {scores} scores"
             )
-        self._owned = function if isinstance(function, tf.Module) else list(concrete.variables)
-        # Under their own names, so that another training run can start from them.
+        # Weights of Keras come first: a variable is saved under the first name that leads to it,
+        # and another training run starts from those names.
         self.weights = {weight.path: weight.value for weight in getattr(function, "weights", ())}
+        self._owned = function if isinstance(function, tf.Module) else list(concrete.variables)
 
     def signatures(self) -> dict[str, Callable]:
         """Functions of a batch by signature name."""
