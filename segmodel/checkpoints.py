@@ -1,0 +1,100 @@
+"""The state of a training run on disk, whole or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from segmodel.errors import TrainingError
+
+STATE = "state.npz"
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Args:
+        run: Digest of configuration and data.
+        step: Steps that are done, of all stages.
+        best_iou: Greatest mean IoU of a validation so far; -1 before the first.
+        best_step: When it was.
+        without_better: Validations since the best.
+        losses: Of the steps since the last validation.
+    """
+
+    run: str
+    step: int = 0
+    best_iou: float = -1.0
+    best_step: int = 0
+    without_better: int = 0
+    losses: list[float] = field(default_factory=list)
+
+
+def save_checkpoint(folder: Path, progress: Progress, variables: Sequence[tf.Variable]) -> None:
+    """Replace the checkpoint by this state.
+
+    Args:
+        folder: Of the checkpoint.
+        progress: Counters.
+        variables: All that the next step depends on: weights, optimizer, averages, random state.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f"{STATE}.part"
+    arrays = {f"v{number:05d}": _value(one) for number, one in enumerate(variables)}
+    with draft.open("wb") as stream:
+        np.savez(stream, progress=json.dumps(dataclasses.asdict(progress)), **arrays)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(folder / STATE)
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """How far the run of this folder has come, or None where there is no checkpoint.
+
+    Raises:
+        TrainingError: If the checkpoint cannot be read.
+    """
+    path = folder / STATE
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as state:
+            return Progress(**json.loads(str(state["progress"])))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(
+            f"{folder.name}/{STATE} cannot be read ({error}): remove it to start anew"
+        ) from error
+
+
+def restore_checkpoint(folder: Path, variables: Sequence[tf.Variable]) -> None:
+    """Give variables the values of the checkpoint.
+
+    Raises:
+        TrainingError: If it was written for other variables.
+    """
+    with np.load(folder / STATE) as state:
+        if len(state.files) != len(variables) + 1:
+            raise TrainingError(
+                f"{folder.name}/{STATE} has {len(state.files) - 1} variables, the run "
+                f"{len(variables)}: remove it to start anew"
+            )
+        for number, variable in enumerate(variables):
+            _assign(variable, state[f"v{number:05d}"])
+
+
+def _value(variable: tf.Variable) -> np.ndarray:
+    """The value of a variable, of Keras or of TensorFlow; bfloat16, which numpy lacks, is wider."""
+    value = tf.convert_to_tensor(variable)
+    return (tf.cast(value, tf.float32) if value.dtype == tf.bfloat16 else value).numpy()
+
+
+def _assign(variable: tf.Variable, value: np.ndarray) -> None:
+    variable.assign(tf.cast(tf.constant(value), variable.dtype))

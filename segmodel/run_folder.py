@@ -1,0 +1,126 @@
+"""The folder of a training run: what is where, and whether it is finished."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from segmodel.contract import Contract
+from segmodel.errors import ConfigurationError
+from segmodel.model_folder import read_contract
+
+CONFIGURATION, FINISHED = "configuration.json", "_SUCCESS"
+# What a run makes, and a new one with other settings removes.
+FOLDERS = ("model", "pictures", "validation", "checkpoint", "tensorboard")
+FILES = (
+    FINISHED,
+    CONFIGURATION,
+    "scores.json",
+    "scores.csv",
+    "history.jsonl",
+    "confusion.png",
+    "curves.png",
+    "card.md",
+    "best.weights.h5",
+    "failed_step.npz",
+)
+
+
+class RunFolder:
+    """One training run on disk.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name
+        self.model, self.checkpoint = path / "model", path / "checkpoint"
+        self.history, self.best_weights = path / "history.jsonl", path / "best.weights.h5"
+
+    def finished(self, identity: str, overwrite: bool) -> Contract | None:
+        """The contract of a finished run of this identity, or None where it is to be done.
+
+        Raises:
+            ConfigurationError: If the folder holds another run, or files that are none of a run.
+        """
+        known = self._run()
+        clash = [name for name in (*FOLDERS, *FILES) if (self.path / name).exists()]
+        if known is None and clash and not overwrite:
+            raise ConfigurationError(
+                f"{self.path} holds {clash[0]}, which is of no run that can go on: --overwrite "
+                f"replaces it, or name another --output"
+            )
+        if known not in (None, identity) and not overwrite:
+            raise ConfigurationError(
+                f"{self.path} holds a run with other settings or data: --overwrite replaces it, or "
+                f"name another --output"
+            )
+        if known == identity and not overwrite and (self.path / FINISHED).exists():
+            return read_contract(self.model)
+        if known != identity or overwrite:
+            self._clear()
+        return None
+
+    def begin(self, identity: str, configuration: dict[str, Any]) -> None:
+        """Write what the run is; it comes first, so that another one is told from it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.write_json(CONFIGURATION, {"run": identity} | configuration)
+
+    def finish(self) -> None:
+        """Say that all is there, and remove what only an unfinished run needs."""
+        (self.path / FINISHED).touch()
+        shutil.rmtree(self.checkpoint, ignore_errors=True)
+
+    def save_best(self, network: keras.Model) -> None:
+        """Replace the best weights."""
+        draft = self.path / "draft.weights.h5"
+        network.save_weights(draft)
+        draft.replace(self.best_weights)
+
+    def keep_batch(self, step: int, images: Any, truth: Any) -> str:
+        """Save the batch of a step that failed; returns the name of the file."""
+        path = self.path / "failed_step.npz"
+        np.savez_compressed(path, step=step, images=_whole(images), truth=_whole(truth))
+        return path.name
+
+    def write_json(self, name: str, content: dict[str, Any]) -> None:
+        """Write a file of JSON, whole or not at all."""
+        draft = self.path / f"{name}.part"
+        draft.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+        draft.replace(self.path / name)
+
+    def _run(self) -> str | None:
+        """Identity of the run that is there."""
+        try:
+            return json.loads((self.path / CONFIGURATION).read_text("utf-8"))["run"]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ConfigurationError(
+                f"{self.path / CONFIGURATION} is of no run: {error}"
+            ) from error
+
+    def _clear(self) -> None:
+        for name in FOLDERS:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+
+
+def model_of(path: str | Path) -> Path:
+    """The SavedModel that a path names: itself, or that of a training run."""
+    folder = Path(path)
+    return folder if (folder / "saved_model.pb").is_file() else folder / "model"
+
+
+def _whole(batch: Any) -> np.ndarray:
+    """A batch as an array, also where it is dealt to several devices."""
+    parts = getattr(batch, "values", (batch,))
+    return np.concatenate([np.asarray(part) for part in parts])
