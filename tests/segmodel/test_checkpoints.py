@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from segmodel.errors import TrainingError
-
-tf = pytest.importorskip("tensorflow")
+import tensorflow as tf
 
 from segmodel.checkpoints import (
     STATE,
@@ -16,6 +13,7 @@ from segmodel.checkpoints import (
     restore_checkpoint,
     save_checkpoint,
 )
+from segmodel.errors import TrainingError
 
 
 def variables(value: float) -> list:
