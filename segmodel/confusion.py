@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 IGNORED = -1
+# Widened to 8 bytes at a time while they are counted.
+COUNTED_PIXELS = 1 << 20
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -25,37 +29,89 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
     array([[1, 0],
            [1, 1]])
     """
-    counted = (truth >= 0) & (truth < classes)
-    pairs = truth[counted].astype(np.int64) * classes + predicted[counted]
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    matrix = np.zeros(classes**2, np.int64)
+    truth, predicted = truth.ravel(), predicted.ravel()
+    for start in range(0, truth.size, COUNTED_PIXELS):
+        strip = slice(start, start + COUNTED_PIXELS)
+        counted = (truth[strip] >= 0) & (truth[strip] < classes)
+        pairs = truth[strip][counted].astype(np.int64) * classes + predicted[strip][counted]
+        matrix += np.bincount(pairs, minlength=classes**2)
+    return matrix.reshape(classes, classes)
+
+
+PerClass = tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one confusion matrix; of a class that is absent altogether they are None."""
+    """Scores of one confusion matrix; None where there is nothing to score, never 0.
+
+    Args:
+        pixel_accuracy: Share of counted pixels that are right.
+        mean_iou: Mean IoU of the classes that occur in truth or prediction.
+        iou: Intersection over union of each class; None if it is in neither.
+        precision: Share of the pixels that were given a class which are of it; None if none was.
+        recall: Share of the pixels of a class that were given it; None if there is none.
+        f1: Harmonic mean of precision and recall (Dice); None if the class is in neither.
+        mean_f1: Mean F1 of the classes that occur in truth or prediction.
+        frequency_weighted_iou: IoU weighted by the share of pixels of each true class.
+    """
 
     pixel_accuracy: float | None
     mean_iou: float | None
-    iou: tuple[float | None, ...]
+    iou: PerClass
+    precision: PerClass
+    recall: PerClass
+    f1: PerClass
+    mean_f1: float | None
+    frequency_weighted_iou: float | None
 
     @classmethod
     def of(cls, matrix: np.ndarray) -> Scores:
         """Scores as Long, Shelhamer and Darrell (2015), section 5, define them.
 
-        `mean_iou` is the mean over the classes that occur in truth or prediction.
-
         >>> scores = Scores.of(np.array([[3, 1], [0, 4]]))
         >>> scores.pixel_accuracy, scores.iou
         (0.875, (0.75, 0.8))
+        >>> scores.precision, scores.recall
+        ((1.0, 0.8), (0.75, 1.0))
         """
         matrix = np.asarray(matrix, np.int64)
-        hits = np.diag(matrix)
-        union = matrix.sum(0) + matrix.sum(1) - hits
-        iou = tuple(int(h) / int(u) if u else None for h, u in zip(hits, union, strict=True))
-        present = [value for value in iou if value is not None]
+        hits, true, predicted = np.diag(matrix), matrix.sum(1), matrix.sum(0)
+        iou = _shares(hits, true + predicted - hits)
+        f1 = _shares(2 * hits, true + predicted)
         total = int(matrix.sum())
+        weighted = sum(int(t) * (value or 0.0) for t, value in zip(true, iou, strict=True))
         return cls(
             pixel_accuracy=int(hits.sum()) / total if total else None,
-            mean_iou=sum(present) / len(present) if present else None,
+            mean_iou=_mean(iou),
             iou=iou,
+            precision=_shares(hits, predicted),
+            recall=_shares(hits, true),
+            f1=f1,
+            mean_f1=_mean(f1),
+            frequency_weighted_iou=weighted / total if total else None,
         )
+
+    def to_json(self, names: Sequence[str]) -> dict[str, Any]:
+        """As in `scores.json`; what is of a class stands under its name.
+
+        >>> Scores.of(np.array([[3, 1], [0, 4]])).to_json(["sea", "land"])["iou"]
+        {'sea': 0.75, 'land': 0.8}
+        """
+        per_class = ("iou", "f1", "precision", "recall")
+        overall = ("mean_iou", "pixel_accuracy", "frequency_weighted_iou", "mean_f1")
+        return {name: getattr(self, name) for name in overall} | {
+            what: dict(zip(names, getattr(self, what), strict=True)) for what in per_class
+        }
+
+
+def _shares(parts: np.ndarray, wholes: np.ndarray) -> PerClass:
+    """Parts of wholes as plain floats, None where the whole is nothing."""
+    return tuple(int(p) / int(w) if w else None for p, w in zip(parts, wholes, strict=True))
+
+
+def _mean(values: PerClass) -> float | None:
+    """Mean of what is there."""
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if present else None

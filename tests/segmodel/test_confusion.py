@@ -62,7 +62,8 @@ def test_scores_lie_in_0_to_1_and_are_1_only_where_all_is_right(truth, predicted
     scores = Scores.of(confusion_matrix(truth, predicted, CLASSES))
     counted = truth != IGNORED
     if not counted.any():
-        assert scores == Scores(None, None, (None,) * CLASSES)
+        nothing = (None,) * CLASSES
+        assert scores == Scores(None, None, nothing, nothing, nothing, nothing, None, None)
         return
     assert 0 <= scores.mean_iou <= 1
     assert scores.pixel_accuracy == (truth == predicted)[counted].sum() / counted.sum()
@@ -85,3 +86,55 @@ def test_a_class_that_is_only_predicted_scores_0_and_counts():
 def test_scores_are_plain_floats_for_json():
     scores = Scores.of(np.array([[3, 1], [0, 4]]))
     assert [type(v) for v in (scores.pixel_accuracy, scores.mean_iou, *scores.iou)] == [float] * 4
+
+
+def test_precision_recall_and_f1_are_those_of_their_definitions():
+    scores = Scores.of(np.array([[6, 2, 0], [1, 3, 0], [0, 3, 5]]))
+    assert scores.precision == (6 / 7, 3 / 8, 1.0)
+    assert scores.recall == (6 / 8, 3 / 4, 5 / 8)
+    assert scores.f1 == (12 / 15, 6 / 12, 10 / 13)
+    assert scores.mean_f1 == pytest.approx((12 / 15 + 6 / 12 + 10 / 13) / 3)
+
+
+def test_frequency_weighted_iou_weighs_by_true_pixels():
+    scores = Scores.of(np.array([[6, 2], [0, 2]]))
+    assert scores.iou == (0.75, 0.5)
+    assert scores.frequency_weighted_iou == 0.7  # 0.8 * 0.75 + 0.2 * 0.5
+
+
+def test_a_class_that_is_never_predicted_has_recall_0_and_no_precision():
+    scores = Scores.of(np.array([[4, 0, 0], [2, 0, 0], [0, 0, 0]]))
+    assert scores.precision == (4 / 6, None, None)
+    assert scores.recall == (1.0, 0.0, None)
+    assert scores.f1 == (0.8, 0.0, None)
+    assert scores.mean_f1 == 0.4
+
+
+def test_scores_as_json_name_the_classes_and_keep_what_is_absent_as_null():
+    actual = Scores.of(np.array([[4, 0, 0], [2, 0, 0], [0, 0, 0]])).to_json(["a", "b", "c"])
+    assert actual["iou"] == {"a": 4 / 6, "b": 0.0, "c": None}
+    assert actual["precision"] == {"a": 4 / 6, "b": None, "c": None}
+    assert set(actual) == {
+        "mean_iou",
+        "pixel_accuracy",
+        "frequency_weighted_iou",
+        "mean_f1",
+        "iou",
+        "f1",
+        "precision",
+        "recall",
+    }
+
+
+def test_names_must_be_as_many_as_classes():
+    with pytest.raises(ValueError, match="zip"):
+        Scores.of(np.eye(3, dtype=int)).to_json(["a", "b"])
+
+
+def test_pixels_are_counted_in_strips_without_loss(monkeypatch):
+    truth = np.arange(35).reshape(5, 7) % 4 - 1
+    predicted = np.arange(35).reshape(5, 7) % 3
+    expected = confusion_matrix(truth, predicted, 3)
+    monkeypatch.setattr("segmodel.confusion.COUNTED_PIXELS", 4)
+    assert confusion_matrix(truth, predicted, 3).tolist() == expected.tolist()
+    assert expected.sum() == (truth >= 0).sum()

@@ -1,0 +1,181 @@
+"""The temperature at which confidence is the share of pixels that are right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from segmodel.contract import Calibration
+from segmodel.errors import TrainingError
+from segmodel.pairs import Pair
+from segmodel.windows import Layout, Tile, Window, tiles
+
+MOST_BYTES = 256 << 20
+WINDOWS_OF_A_PAIR, WINDOWS = 4, 128
+BINS = 15
+COLDEST, HOTTEST = 0.05, 20.0
+# Of the search, in the logarithm of the temperature.
+TOLERANCE = 1e-4
+VALUES_AT_ONCE = 1 << 22
+
+
+def sample_logits(
+    logits_of: Callable[[np.ndarray], np.ndarray],
+    pairs: Sequence[Pair],
+    fill: np.ndarray,
+    window_px: int,
+    stride: int,
+    most_pixels: int = 1_000_000,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits at some pixels whose truth counts; always the same ones.
+
+    A few windows of each pair, and of each window as many pixels as all windows may have, so that
+    large images do not outweigh small ones.
+
+    Args:
+        logits_of: `(1, height, width, bands)` raw values to `(1, height, width, classes)`.
+        pairs: Of validation; evenly spaced ones of many.
+        fill: `(bands,)` what stands for nodata.
+        window_px: Longest side of what the network is given at once; pixels near its edges are
+            left out, as they lack the context that they have in production.
+        stride: Of the network.
+        most_pixels: Fewer if their logits take more than `MOST_BYTES`.
+
+    Returns:
+        `(pixels, classes)` float32 logits and `(pixels,)` int64 class indices.
+    """
+    windows = list(_windows(pairs, window_px, stride))
+    chosen: list[tuple[np.ndarray, np.ndarray]] = []
+    for number, (pair, tile) in enumerate(windows):
+        truth = pair.truth(tile.core).ravel()
+        counted = np.flatnonzero(truth >= 0)
+        if not counted.size:
+            continue
+        pixels = pair.pixels(tile.read)
+        values = pixels.values
+        if pixels.finite is not None:
+            values = np.where(pixels.finite[..., None], values, fill).astype(fill.dtype)
+        logits = np.asarray(logits_of(values[None]))[0][tile.core.within(tile.read).slices]
+        classes = logits.shape[-1]
+        most = min(most_pixels, MOST_BYTES // (4 * classes)) // len(windows)
+        if counted.size > max(1, most):
+            random = np.random.default_rng(number)
+            counted = np.sort(random.choice(counted, max(1, most), replace=False))
+        rows = logits.reshape(-1, classes)[counted].astype(np.float32)
+        chosen.append((rows, truth[counted].astype(np.int64)))
+    if not chosen:
+        return np.empty((0, 0), np.float32), np.empty(0, np.int64)
+    return np.concatenate([rows for rows, _ in chosen]), np.concatenate([t for _, t in chosen])
+
+
+def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> Calibration:
+    """The temperature of least negative log-likelihood, by golden section over its logarithm.
+
+    Args:
+        logits: `(pixels, classes)`.
+        truth: `(pixels,)` class indices.
+
+    Returns:
+        Temperature 1 where none can be fitted: no pixel, one class, or all pixels right, for then
+        the likelihood rises without end as the temperature falls.
+
+    Raises:
+        TrainingError: If a logit is not a finite number.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks (2017), section 4.2. The
+    likelihood is concave in the inverse of the temperature, so it has one maximum.
+    """
+    if not len(truth):
+        return Calibration(1.0, 0.0, 0.0, 0)
+    if not np.isfinite(logits).all():
+        raise TrainingError("the network gives logits that are not finite: its weights are lost")
+    before = calibration_error(logits, truth, 1.0)
+    if logits.shape[1] < 2 or (logits.argmax(axis=1) == truth).all():
+        return Calibration(1.0, before, before, len(truth))
+    low, high = math.log(COLDEST), math.log(HOTTEST)
+    golden = (math.sqrt(5) - 1) / 2
+    inner = [high - golden * (high - low), low + golden * (high - low)]
+    losses = [log_loss(logits, truth, math.exp(x)) for x in inner]
+    while high - low > TOLERANCE:
+        if losses[0] <= losses[1]:
+            high = inner[1]
+            inner = [high - golden * (high - low), inner[0]]
+            losses = [log_loss(logits, truth, math.exp(inner[0])), losses[0]]
+        else:
+            low = inner[0]
+            inner = [inner[1], low + golden * (high - low)]
+            losses = [losses[1], log_loss(logits, truth, math.exp(inner[1]))]
+    temperature = math.exp((low + high) / 2)
+    after = calibration_error(logits, truth, temperature)
+    return Calibration(temperature, before, after, len(truth))
+
+
+def log_loss(logits: np.ndarray, truth: np.ndarray, temperature: float) -> float:
+    """Mean negative log-likelihood of the truth, in nats.
+
+    >>> round(log_loss(np.array([[0.0, 0.0]]), np.array([1]), 1.0), 4)
+    0.6931
+    """
+    total = 0.0
+    for part in _parts(logits):
+        scaled = _scaled(logits[part], temperature)
+        true = np.take_along_axis(scaled, truth[part, None], axis=1)[:, 0]
+        total += float((np.log(np.exp(scaled).sum(axis=1)) - true).sum())
+    return total / len(truth)
+
+
+def calibration_error(logits: np.ndarray, truth: np.ndarray, temperature: float) -> float:
+    """Expected calibration error in [0, 1], with 15 bins of equal width.
+
+    The difference of mean confidence and share of right pixels in each bin of confidence, weighted
+    by its pixels (Guo et al. 2017, section 2).
+
+    >>> calibration_error(np.array([[0.0, 0.0], [0.0, 0.0]]), np.array([0, 1]), 1.0)
+    0.0
+    """
+    confidence, right = np.zeros(BINS), np.zeros(BINS)
+    for part in _parts(logits):
+        best = 1 / np.exp(_scaled(logits[part], temperature)).sum(axis=1)
+        bins = np.clip(np.ceil(best * BINS).astype(np.int64) - 1, 0, BINS - 1)
+        confidence += np.bincount(bins, best, BINS)
+        right += np.bincount(bins, logits[part].argmax(axis=1) == truth[part], BINS)
+    return float(np.abs(confidence - right).sum() / len(truth))
+
+
+def _scaled(logits: np.ndarray, temperature: float) -> np.ndarray:
+    """Logits over the temperature, in float64, the greatest of each pixel 0."""
+    scaled = logits.astype(np.float64)
+    scaled -= scaled.max(axis=1, keepdims=True)
+    scaled /= temperature
+    return scaled
+
+
+def _parts(logits: np.ndarray) -> Iterator[slice]:
+    """Pixels a few at a time, so that what is computed from them takes little memory."""
+    rows = max(1, VALUES_AT_ONCE // max(1, logits.shape[1]))
+    for start in range(0, len(logits), rows):
+        yield slice(start, start + rows)
+
+
+def _windows(pairs: Sequence[Pair], window_px: int, stride: int) -> Iterator[tuple[Pair, Tile]]:
+    """A few windows of each pair, with what the network is given for each."""
+    margin = window_px // 8 // stride * stride
+    core = max(stride, (window_px - 2 * margin) // stride * stride)
+    layout = Layout(core, margin, stride)
+    for pair in _spread(pairs, WINDOWS):
+        whole = Window(0, 0, pair.height, pair.width)
+        each = min(WINDOWS_OF_A_PAIR, max(1, WINDOWS // len(pairs)))
+        for tile in _spread(list(tiles(whole, whole, layout)), each):
+            yield pair, tile
+
+
+def _spread(items: Sequence, most: int) -> list:
+    """At most so many of them, evenly spaced.
+
+    >>> _spread("abcdefgh", 3), _spread("ab", 3)
+    (['b', 'e', 'g'], ['a', 'b'])
+    """
+    count = min(most, len(items))
+    return [items[(2 * n + 1) * len(items) // (2 * count)] for n in range(count)]

@@ -1,0 +1,200 @@
+"""Scores of a model over pairs of image and truth, through the engine that production uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from segmodel.classes import ClassTable
+from segmodel.confusion import IGNORED, Scores, confusion_matrix
+from segmodel.engine import Engine, Job, Labelled, Model
+from segmodel.errors import BeamsegError, ContractError, InputError
+from segmodel.pairs import Pair
+from segmodel.pixels import Pixels
+from segmodel.stitching import Failed
+from segmodel.windows import Layout, Window
+
+# Longest side of what is labelled and compared in one piece.
+BLOCK_PX = 4096
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """What became of one image.
+
+    Args:
+        name: Of the pair.
+        classes: Their number.
+        cells: Places in the flat confusion matrix that are not 0: images have few classes, and
+            there may be many images.
+        pixels: What stands there.
+    """
+
+    name: str
+    classes: int
+    cells: np.ndarray
+    pixels: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, matrix: np.ndarray) -> ImageScore:
+        """The score of a confusion matrix."""
+        cells = np.flatnonzero(matrix)
+        return cls(name, len(matrix), cells, matrix.ravel()[cells])
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """`(classes, classes)` int64, rows are truth."""
+        matrix = np.zeros(self.classes**2, np.int64)
+        matrix[self.cells] = self.pixels
+        return matrix.reshape(self.classes, self.classes)
+
+    @property
+    def scores(self) -> Scores:
+        """Scores of this image alone."""
+        return Scores.of(self.matrix)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a set of pairs.
+
+    Args:
+        matrix: `(classes, classes)` int64 of the whole set, rows are truth.
+        per_image: Of each image, in the order of the pairs.
+    """
+
+    matrix: np.ndarray
+    per_image: tuple[ImageScore, ...]
+
+    @property
+    def scores(self) -> Scores:
+        """Scores of the whole set, which are no mean of those of its images."""
+        return Scores.of(self.matrix)
+
+
+@dataclass(frozen=True)
+class LabelledBlock:
+    """A part of an image with its labels, as `evaluate` hands it on.
+
+    Args:
+        number: Of the pair.
+        pair: It.
+        window: The part.
+        labels: `(height, width)` ids; nodata where the model had nothing to see.
+        truth: `(height, width)` class indices, `IGNORED` where they count nowhere.
+        matrix: Confusion matrix of the image up to here.
+        is_last: Whether it ends the image.
+    """
+
+    number: int
+    pair: Pair
+    window: Window
+    labels: np.ndarray
+    truth: np.ndarray
+    matrix: np.ndarray
+    is_last: bool
+
+
+class PairRaster:
+    """A pair as a raster of the engine."""
+
+    # What a pair holds, its own cache bounds; nothing is scaled.
+    held_bytes = own_pixels = 0
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair, self.height, self.width = pair, pair.height, pair.width
+
+    def wants(self, core: Window) -> bool:
+        """True: all pixels get a label."""
+        return True
+
+    def read(self, window: Window) -> Pixels:
+        """Pixels of a window."""
+        return self.pair.pixels(window)
+
+    def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
+        """The same values: nothing is scaled."""
+        return values
+
+
+Keep = Callable[[LabelledBlock], None]
+
+
+def evaluate(
+    model: Model, pairs: Sequence[Pair], layout: Layout, keep: Keep | None = None
+) -> Evaluation:
+    """Label all pairs as production does and compare with their truth.
+
+    Args:
+        model: Labels batches; its classes are in the order of the truth's indices.
+        pairs: Of any size; they are labelled in blocks, so memory does not grow with them.
+        layout: How they are cut.
+        keep: Is given every block, in order, in the thread that calls.
+
+    Raises:
+        InputError: If a pair cannot be read; names it.
+        ContractError: If the model gives a label that is not in its class table.
+    """
+    classes = len(model.classes.ids)
+    index = class_index(model.classes)
+    under_way: dict[str, tuple[int, Window, bool]] = {}
+
+    def jobs() -> Iterator[Job]:
+        for number, pair in enumerate(pairs):
+            blocks = list(blocks_of(pair, layout))
+            for window in blocks:
+                key = f"{number} {window.row} {window.column}"
+                under_way[key] = number, window, window is blocks[-1]
+                yield Job(key, partial(PairRaster, pair), window, opens_at_once=True)
+
+    def compare(labelled: Labelled) -> LabelledBlock:
+        number, window, is_last = under_way.pop(labelled.key)
+        pair, labels = pairs[number], labelled.labels
+        try:
+            truth = np.where(labels == model.classes.nodata, IGNORED, pair.truth(window))
+        except Exception as error:
+            raise _named(pair, error) from error
+        predicted = index[labels]
+        if (predicted < 0).any() and (labels[predicted < 0] != model.classes.nodata).any():
+            raise ContractError(f"{pair.name}: the model gives labels outside its class table")
+        matrix = confusion_matrix(truth, predicted, classes)
+        return LabelledBlock(number, pair, window, labels, truth, matrix, is_last)
+
+    total = np.zeros((classes, classes), np.int64)
+    of_image, per_image = np.zeros_like(total), []
+    for outcome in Engine(model, layout).run_and_finish(jobs(), compare):
+        if isinstance(outcome, Failed):
+            pair = pairs[under_way[outcome.key][0]]
+            raise _named(pair, outcome.error) from outcome.error
+        of_image = of_image + outcome.matrix
+        if keep is not None:
+            keep(replace(outcome, matrix=of_image))
+        if outcome.is_last:
+            per_image.append(ImageScore.of(outcome.pair.name, of_image))
+            total += of_image
+            of_image = np.zeros_like(total)
+    return Evaluation(total, tuple(per_image))
+
+
+def class_index(classes: ClassTable) -> np.ndarray:
+    """Class indices by label, -1 where no class is."""
+    index = np.full(classes.nodata + 1, -1, np.int32)
+    index[list(classes.ids)] = np.arange(len(classes.ids))
+    return index
+
+
+def blocks_of(pair: Pair, layout: Layout) -> Iterator[Window]:
+    """Parts of a pair whose origins are multiples of the stride."""
+    side = max(1, BLOCK_PX // layout.window_px) * layout.window_px
+    yield from Window(0, 0, pair.height, pair.width).cut(side, side)
+
+
+def _named(pair: Pair, error: Exception) -> Exception:
+    """The error with the name of the pair, if it does not say it."""
+    text = str(error)
+    if isinstance(error, BeamsegError):
+        return error if pair.name in text else type(error)(f"{pair.name}: {text}")
+    return InputError(f"{pair.name}: cannot be read: {text or type(error).__name__}")

@@ -1,0 +1,60 @@
+"""Pairs in memory for scores and pictures, with nodata and faults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from segmodel.confusion import IGNORED
+from segmodel.pixels import Pixels
+from segmodel.windows import Window
+from tests.fakes import CLASSES, brightness_labels
+
+
+@dataclass(frozen=True)
+class ArrayPair:
+    """A pair in memory; class indices as `BrightnessModel` gives them, unless it is told others."""
+
+    name: str
+    image: np.ndarray
+    indices: np.ndarray
+    valid: np.ndarray | None = None
+    fault: Exception | None = None
+    group: str = ""
+
+    @property
+    def height(self) -> int:
+        return self.image.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.image.shape[1]
+
+    def pixels(self, window: Window) -> Pixels:
+        if self.fault is not None:
+            raise self.fault
+        valid = None if self.valid is None else self.valid[window.slices]
+        return Pixels(self.image[window.slices], valid)
+
+    def truth(self, window: Window) -> np.ndarray:
+        return self.indices[window.slices]
+
+
+def brightness_index(image: np.ndarray) -> np.ndarray:
+    """Class indices that `BrightnessModel` gives."""
+    index = np.zeros(256, np.int16)
+    index[list(CLASSES.ids)] = np.arange(3)
+    return index[brightness_labels(image)]
+
+
+def random_pair(name: str, height: int = 70, width: int = 50, seed: int = 0) -> ArrayPair:
+    """Noise in large squares; a tenth of the truth is another class, a tenth counts nowhere."""
+    random = np.random.default_rng(seed)
+    small = random.integers(0, 256, (-(-height // 10), -(-width // 10), 1))
+    image = small.repeat(10, 0).repeat(10, 1)[:height, :width].repeat(3, 2).astype(np.uint8)
+    indices = brightness_index(image)
+    draw = random.random(indices.shape)
+    indices[draw < 0.1] = (indices[draw < 0.1] + 1) % 3
+    indices[draw > 0.9] = IGNORED
+    return ArrayPair(name, image, indices)
