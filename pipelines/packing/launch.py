@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 import segmodel
 from pipelines import plan, storage
 from pipelines.formats.images import stated_size
 from pipelines.formats.interface import Reading
-from pipelines.packing.masks import MaskReader
 from pipelines.packing.options import ENCODINGS, PackOptions
 from pipelines.packing.pairs import Pair, Pairs, find_pairs
 from pipelines.packing.splits import Split, deal
@@ -29,9 +26,9 @@ from pipelines.plan import Unit
 from pipelines.run_directory import MARK, PACK, check_unchanged, digest
 from segmodel.classes import format_color
 from segmodel.configuration_file import load_mask_config
-from segmodel.dataset import MaskCode
 from segmodel.errors import ConfigurationError
 from segmodel.images import MAX_PIXELS
+from segmodel.masks import MaskReader
 
 RESULT = "pack.json"
 MIB = 2**20
@@ -172,17 +169,10 @@ def read_masks(options: PackOptions) -> MaskReader | None:
             f"{options.classes}: data.mask_encoding must be one of {', '.join(ENCODINGS)}, got "
             f"{encoding!r}"
         )
-    code = MaskCode(
-        classes=config.classes,
-        encoding="color" if encoding == "color" else "id",
-        ignore_colors=config.ignore_colors,
-        ignore_ids=config.ignore_ids,
-    )
     try:
-        code.decode(np.empty((0, 0, 3) if encoding == "color" else (0, 0), np.uint8))
+        return MaskReader.of(config.classes, encoding, config.ignore_colors, config.ignore_ids)
     except ConfigurationError as error:
         raise ConfigurationError(f"{options.classes}: {error}") from None
-    return MaskReader(code, encoding)
 
 
 def shape_of(options: PackOptions, masks: MaskReader | None, max_pixels: int) -> dict[str, Any]:

@@ -16,7 +16,6 @@ from pipelines.formats import SHARDS
 from pipelines.formats.interface import Reading
 from pipelines.formats.samples import Entry
 from pipelines.formats.shards import Shards
-from pipelines.packing.masks import MaskReader
 from pipelines.packing.pairs import Pair
 from pipelines.plan import InputFile, Unit
 from pipelines.run_directory import PACK, RunDirectory
@@ -24,6 +23,7 @@ from pipelines.work import THREADS, UnitReport, with_attempts
 from segmodel.allocator import reuse_memory
 from segmodel.errors import BeamsegError, InputError
 from segmodel.images import decode_image, image_size
+from segmodel.masks import MaskReader
 
 # What a pack keeps beside its shards; hidden, so that no pattern takes it for input.
 BOOKS = ".beamseg"

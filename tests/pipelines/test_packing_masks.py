@@ -11,12 +11,12 @@ import pytest
 from PIL import Image
 
 from pipelines import earth
-from pipelines.packing import masks
 from pipelines.packing.launch import read_masks
-from pipelines.packing.masks import MaskReader
 from pipelines.packing.options import PackOptions
+from segmodel import masks
 from segmodel.configuration_file import load_mask_config
 from segmodel.errors import ConfigurationError, InputError
+from segmodel.masks import MaskReader
 from tests.pipelines.corpus import encoded, png, write
 
 CLASSES = """\
@@ -136,8 +136,8 @@ STRANGE_COLOR[1, 1] = (1, 2, 3)
         ("color", png(STRANGE_COLOR), "mask has color #010203, which is neither a class nor"),
         ("id", png(IDS[..., None] + 1), "mask has id 3, 5, 10, which is neither"),
         ("palette", indexed(IDS + 1), "mask has id 3, 5, 10, which is neither"),
-        ("id", indexed(IDS), "indexed image: --mask_encoding palette takes its indices"),
-        ("palette", png(IDS[..., None]), "no indexed image: --mask_encoding id takes grey levels"),
+        ("id", indexed(IDS), "indexed image: mask_encoding palette takes its indices"),
+        ("palette", png(IDS[..., None]), "no indexed image: mask_encoding id takes grey levels"),
         ("id", png(colored(IDS)), "a mask of ids has one band, got mode RGB"),
         ("color", png(colored(IDS))[:60], "truncated or corrupt PNG"),
         ("color", b"", "empty file"),

@@ -1,0 +1,179 @@
+"""GeoTIFFs, and what else GDAL reads: open for the next window, and what their headers say."""
+
+from __future__ import annotations
+
+import os
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from segmodel.errors import InputError
+
+# Of thousands of scenes so many are open at a time; what GDAL keeps of each is closed with it.
+MOST_OPEN = 64
+# Errors of a reference system, and text that is no UTF-8, are ValueErrors.
+_GDAL_ERRORS = (RasterioError, CPLE_BaseError, ValueError)
+
+
+@dataclass(frozen=True)
+class RasterHeader:
+    """What the header of a raster says.
+
+    Args:
+        height: Rows.
+        width: Columns.
+        dtypes: Of the bands, without alpha.
+        names: Of each band its description and its colour, in small letters.
+        indexes: Of the bands in the file, from 1.
+        nodata: Value of each band that stands for nodata, or None.
+        scales: Factor of each band to the values it stands for, and what is added then.
+        mask: Where nodata is: `none`, `values` or `mask`, which may be an alpha band.
+        palette: Red, green, blue by value, `(256, 3)` or longer, where the only band has one.
+        is_located: Whether it says in any way where it lies.
+    """
+
+    height: int
+    width: int
+    dtypes: tuple[str, ...]
+    names: tuple[tuple[str, ...], ...]
+    indexes: tuple[int, ...]
+    nodata: tuple[float | None, ...]
+    scales: tuple[tuple[float, float], ...]
+    mask: str
+    palette: np.ndarray | None
+    is_located: bool
+
+
+class OpenFiles:
+    """Rasters that stay open for the next window: a bounded number, each for a thread at a time.
+
+    Args:
+        most: Number of files; while more are being read, more are open.
+    """
+
+    def __init__(self, most: int = MOST_OPEN) -> None:
+        self._most, self._lock = most, threading.Lock()
+        self._files: OrderedDict[str, _OpenFile] = OrderedDict()
+
+    @contextmanager
+    def use(self, path: str) -> Iterator[rasterio.DatasetReader]:
+        """The open raster.
+
+        After an error it is opened anew: GDAL's threads leave a tile that they could not decode in
+        the cache of the handle, and later reads would take what is there for its pixels.
+
+        Raises:
+            InputError: If GDAL cannot open it, or fails in the block.
+        """
+        file = self._taken(path)
+        try:
+            with file.lock:
+                try:
+                    yield file.opened(path)
+                except _GDAL_ERRORS as error:
+                    file.close()
+                    raise InputError(f"cannot be read: {_reason(error, path)}") from error
+        finally:
+            with self._lock:
+                file.users -= 1
+                self._close_some()
+
+    def _taken(self, path: str) -> _OpenFile:
+        with self._lock:
+            file = self._files.setdefault(path, _OpenFile())
+            self._files.move_to_end(path)
+            file.users += 1
+            return file
+
+    def _close_some(self) -> None:
+        idle = [path for path, file in self._files.items() if not file.users]
+        for path in idle[: max(0, len(self._files) - self._most)]:
+            self._files.pop(path).close()
+
+
+class _OpenFile:
+    """One raster, open or not; `users` have it or wait for it."""
+
+    def __init__(self) -> None:
+        self.lock, self.users = threading.Lock(), 0
+        self._source: rasterio.DatasetReader | None = None
+
+    def opened(self, path: str) -> rasterio.DatasetReader:
+        if self._source is None:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                self._source = rasterio.open(path)
+        return self._source
+
+    def close(self) -> None:
+        if self._source is not None:
+            self._source.close()
+            self._source = None
+
+
+OPEN_FILES = OpenFiles()
+
+
+def read_header(path: str) -> RasterHeader:
+    """The header of a raster.
+
+    Raises:
+        InputError: If GDAL cannot open it, or it has no bands.
+    """
+    with OPEN_FILES.use(path) as source:
+        kinds = dict(zip(source.indexes, source.colorinterp, strict=True))
+        indexes = [index for index in source.indexes if kinds[index] != ColorInterp.alpha]
+        if not indexes:
+            raise InputError("it has no bands")
+        palette = None
+        if len(indexes) == 1 and kinds[indexes[0]] == ColorInterp.palette:
+            colors = source.colormap(indexes[0])
+            palette = np.zeros((max(256, max(colors) + 1), 3), np.uint8)
+            palette[list(colors)] = [color[:3] for color in colors.values()]
+
+        def of(values: Sequence[Any]) -> tuple[Any, ...]:
+            return tuple(values[index - 1] for index in indexes)
+
+        return RasterHeader(
+            height=source.height,
+            width=source.width,
+            dtypes=of(source.dtypes),
+            names=tuple(
+                (str(text or "").strip().lower(), kinds[index].name)
+                for text, index in zip(of(source.descriptions), indexes, strict=True)
+            ),
+            indexes=tuple(indexes),
+            nodata=of(source.nodatavals),
+            scales=tuple(zip(of(source.scales), of(source.offsets), strict=True)),
+            mask=_mask_kind(of(source.mask_flag_enums)),
+            palette=palette,
+            is_located=not source.transform.is_identity
+            or source.crs is not None
+            or bool(source.gcps[0])
+            or source.rpcs is not None,
+        )
+
+
+def _mask_kind(flags: Sequence[Sequence[MaskFlags]]) -> str:
+    every = {flag for of_band in flags for flag in of_band}
+    # A band without any flag has a mask of its own.
+    if every & {MaskFlags.alpha, MaskFlags.per_dataset} or not all(flags):
+        return "mask"
+    return "values" if MaskFlags.nodata in every else "none"
+
+
+def _reason(error: BaseException, path: str) -> str:
+    """What GDAL says is wrong, without the path."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).replace(path, os.path.basename(path))

@@ -1,0 +1,147 @@
+"""All pairs checked before anything is trained, and where each class is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from segmodel.classes import ClassTable
+from segmodel.errors import ConfigurationError, InputError
+from segmodel.pairs import Pair
+from segmodel.windows import Window
+
+BLOCK_PX = 512
+THREADS = 2
+# Blocks of a row that are read at once, as strips of a raster are decoded in their whole width.
+_READ_BLOCKS = 8
+_MOST_FAULTS = 10
+_TELL_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of a pair, and which classes it has.
+
+    Args:
+        pair: Number of the pair.
+        window: Of the pair.
+        classes: Class indices that occur, rising.
+        counts: Pixels of each of them, int64.
+    """
+
+    pair: int
+    window: Window
+    classes: np.ndarray
+    counts: np.ndarray
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Where each class is in some pairs.
+
+    Args:
+        blocks: Of all pairs in their order.
+        counts: Pixels of each class, `(classes,)` int64.
+        images: Number of pairs.
+    """
+
+    blocks: tuple[Block, ...]
+    counts: np.ndarray
+    images: int
+
+
+def survey_pairs(
+    pairs: Sequence[Pair],
+    classes: ClassTable,
+    allow_empty: bool,
+    tell: Callable[[str], None] | None = None,
+) -> Survey:
+    """Read every image and mask once, and count the classes of every block.
+
+    Args:
+        pairs: What is to be used.
+        classes: The class table.
+        allow_empty: Whether a class may be without a pixel.
+        tell: Told how far it is, every few seconds.
+
+    Raises:
+        InputError: If images or masks cannot be used; names the first ten, each with its value.
+        ConfigurationError: If there is no pair, no pixel of any class, or a class without a pixel
+            that may not be.
+    """
+    if not pairs:
+        raise ConfigurationError("there is no image with a mask: check the folders of data")
+    blocks: list[Block] = []
+    faults: list[str] = []
+    told = time.monotonic()
+    pool = ThreadPoolExecutor(THREADS, "beamseg-survey")
+    try:
+        surveyed = pool.map(lambda number: _blocks_of(number, pairs[number]), range(len(pairs)))
+        for done, found in enumerate(surveyed, 1):
+            if isinstance(found, InputError):
+                faults.append(str(found))
+                if len(faults) == _MOST_FAULTS:
+                    break
+            else:
+                blocks += found
+            if tell is not None and time.monotonic() - told >= _TELL_SECONDS:
+                told = time.monotonic()
+                tell(f"checked {done} of {len(pairs)} images with their masks")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if faults:
+        count = "1 pair" if len(faults) == 1 else f"{len(faults)} pairs"
+        first = "the first " if len(faults) == _MOST_FAULTS else ""
+        listed = "".join(f"\n  {fault}" for fault in faults)
+        raise InputError(f"{first}{count} that cannot be used:{listed}")
+    counts = np.zeros(len(classes.ids), np.int64)
+    for block in blocks:
+        counts[block.classes] += block.counts
+    check_classes(counts, classes, allow_empty)
+    return Survey(tuple(blocks), counts, len(pairs))
+
+
+def check_classes(counts: np.ndarray, classes: ClassTable, allow_empty: bool) -> None:
+    """Refuse data without any pixel that counts, and classes without a pixel.
+
+    Args:
+        counts: Pixels of each class.
+        classes: The class table.
+        allow_empty: Whether a class may be without a pixel.
+
+    Raises:
+        ConfigurationError: Names the classes.
+    """
+    if not counts.any():
+        raise ConfigurationError("no pixel of any mask is of a class: all of them are ignored")
+    empty = [c for c, count in zip(classes.classes, counts, strict=True) if not count]
+    if empty and not allow_empty:
+        named = ", ".join(f"{entry.name!r} (id {entry.id})" for entry in empty)
+        raise ConfigurationError(
+            f"no training mask has a pixel of {named}: add images of it, remove it from the "
+            f"classes, or set data.allow_empty_classes"
+        )
+
+
+def _blocks_of(number: int, pair: Pair) -> list[Block] | InputError:
+    """The blocks of a pair, or what is wrong with it."""
+    try:
+        whole = Window(0, 0, pair.height, pair.width)
+        if not whole.pixels:
+            raise InputError(f"{pair.name}: the image has no pixels")
+        blocks = []
+        for window in whole.cut(BLOCK_PX, BLOCK_PX * _READ_BLOCKS):
+            pair.pixels(window)
+            truth = pair.truth(window)
+            for part in window.cut(BLOCK_PX, BLOCK_PX):
+                # One more than the index, as `IGNORED` is -1.
+                counts = np.bincount(truth[part.within(window).slices].ravel() + np.int16(1))[1:]
+                present = np.flatnonzero(counts)
+                blocks.append(Block(number, part, present.astype(np.int16), counts[present]))
+    except InputError as error:
+        return error
+    return blocks
