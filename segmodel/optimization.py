@@ -117,7 +117,9 @@ class MovingAverage:
     `tf.train.ExponentialMovingAverage`, so that the first weights are soon forgotten.
 
     A network under a `MirroredStrategy` is averaged from outside `strategy.run`, where its
-    variables are read from the first replica and written to all of them.
+    variables are read from the first replica and written to all of them. Moving statistics of
+    batch normalization differ between replicas, because each has seen its own share: those of the
+    first are averaged, and all replicas have them after `swapped()`.
 
     Args:
         network: Whose weights are averaged; they are where the average starts.
@@ -154,6 +156,11 @@ class MovingAverage:
             yield
         finally:
             self._swap()
+
+    def restart(self) -> None:
+        """Begin anew with the weights that the network has now."""
+        for average, weight in zip(self.variables, self._weights, strict=True):
+            average.assign(tf.cast(weight, tf.float32))
 
     def _swap(self) -> None:
         for average, weight in zip(self.variables, self._weights, strict=True):
