@@ -195,6 +195,19 @@ def test_averages_are_in_the_network_inside_and_its_own_weights_after_even_on_er
     assert same(average.variables, averages)
 
 
+def test_a_restarted_average_is_the_weights_of_now_and_does_not_follow_them():
+    from segmodel.optimization import MovingAverage
+
+    model = network()
+    average = MovingAverage(model, 0.9)
+    for weight in model.weights:
+        weight.assign(tf.fill(weight.shape, 3.0))
+    average.restart()
+    for weight in model.weights:
+        weight.assign_add(tf.ones_like(weight))
+    assert all((variable.numpy() == 3.0).all() for variable in average.variables)
+
+
 def test_averages_come_back_from_a_checkpoint(tmp_path):
     from segmodel.optimization import MovingAverage
 
