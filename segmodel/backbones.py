@@ -1,13 +1,23 @@
-"""Backbones of `keras.applications`: their skip layers, strides and preprocessing."""
+"""Backbones of `keras.applications`: their skip layers, strides, preprocessing and weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 import keras
 
 from segmodel.errors import ConfigurationError
+from segmodel.imagenet_bands import band_filters
+from segmodel.limits import one_of
+from segmodel.widths import scale_width
+
+STRIDES = (4, 8, 16, 32)
+# Keras lists all that it tried.
+MOST_CHARACTERS = 400
 
 
 @dataclass(frozen=True)
@@ -20,7 +30,8 @@ class Backbone:
         mean: What is subtracted from bands scaled to 0..255, red, green, blue.
         scale: What the difference is multiplied with.
         reverse: Whether the first convolution expects blue, green, red.
-        has_width: Whether the family has a width multiplier.
+        publishes_widths: Whether there are ImageNet weights of other widths than 1; `build` then
+            takes `alpha`.
     """
 
     build: Callable[..., keras.Model]
@@ -28,7 +39,7 @@ class Backbone:
     mean: tuple[float, float, float]
     scale: float
     reverse: bool
-    has_width: bool = False
+    publishes_widths: bool = False
 
     @property
     def stride(self) -> int:
@@ -36,46 +47,70 @@ class Backbone:
         return self.skips[-1][0]
 
 
-# Means of ImageNet as `keras.applications.imagenet_utils` subtracts them in its "caffe" mode.
-_IMAGENET_MEAN = (123.68, 116.779, 103.939)
+def _skips(*layers: str) -> tuple[tuple[int, str], ...]:
+    return tuple(zip(STRIDES, layers, strict=True))
+
+
+def _caffe(build: Callable[..., keras.Model], *layers: str) -> Backbone:
+    """Trained on blue, green, red minus the means of ImageNet, as VGG and the first ResNets."""
+    mean = (123.68, 116.779, 103.939)
+    return Backbone(build, _skips(*layers), mean, scale=1.0, reverse=True)
+
+
+def _plus_minus_1(
+    build: Callable[..., keras.Model], *layers: str, middle: float = 127.5, widths: bool = False
+) -> Backbone:
+    """Trained on the distance from the middle of 0..255, in -1..1."""
+    mean = (middle, middle, middle)
+    return Backbone(build, _skips(*layers), mean, 1 / middle, False, publishes_widths=widths)
+
+
+def _vgg(build: Callable[..., keras.Model]) -> Backbone:
+    return _caffe(build, "block2_pool", "block3_pool", "block4_pool", "block5_pool")
+
+
+def _resnet(build: Callable[..., keras.Model], conv3: int, conv4: int) -> Backbone:
+    """By the number of blocks in the third and fourth stage."""
+    names = (2, 3), (3, conv3), (4, conv4), (5, 3)
+    return _caffe(build, *(f"conv{stage}_block{block}_out" for stage, block in names))
+
+
+def _resnet_v2(build: Callable[..., keras.Model], conv3: int, conv4: int) -> Backbone:
+    """As `_resnet`; the last block of a stage halves, so what it takes is the last at its stride.
+
+    Sums of a stage are normalized only where the next block begins, hence the preactivations.
+    """
+    names = (2, 3), (3, conv3), (4, conv4)
+    layers = (f"conv{stage}_block{block}_preact_relu" for stage, block in names)
+    return _plus_minus_1(build, *layers, "post_relu")
+
+
+_models = keras.applications
 
 BACKBONES: dict[str, Backbone] = {
-    "vgg16": Backbone(
-        build=keras.applications.VGG16,
-        skips=(
-            (4, "block2_pool"),
-            (8, "block3_pool"),
-            (16, "block4_pool"),
-            (32, "block5_pool"),
-        ),
-        mean=_IMAGENET_MEAN,
-        scale=1.0,
-        reverse=True,
+    "vgg16": _vgg(_models.VGG16),
+    "vgg19": _vgg(_models.VGG19),
+    "resnet50": _resnet(_models.ResNet50, 4, 6),
+    "resnet101": _resnet(_models.ResNet101, 4, 23),
+    "resnet152": _resnet(_models.ResNet152, 8, 36),
+    "resnet50_v2": _resnet_v2(_models.ResNet50V2, 4, 6),
+    "resnet101_v2": _resnet_v2(_models.ResNet101V2, 4, 23),
+    "resnet152_v2": _resnet_v2(_models.ResNet152V2, 8, 36),
+    "mobilenet_v2": _plus_minus_1(
+        _models.MobileNetV2,
+        "block_3_expand_relu",
+        "block_6_expand_relu",
+        "block_13_expand_relu",
+        "out_relu",
+        widths=True,
     ),
-    "resnet50": Backbone(
-        build=keras.applications.ResNet50,
-        skips=(
-            (4, "conv2_block3_out"),
-            (8, "conv3_block4_out"),
-            (16, "conv4_block6_out"),
-            (32, "conv5_block3_out"),
-        ),
-        mean=_IMAGENET_MEAN,
-        scale=1.0,
-        reverse=True,
-    ),
-    "mobilenet_v2": Backbone(
-        build=keras.applications.MobileNetV2,
-        skips=(
-            (4, "block_3_expand_relu"),
-            (8, "block_6_expand_relu"),
-            (16, "block_13_expand_relu"),
-            (32, "out_relu"),
-        ),
-        mean=(127.5, 127.5, 127.5),
-        scale=1 / 127.5,
-        reverse=False,
-        has_width=True,
+    "efficientnet_v2_s": _plus_minus_1(
+        partial(_models.EfficientNetV2S, include_preprocessing=False),
+        "block2d_add",
+        "block3d_add",
+        "block5i_add",
+        "top_activation",
+        middle=128.0,
     ),
 }
 
@@ -86,7 +121,69 @@ def find_backbone(name: str) -> Backbone:
     Raises:
         ConfigurationError: If there is none.
     """
-    if name not in BACKBONES:
-        known = ", ".join(sorted(BACKBONES))
-        raise ConfigurationError(f"backbone must be one of {known}, got {name!r}")
+    one_of("backbone", name, BACKBONES)
     return BACKBONES[name]
+
+
+def build_backbone(name: str, width: float, prepared: keras.KerasTensor) -> keras.Model:
+    """The network without its top and with random weights, from the source of `prepared` on."""
+    backbone = find_backbone(name)
+    if backbone.publishes_widths:
+        return backbone.build(input_tensor=prepared, include_top=False, weights=None, alpha=width)
+    model = backbone.build(input_tensor=prepared, include_top=False, weights=None)
+    return model if width == 1 else scale_width(model, width)
+
+
+def load_imagenet(
+    model: keras.Model, name: str, width: float, weights: str, bands: Sequence[str]
+) -> None:
+    """Give `model` weights of `keras.applications`, its first convolution by `band_filters`.
+
+    Args:
+        model: From `build_backbone` with the same name and width; its layers are found by name.
+        name: Of the backbone.
+        width: Of the backbone.
+        weights: `imagenet` (downloaded by Keras) or the path of a file without top.
+        bands: Names of the bands that `model` takes.
+
+    Raises:
+        ConfigurationError: If there are no such weights, or they belong to another network.
+    """
+    backbone = find_backbone(name)
+    trained = _trained(backbone, name, width, weights)
+    convolution = next(n for n in trained.layers if type(n) is keras.layers.Conv2D)
+    for layer in trained.layers:
+        values = layer.get_weights()
+        if not values:
+            continue
+        if layer is convolution:
+            turn = slice(None, None, -1 if backbone.reverse else 1)
+            values[0] = band_filters(bands, values[0][:, :, turn])[:, :, turn]
+        model.get_layer(layer.name).set_weights(values)
+
+
+def _trained(backbone: Backbone, name: str, width: float, weights: str) -> keras.Model:
+    """The network for red, green and blue with these weights."""
+    options = {"alpha": width} if backbone.publishes_widths else {}
+    # The side only decides the warnings of Keras; weights are those of any side.
+    build = partial(backbone.build, include_top=False, input_shape=(224, 224, 3), **options)
+    if weights != "imagenet" and not Path(weights).is_file():
+        raise ConfigurationError(f"backbone_weights {weights}: no such file")
+    try:
+        with warnings.catch_warnings():
+            # Keras warns of every layer before it raises.
+            warnings.simplefilter("ignore")
+            return build(weights=weights)
+    # What Keras raises for a failed download is an Exception, for a file one of many kinds.
+    except Exception as error:
+        remedy = (
+            "give the path of a file of keras.applications instead"
+            if weights == "imagenet"
+            else "it must hold the weights of this network of keras.applications, as .weights.h5 "
+            "or .h5"
+        )
+        reason = " ".join(str(error).split())[:MOST_CHARACTERS]
+        raise ConfigurationError(
+            f"backbone_weights {weights} cannot be loaded into {name} with width {width:g}; "
+            f"{remedy}, without top (include_top=False). Keras says: {reason}"
+        ) from error

@@ -8,83 +8,23 @@ objects are small beside the stride, such as coastlines and streets.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from segmodel.backbones import Backbone, find_backbone
+from segmodel.backbones import build_backbone, find_backbone, load_imagenet
 from segmodel.errors import ConfigurationError
+from segmodel.imagenet_bands import IMAGENET_BANDS, band_means
+from segmodel.layers import BilinearUpsampling, Preprocessing, bilinear_kernel
+from segmodel.limits import at_least, one_of
 from segmodel.receptive_field import Reach
+from segmodel.training_config import PRECISIONS, VARIANTS
 
-VARIANTS = {"fcn-32s": 32, "fcn-16s": 16, "fcn-8s": 8, "fcn-4s": 4}
-
-# With Keras's own momentum of 0.999 the statistics lag hundreds of steps behind the weights.
-BATCH_NORM_MOMENTUM = 0.9
-
-
-# Layers
-
-
-@keras.saving.register_keras_serializable("beamseg")
-class Preprocessing(keras.layers.Layer):
-    """Raw pixel values to what the backbone was trained on.
-
-    Args:
-        mean: Subtracted from each band, in raw units.
-        scale: Multiplied with the difference, for each band.
-        reverse: Whether the order of bands is turned round afterwards.
-    """
-
-    def __init__(self, mean: list[float], scale: list[float], reverse: bool, **kwargs):
-        super().__init__(**kwargs)
-        self.mean, self.scale, self.reverse = list(mean), list(scale), bool(reverse)
-
-    def call(self, images: tf.Tensor) -> tf.Tensor:
-        """`(batch, height, width, bands)` of any dtype to float32 of the same shape."""
-        scaled = (tf.cast(images, tf.float32) - self.mean) * self.scale
-        return tf.reverse(scaled, axis=[-1]) if self.reverse else scaled
-
-    def get_config(self) -> dict:
-        """Arguments, for Keras."""
-        own = {"mean": self.mean, "scale": self.scale, "reverse": self.reverse}
-        return super().get_config() | own
-
-
-@keras.saving.register_keras_serializable("beamseg")
-class BilinearUpsampling(keras.layers.Layer):
-    """The last upsampling of the paper, fixed to bilinear interpolation."""
-
-    def __init__(self, factor: int, **kwargs):
-        super().__init__(**kwargs)
-        self.factor = factor
-
-    def call(self, scores: tf.Tensor) -> tf.Tensor:
-        """`(batch, height, width, classes)` to `factor` times the height and width."""
-        shape = tf.shape(scores)
-        size = shape[1:3] * self.factor
-        return tf.image.resize(scores, size, method="bilinear")
-
-    def get_config(self) -> dict:
-        """Arguments, for Keras."""
-        return super().get_config() | {"factor": self.factor}
-
-
-def bilinear_kernel(factor: int, classes: int) -> np.ndarray:
-    """Weights of a transposed convolution that interpolates each class by itself.
-
-    Returns:
-        `(2 * factor, 2 * factor, classes, classes)` float32, for an even factor.
-
-    >>> bilinear_kernel(2, 1)[0, :, 0, 0].tolist()
-    [0.0625, 0.1875, 0.1875, 0.0625]
-    """
-    size = 2 * factor
-    line = 1 - np.abs(np.arange(size) - (size - 1) / 2) / factor
-    kernel = np.zeros((size, size, classes, classes), np.float32)
-    kernel[:, :, range(classes), range(classes)] = np.outer(line, line)[..., None]
-    return kernel
+FC6_KERNEL_PX = 7
+FC_DROPOUT = 0.5
 
 
 # Functional model
@@ -94,95 +34,143 @@ def build_network(config: NetworkConfig) -> keras.Model:
     """A network from raw pixel values to one score per class.
 
     Input `(batch, height, width, bands)` float32 with height and width multiples of 32;
-    output `(batch, height, width, classes)` float32 logits.
+    output `(batch, height, width, classes)` float32 logits. Layers have the same names in every
+    variant, so that weights can be carried from one to another: `score_32` scores features of
+    stride 32, `upsample_32` doubles their resolution, `fuse_16` adds those of stride 16.
 
     Raises:
         ConfigurationError: If the backbone's weights cannot be used.
     """
-    backbone = find_backbone(config.backbone)
-    images = keras.Input((None, None, config.bands), name="images")
-    mean, scale = preprocessing(config)
-    prepared = Preprocessing(mean, scale, _reverses(backbone, config), name="preprocessing")(images)
-    features = _backbone_features(backbone, config, prepared)
-
-    skips = [s for s in reversed(backbone.skips) if s[0] >= VARIANTS[config.variant]]
-    stride, scores = 0, None
-    for stride, layer in skips:
-        score = keras.layers.Conv2D(config.classes, 1, name=f"score_{stride}")(features[layer])
-        if scores is None:
-            scores = score
-        else:
-            scores = keras.layers.Add(name=f"fuse_{stride}")([_upsample_twice(scores), score])
-    logits = BilinearUpsampling(stride, name="logits")(scores)
-    return keras.Model(images, logits, name=f"{config.variant}-{config.backbone}")
+    with _precision(config.precision):
+        model = _backbone(config)
+        tensors = {layer.name: layer.output for layer in model.layers}
+        backbone = find_backbone(config.backbone)
+        features = {stride: tensors[layer] for stride, layer in backbone.skips}
+        if config.fc_layers:
+            features[backbone.stride] = _fully_connected(features[backbone.stride], config)
+        logits = _score(features, config)
+        return keras.Model(model.inputs[0], logits, name=f"{config.variant}-{config.backbone}")
 
 
-def _upsample_twice(scores):
-    """Doubled by a transposed convolution that starts as bilinear interpolation and learns on."""
-    classes = scores.shape[-1]
-    kernel = keras.initializers.Constant(bilinear_kernel(2, classes))
-    return keras.layers.Conv2DTranspose(
-        classes, 4, strides=2, padding="same", use_bias=False, kernel_initializer=kernel
-    )(scores)
-
-
-def _backbone_features(backbone: Backbone, config: NetworkConfig, prepared) -> dict:
-    """Tensors of the backbone by layer name, with weights loaded."""
-    options = {"alpha": config.width} if backbone.has_width else {}
+@contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    """Layers made inside compute in this precision; those before and after do not."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
     try:
-        model = backbone.build(
-            input_tensor=prepared, include_top=False, weights=config.weights_source(), **options
-        )
-    except (ValueError, OSError) as error:
-        raise ConfigurationError(
-            f"backbone_weights {config.backbone_weights!r} cannot be loaded into "
-            f"{config.backbone}: {error}"
-        ) from error
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _backbone(config: NetworkConfig) -> keras.Model:
+    """From raw pixel values to the coarsest features, with weights loaded."""
+    images = keras.Input((None, None, len(config.bands)), name="images")
+    mean, scale = preprocessing(config)
+    reverse = find_backbone(config.backbone).reverse
+    # Raw values beyond 65504 are infinite in float16.
+    prepared = Preprocessing(mean, scale, reverse, name="preprocessing", dtype="float32")(images)
+    model = build_backbone(config.backbone, config.width, prepared)
+    if config.backbone_weights != "none":
+        load_imagenet(model, config.backbone, config.width, config.backbone_weights, config.bands)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = BATCH_NORM_MOMENTUM
-    return {layer.name: layer.output for layer in model.layers}
+            layer.momentum = config.batch_norm_momentum
+    return model
+
+
+def _fully_connected(features: keras.KerasTensor, config: NetworkConfig) -> keras.KerasTensor:
+    """The paper's fc6 and fc7 as convolutions, padded so that the grid of features stays."""
+    kinds, channels = keras.layers, config.fc_channels
+    for name, kernel in (("fc6", FC6_KERNEL_PX), ("fc7", 1)):
+        convolution = kinds.Conv2D(channels, kernel, padding="same", activation="relu", name=name)
+        features = kinds.Dropout(FC_DROPOUT, name=f"{name}_dropout")(convolution(features))
+    return features
+
+
+def _score(features: dict[int, keras.KerasTensor], config: NetworkConfig) -> keras.KerasTensor:
+    """Logits from features by stride; in float32, as sums of scores need its precision."""
+    kinds, classes = keras.layers, config.classes
+    kernel = keras.initializers.Constant(bilinear_kernel(2, classes))
+    strides = [s for s in sorted(features, reverse=True) if s >= VARIANTS[config.variant]]
+    scores = None
+    for stride in strides:
+        score = kinds.Conv2D(classes, 1, name=f"score_{stride}", dtype="float32")
+        fine = score(features[stride])
+        if scores is not None:
+            fuse = kinds.Add(name=f"fuse_{stride}", dtype="float32")
+            # Starts as bilinear interpolation and learns on.
+            upsample = kinds.Conv2DTranspose(
+                classes,
+                4,
+                strides=2,
+                padding="same",
+                use_bias=False,
+                kernel_initializer=kernel,
+                name=f"upsample_{2 * stride}",
+                dtype="float32",
+            )
+            fine = fuse([upsample(scores), fine])
+        scores = fine
+    return BilinearUpsampling(strides[-1], name="logits", dtype="float32")(scores)
 
 
 def preprocessing(config: NetworkConfig) -> tuple[list[float], list[float]]:
     """Mean and scale of each band in raw units.
 
-    With the three bands of ImageNet, as its networks were trained; otherwise the middle and half
-    the width of the value range, which gives -1..1.
+    The value range becomes 0..255 and then what the backbone was trained on, the mean by the rule
+    in `segmodel.imagenet_bands`; so a network does not change its input with its weights.
     """
     low, high = config.value_range
-    if config.bands == 3:
-        backbone = find_backbone(config.backbone)
-        unit = (high - low) / 255
-        return [low + m * unit for m in backbone.mean], [backbone.scale / unit] * 3
-    return [(low + high) / 2] * config.bands, [2 / (high - low)] * config.bands
+    backbone = find_backbone(config.backbone)
+    unit = (high - low) / 255
+    means = band_means(config.bands, backbone.mean)
+    return [low + m * unit for m in means], [backbone.scale / unit] * len(means)
 
 
-def _reverses(backbone: Backbone, config: NetworkConfig) -> bool:
-    return backbone.reverse and config.bands == 3
+def nodata_fill(config: NetworkConfig, dtype: str) -> tuple[float, ...]:
+    """The raw value of each band nearest to the one that preprocessing turns into 0.
+
+    Args:
+        config: Of the network.
+        dtype: Of raw values; whole numbers are rounded to.
+    """
+    whole = np.issubdtype(np.dtype(dtype), np.integer)
+    return tuple(float(round(m)) if whole else m for m in preprocessing(config)[0])
 
 
-def reach(network: keras.Model) -> Reach:
+# Receptive field
+
+
+def reach(network: keras.Model) -> Reach | None:
     """Which input pixels an output pixel of `network` can see.
+
+    Returns:
+        None if it sees all of them: the network has global context, such as squeeze-and-excite.
 
     Raises:
         ConfigurationError: If the network has a layer whose reach is not known.
     """
-    reaches = {id(network.inputs[0]): Reach()}
+    reaches: dict[int, Reach | None] = {id(network.inputs[0]): Reach()}
     for layer in network.layers:
         for node in layer._inbound_nodes:
             sources = [reaches[id(t)] for t in node.input_tensors if id(t) in reaches]
-            if not sources:
-                continue
-            joined = sources[0]
-            for other in sources[1:]:
-                joined = joined.join(other)
-            reaches[id(node.outputs[0])] = _after(layer, joined)
+            if sources:
+                reaches[id(node.outputs[0])] = _after(layer, _joined(sources))
     return reaches[id(network.outputs[0])]
 
 
-def _after(layer: keras.layers.Layer, source: Reach) -> Reach:
+def _joined(sources: list[Reach | None]) -> Reach | None:
+    joined = sources[0]
+    for other in sources[1:]:
+        joined = None if joined is None or other is None else joined.join(other)
+    return joined
+
+
+def _after(layer: keras.layers.Layer, source: Reach | None) -> Reach | None:
     """Reach behind one layer; sizes are even before every stride of 2, as inputs are padded."""
+    if source is None or isinstance(layer, _GLOBAL):
+        return None
     kinds = keras.layers
     for name in ("kernel_size", "strides", "dilation_rate", "pool_size"):
         if len(set(getattr(layer, name, ()))) > 1:
@@ -205,6 +193,8 @@ def _after(layer: keras.layers.Layer, source: Reach) -> Reach:
     return source.convolve(kernel, stride, before, dilation)
 
 
+_GLOBAL = (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)
+
 _POINTWISE = (
     keras.layers.InputLayer,
     keras.layers.BatchNormalization,
@@ -212,6 +202,7 @@ _POINTWISE = (
     keras.layers.Activation,
     keras.layers.Dropout,
     keras.layers.Add,
+    keras.layers.Multiply,
     keras.layers.Concatenate,
     Preprocessing,
 )
@@ -222,16 +213,21 @@ _POINTWISE = (
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """Everything that determines the architecture.
+    """Everything that determines the architecture, and where its weights start.
 
     Args:
         classes: Number of classes.
         variant: One of `VARIANTS`.
         backbone: One of `segmodel.backbones.BACKBONES`.
         backbone_weights: `none`, `imagenet` (downloaded by Keras) or the path of a weights file.
-        width: Width multiplier, for backbones that have one.
-        bands: Number of input bands.
+        width: Multiplier of the channels of the backbone.
+        fc_layers: Whether fc6 and fc7 of the paper follow the backbone.
+        fc_channels: Their channels.
+        bands: Names of the input bands, in order.
         value_range: Least and greatest raw pixel value.
+        batch_norm_momentum: With Keras's own for MobileNetV2, 0.999, statistics lag hundreds of
+            steps behind the weights.
+        precision: One of `PRECISIONS`; variables and logits are float32 in all of them.
 
     Raises:
         ConfigurationError: If a value is not possible.
@@ -242,30 +238,36 @@ class NetworkConfig:
     backbone: str = "mobilenet_v2"
     backbone_weights: str = "none"
     width: float = 1.0
-    bands: int = 3
+    fc_layers: bool = False
+    fc_channels: int = 4096
+    bands: tuple[str, ...] = IMAGENET_BANDS
     value_range: tuple[float, float] = (0.0, 255.0)
+    batch_norm_momentum: float = 0.9
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.variant not in VARIANTS:
-            known = ", ".join(VARIANTS)
-            raise ConfigurationError(f"variant must be one of {known}, got {self.variant!r}")
+        one_of("variant", self.variant, VARIANTS)
+        one_of("precision", self.precision, PRECISIONS)
         backbone = find_backbone(self.backbone)
         if not 0 < self.width < math.inf:
             raise ConfigurationError(f"width must be positive, got {self.width}")
-        if self.width != 1.0 and not backbone.has_width:
-            raise ConfigurationError(f"backbone {self.backbone} has no width, got {self.width}")
-        if self.classes < 1 or self.bands < 1 or self.value_range[0] >= self.value_range[1]:
-            raise ConfigurationError(f"classes, bands and value_range must be positive: {self}")
-        if self.bands != 3 and self.backbone_weights != "none":
+        at_least("model", 1, {"classes": self.classes, "fc_channels": self.fc_channels})
+        if not self.bands or self.value_range[0] >= self.value_range[1]:
             raise ConfigurationError(
-                f"backbone_weights need 3 bands, got {self.bands}: set backbone_weights = 'none'"
+                f"bands must be names and value_range must rise, got {self.bands} and "
+                f"{self.value_range}"
+            )
+        if not 0 <= self.batch_norm_momentum < 1:
+            raise ConfigurationError(
+                f"batch_norm_momentum must be in 0..1, got {self.batch_norm_momentum}"
+            )
+        if self.width != 1 and self.backbone_weights != "none" and not backbone.publishes_widths:
+            raise ConfigurationError(
+                f"backbone_weights {self.backbone_weights!r} of {self.backbone} exist for width 1 "
+                f"only, got {self.width}: set width = 1.0 or backbone_weights = 'none'"
             )
 
     @property
     def stride(self) -> int:
         """Height and width of what the network sees are multiples of this."""
         return find_backbone(self.backbone).stride
-
-    def weights_source(self) -> str | None:
-        """What `keras.applications` takes as `weights`."""
-        return None if self.backbone_weights == "none" else self.backbone_weights

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import itertools
 import math
 
 import numpy as np
@@ -12,23 +14,15 @@ from segmodel.errors import ConfigurationError
 
 pytest.importorskip("tensorflow")
 
-from segmodel.backbones import BACKBONES
-from segmodel.network import (
-    VARIANTS,
-    BilinearUpsampling,
-    NetworkConfig,
-    Preprocessing,
-    bilinear_kernel,
-    build_network,
-    preprocessing,
-    reach,
-)
+import keras
+
+from segmodel.layers import BilinearUpsampling, Preprocessing, bilinear_kernel
+from segmodel.network import NetworkConfig, build_network, nodata_fill, preprocessing, reach
+from segmodel.training_config import VARIANTS
 
 
 @functools.cache
 def tiny(variant: str):
-    import keras
-
     keras.utils.set_random_seed(1)
     return build_network(NetworkConfig(classes=2, variant=variant, width=0.35))
 
@@ -70,38 +64,125 @@ def test_a_variant_scores_the_features_down_to_its_stride(variant, strides):
     assert {f"score_{stride}" for stride in strides} == {n for n in names if n.startswith("score")}
 
 
-# Araujo, Norris and Sim (2019), table of receptive fields of published networks.
-@pytest.mark.parametrize(
-    ("backbone", "layer", "field"),
-    [
-        ("vgg16", "block5_pool", 212),
-        ("resnet50", "conv5_block3_out", 483),
-        ("mobilenet_v2", "out_relu", 491),
-    ],
-)
-def test_backbones_build_without_weights_and_see_what_is_published(backbone, layer, field):
-    import keras
+def test_layers_have_the_same_names_in_every_variant():
+    paths = {}
+    for variant in VARIANTS:
+        weights = {v.path: v.shape for v in tiny(variant).weights}
+        paths[variant] = {p for p in weights if p.startswith(("score", "upsample"))}
+    for coarse, fine in itertools.pairwise(VARIANTS):
+        stride = VARIANTS[fine]
+        assert paths[fine] - paths[coarse] == {
+            f"score_{stride}/kernel",
+            f"score_{stride}/bias",
+            f"upsample_{2 * stride}/kernel",
+        }
+        assert paths[coarse] < paths[fine]
 
-    model = build_network(NetworkConfig(classes=2, variant="fcn-32s", backbone=backbone))
-    features = reach(keras.Model(model.inputs, model.get_layer(layer).output))
-    assert features.high - features.low + 1 == field
-    assert features.scale == 32 == BACKBONES[backbone].stride
-    assert model.output_shape == (None, None, None, 2)
+
+# Long, Shelhamer and Darrell (2015), table 1: 134 million parameters, receptive field 404.
+def test_fcn_8s_vgg16_with_fc_layers_has_the_size_of_the_paper():
+    classes = 21
+    network = build_network(NetworkConfig(classes, "fcn-8s", "vgg16", fc_layers=True))
+    sizes = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256), (256, 256)]
+    sizes += [(256, 512)] + [(512, 512)] * 5
+    convolutions = sum(3 * 3 * a * b + b for a, b in sizes)
+    fc = (7 * 7 * 512 + 1) * 4096 + (4096 + 1) * 4096
+    assert convolutions + fc == 134_260_544
+    scores = sum((channels + 1) * classes for channels in (4096, 512, 256))
+    upsampling = 2 * 4 * 4 * classes * classes
+    assert network.count_params() == convolutions + fc + scores + upsampling == 134_376_863
+    seen = reach(keras.Model(network.inputs[0], network.get_layer("fc7").output))
+    assert seen.high - seen.low + 1 == 404
+
+
+def test_fc_layers_keep_the_grid_and_drop_half_in_training():
+    config = NetworkConfig(2, "fcn-32s", width=0.35, fc_layers=True, fc_channels=24)
+    network = build_network(config)
+    assert network.get_layer("fc6").kernel.shape == (7, 7, 1280, 24)
+    assert network.get_layer("fc7").kernel.shape == (1, 1, 24, 24)
+    assert network.get_layer("score_32").kernel.shape == (1, 1, 24, 2)
+    assert network.get_layer("fc6").activation is keras.activations.relu
+    assert [network.get_layer(f"fc{n}_dropout").rate for n in (6, 7)] == [0.5, 0.5]
+    images = np.zeros((1, 64, 96, 3), np.float32)
+    assert network(images).shape == (1, 64, 96, 2)
+    network.get_layer("score_32").set_weights([np.ones((1, 1, 24, 2)), np.zeros(2)])
+    images += np.arange(96)[:, None]
+    np.testing.assert_array_equal(network(images), network(images))
+    assert (network(images, training=True) != network(images, training=True)).numpy().any()
+
+
+# Precision
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_a_mixed_network_has_float32_variables_and_logits(precision):
+    before = keras.config.dtype_policy().name
+    config = NetworkConfig(2, "fcn-4s", width=0.35, precision=precision, fc_layers=True)
+    mixed = build_network(dataclasses.replace(config, fc_channels=8))
+    assert keras.config.dtype_policy().name == before == "float32"
+    assert mixed.get_layer("Conv1").compute_dtype == precision.removeprefix("mixed_")
+    assert mixed.get_layer("fc6").compute_dtype == precision.removeprefix("mixed_")
+    ours = ("preprocessing", "score_32", "upsample_32", "fuse_16", "logits")
+    assert {mixed.get_layer(name).compute_dtype for name in ours} == {"float32"}
+    assert {str(v.dtype) for v in mixed.weights} == {"float32"}
+    assert mixed.output.dtype == "float32"
+    assert [v.path for v in mixed.weights][:-8] == [
+        v.path for v in build_network(dataclasses.replace(config, fc_channels=8)).weights
+    ][:-8]
+
+
+def test_the_policy_of_the_process_is_put_back_after_an_error():
+    config = NetworkConfig(2, backbone_weights="/absent.h5", precision="mixed_bfloat16")
+    with pytest.raises(ConfigurationError):
+        build_network(config)
+    assert keras.config.dtype_policy().name == "float32"
+
+
+def test_a_mixed_network_gives_about_the_scores_of_a_plain_one():
+    config = NetworkConfig(2, "fcn-8s", width=0.35, precision="mixed_bfloat16")
+    mixed = build_network(config)
+    mixed.set_weights(tiny("fcn-8s").get_weights())
+    images = np.random.default_rng(0).integers(0, 256, (1, 64, 64, 3)).astype(np.float32)
+    expected = tiny("fcn-8s")(images).numpy()
+    np.testing.assert_allclose(mixed(images).numpy(), expected, atol=0.05 * np.ptp(expected))
+
+
+# Statistics and preprocessing
 
 
 def test_statistics_follow_the_weights_with_momentum_0_9():
-    import keras
-
     layers = [n for n in tiny("fcn-4s").layers if isinstance(n, keras.layers.BatchNormalization)]
     assert len(layers) == 52
     assert {layer.momentum for layer in layers} == {0.9}
 
 
-@pytest.mark.parametrize("bands", [1, 2, 5])
-def test_other_bands_than_three_are_scaled_to_plus_minus_1(bands):
+def test_statistics_follow_with_the_momentum_that_is_given():
+    config = NetworkConfig(2, "fcn-32s", width=0.35, batch_norm_momentum=0.99)
+    layers = build_network(config).layers
+    kinds = [n for n in layers if isinstance(n, keras.layers.BatchNormalization)]
+    assert {layer.momentum for layer in kinds} == {0.99}
+
+
+@pytest.mark.parametrize("bands", [("grey",), ("vv", "vh"), tuple("abcde")])
+def test_any_bands_are_scaled_to_plus_minus_1_by_mobilenet(bands):
     config = NetworkConfig(classes=2, bands=bands, width=0.35, value_range=(100.0, 300.0))
-    assert preprocessing(config) == ([200.0] * bands, [0.01] * bands)
-    assert build_network(config).input_shape == (None, None, None, bands)
+    mean, scale = preprocessing(config)
+    assert mean == pytest.approx([200.0] * len(bands), abs=1e-9)
+    assert scale == pytest.approx([0.01] * len(bands), abs=1e-12)
+    assert build_network(config).input_shape == (None, None, None, len(bands))
+
+
+def test_bands_without_a_name_are_centred_at_the_mean_of_the_three():
+    config = NetworkConfig(classes=2, backbone="vgg16", bands=("nir", "blue"))
+    assert preprocessing(config)[0] == pytest.approx([114.79933333333334, 103.939], rel=1e-12)
+
+
+def test_nodata_is_filled_with_what_becomes_0():
+    config = NetworkConfig(classes=2, backbone="vgg16", value_range=(0.0, 1.0))
+    assert nodata_fill(config, "float32") == pytest.approx((0.48502, 0.45796, 0.40760), abs=1e-5)
+    plain = NetworkConfig(classes=2, backbone="vgg16")
+    assert nodata_fill(plain, "uint8") == (124.0, 117.0, 104.0)
+    assert nodata_fill(plain, "float32") == (123.68, 116.779, 103.939)
 
 
 def test_three_bands_are_scaled_as_the_backbone_was_trained():
@@ -123,8 +204,6 @@ def test_preprocessing_subtracts_multiplies_and_turns_bands_round():
 
 @pytest.mark.parametrize("factor", [2, 4])
 def test_the_bilinear_kernel_interpolates_each_class_by_itself(factor):
-    import keras
-
     kernel = bilinear_kernel(factor, 2)
     assert kernel.shape == (2 * factor, 2 * factor, 2, 2)
     assert not kernel[:, :, 0, 1].any()
@@ -147,15 +226,17 @@ def test_the_bilinear_kernel_interpolates_each_class_by_itself(factor):
     ("changes", "message"),
     [
         ({"variant": "fcn-2s"}, "variant must be one of fcn-32s, .*, got 'fcn-2s'"),
+        ({"backbone": "vgg11"}, "backbone must be one of vgg16, vgg19, .*, got 'vgg11'"),
+        ({"precision": "float16"}, "precision must be one of float32, .*, got 'float16'"),
+        ({"classes": 0}, "model.classes must be at least 1, got 0"),
+        ({"fc_channels": 0}, "model.fc_channels must be at least 1, got 0"),
+        ({"bands": ()}, "bands must be names"),
+        ({"value_range": (5.0, 5.0)}, "value_range must rise"),
+        ({"batch_norm_momentum": 1.0}, "batch_norm_momentum must be in 0..1, got 1.0"),
         (
-            {"backbone": "vgg19"},
-            "backbone must be one of mobilenet_v2, resnet50, vgg16, got 'vgg19'",
+            {"backbone": "vgg16", "width": 0.5, "backbone_weights": "imagenet"},
+            "'imagenet' of vgg16 exist for width 1 only, got 0.5: set width = 1.0",
         ),
-        ({"backbone": "vgg16", "width": 0.5}, "vgg16 has no width, got 0.5"),
-        ({"classes": 0}, "classes, bands and value_range must be positive"),
-        ({"bands": 0}, "classes, bands and value_range must be positive"),
-        ({"value_range": (5.0, 5.0)}, "classes, bands and value_range must be positive"),
-        ({"bands": 4, "backbone_weights": "imagenet"}, "backbone_weights need 3 bands, got 4"),
     ],
 )
 def test_an_impossible_network_is_refused(changes, message):

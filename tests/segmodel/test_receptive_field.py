@@ -132,7 +132,7 @@ def test_branches_of_different_scale_cannot_be_joined():
         Reach().join(Reach(scale=Fraction(2)))
 
 
-@pytest.mark.parametrize("kind", ["GlobalAveragePooling2D", "LayerNormalization", "UpSampling2D"])
+@pytest.mark.parametrize("kind", ["LayerNormalization", "UpSampling2D", "Flatten"])
 def test_a_layer_of_unknown_reach_is_refused_by_name(kind):
     import keras
 
@@ -141,6 +141,100 @@ def test_a_layer_of_unknown_reach_is_refused_by_name(kind):
     layer = getattr(keras.layers, kind)(name="culprit")
     with pytest.raises(ConfigurationError, match=f"'culprit' \\({kind}\\) unknown"):
         reach(network([conv(3), layer]))
+
+
+@pytest.mark.parametrize("kind", ["GlobalAveragePooling2D", "GlobalMaxPooling2D"])
+def test_global_context_has_no_reach(kind):
+    import keras
+
+    from segmodel.network import reach
+
+    images = keras.Input((None, None, 1))
+    features = conv(3)(images)
+    context = getattr(keras.layers, kind)()(features)
+    context = conv(1)(keras.layers.Reshape((1, 1, 1))(context))
+    assert reach(keras.Model(images, keras.layers.Multiply()([features, context]))) is None
+    assert reach(keras.Model(images, features)).halo_px == 1
+
+
+def test_efficientnet_has_no_reach():
+    from segmodel.network import NetworkConfig, build_network, reach
+
+    assert reach(build_network(NetworkConfig(2, "fcn-8s", "efficientnet_v2_s"))) is None
+
+
+# Araujo, Norris and Sim (2019), table of receptive fields of published networks. VGG19 by hand: a
+# kernel of 3 more at strides of 4, 8 and 16. Second ResNets have the kernels of the first.
+FIELDS = {
+    "vgg16": 212,
+    "vgg19": 268,
+    "resnet50": 483,
+    "resnet101": 1027,
+    "resnet152": 1507,
+    "resnet50_v2": 483,
+    "resnet101_v2": 1027,
+    "resnet152_v2": 1507,
+    "mobilenet_v2": 491,
+}
+SLOW = ("resnet101", "resnet152", "resnet101_v2", "resnet152_v2")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in FIELDS]
+)
+def test_backbones_see_what_is_published(name):
+    import keras
+
+    from segmodel.backbones import BACKBONES
+    from segmodel.network import NetworkConfig, build_network, reach
+
+    model = build_network(NetworkConfig(2, "fcn-32s", name))
+    layer = BACKBONES[name].skips[-1][1]
+    features = reach(keras.Model(model.inputs[0], model.get_layer(layer).output))
+    assert features.high - features.low + 1 == FIELDS[name]
+    assert features.scale == 32
+    assert model.output_shape == (None, None, None, 2)
+
+
+def positive(model):
+    """Every weight positive and every centre 0, so that no influence of a pixel is lost."""
+    for layer in model.layers:
+        names = [variable.name for variable in layer.weights]
+        zero = ("bias", "beta", "moving_mean")
+        for variable in layer.weights:
+            value = np.ones(variable.shape, np.float32)
+            if variable.name == "kernel":
+                value /= value.shape[0] * value.shape[2]
+            variable.assign(value * (variable.name not in zero))
+        assert not set(names) - {"kernel", "gamma", "moving_variance", *zero}
+    return model
+
+
+NETWORKS = [
+    ("vgg16", "fcn-8s", False),
+    ("vgg16", "fcn-32s", True),
+    ("resnet50", "fcn-16s", False),
+    ("resnet50_v2", "fcn-4s", False),
+    ("mobilenet_v2", "fcn-4s", True),
+]
+
+
+@pytest.mark.parametrize(("backbone", "variant", "fc_layers"), NETWORKS)
+def test_the_reach_of_a_network_is_exact(backbone, variant, fc_layers):
+    from segmodel.network import NetworkConfig, build_network, preprocessing, reach
+
+    config = NetworkConfig(
+        1, variant, backbone, width=0.1, bands=("grey",), fc_layers=fc_layers, fc_channels=1
+    )
+    model = positive(build_network(config))
+    seen = reach(model)
+    middle = -(-seen.halo_px // 32) * 32 + 32
+    images = np.full((32, 2 * middle + 32, 32, 1), preprocessing(config)[0], np.float32)
+    rows = middle + np.arange(32)
+    images[np.arange(32), rows] = 1e6
+    changed = (model.predict(images, batch_size=8, verbose=0) != 0).any(axis=(2, 3))
+    offsets = [row - np.flatnonzero(line) for row, line in zip(rows, changed, strict=True)]
+    assert (min(map(np.min, offsets)), max(map(np.max, offsets))) == (seen.low, seen.high)
 
 
 def test_a_wide_kernel_is_refused_or_seen():

@@ -1,0 +1,67 @@
+"""Layers of our networks that Keras does not have."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("beamseg")
+class Preprocessing(keras.layers.Layer):
+    """Raw pixel values to what the backbone was trained on.
+
+    Args:
+        mean: Subtracted from each band, in raw units.
+        scale: Multiplied with the difference, for each band.
+        reverse: Whether the order of bands is turned round afterwards.
+    """
+
+    def __init__(self, mean: list[float], scale: list[float], reverse: bool, **kwargs):
+        super().__init__(**kwargs)
+        self.mean, self.scale, self.reverse = list(mean), list(scale), bool(reverse)
+
+    def call(self, images: tf.Tensor) -> tf.Tensor:
+        """`(batch, height, width, bands)` of any dtype to float32 of the same shape."""
+        scaled = (tf.cast(images, tf.float32) - self.mean) * self.scale
+        return tf.reverse(scaled, axis=[-1]) if self.reverse else scaled
+
+    def get_config(self) -> dict:
+        """Arguments, for Keras."""
+        own = {"mean": self.mean, "scale": self.scale, "reverse": self.reverse}
+        return super().get_config() | own
+
+
+@keras.saving.register_keras_serializable("beamseg")
+class BilinearUpsampling(keras.layers.Layer):
+    """The last upsampling of the paper, fixed to bilinear interpolation."""
+
+    def __init__(self, factor: int, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, scores: tf.Tensor) -> tf.Tensor:
+        """`(batch, height, width, classes)` to `factor` times the height and width."""
+        shape = tf.shape(scores)
+        size = shape[1:3] * self.factor
+        return tf.image.resize(scores, size, method="bilinear")
+
+    def get_config(self) -> dict:
+        """Arguments, for Keras."""
+        return super().get_config() | {"factor": self.factor}
+
+
+def bilinear_kernel(factor: int, classes: int) -> np.ndarray:
+    """Weights of a transposed convolution that interpolates each class by itself.
+
+    Returns:
+        `(2 * factor, 2 * factor, classes, classes)` float32, for an even factor.
+
+    >>> bilinear_kernel(2, 1)[0, :, 0, 0].tolist()
+    [0.0625, 0.1875, 0.1875, 0.0625]
+    """
+    size = 2 * factor
+    line = 1 - np.abs(np.arange(size) - (size - 1) / 2) / factor
+    kernel = np.zeros((size, size, classes, classes), np.float32)
+    kernel[:, :, range(classes), range(classes)] = np.outer(line, line)[..., None]
+    return kernel
