@@ -159,6 +159,16 @@ def legend_of(
     return shown
 
 
+def draw_classes(classes: ClassTable) -> Image.Image:
+    """Names and colours of all classes."""
+    font = ImageFont.load_default(13)
+    whole = 3 * PICTURE_PX
+    rows = _legend_rows([(entry.name, entry.color) for entry in classes.classes], font, whole)
+    sheet = Image.new("RGB", (whole, 2 * MARGIN + LINE_PX * len(rows)), PAPER)
+    _draw_legend(ImageDraw.Draw(sheet), rows, MARGIN, font)
+    return sheet
+
+
 def draw_panel(
     pictures: Sequence[tuple[str, np.ndarray]],
     legend: Sequence[tuple[str, tuple[int, int, int]]],
@@ -185,11 +195,7 @@ def draw_panel(
         text = fitted_text(title, small, column)
         canvas.text((left, MARGIN + LINE_PX), text, QUIET, small)
         sheet.paste(_resized(values, height, width), (left, top))
-    for number, row in enumerate(rows):
-        upper = top + height + MARGIN + number * LINE_PX
-        for left, color, name in row:
-            canvas.rectangle((left, upper, left + SWATCH, upper + SWATCH), color, QUIET)
-            canvas.text((left + SWATCH + 6, upper - 1), name, INK, small)
+    _draw_legend(canvas, rows, top + height + MARGIN, small)
     return sheet
 
 
@@ -247,6 +253,19 @@ def _resized(values: np.ndarray, height: int, width: int) -> Image.Image:
     smaller = height < values.shape[0] or width < values.shape[1]
     how = Image.Resampling.BOX if smaller else Image.Resampling.NEAREST
     return Image.fromarray(values).resize((width, height), how)
+
+
+def _draw_legend(
+    canvas: ImageDraw.ImageDraw,
+    rows: Sequence[Sequence[tuple[int, tuple[int, int, int], str]]],
+    top: int,
+    font: Font,
+) -> None:
+    for number, row in enumerate(rows):
+        upper = top + number * LINE_PX
+        for left, color, name in row:
+            canvas.rectangle((left, upper, left + SWATCH, upper + SWATCH), color, QUIET)
+            canvas.text((left + SWATCH + 6, upper - 1), name, INK, font)
 
 
 def _legend_rows(

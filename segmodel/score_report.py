@@ -111,8 +111,8 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    r"""A Markdown table whose first row is its head; all but the first column to the right.
+def markdown_table(rows: Sequence[Sequence[str]], numbers: bool = True) -> str:
+    r"""A Markdown table whose first row is its head; numbers but in the first column to the right.
 
     >>> print(markdown_table([["class", "IoU"], ["a|b", "0.512"]]))
     | class | IoU |
@@ -120,7 +120,8 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     | a\|b | 0.512 |
     """
     lines = [f"| {' | '.join(escaped(cell) for cell in row)} |" for row in rows]
-    lines.insert(1, f"| {' | '.join(['---', *['---:'] * (len(rows[0]) - 1)])} |")
+    others = ["---:" if numbers else "---"] * (len(rows[0]) - 1)
+    lines.insert(1, f"| {' | '.join(['---', *others])} |")
     return "\n".join(lines)
 
 

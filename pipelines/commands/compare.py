@@ -1,0 +1,43 @@
+"""`beamseg compare`: training runs side by side."""
+
+from collections.abc import Sequence
+
+from pipelines.command_line import Parser, parse
+
+HELP = """\
+Lay training runs side by side: settings that differ, scores with their difference to the first
+run, and the validation images on which the runs disagree most.
+
+With --output, writes compare.md, compare.json, curves.png with the curves of all runs, and
+pictures/ of the most disputed images: image, truth, and the labels of each run.
+"""
+
+EXAMPLES = """\
+examples:
+  beamseg compare training/plain training/dice
+  beamseg compare training/plain training/dice training/sgd --output compared
+"""
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    command = Parser(prog="beamseg compare", description=HELP, epilog=EXAMPLES)
+    command.add_argument(
+        "runs", nargs="+", metavar="RUN", help="two or more folders, --output of train"
+    )
+    command.add_argument("--output", metavar="DIR", help="folder for tables and pictures")
+    return command
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Print the comparison, and write it if asked; returns the exit status."""
+    parsed, _ = parse(parser(), arguments, with_beam=False)
+
+    from segmodel.comparison import compare_runs, comparison_text, write_comparison
+
+    comparison = compare_runs(parsed.runs)
+    print(comparison_text(comparison))
+    if parsed.output:
+        write_comparison(parsed.output, comparison)
+        print(f"\nwritten to {parsed.output}: see compare.md")
+    return 0

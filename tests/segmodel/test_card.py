@@ -1,0 +1,103 @@
+"""The model card of a made-up run."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from segmodel.card import write_card
+from segmodel.contract import Calibration, MeasuredHalo
+from segmodel.errors import ConfigurationError
+from tests.fakes import contract
+from tests.segmodel.scored_pairs import ArrayPair
+from tests.segmodel.scored_runs import made_run
+
+GIVEN = contract(
+    name="Brightness | of <things>",
+    parameters=134_268_741,
+    halo=MeasuredHalo(64, 512, 0.9994),
+    gsd_range_m=(0.2, 0.5),
+    calibration=Calibration(1.5, 0.08, 0.02, 12_345),
+    training_data={"about": "made-up squares", "images": 4},
+)
+
+
+def test_a_card_says_what_the_model_is_and_what_it_is_worth(tmp_path):
+    run = made_run(tmp_path / "run", more=40)
+    write_card(run, GIVEN)
+    text = (run / "card.md").read_text()
+    scores = json.loads((run / "scores.json").read_text())
+    for expected in (
+        "# Brightness \\| of \\<things\\>",
+        "| middle | 3 | \\#5AA046 |",
+        "| bands | red, green, blue |",
+        "| weights | 134,268,741 |",
+        "| ground sample distance | 0.2 to 0.5 m a pixel |",
+        "64 pixels (99.94% of labels as without windows of 512 pixels)",
+        "| about | made-up squares |",
+        f"| mean IoU | {scores['mean_iou']:.3f} |",
+        "divided by 1.500 before the softmax, fitted on 12,345 validation pixels",
+        "was 0.0800 before and is 0.0200 with it",
+        "| training.loss.cross\\_entropy | 1.0 |",
+        "## Limits",
+    ):
+        assert expected in text
+    assert "| run |" not in text
+
+
+def test_all_pictures_that_a_card_links_are_there(tmp_path):
+    run = made_run(tmp_path / "run", more=40)
+    write_card(run, GIVEN)
+    links = re.findall(r"!\[.*\]\((.*)\)", (run / "card.md").read_text())
+    assert links == [
+        "pictures/classes.png",
+        "confusion.png",
+        "curves.png",
+        "pictures/best-1.png",
+        "pictures/best-2.png",
+        "pictures/worst-1.png",
+        "pictures/worst-2.png",
+    ]
+    assert all((run / link).is_file() for link in links)
+
+
+def test_limits_name_weak_classes_and_those_that_validation_lacks(tmp_path):
+    image = np.zeros((20, 20, 3), np.uint8)
+    image[:, 10:] = 100
+    truth = np.zeros((20, 20), np.int16)
+    truth[:, 18:] = 1
+    run = made_run(tmp_path / "run", pairs=[ArrayPair("a", image, truth)])
+    write_card(run, contract(gsd_range_m=None, calibration=None))
+    text = (run / "card.md").read_text()
+    assert "IoU is below 0.5 for middle (0.20)." in text
+    assert "Validation has no pixel of bright: nothing is known of it." in text
+    assert "No range of ground sample distances was given" in text
+    assert "it was not calibrated" in text
+
+
+def test_a_second_card_leaves_no_picture_of_the_first(tmp_path):
+    run = made_run(tmp_path / "run")
+    (run / "pictures").mkdir()
+    (run / "pictures" / "worst-3.png").write_bytes(b"old")
+    write_card(run, GIVEN)
+    assert not (run / "pictures" / "worst-3.png").exists()
+
+
+def test_a_card_needs_no_kept_images(tmp_path):
+    run = made_run(tmp_path / "run")
+    (run / "validation" / "index.json").unlink()
+    write_card(run, GIVEN)
+    assert "validation images" not in (run / "card.md").read_text().split("## Limits")[0].split(
+        "## Training\n"
+    )[1].replace("validation_images", "")
+
+
+@pytest.mark.parametrize("name", ["configuration.json", "scores.json", "history.jsonl"])
+def test_a_missing_file_is_named(tmp_path, name):
+    run = made_run(tmp_path / "run")
+    (run / name).unlink()
+    with pytest.raises(ConfigurationError, match=f"{name}: cannot be read"):
+        write_card(run, GIVEN)

@@ -1,0 +1,62 @@
+"""Scores as text, Markdown, CSV and JSON."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+from PIL import Image
+
+from segmodel.evaluation import Evaluation, ImageScore
+from segmodel.score_report import escaped, score_document, score_markdown, score_text, write_scores
+from tests.fakes import CLASSES
+
+MATRIX = np.array([[6, 2, 0], [0, 0, 0], [0, 0, 0]])
+EVALUATION = Evaluation(MATRIX, (ImageScore.of("a/1.png", MATRIX),))
+
+
+def test_the_document_keeps_absent_classes_as_null_and_the_whole_matrix():
+    actual = score_document(EVALUATION, CLASSES)
+    assert actual["iou"] == {"dark": 0.75, "middle": 0.0, "bright": None}
+    assert actual["pixels"] == {"dark": 8, "middle": 0, "bright": 0}
+    assert actual["classes"] == ["dark", "middle", "bright"]
+    assert actual["confusion"] == MATRIX.tolist()
+    image = {"name": "a/1.png", "mean_iou": 0.375, "pixel_accuracy": 0.75, "pixels": 8}
+    assert actual["images"] == [image]
+    json.dumps(actual, allow_nan=False)
+
+
+def test_text_stands_in_columns_and_has_no_0_for_what_is_absent():
+    lines = score_text(score_document(EVALUATION, CLASSES)).splitlines()
+    assert lines[:4] == [
+        "class     IoU     F1  precision  recall  true pixels",
+        "dark    0.750  0.857      1.000   0.750            8",
+        "middle  0.000  0.000      0.000       -            0",
+        "bright      -      -          -       -            0",
+    ]
+    assert lines[5] == "mean IoU                0.375"
+
+
+def test_markdown_has_a_row_for_each_class():
+    text = score_markdown(score_document(EVALUATION, CLASSES))
+    assert "| dark | 0.750 | 0.857 | 1.000 | 0.750 | 8 |" in text
+    assert "| bright | - | - | - | - | 0 |" in text
+    assert "| mean IoU | 0.375 |" in text
+
+
+def test_names_cannot_break_a_markdown_table():
+    assert escaped("a|b\nc<img>`x`") == "a\\|b c\\<img\\>\\`x\\`"
+
+
+def test_files_are_written_whole(tmp_path):
+    write_scores(tmp_path, EVALUATION, CLASSES)
+    assert json.loads((tmp_path / "scores.json").read_text()) == score_document(EVALUATION, CLASSES)
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == ["dark", "middle", "bright", "(all)"]
+    assert [row["iou"] for row in rows] == ["0.75", "0.0", "", "0.375"]
+    assert rows[-1]["true_pixels"] == "8"
+    assert rows[-1]["pixel_accuracy"] == "0.75"
+    with Image.open(tmp_path / "confusion.png") as image:
+        assert image.format == "PNG"
