@@ -107,8 +107,14 @@ class _OpenFile:
     def __init__(self) -> None:
         self.lock, self.users = threading.Lock(), 0
         self._source: rasterio.DatasetReader | None = None
+        self._version: tuple[int, int] | None = None
 
     def opened(self, path: str) -> rasterio.DatasetReader:
+        """The raster as the file is now, which may be another than when it was opened."""
+        version = _version_of(path)
+        if self._version != version:
+            self.close()
+            self._version = version
         if self._source is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -119,6 +125,11 @@ class _OpenFile:
         if self._source is not None:
             self._source.close()
             self._source = None
+
+
+def _version_of(path: str) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
 
 
 OPEN_FILES = OpenFiles()

@@ -1,0 +1,222 @@
+"""Training data by a configuration: pairs in folders, and shards as `beamseg pack` writes them."""
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
+from typing import IO
+
+from pipelines import storage
+from pipelines.formats import SHARDS
+from pipelines.formats.interface import Reading
+from pipelines.formats.samples import Sample, Unreadable, printable
+from pipelines.formats.shards import Shards
+from pipelines.plan import InputFile
+from segmodel.configuration import Configuration
+from segmodel.errors import ConfigurationError, InputError
+from segmodel.masks import MaskReader
+from segmodel.pair_folders import open_pair
+from segmodel.paired_files import find_pairs, group_of, short_names
+from segmodel.pairs import Encoded, EncodedPair, Pair, PairCache, Source, TrainingData
+
+_MIB = 1 << 20
+_MOST_FAULTS = 10
+# What readers of shards advise names an option that training does not have.
+_OTHER_ADVICE = re.compile(r": [^:]*--image_field.*$")
+
+# Pairs for training, and for validation.
+Sides = tuple[list[Pair], list[Pair]]
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A shard.
+
+    Args:
+        file: What is read.
+        format: How it is read.
+        side: 0 for training, 1 for validation.
+    """
+
+    file: InputFile
+    format: Shards
+    side: int
+
+
+class _Copy:
+    """Encoded images and label maps in a file of which any part can be read, from any thread."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._size = stream, 0
+
+    def add(self, content: bytes) -> Callable[[], bytes]:
+        """Append some bytes; returns what reads them again."""
+        self._stream.write(content)
+        place, self._size = self._size, self._size + len(content)
+        return partial(os.pread, self._stream.fileno(), len(content), place)
+
+    def flush(self) -> None:
+        """Make all that was added readable."""
+        self._stream.flush()
+
+
+@contextmanager
+def read_data(config: Configuration, without_validation: bool = False) -> Iterator[TrainingData]:
+    """Pairs for training and for validation, of folders and of shards, while the block runs.
+
+    Folders are only listed. Shards can be read from front to back alone, so their encoded images
+    and label maps are copied to a temporary file in the folder that `TMPDIR` names, which is gone
+    after the block.
+
+    Args:
+        config: Of the run.
+        without_validation: Whether there may be nothing to validate on.
+
+    Raises:
+        ConfigurationError: If there is nothing to train on or to validate on, files cannot be told
+            apart, or a file is for training and validation.
+        InputError: If an image has no mask, a shard is broken, or a sample cannot be read; names
+            the file and the sample.
+    """
+    data = config.data
+    if not data.has_training:
+        raise ConfigurationError("data.images or data.shards must name something to train on")
+    if not data.has_validation and not without_validation:
+        raise ConfigurationError(
+            "data.validation_images or data.validation_shards must name something to validate on"
+        )
+    cache = PairCache(data.cache_mb * _MIB)
+    found = _of_folders(config, cache)
+    with tempfile.TemporaryFile(prefix="beamseg-train-") as stream:
+        copy = _Copy(stream)
+        packed = _of_shards(config, cache, copy)
+        copy.flush()
+        yield TrainingData((*found[0], *packed[0]), (*found[1], *packed[1]))
+
+
+def _of_folders(config: Configuration, cache: PairCache) -> Sides:
+    data = config.data
+    masks = MaskReader.of(config.classes, data.mask_encoding, data.ignore_colors, data.ignore_ids)
+    source = _source(config, masks)
+    images = (*data.images, *data.validation_images)
+    files = find_pairs(images, (*data.masks, *data.validation_masks), data.group)
+    sides: Sides = ([], [])
+    places: dict[str, int] = {}
+    for found in files:
+        side = int(found.folder >= len(data.images))
+        _check_once(found.image, side, places)
+        sides[side].append(open_pair(found, source, cache))
+    return sides
+
+
+def _of_shards(config: Configuration, cache: PairCache, copy: _Copy) -> Sides:
+    data = config.data
+    source = _source(config, MaskReader.of_label_maps(config.classes, data.ignore_ids))
+    shards = [*_found(data.shards, 0), *_found(data.validation_shards, 1)]
+    places: dict[str, int] = {}
+    for shard in shards:
+        _check_once(shard.file.uri, shard.side, places)
+    names = short_names([(os.path.dirname(s.file.uri), s.file.uri) for s in shards])
+    sides: Sides = ([], [])
+    faults: list[str] = []
+    for shard, name in zip(shards, names, strict=True):
+        for entry in _samples(shard):
+            if isinstance(entry, str):
+                faults.append(f"{shard.file.uri}: {entry}")
+                if len(faults) == _MOST_FAULTS:
+                    break
+                continue
+            image, label_map = entry
+            full = f"{name}{image.key}"
+            where = f"{shard.file.uri}/{printable(image.name)}"
+            sides[shard.side].append(
+                EncodedPair(
+                    full,
+                    group_of(where, data.group) if data.group else name,
+                    Encoded(full, copy.add(image.encoded)),
+                    Encoded(f"label map of {full}", copy.add(label_map.encoded)),
+                    source,
+                    cache,
+                )
+            )
+        if len(faults) == _MOST_FAULTS:
+            break
+    if faults:
+        raise InputError("".join(["shards that cannot be used:", *(f"\n  {f}" for f in faults)]))
+    return sides
+
+
+def _source(config: Configuration, masks: MaskReader) -> Source:
+    model = config.model
+    return Source(model.bands, model.dtype, masks, model.limits, config.data.group)
+
+
+def _found(patterns: Sequence[str], side: int) -> Iterator[_Shard]:
+    """Shards of files, folders or patterns.
+
+    Raises:
+        ConfigurationError: If one of them matches no shard.
+    """
+    for pattern in patterns:
+        count = 0
+        for found in storage.find_files(pattern):
+            file = InputFile(found.uri, "", found.name, found.size, found.version)
+            form = next((entry for entry in SHARDS if entry.claims(file)), None)
+            if form is not None:
+                count += 1
+                yield _Shard(file, form, side)
+        if not count:
+            known = ", ".join(entry.examples for entry in SHARDS)
+            raise ConfigurationError(
+                f"data.{'validation_' if side else ''}shards: {pattern} matches no shard: {known}"
+            )
+
+
+def _samples(shard: _Shard) -> Iterator[tuple[Sample, Sample] | str]:
+    """Images with their label maps, or in place of a sample what is wrong with it."""
+    images = shard.format.samples(shard.file, Reading())
+    field = shard.format.label_field
+    label_maps = shard.format.samples(shard.file, Reading(image_field=field))
+    count = 0
+    try:
+        for image, label_map in zip_longest(images, label_maps):
+            count += 1
+            if isinstance(image, Unreadable):
+                yield _fault(image, "image")
+            elif isinstance(label_map, Unreadable):
+                yield _fault(label_map, f"label map ({field})")
+            elif image is None or label_map is None or image.number != label_map.number:
+                yield f"{(image or label_map).key}: images and label maps do not go together"
+                return
+            else:
+                yield image, label_map
+    except OSError as error:
+        yield f"cannot be read: {error.strerror or error}"
+        return
+    if not count:
+        yield "the shard holds no sample"
+
+
+def _fault(entry: Unreadable, what: str) -> str:
+    reason = _OTHER_ADVICE.sub("", entry.reason)
+    return f"{entry.key} has no {what} that can be read: {reason}"
+
+
+def _check_once(path: str, side: int, places: dict[str, int]) -> None:
+    """Refuse a file that is found twice, and above all one that is learned from and measured on.
+
+    Raises:
+        ConfigurationError: Names the file.
+    """
+    place = os.path.realpath(path)
+    if places.get(place) == side:
+        raise ConfigurationError(f"{path} is found twice: name its folder or shard once")
+    if place in places:
+        raise ConfigurationError(
+            f"{path} is for training and for validation: scores would be of what was learned"
+        )
+    places[place] = side
