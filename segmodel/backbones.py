@@ -17,7 +17,7 @@ from segmodel.widths import scale_width
 
 STRIDES = (4, 8, 16, 32)
 # Keras lists all that it tried.
-MOST_CHARACTERS = 400
+MOST_CHARACTERS = 250
 
 
 @dataclass(frozen=True)
