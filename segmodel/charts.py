@@ -76,7 +76,7 @@ def write_curves(path: str | Path, history: History, classes: ClassTable) -> Non
     _finish(mean, "validation", share=True)
     more = len(classes.classes) - MOST_PANELS
     _finish(each, "IoU" if more <= 0 else f"IoU of the first {MOST_PANELS} classes", share=True)
-    mean.legend(frameon=False, fontsize=8)
+    mean.legend(frameon=False, fontsize=8, loc="lower right")
     each.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _save(figure, path)
 
@@ -89,12 +89,15 @@ def write_laid_over(
     Args:
         path: The file.
         histories: By name of the run.
-        names: Of the classes.
+        names: Of the classes; those without a score in any run are left out.
 
     Raises:
         ConfigurationError: If matplotlib is missing.
     """
-    titles = ["loss", "mean IoU", *(f"IoU {name}" for name in names[:MOST_PANELS])]
+    lines = [line for history in histories.values() for line in history]
+    known = [n for n in names if any(line["scores"]["iou"].get(n) is not None for line in lines)]
+    names = known[:MOST_PANELS]
+    titles = ["loss", "mean IoU", *(f"IoU {name}" for name in names)]
     columns = min(4, len(titles))
     rows = -(-len(titles) // columns)
     figure = _figure(3.6 * columns, 2.9 * rows + 0.5)
@@ -106,7 +109,7 @@ def write_laid_over(
         values = [
             [line.get("loss") for line in history],
             [line["scores"].get("mean_iou") for line in history],
-            *([line["scores"]["iou"].get(n) for line in history] for n in names[:MOST_PANELS]),
+            *([line["scores"]["iou"].get(n) for line in history] for n in names),
         ]
         for axes, curve in zip(panels, values, strict=False):
             _line(axes, steps, curve, run, color, style)

@@ -59,6 +59,16 @@ def test_runs_of_different_classes_and_lengths_are_laid_over_each_other(tmp_path
     assert is_picture(tmp_path / "curves.png")
 
 
+def test_a_class_without_a_score_in_any_run_gets_no_panel(tmp_path):
+    def size_of(iou):
+        write_laid_over(tmp_path / "c.png", {"a": history_lines({"iou": iou})}, ["a", "b", "c"])
+        with Image.open(tmp_path / "c.png") as image:
+            return image.size
+
+    assert size_of({"a": 0.5, "b": None}) == size_of({"a": 0.5})
+    assert size_of({"a": 0.5, "b": 0.0})[0] > size_of({"a": 0.5})[0]
+
+
 def test_a_missing_matplotlib_is_named_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'beamseg\[train\]'"):
