@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -48,7 +49,7 @@ def save_checkpoint(folder: Path, progress: Progress, variables: Sequence[tf.Var
     """
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f"{STATE}.part"
-    arrays = {f"v{number:05d}": _value(one) for number, one in enumerate(variables)}
+    arrays: dict[str, Any] = {f"v{number:05d}": _value(one) for number, one in enumerate(variables)}
     with draft.open("wb") as stream:
         np.savez(stream, progress=json.dumps(dataclasses.asdict(progress)), **arrays)
         stream.flush()

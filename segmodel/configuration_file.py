@@ -82,7 +82,7 @@ def parse_configuration(document: dict[str, Any], folder: Path = Path()) -> Conf
 
 def to_document(config: Configuration) -> dict[str, Any]:
     """A configuration as JSON holds it, without the folders that lead to data on this machine."""
-    document = {name: dataclasses.asdict(getattr(config, name)) for name in TABLES}
+    document: dict[str, Any] = {name: dataclasses.asdict(getattr(config, name)) for name in TABLES}
     for key in FOLDERS:
         document["data"][key] = [_short(path) for path in document["data"][key]]
     model = document["model"]

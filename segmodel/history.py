@@ -44,6 +44,18 @@ class Validation:
             "scores": self.scores.to_json(names),
         }
 
+    def scalars(self, names: Sequence[str]) -> dict[str, float | None]:
+        """As TensorBoard shows them, by tag."""
+        overall = {
+            "loss": self.loss,
+            "learning_rate": self.learning_rate,
+            "mean_iou": self.scores.mean_iou,
+            "pixel_accuracy": self.scores.pixel_accuracy,
+        }
+        return overall | {
+            f"iou/{name}": value for name, value in zip(names, self.scores.iou, strict=True)
+        }
+
     def line(self, names: Sequence[str]) -> str:
         """As the log shows it."""
         iou = "  ".join(

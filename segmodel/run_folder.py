@@ -96,6 +96,10 @@ class RunFolder:
         draft.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
         draft.replace(self.path / name)
 
+    def read_json(self, name: str) -> dict[str, Any]:
+        """A file of JSON that a finished run has."""
+        return json.loads((self.path / name).read_text("utf-8"))
+
     def _run(self) -> str | None:
         """Identity of the run that is there."""
         try:

@@ -7,7 +7,7 @@ import difflib
 import tomllib
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from segmodel.errors import ConfigurationError
@@ -17,7 +17,7 @@ def read_table(kind: type, given: Any, name: str) -> Any:
     """One table as its dataclass, with every value of the declared type.
 
     Args:
-        kind: A dataclass of `str`, `int`, `float`, `bool`, tuples and dictionaries of them, and
+        kind: A dataclass of `str`, `int`, `float`, `bool`, tuples and mappings of them, and
             unions of those.
         given: The parsed table.
         name: Of the table, for errors.
@@ -74,12 +74,11 @@ def typed(value: Any, kind: Any, name: str) -> Any:
         words = " or ".join(_word(choice) for choice in typing.get_args(kind))
         raise ConfigurationError(f"{name} must be {words}, got {value!r}")
     if isinstance(kind, types.GenericAlias):
-        if typing.get_origin(kind) is dict:
-            only_table = value if isinstance(value, dict) else None
-            if only_table is None:
+        if typing.get_origin(kind) is Mapping:
+            if not isinstance(value, dict):
                 raise ConfigurationError(f"{name} must be a table, got {value!r}")
             inner = typing.get_args(kind)[1]
-            return {key: typed(item, inner, f"{name}.{key}") for key, item in only_table.items()}
+            return {key: typed(item, inner, f"{name}.{key}") for key, item in value.items()}
         values = value if isinstance(value, list) else [value]
         return tuple(typed(item, typing.get_args(kind)[0], name) for item in values)
     if kind is float and type(value) is int:
@@ -114,5 +113,5 @@ def override(document: dict[str, Any], name: str, text: str) -> None:
 def _word(kind: Any) -> str:
     if isinstance(kind, types.GenericAlias):
         inner = typing.get_args(kind)
-        return "a table" if typing.get_origin(kind) is dict else f"a list of {_word(inner[0])}"
+        return "a table" if typing.get_origin(kind) is Mapping else f"a list of {_word(inner[0])}"
     return str(kind.__name__)

@@ -1,261 +1,253 @@
-"""Training: pairs of image and mask in, a SavedModel with its contract and scores out."""
+"""Training: pairs of image and mask in; a SavedModel with its contract, scores and card out."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from segmodel.augment import augment
-from segmodel.classes import ClassTable
-from segmodel.configuration import Configuration, TrainingConfig
-from segmodel.confusion import Scores, confusion_matrix
-from segmodel.contract import Contract, MeasuredHalo
-from segmodel.dataset import MaskCode, Pair, random_crops, read_folders
-from segmodel.engine import ArrayRaster, Engine, Job, Labelled
-from segmodel.errors import ConfigurationError, TrainingError
-from segmodel.export import check_replaceable, export_savedmodel
-from segmodel.losses import cross_entropy
-from segmodel.network import NetworkConfig, build_network, preprocessing, reach
-from segmodel.windows import Layout
-
-VALUE_RANGE = (0.0, 255.0)
-VALIDATION_WINDOW_PX, VALIDATION_HALO_PX = 1024, 128
+from segmodel.batches import training_batches
+from segmodel.checkpoints import Progress, read_progress, restore_checkpoint, save_checkpoint
+from segmodel.class_weights import resolve
+from segmodel.configuration import Configuration
+from segmodel.configuration_file import to_document
+from segmodel.contract import Contract
+from segmodel.crops import CropSampler
+from segmodel.evaluation import evaluate
+from segmodel.event_log import EventLog
+from segmodel.history import History, Validation
+from segmodel.in_memory import NetworkInMemory
+from segmodel.model_folder import read_contract
+from segmodel.network import NetworkConfig, build_network, nodata_fill
+from segmodel.pairs import TrainingData
+from segmodel.panels import Look
+from segmodel.pretrained import carry_weights, read_weights
+from segmodel.release import draft_contract, release, validation_layout
+from segmodel.run_folder import RunFolder, model_of
+from segmodel.run_plan import Stage, network_configuration, run_digest, stages
+from segmodel.sample_panels import SamplePanels
+from segmodel.survey import Survey, survey_pairs
+from segmodel.training_loop import Clock, Learner, check_loss, choose_strategy
 
 
 @dataclass(frozen=True)
-class Report:
-    """One line of the history: loss is the mean since the last one, in nats."""
+class Hooks:
+    """What a run tells while it trains.
 
-    step: int
-    loss: float
-    learning_rate: float
-    scores: Scores
+    Args:
+        tell: Is given a line of text now and then.
+        on_step: Is given the number of steps done so far and the loss of the last.
+    """
+
+    tell: Callable[[str], None] = lambda line: None
+    on_step: Callable[[int, float], None] = lambda step, loss: None
 
 
 def train(
-    config: Configuration, output: str | Path, tell: Callable[[str], None] = lambda line: None
+    config: Configuration,
+    data: TrainingData,
+    output: str | Path,
+    hooks: Hooks | None = None,
+    overwrite: bool = False,
 ) -> Contract:
-    """Train a network, keep the weights with the best mean IoU, and export them.
+    """Train a network, and export the weights with the best mean IoU.
+
+    A run that was interrupted goes on from its last checkpoint when it is called again, and ends
+    with the same weights; one that is finished is left as it is.
 
     Args:
         config: The whole run.
-        output: Folder for `model/` (the SavedModel), `history.jsonl` and `best.weights.h5`.
-        tell: Is given a line of text at every validation.
+        data: Pairs for training and for validation.
+        output: Folder for what the run makes; see `docs/training.md`.
+        hooks: What is told meanwhile.
+        overwrite: Whether a run with other settings or data in the folder is replaced.
 
     Returns:
         The contract of the exported model, with its scores on the validation set.
 
     Raises:
-        ConfigurationError: If the configuration cannot be carried out.
-        InputError: If an image or a mask cannot be used; names the file.
+        ConfigurationError: If the configuration cannot be carried out, or the folder holds another
+            run.
+        InputError: If images or masks cannot be used; names the files.
         TrainingError: If the loss is no longer a number.
-        ExportError: If the SavedModel differs from the network in memory.
+        ExportError: If the model is not as good as was asked for, or the SavedModel differs from
+            the network in memory.
     """
-    folder = Path(output)
-    check_replaceable(folder / "model")
-    keras.utils.set_random_seed(config.training.seed)
-    network_config = _network_config(config)
-    training, validation = _read_data(config)
-    network = build_network(network_config)
-    fill = _fill(network_config)
-    in_memory = NetworkInMemory(network, config.classes, fill, network_config.stride)
-    tell(
-        f"{config.model.variant} {config.model.backbone}: {network.count_params():,} weights; "
-        f"{len(training)} training and {len(validation)} validation images"
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-
-    optimizer = _optimizer(config.training)
-    step_function = _training_step(network, optimizer, config.training.class_weights)
-    best, best_path, losses = -1.0, folder / "best.weights.h5", []
-    with (folder / "history.jsonl").open("w", encoding="utf-8") as history:
-        for step, (images, truth) in enumerate(_batches(training, config.training, fill), 1):
-            losses.append(step_function(images, truth))
-            if step % config.training.validate_every and step != config.training.steps:
-                continue
-            if not math.isfinite(loss := float(np.mean([float(x) for x in losses]))):
-                raise TrainingError(
-                    f"the loss is {loss} at step {step}: lower training.learning_rate"
-                )
-            scores = evaluate(in_memory, validation)
-            rate = float(np.asarray(optimizer.learning_rate))
-            report = Report(step, loss, rate, scores)
-            history.write(json.dumps(dataclasses.asdict(report)) + "\n")
-            history.flush()
-            tell(_line(report, config.classes))
-            losses.clear()
-            if (scores.mean_iou or 0.0) > best:
-                best = scores.mean_iou or 0.0
-                network.save_weights(best_path)
-
-    network.load_weights(best_path)
-    scores = evaluate(in_memory, validation)
-    contract = _contract(config, network_config, network, scores, len(training))
-    samples = [pair.image[:2048, :2048] for pair in validation[:4]]
-    return export_savedmodel(network, contract, folder / "model", samples)
+    hooks = hooks or Hooks()
+    folder = RunFolder(Path(output))
+    network_config = network_configuration(config)
+    survey = survey_pairs(data.training, config.classes, config.data.allow_empty_classes)
+    # A class may be absent where it is validated; its scores are None.
+    survey_pairs(data.validation, config.classes, allow_empty=True)
+    identity = run_digest(config, survey)
+    if (done := folder.finished(identity, overwrite)) is not None:
+        hooks.tell(f"{folder.name} is finished: nothing to do")
+        return done
+    folder.begin(identity, to_document(config))
+    run = TrainingRun(config, network_config, data, survey, folder, hooks)
+    network = run.learn(identity)
+    contract = release(config, network, run.draft(network), data, folder)
+    folder.finish()
+    return contract
 
 
-def evaluate(model: NetworkInMemory, pairs: Sequence[Pair]) -> Scores:
-    """Scores of the network in memory over all pixels of `pairs`, by windows."""
-    classes = model.classes
-    layout = Layout(VALIDATION_WINDOW_PX, VALIDATION_HALO_PX, model.stride)
-    jobs = [Job(pair.name, partial(ArrayRaster, pair.image)) for pair in pairs]
-    index = np.zeros(classes.nodata + 1, np.int64)
-    index[list(classes.ids)] = np.arange(len(classes.ids))
-    total = np.zeros((len(classes.ids),) * 2, np.int64)
-    for pair, outcome in zip(pairs, Engine(model, layout).run(jobs), strict=True):
-        assert isinstance(outcome, Labelled)
-        total += confusion_matrix(pair.truth, index[outcome.labels], len(classes.ids))
-    return Scores.of(total)
+class TrainingRun:
+    """The part of a run that learns.
 
-
-class NetworkInMemory:
-    """The network as a model of the engine, padded to its stride."""
+    Args:
+        config: The whole run.
+        network_config: Of the last stage's network.
+        data: Pairs for training and for validation.
+        survey: Of the training pairs.
+        folder: Where the run keeps its state.
+        hooks: What is told meanwhile.
+    """
 
     def __init__(
-        self, network: keras.Model, classes: ClassTable, fill: Sequence[float], stride: int
+        self,
+        config: Configuration,
+        network_config: NetworkConfig,
+        data: TrainingData,
+        survey: Survey,
+        folder: RunFolder,
+        hooks: Hooks,
     ) -> None:
-        self.classes, self.stride = classes, stride
-        self.fill = np.asarray(fill, np.uint8)
-        self._ids = np.array(classes.ids, classes.label_dtype)
-        self._best = tf.function(
-            lambda images: tf.argmax(network(images, training=False), axis=-1),
-            input_signature=[tf.TensorSpec((None, None, None, self.fill.size), tf.float32)],
+        self.config, self.network_config, self.data = config, network_config, data
+        self.folder, self.hooks = folder, hooks
+        self._events = EventLog(folder.path / "tensorboard")
+        self._strategy = choose_strategy(config.training)
+        self._weights = resolve(config.training.class_weights, survey.counts)
+        fill = nodata_fill(network_config, config.model.dtype)
+        self._sampler = CropSampler(
+            data.training,
+            survey,
+            config.training.crop,
+            (config.augmentation.scale[0], config.augmentation.scale[1]),
+            config.training.class_balance,
+            np.array(fill, config.model.dtype),
+            config.training.seed,
         )
 
-    def labels(self, images: np.ndarray) -> np.ndarray:
-        height, width = images.shape[1:3]
-        below, right = -height % self.stride, -width % self.stride
-        padded = np.empty((len(images), height + below, width + right, self.fill.size), np.float32)
-        padded[...] = self.fill
-        padded[:, :height, :width] = images
-        return self._ids[self._best(padded).numpy()[:, :height, :width]]
+    def learn(self, identity: str) -> keras.Model:
+        """Train all stages, from the last checkpoint on; returns the network with the best weights.
 
-    def labels_and_confidence(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        raise NotImplementedError("validation asks for labels only")
+        Raises:
+            TrainingError: If the loss is no longer a number.
+        """
+        progress = read_progress(self.folder.checkpoint)
+        resumed = progress is not None and progress.run == identity
+        if progress is None or not resumed:
+            progress = Progress(identity)
+        names = self.config.classes.names
+        history = History(self.folder.history, names, progress.step)
+        learner = None
+        for stage in stages(self.config):
+            if progress.step >= stage.last and stage.variant != self.config.model.variant:
+                continue
+            learner = self._begin(stage, progress, learner, resumed)
+            self._fit(stage, learner, progress, history)
+            progress.step = stage.last
+        assert learner is not None
+        save_checkpoint(self.folder.checkpoint, progress, learner.state)
+        learner.network.load_weights(self.folder.best_weights)
+        return learner.network
 
-
-def _training_step(
-    network: keras.Model, optimizer: keras.optimizers.Optimizer, class_weights: Sequence[float]
-) -> Callable:
-    @tf.function
-    def step(images: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            loss = cross_entropy(truth, network(images, training=True), class_weights)
-        gradients = tape.gradient(loss, network.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
-        return loss
-
-    return step
-
-
-def _optimizer(config: TrainingConfig) -> keras.optimizers.Optimizer:
-    """AdamW with a linear warm-up and a cosine decay to 0."""
-    warmup = min(config.warmup_steps, config.steps - 1)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup else config.learning_rate,
-        warmup_target=config.learning_rate if warmup else None,
-        warmup_steps=warmup,
-        decay_steps=max(1, config.steps - warmup),
-    )
-    return keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, global_clipnorm=1.0)
-
-
-def _batches(
-    pairs: Sequence[Pair], config: TrainingConfig, fill: Sequence[float]
-) -> tf.data.Dataset:
-    """As many batches of augmented crops as there are steps."""
-    bands = pairs[0].image.shape[2]
-    crops = tf.data.Dataset.from_generator(
-        lambda: random_crops(pairs, config.crop, fill, config.seed),
-        output_signature=(
-            tf.TensorSpec((config.crop, config.crop, bands), pairs[0].image.dtype),
-            tf.TensorSpec((config.crop, config.crop), tf.int16),
-        ),
-    )
-
-    def change(number: tf.Tensor, crop: tuple[tf.Tensor, tf.Tensor]):
-        seed = tf.stack([config.seed, tf.cast(number, tf.int32)])
-        return augment(crop[0], crop[1], seed, config, VALUE_RANGE)
-
-    changed = crops.enumerate().map(change, num_parallel_calls=2)
-    return changed.batch(config.batch, drop_remainder=True).take(config.steps).prefetch(2)
-
-
-def _read_data(config: Configuration) -> tuple[list[Pair], list[Pair]]:
-    data, bands = config.data, len(config.model.bands)
-    code = MaskCode(config.classes, data.mask_encoding, data.ignore_colors, data.ignore_ids)
-    return (
-        read_folders(data.images, data.masks, bands, code),
-        read_folders(data.validation_images, data.validation_masks, bands, code),
-    )
-
-
-def _network_config(config: Configuration) -> NetworkConfig:
-    network = NetworkConfig(
-        classes=len(config.classes.ids),
-        variant=config.model.variant,
-        backbone=config.model.backbone,
-        backbone_weights=config.model.backbone_weights,
-        width=config.model.width,
-        bands=len(config.model.bands),
-        value_range=VALUE_RANGE,
-    )
-    if config.training.crop % network.stride:
-        raise ConfigurationError(
-            f"training.crop must be a multiple of {network.stride}, got {config.training.crop}"
+    def _begin(
+        self, stage: Stage, progress: Progress, before: Learner | None, resumed: bool
+    ) -> Learner:
+        """A learner at the first step of its stage that is not done."""
+        keras.utils.set_random_seed(self.config.training.seed + stage.number)
+        steps = stage.last - stage.first + 1
+        going_on = resumed and progress.step >= stage.first - 1
+        fresh = replace(self.network_config, variant=stage.variant)
+        if before is not None or going_on or self.config.model.init_from:
+            fresh = replace(fresh, backbone_weights="none")
+        build = partial(build_network, fresh)
+        learner = Learner(build, self.config, self._weights, steps, self._strategy)
+        if going_on:
+            restore_checkpoint(self.folder.checkpoint, learner.state)
+            self.hooks.tell(f"going on after step {progress.step}")
+            return learner
+        if before is not None:
+            with before.averaged() as network:
+                values = {weight.path: np.asarray(weight) for weight in network.weights}
+            carry_weights(values, learner.network, classes_equal=True)
+            progress.best_iou, progress.without_better = -1.0, 0
+        elif self.config.model.init_from:
+            self._carry_from(self.config.model.init_from, learner.network)
+        if learner.average is not None:
+            learner.average.restart()
+        self.hooks.tell(
+            f"{stage.variant} {fresh.backbone}: {learner.network.count_params():,} weights; "
+            f"{len(self.data.training)} training and {len(self.data.validation)} validation images"
         )
-    return network
+        save_checkpoint(self.folder.checkpoint, progress, learner.state)
+        return learner
 
+    def _carry_from(self, path: str, network: keras.Model) -> None:
+        folder = model_of(path)
+        equal = read_contract(folder).classes.names == self.config.classes.names
+        left = carry_weights(read_weights(folder), network, classes_equal=equal)
+        self.hooks.tell(f"weights of {Path(path).name}; {len(left)} start anew")
 
-def _fill(config: NetworkConfig) -> list[float]:
-    """The raw value nearest to the one that preprocessing turns into 0."""
-    return [float(round(mean)) for mean in preprocessing(config)[0]]
+    def _fit(self, stage: Stage, learner: Learner, progress: Progress, history: History) -> None:
+        """Steps of one stage, with validations and checkpoints."""
+        training, clock = self.config.training, Clock()
+        batches = training_batches(self._sampler, self.config, progress.step, stage.last)
+        for images, truth in clock.fed(learner.distributed(batches)):
+            step = progress.step + 1
+            with clock.working():
+                rate = learner.learning_rate
+                loss = learner.step(images, truth)
+                check_loss(loss, step, partial(self.folder.keep_batch, step, images, truth))
+                learner.follow(step - stage.first + 1)
+            progress.step = step
+            progress.losses.append(loss)
+            self.hooks.on_step(step, loss)
+            if step % training.validate_every == 0 or step == stage.last:
+                report = self._validate(stage, learner, progress, rate, clock.read())
+                history.write(report)
+                self.hooks.tell(report.line(self.config.classes.names))
+                if training.patience and progress.without_better >= training.patience:
+                    self.hooks.tell(f"no better validation for {training.patience}: stage ends")
+                    return
+            # The end of a stage is saved as the beginning of the next.
+            if step % training.checkpoint_every == 0 and step != stage.last:
+                save_checkpoint(self.folder.checkpoint, progress, learner.state)
 
+    def _validate(
+        self,
+        stage: Stage,
+        learner: Learner,
+        progress: Progress,
+        rate: float,
+        times: tuple[float, float],
+    ) -> Validation:
+        """Scores of the network as it would be exported now; keeps the best weights."""
+        with learner.averaged() as network:
+            contract = self.draft(network)
+            model, layout = NetworkInMemory(network, contract), validation_layout(contract)
+            panels = SamplePanels(Look.of(contract))
+            scores = evaluate(model, self.data.validation, layout, panels.keep).scores
+            mean = scores.mean_iou or 0.0
+            progress.without_better += 1
+            if mean > progress.best_iou:
+                progress.best_iou, progress.best_step = mean, progress.step
+                progress.without_better = 0
+                self.folder.save_best(network)
+        loss = float(np.mean(progress.losses))
+        progress.losses.clear()
+        report = Validation(progress.step, stage.variant, loss, rate, times, scores)
+        self._events.write(
+            progress.step, report.scalars(self.config.classes.names), panels.pictures
+        )
+        return report
 
-def _contract(
-    config: Configuration,
-    network_config: NetworkConfig,
-    network: keras.Model,
-    scores: Scores,
-    images: int,
-) -> Contract:
-    gsd = config.model.gsd_range_m
-    seen = reach(network)
-    return Contract(
-        name=config.model.name,
-        architecture=f"{config.model.variant} {config.model.backbone}",
-        bands=config.model.bands,
-        dtype="uint8",
-        value_range=VALUE_RANGE,
-        nodata_fill=tuple(_fill(network_config)),
-        classes=config.classes,
-        stride=network_config.stride,
-        receptive_field=seen.receptive_field_px,
-        halo=MeasuredHalo(seen.halo_px, VALIDATION_WINDOW_PX, None),
-        gsd_range_m=(gsd[0], gsd[1]) if gsd else None,
-        training_data={"about": config.data.about, "images": images},
-        metrics={
-            "mean_iou": scores.mean_iou,
-            "pixel_accuracy": scores.pixel_accuracy,
-            "iou": dict(zip(config.classes.names, scores.iou, strict=True)),
-        },
-    )
-
-
-def _line(report: Report, classes: ClassTable) -> str:
-    iou = "  ".join(
-        f"{name} {'-' if value is None else format(value, '.3f')}"
-        for name, value in zip(classes.names, report.scores.iou, strict=True)
-    )
-    mean = report.scores.mean_iou or 0.0
-    return f"step {report.step}  loss {report.loss:.4f}  mean IoU {mean:.3f}  {iou}"
+    def draft(self, network: keras.Model) -> Contract:
+        """The contract of a network, as far as it is known before the export."""
+        images = len(self.data.training)
+        return draft_contract(self.config, self.network_config, network, images)

@@ -1,6 +1,10 @@
-"""`beamseg train`: a configuration in, a SavedModel with its contract out."""
+"""`beamseg train`: a configuration in, a SavedModel with its contract, scores and card out."""
 
-from collections.abc import Sequence
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from pipelines.command_line import Parser, parse
 from segmodel.errors import ConfigurationError
@@ -8,14 +12,18 @@ from segmodel.errors import ConfigurationError
 HELP = """\
 Train a fully convolutional network on pairs of image and mask, and export the best weights.
 
-Writes to the output folder: model/ (a SavedModel with its contract, for `segment`), history.jsonl
-with the scores of every validation, and best.weights.h5.
+Writes to the output folder: model/ (a SavedModel with its contract, for `segment`), card.md (what
+the model is and how good it is, with pictures), scores, curves, and history.jsonl. A run that was
+interrupted goes on where it stopped when the same command is given again.
 """
 
 EXAMPLES = """\
 examples:
   beamseg train --config streets.toml --output training/streets
   beamseg train --config streets.toml --output training/short --set training.steps=200
+  beamseg train --config streets.toml --output training/more --init_from training/streets
+  beamseg train --config streets.toml --output training/folds --folds_by group
+  beamseg train --config streets.toml --output training/good --min_iou road=0.5 --min_iou mean=0.6
 """
 
 
@@ -23,13 +31,38 @@ def parser() -> Parser:
     """The command's parser."""
     command = Parser(prog="beamseg train", description=HELP, epilog=EXAMPLES)
     command.add_argument("--config", metavar="FILE", help="TOML file; see docs/training.md")
-    command.add_argument("--output", metavar="DIR", help="folder for the model and its history")
+    command.add_argument("--output", metavar="DIR", help="folder for all that the run makes")
     command.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="SECTION.KEY=VALUE",
         help="replace a value of the configuration; repeatable",
+    )
+    command.add_argument(
+        "--backbone_weights",
+        metavar="imagenet|none|PATH",
+        help="where the backbone starts: instead of model.backbone_weights",
+    )
+    command.add_argument(
+        "--init_from",
+        metavar="PATH",
+        help="an exported model or a training run, whose weights are where to start",
+    )
+    command.add_argument(
+        "--min_iou",
+        action="append",
+        default=[],
+        metavar="CLASS=VALUE",
+        help="export nothing if the IoU of a class, or the mean, is below; repeatable",
+    )
+    command.add_argument(
+        "--folds_by",
+        choices=["group"],
+        help="a run for each region (data.group), trained on the others and scored on it",
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace a run with other settings or data"
     )
     return command
 
@@ -40,23 +73,85 @@ def run(arguments: Sequence[str]) -> int:
     for name in ("config", "output"):
         if not getattr(parsed, name):
             raise ConfigurationError(f"--{name} is missing: see beamseg train --help")
-    overrides = {}
-    for text in parsed.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigurationError(f"--set needs SECTION.KEY=VALUE, got {text!r}")
-        overrides[key] = value
+    changes = overrides(parsed)
 
     from segmodel.configuration_file import load_configuration
 
-    config = load_configuration(parsed.config, overrides)
+    config = load_configuration(parsed.config, changes)
 
+    from pipelines.training_data import read_data
     from segmodel.quiet import quiet_start
 
     with quiet_start():
-        from segmodel.trainer import train
+        from segmodel.folds import cross_validate, folds_table
+        from segmodel.trainer import Hooks, train
 
-    contract = train(config, parsed.output, lambda line: print(line, flush=True))
+    with read_data(config, bool(parsed.folds_by)) as data, _bar(config.training.steps) as bar:
+        hooks = Hooks(bar.write, bar.step)
+        if parsed.folds_by:
+            folds = cross_validate(config, data, parsed.output, hooks, parsed.overwrite)
+        else:
+            contract = train(config, data, parsed.output, hooks, parsed.overwrite)
+    if parsed.folds_by:
+        print(folds_table(folds, config.classes.names))
+        return 0
     mean = contract.metrics["mean_iou"]
-    print(f"model with mean IoU {mean:.3f} in {parsed.output}/model: see beamseg inspect")
+    print(f"model with mean IoU {mean:.3f} in {parsed.output}/model, described in card.md there")
     return 0
+
+
+def overrides(parsed: argparse.Namespace) -> dict[str, str]:
+    """Values of options by their dotted names in the configuration.
+
+    Raises:
+        ConfigurationError: If an option is not of the form `NAME=VALUE`.
+    """
+    changes = dict(_halves("--set", text, "SECTION.KEY") for text in parsed.set)
+    if parsed.backbone_weights:
+        known = parsed.backbone_weights in ("none", "imagenet")
+        weights = parsed.backbone_weights if known else os.path.abspath(parsed.backbone_weights)
+        changes["model.backbone_weights"] = _quoted(weights)
+    if parsed.init_from:
+        changes["model.init_from"] = _quoted(os.path.abspath(parsed.init_from))
+    if parsed.min_iou:
+        floors = (_halves("--min_iou", text, "CLASS") for text in parsed.min_iou)
+        inside = ", ".join(f"{_quoted(name)} = {value}" for name, value in floors)
+        changes["export.min_iou"] = f"{{ {inside} }}"
+    return changes
+
+
+def _halves(option: str, text: str, what: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigurationError(f"{option} needs {what}=VALUE, got {text!r}")
+    return key, value
+
+
+def _quoted(text: str) -> str:
+    """A TOML string."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+class _Bar:
+    """Steps as a bar on a terminal, and lines above it."""
+
+    def __init__(self, bar) -> None:
+        self._bar = bar
+
+    def write(self, line: str) -> None:
+        self._bar.clear()
+        print(line, flush=True)
+
+    def step(self, step: int, loss: float) -> None:
+        self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        self._bar.update(step - self._bar.n)
+
+
+@contextmanager
+def _bar(steps: int) -> Iterator[_Bar]:
+    from tqdm import tqdm
+
+    # Without a terminal the lines of the validations are enough.
+    with tqdm(total=steps, unit="step", disable=not sys.stderr.isatty(), leave=False) as bar:
+        yield _Bar(bar)

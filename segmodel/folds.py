@@ -1,0 +1,112 @@
+"""Leave one region out: a run for each region, trained on the others and validated on it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segmodel.configuration import Configuration
+from segmodel.confusion import Scores
+from segmodel.errors import ConfigurationError
+from segmodel.pairs import TrainingData
+from segmodel.run_folder import RunFolder
+from segmodel.score_report import scores_table
+from segmodel.trainer import Hooks, train
+
+
+@dataclass(frozen=True)
+class Folds:
+    """What all folds found.
+
+    Args:
+        by_group: Scores on each region, by a model that has not seen it.
+        pooled: Scores of all regions together, from the sum of their confusion matrices.
+    """
+
+    by_group: dict[str, Scores]
+    pooled: Scores
+
+
+def cross_validate(
+    config: Configuration,
+    data: TrainingData,
+    output: str | Path,
+    hooks: Hooks | None = None,
+    overwrite: bool = False,
+) -> Folds:
+    """Train once for each region, without it, and score it; see `DataConfig.group`.
+
+    Each fold is a run of its own in `output/<region>`, so that an interrupted evaluation goes on
+    where it stopped.
+
+    Args:
+        config: The run that each fold is.
+        data: Pairs for training and validation, which are dealt anew.
+        output: Folder for the folds, `folds.json` and `folds.txt`.
+        hooks: What is told meanwhile.
+        overwrite: Whether folds with other settings or data are replaced.
+
+    Raises:
+        ConfigurationError: If there is one region only.
+        BeamsegError: As for `segmodel.trainer.train`.
+    """
+    hooks = hooks or Hooks()
+    pairs = {pair.name: pair for pair in (*data.training, *data.validation)}.values()
+    groups = sorted({pair.group for pair in pairs})
+    if len(groups) < 2:
+        raise ConfigurationError(
+            f"--folds_by group needs two regions, found {', '.join(groups)}: data.group is the "
+            f"regular expression that finds the region in the path of an image"
+        )
+    folder = Path(output)
+    matrices = {}
+    for number, (group, name) in enumerate(zip(groups, folder_names(groups), strict=True), 1):
+        hooks.tell(f"fold {number} of {len(groups)}: {group} left out")
+        fold = TrainingData(
+            training=tuple(pair for pair in pairs if pair.group != group),
+            validation=tuple(pair for pair in pairs if pair.group == group),
+        )
+        train(config, fold, folder / name, hooks, overwrite)
+        matrices[group] = np.array(
+            RunFolder(folder / name).read_json("scores.json")["confusion"], np.int64
+        )
+    folds = Folds(
+        {group: Scores.of(matrix) for group, matrix in matrices.items()},
+        Scores.of(sum(matrices.values(), np.zeros_like(next(iter(matrices.values()))))),
+    )
+    _write(folds, folder, config)
+    return folds
+
+
+def folds_table(folds: Folds, names: tuple[str, ...]) -> str:
+    """Mean IoU and IoU of each class by region, and of all together."""
+    rows = {**folds.by_group, "all": folds.pooled}
+    return scores_table(rows, names)
+
+
+def folder_names(groups: list[str]) -> list[str]:
+    """Names of folders for regions, whatever characters those have.
+
+    >>> folder_names(["tile 1", "tile/1", ".."])
+    ['tile-1', 'tile-1-2', 'region']
+    """
+    found: list[str] = []
+    for group in groups:
+        name = re.sub(r"[^\w.]+", "-", group).strip("-.")[:100] or "region"
+        taken = sum(other == name or other.startswith(f"{name}-") for other in found)
+        found.append(f"{name}-{taken + 1}" if name in found else name)
+    return found
+
+
+def _write(folds: Folds, folder: Path, config: Configuration) -> None:
+    names = config.classes.names
+    document = {
+        "folds": {group: scores.to_json(names) for group, scores in folds.by_group.items()},
+        "pooled": folds.pooled.to_json(names),
+    }
+    (folder / "folds.json").write_text(json.dumps(document, indent=2) + "\n", "utf-8")
+    (folder / "folds.txt").write_text(folds_table(folds, names) + "\n", "utf-8")

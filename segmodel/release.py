@@ -1,0 +1,148 @@
+"""From the best weights of a run to a model with contract, scores and card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import keras
+import numpy as np
+
+from segmodel.calibration import fit_temperature, sample_logits
+from segmodel.card import write_card
+from segmodel.configuration import Configuration
+from segmodel.confusion import Scores
+from segmodel.contract import Contract, MeasuredHalo
+from segmodel.errors import ExportError
+from segmodel.evaluation import evaluate
+from segmodel.export import export_savedmodel
+from segmodel.in_memory import NetworkInMemory
+from segmodel.kept_images import keep_validation
+from segmodel.model_folder import write_contract
+from segmodel.network import NetworkConfig, nodata_fill, reach
+from segmodel.pairs import Pair, TrainingData
+from segmodel.panels import Look
+from segmodel.predictor import Predictor
+from segmodel.run_folder import RunFolder
+from segmodel.score_report import write_scores
+from segmodel.windows import Layout, Window
+
+WINDOW_PX, MOST_HALO_PX = 1024, 128
+# Where labels depend on the whole window, its size is part of the model.
+FIXED_WINDOW_PX = 1024
+# What the halo is measured on: images as large as this, or as there are.
+SAMPLES, SAMPLE_PX = 4, 2048
+
+
+def draft_contract(
+    config: Configuration, network_config: NetworkConfig, network: keras.Model, images: int
+) -> Contract:
+    """What is known of a model before it is exported: all but what is measured.
+
+    Args:
+        config: Of the run.
+        network_config: Of the network.
+        network: As it is trained.
+        images: Number of training images.
+    """
+    model, seen, stride = config.model, reach(network), network_config.stride
+    gsd = model.gsd_range_m
+    return Contract(
+        name=model.name,
+        architecture=f"{model.variant} {model.backbone}",
+        bands=model.bands,
+        dtype=model.dtype,
+        value_range=(model.limits[0], model.limits[1]),
+        nodata_fill=nodata_fill(network_config, model.dtype),
+        classes=config.classes,
+        stride=stride,
+        receptive_field=seen.receptive_field_px if seen else None,
+        halo=MeasuredHalo(seen.halo_px if seen else stride, WINDOW_PX, None),
+        fixed_window=None if seen else FIXED_WINDOW_PX,
+        gsd_range_m=(gsd[0], gsd[1]) if gsd else None,
+        training_data={"about": config.data.about, "images": images},
+    )
+
+
+def validation_layout(contract: Contract) -> Layout:
+    """Windows of validation while the halo is not measured yet."""
+    return contract.layout(WINDOW_PX, min(MOST_HALO_PX, contract.halo.pixels))
+
+
+def release(
+    config: Configuration,
+    network: keras.Model,
+    contract: Contract,
+    data: TrainingData,
+    to: RunFolder,
+) -> Contract:
+    """Export a network, score what was exported, and describe it.
+
+    Args:
+        config: Of the run.
+        network: With the weights to export.
+        contract: Its draft.
+        data: Whose validation pairs the model is measured on.
+        to: Folder of the run.
+
+    Returns:
+        The contract as written, with scores.
+
+    Raises:
+        ExportError: If scores are below the floors of the configuration, or the SavedModel gives
+            other labels than the network.
+    """
+    in_memory = NetworkInMemory(network, contract)
+    check_floors(config, evaluate(in_memory, data.validation, validation_layout(contract)).scores)
+    if config.export.calibrate:
+        side = contract.fixed_window or WINDOW_PX
+        sampled = sample_logits(
+            in_memory.logits, data.validation, contract.fill, side, contract.stride
+        )
+        contract = replace(contract, calibration=fit_temperature(*sampled))
+    contract = export_savedmodel(network, contract, to.model, samples(data.validation))
+    predictor, layout = Predictor.load(to.model, trust=True), contract.layout(WINDOW_PX)
+    evaluation = keep_validation(
+        to.path / "validation", predictor, data.validation, layout, Look.of(contract)
+    )
+    contract = replace(contract, metrics=_metrics(evaluation.scores, config.classes.names))
+    write_contract(contract, to.model)
+    write_scores(to.path, evaluation, config.classes)
+    write_card(to.path, contract)
+    return contract
+
+
+def check_floors(config: Configuration, scores: Scores) -> None:
+    """Refuse to export a model that is not as good as was asked for.
+
+    Raises:
+        ExportError: Names the classes, their IoU and what was asked for.
+    """
+    found = dict(zip(config.classes.names, scores.iou, strict=True)) | {"mean": scores.mean_iou}
+    low = [
+        f"{name} {found[name] or 0.0:.3f} (asked for {least:g})"
+        for name, least in config.export.min_iou.items()
+        if (found[name] or 0.0) < least
+    ]
+    if low:
+        raise ExportError(
+            f"IoU on validation is below --min_iou for {', '.join(low)}: nothing was exported; "
+            f"train longer or on more data, or lower it"
+        )
+
+
+def samples(pairs: Sequence[Pair]) -> list[np.ndarray]:
+    """What the halo is measured on: parts of the largest images."""
+
+    def part(pair: Pair) -> Window:
+        return Window(0, 0, min(SAMPLE_PX, pair.height), min(SAMPLE_PX, pair.width))
+
+    largest = sorted(pairs, key=lambda pair: -part(pair).pixels)
+    return [pair.pixels(part(pair)).values for pair in largest[:SAMPLES]]
+
+
+def _metrics(scores: Scores, names: Sequence[str]) -> dict:
+    """What the contract says of scores."""
+    document = scores.to_json(names)
+    overall = ("mean_iou", "pixel_accuracy", "frequency_weighted_iou", "mean_f1", "iou", "f1")
+    return {name: document[name] for name in overall}

@@ -1,0 +1,74 @@
+"""What a training run is made of: its network, its stages, and what makes it another run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from segmodel.configuration import Configuration
+from segmodel.configuration_file import to_document
+from segmodel.errors import ConfigurationError
+from segmodel.network import NetworkConfig
+from segmodel.survey import Survey
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps `first` to `last` of a run, ends included, with one variant of the network."""
+
+    number: int
+    variant: str
+    first: int
+    last: int
+
+
+def stages(config: Configuration) -> Iterator[Stage]:
+    """The stages of a run, with about equal numbers of steps."""
+    variants = config.training.stages or (config.model.variant,)
+    count, first = len(variants), 1
+    for number, variant in enumerate(variants):
+        last = config.training.steps * (number + 1) // count
+        yield Stage(number, variant, first, last)
+        first = last + 1
+
+
+def network_configuration(config: Configuration) -> NetworkConfig:
+    """The network that a configuration asks for.
+
+    Raises:
+        ConfigurationError: If there is none, or its stride does not fit the crops.
+    """
+    model = config.model
+    network = NetworkConfig(
+        classes=len(config.classes.ids),
+        variant=model.variant,
+        backbone=model.backbone,
+        backbone_weights=model.backbone_weights,
+        width=model.width,
+        fc_layers=model.fc_layers,
+        fc_channels=model.fc_channels,
+        bands=model.bands,
+        value_range=(model.limits[0], model.limits[1]),
+        batch_norm_momentum=model.batch_norm_momentum,
+        precision=config.training.precision,
+    )
+    if config.training.crop % network.stride:
+        raise ConfigurationError(
+            f"training.crop must be a multiple of {network.stride}, got {config.training.crop}"
+        )
+    return network
+
+
+def run_digest(config: Configuration, survey: Survey) -> str:
+    """SHA-256 of what a run depends on: its settings, and the pixels of each class in its data."""
+    content = to_document(config) | {"pixels": survey.counts.tolist(), "images": survey.images}
+    # How much memory it takes, when it is saved and what is refused at the end change no weight.
+    for table, key in (
+        ("data", "cache_mb"),
+        ("training", "checkpoint_every"),
+        ("export", "min_iou"),
+    ):
+        del content[table][key]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
