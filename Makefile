@@ -29,7 +29,7 @@ lint: $(VENV)/test.done
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 
-earth-model: $(VENV)/demo.done
+earth-model: $(VENV)/test.done
 	$(BIN)/beamseg demo --training_data build/earth
 	$(BIN)/beamseg train --config build/earth/train.toml --output build/earth/run
 	rm -rf pipelines/earth/model

@@ -16,6 +16,8 @@ COMMANDS = {
     "pack": ("pipelines.pack", "image files and masks into shards"),
     "plan": ("pipelines.commands.plan", "what a run would do, without starting it"),
     "train": ("pipelines.commands.train", "train a network and export it"),
+    "compare": ("pipelines.commands.compare", "training runs side by side"),
+    "ensemble": ("pipelines.commands.ensemble", "several models, or views, as one model"),
     "inspect": ("pipelines.commands.inspect", "print a model contract"),
     "verify": ("pipelines.commands.verify", "check size and SHA-256 of all that a run wrote"),
     "demo": ("pipelines.commands.demo", "how much of the Earth is ocean, land and lake?"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -47,7 +48,7 @@ class ClassTable:
         if not self.classes:
             raise ContractError("classes: at least one class is needed, got none")
         for what, values in (("id", self.ids), ("name", self.names)):
-            twice = sorted({str(value) for value in values if values.count(value) > 1})
+            twice = sorted(str(value) for value, times in Counter(values).items() if times > 1)
             if twice:
                 raise ContractError(f"classes: {what} {', '.join(twice)} occurs more than once")
 

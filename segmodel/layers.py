@@ -15,20 +15,38 @@ class Preprocessing(keras.layers.Layer):
         mean: Subtracted from each band, in raw units.
         scale: Multiplied with the difference, for each band.
         reverse: Whether the order of bands is turned round afterwards.
+        limits: Least and greatest raw value, to which others are cut: training never shows any
+            beyond, so outliers of 16 bits or of float images would be far from all it knows.
     """
 
-    def __init__(self, mean: list[float], scale: list[float], reverse: bool, **kwargs):
+    def __init__(
+        self,
+        mean: list[float],
+        scale: list[float],
+        reverse: bool,
+        limits: tuple[float, float] | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.mean, self.scale, self.reverse = list(mean), list(scale), bool(reverse)
+        self.limits = tuple(limits) if limits else None
 
     def call(self, images: tf.Tensor) -> tf.Tensor:
         """`(batch, height, width, bands)` of any dtype to float32 of the same shape."""
-        scaled = (tf.cast(images, tf.float32) - self.mean) * self.scale
+        values = tf.cast(images, tf.float32)
+        if self.limits:
+            values = tf.clip_by_value(values, *self.limits)
+        scaled = (values - self.mean) * self.scale
         return tf.reverse(scaled, axis=[-1]) if self.reverse else scaled
 
     def get_config(self) -> dict:
         """Arguments, for Keras."""
-        own = {"mean": self.mean, "scale": self.scale, "reverse": self.reverse}
+        own = {
+            "mean": self.mean,
+            "scale": self.scale,
+            "reverse": self.reverse,
+            "limits": self.limits,
+        }
         return super().get_config() | own
 
 

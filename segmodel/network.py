@@ -69,7 +69,10 @@ def _backbone(config: NetworkConfig) -> keras.Model:
     mean, scale = preprocessing(config)
     reverse = find_backbone(config.backbone).reverse
     # Raw values beyond 65504 are infinite in float16.
-    prepared = Preprocessing(mean, scale, reverse, name="preprocessing", dtype="float32")(images)
+    prepare = Preprocessing(
+        mean, scale, reverse, config.value_range, name="preprocessing", dtype="float32"
+    )
+    prepared = prepare(images)
     model = build_backbone(config.backbone, config.width, prepared)
     if config.backbone_weights != "none":
         load_imagenet(model, config.backbone, config.width, config.backbone_weights, config.bands)

@@ -53,6 +53,14 @@ class Survey:
     counts: np.ndarray
     images: int
 
+    @property
+    def counts_by_image(self) -> np.ndarray:
+        """Pixels of each class in each pair, `(images, classes)` int64."""
+        counts = np.zeros((self.images, len(self.counts)), np.int64)
+        for block in self.blocks:
+            counts[block.pair, block.classes] += block.counts
+        return counts
+
 
 def survey_pairs(
     pairs: Sequence[Pair],

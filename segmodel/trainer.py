@@ -120,7 +120,7 @@ class TrainingRun:
         self.folder, self.hooks = folder, hooks
         self._events = EventLog(folder.path / "tensorboard")
         self._strategy = choose_strategy(config.training)
-        self._weights = resolve(config.training.class_weights, survey.counts)
+        self._weights = resolve(config.training.class_weights, survey.counts_by_image)
         fill = nodata_fill(network_config, config.model.dtype)
         self._sampler = CropSampler(
             data.training,
@@ -153,8 +153,12 @@ class TrainingRun:
             progress.step = stage.last
         assert learner is not None
         save_checkpoint(self.folder.checkpoint, progress, learner.state)
-        learner.network.load_weights(self.folder.best_weights)
-        return learner.network
+        # Built anew: in full precision, and on one device.
+        network = build_network(
+            replace(self.network_config, backbone_weights="none", precision="float32")
+        )
+        network.load_weights(self.folder.best_weights)
+        return network
 
     def _begin(
         self, stage: Stage, progress: Progress, before: Learner | None, resumed: bool

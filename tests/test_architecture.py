@@ -18,7 +18,12 @@ MAX_LINES, MAX_FUNCTION_LINES = 300, 50
 # Modules that may import these when they are imported themselves.
 TENSORFLOW = {
     f"segmodel.{name}"
-    for name in ("augment", "backbones", "export", "losses", "network", "safety", "trainer")
+    for name in (
+        *("augment", "backbones", "batches", "checkpoints", "ensemble", "event_log", "export"),
+        *("folds", "in_memory", "layers", "losses", "network", "optimization", "pretrained"),
+        *("release", "run_folder", "run_plan", "safety", "trainer", "training_loop", "views"),
+        "widths",
+    )
 }
 BEAM = {"pipelines.execute", "pipelines.packing.transforms", "pipelines.transforms"}
 
@@ -31,7 +36,8 @@ LIGHT = {
     "pipelines.scene_options",
     "pipelines.packing.options",
     "pipelines.segment",
-    *(f"pipelines.commands.{name}" for name in ("demo", "plan", "train", "verify")),
+    *(f"pipelines.commands.{name}" for name in ("compare", "demo", "ensemble", "plan")),
+    *(f"pipelines.commands.{name}" for name in ("train", "verify")),
 }
 LIGHT_IMPORTS = {"pipelines", "segmodel", *LIGHT, "segmodel.errors"}
 
