@@ -191,7 +191,7 @@ def load_ensemble(
             "an ensemble needs two models, or one with flips, turns or several scales"
         )
     contract = join_contracts({model: read_contract(model) for model in models}, views)
-    members = [cast(Member, Member.load(model, trust)) for model in models]
+    members = [Member.load(model, trust) for model in models]
     prints = [member.fingerprint for member in members]
     for number, model in enumerate(models):
         if prints[number] in prints[:number]:

@@ -23,7 +23,7 @@ from segmodel.model_folder import write_contract
 from segmodel.predictor import Predictor
 
 MOST_HALO_PX = 256
-CHECKED_STRIDES = 8
+CHECKED_STRIDES, MOST_CHECKED_PX = 8, 1024
 
 
 class ServedModel(tf.Module):
@@ -195,7 +195,7 @@ def _check_reload(
 ) -> None:
     """Compare labels of the reloaded SavedModel with those of the function in memory."""
     ids = np.array(contract.classes.ids, contract.classes.label_dtype)
-    side = contract.fixed_window or CHECKED_STRIDES * contract.stride
+    side = _checked_px(contract)
     for sample in samples:
         # What the graph does before the network: fill, then pad to a size that it accepts.
         whole = np.empty((side, side, len(contract.bands)), contract.dtype)
@@ -231,9 +231,16 @@ def _measured_halo(
     return MeasuredHalo(contract.stride, side, None), side
 
 
+def _checked_px(contract: Contract) -> int:
+    """Side of what labels are compared on: a few strides, unless those are long."""
+    stride = contract.stride
+    few = min(CHECKED_STRIDES * stride, MOST_CHECKED_PX) // stride * stride
+    return contract.fixed_window or max(stride, few)
+
+
 def _noise(contract: Contract) -> np.ndarray:
     low, high = contract.value_range
-    side = contract.fixed_window or CHECKED_STRIDES * contract.stride
+    side = _checked_px(contract)
     shape = (side, side, len(contract.bands))
     return np.random.default_rng(0).uniform(low, high, shape).astype(contract.dtype)
 

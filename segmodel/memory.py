@@ -14,8 +14,8 @@ SMALL_PX, LARGE_PX = 256, 1024
 def measure_bytes_per_pixel(model: str | Path) -> int | None:
     """Growth of a CPU process's peak memory with the size of the image, in bytes a pixel.
 
-    A fresh process labels an image of 256 and then one of 1024 pixels on a side. None where the
-    process could not be run to its end.
+    A fresh process labels an image of 256 and then one of 1024 pixels on a side, or the next
+    multiples of the stride. None where the process could not be run to its end.
     """
     command = [sys.executable, "-m", "segmodel.memory", str(model)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
@@ -31,11 +31,13 @@ def _growth(model: str) -> int:
 
     predictor = Predictor.load(model, trust=True)
     peaks = []
-    for side in (SMALL_PX, LARGE_PX):
+    stride = predictor.contract.stride
+    sides = [-(-side // stride) * stride for side in (SMALL_PX, LARGE_PX)]
+    for side in sides:
         shape = (1, side, side, len(predictor.contract.bands))
         predictor.labels(np.zeros(shape, predictor.contract.dtype))
         peaks.append(peak_bytes())
-    return (peaks[1] - peaks[0]) // (LARGE_PX**2 - SMALL_PX**2)
+    return (peaks[1] - peaks[0]) // (sides[1] ** 2 - sides[0] ** 2)
 
 
 def peak_bytes() -> int:

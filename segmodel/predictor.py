@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -34,7 +35,7 @@ class Predictor:
         self._signatures, self._owner = signatures, owner
 
     @classmethod
-    def load(cls, path: str | Path, trust: bool = False) -> Predictor:
+    def load(cls, path: str | Path, trust: bool = False) -> Self:
         """Load a SavedModel folder.
 
         Args:

@@ -30,8 +30,8 @@ from segmodel.windows import Layout, Window
 WINDOW_PX, MOST_HALO_PX = 1024, 128
 # Where labels depend on the whole window, its size is part of the model.
 FIXED_WINDOW_PX = 1024
-# What the halo is measured on: images as large as this, or as there are.
-SAMPLES, SAMPLE_PX = 4, 2048
+# What the halo is measured on: so many pixels, of images as large as this or as there are.
+MOST_SAMPLE_PIXELS, SAMPLE_PX = 1 << 24, 2048
 
 
 def draft_contract(
@@ -137,8 +137,15 @@ def samples(pairs: Sequence[Pair]) -> list[np.ndarray]:
     def part(pair: Pair) -> Window:
         return Window(0, 0, min(SAMPLE_PX, pair.height), min(SAMPLE_PX, pair.width))
 
-    largest = sorted(pairs, key=lambda pair: -part(pair).pixels)
-    return [pair.pixels(part(pair)).values for pair in largest[:SAMPLES]]
+    found: list[np.ndarray] = []
+    left = MOST_SAMPLE_PIXELS
+    for pair in sorted(pairs, key=lambda pair: -part(pair).pixels):
+        window = part(pair)
+        if found and window.pixels > left:
+            break
+        left -= window.pixels
+        found.append(pair.pixels(window).values)
+    return found
 
 
 def _metrics(scores: Scores, names: Sequence[str]) -> dict:
