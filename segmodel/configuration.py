@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from segmodel.classes import ClassTable
 from segmodel.contract import DTYPES
 from segmodel.errors import ConfigurationError
@@ -119,20 +121,32 @@ class ModelConfig:
     batch_norm_momentum: float = 0.9
 
     def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigurationError("model.name must not be empty")
         one_of("model.variant", self.variant, VARIANTS)
         one_of("model.dtype", self.dtype, DTYPES)
-        if len(self.gsd_range_m) not in (0, 2):
-            raise ConfigurationError("model.gsd_range_m must be two numbers or empty")
+        gsd = self.gsd_range_m
+        if gsd and not (len(gsd) == 2 and 0 < gsd[0] <= gsd[1] < math.inf):
+            raise ConfigurationError(
+                f"model.gsd_range_m must be two rising positive numbers or empty, got {list(gsd)}"
+            )
         if not self.value_range and self.dtype != "uint8":
             raise ConfigurationError(
                 f"model.value_range is missing: two numbers, such as the least and the greatest "
                 f"value of most {self.dtype} pixels; the network sees them scaled"
             )
         low, high = (*self.limits, math.nan)[:2]
-        if len(self.limits) != 2 or not low < high:
+        if len(self.limits) != 2 or not -math.inf < low < high < math.inf:
             raise ConfigurationError(
                 f"model.value_range must be two rising numbers, got {list(self.value_range)}"
             )
+        if self.dtype != "float32":
+            least, greatest = np.iinfo(self.dtype).min, np.iinfo(self.dtype).max
+            if low < least or high > greatest:
+                raise ConfigurationError(
+                    f"model.value_range must be in {least}..{greatest}, as {self.dtype} is, "
+                    f"got {list(self.value_range)}"
+                )
         if not self.bands or len(set(self.bands)) != len(self.bands):
             raise ConfigurationError(f"model.bands must be different names, got {self.bands}")
         at_least("model", 1, {"fc_channels": self.fc_channels})

@@ -102,7 +102,7 @@ def _short(path: str) -> str:
     >>> _short("/home/somebody/streets/training/images")
     'training/images'
     """
-    return "/".join(Path(path).parts[-2:])
+    return "/".join(part for part in Path(path).parts[-2:] if part != "/")
 
 
 @dataclass(frozen=True)

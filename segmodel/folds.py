@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass
@@ -16,6 +17,10 @@ from segmodel.pairs import TrainingData
 from segmodel.run_folder import RunFolder
 from segmodel.score_report import scores_table
 from segmodel.trainer import Hooks, train
+
+FILES = ("folds.json", "folds.txt")
+# A character takes up to four bytes, and names of files 255.
+_NAME_LENGTH = 60
 
 
 @dataclass(frozen=True)
@@ -71,9 +76,7 @@ def cross_validate(
             validation=tuple(pair for pair in pairs if pair.group == group),
         )
         train(config, fold, folder / name, hooks, overwrite)
-        matrices[group] = np.array(
-            RunFolder(folder / name).read_json("scores.json")["confusion"], np.int64
-        )
+        matrices[group] = RunFolder(folder / name).confusion()
     folds = Folds(
         {group: Scores.of(matrix) for group, matrix in matrices.items()},
         Scores.of(sum(matrices.values(), np.zeros_like(next(iter(matrices.values()))))),
@@ -95,10 +98,13 @@ def folder_names(groups: list[str]) -> list[str]:
     ['tile-1', 'tile-1-2', 'region']
     """
     found: list[str] = []
+    taken = set(FILES)
     for group in groups:
-        name = re.sub(r"[^\w.]+", "-", group).strip("-.")[:100] or "region"
-        taken = sum(other == name or other.startswith(f"{name}-") for other in found)
-        found.append(f"{name}-{taken + 1}" if name in found else name)
+        plain = re.sub(r"[^\w.]+", "-", group).strip("-.")[:_NAME_LENGTH] or "region"
+        # File systems that do not tell capitals apart would put two regions into one folder.
+        names = (plain if n == 1 else f"{plain}-{n}" for n in itertools.count(1))
+        found.append(next(name for name in names if name.casefold() not in taken))
+        taken.add(found[-1].casefold())
     return found
 
 
@@ -108,5 +114,6 @@ def _write(folds: Folds, folder: Path, config: Configuration) -> None:
         "folds": {group: scores.to_json(names) for group, scores in folds.by_group.items()},
         "pooled": folds.pooled.to_json(names),
     }
-    (folder / "folds.json").write_text(json.dumps(document, indent=2) + "\n", "utf-8")
-    (folder / "folds.txt").write_text(folds_table(folds, names) + "\n", "utf-8")
+    contents = (json.dumps(document, indent=2), folds_table(folds, names))
+    for name, content in zip(FILES, contents, strict=True):
+        (folder / name).write_text(content + "\n", "utf-8")

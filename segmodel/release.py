@@ -93,7 +93,8 @@ def release(
             other labels than the network.
     """
     in_memory = NetworkInMemory(network, contract)
-    check_floors(config, evaluate(in_memory, data.validation, validation_layout(contract)).scores)
+    scores = evaluate(in_memory, data.validation, validation_layout(contract)).scores
+    check_floors(config, scores, "nothing was exported")
     if config.export.calibrate:
         side = contract.fixed_window or WINDOW_PX
         sampled = sample_logits(
@@ -112,8 +113,13 @@ def release(
     return contract
 
 
-def check_floors(config: Configuration, scores: Scores) -> None:
-    """Refuse to export a model that is not as good as was asked for.
+def check_floors(config: Configuration, scores: Scores, then: str) -> None:
+    """Refuse a model that is not as good as was asked for.
+
+    Args:
+        config: Of the run.
+        scores: On validation.
+        then: What comes of the model.
 
     Raises:
         ExportError: Names the classes, their IoU and what was asked for.
@@ -126,7 +132,7 @@ def check_floors(config: Configuration, scores: Scores) -> None:
     ]
     if low:
         raise ExportError(
-            f"IoU on validation is below --min_iou for {', '.join(low)}: nothing was exported; "
+            f"IoU on validation is below --min_iou for {', '.join(low)}: {then}; "
             f"train longer or on more data, or lower it"
         )
 

@@ -15,6 +15,7 @@ from segmodel.errors import ConfigurationError
 from segmodel.model_folder import read_contract
 
 CONFIGURATION, FINISHED = "configuration.json", "_SUCCESS"
+BEST_WEIGHTS = "best.weights.h5"
 # What a run makes, and a new one with other settings removes.
 FOLDERS = ("model", "pictures", "validation", "checkpoint", "tensorboard")
 FILES = (
@@ -26,7 +27,7 @@ FILES = (
     "confusion.png",
     "curves.png",
     "card.md",
-    "best.weights.h5",
+    BEST_WEIGHTS,
     "failed_step.npz",
 )
 
@@ -42,7 +43,7 @@ class RunFolder:
         self.path = path
         self.name = path.name
         self.model, self.checkpoint = path / "model", path / "checkpoint"
-        self.history, self.best_weights = path / "history.jsonl", path / "best.weights.h5"
+        self.history, self.best_weights = path / "history.jsonl", path / BEST_WEIGHTS
 
     def finished(self, identity: str, overwrite: bool) -> Contract | None:
         """The contract of a finished run of this identity, or None where it is to be done.
@@ -57,7 +58,7 @@ class RunFolder:
                 f"{self.path} holds {clash[0]}, which is of no run that can go on: --overwrite "
                 f"replaces it, or name another --output"
             )
-        if known not in (None, identity) and not overwrite:
+        if known not in (None, identity) and self._has_learned() and not overwrite:
             raise ConfigurationError(
                 f"{self.path} holds a run with other settings or data: --overwrite replaces it, or "
                 f"name another --output"
@@ -76,7 +77,8 @@ class RunFolder:
     def finish(self) -> None:
         """Say that all is there, and remove what only an unfinished run needs."""
         (self.path / FINISHED).touch()
-        shutil.rmtree(self.checkpoint, ignore_errors=True)
+        for left in (self.checkpoint, *self.path.glob(".model-*")):
+            shutil.rmtree(left, ignore_errors=True)
 
     def save_best(self, network: keras.Model) -> None:
         """Replace the best weights."""
@@ -96,24 +98,29 @@ class RunFolder:
         draft.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
         draft.replace(self.path / name)
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """A file of JSON that a finished run has."""
-        return json.loads((self.path / name).read_text("utf-8"))
+    def confusion(self) -> np.ndarray:
+        """Confusion matrix of a finished run."""
+        document = json.loads((self.path / "scores.json").read_text("utf-8"))
+        return np.array(document["confusion"], np.int64)
 
     def _run(self) -> str | None:
         """Identity of the run that is there."""
         try:
-            return json.loads((self.path / CONFIGURATION).read_text("utf-8"))["run"]
+            return str(json.loads((self.path / CONFIGURATION).read_text("utf-8"))["run"])
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(
-                f"{self.path / CONFIGURATION} is of no run: {error}"
+                f"{self.path / CONFIGURATION} is of no run: name another --output"
             ) from error
 
+    def _has_learned(self) -> bool:
+        """Whether more than the configuration would be lost."""
+        return any((self.path / name).exists() for name in ("checkpoint", "model", BEST_WEIGHTS))
+
     def _clear(self) -> None:
-        for name in FOLDERS:
-            shutil.rmtree(self.path / name, ignore_errors=True)
+        for left in (*(self.path / name for name in FOLDERS), *self.path.glob(".model-*")):
+            shutil.rmtree(left, ignore_errors=True)
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)
 

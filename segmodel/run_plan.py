@@ -11,6 +11,7 @@ from segmodel.configuration import Configuration
 from segmodel.configuration_file import to_document
 from segmodel.errors import ConfigurationError
 from segmodel.network import NetworkConfig
+from segmodel.pairs import TrainingData
 from segmodel.survey import Survey
 
 
@@ -61,9 +62,15 @@ def network_configuration(config: Configuration) -> NetworkConfig:
     return network
 
 
-def run_digest(config: Configuration, survey: Survey) -> str:
-    """SHA-256 of what a run depends on: its settings, and the pixels of each class in its data."""
-    content = to_document(config) | {"pixels": survey.counts.tolist(), "images": survey.images}
+def run_digest(config: Configuration, data: TrainingData, surveys: tuple[Survey, Survey]) -> str:
+    """SHA-256 of what a run depends on: settings, and names and classes of all images.
+
+    Args:
+        config: Of the run.
+        data: Pairs for training and for validation.
+        surveys: Of each of the two.
+    """
+    content = to_document(config)
     # How much memory it takes, when it is saved and what is refused at the end change no weight.
     for table, key in (
         ("data", "cache_mb"),
@@ -71,4 +78,10 @@ def run_digest(config: Configuration, survey: Survey) -> str:
         ("export", "min_iou"),
     ):
         del content[table][key]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    for pairs, survey in zip((data.training, data.validation), surveys, strict=True):
+        for pair, counts in zip(pairs, survey.counts_by_image, strict=True):
+            line = [pair.name, pair.height, pair.width, counts.tolist()]
+            digest.update(f"\n{json.dumps(line)}".encode())
+        digest.update(b"\n")
+    return digest.hexdigest()

@@ -15,6 +15,7 @@ from segmodel.checkpoints import Progress, read_progress, restore_checkpoint, sa
 from segmodel.class_weights import resolve
 from segmodel.configuration import Configuration
 from segmodel.configuration_file import to_document
+from segmodel.confusion import Scores
 from segmodel.contract import Contract
 from segmodel.crops import CropSampler
 from segmodel.evaluation import evaluate
@@ -26,7 +27,7 @@ from segmodel.network import NetworkConfig, build_network, nodata_fill
 from segmodel.pairs import TrainingData
 from segmodel.panels import Look
 from segmodel.pretrained import carry_weights, read_weights
-from segmodel.release import draft_contract, release, validation_layout
+from segmodel.release import check_floors, draft_contract, release, validation_layout
 from segmodel.run_folder import RunFolder, model_of
 from segmodel.run_plan import Stage, network_configuration, run_digest, stages
 from segmodel.sample_panels import SamplePanels
@@ -80,11 +81,15 @@ def train(
     hooks = hooks or Hooks()
     folder = RunFolder(Path(output))
     network_config = network_configuration(config)
-    survey = survey_pairs(data.training, config.classes, config.data.allow_empty_classes)
+    # What is wrong with the settings is said before any image is read.
+    choose_strategy(config.training)
+    allow_empty = config.data.allow_empty_classes
+    survey = survey_pairs(data.training, config.classes, allow_empty, hooks.tell)
     # A class may be absent where it is validated; its scores are None.
-    survey_pairs(data.validation, config.classes, allow_empty=True)
-    identity = run_digest(config, survey)
+    measured = survey_pairs(data.validation, config.classes, True, hooks.tell)
+    identity = run_digest(config, data, (survey, measured))
     if (done := folder.finished(identity, overwrite)) is not None:
+        check_floors(config, Scores.of(folder.confusion()), "the model there stays as it is")
         hooks.tell(f"{folder.name} is finished: nothing to do")
         return done
     folder.begin(identity, to_document(config))
@@ -146,7 +151,7 @@ class TrainingRun:
         history = History(self.folder.history, names, progress.step)
         learner = None
         for stage in stages(self.config):
-            if progress.step >= stage.last and stage.variant != self.config.model.variant:
+            if progress.step >= stage.last and stage.last < self.config.training.steps:
                 continue
             learner = self._begin(stage, progress, learner, resumed)
             self._fit(stage, learner, progress, history)
@@ -166,7 +171,7 @@ class TrainingRun:
         """A learner at the first step of its stage that is not done."""
         keras.utils.set_random_seed(self.config.training.seed + stage.number)
         steps = stage.last - stage.first + 1
-        going_on = resumed and progress.step >= stage.first - 1
+        going_on = resumed and before is None
         fresh = replace(self.network_config, variant=stage.variant)
         if before is not None or going_on or self.config.model.init_from:
             fresh = replace(fresh, backbone_weights="none")
@@ -201,6 +206,8 @@ class TrainingRun:
     def _fit(self, stage: Stage, learner: Learner, progress: Progress, history: History) -> None:
         """Steps of one stage, with validations and checkpoints."""
         training, clock = self.config.training, Clock()
+        contract = self.draft(learner.network)
+        model = NetworkInMemory(learner.network, contract)
         batches = training_batches(self._sampler, self.config, progress.step, stage.last)
         for images, truth in clock.fed(learner.distributed(batches)):
             step = progress.step + 1
@@ -213,8 +220,14 @@ class TrainingRun:
             progress.losses.append(loss)
             self.hooks.on_step(step, loss)
             if step % training.validate_every == 0 or step == stage.last:
-                report = self._validate(stage, learner, progress, rate, clock.read())
+                with learner.averaged() as network:
+                    scores, pictures = self._validate(model, contract)
+                    self._keep_best(network, scores, progress)
+                loss, times = float(np.mean(progress.losses)), clock.read()
+                progress.losses.clear()
+                report = Validation(step, stage.variant, loss, rate, times, scores)
                 history.write(report)
+                self._events.write(step, report.scalars(self.config.classes.names), pictures)
                 self.hooks.tell(report.line(self.config.classes.names))
                 if training.patience and progress.without_better >= training.patience:
                     self.hooks.tell(f"no better validation for {training.patience}: stage ends")
@@ -224,32 +237,20 @@ class TrainingRun:
                 save_checkpoint(self.folder.checkpoint, progress, learner.state)
 
     def _validate(
-        self,
-        stage: Stage,
-        learner: Learner,
-        progress: Progress,
-        rate: float,
-        times: tuple[float, float],
-    ) -> Validation:
-        """Scores of the network as it would be exported now; keeps the best weights."""
-        with learner.averaged() as network:
-            contract = self.draft(network)
-            model, layout = NetworkInMemory(network, contract), validation_layout(contract)
-            panels = SamplePanels(Look.of(contract))
-            scores = evaluate(model, self.data.validation, layout, panels.keep).scores
-            mean = scores.mean_iou or 0.0
-            progress.without_better += 1
-            if mean > progress.best_iou:
-                progress.best_iou, progress.best_step = mean, progress.step
-                progress.without_better = 0
-                self.folder.save_best(network)
-        loss = float(np.mean(progress.losses))
-        progress.losses.clear()
-        report = Validation(progress.step, stage.variant, loss, rate, times, scores)
-        self._events.write(
-            progress.step, report.scalars(self.config.classes.names), panels.pictures
-        )
-        return report
+        self, model: NetworkInMemory, contract: Contract
+    ) -> tuple[Scores, dict[str, np.ndarray]]:
+        """Scores of the network as it would be exported now, and panels of a few images."""
+        panels = SamplePanels(Look.of(contract))
+        layout = validation_layout(contract)
+        return evaluate(model, self.data.validation, layout, panels.keep).scores, panels.pictures
+
+    def _keep_best(self, network: keras.Model, scores: Scores, progress: Progress) -> None:
+        mean = scores.mean_iou or 0.0
+        progress.without_better += 1
+        if mean > progress.best_iou:
+            progress.best_iou, progress.best_step = mean, progress.step
+            progress.without_better = 0
+            self.folder.save_best(network)
 
     def draft(self, network: keras.Model) -> Contract:
         """The contract of a network, as far as it is known before the export."""

@@ -15,6 +15,8 @@ LOSSES = ("cross_entropy", "focal", "dice")
 CLASS_WEIGHTS = ("median_frequency", "inverse_log")
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "poly", "constant")
+# Seeds of stateless operations are 32-bit integers, and each stage has one of its own.
+MOST_SEED = 2**31 - 1 - len(VARIANTS)
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
@@ -136,7 +138,9 @@ class TrainingConfig:
         counts = ("steps", "batch", "crop", "validate_every", "checkpoint_every")
         at_least("training", 1, {name: getattr(self, name) for name in counts})
         amounts = ("warmup_steps", "weight_decay", "clip_norm", "patience", "seed", "focal_gamma")
-        at_least("training", 0, {name: getattr(self, name) for name in amounts})
+        at_least("training", 0, {name: getattr(self, name) for name in (*amounts, "poly_power")})
+        if self.seed > MOST_SEED:
+            raise ConfigurationError(f"training.seed must be at most {MOST_SEED}, got {self.seed}")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigurationError(
                 f"training.learning_rate must be positive, got {self.learning_rate}"
@@ -147,4 +151,7 @@ class TrainingConfig:
         if not 0 <= self.class_balance <= 1:
             raise ConfigurationError("training.class_balance must be in 0..1")
         if not isinstance(self.class_weights, str):
-            at_least("training", 0, {"class_weights": min((0.0, *self.class_weights))})
+            for weight in self.class_weights:
+                at_least("training", 0, {"class_weights": weight})
+            if self.class_weights and not any(self.class_weights):
+                raise ConfigurationError("training.class_weights needs one above 0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -30,6 +31,8 @@ def choose_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
     for name in devices:
         if name not in present:
             raise ConfigurationError(f"training.devices: {name} is not there: {', '.join(present)}")
+    if len(set(devices)) != len(devices):
+        raise ConfigurationError(f"training.devices must be different, got {', '.join(devices)}")
     if not devices:
         return tf.distribute.get_strategy()
     if len(devices) == 1:
@@ -122,11 +125,18 @@ class Clock:
         self._seconds = self._waited_seconds = 0.0
 
     def fed(self, batches: tf.data.Dataset) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        """Batches, with the time that each was waited for."""
+        """Batches, with the time that each was waited for.
+
+        Raises:
+            TrainingError: If a crop cannot be cut, such as from a file that is gone by now.
+        """
         iterator = iter(batches)
         while True:
             start = time.perf_counter()
-            batch = next(iterator, None)
+            try:
+                batch = next(iterator, None)
+            except tf.errors.OpError as error:
+                raise TrainingError(f"a crop cannot be cut: {_reason(error)}") from error
             if batch is None:
                 return
             waited = time.perf_counter() - start
@@ -146,6 +156,11 @@ class Clock:
         times = self._seconds, self._waited_seconds
         self._seconds = self._waited_seconds = 0.0
         return times
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """What Python raised inside a graph, without the graph and the traceback."""
+    return re.sub(r"^.*?\w+Error: ", "", error.message.partition("\nTraceback")[0])
 
 
 def check_loss(loss: float, step: int, keep: Callable[[], str]) -> None:

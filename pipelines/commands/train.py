@@ -1,6 +1,7 @@
 """`beamseg train`: a configuration in, a SavedModel with its contract, scores and card out."""
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -114,8 +115,8 @@ def overrides(parsed: argparse.Namespace) -> dict[str, str]:
     if parsed.init_from:
         changes["model.init_from"] = _quoted(os.path.abspath(parsed.init_from))
     if parsed.min_iou:
-        floors = (_halves("--min_iou", text, "CLASS") for text in parsed.min_iou)
-        inside = ", ".join(f"{_quoted(name)} = {value}" for name, value in floors)
+        floors = dict(_floor(text) for text in parsed.min_iou)
+        inside = ", ".join(f"{_quoted(name)} = {least!r}" for name, least in floors.items())
         changes["export.min_iou"] = f"{{ {inside} }}"
     return changes
 
@@ -127,10 +128,17 @@ def _halves(option: str, text: str, what: str) -> tuple[str, str]:
     return key, value
 
 
+def _floor(text: str) -> tuple[str, float]:
+    name, least = _halves("--min_iou", text, "CLASS")
+    try:
+        return name, float(least)
+    except ValueError:
+        raise ConfigurationError(f"--min_iou {name} must be a number, got {least!r}") from None
+
+
 def _quoted(text: str) -> str:
-    """A TOML string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    """A TOML string, which is escaped as one of JSON is."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 class _Bar:

@@ -1,236 +1,152 @@
-"""The configuration of a training run."""
+"""The configuration of a training run: data, model, export, and how they go together."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
+import re
+
 import pytest
 
-from segmodel.configuration import TrainingConfig, load_configuration
+from segmodel.classes import ClassTable, LabelClass
+from segmodel.configuration import (
+    AugmentationConfig,
+    Configuration,
+    DataConfig,
+    ExportConfig,
+    ModelConfig,
+    TrainingConfig,
+)
 from segmodel.errors import ConfigurationError
+from tests.end_to_end.conftest import ROOT
 
-TEXT = """
-[data]
-images = ["train/images"]
-masks = ["train/masks"]
-validation_images = "val/images"
-validation_masks = ["/absolute/masks"]
-ignore_colors = ["#000000"]
-
-[model]
-name = "coast"
-gsd_range_m = [1, 2.5]
-
-[training]
-steps = 10
-learning_rate = 1
-
-[[classes]]
-id = 4
-name = "land"
-color = "#102030"
-
-[[classes]]
-id = 0
-name = "water"
-color = "#0000FF"
-"""
+CLASSES = ClassTable((LabelClass(4, "land", (1, 2, 3)), LabelClass(0, "water", (4, 5, 6))))
+# Where settings are declared, checked and written down; reading them there is no use of them.
+DECLARED = {"configuration.py", "training_config.py", "configuration_file.py", "limits.py"}
 
 
-@pytest.fixture
-def load(tmp_path):
-    def load(text: str = TEXT, **overrides: str):
-        path = tmp_path / "run.toml"
-        path.write_text(text, "utf-8")
-        return load_configuration(path, {k.replace("__", "."): v for k, v in overrides.items()})
-
-    return load
-
-
-def test_a_whole_file_is_read(load):
-    config = load()
-    assert config.classes.ids == (4, 0)
-    assert config.classes.classes[0].color == (16, 32, 48)
-    assert config.model.name == "coast"
-    assert config.model.gsd_range_m == (1.0, 2.5)
-    assert [type(v) for v in config.model.gsd_range_m] == [float, float]
-    assert config.training == TrainingConfig(steps=10, learning_rate=1.0)
-    assert config.data.ignore_colors == ("#000000",)
-
-
-def test_relative_folders_are_taken_from_the_file_and_absolute_ones_kept(load, tmp_path):
-    data = load().data
-    assert data.images == (str(tmp_path / "train/images"),)
-    assert data.validation_images == (str(tmp_path / "val/images"),)
-    assert data.validation_masks == ("/absolute/masks",)
-
-
-@pytest.mark.parametrize("word", ["none", "imagenet"])
-def test_words_for_weights_are_not_taken_for_files(load, word):
-    assert load(model__backbone_weights=f'"{word}"').model.backbone_weights == word
-
-
-def test_a_weights_file_is_relative_to_the_configuration(load, tmp_path):
-    actual = load(model__backbone_weights='"weights.h5"').model.backbone_weights
-    assert actual == str(tmp_path / "weights.h5")
+def configuration(**tables) -> Configuration:
+    return Configuration(
+        **{"data": DataConfig(), "model": ModelConfig("m"), "classes": CLASSES} | tables
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"),
-    [
-        ("training.step", r"unknown key training\.step: did you mean training\.steps\?"),
-        ("data.mask", r"unknown key data\.mask: did you mean data\.masks\?"),
-        ("modle.name", r"unknown key modle: did you mean model\?"),
-        ("training.zzz", r"unknown key training\.zzz: known: \["),
-    ],
+    "kind", [TrainingConfig, AugmentationConfig, DataConfig, ModelConfig, ExportConfig]
 )
-def test_an_unknown_key_is_refused_with_a_suggestion(load, name, hint):
-    with pytest.raises(ConfigurationError, match=hint):
-        load(**{name: "1"})
+def test_somebody_reads_every_setting(kind):
+    folders = [ROOT / "segmodel", ROOT / "pipelines"]
+    paths = [path for folder in folders for path in folder.rglob("*.py")]
+    source = "\n".join(path.read_text("utf-8") for path in paths if path.name not in DECLARED)
+    # Two that the configuration itself turns into what is read.
+    read_by = {"value_range": "limits"}
+    unread = [
+        entry.name
+        for entry in dataclasses.fields(kind)
+        if not re.search(rf"\.{read_by.get(entry.name, entry.name)}\b", source)
+    ]
+    assert unread == []
 
 
-def test_an_unknown_key_of_a_class_is_refused_with_a_suggestion(load):
-    with pytest.raises(ConfigurationError, match=r"did you mean classes\.color\?"):
-        load(TEXT.replace('color = "#102030"', 'colour = "#102030"'))
+@pytest.mark.parametrize("what", ["", "validation_"])
+def test_folders_of_images_and_masks_are_equally_many(what):
+    with pytest.raises(ConfigurationError, match=rf"data\.{what}images and .* got 1 and 2"):
+        DataConfig(**{f"{what}images": ("a",), f"{what}masks": ("b", "c")})
+
+
+def test_folders_or_shards_are_something_to_train_on():
+    assert not DataConfig().has_training
+    assert not DataConfig().has_validation
+    assert DataConfig(images=("a",), masks=("b",)).has_training
+    assert DataConfig(shards=("a",)).has_training
+    assert DataConfig(validation_images=("a",), validation_masks=("b",)).has_validation
+    assert DataConfig(validation_shards=("a",)).has_validation
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "message"),
+    ("settings", "message"),
     [
-        ("training.steps", '"ten"', r"training\.steps must be int, got 'ten'"),
-        ("training.steps", "1.5", r"training\.steps must be int, got 1\.5"),
-        ("training.steps", "true", r"training\.steps must be int, got True"),
-        ("training.flips", "1", r"training\.flips must be bool, got 1"),
-        ("training.learning_rate", "true", r"training\.learning_rate must be float"),
-        ("model.name", "3", r"model\.name must be str, got 3"),
-        ("model.gsd_range_m", '["a", "b"]', r"model\.gsd_range_m must be float, got 'a'"),
-        ("data.images", "[1]", r"data\.images must be str, got 1"),
+        ({"mask_encoding": "colour"}, r"data\.mask_encoding must be one of color, palette, id"),
+        ({"mask_encoding": ""}, r"data\.mask_encoding must be one of"),
+        ({"cache_mb": 0}, r"data\.cache_mb must be at least 1"),
+        ({"group": "("}, r"data\.group is no regular expression"),
+        ({"group": "tile"}, r"data\.group needs one group in brackets, got 'tile'"),
+        ({"group": "(a)(b)"}, r"data\.group needs one group"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_refused_by_key(load, name, text, message):
+def test_settings_of_data_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ConfigurationError, match=message):
-        load(**{name: text})
+        DataConfig(**settings)
 
 
 @pytest.mark.parametrize(
-    ("line", "message"),
+    ("settings", "message"),
     [
-        ('name = "coast"', r"model\.name is missing"),
-        ('images = ["train/images"]', r"data\.images is missing"),
-        ("id = 4", "classes: id is missing in .*land"),
+        ({"variant": "fcn-2s"}, r"model\.variant must be one of fcn-32s"),
+        ({"dtype": "uint32"}, r"model\.dtype must be one of uint8, uint16, int16, float32"),
+        ({"dtype": "uint16"}, r"model\.value_range is missing: .* most uint16 pixels"),
+        ({"value_range": (1.0,)}, r"model\.value_range must be two rising numbers, got \[1\.0\]"),
+        ({"value_range": (2.0, 2.0)}, r"model\.value_range must be two rising"),
+        ({"value_range": (0.0, math.nan)}, r"model\.value_range must be two rising"),
+        ({"value_range": (0.0, 256.0)}, r"model\.value_range must be in 0\.\.255, as uint8 is"),
+        ({"value_range": (-1.0, 255.0)}, r"model\.value_range must be in 0\.\.255, as uint8 is"),
+        (
+            {"dtype": "float32", "value_range": (0.0, math.inf)},
+            r"model\.value_range must be two rising",
+        ),
+        ({"gsd_range_m": (1.0,)}, r"model\.gsd_range_m must be two rising positive numbers"),
+        ({"gsd_range_m": (2.0, 1.0)}, r"model\.gsd_range_m must be two rising"),
+        ({"gsd_range_m": (0.0, 1.0)}, r"model\.gsd_range_m must be two rising"),
+        ({"gsd_range_m": (1.0, math.inf)}, r"model\.gsd_range_m must be two rising"),
+        ({"bands": ()}, r"model\.bands must be different names"),
+        ({"bands": ("red", "red")}, r"model\.bands must be different names"),
+        ({"fc_channels": 0}, r"model\.fc_channels must be at least 1"),
+        ({"batch_norm_momentum": 1.0}, r"model\.batch_norm_momentum must be in 0\.\.1"),
+        ({"batch_norm_momentum": -0.1}, r"model\.batch_norm_momentum must be in 0\.\.1"),
+        ({"name": ""}, r"model\.name must not be empty"),
     ],
 )
-def test_what_is_missing_is_named(load, line, message):
-    assert line in TEXT
+def test_settings_of_the_model_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(ConfigurationError, match=message):
-        load(TEXT.replace(line, "", 1))
+        ModelConfig(**{"name": "m"} | settings)
 
 
-def test_a_file_without_classes_is_refused(load):
-    with pytest.raises(ConfigurationError, match=r"run\.toml: classes: at least one"):
-        load(TEXT[: TEXT.index("[[classes]]")])
+def test_the_value_range_of_bytes_may_be_left_out():
+    assert ModelConfig("m").limits == (0.0, 255.0)
+    assert ModelConfig("m", value_range=(10.0, 20.0)).limits == (10.0, 20.0)
+    wide = ModelConfig("m", dtype="int16", value_range=(-32768.0, 32767.0))
+    assert wide.limits == (-32768.0, 32767.0)
 
 
-@pytest.mark.parametrize("name", ["steps", "batch", "crop", "learning_rate", "validate_every"])
-@pytest.mark.parametrize("value", ["0", "-1"])
-def test_numbers_that_must_be_positive_are_refused_otherwise(load, name, value):
-    with pytest.raises(ConfigurationError, match=rf"training\.{name} must be positive"):
-        load(**{f"training.{name}": value})
+@pytest.mark.parametrize("least", [-0.001, 1.001, math.nan])
+def test_floors_of_iou_are_shares(least):
+    assert ExportConfig(min_iou={"land": 0.0, "mean": 1.0}).min_iou["mean"] == 1.0
+    with pytest.raises(ConfigurationError, match=r"export\.min_iou\.land must be in 0\.\.1"):
+        ExportConfig(min_iou={"land": least})
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("warmup_steps", "-1"),
-        ("weight_decay", "-0.1"),
-        ("brightness", "-0.1"),
-        ("contrast", "-0.1"),
-        ("seed", "-1"),
-        ("learning_rate", "nan"),
-        ("class_weights", "[-1, 2]"),
-    ],
-)
-def test_numbers_that_make_no_sense_are_refused(load, name, value):
-    with pytest.raises(ConfigurationError, match=rf"training\.{name}"):
-        load(**{f"training.{name}": value})
+@pytest.mark.parametrize("weights", [(), (1.0, 2.5), "median_frequency", "inverse_log"])
+def test_class_weights_are_none_a_word_or_one_for_each_class(weights):
+    config = configuration(training=TrainingConfig(class_weights=weights))
+    assert config.training.class_weights == weights
 
 
-def test_folders_of_images_and_masks_must_be_equally_many(load):
-    with pytest.raises(ConfigurationError, match=r"validation_masks .* got 1 and 2"):
-        load(data__validation_masks='["a", "b"]')
-    with pytest.raises(ConfigurationError, match=r"data\.images .* got 0 and 0"):
-        load(data__images="[]", data__masks="[]")
+@pytest.mark.parametrize("weights", [(1.0,), (1.0, 2.0, 3.0)])
+def test_class_weights_of_another_number_are_refused(weights):
+    with pytest.raises(ConfigurationError, match=rf"each of 2 classes, got {len(weights)}"):
+        configuration(training=TrainingConfig(class_weights=weights))
 
 
-@pytest.mark.parametrize("weights", ["[]", "[1, 2.5]"])
-def test_class_weights_are_none_or_one_for_each_class(load, weights):
-    expected = (1.0, 2.5) if weights != "[]" else ()
-    assert load(training__class_weights=weights).training.class_weights == expected
+def test_stages_end_with_the_variant_of_the_model_and_have_steps():
+    stages = ("fcn-32s", "fcn-8s")
+    configuration(training=TrainingConfig(stages=stages, steps=2))
+    with pytest.raises(ConfigurationError, match=r"training\.steps must be at least one for each"):
+        configuration(training=TrainingConfig(stages=stages, steps=1))
+    with pytest.raises(ConfigurationError, match=r"end with model\.variant fcn-8s, got fcn-16s"):
+        configuration(training=TrainingConfig(stages=("fcn-32s", "fcn-16s")))
 
 
-@pytest.mark.parametrize("weights", ["[1]", "[1, 2, 3]", "1"])
-def test_class_weights_of_another_number_are_refused(load, weights):
-    with pytest.raises(ConfigurationError, match=r"training\.class_weights .* each of 2 classes"):
-        load(training__class_weights=weights)
-
-
-@pytest.mark.parametrize("encoding", ["colour", "ID", ""])
-def test_an_unknown_mask_encoding_is_refused(load, encoding):
-    with pytest.raises(ConfigurationError, match=r"mask_encoding must be 'color' or 'id'"):
-        load(data__mask_encoding=f'"{encoding}"')
-
-
-@pytest.mark.parametrize("value", ["[1]", "[1, 2, 3]"])
-def test_a_ground_sample_distance_range_has_two_ends(load, value):
-    with pytest.raises(ConfigurationError, match="gsd_range_m must be two numbers"):
-        load(model__gsd_range_m=value)
-
-
-def test_overrides_replace_values_of_the_file(load):
-    config = load(training__steps="77", model__name="other", training__flips="false")
-    assert (config.training.steps, config.model.name, config.training.flips) == (77, "other", False)
-
-
-@pytest.mark.parametrize("name", ["steps", "classes.id", ""])
-def test_an_override_that_names_no_key_of_a_section_is_refused(load, name):
-    with pytest.raises(ConfigurationError, match=r"--set needs SECTION\.KEY=VALUE"):
-        load(**{name: "1"})
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigurationError, match=r"absent\.toml: no such file"):
-        load_configuration(tmp_path / "absent.toml")
-
-
-def test_a_file_that_is_no_toml_is_named(load):
-    with pytest.raises(ConfigurationError, match=r"run\.toml: "):
-        load("[data\n")
-
-
-def test_a_file_that_is_not_utf8_is_named(tmp_path):
-    path = tmp_path / "run.toml"
-    path.write_bytes(b'[model]\nname = "K\xfcste"\n')
-    with pytest.raises(ConfigurationError, match=r"run\.toml"):
-        load_configuration(path)
-
-
-@pytest.mark.parametrize(
-    ("line", "instead"),
-    [
-        ("id = 4", 'id = "4"'),
-        ("id = 4", "id = 4.5"),
-        ('name = "land"', "name = 3"),
-        ('color = "#102030"', "color = 102030"),
-    ],
-)
-def test_a_class_value_of_the_wrong_type_is_refused_by_key(load, line, instead):
-    assert line in TEXT
-    with pytest.raises(ConfigurationError, match="classes"):
-        load(TEXT.replace(line, instead))
-
-
-@pytest.mark.parametrize("line", ["data = 3", "training = [1]", "classes = 3", "classes = [1]"])
-def test_a_section_that_is_no_table_is_refused_by_name(load, line):
-    name = line.split()[0]
-    kept = [part for part in TEXT.split("\n[") if not part.lstrip("[").startswith(name)]
-    text = line + "\n" + "\n[".join(kept)
-    with pytest.raises(ConfigurationError, match=name):
-        load(text)
+def test_floors_are_of_known_classes():
+    configuration(export=ExportConfig(min_iou={"land": 0.5, "mean": 0.5}))
+    with pytest.raises(ConfigurationError, match=r"min_iou must be one of land, water, mean, got"):
+        configuration(export=ExportConfig(min_iou={"road": 0.5}))

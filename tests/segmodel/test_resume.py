@@ -2,84 +2,68 @@
 
 from __future__ import annotations
 
-import json
-
-import keras
-import numpy as np
 import pytest
 
-from segmodel.pairs import TrainingData
-from segmodel.run_folder import RunFolder
-from segmodel.survey import survey_pairs
-from segmodel.trainer import Hooks, TrainingRun, network_configuration
-from tests.segmodel.made_pairs import CLASSES, configuration, halves
+from tests.segmodel.made_runs import (
+    assert_equal_weights,
+    history,
+    learn,
+    narrow,
+)
 
-DATA = TrainingData(halves(6, 0), halves(2, 1))
-ALL_AT_ONCE = configuration(
-    model={"variant": "fcn-8s", "fc_layers": True, "fc_channels": 16},
-    steps=12,
-    validate_every=5,
-    checkpoint_every=4,
+# Dropout, averages, random crops and augmentation: all have a state, as batch statistics have.
+AT_ONCE = narrow(
+    {"fc_layers": True, "fc_channels": 4},
+    validate_every=3,
+    checkpoint_every=2,
     ema=0.9,
     class_balance=0.5,
     loss={"cross_entropy": 1.0, "dice": 0.5},
 )
-STAGES = configuration(
-    model={"variant": "fcn-8s"},
-    steps=12,
-    stages=("fcn-32s", "fcn-16s", "fcn-8s"),
-    validate_every=4,
-    checkpoint_every=3,
+BATCH_NORM = narrow({"backbone": "mobilenet_v2", "width": 0.1}, checkpoint_every=2)
+# Two stages of the same variant are two stages.
+STAGES = narrow(
+    {"variant": "fcn-16s"},
+    steps=9,
+    stages=("fcn-32s", "fcn-16s", "fcn-16s"),
+    checkpoint_every=2,
     optimizer="sgd",
-    learning_rate=1e-2,
 )
-
-
-class Interrupted(Exception):
-    """What a kill would be."""
-
-
-def learn(config, folder, stop_after: int | None = None) -> keras.Model:
-    def on_step(step: int, loss: float) -> None:
-        if step == stop_after:
-            raise Interrupted
-
-    output = RunFolder(folder)
-    output.begin("identity", {})
-    survey = survey_pairs(DATA.training, CLASSES, False)
-    network_config = network_configuration(config)
-    run = TrainingRun(config, network_config, DATA, survey, output, Hooks(on_step=on_step))
-    return run.learn("identity")
-
-
-def lines(folder) -> list[dict]:
-    found = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if not k.endswith("seconds")} for line in found]
+HALF_PRECISION = narrow(steps=3, checkpoint_every=2, precision="mixed_float16")
 
 
 @pytest.mark.parametrize(
-    ("config", "stops"), [(ALL_AT_ONCE, (3, 6, 11)), (STAGES, (2, 5, 8))], ids=["once", "stages"]
+    ("config", "stops"),
+    [
+        pytest.param(AT_ONCE, (3,), id="at once"),
+        pytest.param(STAGES, (3, 8), id="stages"),
+        pytest.param(HALF_PRECISION, (3,), id="half precision"),
+        pytest.param(BATCH_NORM, (3,), id="batch statistics", marks=pytest.mark.slow),
+    ],
 )
 def test_weights_and_history_are_those_of_a_run_that_was_not_interrupted(tmp_path, config, stops):
-    expected = learn(config, tmp_path / "whole")
+    copies = {stop: tmp_path / f"killed after {stop}" for stop in stops}
+    expected, _ = learn(config, tmp_path / "whole", copies)
 
-    for stop in stops:
-        with pytest.raises(Interrupted):
-            learn(config, tmp_path / "cut", stop)
-    actual = learn(config, tmp_path / "cut")
+    for stop, folder in copies.items():
+        actual, told = learn(config, folder)
+        assert 1 < told.steps[0] <= stop
+        assert history(folder) == history(tmp_path / "whole")
+        assert_equal_weights(actual, expected)
 
-    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
-    for one, other in zip(expected.weights, actual.weights, strict=True):
-        np.testing.assert_array_equal(np.asarray(one), np.asarray(other), err_msg=one.path)
+
+def test_a_run_that_was_killed_after_its_last_step_is_only_exported(tmp_path):
+    config = narrow(steps=2, checkpoint_every=1)
+    expected, _ = learn(config, tmp_path)
+    actual, told = learn(config, tmp_path)
+    assert told.steps == []
+    assert told.lines == ["going on after step 2"]
+    assert_equal_weights(actual, expected)
 
 
 def test_a_checkpoint_of_another_run_is_not_gone_on_with(tmp_path):
-    with pytest.raises(Interrupted):
-        learn(ALL_AT_ONCE, tmp_path / "run", 6)
-    output = RunFolder(tmp_path / "run")
-    survey = survey_pairs(DATA.training, CLASSES, False)
-    steps: list[int] = []
-    hooks = Hooks(on_step=lambda step, loss: steps.append(step))
-    run = TrainingRun(ALL_AT_ONCE, network_configuration(ALL_AT_ONCE), DATA, survey, output, hooks)
-    run.learn("another identity")
-    assert steps[0] == 1
+    config = narrow(checkpoint_every=1)
+    learn(config, tmp_path / "one", {3: tmp_path / "two"})
+    _, told = learn(config, tmp_path / "two", identity="another")
+    assert told.steps == [1, 2, 3, 4]
+    assert [line["step"] for line in history(tmp_path / "two")] == [2, 4]

@@ -1,0 +1,88 @@
+"""Training runs that take a second or two: a narrow VGG on crops of 32 pixels, without export."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from segmodel.configuration import Configuration
+from segmodel.pairs import TrainingData
+from segmodel.run_folder import RunFolder
+from segmodel.run_plan import network_configuration
+from segmodel.survey import survey_pairs
+from segmodel.trainer import Hooks, TrainingRun
+from tests.segmodel.made_pairs import configuration, halves
+
+DATA = TrainingData(halves(4, 0), halves(1, 1))
+NARROW = {"backbone": "vgg16", "width": 0.05, "variant": "fcn-32s"}
+
+
+@dataclass
+class Told:
+    """What a run told its hooks.
+
+    Args:
+        folder: Of the run.
+        copies: Where to copy it to after some steps: what a kill at that moment would leave.
+    """
+
+    folder: Path
+    copies: dict[int, Path]
+    lines: list[str] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+
+    def on_step(self, step: int, loss: float) -> None:
+        self.steps.append(step)
+        self.losses.append(loss)
+        if step in self.copies:
+            shutil.copytree(self.folder, self.copies[step])
+
+    @property
+    def hooks(self) -> Hooks:
+        return Hooks(self.lines.append, self.on_step)
+
+
+def narrow(model: dict | None = None, **training) -> Configuration:
+    """A run of four steps with two validations."""
+    small = {"steps": 4, "batch": 2, "crop": 32, "validate_every": 2, "warmup_steps": 1}
+    return configuration(NARROW | (model or {}), **(small | training))
+
+
+def learn(
+    config: Configuration,
+    folder: Path,
+    copies: dict[int, Path] | None = None,
+    identity: str = "identity",
+    data: TrainingData = DATA,
+) -> tuple[keras.Model, Told]:
+    """Train, without export; gives the network with the best weights, and what was told."""
+    told = Told(folder, copies or {})
+    output = RunFolder(folder)
+    output.begin(identity, {})
+    survey = survey_pairs(data.training, config.classes, False)
+    run = TrainingRun(config, network_configuration(config), data, survey, output, told.hooks)
+    return run.learn(identity), told
+
+
+def history(folder: Path, clock: bool = False) -> list[dict]:
+    """Lines of the history, without what a clock gave."""
+    found = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in one.items() if clock or not k.endswith("seconds")} for one in found]
+
+
+def values(network: keras.Model) -> dict[str, np.ndarray]:
+    """Weights by the path of their variable."""
+    return {weight.path: np.asarray(weight) for weight in network.weights}
+
+
+def assert_equal_weights(actual: keras.Model, expected: keras.Model) -> None:
+    """Bit by bit."""
+    assert list(values(actual)) == list(values(expected))
+    for path, value in values(expected).items():
+        np.testing.assert_array_equal(values(actual)[path], value, err_msg=path)
