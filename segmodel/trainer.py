@@ -198,9 +198,9 @@ class TrainingRun:
         return learner
 
     def _carry_from(self, path: str, network: keras.Model) -> None:
-        folder = model_of(path)
-        equal = read_contract(folder).classes.names == self.config.classes.names
-        left = carry_weights(read_weights(folder), network, classes_equal=equal)
+        weights = read_weights(path)
+        equal = read_contract(model_of(path)).classes.names == self.config.classes.names
+        left = carry_weights(weights, network, classes_equal=equal)
         self.hooks.tell(f"weights of {Path(path).name}; {len(left)} start anew")
 
     def _fit(self, stage: Stage, learner: Learner, progress: Progress, history: History) -> None:
