@@ -15,8 +15,8 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
-
 from comparison import CLASSES, medians
+
 from segmodel.configuration import (
     AugmentationConfig,
     Configuration,

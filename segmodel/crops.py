@@ -148,7 +148,12 @@ def _drawn(sums: np.ndarray, random: np.random.Generator) -> int:
 
 
 def _placed(pair: Pair, row: int, column: int, side: int, random: np.random.Generator) -> Window:
-    """A window of this side with a pixel at a random place, moved into the image."""
-    top = min(max(0, row - int(random.integers(side))), max(0, pair.height - side))
-    left = min(max(0, column - int(random.integers(side))), max(0, pair.width - side))
+    """A window of this side within the image, any that holds the pixel as likely."""
+
+    def first(pixel: int, length: int) -> int:
+        # Drawn among those that fit: moving others into the image would crowd them at its edges.
+        low, high = max(0, pixel - side + 1), min(pixel, length - side)
+        return int(random.integers(low, high + 1)) if low < high else max(0, min(low, high))
+
+    top, left = first(row, pair.height), first(column, pair.width)
     return common(Window(top, left, side, side), Window(0, 0, pair.height, pair.width))

@@ -132,6 +132,8 @@ class MovingAverage:
         self.variables = [
             tf.Variable(tf.cast(weight, tf.float32), trainable=False) for weight in self._weights
         ]
+        # One call for all: hundreds of small ones would take as long as a step of the network.
+        self._follow = tf.function(self._move)
 
     def update(self, step: tf.Tensor | int) -> None:
         """Take in the weights after an optimizer step; may stand in a `tf.function`.
@@ -139,7 +141,9 @@ class MovingAverage:
         Args:
             step: Number of the step, from 0.
         """
-        step = tf.cast(step, tf.float32)
+        self._follow(tf.cast(step, tf.float32))
+
+    def _move(self, step: tf.Tensor) -> None:
         taken = 1 - tf.minimum(self._decay, (1 + step) / (10 + step))
         for average, weight in zip(self.variables, self._weights, strict=True):
             average.assign_add((tf.cast(weight, tf.float32) - average) * taken)

@@ -178,3 +178,11 @@ def test_a_file_that_changed_since_the_survey_is_named():
 def test_a_survey_without_any_class_is_refused():
     with pytest.raises(ConfigurationError, match="no pixel of any mask is of a class"):
         CropSampler([], Survey((), np.zeros(2, int), 0), 4, (1.0, 1.0), 0.0, np.zeros(3), 0)
+
+
+def test_crops_are_not_crowded_at_the_edges_of_an_image():
+    """Of 33 places in each direction two are at an edge; the inner ones hold more pixels."""
+    made = sampler([pair(np.zeros((64, 64)))], 32)
+    firsts = np.array([made.crop(number)[0][0, 0, :2] for number in range(1000)])
+    assert set(firsts[:, 0].tolist()) == set(range(33))
+    assert np.isin(firsts, (0, 32)).mean() < 0.2
