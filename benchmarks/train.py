@@ -66,13 +66,13 @@ def throughput(steps: int, repeats: int) -> None:
         from segmodel.network import build_network
         from segmodel.survey import survey_pairs
         from segmodel.trainer import network_configuration
-        from segmodel.training_loop import Clock, Learner, choose_strategy
+        from segmodel.training_loop import Clock, Learner, check_loss, choose_strategy
 
     config = Configuration(
         data=DataConfig(),
         model=ModelConfig(name="benchmark"),
         classes=CLASSES,
-        training=TrainingConfig(steps=10**6, batch=BATCH, crop=CROP),
+        training=TrainingConfig(steps=10**6, batch=BATCH, crop=CROP, ema=0.99),
         augmentation=AugmentationConfig(quarter_turns=True, scale=(0.5, 2.0), color=0.1),
     )
     random = np.random.default_rng(0)
@@ -107,7 +107,7 @@ def throughput(steps: int, repeats: int) -> None:
         for number in range(steps):
             inputs, labels = next(batches)
             with clock.working():
-                learner.step(inputs, labels)
+                check_loss(learner.step(inputs, labels), number, str)
                 learner.follow(number)
         waited.append(clock.read())
         return steps / (time.perf_counter() - start)
