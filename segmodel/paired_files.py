@@ -60,7 +60,7 @@ def find_pairs(images: Sequence[str], masks: Sequence[str], group: str = "") -> 
 
 
 def short_names(files: Sequence[tuple[str, str]]) -> list[str]:
-    """Names of files below folders: from the folder where that tells them apart, else from a root.
+    """Names of files below folders, with as many last parts of the folders as tell files apart.
 
     Args:
         files: For each, its folder and its path.
@@ -69,11 +69,18 @@ def short_names(files: Sequence[tuple[str, str]]) -> list[str]:
     ['x/1.jpg', '1.jpg']
     >>> short_names([("data/a", "data/a/1.jpg"), ("data/b", "data/b/1.jpg")])
     ['a/1.jpg', 'b/1.jpg']
+    >>> short_names([("/home/me/a/images", "/home/me/a/images/1.jpg"), ("/b", "/b/1.jpg")])
+    ['images/1.jpg', 'b/1.jpg']
     """
-    names = [_below(folder, path) for folder, path in files]
-    if len(set(names)) < len({os.path.abspath(path) for _, path in files}):
-        common = os.path.commonpath({os.path.abspath(folder) for folder, _ in files})
-        names = [_below(common, os.path.abspath(path)) for _, path in files]
+    parts = [_parts(folder) for folder, _ in files]
+    below = [_below(folder, path) for folder, path in files]
+    different, count, names = len({os.path.abspath(path) for _, path in files}), 0, below
+    while len(set(names)) < different:
+        count += 1
+        names = [
+            PurePosixPath(*found[-count:], name).as_posix()
+            for found, name in zip(parts, below, strict=True)
+        ]
     return names
 
 
@@ -85,7 +92,7 @@ def folder_names(folders: Sequence[str]) -> list[str]:
     >>> folder_names(["/data/a/train/images", "/data/b/train/images"])
     ['a/train/images', 'b/train/images']
     """
-    parts = [Path(os.path.abspath(folder)).parts for folder in folders]
+    parts = [_parts(folder) for folder in folders]
     count = 2
     while len({found[-count:] for found in parts}) < len(set(parts)):
         count += 1
@@ -107,6 +114,11 @@ def group_of(path: str, group: str) -> str:
             f"data.group {group!r} matches no part of {path}: every image needs a group"
         )
     return found[1]
+
+
+def _parts(folder: str) -> tuple[str, ...]:
+    """Parts of the whole path of a folder, without the root."""
+    return Path(os.path.abspath(folder)).parts[1:]
 
 
 def _below(folder: str, path: str) -> str:

@@ -20,7 +20,7 @@ from segmodel.errors import ConfigurationError, InputError
 from segmodel.images import decode_pixels
 from segmodel.masks import MaskReader
 from segmodel.pair_folders import RasterPair, read_folders
-from segmodel.paired_files import find_pairs
+from segmodel.paired_files import find_pairs, folder_names, short_names
 from segmodel.pairs import Encoded, EncodedPair, PairCache, Source
 from segmodel.raster_files import OpenFiles
 from segmodel.windows import Window
@@ -95,6 +95,24 @@ def test_names_of_several_folders_are_longer_only_where_they_must_be(tmp_path):
     touch(tmp_path, "c/images/2.png", "c/masks/2.png")
     assert [pair.name for pair in found(tmp_path, "a", "b")] == ["a/images/1.png", "b/images/1.png"]
     assert [pair.name for pair in found(tmp_path, "a", "c")] == ["1.png", "2.png"]
+
+
+def test_names_of_unrelated_folders_have_no_more_of_their_paths_than_tells_them_apart(tmp_path):
+    ours, theirs = "home/alice/x", "mnt/disk/y"
+    touch(
+        tmp_path, *(f"{at}/{kind}/1.png" for at in (ours, theirs) for kind in ("images", "masks"))
+    )
+    names = [pair.name for pair in found(tmp_path, ours, theirs)]
+    assert names == ["x/images/1.png", "y/images/1.png"]
+
+
+def test_a_folder_whose_path_ends_another_has_a_name_of_its_own():
+    folders = ["/a/images", "/b/a/images"]
+    assert short_names([(folder, f"{folder}/1.png") for folder in folders]) == [
+        "a/images/1.png",
+        "b/a/images/1.png",
+    ]
+    assert folder_names(folders) == ["a/images", "b/a/images"]
 
 
 def test_groups_are_folders_or_what_the_expression_finds_in_the_path(tmp_path):
