@@ -99,13 +99,18 @@ Arrays = tuple[np.ndarray | None, ...]
 class PairCache:
     """Decoded arrays that were used last, within a limit of bytes; for any thread.
 
+    The pair that came last is kept whatever its size, and each thread holds the one that it used
+    last. So nobody decodes a pair again for its next window, however small the limit or many the
+    threads; and memory may exceed the limit by a pair for each thread.
+
     Args:
-        most_bytes: Of all of them; what is larger alone is not kept.
+        most_bytes: Of all that are kept, unless that is one pair alone.
     """
 
     def __init__(self, most_bytes: int) -> None:
         self._most, self._held, self._lock = most_bytes, 0, threading.Lock()
         self._kept: OrderedDict[object, Arrays] = OrderedDict()
+        self._last = _LastUsed()
 
     def get(self, key: object) -> Arrays | None:
         """What is kept of a pair, or None."""
@@ -113,18 +118,29 @@ class PairCache:
             found = self._kept.get(key)
             if found is not None:
                 self._kept.move_to_end(key)
-            return found
+        if found is None and self._last.key == key:
+            found = self._last.arrays
+        if found is not None:
+            self._last.key, self._last.arrays = key, found
+        return found
 
     def keep(self, key: object, arrays: Arrays) -> None:
         """Keep the arrays of a pair in place of those that were not used for longest."""
-        size = _bytes_of(arrays)
+        self._last.key, self._last.arrays = key, arrays
         with self._lock:
-            if key in self._kept or size > self._most:
+            if key in self._kept:
                 return
             self._kept[key] = arrays
-            self._held += size
-            while self._held > self._most:
+            self._held += _bytes_of(arrays)
+            while self._held > self._most and len(self._kept) > 1:
                 self._held -= _bytes_of(self._kept.popitem(last=False)[1])
+
+
+class _LastUsed(threading.local):
+    """What a thread used last."""
+
+    key: object = None
+    arrays: Arrays | None = None
 
 
 def _bytes_of(arrays: Arrays) -> int:

@@ -6,6 +6,7 @@ import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -211,8 +212,38 @@ def test_the_pair_used_longest_ago_is_given_up_first():
         cache.keep(name, arrays[name])
     cache.get("a")
     cache.keep("c", arrays["c"])
+    assert [name for name in "abc" if cache.get(name)] == ["a", "c"]
+
+
+def test_the_last_pair_is_kept_alone_where_it_is_larger_than_the_cache():
+    cache = PairCache(20)
+    cache.keep("a", (np.zeros(10, np.uint8),))
     cache.keep("large", (np.zeros(21, np.uint8),))
-    assert [name for name in ("a", "b", "c", "large") if cache.get(name)] == ["a", "c"]
+    assert [name for name in ("a", "large") if cache.get(name)] == ["large"]
+    cache.keep("b", (np.zeros(20, np.uint8),))
+    assert [name for name in ("a", "large", "b") if cache.get(name)] == ["b"]
+
+
+def test_threads_with_a_pair_each_decode_it_once_however_small_the_cache(tmp_path, monkeypatch):
+    count, decoded = 4, []
+    for number in range(count):
+        write(tmp_path / "images" / f"{number}.png", np.zeros((8, 8, 3), np.uint8))
+        write(tmp_path / "masks" / f"{number}.png", np.zeros((8, 8), np.uint8))
+    decode = EncodedPair._decode
+    monkeypatch.setattr(
+        EncodedPair, "_decode", lambda pair: decoded.append(pair.name) or decode(pair)
+    )
+    together = Barrier(count)
+
+    def by_windows(pair) -> None:
+        for row in range(8):
+            together.wait(10)
+            pair.pixels(Window(row, 0, 1, 8))
+            pair.truth(Window(row, 0, 1, 8))
+
+    with ThreadPoolExecutor(count) as pool:
+        list(pool.map(by_windows, read(tmp_path, RGB, PairCache(1))))
+    assert sorted(decoded) == [f"{number}.png" for number in range(count)]
 
 
 @pytest.mark.parametrize(
