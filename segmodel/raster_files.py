@@ -21,6 +21,9 @@ from segmodel.errors import InputError
 
 # Of thousands of scenes so many are open at a time; what GDAL keeps of each is closed with it.
 MOST_OPEN = 64
+# What GDAL keeps of all of them: a size, where its own choice is a share of the machine. rasterio
+# hands it to GDAL as bytes, and GDAL has one for all threads.
+CACHE_BYTES = 64 << 20
 # Errors of a reference system, and text that is no UTF-8, are ValueErrors.
 _GDAL_ERRORS = (RasterioError, CPLE_BaseError, ValueError)
 
@@ -77,7 +80,7 @@ class OpenFiles:
         """
         file = self._taken(path)
         try:
-            with file.lock:
+            with file.lock, rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
                 try:
                     yield file.opened(path)
                 except _GDAL_ERRORS as error:

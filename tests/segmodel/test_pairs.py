@@ -451,6 +451,21 @@ def test_a_bounded_number_of_rasters_stays_open(tmp_path, monkeypatch):
     assert sum(os.path.exists(path) for path in paths) == 6
 
 
+def test_what_gdal_keeps_of_rasters_has_a_fixed_size_in_every_thread(tmp_path):
+    path = str(geotiff(tmp_path / "a.tif", np.zeros((1, 2, 2), np.uint8)))
+    with rasterio.Env(GDAL_CACHEMAX=1 << 30):
+        pass
+
+    def limit() -> int:
+        with OpenFiles().use(path) as source:
+            source.read(1)
+            return rasterio.env.get_gdal_config("GDAL_CACHEMAX")
+
+    with ThreadPoolExecutor(2) as pool:
+        found = [pool.submit(limit).result(), pool.submit(limit).result(), limit()]
+    assert found == [64 << 20] * 3
+
+
 def test_after_an_error_a_raster_is_opened_anew(tmp_path):
     path = tmp_path / "a.tif"
     path.write_bytes(b"nothing")
