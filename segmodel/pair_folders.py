@@ -22,7 +22,7 @@ from segmodel.pairs import (
     read_indices,
 )
 from segmodel.pixels import Pixels
-from segmodel.raster_files import RasterHeader, read_header
+from segmodel.raster_files import RasterHeader, check_same_place, read_header
 from segmodel.raster_windows import ImageRaster, MaskRaster
 from segmodel.windows import Window
 
@@ -39,7 +39,8 @@ class RasterPair:
         cache: Where a mask is kept that is decoded whole.
 
     Raises:
-        InputError: If the model takes other bands or samples, or the mask has another size.
+        InputError: If the model takes other bands or samples, or the mask has another size or lies
+            elsewhere.
     """
 
     def __init__(
@@ -58,6 +59,8 @@ class RasterPair:
                 of_mask = read_header(files.mask)
                 check_size((of_mask.height, of_mask.width), (self.height, self.width))
                 self._mask = MaskRaster(files.mask, of_mask, source.masks)
+            with named_errors(f"{files.mask} and {files.image}"):
+                check_same_place(header, of_mask)
         self._lock = threading.Lock()
 
     def pixels(self, window: Window) -> Pixels:

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.transform import Affine
 
 from segmodel.errors import InputError
 
@@ -24,6 +26,8 @@ MOST_OPEN = 64
 # What GDAL keeps of all of them: a size, where its own choice is a share of the machine. rasterio
 # hands it to GDAL as bytes, and GDAL has one for all threads.
 CACHE_BYTES = 64 << 20
+# Of a mask from its image; what is written in a few digits may differ a little.
+_MOST_OFFSET_PX = 0.1
 # Errors of a reference system, and text that is no UTF-8, are ValueErrors.
 _GDAL_ERRORS = (RasterioError, CPLE_BaseError, ValueError)
 
@@ -43,6 +47,8 @@ class RasterHeader:
         mask: Where nodata is: `none`, `values` or `mask`, which may be an alpha band.
         palette: Red, green, blue by value, `(256, 3)` or longer, where the only band has one.
         is_located: Whether it says in any way where it lies.
+        crs: Reference system, or None.
+        transform: From columns and rows to the reference system; None if the file has none.
     """
 
     height: int
@@ -55,6 +61,8 @@ class RasterHeader:
     mask: str
     palette: np.ndarray | None
     is_located: bool
+    crs: CRS | None
+    transform: Affine | None
 
 
 class OpenFiles:
@@ -175,7 +183,51 @@ def read_header(path: str) -> RasterHeader:
             or source.crs is not None
             or bool(source.gcps[0])
             or source.rpcs is not None,
+            crs=source.crs,
+            transform=None if source.transform.is_identity else source.transform,
         )
+
+
+def check_same_place(image: RasterHeader, mask: RasterHeader) -> None:
+    """Refuse a mask that lies elsewhere than its image, where both say where they lie.
+
+    Args:
+        image: Header of the image.
+        mask: Header of its mask, of the same size.
+
+    Raises:
+        InputError: Says what differs and by how much.
+    """
+    remedy = (
+        "lay the mask on the grid of the image (gdalwarp -t_srs -te -ts), or take its place out of "
+        "the file if its pixels are those of the image (gdal_edit.py -unsetgt)"
+    )
+    if image.transform is None or mask.transform is None:
+        return
+    if image.crs is not None and mask.crs is not None and not _is_same(image.crs, mask.crs):
+        raise InputError(
+            f"the mask is in {mask.crs.to_string()}, its image in {image.crs.to_string()}: {remedy}"
+        )
+    if image.transform.is_degenerate:
+        return
+    corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * (image.width, image.height)
+    offsets = _applied(~image.transform, _applied(mask.transform, corners)) - corners
+    worst = offsets[np.abs(offsets).max(axis=1).argmax()]
+    if np.abs(worst).max() > _MOST_OFFSET_PX:
+        raise InputError(
+            f"the mask lies up to {worst[0]:+.1f} columns and {worst[1]:+.1f} rows of pixels away "
+            f"from its image: {remedy}"
+        )
+
+
+def _applied(transform: Affine, points: np.ndarray) -> np.ndarray:
+    matrix = np.array(tuple(transform)[:6]).reshape(2, 3)
+    return points @ matrix[:, :2].T + matrix[:, 2]
+
+
+def _is_same(one: CRS, other: CRS) -> bool:
+    # Different texts may be of one system.
+    return one == other or (one.to_epsg() is not None and one.to_epsg() == other.to_epsg())
 
 
 def _mask_kind(flags: Sequence[Sequence[MaskFlags]]) -> str:

@@ -357,6 +357,53 @@ def test_a_raster_mask_of_another_size_is_named(tmp_path):
         read(tmp_path)
 
 
+def placed(root: Path, column: float = 0, row: float = 0, scale: float = 1, **options):
+    """The pair of an image of 40 x 20 pixels and a mask that lies so far from it."""
+    geotiff(root / "images" / "a.tif", np.zeros((3, 20, 40), np.uint8))
+    moved = UTM["transform"] * Affine.translation(column, row) * Affine.scale(scale)
+    mask = {"transform": moved, **options}
+    geotiff(root / "masks" / "a.tif", np.full((1, 20, 40), 4, np.uint8), **mask)
+    return read(root)
+
+
+@pytest.mark.parametrize(
+    ("move", "found"),
+    [
+        ({"column": 1}, r"\+1\.0 columns and \+0\.0 rows"),
+        ({"row": -0.5}, r"\+0\.0 columns and -0\.5 rows"),
+        ({"scale": 1.25}, r"\+10\.0 columns and \+0\.0 rows"),
+        ({"column": 0.11}, r"\+0\.1 columns"),
+        ({"column": 3, "crs": None}, r"\+3\.0 columns"),
+    ],
+)
+def test_a_mask_that_lies_elsewhere_is_refused_with_how_far(tmp_path, move, found):
+    reason = rf"masks/a\.tif and .*images/a\.tif: the mask lies up to {found}.*gdalwarp.*-unsetgt"
+    with pytest.raises(InputError, match=reason):
+        placed(tmp_path, **move)
+
+
+def test_a_mask_in_another_reference_system_is_refused_with_both(tmp_path):
+    with pytest.raises(InputError, match=r"the mask is in EPSG:32632, its image in EPSG:32633: "):
+        placed(tmp_path, crs="EPSG:32632")
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        {"column": 0.09, "row": -0.09},
+        {"scale": 1.002},
+        {"crs": rasterio.CRS.from_epsg(32633).to_wkt(version="WKT1_ESRI")},
+        {"crs": None},
+        {"crs": None, "transform": Affine.identity()},
+        {"crs": "EPSG:32632", "transform": Affine.identity()},
+    ],
+)
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_mask_that_lies_as_its_image_or_nowhere_is_taken(tmp_path, move):
+    (pair,) = placed(tmp_path, **move)
+    assert (pair.truth(whole(pair)) == ROAD).all()
+
+
 def test_raster_masks_of_more_than_255_classes_and_of_colours_are_read(tmp_path):
     geotiff(tmp_path / "images" / "a.tif", np.zeros((3, 2, 2), np.uint8))
     wide = ClassTable(
