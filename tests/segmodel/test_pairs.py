@@ -360,7 +360,8 @@ def test_a_raster_mask_of_another_size_is_named(tmp_path):
 def placed(root: Path, column: float = 0, row: float = 0, scale: float = 1, **options):
     """The pair of an image of 40 x 20 pixels and a mask that lies so far from it."""
     geotiff(root / "images" / "a.tif", np.zeros((3, 20, 40), np.uint8))
-    moved = UTM["transform"] * Affine.translation(column, row) * Affine.scale(scale)
+    side = 10 * scale
+    moved = Affine(side, 0, 300000 + 10 * column, 0, -side, 6_000_000 - 10 * row)
     mask = {"transform": moved, **options}
     geotiff(root / "masks" / "a.tif", np.full((1, 20, 40), 4, np.uint8), **mask)
     return read(root)
