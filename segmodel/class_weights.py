@@ -12,13 +12,16 @@ from segmodel.errors import ConfigurationError
 _LOG_OFFSET = 1.02
 
 
-def resolve(setting: str | Sequence[float], counts: np.ndarray) -> tuple[float, ...]:
+def resolve(
+    setting: str | Sequence[float], counts: np.ndarray, around: np.ndarray | None = None
+) -> tuple[float, ...]:
     """Weights of `training.class_weights` for the data at hand.
 
     Args:
         setting: `median_frequency`, `inverse_log`, the weights themselves, or nothing.
-        counts: Pixels of each class in the training data, `(images, classes)`; or `(classes,)`,
-            as if all were one image.
+        counts: Pixels of each class in the training data, `(classes,)`; or `(images, classes)`.
+        around: For each class the pixels of any class in the images that have it; without it they
+            follow from `counts`, as if all were one image where those are not by image.
 
     Returns:
         A weight for each class; empty where all count alike. A class without a pixel has 0,
@@ -42,26 +45,27 @@ def resolve(setting: str | Sequence[float], counts: np.ndarray) -> tuple[float, 
             f"training.class_weights is {setting}, which needs pixels that count; the training "
             f"masks have none: check data.ignore_colors and data.ignore_ids, or name the weights"
         )
-    formula = {"median_frequency": _median_frequency, "inverse_log": _inverse_log}[setting]
-    return tuple(formula(by_image).tolist())
+    pixels = by_image.sum(axis=0)
+    if setting == "inverse_log":
+        return tuple(_inverse_log(pixels).tolist())
+    if around is None:
+        around = (by_image > 0).T @ by_image.sum(axis=1)
+    return tuple(_median_frequency(pixels, around).tolist())
 
 
-def _median_frequency(counts: np.ndarray) -> np.ndarray:
+def _median_frequency(pixels: np.ndarray, around: np.ndarray) -> np.ndarray:
     """The median of all frequencies over the own, which is the share in images with the class.
 
     Source: Eigen and Fergus, Predicting Depth, Surface Normals and Semantic Labels with a Common
     Multi-Scale Convolutional Architecture (2015), section 6.3.2.
     """
-    pixels = counts.sum(axis=0)
-    around = (counts > 0).T @ counts.sum(axis=1)
     present = pixels > 0
     frequency = np.divide(pixels, around, out=np.zeros_like(pixels), where=present)
     median = np.median(frequency[present])
     return np.divide(median, frequency, out=np.zeros_like(pixels), where=present)
 
 
-def _inverse_log(counts: np.ndarray) -> np.ndarray:
+def _inverse_log(pixels: np.ndarray) -> np.ndarray:
     """Source: Paszke et al., ENet (2016), section 5.2."""
-    pixels = counts.sum(axis=0)
     weights = 1 / np.log(_LOG_OFFSET + pixels / pixels.sum())
     return np.where(pixels > 0, weights, 0.0)

@@ -80,8 +80,8 @@ def run_digest(config: Configuration, data: TrainingData, surveys: tuple[Survey,
         del content[table][key]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     for pairs, survey in zip((data.training, data.validation), surveys, strict=True):
-        for pair, counts in zip(pairs, survey.counts_by_image, strict=True):
-            line = [pair.name, pair.height, pair.width, counts.tolist()]
+        for pair, (classes, counts) in zip(pairs, survey.of_images(), strict=True):
+            line = [pair.name, pair.height, pair.width, classes.tolist(), counts.tolist()]
             digest.update(f"\n{json.dumps(line)}".encode())
         digest.update(b"\n")
     return digest.hexdigest()

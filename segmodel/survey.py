@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
@@ -15,7 +17,8 @@ from segmodel.pairs import Pair
 from segmodel.windows import Window
 
 BLOCK_PX = 512
-THREADS = 2
+# Each may hold an image that is decoded whole: not more of them, however many cores there are.
+THREADS = min(os.cpu_count() or 1, 16)
 # Blocks of a row that are read at once, as strips of a raster are decoded in their whole width.
 _READ_BLOCKS = 8
 _MOST_FAULTS = 10
@@ -52,6 +55,27 @@ class Survey:
     blocks: tuple[Block, ...]
     counts: np.ndarray
     images: int
+
+    def of_images(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """For each pair in turn the class indices that occur, rising, and pixels of each, int64."""
+        for _, blocks in groupby(self.blocks, key=lambda block: block.pair):
+            parts = [(block.classes, block.counts) for block in blocks]
+            if len(parts) == 1:
+                yield parts[0]
+                continue
+            classes, counts = (np.concatenate(values) for values in zip(*parts, strict=True))
+            present, places = np.unique(classes, return_inverse=True)
+            sums = np.zeros(len(present), np.int64)
+            np.add.at(sums, places, counts)
+            yield present, sums
+
+    @property
+    def pixels_around(self) -> np.ndarray:
+        """For each class the pixels of any class in the images that have it, `(classes,)` int64."""
+        around = np.zeros(len(self.counts), np.int64)
+        for classes, counts in self.of_images():
+            around[classes] += counts.sum()
+        return around
 
     @property
     def counts_by_image(self) -> np.ndarray:

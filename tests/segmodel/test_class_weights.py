@@ -26,6 +26,13 @@ def test_median_frequency_divides_by_the_share_in_images_that_have_the_class():
     np.testing.assert_allclose(resolve("median_frequency", counts), expected, rtol=1e-12)
 
 
+def test_median_frequency_takes_sums_over_images_as_it_takes_the_images():
+    counts = np.array([[80, 20, 0], [50, 0, 50]])
+    assert resolve("median_frequency", counts.sum(axis=0), np.array([200, 100, 100])) == resolve(
+        "median_frequency", counts
+    )
+
+
 def test_median_frequency_takes_no_notice_of_images_without_a_pixel_that_counts():
     counts = np.array([[30, 10]])
     more = np.array([[30, 10], [0, 0]])

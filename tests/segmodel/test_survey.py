@@ -74,6 +74,20 @@ def test_every_pixel_is_counted_once_in_the_block_it_is_in():
     assert [block.pair for block in survey.blocks] == [0, 1, *[2] * 4, *[3] * 9]
 
 
+def test_classes_are_counted_by_image_as_far_as_they_are_there():
+    truths = [np.zeros((2, 3)), np.full((2, 2), IGNORED), np.zeros((2, 2 * BLOCK_PX))]
+    truths[2][:, -5:], truths[2][:, 0] = 2, 1
+    survey = survey_pairs([pair(truth, str(n)) for n, truth in enumerate(truths)], table(4), True)
+
+    assert [(c.tolist(), n.tolist()) for c, n in survey.of_images()] == [
+        ([0], [6]),
+        ([], []),
+        ([0, 1, 2], [4 * BLOCK_PX - 12, 2, 10]),
+    ]
+    size = 4 * BLOCK_PX
+    assert survey.pixels_around.tolist() == [6 + size, size, size, 0]
+
+
 def test_good_pairs_are_counted(root):
     survey = surveyed(root)
     assert survey.counts.tolist() == [12 * 15, 12 * 5]
