@@ -1,14 +1,16 @@
 """Training data by a configuration: pairs in folders, and shards as `beamseg pack` writes them."""
 
+import errno
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import FileIO
 from itertools import zip_longest
-from typing import IO
 
 from pipelines import storage
 from pipelines.formats import SHARDS
@@ -25,8 +27,11 @@ from segmodel.pairs import Encoded, EncodedPair, Pair, PairCache, Source, Traini
 
 _MIB = 1 << 20
 _MOST_FAULTS = 10
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # What readers of shards advise names an option that training does not have.
 _OTHER_ADVICE = re.compile(r": [^:]*--image_field.*$")
+
+_MORE_ROOM = "set TMPDIR to a folder on a disk with more room"
 
 # Pairs for training, and for validation.
 Sides = tuple[list[Pair], list[Pair]]
@@ -48,29 +53,58 @@ class _Shard:
 
 
 class _Copy:
-    """Encoded images and label maps in a file of which any part can be read, from any thread."""
+    """Encoded images and label maps in a file of which any part can be read, from any thread.
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    Args:
+        stream: The file, empty and without a buffer.
+    """
+
+    def __init__(self, stream: FileIO) -> None:
         self._stream, self._size = stream, 0
 
     def add(self, content: bytes) -> Callable[[], bytes]:
-        """Append some bytes; returns what reads them again."""
-        self._stream.write(content)
+        """Append some bytes; returns what reads them again.
+
+        Raises:
+            ConfigurationError: If there is no room for them.
+        """
         place, self._size = self._size, self._size + len(content)
+        rest = memoryview(content)
+        try:
+            while rest:
+                rest = rest[self._stream.write(rest) :]
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            raise ConfigurationError(
+                f"no room in {tempfile.gettempdir()} for the copy of the shards, after "
+                f"{place / _MIB:,.0f} MiB: {_MORE_ROOM}"
+            ) from error
         return partial(os.pread, self._stream.fileno(), len(content), place)
 
-    def flush(self) -> None:
-        """Make all that was added readable."""
-        self._stream.flush()
+
+def _check_room(shards: Sequence[_Shard]) -> None:
+    """Refuse shards whose copy cannot fit; a compressed one takes its own size at the least.
+
+    Raises:
+        ConfigurationError: If there is not as much room.
+    """
+    folder, needed = tempfile.gettempdir(), sum(shard.file.size for shard in shards)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise ConfigurationError(
+            f"the copy of the shards needs {needed / _MIB:,.0f} MiB in {folder}, which has "
+            f"{free / _MIB:,.0f} MiB left: {_MORE_ROOM}"
+        )
 
 
 @contextmanager
 def read_data(config: Configuration, without_validation: bool = False) -> Iterator[TrainingData]:
     """Pairs for training and for validation, of folders and of shards, while the block runs.
 
-    Folders are only listed. Shards can be read from front to back alone, so their encoded images
-    and label maps are copied to a temporary file in the folder that `TMPDIR` names, which is gone
-    after the block.
+    Folders are only listed. Encoded images and label maps of shards are copied to a temporary file
+    in the folder that `TMPDIR` names, which is gone after the block: what is compressed can only be
+    read from front to back, and so samples of all containers are read alike, in any order.
 
     Args:
         config: Of the run.
@@ -78,7 +112,7 @@ def read_data(config: Configuration, without_validation: bool = False) -> Iterat
 
     Raises:
         ConfigurationError: If there is nothing to train on or to validate on, files cannot be told
-            apart, or a file is for training and validation.
+            apart, a file is for training and validation, or there is no room for the copy.
         InputError: If an image has no mask, a shard is broken, or a sample cannot be read; names
             the file and the sample.
     """
@@ -91,10 +125,8 @@ def read_data(config: Configuration, without_validation: bool = False) -> Iterat
         )
     cache = PairCache(data.cache_mb * _MIB)
     found = _of_folders(config, cache)
-    with tempfile.TemporaryFile(prefix="beamseg-train-") as stream:
-        copy = _Copy(stream)
-        packed = _of_shards(config, cache, copy)
-        copy.flush()
+    with tempfile.TemporaryFile(prefix="beamseg-train-", buffering=0) as stream:
+        packed = _of_shards(config, cache, _Copy(stream))
         yield TrainingData((*found[0], *packed[0]), (*found[1], *packed[1]))
 
 
@@ -120,6 +152,7 @@ def _of_shards(config: Configuration, cache: PairCache, copy: _Copy) -> Sides:
     places: dict[str, int] = {}
     for shard in shards:
         _check_once(shard.file.uri, shard.side, places)
+    _check_room(shards)
     names = short_names([(os.path.dirname(s.file.uri), s.file.uri) for s in shards])
     sides: Sides = ([], [])
     faults: list[str] = []

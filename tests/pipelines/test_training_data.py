@@ -8,11 +8,14 @@ import os
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from io import FileIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from pipelines import training_data
 from pipelines.formats import example
 from pipelines.formats.tfrecord import LABELS, frame
 from pipelines.training_data import read_data
@@ -190,6 +193,44 @@ def test_the_copy_of_shards_is_gone_after_the_block(tmp_path, monkeypatch):
         assert set(os.listdir("/proc/self/fd")) <= before
     with pytest.raises(InputError, match="Bad file descriptor"):
         pair.pixels(Window(0, 0, 1, 1))
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_shards_whose_copy_cannot_fit_are_refused_before_any_is_read(tmp_path, monkeypatch, short):
+    size = sum(write(tmp_path / f"{n}.tfrecord", good(n)).stat().st_size for n in (1, 2))
+    asked = []
+
+    def usage(folder: str) -> SimpleNamespace:
+        asked.append(folder)
+        return SimpleNamespace(free=size - short)
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    data = read_data(configuration(shards=(str(tmp_path),)), without_validation=True)
+    if short:
+        monkeypatch.setattr(training_data, "_samples", None)
+        with (
+            pytest.raises(ConfigurationError, match=r"copy .* MiB in .*MiB left: set TMPDIR"),
+            data,
+        ):
+            pass
+    else:
+        with data as found:
+            assert len(found.training) == 2
+    assert asked == [str(tmp_path)]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_disk_that_gets_full_is_told_with_the_remedy(tmp_path, monkeypatch):
+    write(tmp_path / "a.tfrecord", good(1))
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: FileIO("/dev/full", "w"))
+    with (
+        pytest.raises(
+            ConfigurationError, match=r"no room in .* after 0 MiB: set TMPDIR to a folder"
+        ),
+        read_data(configuration(shards=(str(tmp_path),)), without_validation=True),
+    ):
+        pass
 
 
 def broken_tar(folder: Path) -> Path:
