@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cache
 
 import keras
 import numpy as np
@@ -41,6 +42,16 @@ def choose_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
         raise ConfigurationError(
             f"training.batch must be a multiple of {len(devices)} devices, got {config.batch}"
         )
+    return _mirrored(tuple(devices))
+
+
+@cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One strategy for all runs of a process.
+
+    A second one would number its reductions as the first did, and TensorFlow takes those of one
+    number for one reduction, of one shape.
+    """
     return tf.distribute.MirroredStrategy([f"/{name}" for name in devices])
 
 
