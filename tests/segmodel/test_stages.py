@@ -20,15 +20,13 @@ from tests.segmodel.made_runs import DATA, history, learn, narrow, values
 STILL = {"learning_rate": 1e-30, "weight_decay": 0.0}
 
 
-def scored(monkeypatch, found: list[float]) -> None:
-    """Validations that find these mean IoU, one after another."""
-    means = iter(found)
+def scored(monkeypatch, found: list[int]) -> None:
+    """Validations at which so many of 100 pixels of each class are right, one after another."""
+    right = iter(found)
 
     def validate(self, model, contract):
-        shares = (next(means),) * 2
-        none = (None, None)
-        scores = Scores(shares[0], shares[0], shares, none, none, none, None, None)
-        return scores, {}
+        hits = next(right)
+        return Scores.of(np.array([[hits, 100 - hits], [100 - hits, hits]])), {}
 
     monkeypatch.setattr(TrainingRun, "_validate", validate)
 
@@ -49,7 +47,7 @@ def kept(monkeypatch) -> list[dict[str, np.ndarray]]:
 
 
 def test_the_best_validation_gives_the_weights_and_not_the_last(tmp_path, monkeypatch):
-    scored(monkeypatch, [0.2, 0.6, 0.6, 0.5])
+    scored(monkeypatch, [20, 60, 60, 50])
     bests = kept(monkeypatch)
 
     network, _ = learn(narrow(validate_every=1), tmp_path)
@@ -57,12 +55,43 @@ def test_the_best_validation_gives_the_weights_and_not_the_last(tmp_path, monkey
     assert len(bests) == 2
     for path, value in values(network).items():
         np.testing.assert_array_equal(value, bests[1][path], err_msg=path)
-    assert [line["scores"]["mean_iou"] for line in history(tmp_path)] == [0.2, 0.6, 0.6, 0.5]
+    assert [line["scores"]["pixel_accuracy"] for line in history(tmp_path)] == [0.2, 0.6, 0.6, 0.5]
+
+
+def test_the_last_weights_are_kept_if_asked_for_though_others_were_better(tmp_path, monkeypatch):
+    scored(monkeypatch, [0.2, 0.6, 0.5, 0.1])
+    last = []
+    keep = TrainingRun._keep_best
+
+    def keep_best(self, network, scores, progress):
+        keep(self, network, scores, progress)
+        last[:] = [values(network)]
+
+    monkeypatch.setattr(TrainingRun, "_keep_best", keep_best)
+    network, told = learn(narrow(validate_every=1, keep="last", ema=0.5), tmp_path)
+    assert told.steps == [1, 2, 3, 4]
+    for path, value in values(network).items():
+        np.testing.assert_array_equal(value, last[0][path], err_msg=path)
+
+
+def test_a_class_that_truth_lacks_does_not_choose_the_weights(tmp_path, monkeypatch):
+    """One wrong pixel of it is an IoU of 0, which halves the mean of two classes."""
+    matrices = iter([[[60, 40], [0, 0]], [[80, 20], [0, 0]], [[70, 0], [0, 0]], [[50, 0], [0, 0]]])
+
+    def validate(self, model, contract):
+        return Scores.of(np.array(next(matrices))), {}
+
+    monkeypatch.setattr(TrainingRun, "_validate", validate)
+    bests = kept(monkeypatch)
+    learn(narrow(validate_every=1), tmp_path)
+    assert len(bests) == 3
+    means = [line["scores"]["mean_iou"] for line in history(tmp_path)]
+    assert means == [0.3, 0.4, 1.0, 1.0]
 
 
 def test_training_ends_after_so_many_validations_without_a_better_one(tmp_path, monkeypatch):
-    scored(monkeypatch, [0.2, 0.3, 0.3, 0.1])
-    network, told = learn(narrow(steps=9, validate_every=1, patience=2), tmp_path)
+    scored(monkeypatch, [20, 30, 30, 10])
+    _, told = learn(narrow(steps=9, validate_every=1, patience=2), tmp_path)
     assert told.steps == [1, 2, 3, 4]
     assert told.lines[-1] == "no better validation for 2: stage ends"
     # And it stays ended.
@@ -71,7 +100,7 @@ def test_training_ends_after_so_many_validations_without_a_better_one(tmp_path, 
 
 
 def test_a_stage_that_ends_early_goes_on_to_the_next(tmp_path, monkeypatch):
-    scored(monkeypatch, [0.9, 0.3, 0.1, 0.2, 0.1])
+    scored(monkeypatch, [90, 30, 10, 20, 10])
     bests = kept(monkeypatch)
     config = narrow(
         {"variant": "fcn-16s"},
@@ -185,9 +214,9 @@ def test_a_path_without_a_model_is_refused_and_the_right_one_may_follow(tmp_path
     with pytest.raises(BeamsegError, match="none") as error:
         train(config, DATA, tmp_path / "run")
     assert "model that beamseg exported, or the output folder of a finished" in str(error.value)
+    wider = replace(config.model, init_from=str(trained), width=0.1, variant="fcn-16s")
     with pytest.raises(BeamsegError, match="weights to start from"):
-        model = replace(config.model, init_from=str(trained), width=0.1, variant="fcn-16s")
-        train(replace(config, model=model), DATA, tmp_path / "run")
+        train(replace(config, model=wider), DATA, tmp_path / "run")
     data = TrainingData(halves(2, 0), halves(1, 1))
     model = replace(config.model, init_from=str(trained))
     steps = learn(replace(config, model=model), tmp_path / "run", data=data)[1].steps
