@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +22,26 @@ TOLERANCE = 1e-4
 VALUES_AT_ONCE = 1 << 22
 
 
+@dataclass(frozen=True)
+class LogitSample:
+    """Logits at some pixels, and what is there.
+
+    Args:
+        logits: `(pixels, classes)` float32.
+        truth: `(pixels,)` int64 class indices.
+    """
+
+    logits: np.ndarray
+    truth: np.ndarray
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> LogitSample:
+        """Those of several windows together."""
+        if not parts:
+            return cls(np.empty((0, 0), np.float32), np.empty(0, np.int64))
+        return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
 def sample_logits(
     logits_of: Callable[[np.ndarray], np.ndarray],
     pairs: Sequence[Pair],
@@ -28,11 +49,12 @@ def sample_logits(
     window_px: int,
     stride: int,
     most_pixels: int = 1_000_000,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits at some pixels whose truth counts; always the same ones.
+) -> tuple[LogitSample, LogitSample]:
+    """Logits at some pixels whose truth counts, to fit on and to measure on; always the same ones.
 
-    A few windows of each pair, and of each window as many pixels as all windows may have, so that
-    large images do not outweigh small ones.
+    A few windows of each pair, so that large images do not outweigh small ones, and of each window
+    a share of its counted pixels that is the same for all. Windows are for either by turns; where
+    only one has a counted pixel, its upper pixels are to fit on and its lower ones to measure on.
 
     Args:
         logits_of: `(1, height, width, bands)` raw values to `(1, height, width, classes)`.
@@ -41,36 +63,54 @@ def sample_logits(
         window_px: Longest side of what the network is given at once; pixels near its edges are
             left out, as they lack the context that they have in production.
         stride: Of the network.
-        most_pixels: Fewer if their logits take more than `MOST_BYTES`.
-
-    Returns:
-        `(pixels, classes)` float32 logits and `(pixels,)` int64 class indices.
+        most_pixels: Of both samples together; fewer if their logits take more than `MOST_BYTES`.
     """
-    windows = list(_windows(pairs, window_px, stride))
+    windows = []
+    for pair, tile in _windows(pairs, window_px, stride):
+        if count := int((pair.truth(tile.core) >= 0).sum()):
+            windows.append((pair, tile, count))
+    total, before = sum(count for *_, count in windows), 0
     chosen: list[tuple[np.ndarray, np.ndarray]] = []
-    for number, (pair, tile) in enumerate(windows):
-        truth = pair.truth(tile.core).ravel()
-        counted = np.flatnonzero(truth >= 0)
-        if not counted.size:
-            continue
-        pixels = pair.pixels(tile.read)
-        values = pixels.values
-        if pixels.finite is not None:
-            values = np.where(pixels.finite[..., None], values, fill).astype(fill.dtype)
+    for number, (pair, tile, count) in enumerate(windows):
+        values = pair.pixels(tile.read).filled(fill)
         logits = np.asarray(logits_of(values[None]))[0][tile.core.within(tile.read).slices]
         classes = logits.shape[-1]
-        most = min(most_pixels, MOST_BYTES // (4 * classes)) // len(windows)
-        if counted.size > max(1, most):
-            random = np.random.default_rng(number)
-            counted = np.sort(random.choice(counted, max(1, most), replace=False))
+        most = min(most_pixels, MOST_BYTES // (4 * classes), total)
+        # Rounded so that all quotas together are `most`.
+        quota = (before + count) * most // total - before * most // total
+        before += count
+        truth = pair.truth(tile.core).ravel()
+        random = np.random.default_rng(number)
+        counted = np.sort(random.choice(np.flatnonzero(truth >= 0), quota, replace=False))
         rows = logits.reshape(-1, classes)[counted].astype(np.float32)
         chosen.append((rows, truth[counted].astype(np.int64)))
-    if not chosen:
-        return np.empty((0, 0), np.float32), np.empty(0, np.int64)
-    return np.concatenate([rows for rows, _ in chosen]), np.concatenate([t for _, t in chosen])
+    if len(chosen) == 1:
+        ((rows, truth),) = chosen
+        half = -(-len(truth) // 2)
+        chosen = [(rows[:half], truth[:half]), (rows[half:], truth[half:])]
+    return LogitSample.of(chosen[::2]), LogitSample.of(chosen[1::2])
 
 
-def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> Calibration:
+def calibrate(fitted: LogitSample, measured: LogitSample) -> Calibration:
+    """The temperature of one sample, with the errors on another.
+
+    Raises:
+        TrainingError: If a logit is not a finite number.
+    """
+    if not all(np.isfinite(sample.logits).all() for sample in (fitted, measured)):
+        raise TrainingError("the network gives logits that are not finite: its weights are lost")
+    # One pixel alone is all there is.
+    measured = measured if len(measured.truth) else fitted
+    temperature = fit_temperature(fitted.logits, fitted.truth)
+    if not len(measured.truth):
+        return Calibration(1.0, 0.0, 0.0, 0)
+    before, after = (
+        calibration_error(measured.logits, measured.truth, of) for of in (1.0, temperature)
+    )
+    return Calibration(temperature, before, after, len(fitted.truth))
+
+
+def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     """The temperature of least negative log-likelihood, by golden section over its logarithm.
 
     Args:
@@ -81,19 +121,11 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> Calibration:
         Temperature 1 where none can be fitted: no pixel, one class, or all pixels right, for then
         the likelihood rises without end as the temperature falls.
 
-    Raises:
-        TrainingError: If a logit is not a finite number.
-
     Source: Guo et al., On Calibration of Modern Neural Networks (2017), section 4.2. The
     likelihood is concave in the inverse of the temperature, so it has one maximum.
     """
-    if not len(truth):
-        return Calibration(1.0, 0.0, 0.0, 0)
-    if not np.isfinite(logits).all():
-        raise TrainingError("the network gives logits that are not finite: its weights are lost")
-    before = calibration_error(logits, truth, 1.0)
     if logits.shape[1] < 2 or (logits.argmax(axis=1) == truth).all():
-        return Calibration(1.0, before, before, len(truth))
+        return 1.0
     low, high = math.log(COLDEST), math.log(HOTTEST)
     golden = (math.sqrt(5) - 1) / 2
     inner = [high - golden * (high - low), low + golden * (high - low)]
@@ -107,9 +139,7 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> Calibration:
             low = inner[0]
             inner = [inner[1], low + golden * (high - low)]
             losses = [losses[1], log_loss(logits, truth, math.exp(inner[1]))]
-    temperature = math.exp((low + high) / 2)
-    after = calibration_error(logits, truth, temperature)
-    return Calibration(temperature, before, after, len(truth))
+    return math.exp((low + high) / 2)
 
 
 def log_loss(logits: np.ndarray, truth: np.ndarray, temperature: float) -> float:

@@ -17,7 +17,7 @@ import tensorflow as tf
 import segmodel
 from segmodel.contract import Contract, MeasuredHalo
 from segmodel.errors import ConfigurationError, ExportError
-from segmodel.halo import measure_halo
+from segmodel.halo import Sample, measure_halo
 from segmodel.memory import measure_bytes_per_pixel
 from segmodel.model_folder import write_contract
 from segmodel.predictor import Predictor
@@ -113,7 +113,7 @@ def export_savedmodel(
     function: Callable[[tf.Tensor], tf.Tensor],
     contract: Contract,
     path: str | Path,
-    samples: Sequence[np.ndarray] = (),
+    samples: Sequence[np.ndarray | Sample] = (),
     measure_memory: bool = True,
 ) -> Contract:
     """Write a SavedModel with its contract, and check that it does what the function does.
@@ -123,7 +123,8 @@ def export_savedmodel(
         contract: Of the model; halo, memory and versions are filled in as measured.
         path: Folder to write; one that is there is replaced once the new one is checked.
         samples: `(height, width, bands)` images of the contract's dtype, for the check beside
-            noise, and to measure the halo; without any, the given halo is kept.
+            noise, and to measure the halo; a `Sample` where some pixels do not count. Without
+            any, the given halo is kept.
         measure_memory: Whether to start a process that measures what prediction takes.
 
     Returns:
@@ -140,7 +141,8 @@ def export_savedmodel(
     # As any folder that a user makes, not private as temporary ones are.
     draft.chmod(0o777 & ~_umask())
     try:
-        contract = _export(function, contract, draft, samples, measure_memory)
+        whole = [one if isinstance(one, Sample) else Sample(one) for one in samples]
+        contract = _export(function, contract, draft, whole, measure_memory)
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
     finally:
@@ -168,7 +170,7 @@ def _export(
     function: Callable[[tf.Tensor], tf.Tensor],
     contract: Contract,
     folder: Path,
-    samples: Sequence[np.ndarray],
+    samples: Sequence[Sample],
     measure_memory: bool,
 ) -> Contract:
     """Write, reload, check and measure."""
@@ -176,7 +178,8 @@ def _export(
     tf.saved_model.save(served, str(folder), signatures=served.signatures())
     write_contract(contract, folder)
     predictor = Predictor.load(folder, trust=True)
-    _check_reload(predictor, function, contract, [*samples[:3], _noise(contract)])
+    images = [sample.image for sample in samples[:3]]
+    _check_reload(predictor, function, contract, [*images, _noise(contract)])
     halo, fixed_window = _measured_halo(predictor, contract, samples)
     contract = dataclasses.replace(
         contract,
@@ -191,16 +194,16 @@ def _export(
 
 
 def _check_reload(
-    predictor: Predictor, function: Callable, contract: Contract, samples: Sequence[np.ndarray]
+    predictor: Predictor, function: Callable, contract: Contract, images: Sequence[np.ndarray]
 ) -> None:
     """Compare labels of the reloaded SavedModel with those of the function in memory."""
     ids = np.array(contract.classes.ids, contract.classes.label_dtype)
     side = _checked_px(contract)
-    for sample in samples:
+    for image in images:
         # What the graph does before the network: fill, then pad to a size that it accepts.
         whole = np.empty((side, side, len(contract.bands)), contract.dtype)
         whole[...] = contract.fill
-        part = sample[:side, :side]
+        part = image[:side, :side]
         whole[: part.shape[0], : part.shape[1]] = part
         whole = np.where(np.isnan(whole), contract.fill, whole).astype(contract.dtype)
         logits = tf.cast(function(tf.constant(whole[None], tf.float32)), tf.float32)
@@ -216,7 +219,7 @@ def _check_reload(
 
 
 def _measured_halo(
-    predictor: Predictor, contract: Contract, samples: Sequence[np.ndarray]
+    predictor: Predictor, contract: Contract, samples: Sequence[Sample]
 ) -> tuple[MeasuredHalo, int | None]:
     """Halo and fixed window, as measured on samples."""
     if contract.fixed_window is not None or not samples:

@@ -29,6 +29,13 @@ class Pixels:
             return self.valid
         return both(np.isfinite(self.values).all(axis=-1), self.valid)
 
+    def filled(self, fill: np.ndarray) -> np.ndarray:
+        """The values, with `fill`, `(bands,)` of their dtype, where a pixel is not finite."""
+        finite = self.finite
+        if finite is None:
+            return self.values
+        return np.where(finite[..., None], self.values, fill).astype(self.values.dtype)
+
 
 def both(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
     """Where two masks hold; None holds everywhere.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import keras
 import numpy as np
 
-from segmodel.calibration import fit_temperature, sample_logits
+from segmodel.calibration import calibrate, sample_logits
 from segmodel.card import write_card
 from segmodel.configuration import Configuration
 from segmodel.confusion import Scores
@@ -16,6 +18,7 @@ from segmodel.contract import Contract, MeasuredHalo
 from segmodel.errors import ExportError
 from segmodel.evaluation import evaluate
 from segmodel.export import export_savedmodel
+from segmodel.halo import CORE_PX, Sample
 from segmodel.in_memory import NetworkInMemory
 from segmodel.kept_images import keep_validation
 from segmodel.model_folder import write_contract
@@ -30,8 +33,10 @@ from segmodel.windows import Layout, Window
 WINDOW_PX, MOST_HALO_PX = 1024, 128
 # Where labels depend on the whole window, its size is part of the model.
 FIXED_WINDOW_PX = 1024
-# What the halo is measured on: so many pixels, of images as large as this or as there are.
-MOST_SAMPLE_PIXELS, SAMPLE_PX = 1 << 24, 2048
+# What the halo is measured on: so many pixels, in windows of up to three cores a side.
+MOST_SAMPLE_PIXELS, SAMPLE_PX = 1 << 24, 3 * CORE_PX
+
+Item = TypeVar("Item")
 
 
 def draft_contract(
@@ -100,8 +105,10 @@ def release(
         sampled = sample_logits(
             in_memory.logits, data.validation, contract.fill, side, contract.stride
         )
-        contract = replace(contract, calibration=fit_temperature(*sampled))
-    contract = export_savedmodel(network, contract, to.model, samples(data.validation))
+        contract = replace(contract, calibration=calibrate(*sampled))
+    contract = export_savedmodel(
+        network, contract, to.model, samples(data.validation, contract.fill)
+    )
     predictor, layout = Predictor.load(to.model, trust=True), contract.layout(WINDOW_PX)
     evaluation = keep_validation(
         to.path / "validation", predictor, data.validation, layout, Look.of(contract)
@@ -137,21 +144,50 @@ def check_floors(config: Configuration, scores: Scores, then: str) -> None:
         )
 
 
-def samples(pairs: Sequence[Pair]) -> list[np.ndarray]:
-    """What the halo is measured on: parts of the largest images."""
+def samples(pairs: Sequence[Pair], fill: np.ndarray) -> list[Sample]:
+    """What the halo is measured on: windows spread over the pairs, with where truth counts.
 
-    def part(pair: Pair) -> Window:
-        return Window(0, 0, min(SAMPLE_PX, pair.height), min(SAMPLE_PX, pair.width))
-
-    found: list[np.ndarray] = []
+    Args:
+        pairs: Of validation; of those that a core cuts, if there are any, first one window each.
+        fill: `(bands,)` what stands for nodata.
+    """
+    large = [pair for pair in pairs if max(pair.height, pair.width) > CORE_PX]
+    random = np.random.default_rng(0)
+    of_pairs = [
+        [(pair, window) for window in _shuffled(sample_windows(pair.height, pair.width), random)]
+        for pair in _shuffled(large or pairs, random)
+    ]
+    found: list[Sample] = []
     left = MOST_SAMPLE_PIXELS
-    for pair in sorted(pairs, key=lambda pair: -part(pair).pixels):
-        window = part(pair)
+    for pair, window in filter(None, itertools.chain(*itertools.zip_longest(*of_pairs))):
         if found and window.pixels > left:
             break
-        left -= window.pixels
-        found.append(pair.pixels(window).values)
+        counted = pair.truth(window) >= 0
+        if counted.any():
+            left -= window.pixels
+            found.append(Sample(pair.pixels(window).filled(fill), counted))
     return found
+
+
+def sample_windows(height: int, width: int) -> list[Window]:
+    """The middle of an image, or of each of as many equal parts as have room for a window.
+
+    >>> sample_windows(1000, 2000)
+    [Window(row=0, column=232, height=1000, width=1536)]
+    >>> [window.column for window in sample_windows(8, 3200)]
+    [32, 1632]
+    """
+
+    def starts(length: int) -> list[int]:
+        side, parts = min(SAMPLE_PX, length), max(1, length // SAMPLE_PX)
+        return [((2 * n + 1) * length // parts - side) // 2 for n in range(parts)]
+
+    shape = min(SAMPLE_PX, height), min(SAMPLE_PX, width)
+    return [Window(row, column, *shape) for row in starts(height) for column in starts(width)]
+
+
+def _shuffled(items: Sequence[Item], random: np.random.Generator) -> list[Item]:
+    return [items[n] for n in random.permutation(len(items))]
 
 
 def _metrics(scores: Scores, names: Sequence[str]) -> dict:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmodel.calibration import calibration_error, fit_temperature, log_loss, sample_logits
+from segmodel.calibration import (
+    LogitSample,
+    calibrate,
+    calibration_error,
+    fit_temperature,
+    log_loss,
+    sample_logits,
+)
 from segmodel.confusion import IGNORED
 from segmodel.contract import Calibration
 from segmodel.errors import TrainingError
@@ -22,8 +29,8 @@ def calibrated(pixels: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np
 
 @pytest.mark.parametrize("factor", [0.3, 1.0, 4.0])
 def test_logits_that_are_too_large_by_a_factor_get_it_as_temperature(factor):
-    logits, truth = calibrated(40_000, 5)
-    found = fit_temperature(factor * logits, truth)
+    samples = [calibrated(40_000, 5, seed) for seed in (0, 1)]
+    found = calibrate(*(LogitSample(factor * logits, truth) for logits, truth in samples))
     assert found.temperature == pytest.approx(factor, rel=0.03)
     assert found.error_after < 0.01
     assert found.pixels == 40_000
@@ -33,7 +40,7 @@ def test_logits_that_are_too_large_by_a_factor_get_it_as_temperature(factor):
 
 def test_the_temperature_has_the_least_loss_of_all():
     logits, truth = calibrated(3000, 3)
-    best = fit_temperature(2 * logits, truth).temperature
+    best = fit_temperature(2 * logits, truth)
     least = log_loss(2 * logits, truth, best)
     assert all(least <= log_loss(2 * logits, truth, best * f) for f in (0.5, 0.98, 1.02, 2))
 
@@ -66,52 +73,101 @@ def test_full_confidence_falls_in_the_last_bin():
     ],
 )
 def test_where_nothing_can_be_fitted_the_temperature_is_1(logits, truth, expected):
-    assert fit_temperature(logits, truth) == expected
+    sample = LogitSample(logits, truth)
+    assert calibrate(sample, sample) == expected
 
 
 def test_all_right_leaves_the_temperature_at_1_and_states_the_error():
-    found = fit_temperature(np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))
+    sample = LogitSample(np.array([[2.0, 0.0], [0.0, 2.0]]), np.array([0, 1]))
+    found = calibrate(sample, sample)
     assert found.temperature == 1
     assert found.error_before == found.error_after == pytest.approx(1 - 1 / (1 + np.exp(-2)))
 
 
 def test_logits_that_are_always_wrong_become_as_unsure_as_allowed():
     found = fit_temperature(np.array([[5.0, 0.0]] * 10), np.array([1] * 10))
-    assert found.temperature == pytest.approx(20, rel=0.01)
+    assert found == pytest.approx(20, rel=0.01)
 
 
-def test_logits_that_are_no_numbers_are_refused():
-    with pytest.raises(TrainingError, match="not finite"):
-        fit_temperature(np.array([[np.nan, 0.0]]), np.array([0]))
+def test_logits_that_are_no_numbers_are_refused_in_either_sample():
+    lost = LogitSample(np.array([[np.nan, 0.0]]), np.array([0]))
+    fine = LogitSample(np.array([[1.0, 0.0]]), np.array([0]))
+    for samples in ((lost, fine), (fine, lost)):
+        with pytest.raises(TrainingError, match="not finite"):
+            calibrate(*samples)
+
+
+def test_the_errors_are_those_of_the_other_sample():
+    logits, truth = calibrated(2000, 3)
+    fitted, measured = LogitSample(3 * logits, truth), LogitSample(logits[:70], truth[:70])
+    found = calibrate(fitted, measured)
+    assert found.temperature == fit_temperature(3 * logits, truth)
+    assert found.error_before == calibration_error(logits[:70], truth[:70], 1.0)
+    assert found.error_after == calibration_error(logits[:70], truth[:70], found.temperature)
+    assert found.pixels == 2000
 
 
 def position_logits(images: np.ndarray) -> np.ndarray:
     return images[..., :2].astype(np.float32)
 
 
-def test_a_sample_holds_logits_of_counted_pixels_and_is_always_the_same():
+NOTHING = np.zeros(3, np.uint8)
+
+
+def ramp(height: int, width: int, name: str = "a", ignored: int = 0) -> ArrayPair:
+    """A pair whose logits are row and column; the first so many rows count nowhere."""
+    rows, columns = np.mgrid[:height, :width]
+    truth = ((rows + columns) % 3).astype(np.int16)
+    truth[:ignored] = IGNORED
+    return ArrayPair(name, np.dstack([rows, columns, rows]).astype(np.uint8), truth)
+
+
+def test_samples_hold_logits_of_counted_pixels_and_are_always_the_same():
     pairs = [random_pair(str(n), 90, 70, n) for n in range(3)]
-    first = sample_logits(position_logits, pairs, np.zeros(3, np.uint8), 64, 16, 500)
-    again = sample_logits(position_logits, pairs, np.zeros(3, np.uint8), 64, 16, 500)
-    assert 0 < len(first[1]) <= 500
-    assert first[0].shape == (len(first[1]), 2)
-    assert first[0].dtype == np.float32
-    assert (first[1] >= 0).all()
-    np.testing.assert_array_equal(first[0], again[0])
-    np.testing.assert_array_equal(first[1], again[1])
+    first = sample_logits(position_logits, pairs, NOTHING, 64, 16, 500)
+    again = sample_logits(position_logits, pairs, NOTHING, 64, 16, 500)
+    assert sum(len(sample.truth) for sample in first) == 500
+    for one, other in zip(first, again, strict=True):
+        assert one.logits.shape == (len(one.truth), 2)
+        assert one.logits.dtype == np.float32
+        assert (one.truth >= 0).all()
+        np.testing.assert_array_equal(one.logits, other.logits)
+        np.testing.assert_array_equal(one.truth, other.truth)
 
 
-def test_logits_and_truth_of_a_sample_are_of_the_same_pixels():
-    side = 80
-    rows, columns = np.mgrid[:side, :side]
-    image = np.dstack([rows, columns, rows]).astype(np.uint8)
-    truth = ((rows + columns) % 3 - 1).astype(np.int16)
-    pair = ArrayPair("a", image, truth)
-    logits, sampled = sample_logits(position_logits, [pair], np.zeros(3, np.uint8), 48, 16, 10**6)
-    row, column = logits.astype(int).T
-    assert (sampled != IGNORED).all()
-    np.testing.assert_array_equal(sampled, truth[row, column])
-    assert len({*zip(row.tolist(), column.tolist(), strict=True)}) == len(sampled)
+def test_logits_and_truth_of_a_sample_are_of_the_same_pixels_and_none_is_in_both():
+    pair = ramp(80, 80)
+    pair.indices[(pair.indices == 2)] = IGNORED
+    both = sample_logits(position_logits, [pair], NOTHING, 48, 16, 10**6)
+    seen = set()
+    for sample in both:
+        row, column = sample.logits.astype(int).T
+        assert (sample.truth != IGNORED).all()
+        np.testing.assert_array_equal(sample.truth, pair.indices[row, column])
+        seen |= {*zip(row.tolist(), column.tolist(), strict=True)}
+    assert len(seen) == sum(len(sample.truth) for sample in both) > 0
+
+
+def test_a_window_counts_by_its_pixels_and_not_by_itself():
+    pairs = [ramp(40, 40, "full"), ramp(40, 40, "sliver", ignored=39)]
+    full, sliver = sample_logits(position_logits, pairs, NOTHING, 64, 16, 410)
+    assert (len(full.truth), len(sliver.truth)) == (400, 10)
+    # Windows without a counted pixel take no turn.
+    pairs.insert(1, ramp(40, 40, "none", ignored=40))
+    again = sample_logits(position_logits, pairs, NOTHING, 64, 16, 410)
+    assert [len(sample.truth) for sample in again] == [400, 10]
+
+
+def test_one_window_is_fitted_on_above_and_measured_on_below():
+    above, below = sample_logits(position_logits, [ramp(20, 20)], NOTHING, 64, 16)
+    assert (len(above.truth), len(below.truth)) == (200, 200)
+    assert above.logits[:, 0].max() == 9
+    assert below.logits[:, 0].min() == 10
+
+
+def test_one_pixel_is_all_there_is():
+    samples = sample_logits(position_logits, [ramp(1, 1)], NOTHING, 64, 16)
+    assert calibrate(*samples).pixels == 1
 
 
 def test_nodata_is_filled_before_the_network_sees_it():
@@ -131,8 +187,8 @@ def test_nodata_is_filled_before_the_network_sees_it():
 def test_memory_bounds_the_sample(monkeypatch):
     monkeypatch.setattr("segmodel.calibration.MOST_BYTES", 800)
     pairs = [random_pair("a"), random_pair("b")]
-    logits, _ = sample_logits(position_logits, pairs, np.zeros(3, np.uint8), 64, 16)
-    assert 0 < logits.nbytes <= 800
+    samples = sample_logits(position_logits, pairs, np.zeros(3, np.uint8), 64, 16)
+    assert 700 < sum(sample.logits.nbytes for sample in samples) <= 800
 
 
 def test_many_pairs_are_sampled_evenly():
@@ -147,5 +203,5 @@ def test_many_pairs_are_sampled_evenly():
 
 def test_a_sample_without_a_counted_pixel_is_empty():
     pair = ArrayPair("a", np.zeros((4, 4, 3), np.uint8), np.full((4, 4), IGNORED, np.int16))
-    logits, truth = sample_logits(position_logits, [pair], np.zeros(3, np.uint8), 64, 16)
-    assert fit_temperature(logits, truth) == Calibration(1.0, 0.0, 0.0, 0)
+    samples = sample_logits(position_logits, [pair], np.zeros(3, np.uint8), 64, 16)
+    assert calibrate(*samples) == Calibration(1.0, 0.0, 0.0, 0)
