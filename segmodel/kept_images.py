@@ -132,8 +132,17 @@ def safe_name(name: str) -> str:
 
 
 @dataclass
-class _Shrunk:
-    """An image whose blocks come in: truth and labels at the centres of its shrunk pixels."""
+class ShrunkImage:
+    """An image whose blocks come in: truth and labels at the centres of its shrunk pixels.
+
+    Args:
+        number: Of the pair.
+        pair: It.
+        factor: By which it is shrunk.
+        truth: Ids, nodata where it counts nowhere.
+        labels: Ids that the model gave.
+        scores: Of the whole image, once it is done.
+    """
 
     number: int
     pair: Pair
@@ -162,24 +171,49 @@ class _Shrunk:
         self.labels[place] = block.labels[taken]
 
 
+class Shrinker:
+    """Puts images of an evaluation together from their blocks, which come in order.
+
+    Args:
+        classes: Of the model.
+    """
+
+    def __init__(self, classes: ClassTable) -> None:
+        self._ids = np.array([*classes.ids, classes.nodata], classes.label_dtype)
+        self._current: ShrunkImage | None = None
+
+    def receive(self, block: LabelledBlock) -> ShrunkImage | None:
+        """Take the next block; gives the image if that was its last."""
+        if self._current is None:
+            self._current = self._begun(block)
+        self._current.receive(block, self._ids)
+        if not block.is_last:
+            return None
+        done, self._current = self._current, None
+        done.scores = Scores.of(block.matrix)
+        return done
+
+    def _begun(self, block: LabelledBlock) -> ShrunkImage:
+        height, width = block.pair.height, block.pair.width
+        factor = shrinking(height, width)
+        shape = -(-height // factor), -(-width // factor)
+        truth, labels = (np.full(shape, self._ids[-1]) for _ in range(2))
+        return ShrunkImage(block.number, block.pair, factor, truth, labels)
+
+
 class _Keeper:
     """Writes chosen images when they are done, and the best and worst of the others at the end."""
 
     def __init__(self, folder: Path, look: Look, numbers: set[int]) -> None:
         self.folder, self.look, self.numbers = folder, look, numbers
-        self.ids = np.array([*look.classes.ids, look.classes.nodata], look.classes.label_dtype)
-        self.current: _Shrunk | None = None
-        self.extremes: list[_Shrunk] = []
+        self.shrinker = Shrinker(look.classes)
+        self.extremes: list[ShrunkImage] = []
         self.index: dict[int, dict[str, Any]] = {}
 
     def keep(self, block: LabelledBlock) -> None:
         """A block of the image under way."""
-        if self.current is None:
-            self.current = self._begun(block)
-        self.current.receive(block, self.ids)
-        if block.is_last:
-            done, self.current = self.current, None
-            done.scores = Scores.of(block.matrix)
+        done = self.shrinker.receive(block)
+        if done is not None:
             self._add(done)
 
     def finish(self) -> None:
@@ -191,14 +225,7 @@ class _Keeper:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / INDEX).write_text(json.dumps(entries, indent=1) + "\n", "utf-8")
 
-    def _begun(self, block: LabelledBlock) -> _Shrunk:
-        height, width = block.pair.height, block.pair.width
-        factor = shrinking(height, width)
-        shape = -(-height // factor), -(-width // factor)
-        truth, labels = (np.full(shape, self.ids[-1]) for _ in range(2))
-        return _Shrunk(block.number, block.pair, factor, truth, labels)
-
-    def _add(self, image: _Shrunk) -> None:
+    def _add(self, image: ShrunkImage) -> None:
         if image.number in self.numbers:
             self._write(image)
         if len(self.numbers) == MOST_IMAGES - 2 * EXTREMES and image.mean_iou >= 0:
@@ -206,7 +233,7 @@ class _Keeper:
             middle = len(ranked) > 2 * EXTREMES
             self.extremes = ranked[:EXTREMES] + ranked[-EXTREMES:] if middle else ranked
 
-    def _write(self, image: _Shrunk) -> None:
+    def _write(self, image: ShrunkImage) -> None:
         name, classes = image.pair.name, self.look.classes
         path = self.folder / f"{image.number:04d}-{safe_name(name)}"
         path.mkdir(parents=True, exist_ok=True)

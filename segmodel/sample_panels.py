@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from segmodel.evaluation import LabelledBlock
-from segmodel.panels import Look, centres, draw_errors, picture_of, shrinking
+from segmodel.kept_images import Shrinker
+from segmodel.panels import Look, draw_errors, picture_of
 
 MOST = 3
 
@@ -20,24 +21,15 @@ class SamplePanels:
     def __init__(self, look: Look) -> None:
         self.look = look
         self.pictures: dict[str, np.ndarray] = {}
+        self._shrinker = Shrinker(look.classes)
 
     def keep(self, block: LabelledBlock) -> None:
-        """Draw the image of a block, if it is one of the first and the block is all of it."""
-        pair, window = block.pair, block.window
-        whole = (window.height, window.width) == (pair.height, pair.width)
-        if block.number >= MOST or not whole:
+        """Take a block, and draw its image if it is one of the first and this is all of it."""
+        if block.number >= MOST:
             return
-        factor, classes = shrinking(pair.height, pair.width), self.look.classes
-        ids = np.array([*classes.ids, classes.nodata], classes.label_dtype)
-        seen = np.ix_(
-            centres(0, pair.height, pair.height, factor), centres(0, pair.width, pair.width, factor)
-        )
-        # The last id is that of nodata, which is where -1 points.
-        panel = draw_errors(
-            picture_of(pair, self.look),
-            ids[block.truth[seen]],
-            block.labels[seen],
-            classes,
-            pair.name,
-        )
-        self.pictures[pair.name] = np.asarray(panel)
+        done = self._shrinker.receive(block)
+        if done is None:
+            return
+        name, image = done.pair.name, picture_of(done.pair, self.look)
+        panel = draw_errors(image, done.truth, done.labels, self.look.classes, name)
+        self.pictures[name] = np.asarray(panel)
