@@ -54,7 +54,7 @@ def write_card(folder: str | Path, contract: Contract) -> None:
         f"## Confidence\n\n{_calibration(contract)}",
         f"## Training\n\n![loss and IoU over steps](curves.png)\n\n{_settings(configuration)}",
         *examples,
-        f"## Limits\n\n{_limits(contract, scores)}",
+        f"## Limits\n\n{_limits(contract, configuration, scores)}",
     ]
     (folder / "card.md").write_text("\n\n".join(sections) + "\n", "utf-8")
 
@@ -164,8 +164,9 @@ def _calibration(contract: Contract) -> str:
         return "Confidence is the softmax of the network; it was not calibrated."
     return (
         f"Logits are divided by {found.temperature:.3f} before the softmax, fitted on "
-        f"{found.pixels:,} validation pixels (Guo et al. 2017). The expected calibration error "
-        f"was {found.error_before:.4f} before and is {found.error_after:.4f} with it."
+        f"{found.pixels:,} validation pixels (Guo et al. 2017). On about as many others, the "
+        f"expected calibration error was {found.error_before:.4f} before and is "
+        f"{found.error_after:.4f} with it."
     )
 
 
@@ -196,7 +197,7 @@ def _write_examples(folder: Path, images: Sequence[KeptImage], classes: ClassTab
     return sections
 
 
-def _limits(contract: Contract, scores: Mapping[str, Any]) -> str:
+def _limits(contract: Contract, configuration: Mapping[str, Any], scores: Mapping[str, Any]) -> str:
     found = scores["iou"]
     weak = [name for name, value in found.items() if value is not None and value < WEAK_IOU]
     absent = [name for name, count in scores["pixels"].items() if not count]
@@ -204,12 +205,28 @@ def _limits(contract: Contract, scores: Mapping[str, Any]) -> str:
         "- The scores hold for images like those of validation. For another region, season, "
         "sensor or ground sample distance, label some images and measure again.",
     ]
+    if configuration.get("training", {}).get("keep") == "best":
+        lines.append(
+            "- The weights are those of the best validation, so its scores are a little too good: "
+            "images that chose nothing give fairer ones, as `--folds_by group` does."
+        )
     if weak:
         listed = ", ".join(f"{escaped(name)} ({found[name]:.2f})" for name in weak)
         lines.append(f"- IoU is below {WEAK_IOU} for {listed}.")
     if absent:
         listed = ", ".join(escaped(name) for name in absent)
         lines.append(f"- Validation has no pixel of {listed}: nothing is known of it.")
+    if given := [name for name in absent if found[name] is not None]:
+        listed = ", ".join(escaped(name) for name in given)
+        lines.append(
+            f"- Some pixels were given {listed} all the same, which is an IoU of 0 in the mean: of "
+            f"the classes that validation has, it is {decimal(scores['mean_iou_of_truth'])}."
+        )
+    if contract.fixed_window is None and contract.halo.equal_labels is None:
+        lines.append(
+            "- The halo is not measured, as validation images are too small to be cut: it is half "
+            "the receptive field."
+        )
     if contract.gsd_range_m is None:
         lines.append("- No range of ground sample distances was given, so none is refused.")
     if contract.fixed_window is not None:

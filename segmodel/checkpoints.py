@@ -25,7 +25,8 @@ class Progress:
     Args:
         run: Digest of configuration and data.
         step: Steps that are done, of all stages.
-        best_iou: Greatest mean IoU of a validation so far; -1 before the first.
+        best_iou: Greatest mean IoU of a validation so far, of classes that truth has; -1 before
+            the first.
         best_step: When it was.
         without_better: Validations since the best.
         losses: Of the steps since the last validation.

@@ -66,6 +66,20 @@ class Scores:
     mean_f1: float | None
     frequency_weighted_iou: float | None
 
+    @property
+    def mean_iou_of_truth(self) -> float | None:
+        """Mean IoU of the classes that truth has.
+
+        A class that truth lacks is 0 in `mean_iou` from its first wrong pixel on; here it is left
+        out, so that models can be compared by it.
+        """
+        return _mean(
+            tuple(
+                None if recall is None else iou
+                for iou, recall in zip(self.iou, self.recall, strict=True)
+            )
+        )
+
     @classmethod
     def of(cls, matrix: np.ndarray) -> Scores:
         """Scores as Long, Shelhamer and Darrell (2015), section 5, define them.
@@ -100,7 +114,10 @@ class Scores:
         {'sea': 0.75, 'land': 0.8}
         """
         per_class = ("iou", "f1", "precision", "recall")
-        overall = ("mean_iou", "pixel_accuracy", "frequency_weighted_iou", "mean_f1")
+        overall = (
+            *("mean_iou", "mean_iou_of_truth", "pixel_accuracy"),
+            *("frequency_weighted_iou", "mean_f1"),
+        )
         return {name: getattr(self, name) for name in overall} | {
             what: dict(zip(names, getattr(self, what), strict=True)) for what in per_class
         }

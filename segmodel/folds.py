@@ -1,11 +1,16 @@
-"""Leave one region out: a run for each region, trained on the others and validated on it."""
+"""Leave one region out: a run for each region, trained on the others and scored on it.
+
+The region left out chooses nothing of what is scored on it: neither weights nor number of steps nor
+temperature.
+"""
 
 from __future__ import annotations
 
 import itertools
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +18,10 @@ import numpy as np
 from segmodel.configuration import Configuration
 from segmodel.confusion import Scores
 from segmodel.errors import ConfigurationError
-from segmodel.pairs import TrainingData
+from segmodel.pairs import Pair, TrainingData
 from segmodel.run_folder import RunFolder
 from segmodel.score_report import scores_table
+from segmodel.survey import Survey, check_classes, survey_pairs
 from segmodel.trainer import Hooks, train
 
 FILES = ("folds.json", "folds.txt")
@@ -46,36 +52,38 @@ def cross_validate(
     """Train once for each region, without it, and score it; see `DataConfig.group`.
 
     Each fold is a run of its own in `output/<region>`, so that an interrupted evaluation goes on
-    where it stopped.
+    where it stopped. All folds can be trained, or none is begun.
 
     Args:
-        config: The run that each fold is.
+        config: The run that each fold is, but for what `fold_configuration` changes.
         data: Pairs for training and validation, which are dealt anew.
         output: Folder for the folds, `folds.json` and `folds.txt`.
         hooks: What is told meanwhile.
         overwrite: Whether folds with other settings or data are replaced.
 
     Raises:
-        ConfigurationError: If there is one region only.
+        ConfigurationError: If there is one region only, or a class is in one region only and no
+            class may be empty.
         BeamsegError: As for `segmodel.trainer.train`.
     """
     hooks = hooks or Hooks()
-    pairs = {pair.name: pair for pair in (*data.training, *data.validation)}.values()
+    pairs = tuple({pair.name: pair for pair in (*data.training, *data.validation)}.values())
     groups = sorted({pair.group for pair in pairs})
     if len(groups) < 2:
         raise ConfigurationError(
             f"--folds_by group needs two regions, found {', '.join(groups)}: data.group is the "
             f"regular expression that finds the region in the path of an image"
         )
-    folder = Path(output)
+    folder, config = Path(output), fold_configuration(config)
+    survey = survey_pairs(pairs, config.classes, True, hooks.tell)
+    folds_of = {group: _fold(group, pairs, survey) for group in groups}
+    for group, (_, surveys) in folds_of.items():
+        _check_fold(group, surveys, config)
     matrices = {}
     for number, (group, name) in enumerate(zip(groups, folder_names(groups), strict=True), 1):
         hooks.tell(f"fold {number} of {len(groups)}: {group} left out")
-        fold = TrainingData(
-            training=tuple(pair for pair in pairs if pair.group != group),
-            validation=tuple(pair for pair in pairs if pair.group == group),
-        )
-        train(config, fold, folder / name, hooks, overwrite)
+        fold, surveys = folds_of[group]
+        train(config, fold, folder / name, hooks, overwrite, surveys)
         matrices[group] = RunFolder(folder / name).confusion()
     folds = Folds(
         {group: Scores.of(matrix) for group, matrix in matrices.items()},
@@ -83,6 +91,15 @@ def cross_validate(
     )
     _write(folds, folder, config)
     return folds
+
+
+def fold_configuration(config: Configuration) -> Configuration:
+    """A run whose validation pairs choose nothing: its scores are those of unseen data."""
+    return replace(
+        config,
+        training=replace(config.training, keep="last", patience=0),
+        export=replace(config.export, calibrate=False, min_iou={}),
+    )
 
 
 def folds_table(folds: Folds, names: tuple[str, ...]) -> str:
@@ -108,9 +125,32 @@ def folder_names(groups: list[str]) -> list[str]:
     return found
 
 
+def _fold(
+    group: str, pairs: Sequence[Pair], survey: Survey
+) -> tuple[TrainingData, tuple[Survey, Survey]]:
+    """The pairs of one fold, and what is known of them."""
+    others = [n for n, pair in enumerate(pairs) if pair.group != group]
+    own = [n for n, pair in enumerate(pairs) if pair.group == group]
+    data = TrainingData(tuple(pairs[n] for n in others), tuple(pairs[n] for n in own))
+    return data, (survey.of(others), survey.of(own))
+
+
+def _check_fold(group: str, surveys: tuple[Survey, Survey], config: Configuration) -> None:
+    allow_empty = config.data.allow_empty_classes
+    try:
+        check_classes(surveys[0].counts, config.classes, allow_empty)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"with {group} left out, {error}") from None
+    try:
+        check_classes(surveys[1].counts, config.classes, True)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"in {group} alone, {error}") from None
+
+
 def _write(folds: Folds, folder: Path, config: Configuration) -> None:
     names = config.classes.names
     document = {
+        "scored": "weights after the last step; the region left out chose nothing",
         "folds": {group: scores.to_json(names) for group, scores in folds.by_group.items()},
         "pooled": folds.pooled.to_json(names),
     }

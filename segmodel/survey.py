@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -84,6 +84,21 @@ class Survey:
         for block in self.blocks:
             counts[block.pair, block.classes] += block.counts
         return counts
+
+    def of(self, numbers: Sequence[int]) -> Survey:
+        """The survey of some of the pairs alone, in the order of these numbers."""
+        by_pair: dict[int, list[Block]] = {number: [] for number in numbers}
+        counts = np.zeros_like(self.counts)
+        for block in self.blocks:
+            if block.pair in by_pair:
+                by_pair[block.pair].append(block)
+                counts[block.classes] += block.counts
+        blocks = (
+            replace(block, pair=place)
+            for place, found in enumerate(by_pair.values())
+            for block in found
+        )
+        return Survey(tuple(blocks), counts, len(by_pair))
 
 
 def survey_pairs(

@@ -54,8 +54,9 @@ def train(
     output: str | Path,
     hooks: Hooks | None = None,
     overwrite: bool = False,
+    surveys: tuple[Survey, Survey] | None = None,
 ) -> Contract:
-    """Train a network, and export the weights with the best mean IoU.
+    """Train a network, and export its best or its last weights; see `TrainingConfig.keep`.
 
     A run that was interrupted goes on from its last checkpoint when it is called again, and ends
     with the same weights; one that is finished is left as it is.
@@ -66,6 +67,7 @@ def train(
         output: Folder for what the run makes; see `docs/training.md`.
         hooks: What is told meanwhile.
         overwrite: Whether a run with other settings or data in the folder is replaced.
+        surveys: Of the pairs for training and for validation, where they are known.
 
     Returns:
         The contract of the exported model, with its scores on the validation set.
@@ -83,21 +85,36 @@ def train(
     network_config = network_configuration(config)
     # What is wrong with the settings is said before any image is read.
     choose_strategy(config.training)
-    allow_empty = config.data.allow_empty_classes
-    survey = survey_pairs(data.training, config.classes, allow_empty, hooks.tell)
-    # A class may be absent where it is validated; its scores are None.
-    measured = survey_pairs(data.validation, config.classes, True, hooks.tell)
-    identity = run_digest(config, data, (survey, measured))
+    surveys = surveys or survey_data(config, data, hooks)
+    identity = run_digest(config, data, surveys)
     if (done := folder.finished(identity, overwrite)) is not None:
         check_floors(config, Scores.of(folder.confusion()), "the model there stays as it is")
         hooks.tell(f"{folder.name} is finished: nothing to do")
         return done
     folder.begin(identity, to_document(config))
-    run = TrainingRun(config, network_config, data, survey, folder, hooks)
+    run = TrainingRun(config, network_config, data, surveys[0], folder, hooks)
     network = run.learn(identity)
     contract = release(config, network, run.draft(network), data, folder)
     folder.finish()
+    if contract.fixed_window is None and contract.halo.equal_labels is None:
+        hooks.tell(
+            f"the halo is not measured, as validation images are too small to be cut: it is "
+            f"{contract.halo.pixels} pixels, half the receptive field"
+        )
     return contract
+
+
+def survey_data(config: Configuration, data: TrainingData, hooks: Hooks) -> tuple[Survey, Survey]:
+    """Survey the pairs for training and those for validation.
+
+    Raises:
+        ConfigurationError: If a class has no pixel in training, unless that is allowed.
+        InputError: If images or masks cannot be used; names the files.
+    """
+    allow_empty = config.data.allow_empty_classes
+    survey = survey_pairs(data.training, config.classes, allow_empty, hooks.tell)
+    # A class may be absent where it is validated; its scores are None.
+    return survey, survey_pairs(data.validation, config.classes, True, hooks.tell)
 
 
 class TrainingRun:
@@ -138,7 +155,7 @@ class TrainingRun:
         )
 
     def learn(self, identity: str) -> keras.Model:
-        """Train all stages, from the last checkpoint on; returns the network with the best weights.
+        """Train all stages, from the last checkpoint on; returns the network to export.
 
         Raises:
             TrainingError: If the loss is no longer a number.
@@ -245,11 +262,14 @@ class TrainingRun:
         return evaluate(model, self.data.validation, layout, panels.keep).scores, panels.pictures
 
     def _keep_best(self, network: keras.Model, scores: Scores, progress: Progress) -> None:
-        mean = scores.mean_iou or 0.0
+        """Save the weights that are the ones to export so far."""
+        mean = scores.mean_iou_of_truth or 0.0
+        is_better = mean > progress.best_iou
         progress.without_better += 1
-        if mean > progress.best_iou:
+        if is_better:
             progress.best_iou, progress.best_step = mean, progress.step
             progress.without_better = 0
+        if is_better or self.config.training.keep == "last":
             self.folder.save_best(network)
 
     def draft(self, network: keras.Model) -> Contract:

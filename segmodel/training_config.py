@@ -17,6 +17,7 @@ OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "poly", "constant")
 # Seeds of stateless operations are 32-bit integers, and each stage has one of its own.
 MOST_SEED = 2**31 - 1 - len(VARIANTS)
+KEPT = ("best", "last")
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
@@ -89,7 +90,10 @@ class TrainingConfig:
         precision: `float32`, `mixed_float16` or `mixed_bfloat16`.
         devices: Devices that share each batch, such as `["GPU:0", "GPU:1"]`; empty for all GPUs.
         validate_every: Steps between two validations.
-        patience: Validations without a better mean IoU after which training ends; 0 for never.
+        keep: Which weights are exported: those of the `best` validation of the last stage, by mean
+            IoU of the classes that its truth has, or those after the `last` step. Scores on what
+            chose the weights are a little too good.
+        patience: Validations without a better such mean after which a stage ends; 0 for never.
         checkpoint_every: Steps between two checkpoints, from which a killed run goes on.
         seed: Of weights, crops and augmentation.
     """
@@ -115,6 +119,7 @@ class TrainingConfig:
     precision: str = "float32"
     devices: tuple[str, ...] = ()
     validate_every: int = 250
+    keep: str = "best"
     patience: int = 0
     checkpoint_every: int = 250
     seed: int = 0
@@ -124,6 +129,7 @@ class TrainingConfig:
             ("optimizer", OPTIMIZERS),
             ("schedule", SCHEDULES),
             ("precision", PRECISIONS),
+            ("keep", KEPT),
         ):
             one_of(f"training.{name}", getattr(self, name), known)
         for stage in self.stages:

@@ -40,7 +40,7 @@ def test_a_card_says_what_the_model_is_and_what_it_is_worth(tmp_path):
         "| about | made-up squares |",
         f"| mean IoU | {scores['mean_iou']:.3f} |",
         "divided by 1.500 before the softmax, fitted on 12,345 validation pixels",
-        "was 0.0800 before and is 0.0200 with it",
+        "On about as many others, the expected calibration error was 0.0800 before and is 0.0200",
         "| training.loss.cross\\_entropy | 1.0 |",
         "## Limits",
     ):
@@ -76,6 +76,36 @@ def test_limits_name_weak_classes_and_those_that_validation_lacks(tmp_path):
     assert "Validation has no pixel of bright: nothing is known of it." in text
     assert "No range of ground sample distances was given" in text
     assert "it was not calibrated" in text
+    assert "all the same" not in text
+
+
+def test_limits_name_what_was_given_to_pixels_though_validation_lacks_it(tmp_path):
+    image = np.full((20, 20, 3), 100, np.uint8)
+    image[:, 19:] = 200
+    run = made_run(tmp_path / "run", pairs=[ArrayPair("a", image, np.full((20, 20), 1, np.int16))])
+    write_card(run, GIVEN)
+    text = (run / "card.md").read_text()
+    assert "Validation has no pixel of dark, bright: nothing is known of it." in text
+    assert (
+        "Some pixels were given bright all the same, which is an IoU of 0 in the mean: of the "
+        "classes that validation has, it is 0.950."
+    ) in text
+
+
+def test_limits_say_what_chose_the_weights_and_what_was_not_measured(tmp_path):
+    run = made_run(tmp_path / "run")
+    path = run / "configuration.json"
+    found = {}
+    for keep in ("best", "last"):
+        document = json.loads(path.read_text())
+        document["training"]["keep"] = keep
+        path.write_text(json.dumps(document))
+        write_card(run, contract(halo=MeasuredHalo(96, 512, None)))
+        found[keep] = (run / "card.md").read_text()
+    assert "weights are those of the best validation, so its scores are a little" in found["best"]
+    assert "weights are those of the best validation" not in found["last"]
+    assert "| halo | 96 pixels (not measured) |" in found["last"]
+    assert "- The halo is not measured, as validation images are too small" in found["last"]
 
 
 def test_a_second_card_leaves_no_picture_of_the_first(tmp_path):

@@ -63,6 +63,7 @@ def test_scores_lie_in_0_to_1_and_are_1_only_where_all_is_right(truth, predicted
     counted = truth != IGNORED
     if not counted.any():
         nothing = (None,) * CLASSES
+        assert scores.mean_iou_of_truth is None
         assert scores == Scores(None, None, nothing, nothing, nothing, nothing, None, None)
         return
     assert 0 <= scores.mean_iou <= 1
@@ -73,7 +74,7 @@ def test_scores_lie_in_0_to_1_and_are_1_only_where_all_is_right(truth, predicted
 def test_a_class_absent_from_truth_and_prediction_has_no_score():
     scores = Scores.of(np.array([[4, 0, 0], [0, 0, 0], [1, 0, 3]]))
     assert scores.iou == (0.8, None, 0.75)
-    assert scores.mean_iou == 0.775
+    assert scores.mean_iou == scores.mean_iou_of_truth == 0.775
     assert scores.pixel_accuracy == 0.875
 
 
@@ -81,6 +82,7 @@ def test_a_class_that_is_only_predicted_scores_0_and_counts():
     scores = Scores.of(np.array([[3, 1], [0, 0]]))
     assert scores.iou == (0.75, 0.0)
     assert scores.mean_iou == 0.375
+    assert scores.mean_iou_of_truth == 0.75
 
 
 def test_scores_are_plain_floats_for_json():
@@ -116,6 +118,7 @@ def test_scores_as_json_name_the_classes_and_keep_what_is_absent_as_null():
     assert actual["precision"] == {"a": 4 / 6, "b": None, "c": None}
     assert set(actual) == {
         "mean_iou",
+        "mean_iou_of_truth",
         "pixel_accuracy",
         "frequency_weighted_iou",
         "mean_f1",

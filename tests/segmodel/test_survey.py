@@ -51,6 +51,21 @@ def surveyed(root: Path, encoding: str = "color", classes: ClassTable = CLASSES,
     return survey_pairs(pairs, classes, empty)
 
 
+def test_some_pairs_of_a_survey_have_what_a_survey_of_them_finds():
+    random = np.random.default_rng(0)
+    truths = [random.integers(IGNORED, 3, (2, BLOCK_PX + n)) for n in range(4)]
+    pairs = [pair(truth, str(n)) for n, truth in enumerate(truths)]
+    found = survey_pairs(pairs, table(3), True).of([3, 1])
+    expected = survey_pairs([pairs[3], pairs[1]], table(3), True)
+    assert (found.images, found.counts.tolist()) == (2, expected.counts.tolist())
+    for one, other in zip(found.blocks, expected.blocks, strict=True):
+        assert (one.pair, one.window) == (other.pair, other.window)
+        assert (one.classes.tolist(), one.counts.tolist()) == (
+            other.classes.tolist(),
+            other.counts.tolist(),
+        )
+
+
 def test_every_pixel_is_counted_once_in_the_block_it_is_in():
     random = np.random.default_rng(0)
     shapes = [(1, 1), (BLOCK_PX, BLOCK_PX), (BLOCK_PX + 1, 2 * BLOCK_PX - 1), (3, 9 * BLOCK_PX)]
