@@ -207,3 +207,7 @@ class Configuration:
             raise ConfigurationError("training.steps must be at least one for each stage")
         for name in self.export.min_iou:
             one_of("export.min_iou", name, (*self.classes.names, "mean"))
+        if "mean" in self.export.min_iou and "mean" in self.classes.names:
+            raise ConfigurationError(
+                "export.min_iou.mean is the mean of all classes, and a class has that name"
+            )
