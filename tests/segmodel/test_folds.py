@@ -82,11 +82,7 @@ def test_a_region_without_a_counted_pixel_is_told_before_the_first_fold(tmp_path
     assert begun == []
 
 
-def test_one_region_is_none_to_leave_out(tmp_path, begun):
-    with pytest.raises(ConfigurationError, match="needs two regions, found region 0"):
-        cross_validate(narrow(), TrainingData(FIRST, FIRST), tmp_path)
-
-
+@pytest.mark.slow
 def test_folds_are_runs_that_are_done_once(tmp_path, monkeypatch):
     monkeypatch.setattr("segmodel.export.measure_bytes_per_pixel", lambda folder: 300)
     config, data = narrow(steps=2, validate_every=1), TrainingData(FIRST, SECOND)
