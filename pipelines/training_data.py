@@ -174,7 +174,6 @@ def _of_shards(config: Configuration, cache: PairCache, copy: _Copy) -> Sides:
                     Encoded(f"label map of {full}", copy.add(label_map.encoded)),
                     source,
                     cache,
-                    f"{shard.file.size}/{shard.file.version} {image.number}",
                 )
             )
         if len(faults) == _MOST_FAULTS:

@@ -46,7 +46,7 @@ class RasterPair:
     def __init__(
         self, files: PairedFiles, header: RasterHeader, source: Source, cache: PairCache | None
     ) -> None:
-        self.name, self.group, self.version = files.name, files.group, files.version
+        self.name, self.group = files.name, files.group
         self.height, self.width = header.height, header.width
         self._files, self._reader, self._cache = files, source.masks, cache
         with named_errors(files.image):
@@ -151,7 +151,7 @@ def open_pair(files: PairedFiles, source: Source, cache: PairCache | None) -> Pa
         if header is not None and (header.is_located or not source.takes_encoded):
             return RasterPair(files, header, source, cache)
     image, mask = Encoded.of(files.image), Encoded.of(files.mask)
-    return EncodedPair(files.name, files.group, image, mask, source, cache, files.version)
+    return EncodedPair(files.name, files.group, image, mask, source, cache)
 
 
 def _is_tiff(path: str) -> bool:

@@ -32,11 +32,6 @@ class PairedFiles:
     name: str
     group: str
 
-    @property
-    def version(self) -> str:
-        """Size and time of both files as they are now."""
-        return f"{_version(self.image)} {_version(self.mask)}"
-
 
 def find_pairs(images: Sequence[str], masks: Sequence[str], group: str = "") -> list[PairedFiles]:
     """Images of folders, with what is below them, and their masks, in order of folders and names.
@@ -119,15 +114,6 @@ def group_of(path: str, group: str) -> str:
             f"data.group {group!r} matches no part of {path}: every image needs a group"
         )
     return found[1]
-
-
-def _version(path: str) -> str:
-    try:
-        status = os.stat(path)
-    except OSError:
-        # Who reads the file says what is wrong with it.
-        return "unknown"
-    return f"{status.st_size}/{status.st_mtime_ns}"
 
 
 def _parts(folder: str) -> tuple[str, ...]:

@@ -37,10 +37,6 @@ class Pair(Protocol):
         """Region; see `DataConfig.group`."""
 
     @property
-    def version(self) -> str:
-        """Changes when image or mask is replaced; says nothing of where they are."""
-
-    @property
     def height(self) -> int:
         """Rows."""
 
@@ -175,7 +171,6 @@ class EncodedPair:
         mask: Encoded mask.
         source: What all pairs have in common.
         cache: Where it is kept once it is decoded; None to decode it for every window.
-        version: Changes when image or mask is replaced.
 
     Raises:
         InputError: If the model takes other bands or samples than encoded images have.
@@ -187,7 +182,6 @@ class EncodedPair:
     mask: Encoded
     source: Source
     cache: PairCache | None = None
-    version: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:

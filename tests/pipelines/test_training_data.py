@@ -107,21 +107,6 @@ def test_samples_are_read_in_any_order_by_several_threads(tmp_path):
         assert list(widths) == [data.training[n].width for n in order]
 
 
-def test_the_version_of_a_sample_is_that_of_its_shard_and_its_number(tmp_path):
-    config = configuration(shards=(str(tmp_path),))
-    versions = []
-    for content in (good(5) + good(6), good(5) + good(7)):
-        path = write(tmp_path / "a.tfrecord", content)
-        os.utime(path, ns=(0, len(versions)))
-        with read_data(config, without_validation=True) as data:
-            versions += [pair.version for pair in data.training]
-    assert len(set(versions)) == 4
-    write(tmp_path / "a.tfrecord", good(5) + good(6))
-    os.utime(tmp_path / "a.tfrecord", ns=(0, 0))
-    with read_data(config, without_validation=True) as data:
-        assert [pair.version for pair in data.training] == versions[:2]
-
-
 def test_folders_and_shards_are_read_together(tmp_path):
     write(tmp_path / "a.tfrecord", good(5) + good(6))
     config = configuration(**folders(tmp_path), shards=(str(tmp_path / "a.tfrecord"),))

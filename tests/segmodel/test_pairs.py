@@ -451,22 +451,6 @@ def test_a_raster_that_is_cut_off_is_named(tmp_path):
         read(tmp_path)[0].pixels(Window(0, 0, 64, 64))
 
 
-@pytest.mark.parametrize("replaced", ["images/a.png", "masks/a.png", "images/b.tif", "masks/b.png"])
-def test_the_version_of_a_pair_is_that_of_both_files(tmp_path, replaced):
-    touch(tmp_path, "images/a.png", "masks/a.png", "masks/b.png")
-    geotiff(tmp_path / "images" / "b.tif", np.zeros((3, 2, 3), np.uint8))
-    before = {pair.name: pair.version for pair in read(tmp_path)}
-    assert {pair.name: pair.version for pair in read(tmp_path)} == before
-    path = tmp_path / replaced
-    status = path.stat()
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-    after = {pair.name: pair.version for pair in read(tmp_path)}
-    assert [name for name in before if after[name] != before[name]] == [
-        "a.png" if replaced.endswith("a.png") else "b.tif"
-    ]
-    assert str(tmp_path) not in "".join(after.values())
-
-
 def test_a_file_that_vanishes_is_named(tmp_path):
     touch(tmp_path, "images/a.png", "masks/a.png")
     (pair,) = read(tmp_path)
