@@ -259,13 +259,24 @@ def _dark_enough(color: tuple[int, int, int]) -> str:
     return "#" + bytes(round(part * factor) for part in color).hex()
 
 
-def _figure(width: float, height: float) -> Figure:
+def need_matplotlib() -> None:
+    """Say at once that charts cannot be drawn.
+
+    Raises:
+        ConfigurationError: If matplotlib is missing.
+    """
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError:
         raise ConfigurationError(
             "charts need matplotlib, which is missing: pip install 'beamseg[train]'"
         ) from None
+
+
+def _figure(width: float, height: float) -> Figure:
+    need_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure((width, height), layout="constrained", facecolor="white")
 
 

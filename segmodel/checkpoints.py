@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,7 +71,7 @@ def read_progress(folder: Path) -> Progress | None:
     try:
         with np.load(path) as state:
             return Progress(**json.loads(str(state["progress"])))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise TrainingError(
             f"{folder.name}/{STATE} cannot be read ({error}): remove it to start anew"
         ) from error

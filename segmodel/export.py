@@ -199,6 +199,9 @@ def _check_reload(
     """Compare labels of the reloaded SavedModel with those of the function in memory."""
     ids = np.array(contract.classes.ids, contract.classes.label_dtype)
     side = _checked_px(contract)
+    # Compiled, as the SavedModel is: deep networks give other last digits eagerly, which decide
+    # more than a few pixels of a large window.
+    compiled = tf.function(lambda values: function(values))
     for image in images:
         # What the graph does before the network: fill, then pad to a size that it accepts.
         whole = np.empty((side, side, len(contract.bands)), contract.dtype)
@@ -206,11 +209,11 @@ def _check_reload(
         part = image[:side, :side]
         whole[: part.shape[0], : part.shape[1]] = part
         whole = np.where(np.isnan(whole), contract.fill, whole).astype(contract.dtype)
-        logits = tf.cast(function(tf.constant(whole[None], tf.float32)), tf.float32)
+        logits = tf.cast(compiled(tf.constant(whole[None], tf.float32)), tf.float32)
         logits = logits if logits.shape[1] == side else tf.image.resize(logits, (side, side))
         expected = ids[np.argmax(logits, axis=-1)[0]]
         wrong = int((predictor.labels(whole[None])[0] != expected).sum())
-        # Eager and compiled arithmetic may differ in the last bit, which shows at near-ties only.
+        # Graphs that are optimized apart may differ in the last bit, which shows at near-ties only.
         if wrong > 1e-5 * expected.size:
             raise ExportError(
                 f"the SavedModel gives other labels than the network in memory at {wrong} of "

@@ -77,7 +77,7 @@ def keep_validation(
         InputError: If a pair cannot be read; names it.
     """
     folder = Path(folder)
-    _clear(folder)
+    remove_kept(folder)
     keeper = _Keeper(folder, look, chosen([pair.name for pair in pairs]))
     evaluation = evaluate(model, pairs, layout, keeper.keep)
     keeper.finish()
@@ -260,7 +260,7 @@ def _checked(name: str) -> str:
     return name
 
 
-def _clear(folder: Path) -> None:
+def remove_kept(folder: Path) -> None:
     """Remove what an earlier run kept, and nothing else."""
     for image in read_kept(folder):
         shutil.rmtree(image.path, ignore_errors=True)

@@ -12,12 +12,21 @@ import numpy as np
 
 from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
+from segmodel.kept_images import remove_kept
 from segmodel.model_folder import read_contract
 
 CONFIGURATION, FINISHED = "configuration.json", "_SUCCESS"
 BEST_WEIGHTS = "best.weights.h5"
 # What a run makes, and a new one with other settings removes.
 FOLDERS = ("model", "pictures", "validation", "checkpoint", "tensorboard")
+MADE_IN_FOLDERS = (
+    "checkpoint/state.npz*",
+    "pictures/best-*.png",
+    "pictures/classes.png",
+    "pictures/worst-*.png",
+    "tensorboard/events.out.tfevents.*",
+    "validation/index.json",
+)
 FILES = (
     FINISHED,
     CONFIGURATION,
@@ -53,19 +62,20 @@ class RunFolder:
         """
         known = self._run()
         clash = [name for name in (*FOLDERS, *FILES) if (self.path / name).exists()]
-        if known is None and clash and not overwrite:
+        if known is None and clash:
             raise ConfigurationError(
-                f"{self.path} holds {clash[0]}, which is of no run that can go on: --overwrite "
-                f"replaces it, or name another --output"
+                f"{self.path} holds {clash[0]} and no {CONFIGURATION}, so it is of no run: name "
+                f"another --output"
             )
         if known not in (None, identity) and self._has_learned() and not overwrite:
             raise ConfigurationError(
                 f"{self.path} holds a run with other settings or data: --overwrite replaces it, or "
                 f"name another --output"
             )
-        if known == identity and not overwrite and (self.path / FINISHED).exists():
+        is_finished = (self.path / FINISHED).exists()
+        if known == identity and is_finished and not overwrite:
             return read_contract(self.model)
-        if known != identity or overwrite:
+        if known != identity or is_finished:
             self._clear()
         return None
 
@@ -119,10 +129,16 @@ class RunFolder:
         return any((self.path / name).exists() for name in ("checkpoint", "model", BEST_WEIGHTS))
 
     def _clear(self) -> None:
-        for left in (*(self.path / name for name in FOLDERS), *self.path.glob(".model-*")):
+        """Remove what a run made, and nothing that anybody put beside it."""
+        remove_kept(self.path / "validation")
+        for left in (self.model, *self.path.glob(".model-*")):
             shutil.rmtree(left, ignore_errors=True)
-        for name in FILES:
-            (self.path / name).unlink(missing_ok=True)
+        inside = (path for pattern in MADE_IN_FOLDERS for path in self.path.glob(pattern))
+        for path in (*(self.path / name for name in FILES), *inside):
+            path.unlink(missing_ok=True)
+        for name in FOLDERS:
+            if (self.path / name).is_dir() and not any((self.path / name).iterdir()):
+                (self.path / name).rmdir()
 
 
 def model_of(path: str | Path) -> Path:

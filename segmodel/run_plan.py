@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from segmodel.configuration import Configuration
-from segmodel.configuration_file import to_document
+from segmodel.configuration_file import NO_FILES, to_document
 from segmodel.errors import ConfigurationError
+from segmodel.model_folder import fingerprint
 from segmodel.network import NetworkConfig
 from segmodel.pairs import TrainingData
+from segmodel.run_folder import model_of
 from segmodel.survey import Survey
 
 
@@ -63,7 +65,7 @@ def network_configuration(config: Configuration) -> NetworkConfig:
 
 
 def run_digest(config: Configuration, data: TrainingData, surveys: tuple[Survey, Survey]) -> str:
-    """SHA-256 of what a run depends on: settings, and names and classes of all images.
+    """SHA-256 of what a run depends on: settings, weights to start from, pixels and masks.
 
     Args:
         config: Of the run.
@@ -79,9 +81,30 @@ def run_digest(config: Configuration, data: TrainingData, surveys: tuple[Survey,
     ):
         del content[table][key]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    digest.update(_start_digest(config).encode())
     for pairs, survey in zip((data.training, data.validation), surveys, strict=True):
-        for pair, (classes, counts) in zip(pairs, survey.of_images(), strict=True):
-            line = [pair.name, pair.height, pair.width, classes.tolist(), counts.tolist()]
-            digest.update(f"\n{json.dumps(line)}".encode())
-        digest.update(b"\n")
+        for pair in pairs:
+            digest.update(f"\n{json.dumps([pair.name, pair.height, pair.width])}".encode())
+        for block in survey.blocks:
+            digest.update(f"\n{block.pair} {block.content}".encode())
     return digest.hexdigest()
+
+
+def _start_digest(config: Configuration) -> str:
+    """Of the files that weights are read from; empty where none are.
+
+    Raises:
+        ConfigurationError: If a file is not there.
+    """
+    model, found = config.model, ""
+    if model.init_from and (folder := model_of(model.init_from)).is_dir():
+        found += fingerprint(folder)
+    if model.backbone_weights not in NO_FILES and not model.init_from:
+        try:
+            with open(model.backbone_weights, "rb") as stream:
+                found += hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise ConfigurationError(
+                f"model.backbone_weights {model.backbone_weights}: {error.strerror}"
+            ) from None
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -34,12 +35,14 @@ class Block:
         window: Of the pair.
         classes: Class indices that occur, rising.
         counts: Pixels of each of them, int64.
+        content: CRC-32 of its pixels and their truth.
     """
 
     pair: int
     window: Window
     classes: np.ndarray
     counts: np.ndarray
+    content: int = 0
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,6 @@ class Survey:
         for classes, counts in self.of_images():
             around[classes] += counts.sum()
         return around
-
-    @property
-    def counts_by_image(self) -> np.ndarray:
-        """Pixels of each class in each pair, `(images, classes)` int64."""
-        counts = np.zeros((self.images, len(self.counts)), np.int64)
-        for block in self.blocks:
-            counts[block.pair, block.classes] += block.counts
-        return counts
 
     def of(self, numbers: Sequence[int]) -> Survey:
         """The survey of some of the pairs alone, in the order of these numbers."""
@@ -182,13 +177,19 @@ def _blocks_of(number: int, pair: Pair) -> list[Block] | InputError:
             raise InputError(f"{pair.name}: the image has no pixels")
         blocks = []
         for window in whole.cut(BLOCK_PX, BLOCK_PX * _READ_BLOCKS):
-            pair.pixels(window)
+            values = pair.pixels(window).values
             truth = pair.truth(window)
             for part in window.cut(BLOCK_PX, BLOCK_PX):
+                place = part.within(window).slices
+                indices = np.ascontiguousarray(truth[place])
                 # One more than the index, as `IGNORED` is -1.
-                counts = np.bincount(truth[part.within(window).slices].ravel() + np.int16(1))[1:]
+                counts = np.bincount(indices.ravel() + np.int16(1))[1:]
                 present = np.flatnonzero(counts)
-                blocks.append(Block(number, part, present.astype(np.int16), counts[present]))
+                content = zlib.crc32(np.ascontiguousarray(values[place]).data)
+                content = zlib.crc32(indices.data, content)
+                blocks.append(
+                    Block(number, part, present.astype(np.int16), counts[present], content)
+                )
     except InputError as error:
         return error
     return blocks

@@ -91,10 +91,20 @@ def typed(value: Any, kind: Any, name: str) -> Any:
 def override(document: dict[str, Any], name: str, text: str) -> None:
     """Replace one value of a parsed document by TOML text, or by the text itself.
 
+    Args:
+        document: Changed in place.
+        name: `SECTION.KEY` or longer, as TOML writes dotted keys.
+        text: The value.
+
     Raises:
-        ConfigurationError: If the name is not `SECTION.KEY` or longer.
+        ConfigurationError: If the name is no such key.
+
+    >>> document = {}
+    >>> override(document, 'export.min_iou."bare soil"', "0.5")
+    >>> document
+    {'export': {'min_iou': {'bare soil': 0.5}}}
     """
-    *sections, key = name.split(".")
+    *sections, key = _parts_of(name)
     table = document
     for section in sections:
         inner = table.setdefault(section, {})
@@ -108,6 +118,23 @@ def override(document: dict[str, Any], name: str, text: str) -> None:
         table[key] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         table[key] = text
+
+
+def _parts_of(name: str) -> list[str]:
+    """Parts of a dotted key.
+
+    Raises:
+        ConfigurationError: If it is none.
+    """
+    try:
+        inner: Any = tomllib.loads(f"{name} = 0")
+    except tomllib.TOMLDecodeError:
+        raise ConfigurationError(f"--set needs SECTION.KEY=VALUE, got {name!r}") from None
+    parts = []
+    while isinstance(inner, dict):
+        ((part, inner),) = inner.items()
+        parts.append(part)
+    return parts
 
 
 def _word(kind: Any) -> str:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from segmodel.batches import training_batches
+from segmodel.charts import need_matplotlib
 from segmodel.checkpoints import Progress, read_progress, restore_checkpoint, save_checkpoint
 from segmodel.class_weights import resolve
 from segmodel.configuration import Configuration
@@ -18,6 +19,7 @@ from segmodel.configuration_file import to_document
 from segmodel.confusion import Scores
 from segmodel.contract import Contract
 from segmodel.crops import CropSampler
+from segmodel.errors import ConfigurationError
 from segmodel.evaluation import evaluate
 from segmodel.event_log import EventLog
 from segmodel.history import History, Validation
@@ -85,6 +87,7 @@ def train(
     network_config = network_configuration(config)
     # What is wrong with the settings is said before any image is read.
     choose_strategy(config.training)
+    need_matplotlib()
     surveys = surveys or survey_data(config, data, hooks)
     identity = run_digest(config, data, surveys)
     if (done := folder.finished(identity, overwrite)) is not None:
@@ -142,7 +145,7 @@ class TrainingRun:
         self.folder, self.hooks = folder, hooks
         self._events = EventLog(folder.path / "tensorboard")
         self._strategy = choose_strategy(config.training)
-        self._weights = resolve(config.training.class_weights, survey.counts_by_image)
+        self._weights = resolve(config.training.class_weights, survey.counts, survey.pixels_around)
         fill = nodata_fill(network_config, config.model.dtype)
         self._sampler = CropSampler(
             data.training,
@@ -172,6 +175,11 @@ class TrainingRun:
                 continue
             learner = self._begin(stage, progress, learner, resumed)
             self._fit(stage, learner, progress, history)
+            if progress.step < stage.last:
+                # It ended early: what came after the best is not handed on.
+                learner.network.load_weights(self.folder.best_weights)
+                if learner.average is not None:
+                    learner.average.restart()
             progress.step = stage.last
         assert learner is not None
         save_checkpoint(self.folder.checkpoint, progress, learner.state)
@@ -216,7 +224,13 @@ class TrainingRun:
 
     def _carry_from(self, path: str, network: keras.Model) -> None:
         weights = read_weights(path)
-        equal = read_contract(model_of(path)).classes.names == self.config.classes.names
+        contract, bands = read_contract(model_of(path)), self.config.model.bands
+        if contract.bands != bands:
+            raise ConfigurationError(
+                f"model.init_from sees {', '.join(contract.bands)}, model.bands are "
+                f"{', '.join(bands)}: name the same bands in the same order, or another model"
+            )
+        equal = contract.classes.names == self.config.classes.names
         left = carry_weights(weights, network, classes_equal=equal)
         self.hooks.tell(f"weights of {Path(path).name}; {len(left)} start anew")
 
@@ -232,7 +246,7 @@ class TrainingRun:
                 rate = learner.learning_rate
                 loss = learner.step(images, truth)
                 check_loss(loss, step, partial(self.folder.keep_batch, step, images, truth))
-                learner.follow(step - stage.first + 1)
+                learner.follow(step - stage.first)
             progress.step = step
             progress.losses.append(loss)
             self.hooks.on_step(step, loss)

@@ -134,6 +134,11 @@ class TrainingConfig:
             one_of(f"training.{name}", getattr(self, name), known)
         for stage in self.stages:
             one_of("training.stages", stage, VARIANTS)
+        strides = [VARIANTS[stage] for stage in self.stages]
+        if strides != sorted(set(strides), reverse=True):
+            raise ConfigurationError(
+                f"training.stages must go from coarse to fine, each once, got {list(self.stages)}"
+            )
         if isinstance(self.class_weights, str):
             one_of("training.class_weights", self.class_weights, CLASS_WEIGHTS)
         for name in self.loss:

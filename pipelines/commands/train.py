@@ -114,10 +114,9 @@ def overrides(parsed: argparse.Namespace) -> dict[str, str]:
         changes["model.backbone_weights"] = _quoted(weights)
     if parsed.init_from:
         changes["model.init_from"] = _quoted(os.path.abspath(parsed.init_from))
-    if parsed.min_iou:
-        floors = dict(_floor(text) for text in parsed.min_iou)
-        inside = ", ".join(f"{_quoted(name)} = {least!r}" for name, least in floors.items())
-        changes["export.min_iou"] = f"{{ {inside} }}"
+    for text in parsed.min_iou:
+        name, least = _floor(text)
+        changes[f"export.min_iou.{_quoted(name)}"] = repr(least)
     return changes
 
 

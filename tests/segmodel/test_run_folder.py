@@ -53,11 +53,16 @@ def test_a_finished_run_gives_its_contract_and_has_no_checkpoint(folder):
 
 def test_another_run_is_refused_or_replaced_where_that_is_asked_for(folder):
     finish(folder, "a")
-    (folder.path / "notes.txt").write_text("mine")
+    mine = folder.path / "validation" / "images" / "1.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.touch()
+    (folder.path / "pictures").mkdir()
+    (folder.path / "pictures" / "best-1.png").touch()
     with pytest.raises(ConfigurationError, match=r"run holds a run with other .* --overwrite"):
         folder.finished("b", overwrite=False)
     assert folder.finished("b", overwrite=True) is None
-    assert [path.name for path in folder.path.iterdir()] == ["notes.txt"]
+    left = [path for path in folder.path.rglob("*") if path.is_file()]
+    assert left == [mine]
 
 
 def test_overwriting_a_finished_run_of_the_same_settings_starts_it_anew(folder):
@@ -66,10 +71,19 @@ def test_overwriting_a_finished_run_of_the_same_settings_starts_it_anew(folder):
     assert not folder.model.exists()
 
 
-def test_files_of_no_run_are_not_replaced_unasked(folder):
+def test_a_run_that_is_under_way_goes_on_although_it_may_be_overwritten(folder):
+    folder.begin("a", {})
+    folder.checkpoint.mkdir()
+    (folder.checkpoint / "state.npz").touch()
+    assert folder.finished("a", overwrite=True) is None
+    assert (folder.checkpoint / "state.npz").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_files_of_no_run_are_never_replaced(folder, overwrite):
     folder.model.mkdir(parents=True)
-    with pytest.raises(ConfigurationError, match="run holds model, which is of no run"):
-        folder.finished("a", overwrite=False)
+    with pytest.raises(ConfigurationError, match=r"run holds model and no configuration\.json"):
+        folder.finished("a", overwrite)
 
 
 def test_other_files_in_the_folder_do_not_matter(folder):
