@@ -212,6 +212,8 @@ def _check_reload(
         logits = tf.cast(function(tf.constant(whole[None], tf.float32)), tf.float32)
         logits = logits if logits.shape[1] == side else tf.image.resize(logits, (side, side))
         scores = np.asarray(logits)[0]
+        if not np.isfinite(scores).all():
+            raise ExportError("the network in memory gives scores that are not finite numbers")
         given = order[np.searchsorted(ids[order], predictor.labels(whole[None])[0])]
         missed = scores.max(axis=-1) - np.take_along_axis(scores, given[..., None], -1)[..., 0]
         # Eager and compiled arithmetic differ in the last digits, which decide near-ties.

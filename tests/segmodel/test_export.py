@@ -255,3 +255,13 @@ def test_a_folder_that_holds_other_things_is_not_replaced(tmp_path):
     with pytest.raises(ConfigurationError, match="holds files that are no SavedModel"):
         export_savedmodel(lambda values: values, contract(), tmp_path / "model")
     assert (tmp_path / "model" / "thesis.txt").read_text() == "mine"
+
+
+def test_scores_that_are_no_numbers_are_refused(tmp_path):
+    import tensorflow as tf
+
+    def lost(values: tf.Tensor) -> tf.Tensor:
+        return tf.stack([values[..., 0], values[..., 1], values[..., 2] * float("nan")], axis=-1)
+
+    with pytest.raises(ExportError, match="not finite"):
+        export_savedmodel(lost, contract(), tmp_path / "model", measure_memory=False)
