@@ -107,7 +107,7 @@ def overrides(parsed: argparse.Namespace) -> dict[str, str]:
     Raises:
         ConfigurationError: If an option is not of the form `NAME=VALUE`.
     """
-    changes = dict(_halves("--set", text, "SECTION.KEY") for text in parsed.set)
+    changes = dict(_setting(text) for text in parsed.set)
     if parsed.backbone_weights:
         known = parsed.backbone_weights in ("none", "imagenet")
         weights = parsed.backbone_weights if known else os.path.abspath(parsed.backbone_weights)
@@ -120,15 +120,18 @@ def overrides(parsed: argparse.Namespace) -> dict[str, str]:
     return changes
 
 
-def _halves(option: str, text: str, what: str) -> tuple[str, str]:
+def _setting(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals:
-        raise ConfigurationError(f"{option} needs {what}=VALUE, got {text!r}")
+        raise ConfigurationError(f"--set needs SECTION.KEY=VALUE, got {text!r}")
     return key, value
 
 
 def _floor(text: str) -> tuple[str, float]:
-    name, least = _halves("--min_iou", text, "CLASS")
+    # A class may have the sign in its name, a number has not.
+    name, equals, least = text.rpartition("=")
+    if not equals:
+        raise ConfigurationError(f"--min_iou needs CLASS=VALUE, got {text!r}")
     try:
         return name, float(least)
     except ValueError:

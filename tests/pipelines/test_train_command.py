@@ -165,8 +165,13 @@ def test_options_become_values_of_the_configuration(tmp_path, monkeypatch):
     found = overrides("--backbone_weights", "w.h5", "--init_from", "../old run")
     assert found["model.backbone_weights"] == f'"{tmp_path}/w.h5"'
     assert found["model.init_from"] == f'"{tmp_path.parent}/old run"'
-    found = overrides("--min_iou", 'a "b"=0.5', "--min_iou", "mean=1", "--min_iou", "mean=0.25")
-    assert found["export.min_iou"] == '{ "a \\"b\\"" = 0.5, "mean" = 0.25 }'
+    floors = ('a "b"=0.5', "c=d=0.1", "mean=1", "mean=0.25")
+    found = overrides(*(word for floor in floors for word in ("--min_iou", floor)))
+    assert found == {
+        'export.min_iou."a \\"b\\""': "0.5",
+        'export.min_iou."c=d"': "0.1",
+        'export.min_iou."mean"': "0.25",
+    }
 
 
 def test_weights_to_start_from_are_relative_to_the_current_folder(tmp_path, monkeypatch, capsys):
