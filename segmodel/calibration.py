@@ -50,11 +50,11 @@ def sample_logits(
     stride: int,
     most_pixels: int = 1_000_000,
 ) -> tuple[LogitSample, LogitSample]:
-    """Logits at some pixels whose truth counts, to fit on and to measure on; always the same ones.
+    """Logits at some pixels whose truth counts, in two samples; always the same ones.
 
     A few windows of each pair, so that large images do not outweigh small ones, and of each window
-    a share of its counted pixels that is the same for all. Windows are for either by turns; where
-    only one has a counted pixel, its upper pixels are to fit on and its lower ones to measure on.
+    a share of its counted pixels that is the same for all. Windows go to either by turns; where
+    only one has a counted pixel, its upper pixels go to one and its lower ones to the other.
 
     Args:
         logits_of: `(1, height, width, bands)` raw values to `(1, height, width, classes)`.
@@ -91,23 +91,29 @@ def sample_logits(
     return LogitSample.of(chosen[::2]), LogitSample.of(chosen[1::2])
 
 
-def calibrate(fitted: LogitSample, measured: LogitSample) -> Calibration:
-    """The temperature of one sample, with the errors on another.
+def calibrate(one: LogitSample, other: LogitSample) -> Calibration:
+    """The temperature of both samples together, and what it is worth on pixels it has not seen.
+
+    The errors are of all pixels; that with a temperature takes for each sample the one that the
+    other sample gives. A temperature that makes them no better is none: with few images it may be
+    right for these and wrong for the next.
 
     Raises:
         TrainingError: If a logit is not a finite number.
     """
-    if not all(np.isfinite(sample.logits).all() for sample in (fitted, measured)):
-        raise TrainingError("the network gives logits that are not finite: its weights are lost")
-    # One pixel alone is all there is.
-    measured = measured if len(measured.truth) else fitted
-    temperature = fit_temperature(fitted.logits, fitted.truth)
-    if not len(measured.truth):
+    samples = [sample for sample in (one, other) if len(sample.truth)]
+    if not samples:
         return Calibration(1.0, 0.0, 0.0, 0)
-    before, after = (
-        calibration_error(measured.logits, measured.truth, of) for of in (1.0, temperature)
-    )
-    return Calibration(temperature, before, after, len(fitted.truth))
+    if not all(np.isfinite(sample.logits).all() for sample in samples):
+        raise TrainingError("the network gives logits that are not finite: its weights are lost")
+    whole = LogitSample.of([(sample.logits, sample.truth) for sample in samples])
+    fitted = [fit_temperature(sample.logits, sample.truth) for sample in samples[::-1]]
+    scaled = [sample.logits / of for sample, of in zip(samples, fitted, strict=True)]
+    before = calibration_error(whole.logits, whole.truth, 1.0)
+    after = calibration_error(np.concatenate(scaled), whole.truth, 1.0)
+    if after >= before:
+        return Calibration(1.0, before, before, len(whole.truth))
+    return Calibration(fit_temperature(whole.logits, whole.truth), before, after, len(whole.truth))
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:

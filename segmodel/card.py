@@ -162,11 +162,17 @@ def _calibration(contract: Contract) -> str:
     found = contract.calibration
     if found is None or not found.pixels:
         return "Confidence is the softmax of the network; it was not calibrated."
+    if found.temperature == 1:
+        return (
+            f"No temperature makes confidence better on pixels that it was not fitted on. The "
+            f"expected calibration error is {found.error_before:.4f} on {found.pixels:,} "
+            f"validation pixels (Guo et al. 2017)."
+        )
     return (
         f"Logits are divided by {found.temperature:.3f} before the softmax, fitted on "
-        f"{found.pixels:,} validation pixels (Guo et al. 2017). On about as many others, the "
-        f"expected calibration error was {found.error_before:.4f} before and is "
-        f"{found.error_after:.4f} with it."
+        f"{found.pixels:,} validation pixels (Guo et al. 2017). Fitted on one half of them and "
+        f"measured on the other, the expected calibration error is {found.error_after:.4f}; it "
+        f"was {found.error_before:.4f} before."
     )
 
 

@@ -33,7 +33,7 @@ def test_logits_that_are_too_large_by_a_factor_get_it_as_temperature(factor):
     found = calibrate(*(LogitSample(factor * logits, truth) for logits, truth in samples))
     assert found.temperature == pytest.approx(factor, rel=0.03)
     assert found.error_after < 0.01
-    assert found.pixels == 40_000
+    assert found.pixels == 80_000
     if factor != 1:
         assert found.error_before > 5 * found.error_after
 
@@ -69,7 +69,7 @@ def test_full_confidence_falls_in_the_last_bin():
     ("logits", "truth", "expected"),
     [
         (np.empty((0, 0)), np.empty(0, int), Calibration(1.0, 0.0, 0.0, 0)),
-        (np.ones((3, 1)), np.zeros(3, int), Calibration(1.0, 0.0, 0.0, 3)),
+        (np.ones((3, 1)), np.zeros(3, int), Calibration(1.0, 0.0, 0.0, 6)),
     ],
 )
 def test_where_nothing_can_be_fitted_the_temperature_is_1(logits, truth, expected):
@@ -97,14 +97,30 @@ def test_logits_that_are_no_numbers_are_refused_in_either_sample():
             calibrate(*samples)
 
 
-def test_the_errors_are_those_of_the_other_sample():
+def test_each_sample_is_measured_with_the_temperature_of_the_other():
+    (first, first_truth), (second, second_truth) = calibrated(2000, 3), calibrated(500, 3, 1)
+    one, other = LogitSample(3 * first, first_truth), LogitSample(2.5 * second, second_truth)
+    found = calibrate(one, other)
+
+    whole = np.concatenate([one.logits, other.logits])
+    truth = np.concatenate([first_truth, second_truth])
+    crossed = np.concatenate(
+        [
+            one.logits / fit_temperature(other.logits, second_truth),
+            other.logits / fit_temperature(one.logits, first_truth),
+        ]
+    )
+    assert found.temperature == fit_temperature(whole, truth)
+    assert found.error_before == calibration_error(whole, truth, 1.0)
+    assert found.error_after == calibration_error(crossed, truth, 1.0) < found.error_before
+    assert found.pixels == 2500
+
+
+def test_a_temperature_that_does_not_help_the_other_sample_is_none():
     logits, truth = calibrated(2000, 3)
-    fitted, measured = LogitSample(3 * logits, truth), LogitSample(logits[:70], truth[:70])
-    found = calibrate(fitted, measured)
-    assert found.temperature == fit_temperature(3 * logits, truth)
-    assert found.error_before == calibration_error(logits[:70], truth[:70], 1.0)
-    assert found.error_after == calibration_error(logits[:70], truth[:70], found.temperature)
-    assert found.pixels == 2000
+    found = calibrate(LogitSample(4 * logits, truth), LogitSample(logits / 4, truth))
+    assert found.temperature == 1
+    assert found.error_after == found.error_before > 0
 
 
 def position_logits(images: np.ndarray) -> np.ndarray:
