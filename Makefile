@@ -32,9 +32,11 @@ lint: $(VENV)/test.done
 earth-model: $(VENV)/test.done
 	$(BIN)/beamseg demo --training_data build/earth
 	$(BIN)/beamseg train --config build/earth/train.toml --output build/earth/run
-	rm -rf pipelines/earth/model
+	rm -rf pipelines/earth/model docs/earth-model
 	cp -R build/earth/run/model pipelines/earth/model
-	@echo "made: pipelines/earth/model"
+	mkdir docs/earth-model
+	cd build/earth/run && cp -R card.md confusion.png curves.png pictures ../../../docs/earth-model
+	@echo "made: pipelines/earth/model, described in docs/earth-model/card.md"
 
 picture: demo
 	cp demo/earth.png docs/earth.png
