@@ -70,8 +70,7 @@ def test_the_contract_says_what_was_trained(trained):
     assert contract.bytes_per_pixel > 0
     assert contract.parameters > 400_000
     assert contract.calibration.temperature > 0
-    # Of one of the two images; the error is measured on the other.
-    assert contract.calibration.pixels == 64 * 64
+    assert contract.calibration.pixels == 2 * 64 * 64
 
 
 def test_the_savedmodel_gives_the_classes(trained):
