@@ -44,8 +44,7 @@ def training_batches(
     numbers = tf.data.Dataset.range(first_step * training.batch, steps * training.batch)
     crops = numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     options = tf.data.Options()
-    # The model has the cores; more threads than that only take them from it.
-    options.autotune.enabled = True
+    # The model has the cores; more threads for one operation only take them from it.
     options.threading.max_intra_op_parallelism = 1
     batched = crops.batch(training.batch, drop_remainder=True).prefetch(AHEAD)
     return batched.with_options(options)

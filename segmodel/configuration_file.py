@@ -99,7 +99,7 @@ def to_document(config: Configuration) -> dict[str, Any]:
 def _short(path: str) -> str:
     """The last two parts of a path: enough to tell folders apart, too little to tell of machines.
 
-    >>> _short("/home/somebody/streets/training/images")
+    >>> _short("/disk/streets/training/images")
     'training/images'
     """
     return "/".join(part for part in Path(path).parts[-2:] if part != "/")

@@ -23,6 +23,9 @@ from segmodel.model_folder import write_contract
 from segmodel.predictor import Predictor
 
 MOST_HALO_PX = 256
+# Where labels depend on the whole window, its size is part of the model: this, or the next multiple
+# of the stride.
+FIXED_WINDOW_PX = 1024
 CHECKED_STRIDES, MOST_CHECKED_PX = 8, 1024
 # Scores that differ by a smaller share of their range are a near-tie.
 NEAR_TIE = 1e-4
@@ -237,7 +240,7 @@ def _measured_halo(
     if halo is not None:
         return halo, None
     # Whatever the halo, tiled labels differ: context is global, so the window is part of the model.
-    side = -(-1024 // contract.stride) * contract.stride
+    side = -(-FIXED_WINDOW_PX // contract.stride) * contract.stride
     return MeasuredHalo(contract.stride, side, None), side
 
 

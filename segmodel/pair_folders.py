@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from pathlib import PurePath
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from segmodel.confusion import IGNORED
 from segmodel.errors import InputError
 from segmodel.masks import check_size
-from segmodel.paired_files import PairedFiles, find_pairs
+from segmodel.paired_files import PairedFiles
 from segmodel.pairs import (
     Encoded,
     EncodedPair,
@@ -109,25 +108,6 @@ class _Last(threading.local):
 
 
 _LAST = _Last()
-
-
-def read_folders(
-    images: Sequence[str], masks: Sequence[str], source: Source, cache: PairCache | None
-) -> list[Pair]:
-    """Pairs of folders, in their order; see `paired_files.find_pairs`.
-
-    Args:
-        images: Folders of images.
-        masks: For each, the folder of masks.
-        source: What all pairs have in common.
-        cache: Where decoded pairs are kept, or None.
-
-    Raises:
-        ConfigurationError: If images and masks cannot be paired.
-        InputError: If an image has other bands or samples than the model, or no mask.
-    """
-    found = find_pairs(images, masks, source.group)
-    return [open_pair(files, source, cache) for files in found]
 
 
 def open_pair(files: PairedFiles, source: Source, cache: PairCache | None) -> Pair:

@@ -69,7 +69,7 @@ def short_names(files: Sequence[tuple[str, str]]) -> list[str]:
     ['x/1.jpg', '1.jpg']
     >>> short_names([("data/a", "data/a/1.jpg"), ("data/b", "data/b/1.jpg")])
     ['a/1.jpg', 'b/1.jpg']
-    >>> short_names([("/home/me/a/images", "/home/me/a/images/1.jpg"), ("/b", "/b/1.jpg")])
+    >>> short_names([("/disk/a/images", "/disk/a/images/1.jpg"), ("/b", "/b/1.jpg")])
     ['images/1.jpg', 'b/1.jpg']
     """
     parts = [_parts(folder) for folder, _ in files]

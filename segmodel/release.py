@@ -17,7 +17,7 @@ from segmodel.confusion import Scores
 from segmodel.contract import Contract, MeasuredHalo
 from segmodel.errors import ExportError
 from segmodel.evaluation import evaluate
-from segmodel.export import export_savedmodel
+from segmodel.export import FIXED_WINDOW_PX, export_savedmodel
 from segmodel.halo import CORE_PX, Sample
 from segmodel.in_memory import NetworkInMemory
 from segmodel.kept_images import keep_validation
@@ -31,8 +31,6 @@ from segmodel.score_report import write_scores
 from segmodel.windows import Layout, Window
 
 WINDOW_PX, MOST_HALO_PX = 1024, 128
-# Where labels depend on the whole window, its size is part of the model.
-FIXED_WINDOW_PX = 1024
 # What the halo is measured on: so many pixels, in windows of up to three cores a side.
 MOST_SAMPLE_PIXELS, SAMPLE_PX = 1 << 24, 3 * CORE_PX
 
@@ -98,8 +96,9 @@ def release(
             other labels than the network.
     """
     in_memory = NetworkInMemory(network, contract)
-    scores = evaluate(in_memory, data.validation, validation_layout(contract)).scores
-    check_floors(config, scores, "nothing was exported")
+    if config.export.min_iou:
+        scores = evaluate(in_memory, data.validation, validation_layout(contract)).scores
+        check_floors(config, scores, "nothing was exported")
     if config.export.calibrate:
         side = contract.fixed_window or WINDOW_PX
         sampled = sample_logits(

@@ -65,14 +65,8 @@ def score_document(evaluation: Evaluation, classes: ClassTable) -> dict[str, Any
     }
 
 
-def score_text(document: Document) -> str:
-    """Scores in columns of fixed width, for a terminal."""
-    overall = [[label, decimal(document[key])] for key, label in OVERALL.items()]
-    return f"{text_table(_class_rows(document))}\n\n{text_table(overall)}"
-
-
 def score_markdown(document: Document) -> str:
-    """The same as Markdown."""
+    """Scores of the whole set and of each class, as Markdown."""
     overall = [["score", "value"]]
     overall += [[label, decimal(document[key])] for key, label in OVERALL.items()]
     return f"{markdown_table(overall)}\n\n{markdown_table(_class_rows(document))}"

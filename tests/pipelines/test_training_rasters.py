@@ -12,11 +12,12 @@ from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import read_header
 from pipelines.scene_reader import SceneRaster
 from segmodel.masks import MaskReader
-from segmodel.pair_folders import RasterPair, read_folders
+from segmodel.pair_folders import RasterPair
 from segmodel.pairs import Source
 from segmodel.windows import Window
 from tests.fakes import contract
 from tests.pipelines.corpus import png, write
+from tests.segmodel.folder_pairs import read_folders
 from tests.segmodel.test_pairs import CLASSES, geotiff
 
 SIZE = (12, 17)

@@ -24,11 +24,13 @@ CLASSES = ClassTable((LabelClass(9, "red", (200, 40, 40)), LabelClass(4, "blue",
 
 @dataclass(frozen=True)
 class ArrayPair:
-    """A pair in memory."""
+    """A pair in memory, with nodata where it is told, and a fault when it is read."""
 
     name: str
     image: np.ndarray
     indices: np.ndarray
+    valid: np.ndarray | None = None
+    fault: Exception | None = None
     group: str = ""
 
     @property
@@ -40,7 +42,10 @@ class ArrayPair:
         return self.image.shape[1]
 
     def pixels(self, window: Window) -> Pixels:
-        return Pixels(self.image[window.slices])
+        if self.fault is not None:
+            raise self.fault
+        valid = None if self.valid is None else self.valid[window.slices]
+        return Pixels(self.image[window.slices], valid)
 
     def truth(self, window: Window) -> np.ndarray:
         return self.indices[window.slices]
@@ -55,7 +60,7 @@ def halves(count: int, seed: int, side: int = 64) -> tuple[ArrayPair, ...]:
         color = np.where(left[None, :, None], (200, 40, 40), (40, 40, 200)).repeat(side, axis=0)
         image = (color + random.integers(-30, 31, color.shape)).astype(np.uint8)
         indices = np.where(left, 0, 1).astype(np.int16)[None].repeat(side, axis=0)
-        pairs.append(ArrayPair(f"{seed}/{number}.png", image, indices, f"region {seed}"))
+        pairs.append(ArrayPair(f"{seed}/{number}.png", image, indices, group=f"region {seed}"))
     return tuple(pairs)
 
 

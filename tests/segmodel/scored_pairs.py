@@ -1,44 +1,12 @@
-"""Pairs in memory for scores and pictures, with nodata and faults."""
+"""Pairs in memory for scores and pictures."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 
 from segmodel.confusion import IGNORED
-from segmodel.pixels import Pixels
-from segmodel.windows import Window
 from tests.fakes import CLASSES, brightness_labels
-
-
-@dataclass(frozen=True)
-class ArrayPair:
-    """A pair in memory; class indices as `BrightnessModel` gives them, unless it is told others."""
-
-    name: str
-    image: np.ndarray
-    indices: np.ndarray
-    valid: np.ndarray | None = None
-    fault: Exception | None = None
-    group: str = ""
-
-    @property
-    def height(self) -> int:
-        return self.image.shape[0]
-
-    @property
-    def width(self) -> int:
-        return self.image.shape[1]
-
-    def pixels(self, window: Window) -> Pixels:
-        if self.fault is not None:
-            raise self.fault
-        valid = None if self.valid is None else self.valid[window.slices]
-        return Pixels(self.image[window.slices], valid)
-
-    def truth(self, window: Window) -> np.ndarray:
-        return self.indices[window.slices]
+from tests.segmodel.made_pairs import ArrayPair
 
 
 def brightness_index(image: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from segmodel.panels import Look
 from segmodel.score_report import write_scores
 from segmodel.windows import Layout
 from tests.fakes import CLASSES, BrightnessModel
-from tests.segmodel.scored_pairs import ArrayPair, random_pair
+from tests.segmodel.made_pairs import ArrayPair
+from tests.segmodel.scored_pairs import random_pair
 
 LAYOUT = Layout(window_px=32, halo_px=0, stride_px=32)
 LOOK = Look(CLASSES, ("red", "green", "blue"), (0.0, 255.0))

@@ -16,7 +16,8 @@ from segmodel.calibration import (
 from segmodel.confusion import IGNORED
 from segmodel.contract import Calibration
 from segmodel.errors import TrainingError
-from tests.segmodel.scored_pairs import ArrayPair, random_pair
+from tests.segmodel.made_pairs import ArrayPair
+from tests.segmodel.scored_pairs import random_pair
 
 
 def calibrated(pixels: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from segmodel.card import write_card
 from segmodel.contract import Calibration, MeasuredHalo
 from segmodel.errors import ConfigurationError
 from tests.fakes import contract
-from tests.segmodel.scored_pairs import ArrayPair
+from tests.segmodel.made_pairs import ArrayPair
 from tests.segmodel.scored_runs import made_run
 
 GIVEN = contract(

@@ -11,7 +11,8 @@ from segmodel.classes import ClassTable, LabelClass
 from segmodel.comparison import compare_runs, comparison_text, write_comparison
 from segmodel.errors import ConfigurationError
 from tests.fakes import CLASSES
-from tests.segmodel.scored_pairs import ArrayPair, random_pair
+from tests.segmodel.made_pairs import ArrayPair
+from tests.segmodel.scored_pairs import random_pair
 from tests.segmodel.scored_runs import made_run
 
 

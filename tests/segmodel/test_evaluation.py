@@ -10,7 +10,8 @@ from segmodel.errors import ContractError, InputError, TransientError
 from segmodel.evaluation import Evaluation, LabelledBlock, blocks_of, evaluate
 from segmodel.windows import Layout, Window
 from tests.fakes import CLASSES, WIDE_CLASSES, BrightnessModel, WideModel
-from tests.segmodel.scored_pairs import ArrayPair, brightness_index, random_pair
+from tests.segmodel.made_pairs import ArrayPair
+from tests.segmodel.scored_pairs import brightness_index, random_pair
 
 LAYOUT = Layout(window_px=32, halo_px=0, stride_px=32)
 

@@ -14,7 +14,8 @@ from segmodel.evaluation import evaluate
 from segmodel.kept_images import best_and_worst, chosen, keep_validation, read_kept, safe_name
 from segmodel.panels import Look
 from tests.fakes import CLASSES, WIDE_CLASSES, BrightnessModel, WideModel
-from tests.segmodel.scored_pairs import ArrayPair, random_pair
+from tests.segmodel.made_pairs import ArrayPair
+from tests.segmodel.scored_pairs import random_pair
 from tests.segmodel.scored_runs import LAYOUT, LOOK
 
 

@@ -20,11 +20,12 @@ from segmodel.confusion import IGNORED
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.images import decode_pixels
 from segmodel.masks import MaskReader
-from segmodel.pair_folders import RasterPair, read_folders
+from segmodel.pair_folders import RasterPair
 from segmodel.paired_files import find_pairs, folder_names, short_names
 from segmodel.pairs import Encoded, EncodedPair, PairCache, Source
 from segmodel.raster_files import OpenFiles
 from segmodel.windows import Window
+from tests.segmodel.folder_pairs import read_folders
 
 CLASSES = ClassTable((LabelClass(4, "road", (9, 9, 9)), LabelClass(0, "water", (0, 0, 255))))
 IDS = MaskReader.of(CLASSES, "id", ignore_ids=(255,))

@@ -18,7 +18,7 @@ from segmodel.panels import (
     picture_of,
 )
 from tests.fakes import CLASSES, WIDE_CLASSES
-from tests.segmodel.scored_pairs import ArrayPair
+from tests.segmodel.made_pairs import ArrayPair
 
 
 def pair_of(image: np.ndarray, valid: np.ndarray | None = None) -> ArrayPair:

@@ -11,7 +11,7 @@ from segmodel import release
 from segmodel.confusion import IGNORED
 from segmodel.halo import measure_halo
 from segmodel.release import sample_windows, samples
-from tests.segmodel.scored_pairs import ArrayPair
+from tests.segmodel.made_pairs import ArrayPair
 from tests.segmodel.test_halo import Looking, beside_the_seam
 
 FILL = np.array([1, 2, 3], np.uint8)

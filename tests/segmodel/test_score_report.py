@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from segmodel.evaluation import Evaluation, ImageScore
-from segmodel.score_report import escaped, score_document, score_markdown, score_text, write_scores
+from segmodel.score_report import escaped, score_document, score_markdown, write_scores
 from tests.fakes import CLASSES
 
 MATRIX = np.array([[6, 2, 0], [0, 0, 0], [0, 0, 0]])
@@ -25,17 +25,6 @@ def test_the_document_keeps_absent_classes_as_null_and_the_whole_matrix():
     image = {"name": "a/1.png", "mean_iou": 0.375, "pixel_accuracy": 0.75, "pixels": 8}
     assert actual["images"] == [image]
     json.dumps(actual, allow_nan=False)
-
-
-def test_text_stands_in_columns_and_has_no_0_for_what_is_absent():
-    lines = score_text(score_document(EVALUATION, CLASSES)).splitlines()
-    assert lines[:4] == [
-        "class     IoU     F1  precision  recall  true pixels",
-        "dark    0.750  0.857      1.000   0.750            8",
-        "middle  0.000  0.000      0.000       -            0",
-        "bright      -      -          -       -            0",
-    ]
-    assert lines[5] == "mean IoU                0.375"
 
 
 def test_markdown_has_a_row_for_each_class():
