@@ -1,14 +1,14 @@
 """Commit records: the small files, written last, that say a work unit is finished."""
 
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any
 
 from pipelines import storage
 from pipelines.areas import Tally
+from pipelines.in_threads import in_order
 from pipelines.plan import Unit
 from segmodel.windows import Window
 
@@ -22,10 +22,10 @@ class Output:
     sha256: str
 
     @classmethod
-    def of(cls, run: str, path: str) -> "Output":
-        """Size and digest of a file that is there."""
-        uri = f"{run}/{path}"
-        return cls(path, os.path.getsize(uri), storage.sha256(uri))
+    def of(cls, path: str, written: storage.Written | None) -> "Output":
+        """A file that was written."""
+        assert written is not None, f"{path} was not published"
+        return cls(path, written.size, written.sha256)
 
 
 def _text(value: object) -> str:
@@ -129,18 +129,25 @@ class CommitLog:
         except FileNotFoundError:
             return None
 
+    def read_all(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Commit | None]]:
+        """Units, each with its record or None, in order; records are read in threads.
+
+        Raises:
+            ValueError: If a record is damaged.
+        """
+        return in_order(lambda unit: (unit, self.read(unit)), units)
+
     def write(
         self,
         unit: Unit,
-        outputs: Iterable[str],
+        outputs: Iterable[Output],
         tally: Tally,
         scratch: str,
         lost: Iterable[Window] = (),
     ) -> Commit:
         """Record that a unit is finished; of two attempts the first one stays."""
-        entries = tuple(Output.of(self.run, path) for path in outputs)
         windows = tuple((part.row, part.column, part.height, part.width) for part in lost)
-        commit = Commit(unit.id, self.digest(unit), entries, tally, windows)
+        commit = Commit(unit.id, self.digest(unit), tuple(outputs), tally, windows)
         storage.create(self.path(unit), commit.to_bytes(), scratch)
         return commit
 
@@ -165,8 +172,7 @@ class CommitLog:
 
     def names(self) -> list[str]:
         """File names of all records that are there."""
-        folder = f"{self.run}/{self.folder}"
-        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        return list(storage.names_below(f"{self.run}/{self.folder}"))
 
     def discard(self, name: str) -> None:
         """Remove a superseded or damaged record, after its outputs if it names them."""

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines.cog import CACHE_BYTES
 from pipelines.formats.interface import Reading
 from pipelines.formats.scene_blocks import WIDE_BLOCK_PIXELS
+from pipelines.gdal_files import CACHE_BYTES
 from pipelines.options import SegmentOptions
 from pipelines.vectors import Polygons
 from segmodel.contract import Contract

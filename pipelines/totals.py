@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines import areas, contact_sheet, plan, storage
+from pipelines import areas, contact_sheet, plan
 from pipelines.area_tables import totals_csv
 from pipelines.areas import Tally
 from pipelines.contact_sheet import UnitSample
@@ -61,8 +61,7 @@ def collect(work: Work, failures: FailureTable | None = None) -> Totals:
 
     def tallies() -> Iterator[Tally]:
         for kind in plan.KINDS:
-            for unit in plan.read_units(work.run.plan, kind):
-                commit = log.read(unit)
+            for unit, commit in log.read_all(plan.read_units(work.run.plan, kind)):
                 counts[kind] += 1
                 if commit is None:
                     counts[f"missing {kind}"] += 1
@@ -117,7 +116,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
     if status == COMPLETE:
         run.write("_SUCCESS", b"")
     if not totals.missing:
-        storage.remove(run.scratch)
+        run.clear_scratch()
     return status
 
 

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple, TypeVar
 from pipelines import areas, formats, storage
 from pipelines.area_tables import AreaTable, area_table, rows_of
 from pipelines.areas import Tally, TallySum
-from pipelines.commits import CommitLog
+from pipelines.commits import CommitLog, Output
 from pipelines.failures import Failure, is_transient, raise_unless_lasting, reason_of
 from pipelines.formats.interface import UnitTask, Work
+from pipelines.models import local_model
 from pipelines.plan import Unit
 from segmodel.allocator import reuse_memory
 from segmodel.engine import Engine, Failed, Job, Labelled, Model
-from segmodel.errors import InputError
+from segmodel.errors import InputError, TransientError
+from segmodel.model_folder import fingerprint
 from segmodel.read_ahead import Raster
 from segmodel.windows import Window
 
@@ -58,7 +60,13 @@ def load_model(work: Work) -> Model:
         if work.fingerprint not in _models:
             from segmodel.predictor import Predictor
 
-            _models[work.fingerprint] = Predictor.load(work.model, work.trust_model)
+            folder = local_model(work.model)
+            if fingerprint(folder) != work.fingerprint:
+                raise TransientError(
+                    f"the model in {work.model} was replaced after the run was begun: put the "
+                    f"former one back and run again, or begin anew with --overwrite"
+                )
+            _models[work.fingerprint] = Predictor.load(folder, work.trust_model)
         return _models[work.fingerprint]
 
 
@@ -231,8 +239,8 @@ def _record_failure(failed: Failed, unit: Unit, task: UnitTask, results: _Result
         results.lost += [unit.area] if unit.area else []
 
 
-def _write_tables(unit: Unit, work: Work, results: _Results, rows: str) -> list[str]:
-    """Rows of images and of failures, in place of earlier ones; returns the paths written.
+def _write_tables(unit: Unit, work: Work, results: _Results, rows: str) -> list[Output]:
+    """Rows of images and of failures, in place of earlier ones; returns what was written.
 
     Args:
         unit: The unit.
@@ -241,16 +249,15 @@ def _write_tables(unit: Unit, work: Work, results: _Results, rows: str) -> list[
         rows: The finished table of rows, under a temporary name.
     """
     table, failures = f"areas/{unit.id}.parquet", f"failures/{unit.id}.jsonl"
-    paths = []
+    outputs = []
     if results.pixels:
-        storage.publish(rows, work.run.path(table))
-        paths.append(table)
+        outputs.append(Output.of(table, storage.publish(rows, work.run.path(table))))
     else:
         storage.remove(work.run.path(table))
     if results.failures:
         lines = "".join(failure.to_json() + "\n" for failure in results.failures)
-        work.run.write(failures, lines.encode("utf-8", "backslashreplace"))
-        paths.append(failures)
+        content = lines.encode("utf-8", "backslashreplace")
+        outputs.append(Output.of(failures, work.run.write(failures, content)))
     else:
         storage.remove(work.run.path(failures))
-    return paths
+    return outputs
