@@ -15,7 +15,14 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.gdal_files import GDAL_OPTIONS, environment, open_scene, persist
+from pipelines.gdal_files import (
+    GDAL_ERRORS,
+    GDAL_OPTIONS,
+    environment,
+    open_scene,
+    persist,
+    unreadable,
+)
 from segmodel.classes import ClassTable
 from segmodel.windows import Window
 
@@ -46,11 +53,14 @@ def read_block(
     uri: str, window: Window | None = None, shape: tuple[int, int] | None = None
 ) -> np.ndarray:
     """Values of a block, or of a window of it; every so manieth where a smaller shape is given."""
+    place = None if window is None else _window(window)
 
     def read() -> np.ndarray:
-        with environment(uri), open_scene(uri) as source:
-            place = None if window is None else _window(window)
-            return source.read(1, window=place, out_shape=shape)
+        try:
+            with environment(uri), open_scene(uri) as source:
+                return source.read(1, window=place, out_shape=shape)
+        except GDAL_ERRORS as error:
+            raise unreadable(error, uri, "labels cannot be read") from error
 
     return persist(uri, read)
 

@@ -13,8 +13,6 @@ from pipelines.run_directory import is_run, lies_in_run
 from pipelines.stores import StoredObject, store_of
 from segmodel.errors import ConfigurationError
 
-# Names of objects are anybody's; these would lead to other folders where a name becomes a path.
-_ESCAPED = {"": "%", ".": "%2E", "..": "%2E%2E"}
 # Of a listing that waits in memory for its end.
 SPOOLED_BYTES = 16 << 20
 
@@ -169,9 +167,9 @@ def _find_remote(pattern: str, passed: Callable[[StoredObject], None]) -> Iterat
 
 
 def _as_path(name: str) -> str:
-    """A name of an object as a path that stays below its folder.
+    """A name of an object as a path of its own; those with `..` are left out as hidden.
 
-    >>> _as_path("a/../../b.jpg"), _as_path("a//b.jpg")
-    ('a/%2E%2E/%2E%2E/b.jpg', 'a/%/b.jpg')
+    >>> _as_path("a//b.jpg")
+    'a/%/b.jpg'
     """
-    return "/".join(_ESCAPED.get(part, part) for part in name.split("/"))
+    return "/".join(part or "%" for part in name.split("/"))
