@@ -13,8 +13,10 @@ from tests.services.fixtures import (
     faulty_bucket,
     gcs_faults,
     gcs_service,
+    million,
     s3_faults,
     s3_service,
+    service_account,
     storage_service,
 )
 
@@ -24,9 +26,11 @@ __all__ = [
     "faulty_bucket",
     "gcs_faults",
     "gcs_service",
+    "million",
     "pytest_terminal_summary",
     "s3_faults",
     "s3_service",
+    "service_account",
     "storage_service",
 ]
 

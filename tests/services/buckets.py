@@ -34,6 +34,13 @@ class Service:
     kind: str
     url: str
 
+    def wipe(self) -> None:
+        """Remove all buckets with all they hold."""
+        if self.kind == "gs":
+            _call("GET", f"{self.url}/wipe")
+        else:
+            _call("POST", f"{self.url}/moto-api/reset", b"")
+
     def create_bucket(self) -> str:
         """A new, empty bucket; its name."""
         name = f"tests-{os.getpid()}-{next(NUMBERS)}"

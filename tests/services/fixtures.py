@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.services.buckets import Bucket, Service
 from tests.services.faults import Faults, Plan, faulty_server
 from tests.services.gcs import gcs_environment, gcs_server
+from tests.services.million import Million, million_server
 from tests.services.s3 import s3_environment, s3_server
+from tests.services.tokens import token_server, write_service_account
 
 ENVIRONMENTS = {"gs": gcs_environment, "s3": s3_environment}
 PACKAGES = {
@@ -50,9 +53,11 @@ def s3_service() -> Iterator[Service]:
 
 
 @pytest.fixture(params=["gs", "s3"])
-def storage_service(request: pytest.FixtureRequest) -> Service:
-    """Either service; `pytest.mark.parametrize(..., indirect=True)` picks one."""
-    return request.getfixturevalue({"gs": "gcs_service", "s3": "s3_service"}[request.param])
+def storage_service(request: pytest.FixtureRequest) -> Iterator[Service]:
+    """Either service, wiped after each test; `parametrize(..., indirect=True)` picks one."""
+    service = request.getfixturevalue({"gs": "gcs_service", "s3": "s3_service"}[request.param])
+    yield service
+    service.wipe()
 
 
 @pytest.fixture
@@ -89,6 +94,24 @@ def faulty_bucket(
     environment = ENVIRONMENTS[kind](faults.url)
     use_environment(environment, monkeypatch)
     return Bucket(storage_service, storage_service.create_bucket(), environment, faults)
+
+
+@pytest.fixture(scope="session")
+def million() -> Iterator[Million]:
+    """A bucket of a million objects, only to be listed and read."""
+    with million_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def service_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Key file of a throw-away account, for `GOOGLE_APPLICATION_CREDENTIALS`."""
+    if importlib.util.find_spec("cryptography") is None:
+        pytest.skip("no service account is tested: cryptography is not installed")
+    path = tmp_path_factory.mktemp("account") / "key.json"
+    with token_server() as token_uri:
+        write_service_account(path, token_uri)
+        yield path
 
 
 def use_environment(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

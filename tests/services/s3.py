@@ -1,4 +1,10 @@
-"""The emulator of Amazon S3, behind a gateway that makes its conditional writes atomic."""
+"""The emulator of Amazon S3, behind a gateway that makes its conditional writes atomic.
+
+moto 5.2.5 answers `If-None-Match: *` as the real store does (412 if the object is there, in
+PutObject and CompleteMultipartUpload), but looks and writes in two steps. Ranges (from the start,
+from the end, 416 past it), pages of ListObjectsV2 and odd names are right. It believes every
+signature, yet refuses requests without one (403).
+"""
 
 from __future__ import annotations
 
