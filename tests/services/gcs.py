@@ -1,6 +1,6 @@
 """The emulator of Google Cloud Storage, behind a gateway that mends it.
 
-What gcp-storage-emulator 2026.7.19 does unlike the real store, each tried against it:
+What gcp-storage-emulator 2026.7.19 does unlike the real store, tried or (*) read in its source:
 
 | asked | the emulator | through the gateway |
 | --- | --- | --- |
@@ -21,7 +21,7 @@ What gcp-storage-emulator 2026.7.19 does unlike the real store, each tried again
 | DELETE | 200 | 204 |
 | 404 of an object | no body | the JSON of an error |
 | list of a bucket by the XML API (`GET /bucket/?prefix=`) | 501 | the same; GDAL goes on without |
-| `ifMetagenerationMatch`, `ifGenerationNotMatch`, conditions in batches | ignored | the same |
+| other conditions than `ifGenerationMatch`, conditions in batches (*) | ignored | the same |
 | compose: `componentCount` | missing | the same |
 | several connections | one at a time, and an idle one stops all | as many as there are |
 

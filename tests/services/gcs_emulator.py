@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import sys
 
-from gcp_storage_emulator.__main__ import main
-from gcp_storage_emulator.storage import Storage
 
+def run(port: int) -> None:
+    """Serve until the process ends."""
+    from gcp_storage_emulator.__main__ import main
+    from gcp_storage_emulator.storage import Storage
 
-def _keep_no_journal(storage: Storage) -> None:
-    """What is in memory needs none."""
+    Storage._write_config_to_file = lambda storage: None
+    main(["start", "--host", "127.0.0.1", "--port", str(port), "--quiet", "--in-memory"])
 
 
 if __name__ == "__main__":
-    Storage._write_config_to_file = _keep_no_journal
-    main(["start", "--host", "127.0.0.1", "--port", sys.argv[1], "--quiet", "--in-memory"])
+    run(int(sys.argv[1]))

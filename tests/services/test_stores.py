@@ -85,7 +85,7 @@ def test_rasterio_reads_windows_under_gdals_path(bucket):
     pixels = np.random.default_rng(1).integers(0, 256, (3, 1024, 1024), dtype=np.uint8)
     profile = {"width": 1024, "height": 1024, "count": 3, "dtype": "uint8", "crs": "EPSG:3857"}
     with MemoryFile() as memory:
-        transform = from_origin(0, 0, 1, 1)
+        transform = from_origin(500_000, 100_000, 1, 1)
         with memory.open(
             driver="GTiff",
             tiled=True,
@@ -205,3 +205,52 @@ def test_a_session_address_leads_back_through_the_proxy(faulty_bucket):
     connection.request("POST", target, b"{}", {"Content-Type": "application/json"})
     location = connection.getresponse().headers["Location"]
     assert location.startswith(faulty_bucket.faults.url + "/")
+
+
+def google_call(bucket: Bucket, method: str, target: str, body: bytes = b"", **headers: str):
+    """One request to the gateway: status, headers and body."""
+    connection = http.client.HTTPConnection(urlsplit(bucket.service.url).netloc, timeout=10)
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request(method, target, body, names)
+    got = connection.getresponse()
+    return got.status, got.headers, got.read()
+
+
+@only_google
+def test_google_deletes_and_composes_under_conditions(bucket):
+    bucket.put("a", b"x")
+    place = f"/storage/v1/b/{bucket.name}/o"
+    sources = b'{"destination": {}, "sourceObjects": [{"name": "a"}, {"name": "a"}]}'
+    compose = f"{place}/two/compose?ifGenerationMatch=0"
+    kind = "application/json"
+    assert google_call(bucket, "DELETE", f"{place}/a?ifGenerationMatch=5")[0] == 412
+    assert google_call(bucket, "POST", compose, sources, Content_Type=kind)[0] == 200
+    assert google_call(bucket, "POST", compose, sources, Content_Type=kind)[0] == 412
+    assert bucket.get("two") == b"xx"
+    assert google_call(bucket, "DELETE", f"{place}/a")[0] == 204
+    assert bucket.names() == ["two"]
+
+
+@only_google
+def test_a_finished_upload_can_be_asked_whether_it_is(bucket):
+    target = f"/upload/storage/v1/b/{bucket.name}/o?uploadType=resumable&name=a&ifGenerationMatch=0"
+    _, headers, _ = google_call(bucket, "POST", target, b"{}", Content_Type="application/json")
+    session = headers["Location"].removeprefix(bucket.service.url)
+    status, headers, _ = google_call(bucket, "PUT", session, Content_Range="bytes */*")
+    assert (status, headers["Range"]) == (308, None)
+    sent = google_call(bucket, "PUT", session, b"abc", Content_Range="bytes 0-2/3")
+    asked = google_call(bucket, "PUT", session, Content_Range="bytes */3")
+    assert (sent[0], asked[0]) == (200, 200)
+    assert sent[2] == asked[2]
+
+
+@only_google
+def test_chunked_uploads_above_what_is_held_in_memory_arrive(faulty_bucket):
+    assert faulty_bucket.faults is not None
+    faulty_bucket.faults.off()
+    block = random.Random(3).randbytes(1 << 20)
+    connection = http.client.HTTPConnection(urlsplit(faulty_bucket.faults.url).netloc, timeout=30)
+    target = f"/upload/storage/v1/b/{faulty_bucket.name}/o?uploadType=media&name=a"
+    connection.request("POST", target, iter([block] * 6), encode_chunked=True)
+    assert connection.getresponse().status == 200
+    assert faulty_bucket.get("a") == block * 6
