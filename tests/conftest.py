@@ -1,4 +1,4 @@
-"""SavedModels that several tests share; each is exported once in a session."""
+"""What several tests share: SavedModels, each exported once in a session, and storage services."""
 
 from __future__ import annotations
 
@@ -7,6 +7,32 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import contract
+from tests.not_tested import pytest_terminal_summary
+from tests.services.fixtures import (
+    bucket,
+    faulty_bucket,
+    gcs_faults,
+    gcs_service,
+    million,
+    s3_faults,
+    s3_service,
+    service_account,
+    storage_service,
+)
+
+# Of other modules, but at work in all tests.
+__all__ = [
+    "bucket",
+    "faulty_bucket",
+    "gcs_faults",
+    "gcs_service",
+    "million",
+    "pytest_terminal_summary",
+    "s3_faults",
+    "s3_service",
+    "service_account",
+    "storage_service",
+]
 
 
 @pytest.fixture(scope="session")
