@@ -1,9 +1,10 @@
 """Commit records: the small files, written last, that say a work unit is finished."""
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 from pipelines import storage
@@ -56,6 +57,8 @@ class Commit:
         outputs: What it wrote.
         tally: Its pixels and areas.
         lost: Row, column, height and width of what could not be read of a scene.
+        smaller_batches: Windows in a batch where memory did not hold as many as the run has, by
+            their height and width, such as `{"256x256": 8}`: near ties, labels may differ.
     """
 
     unit: str
@@ -63,6 +66,7 @@ class Commit:
     outputs: tuple[Output, ...]
     tally: Tally
     lost: tuple[tuple[int, int, int, int], ...] = ()
+    smaller_batches: dict[str, int] = field(default_factory=dict)
 
     def outputs_in(self, folder: str) -> list[str]:
         """Paths of the outputs in a folder of the run directory."""
@@ -70,7 +74,10 @@ class Commit:
 
     def to_bytes(self) -> bytes:
         """As in the file."""
-        return (json.dumps(asdict(self), indent=1, default=_text) + "\n").encode()
+        fields = asdict(self)
+        if not self.smaller_batches:
+            del fields["smaller_batches"]
+        return (json.dumps(fields, indent=1, default=_text) + "\n").encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Commit":
@@ -84,7 +91,8 @@ class Commit:
             outputs = tuple(Output(**output) for output in fields["outputs"])
             tally = Tally(**{key: number(value) for key, value in fields["tally"].items()})
             lost = tuple(tuple(window) for window in fields["lost"])
-            return cls(fields["unit"], fields["digest"], outputs, tally, lost)
+            smaller = {str(key): int(n) for key, n in fields.get("smaller_batches", {}).items()}
+            return cls(fields["unit"], fields["digest"], outputs, tally, lost, smaller)
         except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             raise ValueError(f"not a commit record: {error}") from error
 
@@ -144,10 +152,12 @@ class CommitLog:
         tally: Tally,
         scratch: str,
         lost: Iterable[Window] = (),
+        smaller_batches: Mapping[tuple[int, int], int] = MappingProxyType({}),
     ) -> Commit:
         """Record that a unit is finished; of two attempts the first one stays."""
         windows = tuple((part.row, part.column, part.height, part.width) for part in lost)
-        commit = Commit(unit.id, self.digest(unit), tuple(outputs), tally, windows)
+        smaller = {f"{h}x{w}": size for (h, w), size in sorted(smaller_batches.items())}
+        commit = Commit(unit.id, self.digest(unit), tuple(outputs), tally, windows, smaller)
         storage.create(self.path(unit), commit.to_bytes(), scratch)
         return commit
 

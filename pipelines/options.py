@@ -64,7 +64,7 @@ class SegmentOptions:
     output: str
     window: int | None = None
     halo: int | None = None
-    batch: int | None = None
+    batch: int | str | None = None
     memory: int = DEFAULT_MEMORY_BYTES
     max_pixels: int | None = None
     resize: tuple[int, int] | None = None
@@ -132,9 +132,10 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--batch",
-        type=int,
+        type=batch_size,
         metavar="N",
-        help="windows in every call of the model (default: 1, or more where they are small)",
+        help="windows in every call of the model (default: 1, or more where they are small); auto, "
+        "for GPUs: as many as have 4 megapixels, or what device memory holds",
     )
     parser.add_argument(
         "--memory",
@@ -204,7 +205,7 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
         raise ConfigurationError("--zone_field names a field of --zones: give both")
     for name in ("window", "batch", "limit", "pixel_size", "max_pixels", "resample_to"):
         value = getattr(parsed, name)
-        if value is not None and not 0 < value < float("inf"):
+        if value not in (None, "auto") and not 0 < value < float("inf"):
             raise ConfigurationError(f"--{name} must be greater than 0, got {value}")
     if parsed.halo is not None and parsed.halo < 0:
         raise ConfigurationError(f"--halo must be at least 0, got {parsed.halo}")
@@ -242,6 +243,11 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
         limit=parsed.limit,
         trust_model=parsed.trust_model,
     )
+
+
+def batch_size(text: str) -> int | str:
+    """A number of windows, or `auto`."""
+    return text if text == "auto" else int(text)
 
 
 def parse_size(text: str) -> int:

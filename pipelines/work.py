@@ -5,22 +5,20 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from pipelines import areas, formats, storage
+from pipelines import areas, formats, storage, worker_model
 from pipelines.area_tables import AreaTable, area_table, rows_of
 from pipelines.areas import Tally, TallySum
 from pipelines.commits import CommitLog, Output
 from pipelines.failures import Failure, is_transient, raise_unless_lasting, reason_of
 from pipelines.formats.interface import UnitTask, Work
-from pipelines.models import local_model
 from pipelines.plan import Unit
 from segmodel.allocator import reuse_memory
 from segmodel.engine import Engine, Failed, Job, Labelled, Model
-from segmodel.errors import InputError, TransientError
-from segmodel.model_folder import fingerprint
+from segmodel.errors import InputError
 from segmodel.read_ahead import Raster
 from segmodel.windows import Window
 
@@ -55,18 +53,14 @@ class UnitReport(NamedTuple):
 
 
 def load_model(work: Work) -> Model:
-    """The predictor, loaded once per process, at the first unit that needs it."""
+    """The predictor, loaded once per process, at the first unit that needs it.
+
+    The model of another run is dropped before, so that memory is that of one.
+    """
     with _models_lock:
         if work.fingerprint not in _models:
-            from segmodel.predictor import Predictor
-
-            folder = local_model(work.model)
-            if fingerprint(folder) != work.fingerprint:
-                raise TransientError(
-                    f"the model in {work.model} was replaced after the run was begun: put the "
-                    f"former one back and run again, or begin anew with --overwrite"
-                )
-            _models[work.fingerprint] = Predictor.load(folder, work.trust_model)
+            _models.clear()
+            _models[work.fingerprint] = worker_model.load(work)
         return _models[work.fingerprint]
 
 
@@ -141,9 +135,10 @@ def _attempt(
     with storage.temporary(work.run.scratch) as rows:
         with area_table(rows) as table, formats.find_format(unit.format).open(unit, work) as task:
             results = _Results(table)
-            engine = Engine(
-                model(work), work.layout, THREADS, work.confidence, on_pixels, work.limits
-            )
+            loaded = model(work)
+            calls = worker_model.call_sizes(work, loaded)
+            limits = replace(work.limits, calls=calls)
+            engine = Engine(loaded, work.layout, THREADS, work.confidence, on_pixels, limits)
             for outcome in engine.run_and_finish(_jobs(task), lambda m: _done(m, task, work)):
                 if isinstance(outcome, Failed):
                     _record_failure(outcome, unit, task, results)
@@ -159,7 +154,8 @@ def _attempt(
                 results.tally.add(Tally(seam_pixels=seams[0], seam_differences=seams[1]))
             outputs = task.finish()
         outputs += _write_tables(unit, work, results, rows)
-    log.write(unit, outputs, results.tally.exact(), work.run.scratch, results.lost)
+    tally, scratch = results.tally.exact(), work.run.scratch
+    log.write(unit, outputs, tally, scratch, results.lost, calls.smaller)
     return UnitReport(done=1, computed_pixels=results.pixels)
 
 

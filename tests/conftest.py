@@ -76,3 +76,22 @@ def neighbourhood_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fields = {"stride": 4, "receptive_field": reach(network).receptive_field_px}
     export_savedmodel(network, contract(**fields), path, measure_memory=False)
     return path
+
+
+@pytest.fixture(scope="session")
+def greedy_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labels by brightness; asks for 256 TiB where a batch has more than two windows."""
+    import tensorflow as tf
+
+    from segmodel.export import export_savedmodel
+
+    def logits(values: tf.Tensor) -> tf.Tensor:
+        brightness = tf.math.floordiv(tf.reduce_sum(values, -1, keepdims=True), 3.0)
+        scores = -tf.abs(brightness - tf.constant([42.0, 127.0, 212.0]) + 0.5)
+        batch = tf.shape(values, tf.int64)[0]
+        wanted = tf.where(batch > 2, tf.constant(2**46, tf.int64), tf.constant(1, tf.int64))
+        return scores + tf.reduce_max(tf.random.uniform([wanted])) * 0
+
+    path = tmp_path_factory.mktemp("models") / "greedy"
+    export_savedmodel(logits, contract(), path, measure_memory=False)
+    return path
