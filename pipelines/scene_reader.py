@@ -15,11 +15,19 @@ import rasterio
 from rasterio.windows import Window as RasterioWindow
 
 from pipelines.cog import Grid
-from pipelines.gdal_files import GDAL_ERRORS, environment, open_scene, persist, unreadable
+from pipelines.gdal_files import (
+    GDAL_ERRORS,
+    OpenRaster,
+    environment,
+    open_scene,
+    persist,
+    unreadable,
+)
 from pipelines.ground import GroundGrid
 from pipelines.scene_bands import SceneBands, colors_of
 from pipelines.scene_header import Header
 from pipelines.scene_polygons import ScenePolygons
+from segmodel.errors import BeamsegError
 from segmodel.pixels import Pixels, both
 from segmodel.windows import Window
 
@@ -96,7 +104,7 @@ class SceneRaster:
     ) -> None:
         self.uri, self.header, self.bands, self.aoi = uri, header, bands, aoi
         self._lock = threading.Lock()
-        self._source: rasterio.DatasetReader | None = None
+        self._source: OpenRaster | None = None
 
     @property
     def height(self) -> int:
@@ -181,8 +189,9 @@ class SceneRaster:
             if self._source is None:
                 self._source = open_scene(self.uri)
             try:
-                yield self._source
-            except GDAL_ERRORS:
+                with self._source.reading() as source:
+                    yield source
+            except (*GDAL_ERRORS, BeamsegError):
                 self._close()
                 raise
 

@@ -189,10 +189,24 @@ def write_whole(uri: str, scratch: str) -> Iterator[Draft]:
 
 
 def publish(path: str, uri: str) -> Written:
-    """Give a temporary file its final name; says what it holds."""
+    """Give a temporary file its final name; says what it holds.
+
+    Raises:
+        ConfigurationError: If it may not be written there.
+    """
     written = Written.of(path)
-    store_of(uri).publish(path, uri)
+    with _allowed(uri):
+        store_of(uri).publish(path, uri)
     return written
+
+
+@contextmanager
+def _allowed(uri: str) -> Iterator[None]:
+    """Turn what is for the user to change into an error that says so."""
+    try:
+        yield
+    except PermissionError as error:
+        raise ConfigurationError(f"{uri} cannot be written: {error.strerror}") from error
 
 
 def persistently(action: Callable[[], T]) -> T:
@@ -218,7 +232,7 @@ def create(uri: str, content: bytes, scratch: str) -> bool:
     """Write a file unless there is one of that name; whether this call wrote it."""
 
     def write() -> bool:
-        with temporary(scratch) as path:
+        with temporary(scratch) as path, _allowed(uri):
             return store_of(uri).create(uri, content, path)
 
     return persistently(write)

@@ -55,11 +55,6 @@ class AmazonClient:
         )
         self._creates_conditionally = True
 
-    @property
-    def address(self) -> str:
-        """Of the server that requests go to."""
-        return self._client.meta.endpoint_url
-
     def page(self, start: str, token: str | None) -> tuple[list[StoredObject], str | None]:
         bucket, prefix = bucket_and_name(start)
         place = {"ContinuationToken": token} if token else {}

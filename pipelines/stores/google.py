@@ -2,7 +2,6 @@
 
 import errno
 import os
-from typing import Any
 
 from pipelines.locations import bucket_and_name
 from pipelines.stores.interface import Fault, StoredObject
@@ -37,11 +36,11 @@ class GoogleClient:
         from google.auth.credentials import AnonymousCredentials
         from google.auth.exceptions import DefaultCredentialsError
 
-        self._emulator = os.environ.get("STORAGE_EMULATOR_HOST")
+        emulator = os.environ.get("STORAGE_EMULATOR_HOST")
         try:
-            self._credentials, project = (
+            credentials, project = (
                 (AnonymousCredentials(), "emulated")
-                if self._emulator
+                if emulator
                 else google.auth.default(storage.Client.SCOPE)
             )
         except DefaultCredentialsError as error:
@@ -50,23 +49,8 @@ class GoogleClient:
                 "application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
             ) from error
         # Objects need no project; the client does.
-        self._client = storage.Client(project or "none", self._credentials)
+        self._client = storage.Client(project or "none", credentials)
         self._parts = DEFAULT_RETRY.with_delay(0.5, 16.0, 2.0).with_timeout(SECONDS)
-
-    def gdal_options(self) -> dict[str, str]:
-        """The credentials as GDAL takes them; it finds those of service accounts by itself."""
-        if self._emulator:
-            address = f"{self._emulator.rstrip('/')}/"
-            return {"CPL_GS_ENDPOINT": address, "GS_NO_SIGN_REQUEST": "YES"}
-        found: Any = self._credentials
-        if getattr(found, "refresh_token", None):
-            # Those of `gcloud auth application-default login`.
-            return {
-                "GS_OAUTH2_REFRESH_TOKEN": found.refresh_token,
-                "GS_OAUTH2_CLIENT_ID": found.client_id,
-                "GS_OAUTH2_CLIENT_SECRET": found.client_secret,
-            }
-        return {}
 
     def page(self, start: str, token: str | None) -> tuple[list[StoredObject], str | None]:
         bucket, prefix = bucket_and_name(start)

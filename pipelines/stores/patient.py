@@ -34,11 +34,6 @@ class PatientStore:
     def __init__(self, client: Client, sleep: Callable[[float], None] = time.sleep) -> None:
         self._client, self._sleep = client, sleep
 
-    @property
-    def client(self) -> Client:
-        """What makes the requests."""
-        return self._client
-
     def below(self, folder: str, prefix: str = "") -> Iterator[StoredObject]:
         """Page after page, so that memory is that of one."""
         start = f"{folder}/{prefix}"

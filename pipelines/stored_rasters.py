@@ -1,0 +1,134 @@
+"""Rasters in stores as GDAL reads them: by ranges, through our clients, as a file system of GDAL's.
+
+GDAL's own file systems for stores go on with zeros after some answers that were cut short, as
+its threads do not tell of them, and they look for credentials by rules of their own. So GDAL asks
+us for bytes: with the same credentials and patience as for everything else, and of one version of
+the object. What a request failed with in the end is kept, and raised once GDAL is done.
+"""
+
+import io
+import threading
+from collections.abc import Callable
+
+from rasterio.abc import FileContainer
+
+from pipelines import storage
+from pipelines.stores import RangeStream, store_of
+
+# What a request asks for: several tiles, which often follow each other.
+BUFFER_BYTES = 1 << 20
+
+
+class StoredRaster:
+    """A raster in a store with the files beside it: those whose names begin as its own does.
+
+    Args:
+        uri: Of the raster.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._folder, _, name = uri.rpartition("/")
+        self._stem = name.partition(".")[0]
+        self._siblings: dict[str, tuple[int, str]] | None = None
+        self._lock = threading.Lock()
+        self._fault: Exception | None = None
+
+    def fault(self) -> Exception | None:
+        """What the first request that failed since the last question failed with."""
+        fault, self._fault = self._fault, None
+        return fault
+
+    def open(self, path: str, mode: str = "rb", **options: object) -> io.BufferedReader:
+        """A stream of a file; see `rasterio.abc.FileContainer`."""
+        state = self._state(path)
+        if state is None:
+            raise FileNotFoundError(2, "no such object", path)
+        stream = RangeStream(store_of(path), path, *state)
+        return io.BufferedReader(_Told(stream, self._note), BUFFER_BYTES)
+
+    def isfile(self, path: str) -> bool:
+        """Whether there is such a file."""
+        return self._state(path) is not None
+
+    def isdir(self, path: str) -> bool:
+        """Whether it is the folder of the raster."""
+        return path.rstrip("/") == self._folder
+
+    def ls(self, path: str) -> list[str]:
+        """Files beside the raster that may belong to it."""
+        return [f"{self._folder}/{name}" for name in self._beside()] if self.isdir(path) else []
+
+    def mtime(self, path: str) -> int:
+        """Nothing that anybody needs."""
+        return 0
+
+    def size(self, path: str) -> int:
+        """Bytes of a file; none where there is no such file."""
+        state = self._state(path)
+        return 0 if state is None else state[0]
+
+    def _state(self, path: str) -> tuple[int, str] | None:
+        """Size and version of a file, or None."""
+        folder, _, name = path.rpartition("/")
+        if folder == self._folder and name.startswith(self._stem):
+            return self._beside().get(name)
+        try:
+            found = storage.state_of(path)
+        except Exception as error:
+            self._note(error)
+            return None
+        return None if found is None else (found.size, found.version)
+
+    def _beside(self) -> dict[str, tuple[int, str]]:
+        """By name, what one listing tells of the raster and the files beside it."""
+        with self._lock:
+            if self._siblings is None:
+                try:
+                    listed = list(storage.files_below(self._folder, self._stem))
+                except Exception as error:
+                    self._note(error)
+                    return {}
+                cut = len(self._folder) + 1
+                self._siblings = {
+                    entry.uri[cut:]: (entry.size, entry.version)
+                    for entry in listed
+                    if "/" not in entry.uri[cut:]
+                }
+            return self._siblings
+
+    def _note(self, error: Exception) -> None:
+        self._fault = self._fault or error
+
+
+FileContainer.register(StoredRaster)
+
+
+class _Told(io.RawIOBase):
+    """A stream that ends where it fails, as GDAL's threads take no exceptions, and tells why.
+
+    Args:
+        stream: That is read.
+        fail: Is told the exception.
+    """
+
+    def __init__(self, stream: RangeStream, fail: Callable[[Exception], None]) -> None:
+        self._stream, self._fail = stream, fail
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def readinto(self, buffer) -> int:
+        try:
+            return self._stream.readinto(buffer)
+        except Exception as error:
+            self._fail(error)
+            return 0
