@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pipelines import formats, plan, storage
 from pipelines.commits import CommitLog
 from pipelines.count_tables import counts_path
+from pipelines.disk_tables import Names
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_files import block_path
 from pipelines.plan import Unit
@@ -28,7 +29,7 @@ def reconcile(work: Work, retry_failures: bool) -> None:
     if not found:
         return
     folder = work.run.plan
-    wanted = {log.name(unit) for kind in plan.KINDS for unit in plan.read_units(folder, kind)}
+    wanted = Names(log.name(unit) for kind in plan.KINDS for unit in plan.read_units(folder, kind))
     for name in found:
         if name not in wanted:
             log.discard(name)
@@ -92,17 +93,16 @@ def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
         planned: Gives the units of the plan to come.
     """
     log = work.log
-    recorded = {name.rpartition("-")[0] for name in log.names()}
-    left = {
+    recorded = Names(name.rpartition("-")[0] for name in log.names())
+    left = Names(
         path
         for kind in plan.KINDS
         for unit in plan.read_units(work.run.plan, kind)
         if unit.id not in recorded
         for path in _outputs(unit)
-    }
+    )
     if left:
-        for unit in planned():
-            left.difference_update(_outputs(unit))
+        left.difference_update(path for unit in planned() for path in _outputs(unit))
     for path in left:
         storage.remove(work.run.path(path))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import rasterio
@@ -30,7 +31,7 @@ from segmodel.windows import Layout, Window, computed_pixels
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Rasters whether or not GDAL can open them.
 RASTER_SUFFIXES = frozenset({".vrt", ".jp2", ".j2k", ".img", ".ntf", ".bil", ".ers", ".mrf"})
-_HEADER_THREADS = 8
+_HEADER_THREADS, _HEADERS_AT_ONCE = 8, 256
 
 
 class Scenes:
@@ -83,12 +84,15 @@ class Scenes:
             )
         if reading.resample_to is not None:
             contract.check_gsd(reading.resample_to, "--resample_to")
-        with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-            headers = list(pool.map(lambda file: header_or_none(file.uri, file.version), files))
-        readable = [(file, header) for file, header in zip(files, headers, strict=True) if header]
-        misfits = [misfit(header, contract, reading, file.key) for file, header in readable]
-        if misfits and all(misfits) and misfits[0]:
-            raise misfits[0]
+        first: BeamsegError | None = None
+        for file, header in _headers(files):
+            if header is not None:
+                error = misfit(header, contract, reading, file.key)
+                if error is None:
+                    return
+                first = first or error
+        if first is not None:
+            raise first
 
     def count(self, file: InputFile, most: int, reading: Reading) -> int:
         """One."""
@@ -159,6 +163,15 @@ class Scenes:
             yield task
         finally:
             task.close()
+
+
+def _headers(files: Iterable[InputFile]) -> Iterator[tuple[InputFile, Header | None]]:
+    """Files with their headers, read some at a time."""
+    rest = iter(files)
+    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
+        while page := list(islice(rest, _HEADERS_AT_ONCE)):
+            headers = pool.map(lambda file: header_or_none(file.uri, file.version), page)
+            yield from zip(page, headers, strict=True)
 
 
 def _state(path: str) -> tuple[int, int]:
