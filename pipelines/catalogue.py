@@ -1,6 +1,7 @@
 """Input files, kept on disk: each once, in order, by format and by group."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -88,30 +89,26 @@ class Catalogue:
         behind = first[:-1] + bytes([first[-1] + 1])
         return self._tables.run("DELETE FROM files WHERE place >= ? AND place < ?", first, behind)
 
-    def sort(self, claim: Callable[[InputFile], tuple[str, str] | None]) -> int:
+    def sort(self, claim: Callable[[list[InputFile]], Iterable[tuple[str, str] | None]]) -> int:
         """Give files their formats; returns how many have none.
 
         Args:
-            claim: Of a file its format and its version, or None if it has no format.
+            claim: Of some files the format and the version of each, or None if it has no format.
         """
-        counts: dict[str, int] = {}
-        left = 0
+        counts: Counter[str | None] = Counter()
         for page in self._pages():
+            claims = claim([_input_file(fields) for _, *fields in page])
             changes = []
-            for number, *fields in page:
-                claimed = claim(_input_file(fields))
-                if claimed is None:
-                    left += 1
-                    continue
-                owner, version = claimed
-                position = counts.get(owner, 0)
-                counts[owner] = position + 1
-                changes.append((owner, version, position, number))
+            for (number, *_), claimed in zip(page, claims, strict=True):
+                owner, version = claimed or (None, None)
+                if owner is not None:
+                    changes.append((owner, version, counts[owner], number))
+                counts[owner] += 1
             self._tables.run_each(
                 "UPDATE files SET format = ?, version = ?, position = ? WHERE number = ?", changes
             )
         self._tables.run(_INDEX)
-        return left
+        return counts[None]
 
     def limit(self, format_name: str, records: Iterable[int]) -> int:
         """Keep only the first files of a format; returns how many records that are.
@@ -247,7 +244,7 @@ def in_groups(
     catalogue = Catalogue()
     for number, file in enumerate(files):
         catalogue.add(str(number), file)
-    catalogue.sort(lambda file: ("", file.version))
+    catalogue.sort(lambda page: [("", file.version) for file in page])
     return catalogue.of_format("").in_groups(groups)
 
 

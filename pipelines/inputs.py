@@ -9,6 +9,7 @@ from pipelines.disk_tables import Names
 from pipelines.formats.interface import Estimate, Format, Reading, Work
 from pipelines.formats.scene_counting import precedence
 from pipelines.formats.scene_files import label_name
+from pipelines.formats.scenes import headers_of, may_be_scene
 from pipelines.options import SegmentOptions
 from pipelines.plan import Unit
 from segmodel.contract import Contract
@@ -74,15 +75,24 @@ def sorted_inputs(catalogue: Catalogue) -> Inputs:
     """The files of a catalogue by format; one without a format is left aside."""
     looked_at = progress.Lines("looked at {:,} files")
 
-    def claim(file: InputFile) -> tuple[str, str] | None:
-        looked_at.add()
-        owner = next((e for e in formats.FORMATS if _may_read(e, file) and e.claims(file)), None)
-        return None if owner is None else (owner.name, owner.identify(file).version)
+    def claims(files: list[InputFile]) -> Iterator[tuple[str, str] | None]:
+        # Of a store, headers take long one after another; those that are read here are kept.
+        for _ in headers_of(file for file in files if may_be_scene(file)):
+            pass
+        for file in files:
+            looked_at.add()
+            yield _claim(file)
 
-    left_aside = catalogue.sort(claim)
+    left_aside = catalogue.sort(claims)
     files = tuple((entry, catalogue.of_format(entry.name)) for entry in formats.FORMATS)
     grouped = sum(len(found) for entry, found in files if entry.grouped)
     return Inputs(files, left_aside, grouped)
+
+
+def _claim(file: InputFile) -> tuple[str, str] | None:
+    """Format and version of a file; that of a scene takes reading its header."""
+    owner = next((e for e in formats.FORMATS if _may_read(e, file) and e.claims(file)), None)
+    return None if owner is None else (owner.name, owner.identify(file).version)
 
 
 def _may_read(entry: Format, file: InputFile) -> bool:

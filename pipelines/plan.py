@@ -198,17 +198,17 @@ def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
     Units that put blocks together go to parts of their own, `scenes-*`, and so do counts.
     """
     parts: dict[str, list[str]] = {kind: [] for kind in KINDS}
-    lines: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    lines: dict[str, list[bytes]] = {kind: [] for kind in KINDS}
 
     def flush(kind: str) -> None:
         name = f"{kind}-{len(parts[kind]):05d}.jsonl"
-        storage.write_bytes(f"{folder}/{name}", "".join(lines[kind]).encode(), scratch)
+        storage.write_bytes(f"{folder}/{name}", b"".join(lines[kind]), scratch)
         parts[kind].append(name)
         lines[kind].clear()
 
     for unit in units:
         kind = unit.kind
-        lines[kind].append(unit.to_json() + "\n")
+        lines[kind].append(unit.to_json().encode() + b"\n")
         if len(lines[kind]) == UNITS_PER_PART:
             flush(kind)
     for kind, rest in lines.items():

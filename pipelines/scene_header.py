@@ -3,8 +3,8 @@
 import os
 import re
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -144,11 +144,22 @@ def open_scene(uri: str, **options: object) -> rasterio.DatasetReader:
         TransientError: If it is on the web.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with without_warnings():
             return rasterio.open(uri, **options)
     except GDAL_ERRORS as error:
         raise unreadable(error, uri, "the scene cannot be opened") from error
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Nothing is said of rasters without a place.
+
+    Filters of warnings are those of all threads: where several read headers, it is also around all
+    of them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
 def unreadable(error: Exception, uri: str, what: str) -> BeamsegError:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +22,12 @@ from pipelines.formats.scene_counting import count_units
 from pipelines.formats.scene_files import TIFF_SUFFIXES, block_path, scene_paths
 from pipelines.formats.scene_task import BlockTask
 from pipelines.plan import InputFile, Unit, unit_id
-from pipelines.scene_header import Header, header_or_none, read_header
+from pipelines.scene_header import (
+    Header,
+    header_or_none,
+    read_header,
+    without_warnings,
+)
 from pipelines.scene_reader import read_small, small_area
 from segmodel.contract import Contract
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError
@@ -53,7 +59,7 @@ class Scenes:
                 return header.is_located
             # A TIFF that GDAL cannot open is reported as what it claims to be.
             return file.uri.startswith(web.PREFIX) or storage.begins_with(file.uri, TIFF_MARKS)
-        if suffix in IMAGE_SUFFIXES or suffix[1:] not in raster_driver_extensions():
+        if suffix in IMAGE_SUFFIXES or suffix not in _gdal_suffixes():
             return False
         header = header_or_none(file.uri, file.version)
         return header is not None and bool(header.bands)
@@ -85,7 +91,7 @@ class Scenes:
         if reading.resample_to is not None:
             contract.check_gsd(reading.resample_to, "--resample_to")
         first: BeamsegError | None = None
-        for file, header in _headers(files):
+        for file, header in headers_of(files):
             if header is not None:
                 error = misfit(header, contract, reading, file.key)
                 if error is None:
@@ -165,10 +171,22 @@ class Scenes:
             task.close()
 
 
-def _headers(files: Iterable[InputFile]) -> Iterator[tuple[InputFile, Header | None]]:
-    """Files with their headers, read some at a time."""
+def may_be_scene(file: InputFile) -> bool:
+    """Whether the header of a file, if it has one, is asked for to tell what it is."""
+    suffix = os.path.splitext(file.name)[1].lower()
+    return suffix in TIFF_SUFFIXES or (suffix not in IMAGE_SUFFIXES and suffix in _gdal_suffixes())
+
+
+@cache
+def _gdal_suffixes() -> frozenset[str]:
+    """Suffixes of all that GDAL reads; to ask it for them takes longer than the rest of a file."""
+    return RASTER_SUFFIXES | {f".{name}" for name in raster_driver_extensions()}
+
+
+def headers_of(files: Iterable[InputFile]) -> Iterator[tuple[InputFile, Header | None]]:
+    """Files with their headers or None, read by several threads, some at a time."""
     rest = iter(files)
-    with ThreadPoolExecutor(_HEADER_THREADS) as pool:
+    with ThreadPoolExecutor(_HEADER_THREADS) as pool, without_warnings():
         while page := list(islice(rest, _HEADERS_AT_ONCE)):
             headers = pool.map(lambda file: header_or_none(file.uri, file.version), page)
             yield from zip(page, headers, strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,9 +31,10 @@ def catalogue_of(*names: str) -> Catalogue:
     return made
 
 
-def by_suffix(entry: InputFile) -> tuple[str, str] | None:
-    suffix = entry.name.rpartition(".")[2]
-    return None if suffix == "txt" else (suffix, entry.version + "+")
+def by_suffix(files: list[InputFile]) -> Iterator[tuple[str, str] | None]:
+    for entry in files:
+        suffix = entry.name.rpartition(".")[2]
+        yield None if suffix == "txt" else (suffix, entry.version + "+")
 
 
 def numbered(count: int = COUNT) -> tuple[Catalogue, Files]:
