@@ -180,9 +180,9 @@ class CommitLog:
         """Have a unit done again."""
         storage.remove(self.path(unit))
 
-    def names(self) -> list[str]:
-        """File names of all records that are there."""
-        return list(storage.names_below(f"{self.run}/{self.folder}"))
+    def names(self) -> Iterator[str]:
+        """File names of all records that are there, in order."""
+        return storage.names_below(f"{self.run}/{self.folder}")
 
     def discard(self, name: str) -> None:
         """Remove a superseded or damaged record, after its outputs if it names them."""

@@ -118,8 +118,7 @@ def open_scene(uri: str, **options: object) -> OpenRaster:
     """
     stored = StoredRaster(uri) if locations.is_remote(uri) else None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with without_warnings():
             opener = {} if stored is None else {"opener": stored}
             opened = OpenRaster(rasterio.open(uri, **opener, **options), stored)
     except GDAL_ERRORS as error:
@@ -133,6 +132,18 @@ def open_scene(uri: str, **options: object) -> OpenRaster:
         opened.close()
         raise
     return opened
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Nothing is said of rasters without a place.
+
+    Filters of warnings are those of all threads: where several read headers, it is also around all
+    of them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
 def unreadable(error: Exception, uri: str, what: str) -> BeamsegError:

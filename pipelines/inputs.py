@@ -1,14 +1,17 @@
 """Input files by format: found, limited, checked, and cut into work units."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from pipelines import formats, plan, web
+from pipelines import formats, plan, progress, web
+from pipelines.catalogue import Catalogue, Files, InputFile
+from pipelines.disk_tables import Names
 from pipelines.formats.interface import Estimate, Format, Reading, Work
 from pipelines.formats.scene_counting import precedence
 from pipelines.formats.scene_files import label_name
+from pipelines.formats.scenes import headers_of, may_be_scene
 from pipelines.options import SegmentOptions
-from pipelines.plan import InputFile, Unit
+from pipelines.plan import Unit
 from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
 from segmodel.windows import Layout
@@ -20,22 +23,20 @@ class Inputs:
 
     Args:
         files: Files of each format, in order of formats.
-        left_aside: Files that no format claims.
-        records: Most images to read from a shard, by key, where the run is limited.
+        left_aside: Number of files that no format claims.
         grouped_files: Number of files that are dealt to groups, however the run is limited.
     """
 
-    files: tuple[tuple[Format, tuple[InputFile, ...]], ...]
-    left_aside: tuple[InputFile, ...]
-    records: tuple[tuple[str, int], ...] = ()
-    grouped_files: int = 0
+    files: tuple[tuple[Format, Files], ...]
+    left_aside: int
+    grouped_files: int
 
     @property
-    def every(self) -> list[InputFile]:
+    def every(self) -> Iterator[InputFile]:
         """All files that will be read."""
-        return [file for _, files in self.files for file in files]
+        return (file for _, files in self.files for file in files)
 
-    def of_format(self, name: str) -> tuple[InputFile, ...]:
+    def of_format(self, name: str) -> Files:
         """Files of one format."""
         return next(files for entry, files in self.files if entry.name == name)
 
@@ -52,33 +53,46 @@ def find_inputs(
         ConfigurationError: If a pattern matches nothing, or nothing that can be read.
         ContractError: If the model was not made for an input.
     """
-    claimed: dict[str, list[InputFile]] = {entry.name: [] for entry in formats.FORMATS}
-    left_aside: list[InputFile] = []
-    for file in plan.find_inputs(options.inputs, options.output, folders):
-        owner = next((e for e in formats.FORMATS if _may_read(e, file) and e.claims(file)), None)
-        if owner is None:
-            left_aside.append(file)
-        else:
-            claimed[owner.name].append(owner.identify(file))
-    inputs = Inputs(
-        tuple((entry, tuple(claimed[entry.name])) for entry in formats.FORMATS),
-        tuple(left_aside),
-        grouped_files=sum(len(claimed[entry.name]) for entry in formats.FORMATS if entry.grouped),
-    )
-    if not inputs.every:
+    catalogue = plan.find_inputs(options.inputs, options.output, folders)
+    inputs = sorted_inputs(catalogue)
+    if not any(files for _, files in inputs.files):
         raise ConfigurationError(
-            f"--input {' '.join(options.inputs)} matches {len(left_aside)} files, none of a format "
-            f"that can be read: {'; '.join(entry.examples for entry in formats.FORMATS)}"
+            f"--input {' '.join(options.inputs)} matches {inputs.left_aside} files, none of a "
+            f"format that can be read: {'; '.join(entry.examples for entry in formats.FORMATS)}"
         )
     _check_names(inputs)
     if options.pixel_size is not None:
         contract.check_gsd(options.pixel_size, "--pixel_size")
     if options.limit is not None:
-        inputs = _limited(inputs, options.limit, reading)
+        _limit(catalogue, options.limit, reading)
     for entry, files in inputs.files:
         if files:
             entry.check(files, contract, reading)
     return inputs
+
+
+def sorted_inputs(catalogue: Catalogue) -> Inputs:
+    """The files of a catalogue by format; one without a format is left aside."""
+    looked_at = progress.Lines("looked at {:,} files")
+
+    def claims(files: list[InputFile]) -> Iterator[tuple[str, str] | None]:
+        # Of a store, headers take long one after another; those that are read here are kept.
+        for _ in headers_of(file for file in files if may_be_scene(file)):
+            pass
+        for file in files:
+            looked_at.add()
+            yield _claim(file)
+
+    left_aside = catalogue.sort(claims)
+    files = tuple((entry, catalogue.of_format(entry.name)) for entry in formats.FORMATS)
+    grouped = sum(len(found) for entry, found in files if entry.grouped)
+    return Inputs(files, left_aside, grouped)
+
+
+def _claim(file: InputFile) -> tuple[str, str] | None:
+    """Format and version of a file; that of a scene takes reading its header."""
+    owner = next((e for e in formats.FORMATS if _may_read(e, file) and e.claims(file)), None)
+    return None if owner is None else (owner.name, owner.identify(file).version)
 
 
 def _may_read(entry: Format, file: InputFile) -> bool:
@@ -92,22 +106,29 @@ def _check_names(inputs: Inputs) -> None:
     Raises:
         ConfigurationError: Names both.
     """
-    folders = {folder for file in inputs.every for folder in _folders_above(file.key)}
-    grouped = (files for entry, files in inputs.files if entry.grouped)
+    folders = Names(
+        folder
+        for file in inputs.every
+        for folder in _folders_above(file.key)
+        if folder.endswith(".png")
+    )
+    grouped = (files for entry, files in inputs.files if entry.grouped and folders)
     for name in (file.key for files in grouped for file in files):
         if f"{name}.png" in folders:
             raise ConfigurationError(
                 f"the label map of {name} and those of the folder {name}.png would have the same "
                 f"name: rename one of them"
             )
-    maps: dict[str, str] = {}
+    seen = Names()
     for file in inputs.of_format("scene"):
-        other = maps.setdefault(label_name(file.key), file.key)
-        if other != file.key:
-            raise ConfigurationError(
-                f"the label maps of {other} and {file.key} would have the same name: rename one of "
-                f"them"
-            )
+        label = label_name(file.key)
+        for other in {label, label.removesuffix(".tif")} - {file.key}:
+            if label_name(other) == label and other in seen:
+                raise ConfigurationError(
+                    f"the label maps of {other} and {file.key} would have the same name: rename "
+                    f"one of them"
+                )
+        seen.update([file.key])
 
 
 def _folders_above(name: str) -> Iterator[str]:
@@ -144,32 +165,29 @@ def check_scene_options(options: SegmentOptions, contract: Contract, inputs: Inp
         precedence(scenes, options.overlap)
 
 
-def _limited(inputs: Inputs, limit: int, reading: Reading) -> Inputs:
-    """The first images only: in order of formats, files and records."""
-    kept, records, left = [], [], limit
-    for entry, files in inputs.files:
-        chosen = []
-        for file in files:
-            if left <= 0:
-                break
-            count = entry.count(file, left, reading)
-            chosen.append(file)
-            records.append((file.key, count))
-            left -= count
-        kept.append((entry, tuple(chosen)))
-    return replace(inputs, files=tuple(kept), records=tuple(records))
+def _limit(catalogue: Catalogue, limit: int, reading: Reading) -> None:
+    """Keep the first images only: in order of formats, files and records."""
+    left = limit
+    for entry in formats.FORMATS:
+        files = catalogue.of_format(entry.name)
+        left -= catalogue.limit(entry.name, _counts(entry, files, left, reading))
+
+
+def _counts(entry: Format, files: Files, left: int, reading: Reading) -> Iterator[int]:
+    """Numbers of images in the first files, `left` together if there are as many."""
+    for file in files:
+        if left <= 0:
+            return
+        count = entry.count(file, left, reading)
+        yield count
+        left -= count
 
 
 def units_of(inputs: Inputs, work: Work) -> Iterator[Unit]:
     """Work units of all inputs."""
-    records = dict(inputs.records)
     for entry, files in inputs.files:
-        if not records:
-            yield from entry.units(files, work, None)
-            continue
-        for count in sorted({records[file.key] for file in files}):
-            chosen = [file for file in files if records[file.key] == count]
-            yield from entry.units(chosen, work, count)
+        for records, chosen in files.by_records():
+            yield from entry.units(chosen, work, records)
 
 
 def estimate(inputs: Inputs, layout: Layout, reading: Reading) -> Estimate:

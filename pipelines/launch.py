@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 import segmodel
-from pipelines import locations, plan
+from pipelines import locations, plan, progress
 from pipelines.formats.interface import Counting, Estimate, Work
 from pipelines.formats.scene_counting import Overlaps, overlaps_of
 from pipelines.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
@@ -183,14 +183,15 @@ def prepare(checked: Checked) -> Launch:
     store(run, AOI, checked.aoi)
     store(run, ZONES, checked.zones)
     remove_leftovers(work, lambda: units_of(inputs, work))
-    parts = plan.write_plan(units_of(inputs, work), run.plan, run.scratch)
+    planned = progress.told(units_of(inputs, work), "planned {:,} units")
+    parts = plan.write_plan(planned, run.plan, run.scratch)
     reconcile(work, options.retry_failures)
     return Launch(
         work=work,
         parts=tuple(parts),
-        units=sum(1 for _ in plan.read_units(run.plan, "part")),
+        units=sum(1 for part in parts for _ in plan.references(run.plan, part)),
         estimate=estimate(inputs, work.layout, work.reading),
-        left_aside=len(inputs.left_aside),
+        left_aside=inputs.left_aside,
     )
 
 

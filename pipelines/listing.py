@@ -15,6 +15,7 @@ from segmodel.errors import ConfigurationError
 
 # Of a listing that waits in memory for its end.
 SPOOLED_BYTES = 16 << 20
+FOLDERS_KNOWN = 10_000
 
 
 @dataclass(frozen=True)
@@ -51,41 +52,43 @@ def root_of(pattern: str) -> str:
 
 
 def input_files(
-    pattern: str, output: str, passed: Callable[[StoredObject], None] = lambda found: None
+    pattern: str, output: str, listed: Callable[[], object] = lambda: None
 ) -> Iterator[FoundFile]:
     """As `find_files`, without what is in a run directory.
 
     Args:
         pattern: The pattern.
         output: The run directory of this run; those of others are known by their `run.json`.
-        passed: See `find_files`.
+        listed: Is called for every file of a listing.
     """
     own = os.path.join(locations.canonical(output), "")
     if locations.is_remote(pattern):
-        yield from _remote_inputs(pattern, own, passed)
+        yield from _remote_inputs(pattern, own, listed)
         return
     root, runs = root_of(pattern), dict[str, bool]()
     for file in find_files(pattern):
+        listed()
+        if len(runs) == FOLDERS_KNOWN:
+            # A listing is in order, so that most of what is known is not asked for again.
+            runs.clear()
         if not os.path.realpath(file.uri).startswith(own) and not lies_in_run(file.uri, root, runs):
             yield file
 
 
-def _remote_inputs(
-    pattern: str, own: str, passed: Callable[[StoredObject], None]
-) -> Iterator[FoundFile]:
+def _remote_inputs(pattern: str, own: str, listed: Callable[[], object]) -> Iterator[FoundFile]:
     """The listing to its end, as `run.json` comes after much of what a run wrote."""
     runs = {own}
 
     def note(found: StoredObject) -> None:
-        passed(found)
+        listed()
         if found.uri.endswith("/run.json") and _is_run(found.uri):
             runs.add(found.uri.removesuffix("run.json"))
 
-    with tempfile.SpooledTemporaryFile(SPOOLED_BYTES, "w+", encoding="utf-8") as listed:
+    with tempfile.SpooledTemporaryFile(SPOOLED_BYTES, "w+", encoding="utf-8") as spool:
         for file in find_files(pattern, note):
-            listed.write(json.dumps(astuple(file)) + "\n")
-        listed.seek(0)
-        for line in listed:
+            spool.write(json.dumps(astuple(file)) + "\n")
+        spool.seek(0)
+        for line in spool:
             file = FoundFile(*json.loads(line))
             if runs.isdisjoint(_folders_above(file.uri)):
                 yield file

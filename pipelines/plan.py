@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import locations, storage
+from pipelines import locations, progress, storage
+from pipelines.catalogue import Catalogue, InputFile
 from pipelines.listing import input_files, root_of
 from pipelines.web import find_web, is_web, web_root
 from segmodel.errors import ConfigurationError, TransientError
@@ -18,35 +19,6 @@ from segmodel.windows import Window
 UNITS_PER_PART = 1000
 KINDS = ("part", "scenes", "counts")
 IMAGES_PER_GROUP = 64
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """One input file.
-
-    Args:
-        uri: How to open it.
-        folder: Folder of its input root in the run directory.
-        name: Path below that root, with forward slashes.
-        size: Bytes.
-        version: Changes when the content does.
-    """
-
-    uri: str
-    folder: str
-    name: str
-    size: int
-    version: str
-
-    @property
-    def listed(self) -> tuple[int, str]:
-        """Size and version, as `storage.opened` takes them."""
-        return self.size, self.version
-
-    @property
-    def key(self) -> str:
-        """Names the file in tables: folder and name."""
-        return f"{self.folder}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -128,7 +100,7 @@ class UnitReference:
 
 def find_inputs(
     patterns: Sequence[str], output: str, folders: Mapping[str, str] | None = None
-) -> list[InputFile]:
+) -> Catalogue:
     """Files of all patterns, each once, in order of patterns and names.
 
     Args:
@@ -141,21 +113,22 @@ def find_inputs(
         TransientError: If a web server cannot be reached.
     """
     folders = root_folders(patterns) if folders is None else folders
-    found: dict[str, InputFile] = {}
+    found, listed = Catalogue(), progress.Lines("listed {:,} files")
     for pattern in patterns:
         root = _root_of(pattern)
         matched = False
-        for file in [find_web(pattern)] if is_web(pattern) else input_files(pattern, output):
+        files = [find_web(pattern)] if is_web(pattern) else input_files(pattern, output, listed.add)
+        for file in files:
             place = file.uri if is_web(pattern) else locations.canonical(file.uri)
             matched = True
             folder, name = folders[_root_key(root)], _printable(file.name)
             entry = InputFile(file.uri, folder, name, file.size, file.version)
-            found.setdefault(place, entry)
+            found.add(place, entry)
         if not matched:
             raise ConfigurationError(
                 f"--input {pattern} matches no file: check the path, and quote patterns with *"
             )
-    return list(found.values())
+    return found
 
 
 def root_folders(patterns: Sequence[str], known: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -215,28 +188,23 @@ def image_groups(files: int) -> int:
     return 1 << max(0, -(-files // IMAGES_PER_GROUP) - 1).bit_length()
 
 
-def group_of(file: InputFile, groups: int) -> int:
-    """The group of an image file; it depends on the file's path alone."""
-    return int.from_bytes(hashlib.sha256(file.key.encode()).digest()[:8], "big") % groups
-
-
 def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
     """Write plan parts, replacing an earlier plan; returns the names of those with work units.
 
     Units that put blocks together go to parts of their own, `scenes-*`, and so do counts.
     """
     parts: dict[str, list[str]] = {kind: [] for kind in KINDS}
-    lines: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    lines: dict[str, list[bytes]] = {kind: [] for kind in KINDS}
 
     def flush(kind: str) -> None:
         name = f"{kind}-{len(parts[kind]):05d}.jsonl"
-        storage.write_bytes(f"{folder}/{name}", "".join(lines[kind]).encode(), scratch)
+        storage.write_bytes(f"{folder}/{name}", b"".join(lines[kind]), scratch)
         parts[kind].append(name)
         lines[kind].clear()
 
     for unit in units:
         kind = unit.kind
-        lines[kind].append(unit.to_json() + "\n")
+        lines[kind].append(unit.to_json().encode() + b"\n")
         if len(lines[kind]) == UNITS_PER_PART:
             flush(kind)
     for kind, rest in lines.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pipelines import plan
+from pipelines import plan, progress
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_counting import Overlaps, overlaps_of
 from pipelines.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
@@ -37,7 +37,7 @@ def report(options: SegmentOptions) -> Iterator[str]:
         if files:
             yield f"input     {len(files)} files of format {entry.name}"
     if inputs.left_aside:
-        yield f"input     {len(inputs.left_aside)} files of other kinds are left aside"
+        yield f"input     {inputs.left_aside} files of other kinds are left aside"
     yield f"units     {_count_units(inputs, contract, sizes)}"
     yield f"images    {about}{guess.images:,}"
     yield f"pixels    {about}{guess.pixels:,}"
@@ -85,7 +85,8 @@ def _count_units(inputs: Inputs, contract: Contract, sizes: Sizes) -> int:
         trust_model=False,
         provenance=(),
     )
-    return sum(1 for unit in units_of(inputs, work) if unit.kind == "part")
+    planned = progress.told(units_of(inputs, work), "planned {:,} units")
+    return sum(1 for unit in planned if unit.kind == "part")
 
 
 def _overlap_line(overlaps: Overlaps, rule: str | None) -> str:

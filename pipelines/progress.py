@@ -1,11 +1,12 @@
-"""Progress of a run: a bar on a terminal, plain lines in a log."""
+"""Progress of a run: a bar on a terminal, plain lines in a log; lines while it is planned."""
 
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -14,6 +15,10 @@ from pipelines import storage
 _LINE_SECONDS = 30.0
 # Where workers are elsewhere, each look lists the commit records.
 _BAR_SECONDS = 1.0
+# Between lines about what is done before the work, and before the first of them.
+_PLAN_SECONDS = 5.0
+
+T = TypeVar("T")
 
 _lock = threading.Lock()
 _pixels = 0
@@ -99,3 +104,32 @@ def line(watch: Watch, seconds: float) -> str:
         f"{watch.command}: {done / 1e6:.1f} of about {total / 1e6:.1f} Mpx, "
         f"{rate / 1e6:.2f} Mpx/s{left}, {watch.units_done()} of {watch.units} units"
     )
+
+
+class Lines:
+    """Lines on the error stream about a number that grows; none where that is quick.
+
+    Args:
+        text: With a place for the number, such as `"listed {:,} files"`.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._count = 0
+        self._last = time.monotonic()
+
+    def add(self, count: int = 1) -> None:
+        """Count, and tell if nothing was told for some seconds."""
+        self._count += count
+        now = time.monotonic()
+        if now - self._last >= _PLAN_SECONDS:
+            self._last = now
+            print(self._text.format(self._count), file=sys.stderr, flush=True)
+
+
+def told(items: Iterable[T], text: str) -> Iterator[T]:
+    """The items as they are, counted in `Lines`."""
+    lines = Lines(text)
+    for item in items:
+        lines.add()
+        yield item

@@ -5,13 +5,16 @@ Everything else is removed with its outputs, so that neither a change and its un
 input leaves a table or a label map that the totals do not contain.
 """
 
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
 
 from pipelines import formats, plan, storage
 from pipelines.commits import CommitLog
 from pipelines.count_tables import counts_path
+from pipelines.disk_tables import Names
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_files import block_path
+from pipelines.in_threads import in_order
 from pipelines.plan import Unit
 from pipelines.scene_assembly import scene_blocks
 
@@ -24,26 +27,36 @@ def reconcile(work: Work, retry_failures: bool) -> None:
         retry_failures: Whether units in which an image failed are done again.
     """
     log = work.log
-    found = log.names()
+    found = Names(log.names())
     if not found:
         return
     folder = work.run.plan
-    wanted = {log.name(unit) for kind in plan.KINDS for unit in plan.read_units(folder, kind)}
+    wanted = Names(log.name(unit) for kind in plan.KINDS for unit in plan.read_units(folder, kind))
     for name in found:
         if name not in wanted:
             log.discard(name)
-    records = {}
-    for scene in plan.read_units(folder, "scenes"):
-        _check_scene(scene, work, log, retry_failures)
-        records[scene.id] = log.path(scene)
-    for unit in plan.read_units(folder, "part"):
+    records: dict[str, str] = {}
+
+    def scenes() -> Iterator[Unit]:
+        for scene in plan.read_units(folder, "scenes"):
+            records[scene.id] = log.path(scene)
+            if log.name(scene) in found:
+                yield scene
+
+    def check(unit: Unit) -> None:
         _check_unit(unit, records.get(unit.scene or ""), log, retry_failures)
+
+    for _ in in_order(lambda scene: _check_scene(scene, work, log, retry_failures), scenes()):
+        pass
+    parts = plan.read_units(folder, "part")
+    for _ in in_order(check, (unit for unit in parts if log.name(unit) in found)):
+        pass
     _check_counts(folder, log)
 
 
 def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) -> None:
     """Believe a finished scene, or have all of it done again: its blocks are gone."""
-    if not log.is_done(scene) or log.is_believed(scene, retry_failures):
+    if log.is_believed(scene, retry_failures):
         return
     for block in scene_blocks(scene, work):
         for folder in ("labels", "confidence"):
@@ -54,18 +67,24 @@ def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) 
 
 def _check_counts(folder: str, log: CommitLog) -> None:
     """Believe a count that is sound and whose label maps are; failures are a matter of those."""
-    counts = [unit for unit in plan.read_units(folder, "counts") if log.is_done(unit)]
-    if not counts:
-        return
-    labelled = {
+    labelled: Names | None = None
+    for unit in plan.read_units(folder, "counts"):
+        if not log.is_done(unit):
+            continue
+        if labelled is None:
+            labelled = _labelled(folder, log)
+        if not log.is_believed(unit, False) or any(f.key not in labelled for f in unit.files):
+            log.forget(unit)
+
+
+def _labelled(folder: str, log: CommitLog) -> Names:
+    """Keys of scenes whose label maps are finished."""
+    return Names(
         unit.files[0].key
         for kind in ("part", "scenes")
         for unit in plan.read_units(folder, kind)
         if unit.format == "scene" and unit.scene is None and log.is_done(unit)
-    }
-    for unit in counts:
-        if not (log.is_believed(unit, False) and labelled.issuperset(f.key for f in unit.files)):
-            log.forget(unit)
+    )
 
 
 def _check_unit(unit: Unit, scene: str | None, log: CommitLog, retry_failures: bool) -> None:
@@ -92,19 +111,34 @@ def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
         planned: Gives the units of the plan to come.
     """
     log = work.log
-    recorded = {name.rpartition("-")[0] for name in log.names()}
-    left = {
+    recorded = Names(name.rpartition("-")[0] for name in log.names())
+    if next(_unfinished(work, recorded), None) is None:
+        return
+    # Most of what is unfinished is planned as it was: that is told by one digest a unit.
+    same = Names(_digest(unit) for unit in planned())
+    left = Names(
         path
-        for kind in plan.KINDS
-        for unit in plan.read_units(work.run.plan, kind)
-        if unit.id not in recorded
+        for unit in _unfinished(work, recorded)
+        if _digest(unit) not in same
         for path in _outputs(unit)
-    }
+    )
     if left:
-        for unit in planned():
-            left.difference_update(_outputs(unit))
+        left.difference_update(path for unit in planned() for path in _outputs(unit))
     for path in left:
         storage.remove(work.run.path(path))
+
+
+def _unfinished(work: Work, recorded: Names) -> Iterator[Unit]:
+    """Units of the plan on disk whose ids are not among the recorded ones."""
+    for kind in plan.KINDS:
+        for unit in plan.read_units(work.run.plan, kind):
+            if unit.id not in recorded:
+                yield unit
+
+
+def _digest(unit: Unit) -> str:
+    """Of all that a unit may write."""
+    return hashlib.sha256("\0".join(_outputs(unit)).encode()).hexdigest()
 
 
 def _outputs(unit: Unit) -> list[str]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipelines import plan, storage
+from pipelines import storage
+from pipelines.catalogue import in_groups
 from pipelines.commits import Output
 from pipelines.failures import Failure
 from pipelines.formats.interface import Estimate, Ground, Reading, Thumbnail, Work
@@ -70,12 +71,8 @@ class ImageFiles:
 
     def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
         """One unit for each group that has a file."""
-        groups: dict[int, list[InputFile]] = {}
-        for file in sorted(files, key=lambda file: file.key):
-            groups.setdefault(plan.group_of(file, work.groups), []).append(file)
-        for number in sorted(groups):
-            name = f"images-{number:05d}of{work.groups:05d}"
-            yield Unit(name, self.name, tuple(groups[number]))
+        for number, members in in_groups(files, work.groups):
+            yield Unit(f"images-{number:05d}of{work.groups:05d}", self.name, members)
 
     def outputs(self, unit: Unit) -> Iterable[str]:
         """Label map and confidence of each file."""

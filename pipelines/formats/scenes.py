@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
+from itertools import islice
 from pathlib import Path
 
 from rasterio.drivers import raster_driver_extensions
@@ -18,6 +20,7 @@ from pipelines.formats.scene_check import misfit
 from pipelines.formats.scene_counting import count_units
 from pipelines.formats.scene_files import TIFF_SUFFIXES, block_path, scene_paths
 from pipelines.formats.scene_task import BlockTask
+from pipelines.gdal_files import without_warnings
 from pipelines.plan import InputFile, Unit, unit_id
 from pipelines.scene_header import Header, header_or_none, read_header
 from pipelines.scene_reader import read_small, small_area
@@ -29,7 +32,7 @@ from segmodel.windows import Layout, Window, computed_pixels
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Rasters whether or not GDAL can open them.
 RASTER_SUFFIXES = frozenset({".vrt", ".jp2", ".j2k", ".img", ".ntf", ".bil", ".ers", ".mrf"})
-_HEADER_THREADS = 8
+_HEADER_THREADS, _HEADERS_AT_ONCE = 8, 256
 
 
 class Scenes:
@@ -51,7 +54,7 @@ class Scenes:
                 return header.is_located
             # A TIFF that GDAL cannot open is reported as what it claims to be.
             return web.is_read_by_gdal(file.uri) or storage.begins_with(file.uri, TIFF_MARKS)
-        if suffix in IMAGE_SUFFIXES or suffix[1:] not in raster_driver_extensions():
+        if suffix in IMAGE_SUFFIXES or suffix not in _gdal_suffixes():
             return False
         header = header_or_none(file.uri, file.version)
         return header is not None and bool(header.bands)
@@ -82,12 +85,15 @@ class Scenes:
             )
         if reading.resample_to is not None:
             contract.check_gsd(reading.resample_to, "--resample_to")
-        with ThreadPoolExecutor(_HEADER_THREADS) as pool:
-            headers = list(pool.map(lambda file: header_or_none(file.uri, file.version), files))
-        readable = [(file, header) for file, header in zip(files, headers, strict=True) if header]
-        misfits = [misfit(header, contract, reading, file.key) for file, header in readable]
-        if misfits and all(misfits) and misfits[0]:
-            raise misfits[0]
+        first: BeamsegError | None = None
+        for file, header in headers_of(files):
+            if header is not None:
+                error = misfit(header, contract, reading, file.key)
+                if error is None:
+                    return
+                first = first or error
+        if first is not None:
+            raise first
 
     def count(self, file: InputFile, most: int, reading: Reading) -> int:
         """One."""
@@ -156,6 +162,27 @@ class Scenes:
             yield task
         finally:
             task.close()
+
+
+def may_be_scene(file: InputFile) -> bool:
+    """Whether the header of a file, if it has one, is asked for to tell what it is."""
+    suffix = os.path.splitext(file.name)[1].lower()
+    return suffix in TIFF_SUFFIXES or (suffix not in IMAGE_SUFFIXES and suffix in _gdal_suffixes())
+
+
+@cache
+def _gdal_suffixes() -> frozenset[str]:
+    """Suffixes of all that GDAL reads; to ask it for them takes longer than the rest of a file."""
+    return RASTER_SUFFIXES | {f".{name}" for name in raster_driver_extensions()}
+
+
+def headers_of(files: Iterable[InputFile]) -> Iterator[tuple[InputFile, Header | None]]:
+    """Files with their headers or None, read by several threads, some at a time."""
+    rest = iter(files)
+    with ThreadPoolExecutor(_HEADER_THREADS) as pool, without_warnings():
+        while page := list(islice(rest, _HEADERS_AT_ONCE)):
+            headers = pool.map(lambda file: header_or_none(file.uri, file.version), page)
+            yield from zip(page, headers, strict=True)
 
 
 def _state(uri: str) -> tuple[int, str]:

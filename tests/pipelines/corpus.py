@@ -15,11 +15,11 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-from pipelines import formats, plan
+from pipelines import plan
 from pipelines.formats import example, scene_blocks
 from pipelines.formats.interface import Reading, Work
 from pipelines.formats.tfrecord import frame, read_records
-from pipelines.inputs import Inputs, units_of
+from pipelines.inputs import sorted_inputs, units_of
 from pipelines.plan import InputFile, Unit
 from pipelines.run_directory import RunDirectory
 from pipelines.scene_assembly import finish_scene
@@ -150,17 +150,13 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
 
 
 def files_in(*patterns: Path | str) -> list[InputFile]:
-    return plan.find_inputs([str(pattern) for pattern in patterns], output="no-run")
+    return list(plan.find_inputs([str(pattern) for pattern in patterns], output="no-run"))
 
 
 def units_in(work: Work, *patterns: Path | str) -> list[Unit]:
     """Units of all input files, and their plan on disk."""
-    claimed: dict[str, list[InputFile]] = {entry.name: [] for entry in formats.FORMATS}
-    for file in files_in(*patterns):
-        owner = next(entry for entry in formats.FORMATS if entry.claims(file))
-        claimed[owner.name].append(owner.identify(file))
-    inputs = tuple((entry, tuple(claimed[entry.name])) for entry in formats.FORMATS)
-    units = list(units_of(Inputs(inputs, ()), work))
+    found = plan.find_inputs([str(pattern) for pattern in patterns], output="no-run")
+    units = list(units_of(sorted_inputs(found), work))
     plan.write_plan(units, work.run.plan, work.run.scratch)
     return units
 

@@ -99,3 +99,37 @@ def test_a_terminal_gets_a_bar_that_ends_at_what_was_done(tmp_path, monkeypatch,
     text = capsys.readouterr().err
     assert "segment: 100%" in text
     assert "2.00M/2.00M" in text
+
+
+class Clock:
+    """Stands for `time`: each look at it is so many seconds later."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._now = seconds, 100.0
+
+    def monotonic(self) -> float:
+        self._now += self._seconds
+        return self._now
+
+
+def test_what_takes_long_before_the_work_is_told_every_few_seconds(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "time", Clock(seconds=0.5))
+    lines = progress.Lines("listed {:,} files")
+    for _ in range(25):
+        lines.add(250)
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["listed 2,500 files", "listed 5,000 files"]
+
+
+def test_what_is_told_of_goes_on_as_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "time", Clock(seconds=1))
+    assert list(progress.told("abcdefg", "planned {:,} units")) == list("abcdefg")
+    assert capsys.readouterr().err == "planned 5 units\n"
+
+
+def test_nothing_is_told_of_what_is_quick(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "time", Clock(seconds=0.0001))
+    lines = progress.Lines("listed {:,} files")
+    for _ in range(10):
+        lines.add(1000)
+    assert capsys.readouterr().err == ""
