@@ -256,9 +256,9 @@ def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(option
         refused(replace(options, **change), error, match)
 
 
-def test_a_run_directory_in_an_object_store_is_refused(options):
-    with pytest.raises(ConfigurationError, match=r"^s3:// locations cannot be read or written"):
-        prepare(check(replace(options, output="s3://bucket/run")))
+def test_a_run_directory_in_an_unknown_store_is_refused(options):
+    with pytest.raises(ConfigurationError, match=r"^swift:// locations cannot be read or written"):
+        prepare(check(replace(options, output="swift://bucket/run")))
 
 
 def test_a_report_writes_nothing_and_counts_the_units(options):
