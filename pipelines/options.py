@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pipelines.command_line import each_value
 from pipelines.scene_options import add_scene_arguments, parse_bands
 from segmodel.errors import ConfigurationError
 
@@ -96,7 +97,8 @@ def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         action="append",
         metavar="PATTERN",
-        help="images, shards or scenes: a file, a folder or a glob (** for any depth); repeatable",
+        help="images, shards or scenes: a file, a folder or a glob (** for any depth); repeatable, "
+        "and several in one value as a JSON list",
     )
     parser.add_argument("--model", metavar="DIR", help="SavedModel folder with a model contract")
     parser.add_argument("--output", metavar="RUN", help="run directory; the same one resumes")
@@ -216,7 +218,7 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
             f"1%, got {parsed.max_failures!r}"
         ) from None
     return SegmentOptions(
-        inputs=tuple(parsed.input),
+        inputs=each_value("--input", parsed.input),
         model=parsed.model,
         output=parsed.output,
         window=parsed.window,
