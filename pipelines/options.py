@@ -67,6 +67,7 @@ class SegmentOptions:
     halo: int | None = None
     batch: int | None = None
     memory: int = DEFAULT_MEMORY_BYTES
+    accelerator: str | None = None
     max_pixels: int | None = None
     resize: tuple[int, int] | None = None
     image_field: str | None = None
@@ -144,6 +145,12 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
         metavar="SIZE",
         help="memory that one worker process may take, such as 2500M (default: 4G)",
     )
+    parser.add_argument(
+        "--accelerator",
+        metavar="TEXT",
+        help="for the workers that run the model, where the runner starts machines; in words of "
+        "the runner, such as 'type:nvidia-l4;count:1;install-nvidia-driver' for Dataflow",
+    )
 
 
 def _add_reading(parser: argparse.ArgumentParser) -> None:
@@ -195,21 +202,7 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
     Raises:
         ConfigurationError: If one is missing or not possible; names it.
     """
-    for name, example in (
-        ("input", "--input 'photos/*.jpg'"),
-        ("model", "--model models/earth"),
-        ("output", "--output run"),
-    ):
-        if not getattr(parsed, name):
-            raise ConfigurationError(f"--{name} is missing, for example {example}")
-    if parsed.zone_field is not None and parsed.zones is None:
-        raise ConfigurationError("--zone_field names a field of --zones: give both")
-    for name in ("window", "batch", "limit", "pixel_size", "max_pixels", "resample_to"):
-        value = getattr(parsed, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise ConfigurationError(f"--{name} must be greater than 0, got {value}")
-    if parsed.halo is not None and parsed.halo < 0:
-        raise ConfigurationError(f"--halo must be at least 0, got {parsed.halo}")
+    _check_values(parsed)
     try:
         budget = FailureBudget.parse(str(parsed.max_failures))
     except (ValueError, ZeroDivisionError):
@@ -225,6 +218,7 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
         halo=parsed.halo,
         batch=parsed.batch,
         memory=parse_size(parsed.memory),
+        accelerator=parsed.accelerator,
         max_pixels=parsed.max_pixels,
         resize=None if parsed.resize is None else parse_resize(parsed.resize),
         image_field=parsed.image_field,
@@ -244,6 +238,24 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
         limit=parsed.limit,
         trust_model=parsed.trust_model,
     )
+
+
+def _check_values(parsed: argparse.Namespace) -> None:
+    for name, example in (
+        ("input", "--input 'photos/*.jpg'"),
+        ("model", "--model models/earth"),
+        ("output", "--output run"),
+    ):
+        if not getattr(parsed, name):
+            raise ConfigurationError(f"--{name} is missing, for example {example}")
+    if parsed.zone_field is not None and parsed.zones is None:
+        raise ConfigurationError("--zone_field names a field of --zones: give both")
+    for name in ("window", "batch", "limit", "pixel_size", "max_pixels", "resample_to"):
+        value = getattr(parsed, name)
+        if value is not None and not 0 < value < float("inf"):
+            raise ConfigurationError(f"--{name} must be greater than 0, got {value}")
+    if parsed.halo is not None and parsed.halo < 0:
+        raise ConfigurationError(f"--halo must be at least 0, got {parsed.halo}")
 
 
 def parse_size(text: str) -> int:

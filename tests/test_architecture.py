@@ -25,7 +25,10 @@ TENSORFLOW = {
         "widths",
     )
 }
-BEAM = {"pipelines.execute", "pipelines.packing.transforms", "pipelines.transforms"}
+BEAM = {
+    *("pipelines.dataflow", "pipelines.execute", "pipelines.transforms"),
+    "pipelines.packing.transforms",
+}
 
 # What a command line needs before it knows that it is right.
 LIGHT = {

@@ -83,7 +83,7 @@ FLAGS = [action.option_strings[0] for action in parser()._actions if action.narg
 
 def test_the_flags_of_segment_are_these():
     names = ("check_seams", "confidence", "retry_failures", "overwrite", "trust_model")
-    assert FLAGS == [f"--{name}" for name in names]
+    assert [f"--{name}" for name in names] == FLAGS
 
 
 @pytest.mark.parametrize("flag", FLAGS)
