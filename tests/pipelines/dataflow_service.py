@@ -5,12 +5,36 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from apache_beam.portability.api import beam_runner_api_pb2
+
+from pipelines.options import SegmentOptions
+
+CLOUD = ("--runner=DataflowRunner", "--project=project-1", "--region=europe-west4")
+DRY = (*CLOUD, "--temp_location=gs://bucket/tmp", "--dry_run=true")
+L4 = "type:nvidia-l4;count:1;install-nvidia-driver"
+HINT = "beam:resources:{}:v1"
 JOB = "2026-01-02_03_04_05-6789"
+
+
+def options(**changes) -> SegmentOptions:
+    return SegmentOptions(**({"inputs": ("in",), "model": "m", "output": "run"} | changes))
+
+
+def hints_of(proto: beam_runner_api_pb2.Pipeline) -> dict[str, dict[str, bytes]]:
+    """Resource hints by name of transform, where it has any."""
+    environments = proto.components.environments
+    return {
+        transform.unique_name: dict(environments[transform.environment_id].resource_hints)
+        for transform in proto.components.transforms.values()
+        if not transform.subtransforms
+        and transform.environment_id
+        and environments[transform.environment_id].resource_hints
+    }
 
 
 class Service:
@@ -18,10 +42,11 @@ class Service:
 
     Args:
         end: State in which a job is found whenever it is asked for.
+        work: Stands for what workers do.
     """
 
-    def __init__(self, end: str) -> None:
-        self.end = end
+    def __init__(self, end: str, work: Callable[[], None]) -> None:
+        self.end, self.work = end, work
         self.jobs: list[dict[str, Any]] = []
         self.requests: list[str] = []
         self.endpoint = ""
@@ -32,14 +57,17 @@ class Service:
             return {"jobMessages": []}
         if method == "POST":
             self.jobs.append(json.loads(body))
+            self.work()
         state = "JOB_STATE_PENDING" if method == "POST" else self.end
         return {"id": JOB, "name": "job", "currentState": state}
 
 
 @contextmanager
-def dataflow_service(end: str = "JOB_STATE_DONE") -> Iterator[Service]:
+def dataflow_service(
+    end: str = "JOB_STATE_DONE", work: Callable[[], None] = lambda: None
+) -> Iterator[Service]:
     """A service whose jobs have ended in this state by the time that anybody asks."""
-    service = Service(end)
+    service = Service(end, work)
 
     class Handler(BaseHTTPRequestHandler):
         def _answer(self) -> None:
