@@ -23,8 +23,8 @@ from segmodel.errors import ConfigurationError
 
 CONTAINERS = Path(__file__).parents[2] / "containers"
 PARAMETERS = {parameter["name"]: parameter for parameter in metadata()["parameters"]}
-FLAGS = ("check_seams", "confidence", "retry_failures", "overwrite", "trust_model")
-# A value of every parameter.
+FLAGS = [action.dest for action in parser()._actions if action.nargs == 0][1:]
+# A value of every parameter that is no flag.
 VALUES = {
     "input": '["gs://maps/scenes/*.tif", "gs://maps/a, b.tar"]',
     "model": "gs://maps/models/land",
@@ -44,15 +44,11 @@ VALUES = {
     "zones": "gs://maps/zones.gpkg",
     "zone_field": "name",
     "overlap": "newest",
-    "check_seams": "true",
-    "confidence": "true",
     "pixel_size": "0.25",
     "max_failures": "0.5%",
-    "retry_failures": "false",
-    "overwrite": "false",
     "limit": "10",
-    "trust_model": "false",
 }
+CHOSEN = {"confidence": "true", "check_seams": "true", "overwrite": "false"}
 
 
 def matches(name: str, value: str) -> bool:
@@ -106,9 +102,20 @@ def test_only_what_has_a_default_is_filled_in():
     assert filled == {"memory": "4G", "max_failures": "0", **dict.fromkeys(FLAGS, "false")}
 
 
-@pytest.mark.parametrize("name", PARAMETERS)
+def test_values_of_this_test_are_of_every_parameter():
+    assert {*VALUES, *FLAGS} == set(PARAMETERS)
+
+
+@pytest.mark.parametrize("name", VALUES)
 def test_patterns_take_what_we_take(name):
     assert matches(name, VALUES[name])
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_flags_are_true_or_false(name):
+    assert matches(name, "true")
+    assert matches(name, "false")
+    assert not matches(name, "yes")
 
 
 @pytest.mark.parametrize(
@@ -170,16 +177,16 @@ def launched(parameters: dict[str, str]):
 
 
 def test_all_parameters_at_once_are_options():
-    options = launched(VALUES)
+    options = launched(VALUES | CHOSEN)
 
     assert options.inputs == ("gs://maps/scenes/*.tif", "gs://maps/a, b.tar")
     assert (options.window, options.resample_to, options.memory) == (1024, 0.5, 12 << 30)
     assert (options.confidence, options.check_seams) == (True, True)
-    assert (options.overwrite, options.retry_failures, options.trust_model) == (False,) * 3
+    assert (options.overwrite, options.trust_model) == (False, False)
 
 
 def test_beam_takes_the_words_of_a_launcher_too():
-    words = [f"--{name}={value}" for name, value in VALUES.items()]
+    words = [f"--{name}={value}" for name, value in (VALUES | CHOSEN).items()]
     _, spelled = parse(parser(), words, with_beam=True)
 
     options = pipeline_options(spelled).view_as(SegmentPipelineOptions)
