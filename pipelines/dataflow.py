@@ -3,8 +3,10 @@
 from apache_beam.options.pipeline_options import (
     GoogleCloudOptions,
     PipelineOptions,
+    SetupOptions,
     StandardOptions,
     TestOptions,
+    WorkerOptions,
 )
 from apache_beam.runners import DataflowRunner, create_runner
 from apache_beam.runners.dataflow.dataflow_runner import (
@@ -32,6 +34,11 @@ def check_options(options: SegmentOptions, beam_options: PipelineOptions) -> Non
             f"{left[0]} is for a job that goes on without this process: give "
             f"--runner=DataflowRunner, or leave {left[0]} out"
         )
+    if is_dataflow(beam_options) and not _brings_package(beam_options):
+        raise ConfigurationError(
+            "workers of Dataflow need this package: give --sdk_container_image, an image that has "
+            "it, or --setup_file"
+        )
     if options.accelerator is None:
         return
     if not is_dataflow(beam_options):
@@ -49,7 +56,7 @@ def check_options(options: SegmentOptions, beam_options: PipelineOptions) -> Non
 def is_dataflow(beam_options: PipelineOptions) -> bool:
     """Whether the runner is Dataflow's."""
     name = beam_options.view_as(StandardOptions).runner
-    return isinstance(create_runner(name), DataflowRunner)
+    return name is not None and isinstance(create_runner(name), DataflowRunner)
 
 
 def unit_hints(options: SegmentOptions, beam_options: PipelineOptions) -> dict[str, str]:
@@ -115,6 +122,12 @@ def _ways_to_leave(beam_options: PipelineOptions) -> list[str]:
         "--dry_run": beam_options.view_as(TestOptions).dry_run,
     }
     return [name for name, given in ways.items() if given]
+
+
+def _brings_package(beam_options: PipelineOptions) -> bool:
+    setup = beam_options.view_as(SetupOptions)
+    image = beam_options.view_as(WorkerOptions).sdk_container_image
+    return bool(image or setup.setup_file or setup.extra_packages)
 
 
 def _has_right_fitting(beam_options: PipelineOptions) -> bool:

@@ -14,7 +14,10 @@ from apache_beam.portability.api import beam_runner_api_pb2
 
 from pipelines.options import SegmentOptions
 
-CLOUD = ("--runner=DataflowRunner", "--project=project-1", "--region=europe-west4")
+CLOUD = (
+    *("--runner=DataflowRunner", "--project=project-1", "--region=europe-west4"),
+    "--sdk_container_image=registry/worker:1",
+)
 DRY = (*CLOUD, "--temp_location=gs://bucket/tmp", "--dry_run=true")
 L4 = "type:nvidia-l4;count:1;install-nvidia-driver"
 HINT = "beam:resources:{}:v1"

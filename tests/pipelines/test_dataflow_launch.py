@@ -6,6 +6,9 @@ The service is one of our own on the loopback device.
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,8 @@ from tests.pipelines.dataflow_service import (
     options,
 )
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.mark.parametrize(
     "word", ["--no_wait_until_finish", "--template_location=gs://b/t", "--dry_run=1"]
@@ -45,6 +50,14 @@ def test_a_launcher_waits_unless_it_is_told_not_to():
     assert leaves(pipeline_options([])) is False
     assert leaves(pipeline_options(["--direct_num_workers=2"])) is False
     assert leaves(pipeline_options(DRY)) is True
+
+
+def test_workers_need_an_image_with_this_package_or_another_way_to_it():
+    bare = [word for word in DRY if "image" not in word]
+    with pytest.raises(ConfigurationError, match=r"^workers .* give --sdk_container_image"):
+        check_options(options(), pipeline_options(bare))
+    for way in ("--setup_file=./setup.py", "--sdk_container_image=registry/worker:1"):
+        check_options(options(), pipeline_options([*bare, way]))
 
 
 def test_an_accelerator_needs_a_runner_that_starts_machines():
@@ -144,6 +157,34 @@ def test_the_launcher_of_a_template_finds_the_job_and_submits_it_itself(run, cap
     written = json.loads(place.read_bytes())
     options = written["environment"]["sdkPipelineOptions"]["options"]
     assert (options["confidence"], options["overwrite"]) == (True, False)
+
+
+def test_the_program_of_the_template_describes_the_job_in_a_process_of_its_own(run):
+    root, place = run.parent, run.parent / "job_object"
+    words = [
+        *CLOUD,
+        f"--temp_location={root / 'tmp'}",
+        f"--template_location={place}",
+        '--labels={\n   "goog-dataflow-provided-template-type" : "flex"\n}\n',
+        f"--input={json.dumps([str(root / 'in')])}",
+        f"--model={root / 'model'}",
+        f"--output={run}",
+        f"--accelerator={L4}",
+        "--confidence=true",
+        "--overwrite=false",
+    ]
+    program = [sys.executable, str(ROOT / "containers" / "flex_template.py"), *words]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+
+    with dataflow_service() as service:
+        program += [f"--dataflow_endpoint={service.endpoint}", "--no_auth"]
+        done = subprocess.run(program, env=environment, capture_output=True, text=True)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert service.requests == []
+    labels = json.loads(place.read_bytes())["labels"]
+    assert labels == {"goog-dataflow-provided-template-type": "flex"}
+    assert json.loads((run / "run.json").read_bytes())["labels"]["confidence"] is True
 
 
 def test_a_dry_run_submits_nothing(run, capsys):
