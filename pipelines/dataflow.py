@@ -5,9 +5,11 @@ from apache_beam.options.pipeline_options import (
     PipelineOptions,
     SetupOptions,
     StandardOptions,
-    TestOptions,
     WorkerOptions,
 )
+
+# By another name, as pytest takes classes called Test... for tests.
+from apache_beam.options.pipeline_options import TestOptions as DryRunOptions
 from apache_beam.runners import DataflowRunner, create_runner
 from apache_beam.runners.dataflow.dataflow_runner import (
     DataflowPipelineResult,
@@ -119,7 +121,7 @@ def _ways_to_leave(beam_options: PipelineOptions) -> list[str]:
     ways = {
         "--no_wait_until_finish": beam_options.view_as(StandardOptions).no_wait_until_finish,
         "--template_location": beam_options.view_as(GoogleCloudOptions).template_location,
-        "--dry_run": beam_options.view_as(TestOptions).dry_run,
+        "--dry_run": beam_options.view_as(DryRunOptions).dry_run,
     }
     return [name for name, given in ways.items() if given]
 

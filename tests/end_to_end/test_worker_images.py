@@ -63,6 +63,20 @@ def test_what_an_image_copies_is_in_the_repository(image):
     assert [source for source in copied if not (ROOT / source).exists()] == []
 
 
+@pytest.mark.parametrize("image", IMAGES)
+def test_what_an_image_copies_is_not_ignored(image):
+    ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    roots = {
+        source.split("/")[0]
+        for instruction, argument in steps(image.removesuffix(".Dockerfile"))
+        if instruction == "COPY" and not argument.startswith("--from=")
+        for source in argument.split()[:-1]
+    }
+
+    assert "*" in ignored
+    assert {f"!{root}" for root in roots} <= set(ignored)
+
+
 @pytest.mark.parametrize("worker", WORKERS)
 def test_beams_entry_point_is_of_the_beam_that_is_installed(worker):
     beam = locked(f"worker-{worker}")["apache-beam"]
