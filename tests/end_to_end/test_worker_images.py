@@ -97,19 +97,15 @@ def test_the_two_kinds_of_worker_differ_in_packages_and_driver_alone():
 
 
 def test_the_launcher_is_a_worker_that_describes_jobs():
-    (at,) = (i for i, (_, text) in enumerate(steps("flex_template")) if text == "${WORKER_IMAGE}")
-    names = {
-        text.partition("=")[0]: text.partition("=")[2]
-        for name, text in steps("flex_template")[at:]
-        if name == "ENV"
-    }
+    names = [name for name, _ in steps("flex_template")]
+    own = steps("flex_template")[len(names) - names[::-1].index("FROM") - 1 :]
+    words = [word for name, text in own if name == "ENV" for word in text.split()]
+    variables = dict(word.split("=") for word in words)
 
-    program = names["FLEX_TEMPLATE_PYTHON_PY_FILE"]
-    assert list(names) == ["FLEX_TEMPLATE_PYTHON_PY_FILE"]
-    assert (CONTAINERS / Path(program).name).exists()
-    assert ("COPY", f"containers/flex_template.py {Path(program).parent}/") in steps(
-        "flex_template"
-    )
+    program = Path(variables["FLEX_TEMPLATE_PYTHON_PY_FILE"])
+    assert own[0] == ("FROM", "${WORKER_IMAGE}")
+    assert ("COPY", f"containers/{program.name} {program.parent}/") in own
+    assert variables["WORKER_IMAGE"] == "${WORKER_IMAGE}"
 
 
 @pytest.mark.parametrize("worker", WORKERS)

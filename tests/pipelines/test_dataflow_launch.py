@@ -159,10 +159,12 @@ def test_the_launcher_of_a_template_finds_the_job_and_submits_it_itself(run, cap
     assert (options["confidence"], options["overwrite"]) == (True, False)
 
 
-def test_the_program_of_the_template_describes_the_job_in_a_process_of_its_own(run):
+@pytest.mark.parametrize("image", ["registry/template:2", "registry/worker:1"])
+def test_the_program_of_the_template_describes_the_job_in_a_process_of_its_own(run, image):
+    """Workers have the image of the template, or the one that is named."""
     root, place = run.parent, run.parent / "job_object"
     words = [
-        *CLOUD,
+        *(word for word in CLOUD if image in CLOUD[-1] or word != CLOUD[-1]),
         f"--temp_location={root / 'tmp'}",
         f"--template_location={place}",
         '--labels={\n   "goog-dataflow-provided-template-type" : "flex"\n}\n',
@@ -174,7 +176,7 @@ def test_the_program_of_the_template_describes_the_job_in_a_process_of_its_own(r
         "--overwrite=false",
     ]
     program = [sys.executable, str(ROOT / "containers" / "flex_template.py"), *words]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "WORKER_IMAGE": "registry/template:2"}
 
     with dataflow_service() as service:
         program += [f"--dataflow_endpoint={service.endpoint}", "--no_auth"]
@@ -182,8 +184,10 @@ def test_the_program_of_the_template_describes_the_job_in_a_process_of_its_own(r
 
     assert (done.returncode, done.stderr) == (0, "")
     assert service.requests == []
-    labels = json.loads(place.read_bytes())["labels"]
-    assert labels == {"goog-dataflow-provided-template-type": "flex"}
+    written = json.loads(place.read_bytes())
+    assert written["labels"] == {"goog-dataflow-provided-template-type": "flex"}
+    (pool,) = written["environment"]["workerPools"]
+    assert {entry["containerImage"] for entry in pool["sdkHarnessContainerImages"]} == {image}
     assert json.loads((run / "run.json").read_bytes())["labels"]["confidence"] is True
 
 

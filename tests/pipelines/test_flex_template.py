@@ -201,7 +201,7 @@ def test_a_flag_of_a_template_is_true_or_false():
 
 def test_the_launcher_runs_segment():
     program = [sys.executable, str(CONTAINERS / "flex_template.py"), "--confidence=maybe"]
-    environment = os.environ | {"PYTHONPATH": str(CONTAINERS.parent)}
+    environment = os.environ | {"PYTHONPATH": str(CONTAINERS.parent), "WORKER_IMAGE": "worker:1"}
 
     done = subprocess.run(program, env=environment, capture_output=True, text=True)
 
