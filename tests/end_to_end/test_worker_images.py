@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import venv
 from collections.abc import Iterator
@@ -25,6 +26,11 @@ CONTAINERS = ROOT / "containers"
 IMAGES = sorted(path.name for path in CONTAINERS.glob("*.Dockerfile"))
 WORKERS = ("cpu", "gpu")
 PYTHON = "3.11"
+# What Debian cannot do without: of glibc, GCC and zlib, which apt and dpkg are linked with.
+IN_SLIM_IMAGES = {
+    *("ld-linux-x86-64.so.2", "libc.so.6", "libdl.so.2", "libm.so.6", "libpthread.so.0"),
+    *("librt.so.1", "libgcc_s.so.1", "libstdc++.so.6", "libz.so.1"),
+}
 
 
 def steps(image: str) -> list[tuple[str, str]]:
@@ -128,6 +134,21 @@ def test_locked_versions_are_those_that_the_package_asks_for(worker, extras):
     unmet = [str(need) for need in asked if versions.get(need.name, "0") not in need.specifier]
     assert unmet == []
     assert {"tensorflow", "google-cloud-storage"} <= {need.name for need in asked}
+
+
+def test_what_wheels_need_of_the_system_is_in_the_images():
+    if shutil.which("readelf") is None:
+        pytest.skip("readelf is not installed: what wheels need of the system is not known")
+    folder = Path(sysconfig.get_path("purelib"))
+    libraries = [str(path) for path in folder.rglob("*.so*") if path.is_file()]
+    done = subprocess.run(["readelf", "-d", *libraries], capture_output=True, text=True)
+
+    needed = set(re.findall(r"\(NEEDED\).*\[(.+)\]", done.stdout))
+    elsewhere = needed - {Path(path).name for path in libraries} - IN_SLIM_IMAGES
+    assert elsewhere == {"libexpat.so.1"}
+    for worker in WORKERS:
+        (installed,) = (text for _, text in steps(worker) if text.startswith("apt-get"))
+        assert "--no-install-recommends libexpat1 " in installed
 
 
 @pytest.mark.parametrize("image", IMAGES)
