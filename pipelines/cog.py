@@ -15,14 +15,18 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from rasterio.windows import Window as RasterioWindow
 
+from pipelines.gdal_files import (
+    GDAL_ERRORS,
+    GDAL_OPTIONS,
+    environment,
+    open_scene,
+    persist,
+    unreadable,
+)
 from segmodel.classes import ClassTable
 from segmodel.windows import Window
 
 TILE_PX = 512
-# A size, not a share of the machine: the same on every worker. rasterio hands it to GDAL as bytes,
-# not as GDAL's option of that name, which is in megabytes.
-CACHE_BYTES = 128 << 20
-GDAL_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_NUM_THREADS": 1}
 # A COG is written from one end to the other: what was written is not needed again.
 _COG_OPTIONS = GDAL_OPTIONS | {"GDAL_CACHEMAX": 32 << 20}
 
@@ -45,10 +49,20 @@ def write_block(path: str, grid: Grid, window: Window, values: np.ndarray) -> No
         target.write(values, 1)
 
 
-def read_block(path: str, window: Window | None = None) -> np.ndarray:
-    """Values of a block, or of a window of it."""
-    with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path) as source:
-        return source.read(1, window=None if window is None else _window(window))
+def read_block(
+    uri: str, window: Window | None = None, shape: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Values of a block, or of a window of it; every so manieth where a smaller shape is given."""
+    place = None if window is None else _window(window)
+
+    def read() -> np.ndarray:
+        try:
+            with environment(uri), open_scene(uri) as source:
+                return source.read(1, window=place, out_shape=shape)
+        except GDAL_ERRORS as error:
+            raise unreadable(error, uri, "labels cannot be read") from error
+
+    return persist(uri, read)
 
 
 def write_label_cog(

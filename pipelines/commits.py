@@ -1,14 +1,15 @@
 """Commit records: the small files, written last, that say a work unit is finished."""
 
 import json
-import os
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from types import MappingProxyType
 from typing import Any
 
 from pipelines import storage
 from pipelines.areas import Tally
+from pipelines.in_threads import in_order
 from pipelines.plan import Unit
 from segmodel.windows import Window
 
@@ -22,10 +23,10 @@ class Output:
     sha256: str
 
     @classmethod
-    def of(cls, run: str, path: str) -> "Output":
-        """Size and digest of a file that is there."""
-        uri = f"{run}/{path}"
-        return cls(path, os.path.getsize(uri), storage.sha256(uri))
+    def of(cls, path: str, written: storage.Written | None) -> "Output":
+        """A file that was written."""
+        assert written is not None, f"{path} was not published"
+        return cls(path, written.size, written.sha256)
 
 
 def _text(value: object) -> str:
@@ -56,6 +57,8 @@ class Commit:
         outputs: What it wrote.
         tally: Its pixels and areas.
         lost: Row, column, height and width of what could not be read of a scene.
+        smaller_batches: Windows in a batch where memory did not hold as many as the run has, by
+            their height and width, such as `{"256x256": 8}`: near ties, labels may differ.
     """
 
     unit: str
@@ -63,6 +66,7 @@ class Commit:
     outputs: tuple[Output, ...]
     tally: Tally
     lost: tuple[tuple[int, int, int, int], ...] = ()
+    smaller_batches: dict[str, int] = field(default_factory=dict)
 
     def outputs_in(self, folder: str) -> list[str]:
         """Paths of the outputs in a folder of the run directory."""
@@ -70,7 +74,10 @@ class Commit:
 
     def to_bytes(self) -> bytes:
         """As in the file."""
-        return (json.dumps(asdict(self), indent=1, default=_text) + "\n").encode()
+        fields = asdict(self)
+        if not self.smaller_batches:
+            del fields["smaller_batches"]
+        return (json.dumps(fields, indent=1, default=_text) + "\n").encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Commit":
@@ -84,7 +91,8 @@ class Commit:
             outputs = tuple(Output(**output) for output in fields["outputs"])
             tally = Tally(**{key: number(value) for key, value in fields["tally"].items()})
             lost = tuple(tuple(window) for window in fields["lost"])
-            return cls(fields["unit"], fields["digest"], outputs, tally, lost)
+            smaller = {str(key): int(n) for key, n in fields.get("smaller_batches", {}).items()}
+            return cls(fields["unit"], fields["digest"], outputs, tally, lost, smaller)
         except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             raise ValueError(f"not a commit record: {error}") from error
 
@@ -129,18 +137,27 @@ class CommitLog:
         except FileNotFoundError:
             return None
 
+    def read_all(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Commit | None]]:
+        """Units, each with its record or None, in order; records are read in threads.
+
+        Raises:
+            ValueError: If a record is damaged.
+        """
+        return in_order(lambda unit: (unit, self.read(unit)), units)
+
     def write(
         self,
         unit: Unit,
-        outputs: Iterable[str],
+        outputs: Iterable[Output],
         tally: Tally,
         scratch: str,
         lost: Iterable[Window] = (),
+        smaller_batches: Mapping[tuple[int, int], int] = MappingProxyType({}),
     ) -> Commit:
         """Record that a unit is finished; of two attempts the first one stays."""
-        entries = tuple(Output.of(self.run, path) for path in outputs)
         windows = tuple((part.row, part.column, part.height, part.width) for part in lost)
-        commit = Commit(unit.id, self.digest(unit), entries, tally, windows)
+        smaller = {f"{h}x{w}": size for (h, w), size in sorted(smaller_batches.items())}
+        commit = Commit(unit.id, self.digest(unit), tuple(outputs), tally, windows, smaller)
         storage.create(self.path(unit), commit.to_bytes(), scratch)
         return commit
 
@@ -165,8 +182,7 @@ class CommitLog:
 
     def names(self) -> list[str]:
         """File names of all records that are there."""
-        folder = f"{self.run}/{self.folder}"
-        return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        return list(storage.names_below(f"{self.run}/{self.folder}"))
 
     def discard(self, name: str) -> None:
         """Remove a superseded or damaged record, after its outputs if it names them."""

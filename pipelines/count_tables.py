@@ -10,6 +10,7 @@ from pipelines import plan
 from pipelines.area_tables import class_lines
 from pipelines.areas import ELSEWHERE, FAILED, Tally, TallySum
 from pipelines.commits import CommitLog, number
+from pipelines.in_threads import in_order
 from pipelines.plan import Unit
 from pipelines.run_directory import RunDirectory
 from segmodel.classes import ClassTable
@@ -62,9 +63,13 @@ def _counted(
     run: RunDirectory, log: CommitLog
 ) -> Iterator[tuple[Unit, dict[str, list[tuple[str | None, Tally]]]]]:
     """Finished counts, and what they hold."""
-    for unit in plan.read_units(run.plan, "counts"):
-        if log.is_done(unit):
-            yield unit, read_counts(run.read(counts_path(unit)))
+
+    def counted(unit: Unit) -> tuple[Unit, bytes | None]:
+        return unit, run.read(counts_path(unit)) if log.is_done(unit) else None
+
+    for unit, content in in_order(counted, plan.read_units(run.plan, "counts")):
+        if content is not None:
+            yield unit, read_counts(content)
 
 
 def zones_csv(run: RunDirectory, log: CommitLog, classes: ClassTable) -> bytes:

@@ -72,8 +72,10 @@ def write_failures(
 
     def write() -> tuple[T, FailureTable]:
         with (
-            storage.write_whole(run.path("failures.csv"), run.scratch) as path,
-            open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as stream,
+            storage.write_whole(run.path("failures.csv"), run.scratch) as draft,
+            open(
+                draft.path, "w", encoding="utf-8", errors="backslashreplace", newline=""
+            ) as stream,
         ):
             table = FailureTable(stream)
             return collect(table), table

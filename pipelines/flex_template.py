@@ -25,6 +25,7 @@ _PLACE = "[a-z0-9]+://.+"
 _PATTERNS = {
     "input": rf"({_PLACE}|\s*\[.+\]\s*)",
     "accelerator": "type:.+",
+    "batch": "(auto|[1-9][0-9]*)",
     "halo": "[0-9]+",
     "memory": "[0-9]+([.][0-9]+)? ?[KMGTkmgt]?([Ii]?[Bb])?",
     "max_failures": "[0-9]+([.][0-9]+)?%?",

@@ -83,7 +83,7 @@ def find_inputs(
 
 def _may_read(entry: Format, file: InputFile) -> bool:
     """Whether a format can reach a file: only GDAL reads from the web."""
-    return entry.name == "scene" or not file.uri.startswith(web.PREFIX)
+    return entry.name == "scene" or not web.is_read_by_gdal(file.uri)
 
 
 def _check_names(inputs: Inputs) -> None:

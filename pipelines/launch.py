@@ -7,10 +7,11 @@ from pathlib import PurePath
 from typing import Any
 
 import segmodel
-from pipelines import plan, storage
+from pipelines import locations, plan
 from pipelines.formats.interface import Counting, Estimate, Work
 from pipelines.formats.scene_counting import Overlaps, overlaps_of
 from pipelines.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
+from pipelines.models import contract_of, local_model
 from pipelines.options import SegmentOptions
 from pipelines.reconcile import reconcile, remove_leftovers
 from pipelines.run_directory import MARK, RunDirectory, check_unchanged, digest
@@ -19,7 +20,7 @@ from pipelines.sizes import Sizes, resolve_sizes
 from pipelines.vectors import Polygons
 from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
-from segmodel.model_folder import fingerprint, read_contract
+from segmodel.model_folder import fingerprint
 
 VERSIONED = (
     "apache-beam",
@@ -115,14 +116,14 @@ def check(options: SegmentOptions) -> Checked:
         ConfigurationError: If options, inputs or the run directory do not allow the run.
         ContractError: If the model was not made for an input.
     """
-    contract = read_contract(storage.check_local(options.model))
-    run = RunDirectory(storage.check_local(options.output))
+    contract = contract_of(options.model)
+    run = RunDirectory(locations.checked(options.output))
     earlier = run.earlier()
     if options.overwrite:
         earlier = None
-    model = fingerprint(options.model)
+    found = fingerprint(local_model(options.model))
     begun = (earlier or {}).get("labels", {})
-    same = (begun.get("model_fingerprint"), begun.get("confidence")) == (model, options.confidence)
+    same = (begun.get("model_fingerprint"), begun.get("confidence")) == (found, options.confidence)
     frozen = begun if same else None
     aoi = read_aoi(options)
     sizes = resolve_sizes(options, contract, frozen).of_area(aoi)
@@ -140,7 +141,7 @@ def check(options: SegmentOptions) -> Checked:
         sizes=sizes,
         inputs=inputs,
         folders=folders,
-        fingerprint=model,
+        fingerprint=found,
         aoi=aoi,
         zones=read_zones(options),
         overlaps=overlaps_of(scenes) if scenes else None,

@@ -65,7 +65,7 @@ class SegmentOptions:
     output: str
     window: int | None = None
     halo: int | None = None
-    batch: int | None = None
+    batch: int | str | None = None
     memory: int = DEFAULT_MEMORY_BYTES
     accelerator: str | None = None
     max_pixels: int | None = None
@@ -135,9 +135,10 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--batch",
-        type=int,
+        type=batch_size,
         metavar="N",
-        help="windows in every call of the model (default: 1, or more where they are small)",
+        help="windows in every call of the model (default: 1, or more where they are small); auto, "
+        "for GPUs: as many as have 4 megapixels, or what device memory holds",
     )
     parser.add_argument(
         "--memory",
@@ -252,10 +253,15 @@ def _check_values(parsed: argparse.Namespace) -> None:
         raise ConfigurationError("--zone_field names a field of --zones: give both")
     for name in ("window", "batch", "limit", "pixel_size", "max_pixels", "resample_to"):
         value = getattr(parsed, name)
-        if value is not None and not 0 < value < float("inf"):
+        if value not in (None, "auto") and not 0 < value < float("inf"):
             raise ConfigurationError(f"--{name} must be greater than 0, got {value}")
     if parsed.halo is not None and parsed.halo < 0:
         raise ConfigurationError(f"--halo must be at least 0, got {parsed.halo}")
+
+
+def batch_size(text: str) -> int | str:
+    """A number of windows, or `auto`."""
+    return text if text == "auto" else int(text)
 
 
 def parse_size(text: str) -> int:

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import storage
-from pipelines.run_directory import lies_in_run
+from pipelines import locations, storage
+from pipelines.listing import input_files, root_of
 from pipelines.web import find_web, is_web, web_root
 from segmodel.errors import ConfigurationError, TransientError
 from segmodel.windows import Window
@@ -37,6 +37,11 @@ class InputFile:
     name: str
     size: int
     version: str
+
+    @property
+    def listed(self) -> tuple[int, str]:
+        """Size and version, as `storage.opened` takes them."""
+        return self.size, self.version
 
     @property
     def key(self) -> str:
@@ -137,15 +142,11 @@ def find_inputs(
     """
     folders = root_folders(patterns) if folders is None else folders
     found: dict[str, InputFile] = {}
-    runs: dict[str, bool] = {}
-    own = os.path.join(os.path.realpath(output), "")
     for pattern in patterns:
         root = _root_of(pattern)
         matched = False
-        for file in [find_web(pattern)] if is_web(pattern) else storage.find_files(pattern):
-            place = file.uri if is_web(pattern) else os.path.realpath(file.uri)
-            if place.startswith(own) or lies_in_run(file.uri, root, runs):
-                continue
+        for file in [find_web(pattern)] if is_web(pattern) else input_files(pattern, output):
+            place = file.uri if is_web(pattern) else locations.canonical(file.uri)
             matched = True
             folder, name = folders[_root_key(root)], _printable(file.name)
             entry = InputFile(file.uri, folder, name, file.size, file.version)
@@ -171,18 +172,18 @@ def root_folders(patterns: Sequence[str], known: Mapping[str, str] | None = None
         root = _root_of(pattern)
         key = _root_key(root)
         if key not in folders:
-            name = _printable(os.path.basename(os.path.abspath(root))) or "root"
+            name = _printable(locations.base_name(root)) or "root"
             folders[key] = f"{name}-{key[:8]}" if name in folders.values() else name
     return folders
 
 
 def _root_of(pattern: str) -> str:
     """The folder or address below which a pattern varies."""
-    return web_root(pattern) if is_web(pattern) else storage.root_of(storage.check_local(pattern))
+    return web_root(pattern) if is_web(pattern) else root_of(locations.checked(pattern))
 
 
 def _root_key(root: str) -> str:
-    place = root if is_web(root) else os.path.realpath(root)
+    place = root if is_web(root) else locations.canonical(root)
     return hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
 
 
@@ -250,13 +251,13 @@ def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
 
 def part_names(folder: str, kind: str) -> list[str]:
     """Names of the plan parts of a kind, one of `KINDS`, in order."""
-    return sorted(path.name for path in Path(folder).glob(f"{kind}-*.jsonl"))
+    return list(storage.names_below(folder, f"{kind}-"))
 
 
 def references(folder: str, part: str) -> Iterator[UnitReference]:
     """Where each unit of a part stands."""
     offset = 0
-    with open(f"{folder}/{part}", "rb") as stream:
+    with storage.opened(f"{folder}/{part}") as stream:
         for line in stream:
             yield UnitReference(part, offset, len(line))
             offset += len(line)
@@ -264,9 +265,7 @@ def references(folder: str, part: str) -> Iterator[UnitReference]:
 
 def read_unit(folder: str, reference: UnitReference) -> Unit:
     """The unit at a reference."""
-    with open(f"{folder}/{reference.part}", "rb") as stream:
-        stream.seek(reference.offset)
-        line = stream.read(reference.length)
+    line = storage.read_part(f"{folder}/{reference.part}", reference.offset, reference.length)
     try:
         return Unit.from_json(line)
     except (ValueError, KeyError, TypeError) as error:
@@ -279,6 +278,6 @@ def read_unit(folder: str, reference: UnitReference) -> Unit:
 def read_units(folder: str, kind: str) -> Iterator[Unit]:
     """All units of a kind, one of `KINDS`."""
     for part in part_names(folder, kind):
-        with open(f"{folder}/{part}", "rb") as stream:
+        with storage.opened(f"{folder}/{part}") as stream:
             for line in stream:
                 yield Unit.from_json(line)

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 
-from pipelines import plan, storage
+from pipelines import plan
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_counting import Overlaps, overlaps_of
 from pipelines.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
+from pipelines.models import contract_of
 from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
 from pipelines.run_polygons import read_aoi, read_zones
 from pipelines.sizes import MIB, Sizes, resolve_sizes
 from segmodel.contract import Contract
-from segmodel.model_folder import read_contract
 
 
 def report(options: SegmentOptions) -> Iterator[str]:
@@ -21,7 +21,7 @@ def report(options: SegmentOptions) -> Iterator[str]:
         ConfigurationError: As `pipelines.launch.check`.
         ContractError: As `pipelines.launch.check`.
     """
-    contract = read_contract(storage.check_local(options.model))
+    contract = contract_of(options.model)
     sizes = resolve_sizes(options, contract).of_area(read_aoi(options))
     layout, memory = sizes.layout, sizes.memory
     inputs = find_inputs(options, contract, sizes.reading)

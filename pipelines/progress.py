@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from tqdm import tqdm
+
+from pipelines import storage
 
 _LINE_SECONDS = 30.0
 # Where workers are elsewhere, each look lists the commit records.
@@ -48,7 +49,7 @@ class Watch:
 
     def units_done(self) -> int:
         """Units with a commit record."""
-        return min(self.units, sum(1 for _ in Path(self.commits).glob("*.json")))
+        return min(self.units, sum(1 for _ in storage.names_below(self.commits)))
 
     def pixels_done(self) -> int:
         """Pixels finished so far."""

@@ -1,17 +1,16 @@
 """The run directory: where everything of a run is, and `run.json` that keeps it honest."""
 
-import fnmatch
 import hashlib
 import json
 import os
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines import storage
+from pipelines import locations, storage
 from segmodel.errors import ConfigurationError
 
 OUTPUTS = ("labels", "confidence", "blocks", "areas", "failures", "counts")
-FOLDERS = ("plan", *OUTPUTS, "commits", "tmp")
+FOLDERS = ("plan", *OUTPUTS, "commits")
 POLYGONS = ("aoi.json", "zones.json")
 TABLES = ("areas.csv", "zones.csv", "overlaps.csv", "failures.csv")
 RESULTS = ("_SUCCESS", "summary.json", *TABLES, "preview.png")
@@ -38,8 +37,8 @@ class RunDirectory:
 
     @property
     def scratch(self) -> str:
-        """Folder of temporary files."""
-        return f"{self.root}/tmp"
+        """Folder of temporary files, on the machine that asks."""
+        return storage.scratch_of(self.root)
 
     def path(self, name: str) -> str:
         """A file by its path within the run directory."""
@@ -49,9 +48,9 @@ class RunDirectory:
         """The content of a file."""
         return storage.read_bytes(self.path(name))
 
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file that appears whole or not at all."""
-        storage.write_bytes(self.path(name), content, self.scratch)
+    def write(self, name: str, content: bytes) -> storage.Written:
+        """Write a file that appears whole or not at all; says what it holds."""
+        return storage.write_bytes(self.path(name), content, self.scratch)
 
     def write_json(self, name: str, document: dict[str, Any]) -> None:
         """Write a JSON file."""
@@ -66,12 +65,21 @@ class RunDirectory:
 
     def clear(self) -> None:
         """Remove what a run writes, `run.json` last, so that it stays a run until all is gone."""
-        for name in (*RESULTS, *self.mosaics(), *POLYGONS, *FOLDERS, "run.json"):
+        for name in (*RESULTS, *self.mosaics(), *POLYGONS):
             storage.remove(self.path(name))
+        for name in FOLDERS:
+            storage.remove_below(self.path(name))
+        self.clear_scratch()
+        storage.remove(self.path("run.json"))
+
+    def clear_scratch(self) -> None:
+        """Remove the temporary files of this machine."""
+        storage.remove_below(self.scratch)
 
     def mosaics(self) -> list[str]:
         """Names of the VRTs over all label maps."""
-        return sorted(fnmatch.filter(os.listdir(self.root), "labels*.vrt"))
+        several = [n for n in storage.names_below(self.root, "labels-") if n.endswith(".vrt")]
+        return ["labels.vrt", *several]
 
     def earlier(self) -> dict[str, Any] | None:
         """The `run.json` of an earlier run, or None where nothing is.
@@ -79,10 +87,10 @@ class RunDirectory:
         Raises:
             ConfigurationError: If the folder holds other things than a run of ours.
         """
-        if os.path.exists(self.root) and not os.path.isdir(self.root):
+        if not locations.is_remote(self.root) and os.path.isfile(self.root):
             raise ConfigurationError(f"--output {self.root} is a file: name a folder")
-        # Listed before `run.json` is looked for: another run may be beginning, and writes it first.
-        found = set(os.listdir(self.root)) if os.path.isdir(self.root) else set()
+        # Looked for before `run.json` is: another run may be beginning, and writes it first.
+        holds_files = holds_any(self.root, self.scratch)
         try:
             earlier = self.read_json("run.json")
         except ValueError:
@@ -92,7 +100,7 @@ class RunDirectory:
                 f"{self.root}/run.json was not written by this beamseg: name another --output"
             )
         # `run.json` is written first, so that a run that died earlier left temporary files at most.
-        if earlier is None and found - {"tmp"}:
+        if earlier is None and holds_files:
             raise ConfigurationError(
                 f"--output {self.root} holds files but no run.json: name an empty folder"
             )
@@ -100,9 +108,17 @@ class RunDirectory:
 
     def begin(self) -> None:
         """Make the folder, without results that would be those of another attempt."""
-        os.makedirs(self.root, exist_ok=True)
+        if not locations.is_remote(self.root):
+            os.makedirs(self.root, exist_ok=True)
         for name in (*RESULTS, *self.mosaics()):
             storage.remove(self.path(name))
+
+
+def holds_any(folder: str, but: str) -> bool:
+    """Whether a folder holds anything beside the folder `but`."""
+    if locations.is_remote(folder):
+        return next(storage.files_below(folder), None) is not None
+    return os.path.isdir(folder) and bool(set(os.listdir(folder)) - {os.path.basename(but)})
 
 
 def is_run(document: object, kind: str = RUN) -> bool:

@@ -5,7 +5,8 @@ from functools import lru_cache
 from pipelines import storage
 from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
-from pipelines.vectors import Polygons, read_polygons
+from pipelines.vector_files import read_polygons
+from pipelines.vectors import Polygons
 from segmodel.errors import TransientError
 
 AOI, ZONES = "aoi.json", "zones.json"

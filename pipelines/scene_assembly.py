@@ -9,7 +9,7 @@ from pipelines import storage
 from pipelines.area_tables import area_table, rows_of
 from pipelines.areas import TallySum
 from pipelines.cog import TILE_PX
-from pipelines.commits import Commit, CommitLog
+from pipelines.commits import Commit, CommitLog, Output
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_blocks import blocks_of
 from pipelines.formats.scene_files import (
@@ -19,6 +19,7 @@ from pipelines.formats.scene_files import (
     scene_paths,
     write_scene,
 )
+from pipelines.local_copies import local_copies
 from pipelines.plan import Unit
 from pipelines.scene_header import read_header
 from pipelines.work import with_attempts
@@ -60,18 +61,19 @@ def _assemble(unit: Unit, work: Work, log: CommitLog) -> None:
     failed = int(summed.failed_images > 0)
     tally = dataclasses.replace(summed, images=1 - failed, failed_images=failed)
     rows = rows_of(unit.files[0].key, None, total.rounded(), work.contract.classes)
-    outputs.append(f"areas/{unit.id}.parquet")
+    path = f"areas/{unit.id}.parquet"
     with (
-        storage.write_whole(work.run.path(outputs[-1]), work.run.scratch) as path,
-        area_table(path) as table,
+        storage.write_whole(work.run.path(path), work.run.scratch) as draft,
+        area_table(draft.path) as table,
     ):
         table.add(rows)
+    outputs.append(Output.of(path, draft.written))
     lost = [Window(*part) for commit in finished for part in commit.lost]
     log.write(unit, outputs, tally, work.run.scratch, lost)
 
 
-def _write(unit: Unit, blocks: Sequence[tuple[Unit, Commit]], work: Work) -> list[str]:
-    """Put the blocks of a scene together; returns the paths written.
+def _write(unit: Unit, blocks: Sequence[tuple[Unit, Commit]], work: Work) -> list[Output]:
+    """Put the blocks of a scene together; returns what was written.
 
     Args:
         unit: The unit of the scene.
@@ -82,12 +84,17 @@ def _write(unit: Unit, blocks: Sequence[tuple[Unit, Commit]], work: Work) -> lis
     grid = read_header(file.uri, file.version).grid
 
     def values(folder: str, empty: int, dtype: np.dtype) -> Iterator[tuple[Window, np.ndarray]]:
-        stored = []
+        areas, uris = [], []
         for block, commit in blocks:
             assert block.area is not None
-            path = work.run.path(block_path(block.id, folder))
-            stored.append(StoredBlock(block.area, path if commit.outputs_in("blocks") else None))
-        return pieces_of(stored, grid, TILE_PX, empty, dtype)
+            areas.append((block.area, bool(commit.outputs_in("blocks"))))
+            uris.append(work.run.path(block_path(block.id, folder)))
+        written = [uri for uri, (_, is_there) in zip(uris, areas, strict=True) if is_there]
+        # Of a store, blocks are read as a whole: their tiles are small, and each is needed.
+        with local_copies(written, work.run.scratch) as copies:
+            paths = iter(copies)
+            stored = [StoredBlock(a, next(paths) if is_there else None) for a, is_there in areas]
+            yield from pieces_of(stored, grid, TILE_PX, empty, dtype)
 
     confidence = values("confidence", 0, np.dtype(np.uint8)) if work.confidence else None
     labels = values("labels", classes.nodata, classes.label_dtype)

@@ -16,7 +16,7 @@ from shapely.errors import ShapelyError
 
 from pipelines import formats
 from pipelines.areas import ELSEWHERE, FAILED, NODATA, Tally, TallySum
-from pipelines.commits import Commit
+from pipelines.commits import Commit, Output
 from pipelines.count_tables import CountSums, counts_path
 from pipelines.failures import reason_of
 from pipelines.formats.interface import Work
@@ -95,8 +95,8 @@ def _count(unit: Unit, work: Work) -> None:
         seam_differences=own.commit.tally.seam_differences,
     )
     path = counts_path(unit)
-    work.run.write(path, json.dumps(sums.to_json()).encode())
-    work.log.write(unit, [path], tally, work.run.scratch)
+    written = work.run.write(path, json.dumps(sums.to_json()).encode())
+    work.log.write(unit, [Output.of(path, written)], tally, work.run.scratch)
 
 
 def _scene(file: InputFile, work: Work) -> _Scene | None:

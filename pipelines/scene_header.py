@@ -1,28 +1,21 @@
 """What the header of a scene says: grid, bands, nodata, and what else it is read from."""
 
-import os
-import re
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
 import rasterio
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from pipelines import web
 from pipelines.cog import Grid
+from pipelines.gdal_files import GDAL_ERRORS, environment, open_scene, persist, unreadable
 from pipelines.scene_sources import sources_of
-from segmodel.errors import BeamsegError, InputError, TransientError
+from segmodel.errors import InputError, TransientError
 
 # Of 40,000 scenes, every header is read once.
 HEADERS_KEPT = 50_000
-# Of an absolute path, what stands before its last part.
-_FOLDERS = re.compile(r"(?<![\w./])/[^:'\"`\n]*/")
 # Where a file says when it was taken, by domain; the first that is there counts.
 _DATE_TAGS = (
     ("IMAGERY", "ACQUISITIONDATETIME"),
@@ -99,14 +92,6 @@ class Header:
         return self.grid.crs is not None and not self.grid.transform.is_identity
 
 
-# Errors of a reference system, and text that is no UTF-8, are ValueErrors; some errors of GDAL come
-# as rasterio found them.
-GDAL_ERRORS = (RasterioError, CPLE_BaseError, ValueError)
-# What a server or the network says that may answer later, and what it will say again.
-_PASSING = re.compile(r"(?i)response code\D*(?:429|5\d\d)|time[d ]*out|resolve host|connection")
-_REFUSED = re.compile(r"(?i)response code\D*4(?!29)\d\d")
-
-
 def read_header(uri: str, version: str = "") -> Header:
     """The header of a scene; it is read once for every version of the file.
 
@@ -127,51 +112,20 @@ def header_or_none(uri: str, version: str) -> Header | None:
 
 @lru_cache(HEADERS_KEPT)
 def _read_header(uri: str, version: str) -> Header:
-    with open_scene(uri) as source:
+    return persist(uri, lambda: _header_at(uri))
+
+
+def _header_at(uri: str) -> Header:
+    with environment(uri), open_scene(uri) as source:
         if not source.count:
             raise InputError("the scene has no bands")
         try:
-            return _header_of(source)
+            return _header_of(source, uri)
         except GDAL_ERRORS as error:
             raise unreadable(error, uri, "the header of the scene cannot be read") from error
 
 
-def open_scene(uri: str, **options: object) -> rasterio.DatasetReader:
-    """The scene as rasterio opens it.
-
-    Raises:
-        InputError: If GDAL cannot open the file.
-        TransientError: If it is on the web.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            return rasterio.open(uri, **options)
-    except GDAL_ERRORS as error:
-        raise unreadable(error, uri, "the scene cannot be opened") from error
-
-
-def unreadable(error: Exception, uri: str, what: str) -> BeamsegError:
-    """What to raise where GDAL cannot read; what comes from the web may be there a little later."""
-    reason = reason_of_gdal(error, uri)
-    may_pass = uri.startswith(web.PREFIX) or _PASSING.search(reason) is not None
-    is_other = "not recognized" in reason or _REFUSED.search(reason) is not None
-    kind = TransientError if may_pass and not is_other else InputError
-    return kind(f"{what}: {reason}")
-
-
-def reason_of_gdal(error: BaseException, uri: str) -> str:
-    """What GDAL says is wrong, with names of files in place of their paths."""
-    innermost = error
-    while innermost.__cause__ is not None:
-        innermost = innermost.__cause__
-    reason = str(innermost).replace(uri, os.path.basename(uri))
-    reason = reason.replace(os.path.join(os.path.dirname(os.path.abspath(uri)), ""), "")
-    # Sources of a VRT may be anywhere.
-    return _FOLDERS.sub("", reason)
-
-
-def _header_of(source: rasterio.DatasetReader) -> Header:
+def _header_of(source: rasterio.DatasetReader, uri: str) -> Header:
     alpha = [i for i, c in zip(source.indexes, source.colorinterp, strict=True) if _is_alpha(c)]
     bands = tuple(_band(source, index) for index in source.indexes if index not in alpha)
     located = not source.transform.is_identity
@@ -191,7 +145,7 @@ def _header_of(source: rasterio.DatasetReader) -> Header:
         block_px=source.block_shapes[first - 1],
         located_by=located_by,
         acquired=_acquired(source),
-        others=sources_of(source.name, source.files),
+        others=sources_of(uri, source.files),
         has_overviews=bool(source.overviews(first)),
     )
 

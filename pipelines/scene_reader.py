@@ -14,17 +14,18 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.cog import GDAL_OPTIONS, Grid
+from pipelines.cog import Grid
+from pipelines.gdal_files import GDAL_ERRORS, environment, open_scene, persist, unreadable
 from pipelines.ground import GroundGrid
 from pipelines.scene_bands import SceneBands, colors_of
-from pipelines.scene_header import GDAL_ERRORS, Header, open_scene, unreadable
+from pipelines.scene_header import Header
 from pipelines.scene_polygons import ScenePolygons
 from segmodel.pixels import Pixels, both
 from segmodel.windows import Window
 
 # Pixels that are decoded at most for a picture of a scene without overviews.
 DECODED_FOR_PICTURE = 1 << 24
-_READ_OPTIONS = GDAL_OPTIONS | {"GDAL_NUM_THREADS": min(4, os.cpu_count() or 1)}
+_DECODING_THREADS = min(4, os.cpu_count() or 1)
 
 
 def ground_grid(grid: Grid) -> GroundGrid:
@@ -64,11 +65,15 @@ def read_small(
     indexes = [band.index for band in header.bands]
     shown = indexes[:3] if len(indexes) >= 3 else indexes[:1] * 3
     window = RasterioWindow(area.column, area.row, area.width, area.height)
-    try:
-        with rasterio.Env(**GDAL_OPTIONS), open_scene(uri) as source:
-            values = source.read(shown, window=window, out_shape=(3, *size))
-    except GDAL_ERRORS as error:
-        raise unreadable(error, uri, "pixels cannot be read") from error
+
+    def read() -> np.ndarray:
+        try:
+            with environment(uri), open_scene(uri) as source:
+                return source.read(shown, window=window, out_shape=(3, *size))
+        except GDAL_ERRORS as error:
+            raise unreadable(error, uri, "pixels cannot be read") from error
+
+    values = persist(uri, read)
     if header.palette is not None:
         return colors_of(header.palette)[values[0]][..., :3]
     low, high = value_range
@@ -127,7 +132,7 @@ class SceneRaster:
         Raises:
             InputError: If GDAL cannot read it.
         """
-        samples, valid = self._read(window)
+        samples, valid = persist(self.uri, lambda: self._read(window))
         valid = both(valid, self.bands.valid_by_values(samples))
         wanted = None if self.aoi is None else self.aoi.mask(window)
         return Pixels(self.bands.values(samples), valid, wanted)
@@ -172,7 +177,7 @@ class SceneRaster:
         After an error it is opened anew: GDAL's threads leave a tile that they could not decode in
         the cache of the handle, and later reads would take what is there for its pixels.
         """
-        with self._lock, rasterio.Env(**_READ_OPTIONS):
+        with self._lock, environment(self.uri, GDAL_NUM_THREADS=_DECODING_THREADS):
             if self._source is None:
                 self._source = open_scene(self.uri)
             try:

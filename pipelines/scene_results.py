@@ -6,10 +6,12 @@ from typing import Any
 from pipelines import plan, storage
 from pipelines.areas import Tally
 from pipelines.cog import TILE_PX
+from pipelines.commits import Commit
 from pipelines.count_tables import overlaps_csv, zones_csv
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_counting import precedence
 from pipelines.formats.scene_files import scene_paths
+from pipelines.in_threads import in_order
 from pipelines.mosaic import Piece, mosaics, write_mosaic
 from pipelines.plan import InputFile, Unit
 from pipelines.scene_header import read_header
@@ -50,8 +52,8 @@ def write_scene_results(work: Work) -> None:
 def _write_mosaic(work: Work, name: str, pieces: list[Piece], classes: ClassTable) -> None:
     def write() -> None:
         with (
-            storage.write_whole(work.run.path(name), work.run.scratch) as path,
-            open(path, "w", encoding="utf-8", newline="\n") as stream,
+            storage.write_whole(work.run.path(name), work.run.scratch) as draft,
+            open(draft.path, "w", encoding="utf-8", newline="\n") as stream,
         ):
             write_mosaic(stream, pieces, classes)
 
@@ -75,11 +77,14 @@ def _finished(work: Work) -> Iterator[Unit]:
     order: dict[str, int] = {}
     found: dict[str, Unit] = {}
     for kind in ("part", "scenes"):
-        for unit in plan.read_units(work.run.plan, kind):
-            if unit.format != "scene":
-                continue
+        units = plan.read_units(work.run.plan, kind)
+        scenes = (unit for unit in units if unit.format == "scene")
+
+        def recorded(unit: Unit) -> tuple[Unit, Commit | None]:
+            return unit, work.log.read(unit) if unit.scene is None else None
+
+        for unit, commit in in_order(recorded, scenes):
             order.setdefault(unit.files[0].key, len(order))
-            commit = work.log.read(unit) if unit.scene is None else None
             if commit is not None and commit.outputs_in("labels"):
                 found[unit.files[0].key] = unit
     yield from (found[key] for key in sorted(found, key=order.__getitem__))

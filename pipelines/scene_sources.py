@@ -5,6 +5,9 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 
+from pipelines import storage
+from pipelines.gdal_files import location_of
+
 # Of VRTs that name other VRTs, and of the text of one.
 MOST_FILES, MOST_CHARACTERS = 100_000, 1 << 28
 _SOURCE = re.compile(r"<Source(?:Filename|Dataset)([^>]*)>([^<]*)</Source(?:Filename|Dataset)>")
@@ -21,26 +24,31 @@ def sources_of(uri: str, listed: Iterable[str]) -> tuple[str, ...]:
         listed: Files that GDAL lists for it.
     """
     found: dict[str, None] = {}
-    ahead = [uri, *listed]
+    ahead = [uri, *map(location_of, listed)]
     while ahead and len(found) < MOST_FILES:
         path = ahead.pop()
         if path in found:
             continue
         found[path] = None
-        ahead += [side for side in (f"{path}.msk", f"{path}.aux.xml") if os.path.isfile(side)]
+        ahead += [side for side in sidecars_of(path) if storage.exists(side)]
         if path.lower().endswith(".vrt"):
             ahead += _sources_in(path)
     return tuple(sorted(set(found) - {uri}))
 
 
+def sidecars_of(path: str) -> tuple[str, str]:
+    """Where GDAL looks for the mask of a raster, and for what its own header does not say."""
+    return f"{path}.msk", f"{path}.aux.xml"
+
+
 def _sources_in(path: str) -> Iterator[str]:
     """Files that a VRT names as its sources."""
     try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            text = stream.read(MOST_CHARACTERS)
+        text = storage.read_part(path, 0, MOST_CHARACTERS).decode("utf-8", "replace")
     except OSError:
         return
     for attributes, name in _SOURCE.findall(text):
         source = html.unescape(name).strip()
         is_relative = re.search(r"relativeTo(?:VRT|Vrt)\s*=\s*[\"']1", attributes) is not None
-        yield os.path.join(os.path.dirname(path), source) if is_relative else source
+        here = os.path.join(os.path.dirname(path), source) if is_relative else source
+        yield location_of(here)

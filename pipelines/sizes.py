@@ -5,15 +5,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines.cog import CACHE_BYTES
 from pipelines.formats.interface import Reading
 from pipelines.formats.scene_blocks import WIDE_BLOCK_PIXELS
+from pipelines.gdal_files import CACHE_BYTES
 from pipelines.options import SegmentOptions
 from pipelines.vectors import Polygons
 from segmodel.contract import Contract
 from segmodel.engine import Limits
 from segmodel.errors import ConfigurationError
 from segmodel.images import MAX_PIXELS, MOST_DECODING_BYTES_PER_PIXEL
+from segmodel.memory import ASSUMED_BYTES_PER_PIXEL
 from segmodel.windows import Layout
 
 MIB = 2**20
@@ -22,7 +23,6 @@ MIB = 2**20
 RUNTIME_BYTES = 800 * MIB
 # What prediction may take of the rest when --window is left to us.
 MODEL_SHARE = 0.6
-ASSUMED_BYTES_PER_PIXEL = 1024
 LEAST_WINDOW_PX, USUAL_WINDOW_PX, MOST_WINDOW_PX = 256, 2048, 4096
 WINDOW_STEP_PX = 32
 # What halos may cost where memory allows it: computed pixels per pixel kept.
@@ -167,8 +167,8 @@ def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, An
 
 
 def model_bytes(layout: Layout, contract: Contract) -> int:
-    """What prediction of one batch takes, by the contract's measurement."""
-    return layout.call_pixels * (contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL)
+    """What prediction of one batch takes on a CPU, by the contract's measurement."""
+    return layout.call_pixels_without_gpu * (contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL)
 
 
 def _memory(layout: Layout, options: SegmentOptions, contract: Contract) -> Memory:

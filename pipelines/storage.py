@@ -1,20 +1,28 @@
-"""Files: listed, read, and written so that a name appears whole or not at all."""
+"""Files here and in stores: read, and written so that a name appears whole or not at all.
 
-import errno
-import glob
+What writes needs a scratch folder on this machine: for a run on this machine one in its run
+directory, so that a finished file is only renamed; for one in a store, one for temporary files, and
+a finished file is uploaded under its final name.
+"""
+
+import getpass
 import hashlib
+import io
 import os
-import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
+from pipelines import locations
+from pipelines.stores import RangeStream, StoredObject, store_of
 from segmodel.errors import ConfigurationError, TransientError
 
-_WILDCARDS = "*?["
+# What is read of an object at once: many images, or a second of a slow line.
+BUFFER_BYTES = 8 << 20
 # Runs that may end, and clear the scratch folder, while a file is written.
 CLEARED = 3
 
@@ -22,103 +30,123 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class FoundFile:
-    """A file as a listing shows it.
+class Written:
+    """What a file holds that was written: bytes, and SHA-256 as 64 hex digits."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: str) -> "Written":
+        """Of a file of this machine."""
+        with open(path, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            return cls(stream.tell(), digest)
+
+
+class Draft:
+    """A file that is being written, under a temporary name.
 
     Args:
-        uri: How to open it.
-        name: Path below the root of its pattern, with forward slashes.
-        size: Bytes.
-        version: Changes when the content does; the time of modification in nanoseconds.
+        path: Where to write it.
     """
 
-    uri: str
-    name: str
-    size: int
-    version: str
-
-
-def check_local(uri: str) -> str:
-    """The same location, if this version can reach it.
-
-    Raises:
-        ConfigurationError: If it is in an object store.
-    """
-    if "://" in uri:
-        scheme = uri.split("://")[0]
-        raise ConfigurationError(
-            f"{scheme}:// locations cannot be read or written yet: copy {uri!r} to a local folder"
-        )
-    return uri
-
-
-def root_of(pattern: str) -> str:
-    """The folder below which a pattern varies.
-
-    >>> root_of("data/photos/**/*.jpg")
-    'data/photos'
-    >>> root_of("data/photos/a.jpg")
-    'data/photos'
-    """
-    if os.path.isdir(pattern):
-        return os.path.normpath(pattern)
-    fixed = []
-    for part in Path(pattern).parts[:-1]:
-        if any(mark in part for mark in _WILDCARDS):
-            break
-        fixed.append(part)
-    return str(Path(*fixed)) if fixed else "."
-
-
-def find_files(pattern: str) -> Iterator[FoundFile]:
-    """Files of a pattern in order of name: a file, a folder with all below it, or a glob.
-
-    Hidden files are left out, and so is what vanishes while it is listed.
-
-    Raises:
-        ConfigurationError: If a pattern leads out of its root.
-    """
-    root = root_of(pattern)
-    if os.path.isfile(pattern):
-        paths = [pattern]
-    else:
-        folder = os.path.isdir(pattern)
-        wild = os.path.join(glob.escape(pattern), "**") if folder else pattern
-        paths = sorted(glob.glob(wild, recursive=True))
-    for path in paths:
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            continue
-        if os.path.isfile(path):
-            name = Path(os.path.relpath(path, root)).as_posix()
-            if name.startswith("../"):
-                raise ConfigurationError(f"--input {pattern}: write the path without ..")
-            yield FoundFile(path, name, status.st_size, str(status.st_mtime_ns))
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.written: Written | None = None
 
 
 def read_bytes(uri: str) -> bytes:
     """The whole content of a file."""
-    return Path(uri).read_bytes()
+    return store_of(uri).read(uri, 0, None, None)
+
+
+def read_part(uri: str, start: int, length: int) -> bytes:
+    """Some bytes of a file."""
+    return store_of(uri).read(uri, start, length, None)
+
+
+def opened(uri: str, listed: tuple[int, str] | None = None) -> IO[bytes]:
+    """A file as a stream.
+
+    Args:
+        uri: The file.
+        listed: Its size and version by the listing, which spares a store a question.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        TransientError: While it is read, if an object was replaced since.
+    """
+    if not locations.is_remote(uri):
+        return open(uri, "rb")
+    store = store_of(uri)
+    if listed is None:
+        found = store.stat(uri)
+        if found is None:
+            raise FileNotFoundError(2, "no such object", uri)
+        listed = (found.size, found.version)
+    return io.BufferedReader(RangeStream(store, uri, *listed), BUFFER_BYTES)
 
 
 def exists(uri: str) -> bool:
-    """Whether there is such a file or folder."""
-    return os.path.exists(uri)
+    """Whether there is such a file."""
+    return size_of(uri) is not None
 
 
 def begins_with(uri: str, marks: tuple[bytes, ...]) -> bool:
     """Whether a file begins with one of some byte strings."""
-    with open(uri, "rb") as stream:
-        return stream.read(max(map(len, marks))).startswith(marks)
+    return read_part(uri, 0, max(map(len, marks))).startswith(marks)
 
 
 def size_of(uri: str) -> int | None:
     """Bytes of a file, or None if there is none."""
-    try:
-        return os.stat(uri).st_size
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    found = store_of(uri).stat(uri)
+    return None if found is None else found.size
+
+
+def state_of(uri: str) -> StoredObject | None:
+    """Size and version of a file, or None if there is none."""
+    return store_of(uri).stat(uri)
+
+
+def files_below(folder: str, prefix: str = "") -> Iterator[StoredObject]:
+    """All files below a folder, hidden ones too, by path; none where there is no such folder.
+
+    Args:
+        folder: The folder.
+        prefix: What the rest of their paths begins with.
+    """
+    return store_of(folder).below(folder, prefix)
+
+
+def names_below(folder: str, prefix: str = "") -> Iterator[str]:
+    """The same as paths below the folder."""
+    for found in files_below(folder, prefix):
+        yield found.uri[len(folder) + 1 :]
+
+
+def scratch_of(root: str) -> str:
+    """The scratch folder of a run directory: in it, or on this machine if it is in a store."""
+    if not locations.is_remote(root):
+        return f"{root}/tmp"
+    name = hashlib.sha256(root.encode()).hexdigest()[:16]
+    return os.path.join(machine_folder(), f"run-{name}")
+
+
+def machine_folder() -> str:
+    """The folder for temporary files of this user on this machine; nobody else may write to it.
+
+    Raises:
+        ConfigurationError: If there is one that belongs to somebody else.
+    """
+    path = os.path.join(tempfile.gettempdir(), f"beamseg-{getpass.getuser()}")
+    os.makedirs(path, mode=0o700, exist_ok=True)
+    if os.stat(path).st_uid != os.getuid():
+        raise ConfigurationError(
+            f"{os.path.basename(path)} in the folder for temporary files belongs to somebody else: "
+            f"set TMPDIR to a folder of your own"
+        )
+    return path
 
 
 @contextmanager
@@ -144,27 +172,27 @@ def temporary(scratch: str) -> Iterator[str]:
 
 
 @contextmanager
-def write_whole(uri: str, scratch: str) -> Iterator[str]:
-    """A temporary path to write to; its file gets the final name when the block ends well.
+def write_whole(uri: str, scratch: str) -> Iterator[Draft]:
+    """A draft to write to; its file gets the final name when the block ends well.
 
     Args:
         uri: Final name; replaced if it is there.
-        scratch: Folder for temporary files, on the same file system.
+        scratch: Folder for temporary files.
 
     Raises:
         TransientError: If another run has cleared the scratch folder meanwhile.
     """
     with temporary(scratch) as path:
-        yield path
-        publish(path, uri)
+        draft = Draft(path)
+        yield draft
+        draft.written = publish(path, uri)
 
 
-def publish(path: str, uri: str) -> None:
-    """Give a temporary file its final name, once its content is on disk."""
-    with open(path, "rb") as stream:
-        os.fsync(stream.fileno())
-    os.makedirs(os.path.dirname(uri), exist_ok=True)
-    os.replace(path, uri)
+def publish(path: str, uri: str) -> Written:
+    """Give a temporary file its final name; says what it holds."""
+    written = Written.of(path)
+    store_of(uri).publish(path, uri)
+    return written
 
 
 def persistently(action: Callable[[], T]) -> T:
@@ -175,14 +203,15 @@ def persistently(action: Callable[[], T]) -> T:
     return action()
 
 
-def write_bytes(uri: str, content: bytes, scratch: str) -> None:
-    """Write a file that appears whole or not at all."""
+def write_bytes(uri: str, content: bytes, scratch: str) -> Written:
+    """Write a file that appears whole or not at all; says what it holds."""
 
-    def write() -> None:
-        with write_whole(uri, scratch) as path:
+    def write() -> Written:
+        with temporary(scratch) as path:
             Path(path).write_bytes(content)
+            return publish(path, uri)
 
-    persistently(write)
+    return persistently(write)
 
 
 def create(uri: str, content: bytes, scratch: str) -> bool:
@@ -190,35 +219,25 @@ def create(uri: str, content: bytes, scratch: str) -> bool:
 
     def write() -> bool:
         with temporary(scratch) as path:
-            with open(path, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.makedirs(os.path.dirname(uri), exist_ok=True)
-            try:
-                os.link(path, uri)
-            except FileExistsError:
-                return False
-            return True
+            return store_of(uri).create(uri, content, path)
 
     return persistently(write)
 
 
 def remove(uri: str) -> None:
-    """Remove a file or a folder with all in it, if it is there."""
-    if os.path.isdir(uri) and not os.path.islink(uri):
-        shutil.rmtree(uri, onerror=_ignore_vanished)
-    else:
-        Path(uri).unlink(missing_ok=True)
+    """Remove a file, if it is there."""
+    store_of(uri).remove(uri)
 
 
-def _ignore_vanished(function: object, path: str, caught: tuple) -> None:
-    """Another run may remove the same files, or write new ones; what else is wrong is raised."""
-    if caught[1].errno not in (errno.ENOENT, errno.ENOTEMPTY):
-        raise caught[1]
+def remove_below(folder: str) -> None:
+    """Remove a folder with all in it, if it is there."""
+    store_of(folder).remove_below(folder)
 
 
 def sha256(uri: str) -> str:
     """SHA-256 of a file's content as 64 hex digits."""
-    with open(uri, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    with opened(uri) as stream:
+        while piece := stream.read(BUFFER_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()

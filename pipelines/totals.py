@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines import areas, contact_sheet, plan, storage
+from pipelines import areas, contact_sheet, plan
 from pipelines.area_tables import totals_csv
 from pipelines.areas import Tally
 from pipelines.contact_sheet import UnitSample
@@ -24,11 +24,20 @@ REASONS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Totals:
-    """What the commit records of the plan add up to."""
+    """What the commit records of the plan add up to.
+
+    Args:
+        units: Work units of the plan.
+        missing: Of them, or of what follows from them, without a record.
+        tally: The sum.
+        smaller_batches: Units for whose batches memory did not suffice.
+        sample: Units for the contact sheet.
+    """
 
     units: int
     missing: int
     tally: Tally
+    smaller_batches: int = 0
     sample: UnitSample = field(default_factory=UnitSample, compare=False)
 
     @property
@@ -61,12 +70,12 @@ def collect(work: Work, failures: FailureTable | None = None) -> Totals:
 
     def tallies() -> Iterator[Tally]:
         for kind in plan.KINDS:
-            for unit in plan.read_units(work.run.plan, kind):
-                commit = log.read(unit)
+            for unit, commit in log.read_all(plan.read_units(work.run.plan, kind)):
                 counts[kind] += 1
                 if commit is None:
                     counts[f"missing {kind}"] += 1
                     continue
+                counts["smaller batches"] += bool(commit.smaller_batches)
                 if failures is not None:
                     failures.add(failures_of(commit, work.run.root))
                 if kind != "counts" and unit.scene is None and commit.tally.images:
@@ -77,7 +86,8 @@ def collect(work: Work, failures: FailureTable | None = None) -> Totals:
     total = Tally.sum(tallies())
     # A block that is missing shows in its scene, which is missing too, and that in its count.
     missing = next((n for kind in plan.KINDS if (n := counts[f"missing {kind}"])), 0)
-    return Totals(units=counts["part"], missing=missing, tally=total, sample=sample)
+    smaller = counts["smaller batches"]
+    return Totals(counts["part"], missing, total, smaller_batches=smaller, sample=sample)
 
 
 def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int:
@@ -101,6 +111,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         "balanced": totals.is_balanced,
         "units": totals.units,
         "unfinished_units": totals.missing,
+        "units_with_smaller_batches": totals.smaller_batches,
         "images": totals.tally.images,
         "failed_images": totals.tally.failed_images,
         "failure_budget": str(budget),
@@ -117,7 +128,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
     if status == COMPLETE:
         run.write("_SUCCESS", b"")
     if not totals.missing:
-        storage.remove(run.scratch)
+        run.clear_scratch()
     return status
 
 

@@ -12,11 +12,12 @@ from functools import partial
 from io import FileIO
 from itertools import zip_longest
 
-from pipelines import storage
+from pipelines import locations
 from pipelines.formats import SHARDS
 from pipelines.formats.interface import Reading
 from pipelines.formats.samples import Sample, Unreadable, printable
 from pipelines.formats.shards import Shards
+from pipelines.listing import find_files
 from pipelines.plan import InputFile
 from segmodel.configuration import Configuration
 from segmodel.errors import ConfigurationError, InputError
@@ -135,7 +136,10 @@ def _of_folders(config: Configuration, cache: PairCache) -> Sides:
     masks = MaskReader.of(config.classes, data.mask_encoding, data.ignore_colors, data.ignore_ids)
     source = _source(config, masks)
     images = (*data.images, *data.validation_images)
-    files = find_pairs(images, (*data.masks, *data.validation_masks), data.group)
+    masks_of = (*data.masks, *data.validation_masks)
+    for pattern in (*images, *masks_of):
+        locations.check_local(pattern, "training on folders: pack them into shards, or")
+    files = find_pairs(images, masks_of, data.group)
     sides: Sides = ([], [])
     places: dict[str, int] = {}
     for found in files:
@@ -196,7 +200,7 @@ def _found(patterns: Sequence[str], side: int) -> Iterator[_Shard]:
     """
     for pattern in patterns:
         count = 0
-        for found in storage.find_files(pattern):
+        for found in find_files(locations.checked(pattern)):
             file = InputFile(found.uri, "", found.name, found.size, found.version)
             form = next((entry for entry in SHARDS if entry.claims(file)), None)
             if form is not None:
@@ -245,7 +249,7 @@ def _check_once(path: str, side: int, places: dict[str, int]) -> None:
     Raises:
         ConfigurationError: Names the file.
     """
-    place = os.path.realpath(path)
+    place = locations.canonical(path)
     if places.get(place) == side:
         raise ConfigurationError(f"{path} is found twice: name its folder or shard once")
     if place in places:

@@ -7,17 +7,16 @@ which is not the sum of the records then.
 import os
 from array import array
 from bisect import bisect_left
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipelines import plan, storage
+from pipelines import locations, plan, storage
 from pipelines.areas import Tally
 from pipelines.commits import Commit, CommitLog
 from pipelines.formats.interface import Counting
+from pipelines.in_threads import in_order
 from pipelines.plan import Unit
 from pipelines.results_check import Ending, check_results
 from pipelines.run_directory import OUTPUTS, RunDirectory, digest, is_run
@@ -33,11 +32,8 @@ from segmodel.classes import ClassTable
 from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
 
-THREADS = 4
 # Scenes before parts, so that it is known of which blocks the scene is finished.
 KINDS = ("scenes", "part", "counts")
-# Units whose files are being read, or that wait for it.
-UNITS_AHEAD = 64
 
 FORGOTTEN = f"its unit is forgotten, {AGAIN}"
 REMOVE = "remove it"
@@ -168,9 +164,10 @@ def _open(root: str) -> _Run:
     Raises:
         ConfigurationError: If there is none.
     """
-    folder = RunDirectory(storage.check_local(root))
+    root = locations.checked(root)
+    folder = RunDirectory(root)
     remedy = "name the folder that `beamseg segment` was given as --output"
-    if not os.path.isdir(root):
+    if not locations.is_remote(root) and not os.path.isdir(root):
         raise ConfigurationError(f"{root} is no folder: {remedy}")
     try:
         document = folder.read_json("run.json")
@@ -202,7 +199,7 @@ def _check_units(kind: str, run: _Run, ledger: _Ledger, forget: bool) -> Iterato
         is_assembled = unit.scene is not None and path_key(unit.scene) in ledger.assembled
         return check_unit(unit, run.log, is_assembled)
 
-    for checked in _in_threads(check, _planned(kind, run, ledger)):
+    for checked in in_order(check, _planned(kind, run, ledger)):
         ledger.add(_forgotten(checked, run, ledger) if forget else checked)
         if checked.commit is not None and checked.unit.is_in_totals(once):
             yield checked.commit.tally
@@ -214,20 +211,6 @@ def _planned(kind: str, run: _Run, ledger: _Ledger) -> Iterator[Unit]:
     except MALFORMED:
         ledger.plan_is_whole = False
         ledger.fault("plan", f"has a line in {kind}-*.jsonl that is no work unit", AGAIN)
-
-
-def _in_threads(
-    check: Callable[[Unit], CheckedUnit], units: Iterable[Unit]
-) -> Iterator[CheckedUnit]:
-    """Check units in some threads, few ahead; results are in the order of the units."""
-    with ThreadPoolExecutor(THREADS, "beamseg-verify") as pool:
-        ahead: deque[Future[CheckedUnit]] = deque()
-        for unit in units:
-            ahead.append(pool.submit(check, unit))
-            if len(ahead) == UNITS_AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
 
 
 def _forgotten(checked: CheckedUnit, run: _Run, ledger: _Ledger) -> CheckedUnit:
@@ -272,15 +255,6 @@ def _report_record(path: str, run: _Run, ledger: _Ledger) -> None:
 
 
 def _files_below(run: RunDirectory, folder: str) -> Iterator[str]:
-    """Paths within the run of all files below a folder, in any order; links are files."""
-    try:
-        entries = os.scandir(run.path(folder))
-    except FileNotFoundError:
-        return
-    with entries:
-        for entry in entries:
-            path = f"{folder}/{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                yield from _files_below(run, path)
-            else:
-                yield path
+    """Paths within the run of all files below a folder; links are files."""
+    for name in storage.names_below(run.path(folder)):
+        yield f"{folder}/{name}"

@@ -6,7 +6,7 @@ import urllib.parse
 import urllib.request
 from http.client import HTTPException
 
-from pipelines.storage import FoundFile
+from pipelines.listing import FoundFile
 from segmodel.errors import ConfigurationError, TransientError
 
 SCHEMES = ("http", "https")
@@ -22,6 +22,11 @@ def is_web(pattern: str) -> bool:
     (True, False, False)
     """
     return pattern.partition("://")[0].lower() in SCHEMES and "://" in pattern
+
+
+def is_read_by_gdal(uri: str) -> bool:
+    """Whether a file is where GDAL alone reads it."""
+    return uri.startswith(PREFIX)
 
 
 def web_root(address: str) -> str:

@@ -5,14 +5,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from pipelines import areas, formats, storage
+from pipelines import areas, formats, storage, worker_model
 from pipelines.area_tables import AreaTable, area_table, rows_of
 from pipelines.areas import Tally, TallySum
-from pipelines.commits import CommitLog
+from pipelines.commits import CommitLog, Output
 from pipelines.failures import Failure, is_transient, raise_unless_lasting, reason_of
 from pipelines.formats.interface import UnitTask, Work
 from pipelines.plan import Unit
@@ -53,12 +53,14 @@ class UnitReport(NamedTuple):
 
 
 def load_model(work: Work) -> Model:
-    """The predictor, loaded once per process, at the first unit that needs it."""
+    """The predictor, loaded once per process, at the first unit that needs it.
+
+    The model of another run is dropped before, so that memory is that of one.
+    """
     with _models_lock:
         if work.fingerprint not in _models:
-            from segmodel.predictor import Predictor
-
-            _models[work.fingerprint] = Predictor.load(work.model, work.trust_model)
+            _models.clear()
+            _models[work.fingerprint] = worker_model.load(work)
         return _models[work.fingerprint]
 
 
@@ -133,9 +135,10 @@ def _attempt(
     with storage.temporary(work.run.scratch) as rows:
         with area_table(rows) as table, formats.find_format(unit.format).open(unit, work) as task:
             results = _Results(table)
-            engine = Engine(
-                model(work), work.layout, THREADS, work.confidence, on_pixels, work.limits
-            )
+            loaded = model(work)
+            calls = worker_model.call_sizes(work, loaded)
+            limits = replace(work.limits, calls=calls)
+            engine = Engine(loaded, work.layout, THREADS, work.confidence, on_pixels, limits)
             for outcome in engine.run_and_finish(_jobs(task), lambda m: _done(m, task, work)):
                 if isinstance(outcome, Failed):
                     _record_failure(outcome, unit, task, results)
@@ -151,7 +154,8 @@ def _attempt(
                 results.tally.add(Tally(seam_pixels=seams[0], seam_differences=seams[1]))
             outputs = task.finish()
         outputs += _write_tables(unit, work, results, rows)
-    log.write(unit, outputs, results.tally.exact(), work.run.scratch, results.lost)
+    tally, scratch = results.tally.exact(), work.run.scratch
+    log.write(unit, outputs, tally, scratch, results.lost, calls.smaller)
     return UnitReport(done=1, computed_pixels=results.pixels)
 
 
@@ -231,8 +235,8 @@ def _record_failure(failed: Failed, unit: Unit, task: UnitTask, results: _Result
         results.lost += [unit.area] if unit.area else []
 
 
-def _write_tables(unit: Unit, work: Work, results: _Results, rows: str) -> list[str]:
-    """Rows of images and of failures, in place of earlier ones; returns the paths written.
+def _write_tables(unit: Unit, work: Work, results: _Results, rows: str) -> list[Output]:
+    """Rows of images and of failures, in place of earlier ones; returns what was written.
 
     Args:
         unit: The unit.
@@ -241,16 +245,15 @@ def _write_tables(unit: Unit, work: Work, results: _Results, rows: str) -> list[
         rows: The finished table of rows, under a temporary name.
     """
     table, failures = f"areas/{unit.id}.parquet", f"failures/{unit.id}.jsonl"
-    paths = []
+    outputs = []
     if results.pixels:
-        storage.publish(rows, work.run.path(table))
-        paths.append(table)
+        outputs.append(Output.of(table, storage.publish(rows, work.run.path(table))))
     else:
         storage.remove(work.run.path(table))
     if results.failures:
         lines = "".join(failure.to_json() + "\n" for failure in results.failures)
-        work.run.write(failures, lines.encode("utf-8", "backslashreplace"))
-        paths.append(failures)
+        content = lines.encode("utf-8", "backslashreplace")
+        outputs.append(Output.of(failures, work.run.write(failures, content)))
     else:
         storage.remove(work.run.path(failures))
-    return paths
+    return outputs

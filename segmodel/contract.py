@@ -11,7 +11,7 @@ import numpy as np
 
 from segmodel.classes import ClassTable, LabelClass, format_color, parse_color
 from segmodel.errors import ContractError
-from segmodel.windows import Layout
+from segmodel.windows import Batch, Layout
 
 FORMAT_VERSION = 1
 DTYPES = ("uint8", "uint16", "int16", "float32")
@@ -177,7 +177,7 @@ class Contract:
                 f"input has {gsd_m:.4g}; resample it (for example gdalwarp -tr) or use another one"
             )
 
-    def layout(self, window: int, halo: int | None = None, batch: int | None = None) -> Layout:
+    def layout(self, window: int, halo: int | None = None, batch: Batch = None) -> Layout:
         """Sizes of windows for this model; the recommended halo unless another is given."""
         halo_px = self.halo.pixels if halo is None else halo
         if self.fixed_window is not None:

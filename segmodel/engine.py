@@ -15,7 +15,9 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from segmodel.call_sizes import CallSizes
 from segmodel.classes import ClassTable
+from segmodel.errors import TransientError
 from segmodel.pixels import Pixels
 from segmodel.read_ahead import Job, ReadAhead
 from segmodel.stitching import Batches, Failed, Labelled, MapInProgress, WindowRead
@@ -31,10 +33,12 @@ class Limits:
     Args:
         ahead_bytes: Of rasters that are read before the model asks for them.
         finishing_bytes: Of maps that are being finished.
+        calls: Sizes of calls of the model, and what was learned of them; None to begin anew.
     """
 
     ahead_bytes: int = 512 << 20
     finishing_bytes: int = 128 << 20
+    calls: CallSizes | None = None
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,7 @@ class Engine:
     ) -> None:
         self.model, self.layout, self.threads = model, layout, threads
         self.confidence, self.on_pixels, self.limits = confidence, on_pixels, limits or Limits()
+        self.calls = self.limits.calls or CallSizes()
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Labelled | Failed]:
         """Outcomes in the order of the jobs."""
@@ -209,19 +214,46 @@ class Engine:
         return len(slots) > 4 * MOST_IN_BATCH or pixels > max(most, 2 * slots[0].pixels)
 
     def _label(self, batch: list[WindowRead]) -> None:
-        images = _stacked([read.values for read in batch], self._batch_size(batch))
-        if self.confidence:
-            labels, confidence = self.model.labels_and_confidence(images)
-        else:
-            labels, confidence = self.model.labels(images), None
-        for number, read in enumerate(batch):
-            read.slot.stitch(
-                read, labels[number], None if confidence is None else confidence[number]
-            )
-        self.on_pixels(sum(read.tile.core.pixels for read in batch))
+        """Label and stitch a batch, in as many calls of the model as memory makes of it."""
+        height, width = batch[0].tile.height, batch[0].tile.width
+        wanted = self.layout.batch_of(height, width)
+        while batch:
+            size = self.calls.of(height, width, wanted)
+            part = batch[:size]
+            called = self._call([read.values for read in part], size)
+            if called is None:
+                self.calls.step_down(height, width, size)
+                continue
+            labels, confidence = called
+            for number, read in enumerate(part):
+                read.slot.stitch(
+                    read, labels[number], None if confidence is None else confidence[number]
+                )
+            self.on_pixels(sum(read.tile.core.pixels for read in part))
+            batch = batch[size:]
 
-    def _batch_size(self, batch: list[WindowRead]) -> int:
-        return self.layout.batch_of(batch[0].tile.height, batch[0].tile.width)
+    def _call(
+        self, values: list[np.ndarray], size: int
+    ) -> tuple[np.ndarray, np.ndarray | None] | None:
+        """Labels of windows of equal shape, and confidence; None if memory ran out in a batch.
+
+        Raises:
+            TransientError: If memory does not suffice for one window.
+        """
+        images = _stacked(values, size)
+        try:
+            if self.confidence:
+                return self.model.labels_and_confidence(images)
+            return self.model.labels(images), None
+        except MemoryError as error:
+            if size == 1:
+                height, width = images.shape[1:3]
+                raise TransientError(
+                    f"out of memory for one window of {height}x{width} pixels: lower --window, or "
+                    f"use a device with more memory"
+                ) from error
+        # Behind the except clause, as the error holds on to what the call had allocated.
+        return None
 
 
 def _stacked(values: list[np.ndarray], size: int) -> np.ndarray:

@@ -31,3 +31,7 @@ class GroundError(BeamsegError, ValueError):
 
 class TransientError(BeamsegError, RuntimeError):
     """A fault of the store, the network or memory that a later attempt may not meet."""
+
+
+class OutOfMemoryError(TransientError, MemoryError):
+    """Memory of the model's device ran out; a smaller batch may fit."""

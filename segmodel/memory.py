@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 SMALL_PX, LARGE_PX = 256, 1024
+# Of a model that was not measured.
+ASSUMED_BYTES_PER_PIXEL = 1024
 
 
 def measure_bytes_per_pixel(model: str | Path) -> int | None:

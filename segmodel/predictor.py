@@ -11,7 +11,8 @@ import numpy as np
 from segmodel.classes import ClassTable
 from segmodel.contract import Contract
 from segmodel.engine import ArrayRaster, Engine, Failed, Job
-from segmodel.errors import BeamsegError, ContractError, TransientError
+from segmodel.errors import BeamsegError, ContractError, OutOfMemoryError
+from segmodel.gpus import is_out_of_memory, let_memory_grow
 from segmodel.model_folder import fingerprint, read_contract
 from segmodel.quiet import quiet_start
 
@@ -45,6 +46,7 @@ class Predictor:
         Raises:
             ContractError: If there is no contract that can be read.
             ExportError: If the model's operations touch files and it is not trusted.
+            OutOfMemoryError: If memory does not suffice for its weights.
         """
         contract = read_contract(path)
 
@@ -54,6 +56,7 @@ class Predictor:
 
             from segmodel.safety import refuse_file_operations
 
+            let_memory_grow(tf.config)
         try:
             if not trust:
                 refuse_file_operations(path)
@@ -61,6 +64,8 @@ class Predictor:
         except (OSError, ValueError, DecodeError, tf.errors.OpError) as error:
             if isinstance(error, BeamsegError):
                 raise
+            if isinstance(error, tf.errors.OpError) and is_out_of_memory(error):
+                raise OutOfMemoryError("out of memory while the model was loaded") from error
             reason = str(error).strip().splitlines()[0]
             raise ContractError(
                 f"{Path(path).name} is no SavedModel that can be loaded ({reason}): export it again"
@@ -85,16 +90,16 @@ class Predictor:
 
     def labels(self, images: np.ndarray) -> np.ndarray:
         """Labels of a batch: `(batch, height, width, bands)` to `(batch, height, width)`."""
-        return self._call("labels", images)["labels"].numpy()
+        return self._call("labels", images)["labels"]
 
     def labels_and_confidence(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Labels of a batch, and the probability of each in [0, 1] as float32."""
         outputs = self._call("serving_default", images)
-        return outputs["labels"].numpy(), outputs["confidence"].numpy()
+        return outputs["labels"], outputs["confidence"]
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Softmax of a batch: `(batch, height, width, classes)` float32."""
-        return self._call("probabilities", images)["probabilities"].numpy()
+        return self._call("probabilities", images)["probabilities"]
 
     def segment(
         self,
@@ -116,7 +121,7 @@ class Predictor:
 
         Raises:
             ContractError: If bands or dtype do not fit.
-
+            TransientError: If memory does not suffice for one window.
         """
         if image.ndim != 3:
             raise ContractError(f"image: must be (height, width, bands), got shape {image.shape}")
@@ -133,12 +138,15 @@ class Predictor:
             raise outcome.error
         return outcome.labels
 
-    def _call(self, signature: str, images: np.ndarray) -> dict:
+    def _call(self, signature: str, images: np.ndarray) -> dict[str, np.ndarray]:
         import tensorflow as tf
 
         try:
-            return self._signatures[signature](images=tf.constant(images))
-        except tf.errors.ResourceExhaustedError as error:
-            raise TransientError(
-                f"out of memory in a batch of shape {images.shape}: lower --window or --batch"
+            outputs = self._signatures[signature](images=tf.constant(images))
+            return {name: tensor.numpy() for name, tensor in outputs.items()}
+        except tf.errors.OpError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(
+                f"out of memory in a batch of shape {images.shape}: a smaller one may fit"
             ) from error

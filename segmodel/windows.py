@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from segmodel.errors import ConfigurationError
 
@@ -12,6 +12,11 @@ MOST_IN_BATCH = 64
 # Windows smaller than a square of this side share a call of the model until they have its pixels:
 # below it a call costs more than what it computes.
 BATCH_PX = 512
+# In place of a number of windows: batches for accelerators, which then have the pixels of a square
+# of `AUTO_BATCH_PX`, as many as one window of usual size; fewer where device memory says so.
+AUTO = "auto"
+AUTO_BATCH_PX = 2048
+Batch = int | str | None
 
 
 @dataclass(frozen=True, order=True)
@@ -88,8 +93,8 @@ class Layout:
         window_px: Longest side of a core in pixels; a multiple of `stride_px`.
         halo_px: Context in pixels around a core.
         stride_px: Stride of the network; origins of what is read are multiples of it.
-        batch: Windows in every call of the model, or None for as many as have the pixels of a
-            square of `BATCH_PX`, up to `MOST_IN_BATCH`.
+        batch: Windows in every call of the model; None for as many as have the pixels of a square
+            of `BATCH_PX`, `AUTO` for those of a square of `AUTO_BATCH_PX`, up to `MOST_IN_BATCH`.
         fixed_px: Side of the only window the model accepts, or None.
 
     Raises:
@@ -99,11 +104,12 @@ class Layout:
     window_px: int
     halo_px: int
     stride_px: int
-    batch: int | None = None
+    batch: Batch = None
     fixed_px: int | None = None
 
     def __post_init__(self) -> None:
-        least_batch = self.batch is None or self.batch >= 1
+        batch = self.batch
+        least_batch = batch >= 1 if isinstance(batch, int) else batch in (None, AUTO)
         if self.stride_px < 1 or not least_batch or self.halo_px < 0:
             raise ConfigurationError(
                 f"stride and batch must be at least 1 and halo at least 0, got {self}"
@@ -143,10 +149,16 @@ class Layout:
         4
         >>> Layout(window_px=512, halo_px=0, stride_px=32, batch=16).batch_of(256, 256)
         16
+        >>> Layout(window_px=512, halo_px=0, stride_px=32, batch=AUTO).batch_of(512, 256)
+        32
         """
-        if self.batch is not None:
+        if isinstance(self.batch, int):
             return self.batch
-        return max(1, min(MOST_IN_BATCH, BATCH_PX**2 // max(1, height * width)))
+        return max(1, min(MOST_IN_BATCH, self._batch_px**2 // max(1, height * width)))
+
+    @property
+    def _batch_px(self) -> int:
+        return AUTO_BATCH_PX if self.batch == AUTO else BATCH_PX
 
     @property
     def call_pixels(self) -> int:
@@ -155,9 +167,18 @@ class Layout:
         >>> Layout(window_px=64, halo_px=0, stride_px=32).call_pixels
         262144
         """
-        if self.batch is not None:
+        if isinstance(self.batch, int):
             return self.batch * self.read_px**2
-        return max(self.read_px, BATCH_PX) ** 2
+        return max(self.read_px, self._batch_px) ** 2
+
+    @property
+    def call_pixels_without_gpu(self) -> int:
+        """The same where the model shares the memory of its process.
+
+        >>> Layout(window_px=64, halo_px=0, stride_px=32, batch=AUTO).call_pixels_without_gpu
+        262144
+        """
+        return (replace(self, batch=None) if self.batch == AUTO else self).call_pixels
 
 
 def tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:

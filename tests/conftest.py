@@ -1,4 +1,4 @@
-"""SavedModels that several tests share; each is exported once in a session."""
+"""What several tests share: SavedModels, each exported once in a session, and storage services."""
 
 from __future__ import annotations
 
@@ -7,6 +7,32 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import contract
+from tests.not_tested import pytest_terminal_summary
+from tests.services.fixtures import (
+    bucket,
+    faulty_bucket,
+    gcs_faults,
+    gcs_service,
+    million,
+    s3_faults,
+    s3_service,
+    service_account,
+    storage_service,
+)
+
+# Of other modules, but at work in all tests.
+__all__ = [
+    "bucket",
+    "faulty_bucket",
+    "gcs_faults",
+    "gcs_service",
+    "million",
+    "pytest_terminal_summary",
+    "s3_faults",
+    "s3_service",
+    "service_account",
+    "storage_service",
+]
 
 
 @pytest.fixture(scope="session")
@@ -49,4 +75,23 @@ def neighbourhood_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models") / "neighbourhood"
     fields = {"stride": 4, "receptive_field": reach(network).receptive_field_px}
     export_savedmodel(network, contract(**fields), path, measure_memory=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def greedy_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labels by brightness; asks for 256 TiB where a batch has more than two windows."""
+    import tensorflow as tf
+
+    from segmodel.export import export_savedmodel
+
+    def logits(values: tf.Tensor) -> tf.Tensor:
+        brightness = tf.math.floordiv(tf.reduce_sum(values, -1, keepdims=True), 3.0)
+        scores = -tf.abs(brightness - tf.constant([42.0, 127.0, 212.0]) + 0.5)
+        batch = tf.shape(values, tf.int64)[0]
+        wanted = tf.where(batch > 2, tf.constant(2**46, tf.int64), tf.constant(1, tf.int64))
+        return scores + tf.reduce_max(tf.random.uniform([wanted])) * 0
+
+    path = tmp_path_factory.mktemp("models") / "greedy"
+    export_savedmodel(logits, contract(), path, measure_memory=False)
     return path

@@ -132,10 +132,11 @@ def read_samples(patterns: Sequence[str], contract: "Contract") -> list["np.ndar
 
 
 def _images(pattern: str) -> Iterator[str]:
-    from pipelines.storage import find_files
+    from pipelines.listing import find_files
+    from pipelines.locations import checked
     from segmodel.images import IMAGE_SUFFIXES
 
-    for file in find_files(pattern):
+    for file in find_files(checked(pattern)):
         if file.uri.lower().endswith(tuple(IMAGE_SUFFIXES)):
             yield file.uri
 
@@ -168,10 +169,10 @@ def _encoded_pixels(uri: str, bands: int) -> "Pixels":
 def _raster_pixels(uri: str) -> "Pixels":
     import numpy as np
 
-    from pipelines.scene_header import GDAL_ERRORS, open_scene
+    from pipelines.gdal_files import GDAL_ERRORS, environment, open_scene
     from segmodel.pixels import Pixels
 
-    with open_scene(uri) as source:
+    with environment(uri), open_scene(uri) as source:
         part = _middle(source.height, source.width)
         rows, columns = part.slices
         window = (rows.start, rows.stop), (columns.start, columns.stop)

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from pipelines.command_line import Parser, parse
+from pipelines.models import contract_of, local_model
 from segmodel.classes import format_color
 from segmodel.contract import Contract
-from segmodel.model_folder import fingerprint, read_contract
+from segmodel.model_folder import fingerprint
 
 HELP = """\
 Print what a SavedModel says about itself: input, classes, window and halo, scores, versions.
@@ -27,7 +28,7 @@ def parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Print the contract; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
-    for line in describe(read_contract(parsed.model), fingerprint(parsed.model)):
+    for line in describe(contract_of(parsed.model), fingerprint(local_model(parsed.model))):
         print(line)
     return 0
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from pipelines import plan, storage
+from pipelines.commits import Output
 from pipelines.failures import Failure
 from pipelines.formats.interface import Estimate, Ground, Reading, Thumbnail, Work
 from pipelines.plan import InputFile, Unit
@@ -145,7 +146,7 @@ class _ImagesTask(EncodedTask):
     def __init__(self, unit: Unit, work: Work) -> None:
         super().__init__(work)
         self._files = {file.key: file for file in unit.files}
-        self._written: list[str] = []
+        self._written: list[Output] = []
 
     def jobs(self) -> Iterator[Job | Failure]:
         bands, reading = len(self._work.contract.bands), self._work.reading
@@ -171,10 +172,9 @@ class _ImagesTask(EncodedTask):
         for folder, content in (("labels", encoded.labels), ("confidence", encoded.confidence)):
             if content is not None:
                 path = f"{folder}/{key}.png"
-                run.write(path, content)
-                self._written.append(path)
+                self._written.append(Output.of(path, run.write(path, content)))
 
-    def finish(self) -> list[str]:
+    def finish(self) -> list[Output]:
         return self._written
 
 
@@ -188,7 +188,7 @@ def stated_size(file: InputFile, reading: Reading) -> tuple[int, int] | None:
     begin = b""
     # Of a TIFF that goes on, Pillow warns.
     quiet = warnings.catch_warnings(action="ignore")
-    with contextlib.suppress(OSError), quiet, open(file.uri, "rb") as stream:
+    with contextlib.suppress(OSError), quiet, storage.opened(file.uri, file.listed) as stream:
         for most in HEADER_BYTES:
             begin += stream.read(most - len(begin))
             size = image_size(begin)

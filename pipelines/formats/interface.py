@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
-from pipelines.commits import CommitLog
+from pipelines.commits import CommitLog, Output
 from pipelines.failures import Failure
 from pipelines.plan import InputFile, Unit
 from pipelines.run_directory import RunDirectory, digest
@@ -247,8 +247,8 @@ class UnitTask(Protocol[E]):
     def seams(self, engine: Engine) -> tuple[int, int] | None:
         """Pixels near borders of windows, and how many get another label by other windows."""
 
-    def finish(self) -> list[str]:
-        """Give all files their final names; returns their paths within the run directory."""
+    def finish(self) -> list[Output]:
+        """Give all files their final names; returns what was written."""
 
 
 class Format(Protocol):

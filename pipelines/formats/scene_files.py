@@ -8,6 +8,7 @@ import numpy as np
 
 from pipelines import storage
 from pipelines.cog import Grid, read_block, write_confidence_cog, write_label_cog
+from pipelines.commits import Output
 from pipelines.formats.interface import Work
 from pipelines.plan import InputFile
 from segmodel.windows import Window, common
@@ -57,8 +58,8 @@ def write_scene(
     labels: Iterable[tuple[Window, np.ndarray]],
     confidence: Iterable[tuple[Window, np.ndarray]] | None,
     work: Work,
-) -> list[str]:
-    """Write the label COG of a scene, its class names and its confidence; returns the paths.
+) -> list[Output]:
+    """Write the label COG of a scene, its class names and its confidence; returns what they are.
 
     Args:
         file: The scene.
@@ -69,16 +70,17 @@ def write_scene(
     """
     run, tags = work.run, dict(work.provenance)
     paths = scene_paths(file)
-    with storage.write_whole(run.path(paths.labels), run.scratch) as temporary:
-        write_label_cog(temporary, grid, labels, work.contract.classes, tags)
-        names = Path(temporary + ".aux.xml")
-        run.write(paths.names, names.read_bytes())
-        names.unlink()
-    if confidence is None:
-        return [paths.labels, paths.names]
-    with storage.write_whole(run.path(paths.confidence), run.scratch) as temporary:
-        write_confidence_cog(temporary, grid, confidence, tags)
-    return [*paths]
+    with storage.write_whole(run.path(paths.labels), run.scratch) as draft:
+        write_label_cog(draft.path, grid, labels, work.contract.classes, tags)
+        sidecar = Path(draft.path + ".aux.xml")
+        names = run.write(paths.names, sidecar.read_bytes())
+        sidecar.unlink()
+    outputs = [Output.of(paths.labels, draft.written), Output.of(paths.names, names)]
+    if confidence is not None:
+        with storage.write_whole(run.path(paths.confidence), run.scratch) as draft:
+            write_confidence_cog(draft.path, grid, confidence, tags)
+        outputs.append(Output.of(paths.confidence, draft.written))
+    return outputs
 
 
 def pieces_of(

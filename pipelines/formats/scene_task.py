@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipelines import storage
 from pipelines.cog import Grid, read_block, write_block
+from pipelines.commits import Output
 from pipelines.failures import Failure, raise_unless_lasting, reason_of
 from pipelines.formats.images import square_ground
 from pipelines.formats.interface import Ground, Work
@@ -43,7 +44,7 @@ class BlockTask:
         self._header: Header | None = None
         self._scene: SceneRaster | None = None
         self._scaled: ModelGrid | None = None
-        self._outputs: list[str] = []
+        self._outputs: list[Output] = []
 
     def close(self) -> None:
         """Close the scene."""
@@ -160,9 +161,9 @@ class BlockTask:
             if values is not None:
                 path = block_path(self._unit.id, folder)
                 run = self._work.run
-                with storage.write_whole(run.path(path), run.scratch) as temporary:
-                    write_block(temporary, self._grid, self._area, values)
-                self._outputs.append(path)
+                with storage.write_whole(run.path(path), run.scratch) as draft:
+                    write_block(draft.path, self._grid, self._area, values)
+                self._outputs.append(Output.of(path, draft.written))
 
     def seams(self, engine: Engine) -> tuple[int, int] | None:
         """Label what lies near borders of windows again, by windows across them, and compare."""
@@ -183,11 +184,11 @@ class BlockTask:
         cores = [tile.core for tile in near]
         if self._scaled is not None:
             cores = [common(self._scaled.own_window(core), self._area) for core in cores]
-        labels = read_block(self._work.run.path(self._outputs[0]))
+        labels = read_block(self._work.run.path(self._outputs[0].path))
         cores = [core.within(self._area) for core in cores]
         return seam_pixels(labels, outcome.labels, cores, self._work.contract.classes.nodata)
 
-    def finish(self) -> list[str]:
+    def finish(self) -> list[Output]:
         """Paths of what was written."""
         return self._outputs
 

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import rasterio
 from rasterio.drivers import raster_driver_extensions
-from rasterio.windows import Window as RasterioWindow
 
 from pipelines import storage, web
+from pipelines.cog import read_block
 from pipelines.formats.interface import Estimate, Reading, Thumbnail, Work, windows_of
 from pipelines.formats.scene_blocks import area_of, blocks_of, model_grid, seen_by_model
 from pipelines.formats.scene_check import misfit
@@ -51,7 +50,7 @@ class Scenes:
             if header is not None:
                 return header.is_located
             # A TIFF that GDAL cannot open is reported as what it claims to be.
-            return file.uri.startswith(web.PREFIX) or storage.begins_with(file.uri, TIFF_MARKS)
+            return web.is_read_by_gdal(file.uri) or storage.begins_with(file.uri, TIFF_MARKS)
         if suffix in IMAGE_SUFFIXES or suffix[1:] not in raster_driver_extensions():
             return False
         header = header_or_none(file.uri, file.version)
@@ -146,9 +145,7 @@ class Scenes:
             header = read_header(file.uri, file.version)
             area = small_area(header)
             image = read_small(file.uri, header, area, work.contract.value_range, side)
-            with rasterio.open(work.run.path(scene_paths(file).labels)) as source:
-                place = RasterioWindow(area.column, area.row, area.width, area.height)
-                labels = source.read(1, window=place, out_shape=image.shape[:2])
+            labels = read_block(work.run.path(scene_paths(file).labels), area, image.shape[:2])
             yield Thumbnail(file.key, image, labels)
 
     @contextmanager
@@ -161,13 +158,13 @@ class Scenes:
             task.close()
 
 
-def _state(path: str) -> tuple[int, int]:
-    """Size and time of modification; zeros if it is no file of this machine."""
+def _state(uri: str) -> tuple[int, str]:
+    """Size and version; nothing if it cannot be asked for."""
     try:
-        status = os.stat(path)
+        found = storage.state_of(uri)
     except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
+        found = None
+    return (0, "") if found is None else (found.size, found.version)
 
 
 def _blocks_or_none(header: Header | None, layout: Layout, reading: Reading) -> list[Window]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
+from pipelines.commits import Output
 from pipelines.failures import Failure, is_transient, reason_of
 from pipelines.formats.images import EncodedTask, check_encoded, digest_of, encode_png
 from pipelines.formats.interface import Estimate, Reading, Thumbnail, Work
@@ -136,7 +137,10 @@ def _labelled(unit: Unit, work: Work) -> list[str]:
     """
     keys: dict[str, None] = {}  # A row for each class, so that keys repeat.
     try:
-        with pq.ParquetFile(work.run.path(f"areas/{unit.id}.parquet")) as table:
+        with (
+            storage.opened(work.run.path(f"areas/{unit.id}.parquet")) as stream,
+            pq.ParquetFile(stream) as table,
+        ):
             for rows in table.iter_batches(TABLE_ROWS, columns=["key"]):
                 keys |= dict.fromkeys(rows.column("key").to_pylist())
                 if len(keys) >= FIRST_SAMPLES:
@@ -162,6 +166,7 @@ class _ShardTask(EncodedTask):
         self._shards, self._writing = shards, writing
         self._file, self._limit = unit.files[0], unit.records
         self._path = label_path(self._file)
+        self._draft: storage.Draft | None = None
         self._output: ShardWriter | None = None
         self._names: dict[str, tuple[int, str]] = {}
 
@@ -193,20 +198,20 @@ class _ShardTask(EncodedTask):
     def write(self, key: str, encoded: Entry) -> None:
         self._writer().add(encoded)
 
-    def finish(self) -> list[str]:
+    def finish(self) -> list[Output]:
         self._writer()
         self._writing.close()
-        return [self._path]
+        assert self._draft is not None
+        return [Output.of(self._path, self._draft.written)]
 
     def _writer(self) -> ShardWriter:
         """The shard of label maps, begun at the first of them."""
         if self._output is None:
             run = self._work.run
-            temporary = self._writing.enter_context(
-                storage.write_whole(run.path(self._path), run.scratch)
-            )
+            whole = storage.write_whole(run.path(self._path), run.scratch)
+            self._draft = self._writing.enter_context(whole)
             maps = ("labels", "confidence") if self._work.confidence else ("labels",)
             zipped = is_zipped(os.path.basename(self._file.name))
-            writer = self._shards.writer(temporary, zipped, maps)
+            writer = self._shards.writer(self._draft.path, zipped, maps)
             self._output = self._writing.enter_context(writer)
         return self._output

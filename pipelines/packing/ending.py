@@ -104,7 +104,7 @@ def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -
         content = json.dumps(_document(work, totals), indent=2) + "\n"
         storage.write_bytes(f"{work.output}/{RESULT}", content.encode(), run.scratch)
     if not missing:
-        storage.remove(run.scratch)
+        run.clear_scratch()
     return status
 
 

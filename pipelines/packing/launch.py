@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import segmodel
-from pipelines import plan, storage
+from pipelines import locations, plan, storage
 from pipelines.formats.images import stated_size
 from pipelines.formats.interface import Reading
 from pipelines.packing.options import ENCODINGS, PackOptions
@@ -23,7 +23,7 @@ from pipelines.packing.work import (
     split_name,
 )
 from pipelines.plan import Unit
-from pipelines.run_directory import MARK, PACK, check_unchanged, digest
+from pipelines.run_directory import MARK, PACK, check_unchanged, digest, holds_any
 from segmodel.classes import format_color
 from segmodel.configuration_file import load_mask_config
 from segmodel.errors import ConfigurationError
@@ -95,7 +95,7 @@ def check(options: PackOptions) -> CheckedPack:
     Raises:
         ConfigurationError: If options, files or the output folder do not allow the pack.
     """
-    earlier = _earlier(storage.check_local(options.output))
+    earlier = _earlier(options.output)
     if options.overwrite:
         earlier = None
     begun = (earlier or {}).get("shape", {})
@@ -231,7 +231,7 @@ def clear(output: str) -> None:
     for unit in plan.read_units(run.plan, "part"):
         storage.remove(f"{output}/{shard_path(unit)}")
         folders.add(split_name(unit))
-    for folder in folders:
+    for folder in folders if not locations.is_remote(output) else ():
         # What others have put there stays.
         with contextlib.suppress(OSError):
             os.rmdir(f"{output}/{folder}")
@@ -240,10 +240,10 @@ def clear(output: str) -> None:
 
 def _earlier(output: str) -> dict[str, Any] | None:
     """The `run.json` of the pack in a folder, or None where nothing is."""
-    if os.path.exists(output) and not os.path.isdir(output):
+    if not locations.is_remote(output) and os.path.isfile(output):
         raise ConfigurationError(f"--output {output} is a file: name a folder")
     earlier = books_of(output).earlier()
-    if earlier is None and os.path.isdir(output) and set(os.listdir(output)) - {BOOKS}:
+    if earlier is None and holds_any(output, BOOKS):
         raise ConfigurationError(
             f"--output {output} holds files but no {BOOKS} of a pack: name an empty folder"
         )

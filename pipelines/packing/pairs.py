@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 
-from pipelines import storage
+from pipelines import locations
 from pipelines.formats.samples import printable
+from pipelines.listing import input_files, root_of
 from pipelines.plan import InputFile
-from pipelines.run_directory import lies_in_run
 from segmodel.errors import ConfigurationError
 from segmodel.images import IMAGE_SUFFIXES
 
@@ -71,7 +71,7 @@ def find_pairs(images: Sequence[str], masks: Sequence[str], output: str) -> Pair
         left_aside += others
         fresh = []
         for file in found:
-            place = os.path.realpath(file.uri)
+            place = locations.canonical(file.uri)
             if place not in seen:
                 fresh.append(file)
             seen.add(place)
@@ -94,7 +94,7 @@ def root_folders(patterns: Sequence[str]) -> list[str]:
     >>> root_folders(["data/photos/*.jpg"])
     ['photos']
     """
-    roots = [os.path.abspath(storage.root_of(storage.check_local(p))) for p in patterns]
+    roots = [_absolute(root_of(locations.checked(pattern))) for pattern in patterns]
     common = os.path.commonpath(roots) if roots else ""
     top = printable(os.path.basename(common)) or "root"
     folders = [PurePath(top, os.path.relpath(root, common)).as_posix() for root in roots]
@@ -104,7 +104,7 @@ def root_folders(patterns: Sequence[str]) -> list[str]:
 def _listed(pattern: str, folder: str, output: str, option: str) -> tuple[list[InputFile], int]:
     """Image files of a pattern, and how many other files it matches."""
     files, others = [], 0
-    for file in _found(pattern, output):
+    for file in input_files(pattern, output):
         if PurePosixPath(file.name).suffix.lower() in IMAGE_SUFFIXES:
             name = printable(file.name)
             files.append(InputFile(file.uri, folder, name, file.size, file.version))
@@ -119,14 +119,9 @@ def _listed(pattern: str, folder: str, output: str, option: str) -> tuple[list[I
     return files, others
 
 
-def _found(pattern: str, output: str) -> Iterator[storage.FoundFile]:
-    """Files of a pattern that neither this command nor a run of `segment` wrote."""
-    root = storage.root_of(pattern)
-    own = os.path.join(os.path.realpath(output), "")
-    runs: dict[str, bool] = {}
-    for file in storage.find_files(pattern):
-        if not os.path.realpath(file.uri).startswith(own) and not lies_in_run(file.uri, root, runs):
-            yield file
+def _absolute(root: str) -> str:
+    """A root as a path in which places of stores and of this machine have nothing in common."""
+    return f"/{root}" if locations.is_remote(root) else os.path.abspath(root)
 
 
 def _paired(

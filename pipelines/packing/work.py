@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from pipelines import areas, storage
 from pipelines.areas import Tally
-from pipelines.commits import CommitLog
+from pipelines.commits import CommitLog, Output
 from pipelines.failures import Failure, is_transient, reason_of
 from pipelines.formats import SHARDS
 from pipelines.formats.interface import Reading
@@ -140,8 +140,8 @@ def _attempt(unit: Unit, work: PackWork, on_pixels: Callable[[int], None]) -> Un
     failures: list[Failure] = []
     pixels = 0
     with (
-        storage.write_whole(f"{work.output}/{path}", work.run.scratch) as temporary,
-        shards.writer(temporary, zipped, maps) as shard,
+        storage.write_whole(f"{work.output}/{path}", work.run.scratch) as draft,
+        shards.writer(draft.path, zipped, maps) as shard,
     ):
         for future in _in_order(pairs_of(unit, work.masks is not None), work):
             packed = future.result()
@@ -152,20 +152,20 @@ def _attempt(unit: Unit, work: PackWork, on_pixels: Callable[[int], None]) -> Un
             tallies.append(packed.tally)
             pixels += packed.height * packed.width
             on_pixels(packed.height * packed.width)
-    outputs = [path, *_write_failures(unit, work, failures)]
+    outputs = [Output.of(path, draft.written), *_write_failures(unit, work, failures)]
     tally = Tally.sum([*tallies, Tally(failed_images=len(failures))])
     work.log.write(unit, outputs, tally, work.run.scratch)
     return UnitReport(done=1, computed_pixels=pixels)
 
 
-def _write_failures(unit: Unit, work: PackWork, failures: list[Failure]) -> list[str]:
-    """Rows of failures, in place of earlier ones; returns the paths written."""
+def _write_failures(unit: Unit, work: PackWork, failures: list[Failure]) -> list[Output]:
+    """Rows of failures, in place of earlier ones; returns what was written."""
     name = f"failures/{unit.id}.jsonl"
     if not failures:
         storage.remove(work.run.path(name))
         return []
-    work.run.write(name, "".join(failure.to_json() + "\n" for failure in failures).encode())
-    return [f"{BOOKS}/{name}"]
+    content = "".join(failure.to_json() + "\n" for failure in failures).encode()
+    return [Output.of(f"{BOOKS}/{name}", work.run.write(name, content))]
 
 
 def _in_order(pairs: list[Pair], work: PackWork) -> Iterator[Future[_Packed | Failure]]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from pipelines import storage
 from pipelines.areas import Tally, TallySum
 from pipelines.commits import Commit, CommitLog, Output
 from pipelines.plan import InputFile, Unit
@@ -52,9 +53,16 @@ def test_the_name_of_a_record_carries_the_unit_and_the_digest_of_input_and_optio
 
 
 def test_a_record_holds_size_and_sha256_of_each_output(log, tmp_path):
-    write(tmp_path / "labels" / "x" / "a.jpg.png", b"abc")
-    write(tmp_path / "areas" / "images-0.parquet", b"")
-    commit(log, outputs=["labels/x/a.jpg.png", "areas/images-0.parquet"])
+    a, b = tmp_path / "a.draft", tmp_path / "b.draft"
+    write(a, b"abc")
+    write(b, b"")
+    outputs = [
+        Output.of("labels/x/a.jpg.png", storage.publish(str(a), f"{log.run}/labels/x/a.jpg.png")),
+        Output.of(
+            "areas/images-0.parquet", storage.publish(str(b), f"{log.run}/areas/images-0.parquet")
+        ),
+    ]
+    commit(log, outputs=outputs)
     expected = (
         Output("labels/x/a.jpg.png", 3, hashlib.sha256(b"abc").hexdigest()),
         Output("areas/images-0.parquet", 0, hashlib.sha256(b"").hexdigest()),
@@ -62,10 +70,9 @@ def test_a_record_holds_size_and_sha256_of_each_output(log, tmp_path):
     assert log.read(UNIT).outputs == expected
 
 
-def test_an_output_that_is_not_there_cannot_be_committed(log):
-    with pytest.raises(FileNotFoundError, match=r"missing.png"):
-        commit(log, outputs=["labels/missing.png"])
-    assert not log.is_done(UNIT)
+def test_an_output_that_was_not_published_cannot_be_committed(log):
+    with pytest.raises(AssertionError, match=r"missing.png was not published"):
+        Output.of("labels/missing.png", storage.Draft("missing").written)
 
 
 def test_of_two_attempts_the_first_record_stays(log):

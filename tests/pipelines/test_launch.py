@@ -134,6 +134,7 @@ def test_a_changed_label_option_is_refused_by_name(options, change, named):
         {"name_field": "image/filename"},
         {"max_pixels": 5000},
         {"batch": 2, "halo": 32},
+        {"batch": "auto"},
     ],
 )
 def test_other_options_than_the_defaults_resume(options, change):

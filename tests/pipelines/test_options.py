@@ -132,6 +132,10 @@ def test_a_pixel_size_that_is_no_length_is_refused(value):
         options("--pixel_size", value)
 
 
+def test_the_batch_may_be_left_to_the_worker():
+    assert options("--batch", "auto").batch == "auto"
+
+
 def test_the_halo_may_be_zero_and_not_less():
     assert options("--halo", "0").halo == 0
     with pytest.raises(ConfigurationError, match=r"^--halo must be at least 0, got -1"):

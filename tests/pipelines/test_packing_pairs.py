@@ -162,6 +162,6 @@ def test_a_pattern_without_images_is_refused(root):
         found(root, ["missing"])
 
 
-def test_a_store_is_refused():
-    with pytest.raises(ConfigurationError, match="gs:// locations cannot be read"):
-        find_pairs(["gs://bucket/images"], [], "packed")
+def test_an_unknown_store_is_refused():
+    with pytest.raises(ConfigurationError, match="swift:// locations cannot be read"):
+        find_pairs(["swift://bucket/images"], [], "packed")

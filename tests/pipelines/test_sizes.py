@@ -90,6 +90,17 @@ def test_what_memory_does_not_allow_is_refused_with_what_would(change):
         resolve_sizes(replace(options, memory=(enough - 2) * MIB), made(600))
 
 
+def test_automatic_batches_take_memory_of_the_device_and_not_of_the_process():
+    options = replace(OPTIONS, window=256)
+    usual, automatic = (
+        resolve_sizes(replace(options, batch=batch), made(1000)) for batch in (None, "auto")
+    )
+    assert automatic.memory.model == usual.memory.model == 512**2 * 1000
+    # Six calls of windows, each pixel with its label, are held all the same.
+    assert automatic.memory.windows == 6 * 2048**2 * 4
+    assert resolve_sizes(options, made(), {"batch": "auto"}).layout.batch == "auto"
+
+
 def test_a_run_that_was_begun_keeps_its_sizes_with_other_memory():
     frozen = {"window_px": 512, "halo_px": 32, "batch": 3, "max_pixels": 12345}
     sizes = resolve_sizes(OPTIONS, made(), frozen)

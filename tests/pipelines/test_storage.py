@@ -10,11 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import storage
-from segmodel.errors import ConfigurationError, TransientError
-
-
-def names(pattern: Path | str) -> list[str]:
-    return [file.name for file in storage.find_files(str(pattern))]
+from segmodel.errors import TransientError
 
 
 def make(folder: Path, *files: str) -> Path:
@@ -27,8 +23,8 @@ def make(folder: Path, *files: str) -> Path:
 
 def test_write_whole_gives_the_final_name_to_a_finished_file(tmp_path):
     target, scratch = tmp_path / "deep" / "er" / "a.bin", tmp_path / "tmp"
-    with storage.write_whole(str(target), str(scratch)) as temporary:
-        Path(temporary).write_bytes(b"whole")
+    with storage.write_whole(str(target), str(scratch)) as draft:
+        Path(draft.path).write_bytes(b"whole")
         assert not target.exists()
     assert target.read_bytes() == b"whole"
     assert list(scratch.iterdir()) == []
@@ -38,8 +34,8 @@ def test_write_whole_leaves_nothing_behind_after_an_exception(tmp_path):
     target, scratch = tmp_path / "a.bin", tmp_path / "tmp"
 
     def write_half():
-        with storage.write_whole(str(target), str(scratch)) as temporary:
-            Path(temporary).write_bytes(b"half")
+        with storage.write_whole(str(target), str(scratch)) as draft:
+            Path(draft.path).write_bytes(b"half")
             raise KeyError("stop")
 
     with pytest.raises(KeyError, match="stop"):
@@ -53,8 +49,8 @@ def test_write_whole_keeps_the_earlier_content_after_an_exception(tmp_path):
     target.write_bytes(b"earlier")
 
     def write_half():
-        with storage.write_whole(str(target), str(tmp_path / "tmp")) as temporary:
-            Path(temporary).write_bytes(b"half")
+        with storage.write_whole(str(target), str(tmp_path / "tmp")) as draft:
+            Path(draft.path).write_bytes(b"half")
             raise KeyError("stop")
 
     with pytest.raises(KeyError, match="stop"):
@@ -117,92 +113,46 @@ def test_of_many_threads_that_create_a_file_exactly_one_wins(tmp_path):
     assert Path(target).read_bytes() == str(winners[0]).encode()
 
 
-def test_a_folder_gives_all_files_below_it_in_order_of_name(tmp_path):
-    make(tmp_path, "b.txt", "a/z.txt", "a/b/c.txt")
-    assert names(tmp_path) == ["a/b/c.txt", "a/z.txt", "b.txt"]
-
-
-def test_hidden_files_and_folders_are_left_out(tmp_path):
-    make(tmp_path, "seen.jpg", ".hidden.jpg", ".cache/x.jpg", "sub/.DS_Store", "sub/y.jpg")
-    assert names(tmp_path) == ["seen.jpg", "sub/y.jpg"]
-    assert names(tmp_path / "**" / "*.jpg") == ["seen.jpg", "sub/y.jpg"]
-
-
-def test_globs_match_one_level_and_two_stars_match_any(tmp_path):
-    make(tmp_path, "a.jpg", "sub/b.jpg", "sub/deep/c.jpg", "sub/d.png")
-    assert names(tmp_path / "*.jpg") == ["a.jpg"]
-    assert names(tmp_path / "**" / "*.jpg") == ["a.jpg", "sub/b.jpg", "sub/deep/c.jpg"]
-    assert names(tmp_path / "*" / "[bd].*") == ["sub/b.jpg", "sub/d.png"]
-
-
-def test_a_file_is_found_by_its_own_name_whatever_its_characters(tmp_path):
-    make(tmp_path, "a[1]*.jpg")
-    (file,) = storage.find_files(str(tmp_path / "a[1]*.jpg"))
-    assert (file.name, file.size) == ("a[1]*.jpg", 9)
-    assert file.version == str(os.stat(file.uri).st_mtime_ns)
-
-
-def test_a_folder_with_brackets_in_its_name_gives_its_files(tmp_path):
-    make(tmp_path / "may [2024]", "a.jpg")
-    assert names(tmp_path / "may [2024]") == ["a.jpg"]
-
-
-def test_what_vanishes_while_it_is_listed_is_left_out(tmp_path):
-    make(tmp_path, "a.jpg")
-    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
-    assert names(tmp_path) == ["a.jpg"]
-
-
-def test_a_pattern_without_files_gives_none(tmp_path):
-    assert names(tmp_path) == []
-    assert names(tmp_path / "missing" / "*.jpg") == []
-
-
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
-        ("photos/*.jpg", "photos"),
-        ("./photos/*.jpg", "photos"),
-        ("/data/photos/**/*.jpg", "/data/photos"),
-        ("*.jpg", "."),
-        ("a.jpg", "."),
-        ("a*/b/c.jpg", "."),
-        ("a/b?/c/d.jpg", "a"),
-    ],
-)
-def test_the_root_of_a_pattern_is_the_folder_below_which_it_varies(pattern, expected):
-    assert storage.root_of(pattern) == expected
-
-
-def test_the_root_of_a_folder_is_the_folder_itself(tmp_path):
-    assert storage.root_of(f"{tmp_path}/") == str(tmp_path)
-
-
-@pytest.mark.parametrize("uri", ["gs://bucket/a", "s3://bucket/*.tif", "hdfs://host/x"])
-def test_object_stores_are_refused_with_the_scheme_and_a_remedy(uri):
-    scheme = uri.split(":")[0]
-    with pytest.raises(ConfigurationError, match=f"^{scheme}://.*copy .* to a local folder"):
-        storage.check_local(uri)
-
-
-@pytest.mark.parametrize("uri", ["data/a", "/data/a", "a:b", "C:/x"])
-def test_local_paths_are_passed_through(uri):
-    assert storage.check_local(uri) == uri
-
-
-def test_remove_takes_files_and_folders_and_does_not_mind_what_is_not_there(tmp_path):
-    make(tmp_path, "a.txt", "folder/sub/b.txt")
-    for name in ("a.txt", "folder", "missing"):
+def test_remove_takes_a_file_and_does_not_mind_one_that_is_not_there(tmp_path):
+    make(tmp_path, "a.txt", "b.txt")
+    for name in ("a.txt", "missing"):
         storage.remove(str(tmp_path / name))
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
 
 
-def test_remove_of_a_link_leaves_what_it_points_to(tmp_path):
+def test_remove_below_takes_a_folder_and_does_not_mind_one_that_is_not_there(tmp_path):
+    make(tmp_path, "folder/sub/b.txt", "folders.txt")
+    for name in ("folder", "missing"):
+        storage.remove_below(str(tmp_path / name))
+    assert [path.name for path in tmp_path.iterdir()] == ["folders.txt"]
+
+
+def test_remove_below_leaves_what_a_link_points_to(tmp_path):
     make(tmp_path / "precious", "a.txt")
     (tmp_path / "link").symlink_to(tmp_path / "precious")
-    storage.remove(str(tmp_path / "link"))
-    assert not (tmp_path / "link").exists()
+    storage.remove_below(str(tmp_path / "link"))
     assert (tmp_path / "precious" / "a.txt").read_text() == "a.txt"
+
+
+def test_files_below_a_folder_are_in_order_of_their_names_and_begin_as_asked(tmp_path):
+    make(tmp_path, "b/1.txt", "b/.hidden", "a.txt", "bc.txt")
+    assert list(storage.names_below(str(tmp_path))) == ["a.txt", "b/.hidden", "b/1.txt", "bc.txt"]
+    assert list(storage.names_below(str(tmp_path), "b")) == ["b/.hidden", "b/1.txt", "bc.txt"]
+    assert list(storage.names_below(str(tmp_path / "missing"))) == []
+
+
+def test_a_draft_says_what_was_written(tmp_path):
+    with storage.write_whole(str(tmp_path / "a"), str(tmp_path / "tmp")) as draft:
+        Path(draft.path).write_bytes(b"abc")
+    assert draft.written == storage.Written(3, hashlib.sha256(b"abc").hexdigest())
+
+
+def test_scratch_is_in_a_run_directory_here_and_on_this_machine_for_one_in_a_store():
+    assert storage.scratch_of("runs/a") == "runs/a/tmp"
+    one, other = (storage.scratch_of(f"gs://bucket/{name}") for name in "ab")
+    assert os.path.dirname(one) == os.path.dirname(other) == storage.machine_folder()
+    assert one != other
+    assert os.stat(storage.machine_folder()).st_mode & 0o077 == 0
 
 
 def test_sha256_is_that_of_the_content(tmp_path):

@@ -124,6 +124,7 @@ def test_a_complete_run_has_totals_summary_and_success_and_no_scratch(work):
         "balanced": True,
         "units": 1,
         "unfinished_units": 0,
+        "units_with_smaller_batches": 0,
         "images": 2,
         "failed_images": 0,
         "failure_budget": "0",

@@ -124,7 +124,7 @@ def test_a_scratch_folder_that_another_run_writes_to_is_left(tmp_path, monkeypat
         original(path, **options)
 
     monkeypatch.setattr(os, "rmdir", rmdir)
-    storage.remove(str(scratch))
+    storage.remove_below(str(scratch))
     assert [path.name for path in scratch.iterdir()] == ["of another run"]
 
 
@@ -136,7 +136,7 @@ def test_whatever_else_keeps_a_folder_from_being_removed_is_raised(tmp_path, mon
 
     monkeypatch.setattr(os, "rmdir", rmdir)
     with pytest.raises(OSError, match="busy"):
-        storage.remove(str(scratch))
+        storage.remove_below(str(scratch))
 
 
 def test_blocks_of_a_scene_that_another_run_finishes_meanwhile_stay_done(

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import storage
+from pipelines import storage, worker_model
 from pipelines import work as work_module
 from pipelines.commits import CommitLog
 from pipelines.work import UnitReport, load_model, segment_unit
+from segmodel.errors import TransientError
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import (
     dying,
@@ -179,9 +180,17 @@ def test_the_model_is_loaded_once_in_a_process(work, monkeypatch):
     monkeypatch.setattr(
         "segmodel.predictor.Predictor.load", lambda path, trust: loads.append((path, trust)) or 7
     )
+    monkeypatch.setattr(worker_model, "fingerprint", lambda folder: work.fingerprint)
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda _: load_model(work), range(8))) == [7] * 8
     assert loads == [("no-model", False)]
+
+
+def test_a_model_that_was_replaced_after_the_launch_is_refused(work, monkeypatch):
+    monkeypatch.setattr(work_module, "_models", {})
+    monkeypatch.setattr(worker_model, "fingerprint", lambda folder: "of another model")
+    with pytest.raises(TransientError, match="the model in no-model was replaced after"):
+        load_model(work)
 
 
 def test_nothing_of_a_run_depends_on_where_the_input_is(tmp_path):

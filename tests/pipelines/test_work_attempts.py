@@ -92,8 +92,10 @@ def test_a_fault_that_stays_leaves_the_unit_without_a_record(tmp_path, work, mon
 
 def test_memory_that_runs_out_in_the_model_may_pass(tmp_path, work):
     unit = only_unit(work, photos(tmp_path, 1))
-    model = BrokenModel(MemoryError(), times=1)
+    # A batch of two, then one window; then the next attempt.
+    model = BrokenModel(MemoryError(), times=2)
     assert run_unit(unit, work, model) == UnitReport(done=1, computed_pixels=2000)
+    assert model.calls == 3
     assert run_unit(unit, make_work(tmp_path / "b"), BrokenModel(MemoryError())).incomplete == 1
 
 
@@ -185,6 +187,6 @@ def test_a_unit_that_waits_for_its_next_attempt_lets_others_go_on(tmp_path, work
         other.join(30)
 
     monkeypatch.setattr(work_module.time, "sleep", sleep)
-    reports.append(run_unit(first, work, BrokenModel(MemoryError(), times=1)))
+    reports.append(run_unit(first, work, BrokenModel(TransientError("busy"), times=1)))
 
     assert reports == [UnitReport(done=1, computed_pixels=2000)] * 2

@@ -185,7 +185,9 @@ def test_a_window_that_is_no_multiple_of_the_stride_is_refused(window):
         Layout(window, 0, 32)
 
 
-@pytest.mark.parametrize(("halo", "stride", "batch"), [(-1, 4, 1), (0, 0, 1), (0, 4, 0)])
+@pytest.mark.parametrize(
+    ("halo", "stride", "batch"), [(-1, 4, 1), (0, 0, 1), (0, 4, 0), (0, 4, "many")]
+)
 def test_sizes_below_their_least_value_are_refused(halo, stride, batch):
     with pytest.raises(ConfigurationError, match="at least"):
         Layout(8, halo, stride, batch)

@@ -1,0 +1,175 @@
+"""Input files by patterns: paths of this machine, or listings of stores."""
+
+import glob
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+from pipelines import locations, storage
+from pipelines.run_directory import is_run, lies_in_run
+from pipelines.stores import StoredObject, store_of
+from segmodel.errors import ConfigurationError
+
+# Of a listing that waits in memory for its end.
+SPOOLED_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file as a listing shows it.
+
+    Args:
+        uri: How to open it.
+        name: Path below the root of its pattern, with forward slashes.
+        size: Bytes.
+        version: Changes when the content does; see `StoredObject`.
+    """
+
+    uri: str
+    name: str
+    size: int
+    version: str
+
+
+def root_of(pattern: str) -> str:
+    """The location below which a pattern varies.
+
+    >>> root_of("data/photos/**/*.jpg"), root_of("gs://bucket/photos/*.jpg")
+    ('data/photos', 'gs://bucket/photos')
+    """
+    if locations.is_remote(pattern):
+        whole = locations.checked(pattern)
+        if locations.has_wildcards(pattern) or store_of(whole).stat(whole) is not None:
+            return locations.fixed_part(whole)
+        return whole
+    if os.path.isdir(pattern):
+        return os.path.normpath(pattern)
+    return locations.fixed_part(pattern)
+
+
+def input_files(
+    pattern: str, output: str, passed: Callable[[StoredObject], None] = lambda found: None
+) -> Iterator[FoundFile]:
+    """As `find_files`, without what is in a run directory.
+
+    Args:
+        pattern: The pattern.
+        output: The run directory of this run; those of others are known by their `run.json`.
+        passed: See `find_files`.
+    """
+    own = os.path.join(locations.canonical(output), "")
+    if locations.is_remote(pattern):
+        yield from _remote_inputs(pattern, own, passed)
+        return
+    root, runs = root_of(pattern), dict[str, bool]()
+    for file in find_files(pattern):
+        if not os.path.realpath(file.uri).startswith(own) and not lies_in_run(file.uri, root, runs):
+            yield file
+
+
+def _remote_inputs(
+    pattern: str, own: str, passed: Callable[[StoredObject], None]
+) -> Iterator[FoundFile]:
+    """The listing to its end, as `run.json` comes after much of what a run wrote."""
+    runs = {own}
+
+    def note(found: StoredObject) -> None:
+        passed(found)
+        if found.uri.endswith("/run.json") and _is_run(found.uri):
+            runs.add(found.uri.removesuffix("run.json"))
+
+    with tempfile.SpooledTemporaryFile(SPOOLED_BYTES, "w+", encoding="utf-8") as listed:
+        for file in find_files(pattern, note):
+            listed.write(json.dumps(astuple(file)) + "\n")
+        listed.seek(0)
+        for line in listed:
+            file = FoundFile(*json.loads(line))
+            if runs.isdisjoint(_folders_above(file.uri)):
+                yield file
+
+
+def _is_run(uri: str) -> bool:
+    try:
+        return is_run(json.loads(storage.read_bytes(uri)))
+    except (FileNotFoundError, ValueError):
+        return False
+
+
+def _folders_above(uri: str) -> Iterator[str]:
+    """Folders that an object is in, with a slash at the end.
+
+    >>> list(_folders_above("gs://bucket/a/b.png"))
+    ['gs://bucket/a/', 'gs://bucket/', 'gs://', 'gs:/']
+    """
+    while folder := uri.rpartition("/")[0]:
+        yield f"{folder}/"
+        uri = folder
+
+
+def find_files(
+    pattern: str, passed: Callable[[StoredObject], None] = lambda found: None
+) -> Iterator[FoundFile]:
+    """Files of a pattern in order of name: a file, a folder with all below it, or a glob.
+
+    Hidden files are left out, and so is what vanishes while it is listed. A listing of a store is
+    read page by page.
+
+    Args:
+        pattern: The pattern.
+        passed: Is told every object of a store that is passed on the way, whether it matches or
+            not.
+
+    Raises:
+        ConfigurationError: If a pattern leads out of its root.
+    """
+    find = _find_remote if locations.is_remote(pattern) else _find_local
+    yield from find(pattern, passed)
+
+
+def _find_local(pattern: str, passed: Callable[[StoredObject], None]) -> Iterator[FoundFile]:
+    root = root_of(pattern)
+    if os.path.isfile(pattern):
+        paths = [pattern]
+    else:
+        folder = os.path.isdir(pattern)
+        wild = os.path.join(glob.escape(pattern), "**") if folder else pattern
+        paths = sorted(glob.glob(wild, recursive=True))
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            continue
+        if os.path.isfile(path):
+            name = Path(os.path.relpath(path, root)).as_posix()
+            if name.startswith("../"):
+                raise ConfigurationError(f"--input {pattern}: write the path without ..")
+            yield FoundFile(path, name, status.st_size, str(status.st_mtime_ns))
+
+
+def _find_remote(pattern: str, passed: Callable[[StoredObject], None]) -> Iterator[FoundFile]:
+    whole = locations.checked(pattern)
+    root = root_of(whole)
+    store = store_of(whole)
+    single = store.stat(whole)
+    if single is not None:
+        yield FoundFile(whole, whole[len(root) + 1 :], single.size, single.version)
+        return
+    wanted = whole[len(root) + 1 :] or "**"
+    for found in store.below(root):
+        passed(found)
+        name = found.uri[len(root) + 1 :]
+        # A name that ends with a slash is a folder that a console made.
+        if not name.endswith("/") and locations.matches(wanted, name):
+            yield FoundFile(found.uri, _as_path(name), found.size, found.version)
+
+
+def _as_path(name: str) -> str:
+    """A name of an object as a path of its own; those with `..` are left out as hidden.
+
+    >>> _as_path("a//b.jpg")
+    'a/%/b.jpg'
+    """
+    return "/".join(part or "%" for part in name.split("/"))

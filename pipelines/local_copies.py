@@ -1,0 +1,92 @@
+"""Files of stores on this machine, for libraries that read paths."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+from pipelines import locations, storage
+from segmodel.errors import ConfigurationError
+
+
+@contextmanager
+def local_copies(uris: Iterable[str], scratch: str) -> Iterator[list[str]]:
+    """Paths of some files on this machine for the time of the block: their own, or of copies."""
+    with contextlib.ExitStack() as copies:
+        yield [_local_copy(uri, scratch, copies) for uri in uris]
+
+
+def _local_copy(uri: str, scratch: str, copies: contextlib.ExitStack) -> str:
+    if not locations.is_remote(uri):
+        return uri
+    path = copies.enter_context(storage.temporary(scratch))
+    _download(uri, path)
+    return path
+
+
+def _download(uri: str, path: str) -> None:
+    with storage.opened(uri) as source, open(path, "wb") as target:
+        while piece := source.read(storage.BUFFER_BYTES):
+            target.write(piece)
+
+
+@contextmanager
+def with_sidecars(uri: str) -> Iterator[str]:
+    """The path of a file on this machine for the time of the block.
+
+    With a copy come the files beside it that differ in what follows the first dot of their name,
+    as a Shapefile has some.
+
+    Raises:
+        FileNotFoundError: If there is no such file in the store.
+    """
+    if not locations.is_remote(uri):
+        yield uri
+        return
+    folder, _, name = uri.rpartition("/")
+    with tempfile.TemporaryDirectory(dir=storage.machine_folder()) as copies:
+        for found in storage.files_below(folder, name.partition(".")[0] + "."):
+            _download(found.uri, os.path.join(copies, locations.base_name(found.uri)))
+        path = os.path.join(copies, name)
+        if not os.path.exists(path):
+            raise FileNotFoundError(2, "no such object", uri)
+        yield path
+
+
+def local_folder(uri: str) -> str:
+    """A folder on this machine with the files of one in a store; itself if it is here.
+
+    The copy is kept among the temporary files, so that processes of a machine share it; another
+    version of any of the files is another copy.
+
+    Raises:
+        FileNotFoundError: If there are no files below it.
+        ConfigurationError: If the name of one leads out of it.
+    """
+    if not locations.is_remote(uri):
+        return uri
+    found = list(storage.files_below(uri))
+    if not found:
+        raise FileNotFoundError(2, "no such folder in the store", uri)
+    name = hashlib.sha256(repr(found).encode()).hexdigest()[:32]
+    folder = Path(storage.machine_folder(), "folders", name)
+    if folder.is_dir():
+        return str(folder)
+    folder.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
+        for entry in found:
+            below = PurePosixPath(entry.uri[len(uri) + 1 :])
+            if entry.uri.endswith("/"):
+                continue
+            if ".." in below.parts:
+                raise ConfigurationError(f"{entry.uri} leads out of its folder: remove it")
+            path = Path(draft, "copy", below)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _download(entry.uri, str(path))
+        with suppress(OSError):
+            # Another process of this machine was first.
+            os.rename(os.path.join(draft, "copy"), folder)
+    return str(folder)

@@ -1,0 +1,146 @@
+"""Where files are: paths of this machine, and addresses such as `gs://bucket/name` in a store."""
+
+import fnmatch
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from segmodel.errors import ConfigurationError
+
+# What we reach by clients of our own; of the others, Beam has file systems.
+GOOGLE, AMAZON = "gs", "s3"
+OF_BEAM = ("azfs", "hdfs")
+SCHEMES = (GOOGLE, AMAZON, *OF_BEAM)
+_WILDCARDS = "*?["
+
+
+def scheme_of(uri: str) -> str:
+    """The scheme of an address in small letters; empty for a path.
+
+    >>> scheme_of("gs://bucket/a.tif"), scheme_of("photos/a.jpg")
+    ('gs', '')
+    """
+    scheme, separator, _ = uri.partition("://")
+    return scheme.lower() if separator and scheme.isalnum() else ""
+
+
+def is_remote(uri: str) -> bool:
+    """Whether a location is in a store, and no path of this machine.
+
+    >>> is_remote("s3://bucket/a.tif"), is_remote("/data/a.tif")
+    (True, False)
+    """
+    return scheme_of(uri) in SCHEMES
+
+
+def checked(uri: str) -> str:
+    """The location in its canonical form: one slash between names, none at the end.
+
+    Raises:
+        ConfigurationError: If its scheme is not one that files are read from and written to, it
+            has no bucket, or it leads upwards.
+
+    >>> checked("gs://bucket//a/./b/"), checked("runs/first/")
+    ('gs://bucket/a/b', 'runs/first/')
+    """
+    scheme = scheme_of(uri)
+    if not scheme:
+        return uri
+    if scheme not in SCHEMES:
+        raise ConfigurationError(
+            f"{scheme}:// locations cannot be read or written: copy {uri!r} to a local folder or "
+            f"to a store ({', '.join(f'{known}://' for known in SCHEMES)})"
+        )
+    parts = [part for part in uri.partition("://")[2].split("/") if part not in ("", ".")]
+    if not parts or ".." in parts:
+        raise ConfigurationError(f"{uri!r}: write a bucket and a name below it, without ..")
+    return f"{scheme}://{'/'.join(parts)}"
+
+
+def check_local(uri: str, what: str) -> str:
+    """The same location, if it is on this machine.
+
+    Args:
+        uri: The location.
+        what: Names it in the error.
+
+    Raises:
+        ConfigurationError: If it is in a store.
+    """
+    if scheme_of(uri):
+        raise ConfigurationError(f"{what} {uri} must be on this machine: copy it to a local folder")
+    return uri
+
+
+def bucket_and_name(uri: str) -> tuple[str, str]:
+    """Bucket of an address, and the name of an object in it.
+
+    >>> bucket_and_name("gs://bucket/a/b.tif"), bucket_and_name("s3://bucket")
+    (('bucket', 'a/b.tif'), ('bucket', ''))
+    """
+    bucket, _, name = uri.partition("://")[2].partition("/")
+    return bucket, name
+
+
+def canonical(uri: str) -> str:
+    """What two spellings of one location have in common."""
+    return checked(uri) if is_remote(uri) else os.path.realpath(uri)
+
+
+def base_name(uri: str) -> str:
+    """The last name of a location.
+
+    >>> base_name("gs://bucket/photos"), base_name("data/photos/")
+    ('photos', 'photos')
+    """
+    return uri.rstrip("/").rpartition("/")[2] if is_remote(uri) else Path(uri).absolute().name
+
+
+def has_wildcards(pattern: str) -> bool:
+    """Whether a pattern is a glob.
+
+    >>> has_wildcards("gs://bucket/a/*.tif"), has_wildcards("a.tif")
+    (True, False)
+    """
+    return any(mark in pattern for mark in _WILDCARDS)
+
+
+def fixed_part(pattern: str) -> str:
+    """The location above the first name of a pattern that has a wildcard, and above its last name.
+
+    >>> fixed_part("gs://bucket/photos/**/*.jpg"), fixed_part("data/photos/a.jpg")
+    ('gs://bucket/photos', 'data/photos')
+    """
+    start = "" if not is_remote(pattern) else "/".join(pattern.split("/", 3)[:3])
+    fixed = []
+    for part in Path(pattern.removeprefix(start).lstrip("/") if start else pattern).parts[:-1]:
+        if has_wildcards(part):
+            break
+        fixed.append(part)
+    if start:
+        return "/".join([start, *fixed])
+    return str(Path(*fixed)) if fixed else "."
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a name with forward slashes matches a glob.
+
+    As in `glob` of the standard library: `*` and `?` stay between two slashes, `**` is any number
+    of folders, and wildcards at the beginning of a name do not match a dot.
+
+    >>> matches("**/*.jpg", "a/b/c.jpg"), matches("**/*.jpg", "c.jpg"), matches("*.jpg", "a/b.jpg")
+    (True, True, False)
+    >>> matches("**", "a/.hidden/b.jpg"), matches("[a-c]/?.tif", "b/1.tif")
+    (False, True)
+    """
+    return _match(pattern.split("/"), name.split("/"))
+
+
+def _match(patterns: Sequence[str], names: Sequence[str]) -> bool:
+    if not patterns or not names:
+        return not names and all(pattern == "**" for pattern in patterns)
+    first, name = patterns[0], names[0]
+    is_hidden = name.startswith(".") and not first.startswith(".")
+    if first == "**":
+        return _match(patterns[1:], names) or (not is_hidden and _match(patterns, names[1:]))
+    return not is_hidden and fnmatch.fnmatchcase(name, first) and _match(patterns[1:], names[1:])

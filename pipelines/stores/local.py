@@ -1,0 +1,74 @@
+"""Files of this machine; a name appears when a finished temporary file is given it."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.stores.interface import StoredObject
+
+
+class LocalStore:
+    """Files of this machine."""
+
+    def below(self, folder: str, prefix: str = "") -> Iterator[StoredObject]:
+        """All files below a folder, links among them; nothing where there is no such folder."""
+        try:
+            entries = os.scandir(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        with entries:
+            chosen = (entry for entry in entries if entry.name.startswith(prefix))
+            found = sorted(chosen, key=lambda entry: entry.name)
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                yield from self.below(entry.path)
+            elif status := self.stat(entry.path):
+                yield status
+
+    def stat(self, uri: str) -> StoredObject | None:
+        try:
+            status = os.stat(uri)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return StoredObject(uri, status.st_size, str(status.st_mtime_ns))
+
+    def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
+        with open(uri, "rb") as stream:
+            stream.seek(start)
+            return stream.read(length)
+
+    def publish(self, path: str, uri: str) -> None:
+        """Rename, once the content is on disk; both are on one file system."""
+        with open(path, "rb") as stream:
+            os.fsync(stream.fileno())
+        os.makedirs(os.path.dirname(uri), exist_ok=True)
+        os.replace(path, uri)
+
+    def create(self, uri: str, content: bytes, draft: str) -> bool:
+        """Link, which fails if there is such a name."""
+        with open(draft, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.makedirs(os.path.dirname(uri), exist_ok=True)
+        try:
+            os.link(draft, uri)
+        except FileExistsError:
+            return False
+        return True
+
+    def remove(self, uri: str) -> None:
+        Path(uri).unlink(missing_ok=True)
+
+    def remove_below(self, folder: str) -> None:
+        """Remove the folder with all in it."""
+        if os.path.isdir(folder) and not os.path.islink(folder):
+            shutil.rmtree(folder, onerror=_ignore_vanished)
+
+
+def _ignore_vanished(function: object, path: str, caught: tuple) -> None:
+    """Another run may remove the same files, or write new ones; what else is wrong is raised."""
+    if caught[1].errno not in (errno.ENOENT, errno.ENOTEMPTY):
+        raise caught[1]

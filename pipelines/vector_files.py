@@ -1,0 +1,224 @@
+"""Polygons with names from vector files: checked, repaired, ordered.
+
+Any polygon file that GDAL reads. Features of one name are one multipolygon. What is kept does not
+depend on the order of features, so that the same areas in another file give the same digest.
+"""
+
+import math
+import os
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import shapely
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+
+from pipelines import locations
+from pipelines.local_copies import with_sidecars
+from pipelines.vectors import Polygons
+from segmodel.errors import ConfigurationError
+
+NAME_FIELDS = ("name", "NAME", "Name")
+_LAYER = "|layername="  # how QGIS spells a layer of a file
+_POLYGONS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
+
+
+def read_polygons(path: str, option: str, name_field: str | None = None) -> Polygons:
+    """The polygons of a vector file.
+
+    Args:
+        path: A GeoJSON, GeoPackage, Shapefile, FlatGeobuf or other file that GDAL reads;
+            `PATH|layername=NAME` takes one layer of several.
+        option: The option that named the file, for error texts.
+        name_field: Field of names; None for one called name, NAME or Name, or else the feature id
+            that GDAL gives. A feature without a name is called by its feature id.
+
+    Returns:
+        Polygons by name. Features of the same name are joined, invalid ones repaired, curves made
+        of lines, heights dropped.
+
+    Raises:
+        ConfigurationError: If there is no such file or layer, several layers have polygons, or
+            the layer has no CRS, no polygons, no such field, or coordinates that are not places.
+    """
+    place, _, layer = path.partition(_LAYER)
+    source = f"{option} {os.path.basename(place.rstrip('/'))}"
+    try:
+        with with_sidecars(locations.checked(place)) as file:
+            if not os.path.exists(file):
+                raise FileNotFoundError(file)
+            return _read_polygons(file, layer, source, name_field)
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"{source} is not there: check the path {place}") from error
+
+
+def _read_polygons(file: str, layer: str, source: str, name_field: str | None) -> Polygons:
+    layer = _polygon_layer(file, layer, source)
+    crs, names, content = _read_layer(file, layer, source, name_field)
+    shapes = _shapes(content, names, source)
+    _check_places(shapes, names, crs, source)
+    features: dict[str, list[Any]] = defaultdict(list)
+    for name, shape in zip(names, shapes, strict=True):
+        polygon = _polygonal(shape)
+        if polygon is not None:
+            features[name].append(shapely.normalize(polygon))
+    if not features:
+        raise ConfigurationError(
+            f"{source} has no polygon with an area: name a file of polygons, not of points or lines"
+        )
+    ordered = sorted(features)
+    return Polygons(
+        crs.to_wkt(), tuple(ordered), tuple(_joined(features[name]) for name in ordered)
+    )
+
+
+def _polygon_layer(file: str, layer: str, source: str) -> str:
+    """The layer to read: the one asked for, or the only one that may have polygons."""
+    import pyogrio
+    from pyogrio.errors import DataSourceError
+
+    try:
+        found = [(str(name), str(kind)) for name, kind in pyogrio.list_layers(file)]
+    except DataSourceError as error:
+        raise ConfigurationError(
+            f"{source} is not a vector file that GDAL reads: convert it to GeoPackage ({error})"
+        ) from error
+    names = [name for name, _ in found]
+    if layer:
+        if layer not in names:
+            raise ConfigurationError(
+                f"{source} has no layer {layer!r}: take one of {', '.join(names)}"
+            )
+        return layer
+    sure = [name for name, kind in found if "Polygon" in kind or "Surface" in kind]
+    unsure = [name for name, kind in found if "Unknown" in kind or "Collection" in kind]
+    having = [name for name in names if name in sure or (name in unsure and len(found) == 1)]
+    having += [name for name in unsure if len(found) > 1 and _has_polygons(file, name)]
+    if not having:
+        raise ConfigurationError(
+            f"{source} has no layer of polygons: name a file of polygons, not of points or lines"
+        )
+    if len(having) > 1:
+        base = os.path.basename(file)
+        raise ConfigurationError(
+            f"{source} has polygons in the layers {', '.join(sorted(having))}: name one, as in "
+            f"'{base}{_LAYER}{min(having)}'"
+        )
+    return having[0]
+
+
+def _has_polygons(file: str, layer: str) -> bool:
+    """Whether a layer of mixed geometry holds a polygon."""
+    from pyogrio.raw import read
+
+    wkb = [part for part in read(file, layer=layer, columns=[], force_2d=True)[2] if part]
+    shapes = shapely.get_parts(shapely.from_wkb(np.array(wkb, dtype=object), on_invalid="fix"))
+    return bool(np.isin(shapely.get_type_id(shapes), _POLYGONS).any())
+
+
+def _read_layer(
+    file: str, layer: str, source: str, name_field: str | None
+) -> tuple[CRS, list[str], list[bytes]]:
+    """CRS, and names and WKB of the features that have geometry."""
+    import pyogrio
+    from pyogrio.raw import read
+
+    information = pyogrio.read_info(file, layer=layer)
+    crs = _crs(information["crs"], source)
+    fields = [str(field) for field in information["fields"]]
+    field = name_field
+    if field is None:
+        field = next((name for name in NAME_FIELDS if name in fields), None)
+    elif field not in fields:
+        known = f"take one of {', '.join(fields)}" if fields else "the file has no fields"
+        raise ConfigurationError(f"{source} has no field {field!r}: {known}")
+    columns = [] if field is None else [field]
+    _, ids, content, values = read(
+        file, layer=layer, columns=columns, force_2d=True, return_fids=True
+    )
+    if len(ids) == 0:
+        raise ConfigurationError(f"{source} has no features: name a file with polygons in it")
+    texts = [_text(value) for value in values[0].tolist()] if values else [""] * len(ids)
+    names = [text or str(number) for text, number in zip(texts, ids, strict=True)]
+    held = [index for index, part in enumerate(content) if part is not None]
+    return crs, [names[index] for index in held], [content[index] for index in held]
+
+
+def _text(value: object) -> str:
+    """A field as a name; empty for no value. GDAL gives integers with gaps as floats.
+
+    >>> _text("park"), _text(7.0), _text(None), _text(math.nan)
+    ('park', '7', '', '')
+    """
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _crs(found: str | None, source: str) -> CRS:
+    """A CRS with places on the ground."""
+    remedy = "assign one in a GIS, or with ogr2ogr -a_srs EPSG:..."
+    if not found:
+        raise ConfigurationError(f"{source} has no CRS: {remedy}")
+    try:
+        crs = CRS.from_user_input(found)
+    except CRSError as error:
+        raise ConfigurationError(f"{source} has no CRS that can be read: {remedy}") from error
+    if crs.geodetic_crs is None:
+        raise ConfigurationError(
+            f"{source} has the local CRS {crs.name!r}, without places on the ground: {remedy}"
+        )
+    return crs
+
+
+def _shapes(content: list[bytes], names: list[str], source: str) -> list[Any]:
+    shapes = []
+    for name, wkb in zip(names, content, strict=True):
+        try:
+            shapes.append(shapely.from_wkb(wkb, on_invalid="fix"))
+        except (shapely.errors.ShapelyError, NotImplementedError) as error:
+            raise ConfigurationError(
+                f"{source} has a geometry of an unknown kind at {name!r}: convert the file with "
+                f"ogr2ogr -nlt CONVERT_TO_LINEAR ({error})"
+            ) from error
+    return shapes
+
+
+def _check_places(shapes: list[Any], names: list[str], crs: CRS, source: str) -> None:
+    """Refuse coordinates that are no numbers, and metres that are called degrees."""
+    pole = math.inf
+    if crs.is_geographic:
+        pole = round(math.pi / 2 / crs.axis_info[0].unit_conversion_factor, 6)
+    for name, shape in zip(names, shapes, strict=True):
+        points = shapely.get_coordinates(shape)
+        if not np.isfinite(points).all():
+            raise ConfigurationError(
+                f"{source} has coordinates that are not finite at {name!r}: repair or remove it"
+            )
+        if (np.abs(points) > [8 * pole, 1.001 * pole]).any():
+            raise ConfigurationError(
+                f"{source} has the point {tuple(points[np.abs(points).argmax() // 2].tolist())} "
+                f"in {name!r}, but its CRS {crs.name!r} is in longitude and latitude: assign the "
+                "CRS of the coordinates with ogr2ogr -a_srs EPSG:..."
+            )
+
+
+def _polygonal(shape: Any) -> Any | None:
+    """The part of a geometry that has an area, made valid; None where there is none."""
+    valid = shapely.make_valid(shape)
+    if shapely.get_type_id(valid) in _POLYGONS:
+        return valid if shapely.area(valid) > 0 else None
+    parts = shapely.get_parts(shapely.get_parts(valid))
+    parts = parts[np.isin(shapely.get_type_id(parts), _POLYGONS) & (shapely.area(parts) > 0)]
+    return shapely.union_all(parts) if len(parts) else None
+
+
+def _joined(polygons: list[Any]) -> bytes:
+    """The union of normalized polygons, whatever their order, as WKB."""
+    if len(polygons) > 1:
+        ordered = sorted(polygons, key=shapely.to_wkb)
+        polygons = [shapely.normalize(shapely.union_all(ordered))]
+    return bytes(shapely.to_wkb(polygons[0], byte_order=1, include_srid=False, output_dimension=2))

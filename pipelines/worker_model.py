@@ -1,0 +1,156 @@
+"""The model of a worker process: on one GPU, with the batches that its memory holds."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from pipelines.formats.interface import Work
+from pipelines.gpu_claims import claim
+from pipelines.models import local_model
+from segmodel import cuda_driver
+from segmodel.call_sizes import CallSizes
+from segmodel.engine import Model
+from segmodel.errors import TransientError
+from segmodel.gpus import number_of, use_only
+from segmodel.memory import ASSUMED_BYTES_PER_PIXEL
+from segmodel.model_folder import fingerprint
+from segmodel.quiet import quiet_start
+from segmodel.windows import AUTO
+
+# What a call may take of the memory that is free once the model is loaded.
+CALL_SHARE = 0.8
+
+_log = logging.getLogger("beamseg")
+_learned: WeakKeyDictionary[Model, dict[tuple[int, int], int]] = WeakKeyDictionary()
+
+
+def load(work: Work) -> Model:
+    """Load the model of a run, on the GPU of this process if it has one.
+
+    Raises:
+        TransientError: If it is not the model that the run was begun with.
+    """
+    from segmodel.predictor import Predictor
+
+    folder = local_model(work.model)
+    check_unchanged(work, folder)
+    gpu_of_process()
+    model = Predictor.load(folder, work.trust_model)
+    free_device_bytes()
+    return model
+
+
+def check_unchanged(work: Work, folder: str) -> None:
+    """Refuse a model that was replaced after the run was begun.
+
+    Args:
+        work: Of the run.
+        folder: The model on this machine.
+
+    Raises:
+        TransientError: If it is another one.
+    """
+    if fingerprint(folder) != work.fingerprint:
+        raise TransientError(
+            f"the model in {work.model} was replaced after the run was begun: put the former one "
+            f"back and run again, or begin anew with --overwrite"
+        )
+
+
+def call_sizes(work: Work, model: Model) -> CallSizes:
+    """Sizes of the calls of a model, with what earlier units of this process learned of them."""
+    return CallSizes(_learned.setdefault(model, {}), most_call_pixels(work))
+
+
+def most_call_pixels(work: Work) -> int | None:
+    """Most pixels in a call of several windows, or None where that is not known before it fails.
+
+    Only where the run leaves it to the worker: a number that was asked for is tried.
+    """
+    if work.layout.batch != AUTO:
+        return None
+    if gpu_of_process() is None:
+        return work.layout.call_pixels_without_gpu
+    free = free_device_bytes()
+    if free is None:
+        return None
+    return int(CALL_SHARE * free) // (work.contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL)
+
+
+@cache
+def gpu_of_process() -> int | None:
+    """Number of the GPU that this process uses, claimed at the first call; None without GPUs."""
+    with quiet_start():
+        import tensorflow as tf
+
+        return one_gpu(tf.config, tempfile.gettempdir(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+@cache
+def free_device_bytes() -> int | None:
+    """Free memory of the GPU at the first call, or None; later, TensorFlow keeps what it took."""
+    number = gpu_of_process()
+    return None if number is None else cuda_driver.free_bytes(number)
+
+
+def one_gpu(config: Any, locks: str, visible: str | None = None) -> int | None:
+    """Have TensorFlow use one GPU only, if possible one that no other worker process uses.
+
+    Args:
+        config: `tf.config`.
+        locks: Folder of the locks by which processes claim GPUs.
+        visible: CUDA_VISIBLE_DEVICES, which TensorFlow heeds by itself.
+
+    Returns:
+        Number of the GPU among those that this process sees, or None if it sees none.
+    """
+    gpus = config.get_visible_devices("GPU")
+    if not gpus:
+        return None
+    numbers = [number_of(gpu) for gpu in gpus]
+    claimed = claim([gpu_name(number, visible) for number in numbers], locks)
+    place = 0 if claimed is None else claimed.place
+    if not use_only(config, gpus[place]):
+        if claimed is not None:
+            claimed.give_up()
+        _log.warning(
+            "TensorFlow was started before the first work unit: this process uses GPU %d of %d, "
+            "whatever other processes use",
+            *(numbers[0], len(gpus)),
+        )
+        return numbers[0]
+    if claimed is None or claimed.others:
+        _log.warning("%s", shared_text(None if claimed is None else claimed.others, len(gpus)))
+    return numbers[place]
+
+
+def shared_text(others: int | None, gpus: int) -> str:
+    """What to say where worker processes share a GPU.
+
+    Args:
+        others: Other processes on the same GPU, or None if that is not known.
+        gpus: GPUs that this process sees.
+    """
+    several = "other processes" if others is None else f"{others} other worker processes"
+    return (
+        f"this process shares a GPU with {several}: all {gpus} GPUs are taken; start as many "
+        f"worker processes as there are GPUs (--direct_num_workers, --sdk_worker_parallelism, or "
+        f"--experiments=no_use_multiple_sdk_containers)"
+    )
+
+
+def gpu_name(number: int, visible: str | None) -> str:
+    """A name of a GPU that all processes of the machine have for it.
+
+    Its UUID; where the driver does not tell it, what CUDA_VISIBLE_DEVICES calls it, or its number.
+
+    >>> gpu_name(1, "2,GPU-8f1e"), gpu_name(1, None)
+    ('GPU-8f1e', '1')
+    """
+    names: Sequence[str] = [name.strip() for name in (visible or "").split(",")]
+    named = names[number] if number < len(names) and names[number] else str(number)
+    return cuda_driver.uuid_of(number) or named

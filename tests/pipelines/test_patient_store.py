@@ -1,0 +1,185 @@
+"""Requests to a store are made again while that may help, and no longer."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipelines import stores
+from pipelines.listing import find_files
+from pipelines.local_copies import local_folder
+from pipelines.stores.interface import Fault, StoredObject
+from pipelines.stores.patient import ATTEMPTS, FIRST_SECONDS, PatientStore, passing
+from segmodel.errors import ConfigurationError, TransientError
+
+
+class BusyError(Exception):
+    """The server asks to come back."""
+
+
+class LostError(Exception):
+    """The request was carried out, but its answer was lost."""
+
+
+class FlakyClient:
+    """Objects in memory; requests fail as a script says: an exception for each, or None."""
+
+    def __init__(self, *script: Exception | None) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.script = list(script)
+        self.asked: list[str] = []
+
+    def _next(self, request: str) -> Exception | None:
+        self.asked.append(request)
+        fault = self.script.pop(0) if self.script else None
+        if fault is not None and not isinstance(fault, LostError):
+            raise fault
+        return fault
+
+    def page(self, start, token):
+        self._next(f"page {token}")
+        names = [name for name in sorted(self.objects) if name.startswith(start)]
+        first = int(token or 0)
+        found = [StoredObject(name, len(self.objects[name]), "1") for name in names]
+        more = str(first + 2) if len(found) > first + 2 else None
+        return found[first : first + 2], more
+
+    def stat(self, uri):
+        self._next("stat")
+        content = self.objects.get(uri)
+        return None if content is None else StoredObject(uri, len(content), "1")
+
+    def read(self, uri, start, length, version):
+        self._next("read")
+        if uri not in self.objects:
+            raise FileNotFoundError(uri)
+        return self.objects[uri][start:][:length]
+
+    def upload(self, path, uri):
+        self._next("upload")
+
+    def create(self, uri, content):
+        fault = self._next("create")
+        if uri in self.objects:
+            return False
+        self.objects[uri] = content
+        if fault is not None:
+            raise fault
+        return True
+
+    def remove(self, uri):
+        self._next("remove")
+        self.objects.pop(uri, None)
+
+    def fault(self, error, uri):
+        if isinstance(error, BusyError | LostError):
+            return Fault(passing(uri, "busy"), may_pass=True)
+        return Fault(error) if isinstance(error, FileNotFoundError) else None
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    return []
+
+
+def patient(client: FlakyClient, waits: list[float]) -> PatientStore:
+    return PatientStore(client, waits.append)
+
+
+def test_a_request_that_may_succeed_later_is_made_again(waits):
+    client = FlakyClient(BusyError(), BusyError())
+    client.objects["gs://b/a"] = b"abc"
+    assert patient(client, waits).read("gs://b/a", 0, None, None) == b"abc"
+    assert client.asked == ["read"] * 3
+
+
+def test_waits_double_and_end(waits, monkeypatch):
+    monkeypatch.setattr("pipelines.stores.patient.random.uniform", lambda low, high: high)
+    client = FlakyClient(*[BusyError()] * ATTEMPTS)
+    with pytest.raises(TransientError, match=r"^gs://b/a: busy: run the same command again"):
+        patient(client, waits).stat("gs://b/a")
+    assert waits == [FIRST_SECONDS * 2**number for number in range(ATTEMPTS - 1)]
+    assert client.asked == ["stat"] * ATTEMPTS
+
+
+def test_what_will_not_pass_is_raised_at_once(waits):
+    client = FlakyClient()
+    with pytest.raises(FileNotFoundError):
+        patient(client, waits).read("gs://b/missing", 0, None, None)
+    assert (client.asked, waits) == (["read"], [])
+
+
+def test_a_fault_of_ours_is_raised_as_it_is(waits):
+    client = FlakyClient(ZeroDivisionError())
+    with pytest.raises(ZeroDivisionError):
+        patient(client, waits).stat("gs://b/a")
+    assert waits == []
+
+
+def test_a_record_whose_answer_was_lost_is_ours(waits):
+    client = FlakyClient(LostError())
+    assert patient(client, waits).create("gs://b/a", b"mine", "unused")
+    assert client.objects == {"gs://b/a": b"mine"}
+
+
+def test_a_record_of_somebody_else_stays_theirs(waits):
+    client = FlakyClient()
+    client.objects["gs://b/a"] = b"theirs"
+    assert not patient(client, waits).create("gs://b/a", b"mine", "unused")
+    client.script = [BusyError()]
+    assert not patient(client, waits).create("gs://b/a", b"mine", "unused")
+    assert client.objects == {"gs://b/a": b"theirs"}
+
+
+def test_pages_are_asked_for_one_by_one_as_they_are_used(waits):
+    client = FlakyClient(None, BusyError())
+    client.objects |= dict.fromkeys((f"gs://b/x/{number}" for number in range(5)), b"")
+    client.objects["gs://b/xy"] = b""
+    listing = patient(client, waits).below("gs://b/x")
+    assert next(listing).uri == "gs://b/x/0"
+    assert client.asked == ["page None"]
+    assert [found.uri for found in listing] == [f"gs://b/x/{number}" for number in range(1, 5)]
+    assert client.asked == ["page None", "page 2", "page 2", "page 4"]
+
+
+def test_a_prefix_bounds_a_listing(waits):
+    client = FlakyClient()
+    client.objects |= dict.fromkeys(("gs://b/x/part-1", "gs://b/x/scenes-1"), b"")
+    found = patient(client, waits).below("gs://b/x", "part-")
+    assert [entry.uri for entry in found] == ["gs://b/x/part-1"]
+
+
+def test_all_below_a_folder_is_removed_and_nothing_else(waits):
+    client = FlakyClient(None, BusyError())
+    client.objects |= dict.fromkeys(("gs://b/x/1", "gs://b/x/y/2", "gs://b/xy"), b"")
+    patient(client, waits).remove_below("gs://b/x")
+    assert client.objects == {"gs://b/xy": b""}
+
+
+def test_uploads_have_the_patience_of_their_client(waits):
+    client = FlakyClient(BusyError())
+    with pytest.raises(TransientError):
+        patient(client, waits).publish("path", "gs://b/a")
+    assert (client.asked, waits) == (["upload"], [])
+
+
+@pytest.fixture
+def hostile(waits, monkeypatch) -> FlakyClient:
+    """A store whose objects have names that would be other folders if they were paths."""
+    client = FlakyClient()
+    client.objects |= dict.fromkeys(("gs://b/x/a//b.jpg", "gs://b/x/../../c.jpg"), b"1")
+    store = patient(client, waits)
+    monkeypatch.setattr(stores, "_store", lambda scheme: store)
+    return client
+
+
+def test_hostile_names_of_objects_stay_below_their_folder(hostile):
+    found = {file.name: file.uri for file in find_files("gs://b/x")}
+    assert found == {"a/%/b.jpg": "gs://b/x/a//b.jpg"}
+
+
+def test_a_hostile_name_in_a_folder_is_not_copied(hostile, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "deep" / "er"))
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    with pytest.raises(ConfigurationError, match="leads out of its folder"):
+        local_folder("gs://b/x")
+    assert list(tmp_path.rglob("c.jpg")) == []
