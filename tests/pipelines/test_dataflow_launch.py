@@ -159,6 +159,30 @@ def test_the_launcher_of_a_template_finds_the_job_and_submits_it_itself(run, cap
     assert (options["confidence"], options["overwrite"]) == (True, False)
 
 
+@pytest.mark.stores
+@pytest.mark.parametrize("storage_service", ["gs"], indirect=True)
+def test_a_run_whose_files_are_all_in_a_bucket_is_submitted(bucket, model_folder, capsys):
+    """Input, model, run directory and what Beam stages; the plan is there before the job is."""
+    bucket.put("in/a.png", png(pixels(50, 60, 1)))
+    for path in (path for path in model_folder.rglob("*") if path.is_file()):
+        bucket.put(f"model/{path.relative_to(model_folder).as_posix()}", path.read_bytes())
+    root = f"gs://{bucket.name}"
+    words = [f"--input={root}/in/*.png", f"--model={root}/model", f"--output={root}/run"]
+
+    with dataflow_service() as service:
+        place = [f"--temp_location={root}/tmp", f"--dataflow_endpoint={service.endpoint}"]
+        words += [*CLOUD, *place, "--no_auth", "--no_wait_until_finish"]
+        status = cli.dispatch(["segment", *words])
+
+    assert (status, len(service.jobs)) == (0, 1)
+    assert capsys.readouterr().out.endswith(f"its result will be in {root}/run/summary.json\n")
+    names = set(bucket.names())
+    assert {"run/run.json", "run/plan/part-00000.jsonl"} <= names
+    (staged,) = (name for name in names if name.endswith("/pipeline.pb"))
+    pipeline = beam_runner_api_pb2.Pipeline.FromString(bucket.get(staged))
+    assert "SegmentImages/SegmentUnit" in hints_of(pipeline)
+
+
 @pytest.mark.parametrize("image", ["registry/template:2", "registry/worker:1"])
 def test_the_program_of_the_template_describes_the_job_in_a_process_of_its_own(run, image):
     """Workers have the image of the template, or the one that is named."""
