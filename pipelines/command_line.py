@@ -3,7 +3,8 @@
 import argparse
 import difflib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
 
@@ -52,7 +53,9 @@ def parse(
     """Our options, and the command line as Beam may read it.
 
     Args:
-        parser: Knows our options; `--max-failures` is taken for `--max_failures`.
+        parser: Knows our options; `--max-failures` is taken for `--max_failures`, and
+            `--overwrite=true` or `=false`, as templates and orchestrators have it, for the flag
+            or its absence.
         arguments: Words after the command's name.
         with_beam: Whether Beam's options may follow.
 
@@ -60,15 +63,72 @@ def parse(
         Our options, and all words in Beam's spelling.
 
     Raises:
-        ConfigurationError: If a word is neither ours nor Beam's; suggests the nearest.
+        ConfigurationError: If a word is neither ours nor Beam's, and suggests the nearest; or if
+            a flag has another value than true or false.
     """
     own = {name for action in parser._actions for name in action.option_strings}
-    words = [_canonical(word, own) for word in arguments]
     known = beam_options() if with_beam else {}
+    flags = {
+        name for action in parser._actions if action.nargs == 0 for name in action.option_strings
+    }
+    flags |= {name for name, values in known.items() if values == 0}
+    words = _plain_flags([_canonical(word, own) for word in arguments], flags)
     parsed, strange = parser.parse_known_args(_without_beam(words, known))
     if strange:
         raise ConfigurationError(_unknown(strange[0], own | set(known)))
     return parsed, words
+
+
+def each_value(option: str, values: Iterable[str]) -> tuple[str, ...]:
+    """All values of an option that may be repeated, where one may hold several as a JSON list.
+
+    Parameters of a template come once. File names may have commas, spaces and line feeds in them,
+    so that nothing simpler than a JSON list would do.
+
+    Raises:
+        ConfigurationError: If a value begins as a JSON list of texts and is none.
+
+    >>> each_value("--input", ["a, b/*.jpg", "[cd]/*.jpg", '["e/*.tif", "f.tar"]'])
+    ('a, b/*.jpg', '[cd]/*.jpg', 'e/*.tif', 'f.tar')
+    """
+    found: list[str] = []
+    for value in values:
+        if not re.match(r'\s*\[\s*["\]]', value):
+            found.append(value)
+            continue
+        try:
+            entries = json.loads(value)
+        except ValueError:
+            entries = []
+        if not entries or not all(isinstance(entry, str) and entry for entry in entries):
+            raise ConfigurationError(
+                f"{option} begins as a JSON list, and must be one of texts then, such as "
+                f'["a", "b"], got {value!r}'
+            )
+        found += entries
+    return tuple(found)
+
+
+def _plain_flags(words: Sequence[str], flags: set[str]) -> list[str]:
+    """The words with flags in the one way that argparse knows: there or not, the last one wins.
+
+    Raises:
+        ConfigurationError: If a flag has another value than true or false.
+    """
+    plain: list[str] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or name not in flags:
+            plain.append(word)
+        elif value.lower() == "true":
+            plain.append(name)
+        elif value.lower() == "false":
+            plain = [earlier for earlier in plain if earlier != name]
+        else:
+            raise ConfigurationError(
+                f"{name} is a flag: write {name}, {name}=true or {name}=false, got {value!r}"
+            )
+    return plain
 
 
 def _without_beam(words: Sequence[str], known: dict[str, int]) -> list[str]:

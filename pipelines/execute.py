@@ -10,8 +10,11 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
+from apache_beam.runners.runner import PipelineResult
 
 from pipelines import progress
+from pipelines.dataflow import job_error, leaves, submission, unit_hints
 from pipelines.failures import on_one_line
 from pipelines.launch import Launch
 from pipelines.options import SegmentOptions
@@ -41,27 +44,38 @@ def pipeline_options(words: Sequence[str]) -> PipelineOptions:
         reason = printed.getvalue().strip().splitlines()[-1].partition("error: ")[2]
         raise ConfigurationError(f"Beam refuses an option: {reason}") from None
     except (ValueError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
+        first, *others = str(error).strip().splitlines()
+        reason = " ".join(others) if first.endswith("errors: ") and others else first
         raise ConfigurationError(f"Beam refuses an option: {reason}") from error
     return options
 
 
-def execute(launch: Launch, options: SegmentOptions, beam_options: PipelineOptions) -> None:
-    """Run the graph to its end; what it found is in the run directory afterwards.
+def execute(launch: Launch, options: SegmentOptions, beam_options: PipelineOptions) -> str | None:
+    """Run the graph to its end, if it is waited for.
 
     Args:
         launch: What to run.
         options: Of the user.
         beam_options: For Beam.
+
+    Returns:
+        None, and what the graph found is in the run directory; or what became of a job that goes
+        on without us.
     """
     run = launch.work.run
+    hints = unit_hints(options, beam_options)
+    graph = "SegmentImages" >> SegmentImages(launch.work, options.max_failures, hints)
+    if leaves(beam_options):
+        return submission(run_graph(launch.parts, graph, beam_options), beam_options, run.root)
     with progress.shown(launch.estimate.pixels, launch.units, run.path("commits")):
-        graph = "SegmentImages" >> SegmentImages(launch.work, options.max_failures)
         run_graph(launch.parts, graph, beam_options)
+    return None
 
 
-def run_graph(parts: Iterable[str], graph: beam.PTransform, beam_options: PipelineOptions) -> None:
-    """Run a transform of the names of plan parts to its end.
+def run_graph(
+    parts: Iterable[str], graph: beam.PTransform, beam_options: PipelineOptions
+) -> PipelineResult:
+    """Run a transform of the names of plan parts, to its end if it is waited for.
 
     Raises:
         BeamsegError: Of a worker.
@@ -71,9 +85,15 @@ def run_graph(parts: Iterable[str], graph: beam.PTransform, beam_options: Pipeli
     pipeline = beam.Pipeline(options=beam_options)
     pipeline | "PlanParts" >> beam.Create(list(parts), reshuffle=False) | graph
     try:
-        pipeline.run().wait_until_finish()
+        result = pipeline.run()
+        if not leaves(beam_options):
+            result.wait_until_finish()
     except (BeamsegError, RuntimeError) as error:
         raise own_error(error) from error
+    except DataflowRuntimeException as error:
+        own = own_error(error)
+        raise (job_error(error) if own is error else own) from error
+    return result
 
 
 def own_error(error: Exception) -> Exception:

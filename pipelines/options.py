@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pipelines.command_line import each_value
 from pipelines.scene_options import add_scene_arguments, parse_bands
 from segmodel.errors import ConfigurationError
 
@@ -66,6 +67,7 @@ class SegmentOptions:
     halo: int | None = None
     batch: int | str | None = None
     memory: int = DEFAULT_MEMORY_BYTES
+    accelerator: str | None = None
     max_pixels: int | None = None
     resize: tuple[int, int] | None = None
     image_field: str | None = None
@@ -96,7 +98,8 @@ def add_segment_arguments(parser: argparse.ArgumentParser) -> None:
         "--input",
         action="append",
         metavar="PATTERN",
-        help="images, shards or scenes: a file, a folder or a glob (** for any depth); repeatable",
+        help="images, shards or scenes: a file, a folder or a glob (** for any depth); repeatable, "
+        "and several in one value as a JSON list",
     )
     parser.add_argument("--model", metavar="DIR", help="SavedModel folder with a model contract")
     parser.add_argument("--output", metavar="RUN", help="run directory; the same one resumes")
@@ -142,6 +145,12 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
         default="4G",
         metavar="SIZE",
         help="memory that one worker process may take, such as 2500M (default: 4G)",
+    )
+    parser.add_argument(
+        "--accelerator",
+        metavar="TEXT",
+        help="for the workers that run the model, where the runner starts machines; in words of "
+        "the runner, such as 'type:nvidia-l4;count:1;install-nvidia-driver' for Dataflow",
     )
 
 
@@ -194,21 +203,7 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
     Raises:
         ConfigurationError: If one is missing or not possible; names it.
     """
-    for name, example in (
-        ("input", "--input 'photos/*.jpg'"),
-        ("model", "--model models/earth"),
-        ("output", "--output run"),
-    ):
-        if not getattr(parsed, name):
-            raise ConfigurationError(f"--{name} is missing, for example {example}")
-    if parsed.zone_field is not None and parsed.zones is None:
-        raise ConfigurationError("--zone_field names a field of --zones: give both")
-    for name in ("window", "batch", "limit", "pixel_size", "max_pixels", "resample_to"):
-        value = getattr(parsed, name)
-        if value not in (None, "auto") and not 0 < value < float("inf"):
-            raise ConfigurationError(f"--{name} must be greater than 0, got {value}")
-    if parsed.halo is not None and parsed.halo < 0:
-        raise ConfigurationError(f"--halo must be at least 0, got {parsed.halo}")
+    _check_values(parsed)
     try:
         budget = FailureBudget.parse(str(parsed.max_failures))
     except (ValueError, ZeroDivisionError):
@@ -217,13 +212,14 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
             f"1%, got {parsed.max_failures!r}"
         ) from None
     return SegmentOptions(
-        inputs=tuple(parsed.input),
+        inputs=each_value("--input", parsed.input),
         model=parsed.model,
         output=parsed.output,
         window=parsed.window,
         halo=parsed.halo,
         batch=parsed.batch,
         memory=parse_size(parsed.memory),
+        accelerator=parsed.accelerator,
         max_pixels=parsed.max_pixels,
         resize=None if parsed.resize is None else parse_resize(parsed.resize),
         image_field=parsed.image_field,
@@ -243,6 +239,24 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
         limit=parsed.limit,
         trust_model=parsed.trust_model,
     )
+
+
+def _check_values(parsed: argparse.Namespace) -> None:
+    for name, example in (
+        ("input", "--input 'photos/*.jpg'"),
+        ("model", "--model models/earth"),
+        ("output", "--output run"),
+    ):
+        if not getattr(parsed, name):
+            raise ConfigurationError(f"--{name} is missing, for example {example}")
+    if parsed.zone_field is not None and parsed.zones is None:
+        raise ConfigurationError("--zone_field names a field of --zones: give both")
+    for name in ("window", "batch", "limit", "pixel_size", "max_pixels", "resample_to"):
+        value = getattr(parsed, name)
+        if value not in (None, "auto") and not 0 < value < float("inf"):
+            raise ConfigurationError(f"--{name} must be greater than 0, got {value}")
+    if parsed.halo is not None and parsed.halo < 0:
+        raise ConfigurationError(f"--halo must be at least 0, got {parsed.halo}")
 
 
 def batch_size(text: str) -> int | str:

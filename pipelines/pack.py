@@ -10,6 +10,7 @@ from typing import Any
 
 from pipelines.command_line import Parser, parse
 from pipelines.packing.options import PackOptions, add_pack_arguments, pack_options
+from segmodel.errors import ConfigurationError
 
 HELP = """\
 Pack image files, with their masks if there are any, into TFRecord, tar or Parquet shards.
@@ -66,11 +67,17 @@ def run(arguments: Sequence[str]) -> int:
 
     # Beam warns of optional packages when it is imported, which tells a user nothing.
     logging.disable(logging.WARNING)
+    from pipelines.dataflow import leaves
     from pipelines.execute import pipeline_options, tell_failures
     from pipelines.packing.transforms import execute
 
     logging.disable(logging.NOTSET)
     beam_options = pipeline_options(words)
+    if leaves(beam_options):
+        raise ConfigurationError(
+            "pack tells how it ended: leave --no_wait_until_finish, --template_location and "
+            "--dry_run out"
+        )
     for number, what in (
         (checked.found.left_aside, "files of other kinds are left aside"),
         (checked.found.unused, "masks have no image"),

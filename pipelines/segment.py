@@ -51,14 +51,19 @@ def run(arguments: Sequence[str]) -> int:
 
     # Beam warns of optional packages when it is imported, which tells a user nothing.
     logging.disable(logging.WARNING)
+    from pipelines.dataflow import check_options
     from pipelines.execute import execute, pipeline_options, tell_result
 
     logging.disable(logging.NOTSET)
     beam_options = pipeline_options(words)
+    check_options(options, beam_options)
     launch = prepare(checked)
     if launch.left_aside:
         print(f"{launch.left_aside} files of other kinds are left aside", file=sys.stderr)
-    execute(launch, options, beam_options)
+    submitted = execute(launch, options, beam_options)
+    if submitted is not None:
+        print(submitted)
+        return 0
     return tell_result(launch.work.run, options)
 
 

@@ -1,7 +1,7 @@
 """The Beam graph of `segment`: one linear chain, through which only references and counts pass."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -31,21 +31,26 @@ class SegmentImages(beam.PTransform):
     Args:
         work: What all units have in common.
         budget: How many images may fail.
+        hints: Resource hints of the step that runs the model.
     """
 
-    def __init__(self, work: Work, budget: FailureBudget) -> None:
+    def __init__(
+        self, work: Work, budget: FailureBudget, hints: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__()
-        self.work, self.budget = work, budget
+        self.work, self.budget, self.hints = work, budget, hints or {}
 
     def expand(self, parts: beam.PCollection[str]) -> beam.PCollection[int]:
         """Names of plan parts to the exit status."""
         work, budget, folder = self.work, self.budget, self.work.run.plan
         started = time.time()
+        read = beam.FlatMap(lambda part: plan.references(folder, part))
+        label = beam.ParDo(_SegmentUnit(work)).with_resource_hints(**self.hints)
         return (
             parts
-            | "ReadPlan" >> beam.FlatMap(lambda part: plan.references(folder, part))
+            | "ReadPlan" >> read.with_output_types(UnitReference)
             | "SpreadUnits" >> beam.Reshuffle()
-            | "SegmentUnit" >> beam.ParDo(_SegmentUnit(work))
+            | "SegmentUnit" >> label
             | "SumUnits" >> beam.CombineGlobally(sum_reports).without_defaults()
             | "ListScenes" >> beam.FlatMap(lambda report: _listed("scenes", folder, report))
             | "SpreadScenes" >> beam.Reshuffle()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from pipelines import cli
-from pipelines.command_line import parse
+from pipelines.command_line import each_value, parse
 from pipelines.segment import parser
 from segmodel.errors import ConfigurationError, ContractError, GroundError, TransientError
 
@@ -76,6 +76,78 @@ def test_an_unknown_option_like_no_other_points_to_the_help():
 def test_abbreviations_are_refused(word):
     with pytest.raises(ConfigurationError, match=f"unknown option {word}"):
         parsed(word, "x")
+
+
+FLAGS = [action.option_strings[0] for action in parser()._actions if action.nargs == 0][1:]
+
+
+def test_segment_has_flags():
+    assert {"--check_seams", "--confidence", "--overwrite", "--retry_failures"} <= set(FLAGS)
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([], False),
+        ([""], True),
+        (["=true"], True),
+        (["=True"], True),
+        (["=false"], False),
+        (["=False"], False),
+        (["=true", "=false"], False),
+        (["", "=false"], False),
+        (["=false", ""], True),
+        (["=false", "=true"], True),
+    ],
+)
+def test_a_flag_may_say_true_or_false_and_the_last_one_wins(flag, values, expected):
+    namespace, spelled = parsed(*(flag + value for value in values))
+    assert getattr(namespace, flag[2:]) is expected
+    assert set(spelled[len(NEEDED) :]) == ({flag} if expected else set())
+
+
+def test_a_flag_with_hyphens_may_say_true_too():
+    namespace, spelled = parsed("--retry-failures=true")
+    assert namespace.retry_failures is True
+    assert spelled[-1] == "--retry_failures"
+
+
+@pytest.mark.parametrize("flag", [*FLAGS, "--no_wait_until_finish"])
+@pytest.mark.parametrize("value", ["", "yes", "1", "truely"])
+def test_a_flag_has_no_other_value(flag, value):
+    with pytest.raises(
+        ConfigurationError,
+        match=f"^{flag} is a flag: write {flag}, {flag}=true or {flag}=false, got '{value}'$",
+    ):
+        parsed(f"{flag}={value}")
+
+
+def test_flags_of_beam_may_say_true_or_false_too():
+    assert parsed("--no_wait_until_finish=true", "--streaming=false")[1] == [
+        *NEEDED,
+        "--no_wait_until_finish",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["a, b.jpg", "c"], ("a, b.jpg", "c")),
+        (['["a, b.jpg","c"]', "d"], ("a, b.jpg", "c", "d")),
+        (['\n[ "gs://maps/ä.tif" ]\n'], ("gs://maps/ä.tif",)),
+        (["[ab]*.jpg", "[1]", 'a["]b'], ("[ab]*.jpg", "[1]", 'a["]b')),
+    ],
+)
+def test_several_values_may_come_as_one_json_list(values, expected):
+    assert each_value("--input", values) == expected
+
+
+@pytest.mark.parametrize("value", ["[]", '["a", b]', '["a", 1]', '["a", ""]', '["a"', '["a"]*.jpg'])
+def test_what_begins_as_a_json_list_has_to_be_one_of_texts(value):
+    with pytest.raises(ConfigurationError, match=r"^--input begins as a JSON list, ") as no:
+        each_value("--input", ["fine.jpg", value])
+    assert repr(value) in str(no.value)
 
 
 @pytest.mark.parametrize(

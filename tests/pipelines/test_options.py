@@ -31,6 +31,11 @@ def options(*words: str, needed: list[str] = NEEDED) -> SegmentOptions:
     return segment_options(command.parse_args([*needed, *words]))
 
 
+def test_patterns_of_inputs_are_repeated_or_listed():
+    several = ["--input", "a", "--input", '["b, c/*.tif", "d"]', *NEEDED[2:]]
+    assert options(needed=several).inputs == ("a", "b, c/*.tif", "d")
+
+
 def registered() -> list[argparse.Action]:
     command = Parser(add_help=False)
     add_segment_arguments(command)
