@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pipelines segmodel tests benchmarks setup.py
+SOURCES := pipelines segmodel tests benchmarks containers setup.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint earth-model picture lock clean
@@ -57,9 +57,15 @@ $(VENV)/%.done: requirements/%.txt pyproject.toml | $(VENV)/created
 lock: $(VENV)/test.done
 	$(BIN)/uv pip compile $(LOCK) --extra demo -o requirements/demo.txt
 	$(BIN)/uv pip compile $(LOCK) --extra dev -c requirements/demo.txt -o requirements/test.txt
+	$(BIN)/uv pip compile $(LOCK_WORKER) --extra gcp -o requirements/worker-cpu.txt
+	$(BIN)/uv pip compile $(LOCK_WORKER) --extra gcp --extra gpu -o requirements/worker-gpu.txt
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url \
     --custom-compile-command "make lock" --no-annotate pyproject.toml requirements/build.in
+
+LOCK_WORKER := --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+    --generate-hashes --upgrade --no-emit-index-url --custom-compile-command "make lock" \
+    --no-annotate -c requirements/test.txt pyproject.toml requirements/build.in
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info
