@@ -24,7 +24,21 @@ from segmodel.windows import Window
 
 # Pixels that are decoded at most for a picture of a scene without overviews.
 DECODED_FOR_PICTURE = 1 << 24
-_READ_OPTIONS = GDAL_OPTIONS | {"GDAL_NUM_THREADS": min(4, os.cpu_count() or 1)}
+_DECODING_THREADS = {"GDAL_NUM_THREADS": min(4, os.cpu_count() or 1)}
+
+
+def _open_to_decode(uri: str) -> rasterio.DatasetReader:
+    """A scene whose tiles are decoded in threads, if there is something to decode.
+
+    GDAL's threads give zeros, and no error, for tiles without compression that a server did not
+    send (3.10).
+    """
+    source = open_scene(uri)
+    if source.compression is None:
+        return source
+    source.close()
+    with rasterio.Env(**_DECODING_THREADS):
+        return open_scene(uri)
 
 
 def ground_grid(grid: Grid) -> GroundGrid:
@@ -172,9 +186,9 @@ class SceneRaster:
         After an error it is opened anew: GDAL's threads leave a tile that they could not decode in
         the cache of the handle, and later reads would take what is there for its pixels.
         """
-        with self._lock, rasterio.Env(**_READ_OPTIONS):
+        with self._lock, rasterio.Env(**GDAL_OPTIONS):
             if self._source is None:
-                self._source = open_scene(self.uri)
+                self._source = _open_to_decode(self.uri)
             try:
                 yield self._source
             except GDAL_ERRORS:
