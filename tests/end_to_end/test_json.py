@@ -1,0 +1,170 @@
+"""`--json`: the last line of standard output is what programs are told, however a run ends."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.end_to_end.conftest import (
+    command,
+    encoded_images,
+    environment,
+    write_images,
+    write_shard,
+)
+from tests.end_to_end.passing_fault import scene_behind_a_passing_fault
+from tests.end_to_end.runs import records
+
+SHARDS = 60
+
+NAMES = ("exit_status", "reason", "images", "failed_images", "pixels", "units")
+NAMES += ("unfinished_units", "this_attempt")
+
+
+def words(model: Path, *more: str, inputs: str = "photos") -> list[str]:
+    asked = [f"--input={inputs}", f"--model={model}", "--output=run", "--json"]
+    return ["segment", *asked, *more]
+
+
+def last_line(printed: str) -> dict:
+    return json.loads(printed.splitlines()[-1])
+
+
+def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def write_shards(folder: Path) -> None:
+    for number in range(SHARDS):
+        write_shard(folder / f"part-{number:05d}.tfrecord", encoded_images(4, 4 * number))
+
+
+def wait_for_units(run: Path, units: int, process: subprocess.Popen) -> None:
+    while len(records(run)) < units:
+        assert process.poll() is None, "the run ended too early"
+        time.sleep(0.005)
+
+
+def summary_of(folder: Path) -> dict:
+    return json.loads((folder / "run" / "summary.json").read_text())
+
+
+def test_complete_over_budget_and_usage(tmp_path, beamseg, brightness_savedmodel):
+    write_images(tmp_path / "photos", 5)
+    (tmp_path / "photos" / "text.png").write_text("this is no image")
+
+    over = beamseg(*words(brightness_savedmodel))
+    said, written = last_line(over.stdout), summary_of(tmp_path)
+
+    assert (over.returncode, said["exit_status"], said["reason"]) == (3, 3, "over_budget")
+    assert {name: said[name] for name in NAMES} == {name: written[name] for name in NAMES}
+    assert (said["images"], said["failed_images"], said["unfinished_units"]) == (5, 1, 0)
+    assert (said["run"], said["error"]) == ("run", None)
+
+    refused = beamseg(*words(brightness_savedmodel, "--window=0"))
+    said = last_line(refused.stdout)
+    assert (refused.returncode, said["reason"], said["images"]) == (2, "usage", None)
+    assert said["error"] == "--window must be greater than 0, got 0"
+
+    done = beamseg(*words(brightness_savedmodel, "--max_failures=1"))
+    said = last_line(done.stdout)
+    assert (done.returncode, said["exit_status"], said["reason"]) == (0, 0, "complete")
+    assert said["this_attempt"]["units_skipped"] == said["units"]
+    assert len(done.stdout.splitlines()) == 3
+
+
+def test_incomplete_and_then_the_rest(tmp_path, beamseg, brightness_savedmodel):
+    write_images(tmp_path / "photos", 3)
+
+    with scene_behind_a_passing_fault(tmp_path, tmp_path / "run") as address:
+        asked = words(brightness_savedmodel, f"--input={address}")
+        first = beamseg(*asked)
+        said, written = last_line(first.stdout), summary_of(tmp_path)
+        second = beamseg(*asked)
+
+    assert (first.returncode, said["exit_status"], said["reason"]) == (4, 4, "incomplete")
+    assert {name: said[name] for name in NAMES} == {name: written[name] for name in NAMES}
+    assert (said["images"], said["units"], said["unfinished_units"]) == (3, 2, 1)
+    assert said["this_attempt"]["units_done"] == 1
+    said = last_line(second.stdout)
+    assert (second.returncode, said["reason"], said["images"]) == (0, "complete", 4)
+    assert (said["this_attempt"]["units_done"], said["this_attempt"]["units_skipped"]) == (1, 1)
+
+
+def test_a_transient_error_before_any_work_has_no_numbers(tmp_path, beamseg, brightness_savedmodel):
+    done = beamseg(*words(brightness_savedmodel, inputs="http://127.0.0.1:9/scene.tif"))
+
+    said = last_line(done.stdout)
+    assert (done.returncode, said["exit_status"], said["reason"]) == (4, 4, "incomplete")
+    assert said["error"].startswith("http://127.0.0.1/scene.tif cannot be reached")
+    assert (said["images"], said["this_attempt"]) == (None, None)
+
+
+def test_pack_says_its_end_too(tmp_path, beamseg):
+    write_images(tmp_path / "photos", 3)
+
+    done = beamseg("pack", "--images=photos", "--output=shards", "--json")
+
+    said = last_line(done.stdout)
+    assert (done.returncode, said["run"], said["reason"]) == (0, "shards", "complete")
+    assert (said["images"], said["units"], said["unfinished_units"]) == (3, 1, 0)
+    assert said["this_attempt"]["shards_done"] == 1
+
+
+def test_an_interrupted_run_says_so_last(tmp_path, brightness_savedmodel):
+    write_shards(tmp_path / "shards")
+    process = start(tmp_path, *words(brightness_savedmodel, inputs="shards"))
+    wait_for_units(tmp_path / "run", 2, process)
+
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+
+    said = last_line(printed)
+    assert (process.returncode, said["exit_status"], said["reason"]) == (143, 143, "interrupted")
+    assert (said["run"], said["images"], said["this_attempt"]) == ("run", None, None)
+
+
+PARENT = """
+import subprocess, sys, time
+subprocess.Popen(sys.argv[1:])
+time.sleep(600)
+"""
+
+
+def test_a_run_whose_parent_is_killed_ends_as_interrupted_and_can_be_resumed(
+    tmp_path, beamseg, brightness_savedmodel
+):
+    write_shards(tmp_path / "shards")
+    asked = words(brightness_savedmodel, "--stop_with_parent", inputs="shards")
+    process = subprocess.Popen(
+        [sys.executable, "-c", PARENT, *command(*asked)],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for_units(tmp_path / "run", 2, process)
+
+    process.kill()
+    # The pipes close when the last process that has them is gone.
+    printed, errors = process.communicate(timeout=60)
+
+    assert last_line(printed)["reason"] == "interrupted"
+    assert "beamseg: interrupted" in errors
+    units = len(records(tmp_path / "run"))
+    assert 2 <= units < SHARDS
+    done = last_line(beamseg(*asked).stdout)
+    assert (done["reason"], done["this_attempt"]["units_skipped"]) == ("complete", units)
