@@ -3,23 +3,10 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-from tests.end_to_end.conftest import (
-    command,
-    encoded_images,
-    environment,
-    write_images,
-    write_shard,
-)
+from tests.end_to_end.conftest import write_images
 from tests.end_to_end.passing_fault import scene_behind_a_passing_fault
-from tests.end_to_end.runs import records
-
-SHARDS = 60
 
 NAMES = ("exit_status", "reason", "images", "failed_images", "pixels", "units")
 NAMES += ("unfinished_units", "this_attempt")
@@ -32,29 +19,6 @@ def words(model: Path, *more: str, inputs: str = "photos") -> list[str]:
 
 def last_line(printed: str) -> dict:
     return json.loads(printed.splitlines()[-1])
-
-
-def start(folder: Path, *arguments: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(*arguments),
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def write_shards(folder: Path) -> None:
-    for number in range(SHARDS):
-        write_shard(folder / f"part-{number:05d}.tfrecord", encoded_images(4, 4 * number))
-
-
-def wait_for_units(run: Path, units: int, process: subprocess.Popen) -> None:
-    while len(records(run)) < units:
-        assert process.poll() is None, "the run ended too early"
-        time.sleep(0.005)
 
 
 def summary_of(folder: Path) -> dict:
@@ -121,50 +85,3 @@ def test_pack_says_its_end_too(tmp_path, beamseg):
     assert (done.returncode, said["run"], said["reason"]) == (0, "shards", "complete")
     assert (said["images"], said["units"], said["unfinished_units"]) == (3, 1, 0)
     assert said["this_attempt"]["shards_done"] == 1
-
-
-def test_an_interrupted_run_says_so_last(tmp_path, brightness_savedmodel):
-    write_shards(tmp_path / "shards")
-    process = start(tmp_path, *words(brightness_savedmodel, inputs="shards"))
-    wait_for_units(tmp_path / "run", 2, process)
-
-    process.send_signal(signal.SIGTERM)
-    printed, _ = process.communicate(timeout=60)
-
-    said = last_line(printed)
-    assert (process.returncode, said["exit_status"], said["reason"]) == (143, 143, "interrupted")
-    assert (said["run"], said["images"], said["this_attempt"]) == ("run", None, None)
-
-
-PARENT = """
-import subprocess, sys, time
-subprocess.Popen(sys.argv[1:])
-time.sleep(600)
-"""
-
-
-def test_a_run_whose_parent_is_killed_ends_as_interrupted_and_can_be_resumed(
-    tmp_path, beamseg, brightness_savedmodel
-):
-    write_shards(tmp_path / "shards")
-    asked = words(brightness_savedmodel, "--stop_with_parent", inputs="shards")
-    process = subprocess.Popen(
-        [sys.executable, "-c", PARENT, *command(*asked)],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for_units(tmp_path / "run", 2, process)
-
-    process.kill()
-    # The pipes close when the last process that has them is gone.
-    printed, errors = process.communicate(timeout=60)
-
-    assert last_line(printed)["reason"] == "interrupted"
-    assert "beamseg: interrupted" in errors
-    units = len(records(tmp_path / "run"))
-    assert 2 <= units < SHARDS
-    done = last_line(beamseg(*asked).stdout)
-    assert (done["reason"], done["this_attempt"]["units_skipped"]) == ("complete", units)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
+import re
+import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import ROOT, encoded_images, environment, write_shard
+from tests.end_to_end.conftest import ROOT, environment
+from tests.end_to_end.watched import SECONDS
 
 EXAMPLES = ROOT / "examples"
-SECONDS = 540
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
@@ -36,15 +35,16 @@ def program(name: str) -> Path:
     return path
 
 
+def shown(name: str) -> list[str]:
+    """The words of the command that the page of an example shows."""
+    page = (EXAMPLES / name / "README.md").read_text("utf-8")
+    (block,) = re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    return shlex.split(block)
+
+
 def outside() -> dict[str, str]:
     """Variables for an orchestrator, which finds beamseg by the interpreter that runs the tests."""
     return environment() | {"BEAMSEG_PYTHON": sys.executable}
-
-
-def write_shards(folder: Path, count: int) -> None:
-    """Shards of four images, each of them a work unit."""
-    for number in range(count):
-        write_shard(folder / f"part-{number:05d}.tfrecord", encoded_images(4, 4 * number))
 
 
 def pipelines_of(run: Path) -> list[int]:
@@ -60,34 +60,16 @@ def pipelines_of(run: Path) -> list[int]:
     return found
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen | None = None) -> None:
-    """Wait for something that has to happen, while a process is running if one is given.
-
-    Raises:
-        AssertionError: If it does not.
-    """
-    end = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        assert process is None or process.poll() is None, "the process has ended"
-        time.sleep(0.005)
-
-
-def run_outside(command: list[object], **variables: str) -> subprocess.CompletedProcess[str]:
+def run_outside(
+    command: list[object], cwd: Path = ROOT, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command of an orchestrator to its end."""
     return subprocess.run(
         [str(word) for word in command],
+        cwd=cwd,
         env=outside() | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=SECONDS,
     )
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

@@ -19,15 +19,14 @@ from pipelines.segment import parser
 from tests.end_to_end.conftest import environment, noise, write_images
 from tests.end_to_end.passing_fault import scene_behind_a_passing_fault
 from tests.end_to_end.runs import records
+from tests.end_to_end.watched import is_alive, wait_until, write_shards
 from tests.orchestrators.conftest import (
     EXAMPLES,
-    is_alive,
     outside,
     pipelines_of,
     program,
     run_outside,
-    wait_until,
-    write_shards,
+    shown,
 )
 
 pytestmark = [pytest.mark.airflow, pytest.mark.slow]
@@ -57,8 +56,11 @@ class Airflow:
         assert made.returncode == 0, made.stdout
 
     def words(self, conf: dict[str, Any]) -> list[str]:
-        """The command that runs the DAG once."""
-        return [str(self.program), "dags", "test", DAG, "-c", json.dumps(conf)]
+        """The command of the example's page, which runs the DAG once, with other values."""
+        name, *words, values = shown("airflow")
+        assert (name, words) == ("airflow", ["dags", "test", DAG, "-c"])
+        assert set(json.loads(values)) <= set(conf)
+        return [str(self.program), *words, json.dumps(conf)]
 
     def test_dag(self, conf: dict[str, Any]) -> subprocess.CompletedProcess[str]:
         """Run the DAG once, to its end."""
