@@ -49,7 +49,7 @@ class Airflow:
             "AIRFLOW__CORE__DAGS_FOLDER": str(EXAMPLES / "airflow"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "false",
             "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
-            "AIRFLOW__CORE__UNIT_TEST_MODE": "false",
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "false",
             "NO_COLOR": "1",
         }
         made = run_outside([program, "db", "migrate"], **self.variables)
