@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from tests.end_to_end.conftest import write_images
-from tests.end_to_end.passing_fault import scene_behind_a_passing_fault
+from tests.end_to_end.passing_fault import unreachable_for_an_attempt
+from tests.end_to_end.watched import write_shards
 
 NAMES = ("exit_status", "reason", "images", "failed_images", "pixels", "units")
 NAMES += ("unfinished_units", "this_attempt")
@@ -50,21 +51,21 @@ def test_complete_over_budget_and_usage(tmp_path, beamseg, brightness_savedmodel
 
 
 def test_incomplete_and_then_the_rest(tmp_path, beamseg, brightness_savedmodel):
-    write_images(tmp_path / "photos", 3)
+    (path, *_) = write_images(tmp_path / "photos", 3)
+    write_shards(tmp_path / "shards", 2)
+    asked = words(brightness_savedmodel, "--input=shards")
 
-    with scene_behind_a_passing_fault(tmp_path, tmp_path / "run") as address:
-        asked = words(brightness_savedmodel, f"--input={address}")
+    with unreachable_for_an_attempt(path, tmp_path / "run"):
         first = beamseg(*asked)
-        said, written = last_line(first.stdout), summary_of(tmp_path)
-        second = beamseg(*asked)
+    said, written = last_line(first.stdout), summary_of(tmp_path)
+    second = beamseg(*asked)
 
     assert (first.returncode, said["exit_status"], said["reason"]) == (4, 4, "incomplete")
     assert {name: said[name] for name in NAMES} == {name: written[name] for name in NAMES}
-    assert (said["images"], said["units"], said["unfinished_units"]) == (3, 2, 1)
-    assert said["this_attempt"]["units_done"] == 1
+    assert (said["images"], said["units"], said["unfinished_units"]) == (8, 3, 1)
     said = last_line(second.stdout)
-    assert (second.returncode, said["reason"], said["images"]) == (0, "complete", 4)
-    assert (said["this_attempt"]["units_done"], said["this_attempt"]["units_skipped"]) == (1, 1)
+    assert (second.returncode, said["reason"], said["images"]) == (0, "complete", 11)
+    assert (said["this_attempt"]["units_done"], said["this_attempt"]["units_skipped"]) == (1, 2)
 
 
 def test_a_transient_error_before_any_work_has_no_numbers(tmp_path, beamseg, brightness_savedmodel):

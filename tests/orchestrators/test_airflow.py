@@ -17,7 +17,7 @@ from pipelines.command_line import parse
 from pipelines.options import segment_options
 from pipelines.segment import parser
 from tests.end_to_end.conftest import environment, noise, write_images
-from tests.end_to_end.passing_fault import scene_behind_a_passing_fault
+from tests.end_to_end.passing_fault import unreachable_for_an_attempt
 from tests.end_to_end.runs import records
 from tests.end_to_end.watched import is_alive, wait_until, write_shards
 from tests.orchestrators.conftest import (
@@ -165,16 +165,17 @@ def test_too_many_failed_images_fail_the_task_until_the_budget_or_the_images_cha
 
 def test_what_is_incomplete_is_tried_again_by_itself_and_goes_on(airflow, conf, tmp_path):
     write_shards(tmp_path / "shards", 2)
+    (path, *_) = write_images(tmp_path / "photos", 3)
 
-    with scene_behind_a_passing_fault(tmp_path, tmp_path / "run") as address:
-        done = airflow.test_dag(conf | {"input": [str(tmp_path / "shards"), address]})
+    with unreachable_for_an_attempt(path, tmp_path / "run"):
+        done = airflow.test_dag(conf)
 
     assert done.returncode == 0, done.stdout
     assert starts(done.stdout) == 2
     first, second = attempts(done.stdout)
     assert (first["exit_status"], first["reason"]) == (4, "incomplete")
     assert (first["units"], first["unfinished_units"]) == (3, 1)
-    assert (second["exit_status"], second["images"]) == (0, 9)
+    assert (second["exit_status"], second["images"]) == (0, 11)
     attempt = second["this_attempt"]
     assert (attempt["units_done"], attempt["units_skipped"]) == (1, 2)
 
