@@ -4,14 +4,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pipelines segmodel tests benchmarks containers setup.py
+SOURCES := pipelines segmodel tests benchmarks containers examples setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint earth-model picture lock clean
+.PHONY: help demo test test-airflow lint earth-model picture lock clean
 
 help:
 	@echo "make demo         how much of the Earth is ocean, land and lake? (writes to demo/)"
 	@echo "make test         lint, types and all tests"
+	@echo "make test-airflow the examples for Airflow, Dagster and Argo, each in its own environment"
 	@echo "make earth-model  train the demo's model again (about 20 minutes on two cores)"
 	@echo "make picture      put the demo's picture into the README"
 	@echo "make lock         resolve the locked versions anew"
@@ -23,6 +24,9 @@ demo: $(VENV)/demo.done
 test: $(VENV)/test.done lint
 	$(BIN)/python -m pytest --durations=5 --junitxml=build/test-report.xml
 	@echo "made: environment $(VENV), test report build/test-report.xml"
+
+test-airflow: $(VENV)/test.done build/airflow/done build/dagster/done
+	$(BIN)/python -m pytest tests/orchestrators --durations=5
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check $(SOURCES)
@@ -54,18 +58,26 @@ $(VENV)/%.done: requirements/%.txt pyproject.toml | $(VENV)/created
 	$(BIN)/python -m pip install --no-deps --no-build-isolation --quiet --editable .
 	@touch $@
 
+# Orchestrators start beamseg and share no package with it.
+build/%/done: requirements/%.txt
+	$(PYTHON) -m venv build/$*
+	build/$*/bin/python -m pip install --require-hashes --progress-bar off --quiet -r $<
+	@touch $@
+
 lock: $(VENV)/test.done
 	$(BIN)/uv pip compile $(LOCK) --extra demo -o requirements/demo.txt
 	$(BIN)/uv pip compile $(LOCK) --extra dev -c requirements/demo.txt -o requirements/test.txt
 	$(BIN)/uv pip compile $(LOCK_WORKER) --extra gcp -o requirements/worker-cpu.txt
 	$(BIN)/uv pip compile $(LOCK_WORKER) --extra gcp --extra gpu -o requirements/worker-gpu.txt
+	for name in airflow dagster; do \
+	    $(BIN)/uv pip compile $(LOCKING) requirements/$$name.in -o requirements/$$name.txt; done
 
-LOCK := --quiet --universal --python-version 3.11 --generate-hashes --upgrade --no-emit-index-url \
-    --custom-compile-command "make lock" --no-annotate pyproject.toml requirements/build.in
+LOCKING := --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+    --no-emit-index-url --custom-compile-command "make lock" --no-annotate
+LOCK := $(LOCKING) pyproject.toml requirements/build.in
 
-LOCK_WORKER := --quiet --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
-    --generate-hashes --upgrade --no-emit-index-url --custom-compile-command "make lock" \
-    --no-annotate -c requirements/test.txt pyproject.toml requirements/build.in
+LOCK_WORKER := $(filter-out --universal,$(LOCKING)) --python-platform x86_64-manylinux_2_28 \
+    -c requirements/test.txt pyproject.toml requirements/build.in
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info

@@ -5,10 +5,12 @@ import logging
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 
 import segmodel
+from pipelines import orchestration
 from segmodel.errors import BeamsegError, ConfigurationError, TransientError
 
 COMMANDS = {
@@ -79,29 +81,50 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     # Our own limit refuses what is too large; Pillow's warning begins at half of it.
     warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    orchestration.begin(arguments)
     signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGTERM, _interrupted)
     try:
-        return command(arguments)
+        return _told(command(arguments))
     except BeamsegError as error:
         # What can pass is worth a retry; everything else that we refuse, the user must change.
-        print(f"beamseg: {error}", file=sys.stderr)
-        return 4 if isinstance(error, TransientError) else 2
+        return _refused(str(error), 4 if isinstance(error, TransientError) else 2)
     except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing more may be written to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _hush()
         return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"beamseg: {where}{error.strerror or error}", file=sys.stderr)
-        return 2 if isinstance(error, PERMANENT) else 4
+        status = 2 if isinstance(error, PERMANENT) else 4
+        return _refused(f"{where}{error.strerror or error}", status)
     except SystemExit as end:
         return int(end.code or 0)
+    except Exception as error:
+        if not orchestration.wants_json():
+            raise
+        # Before the line of JSON, which is the last even where both streams are one.
+        traceback.print_exc()
+        return _told(1, f"{type(error).__name__}: {error}")
+
+
+def _refused(reason: str, status: int) -> int:
+    print(f"beamseg: {reason}", file=sys.stderr)
+    return _told(status, reason)
+
+
+def _told(status: int, error: str | None = None) -> int:
+    """The exit status, after it was said to a program if that has asked."""
+    if orchestration.wants_json():
+        try:
+            print(orchestration.ending(status, error), flush=True)
+        except BrokenPipeError:
+            _hush()
+    return status
+
+
+def _hush() -> None:
+    """Whoever read our output has seen enough; nothing more may be written to it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupted(number: int, frame: object) -> None:
-    """End at once: whatever is under a final name is whole, and the next run goes on from there."""
-    print(
-        "\nbeamseg: interrupted; run the same command again to go on", file=sys.stderr, flush=True
-    )
-    os._exit(128 + number)
+    orchestration.end_interrupted(number)

@@ -18,6 +18,7 @@ from pipelines.dataflow import job_error, leaves, submission, unit_hints
 from pipelines.failures import on_one_line
 from pipelines.launch import Launch
 from pipelines.options import SegmentOptions
+from pipelines.orchestration import learn
 from pipelines.run_directory import RunDirectory
 from pipelines.transforms import SegmentImages
 from segmodel.errors import BeamsegError, ConfigurationError, TransientError
@@ -116,6 +117,7 @@ def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
             f"{run.root} has no summary.json: the pipeline did not reach its end, or another run "
             f"into the same directory has begun since; run the same command again"
         )
+    learn(summary)
     status = summary["exit_status"]
     failed, images = summary["failed_images"], summary["images"]
     attempt = summary["this_attempt"]

@@ -32,6 +32,8 @@ _PATTERNS = {
     "resize": "[1-9][0-9]*([xX][1-9][0-9]*)?",
     **dict.fromkeys(_PLACES, _PLACE),
 }
+# What is of no use where nobody waits for the command.
+OF_PROCESS = ("help", "json", "stop_with_parent")
 _NUMBERS = {int: "[1-9][0-9]*", float: "[0-9]+([.][0-9]+)?"}
 
 
@@ -40,7 +42,9 @@ def metadata() -> dict[str, Any]:
     return {
         "name": "beamseg segment",
         "description": " ".join(HELP.split("\n\n")[0].split()),
-        "parameters": [parameter(action) for action in parser()._actions if action.dest != "help"],
+        "parameters": [
+            parameter(action) for action in parser()._actions if action.dest not in OF_PROCESS
+        ],
     }
 
 

@@ -9,6 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.command_line import Parser, parse
+from pipelines.orchestration import (
+    add_process_arguments,
+    for_pipeline,
+    learn,
+    stop_with_parent,
+)
 from pipelines.packing.options import PackOptions, add_pack_arguments, pack_options
 from segmodel.errors import ConfigurationError
 
@@ -43,7 +49,8 @@ A file for --classes, if there is no configuration of a training run:
   name = "road"
   color = "#6EC1E4"
 
-Options of Beam pass through, such as --runner or --direct_num_workers.
+Options of Beam pass through, such as --runner or --direct_num_workers. Programs that start this one
+give --json and --stop_with_parent.
 Exit status: 0 complete, 1 a fault of ours, 2 usage, 3 too many failed images, 4 incomplete and
 worth running again, 130 and 143 interrupted and resumable.
 """
@@ -53,6 +60,7 @@ def parser() -> Parser:
     """The command's parser."""
     command = Parser(prog="beamseg pack", description=HELP, epilog=EXAMPLES)
     add_pack_arguments(command)
+    add_process_arguments(command)
     return command
 
 
@@ -60,6 +68,8 @@ def run(arguments: Sequence[str]) -> int:
     """Pack as the words of a command line say; returns the exit status."""
     parsed, words = parse(parser(), arguments, with_beam=True)
     options = pack_options(parsed)
+    if parsed.stop_with_parent:
+        stop_with_parent()
 
     from pipelines.packing.launch import check, prepare
 
@@ -72,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.packing.transforms import execute
 
     logging.disable(logging.NOTSET)
-    beam_options = pipeline_options(words)
+    beam_options = pipeline_options(for_pipeline(words))
     if leaves(beam_options):
         raise ConfigurationError(
             "pack tells how it ended: leave --no_wait_until_finish, --template_location and "
@@ -95,6 +105,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def tell_result(summary: dict[str, Any], options: PackOptions) -> int:
     """Print how the pack ended; returns the exit status."""
+    # A shard is the work unit of a pack.
+    learn(summary | {"units": summary["shards"], "unfinished_units": summary["unfinished_shards"]})
     images, failed = summary["images"], summary["failed_images"]
     attempt = summary["this_attempt"]
     print(

@@ -67,6 +67,7 @@ class Header:
         acquired: When it was taken, in the file's own words, or None.
         others: Other files that it is read from: sources of a VRT, masks, sidecars.
         has_overviews: Whether it has smaller copies of itself.
+        is_compressed: Whether the file says how its pixels are compressed.
     """
 
     grid: Grid
@@ -79,6 +80,7 @@ class Header:
     acquired: str | None
     others: tuple[str, ...]
     has_overviews: bool = False
+    is_compressed: bool = True
 
     @property
     def is_located(self) -> bool:
@@ -147,6 +149,7 @@ def _header_of(source: rasterio.DatasetReader, uri: str) -> Header:
         acquired=_acquired(source),
         others=sources_of(uri, source.files),
         has_overviews=bool(source.overviews(first)),
+        is_compressed=source.compression is not None,
     )
 
 

@@ -4,11 +4,13 @@ All reads of a scene go through one handle, one after the other: GDAL keeps deco
 handle, so that a strip that many windows share is decoded once. GDAL decodes in threads of its own.
 """
 
+import contextvars
 import math
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 import numpy as np
 import rasterio
@@ -34,6 +36,9 @@ from segmodel.windows import Window
 # Pixels that are decoded at most for a picture of a scene without overviews.
 DECODED_FOR_PICTURE = 1 << 24
 _DECODING_THREADS = min(4, os.cpu_count() or 1)
+
+
+T = TypeVar("T")
 
 
 def ground_grid(grid: Grid) -> GroundGrid:
@@ -104,6 +109,7 @@ class SceneRaster:
     ) -> None:
         self.uri, self.header, self.bands, self.aoi = uri, header, bands, aoi
         self._lock = threading.Lock()
+        self._context = contextvars.copy_context()
         self._source: OpenRaster | None = None
 
     @property
@@ -140,7 +146,7 @@ class SceneRaster:
         Raises:
             InputError: If GDAL cannot read it.
         """
-        samples, valid = persist(self.uri, lambda: self._read(window))
+        samples, valid = persist(self.uri, lambda: self._locked(self._read, window))
         valid = both(valid, self.bands.valid_by_values(samples))
         wanted = None if self.aoi is None else self.aoi.mask(window)
         return Pixels(self.bands.values(samples), valid, wanted)
@@ -178,14 +184,25 @@ class SceneRaster:
             raise unreadable(error, self.uri, f"pixels of {window} cannot be read") from error
         return samples, None if valid is None or valid.all() else valid
 
+    def _locked(self, action: Callable[..., T], *arguments: object) -> T:
+        """What an action on the handle returns, for one thread at a time.
+
+        What rasterio knows of files that it opened through us is in the context of the thread that
+        did: so all threads do it in one.
+        """
+        with self._lock:
+            return self._context.run(action, *arguments)
+
     @contextmanager
     def _opened(self) -> Iterator[rasterio.DatasetReader]:
-        """The open file, for one thread at a time.
+        """The open file.
 
         After an error it is opened anew: GDAL's threads leave a tile that they could not decode in
         the cache of the handle, and later reads would take what is there for its pixels.
         """
-        with self._lock, environment(self.uri, GDAL_NUM_THREADS=_DECODING_THREADS):
+        # GDAL's threads give zeros, and no error, where pixels without compression do not arrive.
+        threads = _DECODING_THREADS if self.header.is_compressed else 1
+        with environment(self.uri, GDAL_NUM_THREADS=threads):
             if self._source is None:
                 self._source = open_scene(self.uri)
             try:
@@ -197,8 +214,7 @@ class SceneRaster:
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            self._close()
+        self._locked(self._close)
 
     def _close(self) -> None:
         if self._source is not None:

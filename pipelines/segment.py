@@ -9,6 +9,12 @@ from collections.abc import Sequence
 
 from pipelines.command_line import Parser, parse
 from pipelines.options import add_segment_arguments, segment_options
+from pipelines.orchestration import (
+    add_process_arguments,
+    for_pipeline,
+    learn,
+    stop_with_parent,
+)
 
 HELP = """\
 Label every pixel of images, of shards of images (TFRecord, WebDataset tar, Parquet) and of
@@ -27,7 +33,8 @@ examples:
   beamseg segment --input 'web/*.tar' --model models/street --output runs/web --image_field rgb.png
   beamseg segment --input scenes/ --model models/land --output look --limit 5
 
-Options of Beam pass through, such as --runner or --direct_num_workers.
+Options of Beam pass through, such as --runner or --direct_num_workers. Programs that start this one
+give --json and --stop_with_parent.
 Exit status: 0 complete, 1 a fault of ours, 2 usage, 3 too many failed images, 4 incomplete and
 worth running again, 130 and 143 interrupted and resumable.
 """
@@ -37,6 +44,7 @@ def parser() -> Parser:
     """The command's parser."""
     command = Parser(prog="beamseg segment", description=HELP, epilog=EXAMPLES)
     add_segment_arguments(command)
+    add_process_arguments(command)
     return command
 
 
@@ -44,6 +52,8 @@ def run(arguments: Sequence[str]) -> int:
     """Segment as the words of a command line say; returns the exit status."""
     parsed, words = parse(parser(), arguments, with_beam=True)
     options = segment_options(parsed)
+    if parsed.stop_with_parent:
+        stop_with_parent()
 
     from pipelines.launch import check, prepare
 
@@ -55,7 +65,7 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.execute import execute, pipeline_options, tell_result
 
     logging.disable(logging.NOTSET)
-    beam_options = pipeline_options(words)
+    beam_options = pipeline_options(for_pipeline(words))
     check_options(options, beam_options)
     launch = prepare(checked)
     if launch.left_aside:
@@ -63,6 +73,7 @@ def run(arguments: Sequence[str]) -> int:
     submitted = execute(launch, options, beam_options)
     if submitted is not None:
         print(submitted)
+        learn({"reason": "submitted"})
         return 0
     return tell_result(launch.work.run, options)
 

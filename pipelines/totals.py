@@ -14,6 +14,7 @@ from pipelines.contact_sheet import UnitSample
 from pipelines.failure_table import FailureTable, failures_of, write_failures
 from pipelines.formats.interface import Work
 from pipelines.options import FailureBudget
+from pipelines.orchestration import REASONS
 from pipelines.scene_results import scene_summary, write_scene_results
 
 COMPLETE, FAULT, OVER_BUDGET, INCOMPLETE = 0, 1, 3, 4
@@ -107,6 +108,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
     status = totals.status(budget)
     summary = {
         "exit_status": status,
+        "reason": REASONS[status],
         "complete": totals.missing == 0,
         "balanced": totals.is_balanced,
         "units": totals.units,

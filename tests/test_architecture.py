@@ -35,6 +35,7 @@ LIGHT = {
     "pipelines.cli",
     "pipelines.command_line",
     "pipelines.options",
+    "pipelines.orchestration",
     "pipelines.pack",
     "pipelines.scene_options",
     "pipelines.packing.options",

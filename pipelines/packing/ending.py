@@ -11,6 +11,7 @@ from pipelines import plan, storage
 from pipelines.areas import NODATA, Tally
 from pipelines.failure_table import FailureTable, failures_of, write_failures
 from pipelines.options import FailureBudget
+from pipelines.orchestration import REASONS
 from pipelines.packing.launch import RESULT
 from pipelines.packing.work import PackWork, shards_of, split_name
 from pipelines.plan import Unit
@@ -90,6 +91,7 @@ def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -
         status = COMPLETE if budget.allows(failed, images + failed) else OVER_BUDGET
     summary = {
         "exit_status": status,
+        "reason": REASONS[status],
         "shards": sum(total.shards for total in totals),
         "unfinished_shards": missing,
         "images": images,

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 
 from pipelines.command_line import parse
 from pipelines.execute import pipeline_options
-from pipelines.flex_template import REQUIRED, metadata
+from pipelines.flex_template import OF_PROCESS, REQUIRED, metadata
 from pipelines.options import segment_options
 from pipelines.segment import parser
 from pipelines.transforms import SegmentPipelineOptions
@@ -23,7 +23,11 @@ from segmodel.errors import ConfigurationError
 
 CONTAINERS = Path(__file__).parents[2] / "containers"
 PARAMETERS = {parameter["name"]: parameter for parameter in metadata()["parameters"]}
-FLAGS = [action.dest for action in parser()._actions if action.nargs == 0][1:]
+FLAGS = [
+    action.dest
+    for action in parser()._actions
+    if action.nargs == 0 and action.dest not in OF_PROCESS
+]
 # A value of every parameter that is no flag.
 VALUES = {
     "input": '["gs://maps/scenes/*.tif", "gs://maps/a, b.tar"]',
@@ -62,7 +66,7 @@ def test_the_file_has_not_drifted_from_our_options():
 
 
 def test_every_option_of_segment_is_a_parameter():
-    own = [action.dest for action in parser()._actions if action.dest != "help"]
+    own = [action.dest for action in parser()._actions if action.dest not in OF_PROCESS]
 
     assert list(PARAMETERS) == own
 

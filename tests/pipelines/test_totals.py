@@ -79,7 +79,7 @@ def test_areas_that_do_not_add_up_to_the_footprint_are_a_fault(work):
     planned(work, unit("a"))
     commit(work, unit("a"), images=1, area_m2={"0": 5.0}, footprint_m2=5.0001)
     status, summary, names = finished(work)
-    assert (status, summary["balanced"]) == (1, False)
+    assert (status, summary["reason"], summary["balanced"]) == (1, "fault", False)
     assert "_SUCCESS" not in names
 
 
@@ -120,6 +120,7 @@ def test_a_complete_run_has_totals_summary_and_success_and_no_scratch(work):
     assert "tmp" not in names
     assert summary == {
         "exit_status": 0,
+        "reason": "complete",
         "complete": True,
         "balanced": True,
         "units": 1,
@@ -140,7 +141,7 @@ def test_a_run_in_which_all_failed_is_no_success(work):
     planned(work, unit("a"))
     commit(work, unit("a"), failed_images=3)
     status, summary, names = finished(work)
-    assert status == 3
+    assert (status, summary["reason"]) == (3, "over_budget")
     assert "_SUCCESS" not in names
     assert (summary["complete"], summary["images"], summary["failed_images"]) == (True, 0, 3)
 
@@ -150,7 +151,7 @@ def test_an_incomplete_run_has_partial_totals_and_no_success(work):
     commit(work, unit("a"), images=1, pixels={"0": 3})
     write(Path(work.run.scratch) / "half", b"")
     status, summary, names = finished(work)
-    assert status == 4
+    assert (status, summary["reason"]) == (4, "incomplete")
     assert "_SUCCESS" not in names
     assert (summary["units"], summary["unfinished_units"], summary["pixels"]) == (2, 1, 3)
     assert summary["complete"] is False

@@ -12,10 +12,13 @@ import pytest
 
 from pipelines import plan
 from pipelines.formats.scenes import Scenes
-from pipelines.scene_header import open_scene, unreadable
+from pipelines.scene_bands import SceneBands
+from pipelines.scene_header import open_scene, read_header, unreadable
+from pipelines.scene_reader import SceneRaster
 from pipelines.web import find_web
 from segmodel.errors import ConfigurationError, InputError, TransientError
-from tests.fakes import brightness_labels
+from segmodel.windows import Window
+from tests.fakes import brightness_labels, contract
 from tests.pipelines import web_server
 from tests.pipelines.corpus import pixels, read_band, run_all, write, write_scene
 
@@ -113,3 +116,16 @@ def test_a_page_that_is_no_raster_fails_alone_beside_a_scene(tmp_path, work, add
     write_scene(tmp_path / "www" / "a.tif", VALUES)
     totals = run_all(work, f"{address}/page.tif", f"{address}/a.tif")
     assert (totals.tally.images, totals.tally.failed_images) == (1, 1)
+
+
+@pytest.mark.parametrize("compress", ["none", "deflate"])
+def test_pixels_that_the_server_does_not_send_are_no_zeros(tmp_path, address, compress):
+    values, uri = pixels(300, 400), f"/vsicurl/{address}/{compress}.tif"
+    write_scene(tmp_path / "www" / f"{compress}.tif", values, compress=compress)
+    header = read_header(uri)
+    raster = SceneRaster(uri, header, SceneBands.of(header, contract(), None, "a"))
+    down = write(tmp_path / "www" / "down", b"")
+    with pytest.raises(TransientError, match="cannot be read"):
+        raster.read(Window(0, 0, 300, 400))
+    down.unlink()
+    np.testing.assert_array_equal(raster.read(Window(0, 0, 300, 400)).values, values)

@@ -10,7 +10,10 @@ from pathlib import Path
 
 
 class Server(http.server.SimpleHTTPRequestHandler):
-    """Files with byte ranges; of `/status/503/...` it gives the status."""
+    """Files with byte ranges; of `/status/503/...` it gives the status.
+
+    While the folder has a file `down`, nothing of it is given.
+    """
 
     def log_message(self, *words) -> None:
         """Nothing."""
@@ -25,6 +28,9 @@ class Server(http.server.SimpleHTTPRequestHandler):
         path = Path(self.translate_path(self.path))
         if wanted := re.match(r"/status/(\d+)/", self.path):
             self.send_error(int(wanted[1]))
+            return
+        if Path(self.directory, "down").exists():
+            self.send_error(503)
             return
         if not path.is_file():
             self.send_error(404)

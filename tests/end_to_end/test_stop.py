@@ -1,0 +1,110 @@
+"""Whatever ends a run from outside, no process of it stays, and it can be resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.conftest import Run, command, environment
+from tests.end_to_end.runs import records
+from tests.end_to_end.watched import is_alive, wait_until, write_shards
+
+SHARDS = 60
+# A process that starts another one, and does nothing more.
+PARENT = """
+import subprocess, sys, time
+subprocess.Popen(sys.argv[1:])
+time.sleep(600)
+"""
+
+
+def last_line(printed: str) -> dict:
+    return json.loads(printed.splitlines()[-1])
+
+
+def started(folder: Path, words: list[str]) -> subprocess.Popen[str]:
+    """A process that is running, after the first units are done."""
+    process = subprocess.Popen(
+        words,
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    wait_until(lambda: len(records(folder / "run")) >= 2, process)
+    return process
+
+
+@pytest.fixture
+def words(tmp_path: Path, brightness_savedmodel: Path) -> list[str]:
+    write_shards(tmp_path / "shards", SHARDS)
+    asked = ["--input=shards", f"--model={brightness_savedmodel}", "--output=run", "--json"]
+    return ["segment", *asked]
+
+
+def finish(beamseg: Run, folder: Path, words: list[str]) -> None:
+    """Resume a run that was ended in the middle."""
+    units = len(records(folder / "run"))
+    assert 2 <= units < SHARDS
+    done = last_line(beamseg(*words).stdout)
+    assert (done["reason"], done["this_attempt"]["units_skipped"]) == ("complete", units)
+
+
+def test_an_interrupted_run_says_so_last(tmp_path, beamseg, words):
+    process = started(tmp_path, command(*words))
+
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate(timeout=60)
+
+    said = last_line(printed)
+    assert (process.returncode, said["exit_status"]) == (143, 143)
+    assert said["reason"] == "interrupted"
+    assert (said["run"], said["images"], said["this_attempt"]) == ("run", None, None)
+    finish(beamseg, tmp_path, words)
+
+
+def test_a_run_ends_when_the_process_is_killed_that_started_it(tmp_path, beamseg, words):
+    asked = command(*words, "--stop_with_parent")
+    process = started(tmp_path, [sys.executable, "-c", PARENT, *asked])
+
+    process.kill()
+    # The pipe closes when the last process that has it is gone.
+    printed, _ = process.communicate(timeout=60)
+
+    assert "beamseg: interrupted" in printed
+    assert last_line(printed)["reason"] == "interrupted"
+    finish(beamseg, tmp_path, words)
+
+
+@pytest.mark.slow
+def test_workers_in_processes_of_their_own_end_with_a_run_that_is_killed(tmp_path, beamseg, words):
+    workers = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    process = started(tmp_path, command(*words, *workers))
+    children = descendants(process.pid)
+    assert len(children) >= 2
+
+    process.kill()
+    process.communicate(timeout=60)
+
+    wait_until(lambda: not any(map(is_alive, children)))
+    finish(beamseg, tmp_path, words)
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process has started, and those that these have."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            # The name of a command may hold anything, and ends with the last parenthesis.
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if int(parent) == pid:
+            found += [int(folder.name), *descendants(int(folder.name))]
+    return found
