@@ -131,6 +131,7 @@ def test_a_run_is_the_same_while_every_fifth_request_fails(
     assert faulty_bucket.faults.count(*KINDS) > 10
 
 
+@pytest.mark.parametrize("storage_service", ["s3"], indirect=True)
 def test_a_store_that_stays_down_leaves_its_unit_for_the_next_run(
     faulty_bucket, beamseg, corpus, brightness_savedmodel, expected, temporary_files
 ):
@@ -148,6 +149,7 @@ def test_a_store_that_stays_down_leaves_its_unit_for_the_next_run(
     assert compared(run_of(bucket)) == expected
 
 
+@pytest.mark.parametrize("storage_service", ["gs"], indirect=True)
 def test_a_store_that_refuses_access_is_named_with_the_remedy(
     faulty_bucket, beamseg, corpus, brightness_savedmodel, temporary_files
 ):
