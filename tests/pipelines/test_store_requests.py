@@ -1,0 +1,81 @@
+"""What a work unit asks of a store: the numbers that docs/capacity.md reckons with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines import stores
+from pipelines.run_directory import RunDirectory
+from tests.end_to_end.conftest import files_of
+from tests.pipelines.corpus import (
+    make_work,
+    pixels,
+    png,
+    record,
+    run_unit,
+    units_in,
+    write,
+    write_scene,
+    write_shard,
+)
+from tests.services.buckets import Bucket
+from tests.services.faults import Plan
+
+pytestmark = pytest.mark.stores
+
+
+@pytest.fixture(autouse=True)
+def fresh_clients() -> Iterator[None]:
+    stores._store.cache_clear()
+    yield
+    stores._store.cache_clear()
+
+
+def requests_of_a_unit(bucket: Bucket, folder: Path, name: str) -> tuple[Counter, Counter]:
+    """Requests by method of the unit of all files in a folder; done first, and when it is done."""
+    assert bucket.faults is not None
+    for path, content in files_of(folder).items():
+        bucket.put(f"in/{path}", content)
+    work = make_work(folder.parent, run=RunDirectory(f"{bucket.uri}/{name}"))
+    (unit,) = units_in(work, f"{bucket.uri}/in")
+    counted = []
+    for _ in range(2):
+        bucket.faults.follow(Plan(share=0))
+        run_unit(unit, work)
+        counts: Counter[str] = Counter()
+        for (method, _), number in bucket.faults.counts.items():
+            counts[method] += number
+        counted.append(counts)
+    return counted[0], counted[1]
+
+
+@pytest.mark.parametrize("storage_service", ["s3"], indirect=True)
+def test_a_group_of_images_asks_once_for_each_image_and_each_label_map(faulty_bucket, tmp_path):
+    for number in range(5):
+        write(tmp_path / "in" / f"{number}.png", png(pixels(40, 50, number)))
+    first, again = requests_of_a_unit(faulty_bucket, tmp_path / "in", "images")
+    # Record: asked for, created. Images and label maps. Areas; failures of before.
+    assert first == Counter(GET=1 + 5, PUT=5 + 1 + 1, DELETE=1)
+    assert again == Counter(GET=1)
+
+
+@pytest.mark.parametrize("storage_service", ["s3"], indirect=True)
+def test_a_shard_asks_for_its_bytes_in_pieces_of_8_mib(faulty_bucket, tmp_path):
+    write_shard(tmp_path / "in" / "a.tfrecord", [record(pixels(40, 50, n)) for n in range(9)])
+    first, again = requests_of_a_unit(faulty_bucket, tmp_path / "in", "shard")
+    assert first == Counter(GET=1 + 1, PUT=1 + 1 + 1, DELETE=1)
+    assert again == Counter(GET=1)
+
+
+@pytest.mark.parametrize("storage_service", ["s3"], indirect=True)
+def test_a_scene_asks_for_its_bytes_in_pieces_of_1_mib(faulty_bucket, tmp_path):
+    values = pixels(1024, 1024)
+    write_scene(tmp_path / "in" / "a.tif", values, tiled=True, blockxsize=256, blockysize=256)
+    first, again = requests_of_a_unit(faulty_bucket, tmp_path / "in", "scene")
+    # Record; what is beside the scene; its header and 3 MiB of pixels. Map, class names.
+    assert first == Counter(GET=1 + 1 + 4, PUT=2 + 1 + 1, DELETE=1)
+    assert again == Counter(GET=1)
