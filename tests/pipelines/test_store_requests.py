@@ -10,6 +10,7 @@ import pytest
 
 from pipelines import stores
 from pipelines.run_directory import RunDirectory
+from pipelines.scene_assembly import finish_scene
 from tests.end_to_end.conftest import files_of
 from tests.pipelines.corpus import (
     make_work,
@@ -17,6 +18,7 @@ from tests.pipelines.corpus import (
     png,
     record,
     run_unit,
+    small_blocks,
     units_in,
     write,
     write_scene,
@@ -79,3 +81,25 @@ def test_a_scene_asks_for_its_bytes_in_pieces_of_1_mib(faulty_bucket, tmp_path):
     # Record; what is beside the scene; its header and 3 MiB of pixels. Map, class names.
     assert first == Counter(GET=1 + 1 + 4, PUT=2 + 1 + 1, DELETE=1)
     assert again == Counter(GET=1)
+
+
+@pytest.mark.parametrize("storage_service", ["s3"], indirect=True)
+def test_a_scene_is_put_together_with_three_reads_and_three_removals_a_block(
+    faulty_bucket, tmp_path, monkeypatch
+):
+    bucket = faulty_bucket
+    small_blocks(monkeypatch, 64)
+    path = write_scene(tmp_path / "in" / "a.tif", pixels(64, 256))
+    bucket.put("in/a.tif", path.read_bytes())
+    work = make_work(tmp_path, run=RunDirectory(f"{bucket.uri}/run"))
+    *blocks, scene = units_in(work, f"{bucket.uri}/in")
+    assert len(blocks) == 4
+    for block in blocks:
+        run_unit(block, work)
+    bucket.faults.follow(Plan(share=0))
+    assert finish_scene(scene, work)
+    counts = Counter()
+    for (method, _), number in bucket.faults.counts.items():
+        counts["GET or HEAD" if method in ("GET", "HEAD") else method] += number
+    # The record, asked for twice more around the work, beside what is asked for each block.
+    assert counts == Counter({"GET or HEAD": 3 * 4 + 2, "PUT": 4, "DELETE": 3 * 4})
