@@ -7,11 +7,13 @@ BIN := $(VENV)/bin
 SOURCES := pipelines segmodel tests benchmarks setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint earth-model picture lock clean
+.PHONY: help demo test test-flink test-prism lint earth-model picture lock clean
 
 help:
 	@echo "make demo         how much of the Earth is ocean, land and lake? (writes to demo/)"
 	@echo "make test         lint, types and all tests"
+	@echo "make test-flink   the same command on a Flink of its own (Java 17, Maven; 3 minutes)"
+	@echo "make test-prism   the same on a Prism of its own (Go; 2 minutes the first time)"
 	@echo "make earth-model  train the demo's model again (about 20 minutes on two cores)"
 	@echo "make picture      put the demo's picture into the README"
 	@echo "make lock         resolve the locked versions anew"
@@ -23,6 +25,11 @@ demo: $(VENV)/demo.done
 test: $(VENV)/test.done lint
 	$(BIN)/python -m pytest --durations=5 --junitxml=build/test-report.xml
 	@echo "made: environment $(VENV), test report build/test-report.xml"
+
+test-flink test-prism: test-%: $(VENV)/test.done
+	$(BIN)/python -m pytest tests/engines -m $* --durations=5 \
+	    --junitxml=build/test-$*-report.xml
+	@echo "made: test report build/test-$*-report.xml"
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check $(SOURCES)

@@ -60,8 +60,10 @@ def run(arguments: Sequence[str]) -> int:
     parsed, words = parse(parser(), arguments, with_beam=True)
     options = pack_options(parsed)
 
+    from pipelines.engines import check_paths
     from pipelines.packing.launch import check, prepare
 
+    check_paths(words, (*options.images, *options.masks, options.output))
     checked = check(options)
 
     # Beam warns of optional packages when it is imported, which tells a user nothing.

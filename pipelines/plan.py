@@ -253,12 +253,24 @@ def part_names(folder: str, kind: str) -> list[str]:
     return sorted(path.name for path in Path(folder).glob(f"{kind}-*.jsonl"))
 
 
+def shares_of(parts: Iterable[str], shares: int) -> list[str]:
+    """Plan parts in shares, for an engine that does not spread what it has read.
+
+    >>> shares_of(["part-00000.jsonl"], 2)
+    ['part-00000.jsonl#0/2', 'part-00000.jsonl#1/2']
+    """
+    return [f"{part}#{share}/{shares}" for part in parts for share in range(shares)]
+
+
 def references(folder: str, part: str) -> Iterator[UnitReference]:
-    """Where each unit of a part stands."""
+    """Where each unit of a part, or of a share of it, stands."""
+    name, _, share = part.partition("#")
+    first, step = map(int, share.split("/")) if share else (0, 1)
     offset = 0
-    with open(f"{folder}/{part}", "rb") as stream:
-        for line in stream:
-            yield UnitReference(part, offset, len(line))
+    with open(f"{folder}/{name}", "rb") as stream:
+        for number, line in enumerate(stream):
+            if number % step == first:
+                yield UnitReference(name, offset, len(line))
             offset += len(line)
 
 

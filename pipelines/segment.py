@@ -45,8 +45,10 @@ def run(arguments: Sequence[str]) -> int:
     parsed, words = parse(parser(), arguments, with_beam=True)
     options = segment_options(parsed)
 
+    from pipelines.engines import check_paths
     from pipelines.launch import check, prepare
 
+    check_paths(words, (*options.inputs, options.model, options.output))
     checked = check(options)
 
     # Beam warns of optional packages when it is imported, which tells a user nothing.

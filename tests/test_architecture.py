@@ -25,7 +25,10 @@ TENSORFLOW = {
         "widths",
     )
 }
-BEAM = {"pipelines.execute", "pipelines.packing.transforms", "pipelines.transforms"}
+BEAM = {
+    *("pipelines.execute", "pipelines.packing.transforms", "pipelines.transforms"),
+    "pipelines.worker",
+}
 
 # What a command line needs before it knows that it is right.
 LIGHT = {
