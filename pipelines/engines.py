@@ -26,7 +26,7 @@ def runner_of(words: Sequence[str]) -> str | None:
     ('FlinkRunner', 'PrismRunner', None)
     """
     found = None
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, [*words, ""][1:], strict=True):
         name, equals, value = word.partition("=")
         if name == "--runner":
             found = value if equals else following

@@ -68,6 +68,8 @@ def run_graph(parts: Iterable[str], graph: beam.PTransform, beam_options: Pipeli
     """
     # Its errors are raised too, and said once by us.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    # Prism's output, in which those of the workers are again; it sets a level of its own.
+    logging.getLogger("PrismJobServer").disabled = True
     end_with_workers()
     pipeline = beam.Pipeline(options=beam_options)
     if type(pipeline.runner).__name__ == "DaskRunner":
