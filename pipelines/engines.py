@@ -1,5 +1,6 @@
 """What engines need that Beam does not ask for, and how their failures are told."""
 
+import logging
 import os
 import re
 import sys
@@ -100,6 +101,19 @@ def own_error(error: Exception) -> Exception:
             f"command again to do the rest"
         )
     return error
+
+
+def be_quiet() -> None:
+    """Keep Beam's own messages off the terminal: its errors are raised too, and said once by us."""
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    # Prism's output, in which those of the workers are again; it sets a level of its own.
+    logging.getLogger("PrismJobServer").disabled = True
+    # What an engine tells of a job, Java's stack traces with it, Beam says in nobody's name.
+    logging.getLogger().addFilter(_is_not_of_beam)
+
+
+def _is_not_of_beam(record: logging.LogRecord) -> bool:
+    return "apache_beam" not in record.pathname
 
 
 def end_with_workers() -> None:

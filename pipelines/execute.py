@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,7 +10,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines import plan, progress
-from pipelines.engines import DASK_SHARES, end_with_workers, own_error, with_engine
+from pipelines.engines import DASK_SHARES, be_quiet, end_with_workers, own_error, with_engine
 from pipelines.failures import on_one_line
 from pipelines.launch import Launch
 from pipelines.options import SegmentOptions
@@ -66,10 +65,7 @@ def run_graph(parts: Iterable[str], graph: beam.PTransform, beam_options: Pipeli
     Raises:
         BeamsegError: Of a worker.
     """
-    # Its errors are raised too, and said once by us.
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
-    # Prism's output, in which those of the workers are again; it sets a level of its own.
-    logging.getLogger("PrismJobServer").disabled = True
+    be_quiet()
     end_with_workers()
     pipeline = beam.Pipeline(options=beam_options)
     if type(pipeline.runner).__name__ == "DaskRunner":
