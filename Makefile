@@ -7,12 +7,14 @@ BIN := $(VENV)/bin
 SOURCES := pipelines segmodel tests benchmarks containers examples setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-airflow lint earth-model picture lock clean
+.PHONY: help demo test test-airflow test-flink test-prism lint earth-model picture lock clean
 
 help:
 	@echo "make demo         how much of the Earth is ocean, land and lake? (writes to demo/)"
 	@echo "make test         lint, types and all tests"
 	@echo "make test-airflow the examples for Airflow, Dagster and Argo, each in its own environment"
+	@echo "make test-flink   the same command on a Flink of its own (Java 17, Maven; 3 minutes)"
+	@echo "make test-prism   the same on a Prism of its own (Go; 2 minutes the first time)"
 	@echo "make earth-model  train the demo's model again (about 20 minutes on two cores)"
 	@echo "make picture      put the demo's picture into the README"
 	@echo "make lock         resolve the locked versions anew"
@@ -27,6 +29,11 @@ test: $(VENV)/test.done lint
 
 test-airflow: $(VENV)/test.done build/airflow/done build/dagster/done
 	$(BIN)/python -m pytest tests/orchestrators --durations=5
+
+test-flink test-prism: test-%: $(VENV)/test.done
+	$(BIN)/python -m pytest tests/engines -m $* --durations=5 \
+	    --junitxml=build/test-$*-report.xml
+	@echo "made: test report build/test-$*-report.xml"
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check $(SOURCES)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 def installed_options() -> dict[str, int]:
     """Options of the installed Beam by name: values each takes, -1 for several."""
+    # Registers its options when it is imported, which Beam does only where it is named.
+    import apache_beam.runners.dask.dask_runner  # noqa: F401
     from apache_beam.options.pipeline_options import PipelineOptions
 
     found: dict[str, int] = {}

@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import logging
-import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -13,8 +11,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 from apache_beam.runners.runner import PipelineResult
 
-from pipelines import progress
+from pipelines import plan, progress
 from pipelines.dataflow import job_error, leaves, submission, unit_hints
+from pipelines.engines import DASK_SHARES, be_quiet, end_with_workers, own_error, with_engine
 from pipelines.failures import on_one_line
 from pipelines.launch import Launch
 from pipelines.options import SegmentOptions
@@ -33,11 +32,11 @@ def pipeline_options(words: Sequence[str]) -> PipelineOptions:
     Raises:
         ConfigurationError: If Beam refuses a value or does not know the runner.
     """
-    named = any(word.partition("=")[0] == "--runner" for word in words)
+    words = with_engine(words, LOCAL_RUNNER)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
-            options = PipelineOptions([*words] if named else [*words, f"--runner={LOCAL_RUNNER}"])
+            options = PipelineOptions(words)
             options.get_all_options()
             beam.Pipeline(options=options)
     except SystemExit:
@@ -81,9 +80,11 @@ def run_graph(
     Raises:
         BeamsegError: Of a worker.
     """
-    # Its errors are raised too, and said once by us.
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    be_quiet()
+    end_with_workers()
     pipeline = beam.Pipeline(options=beam_options)
+    if type(pipeline.runner).__name__ == "DaskRunner":
+        parts = plan.shares_of(parts, DASK_SHARES)
     pipeline | "PlanParts" >> beam.Create(list(parts), reshuffle=False) | graph
     try:
         result = pipeline.run()
@@ -95,18 +96,6 @@ def run_graph(
         own = own_error(error)
         raise (job_error(error) if own is error else own) from error
     return result
-
-
-def own_error(error: Exception) -> Exception:
-    """The error of ours that a worker raised, if it is one; some runners pass on its text only."""
-    if isinstance(error, BeamsegError):
-        return type(error)(str(error).partition(" [while running ")[0])
-    found = re.findall(r"segmodel\.errors\.(\w+): (.+?)(?: \[while running .*)?$", str(error), re.M)
-    if not found:
-        return error
-    name, text = found[-1]
-    kinds = {kind.__name__: kind for kind in BeamsegError.__subclasses__()}
-    return kinds.get(name, BeamsegError)(text)
 
 
 def tell_result(run: RunDirectory, options: SegmentOptions) -> int:

@@ -71,8 +71,10 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.stop_with_parent:
         stop_with_parent()
 
+    from pipelines.engines import check_paths
     from pipelines.packing.launch import check, prepare
 
+    check_paths(words, (*options.images, *options.masks, options.output))
     checked = check(options)
 
     # Beam warns of optional packages when it is imported, which tells a user nothing.

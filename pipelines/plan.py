@@ -222,12 +222,24 @@ def part_names(folder: str, kind: str) -> list[str]:
     return list(storage.names_below(folder, f"{kind}-"))
 
 
+def shares_of(parts: Iterable[str], shares: int) -> list[str]:
+    """Plan parts in shares, for an engine that does not spread what it has read.
+
+    >>> shares_of(["part-00000.jsonl"], 2)
+    ['part-00000.jsonl#0/2', 'part-00000.jsonl#1/2']
+    """
+    return [f"{part}#{share}/{shares}" for part in parts for share in range(shares)]
+
+
 def references(folder: str, part: str) -> Iterator[UnitReference]:
-    """Where each unit of a part stands."""
+    """Where each unit of a part, or of a share of it, stands."""
+    name, _, share = part.partition("#")
+    first, step = map(int, share.split("/")) if share else (0, 1)
     offset = 0
-    with storage.opened(f"{folder}/{part}") as stream:
-        for line in stream:
-            yield UnitReference(part, offset, len(line))
+    with storage.opened(f"{folder}/{name}") as stream:
+        for number, line in enumerate(stream):
+            if number % step == first:
+                yield UnitReference(name, offset, len(line))
             offset += len(line)
 
 

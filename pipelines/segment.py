@@ -55,8 +55,10 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.stop_with_parent:
         stop_with_parent()
 
+    from pipelines.engines import check_paths
     from pipelines.launch import check, prepare
 
+    check_paths(words, (*options.inputs, options.model, options.output))
     checked = check(options)
 
     # Beam warns of optional packages when it is imported, which tells a user nothing.

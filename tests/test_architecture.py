@@ -27,7 +27,7 @@ TENSORFLOW = {
 }
 BEAM = {
     *("pipelines.dataflow", "pipelines.execute", "pipelines.transforms"),
-    "pipelines.packing.transforms",
+    *("pipelines.packing.transforms", "pipelines.worker"),
 }
 
 # What a command line needs before it knows that it is right.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.execute import own_error, pipeline_options
+from pipelines.engines import own_error
+from pipelines.execute import pipeline_options
 from segmodel.errors import ConfigurationError, ContractError
 
 

@@ -1,0 +1,92 @@
+"""A process that does the work of one worker of Flink, Prism or another portable engine.
+
+Engines start it as they start the boot program of Beam's containers: as the command of
+`--environment_type=PROCESS`, or from the worker pool of `--environment_type=EXTERNAL`. Unlike the
+pool's default, which is whatever `python` comes first on the path, it is the Python that beamseg is
+installed for. It ends with the engine: when nobody can tell it what to do any more, it is gone
+at once, and so is the memory of its GPU.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from apache_beam.portability.api import (
+    beam_provision_api_pb2,
+    beam_provision_api_pb2_grpc,
+    endpoints_pb2,
+)
+from apache_beam.runners.worker import sdk_worker_main
+from google.protobuf import json_format, text_format
+
+PROVISION_SECONDS = 60
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    """What engines say to the boot program of a container."""
+    parser = argparse.ArgumentParser(prog="beamseg-worker", description=__doc__)
+    parser.add_argument("--id", required=True, help="name of this worker")
+    parser.add_argument("--provision_endpoint", required=True, help="tells everything else")
+    for name in ("logging", "artifact", "control"):
+        parser.add_argument(f"--{name}_endpoint", help="if the former does not tell it")
+    told = parser.parse_known_args(words)[0]
+    # Prism quotes it as for a shell, and there is none.
+    told.id = told.id.strip("'")
+    return told
+
+
+def provision(endpoint: str, worker_id: str) -> beam_provision_api_pb2.ProvisionInfo:
+    """What the engine knows of a worker that it has started."""
+    import grpc
+
+    with grpc.insecure_channel(endpoint) as channel:
+        answer = beam_provision_api_pb2_grpc.ProvisionServiceStub(channel).GetProvisionInfo(
+            beam_provision_api_pb2.GetProvisionInfoRequest(),
+            metadata=[("worker_id", worker_id)],
+            timeout=PROVISION_SECONDS,
+            wait_for_ready=True,
+        )
+    return answer.info
+
+
+def environment(
+    told: argparse.Namespace, info: beam_provision_api_pb2.ProvisionInfo
+) -> dict[str, str]:
+    """The same as the variables that Beam's harness reads."""
+
+    def service(name: str) -> str:
+        url = getattr(info, f"{name}_endpoint").url or getattr(told, f"{name}_endpoint", "")
+        return text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=url))
+
+    return {
+        "WORKER_ID": told.id,
+        "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
+        "LOGGING_API_SERVICE_DESCRIPTOR": service("logging"),
+        "CONTROL_API_SERVICE_DESCRIPTOR": service("control"),
+        "RUNNER_CAPABILITIES": " ".join(info.runner_capabilities),
+    }
+
+
+def main() -> None:
+    """Work until the engine ends it, or is gone."""
+    told = arguments(sys.argv[1:])
+    status = 1
+    try:
+        variables = environment(told, provision(told.provision_endpoint, told.id))
+        # Beam's interceptors of channels read the name of the worker from there.
+        os.environ["WORKER_ID"] = told.id
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        _, harness, _ = sdk_worker_main.create_harness(variables)
+        harness.run()
+        status = 0
+    except Exception:
+        logging.getLogger("beamseg").exception("worker %s", told.id)
+    finally:
+        # Threads that still label or write would keep the process, and nobody wants their results.
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    main()
