@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -15,6 +15,7 @@ from pipelines import storage
 _LINE_SECONDS = 30.0
 # Where workers are elsewhere, each look lists the commit records.
 _BAR_SECONDS = 1.0
+_LOOK_SHARE = 20
 # Between lines about what is done before the work, and before the first of them.
 _PLAN_SECONDS = 5.0
 
@@ -51,10 +52,19 @@ class Watch:
     commits: str
     before: int
     command: str = "segment"
+    _looks: list[tuple[float, int]] = field(default_factory=list, compare=False)
 
     def units_done(self) -> int:
-        """Units with a commit record."""
-        return min(self.units, sum(1 for _ in storage.names_below(self.commits)))
+        """Units with a commit record, as of the last look.
+
+        A look at a store lists them all: looking takes one part in `_LOOK_SHARE` of the time.
+        """
+        now = time.monotonic()
+        if not self._looks or now >= self._looks[-1][0]:
+            found = min(self.units, sum(1 for _ in storage.names_below(self.commits)))
+            taken = time.monotonic() - now
+            self._looks[:] = [(now + _LOOK_SHARE * taken, found)]
+        return self._looks[-1][1]
 
     def pixels_done(self) -> int:
         """Pixels finished so far."""

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from pipelines import locations
 from pipelines.command_line import Parser, parse
 from pipelines.options import add_segment_arguments, segment_options
 from pipelines.orchestration import (
@@ -56,9 +57,17 @@ def run(arguments: Sequence[str]) -> int:
         stop_with_parent()
 
     from pipelines.engines import check_paths
+
+    places = (*options.inputs, options.model, options.output)
+    check_paths(words, places)
+    if any(locations.scheme_of(place) in locations.OF_BEAM for place in places):
+        # Beam's file systems have options of their own, which it notes when it reads them.
+        from pipelines.execute import pipeline_options
+
+        pipeline_options(for_pipeline(words))
+
     from pipelines.launch import check, prepare
 
-    check_paths(words, (*options.inputs, options.model, options.output))
     checked = check(options)
 
     # Beam warns of optional packages when it is imported, which tells a user nothing.

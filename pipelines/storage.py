@@ -5,7 +5,6 @@ directory, so that a finished file is only renamed; for one in a store, one for 
 a finished file is uploaded under its final name.
 """
 
-import getpass
 import hashlib
 import io
 import os
@@ -139,7 +138,7 @@ def machine_folder() -> str:
     Raises:
         ConfigurationError: If there is one that belongs to somebody else.
     """
-    path = os.path.join(tempfile.gettempdir(), f"beamseg-{getpass.getuser()}")
+    path = os.path.join(tempfile.gettempdir(), f"beamseg-{os.getuid()}")
     os.makedirs(path, mode=0o700, exist_ok=True)
     if os.stat(path).st_uid != os.getuid():
         raise ConfigurationError(

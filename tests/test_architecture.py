@@ -34,6 +34,7 @@ BEAM = {
 LIGHT = {
     "pipelines.cli",
     "pipelines.command_line",
+    "pipelines.locations",
     "pipelines.options",
     "pipelines.orchestration",
     "pipelines.pack",

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib
 import uuid
 from collections.abc import Iterator
 
@@ -12,6 +13,8 @@ from segmodel.errors import ConfigurationError
 
 # Beam's streams give no more than 16 MiB at once of some files, so that one read is not enough.
 PIECE_BYTES = 8 << 20
+# What Beam needs for a scheme, and the extra that brings it.
+_PACKAGES = {"azfs": ("azure.storage.blob", "azure"), "hdfs": ("hdfs", "hadoop")}
 
 
 class BeamClient:
@@ -28,13 +31,13 @@ class BeamClient:
     """
 
     def __init__(self, scheme: str) -> None:
+        module, extra = _PACKAGES[scheme]
         try:
-            _systems().get_filesystem(f"{scheme}://x/y")
-        except (ValueError, ImportError) as error:
-            extra = {"azfs": "azure"}.get(scheme, scheme)
+            importlib.import_module(module)
+        except ImportError as error:
             raise ConfigurationError(
-                f"{scheme}:// locations need a package that Beam lacks here: pip install "
-                f"'apache-beam[{extra}]', and see the page of Beam's file systems"
+                f"{scheme}:// locations need a package that is not installed: pip install "
+                f"'apache-beam[{extra}]'"
             ) from error
 
     def page(self, start: str, token: str | None) -> tuple[list[StoredObject], str | None]:

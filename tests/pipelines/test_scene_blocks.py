@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from pipelines.cog import CACHE_BYTES, Grid
+from pipelines.cog import Grid
 from pipelines.formats.interface import Reading
 from pipelines.formats.scene_blocks import BLOCK_PX, area_of, blocks_of, model_grid
+from pipelines.gdal_files import CACHE_BYTES
 from pipelines.scene_header import Band, Header
 from segmodel.errors import ConfigurationError, GroundError
 from segmodel.windows import Layout, Window, computed_pixels, core_side

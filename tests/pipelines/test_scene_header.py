@@ -12,7 +12,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 
-from pipelines.scene_header import Band, read_header, reason_of_gdal
+from pipelines.gdal_files import reason_of_gdal
+from pipelines.scene_header import Band, read_header
 from segmodel.errors import InputError
 from tests.pipelines.corpus import UTM, pixels, write, write_scene
 from tests.pipelines.raster_kinds import (

@@ -12,7 +12,7 @@ import pytest
 
 from pipelines import storage
 from pipelines.areas import Tally
-from pipelines.commits import CommitLog
+from pipelines.commits import CommitLog, Output
 from pipelines.plan import InputFile, Unit
 from pipelines.unit_check import FORGET, UNREADABLE, Finding, check_unit, path_key
 from tests.pipelines.corpus import write
@@ -25,10 +25,11 @@ TALLY = Tally(images=1, pixels={"0": 5}, ground_pixels={"0": 5}, area_m2={"0": 0
 @pytest.fixture
 def log(tmp_path) -> CommitLog:
     """Of a run with one unit that has written three files."""
-    for path in PATHS:
-        write(tmp_path / path, b"abc")
+    outputs = [
+        Output.of(path, storage.Written.of(str(write(tmp_path / path, b"abc")))) for path in PATHS
+    ]
     log = CommitLog(str(tmp_path), "options")
-    log.write(UNIT, PATHS, TALLY, f"{log.run}/tmp")
+    log.write(UNIT, outputs, TALLY, f"{log.run}/tmp")
     return log
 
 

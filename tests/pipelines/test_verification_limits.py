@@ -12,12 +12,13 @@ from pipelines import plan
 from pipelines.area_tables import totals_csv
 from pipelines.areas import Tally
 from pipelines.commands import verify as command
-from pipelines.commits import CommitLog
+from pipelines.commits import CommitLog, Output
 from pipelines.failure_table import write_failures
+from pipelines.in_threads import AHEAD
 from pipelines.plan import InputFile, Unit
 from pipelines.run_directory import MARK, RunDirectory, digest
 from pipelines.unit_check import AGAIN, Finding
-from pipelines.verification import UNITS_AHEAD, Verdict, verify
+from pipelines.verification import Verdict, verify
 from segmodel.errors import ConfigurationError, ContractError
 from tests.fakes import CLASSES, contract
 from tests.pipelines.corpus import tree, write
@@ -57,8 +58,8 @@ def finish(run: RunDirectory, units: int) -> None:
     log = CommitLog(run.root, OPTIONS)
     for number in range(units):
         path = f"labels/x/{number}.png"
-        run.write(path, str(number).encode())
-        log.write(unit(number), [path], Tally(images=1, pixels={"0": number}), run.scratch)
+        output = Output.of(path, run.write(path, str(number).encode()))
+        log.write(unit(number), [output], Tally(images=1, pixels={"0": number}), run.scratch)
     total = Tally(images=units, pixels={"0": units * (units - 1) // 2})
     run.write("areas.csv", totals_csv(total, CLASSES))
     write_failures(run, lambda table: table.add([]))
@@ -73,7 +74,7 @@ def found(root: Path) -> list[Finding]:
     return findings
 
 
-@pytest.mark.parametrize("units", [1, UNITS_AHEAD - 1, UNITS_AHEAD, UNITS_AHEAD + 1, 1001])
+@pytest.mark.parametrize("units", [1, AHEAD - 1, AHEAD, AHEAD + 1, 1001])
 def test_every_unit_is_checked_once_and_findings_come_in_the_order_of_the_plan(tmp_path, units):
     run = planned(tmp_path, units)
     finish(run, units)
@@ -106,7 +107,7 @@ def test_the_plan_is_read_only_a_little_ahead_of_what_is_told(tmp_path, monkeypa
     actual = verify(str(tmp_path), tell)
 
     assert (actual.unfinished, told) == (500, 500)
-    assert most < UNITS_AHEAD
+    assert most < AHEAD
 
 
 def test_a_line_of_the_plan_that_is_no_unit_is_found_and_names_are_not_judged(tmp_path):
