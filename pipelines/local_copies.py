@@ -73,16 +73,15 @@ def local_folder(uri: str) -> str:
         raise FileNotFoundError(2, "no such folder in the store", uri)
     name = hashlib.sha256(repr(found).encode()).hexdigest()[:32]
     folder = Path(storage.machine_folder(), "folders", name)
+    files = {below: entry for entry in found if (below := _path_below(uri, entry.uri))}
     if folder.is_dir():
-        return str(folder)
+        if all(storage.size_of(str(folder / path)) == e.size for path, e in files.items()):
+            return str(folder)
+        # What cleans folders for temporary files has taken some of it.
+        storage.remove_below(str(folder))
     folder.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
-        for entry in found:
-            below = PurePosixPath(entry.uri[len(uri) + 1 :])
-            if entry.uri.endswith("/"):
-                continue
-            if ".." in below.parts:
-                raise ConfigurationError(f"{entry.uri} leads out of its folder: remove it")
+        for below, entry in files.items():
             path = Path(draft, "copy", below)
             path.parent.mkdir(parents=True, exist_ok=True)
             _download(entry.uri, str(path))
@@ -90,3 +89,18 @@ def local_folder(uri: str) -> str:
             # Another process of this machine was first.
             os.rename(os.path.join(draft, "copy"), folder)
     return str(folder)
+
+
+def _path_below(folder: str, uri: str) -> PurePosixPath | None:
+    """Path of an object within a folder; None for what a console made to show a folder.
+
+    Raises:
+        ConfigurationError: If it leads out of it.
+
+    >>> _path_below("gs://b/m", "gs://b/m/variables/v"), _path_below("gs://b/m", "gs://b/m/made/")
+    (PurePosixPath('variables/v'), None)
+    """
+    below = PurePosixPath(uri[len(folder) + 1 :])
+    if ".." in below.parts:
+        raise ConfigurationError(f"{uri} leads out of its folder: remove it")
+    return None if uri.endswith("/") else below

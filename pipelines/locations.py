@@ -1,6 +1,7 @@
 """Where files are: paths of this machine, and addresses such as `gs://bucket/name` in a store."""
 
 import fnmatch
+import mimetypes
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,6 +95,15 @@ def base_name(uri: str) -> str:
     ('photos', 'photos')
     """
     return uri.rstrip("/").rpartition("/")[2] if is_remote(uri) else Path(uri).absolute().name
+
+
+def media_type(uri: str) -> str:
+    """What the content of a file is, by its name, for those who look at it in a browser.
+
+    >>> media_type("gs://bucket/preview.png"), media_type("gs://bucket/areas/a.parquet")
+    ('image/png', 'application/octet-stream')
+    """
+    return mimetypes.guess_type(uri)[0] or "application/octet-stream"
 
 
 def has_wildcards(pattern: str) -> bool:

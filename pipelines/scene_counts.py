@@ -4,6 +4,7 @@ A count is a unit of its own, after all label maps are there: neither other zone
 of precedence needs the model again.
 """
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from pipelines.failures import reason_of
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_files import scene_paths
 from pipelines.ground import GroundGrid
+from pipelines.local_copies import local_copies
 from pipelines.plan import InputFile, Unit
 from pipelines.run_polygons import ZONES, stored
 from pipelines.scene_header import read_header
@@ -54,6 +56,13 @@ class _Scene:
             return self.commit.tally.footprint_m2
         return ground_grid(self.shown.grid).footprint_m2()
 
+    def at_hand(self, copies: contextlib.ExitStack, work: Work) -> "_Scene":
+        """The scene with its label map on this machine while `copies` are."""
+        if self.shown is None or self.shown.labels is None:
+            return self
+        (path,) = copies.enter_context(local_copies([self.shown.labels], work.run.scratch))
+        return replace(self, shown=replace(self.shown, labels=path))
+
 
 def count_scene(unit: Unit, work: Work) -> bool:
     """Count a scene if it and all that it overlaps are finished; whether it is counted now."""
@@ -78,14 +87,11 @@ def _count(unit: Unit, work: Work) -> None:
     found = [scene for scene in scenes if scene is not None]
     if len(found) < len(scenes) or unit.place is None:
         return
-    own, sums = found[unit.place], CountSums()
-    if own.shown is None:
-        # Without a place on the ground it is in no zone, and no other scene shows the same.
-        sums.total.add(own.commit.tally)
-        sums.zones[None] = TallySum()
-        sums.zones[None].add(own.commit.tally)
-    else:
-        _count_tiles(own, found, work, sums)
+    sums = CountSums()
+    with contextlib.ExitStack() as copies:
+        found = [scene.at_hand(copies, work) for scene in found]
+        _count_scene(found[unit.place], found, work, sums)
+    own = found[unit.place]
     tally = replace(
         sums.total.exact(),
         images=own.commit.tally.images,
@@ -97,6 +103,16 @@ def _count(unit: Unit, work: Work) -> None:
     path = counts_path(unit)
     written = work.run.write(path, json.dumps(sums.to_json()).encode())
     work.log.write(unit, [Output.of(path, written)], tally, work.run.scratch)
+
+
+def _count_scene(own: _Scene, found: Sequence[_Scene], work: Work, sums: CountSums) -> None:
+    if own.shown is None:
+        # Without a place on the ground it is in no zone, and no other scene shows the same.
+        sums.total.add(own.commit.tally)
+        sums.zones[None] = TallySum()
+        sums.zones[None].add(own.commit.tally)
+    else:
+        _count_tiles(own, found, work, sums)
 
 
 def _scene(file: InputFile, work: Work) -> _Scene | None:

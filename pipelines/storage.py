@@ -65,12 +65,13 @@ def read_part(uri: str, start: int, length: int) -> bytes:
     return store_of(uri).read(uri, start, length, None)
 
 
-def opened(uri: str, listed: tuple[int, str] | None = None) -> IO[bytes]:
+def opened(uri: str, listed: tuple[int, str] | None = None, ahead: int = BUFFER_BYTES) -> IO[bytes]:
     """A file as a stream.
 
     Args:
         uri: The file.
         listed: Its size and version by the listing, which spares a store a question.
+        ahead: Bytes that a store is asked for at once.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -84,7 +85,7 @@ def opened(uri: str, listed: tuple[int, str] | None = None) -> IO[bytes]:
         if found is None:
             raise FileNotFoundError(2, "no such object", uri)
         listed = (found.size, found.version)
-    return io.BufferedReader(RangeStream(store, uri, *listed), BUFFER_BYTES)
+    return io.BufferedReader(RangeStream(store, uri, *listed), ahead)
 
 
 def exists(uri: str) -> bool:
@@ -163,8 +164,9 @@ def temporary(scratch: str) -> Iterator[str]:
         if error.filename != path:
             raise
         raise TransientError(
-            f"{scratch} was cleared while it was written to, as a run does that ends while another "
-            f"one into the same directory goes on: run the same command again"
+            "the folder for temporary files of the run was cleared while it was written to, as a "
+            "run does that ends while another one into the same directory goes on: run the same "
+            "command again"
         ) from error
     finally:
         Path(path).unlink(missing_ok=True)

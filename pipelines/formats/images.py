@@ -185,7 +185,11 @@ def stated_size(file: InputFile, reading: Reading) -> tuple[int, int] | None:
     begin = b""
     # Of a TIFF that goes on, Pillow warns.
     quiet = warnings.catch_warnings(action="ignore")
-    with contextlib.suppress(OSError), quiet, storage.opened(file.uri, file.listed) as stream:
+    with (
+        contextlib.suppress(OSError),
+        quiet,
+        storage.opened(file.uri, file.listed, HEADER_BYTES[0]) as stream,
+    ):
         for most in HEADER_BYTES:
             begin += stream.read(most - len(begin))
             size = image_size(begin)

@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import segmodel
@@ -95,6 +95,7 @@ def check(options: PackOptions) -> CheckedPack:
     Raises:
         ConfigurationError: If options, files or the output folder do not allow the pack.
     """
+    options = replace(options, output=locations.checked(options.output))
     earlier = _earlier(options.output)
     if options.overwrite:
         earlier = None

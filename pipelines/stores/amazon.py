@@ -2,7 +2,7 @@
 
 import errno
 
-from pipelines.locations import bucket_and_name
+from pipelines.locations import bucket_and_name, media_type
 from pipelines.stores.interface import Fault, StoredObject
 from pipelines.stores.patient import ATTEMPTS, passing, replaced
 from segmodel.errors import ConfigurationError
@@ -96,7 +96,8 @@ class AmazonClient:
 
     def upload(self, path: str, uri: str) -> None:
         bucket, name = bucket_and_name(uri)
-        self._uploading.upload_file(path, bucket, name, Config=self._parts)
+        described = {"ContentType": media_type(uri)}
+        self._uploading.upload_file(path, bucket, name, ExtraArgs=described, Config=self._parts)
 
     def create(self, uri: str, content: bytes) -> bool:
         bucket, name = bucket_and_name(uri)

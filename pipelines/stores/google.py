@@ -3,7 +3,7 @@
 import errno
 import os
 
-from pipelines.locations import bucket_and_name
+from pipelines.locations import bucket_and_name, media_type
 from pipelines.stores.interface import Fault, StoredObject
 from pipelines.stores.patient import passing, replaced
 from segmodel.errors import ConfigurationError
@@ -104,7 +104,7 @@ class GoogleClient:
         blob.chunk_size = PART_BYTES
         blob.upload_from_filename(
             path,
-            content_type="application/octet-stream",
+            content_type=media_type(uri),
             timeout=SECONDS,
             checksum="crc32c",
             retry=self._parts,
@@ -116,7 +116,7 @@ class GoogleClient:
         try:
             self._blob(uri).upload_from_string(
                 content,
-                content_type="application/octet-stream",
+                content_type=media_type(uri),
                 if_generation_match=0,
                 timeout=SECONDS,
                 checksum="crc32c",

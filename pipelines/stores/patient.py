@@ -3,18 +3,16 @@
 import random
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
+from pipelines.in_threads import in_order
 from pipelines.stores.interface import Client, Fault, StoredObject
 from segmodel.errors import TransientError
 
 # Waits of up to 0.5, 1, 2, 4, 8 and 16 s between them: half a minute at most.
 ATTEMPTS = 7
 FIRST_SECONDS = 0.5
-# Requests at once for what has many objects to remove.
-THREADS = 8
 
 T = TypeVar("T")
 
@@ -73,9 +71,8 @@ class PatientStore:
         self._ask(uri, lambda: self._client.remove(uri))
 
     def remove_below(self, folder: str) -> None:
-        with ThreadPoolExecutor(THREADS, "beamseg-remove") as pool:
-            for _ in pool.map(self.remove, [found.uri for found in self.below(folder)]):
-                pass
+        for _ in in_order(self.remove, (found.uri for found in self.below(folder))):
+            pass
 
     def _ask(self, uri: str, request: Callable[[], T], attempts: int = ATTEMPTS) -> T:
         """What a request returns; raises what the last fault means."""

@@ -59,6 +59,15 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
+def make_files(folder: Path, *files: str) -> Path:
+    """Files below a folder with their names as content."""
+    for name in files:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return folder
+
+
 def record(values: np.ndarray, name: str | None = None) -> bytes:
     """A serialized example with one image."""
     named = {} if name is None else {"image/filename": name.encode()}

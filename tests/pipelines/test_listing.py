@@ -8,18 +8,11 @@ from pathlib import Path
 import pytest
 
 from pipelines.listing import find_files, root_of
+from tests.pipelines.corpus import make_files as make
 
 
 def names(pattern: Path | str) -> list[str]:
     return [file.name for file in find_files(str(pattern))]
-
-
-def make(folder: Path, *files: str) -> Path:
-    for name in files:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode())
-    return folder
 
 
 def test_a_folder_gives_all_files_below_it_in_order_of_name(tmp_path):

@@ -11,14 +11,7 @@ import pytest
 
 from pipelines import storage
 from segmodel.errors import TransientError
-
-
-def make(folder: Path, *files: str) -> Path:
-    for name in files:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(name.encode())
-    return folder
+from tests.pipelines.corpus import make_files as make
 
 
 def test_write_whole_gives_the_final_name_to_a_finished_file(tmp_path):
