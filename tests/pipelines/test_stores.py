@@ -229,6 +229,9 @@ def test_a_folder_is_copied_once_and_anew_when_it_changed(bucket, tmp_path, monk
     assert Path(first, "saved_model.pb").read_bytes() == b"1"
     assert Path(first, "variables", "v").read_bytes() == b"2"
     assert local_folder(f"{bucket.uri}/m") == first
+    Path(first, "variables", "v").unlink()
+    assert local_folder(f"{bucket.uri}/m") == first
+    assert Path(first, "variables", "v").read_bytes() == b"2"
     bucket.put("m/variables/v", b"changed")
     second = local_folder(f"{bucket.uri}/m")
     assert Path(second, "variables", "v").read_bytes() == b"changed"
