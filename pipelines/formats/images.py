@@ -18,7 +18,7 @@ from pipelines.formats.interface import Estimate, Ground, Reading, Thumbnail, Wo
 from pipelines.plan import InputFile, Unit
 from segmodel.contract import Contract
 from segmodel.engine import Engine, Job, Labelled
-from segmodel.errors import ContractError, InputError
+from segmodel.errors import ContractError, InputError, TransientError
 from segmodel.images import IMAGE_SUFFIXES, EncodedImage, decode_image, image_size
 from segmodel.label_images import encode_confidence, encode_labels
 from segmodel.windows import Layout, Window
@@ -186,7 +186,7 @@ def stated_size(file: InputFile, reading: Reading) -> tuple[int, int] | None:
     # Of a TIFF that goes on, Pillow warns.
     quiet = warnings.catch_warnings(action="ignore")
     with (
-        contextlib.suppress(OSError),
+        contextlib.suppress(OSError, TransientError),
         quiet,
         storage.opened(file.uri, file.listed, HEADER_BYTES[0]) as stream,
     ):

@@ -16,7 +16,7 @@ from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, printable
 from pipelines.formats.shards import Shards
 from pipelines.plan import InputFile
 from segmodel.contract import Contract
-from segmodel.errors import ConfigurationError, InputError
+from segmodel.errors import ConfigurationError, InputError, TransientError
 
 _SUFFIXES = (".parquet", ".pq")
 # Rows are read a few at a time, by the average of their group, from which single ones may be far.
@@ -53,7 +53,7 @@ class ParquetFiles(Shards):
             try:
                 with storage.opened(file.uri, file.listed) as stream:
                     schema = _opened(stream).schema_arrow
-            except (InputError, OSError):
+            except (InputError, OSError, TransientError):
                 continue
             try:
                 find_columns(schema, reading)

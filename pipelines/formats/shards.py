@@ -19,7 +19,7 @@ from pipelines.formats.samples import Entry, Maps, Sample, ShardWriter, Unreadab
 from pipelines.plan import InputFile, Unit, unit_id
 from segmodel.contract import Contract
 from segmodel.engine import Job, Labelled
-from segmodel.errors import InputError
+from segmodel.errors import InputError, TransientError
 from segmodel.images import EncodedImage, decode_image, image_size
 from segmodel.windows import Layout
 
@@ -74,7 +74,11 @@ class Shards(ABC):
         """From the first image of a sample of shards, by bytes."""
         sizes, sampled = [], 0
         for file in files[:: -(-len(files) // SAMPLE)]:
-            first = next(self.read(file, reading), None)
+            try:
+                first = next(self.read(file, reading), None)
+            except TransientError:
+                # It costs its own unit, if it stays; the run begins without it.
+                continue
             size = image_size(first.encoded) if isinstance(first, Sample) else None
             if size and isinstance(first, Sample):
                 sizes.append(size)

@@ -137,7 +137,7 @@ def test_a_store_that_stays_down_leaves_its_unit_for_the_next_run(
 ):
     bucket = faulty_bucket
     put_all(bucket, corpus, brightness_savedmodel)
-    bucket.faults.follow(Plan(share=0, permanent="run/labels/shards/part-00001"))
+    bucket.faults.follow(Plan(share=0, permanent="in/shards/part-00001"))
     done = segment_there(beamseg, bucket)
     assert done.returncode == 4, done.stderr
     assert "run the same command again" in done.stderr
