@@ -23,7 +23,8 @@ georeferenced scenes with a SavedModel.
 
 Writes to the run directory: label maps under labels/, rows per image under areas/, totals in
 areas.csv, what failed in failures.csv, a sample to look at in preview.png, and _SUCCESS when all is
-done. Run the same command again to go on with an interrupted run.
+done. Run the same command again to go on with an interrupted run. Inputs, model and run directory
+may be in stores (gs://, s3://).
 """
 
 EXAMPLES = """\
@@ -33,6 +34,7 @@ examples:
       --confidence --max_failures 1%
   beamseg segment --input 'web/*.tar' --model models/street --output runs/web --image_field rgb.png
   beamseg segment --input scenes/ --model models/land --output look --limit 5
+  beamseg segment --input 'gs://survey/**/*.tif' --model gs://survey/land --output gs://survey/may
 
 Options of Beam pass through, such as --runner or --direct_num_workers. Programs that start this one
 give --json and --stop_with_parent.
