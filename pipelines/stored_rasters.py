@@ -9,6 +9,7 @@ the object. What a request failed with in the end is kept, and raised once GDAL 
 import io
 import threading
 from collections.abc import Callable
+from itertools import islice
 
 from rasterio.abc import FileContainer
 
@@ -17,10 +18,15 @@ from pipelines.stores import RangeStream, store_of
 
 # What a request asks for: several tiles, which often follow each other.
 BUFFER_BYTES = 1 << 20
+# A page of a listing.
+MOST_OTHERS = 1000
 
 
 class StoredRaster:
-    """A raster in a store with the files beside it: those whose names begin as its own does.
+    """A raster in a store with the files beside it that may belong to it.
+
+    They are called as it is up to the first dot, as masks and sidecars are, or go on with `_` from
+    there, as metadata of satellites do; of the latter there may be only so many.
 
     Args:
         uri: Of the raster.
@@ -70,8 +76,10 @@ class StoredRaster:
     def _state(self, path: str) -> tuple[int, str] | None:
         """Size and version of a file, or None."""
         folder, _, name = path.rpartition("/")
-        if folder == self._folder and name.startswith(self._stem):
-            return self._beside().get(name)
+        if folder == self._folder:
+            beside = self._beside()
+            if name in beside or name.startswith(f"{self._stem}."):
+                return beside.get(name)
         try:
             found = storage.state_of(path)
         except Exception as error:
@@ -80,11 +88,13 @@ class StoredRaster:
         return None if found is None else (found.size, found.version)
 
     def _beside(self) -> dict[str, tuple[int, str]]:
-        """By name, what one listing tells of the raster and the files beside it."""
+        """By name, what listings tell of the raster and the files beside it."""
         with self._lock:
             if self._siblings is None:
                 try:
-                    listed = list(storage.files_below(self._folder, self._stem))
+                    listed = list(storage.files_below(self._folder, f"{self._stem}."))
+                    others = storage.files_below(self._folder, f"{self._stem}_")
+                    listed += islice(others, MOST_OTHERS)
                 except Exception as error:
                     self._note(error)
                     return {}

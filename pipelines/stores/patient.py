@@ -101,6 +101,8 @@ def again(
             if fault is None:
                 raise
             if not fault.may_pass or attempt == attempts - 1:
+                if fault.error is error:
+                    raise
                 raise fault.error from error
         sleep(random.uniform(0, FIRST_SECONDS * 2**attempt))
     raise AssertionError("unreachable")

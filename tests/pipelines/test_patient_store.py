@@ -103,9 +103,10 @@ def test_waits_double_and_end(waits, monkeypatch):
 
 def test_what_will_not_pass_is_raised_at_once(waits):
     client = FlakyClient()
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError) as raised:
         patient(client, waits).read("gs://b/missing", 0, None, None)
     assert (client.asked, waits) == (["read"], [])
+    assert raised.value.__cause__ is None
 
 
 def test_a_fault_of_ours_is_raised_as_it_is(waits):

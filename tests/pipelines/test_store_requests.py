@@ -79,7 +79,7 @@ def test_a_scene_asks_for_its_bytes_in_pieces_of_1_mib(faulty_bucket, tmp_path):
     write_scene(tmp_path / "in" / "a.tif", values, tiled=True, blockxsize=256, blockysize=256)
     first, again = requests_of_a_unit(faulty_bucket, tmp_path / "in", "scene")
     # Record; what is beside the scene; its header and 3 MiB of pixels. Map, class names.
-    assert first == Counter(GET=1 + 1 + 4, PUT=2 + 1 + 1, DELETE=1)
+    assert first == Counter(GET=1 + 2 + 4, PUT=2 + 1 + 1, DELETE=1)
     assert again == Counter(GET=1)
 
 

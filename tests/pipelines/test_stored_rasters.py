@@ -1,0 +1,161 @@
+"""GDAL reads scenes in stores as it reads them on disk, or the read does not count."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from pipelines import stores
+from pipelines.cog import read_block
+from pipelines.formats.scenes import Scenes
+from pipelines.plan import InputFile
+from pipelines.scene_bands import SceneBands
+from pipelines.scene_header import header_or_none, read_header
+from pipelines.scene_reader import SceneRaster
+from pipelines.stores.patient import PatientStore
+from segmodel.errors import InputError, TransientError
+from segmodel.windows import Window
+from tests.fakes import contract
+from tests.pipelines.corpus import pixels, write_scene
+from tests.pipelines.memory_store import MemoryClient
+from tests.pipelines.raster_kinds import write_mask_beside, write_masked_bands
+
+VALUES = pixels(300, 400)
+VALID = np.random.default_rng(1).random((300, 400)) > 0.2
+WHOLE = Window(0, 0, 300, 400)
+TILED = {"tiled": True, "blockxsize": 64, "blockysize": 64}
+# More than the first request brings.
+LARGE = pixels(1024, 1024)
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
+    made = MemoryClient()
+    store = PatientStore(made, sleep=lambda seconds: None)
+    remote = stores._store
+    monkeypatch.setattr(stores, "_store", lambda scheme: store if scheme else remote(scheme))
+    return made
+
+
+def raster_of(uri: str) -> SceneRaster:
+    header = read_header(uri)
+    return SceneRaster(uri, header, SceneBands.of(header, contract(), None, "a"))
+
+
+def on_disk_and_in_store(client: MemoryClient, path: Path) -> list[SceneRaster]:
+    client.put_all(path.parent, "gs://b/dir a")
+    return [raster_of(str(path)), raster_of(f"gs://b/dir a/{path.name}")]
+
+
+@pytest.mark.parametrize("compress", [None, "deflate"])
+@pytest.mark.parametrize("profile", [TILED, {}], ids=["tiles", "strips"])
+def test_pixels_are_those_of_the_file(client, tmp_path, profile, compress):
+    options = profile if compress is None else profile | {"compress": compress}
+    here, there = on_disk_and_in_store(client, write_scene(tmp_path / "a.tif", VALUES, **options))
+    for window in (WHOLE, Window(63, 65, 2, 200), Window(299, 399, 1, 1)):
+        np.testing.assert_array_equal(there.read(window).values, here.read(window).values)
+    there.close()
+
+
+def test_a_mask_beside_a_scene_is_heeded(client, tmp_path):
+    here, there = on_disk_and_in_store(client, write_mask_beside(tmp_path / "a.tif", VALUES, VALID))
+    np.testing.assert_array_equal(there.read(WHOLE).valid, here.read(WHOLE).valid)
+    np.testing.assert_array_equal(there.read(WHOLE).valid, VALID)
+
+
+def test_sources_of_a_vrt_are_found_beside_it(client, tmp_path):
+    by_band = np.dstack([VALID] * 3)
+    path = write_masked_bands(tmp_path / "a.vrt", VALUES, by_band)
+    path.write_text(path.read_text().replace(f"{tmp_path}/", "").replace('relativeToVRT="0"', ""))
+    text = path.read_text().replace("<SourceFilename>", '<SourceFilename relativeToVRT="1">')
+    path.write_text(text)
+    client.put_all(tmp_path, "gs://b/x")
+    found = raster_of("gs://b/x/a.vrt").read(WHOLE)
+    np.testing.assert_array_equal(found.valid, VALID)
+    assert {uri.rpartition("/")[0] for uri in read_header("gs://b/x/a.vrt").others} == {"gs://b/x"}
+
+
+def test_the_version_of_a_scene_changes_with_its_mask(client, tmp_path):
+    write_mask_beside(tmp_path / "a.tif", VALUES, VALID)
+    client.put_all(tmp_path, "gs://b/x")
+    file = InputFile("gs://b/x/a.tif", "x", "a.tif", 1, "v1")
+    first = Scenes().identify(file).version
+    client.objects["gs://b/x/a.tif.msk"] += b"\0"
+    second = Scenes().identify(InputFile("gs://b/x/a.tif", "x", "a.tif", 1, "v2")).version
+    assert first.startswith("v1-")
+    assert first[3:] != second[3:]
+
+
+@pytest.mark.parametrize("compress", [None, "deflate"])
+def test_pixels_that_do_not_arrive_are_an_error_and_no_zeros(client, tmp_path, compress):
+    path = write_scene(tmp_path / "a.tif", LARGE, compress=compress, **TILED)
+    here, there = on_disk_and_in_store(client, path)
+    whole = Window(0, 0, 1024, 1024)
+    before = there.read(Window(0, 0, 64, 64))
+    client.fails = lambda method, uri: method == "read"
+    with pytest.raises(TransientError, match="the store is down"):
+        there.read(whole)
+    client.fails = lambda method, uri: False
+    np.testing.assert_array_equal(there.read(whole).values, here.read(whole).values)
+    np.testing.assert_array_equal(before.values, LARGE[:64, :64])
+
+
+@pytest.mark.parametrize("method", ["page", "read"])
+def test_a_header_that_does_not_arrive_is_no_header(client, tmp_path, method):
+    write_mask_beside(tmp_path / "a.tif", VALUES, VALID)
+    client.put_all(tmp_path, "gs://b/x")
+    client.fails = lambda asked, uri: asked == method
+    with pytest.raises(TransientError):
+        read_header("gs://b/x/a.tif")
+    assert header_or_none("gs://b/x/a.tif", method) is None
+    client.fails = lambda asked, uri: False
+    assert read_header("gs://b/x/a.tif", method).mask == "mask"
+
+
+def test_a_scene_that_is_not_there_says_so_without_paths(client):
+    with pytest.raises(InputError, match="cannot be opened") as raised:
+        read_header("gs://b/x/a.tif")
+    assert "/vsi" not in str(raised.value)
+
+
+def test_what_is_refused_costs_the_scene_alone(client, tmp_path):
+    client.put_all(write_scene(tmp_path / "in" / "a.tif", VALUES).parent, "gs://b/x")
+
+    def refuse(uri, start, length, version):
+        raise PermissionError(13, "the store refuses access (403)", uri)
+
+    client.read = refuse
+    with pytest.raises(InputError, match="refuses access"):
+        read_header("gs://b/x/a.tif")
+
+
+def test_scenes_of_alike_names_are_not_listed_for_each_other(client, tmp_path):
+    write_scene(tmp_path / "1.tif", VALUES)
+    client.put_all(tmp_path, "gs://b/x")
+    read_header("gs://b/x/1.tif")
+    starts = [start for method, start in client.asked if method == "page"]
+    assert starts == ["gs://b/x/1.", "gs://b/x/1_"]
+
+
+def test_a_scene_is_read_by_some_threads_and_closed_by_another(client, tmp_path):
+    here, there = on_disk_and_in_store(
+        client, write_scene(tmp_path / "a.tif", VALUES, compress="deflate", **TILED)
+    )
+    windows = [Window(row, 0, 60, 400) for row in range(0, 300, 60)]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(there.read, windows))
+    for window, read in zip(windows, found, strict=True):
+        np.testing.assert_array_equal(read.values, here.read(window).values)
+    there.close()
+
+
+def test_label_maps_are_read_at_a_smaller_size(client, tmp_path):
+    path = write_scene(tmp_path / "a.tif", VALUES[..., :1])
+    client.put_all(tmp_path, "gs://b/x")
+    with rasterio.open(path) as source:
+        expected = source.read(1, out_shape=(30, 40))
+    np.testing.assert_array_equal(read_block("gs://b/x/a.tif", WHOLE, (30, 40)), expected)
