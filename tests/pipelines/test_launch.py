@@ -251,7 +251,7 @@ def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(option
         ({"inputs": (str(tmp_path / "none"),)}, ConfigurationError, "matches no file"),
         ({"inputs": (str(tmp_path / "texts"),)}, ConfigurationError, "matches 1 files, none of"),
         ({"model": str(tmp_path / "none")}, ContractError, "is not a SavedModel"),
-        ({"model": "gs://bucket/model"}, ConfigurationError, "^gs:// locations"),
+        ({"model": "swift://bucket/model"}, ConfigurationError, "^swift:// locations"),
     ):
         refused(replace(options, **change), error, match)
 
