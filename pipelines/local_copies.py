@@ -49,6 +49,8 @@ def with_sidecars(uri: str) -> Iterator[str]:
     folder, _, name = uri.rpartition("/")
     with tempfile.TemporaryDirectory(dir=storage.machine_folder()) as copies:
         for found in storage.files_below(folder, name.partition(".")[0] + "."):
+            if "/" in found.uri[len(folder) + 1 :]:
+                continue
             _download(found.uri, os.path.join(copies, locations.base_name(found.uri)))
         path = os.path.join(copies, name)
         if not os.path.exists(path):

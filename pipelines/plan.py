@@ -119,7 +119,8 @@ def find_inputs(
         matched = False
         files = [find_web(pattern)] if is_web(pattern) else input_files(pattern, output, listed.add)
         for file in files:
-            place = file.uri if is_web(pattern) else locations.canonical(file.uri)
+            is_far = is_web(pattern) or locations.is_remote(file.uri)
+            place = file.uri if is_far else locations.canonical(file.uri)
             matched = True
             folder, name = folders[_root_key(root)], _printable(file.name)
             entry = InputFile(file.uri, folder, name, file.size, file.version)

@@ -78,7 +78,11 @@ class RunDirectory:
 
     def mosaics(self) -> list[str]:
         """Names of the VRTs over all label maps."""
-        several = [n for n in storage.names_below(self.root, "labels-") if n.endswith(".vrt")]
+        several = [
+            name
+            for name in storage.names_below(self.root, "labels-")
+            if name.endswith(".vrt") and "/" not in name
+        ]
         return ["labels.vrt", *several]
 
     def earlier(self) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 
-from pipelines import storage
+from pipelines import locations, storage
 from pipelines.gdal_files import location_of
 
 # Of VRTs that name other VRTs, and of the text of one.
@@ -50,5 +50,6 @@ def _sources_in(path: str) -> Iterator[str]:
     for attributes, name in _SOURCE.findall(text):
         source = html.unescape(name).strip()
         is_relative = re.search(r"relativeTo(?:VRT|Vrt)\s*=\s*[\"']1", attributes) is not None
-        here = os.path.join(os.path.dirname(path), source) if is_relative else source
-        yield location_of(here)
+        here = location_of(os.path.join(os.path.dirname(path), source) if is_relative else source)
+        if not locations.scheme_of(here) or locations.is_remote(here):
+            yield here

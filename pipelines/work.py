@@ -18,7 +18,7 @@ from pipelines.formats.interface import UnitTask, Work
 from pipelines.plan import Unit
 from segmodel.allocator import reuse_memory
 from segmodel.engine import Engine, Failed, Job, Labelled, Model
-from segmodel.errors import InputError
+from segmodel.errors import InputError, TransientError
 from segmodel.read_ahead import Raster
 from segmodel.windows import Window
 
@@ -83,14 +83,26 @@ def segment_unit(
     """
     reuse_memory()
     log = work.log
-    done = log.read(unit)
+    try:
+        done = log.read(unit)
+    except TransientError as error:
+        _log.warning("%s: %s", unit.id, reason_of(error))
+        return UnitReport(incomplete=1)
     if done is not None:
         on_pixels(sum(done.tally.pixels.values()))
         return UnitReport(done=1, skipped=1)
     report = with_attempts(unit, log, lambda: _attempt(unit, work, log, model, on_pixels))
     if report is None:
-        return UnitReport(done=1, skipped=1) if log.is_done(unit) else UnitReport(incomplete=1)
+        return UnitReport(done=1, skipped=1) if _is_done(unit, log) else UnitReport(incomplete=1)
     return report
+
+
+def _is_done(unit: Unit, log: CommitLog) -> bool:
+    """Whether a unit is known to be finished; not where a store that is down does not tell."""
+    try:
+        return log.is_done(unit)
+    except TransientError:
+        return False
 
 
 def with_attempts(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | None:
@@ -104,7 +116,7 @@ def with_attempts(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | No
             with _one_unit:
                 return action()
         except Exception as error:
-            if log.is_done(unit):
+            if _is_done(unit, log):
                 return None
             if not is_transient(error):
                 raise

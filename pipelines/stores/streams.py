@@ -4,9 +4,6 @@ import io
 
 from pipelines.stores.interface import Store
 
-# What a request asks for: many images, or a second or less of a slow line.
-BUFFER_BYTES = 8 << 20
-
 
 class RangeStream(io.RawIOBase):
     """The bytes of one version of an object, from anywhere in it.
