@@ -93,7 +93,7 @@ def write_label_cog(
                 palette[nodata] = (0, 0, 0, 0)
                 target.write_colormap(1, dict(enumerate(palette)))
                 target.colorinterp = [ColorInterp.palette]
-            _fill(target, blocks)
+            _fill(target, blocks, draft)
         # Overviews of classes are classes too: the most frequent one, never a mean.
         _copy(draft, path, "MODE")
     Path(path + ".aux.xml").write_bytes(_category_names(classes))
@@ -112,13 +112,18 @@ def write_confidence_cog(
             target.update_tags(**tags)
             target.set_band_description(1, "confidence")
             target.scales = (1 / 255,)
-            _fill(target, blocks)
+            _fill(target, blocks, draft)
         _copy(draft, path, "AVERAGE")
 
 
-def _fill(target, blocks: Iterable[tuple[Window, np.ndarray]]) -> None:
-    for window, values in blocks:
-        target.write(values, 1, window=_window(window))
+def _fill(target, blocks: Iterable[tuple[Window, np.ndarray]], draft: str) -> None:
+    """Write all blocks; the draft is gone if one of them cannot be had."""
+    try:
+        for window, values in blocks:
+            target.write(values, 1, window=_window(window))
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
 
 
 def _copy(draft: str, path: str, overviews: str) -> None:

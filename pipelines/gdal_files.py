@@ -12,7 +12,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pipelines import locations, web
-from pipelines.failures import reason_of
+from pipelines.failures import is_transient, reason_of
 from pipelines.stored_rasters import StoredRaster
 from pipelines.stores.interface import Fault
 from pipelines.stores.patient import ATTEMPTS, again
@@ -79,6 +79,8 @@ class OpenRaster:
     def check(self) -> None:
         """Raise what a request to the store has failed with; GDAL may have gone on without it."""
         fault = None if self._stored is None else self._stored.fault()
+        if isinstance(fault, OSError) and is_transient(fault):
+            raise TransientError(f"the scene cannot be read: {reason_of(fault)}") from fault
         if isinstance(fault, OSError):
             raise InputError(f"the scene cannot be read: {reason_of(fault)}") from fault
         if fault is not None:
@@ -125,6 +127,8 @@ def open_scene(uri: str, **options: object) -> OpenRaster:
         fault = None if stored is None else stored.fault()
         if isinstance(fault, BeamsegError):
             raise fault from error
+        if fault is not None and is_transient(fault):
+            raise TransientError(f"the scene cannot be opened: {reason_of(fault)}") from error
         raise unreadable(fault or error, uri, "the scene cannot be opened") from error
     try:
         opened.check()

@@ -130,12 +130,12 @@ class AmazonClient:
         if isinstance(error, exceptions.ClientError):
             return _answered(error, uri)
         if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
-            return Fault(
-                ConfigurationError(
-                    "s3:// locations need credentials, and none were found: run `aws configure`, "
-                    "or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-                )
+            what = (
+                "there are no credentials for s3:// (run `aws configure`, or set AWS_ACCESS_KEY_ID "
+                "and AWS_SECRET_ACCESS_KEY)"
             )
+            # No fault of a file, wherever a worker lacks them.
+            return Fault(passing(uri, what))
         broken = (exceptions.HTTPClientError, exceptions.ConnectionError, ConnectionError)
         incomplete = (exceptions.IncompleteReadError, exceptions.ResponseStreamingError)
         transport = (urllib3.exceptions.HTTPError, exceptions.FlexibleChecksumError, TimeoutError)
@@ -146,7 +146,9 @@ class AmazonClient:
             cause = error.__cause__ or error.__context__
             return self.fault(cause, uri) if isinstance(cause, Exception) else None
         if isinstance(error, exceptions.BotoCoreError):
-            return Fault(ConfigurationError(f"{uri}: {str(error).rstrip('.')}"))
+            # Its text may name files of this machine.
+            what = f"the client of the store fails ({type(error).__name__}): check its settings"
+            return Fault(passing(uri, what))
         return None
 
 

@@ -151,7 +151,8 @@ class GoogleClient:
         if isinstance(error, (*broken, TransportError, DataCorruption, TimeoutError)):
             return Fault(passing(uri, f"the store is out of reach ({type(error).__name__})"), True)
         if isinstance(error, GoogleAuthError):
-            return Fault(_refused(uri, "the credentials are not accepted"))
+            # They may be renewed, and an account's server may answer later: no fault of a file.
+            return Fault(passing(uri, "the credentials are not accepted, renew them"), True)
         return None
 
     def _blob(self, uri: str):
