@@ -121,7 +121,8 @@ class RunDirectory:
 def holds_any(folder: str, but: str) -> bool:
     """Whether a folder holds anything beside the folder `but`."""
     if locations.is_remote(folder):
-        return next(storage.files_below(folder), None) is not None
+        # A console shows a folder by an empty object whose name ends with a slash.
+        return any(not found.uri.endswith("/") for found in storage.files_below(folder))
     return os.path.isdir(folder) and bool(set(os.listdir(folder)) - {os.path.basename(but)})
 
 

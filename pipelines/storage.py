@@ -43,6 +43,10 @@ class Written:
             return cls(stream.tell(), digest)
 
 
+class ClearedError(TransientError):
+    """The folder for temporary files was cleared by another run."""
+
+
 class Draft:
     """A file that is being written, under a temporary name.
 
@@ -163,7 +167,7 @@ def temporary(scratch: str) -> Iterator[str]:
     except FileNotFoundError as error:
         if error.filename != path:
             raise
-        raise TransientError(
+        raise ClearedError(
             "the folder for temporary files of the run was cleared while it was written to, as a "
             "run does that ends while another one into the same directory goes on: run the same "
             "command again"
@@ -213,7 +217,7 @@ def _allowed(uri: str) -> Iterator[None]:
 def persistently(action: Callable[[], T]) -> T:
     """What an action returns that writes files; done again if the scratch folder was cleared."""
     for _ in range(CLEARED - 1):
-        with suppress(TransientError):
+        with suppress(ClearedError):
             return action()
     return action()
 
