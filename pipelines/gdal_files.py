@@ -111,18 +111,22 @@ def environment(uri: str, **options: object) -> rasterio.Env:
     return rasterio.Env(**{**GDAL_OPTIONS, **more, **options})
 
 
-def open_scene(uri: str, **options: object) -> OpenRaster:
+def open_scene(uri: str, version: str = "") -> OpenRaster:
     """A scene, open.
+
+    Args:
+        uri: Of the scene.
+        version: As it is planned, which one in a store must still have; empty for any.
 
     Raises:
         InputError: If GDAL cannot open the file.
-        TransientError: If it is behind a network, and that may pass.
+        TransientError: If it is behind a network, and that may pass, or was replaced.
     """
-    stored = StoredRaster(uri) if locations.is_remote(uri) else None
+    stored = StoredRaster(uri, version) if locations.is_remote(uri) else None
     try:
         with without_warnings():
             opener = {} if stored is None else {"opener": stored}
-            opened = OpenRaster(rasterio.open(uri, **opener, **options), stored)
+            opened = OpenRaster(rasterio.open(uri, **opener), stored)
     except GDAL_ERRORS as error:
         fault = None if stored is None else stored.fault()
         if isinstance(fault, BeamsegError):

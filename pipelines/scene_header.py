@@ -114,11 +114,11 @@ def header_or_none(uri: str, version: str) -> Header | None:
 
 @lru_cache(HEADERS_KEPT)
 def _read_header(uri: str, version: str) -> Header:
-    return persist(uri, lambda: _header_at(uri))
+    return persist(uri, lambda: _header_at(uri, version))
 
 
-def _header_at(uri: str) -> Header:
-    with environment(uri), open_scene(uri) as source:
+def _header_at(uri: str, version: str) -> Header:
+    with environment(uri), open_scene(uri, version) as source:
         if not source.count:
             raise InputError("the scene has no bands")
         try:

@@ -102,12 +102,19 @@ class SceneRaster:
         header: Of the scene.
         bands: Those that the model takes.
         aoi: Area of interest, or None for all of it.
+        version: As it is planned; see `open_scene`.
     """
 
     def __init__(
-        self, uri: str, header: Header, bands: SceneBands, aoi: ScenePolygons | None = None
+        self,
+        uri: str,
+        header: Header,
+        bands: SceneBands,
+        aoi: ScenePolygons | None = None,
+        version: str = "",
     ) -> None:
         self.uri, self.header, self.bands, self.aoi = uri, header, bands, aoi
+        self._version = version
         self._lock = threading.Lock()
         self._context = contextvars.copy_context()
         self._source: OpenRaster | None = None
@@ -204,7 +211,7 @@ class SceneRaster:
         threads = _DECODING_THREADS if self.header.is_compressed else 1
         with environment(self.uri, GDAL_NUM_THREADS=threads):
             if self._source is None:
-                self._source = open_scene(self.uri)
+                self._source = open_scene(self.uri, self._version)
             try:
                 with self._source.reading() as source:
                     yield source

@@ -59,9 +59,17 @@ class Draft:
         self.written: Written | None = None
 
 
-def read_bytes(uri: str) -> bytes:
-    """The whole content of a file."""
-    return store_of(uri).read(uri, 0, None, None)
+def read_bytes(uri: str, version: str | None = None) -> bytes:
+    """The whole content of a file.
+
+    Args:
+        uri: The file.
+        version: That it must still have if it is in a store, or None for any.
+
+    Raises:
+        TransientError: If it has another one by now.
+    """
+    return store_of(uri).read(uri, 0, None, version)
 
 
 def read_part(uri: str, start: int, length: int) -> bytes:

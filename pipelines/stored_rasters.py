@@ -15,6 +15,7 @@ from rasterio.abc import FileContainer
 
 from pipelines import storage
 from pipelines.stores import RangeStream, store_of
+from pipelines.stores.patient import replaced
 
 # What a request asks for: several tiles, which often follow each other.
 BUFFER_BYTES = 1 << 20
@@ -30,11 +31,13 @@ class StoredRaster:
 
     Args:
         uri: Of the raster.
+        version: What its planned version begins with is the version that it must still have; empty
+            for any.
     """
 
-    def __init__(self, uri: str) -> None:
-        self._folder, _, name = uri.rpartition("/")
-        self._stem = name.partition(".")[0]
+    def __init__(self, uri: str, version: str = "") -> None:
+        self._folder, _, self._name = uri.rpartition("/")
+        self._stem, self._version = self._name.partition(".")[0], version
         self._siblings: dict[str, tuple[int, str]] | None = None
         self._lock = threading.Lock()
         self._fault: Exception | None = None
@@ -104,6 +107,9 @@ class StoredRaster:
                     for entry in listed
                     if "/" not in entry.uri[cut:]
                 }
+                own = self._siblings.get(self._name)
+                if own is not None and self._version and not self._version.startswith(own[1]):
+                    self._note(replaced(f"{self._folder}/{self._name}"))
             return self._siblings
 
     def _note(self, error: Exception) -> None:

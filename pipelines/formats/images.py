@@ -201,7 +201,8 @@ def stated_size(file: InputFile, reading: Reading) -> tuple[int, int] | None:
 def _open(file: InputFile, bands: int, reading: Reading) -> EncodedImage:
     if file.size > reading.max_encoded_bytes:
         raise InputError(f"{file.size} bytes are more than any image within --max_pixels has")
-    return EncodedImage(storage.read_bytes(file.uri), bands, reading.max_pixels, reading.resize)
+    content = storage.read_bytes(file.uri, file.version)
+    return EncodedImage(content, bands, reading.max_pixels, reading.resize)
 
 
 def encode_png(labelled: Labelled, work: Work) -> EncodedImages:

@@ -80,7 +80,7 @@ class BlockTask:
             polygons = stored(self._work.run, AOI, reading.aoi)
             aoi = ScenePolygons.of(polygons, ground_grid(header.grid))
         self.close()
-        self._scene = SceneRaster(self._file.uri, header, bands, aoi)
+        self._scene = SceneRaster(self._file.uri, header, bands, aoi, self._file.version)
         if self._scaled is None:
             return self._scene
         return ResampledRaster(self._scene, self._scaled, self._area, self._model_area())

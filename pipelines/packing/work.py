@@ -220,7 +220,7 @@ def _read(file: InputFile, work: PackWork) -> bytes:
             f"{file.size} bytes are more than --memory leaves for one file: raise it and run again "
             f"with --retry_failures"
         )
-    return storage.read_bytes(file.uri)
+    return storage.read_bytes(file.uri, file.version)
 
 
 class _Room:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from pipelines import locations
 from pipelines.stores.interface import Fault, StoredObject
-from pipelines.stores.patient import passing
-from segmodel.errors import ConfigurationError
+from pipelines.stores.patient import passing, replaced
+from segmodel.errors import BeamsegError, ConfigurationError
 
 # Beam's streams give no more than 16 MiB at once of some files, so that one read is not enough.
 PIECE_BYTES = 8 << 20
@@ -54,8 +54,11 @@ class BeamClient:
         return _stored(found[0]) if found else None
 
     def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
-        if self.stat(uri) is None:
+        found = self.stat(uri)
+        if found is None:
             raise FileNotFoundError(errno.ENOENT, "no such file", uri)
+        if version not in (None, found.version):
+            raise replaced(uri)
         pieces = []
         with _opened(uri) as stream:
             stream.seek(start)
@@ -84,7 +87,7 @@ class BeamClient:
     def fault(self, error: Exception, uri: str) -> Fault | None:
         from apache_beam.io.filesystem import BeamIOError
 
-        if isinstance(error, FileNotFoundError | PermissionError | ConfigurationError):
+        if isinstance(error, FileNotFoundError | PermissionError | BeamsegError):
             return Fault(error)
         if isinstance(error, BeamIOError | OSError):
             # What is behind it differs from store to store, and most of it may pass.

@@ -3,6 +3,7 @@
 import io
 
 from pipelines.stores.interface import Store
+from pipelines.stores.patient import passing
 
 
 class RangeStream(io.RawIOBase):
@@ -41,6 +42,8 @@ class RangeStream(io.RawIOBase):
         if length <= 0:
             return 0
         content = self._store.read(self._uri, self._place, length, self._version)
-        view[: len(content)] = content
-        self._place += len(content)
-        return len(content)
+        if len(content) != length:
+            raise passing(self._uri, f"{len(content)} of {length} bytes were answered")
+        view[:length] = content
+        self._place += length
+        return length

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.stores.interface import Fault, StoredObject
-from pipelines.stores.patient import passing
+from pipelines.stores.patient import passing, replaced
+from segmodel.errors import TransientError
 
 
 class DownError(Exception):
@@ -18,12 +19,14 @@ class MemoryClient:
 
     Attributes:
         objects: Content of each.
+        version: Of all of them.
         asked: Method and location of every request.
         fails: Whether a request of a method about a location fails.
     """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
+        self.version = "v1"
         self.asked: list[tuple[str, str]] = []
         self.fails: Callable[[str, str], bool] = lambda method, uri: False
 
@@ -40,17 +43,19 @@ class MemoryClient:
     def page(self, start, token):
         self._ask("page", start)
         names = [name for name in sorted(self.objects) if name.startswith(start)]
-        return [StoredObject(name, len(self.objects[name]), "1") for name in names], None
+        return [StoredObject(name, len(self.objects[name]), self.version) for name in names], None
 
     def stat(self, uri):
         self._ask("stat", uri)
         content = self.objects.get(uri)
-        return None if content is None else StoredObject(uri, len(content), "1")
+        return None if content is None else StoredObject(uri, len(content), self.version)
 
     def read(self, uri, start, length, version):
         self._ask("read", uri)
         if uri not in self.objects:
             raise FileNotFoundError(2, "no such object", uri)
+        if version not in (None, self.version):
+            raise replaced(uri)
         return self.objects[uri][start:][:length]
 
     def upload(self, path, uri):
@@ -68,4 +73,4 @@ class MemoryClient:
     def fault(self, error, uri):
         if isinstance(error, DownError):
             return Fault(passing(uri, "the store is down"), may_pass=True)
-        return Fault(error) if isinstance(error, OSError) else None
+        return Fault(error) if isinstance(error, OSError | TransientError) else None

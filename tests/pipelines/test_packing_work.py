@@ -137,10 +137,10 @@ def test_bad_files_are_failures_with_the_file_and_the_value(options, tmp_path, m
 def test_a_fault_that_may_pass_leaves_the_shard_for_the_next_attempt(options, monkeypatch, caplog):
     read = storage.read_bytes
 
-    def flaky(uri: str) -> bytes:
+    def flaky(uri: str, version: str | None = None) -> bytes:
         if uri.endswith("images/03.png"):
             raise OSError(errno.EIO, "the disk coughs")
-        return read(uri)
+        return read(uri, version)
 
     monkeypatch.setattr(work_module.storage, "read_bytes", flaky)
     status, done = pack(options)

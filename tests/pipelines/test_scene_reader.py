@@ -90,7 +90,11 @@ def test_a_scene_is_opened_once_for_all_its_windows(tmp_path, monkeypatch):
     raster = raster_of(made("alpha", tmp_path / "a.tif"))
     opened = []
     original = scene_reader.open_scene
-    monkeypatch.setattr(scene_reader, "open_scene", lambda uri: opened.append(uri) or original(uri))
+    monkeypatch.setattr(
+        scene_reader,
+        "open_scene",
+        lambda uri, version: opened.append(uri) or original(uri, version),
+    )
     windows = [Window(row, 0, 10, WIDTH) for row in range(0, HEIGHT, 10)]
     with ThreadPoolExecutor(4) as pool:
         parts = list(pool.map(raster.read, windows))

@@ -56,13 +56,13 @@ def failing_reads(monkeypatch, error: Exception, times: int) -> list[str]:
     """Reading fails the first so many times."""
     original, calls = storage.read_bytes, []
 
-    def read(uri):
+    def read(uri, version=None):
         if not uri.endswith(".png"):
-            return original(uri)
+            return original(uri, version)
         calls.append(uri)
         if len(calls) <= times:
             raise error
-        return original(uri)
+        return original(uri, version)
 
     monkeypatch.setattr(storage, "read_bytes", read)
     return calls
