@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterable, Sequence
 
+from pipelines.orchestration import ending, wants_json
 from segmodel.errors import BeamsegError, ConfigurationError, TransientError
 
 # Of those that may work in processes or on machines with another working directory.
@@ -127,12 +128,13 @@ def end_with_workers() -> None:
         if failure.thread is None or failure.thread.name != "run_worker":
             usual(failure)
             return
-        print(
-            f"beamseg: {failure.exc_value}: killed, or out of memory? Run the same command again "
-            f"to do the rest",
-            file=sys.stderr,
-            flush=True,
+        reason = (
+            f"{failure.exc_value}: killed, or out of memory? Run the same command again to do the "
+            f"rest"
         )
+        print(f"beamseg: {reason}", file=sys.stderr, flush=True)
+        if wants_json():
+            print(ending(4, reason), flush=True)
         os._exit(4)
 
     threading.excepthook = told

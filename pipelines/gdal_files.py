@@ -97,7 +97,7 @@ def location_of(path: str) -> str:
     >>> location_of("/vsiriopener_4f/gs://bucket/a.tif.msk"), location_of("data/a.tif")
     ('gs://bucket/a.tif.msk', 'data/a.tif')
     """
-    return _THROUGH_US.sub("", path)
+    return locations.normalized(_THROUGH_US.sub("", path))
 
 
 def environment(uri: str, **options: object) -> rasterio.Env:

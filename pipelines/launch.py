@@ -189,7 +189,7 @@ def prepare(checked: Checked) -> Launch:
     return Launch(
         work=work,
         parts=tuple(parts),
-        units=sum(1 for part in parts for _ in plan.references(run.plan, part)),
+        units=plan.count_units(run.plan, parts),
         estimate=estimate(inputs, work.layout, work.reading),
         left_aside=inputs.left_aside,
     )

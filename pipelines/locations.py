@@ -3,6 +3,7 @@
 import fnmatch
 import mimetypes
 import os
+import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,6 +82,19 @@ def bucket_and_name(uri: str) -> tuple[str, str]:
     """
     bucket, _, name = uri.partition("://")[2].partition("/")
     return bucket, name
+
+
+def normalized(uri: str) -> str:
+    """The same location without `..`, as libraries that join paths leave them.
+
+    >>> normalized("gs://bucket/s1/../s2/a.tif"), normalized("/data/../a.tif")
+    ('gs://bucket/s2/a.tif', '/data/../a.tif')
+    """
+    if not is_remote(uri) or "/../" not in uri:
+        return uri
+    scheme, _, path = uri.partition("://")
+    bucket, _, name = path.partition("/")
+    return f"{scheme}://{bucket}{posixpath.normpath(f'/{name}')}"
 
 
 def canonical(uri: str) -> str:

@@ -218,6 +218,12 @@ def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
     return parts["part"]
 
 
+def count_units(folder: str, parts: Sequence[str]) -> int:
+    """Units in plan parts as `write_plan` returns them, of which all but the last are full."""
+    last = sum(1 for part in parts[-1:] for _ in references(folder, part))
+    return UNITS_PER_PART * max(0, len(parts) - 1) + last
+
+
 def part_names(folder: str, kind: str) -> list[str]:
     """Names of the plan parts of a kind, one of `KINDS`, in order."""
     return list(storage.names_below(folder, f"{kind}-"))

@@ -11,6 +11,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from pipelines import storage
+from segmodel.errors import TransientError
 
 _LINE_SECONDS = 30.0
 # Where workers are elsewhere, each look lists the commit records.
@@ -61,7 +62,11 @@ class Watch:
         """
         now = time.monotonic()
         if not self._looks or now >= self._looks[-1][0]:
-            found = min(self.units, sum(1 for _ in storage.names_below(self.commits)))
+            try:
+                found = min(self.units, sum(1 for _ in storage.names_below(self.commits)))
+            except (OSError, TransientError):
+                # Whether the run goes on without the store is not for its bar to say.
+                found = self._looks[-1][1] if self._looks else 0
             taken = time.monotonic() - now
             self._looks[:] = [(now + _LOOK_SHARE * taken, found)]
         return self._looks[-1][1]

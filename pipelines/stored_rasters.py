@@ -13,7 +13,7 @@ from itertools import islice
 
 from rasterio.abc import FileContainer
 
-from pipelines import storage
+from pipelines import locations, storage
 from pipelines.stores import RangeStream, store_of
 from pipelines.stores.patient import replaced
 
@@ -49,6 +49,7 @@ class StoredRaster:
 
     def open(self, path: str, mode: str = "rb", **options: object) -> io.BufferedReader:
         """A stream of a file; see `rasterio.abc.FileContainer`."""
+        path = locations.normalized(path)
         state = self._state(path)
         if state is None:
             raise FileNotFoundError(2, "no such object", path)
@@ -78,6 +79,7 @@ class StoredRaster:
 
     def _state(self, path: str) -> tuple[int, str] | None:
         """Size and version of a file, or None."""
+        path = locations.normalized(path)
         folder, _, name = path.rpartition("/")
         if folder == self._folder:
             beside = self._beside()

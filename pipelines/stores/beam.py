@@ -50,8 +50,8 @@ class BeamClient:
         systems = _systems()
         if not systems.exists(uri):
             return None
-        found = [entry for entry in systems.match([uri])[0].metadata_list if entry.path == uri]
-        return _stored(found[0]) if found else None
+        # Not `match`, which takes names with brackets for patterns.
+        return _stored(systems.get_filesystem(uri).metadata(uri))
 
     def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
         found = self.stat(uri)

@@ -162,10 +162,11 @@ def test_what_is_not_there_is_not_found():
 
 
 def test_patterns_and_hidden_files(scratch):
-    for name in ("a.jpg", "b/c.jpg", "b/.d.jpg", "e.png"):
+    for name in ("a[1].jpg", "b/c.jpg", "b/.d.jpg", "e.png"):
         storage.write_bytes(f"hdfs://host/photos/{name}", b"x", scratch)
     found = [file.name for file in find_files("hdfs://host/photos/**/*.jpg")]
-    assert found == ["a.jpg", "b/c.jpg"]
+    assert found == ["a[1].jpg", "b/c.jpg"]
+    assert storage.size_of("hdfs://host/photos/a[1].jpg") == 1
 
 
 def test_rasters_are_read_by_windows(tmp_path, scratch):

@@ -22,7 +22,12 @@ from segmodel.windows import Window
 from tests.fakes import contract
 from tests.pipelines.corpus import pixels, write_scene
 from tests.pipelines.memory_store import MemoryClient
-from tests.pipelines.raster_kinds import write_mask_beside, write_masked_bands
+from tests.pipelines.raster_kinds import (
+    source_of,
+    write_mask_beside,
+    write_masked_bands,
+    write_vrt,
+)
 
 VALUES = pixels(300, 400)
 VALID = np.random.default_rng(1).random((300, 400)) > 0.2
@@ -69,14 +74,26 @@ def test_a_mask_beside_a_scene_is_heeded(client, tmp_path):
 
 def test_sources_of_a_vrt_are_found_beside_it(client, tmp_path):
     by_band = np.dstack([VALID] * 3)
-    path = write_masked_bands(tmp_path / "a.vrt", VALUES, by_band)
-    path.write_text(path.read_text().replace(f"{tmp_path}/", "").replace('relativeToVRT="0"', ""))
-    text = path.read_text().replace("<SourceFilename>", '<SourceFilename relativeToVRT="1">')
-    path.write_text(text)
+    write_masked_bands(tmp_path / "a.vrt", VALUES, by_band)
     client.put_all(tmp_path, "gs://b/x")
     found = raster_of("gs://b/x/a.vrt").read(WHOLE)
     np.testing.assert_array_equal(found.valid, VALID)
     assert {uri.rpartition("/")[0] for uri in read_header("gs://b/x/a.vrt").others} == {"gs://b/x"}
+
+
+def test_sources_of_a_vrt_are_found_in_other_folders(client, tmp_path):
+    write_scene(tmp_path / "s2" / "a.tif", VALUES)
+    bands = [source_of(Path("a.tif"), band) for band in (1, 2, 3)]
+    write_vrt(
+        tmp_path / "s1" / "b.vrt",
+        300,
+        400,
+        [band.replace(">a.tif<", ">../s2/a.tif<") for band in bands],
+    )
+    client.put_all(tmp_path, "gs://b/x")
+    found = raster_of("gs://b/x/s1/b.vrt")
+    np.testing.assert_array_equal(found.read(WHOLE).values, VALUES)
+    assert found.header.others == ("gs://b/x/s2/a.tif",)
 
 
 def test_the_version_of_a_scene_changes_with_its_mask(client, tmp_path):
