@@ -255,7 +255,7 @@ def peak_above_imports(shards: Path, model: Path) -> float:
 
 
 def print_peak(shards: str, model: str, run: str) -> None:
-    from pipelines import segment
+    from pipelines.commands import segment
 
     # What the command imports in any case.
     for name in ("apache_beam", "tensorflow", "pipelines.execute", "segmodel.predictor"):

@@ -7,8 +7,8 @@ console have no field for it.
 import os
 import sys
 
-from pipelines.cli import guarded
-from pipelines.segment import run
+from pipelines.commands.main import guarded
+from pipelines.commands.segment import run
 
 IMAGE = "--sdk_container_image"
 

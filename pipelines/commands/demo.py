@@ -63,7 +63,7 @@ def _write_training_data(folder: Path) -> int:
 
 
 def _measure_earth(folder: Path) -> int:
-    from pipelines import segment
+    from pipelines.commands import segment
     from pipelines.earth import imagery, picture, tables
 
     scene, run_folder = folder / "earth.tif", folder / "run"

@@ -19,7 +19,7 @@ from pipelines.formats import example
 from pipelines.formats.tfrecord import frame
 
 ROOT = Path(__file__).parents[2]
-PROGRAM = "import sys; sys.argv[0] = 'beamseg'; from pipelines.cli import main; main()"
+PROGRAM = "import sys; sys.argv[0] = 'beamseg'; from pipelines.commands.main import main; main()"
 # Height and width of images.
 SIZES = ((40, 56), (64, 64), (96, 80))
 

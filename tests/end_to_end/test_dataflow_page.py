@@ -16,11 +16,11 @@ from google.cloud import dataflow
 from google.protobuf import json_format
 
 from pipelines.command_line import beam_options, parse
+from pipelines.commands.flex_template import REQUIRED, metadata
+from pipelines.commands.segment import parser
 from pipelines.dataflow import check_options, unit_hints
 from pipelines.execute import pipeline_options
-from pipelines.flex_template import REQUIRED, metadata
 from pipelines.options import segment_options
-from pipelines.segment import parser
 from tests.end_to_end.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "dataflow.md").read_text("utf-8")

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import segment
+from pipelines.commands import segment
 from segmodel.engine import ArrayRaster, Engine, Job, Labelled
 from segmodel.predictor import Predictor
 from segmodel.windows import Layout

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import segment
+from pipelines.commands import segment
 from tests.end_to_end.conftest import SIZES, encoded_images, files_of, noise, write_scene
 from tests.end_to_end.containers import WRITERS, write_files, write_shards
 from tests.end_to_end.runs import CLOCKED, Books

@@ -8,9 +8,9 @@ import shlex
 import pytest
 
 from pipelines.command_line import beam_options, parse
+from pipelines.commands.segment import parser
 from pipelines.engines import check_paths, runner_of, with_engine
 from pipelines.options import segment_options
-from pipelines.segment import parser
 from tests.end_to_end.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "running.md").read_text("utf-8")

@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipelines import cli
+from pipelines.commands import main
 from pipelines.training_data import read_data
 from segmodel import training_config
 from segmodel.backbones import BACKBONES
@@ -221,7 +221,7 @@ def test_commands_of_the_page_work_in_their_order(sandbox, asked_for, monkeypatc
             )
             assert done.returncode == 0, done.stderr
         else:
-            assert cli.dispatch(shortened(words)) == 0, line
+            assert main.dispatch(shortened(words)) == 0, line
 
     assert {shlex.split(line)[1] for line in COMMANDS} == {
         *("train", "compare", "ensemble", "pack", "inspect", "segment"),

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from pipelines.command_line import parse
+from pipelines.commands.segment import parser
 from pipelines.options import segment_options
 from pipelines.orchestration import REASONS
-from pipelines.segment import parser
 from tests.orchestrators.conftest import EXAMPLES
 
 FILE = EXAMPLES / "argo" / "segment.yaml"

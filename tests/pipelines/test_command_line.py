@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from pipelines import cli
 from pipelines.command_line import each_value, parse
-from pipelines.segment import parser
+from pipelines.commands import main
+from pipelines.commands.segment import parser
 from segmodel.errors import ConfigurationError, ContractError, GroundError, TransientError
 
 NEEDED = ["--input", "a", "--model", "m", "--output", "o"]
@@ -206,20 +206,20 @@ def test_an_option_without_its_value_is_named():
 
 def test_unknown_commands_suggest_the_nearest():
     with pytest.raises(ConfigurationError, match="unknown command 'segmnt': did you mean segment"):
-        cli.dispatch(["segmnt"])
+        main.dispatch(["segmnt"])
     with pytest.raises(ConfigurationError, match="unknown command 'qqq': commands: segment, pack"):
-        cli.dispatch(["qqq"])
+        main.dispatch(["qqq"])
 
 
 @pytest.mark.parametrize(("words", "status"), [([], 2), (["--help"], 0), (["--version"], 0)])
 def test_help_and_version_end_well_and_no_command_is_a_usage_error(words, status, capsys):
-    assert cli.dispatch(words) == status
+    assert main.dispatch(words) == status
     assert "beamseg" in capsys.readouterr().out
 
 
 @pytest.fixture
 def _no_signals(monkeypatch):
-    monkeypatch.setattr("pipelines.cli.signal.signal", lambda number, handler: None)
+    monkeypatch.setattr("pipelines.commands.main.signal.signal", lambda number, handler: None)
 
 
 @pytest.mark.usefixtures("_no_signals")
@@ -239,7 +239,7 @@ def test_errors_become_exit_statuses(error, status, capsys):
     def command(arguments):
         raise error
 
-    assert cli.guarded(command, []) == status
+    assert main.guarded(command, []) == status
     expected = "" if isinstance(error, SystemExit) else f"beamseg: {error}\n"
     assert capsys.readouterr().err == expected
 
@@ -250,7 +250,7 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback():
         raise KeyError("surprise")
 
     with pytest.raises(KeyError, match="surprise"):
-        cli.guarded(command, [])
+        main.guarded(command, [])
 
 
 PROGRAM = """
@@ -282,7 +282,7 @@ def test_parsing_imports_nothing_heavy(words, end):
 
 def test_the_help_is_a_story_with_examples_and_exit_statuses(capsys):
     with pytest.raises(SystemExit):
-        cli.dispatch(["segment", "--help"])
+        main.dispatch(["segment", "--help"])
     text = capsys.readouterr().out
     for part in (
         "examples:",

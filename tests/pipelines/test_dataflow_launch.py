@@ -15,7 +15,7 @@ import pytest
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 
-from pipelines import cli
+from pipelines.commands import main
 from pipelines.dataflow import check_options, leaves
 from pipelines.execute import own_error, pipeline_options
 from segmodel.errors import ConfigurationError, ContractError, TransientError
@@ -101,7 +101,7 @@ def segment(run: Path, service: Service, *words: str) -> int:
     root = run.parent
     folders = ["--input", str(root / "in"), "--model", str(root / "model"), "--output", str(run)]
     place = [f"--temp_location={root / 'tmp'}", f"--dataflow_endpoint={service.endpoint}"]
-    return cli.dispatch(["segment", *folders, *CLOUD, *place, "--no_auth", *words])
+    return main.dispatch(["segment", *folders, *CLOUD, *place, "--no_auth", *words])
 
 
 def test_a_launcher_submits_the_job_and_leaves(run, capsys):
@@ -172,7 +172,7 @@ def test_a_run_whose_files_are_all_in_a_bucket_is_submitted(bucket, model_folder
     with dataflow_service() as service:
         place = [f"--temp_location={root}/tmp", f"--dataflow_endpoint={service.endpoint}"]
         words += [*CLOUD, *place, "--no_auth", "--no_wait_until_finish"]
-        status = cli.dispatch(["segment", *words])
+        status = main.dispatch(["segment", *words])
 
     assert (status, len(service.jobs)) == (0, 1)
     assert capsys.readouterr().out.endswith(f"its result will be in {root}/run/summary.json\n")
@@ -268,4 +268,4 @@ def test_pack_waits_for_its_end(tmp_path, word):
     words = ["--images", str(tmp_path / "in"), "--output", str(tmp_path / "out"), word]
 
     with pytest.raises(ConfigurationError, match=r"^pack tells how it ended: leave --no_wait"):
-        cli.dispatch(["pack", *words])
+        main.dispatch(["pack", *words])

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import segmodel
-from pipelines import cli, orchestration, pack, segment
+from pipelines import orchestration
 from pipelines.command_line import beam_options, parse
+from pipelines.commands import main, pack, segment
 from segmodel.errors import ConfigurationError, TransientError
 
 WORDS = ["segment", "--input=a", "--model=m", "--output=runs/a", "--json"]
@@ -34,12 +35,12 @@ SUMMARY = {
 
 @pytest.fixture(autouse=True)
 def _no_signals(monkeypatch):
-    monkeypatch.setattr("pipelines.cli.signal.signal", lambda number, handler: None)
+    monkeypatch.setattr("pipelines.commands.main.signal.signal", lambda number, handler: None)
 
 
 def guarded(command, words, capsys):
     """Exit status, the last line of standard output as JSON, and the error stream."""
-    status = cli.guarded(command, words)
+    status = main.guarded(command, words)
     printed = capsys.readouterr()
     return status, json.loads(printed.out.splitlines()[-1]), printed.err
 
@@ -127,12 +128,12 @@ def test_no_line_is_printed_where_none_is_asked_for(words, capsys):
     def command(words):
         raise ConfigurationError("no")
 
-    assert cli.guarded(command, words) == 2
+    assert main.guarded(command, words) == 2
     assert capsys.readouterr().out == ""
 
 
 def test_help_is_no_end_of_a_run(capsys):
-    assert cli.guarded(cli.dispatch, ["segment", "--help", "--json"]) == 0
+    assert main.guarded(main.dispatch, ["segment", "--help", "--json"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].startswith("worth running again")
 
 

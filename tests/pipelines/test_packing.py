@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.command_line import parse
-from pipelines.pack import parser
+from pipelines.commands.pack import parser
 from pipelines.packing.options import pack_options, parse_shares
 from pipelines.packing.splits import deal, group_of, order_of, shard_of, split_of
 from segmodel.errors import ConfigurationError

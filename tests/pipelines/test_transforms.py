@@ -14,8 +14,9 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from pipelines import cli, plan
+from pipelines import plan
 from pipelines import work as work_module
+from pipelines.commands import main
 from pipelines.execute import pipeline_options
 from pipelines.launch import check, prepare
 from pipelines.options import FailureBudget, SegmentOptions
@@ -62,7 +63,7 @@ def words(root: Path, model: Path, *more: str) -> list[str]:
 
 
 def segment(root: Path, model: Path, *more: str) -> int:
-    return cli.dispatch(["segment", *words(root, model, *more)])
+    return main.dispatch(["segment", *words(root, model, *more)])
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from pipelines import orchestration
 from segmodel.errors import BeamsegError, ConfigurationError, TransientError
 
 COMMANDS = {
-    "segment": ("pipelines.segment", "label images, shards and scenes"),
-    "pack": ("pipelines.pack", "image files and masks into shards"),
+    "segment": ("pipelines.commands.segment", "label images, shards and scenes"),
+    "pack": ("pipelines.commands.pack", "image files and masks into shards"),
     "plan": ("pipelines.commands.plan", "what a run would do, without starting it"),
     "train": ("pipelines.commands.train", "train a network and export it"),
     "compare": ("pipelines.commands.compare", "training runs side by side"),

@@ -89,9 +89,3 @@ def run(arguments: Sequence[str]) -> int:
         learn({"reason": "submitted"})
         return 0
     return tell_result(launch.work.run, options)
-
-
-if __name__ == "__main__":
-    from pipelines.cli import guarded
-
-    sys.exit(guarded(run, sys.argv[1:]))

@@ -14,14 +14,14 @@ from google.cloud import dataflow
 from google.protobuf import json_format
 
 from pipelines.command_line import parse
+from pipelines.commands.flex_template import OF_PROCESS, REQUIRED, metadata
+from pipelines.commands.segment import parser
 from pipelines.execute import pipeline_options
-from pipelines.flex_template import OF_PROCESS, REQUIRED, metadata
 from pipelines.options import segment_options
-from pipelines.segment import parser
 from pipelines.transforms import SegmentPipelineOptions
 from segmodel.errors import ConfigurationError
 
-CONTAINERS = Path(__file__).parents[2] / "containers"
+CONTAINERS = Path(__file__).parents[3] / "containers"
 PARAMETERS = {parameter["name"]: parameter for parameter in metadata()["parameters"]}
 FLAGS = [
     action.dest
@@ -62,7 +62,9 @@ def matches(name: str, value: str) -> bool:
 def test_the_file_has_not_drifted_from_our_options():
     written = json.loads((CONTAINERS / "metadata.json").read_text("utf-8"))
 
-    assert written == metadata(), "run python -m pipelines.flex_template > containers/metadata.json"
+    assert written == metadata(), (
+        "run python -m pipelines.commands.flex_template > containers/metadata.json"
+    )
 
 
 def test_every_option_of_segment_is_a_parameter():

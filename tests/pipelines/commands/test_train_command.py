@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.cli import guarded
 from pipelines.commands import train
+from pipelines.commands.main import guarded
 from segmodel.errors import ConfigurationError
 from tests.end_to_end.conftest import ROOT, command, environment
 from tests.pipelines.train_corpus import (

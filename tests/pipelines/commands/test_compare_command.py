@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.cli import guarded
 from pipelines.commands import compare
+from pipelines.commands.main import guarded
 from segmodel.errors import ConfigurationError
 from tests.segmodel.scored_runs import made_run
 

@@ -9,7 +9,7 @@ import json
 import sys
 from typing import Any
 
-from pipelines.segment import HELP, parser
+from pipelines.commands.segment import HELP, parser
 
 REQUIRED = ("input", "model", "output")
 

@@ -1,0 +1,135 @@
+"""`beamseg pack`: image files and masks into shards.
+
+Also `python -m pipelines.pack`, as workflow orchestrators call it.
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from pipelines.command_line import Parser, parse
+from pipelines.orchestration import (
+    add_process_arguments,
+    for_pipeline,
+    learn,
+    stop_with_parent,
+)
+from pipelines.packing.options import PackOptions, add_pack_arguments, pack_options
+from segmodel.errors import ConfigurationError
+
+HELP = """\
+Pack image files, with their masks if there are any, into TFRecord, tar or Parquet shards.
+
+Many small files are slow to list and to read; a shard of a thousand is not. Images are stored byte
+for byte, each decoded once to see that it is whole; masks become PNG label maps with class ids, and
+nodata where they are ignored. An image is named by its path below the folder that all --images have
+in common.
+
+Where an image goes follows from hashes of its group and its name: the same files give the same
+shards whatever the order, shards are shuffled, images of a group stay in one split, and images that
+are added move no others. Writes DIR/SPLIT/SPLIT-00000-of-00012.tfrecord and, last, DIR/pack.json
+with counts. Run the same command again to go on with an interrupted pack.
+"""
+
+EXAMPLES = """\
+examples:
+  beamseg pack --images photos/ --output shards
+  beamseg pack --images streets/images --masks streets/masks --classes streets.toml \\
+      --output shards --format tar --split train=0.8,validation=0.1,test=0.1
+  beamseg pack --images 'aerial/**/*.jpg' --output shards --split train=0.9,test=0.1 \\
+      --group_by 'tile_(\\d+)'
+  beamseg segment --input shards/ --model models/street --output runs/shards
+
+A file for --classes, if there is no configuration of a training run:
+  [data]
+  ignore_colors = ["#000000"]
+  [[classes]]
+  id = 0
+  name = "road"
+  color = "#6EC1E4"
+
+Options of Beam pass through, such as --runner or --direct_num_workers. Programs that start this one
+give --json and --stop_with_parent.
+Exit status: 0 complete, 1 a fault of ours, 2 usage, 3 too many failed images, 4 incomplete and
+worth running again, 130 and 143 interrupted and resumable.
+"""
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    command = Parser(prog="beamseg pack", description=HELP, epilog=EXAMPLES)
+    add_pack_arguments(command)
+    add_process_arguments(command)
+    return command
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Pack as the words of a command line say; returns the exit status."""
+    parsed, words = parse(parser(), arguments, with_beam=True)
+    options = pack_options(parsed)
+    if parsed.stop_with_parent:
+        stop_with_parent()
+
+    from pipelines.engines import check_paths
+    from pipelines.packing.launch import check, prepare
+
+    check_paths(words, (*options.images, *options.masks, options.output))
+    checked = check(options)
+
+    # Beam warns of optional packages when it is imported, which tells a user nothing.
+    logging.disable(logging.WARNING)
+    from pipelines.dataflow import leaves
+    from pipelines.execute import pipeline_options, tell_failures
+    from pipelines.packing.transforms import execute
+
+    logging.disable(logging.NOTSET)
+    beam_options = pipeline_options(for_pipeline(words))
+    if leaves(beam_options):
+        raise ConfigurationError(
+            "pack tells how it ended: leave --no_wait_until_finish, --template_location and "
+            "--dry_run out"
+        )
+    for number, what in (
+        (checked.found.left_aside, "files of other kinds are left aside"),
+        (checked.found.unused, "masks have no image"),
+    ):
+        if number:
+            print(f"{number} {what}", file=sys.stderr)
+    launch = prepare(checked)
+    execute(launch, options.max_failures, beam_options)
+    summary = launch.work.run.read_json("summary.json")
+    if summary is None:
+        raise RuntimeError(f"{options.output} has no summary: the pipeline did not reach its end")
+    tell_failures(summary["first_failures"])
+    return tell_result(summary, options)
+
+
+def tell_result(summary: dict[str, Any], options: PackOptions) -> int:
+    """Print how the pack ended; returns the exit status."""
+    # A shard is the work unit of a pack.
+    learn(summary | {"units": summary["shards"], "unfinished_units": summary["unfinished_shards"]})
+    images, failed = summary["images"], summary["failed_images"]
+    attempt = summary["this_attempt"]
+    print(
+        f"{images} images packed, {failed} failed; {summary['shards']} shards, "
+        f"{attempt['shards_skipped']} were done before; {attempt['seconds']:.0f} s"
+    )
+    status = summary["exit_status"]
+    if status == 0:
+        print(f"complete: shards in {options.output}, counts in {options.output}/pack.json")
+    elif status == 3:
+        print(
+            f"{failed} of {images + failed} images failed, more than --max_failures "
+            f"{options.max_failures} allows: see {options.output}/.beamseg/failures.csv, then "
+            f"raise --max_failures or mend them and run again (a mended file is done again by "
+            f"itself)",
+            file=sys.stderr,
+        )
+    else:
+        print(
+            f"{summary['unfinished_shards']} shards could not be finished: run the same command "
+            f"again to do the rest",
+            file=sys.stderr,
+        )
+    return status
