@@ -25,8 +25,8 @@ from segmodel.configuration import (
     TrainingConfig,
 )
 from segmodel.configuration_file import parse_configuration
+from segmodel.devices.startup import quiet_start
 from segmodel.pixels import Pixels
-from segmodel.quiet import quiet_start
 from segmodel.windows import Window
 
 CROP, BATCH = 320, 8

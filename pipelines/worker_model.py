@@ -11,14 +11,14 @@ from weakref import WeakKeyDictionary
 from pipelines.formats.interface import Work
 from pipelines.gpu_claims import claim
 from pipelines.models import local_model
-from segmodel import cuda_driver
 from segmodel.call_sizes import CallSizes
+from segmodel.devices import cuda_driver
+from segmodel.devices.gpus import number_of, use_only
+from segmodel.devices.startup import quiet_start
 from segmodel.engine import Model
 from segmodel.errors import TransientError
-from segmodel.gpus import number_of, use_only
 from segmodel.memory import ASSUMED_BYTES_PER_PIXEL
 from segmodel.model_folder import fingerprint
-from segmodel.quiet import quiet_start
 from segmodel.windows import AUTO
 
 # What a call may take of the memory that is free once the model is loaded.

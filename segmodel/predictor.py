@@ -10,11 +10,11 @@ import numpy as np
 
 from segmodel.classes import ClassTable
 from segmodel.contract import Contract
+from segmodel.devices.gpus import is_out_of_memory, let_memory_grow
+from segmodel.devices.startup import quiet_start
 from segmodel.engine import ArrayRaster, Engine, Failed, Job
 from segmodel.errors import BeamsegError, ContractError, OutOfMemoryError
-from segmodel.gpus import is_out_of_memory, let_memory_grow
 from segmodel.model_folder import fingerprint, read_contract
-from segmodel.quiet import quiet_start
 
 SIGNATURES = {"labels", "probabilities", "serving_default"}
 

@@ -90,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
 
     views = Views(parsed.flips, parsed.turns, parse_scales(parsed.scales))
 
-    from segmodel.quiet import quiet_start
+    from segmodel.devices.startup import quiet_start
 
     with quiet_start():
         from segmodel.ensemble import export_ensemble, load_ensemble

@@ -81,7 +81,7 @@ def run(arguments: Sequence[str]) -> int:
     config = load_configuration(parsed.config, changes)
 
     from pipelines.training_data import read_data
-    from segmodel.quiet import quiet_start
+    from segmodel.devices.startup import quiet_start
 
     with quiet_start():
         from segmodel.folds import cross_validate, folds_table

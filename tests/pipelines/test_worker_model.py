@@ -21,7 +21,7 @@ from pipelines.plan import Unit
 from pipelines.totals import collect
 from pipelines.work import UnitReport, segment_unit
 from pipelines.worker_model import gpu_name, most_call_pixels, one_gpu
-from segmodel import cuda_driver
+from segmodel.devices import cuda_driver
 from segmodel.model_folder import fingerprint
 from segmodel.windows import AUTO, Layout
 from tests.fake_gpus import FakeConfig, FakeDriver, gpu

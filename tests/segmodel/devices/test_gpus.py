@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from segmodel.devices.gpus import is_out_of_memory, let_memory_grow, use_only
 from segmodel.engine import ArrayRaster, Engine, Job
 from segmodel.errors import OutOfMemoryError, TransientError
-from segmodel.gpus import is_out_of_memory, let_memory_grow, use_only
 from segmodel.predictor import Predictor
 from segmodel.windows import Layout
 from tests.fake_gpus import FakeConfig, gpu

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segmodel.cuda_driver import free_bytes, uuid_of
+from segmodel.devices.cuda_driver import free_bytes, uuid_of
 from tests.fake_gpus import FakeDriver
 
 UUIDS = [bytes(range(16)), bytes(range(16, 32))]
@@ -91,7 +91,7 @@ def test_a_driver_library_is_called_as_its_header_says(tmp_path):
         capture_output=True,
         text=True,
         check=True,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
     )
     expected = [("07" * 16, 4 * GIB), ("08" * 16, 5 * GIB), (None, None)]
     assert done.stdout.strip() == str(expected)

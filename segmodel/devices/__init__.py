@@ -1,0 +1,1 @@
+"""GPUs, the allocator, and a quiet start of TensorFlow."""
