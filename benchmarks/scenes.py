@@ -44,8 +44,8 @@ from pipelines.scene_assembly import finish_scene
 from segmodel.contract import MeasuredHalo
 from segmodel.memory import peak_bytes
 from segmodel.model_folder import CONTRACT_FILE, fingerprint
-from segmodel.seams import border_tiles
-from segmodel.windows import Window as Area
+from segmodel.tiling.seams import border_tiles
+from segmodel.tiling.windows import Window as Area
 
 REPEATS = 3
 ROWS = 2048

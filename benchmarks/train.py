@@ -26,8 +26,8 @@ from segmodel.configuration import (
 )
 from segmodel.configuration_file import parse_configuration
 from segmodel.devices.startup import quiet_start
-from segmodel.pixels import Pixels
-from segmodel.windows import Window
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Window
 
 CROP, BATCH = 320, 8
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from segmodel.classes import ClassTable
-from segmodel.windows import Window, common
+from segmodel.tiling.windows import Window, common
 
 NODATA, FAILED = "nodata", "failed"
 # Ground that is counted in another scene that shows it too.

@@ -24,7 +24,7 @@ from pipelines.gdal_files import (
     unreadable,
 )
 from segmodel.classes import ClassTable
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 
 TILE_PX = 512
 # A COG is written from one end to the other: what was written is not needed again.

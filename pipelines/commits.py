@@ -11,7 +11,7 @@ from pipelines import storage
 from pipelines.areas import Tally
 from pipelines.in_threads import in_order
 from pipelines.plan import Unit
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pipelines.options import SegmentOptions
 from pipelines.plan import Unit
 from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 
 
 @dataclass(frozen=True)

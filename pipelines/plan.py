@@ -14,7 +14,7 @@ from pipelines.catalogue import Catalogue, InputFile
 from pipelines.listing import input_files, root_of
 from pipelines.web import find_web, is_web, web_root
 from segmodel.errors import ConfigurationError, TransientError
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 
 UNITS_PER_PART = 1000
 KINDS = ("part", "scenes", "counts")

@@ -6,9 +6,9 @@ import numpy as np
 
 from pipelines.scene_reader import SceneRaster
 from segmodel.errors import InputError
-from segmodel.pixels import Pixels
-from segmodel.resampling import ModelGrid
-from segmodel.windows import Window
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.resampling import ModelGrid
+from segmodel.tiling.windows import Window
 
 STRIP_ROWS = 512
 

@@ -24,7 +24,7 @@ from pipelines.plan import Unit
 from pipelines.scene_header import read_header
 from pipelines.work import with_attempts
 from segmodel.errors import InputError, TransientError
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 
 
 def finish_scene(unit: Unit, work: Work) -> bool:

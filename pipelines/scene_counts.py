@@ -35,7 +35,7 @@ from pipelines.vectors import Polygons
 from pipelines.work import with_attempts
 from segmodel.classes import ClassTable
 from segmodel.errors import BeamsegError, InputError
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 
 TILE_PX = 1024
 _log = logging.getLogger("beamseg")

@@ -22,7 +22,7 @@ from pyproj.exceptions import ProjError
 from pipelines.ground import GroundGrid
 from pipelines.vectors import Polygons
 from segmodel.errors import InputError
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 
 BOUND_PX = 0.05  # most distance of a halved edge from the true curve, in pixels
 STEEPEST = 0.25  # share of a chord that a curve may leave it by, or the chord is halved anywhere

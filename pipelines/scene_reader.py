@@ -30,8 +30,8 @@ from pipelines.scene_bands import SceneBands, colors_of
 from pipelines.scene_header import Header
 from pipelines.scene_polygons import ScenePolygons
 from segmodel.errors import BeamsegError
-from segmodel.pixels import Pixels, both
-from segmodel.windows import Window
+from segmodel.tiling.pixels import Pixels, both
+from segmodel.tiling.windows import Window
 
 # Pixels that are decoded at most for a picture of a scene without overviews.
 DECODED_FOR_PICTURE = 1 << 24

@@ -17,7 +17,7 @@ from pipelines.plan import InputFile, Unit
 from pipelines.scene_header import read_header
 from segmodel.classes import ClassTable
 from segmodel.errors import ConfigurationError
-from segmodel.seams import near_px
+from segmodel.tiling.seams import near_px
 
 
 def scene_summary(work: Work, total: Tally) -> dict[str, Any]:

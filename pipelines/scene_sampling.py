@@ -10,7 +10,7 @@ from pyproj import CRS, Transformer
 
 from pipelines.cog import Grid, read_block
 from pipelines.ellipsoid import datum_of
-from segmodel.windows import Window, common
+from segmodel.tiling.windows import Window, common
 
 # Between centres that are transformed exactly, every so many pixels, places are interpolated where
 # that is good to this share of a pixel.

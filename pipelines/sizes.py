@@ -15,7 +15,7 @@ from segmodel.engine import Limits
 from segmodel.errors import ConfigurationError
 from segmodel.images import MAX_PIXELS, MOST_DECODING_BYTES_PER_PIXEL
 from segmodel.memory import ASSUMED_BYTES_PER_PIXEL
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 
 MIB = 2**20
 # Resident memory of a process that has imported Beam 2.77 and TensorFlow 2.21 and loaded a model of

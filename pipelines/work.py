@@ -20,7 +20,7 @@ from segmodel.allocator import reuse_memory
 from segmodel.engine import Engine, Failed, Job, Labelled, Model
 from segmodel.errors import InputError, TransientError
 from segmodel.read_ahead import Raster
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 
 ATTEMPTS = 3
 RETRY_SECONDS = 1.0

@@ -19,7 +19,7 @@ from segmodel.engine import Model
 from segmodel.errors import TransientError
 from segmodel.memory import ASSUMED_BYTES_PER_PIXEL
 from segmodel.model_folder import fingerprint
-from segmodel.windows import AUTO
+from segmodel.tiling.windows import AUTO
 
 # What a call may take of the memory that is free once the model is loaded.
 CALL_SHARE = 0.8

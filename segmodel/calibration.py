@@ -11,7 +11,7 @@ import numpy as np
 from segmodel.contract import Calibration
 from segmodel.errors import TrainingError
 from segmodel.pairs import Pair
-from segmodel.windows import Layout, Tile, Window, tiles
+from segmodel.tiling.windows import Layout, Tile, Window, tiles
 
 MOST_BYTES = 256 << 20
 WINDOWS_OF_A_PAIR, WINDOWS = 4, 128

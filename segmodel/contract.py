@@ -11,7 +11,7 @@ import numpy as np
 
 from segmodel.classes import ClassTable, LabelClass, format_color, parse_color
 from segmodel.errors import ContractError
-from segmodel.windows import Batch, Layout
+from segmodel.tiling.windows import Batch, Layout
 
 FORMAT_VERSION = 1
 DTYPES = ("uint8", "uint16", "int16", "float32")

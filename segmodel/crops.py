@@ -9,9 +9,9 @@ import numpy as np
 from segmodel.confusion import IGNORED
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.pairs import Pair
-from segmodel.pixels import Pixels
 from segmodel.survey import Block, Survey
-from segmodel.windows import Window, common
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Window, common
 
 # Crops of pixels that count nowhere are drawn again so often; then one is laid around a class.
 _DRAWS = 4

@@ -18,10 +18,10 @@ import numpy as np
 from segmodel.call_sizes import CallSizes
 from segmodel.classes import ClassTable
 from segmodel.errors import TransientError
-from segmodel.pixels import Pixels
 from segmodel.read_ahead import Job, ReadAhead
 from segmodel.stitching import Batches, Failed, Labelled, MapInProgress, WindowRead
-from segmodel.windows import MOST_IN_BATCH, Layout, Window
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import MOST_IN_BATCH, Layout, Window
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ from segmodel.confusion import IGNORED, Scores, confusion_matrix
 from segmodel.engine import Engine, Job, Labelled, Model
 from segmodel.errors import BeamsegError, ContractError, InputError
 from segmodel.pairs import Pair
-from segmodel.pixels import Pixels
 from segmodel.stitching import Failed
-from segmodel.windows import Layout, Window
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Layout, Window
 
 # Longest side of what is labelled and compared in one piece.
 BLOCK_PX = 4096

@@ -10,7 +10,7 @@ import numpy as np
 
 from segmodel.contract import MeasuredHalo
 from segmodel.engine import ArrayRaster, Engine, Job, Labelled, Model
-from segmodel.windows import Layout, Window, tiles
+from segmodel.tiling.windows import Layout, Window, tiles
 
 CORE_PX = 512
 # Cores of fewer strides would be smaller than any that are used.

@@ -17,9 +17,9 @@ from segmodel.decoders import (
     upright_size,
 )
 from segmodel.errors import InputError
-from segmodel.pixels import Pixels
-from segmodel.scaling import OwnGrid, scaled_image, scaled_valid
-from segmodel.windows import Window
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.scaling import OwnGrid, scaled_image, scaled_valid
+from segmodel.tiling.windows import Window
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
 # Pillow's own limit, above which it takes an image for a decompression bomb.

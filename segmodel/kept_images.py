@@ -23,7 +23,7 @@ from segmodel.evaluation import Evaluation, LabelledBlock, evaluate
 from segmodel.label_images import encode_labels
 from segmodel.pairs import Pair
 from segmodel.panels import Look, centres, picture_of, shrinking
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 
 # Images that are kept; of more, some by their names alone, so that two runs keep the same ones,
 # and as many of the best and of the worst.

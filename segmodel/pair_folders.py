@@ -20,10 +20,10 @@ from segmodel.pairs import (
     named_errors,
     read_indices,
 )
-from segmodel.pixels import Pixels
 from segmodel.raster_files import RasterHeader, check_same_place, read_header
 from segmodel.raster_windows import ImageRaster, MaskRaster
-from segmodel.windows import Window
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Window
 
 _RASTER_SUFFIXES = (".tif", ".tiff")
 

@@ -17,8 +17,8 @@ from segmodel.confusion import IGNORED
 from segmodel.errors import InputError
 from segmodel.images import decode_pixels, image_size
 from segmodel.masks import MaskReader
-from segmodel.pixels import Pixels
-from segmodel.windows import Window
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Window
 
 _ENCODED_BANDS = (1, 3, 4)
 # What is decoded keeps class indices in a byte where they fit.

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from segmodel.classes import ClassTable
 from segmodel.contract import Contract
 from segmodel.pairs import Pair
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 
 # Longest side of what is kept of an image, and of one picture in a panel.
 KEPT_PX, PICTURE_PX, SMALLEST_PX = 1024, 420, 240

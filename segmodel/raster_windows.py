@@ -10,9 +10,9 @@ from rasterio.windows import Window as RasterioWindow
 from segmodel.confusion import IGNORED
 from segmodel.errors import InputError
 from segmodel.masks import MaskReader
-from segmodel.pixels import Pixels
 from segmodel.raster_files import OPEN_FILES, RasterHeader
-from segmodel.windows import Window
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Window
 
 
 class ImageRaster:

@@ -12,9 +12,9 @@ import numpy as np
 
 from segmodel.classes import ClassTable
 from segmodel.errors import ConfigurationError, InputError
-from segmodel.pixels import Pixels
 from segmodel.stitching import Failed, MapInProgress
-from segmodel.windows import Layout, Tile, Window, tiles
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Layout, Tile, Window, tiles
 
 
 class Raster(Protocol):

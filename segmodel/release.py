@@ -28,7 +28,7 @@ from segmodel.panels import Look
 from segmodel.predictor import Predictor
 from segmodel.run_folder import RunFolder
 from segmodel.score_report import write_scores
-from segmodel.windows import Layout, Window
+from segmodel.tiling.windows import Layout, Window
 
 WINDOW_PX, MOST_HALO_PX = 1024, 128
 # What the halo is measured on: so many pixels, in windows of up to three cores a side.

@@ -11,8 +11,8 @@ import numpy as np
 
 from segmodel.classes import ClassTable
 from segmodel.errors import InputError
-from segmodel.pixels import Pixels, both
-from segmodel.windows import Layout, Tile, Window
+from segmodel.tiling.pixels import Pixels, both
+from segmodel.tiling.windows import Layout, Tile, Window
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from segmodel.classes import ClassTable
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.pairs import Pair
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 
 BLOCK_PX = 512
 # Each may hold an image that is decoded whole: not more of them, however many cores there are.

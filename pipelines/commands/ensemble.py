@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from segmodel.contract import Contract
-    from segmodel.pixels import Pixels
-    from segmodel.windows import Window
+    from segmodel.tiling.pixels import Pixels
+    from segmodel.tiling.windows import Window
 
 HELP = """\
 Make one SavedModel that gives the mean of the probabilities of several SavedModels, or of one that
@@ -159,7 +159,7 @@ def _read_sample(uri: str, contract: "Contract") -> "np.ndarray":
 def _encoded_pixels(uri: str, bands: int) -> "Pixels":
     from pipelines.storage import read_bytes
     from segmodel.images import decode_pixels
-    from segmodel.pixels import Pixels
+    from segmodel.tiling.pixels import Pixels
 
     whole = decode_pixels(read_bytes(uri), bands)
     part = _middle(*whole.values.shape[:2]).slices
@@ -170,7 +170,7 @@ def _raster_pixels(uri: str) -> "Pixels":
     import numpy as np
 
     from pipelines.gdal_files import GDAL_ERRORS, environment, open_scene
-    from segmodel.pixels import Pixels
+    from segmodel.tiling.pixels import Pixels
 
     with environment(uri), open_scene(uri) as source:
         part = _middle(source.height, source.width)
@@ -189,7 +189,7 @@ def _middle(height: int, width: int) -> "Window":
     >>> _middle(2000, 100)
     Window(row=232, column=0, height=1536, width=100)
     """
-    from segmodel.windows import Window
+    from segmodel.tiling.windows import Window
 
     rows, columns = min(height, SAMPLE_PX), min(width, SAMPLE_PX)
     return Window((height - rows) // 2, (width - columns) // 2, rows, columns)

@@ -21,7 +21,7 @@ from segmodel.engine import Engine, Job, Labelled
 from segmodel.errors import ContractError, InputError, TransientError
 from segmodel.images import IMAGE_SUFFIXES, EncodedImage, decode_image, image_size
 from segmodel.label_images import encode_confidence, encode_labels
-from segmodel.windows import Layout, Window
+from segmodel.tiling.windows import Layout, Window
 
 DECODED_BANDS = (1, 3, 4)
 SAMPLE = 64

@@ -15,7 +15,7 @@ from pipelines.run_directory import RunDirectory, digest
 from segmodel.contract import Contract
 from segmodel.engine import Engine, Job, Labelled, Limits
 from segmodel.images import MAX_PIXELS
-from segmodel.windows import Layout, Window, computed_pixels
+from segmodel.tiling.windows import Layout, Window, computed_pixels
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from pipelines.gdal_files import CACHE_BYTES
 from pipelines.scene_header import Header
 from pipelines.scene_reader import ground_grid
 from segmodel.errors import ConfigurationError, GroundError
-from segmodel.resampling import ModelGrid
-from segmodel.windows import Layout, Window, core_side
+from segmodel.tiling.resampling import ModelGrid
+from segmodel.tiling.windows import Layout, Window, core_side
 
 # Longest side of a block, and most pixels of one that is as wide as its scene.
 BLOCK_PX = 4096

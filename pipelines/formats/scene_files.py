@@ -11,7 +11,7 @@ from pipelines.cog import Grid, read_block, write_confidence_cog, write_label_co
 from pipelines.commits import Output
 from pipelines.formats.interface import Work
 from pipelines.plan import InputFile
-from segmodel.windows import Window, common
+from segmodel.tiling.windows import Window, common
 
 TILES_AT_ONCE = 16
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})

@@ -23,9 +23,9 @@ from pipelines.scene_reader import SceneRaster, ground_grid
 from segmodel.engine import Engine, Failed, Job, Labelled
 from segmodel.errors import GroundError, TransientError
 from segmodel.label_images import quantize_confidence
-from segmodel.resampling import ModelGrid
-from segmodel.seams import border_tiles, seam_pixels
-from segmodel.windows import Window, common
+from segmodel.tiling.resampling import ModelGrid
+from segmodel.tiling.seams import border_tiles, seam_pixels
+from segmodel.tiling.windows import Window, common
 
 # What file systems allow, less the suffix of the file with the class names.
 MAX_NAME_BYTES = 255 - len(".aux.xml")

@@ -27,7 +27,7 @@ from pipelines.scene_reader import read_small, small_area
 from segmodel.contract import Contract
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError
 from segmodel.images import IMAGE_SUFFIXES
-from segmodel.windows import Layout, Window, computed_pixels
+from segmodel.tiling.windows import Layout, Window, computed_pixels
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Rasters whether or not GDAL can open them.

@@ -21,7 +21,7 @@ from segmodel.contract import Contract
 from segmodel.engine import Job, Labelled
 from segmodel.errors import InputError, TransientError
 from segmodel.images import EncodedImage, decode_image, image_size
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 
 SAMPLE = 16
 # A sheet shows some of so many images of a shard, as the rest may be far away.

@@ -18,7 +18,7 @@ import pytest
 from pipelines.commands import segment
 from segmodel.engine import ArrayRaster, Engine, Job, Labelled
 from segmodel.predictor import Predictor
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 from tests.end_to_end.conftest import SIZES, encoded_images, noise
 from tests.end_to_end.containers import Images, label_maps, write_files, write_shards
 from tests.fakes import contract

@@ -27,7 +27,7 @@ from pipelines.totals import Totals, collect
 from pipelines.work import UnitReport, segment_unit
 from segmodel.engine import Limits
 from segmodel.model_folder import write_contract
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 from tests.fakes import BrightnessModel, contract
 
 UTM = ("EPSG:32633", Affine(10, 0, 300000, 0, -10, 6_000_000))

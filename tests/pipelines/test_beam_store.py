@@ -19,7 +19,7 @@ from pipelines.stores import beam as beam_store
 from pipelines.stores.beam import BeamClient
 from pipelines.stores.patient import PatientStore
 from segmodel.errors import ConfigurationError
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 
 
 class FolderSystem(beam_files.FileSystem):

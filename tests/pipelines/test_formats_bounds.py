@@ -21,7 +21,7 @@ from pipelines.formats.shards import Shards
 from pipelines.formats.tfrecord import TFRecords
 from pipelines.plan import InputFile
 from segmodel.errors import InputError
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 from tests.pipelines.archives import archive, read, write_archive
 from tests.pipelines.corpus import (
     failure_rows,

@@ -16,7 +16,7 @@ from pipelines.formats.interface import Reading
 from pipelines.plan import InputFile
 from segmodel.contract import MeasuredHalo
 from segmodel.errors import ContractError
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 from tests.fakes import (
     CLASSES,
     WIDE_CLASSES,

@@ -13,7 +13,7 @@ from pipelines.formats.interface import Reading
 from pipelines.formats.parquet import ParquetFiles
 from pipelines.formats.samples import Sample, Unreadable
 from segmodel.errors import ConfigurationError
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 from tests.fakes import contract
 from tests.pipelines.corpus import failure_rows, files_in
 from tests.pipelines.test_formats_parquet import NAMES, PNGS, STRUCTS, check_labels, label, read

@@ -21,7 +21,7 @@ from pipelines.formats.scenes import Scenes
 from pipelines.options import SegmentOptions
 from pipelines.scene_header import Band, Header
 from segmodel.errors import ConfigurationError, ContractError, GroundError
-from segmodel.windows import Layout, Window
+from segmodel.tiling.windows import Layout, Window
 from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (
     DEGREES,

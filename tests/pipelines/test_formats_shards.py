@@ -19,7 +19,7 @@ from pipelines.commits import CommitLog
 from pipelines.formats import example
 from pipelines.formats.interface import Reading, Work
 from pipelines.formats.tfrecord import frame
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (
     failure_rows,

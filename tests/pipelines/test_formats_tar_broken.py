@@ -12,7 +12,7 @@ import pytest
 from pipelines.formats.interface import Reading
 from pipelines.formats.tar import Tars
 from pipelines.formats.tar_members import MAX_EXTRA_BYTES
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 from tests.fakes import brightness_labels
 from tests.pipelines.archives import (
     END_MARK,

@@ -18,7 +18,7 @@ from pipelines.formats.interface import Reading
 from pipelines.formats.tfrecord import TFRecords, frame, masked_crc32c, read_records
 from pipelines.plan import InputFile
 from segmodel.errors import ContractError, InputError
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 from tests.fakes import brightness_labels, contract
 from tests.pipelines.corpus import (
     failure_rows,

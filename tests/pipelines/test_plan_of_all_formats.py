@@ -11,7 +11,7 @@ from pipelines.catalogue import group_of
 from pipelines.formats.interface import Counting, Reading
 from pipelines.inputs import Inputs, estimate, find_inputs, units_of
 from pipelines.options import SegmentOptions
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 from tests.fakes import contract
 from tests.pipelines.corpus import make_work
 from tests.pipelines.planned_corpus import digests, planned_corpus

@@ -15,7 +15,7 @@ from pipelines.areas import Tally
 from pipelines.commits import CommitLog
 from pipelines.scene_assembly import finish_scene, scene_blocks
 from pipelines.totals import collect
-from segmodel.windows import Layout, Window
+from segmodel.tiling.windows import Layout, Window
 from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (
     dying,

@@ -14,7 +14,7 @@ from pipelines.formats.scene_blocks import BLOCK_PX, area_of, blocks_of, model_g
 from pipelines.gdal_files import CACHE_BYTES
 from pipelines.scene_header import Band, Header
 from segmodel.errors import ConfigurationError, GroundError
-from segmodel.windows import Layout, Window, computed_pixels, core_side
+from segmodel.tiling.windows import Layout, Window, computed_pixels, core_side
 from tests.pipelines.corpus import small_blocks
 
 UTM = CRS.from_epsg(32633)

@@ -19,7 +19,7 @@ from pipelines.ground import GroundGrid
 from pipelines.scene_polygons import ScenePolygons
 from pipelines.vectors import Polygons
 from segmodel.errors import InputError
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 from tests.pipelines.grounds import MOLLWEIDE, WORLD
 
 HEIGHT, WIDTH = 12, 16

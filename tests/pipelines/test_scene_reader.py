@@ -23,8 +23,8 @@ from pipelines.scene_reader import SceneRaster, ground_grid, read_small, small_a
 from pipelines.vectors import Polygons
 from segmodel.engine import Engine, Job
 from segmodel.errors import InputError
-from segmodel.resampling import ModelGrid
-from segmodel.windows import Layout, Window
+from segmodel.tiling.resampling import ModelGrid
+from segmodel.tiling.windows import Layout, Window
 from tests.fakes import BrightnessModel, brightness_labels, contract
 from tests.pipelines.corpus import UTM, pixels, spoil_strip, write_scene
 from tests.pipelines.raster_kinds import (

@@ -20,8 +20,8 @@ from pipelines.run_polygons import AOI, store
 from pipelines.scene_reader import SceneRaster
 from pipelines.vectors import Polygons
 from segmodel.errors import ConfigurationError, ContractError
-from segmodel.resampling import ModelGrid
-from segmodel.windows import Layout, Window
+from segmodel.tiling.resampling import ModelGrid
+from segmodel.tiling.windows import Layout, Window
 from tests.fakes import BRIGHT, DARK, BrightnessModel, brightness_labels, contract
 from tests.pipelines.corpus import (
     UTM,

@@ -18,7 +18,7 @@ from pipelines.scene_header import header_or_none, read_header
 from pipelines.scene_reader import SceneRaster
 from pipelines.stores.patient import PatientStore
 from segmodel.errors import InputError, TransientError
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 from tests.fakes import contract
 from tests.pipelines.corpus import pixels, write_scene
 from tests.pipelines.memory_store import MemoryClient

@@ -19,7 +19,7 @@ from pipelines.local_copies import local_copies, local_folder, with_sidecars
 from pipelines.run_directory import MARK, RunDirectory
 from pipelines.stores import store_of
 from segmodel.errors import TransientError
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 from tests.services.buckets import Bucket
 from tests.services.faults import Plan
 

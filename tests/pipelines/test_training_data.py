@@ -24,7 +24,7 @@ from segmodel.configuration import Configuration, DataConfig, ModelConfig
 from segmodel.confusion import IGNORED
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.survey import survey_pairs
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 from tests.pipelines.corpus import png, write
 from tests.pipelines.pack_corpus import COUNT, ids, image, pack, write_pairs
 

@@ -14,7 +14,7 @@ from pipelines.scene_reader import SceneRaster
 from segmodel.masks import MaskReader
 from segmodel.pair_folders import RasterPair
 from segmodel.pairs import Source
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 from tests.fakes import contract
 from tests.pipelines.corpus import png, write
 from tests.segmodel.folder_pairs import read_folders

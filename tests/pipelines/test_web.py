@@ -17,7 +17,7 @@ from pipelines.scene_header import open_scene, read_header, unreadable
 from pipelines.scene_reader import SceneRaster
 from pipelines.web import find_web
 from segmodel.errors import ConfigurationError, InputError, TransientError
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 from tests.fakes import brightness_labels, contract
 from tests.pipelines import web_server
 from tests.pipelines.corpus import pixels, read_band, run_all, write, write_scene

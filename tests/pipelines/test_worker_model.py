@@ -23,7 +23,7 @@ from pipelines.work import UnitReport, segment_unit
 from pipelines.worker_model import gpu_name, most_call_pixels, one_gpu
 from segmodel.devices import cuda_driver
 from segmodel.model_folder import fingerprint
-from segmodel.windows import AUTO, Layout
+from segmodel.tiling.windows import AUTO, Layout
 from tests.fake_gpus import FakeConfig, FakeDriver, gpu
 from tests.fakes import BrightnessModel, contract
 from tests.pipelines.corpus import (

@@ -16,8 +16,8 @@ from segmodel.configuration import (
     ModelConfig,
     TrainingConfig,
 )
-from segmodel.pixels import Pixels
-from segmodel.windows import Window
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Window
 
 CLASSES = ClassTable((LabelClass(9, "red", (200, 40, 40)), LabelClass(4, "blue", (40, 40, 200))))
 

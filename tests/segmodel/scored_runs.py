@@ -12,7 +12,7 @@ from segmodel.classes import ClassTable, format_color
 from segmodel.kept_images import keep_validation
 from segmodel.panels import Look
 from segmodel.score_report import write_scores
-from segmodel.windows import Layout
+from segmodel.tiling.windows import Layout
 from tests.fakes import CLASSES, BrightnessModel
 from tests.segmodel.made_pairs import ArrayPair
 from tests.segmodel.scored_pairs import random_pair

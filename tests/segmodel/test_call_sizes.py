@@ -8,7 +8,7 @@ import pytest
 from segmodel.call_sizes import CallSizes
 from segmodel.engine import ArrayRaster, Engine, Job, Limits
 from segmodel.errors import OutOfMemoryError, TransientError
-from segmodel.windows import AUTO, Layout
+from segmodel.tiling.windows import AUTO, Layout
 from tests.fakes import BrightnessModel, brightness_labels
 
 

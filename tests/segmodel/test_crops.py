@@ -10,9 +10,9 @@ import pytest
 from segmodel.confusion import IGNORED
 from segmodel.crops import CropSampler
 from segmodel.errors import ConfigurationError, InputError
-from segmodel.pixels import Pixels
 from segmodel.survey import BLOCK_PX, Survey, survey_pairs
-from segmodel.windows import Window
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Window
 from tests.segmodel.made_pairs import ArrayPair, table
 
 

@@ -20,7 +20,7 @@ from segmodel.images import (
     decode_pixels,
     image_size,
 )
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 from tests.segmodel.pictures import (
     COLOUR,
     ORIENTATION,

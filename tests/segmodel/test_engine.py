@@ -10,9 +10,9 @@ import pytest
 
 from segmodel.engine import ArrayRaster, Engine, Job
 from segmodel.errors import InputError
-from segmodel.pixels import Pixels
 from segmodel.stitching import Failed, Labelled
-from segmodel.windows import Layout, Tile, Window
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Layout, Tile, Window
 from tests.fakes import BrightnessModel, brightness_labels
 
 SMALL = Layout(window_px=8, halo_px=0, stride_px=4, batch=2)

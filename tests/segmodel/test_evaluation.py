@@ -8,7 +8,7 @@ import pytest
 from segmodel.confusion import IGNORED, Scores, confusion_matrix
 from segmodel.errors import ContractError, InputError, TransientError
 from segmodel.evaluation import Evaluation, LabelledBlock, blocks_of, evaluate
-from segmodel.windows import Layout, Window
+from segmodel.tiling.windows import Layout, Window
 from tests.fakes import CLASSES, WIDE_CLASSES, BrightnessModel, WideModel
 from tests.segmodel.made_pairs import ArrayPair
 from tests.segmodel.scored_pairs import brightness_index, random_pair

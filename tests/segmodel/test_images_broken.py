@@ -12,7 +12,7 @@ from PIL import Image
 
 from segmodel.errors import InputError
 from segmodel.images import MAX_PIXELS, EncodedImage, decode_image, decode_pixels, image_size
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 from tests.segmodel.pictures import (
     COLOUR,
     GREY,

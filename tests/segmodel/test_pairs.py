@@ -24,7 +24,7 @@ from segmodel.pair_folders import RasterPair
 from segmodel.paired_files import find_pairs, folder_names, short_names
 from segmodel.pairs import Encoded, EncodedPair, PairCache, Source
 from segmodel.raster_files import OpenFiles
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 from tests.segmodel.folder_pairs import read_folders
 
 CLASSES = ClassTable((LabelClass(4, "road", (9, 9, 9)), LabelClass(0, "water", (0, 0, 255))))

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from segmodel.engine import Engine, Limits
 from segmodel.errors import InputError
-from segmodel.pixels import Pixels
 from segmodel.read_ahead import Job, ReadAhead, Reading
 from segmodel.stitching import Failed, Labelled
-from segmodel.windows import Layout, Window
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Layout, Window
 from tests.fakes import CLASSES, BrightnessModel, brightness_labels
 
 LAYOUT = Layout(window_px=8, halo_px=0, stride_px=8, batch=1)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from segmodel.engine import ArrayRaster, Engine, Job, Limits
-from segmodel.pixels import Pixels
-from segmodel.windows import MOST_IN_BATCH, Layout, Window
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import MOST_IN_BATCH, Layout, Window
 from tests.fakes import BrightnessModel, brightness_labels
 
 SMALL = Layout(window_px=8, halo_px=0, stride_px=4, batch=2)

@@ -15,7 +15,7 @@ from segmodel.errors import ConfigurationError, InputError
 from segmodel.masks import MaskReader
 from segmodel.pairs import Source
 from segmodel.survey import BLOCK_PX, survey_pairs
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 from tests.segmodel.folder_pairs import read_folders
 from tests.segmodel.made_pairs import ArrayPair, table
 from tests.segmodel.test_pairs import geotiff

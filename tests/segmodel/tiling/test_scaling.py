@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segmodel.images import EncodedImage, decode_image
-from segmodel.scaling import OwnGrid, nearest, scaled_image, scaled_valid
-from segmodel.windows import Window
+from segmodel.tiling.scaling import OwnGrid, nearest, scaled_image, scaled_valid
+from segmodel.tiling.windows import Window
 from tests.segmodel.pictures import encoded, noise, smooth
 
 sides = st.integers(1, 13)

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from segmodel.engine import ArrayRaster, Engine, Job
 from segmodel.errors import ConfigurationError
-from segmodel.seams import NEAR_PX, border_tiles, near_px, seam_pixels
-from segmodel.windows import Layout, Window, spans
+from segmodel.tiling.seams import NEAR_PX, border_tiles, near_px, seam_pixels
+from segmodel.tiling.windows import Layout, Window, spans
 from tests.fakes import BRIGHT, DARK, MIDDLE, BrightnessModel
 
 many = settings(max_examples=200, deadline=None)

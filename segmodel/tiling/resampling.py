@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segmodel.errors import ConfigurationError, ContractError
-from segmodel.windows import Window
+from segmodel.tiling.windows import Window
 
 STRIP_PX = 2**17  # Of a band at a time: 1 MiB of float64, so that a strip stays in a cache.
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmodel.errors import ConfigurationError
-from segmodel.windows import MOST_IN_BATCH, Layout, Window, computed_pixels, spans, tiles
+from segmodel.tiling.windows import MOST_IN_BATCH, Layout, Window, computed_pixels, spans, tiles
 
 many = settings(max_examples=200, deadline=None)
 

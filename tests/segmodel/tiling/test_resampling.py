@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segmodel import resampling
 from segmodel.errors import ConfigurationError, ContractError
-from segmodel.resampling import ModelGrid
-from segmodel.scaling import nearest, scaled_valid
-from segmodel.windows import Window
+from segmodel.tiling import resampling
+from segmodel.tiling.resampling import ModelGrid
+from segmodel.tiling.scaling import nearest, scaled_valid
+from segmodel.tiling.windows import Window
 
 many = settings(max_examples=150, deadline=None)
 DTYPES = [np.uint8, np.uint16, np.float32]

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from segmodel.errors import ConfigurationError
-from segmodel.windows import Layout, Tile, Window, common, spans, tile_of
+from segmodel.tiling.windows import Layout, Tile, Window, common, spans, tile_of
 
 # Without a halo, labels are compared so far from borders.
 NEAR_PX = 32

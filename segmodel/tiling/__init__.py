@@ -1,0 +1,1 @@
+"""Windows, layouts, resampling and seams: integers and arrays."""
