@@ -13,7 +13,7 @@ from pipelines.vectors import Polygons
 from segmodel.contract import Contract
 from segmodel.engine import Limits
 from segmodel.errors import ConfigurationError
-from segmodel.images import MAX_PIXELS, MOST_DECODING_BYTES_PER_PIXEL
+from segmodel.images.encoded import MAX_PIXELS, MOST_DECODING_BYTES_PER_PIXEL
 from segmodel.memory import ASSUMED_BYTES_PER_PIXEL
 from segmodel.tiling.windows import Layout
 

@@ -12,9 +12,9 @@ from PIL import Image, TiffImagePlugin
 
 from segmodel.classes import ClassTable, parse_color
 from segmodel.confusion import IGNORED
-from segmodel.decoders import open_image
 from segmodel.errors import ConfigurationError, InputError
-from segmodel.images import MAX_PIXELS, decode_image, image_size
+from segmodel.images.decoders import open_image
+from segmodel.images.encoded import MAX_PIXELS, decode_image, image_size
 from segmodel.label_images import encode_labels
 
 # Values are looked up so many at a time, as that takes many bytes for each.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from segmodel.errors import ConfigurationError, InputError
-from segmodel.images import IMAGE_SUFFIXES
+from segmodel.images.encoded import IMAGE_SUFFIXES
 
 _MOST_NAMED = 10
 

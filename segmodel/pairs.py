@@ -15,7 +15,7 @@ import numpy as np
 
 from segmodel.confusion import IGNORED
 from segmodel.errors import InputError
-from segmodel.images import decode_pixels, image_size
+from segmodel.images.encoded import decode_pixels, image_size
 from segmodel.masks import MaskReader
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Window

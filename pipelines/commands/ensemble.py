@@ -134,7 +134,7 @@ def read_samples(patterns: Sequence[str], contract: "Contract") -> list["np.ndar
 def _images(pattern: str) -> Iterator[str]:
     from pipelines.listing import find_files
     from pipelines.locations import checked
-    from segmodel.images import IMAGE_SUFFIXES
+    from segmodel.images.encoded import IMAGE_SUFFIXES
 
     for file in find_files(checked(pattern)):
         if file.uri.lower().endswith(tuple(IMAGE_SUFFIXES)):
@@ -158,7 +158,7 @@ def _read_sample(uri: str, contract: "Contract") -> "np.ndarray":
 
 def _encoded_pixels(uri: str, bands: int) -> "Pixels":
     from pipelines.storage import read_bytes
-    from segmodel.images import decode_pixels
+    from segmodel.images.encoded import decode_pixels
     from segmodel.tiling.pixels import Pixels
 
     whole = decode_pixels(read_bytes(uri), bands)

@@ -19,7 +19,7 @@ from pipelines.plan import InputFile, Unit
 from segmodel.contract import Contract
 from segmodel.engine import Engine, Job, Labelled
 from segmodel.errors import ContractError, InputError, TransientError
-from segmodel.images import IMAGE_SUFFIXES, EncodedImage, decode_image, image_size
+from segmodel.images.encoded import IMAGE_SUFFIXES, EncodedImage, decode_image, image_size
 from segmodel.label_images import encode_confidence, encode_labels
 from segmodel.tiling.windows import Layout, Window
 

@@ -14,7 +14,7 @@ from pipelines.plan import InputFile, Unit
 from pipelines.run_directory import RunDirectory, digest
 from segmodel.contract import Contract
 from segmodel.engine import Engine, Job, Labelled, Limits
-from segmodel.images import MAX_PIXELS
+from segmodel.images.encoded import MAX_PIXELS
 from segmodel.tiling.windows import Layout, Window, computed_pixels
 
 

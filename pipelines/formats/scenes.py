@@ -26,7 +26,7 @@ from pipelines.scene_header import Header, header_or_none, read_header
 from pipelines.scene_reader import read_small, small_area
 from segmodel.contract import Contract
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError
-from segmodel.images import IMAGE_SUFFIXES
+from segmodel.images.encoded import IMAGE_SUFFIXES
 from segmodel.tiling.windows import Layout, Window, computed_pixels
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -20,7 +20,7 @@ from pipelines.plan import InputFile, Unit, unit_id
 from segmodel.contract import Contract
 from segmodel.engine import Job, Labelled
 from segmodel.errors import InputError, TransientError
-from segmodel.images import EncodedImage, decode_image, image_size
+from segmodel.images.encoded import EncodedImage, decode_image, image_size
 from segmodel.tiling.windows import Layout
 
 SAMPLE = 16

@@ -29,7 +29,7 @@ from pipelines.formats.shards import Shards
 from pipelines.formats.tar_members import read_members
 from pipelines.plan import InputFile
 from segmodel.errors import InputError
-from segmodel.images import IMAGE_SUFFIXES
+from segmodel.images.encoded import IMAGE_SUFFIXES
 
 _SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)

@@ -27,7 +27,7 @@ from pipelines.run_directory import MARK, PACK, check_unchanged, digest, holds_a
 from segmodel.classes import format_color
 from segmodel.configuration_file import load_mask_config
 from segmodel.errors import ConfigurationError
-from segmodel.images import MAX_PIXELS
+from segmodel.images.encoded import MAX_PIXELS
 from segmodel.masks import MaskReader
 
 RESULT = "pack.json"

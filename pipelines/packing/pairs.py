@@ -10,7 +10,7 @@ from pipelines.formats.samples import printable
 from pipelines.listing import input_files, root_of
 from pipelines.plan import InputFile
 from segmodel.errors import ConfigurationError
-from segmodel.images import IMAGE_SUFFIXES
+from segmodel.images.encoded import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)

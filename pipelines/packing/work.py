@@ -22,7 +22,7 @@ from pipelines.run_directory import PACK, RunDirectory
 from pipelines.work import THREADS, UnitReport, with_attempts
 from segmodel.allocator import reuse_memory
 from segmodel.errors import BeamsegError, InputError
-from segmodel.images import decode_image, image_size
+from segmodel.images.encoded import decode_image, image_size
 from segmodel.masks import MaskReader
 
 # What a pack keeps beside its shards; hidden, so that no pattern takes it for input.

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.commits import CommitLog
 from pipelines.formats.interface import Reading
-from segmodel.images import decode_pixels
+from segmodel.images.encoded import decode_pixels
 from segmodel.tiling.scaling import OwnGrid, scaled_image, scaled_valid
 from segmodel.tiling.windows import Layout
 from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract

@@ -12,7 +12,7 @@ from pipelines.vectors import Polygons
 from segmodel.classes import ClassTable, LabelClass
 from segmodel.contract import MeasuredHalo
 from segmodel.errors import ConfigurationError
-from segmodel.images import MAX_PIXELS
+from segmodel.images.encoded import MAX_PIXELS
 from tests.fakes import contract
 
 OPTIONS = SegmentOptions(("in",), "model", "run", memory=RUNTIME_BYTES + 4000 * MIB)

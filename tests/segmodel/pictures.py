@@ -10,7 +10,7 @@ import zlib
 import numpy as np
 from PIL import Image
 
-from segmodel.images import decode_pixels
+from segmodel.images.encoded import decode_pixels
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 ORIENTATION = 0x0112

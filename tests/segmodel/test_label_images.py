@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from segmodel.classes import ClassTable, LabelClass
-from segmodel.images import decode_image
+from segmodel.images.encoded import decode_image
 from segmodel.label_images import encode_confidence, encode_labels, quantize_confidence
 from tests.fakes import CLASSES
 

@@ -18,7 +18,7 @@ from segmodel import raster_files
 from segmodel.classes import ClassTable, LabelClass
 from segmodel.confusion import IGNORED
 from segmodel.errors import ConfigurationError, InputError
-from segmodel.images import decode_pixels
+from segmodel.images.encoded import decode_pixels
 from segmodel.masks import MaskReader
 from segmodel.pair_folders import RasterPair
 from segmodel.paired_files import find_pairs, folder_names, short_names

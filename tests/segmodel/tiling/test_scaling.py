@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from segmodel.images import EncodedImage, decode_image
+from segmodel.images.encoded import EncodedImage, decode_image
 from segmodel.tiling.scaling import OwnGrid, nearest, scaled_image, scaled_valid
 from segmodel.tiling.windows import Window
 from tests.segmodel.pictures import encoded, noise, smooth

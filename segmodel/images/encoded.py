@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from segmodel.decoders import (
+from segmodel.errors import InputError
+from segmodel.images.decoders import (
     is_plain_color,
     jpeg_values,
     leaves_a_band_out,
@@ -16,7 +17,6 @@ from segmodel.decoders import (
     open_image,
     upright_size,
 )
-from segmodel.errors import InputError
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.scaling import OwnGrid, scaled_image, scaled_valid
 from segmodel.tiling.windows import Window

@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from segmodel import images
 from segmodel.errors import InputError
-from segmodel.images import (
+from segmodel.images import encoded as images
+from segmodel.images.encoded import (
     DECODING_BYTES_PER_PIXEL,
     EncodedImage,
     decode_image,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmodel.images import decode_pixels
+from segmodel.images.encoded import decode_pixels
 from tests.segmodel.pictures import (
     COLOUR,
     GREY,

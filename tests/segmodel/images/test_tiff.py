@@ -9,7 +9,7 @@ import pytest
 import rasterio
 
 from segmodel.errors import InputError
-from segmodel.images import decode_pixels
+from segmodel.images.encoded import decode_pixels
 from tests.segmodel.pictures import check, grey, noise
 
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmodel import decoders
 from segmodel.errors import InputError
-from segmodel.headers import jpeg_scans, webp_size
-from segmodel.images import EncodedImage, decode_image
+from segmodel.images import decoders
+from segmodel.images.encoded import EncodedImage, decode_image
+from segmodel.images.headers import jpeg_scans, webp_size
 from tests.segmodel.pictures import encoded, exif, noise, smooth
 
 SCAN = b"\xff\xda"

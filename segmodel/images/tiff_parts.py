@@ -6,7 +6,7 @@ import simplejpeg
 from PIL import TiffImagePlugin
 
 from segmodel.errors import InputError
-from segmodel.headers import check_scans
+from segmodel.images.headers import check_scans
 
 _WIDTH, _HEIGHT, _SAMPLES, _PLANES = 256, 257, 277, 284
 _STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 278, 279

@@ -11,7 +11,13 @@ import pytest
 from PIL import Image
 
 from segmodel.errors import InputError
-from segmodel.images import MAX_PIXELS, EncodedImage, decode_image, decode_pixels, image_size
+from segmodel.images.encoded import (
+    MAX_PIXELS,
+    EncodedImage,
+    decode_image,
+    decode_pixels,
+    image_size,
+)
 from segmodel.tiling.windows import Window
 from tests.segmodel.pictures import (
     COLOUR,
