@@ -45,7 +45,7 @@ from pipelines.work import THREADS, segment_unit
 from segmodel.contract import Contract
 from segmodel.engine import Limits
 from segmodel.images.encoded import decode_image
-from segmodel.label_images import encode_labels
+from segmodel.labels.label_images import encode_labels
 from segmodel.memory import peak_bytes
 from segmodel.model_folder import read_contract
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.areas import ELSEWHERE, FAILED, NODATA, Tally
-from segmodel.classes import ClassTable
+from segmodel.labels.classes import ClassTable
 
 GROUP_ROWS = 10_000
 SCHEMA = pa.schema(

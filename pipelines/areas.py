@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from segmodel.classes import ClassTable
+from segmodel.labels.classes import ClassTable
 from segmodel.tiling.windows import Window, common
 
 NODATA, FAILED = "nodata", "failed"

@@ -23,7 +23,7 @@ from pipelines.gdal_files import (
     persist,
     unreadable,
 )
-from segmodel.classes import ClassTable
+from segmodel.labels.classes import ClassTable
 from segmodel.tiling.windows import Window
 
 TILE_PX = 512

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from pipelines import formats
 from pipelines.formats.interface import Thumbnail, Work
 from pipelines.plan import Unit
-from segmodel.classes import ClassTable
 from segmodel.errors import BeamsegError
+from segmodel.labels.classes import ClassTable
 
 TILES, COLUMNS = 24, 4
 TILE_PX, MARGIN, CAPTION_PX, LINE_PX, SWATCH = 176, 12, 20, 26, 16

@@ -13,7 +13,7 @@ from pipelines.commits import CommitLog, number
 from pipelines.in_threads import in_order
 from pipelines.plan import Unit
 from pipelines.run_directory import RunDirectory
-from segmodel.classes import ClassTable
+from segmodel.labels.classes import ClassTable
 
 OUTSIDE = "(outside all zones)"
 

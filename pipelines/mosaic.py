@@ -12,8 +12,8 @@ from affine import Affine
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from segmodel.classes import ClassTable
 from segmodel.errors import InputError
+from segmodel.labels.classes import ClassTable
 
 LARGEST_PX = 2**31 - 1  # GDAL counts rows and columns in 32 bits
 ALIGNED_PX = 1e-4  # edges that are not further from a grid line lie on it

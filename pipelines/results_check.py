@@ -13,7 +13,7 @@ from pipelines.failure_table import FailureTable, failures_of
 from pipelines.formats.interface import Counting
 from pipelines.run_directory import RunDirectory
 from pipelines.unit_check import AGAIN, MALFORMED
-from segmodel.classes import ClassTable
+from segmodel.labels.classes import ClassTable
 
 INCOMPLETE = 4
 

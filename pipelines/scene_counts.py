@@ -33,8 +33,8 @@ from pipelines.scene_sampling import ABSENT, Shown
 from pipelines.scene_sampling import FAILED as FAILED_STATE
 from pipelines.vectors import Polygons
 from pipelines.work import with_attempts
-from segmodel.classes import ClassTable
 from segmodel.errors import BeamsegError, InputError
+from segmodel.labels.classes import ClassTable
 from segmodel.tiling.windows import Window
 
 TILE_PX = 1024

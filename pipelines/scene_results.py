@@ -15,8 +15,8 @@ from pipelines.in_threads import in_order
 from pipelines.mosaic import Piece, mosaics, write_mosaic
 from pipelines.plan import InputFile, Unit
 from pipelines.scene_header import read_header
-from segmodel.classes import ClassTable
 from segmodel.errors import ConfigurationError
+from segmodel.labels.classes import ClassTable
 from segmodel.tiling.seams import near_px
 
 

@@ -21,7 +21,7 @@ from pipelines.listing import find_files
 from pipelines.plan import InputFile
 from segmodel.configuration import Configuration
 from segmodel.errors import ConfigurationError, InputError
-from segmodel.masks import MaskReader
+from segmodel.labels.masks import MaskReader
 from segmodel.pair_folders import open_pair
 from segmodel.paired_files import find_pairs, group_of, short_names
 from segmodel.pairs import Encoded, EncodedPair, Pair, PairCache, Source, TrainingData

@@ -28,9 +28,9 @@ from pipelines.unit_check import (
     check_unit,
     path_key,
 )
-from segmodel.classes import ClassTable
 from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
+from segmodel.labels.classes import ClassTable
 
 # Scenes before parts, so that it is known of which blocks the scene is finished.
 KINDS = ("scenes", "part", "counts")

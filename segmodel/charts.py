@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segmodel.classes import ClassTable
 from segmodel.errors import ConfigurationError
+from segmodel.labels.classes import ClassTable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

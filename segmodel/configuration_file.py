@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segmodel.classes import ClassTable, LabelClass, format_color, parse_color
 from segmodel.configuration import (
     AugmentationConfig,
     Configuration,
@@ -21,6 +20,7 @@ from segmodel.configuration import (
     TrainingConfig,
 )
 from segmodel.errors import BeamsegError, ConfigurationError
+from segmodel.labels.classes import ClassTable, LabelClass, format_color, parse_color
 from segmodel.toml_tables import only_known, override, read_table, typed
 
 TABLES = {

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from segmodel.classes import ClassTable, LabelClass, format_color, parse_color
 from segmodel.errors import ContractError
+from segmodel.labels.classes import ClassTable, LabelClass, format_color, parse_color
 from segmodel.tiling.windows import Batch, Layout
 
 FORMAT_VERSION = 1

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from segmodel.confusion import IGNORED
 from segmodel.errors import ConfigurationError, InputError
+from segmodel.labels.confusion import IGNORED
 from segmodel.pairs import Pair
 from segmodel.survey import Block, Survey
 from segmodel.tiling.pixels import Pixels

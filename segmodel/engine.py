@@ -16,8 +16,8 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from segmodel.call_sizes import CallSizes
-from segmodel.classes import ClassTable
 from segmodel.errors import TransientError
+from segmodel.labels.classes import ClassTable
 from segmodel.read_ahead import Job, ReadAhead
 from segmodel.stitching import Batches, Failed, Labelled, MapInProgress, WindowRead
 from segmodel.tiling.pixels import Pixels

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import tensorflow as tf
 
-from segmodel.classes import ClassTable
 from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
 from segmodel.export import export_savedmodel
 from segmodel.joint_contract import core_px, join_contracts
+from segmodel.labels.classes import ClassTable
 from segmodel.model_folder import read_contract
 from segmodel.predictor import Predictor
 from segmodel.views import Orientation, Views, resize_taps

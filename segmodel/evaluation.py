@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from segmodel.classes import ClassTable
-from segmodel.confusion import IGNORED, Scores, confusion_matrix
 from segmodel.engine import Engine, Job, Labelled, Model
 from segmodel.errors import BeamsegError, ContractError, InputError
+from segmodel.labels.classes import ClassTable
+from segmodel.labels.confusion import IGNORED, Scores, confusion_matrix
 from segmodel.pairs import Pair
 from segmodel.stitching import Failed
 from segmodel.tiling.pixels import Pixels

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from segmodel.configuration import Configuration
-from segmodel.confusion import Scores
 from segmodel.errors import ConfigurationError
+from segmodel.labels.confusion import Scores
 from segmodel.pairs import Pair, TrainingData
 from segmodel.run_folder import RunFolder
 from segmodel.score_report import scores_table

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segmodel.confusion import Scores
+from segmodel.labels.confusion import Scores
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segmodel.classes import ClassTable
-from segmodel.confusion import Scores
 from segmodel.engine import Model
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation import Evaluation, LabelledBlock, evaluate
-from segmodel.label_images import encode_labels
+from segmodel.labels.classes import ClassTable
+from segmodel.labels.confusion import Scores
+from segmodel.labels.label_images import encode_labels
 from segmodel.pairs import Pair
 from segmodel.panels import Look, centres, picture_of, shrinking
 from segmodel.tiling.windows import Layout

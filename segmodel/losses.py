@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from segmodel.confusion import IGNORED
+from segmodel.labels.confusion import IGNORED
 from segmodel.training_config import TrainingConfig
 
 # Keeps the slope of the focal factor finite where the truth is certain and gamma less than 1.

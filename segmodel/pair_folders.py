@@ -7,9 +7,9 @@ from pathlib import PurePath
 
 import numpy as np
 
-from segmodel.confusion import IGNORED
 from segmodel.errors import InputError
-from segmodel.masks import check_size
+from segmodel.labels.confusion import IGNORED
+from segmodel.labels.masks import check_size
 from segmodel.paired_files import PairedFiles
 from segmodel.pairs import (
     Encoded,

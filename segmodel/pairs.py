@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from segmodel.confusion import IGNORED
 from segmodel.errors import InputError
 from segmodel.images.encoded import decode_pixels, image_size
-from segmodel.masks import MaskReader
+from segmodel.labels.confusion import IGNORED
+from segmodel.labels.masks import MaskReader
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Window
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from segmodel.classes import ClassTable
 from segmodel.contract import Contract
+from segmodel.labels.classes import ClassTable
 from segmodel.pairs import Pair
 from segmodel.tiling.windows import Window
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from rasterio.windows import Window as RasterioWindow
 
-from segmodel.confusion import IGNORED
 from segmodel.errors import InputError
-from segmodel.masks import MaskReader
+from segmodel.labels.confusion import IGNORED
+from segmodel.labels.masks import MaskReader
 from segmodel.raster_files import OPEN_FILES, RasterHeader
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Window

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
-from segmodel.classes import ClassTable
 from segmodel.errors import ConfigurationError, InputError
+from segmodel.labels.classes import ClassTable
 from segmodel.stitching import Failed, MapInProgress
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Layout, Tile, Window, tiles

@@ -13,7 +13,6 @@ import numpy as np
 from segmodel.calibration import calibrate, sample_logits
 from segmodel.card import write_card
 from segmodel.configuration import Configuration
-from segmodel.confusion import Scores
 from segmodel.contract import Contract, MeasuredHalo
 from segmodel.errors import ExportError
 from segmodel.evaluation import evaluate
@@ -21,6 +20,7 @@ from segmodel.export import FIXED_WINDOW_PX, export_savedmodel
 from segmodel.halo import CORE_PX, Sample
 from segmodel.in_memory import NetworkInMemory
 from segmodel.kept_images import keep_validation
+from segmodel.labels.confusion import Scores
 from segmodel.model_folder import write_contract
 from segmodel.network import NetworkConfig, nodata_fill, reach
 from segmodel.pairs import Pair, TrainingData

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from segmodel.charts import write_confusion
-from segmodel.classes import ClassTable
-from segmodel.confusion import Scores
 from segmodel.evaluation import Evaluation
+from segmodel.labels.classes import ClassTable
+from segmodel.labels.confusion import Scores
 
 PER_CLASS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
 OVERALL = {

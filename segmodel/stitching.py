@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segmodel.classes import ClassTable
 from segmodel.errors import InputError
+from segmodel.labels.classes import ClassTable
 from segmodel.tiling.pixels import Pixels, both
 from segmodel.tiling.windows import Layout, Tile, Window
 

@@ -12,8 +12,8 @@ from itertools import groupby
 
 import numpy as np
 
-from segmodel.classes import ClassTable
 from segmodel.errors import ConfigurationError, InputError
+from segmodel.labels.classes import ClassTable
 from segmodel.pairs import Pair
 from segmodel.tiling.windows import Window
 

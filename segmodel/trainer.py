@@ -16,7 +16,6 @@ from segmodel.checkpoints import Progress, read_progress, restore_checkpoint, sa
 from segmodel.class_weights import resolve
 from segmodel.configuration import Configuration
 from segmodel.configuration_file import to_document
-from segmodel.confusion import Scores
 from segmodel.contract import Contract
 from segmodel.crops import CropSampler
 from segmodel.errors import ConfigurationError
@@ -24,6 +23,7 @@ from segmodel.evaluation import evaluate
 from segmodel.event_log import EventLog
 from segmodel.history import History, Validation
 from segmodel.in_memory import NetworkInMemory
+from segmodel.labels.confusion import Scores
 from segmodel.model_folder import read_contract
 from segmodel.network import NetworkConfig, build_network, nodata_fill
 from segmodel.pairs import TrainingData

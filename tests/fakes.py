@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.contract import Contract, MeasuredHalo
+from segmodel.labels.classes import ClassTable, LabelClass
 
 DARK, MIDDLE, BRIGHT = 0, 3, 7
 

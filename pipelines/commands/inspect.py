@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from pipelines.command_line import Parser, parse
 from pipelines.models import contract_of, local_model
-from segmodel.classes import format_color
 from segmodel.contract import Contract
+from segmodel.labels.classes import format_color
 from segmodel.model_folder import fingerprint
 
 HELP = """\

@@ -12,8 +12,8 @@ from PIL import Image
 from rasterio.transform import Affine, from_origin
 
 from pipelines.ground import GroundGrid
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.errors import ConfigurationError
+from segmodel.labels.classes import ClassTable, LabelClass
 
 CLASSES = ClassTable(
     (

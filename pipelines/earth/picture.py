@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from segmodel.classes import ClassTable
+from segmodel.labels.classes import ClassTable
 
 PANEL_WIDTH, PANEL_HEIGHT = 900, 450
 MARGIN, LEGEND_HEIGHT, SWATCH = 16, 56, 22

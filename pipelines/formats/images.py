@@ -20,7 +20,7 @@ from segmodel.contract import Contract
 from segmodel.engine import Engine, Job, Labelled
 from segmodel.errors import ContractError, InputError, TransientError
 from segmodel.images.encoded import IMAGE_SUFFIXES, EncodedImage, decode_image, image_size
-from segmodel.label_images import encode_confidence, encode_labels
+from segmodel.labels.label_images import encode_confidence, encode_labels
 from segmodel.tiling.windows import Layout, Window
 
 DECODED_BANDS = (1, 3, 4)

@@ -22,7 +22,7 @@ from pipelines.scene_polygons import ScenePolygons
 from pipelines.scene_reader import SceneRaster, ground_grid
 from segmodel.engine import Engine, Failed, Job, Labelled
 from segmodel.errors import GroundError, TransientError
-from segmodel.label_images import quantize_confidence
+from segmodel.labels.label_images import quantize_confidence
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.seams import border_tiles, seam_pixels
 from segmodel.tiling.windows import Window, common

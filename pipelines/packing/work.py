@@ -23,7 +23,7 @@ from pipelines.work import THREADS, UnitReport, with_attempts
 from segmodel.allocator import reuse_memory
 from segmodel.errors import BeamsegError, InputError
 from segmodel.images.encoded import decode_image, image_size
-from segmodel.masks import MaskReader
+from segmodel.labels.masks import MaskReader
 
 # What a pack keeps beside its shards; hidden, so that no pattern takes it for input.
 BOOKS = ".beamseg"

@@ -20,8 +20,8 @@ from pyproj import CRS
 from pipelines import area_tables, areas
 from pipelines.areas import Tally
 from pipelines.ground import GroundGrid
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.errors import ContractError
+from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.tiling.windows import Window
 from tests.fakes import BRIGHT, CLASSES, DARK, MIDDLE
 from tests.pipelines.corpus import make_work, pixels, run_all, write_scene

@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp
 
 from pipelines.cog import Grid, read_block, write_block, write_confidence_cog, write_label_cog
 from pipelines.formats.scene_files import StoredBlock, pieces_of
-from segmodel.classes import ClassTable, LabelClass
+from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.tiling.windows import Window
 from tests.fakes import BRIGHT, CLASSES, DARK, MIDDLE
 

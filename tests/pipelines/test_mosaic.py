@@ -14,8 +14,8 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioIOError
 
 from pipelines.mosaic import Piece, mosaics, write_mosaic
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.errors import InputError
+from segmodel.labels.classes import ClassTable, LabelClass
 
 UTM = CRS("EPSG:32633").to_wkt()
 CLASSES = ClassTable((LabelClass(0, "water & ice", (0, 0, 255)), LabelClass(2, "a <b>", (1, 2, 3))))

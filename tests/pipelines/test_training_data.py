@@ -19,10 +19,10 @@ from pipelines import training_data
 from pipelines.formats import example
 from pipelines.formats.tfrecord import LABELS, frame
 from pipelines.training_data import read_data
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.configuration import Configuration, DataConfig, ModelConfig
-from segmodel.confusion import IGNORED
 from segmodel.errors import ConfigurationError, InputError
+from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.labels.confusion import IGNORED
 from segmodel.survey import survey_pairs
 from segmodel.tiling.windows import Window
 from tests.pipelines.corpus import png, write

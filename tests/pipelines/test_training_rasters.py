@@ -11,7 +11,7 @@ import rasterio
 from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import read_header
 from pipelines.scene_reader import SceneRaster
-from segmodel.masks import MaskReader
+from segmodel.labels.masks import MaskReader
 from segmodel.pair_folders import RasterPair
 from segmodel.pairs import Source
 from segmodel.tiling.windows import Window

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.contract import Contract
+from segmodel.labels.classes import ClassTable, LabelClass
 from tests.fakes import contract
 
 FOREIGN_CLASSES = ClassTable(

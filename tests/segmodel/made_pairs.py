@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.configuration import (
     AugmentationConfig,
     Configuration,
@@ -16,6 +15,7 @@ from segmodel.configuration import (
     ModelConfig,
     TrainingConfig,
 )
+from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Window
 

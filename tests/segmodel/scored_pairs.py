@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segmodel.confusion import IGNORED
+from segmodel.labels.confusion import IGNORED
 from tests.fakes import CLASSES, brightness_labels
 from tests.segmodel.made_pairs import ArrayPair
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from segmodel.classes import ClassTable, format_color
 from segmodel.kept_images import keep_validation
+from segmodel.labels.classes import ClassTable, format_color
 from segmodel.panels import Look
 from segmodel.score_report import write_scores
 from segmodel.tiling.windows import Layout

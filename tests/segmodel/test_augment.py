@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmodel.confusion import IGNORED
+from segmodel.labels.confusion import IGNORED
 from segmodel.training_config import AugmentationConfig
 
 tf = pytest.importorskip("tensorflow")

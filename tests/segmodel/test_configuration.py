@@ -8,7 +8,6 @@ import re
 
 import pytest
 
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.configuration import (
     AugmentationConfig,
     Configuration,
@@ -18,6 +17,7 @@ from segmodel.configuration import (
     TrainingConfig,
 )
 from segmodel.errors import ConfigurationError
+from segmodel.labels.classes import ClassTable, LabelClass
 from tests.end_to_end.conftest import ROOT
 
 CLASSES = ClassTable((LabelClass(4, "land", (1, 2, 3)), LabelClass(0, "water", (4, 5, 6))))

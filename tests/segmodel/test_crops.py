@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from segmodel.confusion import IGNORED
 from segmodel.crops import CropSampler
 from segmodel.errors import ConfigurationError, InputError
+from segmodel.labels.confusion import IGNORED
 from segmodel.survey import BLOCK_PX, Survey, survey_pairs
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Window

@@ -8,11 +8,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.contract import MeasuredHalo
 from segmodel.engine import ArrayRaster, Engine, Job
 from segmodel.errors import ConfigurationError, ContractError, ExportError
 from segmodel.joint_contract import join_contracts
+from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.predictor import Predictor
 from segmodel.views import Orientation, Views, parse_scales, resize_taps
 from tests.fakes import CLASSES, contract

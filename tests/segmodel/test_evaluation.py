@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmodel.confusion import IGNORED, Scores, confusion_matrix
 from segmodel.errors import ContractError, InputError, TransientError
 from segmodel.evaluation import Evaluation, LabelledBlock, blocks_of, evaluate
+from segmodel.labels.confusion import IGNORED, Scores, confusion_matrix
 from segmodel.tiling.windows import Layout, Window
 from tests.fakes import CLASSES, WIDE_CLASSES, BrightnessModel, WideModel
 from tests.segmodel.made_pairs import ArrayPair

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from segmodel import folds as module
-from segmodel.confusion import Scores
 from segmodel.errors import ConfigurationError
 from segmodel.folds import cross_validate, folder_names, folds_table
+from segmodel.labels.confusion import Scores
 from segmodel.pairs import TrainingData
 from segmodel.run_folder import RunFolder
 from segmodel.trainer import Hooks

@@ -10,9 +10,9 @@ import pytest
 
 from segmodel import folds as folds_module
 from segmodel.configuration import ExportConfig
-from segmodel.confusion import IGNORED, Scores
 from segmodel.errors import ConfigurationError
 from segmodel.folds import cross_validate, fold_configuration
+from segmodel.labels.confusion import IGNORED, Scores
 from segmodel.pairs import TrainingData
 from segmodel.trainer import Hooks
 from tests.segmodel.made_pairs import ArrayPair, halves

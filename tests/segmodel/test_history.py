@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 
-from segmodel.confusion import Scores
 from segmodel.history import History, Validation
+from segmodel.labels.confusion import Scores
 
 NAMES = ("sea", "land")
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.configuration import Configuration, DataConfig, ModelConfig, TrainingConfig
-from segmodel.confusion import IGNORED
 from segmodel.contract import Contract
 from segmodel.in_memory import NetworkInMemory
+from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.labels.confusion import IGNORED
 from segmodel.network import build_network
 from segmodel.pairs import TrainingData
 from segmodel.predictor import Predictor

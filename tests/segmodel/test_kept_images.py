@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmodel.confusion import IGNORED
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation import evaluate
 from segmodel.kept_images import best_and_worst, chosen, keep_validation, read_kept, safe_name
+from segmodel.labels.confusion import IGNORED
 from segmodel.panels import Look
 from tests.fakes import CLASSES, WIDE_CLASSES, BrightnessModel, WideModel
 from tests.segmodel.made_pairs import ArrayPair

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmodel.confusion import IGNORED
+from segmodel.labels.confusion import IGNORED
 from segmodel.training_config import TrainingConfig
 
 tf = pytest.importorskip("tensorflow")

@@ -15,11 +15,11 @@ from affine import Affine
 from PIL import Image
 
 from segmodel import raster_files
-from segmodel.classes import ClassTable, LabelClass
-from segmodel.confusion import IGNORED
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.images.encoded import decode_pixels
-from segmodel.masks import MaskReader
+from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.labels.confusion import IGNORED
+from segmodel.labels.masks import MaskReader
 from segmodel.pair_folders import RasterPair
 from segmodel.paired_files import find_pairs, folder_names, short_names
 from segmodel.pairs import Encoded, EncodedPair, PairCache, Source

@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.configuration import ExportConfig
-from segmodel.confusion import Scores
 from segmodel.errors import ConfigurationError, ExportError
 from segmodel.evaluation import evaluate
 from segmodel.history import History, Validation
+from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.labels.confusion import Scores
 from segmodel.model_folder import read_contract
 from segmodel.network import build_network
 from segmodel.predictor import Predictor

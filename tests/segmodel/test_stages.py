@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from segmodel.classes import ClassTable, LabelClass
-from segmodel.confusion import Scores
 from segmodel.errors import BeamsegError
+from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.labels.confusion import Scores
 from segmodel.pairs import TrainingData
 from segmodel.pretrained import read_weights
 from segmodel.trainer import TrainingRun, train

@@ -175,7 +175,7 @@ def test_the_halo_is_read_and_never_written():
 
 
 def test_uint16_maps_have_their_own_nodata():
-    from segmodel.classes import ClassTable, LabelClass
+    from segmodel.labels.classes import ClassTable, LabelClass
 
     class Wide(BrightnessModel):
         def __init__(self):

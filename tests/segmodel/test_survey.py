@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from segmodel import survey as survey_module
-from segmodel.classes import ClassTable, LabelClass
-from segmodel.confusion import IGNORED
 from segmodel.errors import ConfigurationError, InputError
-from segmodel.masks import MaskReader
+from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.labels.confusion import IGNORED
+from segmodel.labels.masks import MaskReader
 from segmodel.pairs import Source
 from segmodel.survey import BLOCK_PX, survey_pairs
 from segmodel.tiling.windows import Window

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from segmodel.confusion import IGNORED, Scores, confusion_matrix
+from segmodel.labels.confusion import IGNORED, Scores, confusion_matrix
 
 CLASSES = 3
 truths = hnp.arrays(np.int16, 12, elements=st.integers(-1, CLASSES - 1))
@@ -138,6 +138,6 @@ def test_pixels_are_counted_in_strips_without_loss(monkeypatch):
     truth = np.arange(35).reshape(5, 7) % 4 - 1
     predicted = np.arange(35).reshape(5, 7) % 3
     expected = confusion_matrix(truth, predicted, 3)
-    monkeypatch.setattr("segmodel.confusion.COUNTED_PIXELS", 4)
+    monkeypatch.setattr("segmodel.labels.confusion.COUNTED_PIXELS", 4)
     assert confusion_matrix(truth, predicted, 3).tolist() == expected.tolist()
     assert expected.sum() == (truth >= 0).sum()

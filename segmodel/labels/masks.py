@@ -10,12 +10,12 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from segmodel.classes import ClassTable, parse_color
-from segmodel.confusion import IGNORED
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.images.decoders import open_image
 from segmodel.images.encoded import MAX_PIXELS, decode_image, image_size
-from segmodel.label_images import encode_labels
+from segmodel.labels.classes import ClassTable, parse_color
+from segmodel.labels.confusion import IGNORED
+from segmodel.labels.label_images import encode_labels
 
 # Values are looked up so many at a time, as that takes many bytes for each.
 STRIP_PIXELS = 1 << 18

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segmodel.classes import ClassTable, LabelClass, format_color, parse_color
 from segmodel.errors import ContractError
+from segmodel.labels.classes import ClassTable, LabelClass, format_color, parse_color
 
 
 def table(*ids: int) -> ClassTable:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from segmodel.classes import ClassTable
+from segmodel.labels.classes import ClassTable
 
 
 def encode_labels(labels: np.ndarray, classes: ClassTable, text: dict[str, str]) -> bytes:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmodel import masks
-from segmodel.classes import ClassTable, LabelClass
-from segmodel.confusion import IGNORED
 from segmodel.errors import ConfigurationError, InputError
-from segmodel.masks import MaskCode, MaskReader
+from segmodel.labels import masks
+from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.labels.confusion import IGNORED
+from segmodel.labels.masks import MaskCode, MaskReader
 
 CLASSES = ClassTable((LabelClass(4, "road", (9, 9, 9)), LabelClass(0, "water", (0, 0, 255))))
 COLOR = MaskCode(CLASSES, "color", ignore_colors=("#000000", "#FFFFFF"))

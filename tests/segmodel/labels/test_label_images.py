@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmodel.classes import ClassTable, LabelClass
 from segmodel.images.encoded import decode_image
-from segmodel.label_images import encode_confidence, encode_labels, quantize_confidence
+from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.labels.label_images import encode_confidence, encode_labels, quantize_confidence
 from tests.fakes import CLASSES
 
 

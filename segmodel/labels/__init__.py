@@ -1,0 +1,1 @@
+"""Class table, masks, confusion matrices and label maps."""
