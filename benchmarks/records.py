@@ -43,7 +43,7 @@ from pipelines.formats.tfrecord import TFRecords
 from pipelines.run_directory import RunDirectory
 from pipelines.work import THREADS, segment_unit
 from segmodel.contract import Contract
-from segmodel.engine import Limits
+from segmodel.engine.engine import Limits
 from segmodel.images.encoded import decode_image
 from segmodel.labels.label_images import encode_labels
 from segmodel.memory import peak_bytes

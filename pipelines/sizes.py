@@ -11,7 +11,7 @@ from pipelines.gdal_files import CACHE_BYTES
 from pipelines.options import SegmentOptions
 from pipelines.vectors import Polygons
 from segmodel.contract import Contract
-from segmodel.engine import Limits
+from segmodel.engine.engine import Limits
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import MAX_PIXELS, MOST_DECODING_BYTES_PER_PIXEL
 from segmodel.memory import ASSUMED_BYTES_PER_PIXEL

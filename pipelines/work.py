@@ -17,9 +17,9 @@ from pipelines.failures import Failure, is_transient, raise_unless_lasting, reas
 from pipelines.formats.interface import UnitTask, Work
 from pipelines.plan import Unit
 from segmodel.allocator import reuse_memory
-from segmodel.engine import Engine, Failed, Job, Labelled, Model
+from segmodel.engine.engine import Engine, Failed, Job, Labelled, Model
+from segmodel.engine.read_ahead import Raster
 from segmodel.errors import InputError, TransientError
-from segmodel.read_ahead import Raster
 from segmodel.tiling.windows import Window
 
 ATTEMPTS = 3

@@ -11,11 +11,11 @@ from weakref import WeakKeyDictionary
 from pipelines.formats.interface import Work
 from pipelines.gpu_claims import claim
 from pipelines.models import local_model
-from segmodel.call_sizes import CallSizes
 from segmodel.devices import cuda_driver
 from segmodel.devices.gpus import number_of, use_only
 from segmodel.devices.startup import quiet_start
-from segmodel.engine import Model
+from segmodel.engine.batching import CallSizes
+from segmodel.engine.engine import Model
 from segmodel.errors import TransientError
 from segmodel.memory import ASSUMED_BYTES_PER_PIXEL
 from segmodel.model_folder import fingerprint

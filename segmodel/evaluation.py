@@ -8,12 +8,12 @@ from functools import partial
 
 import numpy as np
 
-from segmodel.engine import Engine, Job, Labelled, Model
+from segmodel.engine.engine import Engine, Job, Labelled, Model
+from segmodel.engine.stitching import Failed
 from segmodel.errors import BeamsegError, ContractError, InputError
 from segmodel.labels.classes import ClassTable
 from segmodel.labels.confusion import IGNORED, Scores, confusion_matrix
 from segmodel.pairs import Pair
-from segmodel.stitching import Failed
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Layout, Window
 

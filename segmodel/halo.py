@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from segmodel.contract import MeasuredHalo
-from segmodel.engine import ArrayRaster, Engine, Job, Labelled, Model
+from segmodel.engine.engine import ArrayRaster, Engine, Job, Labelled, Model
 from segmodel.tiling.windows import Layout, Window, tiles
 
 CORE_PX = 512

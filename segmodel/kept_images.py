@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segmodel.engine import Model
+from segmodel.engine.engine import Model
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation import Evaluation, LabelledBlock, evaluate
 from segmodel.labels.classes import ClassTable

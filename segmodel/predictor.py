@@ -11,7 +11,7 @@ import numpy as np
 from segmodel.contract import Contract
 from segmodel.devices.gpus import is_out_of_memory, let_memory_grow
 from segmodel.devices.startup import quiet_start
-from segmodel.engine import ArrayRaster, Engine, Failed, Job
+from segmodel.engine.engine import ArrayRaster, Engine, Failed, Job
 from segmodel.errors import BeamsegError, ContractError, OutOfMemoryError
 from segmodel.labels.classes import ClassTable
 from segmodel.model_folder import fingerprint, read_contract

@@ -13,7 +13,7 @@ from pipelines.failures import Failure
 from pipelines.plan import InputFile, Unit
 from pipelines.run_directory import RunDirectory, digest
 from segmodel.contract import Contract
-from segmodel.engine import Engine, Job, Labelled, Limits
+from segmodel.engine.engine import Engine, Job, Labelled, Limits
 from segmodel.images.encoded import MAX_PIXELS
 from segmodel.tiling.windows import Layout, Window, computed_pixels
 

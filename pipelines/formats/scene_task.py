@@ -20,7 +20,7 @@ from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import Header, read_header
 from pipelines.scene_polygons import ScenePolygons
 from pipelines.scene_reader import SceneRaster, ground_grid
-from segmodel.engine import Engine, Failed, Job, Labelled
+from segmodel.engine.engine import Engine, Failed, Job, Labelled
 from segmodel.errors import GroundError, TransientError
 from segmodel.labels.label_images import quantize_confidence
 from segmodel.tiling.resampling import ModelGrid

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.commands import segment
-from segmodel.engine import ArrayRaster, Engine, Job, Labelled
+from segmodel.engine.engine import ArrayRaster, Engine, Job, Labelled
 from segmodel.predictor import Predictor
 from segmodel.tiling.windows import Layout
 from tests.end_to_end.conftest import SIZES, encoded_images, noise

@@ -25,7 +25,7 @@ from pipelines.run_directory import RunDirectory
 from pipelines.scene_assembly import finish_scene
 from pipelines.totals import Totals, collect
 from pipelines.work import UnitReport, segment_unit
-from segmodel.engine import Limits
+from segmodel.engine.engine import Limits
 from segmodel.model_folder import write_contract
 from segmodel.tiling.windows import Layout
 from tests.fakes import BrightnessModel, contract

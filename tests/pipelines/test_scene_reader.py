@@ -21,7 +21,7 @@ from pipelines.scene_header import read_header
 from pipelines.scene_polygons import ScenePolygons
 from pipelines.scene_reader import SceneRaster, ground_grid, read_small, small_area
 from pipelines.vectors import Polygons
-from segmodel.engine import Engine, Job
+from segmodel.engine.engine import Engine, Job
 from segmodel.errors import InputError
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Layout, Window

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from segmodel.contract import MeasuredHalo
-from segmodel.engine import ArrayRaster, Engine, Job
+from segmodel.engine.engine import ArrayRaster, Engine, Job
 from segmodel.errors import ConfigurationError, ContractError, ExportError
 from segmodel.joint_contract import join_contracts
 from segmodel.labels.classes import ClassTable, LabelClass

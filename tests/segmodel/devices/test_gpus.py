@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segmodel.devices.gpus import is_out_of_memory, let_memory_grow, use_only
-from segmodel.engine import ArrayRaster, Engine, Job
+from segmodel.engine.engine import ArrayRaster, Engine, Job
 from segmodel.errors import OutOfMemoryError, TransientError
 from segmodel.predictor import Predictor
 from segmodel.tiling.windows import Layout

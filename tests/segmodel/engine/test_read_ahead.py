@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmodel.engine import Engine, Limits
+from segmodel.engine.engine import Engine, Limits
+from segmodel.engine.read_ahead import Job, ReadAhead, Reading
+from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import InputError
-from segmodel.read_ahead import Job, ReadAhead, Reading
-from segmodel.stitching import Failed, Labelled
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Layout, Window
 from tests.fakes import CLASSES, BrightnessModel, brightness_labels

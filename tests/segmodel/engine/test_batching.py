@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmodel.call_sizes import CallSizes
-from segmodel.engine import ArrayRaster, Engine, Job, Limits
+from segmodel.engine.batching import CallSizes
+from segmodel.engine.engine import ArrayRaster, Engine, Job, Limits
 from segmodel.errors import OutOfMemoryError, TransientError
 from segmodel.tiling.windows import AUTO, Layout
 from tests.fakes import BrightnessModel, brightness_labels

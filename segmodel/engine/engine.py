@@ -15,11 +15,11 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from segmodel.call_sizes import CallSizes
+from segmodel.engine.batching import CallSizes
+from segmodel.engine.read_ahead import Job, ReadAhead
+from segmodel.engine.stitching import Batches, Failed, Labelled, MapInProgress, WindowRead
 from segmodel.errors import TransientError
 from segmodel.labels.classes import ClassTable
-from segmodel.read_ahead import Job, ReadAhead
-from segmodel.stitching import Batches, Failed, Labelled, MapInProgress, WindowRead
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import MOST_IN_BATCH, Layout, Window
 

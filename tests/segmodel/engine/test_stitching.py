@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from segmodel.engine import ArrayRaster, Engine, Job, Limits
+from segmodel.engine.engine import ArrayRaster, Engine, Job, Limits
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import MOST_IN_BATCH, Layout, Window
 from tests.fakes import BrightnessModel, brightness_labels

@@ -10,9 +10,9 @@ from typing import Protocol
 
 import numpy as np
 
+from segmodel.engine.stitching import Failed, MapInProgress
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.classes import ClassTable
-from segmodel.stitching import Failed, MapInProgress
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Layout, Tile, Window, tiles
 

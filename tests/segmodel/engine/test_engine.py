@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from segmodel.engine import ArrayRaster, Engine, Job
+from segmodel.engine.engine import ArrayRaster, Engine, Job
+from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import InputError
-from segmodel.stitching import Failed, Labelled
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Layout, Tile, Window
 from tests.fakes import BrightnessModel, brightness_labels

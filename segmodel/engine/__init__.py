@@ -1,0 +1,1 @@
+"""The stream from rasters to label maps: read ahead, batch, call, stitch."""
