@@ -195,7 +195,7 @@ def network(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
 def export_network(path: Path) -> Path:
     """A ResNet50 FCN-8s with random weights."""
     from segmodel.export import export_savedmodel
-    from segmodel.network import NetworkConfig, build_network
+    from segmodel.networks.network import NetworkConfig, build_network
 
     network = build_network(NetworkConfig(len(CLASSES.ids), "fcn-8s", "resnet50"))
     export_savedmodel(network, CONTRACT, path, measure_memory=False)

@@ -63,7 +63,7 @@ def throughput(steps: int, repeats: int) -> None:
 
         from segmodel.batches import training_batches
         from segmodel.crops import CropSampler
-        from segmodel.network import build_network
+        from segmodel.networks.network import build_network
         from segmodel.survey import survey_pairs
         from segmodel.trainer import network_configuration
         from segmodel.training_loop import Clock, Learner, check_loss, choose_strategy

@@ -11,7 +11,7 @@ from segmodel.configuration import Configuration
 from segmodel.configuration_file import NO_FILES, to_document
 from segmodel.errors import ConfigurationError
 from segmodel.model_folder import fingerprint
-from segmodel.network import NetworkConfig
+from segmodel.networks.network import NetworkConfig
 from segmodel.pairs import TrainingData
 from segmodel.run_folder import model_of
 from segmodel.survey import Survey

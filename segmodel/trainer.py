@@ -25,10 +25,10 @@ from segmodel.history import History, Validation
 from segmodel.in_memory import NetworkInMemory
 from segmodel.labels.confusion import Scores
 from segmodel.model_folder import read_contract
-from segmodel.network import NetworkConfig, build_network, nodata_fill
+from segmodel.networks.network import NetworkConfig, build_network, nodata_fill
+from segmodel.networks.pretrained import carry_weights, read_weights
 from segmodel.pairs import TrainingData
 from segmodel.panels import Look
-from segmodel.pretrained import carry_weights, read_weights
 from segmodel.release import check_floors, draft_contract, release, validation_layout
 from segmodel.run_folder import RunFolder, model_of
 from segmodel.run_plan import Stage, network_configuration, run_digest, stages

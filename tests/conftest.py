@@ -62,7 +62,7 @@ def neighbourhood_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import numpy as np
 
     from segmodel.export import export_savedmodel
-    from segmodel.network import BilinearUpsampling, reach
+    from segmodel.networks.network import BilinearUpsampling, reach
 
     images = keras.Input((None, None, 3))
     features = keras.layers.Conv2D(4, 3, padding="same")(images)

@@ -78,7 +78,7 @@ def history(run: Path) -> list[dict]:
 
 
 def test_a_run_that_was_killed_twice_ends_as_one_that_was_not(whole):
-    from segmodel.pretrained import read_weights
+    from segmodel.networks.pretrained import read_weights
 
     run = whole / "cut"
     killed(whole, "cut", lambda: (run / "checkpoint/state.npz").exists() and bool(history(run)))

@@ -20,16 +20,16 @@ from PIL import Image
 from pipelines.commands import main
 from pipelines.training_data import read_data
 from segmodel import training_config
-from segmodel.backbones import BACKBONES
 from segmodel.configuration import ENCODINGS
 from segmodel.configuration_file import TABLES, load_configuration, parse_configuration
 from segmodel.contract import DTYPES
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.model_folder import read_contract
+from segmodel.networks.backbones import BACKBONES
+from segmodel.networks.widths import scale_width
 from segmodel.predictor import Predictor
 from segmodel.survey import survey_pairs
 from segmodel.toml_tables import typed
-from segmodel.widths import scale_width
 from tests.end_to_end.conftest import ROOT, command, environment
 
 PAGE = (ROOT / "docs" / "training.md").read_text("utf-8")
@@ -195,7 +195,7 @@ def asked_for(monkeypatch) -> list[str]:
 
     narrow = dataclasses.replace(BACKBONES["vgg16"], build=build, publishes_widths=True)
     monkeypatch.setitem(BACKBONES, "vgg16", narrow)
-    monkeypatch.setattr("segmodel.network.load_imagenet", load)
+    monkeypatch.setattr("segmodel.networks.network.load_imagenet", load)
     monkeypatch.setattr("segmodel.export.measure_bytes_per_pixel", lambda folder: 300)
     return asked
 

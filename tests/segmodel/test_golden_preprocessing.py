@@ -12,7 +12,7 @@ import tensorflow as tf
 from segmodel.contract import MeasuredHalo
 from segmodel.export import export_savedmodel
 from segmodel.labels.classes import ClassTable, LabelClass
-from segmodel.network import NetworkConfig, build_network
+from segmodel.networks.network import NetworkConfig, build_network
 from segmodel.predictor import Predictor
 from tests.fakes import contract
 

@@ -16,7 +16,7 @@ from segmodel.contract import Contract
 from segmodel.in_memory import NetworkInMemory
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
-from segmodel.network import build_network
+from segmodel.networks.network import build_network
 from segmodel.pairs import TrainingData
 from segmodel.predictor import Predictor
 from segmodel.run_plan import network_configuration

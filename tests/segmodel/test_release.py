@@ -16,7 +16,7 @@ from segmodel.history import History, Validation
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import Scores
 from segmodel.model_folder import read_contract
-from segmodel.network import build_network
+from segmodel.networks.network import build_network
 from segmodel.predictor import Predictor
 from segmodel.release import check_floors, draft_contract, release, validation_layout
 from segmodel.run_folder import RunFolder

@@ -17,7 +17,7 @@ from segmodel.class_weights import resolve
 from segmodel.errors import ConfigurationError, TrainingError
 from segmodel.export import export_savedmodel
 from segmodel.in_memory import NetworkInMemory
-from segmodel.network import build_network
+from segmodel.networks.network import build_network
 from segmodel.predictor import Predictor
 from segmodel.release import draft_contract
 from segmodel.run_plan import network_configuration

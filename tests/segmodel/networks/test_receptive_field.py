@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segmodel.errors import ConfigurationError
-from segmodel.receptive_field import Reach
+from segmodel.networks.receptive_field import Reach
 
 HEIGHT, WIDTH = 96, 16
 
@@ -56,7 +56,7 @@ def pad():
 
 
 def up(factor: int):
-    from segmodel.network import BilinearUpsampling
+    from segmodel.networks.network import BilinearUpsampling
 
     return BilinearUpsampling(factor)
 
@@ -106,7 +106,7 @@ def offsets_seen(model) -> tuple[int, int]:
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_the_reach_of_a_chain_of_positive_layers_is_exact(name):
-    from segmodel.network import reach
+    from segmodel.networks.network import reach
 
     model = network(CHAINS[name]())
     actual = reach(model)
@@ -118,7 +118,7 @@ def test_the_reach_of_a_chain_of_positive_layers_is_exact(name):
 def test_branches_that_are_added_see_what_the_wider_one_sees():
     import keras
 
-    from segmodel.network import reach
+    from segmodel.networks.network import reach
 
     images = keras.Input((None, None, 1))
     wide = up(2)(conv(7)(conv(3, 2)(images)))
@@ -136,7 +136,7 @@ def test_branches_of_different_scale_cannot_be_joined():
 def test_a_layer_of_unknown_reach_is_refused_by_name(kind):
     import keras
 
-    from segmodel.network import reach
+    from segmodel.networks.network import reach
 
     layer = getattr(keras.layers, kind)(name="culprit")
     with pytest.raises(ConfigurationError, match=f"'culprit' \\({kind}\\) unknown"):
@@ -147,7 +147,7 @@ def test_a_layer_of_unknown_reach_is_refused_by_name(kind):
 def test_global_context_has_no_reach(kind):
     import keras
 
-    from segmodel.network import reach
+    from segmodel.networks.network import reach
 
     images = keras.Input((None, None, 1))
     features = conv(3)(images)
@@ -158,7 +158,7 @@ def test_global_context_has_no_reach(kind):
 
 
 def test_efficientnet_has_no_reach():
-    from segmodel.network import NetworkConfig, build_network, reach
+    from segmodel.networks.network import NetworkConfig, build_network, reach
 
     assert reach(build_network(NetworkConfig(2, "fcn-8s", "efficientnet_v2_s"))) is None
 
@@ -185,8 +185,8 @@ SLOW = ("resnet101", "resnet152", "resnet101_v2", "resnet152_v2")
 def test_backbones_see_what_is_published(name):
     import keras
 
-    from segmodel.backbones import BACKBONES
-    from segmodel.network import NetworkConfig, build_network, reach
+    from segmodel.networks.backbones import BACKBONES
+    from segmodel.networks.network import NetworkConfig, build_network, reach
 
     model = build_network(NetworkConfig(2, "fcn-32s", name))
     layer = BACKBONES[name].skips[-1][1]
@@ -221,7 +221,7 @@ NETWORKS = [
 
 @pytest.mark.parametrize(("backbone", "variant", "fc_layers"), NETWORKS)
 def test_the_reach_of_a_network_is_exact(backbone, variant, fc_layers):
-    from segmodel.network import NetworkConfig, build_network, preprocessing, reach
+    from segmodel.networks.network import NetworkConfig, build_network, preprocessing, reach
 
     config = NetworkConfig(
         1, variant, backbone, width=0.1, bands=("grey",), fc_layers=fc_layers, fc_channels=1
@@ -240,7 +240,7 @@ def test_the_reach_of_a_network_is_exact(backbone, variant, fc_layers):
 def test_a_wide_kernel_is_refused_or_seen():
     import keras
 
-    from segmodel.network import reach
+    from segmodel.networks.network import reach
 
     wide = keras.layers.Conv2D(1, (1, 9), padding="same", kernel_initializer="ones")
     try:
@@ -253,7 +253,7 @@ def test_a_wide_kernel_is_refused_or_seen():
 def test_a_transposed_convolution_without_padding_is_refused_or_seen():
     import keras
 
-    from segmodel.network import reach
+    from segmodel.networks.network import reach
 
     layer = keras.layers.Conv2DTranspose(1, 5, padding="valid", kernel_initializer="ones")
     model = network([layer])

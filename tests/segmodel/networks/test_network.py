@@ -16,8 +16,14 @@ pytest.importorskip("tensorflow")
 
 import keras
 
-from segmodel.layers import BilinearUpsampling, Preprocessing, bilinear_kernel
-from segmodel.network import NetworkConfig, build_network, nodata_fill, preprocessing, reach
+from segmodel.networks.layers import BilinearUpsampling, Preprocessing, bilinear_kernel
+from segmodel.networks.network import (
+    NetworkConfig,
+    build_network,
+    nodata_fill,
+    preprocessing,
+    reach,
+)
 from segmodel.training_config import VARIANTS
 
 

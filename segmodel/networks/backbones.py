@@ -11,9 +11,9 @@ from pathlib import Path
 import keras
 
 from segmodel.errors import ConfigurationError
-from segmodel.imagenet_bands import band_filters
 from segmodel.limits import one_of
-from segmodel.widths import scale_width
+from segmodel.networks.imagenet_bands import band_filters
+from segmodel.networks.widths import scale_width
 
 STRIDES = (4, 8, 16, 32)
 # Keras lists all that it tried.

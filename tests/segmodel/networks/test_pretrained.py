@@ -14,8 +14,8 @@ pytest.importorskip("tensorflow")
 import keras
 import tensorflow as tf
 
-from segmodel.network import NetworkConfig, build_network
-from segmodel.pretrained import carry_weights, read_weights
+from segmodel.networks.network import NetworkConfig, build_network
+from segmodel.networks.pretrained import carry_weights, read_weights
 
 
 def network(variant: str, classes: int = 3, **options) -> keras.Model:

@@ -13,9 +13,9 @@ pytest.importorskip("tensorflow")
 
 import keras
 
-from segmodel.backbones import BACKBONES, Backbone, find_backbone
-from segmodel.network import NetworkConfig, build_network, preprocessing
-from segmodel.widths import scaled_channels
+from segmodel.networks.backbones import BACKBONES, Backbone, find_backbone
+from segmodel.networks.network import NetworkConfig, build_network, preprocessing
+from segmodel.networks.widths import scaled_channels
 
 DEEP = ("resnet101", "resnet152", "resnet101_v2", "resnet152_v2")
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in BACKBONES]
@@ -44,7 +44,7 @@ PREPROCESS = {
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_preprocessing_is_that_of_keras(name):
-    from segmodel.layers import Preprocessing
+    from segmodel.networks.layers import Preprocessing
 
     mean, scale = preprocessing(NetworkConfig(classes=2, backbone=name))
     actual = Preprocessing(mean, scale, find_backbone(name).reverse)(GOLDEN).numpy()

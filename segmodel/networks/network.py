@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from segmodel.backbones import build_backbone, find_backbone, load_imagenet
 from segmodel.errors import ConfigurationError
-from segmodel.imagenet_bands import IMAGENET_BANDS, band_means
-from segmodel.layers import BilinearUpsampling, Preprocessing, bilinear_kernel
 from segmodel.limits import at_least, one_of
-from segmodel.receptive_field import Reach
+from segmodel.networks.backbones import build_backbone, find_backbone, load_imagenet
+from segmodel.networks.imagenet_bands import IMAGENET_BANDS, band_means
+from segmodel.networks.layers import BilinearUpsampling, Preprocessing, bilinear_kernel
+from segmodel.networks.receptive_field import Reach
 from segmodel.training_config import PRECISIONS, VARIANTS
 
 FC6_KERNEL_PX = 7

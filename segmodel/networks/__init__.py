@@ -1,0 +1,1 @@
+"""Fully convolutional networks, backbones, receptive fields and pretrained weights."""
