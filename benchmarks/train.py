@@ -62,9 +62,9 @@ def throughput(steps: int, repeats: int) -> None:
         import keras
 
         from segmodel.batches import training_batches
-        from segmodel.crops import CropSampler
         from segmodel.networks.network import build_network
-        from segmodel.survey import survey_pairs
+        from segmodel.pairs.crops import CropSampler
+        from segmodel.pairs.survey import survey_pairs
         from segmodel.trainer import network_configuration
         from segmodel.training_loop import Clock, Learner, check_loss, choose_strategy
 

@@ -22,9 +22,9 @@ from pipelines.plan import InputFile
 from segmodel.configuration import Configuration
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.masks import MaskReader
-from segmodel.pair_folders import open_pair
-from segmodel.paired_files import find_pairs, group_of, short_names
-from segmodel.pairs import Encoded, EncodedPair, Pair, PairCache, Source, TrainingData
+from segmodel.pairs.folders import open_pair
+from segmodel.pairs.paired_files import find_pairs, group_of, short_names
+from segmodel.pairs.pairs import Encoded, EncodedPair, Pair, PairCache, Source, TrainingData
 
 _MIB = 1 << 20
 _MOST_FAULTS = 10

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from segmodel.augment import augment
 from segmodel.configuration import Configuration
-from segmodel.crops import CropSampler
+from segmodel.pairs.crops import CropSampler
 
 # Batches that are ready before they are asked for.
 AHEAD = 2

@@ -10,7 +10,7 @@ import numpy as np
 
 from segmodel.contract import Calibration
 from segmodel.errors import TrainingError
-from segmodel.pairs import Pair
+from segmodel.pairs.pairs import Pair
 from segmodel.tiling.windows import Layout, Tile, Window, tiles
 
 MOST_BYTES = 256 << 20

@@ -13,7 +13,7 @@ from segmodel.engine.stitching import Failed
 from segmodel.errors import BeamsegError, ContractError, InputError
 from segmodel.labels.classes import ClassTable
 from segmodel.labels.confusion import IGNORED, Scores, confusion_matrix
-from segmodel.pairs import Pair
+from segmodel.pairs.pairs import Pair
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Layout, Window
 

@@ -18,10 +18,10 @@ import numpy as np
 from segmodel.configuration import Configuration
 from segmodel.errors import ConfigurationError
 from segmodel.labels.confusion import Scores
-from segmodel.pairs import Pair, TrainingData
+from segmodel.pairs.pairs import Pair, TrainingData
+from segmodel.pairs.survey import Survey, check_classes, survey_pairs
 from segmodel.run_folder import RunFolder
 from segmodel.score_report import scores_table
-from segmodel.survey import Survey, check_classes, survey_pairs
 from segmodel.trainer import Hooks, train
 
 FILES = ("folds.json", "folds.txt")

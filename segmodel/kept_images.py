@@ -21,7 +21,7 @@ from segmodel.evaluation import Evaluation, LabelledBlock, evaluate
 from segmodel.labels.classes import ClassTable
 from segmodel.labels.confusion import Scores
 from segmodel.labels.label_images import encode_labels
-from segmodel.pairs import Pair
+from segmodel.pairs.pairs import Pair
 from segmodel.panels import Look, centres, picture_of, shrinking
 from segmodel.tiling.windows import Layout
 

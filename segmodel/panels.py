@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from segmodel.contract import Contract
 from segmodel.labels.classes import ClassTable
-from segmodel.pairs import Pair
+from segmodel.pairs.pairs import Pair
 from segmodel.tiling.windows import Window
 
 # Longest side of what is kept of an image, and of one picture in a panel.

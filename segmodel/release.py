@@ -23,7 +23,7 @@ from segmodel.kept_images import keep_validation
 from segmodel.labels.confusion import Scores
 from segmodel.model_folder import write_contract
 from segmodel.networks.network import NetworkConfig, nodata_fill, reach
-from segmodel.pairs import Pair, TrainingData
+from segmodel.pairs.pairs import Pair, TrainingData
 from segmodel.panels import Look
 from segmodel.predictor import Predictor
 from segmodel.run_folder import RunFolder

@@ -12,9 +12,9 @@ from segmodel.configuration_file import NO_FILES, to_document
 from segmodel.errors import ConfigurationError
 from segmodel.model_folder import fingerprint
 from segmodel.networks.network import NetworkConfig
-from segmodel.pairs import TrainingData
+from segmodel.pairs.pairs import TrainingData
+from segmodel.pairs.survey import Survey
 from segmodel.run_folder import model_of
-from segmodel.survey import Survey
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from segmodel.class_weights import resolve
 from segmodel.configuration import Configuration
 from segmodel.configuration_file import to_document
 from segmodel.contract import Contract
-from segmodel.crops import CropSampler
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation import evaluate
 from segmodel.event_log import EventLog
@@ -27,13 +26,14 @@ from segmodel.labels.confusion import Scores
 from segmodel.model_folder import read_contract
 from segmodel.networks.network import NetworkConfig, build_network, nodata_fill
 from segmodel.networks.pretrained import carry_weights, read_weights
-from segmodel.pairs import TrainingData
+from segmodel.pairs.crops import CropSampler
+from segmodel.pairs.pairs import TrainingData
+from segmodel.pairs.survey import Survey, survey_pairs
 from segmodel.panels import Look
 from segmodel.release import check_floors, draft_contract, release, validation_layout
 from segmodel.run_folder import RunFolder, model_of
 from segmodel.run_plan import Stage, network_configuration, run_digest, stages
 from segmodel.sample_panels import SamplePanels
-from segmodel.survey import Survey, survey_pairs
 from segmodel.training_loop import Clock, Learner, check_loss, choose_strategy
 
 

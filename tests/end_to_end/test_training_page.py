@@ -27,8 +27,8 @@ from segmodel.errors import ConfigurationError, InputError
 from segmodel.model_folder import read_contract
 from segmodel.networks.backbones import BACKBONES
 from segmodel.networks.widths import scale_width
+from segmodel.pairs.survey import survey_pairs
 from segmodel.predictor import Predictor
-from segmodel.survey import survey_pairs
 from segmodel.toml_tables import typed
 from tests.end_to_end.conftest import ROOT, command, environment
 

@@ -23,7 +23,7 @@ from segmodel.configuration import Configuration, DataConfig, ModelConfig
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
-from segmodel.survey import survey_pairs
+from segmodel.pairs.survey import survey_pairs
 from segmodel.tiling.windows import Window
 from tests.pipelines.corpus import png, write
 from tests.pipelines.pack_corpus import COUNT, ids, image, pack, write_pairs

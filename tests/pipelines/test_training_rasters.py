@@ -12,8 +12,8 @@ from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import read_header
 from pipelines.scene_reader import SceneRaster
 from segmodel.labels.masks import MaskReader
-from segmodel.pair_folders import RasterPair
-from segmodel.pairs import Source
+from segmodel.pairs.folders import RasterPair
+from segmodel.pairs.pairs import Source
 from segmodel.tiling.windows import Window
 from tests.fakes import contract
 from tests.pipelines.corpus import png, write

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from segmodel.pair_folders import open_pair
-from segmodel.paired_files import find_pairs
-from segmodel.pairs import Pair, PairCache, Source
+from segmodel.pairs.folders import open_pair
+from segmodel.pairs.paired_files import find_pairs
+from segmodel.pairs.pairs import Pair, PairCache, Source
 
 
 def read_folders(

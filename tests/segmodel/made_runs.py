@@ -11,10 +11,10 @@ import keras
 import numpy as np
 
 from segmodel.configuration import Configuration
-from segmodel.pairs import TrainingData
+from segmodel.pairs.pairs import TrainingData
+from segmodel.pairs.survey import survey_pairs
 from segmodel.run_folder import RunFolder
 from segmodel.run_plan import network_configuration
-from segmodel.survey import survey_pairs
 from segmodel.trainer import Hooks, TrainingRun
 from tests.segmodel.made_pairs import configuration, halves
 

@@ -9,9 +9,9 @@ import pytest
 
 from segmodel.batches import training_batches
 from segmodel.configuration import AugmentationConfig
-from segmodel.crops import CropSampler
 from segmodel.errors import InputError, TrainingError
-from segmodel.survey import survey_pairs
+from segmodel.pairs.crops import CropSampler
+from segmodel.pairs.survey import survey_pairs
 from segmodel.training_loop import Clock
 from tests.segmodel.made_pairs import CLASSES, ArrayPair, configuration, halves
 

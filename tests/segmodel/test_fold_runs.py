@@ -12,7 +12,7 @@ from segmodel import folds as module
 from segmodel.errors import ConfigurationError
 from segmodel.folds import cross_validate, folder_names, folds_table
 from segmodel.labels.confusion import Scores
-from segmodel.pairs import TrainingData
+from segmodel.pairs.pairs import TrainingData
 from segmodel.run_folder import RunFolder
 from segmodel.trainer import Hooks
 from tests.segmodel.made_pairs import CLASSES, files_of, halves

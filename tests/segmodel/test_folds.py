@@ -13,7 +13,7 @@ from segmodel.configuration import ExportConfig
 from segmodel.errors import ConfigurationError
 from segmodel.folds import cross_validate, fold_configuration
 from segmodel.labels.confusion import IGNORED, Scores
-from segmodel.pairs import TrainingData
+from segmodel.pairs.pairs import TrainingData
 from segmodel.trainer import Hooks
 from tests.segmodel.made_pairs import ArrayPair, halves
 from tests.segmodel.made_runs import narrow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmodel.pairs import TrainingData
+from segmodel.pairs.pairs import TrainingData
 from segmodel.predictor import Predictor
 from segmodel.trainer import train
 from tests.segmodel.made_pairs import CLASSES, configuration, halves

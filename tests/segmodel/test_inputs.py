@@ -17,7 +17,7 @@ from segmodel.in_memory import NetworkInMemory
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
 from segmodel.networks.network import build_network
-from segmodel.pairs import TrainingData
+from segmodel.pairs.pairs import TrainingData
 from segmodel.predictor import Predictor
 from segmodel.run_plan import network_configuration
 from segmodel.trainer import train

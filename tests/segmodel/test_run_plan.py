@@ -9,9 +9,9 @@ import pytest
 
 from segmodel.configuration import ExportConfig
 from segmodel.errors import ConfigurationError
-from segmodel.pairs import TrainingData
+from segmodel.pairs.pairs import TrainingData
+from segmodel.pairs.survey import survey_pairs
 from segmodel.run_plan import Stage, network_configuration, run_digest, stages
-from segmodel.survey import survey_pairs
 from tests.segmodel.made_pairs import CLASSES, ArrayPair, configuration, halves
 
 DATA = TrainingData(halves(2, 0), halves(1, 1))

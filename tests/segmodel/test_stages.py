@@ -11,7 +11,7 @@ from segmodel.errors import BeamsegError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import Scores
 from segmodel.networks.pretrained import read_weights
-from segmodel.pairs import TrainingData
+from segmodel.pairs.pairs import TrainingData
 from segmodel.trainer import TrainingRun, train
 from tests.segmodel.made_pairs import CLASSES, halves
 from tests.segmodel.made_runs import DATA, history, learn, narrow, values

@@ -240,7 +240,7 @@ def test_time_that_is_waited_for_data_is_told_from_that_of_steps():
 
 
 def test_a_run_counts_waiting_and_leaves_validation_out(tmp_path, monkeypatch):
-    from segmodel.crops import CropSampler
+    from segmodel.pairs.crops import CropSampler
 
     crop, validate = CropSampler.crop, TrainingRun._validate
 

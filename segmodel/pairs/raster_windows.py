@@ -10,7 +10,7 @@ from rasterio.windows import Window as RasterioWindow
 from segmodel.errors import InputError
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader
-from segmodel.raster_files import OPEN_FILES, RasterHeader
+from segmodel.pairs.raster_files import OPEN_FILES, RasterHeader
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Window
 

@@ -14,16 +14,16 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-from segmodel import raster_files
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.images.encoded import decode_pixels
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader
-from segmodel.pair_folders import RasterPair
-from segmodel.paired_files import find_pairs, folder_names, short_names
-from segmodel.pairs import Encoded, EncodedPair, PairCache, Source
-from segmodel.raster_files import OpenFiles
+from segmodel.pairs import raster_files
+from segmodel.pairs.folders import RasterPair
+from segmodel.pairs.paired_files import find_pairs, folder_names, short_names
+from segmodel.pairs.pairs import Encoded, EncodedPair, PairCache, Source
+from segmodel.pairs.raster_files import OpenFiles
 from segmodel.tiling.windows import Window
 from tests.segmodel.folder_pairs import read_folders
 

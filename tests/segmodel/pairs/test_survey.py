@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.segmodel.test_pairs import geotiff
 
-from segmodel import survey as survey_module
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader
-from segmodel.pairs import Source
-from segmodel.survey import BLOCK_PX, survey_pairs
+from segmodel.pairs import survey as survey_module
+from segmodel.pairs.pairs import Source
+from segmodel.pairs.survey import BLOCK_PX, survey_pairs
 from segmodel.tiling.windows import Window
 from tests.segmodel.folder_pairs import read_folders
 from tests.segmodel.made_pairs import ArrayPair, table
-from tests.segmodel.test_pairs import geotiff
 
 CLASSES = ClassTable((LabelClass(4, "road", (9, 9, 9)), LabelClass(0, "water", (0, 0, 255))))
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.confusion import IGNORED
-from segmodel.pairs import Pair
-from segmodel.survey import Block, Survey
+from segmodel.pairs.pairs import Pair
+from segmodel.pairs.survey import Block, Survey
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Window, common
 

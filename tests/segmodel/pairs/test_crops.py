@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from segmodel.crops import CropSampler
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.confusion import IGNORED
-from segmodel.survey import BLOCK_PX, Survey, survey_pairs
+from segmodel.pairs.crops import CropSampler
+from segmodel.pairs.survey import BLOCK_PX, Survey, survey_pairs
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Window
 from tests.segmodel.made_pairs import ArrayPair, table

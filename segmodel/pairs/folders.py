@@ -10,8 +10,8 @@ import numpy as np
 from segmodel.errors import InputError
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import check_size
-from segmodel.paired_files import PairedFiles
-from segmodel.pairs import (
+from segmodel.pairs.paired_files import PairedFiles
+from segmodel.pairs.pairs import (
     Encoded,
     EncodedPair,
     Pair,
@@ -20,8 +20,8 @@ from segmodel.pairs import (
     named_errors,
     read_indices,
 )
-from segmodel.raster_files import RasterHeader, check_same_place, read_header
-from segmodel.raster_windows import ImageRaster, MaskRaster
+from segmodel.pairs.raster_files import RasterHeader, check_same_place, read_header
+from segmodel.pairs.raster_windows import ImageRaster, MaskRaster
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Window
 

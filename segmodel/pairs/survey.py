@@ -14,7 +14,7 @@ import numpy as np
 
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.classes import ClassTable
-from segmodel.pairs import Pair
+from segmodel.pairs.pairs import Pair
 from segmodel.tiling.windows import Window
 
 BLOCK_PX = 512

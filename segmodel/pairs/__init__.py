@@ -1,0 +1,1 @@
+"""Training pairs: folders, rasters, survey and crops."""
