@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 
-from segmodel.contract import Contract, MeasuredHalo
 from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.savedmodel.contract import Contract, MeasuredHalo
 
 CLASSES = ClassTable(tuple(LabelClass(i, f"class {i}", (40 * i, 99, 200)) for i in range(5)))
 CONTRACT = Contract(

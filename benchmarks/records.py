@@ -42,12 +42,12 @@ from pipelines.formats.samples import Entry
 from pipelines.formats.tfrecord import TFRecords
 from pipelines.run_directory import RunDirectory
 from pipelines.work import THREADS, segment_unit
-from segmodel.contract import Contract
 from segmodel.engine.engine import Limits
 from segmodel.images.encoded import decode_image
 from segmodel.labels.label_images import encode_labels
-from segmodel.memory import peak_bytes
-from segmodel.model_folder import read_contract
+from segmodel.savedmodel.contract import Contract
+from segmodel.savedmodel.folder import read_contract
+from segmodel.savedmodel.memory import peak_bytes
 
 SIDE, REPEATS = 512, 5
 # Images of a shard where the whole command is measured.
@@ -169,7 +169,7 @@ def codecs(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
 
 def network(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
     model = export_network(folder / "resnet")
-    from segmodel.predictor import Predictor
+    from segmodel.savedmodel.predictor import Predictor
 
     predictor = Predictor.load(model)
     short, long = (write_shard(folder / f"network-{n}.tfrecord", jpegs, n) for n in (4, 36))
@@ -194,8 +194,8 @@ def network(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
 
 def export_network(path: Path) -> Path:
     """A ResNet50 FCN-8s with random weights."""
-    from segmodel.export import export_savedmodel
     from segmodel.networks.network import NetworkConfig, build_network
+    from segmodel.savedmodel.export import export_savedmodel
 
     network = build_network(NetworkConfig(len(CLASSES.ids), "fcn-8s", "resnet50"))
     export_savedmodel(network, CONTRACT, path, measure_memory=False)
@@ -206,7 +206,7 @@ def export_cheap(path: Path) -> Path:
     """A model that compares brightness, and nothing else."""
     import tensorflow as tf
 
-    from segmodel.export import export_savedmodel
+    from segmodel.savedmodel.export import export_savedmodel
 
     def logits(images: tf.Tensor) -> tf.Tensor:
         return -tf.abs(images[..., :1] - tf.constant([20.0, 70.0, 130.0, 180.0, 230.0]))
@@ -258,7 +258,7 @@ def print_peak(shards: str, model: str, run: str) -> None:
     from pipelines.commands import segment
 
     # What the command imports in any case.
-    for name in ("apache_beam", "tensorflow", "pipelines.execute", "segmodel.predictor"):
+    for name in ("apache_beam", "tensorflow", "pipelines.execute", "segmodel.savedmodel.predictor"):
         importlib.import_module(name)
     before = peak_bytes()
     words = [f"--input={shards}", f"--model={model}", f"--output={run}"]

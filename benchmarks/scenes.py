@@ -41,9 +41,9 @@ from pipelines import work
 from pipelines.launch import check, prepare
 from pipelines.options import SegmentOptions
 from pipelines.scene_assembly import finish_scene
-from segmodel.contract import MeasuredHalo
-from segmodel.memory import peak_bytes
-from segmodel.model_folder import CONTRACT_FILE, fingerprint
+from segmodel.savedmodel.contract import MeasuredHalo
+from segmodel.savedmodel.folder import CONTRACT_FILE, fingerprint
+from segmodel.savedmodel.memory import peak_bytes
 from segmodel.tiling.seams import border_tiles
 from segmodel.tiling.windows import Window as Area
 
@@ -113,7 +113,7 @@ def growth(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
 def print_peak(scene: str, run: str) -> None:
     """Seconds of a whole run, memory above that of the imports, and in all; as JSON."""
     # What the command imports in any case.
-    for name in ("apache_beam", "tensorflow", "pipelines.execute", "segmodel.predictor"):
+    for name in ("apache_beam", "tensorflow", "pipelines.execute", "segmodel.savedmodel.predictor"):
         importlib.import_module(name)
     from pipelines.execute import execute, pipeline_options
 
@@ -152,7 +152,7 @@ def pictures(folder: str | None, side: int) -> np.ndarray:
 
 
 def network(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
-    from segmodel.predictor import Predictor
+    from segmodel.savedmodel.predictor import Predictor
 
     predictor = Predictor.load(parsed.model)
     values = pictures(parsed.images, parsed.side)

@@ -12,8 +12,8 @@ from pipelines.formats.scene_files import label_name
 from pipelines.formats.scenes import headers_of, may_be_scene
 from pipelines.options import SegmentOptions
 from pipelines.plan import Unit
-from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
+from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Layout
 
 

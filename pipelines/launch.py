@@ -18,9 +18,9 @@ from pipelines.run_directory import MARK, RunDirectory, check_unchanged, digest
 from pipelines.run_polygons import AOI, ZONES, read_aoi, read_zones, store
 from pipelines.sizes import Sizes, resolve_sizes
 from pipelines.vectors import Polygons
-from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
-from segmodel.model_folder import fingerprint
+from segmodel.savedmodel.contract import Contract
+from segmodel.savedmodel.folder import fingerprint
 
 VERSIONED = (
     "apache-beam",

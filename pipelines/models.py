@@ -2,9 +2,9 @@
 
 from pipelines import locations
 from pipelines.local_copies import local_folder
-from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError, ContractError
-from segmodel.model_folder import read_contract
+from segmodel.savedmodel.contract import Contract
+from segmodel.savedmodel.folder import read_contract
 
 
 def local_model(uri: str) -> str:

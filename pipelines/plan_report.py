@@ -11,7 +11,7 @@ from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
 from pipelines.run_polygons import read_aoi, read_zones
 from pipelines.sizes import MIB, Sizes, resolve_sizes
-from segmodel.contract import Contract
+from segmodel.savedmodel.contract import Contract
 
 
 def report(options: SegmentOptions) -> Iterator[str]:

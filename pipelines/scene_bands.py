@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.scene_header import Band, Header
-from segmodel.contract import Contract
 from segmodel.errors import ContractError
+from segmodel.savedmodel.contract import Contract
 
 _COMPLEX = {"complex_int16", "complex64", "complex128"}
 

@@ -10,11 +10,11 @@ from pipelines.formats.scene_blocks import WIDE_BLOCK_PIXELS
 from pipelines.gdal_files import CACHE_BYTES
 from pipelines.options import SegmentOptions
 from pipelines.vectors import Polygons
-from segmodel.contract import Contract
 from segmodel.engine.engine import Limits
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import MAX_PIXELS, MOST_DECODING_BYTES_PER_PIXEL
-from segmodel.memory import ASSUMED_BYTES_PER_PIXEL
+from segmodel.savedmodel.contract import Contract
+from segmodel.savedmodel.memory import ASSUMED_BYTES_PER_PIXEL
 from segmodel.tiling.windows import Layout
 
 MIB = 2**20

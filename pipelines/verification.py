@@ -28,9 +28,9 @@ from pipelines.unit_check import (
     check_unit,
     path_key,
 )
-from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable
+from segmodel.savedmodel.contract import Contract
 
 # Scenes before parts, so that it is known of which blocks the scene is finished.
 KINDS = ("scenes", "part", "counts")

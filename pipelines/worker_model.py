@@ -17,8 +17,8 @@ from segmodel.devices.startup import quiet_start
 from segmodel.engine.batching import CallSizes
 from segmodel.engine.engine import Model
 from segmodel.errors import TransientError
-from segmodel.memory import ASSUMED_BYTES_PER_PIXEL
-from segmodel.model_folder import fingerprint
+from segmodel.savedmodel.folder import fingerprint
+from segmodel.savedmodel.memory import ASSUMED_BYTES_PER_PIXEL
 from segmodel.tiling.windows import AUTO
 
 # What a call may take of the memory that is free once the model is loaded.
@@ -34,7 +34,7 @@ def load(work: Work) -> Model:
     Raises:
         TransientError: If it is not the model that the run was begun with.
     """
-    from segmodel.predictor import Predictor
+    from segmodel.savedmodel.predictor import Predictor
 
     folder = local_model(work.model)
     check_unchanged(work, folder)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segmodel.contract import Calibration
 from segmodel.errors import TrainingError
 from segmodel.pairs.pairs import Pair
+from segmodel.savedmodel.contract import Calibration
 from segmodel.tiling.windows import Layout, Tile, Window, tiles
 
 MOST_BYTES = 256 << 20

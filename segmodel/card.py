@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from segmodel.charts import read_history, write_curves
-from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
 from segmodel.kept_images import KeptImage, best_and_worst, read_kept
 from segmodel.labels.classes import ClassTable, format_color
 from segmodel.panels import draw_classes, draw_errors
+from segmodel.savedmodel.contract import Contract
 from segmodel.score_report import decimal, escaped, markdown_table, score_markdown
 
 # Settings that the other sections of the card show.

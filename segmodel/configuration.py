@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from segmodel.contract import DTYPES
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable
 from segmodel.limits import at_least, one_of
+from segmodel.savedmodel.contract import DTYPES
 from segmodel.training_config import VARIANTS, AugmentationConfig, TrainingConfig
 
 ENCODINGS = ("color", "palette", "id")

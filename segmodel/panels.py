@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from segmodel.contract import Contract
 from segmodel.labels.classes import ClassTable
 from segmodel.pairs.pairs import Pair
+from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Window
 
 # Longest side of what is kept of an image, and of one picture in a panel.

@@ -13,20 +13,20 @@ import numpy as np
 from segmodel.calibration import calibrate, sample_logits
 from segmodel.card import write_card
 from segmodel.configuration import Configuration
-from segmodel.contract import Contract, MeasuredHalo
 from segmodel.errors import ExportError
 from segmodel.evaluation import evaluate
-from segmodel.export import FIXED_WINDOW_PX, export_savedmodel
-from segmodel.halo import CORE_PX, Sample
-from segmodel.in_memory import NetworkInMemory
 from segmodel.kept_images import keep_validation
 from segmodel.labels.confusion import Scores
-from segmodel.model_folder import write_contract
 from segmodel.networks.network import NetworkConfig, nodata_fill, reach
 from segmodel.pairs.pairs import Pair, TrainingData
 from segmodel.panels import Look
-from segmodel.predictor import Predictor
 from segmodel.run_folder import RunFolder
+from segmodel.savedmodel.contract import Contract, MeasuredHalo
+from segmodel.savedmodel.export import FIXED_WINDOW_PX, export_savedmodel
+from segmodel.savedmodel.folder import write_contract
+from segmodel.savedmodel.halo import CORE_PX, Sample
+from segmodel.savedmodel.in_memory import NetworkInMemory
+from segmodel.savedmodel.predictor import Predictor
 from segmodel.score_report import write_scores
 from segmodel.tiling.windows import Layout, Window
 

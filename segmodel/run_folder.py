@@ -10,10 +10,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
 from segmodel.kept_images import remove_kept
-from segmodel.model_folder import read_contract
+from segmodel.savedmodel.contract import Contract
+from segmodel.savedmodel.folder import read_contract
 
 CONFIGURATION, FINISHED = "configuration.json", "_SUCCESS"
 BEST_WEIGHTS = "best.weights.h5"

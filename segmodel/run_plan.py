@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from segmodel.configuration import Configuration
 from segmodel.configuration_file import NO_FILES, to_document
 from segmodel.errors import ConfigurationError
-from segmodel.model_folder import fingerprint
 from segmodel.networks.network import NetworkConfig
 from segmodel.pairs.pairs import TrainingData
 from segmodel.pairs.survey import Survey
 from segmodel.run_folder import model_of
+from segmodel.savedmodel.folder import fingerprint
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,11 @@ from segmodel.checkpoints import Progress, read_progress, restore_checkpoint, sa
 from segmodel.class_weights import resolve
 from segmodel.configuration import Configuration
 from segmodel.configuration_file import to_document
-from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation import evaluate
 from segmodel.event_log import EventLog
 from segmodel.history import History, Validation
-from segmodel.in_memory import NetworkInMemory
 from segmodel.labels.confusion import Scores
-from segmodel.model_folder import read_contract
 from segmodel.networks.network import NetworkConfig, build_network, nodata_fill
 from segmodel.networks.pretrained import carry_weights, read_weights
 from segmodel.pairs.crops import CropSampler
@@ -34,6 +31,9 @@ from segmodel.release import check_floors, draft_contract, release, validation_l
 from segmodel.run_folder import RunFolder, model_of
 from segmodel.run_plan import Stage, network_configuration, run_digest, stages
 from segmodel.sample_panels import SamplePanels
+from segmodel.savedmodel.contract import Contract
+from segmodel.savedmodel.folder import read_contract
+from segmodel.savedmodel.in_memory import NetworkInMemory
 from segmodel.training_loop import Clock, Learner, check_loss, choose_strategy
 
 

@@ -40,7 +40,7 @@ def brightness_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SavedModel that labels as `tests.fakes.brightness_labels`."""
     import tensorflow as tf
 
-    from segmodel.export import export_savedmodel
+    from segmodel.savedmodel.export import export_savedmodel
 
     def logits(values: tf.Tensor) -> tf.Tensor:
         brightness = tf.math.floordiv(tf.reduce_sum(values, -1, keepdims=True), 3.0)
@@ -61,8 +61,8 @@ def neighbourhood_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import keras
     import numpy as np
 
-    from segmodel.export import export_savedmodel
     from segmodel.networks.network import BilinearUpsampling, reach
+    from segmodel.savedmodel.export import export_savedmodel
 
     images = keras.Input((None, None, 3))
     features = keras.layers.Conv2D(4, 3, padding="same")(images)
@@ -83,7 +83,7 @@ def greedy_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Labels by brightness; asks for 256 TiB where a batch has more than two windows."""
     import tensorflow as tf
 
-    from segmodel.export import export_savedmodel
+    from segmodel.savedmodel.export import export_savedmodel
 
     def logits(values: tf.Tensor) -> tf.Tensor:
         brightness = tf.math.floordiv(tf.reduce_sum(values, -1, keepdims=True), 3.0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from segmodel.contract import Contract, MeasuredHalo
 from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.savedmodel.contract import Contract, MeasuredHalo
 
 DARK, MIDDLE, BRIGHT = 0, 3, 7
 

@@ -10,7 +10,7 @@ from segmodel.errors import ConfigurationError, InputError
 if TYPE_CHECKING:
     import numpy as np
 
-    from segmodel.contract import Contract
+    from segmodel.savedmodel.contract import Contract
     from segmodel.tiling.pixels import Pixels
     from segmodel.tiling.windows import Window
 
@@ -86,14 +86,14 @@ def run(arguments: Sequence[str]) -> int:
         if output == Path(model).resolve():
             raise ConfigurationError(f"--output is one of the models, {model}: name another folder")
 
-    from segmodel.views import Views, parse_scales
+    from segmodel.savedmodel.views import Views, parse_scales
 
     views = Views(parsed.flips, parsed.turns, parse_scales(parsed.scales))
 
     from segmodel.devices.startup import quiet_start
 
     with quiet_start():
-        from segmodel.ensemble import export_ensemble, load_ensemble
+        from segmodel.savedmodel.ensemble import export_ensemble, load_ensemble
 
     ensemble = load_ensemble(parsed.models, views, parsed.name, parsed.trust_model)
     samples = read_samples(parsed.samples, ensemble.contract)

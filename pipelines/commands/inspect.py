@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from pipelines.command_line import Parser, parse
 from pipelines.models import contract_of, local_model
-from segmodel.contract import Contract
 from segmodel.labels.classes import format_color
-from segmodel.model_folder import fingerprint
+from segmodel.savedmodel.contract import Contract
+from segmodel.savedmodel.folder import fingerprint
 
 HELP = """\
 Print what a SavedModel says about itself: input, classes, window and halo, scores, versions.

@@ -16,11 +16,11 @@ from pipelines.commits import Output
 from pipelines.failures import Failure
 from pipelines.formats.interface import Estimate, Ground, Reading, Thumbnail, Work
 from pipelines.plan import InputFile, Unit
-from segmodel.contract import Contract
 from segmodel.engine.engine import Engine, Job, Labelled
 from segmodel.errors import ContractError, InputError, TransientError
 from segmodel.images.encoded import IMAGE_SUFFIXES, EncodedImage, decode_image, image_size
 from segmodel.labels.label_images import encode_confidence, encode_labels
+from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Layout, Window
 
 DECODED_BANDS = (1, 3, 4)

@@ -12,9 +12,9 @@ from pipelines.commits import CommitLog, Output
 from pipelines.failures import Failure
 from pipelines.plan import InputFile, Unit
 from pipelines.run_directory import RunDirectory, digest
-from segmodel.contract import Contract
 from segmodel.engine.engine import Engine, Job, Labelled, Limits
 from segmodel.images.encoded import MAX_PIXELS
+from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Layout, Window, computed_pixels
 
 

@@ -15,8 +15,8 @@ from pipelines.formats.parquet_columns import Columns, find_columns, is_binary
 from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, printable
 from pipelines.formats.shards import Shards
 from pipelines.plan import InputFile
-from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError, InputError, TransientError
+from segmodel.savedmodel.contract import Contract
 
 _SUFFIXES = (".parquet", ".pq")
 # Rows are read a few at a time, by the average of their group, from which single ones may be far.

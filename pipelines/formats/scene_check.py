@@ -5,8 +5,8 @@ from pipelines.formats.scene_blocks import model_grid
 from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import Header
 from pipelines.scene_reader import ground_grid
-from segmodel.contract import Contract
 from segmodel.errors import BeamsegError, ConfigurationError, GroundError
+from segmodel.savedmodel.contract import Contract
 
 _WARPS = {
     "gcps": "ground control points, which bend it in one of many ways: choose one with gdalwarp "

@@ -24,9 +24,9 @@ from pipelines.gdal_files import without_warnings
 from pipelines.plan import InputFile, Unit, unit_id
 from pipelines.scene_header import Header, header_or_none, read_header
 from pipelines.scene_reader import read_small, small_area
-from segmodel.contract import Contract
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError
 from segmodel.images.encoded import IMAGE_SUFFIXES
+from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Layout, Window, computed_pixels
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -17,10 +17,10 @@ from pipelines.formats.images import EncodedTask, check_encoded, digest_of, enco
 from pipelines.formats.interface import Estimate, Reading, Thumbnail, Work
 from pipelines.formats.samples import Entry, Maps, Sample, ShardWriter, Unreadable, is_zipped
 from pipelines.plan import InputFile, Unit, unit_id
-from segmodel.contract import Contract
 from segmodel.engine.engine import Job, Labelled
 from segmodel.errors import InputError, TransientError
 from segmodel.images.encoded import EncodedImage, decode_image, image_size
+from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Layout
 
 SAMPLE = 16

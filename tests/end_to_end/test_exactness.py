@@ -17,7 +17,7 @@ import pytest
 
 from pipelines.commands import segment
 from segmodel.engine.engine import ArrayRaster, Engine, Job, Labelled
-from segmodel.predictor import Predictor
+from segmodel.savedmodel.predictor import Predictor
 from segmodel.tiling.windows import Layout
 from tests.end_to_end.conftest import SIZES, encoded_images, noise
 from tests.end_to_end.containers import Images, label_maps, write_files, write_shards
@@ -41,7 +41,7 @@ def doubtful_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of random weights whose classes differ by about the rounding of float32."""
     import keras
 
-    from segmodel.export import export_savedmodel
+    from segmodel.savedmodel.export import export_savedmodel
 
     images = keras.Input((None, None, 3))
     features = keras.layers.Conv2D(24, 3, padding="same", activation="relu")(images)

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from PIL import Image
 
-from segmodel.export import export_savedmodel
+from segmodel.savedmodel.export import export_savedmodel
 from tests.end_to_end.conftest import noise, write_corpus, write_scene
 from tests.fakes import brightness_labels, contract
 

@@ -147,7 +147,7 @@ def labels(folder: Path, model: str, output: str) -> np.ndarray:
 
 
 def test_the_model_and_an_ensemble_of_its_views_segment(whole):
-    from segmodel.predictor import Predictor
+    from segmodel.savedmodel.predictor import Predictor
 
     image = np.asarray(Image.open(whole / "validation/images/north-9.png"))
     predictor = Predictor.load(whole / "whole/model")

@@ -22,13 +22,13 @@ from pipelines.training_data import read_data
 from segmodel import training_config
 from segmodel.configuration import ENCODINGS
 from segmodel.configuration_file import TABLES, load_configuration, parse_configuration
-from segmodel.contract import DTYPES
 from segmodel.errors import ConfigurationError, InputError
-from segmodel.model_folder import read_contract
 from segmodel.networks.backbones import BACKBONES
 from segmodel.networks.widths import scale_width
 from segmodel.pairs.survey import survey_pairs
-from segmodel.predictor import Predictor
+from segmodel.savedmodel.contract import DTYPES
+from segmodel.savedmodel.folder import read_contract
+from segmodel.savedmodel.predictor import Predictor
 from segmodel.toml_tables import typed
 from tests.end_to_end.conftest import ROOT, command, environment
 
@@ -196,7 +196,7 @@ def asked_for(monkeypatch) -> list[str]:
     narrow = dataclasses.replace(BACKBONES["vgg16"], build=build, publishes_widths=True)
     monkeypatch.setitem(BACKBONES, "vgg16", narrow)
     monkeypatch.setattr("segmodel.networks.network.load_imagenet", load)
-    monkeypatch.setattr("segmodel.export.measure_bytes_per_pixel", lambda folder: 300)
+    monkeypatch.setattr("segmodel.savedmodel.export.measure_bytes_per_pixel", lambda folder: 300)
     return asked
 
 

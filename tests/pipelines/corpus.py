@@ -26,7 +26,7 @@ from pipelines.scene_assembly import finish_scene
 from pipelines.totals import Totals, collect
 from pipelines.work import UnitReport, segment_unit
 from segmodel.engine.engine import Limits
-from segmodel.model_folder import write_contract
+from segmodel.savedmodel.folder import write_contract
 from segmodel.tiling.windows import Layout
 from tests.fakes import BrightnessModel, contract
 

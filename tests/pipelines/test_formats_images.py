@@ -14,8 +14,8 @@ from pipelines.commits import CommitLog
 from pipelines.formats.images import ImageFiles, check_encoded
 from pipelines.formats.interface import Reading
 from pipelines.plan import InputFile
-from segmodel.contract import MeasuredHalo
 from segmodel.errors import ContractError
+from segmodel.savedmodel.contract import MeasuredHalo
 from segmodel.tiling.windows import Layout
 from tests.fakes import (
     CLASSES,

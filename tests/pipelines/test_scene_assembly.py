@@ -269,7 +269,7 @@ def test_class_ids_above_254_survive_the_way_through_blocks(tmp_path):
 def test_a_scene_of_blocks_equals_the_untiled_model_with_enough_halo(
     tmp_path, neighbourhood_savedmodel, monkeypatch
 ):
-    from segmodel.predictor import Predictor
+    from segmodel.savedmodel.predictor import Predictor
 
     small_blocks(monkeypatch, 64)
     predictor = Predictor.load(neighbourhood_savedmodel)

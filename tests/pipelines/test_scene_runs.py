@@ -137,7 +137,7 @@ def test_a_scene_outside_an_area_of_interest_is_nodata_and_not_read(tmp_path, re
 
 
 def test_the_context_of_an_area_of_interest_is_seen(tmp_path, neighbourhood_savedmodel):
-    from segmodel.predictor import Predictor
+    from segmodel.savedmodel.predictor import Predictor
 
     predictor = Predictor.load(neighbourhood_savedmodel)
     halo = predictor.contract.receptive_field // 2

@@ -9,10 +9,10 @@ import pytest
 from pipelines.options import SegmentOptions
 from pipelines.sizes import MIB, RUNTIME_BYTES, resolve_sizes
 from pipelines.vectors import Polygons
-from segmodel.contract import MeasuredHalo
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import MAX_PIXELS
 from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.savedmodel.contract import MeasuredHalo
 from tests.fakes import contract
 
 OPTIONS = SegmentOptions(("in",), "model", "run", memory=RUNTIME_BYTES + 4000 * MIB)

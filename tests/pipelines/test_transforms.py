@@ -22,7 +22,7 @@ from pipelines.launch import check, prepare
 from pipelines.options import FailureBudget, SegmentOptions
 from pipelines.transforms import SegmentImages, SegmentPipelineOptions, sum_reports
 from pipelines.work import UnitReport
-from segmodel.model_folder import fingerprint
+from segmodel.savedmodel.folder import fingerprint
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import (
     make_work,

@@ -178,7 +178,8 @@ def test_the_model_is_loaded_once_in_a_process(work, monkeypatch):
     loads = []
     monkeypatch.setattr(work_module, "_models", {})
     monkeypatch.setattr(
-        "segmodel.predictor.Predictor.load", lambda path, trust: loads.append((path, trust)) or 7
+        "segmodel.savedmodel.predictor.Predictor.load",
+        lambda path, trust: loads.append((path, trust)) or 7,
     )
     monkeypatch.setattr(worker_model, "fingerprint", lambda folder: work.fingerprint)
     with ThreadPoolExecutor(4) as pool:

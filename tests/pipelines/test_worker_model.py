@@ -22,7 +22,7 @@ from pipelines.totals import collect
 from pipelines.work import UnitReport, segment_unit
 from pipelines.worker_model import gpu_name, most_call_pixels, one_gpu
 from segmodel.devices import cuda_driver
-from segmodel.model_folder import fingerprint
+from segmodel.savedmodel.folder import fingerprint
 from segmodel.tiling.windows import AUTO, Layout
 from tests.fake_gpus import FakeConfig, FakeDriver, gpu
 from tests.fakes import BrightnessModel, contract
@@ -66,7 +66,7 @@ def loads(monkeypatch) -> list[Greedy]:
         return found[-1]
 
     monkeypatch.setattr(work_module, "_models", {})
-    monkeypatch.setattr("segmodel.predictor.Predictor.load", load)
+    monkeypatch.setattr("segmodel.savedmodel.predictor.Predictor.load", load)
     monkeypatch.setattr(worker_model, "check_unchanged", lambda work, folder: None)
     monkeypatch.setattr(worker_model, "gpu_of_process", lambda: None)
     return found

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from segmodel.contract import Contract
 from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.savedmodel.contract import Contract
 from tests.fakes import contract
 
 FOREIGN_CLASSES = ClassTable(
@@ -34,7 +34,7 @@ def foreign_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Float32 input, own normalization, logits at a quarter of the resolution, ids 300, 2, 40."""
     import tensorflow as tf
 
-    from segmodel.export import export_savedmodel
+    from segmodel.savedmodel.export import export_savedmodel
 
     weights = tf.Variable(np.random.default_rng(3).normal(size=(1, 1, 2, 3)), dtype=tf.float32)
 

@@ -13,9 +13,9 @@ from segmodel.calibration import (
     log_loss,
     sample_logits,
 )
-from segmodel.contract import Calibration
 from segmodel.errors import TrainingError
 from segmodel.labels.confusion import IGNORED
+from segmodel.savedmodel.contract import Calibration
 from tests.segmodel.made_pairs import ArrayPair
 from tests.segmodel.scored_pairs import random_pair
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from segmodel.card import write_card
-from segmodel.contract import Calibration, MeasuredHalo
 from segmodel.errors import ConfigurationError
+from segmodel.savedmodel.contract import Calibration, MeasuredHalo
 from tests.fakes import contract
 from tests.segmodel.made_pairs import ArrayPair
 from tests.segmodel.scored_runs import made_run

@@ -84,7 +84,7 @@ def test_a_region_without_a_counted_pixel_is_told_before_the_first_fold(tmp_path
 
 @pytest.mark.slow
 def test_folds_are_runs_that_are_done_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("segmodel.export.measure_bytes_per_pixel", lambda folder: 300)
+    monkeypatch.setattr("segmodel.savedmodel.export.measure_bytes_per_pixel", lambda folder: 300)
     config, data = narrow(steps=2, validate_every=1), TrainingData(FIRST, SECOND)
     config = replace(config, export=ExportConfig(min_iou={"mean": 0.99}))
     steps: list[int] = []

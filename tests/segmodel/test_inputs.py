@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from segmodel.configuration import Configuration, DataConfig, ModelConfig, TrainingConfig
-from segmodel.contract import Contract
-from segmodel.in_memory import NetworkInMemory
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
 from segmodel.networks.network import build_network
 from segmodel.pairs.pairs import TrainingData
-from segmodel.predictor import Predictor
 from segmodel.run_plan import network_configuration
+from segmodel.savedmodel.contract import Contract
+from segmodel.savedmodel.in_memory import NetworkInMemory
+from segmodel.savedmodel.predictor import Predictor
 from segmodel.trainer import train
 from tests.segmodel.made_pairs import ArrayPair, blocks, table
 
@@ -57,7 +57,7 @@ def with_holes(pair: ArrayPair) -> ArrayPair:
 def run(folder: Path, config: Configuration, data: TrainingData) -> Trained:
     with pytest.MonkeyPatch.context() as patch:
         # It starts a process, and its result depends on no input.
-        patch.setattr("segmodel.export.measure_bytes_per_pixel", lambda model: None)
+        patch.setattr("segmodel.savedmodel.export.measure_bytes_per_pixel", lambda model: None)
         contract = train(config, data, folder)
     network = build_network(network_configuration(config))
     network.load_weights(folder / "best.weights.h5")

@@ -14,12 +14,12 @@ from segmodel.configuration import (
     TrainingConfig,
 )
 from segmodel.evaluation import evaluate
-from segmodel.in_memory import NetworkInMemory
 from segmodel.pairs.pairs import TrainingData
 from segmodel.pairs.survey import survey_pairs
 from segmodel.release import validation_layout
 from segmodel.run_folder import RunFolder
 from segmodel.run_plan import network_configuration
+from segmodel.savedmodel.in_memory import NetworkInMemory
 from segmodel.trainer import Hooks, TrainingRun
 from tests.segmodel.made_pairs import ArrayPair, blocks, table
 

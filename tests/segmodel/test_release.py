@@ -15,12 +15,12 @@ from segmodel.evaluation import evaluate
 from segmodel.history import History, Validation
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import Scores
-from segmodel.model_folder import read_contract
 from segmodel.networks.network import build_network
-from segmodel.predictor import Predictor
 from segmodel.release import check_floors, draft_contract, release, validation_layout
 from segmodel.run_folder import RunFolder
 from segmodel.run_plan import network_configuration
+from segmodel.savedmodel.folder import read_contract
+from segmodel.savedmodel.predictor import Predictor
 from tests.segmodel.made_pairs import CLASSES, files_of, with_floor
 from tests.segmodel.made_runs import DATA, narrow
 
@@ -68,7 +68,7 @@ def test_windows_of_validation_are_those_of_the_model():
 
 
 def validation_layout_of(halo: int):
-    from segmodel.contract import MeasuredHalo
+    from segmodel.savedmodel.contract import MeasuredHalo
     from tests.fakes import contract
 
     return validation_layout(replace(contract(), halo=MeasuredHalo(halo, 1024, None)))

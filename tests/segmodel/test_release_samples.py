@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from segmodel import release
-from segmodel.halo import measure_halo
 from segmodel.labels.confusion import IGNORED
 from segmodel.release import sample_windows, samples
+from segmodel.savedmodel.halo import measure_halo
 from tests.segmodel.made_pairs import ArrayPair
 from tests.segmodel.test_halo import Looking, beside_the_seam
 

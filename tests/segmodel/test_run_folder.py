@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segmodel.errors import ConfigurationError
-from segmodel.model_folder import write_contract
+from segmodel.savedmodel.folder import write_contract
 from tests.fakes import contract
 
 pytest.importorskip("tensorflow")

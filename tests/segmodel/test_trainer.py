@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from segmodel.errors import ConfigurationError, ExportError, TrainingError
-from segmodel.model_folder import read_contract
 from segmodel.pairs.pairs import TrainingData
-from segmodel.predictor import Predictor
+from segmodel.savedmodel.folder import read_contract
+from segmodel.savedmodel.predictor import Predictor
 from segmodel.trainer import Hooks, train
 from tests.segmodel.made_pairs import CLASSES, configuration, files_of, halves, with_floor
 

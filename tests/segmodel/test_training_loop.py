@@ -15,12 +15,12 @@ import tensorflow as tf
 
 from segmodel.class_weights import resolve
 from segmodel.errors import ConfigurationError, TrainingError
-from segmodel.export import export_savedmodel
-from segmodel.in_memory import NetworkInMemory
 from segmodel.networks.network import build_network
-from segmodel.predictor import Predictor
 from segmodel.release import draft_contract
 from segmodel.run_plan import network_configuration
+from segmodel.savedmodel.export import export_savedmodel
+from segmodel.savedmodel.in_memory import NetworkInMemory
+from segmodel.savedmodel.predictor import Predictor
 from segmodel.trainer import TrainingRun
 from segmodel.training_loop import Clock, check_loss, choose_strategy
 from tests.end_to_end.conftest import ROOT, environment

@@ -8,10 +8,10 @@ import rasterio
 from PIL import Image
 
 from pipelines.commands import ensemble
-from segmodel.contract import MeasuredHalo
 from segmodel.errors import ConfigurationError, ContractError, InputError
-from segmodel.model_folder import read_contract
-from segmodel.predictor import Predictor
+from segmodel.savedmodel.contract import MeasuredHalo
+from segmodel.savedmodel.folder import read_contract
+from segmodel.savedmodel.predictor import Predictor
 from tests.fakes import brightness_labels, contract
 
 
@@ -19,7 +19,7 @@ from tests.fakes import brightness_labels, contract
 def model(tmp_path_factory):
     """Labels by brightness, from one pixel each."""
     tf = pytest.importorskip("tensorflow")
-    from segmodel.export import export_savedmodel
+    from segmodel.savedmodel.export import export_savedmodel
 
     def brightness(values):
         mean = tf.floor(tf.reduce_sum(values, -1, keepdims=True) / 3)
@@ -34,7 +34,7 @@ def model(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _no_measurement(monkeypatch):
     """No second process, which export's own tests start."""
-    monkeypatch.setattr("segmodel.export.measure_bytes_per_pixel", lambda folder: 77)
+    monkeypatch.setattr("segmodel.savedmodel.export.measure_bytes_per_pixel", lambda folder: 77)
 
 
 def noise(height: int, width: int, bands: int = 3, dtype: str = "uint8") -> np.ndarray:

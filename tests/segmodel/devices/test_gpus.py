@@ -8,7 +8,7 @@ import pytest
 from segmodel.devices.gpus import is_out_of_memory, let_memory_grow, use_only
 from segmodel.engine.engine import ArrayRaster, Engine, Job
 from segmodel.errors import OutOfMemoryError, TransientError
-from segmodel.predictor import Predictor
+from segmodel.savedmodel.predictor import Predictor
 from segmodel.tiling.windows import Layout
 from tests.fake_gpus import FakeConfig, gpu
 from tests.fakes import brightness_labels

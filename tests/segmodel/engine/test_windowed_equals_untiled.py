@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmodel.predictor import Predictor
+from segmodel.savedmodel.predictor import Predictor
 
 
 @pytest.fixture(scope="module")

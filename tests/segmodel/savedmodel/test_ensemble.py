@@ -8,25 +8,19 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from segmodel.contract import MeasuredHalo
 from segmodel.engine.engine import ArrayRaster, Engine, Job
 from segmodel.errors import ConfigurationError, ContractError, ExportError
-from segmodel.joint_contract import join_contracts
 from segmodel.labels.classes import ClassTable, LabelClass
-from segmodel.predictor import Predictor
-from segmodel.views import Orientation, Views, parse_scales, resize_taps
+from segmodel.savedmodel.contract import MeasuredHalo
+from segmodel.savedmodel.joint_contract import join_contracts
+from segmodel.savedmodel.predictor import Predictor
+from segmodel.savedmodel.views import Orientation, Views, parse_scales, resize_taps
 from tests.fakes import CLASSES, contract
 
 tf = pytest.importorskip("tensorflow")
 
-from segmodel.ensemble import (  # noqa: E402
-    export_ensemble,
-    load_ensemble,
-    orient,
-    orient_back,
-    resize,
-)
-from segmodel.export import export_savedmodel  # noqa: E402
+from segmodel.savedmodel.ensemble import export_ensemble, load_ensemble, orient, orient_back, resize
+from segmodel.savedmodel.export import export_savedmodel  # noqa: E402
 
 FIRST, SECOND = (0.7, 0.2, 0.1), (0.1, 0.6, 0.3)
 EVERY_VIEW = Views(flips=True, turns=True, scales=parse_scales("0.75,1,1.25"))

@@ -11,14 +11,14 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 import tensorflow as tf
 
-from segmodel.contract import Contract
 from segmodel.errors import ConfigurationError
-from segmodel.export import export_savedmodel
-from segmodel.joint_contract import core_px, join_contracts
 from segmodel.labels.classes import ClassTable
-from segmodel.model_folder import read_contract
-from segmodel.predictor import Predictor
-from segmodel.views import Orientation, Views, resize_taps
+from segmodel.savedmodel.contract import Contract
+from segmodel.savedmodel.export import export_savedmodel
+from segmodel.savedmodel.folder import read_contract
+from segmodel.savedmodel.joint_contract import core_px, join_contracts
+from segmodel.savedmodel.predictor import Predictor
+from segmodel.savedmodel.views import Orientation, Views, resize_taps
 
 # Log of the least normal float32: of a class that no model thinks possible.
 _LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from segmodel.contract import Contract
+from segmodel.savedmodel.contract import Contract
 
 
 class NetworkInMemory:

@@ -9,10 +9,10 @@ import shutil
 import numpy as np
 import pytest
 
-from segmodel.contract import Contract, MeasuredHalo
 from segmodel.errors import ConfigurationError, ContractError
 from segmodel.labels.classes import ClassTable, LabelClass
-from segmodel.model_folder import CONTRACT_FILE, fingerprint, read_contract, write_contract
+from segmodel.savedmodel.contract import Contract, MeasuredHalo
+from segmodel.savedmodel.folder import CONTRACT_FILE, fingerprint, read_contract, write_contract
 from tests.fakes import contract
 
 

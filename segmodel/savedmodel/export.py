@@ -15,12 +15,12 @@ import numpy as np
 import tensorflow as tf
 
 import segmodel
-from segmodel.contract import Contract, MeasuredHalo
 from segmodel.errors import ConfigurationError, ExportError
-from segmodel.halo import Sample, measure_halo
-from segmodel.memory import measure_bytes_per_pixel
-from segmodel.model_folder import write_contract
-from segmodel.predictor import Predictor
+from segmodel.savedmodel.contract import Contract, MeasuredHalo
+from segmodel.savedmodel.folder import write_contract
+from segmodel.savedmodel.halo import Sample, measure_halo
+from segmodel.savedmodel.memory import measure_bytes_per_pixel
+from segmodel.savedmodel.predictor import Predictor
 
 MOST_HALO_PX = 256
 # Where labels depend on the whole window, its size is part of the model: this, or the next multiple

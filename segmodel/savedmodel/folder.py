@@ -6,8 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from segmodel.contract import Contract
 from segmodel.errors import ContractError
+from segmodel.savedmodel.contract import Contract
 
 CONTRACT_FILE = "assets.extra/segmodel.json"
 

@@ -19,7 +19,7 @@ def measure_bytes_per_pixel(model: str | Path) -> int | None:
     A fresh process labels an image of 256 and then one of 1024 pixels on a side, or the next
     multiples of the stride. None where the process could not be run to its end.
     """
-    command = [sys.executable, "-m", "segmodel.memory", str(model)]
+    command = [sys.executable, "-m", "segmodel.savedmodel.memory", str(model)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     last = done.stdout.strip().splitlines()[-1:] if done.returncode == 0 else []
@@ -29,7 +29,7 @@ def measure_bytes_per_pixel(model: str | Path) -> int | None:
 def _growth(model: str) -> int:
     import numpy as np
 
-    from segmodel.predictor import Predictor
+    from segmodel.savedmodel.predictor import Predictor
 
     predictor = Predictor.load(model, trust=True)
     peaks = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmodel.contract import MeasuredHalo
-from segmodel.halo import Sample, measure_halo
+from segmodel.savedmodel.contract import MeasuredHalo
+from segmodel.savedmodel.halo import Sample, measure_halo
 from tests.fakes import CLASSES
 
 SHAPE = (1, 1536, 3)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segmodel.pairs.pairs import TrainingData
-from segmodel.predictor import Predictor
+from segmodel.savedmodel.predictor import Predictor
 from segmodel.trainer import train
 from tests.segmodel.made_pairs import CLASSES, configuration, halves
 
@@ -18,7 +18,7 @@ def trained(tmp_path_factory):
     output = tmp_path_factory.mktemp("global") / "run"
     with pytest.MonkeyPatch.context() as patch:
         # It starts a process, which takes long for so many layers.
-        patch.setattr("segmodel.export.measure_bytes_per_pixel", lambda model: None)
+        patch.setattr("segmodel.savedmodel.export.measure_bytes_per_pixel", lambda model: None)
         return output, train(config, TrainingData(halves(2, 0), halves(1, 1)), output)
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from segmodel.errors import ConfigurationError, ContractError
-from segmodel.model_folder import CONTRACT_FILE, fingerprint
-from segmodel.predictor import Predictor
+from segmodel.savedmodel.folder import CONTRACT_FILE, fingerprint
+from segmodel.savedmodel.predictor import Predictor
 from tests.fakes import CLASSES, brightness_labels, contract
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from segmodel.errors import ConfigurationError, ExportError
-from segmodel.export import export_savedmodel
-from segmodel.model_folder import CONTRACT_FILE, read_contract
-from segmodel.predictor import Predictor
+from segmodel.savedmodel.export import export_savedmodel
+from segmodel.savedmodel.folder import CONTRACT_FILE, read_contract
+from segmodel.savedmodel.predictor import Predictor
 from tests.fakes import brightness_labels, contract
 from tests.segmodel.conftest import FOREIGN_CLASSES
 

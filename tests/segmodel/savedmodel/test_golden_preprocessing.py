@@ -9,11 +9,11 @@ pytest.importorskip("tensorflow")
 
 import tensorflow as tf
 
-from segmodel.contract import MeasuredHalo
-from segmodel.export import export_savedmodel
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.networks.network import NetworkConfig, build_network
-from segmodel.predictor import Predictor
+from segmodel.savedmodel.contract import MeasuredHalo
+from segmodel.savedmodel.export import export_savedmodel
+from segmodel.savedmodel.predictor import Predictor
 from tests.fakes import contract
 
 RGB = np.array([[[0, 127, 255], [255, 3, 90]]], np.uint8)

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from fractions import Fraction
 
-from segmodel.contract import Contract, MeasuredHalo
 from segmodel.errors import ConfigurationError, ContractError
-from segmodel.halo import CORE_PX
 from segmodel.labels.classes import ClassTable
-from segmodel.views import Views
+from segmodel.savedmodel.contract import Contract, MeasuredHalo
+from segmodel.savedmodel.halo import CORE_PX
+from segmodel.savedmodel.views import Views
 
 _EQUAL = ("bands", "dtype", "value_range", "nodata_fill", "fixed_window")
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 from segmodel.errors import ContractError, ExportError
-from segmodel.model_folder import write_contract
-from segmodel.predictor import Predictor
+from segmodel.savedmodel.folder import write_contract
+from segmodel.savedmodel.predictor import Predictor
 from tests.fakes import contract
 
 tf = pytest.importorskip("tensorflow")
 
 from tensorflow.core.protobuf import saved_model_pb2  # noqa: E402
 
-from segmodel.safety import FILE_OPERATIONS, refuse_file_operations  # noqa: E402
+from segmodel.savedmodel.safety import FILE_OPERATIONS, refuse_file_operations  # noqa: E402
 
 
 def reads(images):

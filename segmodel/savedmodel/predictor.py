@@ -8,13 +8,13 @@ from typing import Self
 
 import numpy as np
 
-from segmodel.contract import Contract
 from segmodel.devices.gpus import is_out_of_memory, let_memory_grow
 from segmodel.devices.startup import quiet_start
 from segmodel.engine.engine import ArrayRaster, Engine, Failed, Job
 from segmodel.errors import BeamsegError, ContractError, OutOfMemoryError
 from segmodel.labels.classes import ClassTable
-from segmodel.model_folder import fingerprint, read_contract
+from segmodel.savedmodel.contract import Contract
+from segmodel.savedmodel.folder import fingerprint, read_contract
 
 SIGNATURES = {"labels", "probabilities", "serving_default"}
 
@@ -54,7 +54,7 @@ class Predictor:
             import tensorflow as tf
             from google.protobuf.message import DecodeError
 
-            from segmodel.safety import refuse_file_operations
+            from segmodel.savedmodel.safety import refuse_file_operations
 
             let_memory_grow(tf.config)
         try:

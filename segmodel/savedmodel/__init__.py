@@ -1,0 +1,1 @@
+"""The SavedModel: contract, export, predictor, halo, ensemble."""
