@@ -17,7 +17,7 @@ from PIL import Image
 
 from segmodel.engine.engine import Model
 from segmodel.errors import ConfigurationError
-from segmodel.evaluation import Evaluation, LabelledBlock, evaluate
+from segmodel.evaluation.evaluate import Evaluation, LabelledBlock, evaluate
 from segmodel.labels.classes import ClassTable
 from segmodel.labels.confusion import Scores
 from segmodel.labels.label_images import encode_labels

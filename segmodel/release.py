@@ -10,11 +10,11 @@ from typing import TypeVar
 import keras
 import numpy as np
 
-from segmodel.calibration import calibrate, sample_logits
 from segmodel.card import write_card
 from segmodel.configuration import Configuration
 from segmodel.errors import ExportError
-from segmodel.evaluation import evaluate
+from segmodel.evaluation.calibration import calibrate, sample_logits
+from segmodel.evaluation.evaluate import evaluate
 from segmodel.kept_images import keep_validation
 from segmodel.labels.confusion import Scores
 from segmodel.networks.network import NetworkConfig, nodata_fill, reach

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from segmodel.evaluation import LabelledBlock
+from segmodel.evaluation.evaluate import LabelledBlock
 from segmodel.kept_images import Shrinker
 from segmodel.panels import Look, draw_errors, picture_of
 

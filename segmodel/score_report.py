@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from segmodel.charts import write_confusion
-from segmodel.evaluation import Evaluation
+from segmodel.evaluation.evaluate import Evaluation
 from segmodel.labels.classes import ClassTable
 from segmodel.labels.confusion import Scores
 

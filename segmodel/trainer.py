@@ -17,7 +17,7 @@ from segmodel.class_weights import resolve
 from segmodel.configuration import Configuration
 from segmodel.configuration_file import to_document
 from segmodel.errors import ConfigurationError
-from segmodel.evaluation import evaluate
+from segmodel.evaluation.evaluate import evaluate
 from segmodel.event_log import EventLog
 from segmodel.history import History, Validation
 from segmodel.labels.confusion import Scores

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from segmodel.errors import ConfigurationError
-from segmodel.evaluation import evaluate
+from segmodel.evaluation.evaluate import evaluate
 from segmodel.kept_images import best_and_worst, chosen, keep_validation, read_kept, safe_name
 from segmodel.labels.confusion import IGNORED
 from segmodel.panels import Look
@@ -42,7 +42,7 @@ def test_truth_labels_and_scores_are_kept_as_they_are(tmp_path):
 
 def test_large_images_are_kept_shrunk_in_line(tmp_path, monkeypatch):
     monkeypatch.setattr("segmodel.panels.KEPT_PX", 30)
-    monkeypatch.setattr("segmodel.evaluation.BLOCK_PX", 32)
+    monkeypatch.setattr("segmodel.evaluation.evaluate.BLOCK_PX", 32)
     pair = random_pair("a", 100, 70, 1)
     keep_validation(tmp_path, BrightnessModel(), [pair], LAYOUT, LOOK)
     (kept,) = read_kept(tmp_path)

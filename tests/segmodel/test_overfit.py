@@ -13,7 +13,7 @@ from segmodel.configuration import (
     ModelConfig,
     TrainingConfig,
 )
-from segmodel.evaluation import evaluate
+from segmodel.evaluation.evaluate import evaluate
 from segmodel.pairs.pairs import TrainingData
 from segmodel.pairs.survey import survey_pairs
 from segmodel.release import validation_layout

@@ -11,7 +11,7 @@ import pytest
 
 from segmodel.configuration import ExportConfig
 from segmodel.errors import ConfigurationError, ExportError
-from segmodel.evaluation import evaluate
+from segmodel.evaluation.evaluate import evaluate
 from segmodel.history import History, Validation
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import Scores

@@ -8,7 +8,7 @@ import json
 import numpy as np
 from PIL import Image
 
-from segmodel.evaluation import Evaluation, ImageScore
+from segmodel.evaluation.evaluate import Evaluation, ImageScore
 from segmodel.score_report import escaped, score_document, score_markdown, write_scores
 from tests.fakes import CLASSES
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segmodel.errors import ContractError, InputError, TransientError
-from segmodel.evaluation import Evaluation, LabelledBlock, blocks_of, evaluate
+from segmodel.evaluation.evaluate import Evaluation, LabelledBlock, blocks_of, evaluate
 from segmodel.labels.confusion import IGNORED, Scores, confusion_matrix
 from segmodel.tiling.windows import Layout, Window
 from tests.fakes import CLASSES, WIDE_CLASSES, BrightnessModel, WideModel
@@ -39,7 +39,7 @@ def test_scores_of_the_set_are_no_mean_of_those_of_its_images():
 
 
 def test_images_larger_than_a_block_are_labelled_in_blocks(monkeypatch):
-    monkeypatch.setattr("segmodel.evaluation.BLOCK_PX", 64)
+    monkeypatch.setattr("segmodel.evaluation.evaluate.BLOCK_PX", 64)
     pair = random_pair("a", 150, 97, 4)
     blocks: list[LabelledBlock] = []
     actual = evaluate(BrightnessModel(), [pair, random_pair("b")], LAYOUT, blocks.append)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmodel.calibration import (
+from segmodel.errors import TrainingError
+from segmodel.evaluation.calibration import (
     LogitSample,
     calibrate,
     calibration_error,
@@ -13,7 +14,6 @@ from segmodel.calibration import (
     log_loss,
     sample_logits,
 )
-from segmodel.errors import TrainingError
 from segmodel.labels.confusion import IGNORED
 from segmodel.savedmodel.contract import Calibration
 from tests.segmodel.made_pairs import ArrayPair
@@ -49,7 +49,7 @@ def test_the_temperature_has_the_least_loss_of_all():
 def test_loss_and_error_do_not_depend_on_how_pixels_are_cut(monkeypatch):
     logits, truth = calibrated(500, 3)
     whole = log_loss(logits, truth, 1.5), calibration_error(logits, truth, 1.5)
-    monkeypatch.setattr("segmodel.calibration.VALUES_AT_ONCE", 21)
+    monkeypatch.setattr("segmodel.evaluation.calibration.VALUES_AT_ONCE", 21)
     parts = log_loss(logits, truth, 1.5), calibration_error(logits, truth, 1.5)
     assert parts == pytest.approx(whole, abs=1e-12)
 
@@ -202,7 +202,7 @@ def test_nodata_is_filled_before_the_network_sees_it():
 
 
 def test_memory_bounds_the_sample(monkeypatch):
-    monkeypatch.setattr("segmodel.calibration.MOST_BYTES", 800)
+    monkeypatch.setattr("segmodel.evaluation.calibration.MOST_BYTES", 800)
     pairs = [random_pair("a"), random_pair("b")]
     samples = sample_logits(position_logits, pairs, np.zeros(3, np.uint8), 64, 16)
     assert 700 < sum(sample.logits.nbytes for sample in samples) <= 800

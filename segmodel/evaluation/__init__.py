@@ -1,0 +1,1 @@
+"""Scores of a model over pairs, and calibrated confidence."""
