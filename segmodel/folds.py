@@ -20,8 +20,8 @@ from segmodel.errors import ConfigurationError
 from segmodel.labels.confusion import Scores
 from segmodel.pairs.pairs import Pair, TrainingData
 from segmodel.pairs.survey import Survey, check_classes, survey_pairs
+from segmodel.reports.score_report import scores_table
 from segmodel.run_folder import RunFolder
-from segmodel.score_report import scores_table
 from segmodel.trainer import Hooks, train
 
 FILES = ("folds.json", "folds.txt")

@@ -10,16 +10,17 @@ from typing import TypeVar
 import keras
 import numpy as np
 
-from segmodel.card import write_card
 from segmodel.configuration import Configuration
 from segmodel.errors import ExportError
 from segmodel.evaluation.calibration import calibrate, sample_logits
 from segmodel.evaluation.evaluate import evaluate
-from segmodel.kept_images import keep_validation
 from segmodel.labels.confusion import Scores
 from segmodel.networks.network import NetworkConfig, nodata_fill, reach
 from segmodel.pairs.pairs import Pair, TrainingData
-from segmodel.panels import Look
+from segmodel.reports.card import write_card
+from segmodel.reports.kept_images import keep_validation
+from segmodel.reports.panels import Look
+from segmodel.reports.score_report import write_scores
 from segmodel.run_folder import RunFolder
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.export import FIXED_WINDOW_PX, export_savedmodel
@@ -27,7 +28,6 @@ from segmodel.savedmodel.folder import write_contract
 from segmodel.savedmodel.halo import CORE_PX, Sample
 from segmodel.savedmodel.in_memory import NetworkInMemory
 from segmodel.savedmodel.predictor import Predictor
-from segmodel.score_report import write_scores
 from segmodel.tiling.windows import Layout, Window
 
 WINDOW_PX, MOST_HALO_PX = 1024, 128

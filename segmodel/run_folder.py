@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from segmodel.errors import ConfigurationError
-from segmodel.kept_images import remove_kept
+from segmodel.reports.kept_images import remove_kept
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import read_contract
 

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 
 from segmodel.batches import training_batches
-from segmodel.charts import need_matplotlib
 from segmodel.checkpoints import Progress, read_progress, restore_checkpoint, save_checkpoint
 from segmodel.class_weights import resolve
 from segmodel.configuration import Configuration
@@ -26,11 +25,12 @@ from segmodel.networks.pretrained import carry_weights, read_weights
 from segmodel.pairs.crops import CropSampler
 from segmodel.pairs.pairs import TrainingData
 from segmodel.pairs.survey import Survey, survey_pairs
-from segmodel.panels import Look
 from segmodel.release import check_floors, draft_contract, release, validation_layout
+from segmodel.reports.charts import need_matplotlib
+from segmodel.reports.panels import Look
+from segmodel.reports.sample_panels import SamplePanels
 from segmodel.run_folder import RunFolder, model_of
 from segmodel.run_plan import Stage, network_configuration, run_digest, stages
-from segmodel.sample_panels import SamplePanels
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import read_contract
 from segmodel.savedmodel.in_memory import NetworkInMemory

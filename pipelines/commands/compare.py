@@ -33,7 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     """Print the comparison, and write it if asked; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
 
-    from segmodel.comparison import compare_runs, comparison_text, write_comparison
+    from segmodel.reports.comparison import compare_runs, comparison_text, write_comparison
 
     comparison = compare_runs(parsed.runs)
     print(comparison_text(comparison))

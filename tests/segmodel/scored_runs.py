@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from segmodel.kept_images import keep_validation
 from segmodel.labels.classes import ClassTable, format_color
-from segmodel.panels import Look
-from segmodel.score_report import write_scores
+from segmodel.reports.kept_images import keep_validation
+from segmodel.reports.panels import Look
+from segmodel.reports.score_report import write_scores
 from segmodel.tiling.windows import Layout
 from tests.fakes import CLASSES, BrightnessModel
 from tests.segmodel.made_pairs import ArrayPair

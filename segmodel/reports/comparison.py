@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from segmodel.card import flattened, read_json, shown_value
-from segmodel.charts import read_history, write_laid_over
 from segmodel.errors import ConfigurationError
-from segmodel.kept_images import KeptImage, read_kept
 from segmodel.labels.classes import ClassTable, LabelClass, parse_color
-from segmodel.panels import UNCOUNTED, color_table, draw_panel, legend_of
-from segmodel.score_report import OVERALL, decimal, escaped, markdown_table, text_table
+from segmodel.reports.card import flattened, read_json, shown_value
+from segmodel.reports.charts import read_history, write_laid_over
+from segmodel.reports.kept_images import KeptImage, read_kept
+from segmodel.reports.panels import UNCOUNTED, color_table, draw_panel, legend_of
+from segmodel.reports.score_report import OVERALL, decimal, escaped, markdown_table, text_table
 
 MOST_PICTURES, CELL_CHARACTERS = 5, 44
 

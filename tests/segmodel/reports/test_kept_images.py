@@ -10,9 +10,15 @@ from PIL import Image
 
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation.evaluate import evaluate
-from segmodel.kept_images import best_and_worst, chosen, keep_validation, read_kept, safe_name
 from segmodel.labels.confusion import IGNORED
-from segmodel.panels import Look
+from segmodel.reports.kept_images import (
+    best_and_worst,
+    chosen,
+    keep_validation,
+    read_kept,
+    safe_name,
+)
+from segmodel.reports.panels import Look
 from tests.fakes import CLASSES, WIDE_CLASSES, BrightnessModel, WideModel
 from tests.segmodel.made_pairs import ArrayPair
 from tests.segmodel.scored_pairs import random_pair
@@ -41,7 +47,7 @@ def test_truth_labels_and_scores_are_kept_as_they_are(tmp_path):
 
 
 def test_large_images_are_kept_shrunk_in_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("segmodel.panels.KEPT_PX", 30)
+    monkeypatch.setattr("segmodel.reports.panels.KEPT_PX", 30)
     monkeypatch.setattr("segmodel.evaluation.evaluate.BLOCK_PX", 32)
     pair = random_pair("a", 100, 70, 1)
     keep_validation(tmp_path, BrightnessModel(), [pair], LAYOUT, LOOK)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from segmodel.evaluation.evaluate import evaluate
-from segmodel.panels import draw_errors, picture_of
-from segmodel.sample_panels import SamplePanels
+from segmodel.reports.panels import draw_errors, picture_of
+from segmodel.reports.sample_panels import SamplePanels
 from tests.fakes import CLASSES, BrightnessModel
 from tests.segmodel.scored_pairs import random_pair
 from tests.segmodel.scored_runs import LAYOUT, LOOK
 
 
 def test_the_first_three_images_get_a_panel_however_many_blocks_they_have(monkeypatch):
-    monkeypatch.setattr("segmodel.panels.KEPT_PX", 30)
+    monkeypatch.setattr("segmodel.reports.panels.KEPT_PX", 30)
     monkeypatch.setattr("segmodel.evaluation.evaluate.BLOCK_PX", 32)
     sizes = ((20, 20), (100, 70), (33, 40), (20, 20))
     pairs = [random_pair(f"{n}", *size, n) for n, size in enumerate(sizes)]

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmodel.charts import (
+from segmodel.errors import ConfigurationError
+from segmodel.reports.charts import (
     most_frequent,
     read_history,
     write_confusion,
     write_curves,
     write_laid_over,
 )
-from segmodel.errors import ConfigurationError
 from tests.fakes import CLASSES
 from tests.segmodel.scored_runs import history_lines
 

@@ -22,7 +22,7 @@ from segmodel.labels.classes import ClassTable
 from segmodel.labels.confusion import Scores
 from segmodel.labels.label_images import encode_labels
 from segmodel.pairs.pairs import Pair
-from segmodel.panels import Look, centres, picture_of, shrinking
+from segmodel.reports.panels import Look, centres, picture_of, shrinking
 from segmodel.tiling.windows import Layout
 
 # Images that are kept; of more, some by their names alone, so that two runs keep the same ones,

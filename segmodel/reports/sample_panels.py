@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from segmodel.evaluation.evaluate import LabelledBlock
-from segmodel.kept_images import Shrinker
-from segmodel.panels import Look, draw_errors, picture_of
+from segmodel.reports.kept_images import Shrinker
+from segmodel.reports.panels import Look, draw_errors, picture_of
 
 MOST = 3
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmodel.panels import (
+from segmodel.reports.panels import (
     NODATA,
     PICTURE_PX,
     UNCOUNTED,
@@ -49,8 +49,8 @@ def test_one_band_is_grey():
 
 
 def test_large_images_are_shrunk_by_a_whole_number_to_means_of_valid_pixels(monkeypatch):
-    monkeypatch.setattr("segmodel.panels.KEPT_PX", 4)
-    monkeypatch.setattr("segmodel.panels.READ_PX", 5)
+    monkeypatch.setattr("segmodel.reports.panels.KEPT_PX", 4)
+    monkeypatch.setattr("segmodel.reports.panels.READ_PX", 5)
     random = np.random.default_rng(1)
     image = random.integers(0, 256, (10, 7, 3), dtype=np.uint8)
     valid = random.random((10, 7)) < 0.7

@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from segmodel.card import write_card
 from segmodel.errors import ConfigurationError
+from segmodel.reports.card import write_card
 from segmodel.savedmodel.contract import Calibration, MeasuredHalo
 from tests.fakes import contract
 from tests.segmodel.made_pairs import ArrayPair

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from segmodel.charts import write_confusion
 from segmodel.evaluation.evaluate import Evaluation
 from segmodel.labels.classes import ClassTable
 from segmodel.labels.confusion import Scores
+from segmodel.reports.charts import write_confusion
 
 PER_CLASS = {"iou": "IoU", "f1": "F1", "precision": "precision", "recall": "recall"}
 OVERALL = {

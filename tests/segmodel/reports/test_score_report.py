@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from segmodel.evaluation.evaluate import Evaluation, ImageScore
-from segmodel.score_report import escaped, score_document, score_markdown, write_scores
+from segmodel.reports.score_report import escaped, score_document, score_markdown, write_scores
 from tests.fakes import CLASSES
 
 MATRIX = np.array([[6, 2, 0], [0, 0, 0], [0, 0, 0]])

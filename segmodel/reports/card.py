@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segmodel.charts import read_history, write_curves
 from segmodel.errors import ConfigurationError
-from segmodel.kept_images import KeptImage, best_and_worst, read_kept
 from segmodel.labels.classes import ClassTable, format_color
-from segmodel.panels import draw_classes, draw_errors
+from segmodel.reports.charts import read_history, write_curves
+from segmodel.reports.kept_images import KeptImage, best_and_worst, read_kept
+from segmodel.reports.panels import draw_classes, draw_errors
+from segmodel.reports.score_report import decimal, escaped, markdown_table, score_markdown
 from segmodel.savedmodel.contract import Contract
-from segmodel.score_report import decimal, escaped, markdown_table, score_markdown
 
 # Settings that the other sections of the card show.
 ELSEWHERE = ("run", "classes", "data", "model.bands", "model.dtype", "model.name")

@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 
-from segmodel.comparison import compare_runs, comparison_text, write_comparison
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.reports.comparison import compare_runs, comparison_text, write_comparison
 from tests.fakes import CLASSES
 from tests.segmodel.made_pairs import ArrayPair
 from tests.segmodel.scored_pairs import random_pair

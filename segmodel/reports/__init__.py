@@ -1,0 +1,1 @@
+"""Charts, panels, model cards and comparisons."""
