@@ -17,17 +17,17 @@ from pathlib import Path
 import numpy as np
 from comparison import CLASSES, medians
 
-from segmodel.configuration import (
+from segmodel.devices.startup import quiet_start
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Window
+from segmodel.training.configuration import (
     AugmentationConfig,
     Configuration,
     DataConfig,
     ModelConfig,
     TrainingConfig,
 )
-from segmodel.configuration_file import parse_configuration
-from segmodel.devices.startup import quiet_start
-from segmodel.tiling.pixels import Pixels
-from segmodel.tiling.windows import Window
+from segmodel.training.configuration_file import parse_configuration
 
 CROP, BATCH = 320, 8
 
@@ -61,12 +61,12 @@ def throughput(steps: int, repeats: int) -> None:
     with quiet_start():
         import keras
 
-        from segmodel.batches import training_batches
         from segmodel.networks.network import build_network
         from segmodel.pairs.crops import CropSampler
         from segmodel.pairs.survey import survey_pairs
-        from segmodel.trainer import network_configuration
-        from segmodel.training_loop import Clock, Learner, check_loss, choose_strategy
+        from segmodel.training.batches import training_batches
+        from segmodel.training.loop import Clock, Learner, check_loss, choose_strategy
+        from segmodel.training.trainer import network_configuration
 
     config = Configuration(
         data=DataConfig(),
@@ -125,7 +125,7 @@ def recipe(data: Path, weights: Path, output: Path) -> None:
     from pipelines.training_data import read_data
 
     with quiet_start():
-        from segmodel.trainer import Hooks, train
+        from segmodel.training.trainer import Hooks, train
 
     document = tomllib.loads(Path(__file__).with_name("dubai.toml").read_text("utf-8"))
     found = {}

@@ -19,12 +19,12 @@ from pipelines.formats.samples import Sample, Unreadable, printable
 from pipelines.formats.shards import Shards
 from pipelines.listing import find_files
 from pipelines.plan import InputFile
-from segmodel.configuration import Configuration
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.masks import MaskReader
 from segmodel.pairs.folders import open_pair
 from segmodel.pairs.paired_files import find_pairs, group_of, short_names
 from segmodel.pairs.pairs import Encoded, EncodedPair, Pair, PairCache, Source, TrainingData
+from segmodel.training.configuration import Configuration
 
 _MIB = 1 << 20
 _MOST_FAULTS = 10

@@ -76,7 +76,7 @@ def run(arguments: Sequence[str]) -> int:
             raise ConfigurationError(f"--{name} is missing: see beamseg train --help")
     changes = overrides(parsed)
 
-    from segmodel.configuration_file import load_configuration
+    from segmodel.training.configuration_file import load_configuration
 
     config = load_configuration(parsed.config, changes)
 
@@ -84,8 +84,8 @@ def run(arguments: Sequence[str]) -> int:
     from segmodel.devices.startup import quiet_start
 
     with quiet_start():
-        from segmodel.folds import cross_validate, folds_table
-        from segmodel.trainer import Hooks, train
+        from segmodel.training.folds import cross_validate, folds_table
+        from segmodel.training.trainer import Hooks, train
 
     with read_data(config, bool(parsed.folds_by)) as data, _bar(config.training.steps) as bar:
         hooks = Hooks(bar.write, bar.step)

@@ -24,11 +24,11 @@ from pipelines.packing.work import (
 )
 from pipelines.plan import Unit
 from pipelines.run_directory import MARK, PACK, check_unchanged, digest, holds_any
-from segmodel.configuration_file import load_mask_config
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import MAX_PIXELS
 from segmodel.labels.classes import format_color
 from segmodel.labels.masks import MaskReader
+from segmodel.training.configuration_file import load_mask_config
 
 RESULT = "pack.json"
 MIB = 2**20

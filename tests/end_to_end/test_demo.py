@@ -150,8 +150,8 @@ def test_the_model_in_the_package_is_small_and_names_no_machine():
 
 
 def test_the_model_in_the_package_was_made_with_the_configuration_in_the_package():
-    from segmodel.configuration_file import load_configuration
     from segmodel.savedmodel.folder import read_contract
+    from segmodel.training.configuration_file import load_configuration
 
     config = load_configuration(demo.package_folder() / "train.toml")
     contract = read_contract(demo.package_folder() / demo.MODEL)

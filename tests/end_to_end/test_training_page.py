@@ -19,9 +19,6 @@ from PIL import Image
 
 from pipelines.commands import main
 from pipelines.training_data import read_data
-from segmodel import training_config
-from segmodel.configuration import ENCODINGS
-from segmodel.configuration_file import TABLES, load_configuration, parse_configuration
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.networks.backbones import BACKBONES
 from segmodel.networks.widths import scale_width
@@ -29,7 +26,10 @@ from segmodel.pairs.survey import survey_pairs
 from segmodel.savedmodel.contract import DTYPES
 from segmodel.savedmodel.folder import read_contract
 from segmodel.savedmodel.predictor import Predictor
-from segmodel.toml_tables import typed
+from segmodel.training import training_config
+from segmodel.training.configuration import ENCODINGS
+from segmodel.training.configuration_file import TABLES, load_configuration, parse_configuration
+from segmodel.training.toml_tables import typed
 from tests.end_to_end.conftest import ROOT, command, environment
 
 PAGE = (ROOT / "docs" / "training.md").read_text("utf-8")

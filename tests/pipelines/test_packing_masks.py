@@ -13,10 +13,10 @@ from PIL import Image
 from pipelines import earth
 from pipelines.packing.launch import read_masks
 from pipelines.packing.options import PackOptions
-from segmodel.configuration_file import load_mask_config
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels import masks
 from segmodel.labels.masks import MaskReader
+from segmodel.training.configuration_file import load_mask_config
 from tests.pipelines.corpus import encoded, png, write
 
 CLASSES = """\

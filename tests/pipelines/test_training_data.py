@@ -19,12 +19,12 @@ from pipelines import training_data
 from pipelines.formats import example
 from pipelines.formats.tfrecord import LABELS, frame
 from pipelines.training_data import read_data
-from segmodel.configuration import Configuration, DataConfig, ModelConfig
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
 from segmodel.pairs.survey import survey_pairs
 from segmodel.tiling.windows import Window
+from segmodel.training.configuration import Configuration, DataConfig, ModelConfig
 from tests.pipelines.corpus import png, write
 from tests.pipelines.pack_corpus import COUNT, ids, image, pack, write_pairs
 

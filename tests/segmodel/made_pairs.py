@@ -7,7 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from segmodel.configuration import (
+from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Window
+from segmodel.training.configuration import (
     AugmentationConfig,
     Configuration,
     DataConfig,
@@ -15,9 +18,6 @@ from segmodel.configuration import (
     ModelConfig,
     TrainingConfig,
 )
-from segmodel.labels.classes import ClassTable, LabelClass
-from segmodel.tiling.pixels import Pixels
-from segmodel.tiling.windows import Window
 
 CLASSES = ClassTable((LabelClass(9, "red", (200, 40, 40)), LabelClass(4, "blue", (40, 40, 200))))
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from segmodel.configuration import Configuration
 from segmodel.pairs.pairs import TrainingData
 from segmodel.pairs.survey import survey_pairs
-from segmodel.run_folder import RunFolder
-from segmodel.run_plan import network_configuration
-from segmodel.trainer import Hooks, TrainingRun
+from segmodel.training.configuration import Configuration
+from segmodel.training.run_folder import RunFolder
+from segmodel.training.run_plan import network_configuration
+from segmodel.training.trainer import Hooks, TrainingRun
 from tests.segmodel.made_pairs import configuration, halves
 
 DATA = TrainingData(halves(4, 0), halves(1, 1))

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from segmodel.configuration import Configuration
-from segmodel.training_loop import Learner, choose_strategy
+from segmodel.training.configuration import Configuration
+from segmodel.training.loop import Learner, choose_strategy
 
 BATCH, SIDE = 4, 8
 

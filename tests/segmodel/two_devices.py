@@ -18,7 +18,7 @@ tf.config.set_logical_device_configuration(
 )
 
 from segmodel.errors import ConfigurationError  # noqa: E402
-from segmodel.training_loop import choose_strategy  # noqa: E402
+from segmodel.training.loop import choose_strategy  # noqa: E402
 from tests.segmodel.made_runs import history, learn, narrow, values  # noqa: E402
 from tests.segmodel.tiny_learner import BATCH, learner, losses_of  # noqa: E402
 

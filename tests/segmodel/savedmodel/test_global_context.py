@@ -7,7 +7,7 @@ import pytest
 
 from segmodel.pairs.pairs import TrainingData
 from segmodel.savedmodel.predictor import Predictor
-from segmodel.trainer import train
+from segmodel.training.trainer import train
 from tests.segmodel.made_pairs import CLASSES, configuration, halves
 
 

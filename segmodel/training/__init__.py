@@ -1,0 +1,1 @@
+"""Configuration, augmentation, losses, loop, checkpoints, trainer and folds."""

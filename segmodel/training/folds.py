@@ -1,0 +1,159 @@
+"""Leave one region out: a run for each region, trained on the others and scored on it.
+
+The region left out chooses nothing of what is scored on it: neither weights nor number of steps nor
+temperature.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from segmodel.errors import ConfigurationError
+from segmodel.labels.confusion import Scores
+from segmodel.pairs.pairs import Pair, TrainingData
+from segmodel.pairs.survey import Survey, check_classes, survey_pairs
+from segmodel.reports.score_report import scores_table
+from segmodel.training.configuration import Configuration
+from segmodel.training.run_folder import RunFolder
+from segmodel.training.trainer import Hooks, train
+
+FILES = ("folds.json", "folds.txt")
+# A character takes up to four bytes, and names of files 255.
+_NAME_LENGTH = 60
+
+
+@dataclass(frozen=True)
+class Folds:
+    """What all folds found.
+
+    Args:
+        by_group: Scores on each region, by a model that has not seen it.
+        pooled: Scores of all regions together, from the sum of their confusion matrices.
+    """
+
+    by_group: dict[str, Scores]
+    pooled: Scores
+
+
+def cross_validate(
+    config: Configuration,
+    data: TrainingData,
+    output: str | Path,
+    hooks: Hooks | None = None,
+    overwrite: bool = False,
+) -> Folds:
+    """Train once for each region, without it, and score it; see `DataConfig.group`.
+
+    Each fold is a run of its own in `output/<region>`, so that an interrupted evaluation goes on
+    where it stopped. All folds can be trained, or none is begun.
+
+    Args:
+        config: The run that each fold is, but for what `fold_configuration` changes.
+        data: Pairs for training and validation, which are dealt anew.
+        output: Folder for the folds, `folds.json` and `folds.txt`.
+        hooks: What is told meanwhile.
+        overwrite: Whether folds with other settings or data are replaced.
+
+    Raises:
+        ConfigurationError: If there is one region only, or a class is in one region only and no
+            class may be empty.
+        BeamsegError: As for `segmodel.trainer.train`.
+    """
+    hooks = hooks or Hooks()
+    pairs = tuple({pair.name: pair for pair in (*data.training, *data.validation)}.values())
+    groups = sorted({pair.group for pair in pairs})
+    if len(groups) < 2:
+        raise ConfigurationError(
+            f"--folds_by group needs two regions, found {', '.join(groups)}: data.group is the "
+            f"regular expression that finds the region in the path of an image"
+        )
+    folder, config = Path(output), fold_configuration(config)
+    survey = survey_pairs(pairs, config.classes, True, hooks.tell)
+    folds_of = {group: _fold(group, pairs, survey) for group in groups}
+    for group, (_, surveys) in folds_of.items():
+        _check_fold(group, surveys, config)
+    matrices = {}
+    for number, (group, name) in enumerate(zip(groups, folder_names(groups), strict=True), 1):
+        hooks.tell(f"fold {number} of {len(groups)}: {group} left out")
+        fold, surveys = folds_of[group]
+        train(config, fold, folder / name, hooks, overwrite, surveys)
+        matrices[group] = RunFolder(folder / name).confusion()
+    folds = Folds(
+        {group: Scores.of(matrix) for group, matrix in matrices.items()},
+        Scores.of(sum(matrices.values(), np.zeros_like(next(iter(matrices.values()))))),
+    )
+    _write(folds, folder, config)
+    return folds
+
+
+def fold_configuration(config: Configuration) -> Configuration:
+    """A run whose validation pairs choose nothing: its scores are those of unseen data."""
+    return replace(
+        config,
+        training=replace(config.training, keep="last", patience=0),
+        export=replace(config.export, calibrate=False, min_iou={}),
+    )
+
+
+def folds_table(folds: Folds, names: tuple[str, ...]) -> str:
+    """Mean IoU and IoU of each class by region, and of all together."""
+    rows = {**folds.by_group, "all": folds.pooled}
+    return scores_table(rows, names)
+
+
+def folder_names(groups: list[str]) -> list[str]:
+    """Names of folders for regions, whatever characters those have.
+
+    >>> folder_names(["tile 1", "tile/1", ".."])
+    ['tile-1', 'tile-1-2', 'region']
+    """
+    found: list[str] = []
+    taken = set(FILES)
+    for group in groups:
+        plain = re.sub(r"[^\w.]+", "-", group).strip("-.")[:_NAME_LENGTH] or "region"
+        # File systems that do not tell capitals apart would put two regions into one folder.
+        names = (plain if n == 1 else f"{plain}-{n}" for n in itertools.count(1))
+        found.append(next(name for name in names if name.casefold() not in taken))
+        taken.add(found[-1].casefold())
+    return found
+
+
+def _fold(
+    group: str, pairs: Sequence[Pair], survey: Survey
+) -> tuple[TrainingData, tuple[Survey, Survey]]:
+    """The pairs of one fold, and what is known of them."""
+    others = [n for n, pair in enumerate(pairs) if pair.group != group]
+    own = [n for n, pair in enumerate(pairs) if pair.group == group]
+    data = TrainingData(tuple(pairs[n] for n in others), tuple(pairs[n] for n in own))
+    return data, (survey.of(others), survey.of(own))
+
+
+def _check_fold(group: str, surveys: tuple[Survey, Survey], config: Configuration) -> None:
+    allow_empty = config.data.allow_empty_classes
+    try:
+        check_classes(surveys[0].counts, config.classes, allow_empty)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"with {group} left out, {error}") from None
+    try:
+        check_classes(surveys[1].counts, config.classes, True)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"in {group} alone, {error}") from None
+
+
+def _write(folds: Folds, folder: Path, config: Configuration) -> None:
+    names = config.classes.names
+    document = {
+        "scored": "weights after the last step; the region left out chose nothing",
+        "folds": {group: scores.to_json(names) for group, scores in folds.by_group.items()},
+        "pooled": folds.pooled.to_json(names),
+    }
+    contents = (json.dumps(document, indent=2), folds_table(folds, names))
+    for name, content in zip(FILES, contents, strict=True):
+        (folder / name).write_text(content + "\n", "utf-8")

@@ -1,0 +1,297 @@
+"""Training: pairs of image and mask in; a SavedModel with its contract, scores and card out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from segmodel.errors import ConfigurationError
+from segmodel.evaluation.evaluate import evaluate
+from segmodel.labels.confusion import Scores
+from segmodel.networks.network import NetworkConfig, build_network, nodata_fill
+from segmodel.networks.pretrained import carry_weights, read_weights
+from segmodel.pairs.crops import CropSampler
+from segmodel.pairs.pairs import TrainingData
+from segmodel.pairs.survey import Survey, survey_pairs
+from segmodel.reports.charts import need_matplotlib
+from segmodel.reports.panels import Look
+from segmodel.reports.sample_panels import SamplePanels
+from segmodel.savedmodel.contract import Contract
+from segmodel.savedmodel.folder import read_contract
+from segmodel.savedmodel.in_memory import NetworkInMemory
+from segmodel.training.batches import training_batches
+from segmodel.training.checkpoints import (
+    Progress,
+    read_progress,
+    restore_checkpoint,
+    save_checkpoint,
+)
+from segmodel.training.class_weights import resolve
+from segmodel.training.configuration import Configuration
+from segmodel.training.configuration_file import to_document
+from segmodel.training.event_log import EventLog
+from segmodel.training.history import History, Validation
+from segmodel.training.loop import Clock, Learner, check_loss, choose_strategy
+from segmodel.training.release import check_floors, draft_contract, release, validation_layout
+from segmodel.training.run_folder import RunFolder, model_of
+from segmodel.training.run_plan import Stage, network_configuration, run_digest, stages
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a run tells while it trains.
+
+    Args:
+        tell: Is given a line of text now and then.
+        on_step: Is given the number of steps done so far and the loss of the last.
+    """
+
+    tell: Callable[[str], None] = lambda line: None
+    on_step: Callable[[int, float], None] = lambda step, loss: None
+
+
+def train(
+    config: Configuration,
+    data: TrainingData,
+    output: str | Path,
+    hooks: Hooks | None = None,
+    overwrite: bool = False,
+    surveys: tuple[Survey, Survey] | None = None,
+) -> Contract:
+    """Train a network, and export its best or its last weights; see `TrainingConfig.keep`.
+
+    A run that was interrupted goes on from its last checkpoint when it is called again, and ends
+    with the same weights; one that is finished is left as it is.
+
+    Args:
+        config: The whole run.
+        data: Pairs for training and for validation.
+        output: Folder for what the run makes; see `docs/training.md`.
+        hooks: What is told meanwhile.
+        overwrite: Whether a run with other settings or data in the folder is replaced.
+        surveys: Of the pairs for training and for validation, where they are known.
+
+    Returns:
+        The contract of the exported model, with its scores on the validation set.
+
+    Raises:
+        ConfigurationError: If the configuration cannot be carried out, or the folder holds another
+            run.
+        InputError: If images or masks cannot be used; names the files.
+        TrainingError: If the loss is no longer a number.
+        ExportError: If the model is not as good as was asked for, or the SavedModel differs from
+            the network in memory.
+    """
+    hooks = hooks or Hooks()
+    folder = RunFolder(Path(output))
+    network_config = network_configuration(config)
+    # What is wrong with the settings is said before any image is read.
+    choose_strategy(config.training)
+    need_matplotlib()
+    surveys = surveys or survey_data(config, data, hooks)
+    identity = run_digest(config, data, surveys)
+    if (done := folder.finished(identity, overwrite)) is not None:
+        check_floors(config, Scores.of(folder.confusion()), "the model there stays as it is")
+        hooks.tell(f"{folder.name} is finished: nothing to do")
+        return done
+    folder.begin(identity, to_document(config))
+    run = TrainingRun(config, network_config, data, surveys[0], folder, hooks)
+    network = run.learn(identity)
+    contract = release(config, network, run.draft(network), data, folder)
+    folder.finish()
+    if contract.fixed_window is None and contract.halo.equal_labels is None:
+        hooks.tell(
+            f"the halo is not measured, as validation images are too small to be cut: it is "
+            f"{contract.halo.pixels} pixels, half the receptive field"
+        )
+    return contract
+
+
+def survey_data(config: Configuration, data: TrainingData, hooks: Hooks) -> tuple[Survey, Survey]:
+    """Survey the pairs for training and those for validation.
+
+    Raises:
+        ConfigurationError: If a class has no pixel in training, unless that is allowed.
+        InputError: If images or masks cannot be used; names the files.
+    """
+    allow_empty = config.data.allow_empty_classes
+    survey = survey_pairs(data.training, config.classes, allow_empty, hooks.tell)
+    # A class may be absent where it is validated; its scores are None.
+    return survey, survey_pairs(data.validation, config.classes, True, hooks.tell)
+
+
+class TrainingRun:
+    """The part of a run that learns.
+
+    Args:
+        config: The whole run.
+        network_config: Of the last stage's network.
+        data: Pairs for training and for validation.
+        survey: Of the training pairs.
+        folder: Where the run keeps its state.
+        hooks: What is told meanwhile.
+    """
+
+    def __init__(
+        self,
+        config: Configuration,
+        network_config: NetworkConfig,
+        data: TrainingData,
+        survey: Survey,
+        folder: RunFolder,
+        hooks: Hooks,
+    ) -> None:
+        self.config, self.network_config, self.data = config, network_config, data
+        self.folder, self.hooks = folder, hooks
+        self._events = EventLog(folder.path / "tensorboard")
+        self._strategy = choose_strategy(config.training)
+        self._weights = resolve(config.training.class_weights, survey.counts, survey.pixels_around)
+        fill = nodata_fill(network_config, config.model.dtype)
+        self._sampler = CropSampler(
+            data.training,
+            survey,
+            config.training.crop,
+            (config.augmentation.scale[0], config.augmentation.scale[1]),
+            config.training.class_balance,
+            np.array(fill, config.model.dtype),
+            config.training.seed,
+        )
+
+    def learn(self, identity: str) -> keras.Model:
+        """Train all stages, from the last checkpoint on; returns the network to export.
+
+        Raises:
+            TrainingError: If the loss is no longer a number.
+        """
+        progress = read_progress(self.folder.checkpoint)
+        resumed = progress is not None and progress.run == identity
+        if progress is None or not resumed:
+            progress = Progress(identity)
+        names = self.config.classes.names
+        history = History(self.folder.history, names, progress.step)
+        learner = None
+        for stage in stages(self.config):
+            if progress.step >= stage.last and stage.last < self.config.training.steps:
+                continue
+            learner = self._begin(stage, progress, learner, resumed)
+            self._fit(stage, learner, progress, history)
+            if progress.step < stage.last:
+                # It ended early: what came after the best is not handed on.
+                learner.network.load_weights(self.folder.best_weights)
+                if learner.average is not None:
+                    learner.average.restart()
+            progress.step = stage.last
+        assert learner is not None
+        save_checkpoint(self.folder.checkpoint, progress, learner.state)
+        # Built anew: in full precision, and on one device.
+        network = build_network(
+            replace(self.network_config, backbone_weights="none", precision="float32")
+        )
+        network.load_weights(self.folder.best_weights)
+        return network
+
+    def _begin(
+        self, stage: Stage, progress: Progress, before: Learner | None, resumed: bool
+    ) -> Learner:
+        """A learner at the first step of its stage that is not done."""
+        keras.utils.set_random_seed(self.config.training.seed + stage.number)
+        steps = stage.last - stage.first + 1
+        going_on = resumed and before is None
+        fresh = replace(self.network_config, variant=stage.variant)
+        if before is not None or going_on or self.config.model.init_from:
+            fresh = replace(fresh, backbone_weights="none")
+        build = partial(build_network, fresh)
+        learner = Learner(build, self.config, self._weights, steps, self._strategy)
+        if going_on:
+            restore_checkpoint(self.folder.checkpoint, learner.state)
+            self.hooks.tell(f"going on after step {progress.step}")
+            return learner
+        if before is not None:
+            with before.averaged() as network:
+                values = {weight.path: np.asarray(weight) for weight in network.weights}
+            carry_weights(values, learner.network, classes_equal=True)
+            progress.best_iou, progress.without_better = -1.0, 0
+        elif self.config.model.init_from:
+            self._carry_from(self.config.model.init_from, learner.network)
+        if learner.average is not None:
+            learner.average.restart()
+        self.hooks.tell(
+            f"{stage.variant} {fresh.backbone}: {learner.network.count_params():,} weights; "
+            f"{len(self.data.training)} training and {len(self.data.validation)} validation images"
+        )
+        save_checkpoint(self.folder.checkpoint, progress, learner.state)
+        return learner
+
+    def _carry_from(self, path: str, network: keras.Model) -> None:
+        weights = read_weights(path)
+        contract, bands = read_contract(model_of(path)), self.config.model.bands
+        if contract.bands != bands:
+            raise ConfigurationError(
+                f"model.init_from sees {', '.join(contract.bands)}, model.bands are "
+                f"{', '.join(bands)}: name the same bands in the same order, or another model"
+            )
+        equal = contract.classes.names == self.config.classes.names
+        left = carry_weights(weights, network, classes_equal=equal)
+        self.hooks.tell(f"weights of {Path(path).name}; {len(left)} start anew")
+
+    def _fit(self, stage: Stage, learner: Learner, progress: Progress, history: History) -> None:
+        """Steps of one stage, with validations and checkpoints."""
+        training, clock = self.config.training, Clock()
+        contract = self.draft(learner.network)
+        model = NetworkInMemory(learner.network, contract)
+        batches = training_batches(self._sampler, self.config, progress.step, stage.last)
+        for images, truth in clock.fed(learner.distributed(batches)):
+            step = progress.step + 1
+            with clock.working():
+                rate = learner.learning_rate
+                loss = learner.step(images, truth)
+                check_loss(loss, step, partial(self.folder.keep_batch, step, images, truth))
+                learner.follow(step - stage.first)
+            progress.step = step
+            progress.losses.append(loss)
+            self.hooks.on_step(step, loss)
+            if step % training.validate_every == 0 or step == stage.last:
+                with learner.averaged() as network:
+                    scores, pictures = self._validate(model, contract)
+                    self._keep_best(network, scores, progress)
+                loss, times = float(np.mean(progress.losses)), clock.read()
+                progress.losses.clear()
+                report = Validation(step, stage.variant, loss, rate, times, scores)
+                history.write(report)
+                self._events.write(step, report.scalars(self.config.classes.names), pictures)
+                self.hooks.tell(report.line(self.config.classes.names))
+                if training.patience and progress.without_better >= training.patience:
+                    self.hooks.tell(f"no better validation for {training.patience}: stage ends")
+                    return
+            # The end of a stage is saved as the beginning of the next.
+            if step % training.checkpoint_every == 0 and step != stage.last:
+                save_checkpoint(self.folder.checkpoint, progress, learner.state)
+
+    def _validate(
+        self, model: NetworkInMemory, contract: Contract
+    ) -> tuple[Scores, dict[str, np.ndarray]]:
+        """Scores of the network as it would be exported now, and panels of a few images."""
+        panels = SamplePanels(Look.of(contract))
+        layout = validation_layout(contract)
+        return evaluate(model, self.data.validation, layout, panels.keep).scores, panels.pictures
+
+    def _keep_best(self, network: keras.Model, scores: Scores, progress: Progress) -> None:
+        """Save the weights that are the ones to export so far."""
+        mean = scores.mean_iou_of_truth or 0.0
+        is_better = mean > progress.best_iou
+        progress.without_better += 1
+        if is_better:
+            progress.best_iou, progress.best_step = mean, progress.step
+            progress.without_better = 0
+        if is_better or self.config.training.keep == "last":
+            self.folder.save_best(network)
+
+    def draft(self, network: keras.Model) -> Contract:
+        """The contract of a network, as far as it is known before the export."""
+        images = len(self.data.training)
+        return draft_contract(self.config, self.network_config, network, images)
