@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterable, Sequence
 
-from pipelines.orchestration import ending, wants_json
+from pipelines.cli.process import ending, wants_json
 from segmodel.errors import BeamsegError, ConfigurationError, TransientError
 
 # Of those that may work in processes or on machines with another working directory.

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from pipelines.command_line import each_value
+from pipelines.cli.parser import each_value
 from pipelines.scene_options import add_scene_arguments, parse_bands
 from segmodel.errors import ConfigurationError
 

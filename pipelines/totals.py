@@ -10,11 +10,11 @@ from typing import Any
 from pipelines import areas, contact_sheet, plan
 from pipelines.area_tables import totals_csv
 from pipelines.areas import Tally
+from pipelines.cli.process import REASONS
 from pipelines.contact_sheet import UnitSample
 from pipelines.failure_table import FailureTable, failures_of, write_failures
 from pipelines.formats.interface import Work
 from pipelines.options import FailureBudget
-from pipelines.orchestration import REASONS
 from pipelines.scene_results import scene_summary, write_scene_results
 
 COMPLETE, FAULT, OVER_BUDGET, INCOMPLETE = 0, 1, 3, 4

@@ -33,10 +33,10 @@ BEAM = {
 # What a command line needs before it knows that it is right.
 LIGHT = {
     "pipelines.commands.main",
-    "pipelines.command_line",
+    "pipelines.cli.parser",
     "pipelines.locations",
     "pipelines.options",
-    "pipelines.orchestration",
+    "pipelines.cli.process",
     "pipelines.pack",
     "pipelines.scene_options",
     "pipelines.packing.options",

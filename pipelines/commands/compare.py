@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipelines.command_line import Parser, parse
+from pipelines.cli.parser import Parser, parse
 
 HELP = """\
 Lay training runs side by side: settings that differ, scores with their difference to the first

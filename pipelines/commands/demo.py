@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
-from pipelines.command_line import Parser, parse
+from pipelines.cli.parser import Parser, parse
 
 HELP = """\
 How much of the Earth is ocean, land and lake?

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from pipelines.command_line import Parser, parse
+from pipelines.cli.parser import Parser, parse
 from segmodel.errors import ConfigurationError, InputError
 
 if TYPE_CHECKING:

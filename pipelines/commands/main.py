@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import segmodel
-from pipelines import orchestration
+from pipelines.cli import process
 from segmodel.errors import BeamsegError, ConfigurationError, TransientError
 
 COMMANDS = {
@@ -81,7 +81,7 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     # Our own limit refuses what is too large; Pillow's warning begins at half of it.
     warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    orchestration.begin(arguments)
+    process.begin(arguments)
     signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGTERM, _interrupted)
     try:
@@ -99,7 +99,7 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     except SystemExit as end:
         return int(end.code or 0)
     except Exception as error:
-        if not orchestration.wants_json():
+        if not process.wants_json():
             raise
         # Before the line of JSON, which is the last even where both streams are one.
         traceback.print_exc()
@@ -113,9 +113,9 @@ def _refused(reason: str, status: int) -> int:
 
 def _told(status: int, error: str | None = None) -> int:
     """The exit status, after it was said to a program if that has asked."""
-    if orchestration.wants_json():
+    if process.wants_json():
         try:
-            print(orchestration.ending(status, error), flush=True)
+            print(process.ending(status, error), flush=True)
         except BrokenPipeError:
             _hush()
     return status
@@ -127,4 +127,4 @@ def _hush() -> None:
 
 
 def _interrupted(number: int, frame: object) -> None:
-    orchestration.end_interrupted(number)
+    process.end_interrupted(number)

@@ -8,13 +8,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines.command_line import Parser, parse
-from pipelines.orchestration import (
-    add_process_arguments,
-    for_pipeline,
-    learn,
-    stop_with_parent,
-)
+from pipelines.cli.parser import Parser, parse
+from pipelines.cli.process import add_process_arguments, for_pipeline, learn, stop_with_parent
 from pipelines.packing.options import PackOptions, add_pack_arguments, pack_options
 from segmodel.errors import ConfigurationError
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipelines.command_line import Parser, parse
+from pipelines.cli.parser import Parser, parse
 from pipelines.options import add_segment_arguments, segment_options
 
 HELP = """\

@@ -8,14 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from pipelines import locations
-from pipelines.command_line import Parser, parse
+from pipelines.cli.parser import Parser, parse
+from pipelines.cli.process import add_process_arguments, for_pipeline, learn, stop_with_parent
 from pipelines.options import add_segment_arguments, segment_options
-from pipelines.orchestration import (
-    add_process_arguments,
-    for_pipeline,
-    learn,
-    stop_with_parent,
-)
 
 HELP = """\
 Label every pixel of images, of shards of images (TFRecord, WebDataset tar, Parquet) and of

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from pipelines.command_line import Parser, parse
+from pipelines.cli.parser import Parser, parse
 from segmodel.errors import ConfigurationError
 
 HELP = """\

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pipelines.command_line import Parser, parse
+from pipelines.cli.parser import Parser, parse
 
 HELP = """\
 Check that a run is complete and that all it wrote is as it wrote it.

@@ -9,9 +9,9 @@ from typing import Any
 import segmodel
 from pipelines import plan, storage
 from pipelines.areas import NODATA, Tally
+from pipelines.cli.process import REASONS
 from pipelines.failure_table import FailureTable, failures_of, write_failures
 from pipelines.options import FailureBudget
-from pipelines.orchestration import REASONS
 from pipelines.packing.launch import RESULT
 from pipelines.packing.work import PackWork, shards_of, split_name
 from pipelines.plan import Unit

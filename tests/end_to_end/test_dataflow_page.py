@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import StandardOptions, WorkerOptions
 from google.cloud import dataflow
 from google.protobuf import json_format
 
-from pipelines.command_line import beam_options, parse
+from pipelines.cli.parser import beam_options, parse
 from pipelines.commands.flex_template import REQUIRED, metadata
 from pipelines.commands.segment import parser
 from pipelines.dataflow import check_options, unit_hints

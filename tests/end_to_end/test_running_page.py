@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from pipelines.command_line import beam_options, parse
+from pipelines.cli.parser import beam_options, parse
 from pipelines.commands.segment import parser
 from pipelines.engines import check_paths, runner_of, with_engine
 from pipelines.options import segment_options

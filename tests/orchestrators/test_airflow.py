@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pipelines.command_line import parse
+from pipelines.cli.parser import parse
 from pipelines.commands.segment import parser
 from pipelines.options import segment_options
 from tests.end_to_end.conftest import environment, noise, write_images

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.command_line import parse
+from pipelines.cli.parser import parse
+from pipelines.cli.process import REASONS
 from pipelines.commands.segment import parser
 from pipelines.options import segment_options
-from pipelines.orchestration import REASONS
 from tests.orchestrators.conftest import EXAMPLES
 
 FILE = EXAMPLES / "argo" / "segment.yaml"

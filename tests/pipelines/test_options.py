@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.command_line import Parser
+from pipelines.cli.parser import Parser
 from pipelines.options import (
     FailureBudget,
     SegmentOptions,

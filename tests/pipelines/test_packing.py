@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.command_line import parse
+from pipelines.cli.parser import parse
 from pipelines.commands.pack import parser
 from pipelines.packing.options import pack_options, parse_shares
 from pipelines.packing.splits import deal, group_of, order_of, shard_of, split_of

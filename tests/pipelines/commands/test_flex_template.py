@@ -13,7 +13,7 @@ import pytest
 from google.cloud import dataflow
 from google.protobuf import json_format
 
-from pipelines.command_line import parse
+from pipelines.cli.parser import parse
 from pipelines.commands.flex_template import OF_PROCESS, REQUIRED, metadata
 from pipelines.commands.segment import parser
 from pipelines.execute import pipeline_options

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pipelines.command_line import each_value, parse
+from pipelines.cli.parser import each_value, parse
 from pipelines.commands import main
 from pipelines.commands.segment import parser
 from segmodel.errors import ConfigurationError, ContractError, GroundError, TransientError

@@ -12,7 +12,7 @@ from apache_beam.options.pipeline_options import (
 
 from pipelines import transforms
 from pipelines.beam_options import installed_options
-from pipelines.command_line import Parser, beam_options, parse
+from pipelines.cli.parser import Parser, beam_options, parse
 from pipelines.commands.segment import parser
 from pipelines.execute import LOCAL_RUNNER, pipeline_options
 from pipelines.options import add_segment_arguments

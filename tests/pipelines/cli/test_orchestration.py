@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import segmodel
-from pipelines import orchestration
-from pipelines.command_line import beam_options, parse
+from pipelines.cli import process
+from pipelines.cli.parser import beam_options, parse
 from pipelines.commands import main, pack, segment
 from segmodel.errors import ConfigurationError, TransientError
 
@@ -48,7 +48,7 @@ def guarded(command, words, capsys):
 def test_the_line_has_the_numbers_of_the_summary_under_the_same_names(capsys):
     def command(words):
         print("human words")
-        orchestration.learn(SUMMARY)
+        process.learn(SUMMARY)
         return 3
 
     status, said, _ = guarded(command, WORDS, capsys)
@@ -94,7 +94,7 @@ def test_a_run_that_failed_says_why_and_knows_no_numbers(error, status, reason, 
 
 def test_numbers_of_one_command_are_not_those_of_the_next(capsys):
     def first(words):
-        orchestration.learn(SUMMARY)
+        process.learn(SUMMARY)
         return 3
 
     guarded(first, WORDS, capsys)
@@ -144,7 +144,7 @@ def test_the_options_are_known_and_do_not_reach_beam(command):
     parsed, spelled = parse(command.parser(), words, with_beam=True)
 
     assert (parsed.json, parsed.stop_with_parent) == (True, True)
-    assert orchestration.for_pipeline(spelled) == ["--output=o", "--runner=FlinkRunner"]
+    assert process.for_pipeline(spelled) == ["--output=o", "--runner=FlinkRunner"]
     assert not {"--json", "--stop_with_parent"} & set(beam_options())
 
 
@@ -156,7 +156,7 @@ def test_a_reader_that_is_gone_does_not_change_how_a_run_ended():
         "    return 3\n"
         "sys.exit(cli.guarded(command, ['--json']))"
     )
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     started = subprocess.Popen(
         [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root
     )
