@@ -7,10 +7,10 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
-from pipelines import storage
 from pipelines.areas import Tally
-from pipelines.in_threads import in_order
 from pipelines.plan import Unit
+from pipelines.storage import filesystem
+from pipelines.storage.threads import in_order
 from segmodel.tiling.windows import Window
 
 
@@ -23,7 +23,7 @@ class Output:
     sha256: str
 
     @classmethod
-    def of(cls, path: str, written: storage.Written | None) -> "Output":
+    def of(cls, path: str, written: filesystem.Written | None) -> "Output":
         """A file that was written."""
         assert written is not None, f"{path} was not published"
         return cls(path, written.size, written.sha256)
@@ -124,7 +124,7 @@ class CommitLog:
 
     def is_done(self, unit: Unit) -> bool:
         """Whether the unit is finished with this input and these options."""
-        return storage.exists(self.path(unit))
+        return filesystem.exists(self.path(unit))
 
     def read(self, unit: Unit) -> Commit | None:
         """The record of a unit, or None if it is not finished.
@@ -133,7 +133,7 @@ class CommitLog:
             ValueError: If the record is damaged.
         """
         try:
-            return Commit.from_bytes(storage.read_bytes(self.path(unit)))
+            return Commit.from_bytes(filesystem.read_bytes(self.path(unit)))
         except FileNotFoundError:
             return None
 
@@ -158,7 +158,7 @@ class CommitLog:
         windows = tuple((part.row, part.column, part.height, part.width) for part in lost)
         smaller = {f"{h}x{w}": size for (h, w), size in sorted(smaller_batches.items())}
         commit = Commit(unit.id, self.digest(unit), tuple(outputs), tally, windows, smaller)
-        storage.create(self.path(unit), commit.to_bytes(), scratch)
+        filesystem.create(self.path(unit), commit.to_bytes(), scratch)
         return commit
 
     def is_believed(self, unit: Unit, retry_failures: bool) -> bool:
@@ -178,27 +178,28 @@ class CommitLog:
 
     def forget(self, unit: Unit) -> None:
         """Have a unit done again."""
-        storage.remove(self.path(unit))
+        filesystem.remove(self.path(unit))
 
     def names(self) -> Iterator[str]:
         """File names of all records that are there, in order."""
-        return storage.names_below(f"{self.run}/{self.folder}")
+        return filesystem.names_below(f"{self.run}/{self.folder}")
 
     def discard(self, name: str) -> None:
         """Remove a superseded or damaged record, after its outputs if it names them."""
         path = f"{self.run}/{self.folder}/{name}"
         try:
-            outputs = Commit.from_bytes(storage.read_bytes(path)).outputs
+            outputs = Commit.from_bytes(filesystem.read_bytes(path)).outputs
         except FileNotFoundError:
             return
         except ValueError:
             outputs = ()
         for output in outputs:
-            storage.remove(f"{self.run}/{output.path}")
-        storage.remove(path)
+            filesystem.remove(f"{self.run}/{output.path}")
+        filesystem.remove(path)
 
     def is_intact(self, commit: Commit) -> bool:
         """Whether all outputs are there with the size that the record says."""
         return all(
-            storage.size_of(f"{self.run}/{output.path}") == output.size for output in commit.outputs
+            filesystem.size_of(f"{self.run}/{output.path}") == output.size
+            for output in commit.outputs
         )

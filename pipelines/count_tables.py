@@ -10,9 +10,9 @@ from pipelines import plan
 from pipelines.area_tables import class_lines
 from pipelines.areas import ELSEWHERE, FAILED, Tally, TallySum
 from pipelines.commits import CommitLog, number
-from pipelines.in_threads import in_order
 from pipelines.plan import Unit
 from pipelines.run_directory import RunDirectory
+from pipelines.storage.threads import in_order
 from segmodel.labels.classes import ClassTable
 
 OUTSIDE = "(outside all zones)"

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields
 from typing import Any, Protocol, TypeVar
 
-from pipelines import storage
 from pipelines.commits import Commit
 from pipelines.failures import Failure
 from pipelines.run_directory import RunDirectory
+from pipelines.storage import filesystem
 
 T = TypeVar("T")
 FIRST = 10
@@ -72,7 +72,7 @@ def write_failures(
 
     def write() -> tuple[T, FailureTable]:
         with (
-            storage.write_whole(run.path("failures.csv"), run.scratch) as draft,
+            filesystem.write_whole(run.path("failures.csv"), run.scratch) as draft,
             open(
                 draft.path, "w", encoding="utf-8", errors="backslashreplace", newline=""
             ) as stream,
@@ -80,7 +80,7 @@ def write_failures(
             table = FailureTable(stream)
             return collect(table), table
 
-    return storage.persistently(write)
+    return filesystem.persistently(write)
 
 
 def without_numbers(reason: str) -> str:
@@ -101,5 +101,5 @@ def failures_of(commit: Commit, root: str) -> Iterator[Failure]:
     """
     for output in commit.outputs:
         if output.path.endswith(".jsonl"):
-            for line in storage.read_bytes(f"{root}/{output.path}").splitlines():
+            for line in filesystem.read_bytes(f"{root}/{output.path}").splitlines():
                 yield Failure(**json.loads(line))

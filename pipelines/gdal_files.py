@@ -11,11 +11,12 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from pipelines import locations, web
+from pipelines import web
 from pipelines.failures import is_transient, reason_of
+from pipelines.storage import locations
+from pipelines.storage.clients.interface import Fault
+from pipelines.storage.clients.retry import ATTEMPTS, again
 from pipelines.stored_rasters import StoredRaster
-from pipelines.stores.interface import Fault
-from pipelines.stores.patient import ATTEMPTS, again
 from segmodel.errors import BeamsegError, InputError, TransientError
 
 # A size, not a share of the machine: the same on every worker. rasterio hands it to GDAL as bytes,

@@ -7,16 +7,17 @@ from pathlib import PurePath
 from typing import Any
 
 import segmodel
-from pipelines import locations, plan, progress
+from pipelines import plan, progress
 from pipelines.formats.interface import Counting, Estimate, Work
 from pipelines.formats.scene_counting import Overlaps, overlaps_of
 from pipelines.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
-from pipelines.models import contract_of, local_model
 from pipelines.options import SegmentOptions
 from pipelines.reconcile import reconcile, remove_leftovers
 from pipelines.run_directory import MARK, RunDirectory, check_unchanged, digest
 from pipelines.run_polygons import AOI, ZONES, read_aoi, read_zones, store
 from pipelines.sizes import Sizes, resolve_sizes
+from pipelines.storage import locations
+from pipelines.storage.models import contract_of, local_model
 from pipelines.vectors import Polygons
 from segmodel.errors import ConfigurationError
 from segmodel.savedmodel.contract import Contract

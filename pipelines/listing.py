@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from pipelines import locations, storage
 from pipelines.run_directory import is_run, lies_in_run
-from pipelines.stores import StoredObject, store_of
+from pipelines.storage import filesystem, locations
+from pipelines.storage.clients import StoredObject, store_of
 from segmodel.errors import ConfigurationError
 
 # Of a listing that waits in memory for its end.
@@ -96,7 +96,7 @@ def _remote_inputs(pattern: str, own: str, listed: Callable[[], object]) -> Iter
 
 def _is_run(uri: str) -> bool:
     try:
-        return is_run(json.loads(storage.read_bytes(uri)))
+        return is_run(json.loads(filesystem.read_bytes(uri)))
     except (FileNotFoundError, ValueError):
         return False
 

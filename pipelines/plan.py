@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import locations, progress, storage
+from pipelines import progress
 from pipelines.catalogue import Catalogue, InputFile
 from pipelines.listing import input_files, root_of
+from pipelines.storage import filesystem, locations
 from pipelines.web import find_web, is_web, web_root
 from segmodel.errors import ConfigurationError, TransientError
 from segmodel.tiling.windows import Window
@@ -199,7 +200,7 @@ def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
 
     def flush(kind: str) -> None:
         name = f"{kind}-{len(parts[kind]):05d}.jsonl"
-        storage.write_bytes(f"{folder}/{name}", b"".join(lines[kind]), scratch)
+        filesystem.write_bytes(f"{folder}/{name}", b"".join(lines[kind]), scratch)
         parts[kind].append(name)
         lines[kind].clear()
 
@@ -214,7 +215,7 @@ def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
     written = {name for names in parts.values() for name in names}
     for name in (name for kind in KINDS for name in part_names(folder, kind)):
         if name not in written:
-            storage.remove(f"{folder}/{name}")
+            filesystem.remove(f"{folder}/{name}")
     return parts["part"]
 
 
@@ -226,7 +227,7 @@ def count_units(folder: str, parts: Sequence[str]) -> int:
 
 def part_names(folder: str, kind: str) -> list[str]:
     """Names of the plan parts of a kind, one of `KINDS`, in order."""
-    return list(storage.names_below(folder, f"{kind}-"))
+    return list(filesystem.names_below(folder, f"{kind}-"))
 
 
 def shares_of(parts: Iterable[str], shares: int) -> list[str]:
@@ -243,7 +244,7 @@ def references(folder: str, part: str) -> Iterator[UnitReference]:
     name, _, share = part.partition("#")
     first, step = map(int, share.split("/")) if share else (0, 1)
     offset = 0
-    with storage.opened(f"{folder}/{name}") as stream:
+    with filesystem.opened(f"{folder}/{name}") as stream:
         for number, line in enumerate(stream):
             if number % step == first:
                 yield UnitReference(name, offset, len(line))
@@ -252,7 +253,7 @@ def references(folder: str, part: str) -> Iterator[UnitReference]:
 
 def read_unit(folder: str, reference: UnitReference) -> Unit:
     """The unit at a reference."""
-    line = storage.read_part(f"{folder}/{reference.part}", reference.offset, reference.length)
+    line = filesystem.read_part(f"{folder}/{reference.part}", reference.offset, reference.length)
     try:
         return Unit.from_json(line)
     except (ValueError, KeyError, TypeError) as error:
@@ -265,6 +266,6 @@ def read_unit(folder: str, reference: UnitReference) -> Unit:
 def read_units(folder: str, kind: str) -> Iterator[Unit]:
     """All units of a kind, one of `KINDS`."""
     for part in part_names(folder, kind):
-        with storage.opened(f"{folder}/{part}") as stream:
+        with filesystem.opened(f"{folder}/{part}") as stream:
             for line in stream:
                 yield Unit.from_json(line)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from pipelines import storage
+from pipelines.storage import filesystem
 from segmodel.errors import TransientError
 
 _LINE_SECONDS = 30.0
@@ -63,7 +63,7 @@ class Watch:
         now = time.monotonic()
         if not self._looks or now >= self._looks[-1][0]:
             try:
-                found = min(self.units, sum(1 for _ in storage.names_below(self.commits)))
+                found = min(self.units, sum(1 for _ in filesystem.names_below(self.commits)))
             except (OSError, TransientError):
                 # Whether the run goes on without the store is not for its bar to say.
                 found = self._looks[-1][1] if self._looks else 0

@@ -8,15 +8,16 @@ input leaves a table or a label map that the totals do not contain.
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 
-from pipelines import formats, plan, storage
+from pipelines import formats, plan
 from pipelines.commits import CommitLog
 from pipelines.count_tables import counts_path
 from pipelines.disk_tables import Names
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_files import block_path
-from pipelines.in_threads import in_order
 from pipelines.plan import Unit
 from pipelines.scene_assembly import scene_blocks
+from pipelines.storage import filesystem
+from pipelines.storage.threads import in_order
 
 
 def reconcile(work: Work, retry_failures: bool) -> None:
@@ -60,7 +61,7 @@ def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) 
         return
     for block in scene_blocks(scene, work):
         for folder in ("labels", "confidence"):
-            storage.remove(work.run.path(block_path(block.id, folder)))
+            filesystem.remove(work.run.path(block_path(block.id, folder)))
         log.forget(block)
     log.forget(scene)
 
@@ -93,11 +94,11 @@ def _check_unit(unit: Unit, scene: str | None, log: CommitLog, retry_failures: b
     Blocks are removed after that record is written. So it is looked for once more when one is
     gone, as another run may be finishing the scene.
     """
-    if scene is not None and storage.exists(scene):
+    if scene is not None and filesystem.exists(scene):
         return
     if not log.is_done(unit) or log.is_believed(unit, retry_failures):
         return
-    if scene is None or not storage.exists(scene):
+    if scene is None or not filesystem.exists(scene):
         log.forget(unit)
 
 
@@ -125,7 +126,7 @@ def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
     if left:
         left.difference_update(path for unit in planned() for path in _outputs(unit))
     for path in left:
-        storage.remove(work.run.path(path))
+        filesystem.remove(work.run.path(path))
 
 
 def _unfinished(work: Work, recorded: Names) -> Iterator[Unit]:

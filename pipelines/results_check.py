@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines import plan, storage
+from pipelines import plan
 from pipelines.area_tables import totals_csv
 from pipelines.areas import Tally
 from pipelines.commits import CommitLog
@@ -12,6 +12,7 @@ from pipelines.count_tables import overlaps_csv, zones_csv
 from pipelines.failure_table import FailureTable, failures_of
 from pipelines.formats.interface import Counting
 from pipelines.run_directory import RunDirectory
+from pipelines.storage import filesystem
 from pipelines.unit_check import AGAIN, MALFORMED
 from segmodel.labels.classes import ClassTable
 
@@ -65,14 +66,14 @@ def check_results(ending: Ending, fault: Callable[[str, str, str], None]) -> Non
     except MALFORMED:
         fault("summary.json", "is not what the end of a run writes", AGAIN)
         status = None
-    has_mark = storage.exists(run.path("_SUCCESS"))
+    has_mark = filesystem.exists(run.path("_SUCCESS"))
     if ending.unfinished:
         if has_mark:
             fault("_SUCCESS", "is there although units are not finished", AGAIN)
         return
     counted = _counted_digests(ending)
     for name in ("areas.csv", "failures.csv", *counted, "summary.json", "preview.png"):
-        if not storage.exists(run.path(name)):
+        if not filesystem.exists(run.path(name)):
             fault(name, "is not there", AGAIN)
     if ending.forgotten:
         return
@@ -91,7 +92,7 @@ def _check_digest(
     fault: Callable[[str, str, str], None],
 ) -> None:
     path = ending.run.path(name)
-    if storage.exists(path) and storage.sha256(path) != digest(ending):
+    if filesystem.exists(path) and filesystem.sha256(path) != digest(ending):
         fault(name, "is not what the commit records add up to", AGAIN)
 
 

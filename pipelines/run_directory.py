@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines import locations, storage
+from pipelines.storage import filesystem, locations
 from segmodel.errors import ConfigurationError
 
 OUTPUTS = ("labels", "confidence", "blocks", "areas", "failures", "counts")
@@ -38,7 +38,7 @@ class RunDirectory:
     @property
     def scratch(self) -> str:
         """Folder of temporary files, on the machine that asks."""
-        return storage.scratch_of(self.root)
+        return filesystem.scratch_of(self.root)
 
     def path(self, name: str) -> str:
         """A file by its path within the run directory."""
@@ -46,11 +46,11 @@ class RunDirectory:
 
     def read(self, name: str) -> bytes:
         """The content of a file."""
-        return storage.read_bytes(self.path(name))
+        return filesystem.read_bytes(self.path(name))
 
-    def write(self, name: str, content: bytes) -> storage.Written:
+    def write(self, name: str, content: bytes) -> filesystem.Written:
         """Write a file that appears whole or not at all; says what it holds."""
-        return storage.write_bytes(self.path(name), content, self.scratch)
+        return filesystem.write_bytes(self.path(name), content, self.scratch)
 
     def write_json(self, name: str, document: dict[str, Any]) -> None:
         """Write a JSON file."""
@@ -59,28 +59,28 @@ class RunDirectory:
     def read_json(self, name: str) -> dict[str, Any] | None:
         """A JSON file, or None if it is not there."""
         try:
-            return json.loads(storage.read_bytes(self.path(name)))
+            return json.loads(filesystem.read_bytes(self.path(name)))
         except FileNotFoundError:
             return None
 
     def clear(self) -> None:
         """Remove what a run writes, `run.json` last, so that it stays a run until all is gone."""
         for name in (*RESULTS, *self.mosaics(), *POLYGONS):
-            storage.remove(self.path(name))
+            filesystem.remove(self.path(name))
         for name in FOLDERS:
-            storage.remove_below(self.path(name))
+            filesystem.remove_below(self.path(name))
         self.clear_scratch()
-        storage.remove(self.path("run.json"))
+        filesystem.remove(self.path("run.json"))
 
     def clear_scratch(self) -> None:
         """Remove the temporary files of this machine."""
-        storage.remove_below(self.scratch)
+        filesystem.remove_below(self.scratch)
 
     def mosaics(self) -> list[str]:
         """Names of the VRTs over all label maps."""
         several = [
             name
-            for name in storage.names_below(self.root, "labels-")
+            for name in filesystem.names_below(self.root, "labels-")
             if name.endswith(".vrt") and "/" not in name
         ]
         return ["labels.vrt", *several]
@@ -115,14 +115,14 @@ class RunDirectory:
         if not locations.is_remote(self.root):
             os.makedirs(self.root, exist_ok=True)
         for name in (*RESULTS, *self.mosaics()):
-            storage.remove(self.path(name))
+            filesystem.remove(self.path(name))
 
 
 def holds_any(folder: str, but: str) -> bool:
     """Whether a folder holds anything beside the folder `but`."""
     if locations.is_remote(folder):
         # A console shows a folder by an empty object whose name ends with a slash.
-        return any(not found.uri.endswith("/") for found in storage.files_below(folder))
+        return any(not found.uri.endswith("/") for found in filesystem.files_below(folder))
     return os.path.isdir(folder) and bool(set(os.listdir(folder)) - {os.path.basename(but)})
 
 

@@ -2,9 +2,9 @@
 
 from functools import lru_cache
 
-from pipelines import storage
 from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
+from pipelines.storage import filesystem
 from pipelines.vector_files import read_polygons
 from pipelines.vectors import Polygons
 from segmodel.errors import TransientError
@@ -35,7 +35,7 @@ def read_zones(options: SegmentOptions) -> Polygons | None:
 def store(run: RunDirectory, name: str, polygons: Polygons | None) -> None:
     """Write polygons to the run directory, or remove those of an earlier attempt."""
     if polygons is None:
-        storage.remove(run.path(name))
+        filesystem.remove(run.path(name))
     else:
         run.write(name, polygons.to_bytes())
 
@@ -51,7 +51,7 @@ def stored(run: RunDirectory, name: str, digest: str) -> Polygons:
 
 @lru_cache(8)
 def _stored(path: str, digest: str) -> Polygons:
-    polygons = Polygons.from_bytes(storage.read_bytes(path))
+    polygons = Polygons.from_bytes(filesystem.read_bytes(path))
     if polygons.digest != digest:
         raise TransientError(
             "the polygons of the run were replaced by another run into the same directory: run the "

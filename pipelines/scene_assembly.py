@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines import storage
 from pipelines.area_tables import area_table, rows_of
 from pipelines.areas import TallySum
 from pipelines.cog import TILE_PX
@@ -19,9 +18,10 @@ from pipelines.formats.scene_files import (
     scene_paths,
     write_scene,
 )
-from pipelines.local_copies import local_copies
 from pipelines.plan import Unit
 from pipelines.scene_header import read_header
+from pipelines.storage import filesystem
+from pipelines.storage.copies import local_copies
 from pipelines.work import with_attempts
 from segmodel.errors import InputError, TransientError
 from segmodel.tiling.windows import Window
@@ -36,8 +36,8 @@ def finish_scene(unit: Unit, work: Work) -> bool:
             return False
     for name in unit.blocks:
         for folder in ("labels", "confidence"):
-            storage.remove(work.run.path(block_path(name, folder)))
-        storage.remove(work.run.path(f"areas/{name}.parquet"))
+            filesystem.remove(work.run.path(block_path(name, folder)))
+        filesystem.remove(work.run.path(f"areas/{name}.parquet"))
     return True
 
 
@@ -53,7 +53,7 @@ def _assemble(unit: Unit, work: Work, log: CommitLog) -> None:
         outputs = _write(unit, list(zip(blocks, finished, strict=True)), work)
     else:
         for path in scene_paths(unit.files[0]):
-            storage.remove(work.run.path(path))
+            filesystem.remove(work.run.path(path))
     total = TallySum()
     for commit in finished:
         total.add(commit.tally)
@@ -63,7 +63,7 @@ def _assemble(unit: Unit, work: Work, log: CommitLog) -> None:
     rows = rows_of(unit.files[0].key, None, total.rounded(), work.contract.classes)
     path = f"areas/{unit.id}.parquet"
     with (
-        storage.write_whole(work.run.path(path), work.run.scratch) as draft,
+        filesystem.write_whole(work.run.path(path), work.run.scratch) as draft,
         area_table(draft.path) as table,
     ):
         table.add(rows)

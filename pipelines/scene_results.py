@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines import plan, storage
+from pipelines import plan
 from pipelines.areas import Tally
 from pipelines.cog import TILE_PX
 from pipelines.commits import Commit
@@ -11,10 +11,11 @@ from pipelines.count_tables import overlaps_csv, zones_csv
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_counting import precedence
 from pipelines.formats.scene_files import scene_paths
-from pipelines.in_threads import in_order
 from pipelines.mosaic import Piece, mosaics, write_mosaic
 from pipelines.plan import InputFile, Unit
 from pipelines.scene_header import read_header
+from pipelines.storage import filesystem
+from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable
 from segmodel.tiling.seams import near_px
@@ -52,12 +53,12 @@ def write_scene_results(work: Work) -> None:
 def _write_mosaic(work: Work, name: str, pieces: list[Piece], classes: ClassTable) -> None:
     def write() -> None:
         with (
-            storage.write_whole(work.run.path(name), work.run.scratch) as draft,
+            filesystem.write_whole(work.run.path(name), work.run.scratch) as draft,
             open(draft.path, "w", encoding="utf-8", newline="\n") as stream,
         ):
             write_mosaic(stream, pieces, classes)
 
-    storage.persistently(write)
+    filesystem.persistently(write)
 
 
 def _pieces(work: Work) -> Iterator[Piece]:

@@ -5,8 +5,8 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 
-from pipelines import locations, storage
 from pipelines.gdal_files import location_of
+from pipelines.storage import filesystem, locations
 
 # Of VRTs that name other VRTs, and of the text of one.
 MOST_FILES, MOST_CHARACTERS = 100_000, 1 << 28
@@ -30,7 +30,7 @@ def sources_of(uri: str, listed: Iterable[str]) -> tuple[str, ...]:
         if path in found:
             continue
         found[path] = None
-        ahead += [side for side in sidecars_of(path) if storage.exists(side)]
+        ahead += [side for side in sidecars_of(path) if filesystem.exists(side)]
         if path.lower().endswith(".vrt"):
             ahead += _sources_in(path)
     return tuple(sorted(set(found) - {uri}))
@@ -44,7 +44,7 @@ def sidecars_of(path: str) -> tuple[str, str]:
 def _sources_in(path: str) -> Iterator[str]:
     """Files that a VRT names as its sources."""
     try:
-        text = storage.read_part(path, 0, MOST_CHARACTERS).decode("utf-8", "replace")
+        text = filesystem.read_part(path, 0, MOST_CHARACTERS).decode("utf-8", "replace")
     except OSError:
         return
     for attributes, name in _SOURCE.findall(text):

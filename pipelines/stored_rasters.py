@@ -13,9 +13,9 @@ from itertools import islice
 
 from rasterio.abc import FileContainer
 
-from pipelines import locations, storage
-from pipelines.stores import RangeStream, store_of
-from pipelines.stores.patient import replaced
+from pipelines.storage import filesystem, locations
+from pipelines.storage.clients import RangeStream, store_of
+from pipelines.storage.clients.retry import replaced
 
 # What a request asks for: several tiles, which often follow each other.
 BUFFER_BYTES = 1 << 20
@@ -86,7 +86,7 @@ class StoredRaster:
             if name in beside or name.startswith(f"{self._stem}."):
                 return beside.get(name)
         try:
-            found = storage.state_of(path)
+            found = filesystem.state_of(path)
         except Exception as error:
             self._note(error)
             return None
@@ -97,8 +97,8 @@ class StoredRaster:
         with self._lock:
             if self._siblings is None:
                 try:
-                    listed = list(storage.files_below(self._folder, f"{self._stem}."))
-                    others = storage.files_below(self._folder, f"{self._stem}_")
+                    listed = list(filesystem.files_below(self._folder, f"{self._stem}."))
+                    others = filesystem.files_below(self._folder, f"{self._stem}_")
                     listed += islice(others, MOST_OTHERS)
                 except Exception as error:
                     self._note(error)

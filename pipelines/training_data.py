@@ -12,13 +12,13 @@ from functools import partial
 from io import FileIO
 from itertools import zip_longest
 
-from pipelines import locations
 from pipelines.formats import SHARDS
 from pipelines.formats.interface import Reading
 from pipelines.formats.samples import Sample, Unreadable, printable
 from pipelines.formats.shards import Shards
 from pipelines.listing import find_files
 from pipelines.plan import InputFile
+from pipelines.storage import locations
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.masks import MaskReader
 from segmodel.pairs.folders import open_pair

@@ -3,12 +3,12 @@
 import hashlib
 from dataclasses import dataclass
 
-from pipelines import storage
 from pipelines.areas import Tally
 from pipelines.commits import Commit, CommitLog, Output
 from pipelines.failures import reason_of
 from pipelines.plan import Unit
 from pipelines.run_directory import OUTPUTS
+from pipelines.storage import filesystem
 
 # What JSON of other content raises on its way to a unit, a record or a sum.
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
@@ -126,12 +126,12 @@ def check_output(output: Output, run: str) -> Finding | None:
     """
     path, uri = output.path, f"{run}/{output.path}"
     try:
-        size = storage.size_of(uri)
+        size = filesystem.size_of(uri)
         if size is None:
             return Finding(path, "is not there", FORGET)
         if size != output.size:
             return Finding(path, f"has {size} bytes, {output.size} are recorded", FORGET)
-        if storage.sha256(uri) != output.sha256:
+        if filesystem.sha256(uri) != output.sha256:
             return Finding(path, "has the recorded size, but not the recorded SHA-256", FORGET)
     except (OSError, ValueError) as error:
         return Finding(path, f"cannot be read ({reason_of(error)})", UNREADABLE)

@@ -14,8 +14,8 @@ import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from pipelines import locations
-from pipelines.local_copies import with_sidecars
+from pipelines.storage import locations
+from pipelines.storage.copies import with_sidecars
 from pipelines.vectors import Polygons
 from segmodel.errors import ConfigurationError
 

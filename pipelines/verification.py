@@ -12,14 +12,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipelines import locations, plan, storage
+from pipelines import plan
 from pipelines.areas import Tally
 from pipelines.commits import Commit, CommitLog
 from pipelines.formats.interface import Counting
-from pipelines.in_threads import in_order
 from pipelines.plan import Unit
 from pipelines.results_check import Ending, check_results
 from pipelines.run_directory import OUTPUTS, RunDirectory, digest, is_run
+from pipelines.storage import filesystem, locations
+from pipelines.storage.threads import in_order
 from pipelines.unit_check import (
     AGAIN,
     MALFORMED,
@@ -218,7 +219,7 @@ def _forgotten(checked: CheckedUnit, run: _Run, ledger: _Ledger) -> CheckedUnit:
     if not checked.must_be_forgotten:
         return checked
     if not ledger.forgotten:
-        storage.remove(run.folder.path("_SUCCESS"))
+        filesystem.remove(run.folder.path("_SUCCESS"))
     run.log.forget(checked.unit)
     ledger.forgotten += 1
     return replace(
@@ -247,7 +248,7 @@ def _check_names(run: _Run, ledger: _Ledger) -> None:
 def _report_record(path: str, run: _Run, ledger: _Ledger) -> None:
     """Report a record that the plan does not have; `segment` removes it if it can read it."""
     try:
-        Commit.from_bytes(storage.read_bytes(run.folder.path(path)))
+        Commit.from_bytes(filesystem.read_bytes(run.folder.path(path)))
         remedy = f"{AGAIN}, which removes it and its outputs"
     except (OSError, *MALFORMED):
         remedy = REMOVE
@@ -256,5 +257,5 @@ def _report_record(path: str, run: _Run, ledger: _Ledger) -> None:
 
 def _files_below(run: RunDirectory, folder: str) -> Iterator[str]:
     """Paths within the run of all files below a folder; links are files."""
-    for name in storage.names_below(run.path(folder)):
+    for name in filesystem.names_below(run.path(folder)):
         yield f"{folder}/{name}"

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from pipelines import areas, formats, storage, worker_model
+from pipelines import areas, formats, worker_model
 from pipelines.area_tables import AreaTable, area_table, rows_of
 from pipelines.areas import Tally, TallySum
 from pipelines.commits import CommitLog, Output
 from pipelines.failures import Failure, is_transient, raise_unless_lasting, reason_of
 from pipelines.formats.interface import UnitTask, Work
 from pipelines.plan import Unit
+from pipelines.storage import filesystem
 from segmodel.allocator import reuse_memory
 from segmodel.engine.engine import Engine, Failed, Job, Labelled, Model
 from segmodel.engine.read_ahead import Raster
@@ -144,7 +145,7 @@ def _attempt(
     model: Callable[[Work], Model],
     on_pixels: Callable[[int], None],
 ) -> UnitReport:
-    with storage.temporary(work.run.scratch) as rows:
+    with filesystem.temporary(work.run.scratch) as rows:
         with area_table(rows) as table, formats.find_format(unit.format).open(unit, work) as task:
             results = _Results(table)
             loaded = model(work)
@@ -259,13 +260,13 @@ def _write_tables(unit: Unit, work: Work, results: _Results, rows: str) -> list[
     table, failures = f"areas/{unit.id}.parquet", f"failures/{unit.id}.jsonl"
     outputs = []
     if results.pixels:
-        outputs.append(Output.of(table, storage.publish(rows, work.run.path(table))))
+        outputs.append(Output.of(table, filesystem.publish(rows, work.run.path(table))))
     else:
-        storage.remove(work.run.path(table))
+        filesystem.remove(work.run.path(table))
     if results.failures:
         lines = "".join(failure.to_json() + "\n" for failure in results.failures)
         content = lines.encode("utf-8", "backslashreplace")
         outputs.append(Output.of(failures, work.run.write(failures, content)))
     else:
-        storage.remove(work.run.path(failures))
+        filesystem.remove(work.run.path(failures))
     return outputs

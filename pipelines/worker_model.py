@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 
 from pipelines.formats.interface import Work
 from pipelines.gpu_claims import claim
-from pipelines.models import local_model
+from pipelines.storage.models import local_model
 from segmodel.devices import cuda_driver
 from segmodel.devices.gpus import number_of, use_only
 from segmodel.devices.startup import quiet_start

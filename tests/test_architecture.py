@@ -34,7 +34,7 @@ BEAM = {
 LIGHT = {
     "pipelines.commands.main",
     "pipelines.cli.parser",
-    "pipelines.locations",
+    "pipelines.storage.locations",
     "pipelines.options",
     "pipelines.cli.process",
     "pipelines.pack",

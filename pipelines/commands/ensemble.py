@@ -133,7 +133,7 @@ def read_samples(patterns: Sequence[str], contract: "Contract") -> list["np.ndar
 
 def _images(pattern: str) -> Iterator[str]:
     from pipelines.listing import find_files
-    from pipelines.locations import checked
+    from pipelines.storage.locations import checked
     from segmodel.images.encoded import IMAGE_SUFFIXES
 
     for file in find_files(checked(pattern)):
@@ -157,7 +157,7 @@ def _read_sample(uri: str, contract: "Contract") -> "np.ndarray":
 
 
 def _encoded_pixels(uri: str, bands: int) -> "Pixels":
-    from pipelines.storage import read_bytes
+    from pipelines.storage.filesystem import read_bytes
     from segmodel.images.encoded import decode_pixels
     from segmodel.tiling.pixels import Pixels
 

@@ -7,10 +7,10 @@ import logging
 import sys
 from collections.abc import Sequence
 
-from pipelines import locations
 from pipelines.cli.parser import Parser, parse
 from pipelines.cli.process import add_process_arguments, for_pipeline, learn, stop_with_parent
 from pipelines.options import add_segment_arguments, segment_options
+from pipelines.storage import locations
 
 HELP = """\
 Label every pixel of images, of shards of images (TFRecord, WebDataset tar, Parquet) and of

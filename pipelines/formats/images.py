@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipelines import storage
 from pipelines.catalogue import in_groups
 from pipelines.commits import Output
 from pipelines.failures import Failure
 from pipelines.formats.interface import Estimate, Ground, Reading, Thumbnail, Work
 from pipelines.plan import InputFile, Unit
+from pipelines.storage import filesystem
 from segmodel.engine.engine import Engine, Job, Labelled
 from segmodel.errors import ContractError, InputError, TransientError
 from segmodel.images.encoded import IMAGE_SUFFIXES, EncodedImage, decode_image, image_size
@@ -83,10 +83,10 @@ class ImageFiles:
         """Of the first files by the digest of their key."""
         for file in sorted(unit.files, key=lambda file: digest_of(file.key)):
             path = work.run.path(f"labels/{file.key}.png")
-            if most and storage.exists(path):
+            if most and filesystem.exists(path):
                 most -= 1
-                image = decode_image(storage.read_bytes(file.uri), 3, work.reading.max_pixels)
-                labels = decode_image(storage.read_bytes(path), 0, work.reading.max_pixels)
+                image = decode_image(filesystem.read_bytes(file.uri), 3, work.reading.max_pixels)
+                labels = decode_image(filesystem.read_bytes(path), 0, work.reading.max_pixels)
                 yield Thumbnail.of(file.key, image, labels, side)
 
     @contextmanager
@@ -159,7 +159,7 @@ class _ImagesTask(EncodedTask):
 
     def discard(self, key: str) -> None:
         for folder in ("labels", "confidence"):
-            storage.remove(self._work.run.path(f"{folder}/{key}.png"))
+            filesystem.remove(self._work.run.path(f"{folder}/{key}.png"))
 
     def encode(self, labelled: Labelled) -> EncodedImages:
         return encode_png(labelled, self._work)
@@ -188,7 +188,7 @@ def stated_size(file: InputFile, reading: Reading) -> tuple[int, int] | None:
     with (
         contextlib.suppress(OSError, TransientError),
         quiet,
-        storage.opened(file.uri, file.listed, HEADER_BYTES[0]) as stream,
+        filesystem.opened(file.uri, file.listed, HEADER_BYTES[0]) as stream,
     ):
         for most in HEADER_BYTES:
             begin += stream.read(most - len(begin))
@@ -201,7 +201,7 @@ def stated_size(file: InputFile, reading: Reading) -> tuple[int, int] | None:
 def _open(file: InputFile, bands: int, reading: Reading) -> EncodedImage:
     if file.size > reading.max_encoded_bytes:
         raise InputError(f"{file.size} bytes are more than any image within --max_pixels has")
-    content = storage.read_bytes(file.uri, file.version)
+    content = filesystem.read_bytes(file.uri, file.version)
     return EncodedImage(content, bands, reading.max_pixels, reading.resize)
 
 

@@ -9,12 +9,12 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import storage
 from pipelines.formats.interface import Reading
 from pipelines.formats.parquet_columns import Columns, find_columns, is_binary
 from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, printable
 from pipelines.formats.shards import Shards
 from pipelines.plan import InputFile
+from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError, InputError, TransientError
 from segmodel.savedmodel.contract import Contract
 
@@ -51,7 +51,7 @@ class ParquetFiles(Shards):
         reasons = []
         for file in files[:8]:
             try:
-                with storage.opened(file.uri, file.listed) as stream:
+                with filesystem.opened(file.uri, file.listed) as stream:
                     schema = _opened(stream).schema_arrow
             except (InputError, OSError, TransientError):
                 continue
@@ -65,7 +65,7 @@ class ParquetFiles(Shards):
 
     def samples(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
         """Samples by rows; a corrupt group of rows costs its own rows alone."""
-        with storage.opened(file.uri, file.listed) as stream:
+        with filesystem.opened(file.uri, file.listed) as stream:
             try:
                 source = _opened(stream)
                 columns = find_columns(source.schema_arrow, reading)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Protocol, cast
 
-from pipelines import storage
 from pipelines.plan import InputFile
+from pipelines.storage import filesystem
 
 # Names are anybody's: of a longer one no more is kept, in memory and in tables.
 MAX_NAME_CHARACTERS = 1000
@@ -127,7 +127,7 @@ def is_zipped(name: str) -> bool:
 @contextmanager
 def opened(file: InputFile) -> Iterator[IO[bytes]]:
     """The uncompressed content of a file as a stream."""
-    with storage.opened(file.uri, file.listed) as raw:
+    with filesystem.opened(file.uri, file.listed) as raw:
         if not is_zipped(file.name):
             yield raw
             return

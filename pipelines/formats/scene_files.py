@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines import storage
 from pipelines.cog import Grid, read_block, write_confidence_cog, write_label_cog
 from pipelines.commits import Output
 from pipelines.formats.interface import Work
 from pipelines.plan import InputFile
+from pipelines.storage import filesystem
 from segmodel.tiling.windows import Window, common
 
 TILES_AT_ONCE = 16
@@ -70,14 +70,14 @@ def write_scene(
     """
     run, tags = work.run, dict(work.provenance)
     paths = scene_paths(file)
-    with storage.write_whole(run.path(paths.labels), run.scratch) as draft:
+    with filesystem.write_whole(run.path(paths.labels), run.scratch) as draft:
         write_label_cog(draft.path, grid, labels, work.contract.classes, tags)
         sidecar = Path(draft.path + ".aux.xml")
         names = run.write(paths.names, sidecar.read_bytes())
         sidecar.unlink()
     outputs = [Output.of(paths.labels, draft.written), Output.of(paths.names, names)]
     if confidence is not None:
-        with storage.write_whole(run.path(paths.confidence), run.scratch) as draft:
+        with filesystem.write_whole(run.path(paths.confidence), run.scratch) as draft:
             write_confidence_cog(draft.path, grid, confidence, tags)
         outputs.append(Output.of(paths.confidence, draft.written))
     return outputs

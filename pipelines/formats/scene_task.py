@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines import storage
 from pipelines.cog import Grid, read_block, write_block
 from pipelines.commits import Output
 from pipelines.failures import Failure, raise_unless_lasting, reason_of
@@ -20,6 +19,7 @@ from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import Header, read_header
 from pipelines.scene_polygons import ScenePolygons
 from pipelines.scene_reader import SceneRaster, ground_grid
+from pipelines.storage import filesystem
 from segmodel.engine.engine import Engine, Failed, Job, Labelled
 from segmodel.errors import GroundError, TransientError
 from segmodel.labels.label_images import quantize_confidence
@@ -99,7 +99,7 @@ class BlockTask:
         """Remove the label map if the block is all of the scene; else it is written anew."""
         if self._unit.scene is None:
             for path in scene_paths(self._file):
-                storage.remove(self._work.run.path(path))
+                filesystem.remove(self._work.run.path(path))
 
     def source(self, key: str) -> tuple[InputFile, str | None]:
         """The scene, and the place of the block in it."""
@@ -161,7 +161,7 @@ class BlockTask:
             if values is not None:
                 path = block_path(self._unit.id, folder)
                 run = self._work.run
-                with storage.write_whole(run.path(path), run.scratch) as draft:
+                with filesystem.write_whole(run.path(path), run.scratch) as draft:
                     write_block(draft.path, self._grid, self._area, values)
                 self._outputs.append(Output.of(path, draft.written))
 

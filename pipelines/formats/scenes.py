@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rasterio.drivers import raster_driver_extensions
 
-from pipelines import storage, web
+from pipelines import web
 from pipelines.cog import read_block
 from pipelines.formats.interface import Estimate, Reading, Thumbnail, Work, windows_of
 from pipelines.formats.scene_blocks import area_of, blocks_of, model_grid, seen_by_model
@@ -24,6 +24,7 @@ from pipelines.gdal_files import without_warnings
 from pipelines.plan import InputFile, Unit, unit_id
 from pipelines.scene_header import Header, header_or_none, read_header
 from pipelines.scene_reader import read_small, small_area
+from pipelines.storage import filesystem
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError
 from segmodel.images.encoded import IMAGE_SUFFIXES
 from segmodel.savedmodel.contract import Contract
@@ -53,7 +54,7 @@ class Scenes:
             if header is not None:
                 return header.is_located
             # A TIFF that GDAL cannot open is reported as what it claims to be.
-            return web.is_read_by_gdal(file.uri) or storage.begins_with(file.uri, TIFF_MARKS)
+            return web.is_read_by_gdal(file.uri) or filesystem.begins_with(file.uri, TIFF_MARKS)
         if suffix in IMAGE_SUFFIXES or suffix not in _gdal_suffixes():
             return False
         header = header_or_none(file.uri, file.version)
@@ -188,7 +189,7 @@ def headers_of(files: Iterable[InputFile]) -> Iterator[tuple[InputFile, Header |
 def _state(uri: str) -> tuple[int, str]:
     """Size and version; nothing if it cannot be asked for."""
     try:
-        found = storage.state_of(uri)
+        found = filesystem.state_of(uri)
     except OSError:
         found = None
     return (0, "") if found is None else (found.size, found.version)

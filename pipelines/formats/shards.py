@@ -10,13 +10,13 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import storage
 from pipelines.commits import Output
 from pipelines.failures import Failure, is_transient, reason_of
 from pipelines.formats.images import EncodedTask, check_encoded, digest_of, encode_png
 from pipelines.formats.interface import Estimate, Reading, Thumbnail, Work
 from pipelines.formats.samples import Entry, Maps, Sample, ShardWriter, Unreadable, is_zipped
 from pipelines.plan import InputFile, Unit, unit_id
+from pipelines.storage import filesystem
 from segmodel.engine.engine import Job, Labelled
 from segmodel.errors import InputError, TransientError
 from segmodel.images.encoded import EncodedImage, decode_image, image_size
@@ -142,7 +142,7 @@ def _labelled(unit: Unit, work: Work) -> list[str]:
     keys: dict[str, None] = {}  # A row for each class, so that keys repeat.
     try:
         with (
-            storage.opened(work.run.path(f"areas/{unit.id}.parquet")) as stream,
+            filesystem.opened(work.run.path(f"areas/{unit.id}.parquet")) as stream,
             pq.ParquetFile(stream) as table,
         ):
             for rows in table.iter_batches(TABLE_ROWS, columns=["key"]):
@@ -170,7 +170,7 @@ class _ShardTask(EncodedTask):
         self._shards, self._writing = shards, writing
         self._file, self._limit = unit.files[0], unit.records
         self._path = label_path(self._file)
-        self._draft: storage.Draft | None = None
+        self._draft: filesystem.Draft | None = None
         self._output: ShardWriter | None = None
         self._names: dict[str, tuple[int, str]] = {}
 
@@ -212,7 +212,7 @@ class _ShardTask(EncodedTask):
         """The shard of label maps, begun at the first of them."""
         if self._output is None:
             run = self._work.run
-            whole = storage.write_whole(run.path(self._path), run.scratch)
+            whole = filesystem.write_whole(run.path(self._path), run.scratch)
             self._draft = self._writing.enter_context(whole)
             maps = ("labels", "confidence") if self._work.confidence else ("labels",)
             zipped = is_zipped(os.path.basename(self._file.name))

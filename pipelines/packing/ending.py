@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 import segmodel
-from pipelines import plan, storage
+from pipelines import plan
 from pipelines.areas import NODATA, Tally
 from pipelines.cli.process import REASONS
 from pipelines.failure_table import FailureTable, failures_of, write_failures
@@ -16,6 +16,7 @@ from pipelines.packing.launch import RESULT
 from pipelines.packing.work import PackWork, shards_of, split_name
 from pipelines.plan import Unit
 from pipelines.run_directory import MARK, PACK
+from pipelines.storage import filesystem
 from pipelines.totals import COMPLETE, INCOMPLETE, OVER_BUDGET
 
 
@@ -104,7 +105,7 @@ def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -
     run.write_json("summary.json", summary)
     if status == COMPLETE:
         content = json.dumps(_document(work, totals), indent=2) + "\n"
-        storage.write_bytes(f"{work.output}/{RESULT}", content.encode(), run.scratch)
+        filesystem.write_bytes(f"{work.output}/{RESULT}", content.encode(), run.scratch)
     if not missing:
         run.clear_scratch()
     return status

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import segmodel
-from pipelines import locations, plan, storage
+from pipelines import plan
 from pipelines.formats.images import stated_size
 from pipelines.formats.interface import Reading
 from pipelines.packing.options import ENCODINGS, PackOptions
@@ -24,6 +24,7 @@ from pipelines.packing.work import (
 )
 from pipelines.plan import Unit
 from pipelines.run_directory import MARK, PACK, check_unchanged, digest, holds_any
+from pipelines.storage import filesystem, locations
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import MAX_PIXELS
 from segmodel.labels.classes import format_color
@@ -137,7 +138,7 @@ def prepare(checked: CheckedPack) -> PackLaunch:
     run = work.run
     if options.overwrite and run.earlier() is not None:
         clear(options.output)
-    storage.remove(f"{options.output}/{RESULT}")
+    filesystem.remove(f"{options.output}/{RESULT}")
     run.begin()
     document = {
         "shape": checked.shape,
@@ -227,10 +228,10 @@ def reconcile(work: PackWork, retry_failures: bool) -> None:
 def clear(output: str) -> None:
     """Remove what a pack wrote, `run.json` last, so that it stays a pack until all is gone."""
     run = books_of(output)
-    storage.remove(f"{output}/{RESULT}")
+    filesystem.remove(f"{output}/{RESULT}")
     folders = set()
     for unit in plan.read_units(run.plan, "part"):
-        storage.remove(f"{output}/{shard_path(unit)}")
+        filesystem.remove(f"{output}/{shard_path(unit)}")
         folders.add(split_name(unit))
     for folder in folders if not locations.is_remote(output) else ():
         # What others have put there stays.

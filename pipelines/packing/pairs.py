@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 
-from pipelines import locations
 from pipelines.formats.samples import printable
 from pipelines.listing import input_files, root_of
 from pipelines.plan import InputFile
+from pipelines.storage import locations
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import IMAGE_SUFFIXES
 

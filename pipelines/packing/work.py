@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pipelines import areas, storage
+from pipelines import areas
 from pipelines.areas import Tally
 from pipelines.commits import CommitLog, Output
 from pipelines.failures import Failure, is_transient, reason_of
@@ -19,6 +19,7 @@ from pipelines.formats.shards import Shards
 from pipelines.packing.pairs import Pair
 from pipelines.plan import InputFile, Unit
 from pipelines.run_directory import PACK, RunDirectory
+from pipelines.storage import filesystem
 from pipelines.work import THREADS, UnitReport, with_attempts
 from segmodel.allocator import reuse_memory
 from segmodel.errors import BeamsegError, InputError
@@ -140,7 +141,7 @@ def _attempt(unit: Unit, work: PackWork, on_pixels: Callable[[int], None]) -> Un
     failures: list[Failure] = []
     pixels = 0
     with (
-        storage.write_whole(f"{work.output}/{path}", work.run.scratch) as draft,
+        filesystem.write_whole(f"{work.output}/{path}", work.run.scratch) as draft,
         shards.writer(draft.path, zipped, maps) as shard,
     ):
         for future in _in_order(pairs_of(unit, work.masks is not None), work):
@@ -162,7 +163,7 @@ def _write_failures(unit: Unit, work: PackWork, failures: list[Failure]) -> list
     """Rows of failures, in place of earlier ones; returns what was written."""
     name = f"failures/{unit.id}.jsonl"
     if not failures:
-        storage.remove(work.run.path(name))
+        filesystem.remove(work.run.path(name))
         return []
     content = "".join(failure.to_json() + "\n" for failure in failures).encode()
     return [Output.of(f"{BOOKS}/{name}", work.run.write(name, content))]
@@ -220,7 +221,7 @@ def _read(file: InputFile, work: PackWork) -> bytes:
             f"{file.size} bytes are more than --memory leaves for one file: raise it and run again "
             f"with --retry_failures"
         )
-    return storage.read_bytes(file.uri, file.version)
+    return filesystem.read_bytes(file.uri, file.version)
 
 
 class _Room:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.stores.interface import Fault, StoredObject
-from pipelines.stores.patient import passing, replaced
+from pipelines.storage.clients.interface import Fault, StoredObject
+from pipelines.storage.clients.retry import passing, replaced
 from segmodel.errors import TransientError
 
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines import storage
 from pipelines.areas import Tally, TallySum
 from pipelines.commits import Commit, CommitLog, Output
 from pipelines.plan import InputFile, Unit
+from pipelines.storage import filesystem
 from tests.pipelines.corpus import write
 
 UNIT = Unit("images-0", "images", (InputFile("/x/a.jpg", "x", "a.jpg", 3, "1"),))
@@ -57,9 +57,12 @@ def test_a_record_holds_size_and_sha256_of_each_output(log, tmp_path):
     write(a, b"abc")
     write(b, b"")
     outputs = [
-        Output.of("labels/x/a.jpg.png", storage.publish(str(a), f"{log.run}/labels/x/a.jpg.png")),
         Output.of(
-            "areas/images-0.parquet", storage.publish(str(b), f"{log.run}/areas/images-0.parquet")
+            "labels/x/a.jpg.png", filesystem.publish(str(a), f"{log.run}/labels/x/a.jpg.png")
+        ),
+        Output.of(
+            "areas/images-0.parquet",
+            filesystem.publish(str(b), f"{log.run}/areas/images-0.parquet"),
         ),
     ]
     commit(log, outputs=outputs)
@@ -72,7 +75,7 @@ def test_a_record_holds_size_and_sha256_of_each_output(log, tmp_path):
 
 def test_an_output_that_was_not_published_cannot_be_committed(log):
     with pytest.raises(AssertionError, match=r"missing.png was not published"):
-        Output.of("labels/missing.png", storage.Draft("missing").written)
+        Output.of("labels/missing.png", filesystem.Draft("missing").written)
 
 
 def test_of_two_attempts_the_first_record_stays(log):

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import plan, storage
+from pipelines import plan
 from pipelines.options import FailureBudget
 from pipelines.packing import work as work_module
 from pipelines.packing.launch import check, prepare
 from pipelines.packing.options import PackOptions
 from pipelines.packing.work import _Room, pack_unit
+from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import encoded, png, tree, write
 from tests.pipelines.pack_corpus import COUNT, ids, image, pack, result, rows, shards, write_pairs
@@ -135,7 +136,7 @@ def test_bad_files_are_failures_with_the_file_and_the_value(options, tmp_path, m
 
 
 def test_a_fault_that_may_pass_leaves_the_shard_for_the_next_attempt(options, monkeypatch, caplog):
-    read = storage.read_bytes
+    read = filesystem.read_bytes
 
     def flaky(uri: str, version: str | None = None) -> bytes:
         if uri.endswith("images/03.png"):

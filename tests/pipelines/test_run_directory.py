@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from pipelines import storage
 from pipelines.run_directory import (
     FOLDERS,
     MARK,
@@ -16,6 +15,7 @@ from pipelines.run_directory import (
     digest,
     lies_in_run,
 )
+from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import tree, write
 
@@ -65,7 +65,7 @@ def test_clearing_removes_what_a_run_wrote_and_nothing_else(tmp_path, run):
 def test_a_run_that_is_cleared_stays_a_run_until_all_is_gone(tmp_path, run, monkeypatch):
     fill(tmp_path / "run")
     removed = []
-    monkeypatch.setattr(storage, "remove", removed.append)
+    monkeypatch.setattr(filesystem, "remove", removed.append)
     run.clear()
     assert removed[-1] == run.path("run.json")
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipelines import storage, stores
 from pipelines.cog import read_block
 from pipelines.formats.scenes import Scenes
 from pipelines.plan import InputFile
 from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import header_or_none, read_header
 from pipelines.scene_reader import SceneRaster
-from pipelines.stores.patient import PatientStore
+from pipelines.storage import clients, filesystem
+from pipelines.storage.clients.retry import PatientStore
 from segmodel.errors import InputError, TransientError
 from segmodel.tiling.windows import Window
 from tests.fakes import contract
@@ -41,8 +41,8 @@ LARGE = pixels(1024, 1024)
 def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
     made = MemoryClient()
     store = PatientStore(made, sleep=lambda seconds: None)
-    remote = stores._store
-    monkeypatch.setattr(stores, "_store", lambda scheme: store if scheme else remote(scheme))
+    remote = clients._store
+    monkeypatch.setattr(clients, "_store", lambda scheme: store if scheme else remote(scheme))
     return made
 
 
@@ -191,7 +191,7 @@ def test_a_scene_that_was_replaced_after_it_was_planned_is_not_read(client, tmp_
 
 def test_an_answer_that_is_too_short_is_no_end_of_a_file(client):
     client.objects["gs://b/a"] = b"12345"
-    with storage.opened("gs://b/a") as stream:
+    with filesystem.opened("gs://b/a") as stream:
         client.objects["gs://b/a"] = b"123"
         with pytest.raises(TransientError, match="3 of 5 bytes were answered"):
             stream.read()
@@ -199,7 +199,7 @@ def test_an_answer_that_is_too_short_is_no_end_of_a_file(client):
 
 def test_an_image_that_was_replaced_after_it_was_listed_is_not_read(client):
     client.objects["gs://b/a.png"] = b"1"
-    assert storage.read_bytes("gs://b/a.png", "v1") == b"1"
+    assert filesystem.read_bytes("gs://b/a.png", "v1") == b"1"
     client.version = "v2"
     with pytest.raises(TransientError, match="was replaced"):
-        storage.read_bytes("gs://b/a.png", "v1")
+        filesystem.read_bytes("gs://b/a.png", "v1")

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import plan, storage
+from pipelines import plan
 from pipelines.commits import CommitLog
 from pipelines.options import FailureBudget
 from pipelines.reconcile import reconcile
 from pipelines.run_directory import RESULTS
 from pipelines.scene_assembly import finish_scene
+from pipelines.storage import filesystem
 from pipelines.totals import collect, finish_run
 from pipelines.work import UnitReport
 from segmodel.errors import TransientError
@@ -56,7 +57,7 @@ def cleared(monkeypatch, tmp_path):
     return clear
 
 
-@pytest.mark.parametrize("write_to", [storage.write_bytes, storage.create])
+@pytest.mark.parametrize("write_to", [filesystem.write_bytes, filesystem.create])
 def test_a_file_whose_temporary_file_was_cleared_is_written_again(tmp_path, cleared, write_to):
     target, scratch = tmp_path / "run" / "a.json", tmp_path / "run" / "tmp"
     left = cleared(2)
@@ -67,7 +68,7 @@ def test_a_file_whose_temporary_file_was_cleared_is_written_again(tmp_path, clea
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.parametrize("write_to", [storage.write_bytes, storage.create])
+@pytest.mark.parametrize("write_to", [filesystem.write_bytes, filesystem.create])
 def test_a_scratch_folder_that_is_cleared_again_and_again_is_a_passing_fault(
     tmp_path, cleared, write_to
 ):
@@ -83,7 +84,7 @@ def test_a_scratch_folder_that_is_cleared_again_and_again_is_a_passing_fault(
 def test_what_the_block_itself_does_not_find_is_no_fault_of_the_scratch_folder(tmp_path):
     with (
         pytest.raises(FileNotFoundError, match="input"),
-        storage.write_whole(str(tmp_path / "a"), str(tmp_path / "tmp")),
+        filesystem.write_whole(str(tmp_path / "a"), str(tmp_path / "tmp")),
     ):
         (tmp_path / "input").read_bytes()
 
@@ -107,8 +108,8 @@ def test_the_end_of_a_run_survives_that_of_another_one(tmp_path, work, cleared):
     expected = tree(work.run.root)
 
     for name in RESULTS:
-        storage.remove(work.run.path(name))
-    left = cleared(storage.CLEARED - 1)
+        filesystem.remove(work.run.path(name))
+    left = cleared(filesystem.CLEARED - 1)
     assert finish_run(work, FailureBudget(0, None), {}) == 0
 
     assert left == []
@@ -124,7 +125,7 @@ def test_a_scratch_folder_that_another_run_writes_to_is_left(tmp_path, monkeypat
         original(path, **options)
 
     monkeypatch.setattr(os, "rmdir", rmdir)
-    storage.remove_below(str(scratch))
+    filesystem.remove_below(str(scratch))
     assert [path.name for path in scratch.iterdir()] == ["of another run"]
 
 
@@ -136,7 +137,7 @@ def test_whatever_else_keeps_a_folder_from_being_removed_is_raised(tmp_path, mon
 
     monkeypatch.setattr(os, "rmdir", rmdir)
     with pytest.raises(OSError, match="busy"):
-        storage.remove_below(str(scratch))
+        filesystem.remove_below(str(scratch))
 
 
 def test_blocks_of_a_scene_that_another_run_finishes_meanwhile_stay_done(

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import storage
 from pipelines.areas import Tally
 from pipelines.commits import CommitLog, Output
 from pipelines.plan import InputFile, Unit
+from pipelines.storage import filesystem
 from pipelines.unit_check import FORGET, UNREADABLE, Finding, check_unit, path_key
 from tests.pipelines.corpus import write
 
@@ -26,7 +26,8 @@ TALLY = Tally(images=1, pixels={"0": 5}, ground_pixels={"0": 5}, area_m2={"0": 0
 def log(tmp_path) -> CommitLog:
     """Of a run with one unit that has written three files."""
     outputs = [
-        Output.of(path, storage.Written.of(str(write(tmp_path / path, b"abc")))) for path in PATHS
+        Output.of(path, filesystem.Written.of(str(write(tmp_path / path, b"abc"))))
+        for path in PATHS
     ]
     log = CommitLog(str(tmp_path), "options")
     log.write(UNIT, outputs, TALLY, f"{log.run}/tmp")
@@ -141,7 +142,7 @@ def test_what_cannot_be_read_now_is_not_forgotten(log, monkeypatch, function):
     def deny(uri: str) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied", uri)
 
-    monkeypatch.setattr(storage, function, deny)
+    monkeypatch.setattr(filesystem, function, deny)
     actual = check_unit(UNIT, log, is_assembled=False)
     paths = PATHS if function == "sha256" else [f"commits/{log.name(UNIT)}"]
     wrong = "cannot be read (Permission denied)"

@@ -14,9 +14,9 @@ from pipelines.areas import Tally
 from pipelines.commands import verify as command
 from pipelines.commits import CommitLog, Output
 from pipelines.failure_table import write_failures
-from pipelines.in_threads import AHEAD
 from pipelines.plan import InputFile, Unit
 from pipelines.run_directory import MARK, RunDirectory, digest
+from pipelines.storage.threads import AHEAD
 from pipelines.unit_check import AGAIN, Finding
 from pipelines.verification import Verdict, verify
 from segmodel.errors import ConfigurationError, ContractError

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import storage, worker_model
 from pipelines import work as work_module
+from pipelines import worker_model
 from pipelines.commits import CommitLog
+from pipelines.storage import filesystem
 from pipelines.work import UnitReport, load_model, segment_unit
 from segmodel.errors import TransientError
 from tests.fakes import BrightnessModel, brightness_labels
@@ -53,13 +54,13 @@ def is_done(work, unit) -> bool:
 
 def test_a_unit_writes_labels_rows_and_last_its_record(tmp_path, work, monkeypatch):
     unit = only_unit(work, photos(tmp_path))
-    original, seen = storage.create, []
+    original, seen = filesystem.create, []
 
     def create(uri, content, scratch):
         seen.extend(name for name in tree(work.run.root) if not name.startswith("plan/"))
         return original(uri, content, scratch)
 
-    monkeypatch.setattr(storage, "create", create)
+    monkeypatch.setattr(filesystem, "create", create)
     report = run_unit(unit, work)
     assert report == UnitReport(done=1, computed_pixels=40 * 50 + 41 * 50 + 42 * 50)
     assert seen == [

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import storage
 from pipelines import work as work_module
 from pipelines.commits import CommitLog
+from pipelines.storage import filesystem
 from pipelines.work import ATTEMPTS, UnitReport, with_attempts
 from segmodel.errors import TransientError
 from tests.fakes import BrightnessModel
@@ -54,7 +54,7 @@ class BrokenModel(BrightnessModel):
 
 def failing_reads(monkeypatch, error: Exception, times: int) -> list[str]:
     """Reading fails the first so many times."""
-    original, calls = storage.read_bytes, []
+    original, calls = filesystem.read_bytes, []
 
     def read(uri, version=None):
         if not uri.endswith(".png"):
@@ -64,7 +64,7 @@ def failing_reads(monkeypatch, error: Exception, times: int) -> list[str]:
             raise error
         return original(uri, version)
 
-    monkeypatch.setattr(storage, "read_bytes", read)
+    monkeypatch.setattr(filesystem, "read_bytes", read)
     return calls
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from pipelines import locations, storage
+from pipelines.storage import filesystem, locations
 from segmodel.errors import ConfigurationError
 
 
@@ -22,14 +22,14 @@ def local_copies(uris: Iterable[str], scratch: str) -> Iterator[list[str]]:
 def _local_copy(uri: str, scratch: str, copies: contextlib.ExitStack) -> str:
     if not locations.is_remote(uri):
         return uri
-    path = copies.enter_context(storage.temporary(scratch))
+    path = copies.enter_context(filesystem.temporary(scratch))
     _download(uri, path)
     return path
 
 
 def _download(uri: str, path: str) -> None:
-    with storage.opened(uri) as source, open(path, "wb") as target:
-        while piece := source.read(storage.BUFFER_BYTES):
+    with filesystem.opened(uri) as source, open(path, "wb") as target:
+        while piece := source.read(filesystem.BUFFER_BYTES):
             target.write(piece)
 
 
@@ -47,8 +47,8 @@ def with_sidecars(uri: str) -> Iterator[str]:
         yield uri
         return
     folder, _, name = uri.rpartition("/")
-    with tempfile.TemporaryDirectory(dir=storage.machine_folder()) as copies:
-        for found in storage.files_below(folder, name.partition(".")[0] + "."):
+    with tempfile.TemporaryDirectory(dir=filesystem.machine_folder()) as copies:
+        for found in filesystem.files_below(folder, name.partition(".")[0] + "."):
             if "/" in found.uri[len(folder) + 1 :]:
                 continue
             _download(found.uri, os.path.join(copies, locations.base_name(found.uri)))
@@ -70,17 +70,17 @@ def local_folder(uri: str) -> str:
     """
     if not locations.is_remote(uri):
         return uri
-    found = list(storage.files_below(uri))
+    found = list(filesystem.files_below(uri))
     if not found:
         raise FileNotFoundError(2, "no such folder in the store", uri)
     name = hashlib.sha256(repr(found).encode()).hexdigest()[:32]
-    folder = Path(storage.machine_folder(), "folders", name)
+    folder = Path(filesystem.machine_folder(), "folders", name)
     files = {below: entry for entry in found if (below := _path_below(uri, entry.uri))}
     if folder.is_dir():
-        if all(storage.size_of(str(folder / path)) == e.size for path, e in files.items()):
+        if all(filesystem.size_of(str(folder / path)) == e.size for path, e in files.items()):
             return str(folder)
         # What cleans folders for temporary files has taken some of it.
-        storage.remove_below(str(folder))
+        filesystem.remove_below(str(folder))
     folder.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
         for below, entry in files.items():

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import storage, stores
 from pipelines.cog import Grid, read_block, write_block
 from pipelines.listing import find_files, input_files
-from pipelines.local_copies import local_copies, local_folder, with_sidecars
 from pipelines.run_directory import MARK, RunDirectory
-from pipelines.stores import store_of
+from pipelines.storage import clients, filesystem
+from pipelines.storage.clients import store_of
+from pipelines.storage.copies import local_copies, local_folder, with_sidecars
 from segmodel.errors import TransientError
 from segmodel.tiling.windows import Window
 from tests.services.buckets import Bucket
@@ -30,9 +30,9 @@ ODD_NAMES = ("a b.jpg", "a#b.jpg", "a?b.jpg", "100%.jpg", "a+b&c=d.jpg", "é/ü.
 @pytest.fixture(autouse=True)
 def fresh_clients() -> Iterator[None]:
     """Clients are kept by a process, and the environment of each test is another one."""
-    stores._store.cache_clear()
+    clients._store.cache_clear()
     yield
-    stores._store.cache_clear()
+    clients._store.cache_clear()
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def scratch(tmp_path: Path) -> str:
 
 def write(bucket: Bucket, name: str, content: bytes, scratch: str) -> str:
     uri = f"{bucket.uri}/{name}"
-    storage.write_bytes(uri, content, scratch)
+    filesystem.write_bytes(uri, content, scratch)
     return uri
 
 
@@ -50,18 +50,18 @@ def test_what_is_written_is_read(bucket, scratch):
     content = os.urandom(100_000)
     uri = write(bucket, "deep/er/a.bin", content, scratch)
     assert bucket.get("deep/er/a.bin") == content
-    assert storage.read_bytes(uri) == content
-    assert storage.size_of(uri) == len(content)
-    assert storage.sha256(uri) == hashlib.sha256(content).hexdigest()
+    assert filesystem.read_bytes(uri) == content
+    assert filesystem.size_of(uri) == len(content)
+    assert filesystem.sha256(uri) == hashlib.sha256(content).hexdigest()
     assert os.listdir(scratch) == []
 
 
 def test_what_is_written_replaces_what_is_there_and_has_another_version(bucket, scratch):
     uri = write(bucket, "a", b"one", scratch)
-    first = storage.state_of(uri)
+    first = filesystem.state_of(uri)
     write(bucket, "a", b"two, longer", scratch)
-    second = storage.state_of(uri)
-    assert storage.read_bytes(uri) == b"two, longer"
+    second = filesystem.state_of(uri)
+    assert filesystem.read_bytes(uri) == b"two, longer"
     assert (first.size, second.size) == (3, 11)
     assert first.version != second.version
 
@@ -69,21 +69,21 @@ def test_what_is_written_replaces_what_is_there_and_has_another_version(bucket, 
 def test_an_upload_in_parts_arrives_whole(bucket, scratch):
     content = os.urandom(1 << 20) * 40
     uri = write(bucket, "large.bin", content, scratch)
-    assert storage.size_of(uri) == len(content)
-    assert storage.sha256(uri) == hashlib.sha256(content).hexdigest()
+    assert filesystem.size_of(uri) == len(content)
+    assert filesystem.sha256(uri) == hashlib.sha256(content).hexdigest()
 
 
 def test_an_empty_object_is_written_and_read(bucket, scratch):
     uri = write(bucket, "_SUCCESS", b"", scratch)
-    assert storage.size_of(uri) == 0
-    assert storage.read_bytes(uri) == b""
-    with storage.opened(uri) as stream:
+    assert filesystem.size_of(uri) == 0
+    assert filesystem.read_bytes(uri) == b""
+    with filesystem.opened(uri) as stream:
         assert stream.read() == b""
 
 
 def test_a_failed_write_leaves_no_object(bucket, scratch):
     def write_half():
-        with storage.write_whole(f"{bucket.uri}/a", scratch) as draft:
+        with filesystem.write_whole(f"{bucket.uri}/a", scratch) as draft:
             Path(draft.path).write_bytes(b"half")
             raise KeyError("stop")
 
@@ -95,11 +95,11 @@ def test_a_failed_write_leaves_no_object(bucket, scratch):
 
 def test_what_is_not_there_is_not_found(bucket):
     missing = f"{bucket.uri}/missing"
-    assert storage.state_of(missing) is None
-    assert not storage.exists(missing)
-    assert list(storage.files_below(missing)) == []
-    storage.remove(missing)
-    for read in (storage.read_bytes, storage.opened):
+    assert filesystem.state_of(missing) is None
+    assert not filesystem.exists(missing)
+    assert list(filesystem.files_below(missing)) == []
+    filesystem.remove(missing)
+    for read in (filesystem.read_bytes, filesystem.opened):
         with pytest.raises(FileNotFoundError) as raised:
             read(missing)
         assert raised.value.filename == missing
@@ -107,24 +107,24 @@ def test_what_is_not_there_is_not_found(bucket):
 
 def test_a_bucket_that_is_not_there_is_not_found(bucket):
     with pytest.raises(FileNotFoundError):
-        list(storage.files_below(f"{bucket.uri}-of-nobody/photos"))
+        list(filesystem.files_below(f"{bucket.uri}-of-nobody/photos"))
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_names_of_any_characters_are_the_same_everywhere(bucket, scratch, name):
     uri = write(bucket, f"odd/{name}", b"content", scratch)
     assert bucket.names() == [f"odd/{name}"]
-    assert list(storage.names_below(f"{bucket.uri}/odd")) == [name]
-    assert storage.read_bytes(uri) == b"content"
+    assert list(filesystem.names_below(f"{bucket.uri}/odd")) == [name]
+    assert filesystem.read_bytes(uri) == b"content"
     assert [file.uri for file in find_files(uri)] == [uri]
-    storage.remove(uri)
+    filesystem.remove(uri)
     assert bucket.names() == []
 
 
 def test_a_record_is_created_once(bucket, scratch):
     uri = f"{bucket.uri}/commits/a.json"
-    assert storage.create(uri, b"first", scratch)
-    assert not storage.create(uri, b"second", scratch)
+    assert filesystem.create(uri, b"first", scratch)
+    assert not filesystem.create(uri, b"second", scratch)
     assert bucket.get("commits/a.json") == b"first"
 
 
@@ -132,7 +132,7 @@ def test_of_many_threads_that_create_a_record_exactly_one_wins(bucket, scratch):
     uri = f"{bucket.uri}/commits/a.json"
     with ThreadPoolExecutor(8) as pool:
         contents = [str(number).encode() for number in range(8)]
-        won = list(pool.map(lambda content: storage.create(uri, content, scratch), contents))
+        won = list(pool.map(lambda content: filesystem.create(uri, content, scratch), contents))
     assert won.count(True) == 1
     assert bucket.get("commits/a.json") == contents[won.index(True)]
 
@@ -140,7 +140,7 @@ def test_of_many_threads_that_create_a_record_exactly_one_wins(bucket, scratch):
 def test_a_stream_is_read_by_ranges_from_anywhere(bucket, scratch):
     content = np.arange(5000, dtype=np.uint16).tobytes()
     uri = write(bucket, "a.bin", content, scratch)
-    with storage.opened(uri, ahead=1000) as stream:
+    with filesystem.opened(uri, ahead=1000) as stream:
         assert stream.read(10) == content[:10]
         stream.seek(-5, os.SEEK_END)
         assert stream.read() == content[-5:]
@@ -148,13 +148,13 @@ def test_a_stream_is_read_by_ranges_from_anywhere(bucket, scratch):
         assert stream.read(3000) == content[2999:5999]
         stream.seek(len(content) + 7)
         assert stream.read(1) == b""
-    with storage.opened(uri, ahead=1000) as stream:
+    with filesystem.opened(uri, ahead=1000) as stream:
         assert b"".join(iter(lambda: stream.read(777), b"")) == content
 
 
 def test_a_stream_does_not_mix_two_versions(bucket, scratch):
     uri = write(bucket, "a.bin", b"1" * 1000, scratch)
-    with storage.opened(uri, ahead=100) as stream:
+    with filesystem.opened(uri, ahead=100) as stream:
         stream.read(100)
         write(bucket, "a.bin", b"2" * 1000, scratch)
         with pytest.raises(TransientError, match="was replaced after it was listed"):
@@ -168,7 +168,7 @@ def test_a_listing_has_all_pages_in_order(bucket, monkeypatch):
     for name in names:
         bucket.put(name, b"")
     bucket.put("xy", b"")
-    assert list(storage.names_below(f"{bucket.uri}/x")) == [name[2:] for name in names]
+    assert list(filesystem.names_below(f"{bucket.uri}/x")) == [name[2:] for name in names]
 
 
 def test_patterns_find_what_they_find_on_disk(bucket, tmp_path):
@@ -197,7 +197,7 @@ def test_what_runs_wrote_is_no_input(bucket, scratch):
 def test_a_folder_is_removed_with_all_in_it(bucket):
     for name in ("run/labels/a", "run/labels/b/c", "run/labels-x", "run/run.json"):
         bucket.put(name, b"x")
-    storage.remove_below(f"{bucket.uri}/run/labels")
+    filesystem.remove_below(f"{bucket.uri}/run/labels")
     assert bucket.names() == ["run/labels-x", "run/run.json"]
 
 
@@ -239,7 +239,7 @@ def test_a_folder_is_copied_once_and_anew_when_it_changed(bucket, tmp_path, monk
 def test_windows_of_rasters_are_read_where_they_are(bucket, scratch, tmp_path):
     values = (np.arange(700 * 600) % 65521).astype(np.uint16).reshape(700, 600)
     write_raster(tmp_path / "a.tif", values)
-    storage.publish(str(tmp_path / "a.tif"), f"{bucket.uri}/scenes/a b.tif")
+    filesystem.publish(str(tmp_path / "a.tif"), f"{bucket.uri}/scenes/a b.tif")
     window = Window(513, 2, 100, 300)
     actual = read_block(f"{bucket.uri}/scenes/a b.tif", window)
     np.testing.assert_array_equal(actual, values[window.slices])
@@ -257,7 +257,7 @@ def test_a_store_refuses_access_with_the_location_and_no_patience(faulty_bucket,
     bucket.put("a", b"1")
     bucket.faults.follow(Plan(share=0, permanent="/a", permanent_status=403))
     with pytest.raises(PermissionError, match="refuses access") as raised:
-        storage.read_bytes(f"{bucket.uri}/a")
+        filesystem.read_bytes(f"{bucket.uri}/a")
     assert raised.value.filename == f"{bucket.uri}/a"
 
 
@@ -267,19 +267,20 @@ def test_nothing_is_lost_or_doubled_while_every_fifth_request_fails(faulty_bucke
     for name, content in contents.items():
         write(bucket, name, content, scratch)
     created = [
-        storage.create(f"{bucket.uri}/c/{number:03d}", b"record", scratch) for number in range(20)
+        filesystem.create(f"{bucket.uri}/c/{number:03d}", b"record", scratch)
+        for number in range(20)
     ]
     again = [
-        storage.create(f"{bucket.uri}/c/{number:03d}", b"other", scratch) for number in range(20)
+        filesystem.create(f"{bucket.uri}/c/{number:03d}", b"other", scratch) for number in range(20)
     ]
     assert created == [True] * 20
     assert again == [False] * 20
-    assert list(storage.names_below(f"{bucket.uri}/f")) == [name[2:] for name in contents]
+    assert list(filesystem.names_below(f"{bucket.uri}/f")) == [name[2:] for name in contents]
     for name, content in contents.items():
-        assert storage.read_bytes(f"{bucket.uri}/{name}") == content
-        with storage.opened(f"{bucket.uri}/{name}") as stream:
+        assert filesystem.read_bytes(f"{bucket.uri}/{name}") == content
+        with filesystem.opened(f"{bucket.uri}/{name}") as stream:
             assert stream.read() == content
-    storage.remove_below(f"{bucket.uri}/f")
+    filesystem.remove_below(f"{bucket.uri}/f")
     assert bucket.names() == [f"c/{number:03d}" for number in range(20)]
     assert {bucket.get(name) for name in bucket.names()} == {b"record"}
 
@@ -288,10 +289,10 @@ def test_large_uploads_and_rasters_survive_faults(faulty_bucket, scratch, tmp_pa
     bucket = faulty_bucket
     content = os.urandom(1 << 20) * 40
     uri = write(bucket, "large.bin", content, scratch)
-    assert storage.sha256(uri) == hashlib.sha256(content).hexdigest()
+    assert filesystem.sha256(uri) == hashlib.sha256(content).hexdigest()
     values = np.random.default_rng(0).integers(0, 255, (1024, 1024), np.uint8)
     write_raster(tmp_path / "a.tif", values)
-    storage.publish(str(tmp_path / "a.tif"), f"{bucket.uri}/a.tif")
+    filesystem.publish(str(tmp_path / "a.tif"), f"{bucket.uri}/a.tif")
     for row in range(0, 1024, 256):
         window = Window(row, 0, 256, 1024)
         np.testing.assert_array_equal(

@@ -6,9 +6,9 @@ import importlib
 import uuid
 from collections.abc import Iterator
 
-from pipelines import locations
-from pipelines.stores.interface import Fault, StoredObject
-from pipelines.stores.patient import passing, replaced
+from pipelines.storage import locations
+from pipelines.storage.clients.interface import Fault, StoredObject
+from pipelines.storage.clients.retry import passing, replaced
 from segmodel.errors import BeamsegError, ConfigurationError
 
 # Beam's streams give no more than 16 MiB at once of some files, so that one read is not enough.

@@ -2,11 +2,11 @@
 
 from functools import cache
 
-from pipelines import locations
-from pipelines.stores.interface import Fault, Store, StoredObject
-from pipelines.stores.local import LocalStore
-from pipelines.stores.patient import PatientStore
-from pipelines.stores.streams import RangeStream
+from pipelines.storage import locations
+from pipelines.storage.clients.interface import Fault, Store, StoredObject
+from pipelines.storage.clients.local import LocalStore
+from pipelines.storage.clients.retry import PatientStore
+from pipelines.storage.clients.streams import RangeStream
 
 __all__ = ["Fault", "LocalStore", "RangeStream", "Store", "StoredObject", "store_of"]
 
@@ -21,13 +21,13 @@ def _store(scheme: str) -> Store:
     if not scheme:
         return LocalStore()
     if scheme == locations.GOOGLE:
-        from pipelines.stores.google import GoogleClient
+        from pipelines.storage.clients.google import GoogleClient
 
         return PatientStore(GoogleClient())
     if scheme == locations.AMAZON:
-        from pipelines.stores.amazon import AmazonClient
+        from pipelines.storage.clients.amazon import AmazonClient
 
         return PatientStore(AmazonClient())
-    from pipelines.stores.beam import BeamClient
+    from pipelines.storage.clients.beam import BeamClient
 
     return PatientStore(BeamClient(scheme))

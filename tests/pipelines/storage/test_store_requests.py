@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import stores
 from pipelines.run_directory import RunDirectory
 from pipelines.scene_assembly import finish_scene
+from pipelines.storage import clients
 from tests.end_to_end.conftest import files_of
 from tests.pipelines.corpus import (
     make_work,
@@ -32,9 +32,9 @@ pytestmark = pytest.mark.stores
 
 @pytest.fixture(autouse=True)
 def fresh_clients() -> Iterator[None]:
-    stores._store.cache_clear()
+    clients._store.cache_clear()
     yield
-    stores._store.cache_clear()
+    clients._store.cache_clear()
 
 
 def requests_of_a_unit(bucket: Bucket, folder: Path, name: str) -> tuple[Counter, Counter]:

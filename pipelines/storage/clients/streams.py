@@ -2,8 +2,8 @@
 
 import io
 
-from pipelines.stores.interface import Store
-from pipelines.stores.patient import passing
+from pipelines.storage.clients.interface import Store
+from pipelines.storage.clients.retry import passing
 
 
 class RangeStream(io.RawIOBase):

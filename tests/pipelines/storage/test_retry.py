@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines import stores
 from pipelines.listing import find_files
-from pipelines.local_copies import local_folder
-from pipelines.stores.interface import Fault, StoredObject
-from pipelines.stores.patient import ATTEMPTS, FIRST_SECONDS, PatientStore, passing
+from pipelines.storage import clients
+from pipelines.storage.clients.interface import Fault, StoredObject
+from pipelines.storage.clients.retry import ATTEMPTS, FIRST_SECONDS, PatientStore, passing
+from pipelines.storage.copies import local_folder
 from segmodel.errors import ConfigurationError, TransientError
 
 
@@ -93,7 +93,7 @@ def test_a_request_that_may_succeed_later_is_made_again(waits):
 
 
 def test_waits_double_and_end(waits, monkeypatch):
-    monkeypatch.setattr("pipelines.stores.patient.random.uniform", lambda low, high: high)
+    monkeypatch.setattr("pipelines.storage.clients.retry.random.uniform", lambda low, high: high)
     client = FlakyClient(*[BusyError()] * ATTEMPTS)
     with pytest.raises(TransientError, match=r"^gs://b/a: busy: run the same command again"):
         patient(client, waits).stat("gs://b/a")
@@ -169,7 +169,7 @@ def hostile(waits, monkeypatch) -> FlakyClient:
     client = FlakyClient()
     client.objects |= dict.fromkeys(("gs://b/x/a//b.jpg", "gs://b/x/../../c.jpg"), b"1")
     store = patient(client, waits)
-    monkeypatch.setattr(stores, "_store", lambda scheme: store)
+    monkeypatch.setattr(clients, "_store", lambda scheme: store)
     return client
 
 

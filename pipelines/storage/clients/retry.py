@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
 
-from pipelines.in_threads import in_order
-from pipelines.stores.interface import Client, Fault, StoredObject
+from pipelines.storage.clients.interface import Client, Fault, StoredObject
+from pipelines.storage.threads import in_order
 from segmodel.errors import TransientError
 
 # Waits of up to 0.5, 1, 2, 4, 8 and 16 s between them: half a minute at most.

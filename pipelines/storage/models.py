@@ -1,7 +1,7 @@
 """Models, here or in a store: TensorFlow reads folders of this machine."""
 
-from pipelines import locations
-from pipelines.local_copies import local_folder
+from pipelines.storage import locations
+from pipelines.storage.copies import local_folder
 from segmodel.errors import ConfigurationError, ContractError
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import read_contract

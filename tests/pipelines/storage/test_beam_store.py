@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from rasterio.transform import from_origin
 
-from pipelines import storage, stores
 from pipelines.cog import Grid, read_block, write_block
 from pipelines.listing import find_files
-from pipelines.stores import beam as beam_store
-from pipelines.stores.beam import BeamClient
-from pipelines.stores.patient import PatientStore
+from pipelines.storage import clients, filesystem
+from pipelines.storage.clients import beam as beam_store
+from pipelines.storage.clients.beam import BeamClient
+from pipelines.storage.clients.retry import PatientStore
 from segmodel.errors import ConfigurationError
 from segmodel.tiling.windows import Window
 
@@ -115,7 +115,7 @@ def folder(tmp_path, monkeypatch) -> Path:
         "apache_beam.io.filesystems.FileSystems.get_filesystem", lambda path: FolderSystem(None)
     )
     store = PatientStore(BeamClient("hdfs"), sleep=lambda seconds: None)
-    monkeypatch.setattr(stores, "_store", lambda scheme: store)
+    monkeypatch.setattr(clients, "_store", lambda scheme: store)
     return FolderSystem.root
 
 
@@ -126,22 +126,22 @@ def scratch(tmp_path) -> str:
 
 def test_what_is_written_is_read_listed_and_removed(folder, scratch):
     content = os.urandom(10_000)
-    storage.write_bytes("hdfs://host/run/labels/a.bin", content, scratch)
+    filesystem.write_bytes("hdfs://host/run/labels/a.bin", content, scratch)
     assert (folder / "host/run/labels/a.bin").read_bytes() == content
     assert os.listdir(folder / "host/run/labels") == ["a.bin"]
-    assert storage.read_bytes("hdfs://host/run/labels/a.bin") == content
-    assert storage.read_part("hdfs://host/run/labels/a.bin", 1500, 3000) == content[1500:4500]
-    with storage.opened("hdfs://host/run/labels/a.bin") as stream:
+    assert filesystem.read_bytes("hdfs://host/run/labels/a.bin") == content
+    assert filesystem.read_part("hdfs://host/run/labels/a.bin", 1500, 3000) == content[1500:4500]
+    with filesystem.opened("hdfs://host/run/labels/a.bin") as stream:
         assert stream.read() == content
-    assert list(storage.names_below("hdfs://host/run")) == ["labels/a.bin"]
-    storage.remove("hdfs://host/run/labels/a.bin")
-    assert list(storage.names_below("hdfs://host/run")) == []
+    assert list(filesystem.names_below("hdfs://host/run")) == ["labels/a.bin"]
+    filesystem.remove("hdfs://host/run/labels/a.bin")
+    assert list(filesystem.names_below("hdfs://host/run")) == []
 
 
 def test_a_record_is_created_once(scratch):
-    assert storage.create("hdfs://host/commits/a.json", b"first", scratch)
-    assert not storage.create("hdfs://host/commits/a.json", b"second", scratch)
-    assert storage.read_bytes("hdfs://host/commits/a.json") == b"first"
+    assert filesystem.create("hdfs://host/commits/a.json", b"first", scratch)
+    assert not filesystem.create("hdfs://host/commits/a.json", b"second", scratch)
+    assert filesystem.read_bytes("hdfs://host/commits/a.json") == b"first"
 
 
 def test_a_write_that_fails_leaves_nothing(folder, scratch, monkeypatch):
@@ -150,23 +150,23 @@ def test_a_write_that_fails_leaves_nothing(folder, scratch, monkeypatch):
 
     monkeypatch.setattr(FolderSystem, "rename", broken)
     with pytest.raises(Exception, match="out of reach"):
-        storage.write_bytes("hdfs://host/a", b"content", scratch)
+        filesystem.write_bytes("hdfs://host/a", b"content", scratch)
     assert [path for path in folder.rglob("*") if path.is_file()] == []
 
 
 def test_what_is_not_there_is_not_found():
-    assert storage.size_of("hdfs://host/missing") is None
-    storage.remove("hdfs://host/missing")
+    assert filesystem.size_of("hdfs://host/missing") is None
+    filesystem.remove("hdfs://host/missing")
     with pytest.raises(FileNotFoundError):
-        storage.read_bytes("hdfs://host/missing")
+        filesystem.read_bytes("hdfs://host/missing")
 
 
 def test_patterns_and_hidden_files(scratch):
     for name in ("a[1].jpg", "b/c.jpg", "b/.d.jpg", "e.png"):
-        storage.write_bytes(f"hdfs://host/photos/{name}", b"x", scratch)
+        filesystem.write_bytes(f"hdfs://host/photos/{name}", b"x", scratch)
     found = [file.name for file in find_files("hdfs://host/photos/**/*.jpg")]
     assert found == ["a[1].jpg", "b/c.jpg"]
-    assert storage.size_of("hdfs://host/photos/a[1].jpg") == 1
+    assert filesystem.size_of("hdfs://host/photos/a[1].jpg") == 1
 
 
 def test_rasters_are_read_by_windows(tmp_path, scratch):
@@ -174,7 +174,7 @@ def test_rasters_are_read_by_windows(tmp_path, scratch):
     grid = Grid(*values.shape, from_origin(0, 0, 1, 1), None)
     write_block(str(tmp_path / "a.tif"), grid, Window(0, 0, *values.shape), values)
     os.makedirs(scratch)
-    storage.publish(str(tmp_path / "a.tif"), "hdfs://host/a.tif")
+    filesystem.publish(str(tmp_path / "a.tif"), "hdfs://host/a.tif")
     window = Window(100, 200, 300, 400)
     np.testing.assert_array_equal(read_block("hdfs://host/a.tif", window), values[window.slices])
 

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.stores.interface import StoredObject
+from pipelines.storage.clients.interface import StoredObject
 
 
 class LocalStore:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
-from pipelines import locations
-from pipelines.stores import RangeStream, StoredObject, store_of
+from pipelines.storage import locations
+from pipelines.storage.clients import RangeStream, StoredObject, store_of
 from segmodel.errors import ConfigurationError, TransientError
 
 # What is read of an object at once: many images, or a second of a slow line.

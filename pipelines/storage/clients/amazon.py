@@ -2,9 +2,9 @@
 
 import errno
 
-from pipelines.locations import bucket_and_name, media_type
-from pipelines.stores.interface import Fault, StoredObject
-from pipelines.stores.patient import ATTEMPTS, passing, replaced
+from pipelines.storage.clients.interface import Fault, StoredObject
+from pipelines.storage.clients.retry import ATTEMPTS, passing, replaced
+from pipelines.storage.locations import bucket_and_name, media_type
 from segmodel.errors import ConfigurationError
 
 PAGE = 1000

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import storage
+from pipelines.storage import filesystem
 from segmodel.errors import TransientError
 from tests.pipelines.corpus import make_files as make
 
 
 def test_write_whole_gives_the_final_name_to_a_finished_file(tmp_path):
     target, scratch = tmp_path / "deep" / "er" / "a.bin", tmp_path / "tmp"
-    with storage.write_whole(str(target), str(scratch)) as draft:
+    with filesystem.write_whole(str(target), str(scratch)) as draft:
         Path(draft.path).write_bytes(b"whole")
         assert not target.exists()
     assert target.read_bytes() == b"whole"
@@ -27,7 +27,7 @@ def test_write_whole_leaves_nothing_behind_after_an_exception(tmp_path):
     target, scratch = tmp_path / "a.bin", tmp_path / "tmp"
 
     def write_half():
-        with storage.write_whole(str(target), str(scratch)) as draft:
+        with filesystem.write_whole(str(target), str(scratch)) as draft:
             Path(draft.path).write_bytes(b"half")
             raise KeyError("stop")
 
@@ -42,7 +42,7 @@ def test_write_whole_keeps_the_earlier_content_after_an_exception(tmp_path):
     target.write_bytes(b"earlier")
 
     def write_half():
-        with storage.write_whole(str(target), str(tmp_path / "tmp")) as draft:
+        with filesystem.write_whole(str(target), str(tmp_path / "tmp")) as draft:
             Path(draft.path).write_bytes(b"half")
             raise KeyError("stop")
 
@@ -55,7 +55,7 @@ def test_write_whole_without_a_written_file_is_an_error_and_no_empty_file(tmp_pa
     target = tmp_path / "a.bin"
     with (
         pytest.raises(TransientError),
-        storage.write_whole(str(target), str(tmp_path / "tmp")),
+        filesystem.write_whole(str(target), str(tmp_path / "tmp")),
     ):
         pass
     assert not target.exists()
@@ -64,26 +64,26 @@ def test_write_whole_without_a_written_file_is_an_error_and_no_empty_file(tmp_pa
 def test_write_bytes_replaces_what_is_there(tmp_path):
     target = tmp_path / "a.bin"
     for content in (b"first, long", b"second", b""):
-        storage.write_bytes(str(target), content, str(tmp_path / "tmp"))
+        filesystem.write_bytes(str(target), content, str(tmp_path / "tmp"))
         assert target.read_bytes() == content
 
 
 def test_names_of_the_greatest_length_can_be_written(tmp_path):
     target = tmp_path / ("é" * 120 + ".png")
-    storage.write_bytes(str(target), b"x", str(tmp_path / "tmp"))
+    filesystem.write_bytes(str(target), b"x", str(tmp_path / "tmp"))
     assert target.read_bytes() == b"x"
 
 
 def test_names_of_four_byte_characters_can_be_written(tmp_path):
     target = tmp_path / ("🌍" * 62 + ".png")
-    storage.write_bytes(str(target), b"x", str(tmp_path / "tmp"))
+    filesystem.write_bytes(str(target), b"x", str(tmp_path / "tmp"))
     assert target.read_bytes() == b"x"
 
 
 def test_create_is_exclusive_and_leaves_the_first_content(tmp_path):
     target, scratch = str(tmp_path / "commits" / "a.json"), str(tmp_path / "tmp")
-    assert storage.create(target, b"first", scratch) is True
-    assert storage.create(target, b"second", scratch) is False
+    assert filesystem.create(target, b"first", scratch) is True
+    assert filesystem.create(target, b"second", scratch) is False
     assert Path(target).read_bytes() == b"first"
     assert list(Path(scratch).iterdir()) == []
 
@@ -94,7 +94,7 @@ def test_of_many_threads_that_create_a_file_exactly_one_wins(tmp_path):
 
     def attempt(number: int) -> None:
         barrier.wait()
-        wins[number] = storage.create(target, str(number).encode(), scratch)
+        wins[number] = filesystem.create(target, str(number).encode(), scratch)
 
     threads = [threading.Thread(target=attempt, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -109,45 +109,50 @@ def test_of_many_threads_that_create_a_file_exactly_one_wins(tmp_path):
 def test_remove_takes_a_file_and_does_not_mind_one_that_is_not_there(tmp_path):
     make(tmp_path, "a.txt", "b.txt")
     for name in ("a.txt", "missing"):
-        storage.remove(str(tmp_path / name))
+        filesystem.remove(str(tmp_path / name))
     assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
 
 
 def test_remove_below_takes_a_folder_and_does_not_mind_one_that_is_not_there(tmp_path):
     make(tmp_path, "folder/sub/b.txt", "folders.txt")
     for name in ("folder", "missing"):
-        storage.remove_below(str(tmp_path / name))
+        filesystem.remove_below(str(tmp_path / name))
     assert [path.name for path in tmp_path.iterdir()] == ["folders.txt"]
 
 
 def test_remove_below_leaves_what_a_link_points_to(tmp_path):
     make(tmp_path / "precious", "a.txt")
     (tmp_path / "link").symlink_to(tmp_path / "precious")
-    storage.remove_below(str(tmp_path / "link"))
+    filesystem.remove_below(str(tmp_path / "link"))
     assert (tmp_path / "precious" / "a.txt").read_text() == "a.txt"
 
 
 def test_files_below_a_folder_are_in_order_of_their_names_and_begin_as_asked(tmp_path):
     make(tmp_path, "b/1.txt", "b/.hidden", "a.txt", "bc.txt")
-    assert list(storage.names_below(str(tmp_path))) == ["a.txt", "b/.hidden", "b/1.txt", "bc.txt"]
-    assert list(storage.names_below(str(tmp_path), "b")) == ["b/.hidden", "b/1.txt", "bc.txt"]
-    assert list(storage.names_below(str(tmp_path / "missing"))) == []
+    assert list(filesystem.names_below(str(tmp_path))) == [
+        "a.txt",
+        "b/.hidden",
+        "b/1.txt",
+        "bc.txt",
+    ]
+    assert list(filesystem.names_below(str(tmp_path), "b")) == ["b/.hidden", "b/1.txt", "bc.txt"]
+    assert list(filesystem.names_below(str(tmp_path / "missing"))) == []
 
 
 def test_a_draft_says_what_was_written(tmp_path):
-    with storage.write_whole(str(tmp_path / "a"), str(tmp_path / "tmp")) as draft:
+    with filesystem.write_whole(str(tmp_path / "a"), str(tmp_path / "tmp")) as draft:
         Path(draft.path).write_bytes(b"abc")
-    assert draft.written == storage.Written(3, hashlib.sha256(b"abc").hexdigest())
+    assert draft.written == filesystem.Written(3, hashlib.sha256(b"abc").hexdigest())
 
 
 def test_scratch_is_in_a_run_directory_here_and_on_this_machine_for_one_in_a_store():
-    assert storage.scratch_of("runs/a") == "runs/a/tmp"
-    one, other = (storage.scratch_of(f"gs://bucket/{name}") for name in "ab")
-    assert os.path.dirname(one) == os.path.dirname(other) == storage.machine_folder()
+    assert filesystem.scratch_of("runs/a") == "runs/a/tmp"
+    one, other = (filesystem.scratch_of(f"gs://bucket/{name}") for name in "ab")
+    assert os.path.dirname(one) == os.path.dirname(other) == filesystem.machine_folder()
     assert one != other
-    assert os.stat(storage.machine_folder()).st_mode & 0o077 == 0
+    assert os.stat(filesystem.machine_folder()).st_mode & 0o077 == 0
 
 
 def test_sha256_is_that_of_the_content(tmp_path):
     make(tmp_path, "a.txt")
-    assert storage.sha256(str(tmp_path / "a.txt")) == hashlib.sha256(b"a.txt").hexdigest()
+    assert filesystem.sha256(str(tmp_path / "a.txt")) == hashlib.sha256(b"a.txt").hexdigest()

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from pipelines import locations
+from pipelines.storage import locations
 from segmodel.errors import ConfigurationError
 
 

@@ -1,0 +1,1 @@
+"""Files here and in stores, which appear whole or not at all."""
