@@ -10,6 +10,7 @@ import segmodel
 from pipelines import plan, progress
 from pipelines.formats.interface import Counting, Estimate, Work
 from pipelines.formats.scene_counting import Overlaps, overlaps_of
+from pipelines.geodesy.polygons import Polygons
 from pipelines.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
 from pipelines.options import SegmentOptions
 from pipelines.reconcile import reconcile, remove_leftovers
@@ -18,7 +19,6 @@ from pipelines.run_polygons import AOI, ZONES, read_aoi, read_zones, store
 from pipelines.sizes import Sizes, resolve_sizes
 from pipelines.storage import locations
 from pipelines.storage.models import contract_of, local_model
-from pipelines.vectors import Polygons
 from segmodel.errors import ConfigurationError
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import fingerprint

@@ -2,11 +2,11 @@
 
 from functools import lru_cache
 
+from pipelines.geodesy.polygons import Polygons
+from pipelines.geodesy.vector_files import read_polygons
 from pipelines.options import SegmentOptions
 from pipelines.run_directory import RunDirectory
 from pipelines.storage import filesystem
-from pipelines.vector_files import read_polygons
-from pipelines.vectors import Polygons
 from segmodel.errors import TransientError
 
 AOI, ZONES = "aoi.json", "zones.json"

@@ -22,16 +22,16 @@ from pipelines.count_tables import CountSums, counts_path
 from pipelines.failures import reason_of
 from pipelines.formats.interface import Work
 from pipelines.formats.scene_files import scene_paths
-from pipelines.ground import GroundGrid
+from pipelines.geodesy.ground import GroundGrid
+from pipelines.geodesy.polygon_masks import ScenePolygons
+from pipelines.geodesy.polygons import Polygons
 from pipelines.plan import InputFile, Unit
 from pipelines.run_polygons import ZONES, stored
 from pipelines.scene_header import read_header
-from pipelines.scene_polygons import ScenePolygons
 from pipelines.scene_reader import ground_grid
 from pipelines.scene_sampling import ABSENT, Shown
 from pipelines.scene_sampling import FAILED as FAILED_STATE
 from pipelines.storage.copies import local_copies
-from pipelines.vectors import Polygons
 from pipelines.work import with_attempts
 from segmodel.errors import BeamsegError, InputError
 from segmodel.labels.classes import ClassTable

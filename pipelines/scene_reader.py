@@ -25,10 +25,10 @@ from pipelines.gdal_files import (
     persist,
     unreadable,
 )
-from pipelines.ground import GroundGrid
+from pipelines.geodesy.ground import GroundGrid
+from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.scene_bands import SceneBands, colors_of
 from pipelines.scene_header import Header
-from pipelines.scene_polygons import ScenePolygons
 from segmodel.errors import BeamsegError
 from segmodel.tiling.pixels import Pixels, both
 from segmodel.tiling.windows import Window

@@ -11,7 +11,7 @@ import rasterio
 from PIL import Image
 from rasterio.transform import Affine, from_origin
 
-from pipelines.ground import GroundGrid
+from pipelines.geodesy.ground import GroundGrid
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable, LabelClass
 

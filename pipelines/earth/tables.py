@@ -10,7 +10,7 @@ import rasterio
 
 from pipelines.areas import by_rows, measure
 from pipelines.earth import imagery
-from pipelines.ground import GroundGrid
+from pipelines.geodesy.ground import GroundGrid
 from segmodel.labels.confusion import Scores, confusion_matrix
 
 KM2 = 1e6

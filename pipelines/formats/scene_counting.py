@@ -10,9 +10,9 @@ from functools import lru_cache
 from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
-from pipelines.footprints import counted_twice_m2, neighbours
 from pipelines.formats.interface import Counting
-from pipelines.ground import GroundGrid
+from pipelines.geodesy.footprints import counted_twice_m2, neighbours
+from pipelines.geodesy.ground import GroundGrid
 from pipelines.plan import InputFile, Unit, unit_id
 from pipelines.scene_header import header_or_none
 from pipelines.scene_reader import ground_grid

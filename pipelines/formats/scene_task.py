@@ -12,12 +12,12 @@ from pipelines.formats.interface import Ground, Work
 from pipelines.formats.scene_blocks import area_of, model_grid, seen_by_model
 from pipelines.formats.scene_check import check_scene
 from pipelines.formats.scene_files import block_path, label_name, scene_paths, write_scene
+from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.plan import InputFile, Unit
 from pipelines.resampled_scene import ResampledRaster
 from pipelines.run_polygons import AOI, stored
 from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import Header, read_header
-from pipelines.scene_polygons import ScenePolygons
 from pipelines.scene_reader import SceneRaster, ground_grid
 from pipelines.storage import filesystem
 from segmodel.engine.engine import Engine, Failed, Job, Labelled

@@ -3,7 +3,7 @@
 import numpy as np
 from affine import Affine
 
-from pipelines.ground import GroundGrid
+from pipelines.geodesy.ground import GroundGrid
 
 A, F = 6378137.0, 1 / 298.257223563  # WGS 84
 E2 = F * (2 - F)

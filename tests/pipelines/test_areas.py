@@ -19,7 +19,7 @@ from pyproj import CRS
 
 from pipelines import area_tables, areas
 from pipelines.areas import Tally
-from pipelines.ground import GroundGrid
+from pipelines.geodesy.ground import GroundGrid
 from segmodel.errors import ContractError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.tiling.windows import Window

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from pipelines.geodesy.polygons import Polygons
 from pipelines.options import SegmentOptions
 from pipelines.sizes import MIB, RUNTIME_BYTES, resolve_sizes
-from pipelines.vectors import Polygons
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import MAX_PIXELS
 from segmodel.labels.classes import ClassTable, LabelClass

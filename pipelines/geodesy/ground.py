@@ -21,7 +21,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 from rasterio.crs import CRS as RasterioCRS
 
-from pipelines.ellipsoid import datum_of, square, zone_area_m2
+from pipelines.geodesy.ellipsoid import datum_of, square, zone_area_m2
 from segmodel.errors import GroundError
 
 TAIL = 1e-10  # share of the largest Chebyshev coefficient below which a series has converged

@@ -14,9 +14,9 @@ import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
+from pipelines.geodesy.polygons import Polygons
 from pipelines.storage import locations
 from pipelines.storage.copies import with_sidecars
-from pipelines.vectors import Polygons
 from segmodel.errors import ConfigurationError
 
 NAME_FIELDS = ("name", "NAME", "Name")

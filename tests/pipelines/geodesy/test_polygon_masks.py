@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 from rasterio.features import rasterize
 
-from pipelines.ground import GroundGrid
-from pipelines.scene_polygons import ScenePolygons
-from pipelines.vectors import Polygons
+from pipelines.geodesy.ground import GroundGrid
+from pipelines.geodesy.polygon_masks import ScenePolygons
+from pipelines.geodesy.polygons import Polygons
 from segmodel.errors import InputError
 from segmodel.tiling.windows import Window
 from tests.pipelines.grounds import MOLLWEIDE, WORLD

@@ -18,9 +18,9 @@ from affine import Affine
 from numpy.polynomial import chebyshev
 from shapely.geometry.base import BaseGeometry
 
-from pipelines.ellipsoid import datum_of
-from pipelines.ground import GroundGrid
-from pipelines.outlines import LATTICE, ROUNDING, SAMPLES, Scenes, held, one_body, overlaps
+from pipelines.geodesy.ellipsoid import datum_of
+from pipelines.geodesy.ground import GroundGrid
+from pipelines.geodesy.outlines import LATTICE, ROUNDING, SAMPLES, Scenes, held, one_body, overlaps
 
 SLIVER_PX = 0.01  # overlaps that are not wider are rounding
 SERIES_TERMS = (12, 24, 48)  # of the ground area per pixel, along each axis

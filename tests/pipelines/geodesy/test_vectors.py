@@ -12,8 +12,8 @@ import shapely
 from pyogrio.raw import write
 from pyproj import CRS
 
-from pipelines.vector_files import read_polygons
-from pipelines.vectors import Polygons
+from pipelines.geodesy.polygons import Polygons
+from pipelines.geodesy.vector_files import read_polygons
 from segmodel.errors import ConfigurationError
 
 WEST, EAST, FAR = shapely.box(0, 0, 1, 1), shapely.box(1, 0, 2, 1), shapely.box(5, 5, 6, 6)

@@ -19,8 +19,8 @@ import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
-from pipelines.ground import GroundGrid
-from pipelines.vectors import Polygons
+from pipelines.geodesy.ground import GroundGrid
+from pipelines.geodesy.polygons import Polygons
 from segmodel.errors import InputError
 from segmodel.tiling.windows import Window
 

@@ -8,7 +8,7 @@ from affine import Affine
 from pyproj import CRS
 from rasterio.crs import CRS as RasterioCRS
 
-from pipelines.ground import GroundGrid
+from pipelines.geodesy.ground import GroundGrid
 from segmodel.errors import GroundError
 from tests.pipelines.grounds import (
     E2,

@@ -15,8 +15,8 @@ import numpy as np
 import shapely
 from pyproj import CRS, Transformer
 
-from pipelines.ellipsoid import datum_of, square
-from pipelines.ground import GroundGrid
+from pipelines.geodesy.ellipsoid import datum_of, square
+from pipelines.geodesy.ground import GroundGrid
 
 STEPS = 64  # along a side of an outline
 SAMPLES = 512  # along a side of a scene without an outline

@@ -6,8 +6,8 @@ import shapely
 from affine import Affine
 from pyproj import Transformer
 
-from pipelines.footprints import counted_twice_m2, covered, covered_m2, neighbours
-from pipelines.ground import GroundGrid
+from pipelines.geodesy.footprints import counted_twice_m2, covered, covered_m2, neighbours
+from pipelines.geodesy.ground import GroundGrid
 from tests.pipelines.grounds import MOLLWEIDE, SCENES, WORLD, A, geographic
 
 UTM = "EPSG:32633"

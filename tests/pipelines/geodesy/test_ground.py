@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
-from pipelines.ground import GroundGrid
+from pipelines.geodesy.ground import GroundGrid
 from tests.pipelines.grounds import (
     E2,
     ELLIPSOID_M2,

@@ -1,0 +1,1 @@
+"""Areas, outlines and polygons on the ellipsoid: arrays in, arrays out."""
