@@ -36,11 +36,11 @@ import numpy as np
 from comparison import CLASSES, CONTRACT, medians
 from PIL import Image
 
-from pipelines import plan
-from pipelines.formats.interface import Reading, Work
 from pipelines.formats.samples import Entry
 from pipelines.formats.tfrecord import TFRecords
-from pipelines.run_directory import RunDirectory
+from pipelines.run import plan
+from pipelines.run.directory import RunDirectory
+from pipelines.run.interface import Reading, Work
 from pipelines.work import THREADS, segment_unit
 from segmodel.engine.engine import Limits
 from segmodel.images.encoded import decode_image

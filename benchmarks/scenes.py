@@ -197,7 +197,7 @@ def network(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
 
 def finish(whole: object) -> None:
     """Do all units of a plan, and put the scene together."""
-    from pipelines import plan
+    from pipelines.run import plan
 
     for unit in plan.read_units(whole.run.plan, "part"):
         work.segment_unit(unit, whole)

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipelines import formats
-from pipelines.formats.interface import Thumbnail, Work
-from pipelines.plan import Unit
+from pipelines.run.interface import Thumbnail, Work
+from pipelines.run.plan import Unit
 from segmodel.errors import BeamsegError
 from segmodel.labels.classes import ClassTable
 

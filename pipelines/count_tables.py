@@ -6,12 +6,12 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines import plan
-from pipelines.area_tables import class_lines
-from pipelines.areas import ELSEWHERE, FAILED, Tally, TallySum
-from pipelines.commits import CommitLog, number
-from pipelines.plan import Unit
-from pipelines.run_directory import RunDirectory
+from pipelines.run import plan
+from pipelines.run.area_tables import class_lines
+from pipelines.run.areas import ELSEWHERE, FAILED, Tally, TallySum
+from pipelines.run.commits import CommitLog, number
+from pipelines.run.directory import RunDirectory
+from pipelines.run.plan import Unit
 from pipelines.storage.threads import in_order
 from segmodel.labels.classes import ClassTable
 

@@ -11,14 +11,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 from apache_beam.runners.runner import PipelineResult
 
-from pipelines import plan, progress
 from pipelines.cli.process import learn
 from pipelines.dataflow import job_error, leaves, submission, unit_hints
 from pipelines.engines import DASK_SHARES, be_quiet, end_with_workers, own_error, with_engine
-from pipelines.failures import on_one_line
 from pipelines.launch import Launch
 from pipelines.options import SegmentOptions
-from pipelines.run_directory import RunDirectory
+from pipelines.run import plan, progress
+from pipelines.run.directory import RunDirectory
+from pipelines.run.failures import on_one_line
 from pipelines.transforms import SegmentImages
 from segmodel.errors import BeamsegError, ConfigurationError, TransientError
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, fields
 from typing import Any, Protocol, TypeVar
 
-from pipelines.commits import Commit
-from pipelines.failures import Failure
-from pipelines.run_directory import RunDirectory
+from pipelines.run.commits import Commit
+from pipelines.run.directory import RunDirectory
+from pipelines.run.failures import Failure
 from pipelines.storage import filesystem
 
 T = TypeVar("T")

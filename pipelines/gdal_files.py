@@ -12,7 +12,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pipelines import web
-from pipelines.failures import is_transient, reason_of
+from pipelines.run.failures import is_transient, reason_of
 from pipelines.storage import locations
 from pipelines.storage.clients.interface import Fault
 from pipelines.storage.clients.retry import ATTEMPTS, again

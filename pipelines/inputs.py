@@ -3,15 +3,16 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pipelines import formats, plan, progress, web
+from pipelines import formats, web
 from pipelines.catalogue import Catalogue, Files, InputFile
 from pipelines.disk_tables import Names
-from pipelines.formats.interface import Estimate, Format, Reading, Work
 from pipelines.formats.scene_counting import precedence
 from pipelines.formats.scene_files import label_name
 from pipelines.formats.scenes import headers_of, may_be_scene
 from pipelines.options import SegmentOptions
-from pipelines.plan import Unit
+from pipelines.run import plan, progress
+from pipelines.run.interface import Estimate, Format, Reading, Work
+from pipelines.run.plan import Unit
 from segmodel.errors import ConfigurationError
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Layout

@@ -7,14 +7,14 @@ from pathlib import PurePath
 from typing import Any
 
 import segmodel
-from pipelines import plan, progress
-from pipelines.formats.interface import Counting, Estimate, Work
 from pipelines.formats.scene_counting import Overlaps, overlaps_of
 from pipelines.geodesy.polygons import Polygons
 from pipelines.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
 from pipelines.options import SegmentOptions
 from pipelines.reconcile import reconcile, remove_leftovers
-from pipelines.run_directory import MARK, RunDirectory, check_unchanged, digest
+from pipelines.run import plan, progress
+from pipelines.run.directory import MARK, RunDirectory, check_unchanged, digest
+from pipelines.run.interface import Counting, Estimate, Work
 from pipelines.run_polygons import AOI, ZONES, read_aoi, read_zones, store
 from pipelines.sizes import Sizes, resolve_sizes
 from pipelines.storage import locations

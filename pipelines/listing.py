@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from pipelines.run_directory import is_run, lies_in_run
+from pipelines.run.directory import is_run, lies_in_run
 from pipelines.storage import filesystem, locations
 from pipelines.storage.clients import StoredObject, store_of
 from segmodel.errors import ConfigurationError

@@ -8,13 +8,14 @@ input leaves a table or a label map that the totals do not contain.
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 
-from pipelines import formats, plan
-from pipelines.commits import CommitLog
+from pipelines import formats
 from pipelines.count_tables import counts_path
 from pipelines.disk_tables import Names
-from pipelines.formats.interface import Work
 from pipelines.formats.scene_files import block_path
-from pipelines.plan import Unit
+from pipelines.run import plan
+from pipelines.run.commits import CommitLog
+from pipelines.run.interface import Work
+from pipelines.run.plan import Unit
 from pipelines.scene_assembly import scene_blocks
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order

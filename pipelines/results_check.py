@@ -4,14 +4,14 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines import plan
-from pipelines.area_tables import totals_csv
-from pipelines.areas import Tally
-from pipelines.commits import CommitLog
 from pipelines.count_tables import overlaps_csv, zones_csv
 from pipelines.failure_table import FailureTable, failures_of
-from pipelines.formats.interface import Counting
-from pipelines.run_directory import RunDirectory
+from pipelines.run import plan
+from pipelines.run.area_tables import totals_csv
+from pipelines.run.areas import Tally
+from pipelines.run.commits import CommitLog
+from pipelines.run.directory import RunDirectory
+from pipelines.run.interface import Counting
 from pipelines.storage import filesystem
 from pipelines.unit_check import AGAIN, MALFORMED
 from segmodel.labels.classes import ClassTable

@@ -5,7 +5,7 @@ from functools import lru_cache
 from pipelines.geodesy.polygons import Polygons
 from pipelines.geodesy.vector_files import read_polygons
 from pipelines.options import SegmentOptions
-from pipelines.run_directory import RunDirectory
+from pipelines.run.directory import RunDirectory
 from pipelines.storage import filesystem
 from segmodel.errors import TransientError
 

@@ -5,11 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines.area_tables import area_table, rows_of
-from pipelines.areas import TallySum
 from pipelines.cog import TILE_PX
-from pipelines.commits import Commit, CommitLog, Output
-from pipelines.formats.interface import Work
 from pipelines.formats.scene_blocks import blocks_of
 from pipelines.formats.scene_files import (
     StoredBlock,
@@ -18,7 +14,11 @@ from pipelines.formats.scene_files import (
     scene_paths,
     write_scene,
 )
-from pipelines.plan import Unit
+from pipelines.run.area_tables import area_table, rows_of
+from pipelines.run.areas import TallySum
+from pipelines.run.commits import Commit, CommitLog, Output
+from pipelines.run.interface import Work
+from pipelines.run.plan import Unit
 from pipelines.scene_header import read_header
 from pipelines.storage import filesystem
 from pipelines.storage.copies import local_copies

@@ -16,16 +16,16 @@ from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
 from pipelines import formats
-from pipelines.areas import ELSEWHERE, FAILED, NODATA, Tally, TallySum
-from pipelines.commits import Commit, Output
 from pipelines.count_tables import CountSums, counts_path
-from pipelines.failures import reason_of
-from pipelines.formats.interface import Work
 from pipelines.formats.scene_files import scene_paths
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.geodesy.polygons import Polygons
-from pipelines.plan import InputFile, Unit
+from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, Tally, TallySum
+from pipelines.run.commits import Commit, Output
+from pipelines.run.failures import reason_of
+from pipelines.run.interface import Work
+from pipelines.run.plan import InputFile, Unit
 from pipelines.run_polygons import ZONES, stored
 from pipelines.scene_header import read_header
 from pipelines.scene_reader import ground_grid

@@ -3,16 +3,16 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines import plan
-from pipelines.areas import Tally
 from pipelines.cog import TILE_PX
-from pipelines.commits import Commit
 from pipelines.count_tables import overlaps_csv, zones_csv
-from pipelines.formats.interface import Work
 from pipelines.formats.scene_counting import precedence
 from pipelines.formats.scene_files import scene_paths
 from pipelines.mosaic import Piece, mosaics, write_mosaic
-from pipelines.plan import InputFile, Unit
+from pipelines.run import plan
+from pipelines.run.areas import Tally
+from pipelines.run.commits import Commit
+from pipelines.run.interface import Work
+from pipelines.run.plan import InputFile, Unit
 from pipelines.scene_header import read_header
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order

@@ -13,11 +13,11 @@ from io import FileIO
 from itertools import zip_longest
 
 from pipelines.formats import SHARDS
-from pipelines.formats.interface import Reading
 from pipelines.formats.samples import Sample, Unreadable, printable
 from pipelines.formats.shards import Shards
 from pipelines.listing import find_files
-from pipelines.plan import InputFile
+from pipelines.run.interface import Reading
+from pipelines.run.plan import InputFile
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.masks import MaskReader

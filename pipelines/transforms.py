@@ -7,10 +7,10 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import plan, progress
-from pipelines.formats.interface import Work
 from pipelines.options import FailureBudget, add_segment_arguments
-from pipelines.plan import Unit, UnitReference
+from pipelines.run import plan, progress
+from pipelines.run.interface import Work
+from pipelines.run.plan import Unit, UnitReference
 from pipelines.scene_assembly import finish_scene
 from pipelines.scene_counts import count_scene
 from pipelines.totals import finish_run

@@ -3,11 +3,11 @@
 import hashlib
 from dataclasses import dataclass
 
-from pipelines.areas import Tally
-from pipelines.commits import Commit, CommitLog, Output
-from pipelines.failures import reason_of
-from pipelines.plan import Unit
-from pipelines.run_directory import OUTPUTS
+from pipelines.run.areas import Tally
+from pipelines.run.commits import Commit, CommitLog, Output
+from pipelines.run.directory import OUTPUTS
+from pipelines.run.failures import reason_of
+from pipelines.run.plan import Unit
 from pipelines.storage import filesystem
 
 # What JSON of other content raises on its way to a unit, a record or a sum.

@@ -12,13 +12,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipelines import plan
-from pipelines.areas import Tally
-from pipelines.commits import Commit, CommitLog
-from pipelines.formats.interface import Counting
-from pipelines.plan import Unit
 from pipelines.results_check import Ending, check_results
-from pipelines.run_directory import OUTPUTS, RunDirectory, digest, is_run
+from pipelines.run import plan
+from pipelines.run.areas import Tally
+from pipelines.run.commits import Commit, CommitLog
+from pipelines.run.directory import OUTPUTS, RunDirectory, digest, is_run
+from pipelines.run.interface import Counting
+from pipelines.run.plan import Unit
 from pipelines.storage import filesystem, locations
 from pipelines.storage.threads import in_order
 from pipelines.unit_check import (

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from pipelines import areas, formats, worker_model
-from pipelines.area_tables import AreaTable, area_table, rows_of
-from pipelines.areas import Tally, TallySum
-from pipelines.commits import CommitLog, Output
-from pipelines.failures import Failure, is_transient, raise_unless_lasting, reason_of
-from pipelines.formats.interface import UnitTask, Work
-from pipelines.plan import Unit
+from pipelines import formats, worker_model
+from pipelines.run import areas
+from pipelines.run.area_tables import AreaTable, area_table, rows_of
+from pipelines.run.areas import Tally, TallySum
+from pipelines.run.commits import CommitLog, Output
+from pipelines.run.failures import Failure, is_transient, raise_unless_lasting, reason_of
+from pipelines.run.interface import UnitTask, Work
+from pipelines.run.plan import Unit
 from pipelines.storage import filesystem
 from segmodel.allocator import reuse_memory
 from segmodel.engine.engine import Engine, Failed, Job, Labelled, Model

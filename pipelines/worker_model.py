@@ -8,8 +8,8 @@ from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from pipelines.formats.interface import Work
 from pipelines.gpu_claims import claim
+from pipelines.run.interface import Work
 from pipelines.storage.models import local_model
 from segmodel.devices import cuda_driver
 from segmodel.devices.gpus import number_of, use_only

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
-from pipelines.areas import by_rows, measure
 from pipelines.earth import imagery
 from pipelines.geodesy.ground import GroundGrid
+from pipelines.run.areas import by_rows, measure
 from segmodel.labels.confusion import Scores, confusion_matrix
 
 KM2 = 1e6

@@ -1,12 +1,12 @@
 """Formats of input: one file each, and one line each in the registry below."""
 
 from pipelines.formats.images import ImageFiles
-from pipelines.formats.interface import Format
 from pipelines.formats.parquet import ParquetFiles
 from pipelines.formats.scenes import Scenes
 from pipelines.formats.shards import Shards
 from pipelines.formats.tar import Tars
 from pipelines.formats.tfrecord import TFRecords
+from pipelines.run.interface import Format
 
 # A file belongs to the first format that claims it.
 SHARDS: tuple[Shards, ...] = (TFRecords(), Tars(), ParquetFiles())

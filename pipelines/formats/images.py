@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from pipelines.catalogue import in_groups
-from pipelines.commits import Output
-from pipelines.failures import Failure
-from pipelines.formats.interface import Estimate, Ground, Reading, Thumbnail, Work
-from pipelines.plan import InputFile, Unit
+from pipelines.run.commits import Output
+from pipelines.run.failures import Failure
+from pipelines.run.interface import Estimate, Ground, Reading, Thumbnail, Work
+from pipelines.run.plan import InputFile, Unit
 from pipelines.storage import filesystem
 from segmodel.engine.engine import Engine, Job, Labelled
 from segmodel.errors import ContractError, InputError, TransientError

@@ -9,11 +9,11 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.formats.interface import Reading
 from pipelines.formats.parquet_columns import Columns, find_columns, is_binary
 from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, printable
 from pipelines.formats.shards import Shards
-from pipelines.plan import InputFile
+from pipelines.run.interface import Reading
+from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError, InputError, TransientError
 from segmodel.savedmodel.contract import Contract

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipelines.formats.interface import Reading
 from pipelines.formats.samples import listed
+from pipelines.run.interface import Reading
 from segmodel.errors import InputError
 
 # Where no column is named, the image is in the only column that can hold one, or in this one.

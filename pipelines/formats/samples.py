@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, Protocol, cast
 
-from pipelines.plan import InputFile
+from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem
 
 # Names are anybody's: of a longer one no more is kept, in memory and in tables.

@@ -4,8 +4,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pipelines.formats.interface import Reading
 from pipelines.gdal_files import CACHE_BYTES
+from pipelines.run.interface import Reading
 from pipelines.scene_header import Header
 from pipelines.scene_reader import ground_grid
 from segmodel.errors import ConfigurationError, GroundError

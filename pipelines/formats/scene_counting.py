@@ -10,10 +10,10 @@ from functools import lru_cache
 from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
-from pipelines.formats.interface import Counting
 from pipelines.geodesy.footprints import counted_twice_m2, neighbours
 from pipelines.geodesy.ground import GroundGrid
-from pipelines.plan import InputFile, Unit, unit_id
+from pipelines.run.interface import Counting
+from pipelines.run.plan import InputFile, Unit, unit_id
 from pipelines.scene_header import header_or_none
 from pipelines.scene_reader import ground_grid
 from segmodel.errors import BeamsegError, ConfigurationError

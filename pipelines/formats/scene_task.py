@@ -5,16 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.cog import Grid, read_block, write_block
-from pipelines.commits import Output
-from pipelines.failures import Failure, raise_unless_lasting, reason_of
 from pipelines.formats.images import square_ground
-from pipelines.formats.interface import Ground, Work
 from pipelines.formats.scene_blocks import area_of, model_grid, seen_by_model
 from pipelines.formats.scene_check import check_scene
 from pipelines.formats.scene_files import block_path, label_name, scene_paths, write_scene
 from pipelines.geodesy.polygon_masks import ScenePolygons
-from pipelines.plan import InputFile, Unit
 from pipelines.resampled_scene import ResampledRaster
+from pipelines.run.commits import Output
+from pipelines.run.failures import Failure, raise_unless_lasting, reason_of
+from pipelines.run.interface import Ground, Work
+from pipelines.run.plan import InputFile, Unit
 from pipelines.run_polygons import AOI, stored
 from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import Header, read_header

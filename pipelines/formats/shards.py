@@ -10,12 +10,12 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.commits import Output
-from pipelines.failures import Failure, is_transient, reason_of
 from pipelines.formats.images import EncodedTask, check_encoded, digest_of, encode_png
-from pipelines.formats.interface import Estimate, Reading, Thumbnail, Work
 from pipelines.formats.samples import Entry, Maps, Sample, ShardWriter, Unreadable, is_zipped
-from pipelines.plan import InputFile, Unit, unit_id
+from pipelines.run.commits import Output
+from pipelines.run.failures import Failure, is_transient, reason_of
+from pipelines.run.interface import Estimate, Reading, Thumbnail, Work
+from pipelines.run.plan import InputFile, Unit, unit_id
 from pipelines.storage import filesystem
 from segmodel.engine.engine import Job, Labelled
 from segmodel.errors import InputError, TransientError

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import IO, cast
 
-from pipelines.formats.interface import Reading
 from pipelines.formats.samples import (
     Entry,
     Maps,
@@ -27,7 +26,8 @@ from pipelines.formats.samples import (
 )
 from pipelines.formats.shards import Shards
 from pipelines.formats.tar_members import read_members
-from pipelines.plan import InputFile
+from pipelines.run.interface import Reading
+from pipelines.run.plan import InputFile
 from segmodel.errors import InputError
 from segmodel.images.encoded import IMAGE_SUFFIXES
 

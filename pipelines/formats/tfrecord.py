@@ -14,7 +14,6 @@ from typing import IO
 import google_crc32c
 
 from pipelines.formats import example
-from pipelines.formats.interface import Reading
 from pipelines.formats.samples import (
     Entry,
     Maps,
@@ -26,7 +25,8 @@ from pipelines.formats.samples import (
     opened,
 )
 from pipelines.formats.shards import Shards
-from pipelines.plan import InputFile
+from pipelines.run.interface import Reading
+from pipelines.run.plan import InputFile
 from segmodel.errors import InputError
 
 _NAME = re.compile(r"\.(tfrecords?|tfrec)(-\d+-of-\d+)?(\.gz)?$|tfrecord-\d+-of-\d+(\.gz)?$")

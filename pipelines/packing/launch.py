@@ -7,9 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import segmodel
-from pipelines import plan
 from pipelines.formats.images import stated_size
-from pipelines.formats.interface import Reading
 from pipelines.packing.options import ENCODINGS, PackOptions
 from pipelines.packing.pairs import Pair, Pairs, find_pairs
 from pipelines.packing.splits import Split, deal
@@ -22,8 +20,10 @@ from pipelines.packing.work import (
     shard_path,
     split_name,
 )
-from pipelines.plan import Unit
-from pipelines.run_directory import MARK, PACK, check_unchanged, digest, holds_any
+from pipelines.run import plan
+from pipelines.run.directory import MARK, PACK, check_unchanged, digest, holds_any
+from pipelines.run.interface import Reading
+from pipelines.run.plan import Unit
 from pipelines.storage import filesystem, locations
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import MAX_PIXELS

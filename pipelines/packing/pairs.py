@@ -7,7 +7,7 @@ from pathlib import PurePath, PurePosixPath
 
 from pipelines.formats.samples import printable
 from pipelines.listing import input_files, root_of
-from pipelines.plan import InputFile
+from pipelines.run.plan import InputFile
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import IMAGE_SUFFIXES

@@ -8,17 +8,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pipelines import areas
-from pipelines.areas import Tally
-from pipelines.commits import CommitLog, Output
-from pipelines.failures import Failure, is_transient, reason_of
 from pipelines.formats import SHARDS
-from pipelines.formats.interface import Reading
 from pipelines.formats.samples import Entry
 from pipelines.formats.shards import Shards
 from pipelines.packing.pairs import Pair
-from pipelines.plan import InputFile, Unit
-from pipelines.run_directory import PACK, RunDirectory
+from pipelines.run import areas
+from pipelines.run.areas import Tally
+from pipelines.run.commits import CommitLog, Output
+from pipelines.run.directory import PACK, RunDirectory
+from pipelines.run.failures import Failure, is_transient, reason_of
+from pipelines.run.interface import Reading
+from pipelines.run.plan import InputFile, Unit
 from pipelines.storage import filesystem
 from pipelines.work import THREADS, UnitReport, with_attempts
 from segmodel.allocator import reuse_memory

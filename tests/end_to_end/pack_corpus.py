@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.formats.interface import Reading
 from pipelines.formats.samples import Sample
 from pipelines.packing.work import shards_of
-from pipelines.plan import InputFile
+from pipelines.run.interface import Reading
+from pipelines.run.plan import InputFile
 from tests.end_to_end.conftest import command, environment, noise, write_images
 from tests.fakes import BRIGHT, DARK, MIDDLE, brightness_labels
 

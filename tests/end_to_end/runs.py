@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines import plan
-from pipelines.commits import Commit
+from pipelines.run import plan
+from pipelines.run.commits import Commit
 from tests.end_to_end.conftest import (
     command,
     encoded_images,

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.formats import find_format
-from pipelines.formats.interface import Work
 from pipelines.formats.samples import Sample, printable
 from pipelines.formats.shards import Shards
-from pipelines.plan import Unit
+from pipelines.run.interface import Work
+from pipelines.run.plan import Unit
 from tests.fuzzing import oracle
 from tests.fuzzing.mutations import Mutant
 from tests.known_images import Known

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.commits import CommitLog
-from pipelines.formats.interface import Reading
 from pipelines.formats.samples import Sample, Unreadable
 from pipelines.formats.tar import Tars
+from pipelines.run.commits import CommitLog
+from pipelines.run.interface import Reading
 from pipelines.totals import Tally
 from tests.pipelines.corpus import files_in, pixels, png, run_unit, units_in
 

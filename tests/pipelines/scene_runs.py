@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from pipelines import launch, plan
+from pipelines import launch
 from pipelines.failure_table import COLUMNS
-from pipelines.formats.interface import Work
 from pipelines.options import FailureBudget, SegmentOptions
+from pipelines.run import plan
+from pipelines.run.interface import Work
 from pipelines.scene_assembly import finish_scene
 from pipelines.scene_counts import count_scene
 from pipelines.totals import finish_run

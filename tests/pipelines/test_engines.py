@@ -6,8 +6,8 @@ import argparse
 
 import pytest
 
-from pipelines import plan
 from pipelines.engines import check_paths, own_error, runner_of, with_engine
+from pipelines.run import plan
 from pipelines.worker import arguments, environment
 from segmodel.errors import ConfigurationError, TransientError
 

@@ -6,7 +6,7 @@ import csv
 import io
 
 from pipelines.failure_table import FIRST, MOST_REASONS, FailureTable
-from pipelines.failures import Failure
+from pipelines.run.failures import Failure
 
 
 def table(*failures: Failure) -> tuple[FailureTable, list[dict[str, str]]]:

@@ -14,12 +14,12 @@ import pytest
 
 from pipelines.formats import images
 from pipelines.formats.images import ImageFiles, stated_size
-from pipelines.formats.interface import Reading
 from pipelines.formats.parquet import ParquetFiles
 from pipelines.formats.samples import MAX_NAME_CHARACTERS, Sample, Unreadable
 from pipelines.formats.shards import Shards
 from pipelines.formats.tfrecord import TFRecords
-from pipelines.plan import InputFile
+from pipelines.run.interface import Reading
+from pipelines.run.plan import InputFile
 from segmodel.errors import InputError
 from segmodel.tiling.windows import Layout
 from tests.pipelines.archives import archive, read, write_archive

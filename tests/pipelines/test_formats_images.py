@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.commits import CommitLog
 from pipelines.formats.images import ImageFiles, check_encoded
-from pipelines.formats.interface import Reading
-from pipelines.plan import InputFile
+from pipelines.run.commits import CommitLog
+from pipelines.run.interface import Reading
+from pipelines.run.plan import InputFile
 from segmodel.errors import ContractError
 from segmodel.savedmodel.contract import MeasuredHalo
 from segmodel.tiling.windows import Layout

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.commits import CommitLog
-from pipelines.formats.interface import Reading
 from pipelines.formats.parquet import ParquetFiles
 from pipelines.formats.samples import Sample, Unreadable
-from pipelines.plan import InputFile
+from pipelines.run.commits import CommitLog
+from pipelines.run.interface import Reading
+from pipelines.run.plan import InputFile
 from segmodel.errors import ConfigurationError, ContractError
 from tests.fakes import CLASSES, WIDE_CLASSES, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (

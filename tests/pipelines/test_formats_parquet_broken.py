@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.formats import parquet
-from pipelines.formats.interface import Reading
 from pipelines.formats.parquet import ParquetFiles
 from pipelines.formats.samples import Sample, Unreadable
+from pipelines.run.interface import Reading
 from segmodel.errors import ConfigurationError
 from segmodel.tiling.windows import Layout
 from tests.fakes import contract

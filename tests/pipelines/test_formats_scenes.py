@@ -14,11 +14,11 @@ from rasterio.enums import ColorInterp
 
 from pipelines import launch
 from pipelines.cog import Grid
-from pipelines.commits import CommitLog
-from pipelines.formats.interface import Reading
 from pipelines.formats.scene_blocks import BLOCK_PX, blocks_of
 from pipelines.formats.scenes import Scenes
 from pipelines.options import SegmentOptions
+from pipelines.run.commits import CommitLog
+from pipelines.run.interface import Reading
 from pipelines.scene_header import Band, Header
 from segmodel.errors import ConfigurationError, ContractError, GroundError
 from segmodel.tiling.windows import Layout, Window

@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from pipelines import formats
-from pipelines.commits import CommitLog
 from pipelines.formats import example
-from pipelines.formats.interface import Reading, Work
 from pipelines.formats.tfrecord import frame
+from pipelines.run.commits import CommitLog
+from pipelines.run.interface import Reading, Work
 from segmodel.tiling.windows import Layout
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (

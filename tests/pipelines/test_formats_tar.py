@@ -6,9 +6,9 @@ import tarfile
 
 import pytest
 
-from pipelines.formats.interface import Reading
 from pipelines.formats.tar import Tars, _Members
-from pipelines.plan import InputFile
+from pipelines.run.interface import Reading
+from pipelines.run.plan import InputFile
 from tests.pipelines.archives import (
     END_MARK,
     IMAGES,

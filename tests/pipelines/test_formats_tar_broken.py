@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from pipelines.formats.interface import Reading
 from pipelines.formats.tar import Tars
 from pipelines.formats.tar_members import MAX_EXTRA_BYTES
+from pipelines.run.interface import Reading
 from segmodel.tiling.windows import Layout
 from tests.fakes import brightness_labels
 from tests.pipelines.archives import (

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.formats.interface import Reading
 from pipelines.formats.samples import Entry
 from pipelines.formats.tar import Tars, safe_key
+from pipelines.run.interface import Reading
 from tests.fakes import CLASSES, WIDE_CLASSES, WideModel, brightness_labels, contract
 from tests.pipelines.archives import (
     END_MARK,

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.commits import CommitLog
 from pipelines.formats import example
-from pipelines.formats.interface import Reading
 from pipelines.formats.tfrecord import TFRecords, frame, masked_crc32c, read_records
-from pipelines.plan import InputFile
+from pipelines.run.commits import CommitLog
+from pipelines.run.interface import Reading
+from pipelines.run.plan import InputFile
 from segmodel.errors import ContractError, InputError
 from segmodel.tiling.windows import Layout
 from tests.fakes import brightness_labels, contract

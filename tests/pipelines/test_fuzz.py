@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.formats.interface import Reading
 from pipelines.formats.parquet import ParquetFiles
 from pipelines.formats.samples import Sample, Unreadable
 from pipelines.formats.tfrecord import masked_crc32c
+from pipelines.run.interface import Reading
 from tests import fuzz
 from tests.fuzzing import oracle
 from tests.fuzzing.checks import failed_rightly, intact_images, labelled_rightly

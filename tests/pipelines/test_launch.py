@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import formats, launch, plan
-from pipelines.commits import CommitLog
+from pipelines import formats, launch
 from pipelines.launch import check, prepare
 from pipelines.options import FailureBudget, SegmentOptions
 from pipelines.plan_report import report
+from pipelines.run import plan
+from pipelines.run.commits import CommitLog
 from pipelines.totals import collect
 from segmodel.errors import ConfigurationError, ContractError
 from tests.pipelines.corpus import (

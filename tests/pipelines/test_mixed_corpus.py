@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.formats.interface import Reading, Work
 from pipelines.formats.tfrecord import masked_crc32c
+from pipelines.run.interface import Reading, Work
 from pipelines.totals import Totals
 from tests.broken_images import BROKEN
 from tests.fakes import CLASSES

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.packing.pairs import Pairs, find_pairs
-from pipelines.run_directory import MARK
+from pipelines.run.directory import MARK
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import write
 

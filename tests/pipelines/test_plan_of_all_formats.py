@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import plan
 from pipelines.catalogue import group_of
-from pipelines.formats.interface import Counting, Reading
 from pipelines.inputs import Inputs, estimate, find_inputs, units_of
 from pipelines.options import SegmentOptions
+from pipelines.run import plan
+from pipelines.run.interface import Counting, Reading
 from segmodel.tiling.windows import Layout
 from tests.fakes import contract
 from tests.pipelines.corpus import make_work

@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import plan
 from pipelines import work as work_module
 from pipelines.launch import check, prepare
 from pipelines.options import SegmentOptions
+from pipelines.run import plan
 from pipelines.scene_assembly import finish_scene
 from pipelines.totals import collect
 from pipelines.work import segment_unit
@@ -149,7 +149,7 @@ def test_a_scene_that_turns_unreadable_loses_its_label_map(options, tmp_path, mo
 def test_what_an_unfinished_unit_wrote_goes_with_its_input(options, monkeypatch):
     work = prepare(check(options)).work
     unit = next(u for u in plan.read_units(work.run.plan, "part") if u.format == "images")
-    monkeypatch.setattr("pipelines.commits.CommitLog.write", dying)
+    monkeypatch.setattr("pipelines.run.commits.CommitLog.write", dying)
     with pytest.raises(KeyError, match="died"):
         segment_unit(unit, work, model=lambda work: BrightnessModel())
     assert "labels/in/0.png.png" in tree(options.output)

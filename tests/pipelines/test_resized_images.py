@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.commits import CommitLog
-from pipelines.formats.interface import Reading
+from pipelines.run.commits import CommitLog
+from pipelines.run.interface import Reading
 from segmodel.images.encoded import decode_pixels
 from segmodel.tiling.scaling import OwnGrid, scaled_image, scaled_valid
 from segmodel.tiling.windows import Layout

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 
-from pipelines.areas import Tally
-from pipelines.commits import CommitLog
+from pipelines.run.areas import Tally
+from pipelines.run.commits import CommitLog
 from pipelines.scene_assembly import finish_scene, scene_blocks
 from pipelines.totals import collect
 from segmodel.tiling.windows import Layout, Window
@@ -144,7 +144,7 @@ def test_an_assembly_that_dies_before_its_record_is_done_again(tmp_path, scene, 
     for block in blocks:
         run_unit(block, work)
     with monkeypatch.context() as broken:
-        broken.setattr("pipelines.area_tables.AreaTable.close", dying)
+        broken.setattr("pipelines.run.area_tables.AreaTable.close", dying)
         with pytest.raises(KeyError, match="died"):
             finish_scene(whole, work)
     assert collect(work).missing == 1

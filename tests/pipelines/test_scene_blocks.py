@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from pipelines.cog import Grid
-from pipelines.formats.interface import Reading
 from pipelines.formats.scene_blocks import BLOCK_PX, area_of, blocks_of, model_grid
 from pipelines.gdal_files import CACHE_BYTES
+from pipelines.run.interface import Reading
 from pipelines.scene_header import Band, Header
 from segmodel.errors import ConfigurationError, GroundError
 from segmodel.tiling.windows import Layout, Window, computed_pixels, core_side

@@ -9,9 +9,9 @@ import pytest
 import rasterio
 from affine import Affine
 
-from pipelines.commits import CommitLog
-from pipelines.formats.interface import Reading
 from pipelines.options import FailureBudget
+from pipelines.run.commits import CommitLog
+from pipelines.run.interface import Reading
 from pipelines.scene_header import read_header
 from pipelines.totals import finish_run
 from segmodel.errors import TransientError

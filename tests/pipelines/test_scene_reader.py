@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import scene_reader
-from pipelines.formats.interface import Reading
 from pipelines.formats.scene_blocks import area_of, blocks_of, model_grid
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.geodesy.polygons import Polygons
 from pipelines.resampled_scene import ResampledRaster
+from pipelines.run.interface import Reading
 from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import read_header
 from pipelines.scene_reader import SceneRaster, ground_grid, read_small, small_area

@@ -12,11 +12,11 @@ import rasterio
 import shapely
 from affine import Affine
 
-from pipelines.formats.interface import Reading
 from pipelines.formats.scenes import Scenes
 from pipelines.geodesy.polygons import Polygons
 from pipelines.inputs import check_scene_options, find_inputs
 from pipelines.options import SegmentOptions
+from pipelines.run.interface import Reading
 from pipelines.run_polygons import AOI, store
 from pipelines.scene_reader import SceneRaster
 from segmodel.errors import ConfigurationError, ContractError

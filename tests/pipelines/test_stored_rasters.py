@@ -11,7 +11,7 @@ import rasterio
 
 from pipelines.cog import read_block
 from pipelines.formats.scenes import Scenes
-from pipelines.plan import InputFile
+from pipelines.run.plan import InputFile
 from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import header_or_none, read_header
 from pipelines.scene_reader import SceneRaster

@@ -14,12 +14,12 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from pipelines import plan
 from pipelines import work as work_module
 from pipelines.commands import main
 from pipelines.execute import pipeline_options
 from pipelines.launch import check, prepare
 from pipelines.options import FailureBudget, SegmentOptions
+from pipelines.run import plan
 from pipelines.transforms import SegmentImages, SegmentPipelineOptions, sum_reports
 from pipelines.work import UnitReport
 from segmodel.savedmodel.folder import fingerprint

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import plan
-from pipelines.commits import CommitLog
 from pipelines.options import FailureBudget
 from pipelines.reconcile import reconcile
-from pipelines.run_directory import RESULTS
+from pipelines.run import plan
+from pipelines.run.commits import CommitLog
+from pipelines.run.directory import RESULTS
 from pipelines.scene_assembly import finish_scene
 from pipelines.storage import filesystem
 from pipelines.totals import collect, finish_run

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.areas import Tally
-from pipelines.commits import CommitLog, Output
-from pipelines.plan import InputFile, Unit
+from pipelines.run.areas import Tally
+from pipelines.run.commits import CommitLog, Output
+from pipelines.run.plan import InputFile, Unit
 from pipelines.storage import filesystem
 from pipelines.unit_check import FORGET, UNREADABLE, Finding, check_unit, path_key
 from tests.pipelines.corpus import write

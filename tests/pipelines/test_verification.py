@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import plan
-from pipelines.commits import CommitLog
 from pipelines.launch import check, prepare
 from pipelines.options import FailureBudget, SegmentOptions
+from pipelines.run import plan
+from pipelines.run.commits import CommitLog
 from pipelines.scene_assembly import finish_scene
 from pipelines.totals import finish_run
 from pipelines.unit_check import AGAIN, FORGET, OUTPUTS, Finding

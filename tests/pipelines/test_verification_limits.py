@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import plan
-from pipelines.area_tables import totals_csv
-from pipelines.areas import Tally
 from pipelines.commands import verify as command
-from pipelines.commits import CommitLog, Output
 from pipelines.failure_table import write_failures
-from pipelines.plan import InputFile, Unit
-from pipelines.run_directory import MARK, RunDirectory, digest
+from pipelines.run import plan
+from pipelines.run.area_tables import totals_csv
+from pipelines.run.areas import Tally
+from pipelines.run.commits import CommitLog, Output
+from pipelines.run.directory import MARK, RunDirectory, digest
+from pipelines.run.plan import InputFile, Unit
 from pipelines.storage.threads import AHEAD
 from pipelines.unit_check import AGAIN, Finding
 from pipelines.verification import Verdict, verify

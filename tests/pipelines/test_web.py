@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import plan
 from pipelines.formats.scenes import Scenes
+from pipelines.run import plan
 from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import open_scene, read_header, unreadable
 from pipelines.scene_reader import SceneRaster

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import work as work_module
 from pipelines import worker_model
-from pipelines.commits import CommitLog
+from pipelines.run.commits import CommitLog
 from pipelines.storage import filesystem
 from pipelines.work import UnitReport, load_model, segment_unit
 from segmodel.errors import TransientError
@@ -73,7 +73,7 @@ def test_a_unit_writes_labels_rows_and_last_its_record(tmp_path, work, monkeypat
 def test_a_unit_that_dies_before_its_record_is_done_again(tmp_path, work, monkeypatch):
     unit = only_unit(work, photos(tmp_path))
     with monkeypatch.context() as broken:
-        broken.setattr("pipelines.area_tables.AreaTable.close", dying)
+        broken.setattr("pipelines.run.area_tables.AreaTable.close", dying)
         with pytest.raises(KeyError, match="died"):
             run_unit(unit, work)
     assert not is_done(work, unit)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import work as work_module
-from pipelines.commits import CommitLog
+from pipelines.run.commits import CommitLog
 from pipelines.storage import filesystem
 from pipelines.work import ATTEMPTS, UnitReport, with_attempts
 from segmodel.errors import TransientError

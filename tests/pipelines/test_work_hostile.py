@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipelines.commits import CommitLog
+from pipelines.run.commits import CommitLog
 from pipelines.work import UnitReport
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (

@@ -14,10 +14,10 @@ import pytest
 
 from pipelines import unit_check, worker_model
 from pipelines import work as work_module
-from pipelines.commits import Commit
-from pipelines.formats.interface import Work
 from pipelines.gpu_claims import claim
-from pipelines.plan import Unit
+from pipelines.run.commits import Commit
+from pipelines.run.interface import Work
+from pipelines.run.plan import Unit
 from pipelines.totals import collect
 from pipelines.work import UnitReport, segment_unit
 from pipelines.worker_model import gpu_name, most_call_pixels, one_gpu

@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.cog import Grid, read_block, write_block
 from pipelines.listing import find_files, input_files
-from pipelines.run_directory import MARK, RunDirectory
+from pipelines.run.directory import MARK, RunDirectory
 from pipelines.storage import clients, filesystem
 from pipelines.storage.clients import store_of
 from pipelines.storage.copies import local_copies, local_folder, with_sidecars

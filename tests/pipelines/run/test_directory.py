@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pipelines.run_directory import (
+from pipelines.run.directory import (
     FOLDERS,
     MARK,
     RESULTS,

@@ -8,7 +8,7 @@ import json
 import pytest
 from rasterio.errors import RasterioIOError
 
-from pipelines.failures import Failure, is_transient, reason_of
+from pipelines.run.failures import Failure, is_transient, reason_of
 from segmodel.errors import (
     BeamsegError,
     ConfigurationError,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 
-from pipelines import progress
-from pipelines.progress import Watch
+from pipelines.run import progress
+from pipelines.run.progress import Watch
 from tests.pipelines.corpus import write
 
 

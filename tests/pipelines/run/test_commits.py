@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines.areas import Tally, TallySum
-from pipelines.commits import Commit, CommitLog, Output
-from pipelines.plan import InputFile, Unit
+from pipelines.run.areas import Tally, TallySum
+from pipelines.run.commits import Commit, CommitLog, Output
+from pipelines.run.plan import InputFile, Unit
 from pipelines.storage import filesystem
 from tests.pipelines.corpus import write
 

@@ -8,10 +8,10 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from PIL import Image
 
-from pipelines.commits import CommitLog, Output
-from pipelines.failures import Failure
-from pipelines.plan import InputFile, Unit
-from pipelines.run_directory import RunDirectory, digest
+from pipelines.run.commits import CommitLog, Output
+from pipelines.run.directory import RunDirectory, digest
+from pipelines.run.failures import Failure
+from pipelines.run.plan import InputFile, Unit
 from segmodel.engine.engine import Engine, Job, Labelled, Limits
 from segmodel.images.encoded import MAX_PIXELS
 from segmodel.savedmodel.contract import Contract

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS
 
-from pipelines import area_tables, areas
-from pipelines.areas import Tally
 from pipelines.geodesy.ground import GroundGrid
+from pipelines.run import area_tables, areas
+from pipelines.run.areas import Tally
 from segmodel.errors import ContractError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.tiling.windows import Window

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines import plan
 from pipelines.catalogue import group_of
 from pipelines.formats.images import ImageFiles
-from pipelines.plan import InputFile, Unit
+from pipelines.run import plan
+from pipelines.run.plan import InputFile, Unit
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import files_in, make_work, write
 

@@ -11,7 +11,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.areas import ELSEWHERE, FAILED, NODATA, Tally
+from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, Tally
 from segmodel.labels.classes import ClassTable
 
 GROUP_ROWS = 10_000

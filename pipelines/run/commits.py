@@ -7,8 +7,8 @@ from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
-from pipelines.areas import Tally
-from pipelines.plan import Unit
+from pipelines.run.areas import Tally
+from pipelines.run.plan import Unit
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from segmodel.tiling.windows import Window

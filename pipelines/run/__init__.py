@@ -1,0 +1,1 @@
+"""What a run is on disk: directory, plan, commit records, failures and tallies."""
