@@ -38,9 +38,9 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from pipelines import work
-from pipelines.launch import check, prepare
-from pipelines.options import SegmentOptions
 from pipelines.scene_assembly import finish_scene
+from pipelines.segment.launch import check, prepare
+from pipelines.segment.options import SegmentOptions
 from segmodel.savedmodel.contract import MeasuredHalo
 from segmodel.savedmodel.folder import CONTRACT_FILE, fingerprint
 from segmodel.savedmodel.memory import peak_bytes

@@ -17,7 +17,7 @@ from apache_beam.runners.dataflow.dataflow_runner import (
 )
 from apache_beam.runners.runner import PipelineResult
 
-from pipelines.options import SegmentOptions
+from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError, TransientError
 
 # For what runs on a worker beside the process that --memory is about.

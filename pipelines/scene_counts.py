@@ -26,11 +26,11 @@ from pipelines.run.commits import Commit, Output
 from pipelines.run.failures import reason_of
 from pipelines.run.interface import Work
 from pipelines.run.plan import InputFile, Unit
-from pipelines.run_polygons import ZONES, stored
 from pipelines.scene_header import read_header
 from pipelines.scene_reader import ground_grid
 from pipelines.scene_sampling import ABSENT, Shown
 from pipelines.scene_sampling import FAILED as FAILED_STATE
+from pipelines.segment.polygons import ZONES, stored
 from pipelines.storage.copies import local_copies
 from pipelines.work import with_attempts
 from segmodel.errors import BeamsegError, InputError

@@ -11,12 +11,12 @@ from pipelines import contact_sheet
 from pipelines.cli.process import REASONS
 from pipelines.contact_sheet import UnitSample
 from pipelines.failure_table import FailureTable, failures_of, write_failures
-from pipelines.options import FailureBudget
 from pipelines.run import areas, plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
 from pipelines.run.interface import Work
 from pipelines.scene_results import scene_summary, write_scene_results
+from pipelines.segment.options import FailureBudget
 
 COMPLETE, FAULT, OVER_BUDGET, INCOMPLETE = 0, 1, 3, 4
 # How far ground areas of pixels may be from the footprint, relatively.

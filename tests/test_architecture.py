@@ -26,7 +26,7 @@ TENSORFLOW = {
     )
 }
 BEAM = {
-    *("pipelines.dataflow", "pipelines.execute", "pipelines.transforms"),
+    *("pipelines.dataflow", "pipelines.execute", "pipelines.segment.graph"),
     *("pipelines.packing.transforms", "pipelines.worker"),
 }
 
@@ -35,10 +35,10 @@ LIGHT = {
     "pipelines.commands.main",
     "pipelines.cli.parser",
     "pipelines.storage.locations",
-    "pipelines.options",
+    "pipelines.segment.options",
     "pipelines.cli.process",
     "pipelines.pack",
-    "pipelines.scene_options",
+    "pipelines.segment.scene_options",
     "pipelines.packing.options",
     "pipelines.segment",
     *(f"pipelines.commands.{name}" for name in ("compare", "demo", "ensemble", "plan")),

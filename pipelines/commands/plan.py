@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pipelines.cli.parser import Parser, parse
-from pipelines.options import add_segment_arguments, segment_options
+from pipelines.segment.options import add_segment_arguments, segment_options
 
 HELP = """\
 Print the units, pixels, windows, bytes and memory of a run, without starting it.
@@ -31,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     parsed.output = parsed.output or "run"
     options = segment_options(parsed)
 
-    from pipelines.plan_report import report
+    from pipelines.segment.plan_report import report
 
     for line in report(options):
         print(line)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from pipelines.cli.parser import Parser, parse
 from pipelines.cli.process import add_process_arguments, for_pipeline, learn, stop_with_parent
-from pipelines.options import add_segment_arguments, segment_options
+from pipelines.segment.options import add_segment_arguments, segment_options
 from pipelines.storage import locations
 
 HELP = """\
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str]) -> int:
 
         pipeline_options(for_pipeline(words))
 
-    from pipelines.launch import check, prepare
+    from pipelines.segment.launch import check, prepare
 
     checked = check(options)
 

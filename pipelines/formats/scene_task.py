@@ -15,10 +15,10 @@ from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, raise_unless_lasting, reason_of
 from pipelines.run.interface import Ground, Work
 from pipelines.run.plan import InputFile, Unit
-from pipelines.run_polygons import AOI, stored
 from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import Header, read_header
 from pipelines.scene_reader import SceneRaster, ground_grid
+from pipelines.segment.polygons import AOI, stored
 from pipelines.storage import filesystem
 from segmodel.engine.engine import Engine, Failed, Job, Labelled
 from segmodel.errors import GroundError, TransientError

@@ -20,7 +20,7 @@ from pipelines.commands.flex_template import REQUIRED, metadata
 from pipelines.commands.segment import parser
 from pipelines.dataflow import check_options, unit_hints
 from pipelines.execute import pipeline_options
-from pipelines.options import segment_options
+from pipelines.segment.options import segment_options
 from tests.end_to_end.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "dataflow.md").read_text("utf-8")

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipelines.cli.parser import parse
 from pipelines.commands.segment import parser
-from pipelines.options import segment_options
+from pipelines.segment.options import segment_options
 from tests.end_to_end.conftest import environment, noise, write_images
 from tests.end_to_end.passing_fault import unreachable_for_an_attempt
 from tests.end_to_end.runs import records

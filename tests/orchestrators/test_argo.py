@@ -12,7 +12,7 @@ import yaml
 from pipelines.cli.parser import parse
 from pipelines.cli.process import REASONS
 from pipelines.commands.segment import parser
-from pipelines.options import segment_options
+from pipelines.segment.options import segment_options
 from tests.orchestrators.conftest import EXAMPLES
 
 FILE = EXAMPLES / "argo" / "segment.yaml"

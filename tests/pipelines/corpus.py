@@ -17,12 +17,12 @@ from PIL import Image
 
 from pipelines.formats import example, scene_blocks
 from pipelines.formats.tfrecord import frame, read_records
-from pipelines.inputs import sorted_inputs, units_of
 from pipelines.run import plan
 from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Reading, Work
 from pipelines.run.plan import InputFile, Unit
 from pipelines.scene_assembly import finish_scene
+from pipelines.segment.inputs import sorted_inputs, units_of
 from pipelines.totals import Totals, collect
 from pipelines.work import UnitReport, segment_unit
 from segmodel.engine.engine import Limits

@@ -12,7 +12,7 @@ from typing import Any
 
 from apache_beam.portability.api import beam_runner_api_pb2
 
-from pipelines.options import SegmentOptions
+from pipelines.segment.options import SegmentOptions
 
 CLOUD = (
     *("--runner=DataflowRunner", "--project=project-1", "--region=europe-west4"),

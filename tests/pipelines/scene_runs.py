@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from pipelines import launch
 from pipelines.failure_table import COLUMNS
-from pipelines.options import FailureBudget, SegmentOptions
 from pipelines.run import plan
 from pipelines.run.interface import Work
 from pipelines.scene_assembly import finish_scene
 from pipelines.scene_counts import count_scene
+from pipelines.segment import launch
+from pipelines.segment.options import FailureBudget, SegmentOptions
 from pipelines.totals import finish_run
 from pipelines.unit_check import Finding
 from pipelines.verification import Verdict, verify

@@ -17,9 +17,9 @@ from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN
 
 from pipelines.dataflow import unit_hints
 from pipelines.execute import pipeline_options
-from pipelines.options import FailureBudget
 from pipelines.run.plan import UnitReference
-from pipelines.transforms import SegmentImages
+from pipelines.segment.graph import SegmentImages
+from pipelines.segment.options import FailureBudget
 from tests.pipelines.corpus import make_work
 from tests.pipelines.dataflow_service import DRY, HINT, L4, hints_of, options
 

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
-from pipelines import launch
 from pipelines.cog import Grid
 from pipelines.formats.scene_blocks import BLOCK_PX, blocks_of
 from pipelines.formats.scenes import Scenes
-from pipelines.options import SegmentOptions
 from pipelines.run.commits import CommitLog
 from pipelines.run.interface import Reading
 from pipelines.scene_header import Band, Header
+from pipelines.segment import launch
+from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError, ContractError, GroundError
 from segmodel.tiling.windows import Layout, Window
 from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract

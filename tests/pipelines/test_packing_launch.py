@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.launch import check as check_run
-from pipelines.options import SegmentOptions
 from pipelines.packing.launch import check, clear, prepare
 from pipelines.packing.options import PackOptions, parse_shares
+from pipelines.segment.launch import check as check_run
+from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import encoded, tree, write
 from tests.pipelines.pack_corpus import COUNT, HALVES, image, pack, shards, write_pairs

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import launch
+from pipelines.segment import launch
 from tests.services.fixtures import ENVIRONMENTS, need_packages
 from tests.services.million import Million, million_server
 

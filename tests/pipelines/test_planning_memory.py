@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import launch
+from pipelines.segment import launch
 
 MIB = 1 << 20
 MORE_BYTES = 50 * MIB

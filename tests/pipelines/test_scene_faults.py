@@ -9,10 +9,10 @@ import pytest
 import rasterio
 from affine import Affine
 
-from pipelines.options import FailureBudget
 from pipelines.run.commits import CommitLog
 from pipelines.run.interface import Reading
 from pipelines.scene_header import read_header
+from pipelines.segment.options import FailureBudget
 from pipelines.totals import finish_run
 from segmodel.errors import TransientError
 from tests.fakes import brightness_labels, contract

@@ -14,11 +14,11 @@ from affine import Affine
 
 from pipelines.formats.scenes import Scenes
 from pipelines.geodesy.polygons import Polygons
-from pipelines.inputs import check_scene_options, find_inputs
-from pipelines.options import SegmentOptions
 from pipelines.run.interface import Reading
-from pipelines.run_polygons import AOI, store
 from pipelines.scene_reader import SceneRaster
+from pipelines.segment.inputs import check_scene_options, find_inputs
+from pipelines.segment.options import SegmentOptions
+from pipelines.segment.polygons import AOI, store
 from segmodel.errors import ConfigurationError, ContractError
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Layout, Window

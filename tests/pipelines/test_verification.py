@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.launch import check, prepare
-from pipelines.options import FailureBudget, SegmentOptions
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.scene_assembly import finish_scene
+from pipelines.segment.launch import check, prepare
+from pipelines.segment.options import FailureBudget, SegmentOptions
 from pipelines.totals import finish_run
 from pipelines.unit_check import AGAIN, FORGET, OUTPUTS, Finding
 from pipelines.verification import FORGOTTEN, REMOVE, Verdict, verify

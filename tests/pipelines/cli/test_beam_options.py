@@ -10,12 +10,12 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from pipelines import transforms
 from pipelines.beam_options import installed_options
 from pipelines.cli.parser import Parser, beam_options, parse
 from pipelines.commands.segment import parser
 from pipelines.execute import LOCAL_RUNNER, pipeline_options
-from pipelines.options import add_segment_arguments
+from pipelines.segment import graph
+from pipelines.segment.options import add_segment_arguments
 
 
 def own_names() -> set[str]:
@@ -44,14 +44,14 @@ def test_an_option_of_ours_that_begins_one_of_beams_is_not_taken_for_it():
     assert "--output_executable_path".startswith("--output")
     options = PipelineOptions(["--output", "RUN", "--model", "m"])
     assert options.view_as(PortableOptions).output_executable_path is None
-    assert options.view_as(transforms.SegmentPipelineOptions).output == "RUN"
+    assert options.view_as(graph.SegmentPipelineOptions).output == "RUN"
 
 
 def test_values_reach_both_views_in_every_spelling():
     words = ["--input=a", "--input", "b", "--max-failures=2%", "--direct_num_workers", "3"]
     _, spelled = parse(parser(), [*words, "--runner", "PrismRunner"], with_beam=True)
     options = pipeline_options(spelled)
-    ours = options.view_as(transforms.SegmentPipelineOptions)
+    ours = options.view_as(graph.SegmentPipelineOptions)
     assert (ours.input, ours.max_failures) == (["a", "b"], "2%")
     assert options.view_as(DirectOptions).direct_num_workers == 3
     assert options.view_as(StandardOptions).runner == "PrismRunner"

@@ -17,8 +17,8 @@ from pipelines.cli.parser import parse
 from pipelines.commands.flex_template import OF_PROCESS, REQUIRED, metadata
 from pipelines.commands.segment import parser
 from pipelines.execute import pipeline_options
-from pipelines.options import segment_options
-from pipelines.transforms import SegmentPipelineOptions
+from pipelines.segment.graph import SegmentPipelineOptions
+from pipelines.segment.options import segment_options
 from segmodel.errors import ConfigurationError
 
 CONTAINERS = Path(__file__).parents[3] / "containers"

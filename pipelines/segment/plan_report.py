@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 
 from pipelines.formats.scene_counting import Overlaps, overlaps_of
-from pipelines.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
-from pipelines.options import SegmentOptions
 from pipelines.run import plan, progress
 from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Work
-from pipelines.run_polygons import read_aoi, read_zones
-from pipelines.sizes import MIB, Sizes, resolve_sizes
+from pipelines.segment.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
+from pipelines.segment.options import SegmentOptions
+from pipelines.segment.polygons import read_aoi, read_zones
+from pipelines.segment.sizes import MIB, Sizes, resolve_sizes
 from pipelines.storage.models import contract_of
 from segmodel.savedmodel.contract import Contract
 

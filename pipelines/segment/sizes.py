@@ -8,8 +8,8 @@ from typing import Any
 from pipelines.formats.scene_blocks import WIDE_BLOCK_PIXELS
 from pipelines.gdal_files import CACHE_BYTES
 from pipelines.geodesy.polygons import Polygons
-from pipelines.options import SegmentOptions
 from pipelines.run.interface import Reading
+from pipelines.segment.options import SegmentOptions
 from segmodel.engine.engine import Limits
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import MAX_PIXELS, MOST_DECODING_BYTES_PER_PIXEL

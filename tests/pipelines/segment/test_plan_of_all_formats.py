@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.catalogue import group_of
-from pipelines.inputs import Inputs, estimate, find_inputs, units_of
-from pipelines.options import SegmentOptions
 from pipelines.run import plan
 from pipelines.run.interface import Counting, Reading
+from pipelines.segment.inputs import Inputs, estimate, find_inputs, units_of
+from pipelines.segment.options import SegmentOptions
 from segmodel.tiling.windows import Layout
 from tests.fakes import contract
 from tests.pipelines.corpus import make_work

@@ -9,10 +9,10 @@ from pipelines.disk_tables import Names
 from pipelines.formats.scene_counting import precedence
 from pipelines.formats.scene_files import label_name
 from pipelines.formats.scenes import headers_of, may_be_scene
-from pipelines.options import SegmentOptions
 from pipelines.run import plan, progress
 from pipelines.run.interface import Estimate, Format, Reading, Work
 from pipelines.run.plan import Unit
+from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Layout

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import formats, launch
-from pipelines.launch import check, prepare
-from pipelines.options import FailureBudget, SegmentOptions
-from pipelines.plan_report import report
+from pipelines import formats
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
+from pipelines.segment import launch
+from pipelines.segment.launch import check, prepare
+from pipelines.segment.options import FailureBudget, SegmentOptions
+from pipelines.segment.plan_report import report
 from pipelines.totals import collect
 from segmodel.errors import ConfigurationError, ContractError
 from tests.pipelines.corpus import (

@@ -4,8 +4,8 @@ from functools import lru_cache
 
 from pipelines.geodesy.polygons import Polygons
 from pipelines.geodesy.vector_files import read_polygons
-from pipelines.options import SegmentOptions
 from pipelines.run.directory import RunDirectory
+from pipelines.segment.options import SegmentOptions
 from pipelines.storage import filesystem
 from segmodel.errors import TransientError
 

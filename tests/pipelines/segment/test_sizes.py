@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from pipelines.geodesy.polygons import Polygons
-from pipelines.options import SegmentOptions
-from pipelines.sizes import MIB, RUNTIME_BYTES, resolve_sizes
+from pipelines.segment.options import SegmentOptions
+from pipelines.segment.sizes import MIB, RUNTIME_BYTES, resolve_sizes
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import MAX_PIXELS
 from segmodel.labels.classes import ClassTable, LabelClass

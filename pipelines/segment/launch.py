@@ -9,14 +9,14 @@ from typing import Any
 import segmodel
 from pipelines.formats.scene_counting import Overlaps, overlaps_of
 from pipelines.geodesy.polygons import Polygons
-from pipelines.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
-from pipelines.options import SegmentOptions
-from pipelines.reconcile import reconcile, remove_leftovers
 from pipelines.run import plan, progress
 from pipelines.run.directory import MARK, RunDirectory, check_unchanged, digest
 from pipelines.run.interface import Counting, Estimate, Work
-from pipelines.run_polygons import AOI, ZONES, read_aoi, read_zones, store
-from pipelines.sizes import Sizes, resolve_sizes
+from pipelines.segment.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
+from pipelines.segment.options import SegmentOptions
+from pipelines.segment.polygons import AOI, ZONES, read_aoi, read_zones, store
+from pipelines.segment.reconcile import reconcile, remove_leftovers
+from pipelines.segment.sizes import Sizes, resolve_sizes
 from pipelines.storage import locations
 from pipelines.storage.models import contract_of, local_model
 from segmodel.errors import ConfigurationError

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.cli.parser import Parser
-from pipelines.options import (
+from pipelines.segment.options import (
     FailureBudget,
     SegmentOptions,
     add_segment_arguments,
@@ -21,7 +21,7 @@ from pipelines.options import (
 )
 from segmodel.errors import ConfigurationError
 
-PIPELINES = Path(__file__).parents[2] / "pipelines"
+PIPELINES = Path(__file__).parents[3] / "pipelines"
 NEEDED = ["--input", "a", "--model", "m", "--output", "o"]
 
 

@@ -17,10 +17,10 @@ import pytest
 from pipelines import work as work_module
 from pipelines.commands import main
 from pipelines.execute import pipeline_options
-from pipelines.launch import check, prepare
-from pipelines.options import FailureBudget, SegmentOptions
 from pipelines.run import plan
-from pipelines.transforms import SegmentImages, SegmentPipelineOptions, sum_reports
+from pipelines.segment.graph import SegmentImages, SegmentPipelineOptions, sum_reports
+from pipelines.segment.launch import check, prepare
+from pipelines.segment.options import FailureBudget, SegmentOptions
 from pipelines.work import UnitReport
 from segmodel.savedmodel.folder import fingerprint
 from tests.fakes import BrightnessModel, brightness_labels

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.options import FailureBudget
-from pipelines.reconcile import reconcile
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.run.directory import RESULTS
 from pipelines.scene_assembly import finish_scene
+from pipelines.segment.options import FailureBudget
+from pipelines.segment.reconcile import reconcile
 from pipelines.storage import filesystem
 from pipelines.totals import collect, finish_run
 from pipelines.work import UnitReport

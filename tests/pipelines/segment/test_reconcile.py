@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import work as work_module
-from pipelines.launch import check, prepare
-from pipelines.options import SegmentOptions
 from pipelines.run import plan
 from pipelines.scene_assembly import finish_scene
+from pipelines.segment.launch import check, prepare
+from pipelines.segment.options import SegmentOptions
 from pipelines.totals import collect
 from pipelines.work import segment_unit
 from tests.fakes import BrightnessModel

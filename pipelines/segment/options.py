@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from pipelines.cli.parser import each_value
-from pipelines.scene_options import add_scene_arguments, parse_bands
+from pipelines.segment.scene_options import add_scene_arguments, parse_bands
 from segmodel.errors import ConfigurationError
 
 DEFAULT_MEMORY_BYTES = 4 << 30

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.launch import check, prepare
-from pipelines.options import SegmentOptions
 from pipelines.run import plan
 from pipelines.scene_assembly import finish_scene
+from pipelines.segment.launch import check, prepare
+from pipelines.segment.options import SegmentOptions
 from pipelines.totals import collect
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (
