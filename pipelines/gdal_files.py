@@ -11,7 +11,7 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from pipelines import web
+from pipelines.inputs import web
 from pipelines.run.failures import is_transient, reason_of
 from pipelines.storage import locations
 from pipelines.storage.clients.interface import Fault

@@ -15,7 +15,7 @@ from itertools import zip_longest
 from pipelines.formats import SHARDS
 from pipelines.formats.samples import Sample, Unreadable, printable
 from pipelines.formats.shards import Shards
-from pipelines.listing import find_files
+from pipelines.inputs.listing import find_files
 from pipelines.run.interface import Reading
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations

@@ -132,7 +132,7 @@ def read_samples(patterns: Sequence[str], contract: "Contract") -> list["np.ndar
 
 
 def _images(pattern: str) -> Iterator[str]:
-    from pipelines.listing import find_files
+    from pipelines.inputs.listing import find_files
     from pipelines.storage.locations import checked
     from segmodel.images.encoded import IMAGE_SUFFIXES
 

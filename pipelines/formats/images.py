@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipelines.catalogue import in_groups
+from pipelines.inputs.catalogue import in_groups
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure
 from pipelines.run.interface import Estimate, Ground, Reading, Thumbnail, Work

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from rasterio.drivers import raster_driver_extensions
 
-from pipelines import web
 from pipelines.cog import read_block
 from pipelines.formats.scene_blocks import area_of, blocks_of, model_grid, seen_by_model
 from pipelines.formats.scene_check import misfit
@@ -20,6 +19,7 @@ from pipelines.formats.scene_counting import count_units
 from pipelines.formats.scene_files import TIFF_SUFFIXES, block_path, scene_paths
 from pipelines.formats.scene_task import BlockTask
 from pipelines.gdal_files import without_warnings
+from pipelines.inputs import web
 from pipelines.run.interface import Estimate, Reading, Thumbnail, Work, windows_of
 from pipelines.run.plan import InputFile, Unit, unit_id
 from pipelines.scene_header import Header, header_or_none, read_header

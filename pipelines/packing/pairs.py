@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 
 from pipelines.formats.samples import printable
-from pipelines.listing import input_files, root_of
+from pipelines.inputs.listing import input_files, root_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError

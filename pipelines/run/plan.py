@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.catalogue import Catalogue, InputFile
-from pipelines.listing import input_files, root_of
+from pipelines.inputs.catalogue import Catalogue, InputFile
+from pipelines.inputs.listing import input_files, root_of
+from pipelines.inputs.web import find_web, is_web, web_root
 from pipelines.run import progress
 from pipelines.storage import filesystem, locations
-from pipelines.web import find_web, is_web, web_root
 from segmodel.errors import ConfigurationError, TransientError
 from segmodel.tiling.windows import Window
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 from pipelines import formats
 from pipelines.count_tables import counts_path
-from pipelines.disk_tables import Names
 from pipelines.formats.scene_files import block_path
+from pipelines.inputs.disk_tables import Names
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.run.interface import Work

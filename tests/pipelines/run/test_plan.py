@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.catalogue import group_of
 from pipelines.formats.images import ImageFiles
+from pipelines.inputs.catalogue import group_of
 from pipelines.run import plan
 from pipelines.run.plan import InputFile, Unit
 from segmodel.errors import ConfigurationError

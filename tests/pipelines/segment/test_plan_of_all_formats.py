@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.catalogue import group_of
+from pipelines.inputs.catalogue import group_of
 from pipelines.run import plan
 from pipelines.run.interface import Counting, Reading
 from pipelines.segment.inputs import Inputs, estimate, find_inputs, units_of

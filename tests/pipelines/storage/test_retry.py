@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.listing import find_files
+from pipelines.inputs.listing import find_files
 from pipelines.storage import clients
 from pipelines.storage.clients.interface import Fault, StoredObject
 from pipelines.storage.clients.retry import ATTEMPTS, FIRST_SECONDS, PatientStore, passing

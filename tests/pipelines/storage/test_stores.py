@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipelines.cog import Grid, read_block, write_block
-from pipelines.listing import find_files, input_files
+from pipelines.inputs.listing import find_files, input_files
 from pipelines.run.directory import MARK, RunDirectory
 from pipelines.storage import clients, filesystem
 from pipelines.storage.clients import store_of

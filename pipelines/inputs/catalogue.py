@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import overload
 
-from pipelines.disk_tables import Database, to_bytes, to_text
+from pipelines.inputs.disk_tables import Database, to_bytes, to_text
 
 AT_ONCE = 1000
 _TABLE = """

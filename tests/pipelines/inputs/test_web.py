@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from pipelines.formats.scenes import Scenes
+from pipelines.inputs.web import find_web
 from pipelines.run import plan
 from pipelines.scene_bands import SceneBands
 from pipelines.scene_header import open_scene, read_header, unreadable
 from pipelines.scene_reader import SceneRaster
-from pipelines.web import find_web
 from segmodel.errors import ConfigurationError, InputError, TransientError
 from segmodel.tiling.windows import Window
 from tests.fakes import brightness_labels, contract

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.listing import find_files, root_of
+from pipelines.inputs.listing import find_files, root_of
 from tests.pipelines.corpus import make_files as make
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import catalogue as catalogue_module
-from pipelines.catalogue import Catalogue, Files, InputFile, in_groups
-from pipelines.disk_tables import Database, Names
+from pipelines.inputs import catalogue as catalogue_module
+from pipelines.inputs.catalogue import Catalogue, Files, InputFile, in_groups
+from pipelines.inputs.disk_tables import Database, Names
 from segmodel.errors import TransientError
 
 COUNT = 2500  # more than two pages

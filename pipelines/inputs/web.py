@@ -6,7 +6,7 @@ import urllib.parse
 import urllib.request
 from http.client import HTTPException
 
-from pipelines.listing import FoundFile
+from pipelines.inputs.listing import FoundFile
 from segmodel.errors import ConfigurationError, TransientError
 
 SCHEMES = ("http", "https")

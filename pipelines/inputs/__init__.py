@@ -1,0 +1,1 @@
+"""What there is to label: patterns, listings, the web and the catalogue."""
