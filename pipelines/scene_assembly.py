@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines.cog import TILE_PX
 from pipelines.formats.scene_blocks import blocks_of
 from pipelines.formats.scene_files import (
     StoredBlock,
@@ -14,12 +13,13 @@ from pipelines.formats.scene_files import (
     scene_paths,
     write_scene,
 )
+from pipelines.rasters.cog import TILE_PX
+from pipelines.rasters.header import read_header
 from pipelines.run.area_tables import area_table, rows_of
 from pipelines.run.areas import TallySum
 from pipelines.run.commits import Commit, CommitLog, Output
 from pipelines.run.interface import Work
 from pipelines.run.plan import Unit
-from pipelines.scene_header import read_header
 from pipelines.storage import filesystem
 from pipelines.storage.copies import local_copies
 from pipelines.work import with_attempts

@@ -21,13 +21,13 @@ from pipelines.formats.scene_files import scene_paths
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.geodesy.polygons import Polygons
+from pipelines.rasters.header import read_header
+from pipelines.rasters.reader import ground_grid
 from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, Tally, TallySum
 from pipelines.run.commits import Commit, Output
 from pipelines.run.failures import reason_of
 from pipelines.run.interface import Work
 from pipelines.run.plan import InputFile, Unit
-from pipelines.scene_header import read_header
-from pipelines.scene_reader import ground_grid
 from pipelines.scene_sampling import ABSENT, Shown
 from pipelines.scene_sampling import FAILED as FAILED_STATE
 from pipelines.segment.polygons import ZONES, stored

@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.cog import TILE_PX
 from pipelines.count_tables import overlaps_csv, zones_csv
 from pipelines.formats.scene_counting import precedence
 from pipelines.formats.scene_files import scene_paths
 from pipelines.mosaic import Piece, mosaics, write_mosaic
+from pipelines.rasters.cog import TILE_PX
+from pipelines.rasters.header import read_header
 from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Commit
 from pipelines.run.interface import Work
 from pipelines.run.plan import InputFile, Unit
-from pipelines.scene_header import read_header
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError

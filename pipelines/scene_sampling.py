@@ -8,8 +8,8 @@ import numpy as np
 from affine import Affine
 from pyproj import CRS, Transformer
 
-from pipelines.cog import Grid, read_block
 from pipelines.geodesy.ellipsoid import datum_of
+from pipelines.rasters.cog import Grid, read_block
 from segmodel.tiling.windows import Window, common
 
 # Between centres that are transformed exactly, every so many pixels, places are interpolated where

@@ -169,7 +169,7 @@ def _encoded_pixels(uri: str, bands: int) -> "Pixels":
 def _raster_pixels(uri: str) -> "Pixels":
     import numpy as np
 
-    from pipelines.gdal_files import GDAL_ERRORS, environment, open_scene
+    from pipelines.rasters.gdal import GDAL_ERRORS, environment, open_scene
     from segmodel.tiling.pixels import Pixels
 
     with environment(uri), open_scene(uri) as source:

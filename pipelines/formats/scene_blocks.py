@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pipelines.gdal_files import CACHE_BYTES
+from pipelines.rasters.gdal import CACHE_BYTES
+from pipelines.rasters.header import Header
+from pipelines.rasters.reader import ground_grid
 from pipelines.run.interface import Reading
-from pipelines.scene_header import Header
-from pipelines.scene_reader import ground_grid
 from segmodel.errors import ConfigurationError, GroundError
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Layout, Window, core_side

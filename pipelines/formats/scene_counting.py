@@ -12,10 +12,10 @@ from shapely.errors import ShapelyError
 
 from pipelines.geodesy.footprints import counted_twice_m2, neighbours
 from pipelines.geodesy.ground import GroundGrid
+from pipelines.rasters.header import header_or_none
+from pipelines.rasters.reader import ground_grid
 from pipelines.run.interface import Counting
 from pipelines.run.plan import InputFile, Unit, unit_id
-from pipelines.scene_header import header_or_none
-from pipelines.scene_reader import ground_grid
 from segmodel.errors import BeamsegError, ConfigurationError
 
 _log = logging.getLogger("beamseg")

@@ -4,20 +4,20 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.cog import Grid, read_block, write_block
 from pipelines.formats.images import square_ground
 from pipelines.formats.scene_blocks import area_of, model_grid, seen_by_model
 from pipelines.formats.scene_check import check_scene
 from pipelines.formats.scene_files import block_path, label_name, scene_paths, write_scene
 from pipelines.geodesy.polygon_masks import ScenePolygons
-from pipelines.resampled_scene import ResampledRaster
+from pipelines.rasters.bands import SceneBands
+from pipelines.rasters.cog import Grid, read_block, write_block
+from pipelines.rasters.header import Header, read_header
+from pipelines.rasters.reader import SceneRaster, ground_grid
+from pipelines.rasters.resampled import ResampledRaster
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, raise_unless_lasting, reason_of
 from pipelines.run.interface import Ground, Work
 from pipelines.run.plan import InputFile, Unit
-from pipelines.scene_bands import SceneBands
-from pipelines.scene_header import Header, read_header
-from pipelines.scene_reader import SceneRaster, ground_grid
 from pipelines.segment.polygons import AOI, stored
 from pipelines.storage import filesystem
 from segmodel.engine.engine import Engine, Failed, Job, Labelled

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipelines.formats.scene_blocks import WIDE_BLOCK_PIXELS
-from pipelines.gdal_files import CACHE_BYTES
 from pipelines.geodesy.polygons import Polygons
+from pipelines.rasters.gdal import CACHE_BYTES
 from pipelines.run.interface import Reading
 from pipelines.segment.options import SegmentOptions
 from segmodel.engine.engine import Limits

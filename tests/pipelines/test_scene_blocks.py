@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from pipelines.cog import Grid
 from pipelines.formats.scene_blocks import BLOCK_PX, area_of, blocks_of, model_grid
-from pipelines.gdal_files import CACHE_BYTES
+from pipelines.rasters.cog import Grid
+from pipelines.rasters.gdal import CACHE_BYTES
+from pipelines.rasters.header import Band, Header
 from pipelines.run.interface import Reading
-from pipelines.scene_header import Band, Header
 from segmodel.errors import ConfigurationError, GroundError
 from segmodel.tiling.windows import Layout, Window, computed_pixels, core_side
 from tests.pipelines.corpus import small_blocks

@@ -9,9 +9,9 @@ import pytest
 import rasterio
 from affine import Affine
 
+from pipelines.rasters.header import read_header
 from pipelines.run.commits import CommitLog
 from pipelines.run.interface import Reading
-from pipelines.scene_header import read_header
 from pipelines.segment.options import FailureBudget
 from pipelines.totals import finish_run
 from segmodel.errors import TransientError

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipelines.scene_bands import SceneBands
-from pipelines.scene_header import read_header
-from pipelines.scene_reader import SceneRaster
+from pipelines.rasters.bands import SceneBands
+from pipelines.rasters.header import read_header
+from pipelines.rasters.reader import SceneRaster
 from segmodel.labels.masks import MaskReader
 from segmodel.pairs.folders import RasterPair
 from segmodel.pairs.pairs import Source

@@ -12,10 +12,10 @@ import pytest
 
 from pipelines.formats.scenes import Scenes
 from pipelines.inputs.web import find_web
+from pipelines.rasters.bands import SceneBands
+from pipelines.rasters.header import open_scene, read_header, unreadable
+from pipelines.rasters.reader import SceneRaster
 from pipelines.run import plan
-from pipelines.scene_bands import SceneBands
-from pipelines.scene_header import open_scene, read_header, unreadable
-from pipelines.scene_reader import SceneRaster
 from segmodel.errors import ConfigurationError, InputError, TransientError
 from segmodel.tiling.windows import Window
 from tests.fakes import brightness_labels, contract

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from rasterio.transform import from_origin
 
-from pipelines.cog import Grid, read_block, write_block
 from pipelines.inputs.listing import find_files
+from pipelines.rasters.cog import Grid, read_block, write_block
 from pipelines.storage import clients, filesystem
 from pipelines.storage.clients import beam as beam_store
 from pipelines.storage.clients.beam import BeamClient

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.cog import Grid, read_block, write_block
 from pipelines.inputs.listing import find_files, input_files
+from pipelines.rasters.cog import Grid, read_block, write_block
 from pipelines.run.directory import MARK, RunDirectory
 from pipelines.storage import clients, filesystem
 from pipelines.storage.clients import store_of

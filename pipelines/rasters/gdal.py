@@ -12,11 +12,11 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from pipelines.inputs import web
+from pipelines.rasters.stores import StoredRaster
 from pipelines.run.failures import is_transient, reason_of
 from pipelines.storage import locations
 from pipelines.storage.clients.interface import Fault
 from pipelines.storage.clients.retry import ATTEMPTS, again
-from pipelines.stored_rasters import StoredRaster
 from segmodel.errors import BeamsegError, InputError, TransientError
 
 # A size, not a share of the machine: the same on every worker. rasterio hands it to GDAL as bytes,

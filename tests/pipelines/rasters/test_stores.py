@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipelines.cog import read_block
 from pipelines.formats.scenes import Scenes
+from pipelines.rasters.bands import SceneBands
+from pipelines.rasters.cog import read_block
+from pipelines.rasters.header import header_or_none, read_header
+from pipelines.rasters.reader import SceneRaster
 from pipelines.run.plan import InputFile
-from pipelines.scene_bands import SceneBands
-from pipelines.scene_header import header_or_none, read_header
-from pipelines.scene_reader import SceneRaster
 from pipelines.storage import clients, filesystem
 from pipelines.storage.clients.retry import PatientStore
 from segmodel.errors import InputError, TransientError

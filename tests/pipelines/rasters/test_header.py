@@ -12,8 +12,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 
-from pipelines.gdal_files import reason_of_gdal
-from pipelines.scene_header import Band, read_header
+from pipelines.rasters.gdal import reason_of_gdal
+from pipelines.rasters.header import Band, read_header
 from segmodel.errors import InputError
 from tests.pipelines.corpus import UTM, pixels, write, write_scene
 from tests.pipelines.raster_kinds import (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.scene_header import Band, Header
+from pipelines.rasters.header import Band, Header
 from segmodel.errors import ContractError
 from segmodel.savedmodel.contract import Contract
 

@@ -15,7 +15,7 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.gdal_files import (
+from pipelines.rasters.gdal import (
     GDAL_ERRORS,
     GDAL_OPTIONS,
     environment,

@@ -12,8 +12,14 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
-from pipelines.cog import Grid, read_block, write_block, write_confidence_cog, write_label_cog
 from pipelines.formats.scene_files import StoredBlock, pieces_of
+from pipelines.rasters.cog import (
+    Grid,
+    read_block,
+    write_block,
+    write_confidence_cog,
+    write_label_cog,
+)
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.tiling.windows import Window
 from tests.fakes import BRIGHT, CLASSES, DARK, MIDDLE

@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 
-from pipelines.gdal_files import location_of
+from pipelines.rasters.gdal import location_of
 from pipelines.storage import filesystem, locations
 
 # Of VRTs that name other VRTs, and of the text of one.

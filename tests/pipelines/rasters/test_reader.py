@@ -12,15 +12,15 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import scene_reader
 from pipelines.formats.scene_blocks import area_of, blocks_of, model_grid
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.geodesy.polygons import Polygons
-from pipelines.resampled_scene import ResampledRaster
+from pipelines.rasters import reader
+from pipelines.rasters.bands import SceneBands
+from pipelines.rasters.header import read_header
+from pipelines.rasters.reader import SceneRaster, ground_grid, read_small, small_area
+from pipelines.rasters.resampled import ResampledRaster
 from pipelines.run.interface import Reading
-from pipelines.scene_bands import SceneBands
-from pipelines.scene_header import read_header
-from pipelines.scene_reader import SceneRaster, ground_grid, read_small, small_area
 from segmodel.engine.engine import Engine, Job
 from segmodel.errors import InputError
 from segmodel.tiling.resampling import ModelGrid
@@ -89,9 +89,9 @@ def test_a_pixel_is_valid_where_all_its_bands_are(tmp_path):
 def test_a_scene_is_opened_once_for_all_its_windows(tmp_path, monkeypatch):
     raster = raster_of(made("alpha", tmp_path / "a.tif"))
     opened = []
-    original = scene_reader.open_scene
+    original = reader.open_scene
     monkeypatch.setattr(
-        scene_reader,
+        reader,
         "open_scene",
         lambda uri, version: opened.append(uri) or original(uri, version),
     )
@@ -313,7 +313,7 @@ def test_blocks_of_a_scaled_scene_have_origins_on_the_stride_of_the_model(tmp_pa
 def test_a_picture_shows_all_of_a_scene_or_its_middle_where_all_would_be_too_much(
     tmp_path, monkeypatch, overviews
 ):
-    monkeypatch.setattr(scene_reader, "DECODED_FOR_PICTURE", 40 * 40)
+    monkeypatch.setattr(reader, "DECODED_FOR_PICTURE", 40 * 40)
     path = made("none", tmp_path / "a.tif")
     if overviews:
         with rasterio.open(path, "r+") as target:

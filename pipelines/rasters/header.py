@@ -9,9 +9,9 @@ import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 
-from pipelines.cog import Grid
-from pipelines.gdal_files import GDAL_ERRORS, environment, open_scene, persist, unreadable
-from pipelines.scene_sources import sources_of
+from pipelines.rasters.cog import Grid
+from pipelines.rasters.gdal import GDAL_ERRORS, environment, open_scene, persist, unreadable
+from pipelines.rasters.scene_sources import sources_of
 from segmodel.errors import InputError, TransientError
 
 # Of 40,000 scenes, every header is read once.

@@ -16,8 +16,11 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window as RasterioWindow
 
-from pipelines.cog import Grid
-from pipelines.gdal_files import (
+from pipelines.geodesy.ground import GroundGrid
+from pipelines.geodesy.polygon_masks import ScenePolygons
+from pipelines.rasters.bands import SceneBands, colors_of
+from pipelines.rasters.cog import Grid
+from pipelines.rasters.gdal import (
     GDAL_ERRORS,
     OpenRaster,
     environment,
@@ -25,10 +28,7 @@ from pipelines.gdal_files import (
     persist,
     unreadable,
 )
-from pipelines.geodesy.ground import GroundGrid
-from pipelines.geodesy.polygon_masks import ScenePolygons
-from pipelines.scene_bands import SceneBands, colors_of
-from pipelines.scene_header import Header
+from pipelines.rasters.header import Header
 from segmodel.errors import BeamsegError
 from segmodel.tiling.pixels import Pixels, both
 from segmodel.tiling.windows import Window

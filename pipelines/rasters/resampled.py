@@ -4,7 +4,7 @@ from dataclasses import astuple, dataclass
 
 import numpy as np
 
-from pipelines.scene_reader import SceneRaster
+from pipelines.rasters.reader import SceneRaster
 from segmodel.errors import InputError
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.resampling import ModelGrid

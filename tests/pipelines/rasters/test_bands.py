@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from pipelines.cog import Grid
-from pipelines.scene_bands import SceneBands
-from pipelines.scene_header import Band, Header
+from pipelines.rasters.bands import SceneBands
+from pipelines.rasters.cog import Grid
+from pipelines.rasters.header import Band, Header
 from segmodel.errors import ContractError
 from tests.fakes import contract
 

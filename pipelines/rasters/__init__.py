@@ -1,0 +1,1 @@
+"""Rasters through GDAL: open, header, bands, windows and Cloud Optimized GeoTIFFs."""
