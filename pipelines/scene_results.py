@@ -6,7 +6,7 @@ from typing import Any
 from pipelines.count_tables import overlaps_csv, zones_csv
 from pipelines.formats.scene_counting import precedence
 from pipelines.formats.scene_files import scene_paths
-from pipelines.mosaic import Piece, mosaics, write_mosaic
+from pipelines.layers.vrt import Piece, mosaics, write_mosaic
 from pipelines.rasters.cog import TILE_PX
 from pipelines.rasters.header import read_header
 from pipelines.run import plan

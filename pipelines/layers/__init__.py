@@ -1,0 +1,1 @@
+"""Finished label maps for other programs."""
