@@ -38,7 +38,7 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from pipelines import work
-from pipelines.scene_assembly import finish_scene
+from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check, prepare
 from pipelines.segment.options import SegmentOptions
 from segmodel.savedmodel.contract import MeasuredHalo

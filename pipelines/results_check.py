@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines.count_tables import overlaps_csv, zones_csv
 from pipelines.failure_table import FailureTable, failures_of
 from pipelines.run import plan
 from pipelines.run.area_tables import totals_csv
@@ -12,6 +11,7 @@ from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
 from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Counting
+from pipelines.scenes.tables import overlaps_csv, zones_csv
 from pipelines.storage import filesystem
 from pipelines.unit_check import AGAIN, MALFORMED
 from segmodel.labels.classes import ClassTable

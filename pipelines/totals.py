@@ -15,7 +15,7 @@ from pipelines.run import areas, plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
 from pipelines.run.interface import Work
-from pipelines.scene_results import scene_summary, write_scene_results
+from pipelines.scenes.results import scene_summary, write_scene_results
 from pipelines.segment.options import FailureBudget
 
 COMPLETE, FAULT, OVER_BUDGET, INCOMPLETE = 0, 1, 3, 4

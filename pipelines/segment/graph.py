@@ -10,8 +10,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from pipelines.run import plan, progress
 from pipelines.run.interface import Work
 from pipelines.run.plan import Unit, UnitReference
-from pipelines.scene_assembly import finish_scene
-from pipelines.scene_counts import count_scene
+from pipelines.scenes.assembly import finish_scene
+from pipelines.scenes.counts import count_scene
 from pipelines.segment.options import FailureBudget, add_segment_arguments
 from pipelines.totals import finish_run
 from pipelines.work import UnitReport, segment_unit

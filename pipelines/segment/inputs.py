@@ -4,15 +4,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pipelines import formats
-from pipelines.formats.scene_counting import precedence
-from pipelines.formats.scene_files import label_name
-from pipelines.formats.scenes import headers_of, may_be_scene
 from pipelines.inputs import web
 from pipelines.inputs.catalogue import Catalogue, Files, InputFile
 from pipelines.inputs.disk_tables import Names
 from pipelines.run import plan, progress
 from pipelines.run.interface import Estimate, Format, Reading, Work
 from pipelines.run.plan import Unit
+from pipelines.scenes.files import label_name
+from pipelines.scenes.format import headers_of, may_be_scene
+from pipelines.scenes.overlaps import precedence
 from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError
 from segmodel.savedmodel.contract import Contract

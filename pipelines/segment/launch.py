@@ -7,11 +7,11 @@ from pathlib import PurePath
 from typing import Any
 
 import segmodel
-from pipelines.formats.scene_counting import Overlaps, overlaps_of
 from pipelines.geodesy.polygons import Polygons
 from pipelines.run import plan, progress
 from pipelines.run.directory import MARK, RunDirectory, check_unchanged, digest
 from pipelines.run.interface import Counting, Estimate, Work
+from pipelines.scenes.overlaps import Overlaps, overlaps_of
 from pipelines.segment.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.polygons import AOI, ZONES, read_aoi, read_zones, store

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from pipelines.formats.scene_counting import Overlaps, overlaps_of
 from pipelines.run import plan, progress
 from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Work
+from pipelines.scenes.overlaps import Overlaps, overlaps_of
 from pipelines.segment.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.polygons import read_aoi, read_zones

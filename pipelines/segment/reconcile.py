@@ -9,14 +9,14 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 
 from pipelines import formats
-from pipelines.count_tables import counts_path
-from pipelines.formats.scene_files import block_path
 from pipelines.inputs.disk_tables import Names
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.run.interface import Work
 from pipelines.run.plan import Unit
-from pipelines.scene_assembly import scene_blocks
+from pipelines.scenes.assembly import scene_blocks
+from pipelines.scenes.files import block_path
+from pipelines.scenes.tables import counts_path
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines.formats.scene_blocks import WIDE_BLOCK_PIXELS
 from pipelines.geodesy.polygons import Polygons
 from pipelines.rasters.gdal import CACHE_BYTES
 from pipelines.run.interface import Reading
+from pipelines.scenes.blocks import WIDE_BLOCK_PIXELS
 from pipelines.segment.options import SegmentOptions
 from segmodel.engine.engine import Limits
 from segmodel.errors import ConfigurationError

@@ -18,7 +18,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def several_tiles_and_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small scenes have several blocks, and are counted in several tiles."""
-    monkeypatch.setattr("pipelines.scene_counts.TILE_PX", 48)
+    monkeypatch.setattr("pipelines.scenes.counts.TILE_PX", 48)
     small_blocks(monkeypatch, 128)
 
 

@@ -15,13 +15,14 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
-from pipelines.formats import example, scene_blocks
+from pipelines.formats import example
 from pipelines.formats.tfrecord import frame, read_records
 from pipelines.run import plan
 from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Reading, Work
 from pipelines.run.plan import InputFile, Unit
-from pipelines.scene_assembly import finish_scene
+from pipelines.scenes import blocks
+from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.inputs import sorted_inputs, units_of
 from pipelines.totals import Totals, collect
 from pipelines.work import UnitReport, segment_unit
@@ -154,8 +155,8 @@ def make_work(root: Path, **changes) -> Work:
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
     """Have scenes cut into square blocks of so many pixels, also those stored in strips."""
-    monkeypatch.setattr(scene_blocks, "BLOCK_PX", side)
-    monkeypatch.setattr(scene_blocks, "WIDE_BLOCK_PIXELS", 0)
+    monkeypatch.setattr(blocks, "BLOCK_PX", side)
+    monkeypatch.setattr(blocks, "WIDE_BLOCK_PIXELS", 0)
 
 
 def files_in(*patterns: Path | str) -> list[InputFile]:

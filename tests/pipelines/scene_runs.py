@@ -15,8 +15,8 @@ import shapely
 from pipelines.failure_table import COLUMNS
 from pipelines.run import plan
 from pipelines.run.interface import Work
-from pipelines.scene_assembly import finish_scene
-from pipelines.scene_counts import count_scene
+from pipelines.scenes.assembly import finish_scene
+from pipelines.scenes.counts import count_scene
 from pipelines.segment import launch
 from pipelines.segment.options import FailureBudget, SegmentOptions
 from pipelines.totals import finish_run

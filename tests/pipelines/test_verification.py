@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
-from pipelines.scene_assembly import finish_scene
+from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check, prepare
 from pipelines.segment.options import FailureBudget, SegmentOptions
 from pipelines.totals import finish_run

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.formats.scenes import Scenes
 from pipelines.inputs.web import find_web
 from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.header import open_scene, read_header, unreadable
 from pipelines.rasters.reader import SceneRaster
 from pipelines.run import plan
+from pipelines.scenes.format import Scenes
 from segmodel.errors import ConfigurationError, InputError, TransientError
 from segmodel.tiling.windows import Window
 from tests.fakes import brightness_labels, contract

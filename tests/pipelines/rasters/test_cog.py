@@ -12,7 +12,6 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
-from pipelines.formats.scene_files import StoredBlock, pieces_of
 from pipelines.rasters.cog import (
     Grid,
     read_block,
@@ -20,6 +19,7 @@ from pipelines.rasters.cog import (
     write_confidence_cog,
     write_label_cog,
 )
+from pipelines.scenes.files import StoredBlock, pieces_of
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.tiling.windows import Window
 from tests.fakes import BRIGHT, CLASSES, DARK, MIDDLE

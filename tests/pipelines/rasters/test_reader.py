@@ -12,7 +12,6 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.formats.scene_blocks import area_of, blocks_of, model_grid
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.geodesy.polygons import Polygons
 from pipelines.rasters import reader
@@ -21,6 +20,7 @@ from pipelines.rasters.header import read_header
 from pipelines.rasters.reader import SceneRaster, ground_grid, read_small, small_area
 from pipelines.rasters.resampled import ResampledRaster
 from pipelines.run.interface import Reading
+from pipelines.scenes.blocks import area_of, blocks_of, model_grid
 from segmodel.engine.engine import Engine, Job
 from segmodel.errors import InputError
 from segmodel.tiling.resampling import ModelGrid

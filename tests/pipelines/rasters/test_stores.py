@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipelines.formats.scenes import Scenes
 from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.cog import read_block
 from pipelines.rasters.header import header_or_none, read_header
 from pipelines.rasters.reader import SceneRaster
 from pipelines.run.plan import InputFile
+from pipelines.scenes.format import Scenes
 from pipelines.storage import clients, filesystem
 from pipelines.storage.clients.retry import PatientStore
 from segmodel.errors import InputError, TransientError

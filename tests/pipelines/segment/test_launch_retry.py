@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipelines.run import plan
-from pipelines.scene_assembly import finish_scene
+from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check, prepare
 from pipelines.segment.options import SegmentOptions
 from pipelines.totals import collect

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines import work as work_module
 from pipelines.run import plan
-from pipelines.scene_assembly import finish_scene
+from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check, prepare
 from pipelines.segment.options import SegmentOptions
 from pipelines.totals import collect

@@ -13,7 +13,7 @@ import pytest
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.run.directory import RESULTS
-from pipelines.scene_assembly import finish_scene
+from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.options import FailureBudget
 from pipelines.segment.reconcile import reconcile
 from pipelines.storage import filesystem

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.run.directory import RunDirectory
-from pipelines.scene_assembly import finish_scene
+from pipelines.scenes.assembly import finish_scene
 from pipelines.storage import clients
 from tests.end_to_end.conftest import files_of
 from tests.pipelines.corpus import (

@@ -12,10 +12,10 @@ import rasterio
 import shapely
 from affine import Affine
 
-from pipelines.formats.scenes import Scenes
 from pipelines.geodesy.polygons import Polygons
 from pipelines.rasters.reader import SceneRaster
 from pipelines.run.interface import Reading
+from pipelines.scenes.format import Scenes
 from pipelines.segment.inputs import check_scene_options, find_inputs
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.polygons import AOI, store

@@ -1,10 +1,10 @@
 """Whether a model was made for a scene, and what to do if it was not."""
 
-from pipelines.formats.scene_blocks import model_grid
 from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.header import Header
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.interface import Reading
+from pipelines.scenes.blocks import model_grid
 from segmodel.errors import BeamsegError, ConfigurationError, GroundError
 from segmodel.savedmodel.contract import Contract
 

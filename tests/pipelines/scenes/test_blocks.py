@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
-from pipelines.formats.scene_blocks import BLOCK_PX, area_of, blocks_of, model_grid
 from pipelines.rasters.cog import Grid
 from pipelines.rasters.gdal import CACHE_BYTES
 from pipelines.rasters.header import Band, Header
 from pipelines.run.interface import Reading
+from pipelines.scenes.blocks import BLOCK_PX, area_of, blocks_of, model_grid
 from segmodel.errors import ConfigurationError, GroundError
 from segmodel.tiling.windows import Layout, Window, computed_pixels, core_side
 from tests.pipelines.corpus import small_blocks

@@ -3,9 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.count_tables import overlaps_csv, zones_csv
-from pipelines.formats.scene_counting import precedence
-from pipelines.formats.scene_files import scene_paths
 from pipelines.layers.vrt import Piece, mosaics, write_mosaic
 from pipelines.rasters.cog import TILE_PX
 from pipelines.rasters.header import read_header
@@ -14,6 +11,9 @@ from pipelines.run.areas import Tally
 from pipelines.run.commits import Commit
 from pipelines.run.interface import Work
 from pipelines.run.plan import InputFile, Unit
+from pipelines.scenes.files import scene_paths
+from pipelines.scenes.overlaps import precedence
+from pipelines.scenes.tables import overlaps_csv, zones_csv
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError

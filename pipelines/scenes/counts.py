@@ -16,8 +16,6 @@ from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
 from pipelines import formats
-from pipelines.count_tables import CountSums, counts_path
-from pipelines.formats.scene_files import scene_paths
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.geodesy.polygons import Polygons
@@ -28,8 +26,10 @@ from pipelines.run.commits import Commit, Output
 from pipelines.run.failures import reason_of
 from pipelines.run.interface import Work
 from pipelines.run.plan import InputFile, Unit
-from pipelines.scene_sampling import ABSENT, Shown
-from pipelines.scene_sampling import FAILED as FAILED_STATE
+from pipelines.scenes.files import scene_paths
+from pipelines.scenes.sampling import ABSENT, Shown
+from pipelines.scenes.sampling import FAILED as FAILED_STATE
+from pipelines.scenes.tables import CountSums, counts_path
 from pipelines.segment.polygons import ZONES, stored
 from pipelines.storage.copies import local_copies
 from pipelines.work import with_attempts

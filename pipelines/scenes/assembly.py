@@ -5,14 +5,6 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pipelines.formats.scene_blocks import blocks_of
-from pipelines.formats.scene_files import (
-    StoredBlock,
-    block_path,
-    pieces_of,
-    scene_paths,
-    write_scene,
-)
 from pipelines.rasters.cog import TILE_PX
 from pipelines.rasters.header import read_header
 from pipelines.run.area_tables import area_table, rows_of
@@ -20,6 +12,8 @@ from pipelines.run.areas import TallySum
 from pipelines.run.commits import Commit, CommitLog, Output
 from pipelines.run.interface import Work
 from pipelines.run.plan import Unit
+from pipelines.scenes.blocks import blocks_of
+from pipelines.scenes.files import StoredBlock, block_path, pieces_of, scene_paths, write_scene
 from pipelines.storage import filesystem
 from pipelines.storage.copies import local_copies
 from pipelines.work import with_attempts

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
-from pipelines.formats.scene_blocks import BLOCK_PX, blocks_of
-from pipelines.formats.scenes import Scenes
 from pipelines.rasters.cog import Grid
 from pipelines.rasters.header import Band, Header
 from pipelines.run.commits import CommitLog
 from pipelines.run.interface import Reading
+from pipelines.scenes.blocks import BLOCK_PX, blocks_of
+from pipelines.scenes.format import Scenes
 from pipelines.segment import launch
 from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError, ContractError, GroundError

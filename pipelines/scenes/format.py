@@ -12,11 +12,6 @@ from pathlib import Path
 
 from rasterio.drivers import raster_driver_extensions
 
-from pipelines.formats.scene_blocks import area_of, blocks_of, model_grid, seen_by_model
-from pipelines.formats.scene_check import misfit
-from pipelines.formats.scene_counting import count_units
-from pipelines.formats.scene_files import TIFF_SUFFIXES, block_path, scene_paths
-from pipelines.formats.scene_task import BlockTask
 from pipelines.inputs import web
 from pipelines.rasters.cog import read_block
 from pipelines.rasters.gdal import without_warnings
@@ -24,6 +19,11 @@ from pipelines.rasters.header import Header, header_or_none, read_header
 from pipelines.rasters.reader import read_small, small_area
 from pipelines.run.interface import Estimate, Reading, Thumbnail, Work, windows_of
 from pipelines.run.plan import InputFile, Unit, unit_id
+from pipelines.scenes.blocks import area_of, blocks_of, model_grid, seen_by_model
+from pipelines.scenes.files import TIFF_SUFFIXES, block_path, scene_paths
+from pipelines.scenes.overlaps import count_units
+from pipelines.scenes.scene_check import misfit
+from pipelines.scenes.task import BlockTask
 from pipelines.storage import filesystem
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError
 from segmodel.images.encoded import IMAGE_SUFFIXES

@@ -85,7 +85,7 @@ def test_a_server_that_is_away_leaves_a_unit_undone(tmp_path, monkeypatch, readi
     def read_header(uri, version):
         raise TransientError("the server answers 503")
 
-    monkeypatch.setattr("pipelines.formats.scene_task.read_header", read_header)
+    monkeypatch.setattr("pipelines.scenes.task.read_header", read_header)
     assert run_unit(unit, work).incomplete == 1
     assert failure_rows(work) == []
 
@@ -116,7 +116,7 @@ def test_blocks_out_of_reach_are_failed_ground_that_balances_when_counted_once(
             raise OSError(2, "No such file or directory", uri)
         return original(uri, version)
 
-    monkeypatch.setattr("pipelines.formats.scene_task.read_header", sometimes)
+    monkeypatch.setattr("pipelines.scenes.task.read_header", sometimes)
     asked = {"overlap": "first", "max_failures": FailureBudget.parse("9")}
     run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in", **asked)
     assert run.status == 0

@@ -13,7 +13,7 @@ import rasterio
 
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
-from pipelines.scene_assembly import finish_scene, scene_blocks
+from pipelines.scenes.assembly import finish_scene, scene_blocks
 from pipelines.totals import collect
 from segmodel.tiling.windows import Layout, Window
 from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract

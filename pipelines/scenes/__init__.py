@@ -1,0 +1,1 @@
+"""Scenes: blocks, assembly, zones, overlaps and their results."""
