@@ -258,7 +258,12 @@ def print_peak(shards: str, model: str, run: str) -> None:
     from pipelines.commands import segment
 
     # What the command imports in any case.
-    for name in ("apache_beam", "tensorflow", "pipelines.execute", "segmodel.savedmodel.predictor"):
+    for name in (
+        "apache_beam",
+        "tensorflow",
+        "pipelines.runners.execute",
+        "segmodel.savedmodel.predictor",
+    ):
         importlib.import_module(name)
     before = peak_bytes()
     words = [f"--input={shards}", f"--model={model}", f"--output={run}"]

@@ -113,9 +113,14 @@ def growth(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
 def print_peak(scene: str, run: str) -> None:
     """Seconds of a whole run, memory above that of the imports, and in all; as JSON."""
     # What the command imports in any case.
-    for name in ("apache_beam", "tensorflow", "pipelines.execute", "segmodel.savedmodel.predictor"):
+    for name in (
+        "apache_beam",
+        "tensorflow",
+        "pipelines.runners.execute",
+        "segmodel.savedmodel.predictor",
+    ):
         importlib.import_module(name)
-    from pipelines.execute import execute, pipeline_options
+    from pipelines.runners.execute import execute, pipeline_options
 
     model = Path(run).with_name(f"{Path(run).name}-model")
     (model / CONTRACT_FILE).parent.mkdir(parents=True)

@@ -26,8 +26,8 @@ TENSORFLOW = {
     )
 }
 BEAM = {
-    *("pipelines.dataflow", "pipelines.execute", "pipelines.segment.graph"),
-    *("pipelines.packing.transforms", "pipelines.worker"),
+    *("pipelines.runners.dataflow", "pipelines.runners.execute", "pipelines.segment.graph"),
+    *("pipelines.packing.transforms", "pipelines.runners.worker"),
 }
 
 # What a command line needs before it knows that it is right.

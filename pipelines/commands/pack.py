@@ -66,17 +66,17 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.stop_with_parent:
         stop_with_parent()
 
-    from pipelines.engines import check_paths
     from pipelines.packing.launch import check, prepare
+    from pipelines.runners.engines import check_paths
 
     check_paths(words, (*options.images, *options.masks, options.output))
     checked = check(options)
 
     # Beam warns of optional packages when it is imported, which tells a user nothing.
     logging.disable(logging.WARNING)
-    from pipelines.dataflow import leaves
-    from pipelines.execute import pipeline_options, tell_failures
     from pipelines.packing.transforms import execute
+    from pipelines.runners.dataflow import leaves
+    from pipelines.runners.execute import pipeline_options, tell_failures
 
     logging.disable(logging.NOTSET)
     beam_options = pipeline_options(for_pipeline(words))

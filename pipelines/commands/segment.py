@@ -53,13 +53,13 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.stop_with_parent:
         stop_with_parent()
 
-    from pipelines.engines import check_paths
+    from pipelines.runners.engines import check_paths
 
     places = (*options.inputs, options.model, options.output)
     check_paths(words, places)
     if any(locations.scheme_of(place) in locations.OF_BEAM for place in places):
         # Beam's file systems have options of their own, which it notes when it reads them.
-        from pipelines.execute import pipeline_options
+        from pipelines.runners.execute import pipeline_options
 
         pipeline_options(for_pipeline(words))
 
@@ -69,8 +69,8 @@ def run(arguments: Sequence[str]) -> int:
 
     # Beam warns of optional packages when it is imported, which tells a user nothing.
     logging.disable(logging.WARNING)
-    from pipelines.dataflow import check_options
-    from pipelines.execute import execute, pipeline_options, tell_result
+    from pipelines.runners.dataflow import check_options
+    from pipelines.runners.execute import execute, pipeline_options, tell_result
 
     logging.disable(logging.NOTSET)
     beam_options = pipeline_options(for_pipeline(words))

@@ -7,13 +7,13 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.execute import run_graph
 from pipelines.packing.ending import finish_pack
 from pipelines.packing.launch import PackLaunch
 from pipelines.packing.options import add_own_arguments
 from pipelines.packing.work import PackWork, pack_unit
 from pipelines.run import plan, progress
 from pipelines.run.plan import UnitReference
+from pipelines.runners.execute import run_graph
 from pipelines.segment.graph import sum_reports
 from pipelines.segment.options import FailureBudget
 from pipelines.work import UnitReport

@@ -18,8 +18,8 @@ from google.protobuf import json_format
 from pipelines.cli.parser import beam_options, parse
 from pipelines.commands.flex_template import REQUIRED, metadata
 from pipelines.commands.segment import parser
-from pipelines.dataflow import check_options, unit_hints
-from pipelines.execute import pipeline_options
+from pipelines.runners.dataflow import check_options, unit_hints
+from pipelines.runners.execute import pipeline_options
 from pipelines.segment.options import segment_options
 from tests.end_to_end.conftest import ROOT
 

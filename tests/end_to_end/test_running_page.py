@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.cli.parser import beam_options, parse
 from pipelines.commands.segment import parser
-from pipelines.engines import check_paths, runner_of, with_engine
+from pipelines.runners.engines import check_paths, runner_of, with_engine
 from pipelines.segment.options import segment_options
 from tests.end_to_end.conftest import ROOT
 

@@ -13,7 +13,7 @@ from apache_beam.options.pipeline_options import (
 from pipelines.beam_options import installed_options
 from pipelines.cli.parser import Parser, beam_options, parse
 from pipelines.commands.segment import parser
-from pipelines.execute import LOCAL_RUNNER, pipeline_options
+from pipelines.runners.execute import LOCAL_RUNNER, pipeline_options
 from pipelines.segment import graph
 from pipelines.segment.options import add_segment_arguments
 

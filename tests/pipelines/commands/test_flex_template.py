@@ -16,7 +16,7 @@ from google.protobuf import json_format
 from pipelines.cli.parser import parse
 from pipelines.commands.flex_template import OF_PROCESS, REQUIRED, metadata
 from pipelines.commands.segment import parser
-from pipelines.execute import pipeline_options
+from pipelines.runners.execute import pipeline_options
 from pipelines.segment.graph import SegmentPipelineOptions
 from pipelines.segment.options import segment_options
 from segmodel.errors import ConfigurationError

@@ -16,8 +16,8 @@ import pytest
 
 from pipelines import work as work_module
 from pipelines.commands import main
-from pipelines.execute import pipeline_options
 from pipelines.run import plan
+from pipelines.runners.execute import pipeline_options
 from pipelines.segment.graph import SegmentImages, SegmentPipelineOptions, sum_reports
 from pipelines.segment.launch import check, prepare
 from pipelines.segment.options import FailureBudget, SegmentOptions

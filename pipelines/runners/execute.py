@@ -12,11 +12,17 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeExceptio
 from apache_beam.runners.runner import PipelineResult
 
 from pipelines.cli.process import learn
-from pipelines.dataflow import job_error, leaves, submission, unit_hints
-from pipelines.engines import DASK_SHARES, be_quiet, end_with_workers, own_error, with_engine
 from pipelines.run import plan, progress
 from pipelines.run.directory import RunDirectory
 from pipelines.run.failures import on_one_line
+from pipelines.runners.dataflow import job_error, leaves, submission, unit_hints
+from pipelines.runners.engines import (
+    DASK_SHARES,
+    be_quiet,
+    end_with_workers,
+    own_error,
+    with_engine,
+)
 from pipelines.segment.graph import SegmentImages
 from pipelines.segment.launch import Launch
 from pipelines.segment.options import SegmentOptions

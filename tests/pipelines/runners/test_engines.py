@@ -6,9 +6,9 @@ import argparse
 
 import pytest
 
-from pipelines.engines import check_paths, own_error, runner_of, with_engine
 from pipelines.run import plan
-from pipelines.worker import arguments, environment
+from pipelines.runners.engines import check_paths, own_error, runner_of, with_engine
+from pipelines.runners.worker import arguments, environment
 from segmodel.errors import ConfigurationError, TransientError
 
 

@@ -15,9 +15,9 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.pipeline_context import PipelineContext
 from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN
 
-from pipelines.dataflow import unit_hints
-from pipelines.execute import pipeline_options
 from pipelines.run.plan import UnitReference
+from pipelines.runners.dataflow import unit_hints
+from pipelines.runners.execute import pipeline_options
 from pipelines.segment.graph import SegmentImages
 from pipelines.segment.options import FailureBudget
 from tests.pipelines.corpus import make_work

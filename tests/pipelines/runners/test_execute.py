@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.engines import own_error
-from pipelines.execute import pipeline_options
+from pipelines.runners.engines import own_error
+from pipelines.runners.execute import pipeline_options
 from segmodel.errors import ConfigurationError, ContractError
 
 

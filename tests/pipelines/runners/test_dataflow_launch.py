@@ -16,8 +16,8 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 
 from pipelines.commands import main
-from pipelines.dataflow import check_options, leaves
-from pipelines.execute import own_error, pipeline_options
+from pipelines.runners.dataflow import check_options, leaves
+from pipelines.runners.execute import own_error, pipeline_options
 from segmodel.errors import ConfigurationError, ContractError, TransientError
 from tests.pipelines.corpus import pixels, png, write
 from tests.pipelines.dataflow_service import (
@@ -32,7 +32,7 @@ from tests.pipelines.dataflow_service import (
     options,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Runners of Beam: run a graph, Dataflow, the portable worker."""
