@@ -41,7 +41,7 @@ from pipelines.formats.tfrecord import TFRecords
 from pipelines.run import plan
 from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Reading, Work
-from pipelines.work import THREADS, segment_unit
+from pipelines.worker.unit import THREADS, segment_unit
 from segmodel.engine.engine import Limits
 from segmodel.images.encoded import decode_image
 from segmodel.labels.label_images import encode_labels

@@ -37,10 +37,10 @@ from PIL import Image
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from pipelines import work
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check, prepare
 from pipelines.segment.options import SegmentOptions
+from pipelines.worker import unit as work
 from segmodel.savedmodel.contract import MeasuredHalo
 from segmodel.savedmodel.folder import CONTRACT_FILE, fingerprint
 from segmodel.savedmodel.memory import peak_bytes

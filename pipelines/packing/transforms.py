@@ -16,7 +16,7 @@ from pipelines.run.plan import UnitReference
 from pipelines.runners.execute import run_graph
 from pipelines.segment.graph import sum_reports
 from pipelines.segment.options import FailureBudget
-from pipelines.work import UnitReport
+from pipelines.worker.unit import UnitReport
 
 
 class PackPipelineOptions(PipelineOptions):

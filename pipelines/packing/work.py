@@ -20,7 +20,7 @@ from pipelines.run.failures import Failure, is_transient, reason_of
 from pipelines.run.interface import Reading
 from pipelines.run.plan import InputFile, Unit
 from pipelines.storage import filesystem
-from pipelines.work import THREADS, UnitReport, with_attempts
+from pipelines.worker.unit import THREADS, UnitReport, with_attempts
 from segmodel.allocator import reuse_memory
 from segmodel.errors import BeamsegError, InputError
 from segmodel.images.encoded import decode_image, image_size

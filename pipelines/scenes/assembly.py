@@ -16,7 +16,7 @@ from pipelines.scenes.blocks import blocks_of
 from pipelines.scenes.files import StoredBlock, block_path, pieces_of, scene_paths, write_scene
 from pipelines.storage import filesystem
 from pipelines.storage.copies import local_copies
-from pipelines.work import with_attempts
+from pipelines.worker.unit import with_attempts
 from segmodel.errors import InputError, TransientError
 from segmodel.tiling.windows import Window
 

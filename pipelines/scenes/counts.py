@@ -32,7 +32,7 @@ from pipelines.scenes.sampling import FAILED as FAILED_STATE
 from pipelines.scenes.tables import CountSums, counts_path
 from pipelines.segment.polygons import ZONES, stored
 from pipelines.storage.copies import local_copies
-from pipelines.work import with_attempts
+from pipelines.worker.unit import with_attempts
 from segmodel.errors import BeamsegError, InputError
 from segmodel.labels.classes import ClassTable
 from segmodel.tiling.windows import Window

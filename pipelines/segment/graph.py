@@ -14,7 +14,7 @@ from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
 from pipelines.segment.options import FailureBudget, add_segment_arguments
 from pipelines.totals import finish_run
-from pipelines.work import UnitReport, segment_unit
+from pipelines.worker.unit import UnitReport, segment_unit
 
 
 class SegmentPipelineOptions(PipelineOptions):

@@ -15,7 +15,7 @@ from pipelines.run import plan
 from pipelines.run.plan import InputFile, Unit
 from pipelines.segment.graph import SegmentImages
 from pipelines.segment.options import FailureBudget
-from pipelines.work import UnitReport
+from pipelines.worker.unit import UnitReport
 from tests.pipelines.corpus import make_work
 
 MOST_BYTES = 1000

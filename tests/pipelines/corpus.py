@@ -25,7 +25,7 @@ from pipelines.scenes import blocks
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.inputs import sorted_inputs, units_of
 from pipelines.totals import Totals, collect
-from pipelines.work import UnitReport, segment_unit
+from pipelines.worker.unit import UnitReport, segment_unit
 from segmodel.engine.engine import Limits
 from segmodel.savedmodel.folder import write_contract
 from segmodel.tiling.windows import Layout

@@ -22,7 +22,7 @@ from pipelines.segment.options import FailureBudget, SegmentOptions
 from pipelines.totals import finish_run
 from pipelines.unit_check import Finding
 from pipelines.verification import Verdict, verify
-from pipelines.work import UnitReport, segment_unit
+from pipelines.worker.unit import UnitReport, segment_unit
 from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import read_band
 

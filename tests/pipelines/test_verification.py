@@ -16,7 +16,7 @@ from pipelines.segment.options import FailureBudget, SegmentOptions
 from pipelines.totals import finish_run
 from pipelines.unit_check import AGAIN, FORGET, OUTPUTS, Finding
 from pipelines.verification import FORGOTTEN, REMOVE, Verdict, verify
-from pipelines.work import segment_unit
+from pipelines.worker.unit import segment_unit
 from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import (
     photos,

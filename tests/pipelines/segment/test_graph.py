@@ -14,14 +14,14 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
-from pipelines import work as work_module
 from pipelines.commands import main
 from pipelines.run import plan
 from pipelines.runners.execute import pipeline_options
 from pipelines.segment.graph import SegmentImages, SegmentPipelineOptions, sum_reports
 from pipelines.segment.launch import check, prepare
 from pipelines.segment.options import FailureBudget, SegmentOptions
-from pipelines.work import UnitReport
+from pipelines.worker import unit as work_module
+from pipelines.worker.unit import UnitReport
 from segmodel.savedmodel.folder import fingerprint
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import (

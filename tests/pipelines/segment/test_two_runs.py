@@ -18,7 +18,7 @@ from pipelines.segment.options import FailureBudget
 from pipelines.segment.reconcile import reconcile
 from pipelines.storage import filesystem
 from pipelines.totals import collect, finish_run
-from pipelines.work import UnitReport
+from pipelines.worker.unit import UnitReport
 from segmodel.errors import TransientError
 from tests.pipelines.corpus import (
     failure_rows,

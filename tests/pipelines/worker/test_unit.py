@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import work as work_module
-from pipelines import worker_model
 from pipelines.run.commits import CommitLog
 from pipelines.storage import filesystem
-from pipelines.work import UnitReport, load_model, segment_unit
+from pipelines.worker import model
+from pipelines.worker import unit as work_module
+from pipelines.worker.unit import UnitReport, load_model, segment_unit
 from segmodel.errors import TransientError
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import (
@@ -182,7 +182,7 @@ def test_the_model_is_loaded_once_in_a_process(work, monkeypatch):
         "segmodel.savedmodel.predictor.Predictor.load",
         lambda path, trust: loads.append((path, trust)) or 7,
     )
-    monkeypatch.setattr(worker_model, "fingerprint", lambda folder: work.fingerprint)
+    monkeypatch.setattr(model, "fingerprint", lambda folder: work.fingerprint)
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda _: load_model(work), range(8))) == [7] * 8
     assert loads == [("no-model", False)]
@@ -190,7 +190,7 @@ def test_the_model_is_loaded_once_in_a_process(work, monkeypatch):
 
 def test_a_model_that_was_replaced_after_the_launch_is_refused(work, monkeypatch):
     monkeypatch.setattr(work_module, "_models", {})
-    monkeypatch.setattr(worker_model, "fingerprint", lambda folder: "of another model")
+    monkeypatch.setattr(model, "fingerprint", lambda folder: "of another model")
     with pytest.raises(TransientError, match="the model in no-model was replaced after"):
         load_model(work)
 

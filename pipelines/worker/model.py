@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from pipelines.gpu_claims import claim
 from pipelines.run.interface import Work
 from pipelines.storage.models import local_model
+from pipelines.worker.gpu_claims import claim
 from segmodel.devices import cuda_driver
 from segmodel.devices.gpus import number_of, use_only
 from segmodel.devices.startup import quiet_start

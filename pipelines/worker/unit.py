@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from pipelines import formats, worker_model
+from pipelines import formats
 from pipelines.run import areas
 from pipelines.run.area_tables import AreaTable, area_table, rows_of
 from pipelines.run.areas import Tally, TallySum
@@ -18,6 +18,7 @@ from pipelines.run.failures import Failure, is_transient, raise_unless_lasting, 
 from pipelines.run.interface import UnitTask, Work
 from pipelines.run.plan import Unit
 from pipelines.storage import filesystem
+from pipelines.worker import model as worker_model
 from segmodel.allocator import reuse_memory
 from segmodel.engine.engine import Engine, Failed, Job, Labelled, Model
 from segmodel.engine.read_ahead import Raster

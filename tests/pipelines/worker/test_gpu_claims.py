@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.gpu_claims import MOST_SHARING, claim, lock_name
+from pipelines.worker.gpu_claims import MOST_SHARING, claim, lock_name
 
 GPUS = ["GPU-a", "GPU-b", "GPU-c"]
 

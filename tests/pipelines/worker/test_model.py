@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import unit_check, worker_model
-from pipelines import work as work_module
-from pipelines.gpu_claims import claim
+from pipelines import unit_check
 from pipelines.run.commits import Commit
 from pipelines.run.interface import Work
 from pipelines.run.plan import Unit
 from pipelines.totals import collect
-from pipelines.work import UnitReport, segment_unit
-from pipelines.worker_model import gpu_name, most_call_pixels, one_gpu
+from pipelines.worker import model as worker_model
+from pipelines.worker import unit as work_module
+from pipelines.worker.gpu_claims import claim
+from pipelines.worker.model import gpu_name, most_call_pixels, one_gpu
+from pipelines.worker.unit import UnitReport, segment_unit
 from segmodel.devices import cuda_driver
 from segmodel.savedmodel.folder import fingerprint
 from segmodel.tiling.windows import AUTO, Layout

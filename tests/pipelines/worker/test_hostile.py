@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from pipelines.run.commits import CommitLog
-from pipelines.work import UnitReport
+from pipelines.worker.unit import UnitReport
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (
     failure_rows,

@@ -1,0 +1,1 @@
+"""One work unit in one process: the unit, its model, its GPU."""
