@@ -47,8 +47,8 @@ def run(arguments: Sequence[str]) -> int:
     """Print what is not as recorded, and a summary; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
 
+    from pipelines.results.verify import verify
     from pipelines.run.failures import on_one_line
-    from pipelines.verification import verify
 
     findings = 0
 

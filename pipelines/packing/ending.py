@@ -8,16 +8,16 @@ from typing import Any
 
 import segmodel
 from pipelines.cli.process import REASONS
-from pipelines.failure_table import FailureTable, failures_of, write_failures
 from pipelines.packing.launch import RESULT
 from pipelines.packing.work import PackWork, shards_of, split_name
+from pipelines.results.failure_table import FailureTable, failures_of, write_failures
+from pipelines.results.totals import COMPLETE, INCOMPLETE, OVER_BUDGET
 from pipelines.run import plan
 from pipelines.run.areas import NODATA, Tally
 from pipelines.run.directory import MARK, PACK
 from pipelines.run.plan import Unit
 from pipelines.segment.options import FailureBudget
 from pipelines.storage import filesystem
-from pipelines.totals import COMPLETE, INCOMPLETE, OVER_BUDGET
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.results.totals import finish_run
 from pipelines.run import plan, progress
 from pipelines.run.interface import Work
 from pipelines.run.plan import Unit, UnitReference
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
 from pipelines.segment.options import FailureBudget, add_segment_arguments
-from pipelines.totals import finish_run
 from pipelines.worker.unit import UnitReport, segment_unit
 
 

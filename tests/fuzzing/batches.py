@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.results.totals import collect
 from pipelines.run.commits import CommitLog
 from pipelines.run.interface import Reading, Work
-from pipelines.totals import collect
 from tests.fuzzing.checks import check_image, check_shard
 from tests.fuzzing.mutations import Mutant
 from tests.fuzzing.oracle import MAX_PIXELS

@@ -13,9 +13,9 @@ from PIL import Image
 
 from pipelines.formats.samples import Sample, Unreadable
 from pipelines.formats.tar import Tars
+from pipelines.results.totals import Tally
 from pipelines.run.commits import CommitLog
 from pipelines.run.interface import Reading
-from pipelines.totals import Tally
 from tests.pipelines.corpus import files_in, pixels, png, run_unit, units_in
 
 Member = tuple[str | tarfile.TarInfo, bytes]

@@ -17,6 +17,7 @@ from PIL import Image
 
 from pipelines.formats import example
 from pipelines.formats.tfrecord import frame, read_records
+from pipelines.results.totals import Totals, collect
 from pipelines.run import plan
 from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Reading, Work
@@ -24,7 +25,6 @@ from pipelines.run.plan import InputFile, Unit
 from pipelines.scenes import blocks
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.inputs import sorted_inputs, units_of
-from pipelines.totals import Totals, collect
 from pipelines.worker.unit import UnitReport, segment_unit
 from segmodel.engine.engine import Limits
 from segmodel.savedmodel.folder import write_contract

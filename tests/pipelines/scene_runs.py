@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import shapely
 
-from pipelines.failure_table import COLUMNS
+from pipelines.results.failure_table import COLUMNS
+from pipelines.results.totals import finish_run
+from pipelines.results.verify import Verdict, verify
+from pipelines.results.verify_units import Finding
 from pipelines.run import plan
 from pipelines.run.interface import Work
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
 from pipelines.segment import launch
 from pipelines.segment.options import FailureBudget, SegmentOptions
-from pipelines.totals import finish_run
-from pipelines.unit_check import Finding
-from pipelines.verification import Verdict, verify
 from pipelines.worker.unit import UnitReport, segment_unit
 from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import read_band

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from pipelines.formats.tfrecord import masked_crc32c
+from pipelines.results.totals import Totals
 from pipelines.run.interface import Reading, Work
-from pipelines.totals import Totals
 from tests.broken_images import BROKEN
 from tests.fakes import CLASSES
 from tests.image_kinds import KINDS

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 
+from pipelines.results.totals import collect
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
 from pipelines.scenes.assembly import finish_scene, scene_blocks
-from pipelines.totals import collect
 from segmodel.tiling.windows import Layout, Window
 from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (

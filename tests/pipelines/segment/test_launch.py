@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from pipelines import formats
+from pipelines.results.totals import collect
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.segment import launch
 from pipelines.segment.launch import check, prepare
 from pipelines.segment.options import FailureBudget, SegmentOptions
 from pipelines.segment.plan_report import report
-from pipelines.totals import collect
 from segmodel.errors import ConfigurationError, ContractError
 from tests.pipelines.corpus import (
     pixels,

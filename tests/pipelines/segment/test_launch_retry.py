@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.results.totals import collect
 from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check, prepare
 from pipelines.segment.options import SegmentOptions
-from pipelines.totals import collect
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (
     pixels,

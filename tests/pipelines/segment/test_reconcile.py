@@ -9,11 +9,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.results.totals import collect
 from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check, prepare
 from pipelines.segment.options import SegmentOptions
-from pipelines.totals import collect
 from pipelines.worker import unit as work_module
 from pipelines.worker.unit import segment_unit
 from tests.fakes import BrightnessModel

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.results.totals import collect, finish_run
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.run.directory import RESULTS
@@ -17,7 +18,6 @@ from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.options import FailureBudget
 from pipelines.segment.reconcile import reconcile
 from pipelines.storage import filesystem
-from pipelines.totals import collect, finish_run
 from pipelines.worker.unit import UnitReport
 from segmodel.errors import TransientError
 from tests.pipelines.corpus import (

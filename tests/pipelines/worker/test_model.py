@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import unit_check
+from pipelines.results import verify_units
+from pipelines.results.totals import collect
 from pipelines.run.commits import Commit
 from pipelines.run.interface import Work
 from pipelines.run.plan import Unit
-from pipelines.totals import collect
 from pipelines.worker import model as worker_model
 from pipelines.worker import unit as work_module
 from pipelines.worker.gpu_claims import claim
@@ -319,5 +319,5 @@ def test_verify_believes_records_with_smaller_batches(tmp_path):
     work = make_work(tmp_path / "run")
     (unit,) = units_in(work, shards(tmp_path / "in", 1))
     run_unit(unit, work, Greedy(1))
-    checked = unit_check.check_unit(unit, work.log, is_assembled=False)
+    checked = verify_units.check_unit(unit, work.log, is_assembled=False)
     assert (checked.findings, checked.commit.smaller_batches) == ((), {"64x64": 1})

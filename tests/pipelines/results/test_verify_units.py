@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.results.verify_units import FORGET, UNREADABLE, Finding, check_unit, path_key
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.plan import InputFile, Unit
 from pipelines.storage import filesystem
-from pipelines.unit_check import FORGET, UNREADABLE, Finding, check_unit, path_key
 from tests.pipelines.corpus import write
 
 UNIT = Unit("images-0", "images", (InputFile("/x/a.jpg", "x", "a.jpg", 3, "1"),))

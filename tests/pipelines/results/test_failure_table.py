@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from pipelines.failure_table import FIRST, MOST_REASONS, FailureTable
+from pipelines.results.failure_table import FIRST, MOST_REASONS, FailureTable
 from pipelines.run.failures import Failure
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.results.totals import finish_run
+from pipelines.results.verify import FORGOTTEN, REMOVE, Verdict, verify
+from pipelines.results.verify_units import AGAIN, FORGET, OUTPUTS, Finding
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check, prepare
 from pipelines.segment.options import FailureBudget, SegmentOptions
-from pipelines.totals import finish_run
-from pipelines.unit_check import AGAIN, FORGET, OUTPUTS, Finding
-from pipelines.verification import FORGOTTEN, REMOVE, Verdict, verify
 from pipelines.worker.unit import segment_unit
 from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import (

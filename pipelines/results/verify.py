@@ -12,7 +12,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipelines.results_check import Ending, check_results
+from pipelines.results.verify_tables import Ending, check_results
+from pipelines.results.verify_units import (
+    AGAIN,
+    MALFORMED,
+    CheckedUnit,
+    Finding,
+    check_unit,
+    path_key,
+)
 from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Commit, CommitLog
@@ -21,14 +29,6 @@ from pipelines.run.interface import Counting
 from pipelines.run.plan import Unit
 from pipelines.storage import filesystem, locations
 from pipelines.storage.threads import in_order
-from pipelines.unit_check import (
-    AGAIN,
-    MALFORMED,
-    CheckedUnit,
-    Finding,
-    check_unit,
-    path_key,
-)
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.commands import verify as command
-from pipelines.failure_table import write_failures
+from pipelines.results.failure_table import write_failures
+from pipelines.results.verify import Verdict, verify
+from pipelines.results.verify_units import AGAIN, Finding
 from pipelines.run import plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
@@ -17,8 +19,6 @@ from pipelines.run.commits import CommitLog, Output
 from pipelines.run.directory import MARK, RunDirectory, digest
 from pipelines.run.plan import InputFile, Unit
 from pipelines.storage.threads import AHEAD
-from pipelines.unit_check import AGAIN, Finding
-from pipelines.verification import Verdict, verify
 from segmodel.errors import ConfigurationError, ContractError
 from tests.fakes import CLASSES, contract
 from tests.pipelines.corpus import tree, write

@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipelines.failure_table import FailureTable, failures_of
+from pipelines.results.failure_table import FailureTable, failures_of
+from pipelines.results.verify_units import AGAIN, MALFORMED
 from pipelines.run import plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
@@ -13,7 +14,6 @@ from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Counting
 from pipelines.scenes.tables import overlaps_csv, zones_csv
 from pipelines.storage import filesystem
-from pipelines.unit_check import AGAIN, MALFORMED
 from segmodel.labels.classes import ClassTable
 
 INCOMPLETE = 4

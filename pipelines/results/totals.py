@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines import contact_sheet
 from pipelines.cli.process import REASONS
-from pipelines.contact_sheet import UnitSample
-from pipelines.failure_table import FailureTable, failures_of, write_failures
+from pipelines.results import contact_sheet
+from pipelines.results.contact_sheet import UnitSample
+from pipelines.results.failure_table import FailureTable, failures_of, write_failures
 from pipelines.run import areas, plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally

@@ -1,0 +1,1 @@
+"""The end of a run: totals, failures, contact sheet and verification."""
