@@ -122,7 +122,7 @@ def throughput(steps: int, repeats: int) -> None:
 
 def recipe(data: Path, weights: Path, output: Path) -> None:
     """Train by `dubai.toml`, from pretrained and from random weights, and compare."""
-    from pipelines.training_data import read_data
+    from pipelines.datasets.training import read_data
 
     with quiet_start():
         from segmodel.training.trainer import Hooks, train

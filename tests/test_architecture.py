@@ -27,7 +27,7 @@ TENSORFLOW = {
 }
 BEAM = {
     *("pipelines.runners.dataflow", "pipelines.runners.execute", "pipelines.segment.graph"),
-    *("pipelines.packing.transforms", "pipelines.runners.worker"),
+    *("pipelines.datasets.graph", "pipelines.runners.worker"),
 }
 
 # What a command line needs before it knows that it is right.
@@ -39,7 +39,7 @@ LIGHT = {
     "pipelines.cli.process",
     "pipelines.pack",
     "pipelines.segment.scene_options",
-    "pipelines.packing.options",
+    "pipelines.datasets.options",
     "pipelines.segment",
     *(f"pipelines.commands.{name}" for name in ("compare", "demo", "ensemble", "plan")),
     *(f"pipelines.commands.{name}" for name in ("train", "verify")),

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipelines.cli.parser import Parser, parse
 from pipelines.cli.process import add_process_arguments, for_pipeline, learn, stop_with_parent
-from pipelines.packing.options import PackOptions, add_pack_arguments, pack_options
+from pipelines.datasets.options import PackOptions, add_pack_arguments, pack_options
 from segmodel.errors import ConfigurationError
 
 HELP = """\
@@ -66,7 +66,7 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.stop_with_parent:
         stop_with_parent()
 
-    from pipelines.packing.launch import check, prepare
+    from pipelines.datasets.launch import check, prepare
     from pipelines.runners.engines import check_paths
 
     check_paths(words, (*options.images, *options.masks, options.output))
@@ -74,7 +74,7 @@ def run(arguments: Sequence[str]) -> int:
 
     # Beam warns of optional packages when it is imported, which tells a user nothing.
     logging.disable(logging.WARNING)
-    from pipelines.packing.transforms import execute
+    from pipelines.datasets.graph import execute
     from pipelines.runners.dataflow import leaves
     from pipelines.runners.execute import pipeline_options, tell_failures
 

@@ -80,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
 
     config = load_configuration(parsed.config, changes)
 
-    from pipelines.training_data import read_data
+    from pipelines.datasets.training import read_data
     from segmodel.devices.startup import quiet_start
 
     with quiet_start():

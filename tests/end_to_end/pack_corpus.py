@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipelines.datasets.work import shards_of
 from pipelines.formats.samples import Sample
-from pipelines.packing.work import shards_of
 from pipelines.run.interface import Reading
 from pipelines.run.plan import InputFile
 from tests.end_to_end.conftest import command, environment, noise, write_images

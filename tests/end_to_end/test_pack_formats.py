@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.packing.options import CONTAINERS
-from pipelines.packing.work import shards_of
+from pipelines.datasets.options import CONTAINERS
+from pipelines.datasets.work import shards_of
 from tests.end_to_end.conftest import command
 from tests.end_to_end.pack_corpus import COUNT, run, samples, truth, words, write_data
 from tests.fakes import BRIGHT, DARK, MIDDLE, brightness_labels

@@ -18,7 +18,7 @@ import tensorflow as tf
 from PIL import Image
 
 from pipelines.commands import main
-from pipelines.training_data import read_data
+from pipelines.datasets.training import read_data
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.networks.backbones import BACKBONES
 from segmodel.networks.widths import scale_width

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.packing.ending import finish_pack
-from pipelines.packing.launch import check, prepare
-from pipelines.packing.options import PackOptions, parse_shares
-from pipelines.packing.work import pack_unit
+from pipelines.datasets.ending import finish_pack
+from pipelines.datasets.launch import check, prepare
+from pipelines.datasets.options import PackOptions, parse_shares
+from pipelines.datasets.work import pack_unit
 from pipelines.run import plan
 from tests.pipelines.corpus import png, tree, write
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.packing.pairs import Pairs, find_pairs
+from pipelines.datasets.pairs import Pairs, find_pairs
 from pipelines.run.directory import MARK
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import write

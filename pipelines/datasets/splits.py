@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import PurePosixPath
 
-from pipelines.packing.options import BY_FOLDER, Shares
+from pipelines.datasets.options import BY_FOLDER, Shares
 from segmodel.errors import ConfigurationError
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pipelines.cli.parser import parse
 from pipelines.commands.pack import parser
-from pipelines.packing.options import pack_options, parse_shares
-from pipelines.packing.splits import deal, group_of, order_of, shard_of, split_of
+from pipelines.datasets.options import pack_options, parse_shares
+from pipelines.datasets.splits import deal, group_of, order_of, shard_of, split_of
 from segmodel.errors import ConfigurationError
 
 THREE = parse_shares("train=0.8,validation=0.1,test=0.1")

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.packing import work as work_module
-from pipelines.packing.launch import check, prepare
-from pipelines.packing.options import PackOptions
-from pipelines.packing.work import _Room, pack_unit
+from pipelines.datasets import work as work_module
+from pipelines.datasets.launch import check, prepare
+from pipelines.datasets.options import PackOptions
+from pipelines.datasets.work import _Room, pack_unit
 from pipelines.run import plan
 from pipelines.segment.options import FailureBudget
 from pipelines.storage import filesystem

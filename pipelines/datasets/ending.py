@@ -8,8 +8,8 @@ from typing import Any
 
 import segmodel
 from pipelines.cli.process import REASONS
-from pipelines.packing.launch import RESULT
-from pipelines.packing.work import PackWork, shards_of, split_name
+from pipelines.datasets.launch import RESULT
+from pipelines.datasets.work import PackWork, shards_of, split_name
 from pipelines.results.failure_table import FailureTable, failures_of, write_failures
 from pipelines.results.totals import COMPLETE, INCOMPLETE, OVER_BUDGET
 from pipelines.run import plan

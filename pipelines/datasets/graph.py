@@ -7,10 +7,10 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.packing.ending import finish_pack
-from pipelines.packing.launch import PackLaunch
-from pipelines.packing.options import add_own_arguments
-from pipelines.packing.work import PackWork, pack_unit
+from pipelines.datasets.ending import finish_pack
+from pipelines.datasets.launch import PackLaunch
+from pipelines.datasets.options import add_own_arguments
+from pipelines.datasets.work import PackWork, pack_unit
 from pipelines.run import plan, progress
 from pipelines.run.plan import UnitReference
 from pipelines.runners.execute import run_graph

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from pipelines import earth
-from pipelines.packing.launch import read_masks
-from pipelines.packing.options import PackOptions
+from pipelines.datasets.launch import read_masks
+from pipelines.datasets.options import PackOptions
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels import masks
 from segmodel.labels.masks import MaskReader

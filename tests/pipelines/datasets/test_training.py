@@ -15,10 +15,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pipelines import training_data
+from pipelines.datasets import training
+from pipelines.datasets.training import read_data
 from pipelines.formats import example
 from pipelines.formats.tfrecord import LABELS, frame
-from pipelines.training_data import read_data
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
@@ -193,7 +193,7 @@ def test_shards_whose_copy_cannot_fit_are_refused_before_any_is_read(tmp_path, m
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     data = read_data(configuration(shards=(str(tmp_path),)), without_validation=True)
     if short:
-        monkeypatch.setattr(training_data, "_samples", None)
+        monkeypatch.setattr(training, "_samples", None)
         with (
             pytest.raises(ConfigurationError, match=r"copy .* MiB in .*MiB left: set TMPDIR"),
             data,

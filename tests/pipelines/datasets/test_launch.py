@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.packing.launch import check, clear, prepare
-from pipelines.packing.options import PackOptions, parse_shares
+from pipelines.datasets.launch import check, clear, prepare
+from pipelines.datasets.options import PackOptions, parse_shares
 from pipelines.segment.launch import check as check_run
 from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError

@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from pipelines.datasets.pairs import Pair
 from pipelines.formats import SHARDS
 from pipelines.formats.samples import Entry
 from pipelines.formats.shards import Shards
-from pipelines.packing.pairs import Pair
 from pipelines.run import areas
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog, Output

@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import segmodel
-from pipelines.formats.images import stated_size
-from pipelines.packing.options import ENCODINGS, PackOptions
-from pipelines.packing.pairs import Pair, Pairs, find_pairs
-from pipelines.packing.splits import Split, deal
-from pipelines.packing.work import (
+from pipelines.datasets.options import ENCODINGS, PackOptions
+from pipelines.datasets.pairs import Pair, Pairs, find_pairs
+from pipelines.datasets.splits import Split, deal
+from pipelines.datasets.work import (
     BOOKS,
     BYTES_PER_PIXEL,
     PackWork,
@@ -20,6 +19,7 @@ from pipelines.packing.work import (
     shard_path,
     split_name,
 )
+from pipelines.formats.images import stated_size
 from pipelines.run import plan
 from pipelines.run.directory import MARK, PACK, check_unchanged, digest, holds_any
 from pipelines.run.interface import Reading

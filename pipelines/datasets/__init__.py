@@ -1,0 +1,1 @@
+"""Pairs as shards: written by `pack`, read by `train`."""
