@@ -198,9 +198,10 @@ def test_the_steps_of_an_image_lead_to_a_command_that_works(tmp_path, empty):
         ).stdout
 
     assert python("-m", "pipelines.segment", "--help").startswith("usage: beamseg segment")
-    program = "import pipelines.segment.graph, segmodel.savedmodel.predictor, rasterio, apache_beam.io.gcp.gcsio"
+    modules = "pipelines.segment.graph, segmodel.savedmodel.predictor, rasterio"
+    program = f"import {modules}, apache_beam.io.gcp.gcsio"
     place = python("-c", f"{program}; print(pipelines.transforms.__file__)").splitlines()[-1]
-    assert place == str(folder / "pipelines" / "transforms.py")
+    assert place == str(folder / "pipelines" / "segment" / "graph.py")
 
 
 def copy(source: Path, target: Path) -> None:

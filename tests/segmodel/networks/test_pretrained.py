@@ -142,7 +142,7 @@ def test_weights_without_a_place_are_refused():
 
 
 class Saved(tf.Module):
-    """As `segmodel.savedmodel.export` saves a Keras network: variables by path, and functions of them."""
+    """As `export_savedmodel` saves a Keras network: variables by path, and functions of them."""
 
     def __init__(self, model: keras.Model, named: bool = True) -> None:
         super().__init__()

@@ -19,7 +19,13 @@ from tests.fakes import CLASSES, contract
 
 tf = pytest.importorskip("tensorflow")
 
-from segmodel.savedmodel.ensemble import export_ensemble, load_ensemble, orient, orient_back, resize
+from segmodel.savedmodel.ensemble import (  # noqa: E402
+    export_ensemble,
+    load_ensemble,
+    orient,
+    orient_back,
+    resize,
+)
 from segmodel.savedmodel.export import export_savedmodel  # noqa: E402
 
 FIRST, SECOND = (0.7, 0.2, 0.1), (0.1, 0.6, 0.3)
