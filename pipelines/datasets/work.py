@@ -21,7 +21,7 @@ from pipelines.run.interface import Reading
 from pipelines.run.plan import InputFile, Unit
 from pipelines.storage import filesystem
 from pipelines.worker.unit import THREADS, UnitReport, with_attempts
-from segmodel.allocator import reuse_memory
+from segmodel.devices.startup import reuse_memory
 from segmodel.errors import BeamsegError, InputError
 from segmodel.images.encoded import decode_image, image_size
 from segmodel.labels.masks import MaskReader

@@ -19,7 +19,7 @@ from pipelines.run.interface import UnitTask, Work
 from pipelines.run.plan import Unit
 from pipelines.storage import filesystem
 from pipelines.worker import model as worker_model
-from segmodel.allocator import reuse_memory
+from segmodel.devices.startup import reuse_memory
 from segmodel.engine.engine import Engine, Failed, Job, Labelled, Model
 from segmodel.engine.read_ahead import Raster
 from segmodel.errors import InputError, TransientError

@@ -15,12 +15,12 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from segmodel.errors import InputError
 from segmodel.images.headers import (
     PNG_SIGNATURE_BYTES,
+    check_parts,
     check_scans,
     has_tag_twice,
     png_chunks,
     webp_size,
 )
-from segmodel.images.tiff_parts import check_parts
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 _JPEG_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}

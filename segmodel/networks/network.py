@@ -20,8 +20,8 @@ from segmodel.networks.backbones import build_backbone, find_backbone, load_imag
 from segmodel.networks.imagenet_bands import IMAGENET_BANDS, band_means
 from segmodel.networks.layers import BilinearUpsampling, Preprocessing, bilinear_kernel
 from segmodel.networks.receptive_field import Reach
+from segmodel.networks.variants import PRECISIONS, VARIANTS
 from segmodel.training.limits import at_least, one_of
-from segmodel.training.training_config import PRECISIONS, VARIANTS
 
 FC6_KERNEL_PX = 7
 FC_DROPOUT = 0.5

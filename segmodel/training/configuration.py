@@ -11,9 +11,10 @@ import numpy as np
 
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable
+from segmodel.networks.variants import VARIANTS
 from segmodel.savedmodel.contract import DTYPES
 from segmodel.training.limits import at_least, one_of
-from segmodel.training.training_config import VARIANTS, AugmentationConfig, TrainingConfig
+from segmodel.training.training_config import AugmentationConfig, TrainingConfig
 
 ENCODINGS = ("color", "palette", "id")
 

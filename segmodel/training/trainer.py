@@ -31,12 +31,11 @@ from segmodel.training.checkpoints import (
     restore_checkpoint,
     save_checkpoint,
 )
-from segmodel.training.class_weights import resolve
 from segmodel.training.configuration import Configuration
 from segmodel.training.configuration_file import to_document
-from segmodel.training.event_log import EventLog
-from segmodel.training.history import History, Validation
+from segmodel.training.history import EventLog, History, Validation
 from segmodel.training.loop import Clock, Learner, check_loss, choose_strategy
+from segmodel.training.losses import resolve
 from segmodel.training.release import check_floors, draft_contract, release, validation_layout
 from segmodel.training.run_folder import RunFolder, model_of
 from segmodel.training.run_plan import Stage, network_configuration, run_digest, stages

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from segmodel.errors import ConfigurationError
+from segmodel.networks.variants import PRECISIONS, VARIANTS
 from segmodel.training.limits import at_least, one_of
 
-# The stride of the finest features that are scored.
-VARIANTS = {"fcn-32s": 32, "fcn-16s": 16, "fcn-8s": 8, "fcn-4s": 4}
 LOSSES = ("cross_entropy", "focal", "dice")
 CLASS_WEIGHTS = ("median_frequency", "inverse_log")
 OPTIMIZERS = ("adamw", "sgd")
@@ -18,7 +17,6 @@ SCHEDULES = ("cosine", "poly", "constant")
 # Seeds of stateless operations are 32-bit integers, and each stage has one of its own.
 MOST_SEED = 2**31 - 1 - len(VARIANTS)
 KEPT = ("best", "last")
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from PIL import Image
 from pipelines.commands import main
 from pipelines.datasets.training import read_data
 from segmodel.errors import ConfigurationError, InputError
-from segmodel.networks.backbones import BACKBONES
-from segmodel.networks.widths import scale_width
+from segmodel.networks.backbones import BACKBONES, scale_width
 from segmodel.pairs.survey import survey_pairs
 from segmodel.savedmodel.contract import DTYPES
 from segmodel.savedmodel.folder import read_contract

@@ -13,9 +13,8 @@ pytest.importorskip("tensorflow")
 
 import keras
 
-from segmodel.networks.backbones import BACKBONES, Backbone, find_backbone
+from segmodel.networks.backbones import BACKBONES, Backbone, find_backbone, scaled_channels
 from segmodel.networks.network import NetworkConfig, build_network, preprocessing
-from segmodel.networks.widths import scaled_channels
 
 DEEP = ("resnet101", "resnet152", "resnet101_v2", "resnet152_v2")
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in BACKBONES]

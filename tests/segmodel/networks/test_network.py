@@ -24,7 +24,7 @@ from segmodel.networks.network import (
     preprocessing,
     reach,
 )
-from segmodel.training.training_config import VARIANTS
+from segmodel.networks.variants import VARIANTS
 
 
 @functools.cache

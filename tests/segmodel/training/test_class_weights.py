@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segmodel.errors import ConfigurationError
-from segmodel.training.class_weights import resolve
+from segmodel.training.losses import resolve
 
 
 def test_without_a_setting_all_classes_count_alike():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from segmodel.training.event_log import EventLog
+from segmodel.training.history import EventLog
 
 
 def events(folder) -> list:

@@ -18,8 +18,8 @@ from segmodel.networks.network import build_network
 from segmodel.savedmodel.export import export_savedmodel
 from segmodel.savedmodel.in_memory import NetworkInMemory
 from segmodel.savedmodel.predictor import Predictor
-from segmodel.training.class_weights import resolve
 from segmodel.training.loop import Clock, check_loss, choose_strategy
+from segmodel.training.losses import resolve
 from segmodel.training.release import draft_contract
 from segmodel.training.run_plan import network_configuration
 from segmodel.training.trainer import TrainingRun
