@@ -39,9 +39,10 @@ from PIL import Image
 from pipelines.formats.samples import Entry
 from pipelines.formats.tfrecord import TFRecords
 from pipelines.run import plan
+from pipelines.run.attempts import THREADS
 from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Reading, Work
-from pipelines.worker.unit import THREADS, segment_unit
+from pipelines.worker.unit import segment_unit
 from segmodel.engine.engine import Limits
 from segmodel.images.encoded import decode_image
 from segmodel.labels.label_images import encode_labels

@@ -120,7 +120,8 @@ def print_peak(scene: str, run: str) -> None:
         "segmodel.savedmodel.predictor",
     ):
         importlib.import_module(name)
-    from pipelines.runners.execute import execute, pipeline_options
+    from pipelines.runners.execute import pipeline_options
+    from pipelines.segment.run import execute
 
     model = Path(run).with_name(f"{Path(run).name}-model")
     (model / CONTRACT_FILE).parent.mkdir(parents=True)

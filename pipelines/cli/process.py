@@ -10,19 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import segmodel
+from pipelines.cli.exit_status import REASONS
 
 # Options of the process that starts a pipeline, not of the pipeline.
 _JSON, _PARENT = "--json", "--stop_with_parent"
 
-REASONS = {
-    0: "complete",
-    1: "fault",
-    2: "usage",
-    3: "over_budget",
-    4: "incomplete",
-    128 + signal.SIGINT: "interrupted",
-    128 + signal.SIGTERM: "interrupted",
-}
 # What the line has of `summary.json`, under the same names.
 _OF_SUMMARY = (
     "images",

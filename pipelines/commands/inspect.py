@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from pipelines.cli.parser import Parser, parse
-from pipelines.storage.models import contract_of, local_model
+from pipelines.storage.copies import contract_of, local_model
 from segmodel.labels.classes import format_color
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import fingerprint

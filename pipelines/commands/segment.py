@@ -70,7 +70,8 @@ def run(arguments: Sequence[str]) -> int:
     # Beam warns of optional packages when it is imported, which tells a user nothing.
     logging.disable(logging.WARNING)
     from pipelines.runners.dataflow import check_options
-    from pipelines.runners.execute import execute, pipeline_options, tell_result
+    from pipelines.runners.execute import pipeline_options
+    from pipelines.segment.run import execute, tell_result
 
     logging.disable(logging.NOTSET)
     beam_options = pipeline_options(for_pipeline(words))

@@ -7,16 +7,15 @@ from itertools import groupby
 from typing import Any
 
 import segmodel
-from pipelines.cli.process import REASONS
+from pipelines.cli.exit_status import COMPLETE, INCOMPLETE, OVER_BUDGET, REASONS
+from pipelines.cli.values import FailureBudget
 from pipelines.datasets.launch import RESULT
 from pipelines.datasets.work import PackWork, shards_of, split_name
 from pipelines.results.failure_table import FailureTable, failures_of, write_failures
-from pipelines.results.totals import COMPLETE, INCOMPLETE, OVER_BUDGET
 from pipelines.run import plan
 from pipelines.run.areas import NODATA, Tally
 from pipelines.run.directory import MARK, PACK
 from pipelines.run.plan import Unit
-from pipelines.segment.options import FailureBudget
 from pipelines.storage import filesystem
 
 

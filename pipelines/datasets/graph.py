@@ -7,16 +7,15 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.cli.values import FailureBudget
 from pipelines.datasets.ending import finish_pack
 from pipelines.datasets.launch import PackLaunch
 from pipelines.datasets.options import add_own_arguments
 from pipelines.datasets.work import PackWork, pack_unit
 from pipelines.run import plan, progress
+from pipelines.run.attempts import UnitReport, sum_reports
 from pipelines.run.plan import UnitReference
 from pipelines.runners.execute import run_graph
-from pipelines.segment.graph import sum_reports
-from pipelines.segment.options import FailureBudget
-from pipelines.worker.unit import UnitReport
 
 
 class PackPipelineOptions(PipelineOptions):

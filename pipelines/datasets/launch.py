@@ -21,10 +21,11 @@ from pipelines.datasets.work import (
 )
 from pipelines.formats.images import stated_size
 from pipelines.run import plan
-from pipelines.run.directory import MARK, PACK, check_unchanged, digest, holds_any
+from pipelines.run.directory import MARK, PACK, check_unchanged, holds_any
 from pipelines.run.interface import Reading
 from pipelines.run.plan import Unit
 from pipelines.storage import filesystem, locations
+from pipelines.storage.digests import digest
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import MAX_PIXELS
 from segmodel.labels.classes import format_color

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from pipelines.segment.options import DEFAULT_MEMORY_BYTES, FailureBudget, parse_size
+from pipelines.cli.values import DEFAULT_MEMORY_BYTES, FailureBudget, parse_size
 from segmodel.errors import ConfigurationError
 
 CONTAINERS = ("tfrecord", "tfrecord.gz", "tar", "tar.gz", "parquet")

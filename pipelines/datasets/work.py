@@ -14,13 +14,13 @@ from pipelines.formats.samples import Entry
 from pipelines.formats.shards import Shards
 from pipelines.run import areas
 from pipelines.run.areas import Tally
+from pipelines.run.attempts import THREADS, UnitReport, with_attempts
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.directory import PACK, RunDirectory
 from pipelines.run.failures import Failure, is_transient, reason_of
 from pipelines.run.interface import Reading
 from pipelines.run.plan import InputFile, Unit
 from pipelines.storage import filesystem
-from pipelines.worker.unit import THREADS, UnitReport, with_attempts
 from segmodel.devices.startup import reuse_memory
 from segmodel.errors import BeamsegError, InputError
 from segmodel.images.encoded import decode_image, image_size

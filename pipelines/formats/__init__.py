@@ -10,9 +10,3 @@ from pipelines.scenes.format import Scenes
 
 # A file belongs to the first format that claims it.
 SHARDS: tuple[Shards, ...] = (TFRecords(), Tars(), ParquetFiles())
-FORMATS: tuple[Format, ...] = (*SHARDS, Scenes(), ImageFiles())
-
-
-def find_format(name: str) -> Format:
-    """The format of this name."""
-    return next(entry for entry in FORMATS if entry.name == name)

@@ -13,7 +13,7 @@ from pathlib import Path
 from pipelines.inputs.catalogue import in_groups
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure
-from pipelines.run.interface import Estimate, Ground, Reading, Thumbnail, Work
+from pipelines.run.interface import Estimate, Ground, Reading, Thumbnail, Work, square_ground
 from pipelines.run.plan import InputFile, Unit
 from pipelines.storage import filesystem
 from segmodel.engine.engine import Engine, Job, Labelled
@@ -212,10 +212,3 @@ def encode_png(labelled: Labelled, work: Work) -> EncodedImages:
         encode_labels(labelled.labels, work.contract.classes, dict(work.provenance)),
         None if confidence is None else encode_confidence(confidence),
     )
-
-
-def square_ground(pixels: int, pixel_size_m: float | None) -> Ground | None:
-    """Ground area of pixels without coordinates, by the side of one that the user gave."""
-    if pixel_size_m is None:
-        return None
-    return Ground(pixel_size_m**2, pixel_size_m**2 * pixels)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import shapely
 
-from pipelines.run.directory import digest
+from pipelines.storage.digests import digest
 from segmodel.errors import ConfigurationError
 
 # Share of the smaller polygon that two polygons may have in common and still count as neighbours.

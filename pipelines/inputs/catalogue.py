@@ -3,11 +3,11 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import overload
 
 from pipelines.inputs.disk_tables import Database, to_bytes, to_text
+from pipelines.run.plan import InputFile
 
 AT_ONCE = 1000
 _TABLE = """
@@ -26,35 +26,6 @@ CREATE TABLE files (
 _INDEX = "CREATE INDEX IF NOT EXISTS by_format ON files (format, position)"
 _FILE = "coalesce(uri, place), folder, name, size, version"
 _KEY = "folder || '/' || name"
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """One input file.
-
-    Args:
-        uri: How to open it.
-        folder: Folder of its input root in the run directory.
-        name: Path below that root, with forward slashes.
-        size: Bytes.
-        version: Changes when the content does.
-    """
-
-    uri: str
-    folder: str
-    name: str
-    size: int
-    version: str
-
-    @property
-    def listed(self) -> tuple[int, str]:
-        """Size and version, as `storage.opened` takes them."""
-        return self.size, self.version
-
-    @property
-    def key(self) -> str:
-        """Names the file in tables: folder and name."""
-        return f"{self.folder}/{self.name}"
 
 
 def group_of(key: str, groups: int) -> int:

@@ -7,35 +7,10 @@ import urllib.request
 from http.client import HTTPException
 
 from pipelines.inputs.listing import FoundFile
+from pipelines.storage.locations import PREFIX
 from segmodel.errors import ConfigurationError, TransientError
 
-SCHEMES = ("http", "https")
-# How GDAL opens them.
-PREFIX = "/vsicurl/"
 SECONDS = 60
-
-
-def is_web(pattern: str) -> bool:
-    """Whether a pattern is an address.
-
-    >>> is_web("https://example.org/a.tif"), is_web("a.tif"), is_web("gs://bucket/a.tif")
-    (True, False, False)
-    """
-    return pattern.partition("://")[0].lower() in SCHEMES and "://" in pattern
-
-
-def is_read_by_gdal(uri: str) -> bool:
-    """Whether a file is where GDAL alone reads it."""
-    return uri.startswith(PREFIX)
-
-
-def web_root(address: str) -> str:
-    """The address of the folder of a file.
-
-    >>> web_root("https://example.org/maps/a.tif")
-    'https://example.org/maps'
-    """
-    return address.rpartition("/")[0]
 
 
 def find_web(address: str) -> FoundFile:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.cli.process import REASONS
+from pipelines.cli.exit_status import COMPLETE, FAULT, INCOMPLETE, OVER_BUDGET, REASONS
+from pipelines.cli.values import FailureBudget
 from pipelines.results import contact_sheet
 from pipelines.results.contact_sheet import UnitSample
 from pipelines.results.failure_table import FailureTable, failures_of, write_failures
@@ -16,9 +17,7 @@ from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
 from pipelines.run.interface import Work
 from pipelines.scenes.results import scene_summary, write_scene_results
-from pipelines.segment.options import FailureBudget
 
-COMPLETE, FAULT, OVER_BUDGET, INCOMPLETE = 0, 1, 3, 4
 # How far ground areas of pixels may be from the footprint, relatively.
 BALANCE = 1e-6
 REASONS_SHOWN = 5

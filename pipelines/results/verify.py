@@ -24,10 +24,11 @@ from pipelines.results.verify_units import (
 from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Commit, CommitLog
-from pipelines.run.directory import OUTPUTS, RunDirectory, digest, is_run
+from pipelines.run.directory import OUTPUTS, RunDirectory, is_run
 from pipelines.run.interface import Counting
 from pipelines.run.plan import Unit
 from pipelines.storage import filesystem, locations
+from pipelines.storage.digests import digest
 from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable

@@ -1,6 +1,5 @@
 """The run directory: where everything of a run is, and `run.json` that keeps it honest."""
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -150,12 +149,6 @@ def lies_in_run(path: str, root: str, known: dict[str, bool]) -> bool:
         above = folder not in (root, "", os.path.dirname(folder))
         known[folder] = here or (above and lies_in_run(folder, root, known))
     return known[folder]
-
-
-def digest(document: dict[str, Any]) -> str:
-    """16 hex digits of the SHA-256 of a JSON document."""
-    text = json.dumps(document, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def check_unchanged(

@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from pipelines.run.commits import CommitLog, Output
-from pipelines.run.directory import RunDirectory, digest
+from pipelines.run.directory import RunDirectory
 from pipelines.run.failures import Failure
 from pipelines.run.plan import InputFile, Unit
+from pipelines.storage.digests import digest
 from segmodel.engine.engine import Engine, Job, Labelled, Limits
 from segmodel.images.encoded import MAX_PIXELS
 from segmodel.savedmodel.contract import Contract
@@ -294,3 +295,10 @@ class Format(Protocol):
 
     def open(self, unit: Unit, work: Work) -> AbstractContextManager[UnitTask[Any]]:
         """Begin a unit; leaving the context removes what was not finished."""
+
+
+def square_ground(pixels: int, pixel_size_m: float | None) -> Ground | None:
+    """Ground area of pixels without coordinates, by the side of one that the user gave."""
+    if pixel_size_m is None:
+        return None
+    return Ground(pixel_size_m**2, pixel_size_m**2 * pixels)

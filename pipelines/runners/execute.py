@@ -11,11 +11,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 from apache_beam.runners.runner import PipelineResult
 
-from pipelines.cli.process import learn
-from pipelines.run import plan, progress
-from pipelines.run.directory import RunDirectory
+from pipelines.run import plan
 from pipelines.run.failures import on_one_line
-from pipelines.runners.dataflow import job_error, leaves, submission, unit_hints
+from pipelines.runners.dataflow import job_error, leaves
 from pipelines.runners.engines import (
     DASK_SHARES,
     be_quiet,
@@ -23,10 +21,7 @@ from pipelines.runners.engines import (
     own_error,
     with_engine,
 )
-from pipelines.segment.graph import SegmentImages
-from pipelines.segment.launch import Launch
-from pipelines.segment.options import SegmentOptions
-from segmodel.errors import BeamsegError, ConfigurationError, TransientError
+from segmodel.errors import BeamsegError, ConfigurationError
 
 # DirectRunner looks for an engine on the internet first; this one is in the process, always.
 LOCAL_RUNNER = "FnApiRunner"
@@ -56,28 +51,6 @@ def pipeline_options(words: Sequence[str]) -> PipelineOptions:
     return options
 
 
-def execute(launch: Launch, options: SegmentOptions, beam_options: PipelineOptions) -> str | None:
-    """Run the graph to its end, if it is waited for.
-
-    Args:
-        launch: What to run.
-        options: Of the user.
-        beam_options: For Beam.
-
-    Returns:
-        None, and what the graph found is in the run directory; or what became of a job that goes
-        on without us.
-    """
-    run = launch.work.run
-    hints = unit_hints(options, beam_options)
-    graph = "SegmentImages" >> SegmentImages(launch.work, options.max_failures, hints)
-    if leaves(beam_options):
-        return submission(run_graph(launch.parts, graph, beam_options), beam_options, run.root)
-    with progress.shown(launch.estimate.pixels, launch.units, run.path("commits")):
-        run_graph(launch.parts, graph, beam_options)
-    return None
-
-
 def run_graph(
     parts: Iterable[str], graph: beam.PTransform, beam_options: PipelineOptions
 ) -> PipelineResult:
@@ -102,48 +75,6 @@ def run_graph(
         own = own_error(error)
         raise (job_error(error) if own is error else own) from error
     return result
-
-
-def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
-    """Print how the run ended; returns the exit status."""
-    summary = run.read_json("summary.json")
-    if summary is None:
-        raise TransientError(
-            f"{run.root} has no summary.json: the pipeline did not reach its end, or another run "
-            f"into the same directory has begun since; run the same command again"
-        )
-    learn(summary)
-    status = summary["exit_status"]
-    failed, images = summary["failed_images"], summary["images"]
-    attempt = summary["this_attempt"]
-    print(
-        f"{images} images labelled, {failed} failed; {summary['pixels'] / 1e6:.1f} Mpx in "
-        f"{summary['units']} units, {attempt['units_skipped']} units were done before; "
-        f"{attempt['seconds']:.0f} s"
-    )
-    tell_failures(summary["first_failures"])
-    if status == 0:
-        print(f"complete: label maps in {run.root}/labels, totals in {run.root}/areas.csv")
-    elif status == 1:
-        print(
-            f"the areas in {run.root}/areas.csv do not add up to the footprint: this is a fault of "
-            f"beamseg, please report it",
-            file=sys.stderr,
-        )
-    elif status == 3:
-        print(
-            f"{failed} of {images + failed} images failed, more than --max_failures "
-            f"{options.max_failures} allows: see {run.root}/failures.csv, then raise "
-            f"--max_failures or mend them and run again (a mended file is done again by itself)",
-            file=sys.stderr,
-        )
-    else:
-        print(
-            f"{summary['unfinished_units']} units could not be finished: run the same command "
-            f"again to do the rest",
-            file=sys.stderr,
-        )
-    return status
 
 
 def tell_failures(rows: Iterable[Mapping[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from pipelines.rasters.cog import TILE_PX
 from pipelines.rasters.header import read_header
 from pipelines.run.area_tables import area_table, rows_of
 from pipelines.run.areas import TallySum
+from pipelines.run.attempts import with_attempts
 from pipelines.run.commits import Commit, CommitLog, Output
 from pipelines.run.interface import Work
 from pipelines.run.plan import Unit
@@ -16,7 +17,6 @@ from pipelines.scenes.blocks import blocks_of
 from pipelines.scenes.files import StoredBlock, block_path, pieces_of, scene_paths, write_scene
 from pipelines.storage import filesystem
 from pipelines.storage.copies import local_copies
-from pipelines.worker.unit import with_attempts
 from segmodel.errors import InputError, TransientError
 from segmodel.tiling.windows import Window
 

@@ -22,17 +22,17 @@ from pipelines.geodesy.polygons import Polygons
 from pipelines.rasters.header import read_header
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, Tally, TallySum
+from pipelines.run.attempts import with_attempts
 from pipelines.run.commits import Commit, Output
 from pipelines.run.failures import reason_of
 from pipelines.run.interface import Work
 from pipelines.run.plan import InputFile, Unit
+from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.sampling import ABSENT, Shown
 from pipelines.scenes.sampling import FAILED as FAILED_STATE
 from pipelines.scenes.tables import CountSums, counts_path
-from pipelines.segment.polygons import ZONES, stored
 from pipelines.storage.copies import local_copies
-from pipelines.worker.unit import with_attempts
 from segmodel.errors import BeamsegError, InputError
 from segmodel.labels.classes import ClassTable
 from segmodel.tiling.windows import Window

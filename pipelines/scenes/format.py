@@ -19,10 +19,9 @@ from pipelines.rasters.header import Header, header_or_none, read_header
 from pipelines.rasters.reader import read_small, small_area
 from pipelines.run.interface import Estimate, Reading, Thumbnail, Work, windows_of
 from pipelines.run.plan import InputFile, Unit, unit_id
-from pipelines.scenes.blocks import area_of, blocks_of, model_grid, seen_by_model
+from pipelines.scenes.blocks import area_of, blocks_of, misfit, model_grid, seen_by_model
 from pipelines.scenes.files import TIFF_SUFFIXES, block_path, scene_paths
 from pipelines.scenes.overlaps import count_units
-from pipelines.scenes.scene_check import misfit
 from pipelines.scenes.task import BlockTask
 from pipelines.storage import filesystem
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.formats.images import square_ground
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.cog import Grid, read_block, write_block
@@ -13,12 +12,11 @@ from pipelines.rasters.reader import SceneRaster, ground_grid
 from pipelines.rasters.resampled import ResampledRaster
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, raise_unless_lasting, reason_of
-from pipelines.run.interface import Ground, Work
+from pipelines.run.interface import Ground, Work, square_ground
 from pipelines.run.plan import InputFile, Unit
-from pipelines.scenes.blocks import area_of, model_grid, seen_by_model
+from pipelines.run.polygons import AOI, stored
+from pipelines.scenes.blocks import area_of, check_scene, model_grid, seen_by_model
 from pipelines.scenes.files import block_path, label_name, scene_paths, write_scene
-from pipelines.scenes.scene_check import check_scene
-from pipelines.segment.polygons import AOI, stored
 from pipelines.storage import filesystem
 from segmodel.engine.engine import Engine, Failed, Job, Labelled
 from segmodel.errors import GroundError, TransientError

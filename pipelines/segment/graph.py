@@ -1,20 +1,22 @@
 """The Beam graph of `segment`: one linear chain, through which only references and counts pass."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.cli.values import FailureBudget
 from pipelines.results.totals import finish_run
 from pipelines.run import plan, progress
+from pipelines.run.attempts import UnitReport, sum_reports
 from pipelines.run.interface import Work
 from pipelines.run.plan import Unit, UnitReference
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
-from pipelines.segment.options import FailureBudget, add_segment_arguments
-from pipelines.worker.unit import UnitReport, segment_unit
+from pipelines.segment.options import add_segment_arguments
+from pipelines.worker.unit import segment_unit
 
 
 class SegmentPipelineOptions(PipelineOptions):
@@ -78,14 +80,6 @@ class _SegmentUnit(beam.DoFn):
         self.units.inc(report.done)
         self.pixels.inc(report.computed_pixels)
         yield report
-
-
-def sum_reports(reports: Iterable[UnitReport]) -> UnitReport:
-    """The sum, field by field."""
-    total = UnitReport()
-    for report in reports:
-        total = UnitReport(*(a + b for a, b in zip(total, report, strict=True)))
-    return total
 
 
 def _listed(

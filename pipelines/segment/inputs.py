@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 from pipelines import formats
 from pipelines.inputs import web
-from pipelines.inputs.catalogue import Catalogue, Files, InputFile
+from pipelines.inputs.catalogue import Catalogue, Files
 from pipelines.inputs.disk_tables import Names
 from pipelines.run import plan, progress
 from pipelines.run.interface import Estimate, Format, Reading, Work
-from pipelines.run.plan import Unit
+from pipelines.run.plan import InputFile, Unit
 from pipelines.scenes.files import label_name
 from pipelines.scenes.format import headers_of, may_be_scene
 from pipelines.scenes.overlaps import precedence

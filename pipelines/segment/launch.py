@@ -9,16 +9,18 @@ from typing import Any
 import segmodel
 from pipelines.geodesy.polygons import Polygons
 from pipelines.run import plan, progress
-from pipelines.run.directory import MARK, RunDirectory, check_unchanged, digest
+from pipelines.run.directory import MARK, RunDirectory, check_unchanged
 from pipelines.run.interface import Counting, Estimate, Work
+from pipelines.run.polygons import AOI, ZONES, store
 from pipelines.scenes.overlaps import Overlaps, overlaps_of
 from pipelines.segment.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
 from pipelines.segment.options import SegmentOptions
-from pipelines.segment.polygons import AOI, ZONES, read_aoi, read_zones, store
+from pipelines.segment.polygons import read_aoi, read_zones
 from pipelines.segment.reconcile import reconcile, remove_leftovers
 from pipelines.segment.sizes import Sizes, resolve_sizes
 from pipelines.storage import locations
-from pipelines.storage.models import contract_of, local_model
+from pipelines.storage.copies import contract_of, local_model
+from pipelines.storage.digests import digest
 from segmodel.errors import ConfigurationError
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import fingerprint

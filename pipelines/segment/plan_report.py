@@ -10,7 +10,7 @@ from pipelines.segment.inputs import Inputs, check_scene_options, estimate, find
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.polygons import read_aoi, read_zones
 from pipelines.segment.sizes import MIB, Sizes, resolve_sizes
-from pipelines.storage.models import contract_of
+from pipelines.storage.copies import contract_of
 from segmodel.savedmodel.contract import Contract
 
 

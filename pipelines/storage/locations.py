@@ -168,3 +168,33 @@ def _match(patterns: Sequence[str], names: Sequence[str]) -> bool:
     if first == "**":
         return _match(patterns[1:], names) or (not is_hidden and _match(patterns, names[1:]))
     return not is_hidden and fnmatch.fnmatchcase(name, first) and _match(patterns[1:], names[1:])
+
+
+SCHEMES = ("http", "https")
+
+
+# How GDAL opens them.
+PREFIX = "/vsicurl/"
+
+
+def is_web(pattern: str) -> bool:
+    """Whether a pattern is an address.
+
+    >>> is_web("https://example.org/a.tif"), is_web("a.tif"), is_web("gs://bucket/a.tif")
+    (True, False, False)
+    """
+    return pattern.partition("://")[0].lower() in SCHEMES and "://" in pattern
+
+
+def is_read_by_gdal(uri: str) -> bool:
+    """Whether a file is where GDAL alone reads it."""
+    return uri.startswith(PREFIX)
+
+
+def web_root(address: str) -> str:
+    """The address of the folder of a file.
+
+    >>> web_root("https://example.org/maps/a.tif")
+    'https://example.org/maps'
+    """
+    return address.rpartition("/")[0]

@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from pipelines.run.interface import Work
-from pipelines.storage.models import local_model
+from pipelines.storage.copies import local_model
 from pipelines.worker.gpu_claims import claim
 from segmodel.devices import cuda_driver
 from segmodel.devices.gpus import number_of, use_only

@@ -1,9 +1,7 @@
 """One work unit from input to commit record, as a plain function."""
 
 import logging
-import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,8 +11,9 @@ from pipelines import formats
 from pipelines.run import areas
 from pipelines.run.area_tables import AreaTable, area_table, rows_of
 from pipelines.run.areas import Tally, TallySum
+from pipelines.run.attempts import THREADS, UnitReport, _is_done, with_attempts
 from pipelines.run.commits import CommitLog, Output
-from pipelines.run.failures import Failure, is_transient, raise_unless_lasting, reason_of
+from pipelines.run.failures import Failure, raise_unless_lasting, reason_of
 from pipelines.run.interface import UnitTask, Work
 from pipelines.run.plan import Unit
 from pipelines.storage import filesystem
@@ -25,34 +24,12 @@ from segmodel.engine.read_ahead import Raster
 from segmodel.errors import InputError, TransientError
 from segmodel.tiling.windows import Window
 
-ATTEMPTS = 3
-RETRY_SECONDS = 1.0
-THREADS = min(8, max(2, os.cpu_count() or 1))
-
 _log = logging.getLogger("beamseg")
 _models: dict[str, Model] = {}
 _models_lock = threading.Lock()
-# One unit at a time uses all threads of a process, and memory is that of one.
-_one_unit = threading.RLock()
 
 
 T = TypeVar("T")
-
-
-class UnitReport(NamedTuple):
-    """What became of a unit; counts only, as it crosses a shuffle.
-
-    Args:
-        done: 1 if the unit has a commit record now.
-        skipped: 1 if it had one before.
-        incomplete: 1 if a passing fault kept it from being finished.
-        computed_pixels: Pixels labelled now.
-    """
-
-    done: int = 0
-    skipped: int = 0
-    incomplete: int = 0
-    computed_pixels: int = 0
 
 
 def load_model(work: Work) -> Model:
@@ -98,35 +75,6 @@ def segment_unit(
     if report is None:
         return UnitReport(done=1, skipped=1) if _is_done(unit, log) else UnitReport(incomplete=1)
     return report
-
-
-def _is_done(unit: Unit, log: CommitLog) -> bool:
-    """Whether a unit is known to be finished; not where a store that is down does not tell."""
-    try:
-        return log.is_done(unit)
-    except TransientError:
-        return False
-
-
-def with_attempts(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | None:
-    """What an action on a unit returns, tried again while faults may pass.
-
-    None if a fault stays, or if another attempt has finished the unit meanwhile: it may have
-    cleared away what this one was working with.
-    """
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            with _one_unit:
-                return action()
-        except Exception as error:
-            if _is_done(unit, log):
-                return None
-            if not is_transient(error):
-                raise
-            _log.warning("%s: attempt %d of %d: %s", unit.id, attempt, ATTEMPTS, reason_of(error))
-            if attempt < ATTEMPTS:
-                time.sleep(RETRY_SECONDS * 2**attempt)
-    return None
 
 
 @dataclass

@@ -11,11 +11,11 @@ from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN, WindowedValue
 
+from pipelines.cli.values import FailureBudget
 from pipelines.run import plan
+from pipelines.run.attempts import UnitReport
 from pipelines.run.plan import InputFile, Unit
 from pipelines.segment.graph import SegmentImages
-from pipelines.segment.options import FailureBudget
-from pipelines.worker.unit import UnitReport
 from tests.pipelines.corpus import make_work
 
 MOST_BYTES = 1000

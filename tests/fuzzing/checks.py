@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.formats import find_format
 from pipelines.formats.samples import Sample, printable
 from pipelines.formats.shards import Shards
 from pipelines.run.interface import Work
 from pipelines.run.plan import Unit
+from pipelines.worker.formats import find_format
 from tests.fuzzing import oracle
 from tests.fuzzing.mutations import Mutant
 from tests.known_images import Known

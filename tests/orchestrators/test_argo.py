@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines.cli.exit_status import REASONS
 from pipelines.cli.parser import parse
-from pipelines.cli.process import REASONS
 from pipelines.commands.segment import parser
 from pipelines.segment.options import segment_options
 from tests.orchestrators.conftest import EXAMPLES

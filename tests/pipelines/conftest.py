@@ -12,7 +12,7 @@ from tests.pipelines.corpus import make_work, small_blocks, write_model_folder
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.worker.unit.RETRY_SECONDS", 0)
+    monkeypatch.setattr("pipelines.run.attempts.RETRY_SECONDS", 0)
 
 
 @pytest.fixture

@@ -19,13 +19,14 @@ from pipelines.formats import example
 from pipelines.formats.tfrecord import frame, read_records
 from pipelines.results.totals import Totals, collect
 from pipelines.run import plan
+from pipelines.run.attempts import UnitReport
 from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Reading, Work
 from pipelines.run.plan import InputFile, Unit
 from pipelines.scenes import blocks
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.inputs import sorted_inputs, units_of
-from pipelines.worker.unit import UnitReport, segment_unit
+from pipelines.worker.unit import segment_unit
 from segmodel.engine.engine import Limits
 from segmodel.savedmodel.folder import write_contract
 from segmodel.tiling.windows import Layout

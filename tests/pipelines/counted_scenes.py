@@ -14,7 +14,7 @@ import shapely
 from affine import Affine
 from pyproj import Transformer
 
-from pipelines.segment.options import FailureBudget
+from pipelines.cli.values import FailureBudget
 from tests.fakes import BRIGHT, DARK, MIDDLE, brightness_labels
 from tests.pipelines.corpus import (
     UTM,

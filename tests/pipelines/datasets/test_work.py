@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.cli.values import FailureBudget
 from pipelines.datasets import work as work_module
 from pipelines.datasets.launch import check, prepare
 from pipelines.datasets.options import PackOptions
 from pipelines.datasets.work import _Room, pack_unit
 from pipelines.run import plan
-from pipelines.segment.options import FailureBudget
 from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import encoded, png, tree, write

@@ -13,7 +13,7 @@ import shapely
 from affine import Affine
 from pyproj import Geod, Transformer
 
-from pipelines.segment.options import FailureBudget
+from pipelines.cli.values import FailureBudget
 from tests.fakes import BRIGHT, DARK, BrightnessModel
 from tests.pipelines.corpus import spoil_strip, write_model_folder, write_scene
 from tests.pipelines.scene_runs import PARTS, Finished, run_scenes

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.inputs import catalogue as catalogue_module
-from pipelines.inputs.catalogue import Catalogue, Files, InputFile, in_groups
+from pipelines.inputs.catalogue import Catalogue, Files, in_groups
 from pipelines.inputs.disk_tables import Database, Names
+from pipelines.run.plan import InputFile
 from segmodel.errors import TransientError
 
 COUNT = 2500  # more than two pages

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from pipelines.segment.options import FailureBudget
+from pipelines.cli.values import FailureBudget
 from segmodel.errors import BeamsegError, ContractError
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import pixels, write_model_folder, write_scene

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipelines.rasters.header import read_header
-from pipelines.rasters.scene_sources import sources_of
+from pipelines.rasters.header import read_header, sources_of
 from pipelines.scenes.format import Scenes
 from tests.pipelines.corpus import files_in, pixels, write, write_scene
 from tests.pipelines.raster_kinds import source_of, write_mosaic, write_vrt

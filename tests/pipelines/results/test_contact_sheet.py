@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from pipelines.cli.values import FailureBudget
 from pipelines.results import contact_sheet
 from pipelines.results.contact_sheet import TILE_PX, TILES, UnitSample, color_table, draw, overlay
 from pipelines.results.totals import finish_run
 from pipelines.run.interface import Thumbnail
 from pipelines.run.plan import InputFile, Unit
-from pipelines.segment.options import FailureBudget
 from tests.fakes import BRIGHT, CLASSES, DARK, WIDE_CLASSES, brightness_labels
 from tests.pipelines.corpus import (
     make_work,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.cli.values import FailureBudget
 from pipelines.results.totals import Totals, collect, finish_run
 from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
 from pipelines.run.plan import InputFile, Unit
-from pipelines.segment.options import FailureBudget
 from tests.pipelines.corpus import write
 
 FILE = InputFile("/x/a.tif", "x", "a.tif", 3, "1")

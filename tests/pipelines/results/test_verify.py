@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.cli.values import FailureBudget
 from pipelines.results.totals import finish_run
 from pipelines.results.verify import FORGOTTEN, REMOVE, Verdict, verify
 from pipelines.results.verify_units import AGAIN, FORGET, OUTPUTS, Finding
@@ -15,7 +16,7 @@ from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check, prepare
-from pipelines.segment.options import FailureBudget, SegmentOptions
+from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
 from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import (

@@ -16,8 +16,9 @@ from pipelines.run import plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog, Output
-from pipelines.run.directory import MARK, RunDirectory, digest
+from pipelines.run.directory import MARK, RunDirectory
 from pipelines.run.plan import InputFile, Unit
+from pipelines.storage.digests import digest
 from pipelines.storage.threads import AHEAD
 from segmodel.errors import ConfigurationError, ContractError
 from tests.fakes import CLASSES, contract

@@ -12,10 +12,10 @@ from pipelines.run.directory import (
     RESULTS,
     RunDirectory,
     check_unchanged,
-    digest,
     lies_in_run,
 )
 from pipelines.storage import filesystem
+from pipelines.storage.digests import digest
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import tree, write
 

@@ -15,11 +15,11 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.pipeline_context import PipelineContext
 from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN
 
+from pipelines.cli.values import FailureBudget
 from pipelines.run.plan import UnitReference
 from pipelines.runners.dataflow import unit_hints
 from pipelines.runners.execute import pipeline_options
 from pipelines.segment.graph import SegmentImages
-from pipelines.segment.options import FailureBudget
 from tests.pipelines.corpus import make_work
 from tests.pipelines.dataflow_service import DRY, HINT, L4, hints_of, options
 

@@ -9,11 +9,11 @@ import pytest
 import rasterio
 from affine import Affine
 
+from pipelines.cli.values import FailureBudget
 from pipelines.rasters.header import read_header
 from pipelines.results.totals import finish_run
 from pipelines.run.commits import CommitLog
 from pipelines.run.interface import Reading
-from pipelines.segment.options import FailureBudget
 from segmodel.errors import TransientError
 from tests.fakes import brightness_labels, contract
 from tests.pipelines.corpus import (

@@ -15,10 +15,10 @@ from affine import Affine
 from pipelines.geodesy.polygons import Polygons
 from pipelines.rasters.reader import SceneRaster
 from pipelines.run.interface import Reading
+from pipelines.run.polygons import AOI, store
 from pipelines.scenes.format import Scenes
 from pipelines.segment.inputs import check_scene_options, find_inputs
 from pipelines.segment.options import SegmentOptions
-from pipelines.segment.polygons import AOI, store
 from segmodel.errors import ConfigurationError, ContractError
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Layout, Window

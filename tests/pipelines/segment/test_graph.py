@@ -14,14 +14,15 @@ from pathlib import Path
 import apache_beam as beam
 import pytest
 
+from pipelines.cli.values import FailureBudget
 from pipelines.commands import main
 from pipelines.run import plan
+from pipelines.run.attempts import UnitReport, sum_reports
 from pipelines.runners.execute import pipeline_options
-from pipelines.segment.graph import SegmentImages, SegmentPipelineOptions, sum_reports
+from pipelines.segment.graph import SegmentImages, SegmentPipelineOptions
 from pipelines.segment.launch import check, prepare
-from pipelines.segment.options import FailureBudget, SegmentOptions
+from pipelines.segment.options import SegmentOptions
 from pipelines.worker import unit as work_module
-from pipelines.worker.unit import UnitReport
 from segmodel.savedmodel.folder import fingerprint
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import (

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from pipelines import formats
+from pipelines.cli.values import FailureBudget
 from pipelines.results.totals import collect
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.segment import launch
 from pipelines.segment.launch import check, prepare
-from pipelines.segment.options import FailureBudget, SegmentOptions
+from pipelines.segment.options import SegmentOptions
 from pipelines.segment.plan_report import report
 from segmodel.errors import ConfigurationError, ContractError
 from tests.pipelines.corpus import (

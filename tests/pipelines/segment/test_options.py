@@ -13,12 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.cli.parser import Parser
-from pipelines.segment.options import (
-    FailureBudget,
-    SegmentOptions,
-    add_segment_arguments,
-    segment_options,
-)
+from pipelines.cli.values import FailureBudget
+from pipelines.segment.options import SegmentOptions, add_segment_arguments, segment_options
 from segmodel.errors import ConfigurationError
 
 PIPELINES = Path(__file__).parents[3] / "pipelines"

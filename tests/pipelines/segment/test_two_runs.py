@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.cli.values import FailureBudget
 from pipelines.results.totals import collect, finish_run
 from pipelines.run import plan
+from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import CommitLog
 from pipelines.run.directory import RESULTS
 from pipelines.scenes.assembly import finish_scene
-from pipelines.segment.options import FailureBudget
 from pipelines.segment.reconcile import reconcile
 from pipelines.storage import filesystem
-from pipelines.worker.unit import UnitReport
 from segmodel.errors import TransientError
 from tests.pipelines.corpus import (
     failure_rows,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.run.attempts import ATTEMPTS, UnitReport, with_attempts
 from pipelines.run.commits import CommitLog
 from pipelines.storage import filesystem
 from pipelines.worker import unit as work_module
-from pipelines.worker.unit import ATTEMPTS, UnitReport, with_attempts
 from segmodel.errors import TransientError
 from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import (

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import CommitLog
-from pipelines.worker.unit import UnitReport
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (
     failure_rows,

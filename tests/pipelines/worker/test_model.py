@@ -14,6 +14,7 @@ import pytest
 
 from pipelines.results import verify_units
 from pipelines.results.totals import collect
+from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import Commit
 from pipelines.run.interface import Work
 from pipelines.run.plan import Unit
@@ -21,7 +22,7 @@ from pipelines.worker import model as worker_model
 from pipelines.worker import unit as work_module
 from pipelines.worker.gpu_claims import claim
 from pipelines.worker.model import gpu_name, most_call_pixels, one_gpu
-from pipelines.worker.unit import UnitReport, segment_unit
+from pipelines.worker.unit import segment_unit
 from segmodel.devices import cuda_driver
 from segmodel.savedmodel.folder import fingerprint
 from segmodel.tiling.windows import AUTO, Layout

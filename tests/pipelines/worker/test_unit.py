@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import CommitLog
 from pipelines.storage import filesystem
 from pipelines.worker import model
 from pipelines.worker import unit as work_module
-from pipelines.worker.unit import UnitReport, load_model, segment_unit
+from pipelines.worker.unit import load_model, segment_unit
 from segmodel.errors import TransientError
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import (

@@ -1,0 +1,68 @@
+"""Values of options that several commands have."""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from segmodel.errors import ConfigurationError
+
+DEFAULT_MEMORY_BYTES = 4 << 30
+
+
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+@dataclass(frozen=True)
+class FailureBudget:
+    """How many images may fail: a number or a share of all.
+
+    >>> FailureBudget.parse("3").allows(failed=3, images=5)
+    True
+    >>> FailureBudget.parse("1%").allows(failed=2, images=100)
+    False
+    >>> FailureBudget.parse("0.02").allows(failed=2, images=100)
+    True
+    """
+
+    count: int | None
+    share: Fraction | None
+
+    @classmethod
+    def parse(cls, text: str) -> "FailureBudget":
+        """The budget in a text: a whole number, a share below 1 such as 0.01, or a percentage.
+
+        Raises:
+            ValueError: If it is none of these.
+        """
+        if text.endswith("%"):
+            share = Fraction(text[:-1]) / 100
+        elif text.isdigit():
+            return cls(int(text), None)
+        else:
+            share = Fraction(text)
+        if not 0 <= share <= 1:
+            raise ValueError(f"a share must be in 0..1, got {text}")
+        return cls(None, share)
+
+    def allows(self, failed: int, images: int) -> bool:
+        """Whether so many failed images of all are within the budget."""
+        most = self.count if self.share is None else self.share * images
+        return failed <= (most or 0)
+
+    def __str__(self) -> str:
+        return str(self.count) if self.share is None else f"{float(self.share):g} of all images"
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a text such as `4G`, `2500M` or `1.5GiB`; units are powers of 1,024.
+
+    Raises:
+        ConfigurationError: If it is no size.
+
+    >>> parse_size("4G"), parse_size("1.5gib"), parse_size("800MB")
+    (4294967296, 1610612736, 838860800)
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", str(text).strip().upper())
+    if not found or not float(found[1]):
+        raise ConfigurationError(f"--memory must be a size such as 4G or 2500M, got {text!r}")
+    return int(float(found[1]) * _UNITS[found[2]])

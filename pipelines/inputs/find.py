@@ -1,0 +1,82 @@
+"""Input files of patterns, each once, with their folders in the run directory."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+
+from pipelines.inputs.catalogue import Catalogue
+from pipelines.inputs.listing import input_files, root_of
+from pipelines.inputs.web import find_web
+from pipelines.run import progress
+from pipelines.run.plan import InputFile
+from pipelines.storage import locations
+from pipelines.storage.locations import is_web, web_root
+from segmodel.errors import ConfigurationError
+
+
+def find_inputs(
+    patterns: Sequence[str], output: str, folders: Mapping[str, str] | None = None
+) -> Catalogue:
+    """Files of all patterns, each once, in order of patterns and names.
+
+    Args:
+        patterns: Files, folders or globs.
+        output: The run directory; neither what is in it nor in that of another run is an input.
+        folders: Folders by root, see `root_folders`.
+
+    Raises:
+        ConfigurationError: If a pattern matches nothing.
+        TransientError: If a web server cannot be reached.
+    """
+    folders = root_folders(patterns) if folders is None else folders
+    found, listed = Catalogue(), progress.Lines("listed {:,} files")
+    for pattern in patterns:
+        root = _root_of(pattern)
+        matched = False
+        files = [find_web(pattern)] if is_web(pattern) else input_files(pattern, output, listed.add)
+        for file in files:
+            is_far = is_web(pattern) or locations.is_remote(file.uri)
+            place = file.uri if is_far else locations.canonical(file.uri)
+            matched = True
+            folder, name = folders[_root_key(root)], _printable(file.name)
+            entry = InputFile(file.uri, folder, name, file.size, file.version)
+            found.add(place, entry)
+        if not matched:
+            raise ConfigurationError(
+                f"--input {pattern} matches no file: check the path, and quote patterns with *"
+            )
+    return found
+
+
+def root_folders(patterns: Sequence[str], known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """A folder in the run directory for each input root, by a digest of where the root is.
+
+    It has the root's own name, with the digest behind it if another root has that name already.
+
+    Args:
+        patterns: Files, folders or globs.
+        known: Folders that an earlier attempt has given; they stay.
+    """
+    folders = dict(known or {})
+    for pattern in patterns:
+        root = _root_of(pattern)
+        key = _root_key(root)
+        if key not in folders:
+            name = _printable(locations.base_name(root)) or "root"
+            folders[key] = f"{name}-{key[:8]}" if name in folders.values() else name
+    return folders
+
+
+def _root_of(pattern: str) -> str:
+    """The folder or address below which a pattern varies."""
+    return web_root(pattern) if is_web(pattern) else root_of(locations.checked(pattern))
+
+
+def _root_key(root: str) -> str:
+    place = root if is_web(root) else locations.canonical(root)
+    return hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
+
+
+def _printable(name: str) -> str:
+    """A name with what is no UTF-8 written out, so that tables and paths can hold it."""
+    return name.encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,97 @@
+"""Sample images for the measurement of a halo."""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+from segmodel.errors import ConfigurationError, InputError
+
+MOST_SAMPLES = 4
+
+
+# Three cores of the halo's measurement side by side.
+SAMPLE_PX = 1536
+
+
+def read_samples(patterns: Sequence[str], contract: "Contract") -> list["np.ndarray"]:
+    """Up to 4 images, of each at most 1536 x 1536 pixels from its middle.
+
+    Args:
+        patterns: Files, folders or globs.
+        contract: What the images must fit.
+
+    Raises:
+        ConfigurationError: If a pattern matches no image.
+        ContractError: If bands or dtype of an image do not fit; names the file.
+        InputError: If an image cannot be read; names the file.
+    """
+    samples: list[np.ndarray] = []
+    for pattern in patterns:
+        found = list(islice(_images(pattern), MOST_SAMPLES))
+        if not found:
+            raise ConfigurationError(f"--samples: no image matches {pattern}")
+        samples += [_read_sample(uri, contract) for uri in found[: MOST_SAMPLES - len(samples)]]
+    return samples
+
+
+def _images(pattern: str) -> Iterator[str]:
+    from pipelines.inputs.listing import find_files
+    from pipelines.storage.locations import checked
+    from segmodel.images.encoded import IMAGE_SUFFIXES
+
+    for file in find_files(checked(pattern)):
+        if file.uri.lower().endswith(tuple(IMAGE_SUFFIXES)):
+            yield file.uri
+
+
+def _read_sample(uri: str, contract: "Contract") -> "np.ndarray":
+    """The middle of an image, with the model's fill where it is nodata."""
+    import numpy as np
+
+    is_raster = uri.lower().endswith((".tif", ".tiff"))
+    try:
+        pixels = _raster_pixels(uri) if is_raster else _encoded_pixels(uri, len(contract.bands))
+    except InputError as error:
+        raise InputError(f"{uri}: {error}") from error
+    contract.check_input(pixels.values.shape[2], pixels.values.dtype.name, uri)
+    if pixels.valid is None:
+        return pixels.values
+    return np.where(pixels.valid[..., None], pixels.values, contract.fill)
+
+
+def _encoded_pixels(uri: str, bands: int) -> "Pixels":
+    from pipelines.storage.filesystem import read_bytes
+    from segmodel.images.encoded import decode_pixels
+    from segmodel.tiling.pixels import Pixels
+
+    whole = decode_pixels(read_bytes(uri), bands)
+    part = _middle(*whole.values.shape[:2]).slices
+    return Pixels(whole.values[part].copy(), None if whole.valid is None else whole.valid[part])
+
+
+def _raster_pixels(uri: str) -> "Pixels":
+    import numpy as np
+
+    from pipelines.rasters.gdal import GDAL_ERRORS, environment, open_scene
+    from segmodel.tiling.pixels import Pixels
+
+    with environment(uri), open_scene(uri) as source:
+        part = _middle(source.height, source.width)
+        rows, columns = part.slices
+        window = (rows.start, rows.stop), (columns.start, columns.stop)
+        try:
+            values = np.moveaxis(source.read(window=window), 0, -1)
+            return Pixels(values, source.dataset_mask(window=window) > 0)
+        except GDAL_ERRORS as error:
+            raise InputError(f"cannot be read: {error}") from error
+
+
+def _middle(height: int, width: int) -> "Window":
+    """What is read of an image.
+
+    >>> _middle(2000, 100)
+    Window(row=232, column=0, height=1536, width=100)
+    """
+    from segmodel.tiling.windows import Window
+
+    rows, columns = min(height, SAMPLE_PX), min(width, SAMPLE_PX)
+    return Window((height - rows) // 2, (width - columns) // 2, rows, columns)

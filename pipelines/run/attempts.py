@@ -1,0 +1,78 @@
+"""Actions on units, tried again while faults may pass, and what became of them."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from pipelines.run.commits import CommitLog
+from pipelines.run.failures import is_transient, reason_of
+from pipelines.run.plan import Unit
+from pipelines.worker.unit import T, _log
+from segmodel.errors import TransientError
+
+ATTEMPTS = 3
+
+
+RETRY_SECONDS = 1.0
+
+
+THREADS = min(8, max(2, os.cpu_count() or 1))
+
+
+# One unit at a time uses all threads of a process, and memory is that of one.
+_one_unit = threading.RLock()
+
+
+class UnitReport(NamedTuple):
+    """What became of a unit; counts only, as it crosses a shuffle.
+
+    Args:
+        done: 1 if the unit has a commit record now.
+        skipped: 1 if it had one before.
+        incomplete: 1 if a passing fault kept it from being finished.
+        computed_pixels: Pixels labelled now.
+    """
+
+    done: int = 0
+    skipped: int = 0
+    incomplete: int = 0
+    computed_pixels: int = 0
+
+
+def _is_done(unit: Unit, log: CommitLog) -> bool:
+    """Whether a unit is known to be finished; not where a store that is down does not tell."""
+    try:
+        return log.is_done(unit)
+    except TransientError:
+        return False
+
+
+def with_attempts(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | None:
+    """What an action on a unit returns, tried again while faults may pass.
+
+    None if a fault stays, or if another attempt has finished the unit meanwhile: it may have
+    cleared away what this one was working with.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            with _one_unit:
+                return action()
+        except Exception as error:
+            if _is_done(unit, log):
+                return None
+            if not is_transient(error):
+                raise
+            _log.warning("%s: attempt %d of %d: %s", unit.id, attempt, ATTEMPTS, reason_of(error))
+            if attempt < ATTEMPTS:
+                time.sleep(RETRY_SECONDS * 2**attempt)
+    return None
+
+
+def sum_reports(reports: Iterable[UnitReport]) -> UnitReport:
+    """The sum, field by field."""
+    total = UnitReport()
+    for report in reports:
+        total = UnitReport(*(a + b for a, b in zip(total, report, strict=True)))
+    return total

@@ -1,0 +1,13 @@
+"""The registry of formats: one line each."""
+
+from pipelines.formats import SHARDS
+from pipelines.formats.images import ImageFiles
+from pipelines.run.interface import Format
+from pipelines.scenes.format import Scenes
+
+FORMATS: tuple[Format, ...] = (*SHARDS, Scenes(), ImageFiles())
+
+
+def find_format(name: str) -> Format:
+    """The format of this name."""
+    return next(entry for entry in FORMATS if entry.name == name)
