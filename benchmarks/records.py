@@ -38,7 +38,7 @@ from PIL import Image
 
 from pipelines.formats.samples import Entry
 from pipelines.formats.tfrecord import TFRecords
-from pipelines.run import plan
+from pipelines.inputs.find import list_inputs
 from pipelines.run.attempts import THREADS
 from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Reading, Work
@@ -130,7 +130,7 @@ class Units:
         self._runs += 1
         root = self._folder / f"run-{self._runs}"
         work = replace(self._work, run=RunDirectory(str(root)))
-        (file,) = plan.find_inputs([str(shard)], str(root))
+        (file,) = list_inputs([str(shard)], str(root))
         (unit,) = TFRecords().units([file], work, None)
         started = time.perf_counter()
         report = segment_unit(unit, work, model=lambda work: model)

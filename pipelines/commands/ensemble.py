@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.cli.parser import Parser, parse
-from pipelines.rasters.samples import read_samples
 from segmodel.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -82,6 +81,7 @@ def run(arguments: Sequence[str]) -> int:
 
     views = Views(parsed.flips, parsed.turns, parse_scales(parsed.scales))
 
+    from pipelines.rasters.samples import read_samples
     from segmodel.devices.startup import quiet_start
 
     with quiet_start():

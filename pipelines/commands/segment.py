@@ -75,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
 
     logging.disable(logging.NOTSET)
     beam_options = pipeline_options(for_pipeline(words))
-    check_options(options, beam_options)
+    check_options(options.accelerator, beam_options)
     launch = prepare(checked)
     if launch.left_aside:
         print(f"{launch.left_aside} files of other kinds are left aside", file=sys.stderr)

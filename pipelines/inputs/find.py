@@ -14,7 +14,7 @@ from pipelines.storage.locations import is_web, web_root
 from segmodel.errors import ConfigurationError
 
 
-def find_inputs(
+def list_inputs(
     patterns: Sequence[str], output: str, folders: Mapping[str, str] | None = None
 ) -> Catalogue:
     """Files of all patterns, each once, in order of patterns and names.

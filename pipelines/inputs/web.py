@@ -7,7 +7,7 @@ import urllib.request
 from http.client import HTTPException
 
 from pipelines.inputs.listing import FoundFile
-from pipelines.storage.locations import PREFIX
+from pipelines.storage.locations import WEB_PREFIX
 from segmodel.errors import ConfigurationError, TransientError
 
 SECONDS = 60
@@ -48,4 +48,4 @@ def find_web(address: str) -> FoundFile:
     size = int(headers.get("Content-Length") or 0)
     said = (size, headers.get("Last-Modified"), headers.get("ETag"))
     version = hashlib.sha256(repr(said).encode()).hexdigest()[:16]
-    return FoundFile(PREFIX + whole, name, size, version)
+    return FoundFile(WEB_PREFIX + whole, name, size, version)

@@ -11,7 +11,6 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from pipelines.inputs import web
 from pipelines.rasters.stores import StoredRaster
 from pipelines.run.failures import is_transient, reason_of
 from pipelines.storage import locations
@@ -108,7 +107,7 @@ def environment(uri: str, **options: object) -> rasterio.Env:
         uri: The location.
         options: In place of those that all rasters are read with.
     """
-    more = _WEB_OPTIONS if web.is_read_by_gdal(uri) else {}
+    more = _WEB_OPTIONS if locations.is_read_by_gdal(uri) else {}
     return rasterio.Env(**{**GDAL_OPTIONS, **more, **options})
 
 
@@ -158,7 +157,7 @@ def without_warnings() -> Iterator[None]:
 def unreadable(error: Exception, uri: str, what: str) -> BeamsegError:
     """What to raise where GDAL cannot read; what comes from the web may be there a little later."""
     reason = reason_of_gdal(error, uri)
-    may_pass = web.is_read_by_gdal(uri) or _PASSING.search(reason) is not None
+    may_pass = locations.is_read_by_gdal(uri) or _PASSING.search(reason) is not None
     is_other = "not recognized" in reason or _REFUSED.search(reason) is not None
     kind = TransientError if may_pass and not is_other else InputError
     return kind(f"{what}: {reason}")
@@ -189,4 +188,4 @@ def persist(uri: str, read: Callable[[], T]) -> T:
     def meaning(error: Exception) -> Fault | None:
         return Fault(error, may_pass=True) if isinstance(error, TransientError) else None
 
-    return again(read, meaning, ATTEMPTS) if web.is_read_by_gdal(uri) else read()
+    return again(read, meaning, ATTEMPTS) if locations.is_read_by_gdal(uri) else read()

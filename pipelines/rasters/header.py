@@ -1,6 +1,9 @@
 """What the header of a scene says: grid, bands, nodata, and what else it is read from."""
 
-from collections.abc import Sequence
+import html
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,15 +13,14 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 
 from pipelines.rasters.cog import Grid
-from pipelines.rasters.gdal import GDAL_ERRORS, environment, open_scene, persist, unreadable
-
-pass
-import html
-import os
-import re
-from collections.abc import Iterable, Iterator
-
-from pipelines.rasters.gdal import location_of
+from pipelines.rasters.gdal import (
+    GDAL_ERRORS,
+    environment,
+    location_of,
+    open_scene,
+    persist,
+    unreadable,
+)
 from pipelines.storage import filesystem, locations
 from segmodel.errors import InputError, TransientError
 

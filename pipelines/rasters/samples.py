@@ -3,16 +3,24 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+import numpy as np
+
+from pipelines.inputs.listing import find_files
+from pipelines.rasters.gdal import GDAL_ERRORS, environment, open_scene
+from pipelines.storage.filesystem import read_bytes
+from pipelines.storage.locations import checked
 from segmodel.errors import ConfigurationError, InputError
+from segmodel.images.encoded import IMAGE_SUFFIXES, decode_pixels
+from segmodel.savedmodel.contract import Contract
+from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.windows import Window
 
 MOST_SAMPLES = 4
-
-
 # Three cores of the halo's measurement side by side.
 SAMPLE_PX = 1536
 
 
-def read_samples(patterns: Sequence[str], contract: "Contract") -> list["np.ndarray"]:
+def read_samples(patterns: Sequence[str], contract: Contract) -> list[np.ndarray]:
     """Up to 4 images, of each at most 1536 x 1536 pixels from its middle.
 
     Args:
@@ -34,19 +42,13 @@ def read_samples(patterns: Sequence[str], contract: "Contract") -> list["np.ndar
 
 
 def _images(pattern: str) -> Iterator[str]:
-    from pipelines.inputs.listing import find_files
-    from pipelines.storage.locations import checked
-    from segmodel.images.encoded import IMAGE_SUFFIXES
-
     for file in find_files(checked(pattern)):
         if file.uri.lower().endswith(tuple(IMAGE_SUFFIXES)):
             yield file.uri
 
 
-def _read_sample(uri: str, contract: "Contract") -> "np.ndarray":
+def _read_sample(uri: str, contract: Contract) -> np.ndarray:
     """The middle of an image, with the model's fill where it is nodata."""
-    import numpy as np
-
     is_raster = uri.lower().endswith((".tif", ".tiff"))
     try:
         pixels = _raster_pixels(uri) if is_raster else _encoded_pixels(uri, len(contract.bands))
@@ -58,22 +60,13 @@ def _read_sample(uri: str, contract: "Contract") -> "np.ndarray":
     return np.where(pixels.valid[..., None], pixels.values, contract.fill)
 
 
-def _encoded_pixels(uri: str, bands: int) -> "Pixels":
-    from pipelines.storage.filesystem import read_bytes
-    from segmodel.images.encoded import decode_pixels
-    from segmodel.tiling.pixels import Pixels
-
+def _encoded_pixels(uri: str, bands: int) -> Pixels:
     whole = decode_pixels(read_bytes(uri), bands)
     part = _middle(*whole.values.shape[:2]).slices
     return Pixels(whole.values[part].copy(), None if whole.valid is None else whole.valid[part])
 
 
-def _raster_pixels(uri: str) -> "Pixels":
-    import numpy as np
-
-    from pipelines.rasters.gdal import GDAL_ERRORS, environment, open_scene
-    from segmodel.tiling.pixels import Pixels
-
+def _raster_pixels(uri: str) -> Pixels:
     with environment(uri), open_scene(uri) as source:
         part = _middle(source.height, source.width)
         rows, columns = part.slices
@@ -85,13 +78,11 @@ def _raster_pixels(uri: str) -> "Pixels":
             raise InputError(f"cannot be read: {error}") from error
 
 
-def _middle(height: int, width: int) -> "Window":
+def _middle(height: int, width: int) -> Window:
     """What is read of an image.
 
     >>> _middle(2000, 100)
     Window(row=232, column=0, height=1536, width=100)
     """
-    from segmodel.tiling.windows import Window
-
     rows, columns = min(height, SAMPLE_PX), min(width, SAMPLE_PX)
     return Window((height - rows) // 2, (width - columns) // 2, rows, columns)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines import formats
 from pipelines.run.interface import Thumbnail, Work
 from pipelines.run.plan import Unit
+from pipelines.worker import formats
 from segmodel.errors import BeamsegError
 from segmodel.labels.classes import ClassTable
 

@@ -1,28 +1,26 @@
 """Actions on units, tried again while faults may pass, and what became of them."""
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from pipelines.run.commits import CommitLog
 from pipelines.run.failures import is_transient, reason_of
 from pipelines.run.plan import Unit
-from pipelines.worker.unit import T, _log
 from segmodel.errors import TransientError
 
 ATTEMPTS = 3
-
-
 RETRY_SECONDS = 1.0
-
-
 THREADS = min(8, max(2, os.cpu_count() or 1))
-
 
 # One unit at a time uses all threads of a process, and memory is that of one.
 _one_unit = threading.RLock()
+_log = logging.getLogger("beamseg")
+
+T = TypeVar("T")
 
 
 class UnitReport(NamedTuple):

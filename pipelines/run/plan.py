@@ -18,6 +18,35 @@ IMAGES_PER_GROUP = 64
 
 
 @dataclass(frozen=True)
+class InputFile:
+    """One input file.
+
+    Args:
+        uri: How to open it.
+        folder: Folder of its input root in the run directory.
+        name: Path below that root, with forward slashes.
+        size: Bytes.
+        version: Changes when the content does.
+    """
+
+    uri: str
+    folder: str
+    name: str
+    size: int
+    version: str
+
+    @property
+    def listed(self) -> tuple[int, str]:
+        """Size and version, as `storage.opened` takes them."""
+        return self.size, self.version
+
+    @property
+    def key(self) -> str:
+        """Names the file in tables: folder and name."""
+        return f"{self.folder}/{self.name}"
+
+
+@dataclass(frozen=True)
 class Unit:
     """What one worker does, retries and commits as a whole.
 
@@ -196,32 +225,3 @@ def read_units(folder: str, kind: str) -> Iterator[Unit]:
         with filesystem.opened(f"{folder}/{part}") as stream:
             for line in stream:
                 yield Unit.from_json(line)
-
-
-@dataclass(frozen=True)
-class InputFile:
-    """One input file.
-
-    Args:
-        uri: How to open it.
-        folder: Folder of its input root in the run directory.
-        name: Path below that root, with forward slashes.
-        size: Bytes.
-        version: Changes when the content does.
-    """
-
-    uri: str
-    folder: str
-    name: str
-    size: int
-    version: str
-
-    @property
-    def listed(self) -> tuple[int, str]:
-        """Size and version, as `storage.opened` takes them."""
-        return self.size, self.version
-
-    @property
-    def key(self) -> str:
-        """Names the file in tables: folder and name."""
-        return f"{self.folder}/{self.name}"

@@ -17,15 +17,18 @@ from apache_beam.runners.dataflow.dataflow_runner import (
 )
 from apache_beam.runners.runner import PipelineResult
 
-from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError, TransientError
 
 # For what runs on a worker beside the process that --memory is about.
 OVERHEAD_BYTES = 1 << 30
 
 
-def check_options(options: SegmentOptions, beam_options: PipelineOptions) -> None:
+def check_options(accelerator: str | None, beam_options: PipelineOptions) -> None:
     """Refuse what the runner cannot do, before anything is written.
+
+    Args:
+        accelerator: Value of `--accelerator`.
+        beam_options: Options of Beam.
 
     Raises:
         ConfigurationError: Names the option and the remedy.
@@ -41,7 +44,7 @@ def check_options(options: SegmentOptions, beam_options: PipelineOptions) -> Non
             "workers of Dataflow need this package: give --sdk_container_image, an image that has "
             "it, or --setup_file"
         )
-    if options.accelerator is None:
+    if accelerator is None:
         return
     if not is_dataflow(beam_options):
         raise ConfigurationError(
@@ -61,7 +64,9 @@ def is_dataflow(beam_options: PipelineOptions) -> bool:
     return name is not None and isinstance(create_runner(name), DataflowRunner)
 
 
-def unit_hints(options: SegmentOptions, beam_options: PipelineOptions) -> dict[str, str]:
+def unit_hints(
+    memory_bytes: int, accelerator: str | None, beam_options: PipelineOptions
+) -> dict[str, str]:
     """Resource hints of the step that runs the model, as `with_resource_hints` takes them.
 
     Dataflow starts workers of its own for such a step ("right fitting"), so that an accelerator is
@@ -70,14 +75,19 @@ def unit_hints(options: SegmentOptions, beam_options: PipelineOptions) -> dict[s
 
     Other runners get none: for them a step with hints is one of another environment, with
     processes of its own.
+
+    Args:
+        memory_bytes: What one worker process may take.
+        accelerator: Value of `--accelerator`.
+        beam_options: Options of Beam.
     """
     if not is_dataflow(beam_options) or not _has_right_fitting(beam_options):
         return {}
     hints: dict[str, str] = {
-        "min_ram": f"{options.memory + OVERHEAD_BYTES}B",
+        "min_ram": f"{memory_bytes + OVERHEAD_BYTES}B",
         "max_active_bundles_per_worker": "1",
     }
-    return hints if options.accelerator is None else hints | {"accelerator": options.accelerator}
+    return hints if accelerator is None else hints | {"accelerator": accelerator}
 
 
 def leaves(beam_options: PipelineOptions) -> bool:

@@ -15,7 +15,6 @@ import numpy as np
 from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
-from pipelines import formats
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.geodesy.polygons import Polygons
@@ -29,6 +28,7 @@ from pipelines.run.interface import Work
 from pipelines.run.plan import InputFile, Unit
 from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.files import scene_paths
+from pipelines.scenes.format import Scenes
 from pipelines.scenes.sampling import ABSENT, Shown
 from pipelines.scenes.sampling import FAILED as FAILED_STATE
 from pipelines.scenes.tables import CountSums, counts_path
@@ -78,7 +78,7 @@ def count_scene(unit: Unit, work: Work) -> bool:
 
 def _label_unit(file: InputFile, work: Work) -> Unit:
     """The unit that finishes the label map of a scene."""
-    units = list(formats.find_format("scene").units([file], replace(work, counting=None), None))
+    units = list(Scenes().units([file], replace(work, counting=None), None))
     return units[-1]
 
 

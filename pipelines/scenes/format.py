@@ -12,7 +12,6 @@ from pathlib import Path
 
 from rasterio.drivers import raster_driver_extensions
 
-from pipelines.inputs import web
 from pipelines.rasters.cog import read_block
 from pipelines.rasters.gdal import without_warnings
 from pipelines.rasters.header import Header, header_or_none, read_header
@@ -23,7 +22,7 @@ from pipelines.scenes.blocks import area_of, blocks_of, misfit, model_grid, seen
 from pipelines.scenes.files import TIFF_SUFFIXES, block_path, scene_paths
 from pipelines.scenes.overlaps import count_units
 from pipelines.scenes.task import BlockTask
-from pipelines.storage import filesystem
+from pipelines.storage import filesystem, locations
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError
 from segmodel.images.encoded import IMAGE_SUFFIXES
 from segmodel.savedmodel.contract import Contract
@@ -53,7 +52,9 @@ class Scenes:
             if header is not None:
                 return header.is_located
             # A TIFF that GDAL cannot open is reported as what it claims to be.
-            return web.is_read_by_gdal(file.uri) or filesystem.begins_with(file.uri, TIFF_MARKS)
+            return locations.is_read_by_gdal(file.uri) or filesystem.begins_with(
+                file.uri, TIFF_MARKS
+            )
         if suffix in IMAGE_SUFFIXES or suffix not in _gdal_suffixes():
             return False
         header = header_or_none(file.uri, file.version)

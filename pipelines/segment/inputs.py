@@ -3,17 +3,18 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from pipelines import formats
-from pipelines.inputs import web
 from pipelines.inputs.catalogue import Catalogue, Files
 from pipelines.inputs.disk_tables import Names
-from pipelines.run import plan, progress
+from pipelines.inputs.find import list_inputs
+from pipelines.run import progress
 from pipelines.run.interface import Estimate, Format, Reading, Work
 from pipelines.run.plan import InputFile, Unit
 from pipelines.scenes.files import label_name
 from pipelines.scenes.format import headers_of, may_be_scene
 from pipelines.scenes.overlaps import precedence
 from pipelines.segment.options import SegmentOptions
+from pipelines.storage import locations
+from pipelines.worker import formats
 from segmodel.errors import ConfigurationError
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Layout
@@ -55,7 +56,7 @@ def find_inputs(
         ConfigurationError: If a pattern matches nothing, or nothing that can be read.
         ContractError: If the model was not made for an input.
     """
-    catalogue = plan.find_inputs(options.inputs, options.output, folders)
+    catalogue = list_inputs(options.inputs, options.output, folders)
     inputs = sorted_inputs(catalogue)
     if not any(files for _, files in inputs.files):
         raise ConfigurationError(
@@ -99,7 +100,7 @@ def _claim(file: InputFile) -> tuple[str, str] | None:
 
 def _may_read(entry: Format, file: InputFile) -> bool:
     """Whether a format can reach a file: only GDAL reads from the web."""
-    return entry.name == "scene" or not web.is_read_by_gdal(file.uri)
+    return entry.name == "scene" or not locations.is_read_by_gdal(file.uri)
 
 
 def _check_names(inputs: Inputs) -> None:

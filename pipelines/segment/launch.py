@@ -8,6 +8,7 @@ from typing import Any
 
 import segmodel
 from pipelines.geodesy.polygons import Polygons
+from pipelines.inputs.find import root_folders
 from pipelines.run import plan, progress
 from pipelines.run.directory import MARK, RunDirectory, check_unchanged
 from pipelines.run.interface import Counting, Estimate, Work
@@ -130,7 +131,7 @@ def check(options: SegmentOptions) -> Checked:
     frozen = begun if same else None
     aoi = read_aoi(options)
     sizes = resolve_sizes(options, contract, frozen).of_area(aoi)
-    folders = plan.root_folders(options.inputs, (earlier or {}).get("folders"))
+    folders = root_folders(options.inputs, (earlier or {}).get("folders"))
     inputs = find_inputs(options, contract, sizes.reading, folders)
     check_scene_options(options, contract, inputs)
     scenes = inputs.of_format("scene")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from pipelines.cli.parser import each_value
 from pipelines.cli.values import DEFAULT_MEMORY_BYTES, FailureBudget, parse_size
-from pipelines.segment.scene_options import add_scene_arguments, parse_bands
 from segmodel.errors import ConfigurationError
 
 # A square of 8,192.
@@ -238,3 +237,64 @@ def parse_resize(text: str) -> tuple[int, int]:
             f"{MAX_RESIZED_PIXELS} pixels, got {text!r}"
         )
     return height, width
+
+
+OVERLAP_RULES = ("first", "newest")
+
+
+def add_scene_arguments(parser: argparse.ArgumentParser) -> None:
+    """Register the options that are about scenes."""
+    parser.add_argument(
+        "--bands",
+        metavar="LIST",
+        help="bands of scenes in the order of the model: numbers from 1, or names, such as 4,3,2 "
+        "(default: by the names in the contract, or all in order)",
+    )
+    parser.add_argument(
+        "--resample_to",
+        type=float,
+        metavar="M",
+        help="ground sample distance at which the model sees scenes; labels are on their own grid",
+    )
+    parser.add_argument(
+        "--aoi",
+        metavar="FILE",
+        help="polygons of a vector file; what lies outside is nodata and is not read",
+    )
+    parser.add_argument(
+        "--zones",
+        metavar="FILE",
+        help="polygons of a vector file; zones.csv then has pixels and areas by zone and class",
+    )
+    parser.add_argument(
+        "--zone_field", metavar="NAME", help="field with the names of zones (default: name)"
+    )
+    parser.add_argument(
+        "--overlap",
+        choices=OVERLAP_RULES,
+        help="count ground that several scenes show once: in the first of them in order of --input "
+        "and names, or in the newest",
+    )
+    parser.add_argument(
+        "--check_seams",
+        action="store_true",
+        help="label what lies near borders of windows twice, and say how much differs",
+    )
+
+
+def parse_bands(text: str) -> tuple[str, ...]:
+    """Numbers or names of bands in a text such as `4,3,2`.
+
+    Raises:
+        ConfigurationError: If one is empty or named twice.
+
+    >>> parse_bands("nir, red")
+    ('nir', 'red')
+    """
+    bands = tuple(name.strip() for name in text.split(","))
+    if not all(bands) or len(set(bands)) < len(bands):
+        raise ConfigurationError(
+            f"--bands must be different numbers or names with commas between them, such as 4,3,2, "
+            f"got {text!r}"
+        )
+    return bands

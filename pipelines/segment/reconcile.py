@@ -8,7 +8,6 @@ input leaves a table or a label map that the totals do not contain.
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 
-from pipelines import formats
 from pipelines.inputs.disk_tables import Names
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
@@ -19,6 +18,7 @@ from pipelines.scenes.files import block_path
 from pipelines.scenes.tables import counts_path
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
+from pipelines.worker import formats
 
 
 def reconcile(work: Work, retry_failures: bool) -> None:

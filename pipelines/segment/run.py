@@ -28,7 +28,7 @@ def execute(launch: Launch, options: SegmentOptions, beam_options: PipelineOptio
         on without us.
     """
     run = launch.work.run
-    hints = unit_hints(options, beam_options)
+    hints = unit_hints(options.memory, options.accelerator, beam_options)
     graph = "SegmentImages" >> SegmentImages(launch.work, options.max_failures, hints)
     if leaves(beam_options):
         return submission(run_graph(launch.parts, graph, beam_options), beam_options, run.root)

@@ -13,6 +13,9 @@ from segmodel.errors import ConfigurationError
 GOOGLE, AMAZON = "gs", "s3"
 OF_BEAM = ("azfs", "hdfs")
 SCHEMES = (GOOGLE, AMAZON, *OF_BEAM)
+WEB_SCHEMES = ("http", "https")
+# How GDAL opens files of the web.
+WEB_PREFIX = "/vsicurl/"
 _WILDCARDS = "*?["
 
 
@@ -170,25 +173,18 @@ def _match(patterns: Sequence[str], names: Sequence[str]) -> bool:
     return not is_hidden and fnmatch.fnmatchcase(name, first) and _match(patterns[1:], names[1:])
 
 
-SCHEMES = ("http", "https")
-
-
-# How GDAL opens them.
-PREFIX = "/vsicurl/"
-
-
 def is_web(pattern: str) -> bool:
     """Whether a pattern is an address.
 
     >>> is_web("https://example.org/a.tif"), is_web("a.tif"), is_web("gs://bucket/a.tif")
     (True, False, False)
     """
-    return pattern.partition("://")[0].lower() in SCHEMES and "://" in pattern
+    return pattern.partition("://")[0].lower() in WEB_SCHEMES and "://" in pattern
 
 
 def is_read_by_gdal(uri: str) -> bool:
     """Whether a file is where GDAL alone reads it."""
-    return uri.startswith(PREFIX)
+    return uri.startswith(WEB_PREFIX)
 
 
 def web_root(address: str) -> str:

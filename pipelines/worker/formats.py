@@ -5,6 +5,7 @@ from pipelines.formats.images import ImageFiles
 from pipelines.run.interface import Format
 from pipelines.scenes.format import Scenes
 
+# A file belongs to the first format that claims it.
 FORMATS: tuple[Format, ...] = (*SHARDS, Scenes(), ImageFiles())
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from pipelines import formats
 from pipelines.run import areas
 from pipelines.run.area_tables import AreaTable, area_table, rows_of
 from pipelines.run.areas import Tally, TallySum
@@ -17,6 +16,7 @@ from pipelines.run.failures import Failure, raise_unless_lasting, reason_of
 from pipelines.run.interface import UnitTask, Work
 from pipelines.run.plan import Unit
 from pipelines.storage import filesystem
+from pipelines.worker import formats
 from pipelines.worker import model as worker_model
 from segmodel.devices.startup import reuse_memory
 from segmodel.engine.engine import Engine, Failed, Job, Labelled, Model

@@ -11,10 +11,8 @@ from pathlib import Path
 import keras
 
 from segmodel.errors import ConfigurationError
+from segmodel.limits import one_of
 from segmodel.networks.imagenet_bands import band_filters
-
-pass
-from segmodel.training.limits import one_of
 
 STRIDES = (4, 8, 16, 32)
 # Keras lists all that it tried.

@@ -16,12 +16,12 @@ import keras
 import numpy as np
 
 from segmodel.errors import ConfigurationError
+from segmodel.limits import at_least, one_of
 from segmodel.networks.backbones import build_backbone, find_backbone, load_imagenet
 from segmodel.networks.imagenet_bands import IMAGENET_BANDS, band_means
 from segmodel.networks.layers import BilinearUpsampling, Preprocessing, bilinear_kernel
 from segmodel.networks.receptive_field import Reach
 from segmodel.networks.variants import PRECISIONS, VARIANTS
-from segmodel.training.limits import at_least, one_of
 
 FC6_KERNEL_PX = 7
 FC_DROPOUT = 0.5

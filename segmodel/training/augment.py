@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from segmodel.training.training_config import AugmentationConfig
+from segmodel.training.configuration import AugmentationConfig
 
 # Where the number of each change is among the numbers of a crop, so that a change that is switched
 # on leaves the others as they were. The gains of the bands come last.

@@ -14,10 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from segmodel.errors import ConfigurationError, TrainingError
-from segmodel.training.configuration import Configuration
+from segmodel.training.configuration import Configuration, TrainingConfig
 from segmodel.training.losses import build_loss
 from segmodel.training.optimization import MovingAverage, apply_gradients, build_optimizer
-from segmodel.training.training_config import TrainingConfig
 
 
 def choose_strategy(config: TrainingConfig) -> tf.distribute.Strategy:

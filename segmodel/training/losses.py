@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from segmodel.errors import ConfigurationError
 from segmodel.labels.confusion import IGNORED
-from segmodel.training.training_config import TrainingConfig
+from segmodel.training.configuration import TrainingConfig
 
 # Keeps the slope of the focal factor finite where the truth is certain and gamma less than 1.
 _LEAST_DOUBT = 1e-6

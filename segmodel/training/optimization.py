@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import keras
 import tensorflow as tf
 
-from segmodel.training.training_config import TrainingConfig
+from segmodel.training.configuration import TrainingConfig
 
 # Biases, and scale and shift of batch normalization; TensorFlow appends replica and output.
 _WITHOUT_DECAY = r"(^|/)(bias|gamma|beta)(/replica_\d+)?(:\d+)?$"

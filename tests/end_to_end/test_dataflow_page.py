@@ -74,7 +74,7 @@ def test_every_run_of_the_page_is_one_that_beam_and_we_take(words):
     # A dry run, as the other one asks the bucket.
     of_beam = pipeline_options([*spelled, "--dry_run=1"])
 
-    check_options(options, of_beam)
+    check_options(options.accelerator, of_beam)
 
     workers = of_beam.view_as(WorkerOptions)
     assert of_beam.view_as(StandardOptions).runner == "DataflowRunner"
@@ -95,7 +95,9 @@ def test_runs_of_the_page_ask_for_these_workers():
     for words in RUNS:
         parsed, spelled = parse(parser(), words, with_beam=True)
         options = segment_options(parsed)
-        hints = unit_hints(options, pipeline_options([*spelled, "--dry_run=1"]))
+        hints = unit_hints(
+            options.memory, options.accelerator, pipeline_options([*spelled, "--dry_run=1"])
+        )
         asked.append((hints.get("min_ram"), hints.get("accelerator")))
 
     l4 = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"

@@ -20,12 +20,13 @@ from PIL import Image
 from pipelines.commands import main
 from pipelines.datasets.training import read_data
 from segmodel.errors import ConfigurationError, InputError
+from segmodel.networks import variants
 from segmodel.networks.backbones import BACKBONES, scale_width
 from segmodel.pairs.survey import survey_pairs
 from segmodel.savedmodel.contract import DTYPES
 from segmodel.savedmodel.folder import read_contract
 from segmodel.savedmodel.predictor import Predictor
-from segmodel.training import training_config
+from segmodel.training import configuration
 from segmodel.training.configuration import ENCODINGS
 from segmodel.training.configuration_file import TABLES, load_configuration, parse_configuration
 from segmodel.training.toml_tables import typed
@@ -110,12 +111,12 @@ def test_words_that_settings_take_are_all_named():
         ("data.mask_encoding", ENCODINGS),
         ("model.backbone", BACKBONES),
         ("model.dtype", DTYPES),
-        ("model.variant", training_config.VARIANTS),
-        ("training.class_weights", training_config.CLASS_WEIGHTS),
-        ("training.loss", training_config.LOSSES),
-        ("training.optimizer", training_config.OPTIMIZERS),
-        ("training.precision", training_config.PRECISIONS),
-        ("training.schedule", training_config.SCHEDULES),
+        ("model.variant", variants.VARIANTS),
+        ("training.class_weights", configuration.CLASS_WEIGHTS),
+        ("training.loss", configuration.LOSSES),
+        ("training.optimizer", configuration.OPTIMIZERS),
+        ("training.precision", variants.PRECISIONS),
+        ("training.schedule", configuration.SCHEDULES),
     ):
         assert [word for word in words if f"`{word}`" not in rows[key]] == [], key
 

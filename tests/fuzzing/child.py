@@ -11,7 +11,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from pipelines.worker import unit
+from pipelines.run import attempts
 from tests.fuzzing.batches import run_batch
 from tests.fuzzing.mutations import mutant
 
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--folder", type=Path, required=True)
     options = parser.parse_args()
-    unit.RETRY_SECONDS = 0.0
+    attempts.RETRY_SECONDS = 0.0
     warnings.simplefilter("ignore")
     limit_memory()
     for first in range(options.first, options.last, options.batch):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from pipelines.formats import example
 from pipelines.formats.tfrecord import frame, read_records
+from pipelines.inputs.find import list_inputs
 from pipelines.results.totals import Totals, collect
 from pipelines.run import plan
 from pipelines.run.attempts import UnitReport
@@ -161,12 +162,12 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
 
 
 def files_in(*patterns: Path | str) -> list[InputFile]:
-    return list(plan.find_inputs([str(pattern) for pattern in patterns], output="no-run"))
+    return list(list_inputs([str(pattern) for pattern in patterns], output="no-run"))
 
 
 def units_in(work: Work, *patterns: Path | str) -> list[Unit]:
     """Units of all input files, and their plan on disk."""
-    found = plan.find_inputs([str(pattern) for pattern in patterns], output="no-run")
+    found = list_inputs([str(pattern) for pattern in patterns], output="no-run")
     units = list(units_of(sorted_inputs(found), work))
     plan.write_plan(units, work.run.plan, work.run.scratch)
     return units

@@ -8,6 +8,7 @@ import rasterio
 from PIL import Image
 
 from pipelines.commands import ensemble
+from pipelines.rasters import samples
 from segmodel.errors import ConfigurationError, ContractError, InputError
 from segmodel.savedmodel.contract import MeasuredHalo
 from segmodel.savedmodel.folder import read_contract
@@ -114,7 +115,7 @@ def test_samples_are_the_middle_of_the_first_images(tmp_path):
     for number, image in enumerate(images):
         Image.fromarray(image).save(tmp_path / f"{number}.png")
     (tmp_path / "0.txt").write_text("no image")
-    actual = ensemble.read_samples([str(tmp_path), str(tmp_path / "4.png")], contract())
+    actual = samples.read_samples([str(tmp_path), str(tmp_path / "4.png")], contract())
     assert len(actual) == 4
     for number, sample in enumerate(actual):
         top = (64 + number) // 2
@@ -127,7 +128,7 @@ def test_rasters_of_any_bands_and_dtype_are_samples_with_nodata_filled(tmp_path)
     values[2, 3] = -9
     path = write_tiff(tmp_path / "scene.tif", values, nodata=-9)
     made_for = contract(bands=("vv", "vh"), dtype="float32", nodata_fill=(1.0, 2.0))
-    (actual,) = ensemble.read_samples([path], made_for)
+    (actual,) = samples.read_samples([path], made_for)
     expected = values.copy()
     expected[2, 3] = 1, 2
     np.testing.assert_array_equal(actual, expected)
@@ -139,7 +140,7 @@ def test_transparent_pixels_of_samples_are_filled(tmp_path):
     image[..., 3] = 255
     image[1, 2, 3] = 0
     Image.fromarray(image).save(tmp_path / "a.png")
-    (actual,) = ensemble.read_samples([str(tmp_path)], contract(nodata_fill=(7.0, 8.0, 9.0)))
+    (actual,) = samples.read_samples([str(tmp_path)], contract(nodata_fill=(7.0, 8.0, 9.0)))
     expected = image[..., :3].copy()
     expected[1, 2] = 7, 8, 9
     np.testing.assert_array_equal(actual, expected)
@@ -149,11 +150,11 @@ def test_transparent_pixels_of_samples_are_filled(tmp_path):
 def test_samples_that_do_not_fit_are_refused_by_name(tmp_path):
     path = write_tiff(tmp_path / "scene.tif", noise(4, 4, bands=2))
     with pytest.raises(ContractError, match=r"scene\.tif: bands"):
-        ensemble.read_samples([path], contract())
+        samples.read_samples([path], contract())
     path = write_tiff(tmp_path / "wide.tif", noise(4, 4, dtype="uint16"))
     with pytest.raises(ContractError, match=r"wide\.tif: dtype"):
-        ensemble.read_samples([path], contract())
+        samples.read_samples([path], contract())
     for name in ("broken.png", "broken.tif"):
         (tmp_path / name).write_bytes(b"not an image")
         with pytest.raises(InputError, match=name):
-            ensemble.read_samples([str(tmp_path / name)], contract())
+            samples.read_samples([str(tmp_path / name)], contract())

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.inputs.find import list_inputs
 from pipelines.inputs.web import find_web
 from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.header import open_scene, read_header, unreadable
 from pipelines.rasters.reader import SceneRaster
-from pipelines.run import plan
 from pipelines.scenes.format import Scenes
 from segmodel.errors import ConfigurationError, InputError, TransientError
 from segmodel.tiling.windows import Window
@@ -92,7 +92,7 @@ def test_a_folder_of_a_server_is_refused(address):
 
 def test_what_is_no_raster_is_its_own_failure_and_no_reason_to_try_again(tmp_path, work, address):
     write(tmp_path / "www" / "page.tif", b"<html>welcome</html>")
-    (file,) = plan.find_inputs([f"{address}/page.tif"], "no-run")
+    (file,) = list_inputs([f"{address}/page.tif"], "no-run")
     assert Scenes().identify(file) == file
     with pytest.raises(InputError, match="not recognized"):
         open_scene(file.uri)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipelines.formats.images import ImageFiles
 from pipelines.inputs.catalogue import group_of
+from pipelines.inputs.find import list_inputs, root_folders
 from pipelines.run import plan
 from pipelines.run.plan import InputFile, Unit
 from segmodel.errors import ConfigurationError
@@ -209,12 +210,12 @@ def test_a_root_keeps_its_folder_when_others_are_added_or_it_is_spelled_otherwis
     for place in ("north", "south"):
         write(tmp_path / place / "photos" / "a.jpg", place.encode())
     north, south = (str(tmp_path / place / "photos") for place in ("north", "south"))
-    known = plan.root_folders([south])
+    known = root_folders([south])
     monkeypatch.chdir(tmp_path)
 
-    folders = plan.root_folders([north, "south/photos/*.jpg"], known)
+    folders = root_folders([north, "south/photos/*.jpg"], known)
 
-    files = list(plan.find_inputs([north, "south/photos/*.jpg"], "no-run", folders))
+    files = list(list_inputs([north, "south/photos/*.jpg"], "no-run", folders))
     assert re.fullmatch(r"photos-[0-9a-f]{8}/a\.jpg", files[0].key)
     assert files[1].key == "photos/a.jpg"
 
@@ -236,10 +237,10 @@ def test_what_a_run_wrote_is_no_input_of_it(tmp_path):
         write(tmp_path / "photos" / name, b"")
     (tmp_path / "link").symlink_to(tmp_path / "photos" / "run")
     for output in (tmp_path / "photos" / "run", tmp_path / "link"):
-        files = plan.find_inputs([str(tmp_path / "photos")], str(output))
+        files = list_inputs([str(tmp_path / "photos")], str(output))
         assert [f.name for f in files] == ["a.jpg", "run2/b.jpg"]
     with pytest.raises(ConfigurationError, match="matches no file"):
-        plan.find_inputs([str(tmp_path / "link" / "**")], str(tmp_path / "photos" / "run"))
+        list_inputs([str(tmp_path / "link" / "**")], str(tmp_path / "photos" / "run"))
 
 
 def test_inputs_in_an_unknown_store_are_refused():

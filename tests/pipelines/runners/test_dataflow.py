@@ -29,7 +29,8 @@ GIB = 1 << 30
 def job(parts: list[str], *words: str, **changes) -> beam_runner_api_pb2.Pipeline:
     """The pipeline as Beam's runner would send it to Dataflow."""
     beam_options = pipeline_options([*DRY, *words])
-    hints = unit_hints(options(**changes), beam_options)
+    asked = options(**changes)
+    hints = unit_hints(asked.memory, asked.accelerator, beam_options)
     pipeline = beam.Pipeline(options=beam_options)
     graph = "SegmentImages" >> SegmentImages(
         make_work(Path("nowhere")), FailureBudget(0, None), hints
@@ -87,8 +88,8 @@ def test_there_are_no_hints_where_dataflow_has_no_workers_for_one_step(word):
 
 
 def test_other_runners_get_no_hints():
-    assert unit_hints(options(), pipeline_options([])) == {}
-    assert unit_hints(options(), pipeline_options(["--runner=PrismRunner"])) == {}
+    assert unit_hints(4 << 30, None, pipeline_options([])) == {}
+    assert unit_hints(4 << 30, None, pipeline_options(["--runner=PrismRunner"])) == {}
 
 
 def test_beams_own_hints_are_for_every_step():

@@ -29,7 +29,6 @@ from tests.pipelines.dataflow_service import (
     Service,
     dataflow_service,
     hints_of,
-    options,
 )
 
 ROOT = Path(__file__).parents[3]
@@ -42,8 +41,8 @@ def test_only_a_service_goes_on_without_its_launcher(word):
     name = word.partition("=")[0]
     for runner in ([], ["--runner=PrismRunner"]):
         with pytest.raises(ConfigurationError, match=f"^{name} is for a job that goes on without"):
-            check_options(options(), pipeline_options([*runner, word]))
-    check_options(options(), pipeline_options([*DRY, word]))
+            check_options(None, pipeline_options([*runner, word]))
+    check_options(None, pipeline_options([*DRY, word]))
 
 
 def test_a_launcher_waits_unless_it_is_told_not_to():
@@ -55,15 +54,15 @@ def test_a_launcher_waits_unless_it_is_told_not_to():
 def test_workers_need_an_image_with_this_package_or_another_way_to_it():
     bare = [word for word in DRY if "image" not in word]
     with pytest.raises(ConfigurationError, match=r"^workers .* give --sdk_container_image"):
-        check_options(options(), pipeline_options(bare))
+        check_options(None, pipeline_options(bare))
     for way in ("--setup_file=./setup.py", "--sdk_container_image=registry/worker:1"):
-        check_options(options(), pipeline_options([*bare, way]))
+        check_options(None, pipeline_options([*bare, way]))
 
 
 def test_an_accelerator_needs_a_runner_that_starts_machines():
     with pytest.raises(ConfigurationError, match=r"^--accelerator .* give --runner=DataflowRunner"):
-        check_options(options(accelerator=L4), pipeline_options([]))
-    check_options(options(accelerator=L4), pipeline_options(DRY))
+        check_options(L4, pipeline_options([]))
+    check_options(L4, pipeline_options(DRY))
 
 
 @pytest.mark.parametrize(
@@ -75,8 +74,8 @@ def test_an_accelerator_needs_a_runner_that_starts_machines():
 )
 def test_an_accelerator_for_one_step_excludes_what_is_for_all_workers(word):
     with pytest.raises(ConfigurationError, match=r"^--accelerator .* leave one out$"):
-        check_options(options(accelerator=L4), pipeline_options([*DRY, word]))
-    check_options(options(), pipeline_options([*DRY, word]))
+        check_options(L4, pipeline_options([*DRY, word]))
+    check_options(None, pipeline_options([*DRY, word]))
 
 
 def test_what_dataflow_misses_is_named_in_one_sentence():

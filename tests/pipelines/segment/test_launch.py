@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import formats
 from pipelines.cli.values import FailureBudget
 from pipelines.results.totals import collect
 from pipelines.run import plan
@@ -17,6 +16,7 @@ from pipelines.segment import launch
 from pipelines.segment.launch import check, prepare
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.plan_report import report
+from pipelines.worker import formats
 from segmodel.errors import ConfigurationError, ContractError
 from tests.pipelines.corpus import (
     pixels,

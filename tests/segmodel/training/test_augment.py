@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segmodel.labels.confusion import IGNORED
-from segmodel.training.training_config import AugmentationConfig
+from segmodel.training.configuration import AugmentationConfig
 
 tf = pytest.importorskip("tensorflow")
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmodel.labels.confusion import IGNORED
-from segmodel.training.training_config import TrainingConfig
+from segmodel.training.configuration import TrainingConfig
 
 tf = pytest.importorskip("tensorflow")
 

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from segmodel.training.training_config import TrainingConfig
+from segmodel.training.configuration import TrainingConfig
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")

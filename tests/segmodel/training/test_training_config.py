@@ -7,7 +7,7 @@ import math
 import pytest
 
 from segmodel.errors import ConfigurationError
-from segmodel.training.training_config import MOST_SEED, AugmentationConfig, TrainingConfig
+from segmodel.training.configuration import MOST_SEED, AugmentationConfig, TrainingConfig
 
 
 @pytest.mark.parametrize("name", ["steps", "batch", "crop", "validate_every", "checkpoint_every"])
