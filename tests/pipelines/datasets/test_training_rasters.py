@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from tests.segmodel.test_pairs import CLASSES, geotiff
+from tests.segmodel.pairs.test_pairs import CLASSES, geotiff
 
 from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.header import read_header

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from tests.segmodel.test_halo import Looking, beside_the_seam
+from tests.segmodel.savedmodel.test_halo import Looking, beside_the_seam
 
 from segmodel.labels.confusion import IGNORED
 from segmodel.savedmodel.halo import measure_halo

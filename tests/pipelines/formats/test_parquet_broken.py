@@ -16,7 +16,7 @@ from segmodel.errors import ConfigurationError
 from segmodel.tiling.windows import Layout
 from tests.fakes import contract
 from tests.pipelines.corpus import failure_rows, files_in
-from tests.pipelines.test_formats_parquet import NAMES, PNGS, STRUCTS, check_labels, label, read
+from tests.pipelines.formats.test_parquet import NAMES, PNGS, STRUCTS, check_labels, label, read
 
 PACKINGS = {
     "snappy": {"compression": "snappy"},
