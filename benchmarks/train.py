@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from comparison import CLASSES, medians
 
-from segmodel.devices.startup import quiet_start
+from segmodel.devices.startup import import_quietly
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Window
 from segmodel.training.configuration import (
@@ -58,7 +58,7 @@ class NoisePair:
 
 def throughput(steps: int, repeats: int) -> None:
     """Steps a second: Keras's own `fit` on arrays in memory, and the trainer with augmentation."""
-    with quiet_start():
+    with import_quietly():
         import keras
 
         from segmodel.networks.network import build_network
@@ -124,7 +124,7 @@ def recipe(data: Path, weights: Path, output: Path) -> None:
     """Train by `dubai.toml`, from pretrained and from random weights, and compare."""
     from pipelines.datasets.training import read_data
 
-    with quiet_start():
+    with import_quietly():
         from segmodel.training.trainer import Hooks, train
 
     document = tomllib.loads(Path(__file__).with_name("dubai.toml").read_text("utf-8"))

@@ -67,12 +67,12 @@ def wants_json() -> bool:
     return any(word.lower() in (_JSON, f"{_JSON}=true") for word in _words)
 
 
-def learn(facts: Mapping[str, Any]) -> None:
+def record_result(facts: Mapping[str, Any]) -> None:
     """Note what is known of the end, such as a `summary.json` that this attempt has written."""
     _known.update(facts)
 
 
-def ending(status: int, error: str | None = None) -> str:
+def result_json(status: int, error: str | None = None) -> str:
     """How the command ended, as JSON on one line.
 
     Args:
@@ -110,7 +110,7 @@ def end_interrupted(number: int) -> None:
     status = 128 + number
     _write(2, "\nbeamseg: interrupted; run the same command again to go on\n")
     if wants_json():
-        _write(1, f"\n{ending(status)}\n")
+        _write(1, f"\n{result_json(status)}\n")
     os._exit(status)
 
 

@@ -82,9 +82,9 @@ def run(arguments: Sequence[str]) -> int:
     views = Views(parsed.flips, parsed.turns, parse_scales(parsed.scales))
 
     from pipelines.rasters.samples import read_samples
-    from segmodel.devices.startup import quiet_start
+    from segmodel.devices.startup import import_quietly
 
-    with quiet_start():
+    with import_quietly():
         from segmodel.savedmodel.ensemble import export_ensemble, load_ensemble
 
     ensemble = load_ensemble(parsed.models, views, parsed.name, parsed.trust_model)

@@ -115,7 +115,7 @@ def _told(status: int, error: str | None = None) -> int:
     """The exit status, after it was said to a program if that has asked."""
     if process.wants_json():
         try:
-            print(process.ending(status, error), flush=True)
+            print(process.result_json(status, error), flush=True)
         except BrokenPipeError:
             _hush()
     return status

@@ -9,7 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipelines.cli.parser import Parser, parse
-from pipelines.cli.process import add_process_arguments, for_pipeline, learn, stop_with_parent
+from pipelines.cli.process import (
+    add_process_arguments,
+    for_pipeline,
+    record_result,
+    stop_with_parent,
+)
 from pipelines.datasets.options import PackOptions, add_pack_arguments, pack_options
 from segmodel.errors import ConfigurationError
 
@@ -75,12 +80,12 @@ def run(arguments: Sequence[str]) -> int:
     # Beam warns of optional packages when it is imported, which tells a user nothing.
     logging.disable(logging.WARNING)
     from pipelines.datasets.graph import execute
-    from pipelines.runners.dataflow import leaves
+    from pipelines.runners.dataflow import is_detached
     from pipelines.runners.execute import pipeline_options, tell_failures
 
     logging.disable(logging.NOTSET)
     beam_options = pipeline_options(for_pipeline(words))
-    if leaves(beam_options):
+    if is_detached(beam_options):
         raise ConfigurationError(
             "pack tells how it ended: leave --no_wait_until_finish, --template_location and "
             "--dry_run out"
@@ -103,7 +108,9 @@ def run(arguments: Sequence[str]) -> int:
 def tell_result(summary: dict[str, Any], options: PackOptions) -> int:
     """Print how the pack ended; returns the exit status."""
     # A shard is the work unit of a pack.
-    learn(summary | {"units": summary["shards"], "unfinished_units": summary["unfinished_shards"]})
+    record_result(
+        summary | {"units": summary["shards"], "unfinished_units": summary["unfinished_shards"]}
+    )
     images, failed = summary["images"], summary["failed_images"]
     attempt = summary["this_attempt"]
     print(

@@ -8,7 +8,12 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.cli.parser import Parser, parse
-from pipelines.cli.process import add_process_arguments, for_pipeline, learn, stop_with_parent
+from pipelines.cli.process import (
+    add_process_arguments,
+    for_pipeline,
+    record_result,
+    stop_with_parent,
+)
 from pipelines.segment.options import add_segment_arguments, segment_options
 from pipelines.storage import locations
 
@@ -82,6 +87,6 @@ def run(arguments: Sequence[str]) -> int:
     submitted = execute(launch, options, beam_options)
     if submitted is not None:
         print(submitted)
-        learn({"reason": "submitted"})
+        record_result({"reason": "submitted"})
         return 0
     return tell_result(launch.work.run, options)

@@ -81,9 +81,9 @@ def run(arguments: Sequence[str]) -> int:
     config = load_configuration(parsed.config, changes)
 
     from pipelines.datasets.training import read_data
-    from segmodel.devices.startup import quiet_start
+    from segmodel.devices.startup import import_quietly
 
-    with quiet_start():
+    with import_quietly():
         from segmodel.training.folds import cross_validate, folds_table
         from segmodel.training.trainer import Hooks, train
 

@@ -88,5 +88,5 @@ def execute(launch: PackLaunch, budget: FailureBudget, beam_options: PipelineOpt
         beam_options: For Beam.
     """
     commits = launch.work.run.path("commits")
-    with progress.shown(launch.pixels, launch.units, commits, "pack"):
+    with progress.progress_bar(launch.pixels, launch.units, commits, "pack"):
         run_graph(launch.parts, "PackImages" >> PackImages(launch.work, budget), beam_options)

@@ -11,10 +11,10 @@ from pipelines.datasets.options import ENCODINGS, PackOptions
 from pipelines.datasets.pairs import Pair, Pairs, find_pairs
 from pipelines.datasets.splits import Split, deal
 from pipelines.datasets.work import (
-    BOOKS,
     BYTES_PER_PIXEL,
+    METADATA_DIR,
     PackWork,
-    books_of,
+    metadata_directory,
     pairs_of,
     shard_path,
     split_name,
@@ -222,13 +222,13 @@ def reconcile(work: PackWork, retry_failures: bool) -> None:
     for name in found - {log.name(unit) for unit in units}:
         log.discard(name)
     for unit in units:
-        if log.is_done(unit) and not log.is_believed(unit, retry_failures):
+        if log.is_done(unit) and not log.is_valid(unit, retry_failures):
             log.forget(unit)
 
 
 def clear(output: str) -> None:
     """Remove what a pack wrote, `run.json` last, so that it stays a pack until all is gone."""
-    run = books_of(output)
+    run = metadata_directory(output)
     filesystem.remove(f"{output}/{RESULT}")
     folders = set()
     for unit in plan.read_units(run.plan, "part"):
@@ -245,10 +245,10 @@ def _earlier(output: str) -> dict[str, Any] | None:
     """The `run.json` of the pack in a folder, or None where nothing is."""
     if not locations.is_remote(output) and os.path.isfile(output):
         raise ConfigurationError(f"--output {output} is a file: name a folder")
-    earlier = books_of(output).earlier()
-    if earlier is None and holds_any(output, BOOKS):
+    earlier = metadata_directory(output).earlier()
+    if earlier is None and holds_any(output, METADATA_DIR):
         raise ConfigurationError(
-            f"--output {output} holds files but no {BOOKS} of a pack: name an empty folder"
+            f"--output {output} holds files but no {METADATA_DIR} of a pack: name an empty folder"
         )
     return earlier
 

@@ -27,7 +27,7 @@ from segmodel.images.encoded import decode_image, image_size
 from segmodel.labels.masks import MaskReader
 
 # What a pack keeps beside its shards; hidden, so that no pattern takes it for input.
-BOOKS = ".beamseg"
+METADATA_DIR = ".beamseg"
 # An image while it is decoded: Pillow and numpy take 18 for a PNG, less for a JPEG.
 BYTES_PER_PIXEL = 20
 
@@ -55,17 +55,17 @@ class PackWork:
     @property
     def run(self) -> RunDirectory:
         """Plan, records, failures and summary."""
-        return books_of(self.output)
+        return metadata_directory(self.output)
 
     @property
     def log(self) -> CommitLog:
         """The commit records; outputs are named by their path in the folder of the shards."""
-        return CommitLog(self.output, self.options, f"{BOOKS}/commits")
+        return CommitLog(self.output, self.options, f"{METADATA_DIR}/commits")
 
 
-def books_of(output: str) -> RunDirectory:
+def metadata_directory(output: str) -> RunDirectory:
     """What a pack keeps beside its shards."""
-    return RunDirectory(f"{output}/{BOOKS}", PACK)
+    return RunDirectory(f"{output}/{METADATA_DIR}", PACK)
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _write_failures(unit: Unit, work: PackWork, failures: list[Failure]) -> list
         filesystem.remove(work.run.path(name))
         return []
     content = "".join(failure.to_json() + "\n" for failure in failures).encode()
-    return [Output.of(f"{BOOKS}/{name}", work.run.write(name, content))]
+    return [Output.of(f"{METADATA_DIR}/{name}", work.run.write(name, content))]
 
 
 def _in_order(pairs: list[Pair], work: PackWork) -> Iterator[Future[_Packed | Failure]]:

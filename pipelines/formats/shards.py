@@ -184,7 +184,7 @@ class _ShardTask(EncodedTask):
                 continue
             self._names[entry.key] = (entry.number, entry.name)
             raster = partial(EncodedImage, entry.encoded, bands, reading.max_pixels, reading.resize)
-            yield Job(entry.key, raster, None, len(entry.encoded), opens_at_once=True)
+            yield Job(entry.key, raster, None, len(entry.encoded), open_inline=True)
 
     def source(self, key: str) -> tuple[InputFile, str | None]:
         return self._file, key

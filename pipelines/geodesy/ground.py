@@ -26,7 +26,7 @@ from segmodel.errors import GroundError
 
 TAIL = 1e-10  # share of the largest Chebyshev coefficient below which a series has converged
 FIRST_CELLS = 6  # per axis, doubled where the series has not converged, up to 96
-MOST_CELLS = 2304  # geodesic polygons of one scene
+MAX_CELLS = 2304  # geodesic polygons of one scene
 EDGE_STEPS = 384  # geodesics along one grid line of the cells
 SAMPLES = 768  # cells along the longer side of a scene that leaves its projection
 RING_STEPS = 2048  # steps along one side of an outline
@@ -235,7 +235,7 @@ def _density(grid: GroundGrid) -> _Density | None:
         for n, step in zip((grid.width, grid.height), size, strict=True)
     )
     down = across = FIRST_CELLS
-    while down * across <= MOST_CELLS and max(down, across) <= EDGE_STEPS // 4:
+    while down * across <= MAX_CELLS and max(down, across) <= EDGE_STEPS // 4:
         areas = _cell_areas_m2(grid, _edges(down, rows), _edges(across, columns))
         if not np.isfinite(areas).all():
             return None

@@ -20,7 +20,7 @@ from pipelines.rasters.gdal import (
     GDAL_OPTIONS,
     environment,
     open_scene,
-    persist,
+    read_with_retries,
     unreadable,
 )
 from segmodel.labels.classes import ClassTable
@@ -62,7 +62,7 @@ def read_block(
         except GDAL_ERRORS as error:
             raise unreadable(error, uri, "labels cannot be read") from error
 
-    return persist(uri, read)
+    return read_with_retries(uri, read)
 
 
 def write_label_cog(

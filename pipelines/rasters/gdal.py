@@ -15,7 +15,7 @@ from pipelines.rasters.stores import StoredRaster
 from pipelines.run.failures import is_transient, reason_of
 from pipelines.storage import locations
 from pipelines.storage.clients.interface import Fault
-from pipelines.storage.clients.retry import ATTEMPTS, again
+from pipelines.storage.clients.retry import ATTEMPTS, retry
 from segmodel.errors import BeamsegError, InputError, TransientError
 
 # A size, not a share of the machine: the same on every worker. rasterio hands it to GDAL as bytes,
@@ -23,7 +23,7 @@ from segmodel.errors import BeamsegError, InputError, TransientError
 CACHE_BYTES = 128 << 20
 GDAL_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_NUM_THREADS": 1}
 # On the web, GDAL asks again by itself where a server says that it is busy; what it gives up,
-# `persist` does again.
+# `read_with_retries` does again.
 _WEB_OPTIONS = {
     "GDAL_HTTP_MAX_RETRY": 2,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
@@ -176,7 +176,7 @@ def reason_of_gdal(error: BaseException, uri: str) -> str:
     return _FOLDERS.sub("", reason)
 
 
-def persist(uri: str, read: Callable[[], T]) -> T:
+def read_with_retries(uri: str, read: Callable[[], T]) -> T:
     """What an action reads of a raster; read again after a while if it is on the web and may help.
 
     What is in a store is read by a client that has patience of its own.
@@ -188,4 +188,4 @@ def persist(uri: str, read: Callable[[], T]) -> T:
     def meaning(error: Exception) -> Fault | None:
         return Fault(error, may_pass=True) if isinstance(error, TransientError) else None
 
-    return again(read, meaning, ATTEMPTS) if locations.is_read_by_gdal(uri) else read()
+    return retry(read, meaning, ATTEMPTS) if locations.is_read_by_gdal(uri) else read()

@@ -18,7 +18,7 @@ from pipelines.rasters.gdal import (
     environment,
     location_of,
     open_scene,
-    persist,
+    read_with_retries,
     unreadable,
 )
 from pipelines.storage import filesystem, locations
@@ -124,7 +124,7 @@ def header_or_none(uri: str, version: str) -> Header | None:
 
 @lru_cache(HEADERS_KEPT)
 def _read_header(uri: str, version: str) -> Header:
-    return persist(uri, lambda: _header_at(uri, version))
+    return read_with_retries(uri, lambda: _header_at(uri, version))
 
 
 def _header_at(uri: str, version: str) -> Header:
@@ -224,7 +224,7 @@ def _acquired(source: rasterio.DatasetReader) -> str | None:
 
 
 # Of VRTs that name other VRTs, and of the text of one.
-MOST_FILES, MOST_CHARACTERS = 100_000, 1 << 28
+MAX_FILES, MAX_CHARACTERS = 100_000, 1 << 28
 
 
 _SOURCE = re.compile(r"<Source(?:Filename|Dataset)([^>]*)>([^<]*)</Source(?:Filename|Dataset)>")
@@ -242,7 +242,7 @@ def sources_of(uri: str, listed: Iterable[str]) -> tuple[str, ...]:
     """
     found: dict[str, None] = {}
     ahead = [uri, *map(location_of, listed)]
-    while ahead and len(found) < MOST_FILES:
+    while ahead and len(found) < MAX_FILES:
         path = ahead.pop()
         if path in found:
             continue
@@ -261,7 +261,7 @@ def sidecars_of(path: str) -> tuple[str, str]:
 def _sources_in(path: str) -> Iterator[str]:
     """Files that a VRT names as its sources."""
     try:
-        text = filesystem.read_part(path, 0, MOST_CHARACTERS).decode("utf-8", "replace")
+        text = filesystem.read_part(path, 0, MAX_CHARACTERS).decode("utf-8", "replace")
     except OSError:
         return
     for attributes, name in _SOURCE.findall(text):

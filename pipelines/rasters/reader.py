@@ -25,7 +25,7 @@ from pipelines.rasters.gdal import (
     OpenRaster,
     environment,
     open_scene,
-    persist,
+    read_with_retries,
     unreadable,
 )
 from pipelines.rasters.header import Header
@@ -86,7 +86,7 @@ def read_small(
         except GDAL_ERRORS as error:
             raise unreadable(error, uri, "pixels cannot be read") from error
 
-    values = persist(uri, read)
+    values = read_with_retries(uri, read)
     if header.palette is not None:
         return colors_of(header.palette)[values[0]][..., :3]
     low, high = value_range
@@ -135,11 +135,11 @@ class SceneRaster:
         return 0
 
     @property
-    def own_pixels(self) -> int:
+    def source_pixels(self) -> int:
         """None beside those that are labelled: nothing is scaled."""
         return 0
 
-    def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
+    def on_source_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
         """The same values: nothing is scaled."""
         return values
 
@@ -153,7 +153,7 @@ class SceneRaster:
         Raises:
             InputError: If GDAL cannot read it.
         """
-        samples, valid = persist(self.uri, lambda: self._locked(self._read, window))
+        samples, valid = read_with_retries(self.uri, lambda: self._locked(self._read, window))
         valid = both(valid, self.bands.valid_by_values(samples))
         wanted = None if self.aoi is None else self.aoi.mask(window)
         return Pixels(self.bands.values(samples), valid, wanted)

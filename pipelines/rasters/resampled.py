@@ -45,7 +45,7 @@ class ResampledRaster:
         return 0
 
     @property
-    def own_pixels(self) -> int:
+    def source_pixels(self) -> int:
         """Pixels of the part of the scene that is labelled."""
         return self.own.pixels
 
@@ -62,7 +62,7 @@ class ResampledRaster:
         source = self.scene.read(self.grid.source(window))
         return Pixels(*self.grid.resample(source.values, source.finite, window))
 
-    def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
+    def on_source_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
         """A map of the area on the scene's own grid: nearest, and nodata exact.
 
         Raises:

@@ -15,7 +15,7 @@ from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Window
 
-MOST_SAMPLES = 4
+MAX_SAMPLES = 4
 # Three cores of the halo's measurement side by side.
 SAMPLE_PX = 1536
 
@@ -34,10 +34,10 @@ def read_samples(patterns: Sequence[str], contract: Contract) -> list[np.ndarray
     """
     samples: list[np.ndarray] = []
     for pattern in patterns:
-        found = list(islice(_images(pattern), MOST_SAMPLES))
+        found = list(islice(_images(pattern), MAX_SAMPLES))
         if not found:
             raise ConfigurationError(f"--samples: no image matches {pattern}")
-        samples += [_read_sample(uri, contract) for uri in found[: MOST_SAMPLES - len(samples)]]
+        samples += [_read_sample(uri, contract) for uri in found[: MAX_SAMPLES - len(samples)]]
     return samples
 
 

@@ -20,7 +20,7 @@ from pipelines.storage.clients.retry import replaced
 # What a request asks for: several tiles, which often follow each other.
 BUFFER_BYTES = 1 << 20
 # A page of a listing.
-MOST_OTHERS = 1000
+MAX_OTHERS = 1000
 
 
 class StoredRaster:
@@ -99,7 +99,7 @@ class StoredRaster:
                 try:
                     listed = list(filesystem.files_below(self._folder, f"{self._stem}."))
                     others = filesystem.files_below(self._folder, f"{self._stem}_")
-                    listed += islice(others, MOST_OTHERS)
+                    listed += islice(others, MAX_OTHERS)
                 except Exception as error:
                     self._note(error)
                     return {}

@@ -16,7 +16,7 @@ from pipelines.storage import filesystem
 T = TypeVar("T")
 FIRST = 10
 # Reasons without their numbers are few; names in them may be many.
-MOST_REASONS = 1000
+MAX_REASONS = 1000
 OTHER = ("", "other reasons")
 COLUMNS = [field.name for field in fields(Failure)]
 
@@ -46,7 +46,7 @@ class FailureTable:
             if len(self.first) < FIRST:
                 self.first.append(row)
             kind = (failure.stage, without_numbers(failure.reason))
-            if kind not in self._counts and len(self._counts) >= MOST_REASONS:
+            if kind not in self._counts and len(self._counts) >= MAX_REASONS:
                 kind = OTHER
             self._counts[kind] += 1
             self._examples.setdefault(kind, failure.reason)
@@ -80,7 +80,7 @@ def write_failures(
             table = FailureTable(stream)
             return collect(table), table
 
-    return filesystem.persistently(write)
+    return filesystem.retry_if_cleared(write)
 
 
 def without_numbers(reason: str) -> str:

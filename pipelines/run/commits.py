@@ -161,7 +161,7 @@ class CommitLog:
         filesystem.create(self.path(unit), commit.to_bytes(), scratch)
         return commit
 
-    def is_believed(self, unit: Unit, retry_failures: bool) -> bool:
+    def is_valid(self, unit: Unit, retry_failures: bool) -> bool:
         """Whether a finished unit stays finished: its record is sound and its outputs are there.
 
         Args:

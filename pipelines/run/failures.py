@@ -55,7 +55,7 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno not in _PERMANENT_ERRNO
 
 
-def raise_unless_lasting(error: Exception) -> None:
+def reraise_transient(error: Exception) -> None:
     """Raise a fault that may pass, or one of ours, which says nothing about the image."""
     if is_transient(error) or not isinstance(error, BeamsegError | OSError):
         raise error

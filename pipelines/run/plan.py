@@ -186,7 +186,7 @@ def part_names(folder: str, kind: str) -> list[str]:
     return list(filesystem.names_below(folder, f"{kind}-"))
 
 
-def shares_of(parts: Iterable[str], shares: int) -> list[str]:
+def shard_parts(parts: Iterable[str], shares: int) -> list[str]:
     """Plan parts in shares, for an engine that does not spread what it has read.
 
     >>> shares_of(["part-00000.jsonl"], 2)

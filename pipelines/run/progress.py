@@ -78,7 +78,9 @@ class Watch:
 
 
 @contextmanager
-def shown(total_pixels: int, units: int, commits: str, command: str = "segment") -> Iterator[None]:
+def progress_bar(
+    total_pixels: int, units: int, commits: str, command: str = "segment"
+) -> Iterator[None]:
     """Show progress on the error stream while the block runs; see `Watch`."""
     watch = Watch(total_pixels, units, commits, _pixels, command)
     stop = threading.Event()
@@ -142,7 +144,7 @@ class Lines:
             print(self._text.format(self._count), file=sys.stderr, flush=True)
 
 
-def told(items: Iterable[T], text: str) -> Iterator[T]:
+def with_progress(items: Iterable[T], text: str) -> Iterator[T]:
     """The items as they are, counted in `Lines`."""
     lines = Lines(text)
     for item in items:

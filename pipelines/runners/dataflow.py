@@ -90,7 +90,7 @@ def unit_hints(
     return hints if accelerator is None else hints | {"accelerator": accelerator}
 
 
-def leaves(beam_options: PipelineOptions) -> bool:
+def is_detached(beam_options: PipelineOptions) -> bool:
     """Whether the launcher ends once Dataflow has the job; totals are in the graph."""
     return bool(_ways_to_leave(beam_options))
 

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterable, Sequence
 
-from pipelines.cli.process import ending, wants_json
+from pipelines.cli.process import result_json, wants_json
 from segmodel.errors import BeamsegError, ConfigurationError, TransientError
 
 # Of those that may work in processes or on machines with another working directory.
@@ -134,7 +134,7 @@ def end_with_workers() -> None:
         )
         print(f"beamseg: {reason}", file=sys.stderr, flush=True)
         if wants_json():
-            print(ending(4, reason), flush=True)
+            print(result_json(4, reason), flush=True)
         os._exit(4)
 
     threading.excepthook = told

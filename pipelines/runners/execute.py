@@ -13,7 +13,7 @@ from apache_beam.runners.runner import PipelineResult
 
 from pipelines.run import plan
 from pipelines.run.failures import on_one_line
-from pipelines.runners.dataflow import job_error, leaves
+from pipelines.runners.dataflow import is_detached, job_error
 from pipelines.runners.engines import (
     DASK_SHARES,
     be_quiet,
@@ -63,11 +63,11 @@ def run_graph(
     end_with_workers()
     pipeline = beam.Pipeline(options=beam_options)
     if type(pipeline.runner).__name__ == "DaskRunner":
-        parts = plan.shares_of(parts, DASK_SHARES)
+        parts = plan.shard_parts(parts, DASK_SHARES)
     pipeline | "PlanParts" >> beam.Create(list(parts), reshuffle=False) | graph
     try:
         result = pipeline.run()
-        if not leaves(beam_options):
+        if not is_detached(beam_options):
             result.wait_until_finish()
     except (BeamsegError, RuntimeError) as error:
         raise own_error(error) from error

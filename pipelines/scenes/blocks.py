@@ -20,7 +20,7 @@ WIDE_BLOCK_PIXELS = 1 << 25
 # Least rows of windows in it, also in halos: below that, halos cost more than decoding again.
 WIDE_ROWS, WIDE_HALOS = 256, 4
 # More would read too much for a window at once.
-MOST_SCALED = 16
+MAX_SCALED = 16
 
 
 def model_grid(header: Header, reading: Reading, what: str = "the scene") -> ModelGrid | None:
@@ -43,9 +43,9 @@ def model_grid(header: Header, reading: Reading, what: str = "the scene") -> Mod
     except GroundError as error:
         raise GroundError(f"{what}: {error}") from error
     scale = (down / reading.resample_to, across / reading.resample_to)
-    if not all(1 / MOST_SCALED <= factor <= MOST_SCALED for factor in scale):
+    if not all(1 / MAX_SCALED <= factor <= MAX_SCALED for factor in scale):
         raise ConfigurationError(
-            f"{what}: --resample_to {reading.resample_to:g} is more than {MOST_SCALED} times "
+            f"{what}: --resample_to {reading.resample_to:g} is more than {MAX_SCALED} times "
             f"coarser or finer than its pixels of {max(down, across):.4g} m"
         )
     return ModelGrid.of((grid.height, grid.width), scale)

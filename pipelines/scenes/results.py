@@ -58,7 +58,7 @@ def _write_mosaic(work: Work, name: str, pieces: list[Piece], classes: ClassTabl
         ):
             write_mosaic(stream, pieces, classes)
 
-    filesystem.persistently(write)
+    filesystem.retry_if_cleared(write)
 
 
 def _pieces(work: Work) -> Iterator[Piece]:

@@ -11,7 +11,7 @@ from pipelines.rasters.header import Header, read_header
 from pipelines.rasters.reader import SceneRaster, ground_grid
 from pipelines.rasters.resampled import ResampledRaster
 from pipelines.run.commits import Output
-from pipelines.run.failures import Failure, raise_unless_lasting, reason_of
+from pipelines.run.failures import Failure, reason_of, reraise_transient
 from pipelines.run.interface import Ground, Work, square_ground
 from pipelines.run.plan import InputFile, Unit
 from pipelines.run.polygons import AOI, stored
@@ -56,7 +56,7 @@ class BlockTask:
             reason = f"the name has more than {MAX_NAME_BYTES} bytes: no room for .aux.xml after it"
             yield Failure(self._file.key, None, "name", reason)
             return
-        yield Job(self._unit.id, self._open, self._model_area, goes_on=True)
+        yield Job(self._unit.id, self._open, self._model_area, allow_partial=True)
 
     def _model_area(self) -> Window:
         """What the model labels for the block, once the scene is open."""
@@ -172,13 +172,13 @@ class BlockTask:
         near = list(border_tiles(whole, area, self._work.layout))
         if not near:
             return 0, 0
-        job = Job(self._unit.id, self._open, area, goes_on=True, tiling=lambda *_: near)
+        job = Job(self._unit.id, self._open, area, allow_partial=True, tiling=lambda *_: near)
         (outcome,) = engine.run([job])
         if isinstance(outcome, Failed):
-            raise_unless_lasting(outcome.error)
+            reraise_transient(outcome.error)
             return 0, 0
         for lost in outcome.lost:
-            raise_unless_lasting(lost.error)
+            reraise_transient(lost.error)
         cores = [tile.core for tile in near]
         if self._scaled is not None:
             cores = [common(self._scaled.own_window(core), self._area) for core in cores]

@@ -187,7 +187,7 @@ def prepare(checked: Checked) -> Launch:
     store(run, AOI, checked.aoi)
     store(run, ZONES, checked.zones)
     remove_leftovers(work, lambda: units_of(inputs, work))
-    planned = progress.told(units_of(inputs, work), "planned {:,} units")
+    planned = progress.with_progress(units_of(inputs, work), "planned {:,} units")
     parts = plan.write_plan(planned, run.plan, run.scratch)
     reconcile(work, options.retry_failures)
     return Launch(

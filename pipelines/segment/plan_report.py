@@ -85,7 +85,7 @@ def _count_units(inputs: Inputs, contract: Contract, sizes: Sizes) -> int:
         trust_model=False,
         provenance=(),
     )
-    planned = progress.told(units_of(inputs, work), "planned {:,} units")
+    planned = progress.with_progress(units_of(inputs, work), "planned {:,} units")
     return sum(1 for unit in planned if unit.kind == "part")
 
 

@@ -58,7 +58,7 @@ def reconcile(work: Work, retry_failures: bool) -> None:
 
 def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) -> None:
     """Believe a finished scene, or have all of it done again: its blocks are gone."""
-    if log.is_believed(scene, retry_failures):
+    if log.is_valid(scene, retry_failures):
         return
     for block in scene_blocks(scene, work):
         for folder in ("labels", "confidence"):
@@ -75,7 +75,7 @@ def _check_counts(folder: str, log: CommitLog) -> None:
             continue
         if labelled is None:
             labelled = _labelled(folder, log)
-        if not log.is_believed(unit, False) or any(f.key not in labelled for f in unit.files):
+        if not log.is_valid(unit, False) or any(f.key not in labelled for f in unit.files):
             log.forget(unit)
 
 
@@ -97,7 +97,7 @@ def _check_unit(unit: Unit, scene: str | None, log: CommitLog, retry_failures: b
     """
     if scene is not None and filesystem.exists(scene):
         return
-    if not log.is_done(unit) or log.is_believed(unit, retry_failures):
+    if not log.is_done(unit) or log.is_valid(unit, retry_failures):
         return
     if scene is None or not filesystem.exists(scene):
         log.forget(unit)

@@ -4,10 +4,10 @@ import sys
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines.cli.process import learn
+from pipelines.cli.process import record_result
 from pipelines.run import progress
 from pipelines.run.directory import RunDirectory
-from pipelines.runners.dataflow import leaves, submission, unit_hints
+from pipelines.runners.dataflow import is_detached, submission, unit_hints
 from pipelines.runners.execute import run_graph, tell_failures
 from pipelines.segment.graph import SegmentImages
 from pipelines.segment.launch import Launch
@@ -30,9 +30,9 @@ def execute(launch: Launch, options: SegmentOptions, beam_options: PipelineOptio
     run = launch.work.run
     hints = unit_hints(options.memory, options.accelerator, beam_options)
     graph = "SegmentImages" >> SegmentImages(launch.work, options.max_failures, hints)
-    if leaves(beam_options):
+    if is_detached(beam_options):
         return submission(run_graph(launch.parts, graph, beam_options), beam_options, run.root)
-    with progress.shown(launch.estimate.pixels, launch.units, run.path("commits")):
+    with progress.progress_bar(launch.estimate.pixels, launch.units, run.path("commits")):
         run_graph(launch.parts, graph, beam_options)
     return None
 
@@ -45,7 +45,7 @@ def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
             f"{run.root} has no summary.json: the pipeline did not reach its end, or another run "
             f"into the same directory has begun since; run the same command again"
         )
-    learn(summary)
+    record_result(summary)
     status = summary["exit_status"]
     failed, images = summary["failed_images"], summary["images"]
     attempt = summary["this_attempt"]

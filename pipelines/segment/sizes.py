@@ -12,7 +12,7 @@ from pipelines.scenes.blocks import WIDE_BLOCK_PIXELS
 from pipelines.segment.options import SegmentOptions
 from segmodel.engine.engine import Limits
 from segmodel.errors import ConfigurationError
-from segmodel.images.encoded import MAX_PIXELS, MOST_DECODING_BYTES_PER_PIXEL
+from segmodel.images.encoded import MAX_DECODING_BYTES_PER_PIXEL, MAX_PIXELS
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.memory import ASSUMED_BYTES_PER_PIXEL
 from segmodel.tiling.windows import Layout
@@ -23,14 +23,14 @@ MIB = 2**20
 RUNTIME_BYTES = 800 * MIB
 # What prediction may take of the rest when --window is left to us.
 MODEL_SHARE = 0.6
-LEAST_WINDOW_PX, USUAL_WINDOW_PX, MOST_WINDOW_PX = 256, 2048, 4096
+MIN_WINDOW_PX, DEFAULT_WINDOW_PX, MAX_WINDOW_PX = 256, 2048, 4096
 WINDOW_STEP_PX = 32
 # What halos may cost where memory allows it: computed pixels per pixel kept.
 COMPUTED_PER_KEPT = 1.2
 # Calls of the model whose windows are read or wait for others, and whose maps are not finished.
 CALLS_HELD = 6
 # Below it, photographs would be refused.
-LEAST_PIXELS = 1 << 20
+MIN_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def resolve_sizes(
     ahead, finishing = image_bytes_per_pixel(contract, options.confidence)
     affordable = memory.images // (ahead + finishing)
     asked = options.max_pixels or (frozen or {}).get("max_pixels")
-    least = asked or LEAST_PIXELS
+    least = asked or MIN_PIXELS
     if affordable < least:
         needed = memory.needed + least * (ahead + finishing)
         raise ConfigurationError(
@@ -131,7 +131,7 @@ def resolve_sizes(
 def image_bytes_per_pixel(contract: Contract, confidence: bool) -> tuple[int, int]:
     """What one pixel of an encoded image takes before the model and behind it."""
     of_map = contract.classes.label_dtype.itemsize + (4 if confidence else 0)
-    return MOST_DECODING_BYTES_PER_PIXEL + of_map, 2 * of_map
+    return MAX_DECODING_BYTES_PER_PIXEL + of_map, 2 * of_map
 
 
 def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, Any]) -> Layout:
@@ -153,10 +153,10 @@ def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, An
     step = -(-WINDOW_STEP_PX // contract.stride) * contract.stride
     reach = contract.layout(step, halo, batch).reach_px
     # Beyond it, a larger window spares little.
-    wanted = max(USUAL_WINDOW_PX, math.ceil(2 * reach / (math.sqrt(COMPUTED_PER_KEPT) - 1)))
-    most = -(-min(wanted, MOST_WINDOW_PX) // step) * step
-    least = min(max(LEAST_WINDOW_PX // step, 1) * step, most)
-    pixels = options.max_pixels or frozen.get("max_pixels") or LEAST_PIXELS
+    wanted = max(DEFAULT_WINDOW_PX, math.ceil(2 * reach / (math.sqrt(COMPUTED_PER_KEPT) - 1)))
+    most = -(-min(wanted, MAX_WINDOW_PX) // step) * step
+    least = min(max(MIN_WINDOW_PX // step, 1) * step, most)
+    pixels = options.max_pixels or frozen.get("max_pixels") or MIN_PIXELS
     images = pixels * sum(image_bytes_per_pixel(contract, options.confidence))
     for core in range(most, least - 1, -step):
         layout = contract.layout(core, halo, batch)

@@ -222,7 +222,7 @@ def _allowed(uri: str) -> Iterator[None]:
         raise ConfigurationError(f"{uri} cannot be written: {error.strerror}") from error
 
 
-def persistently(action: Callable[[], T]) -> T:
+def retry_if_cleared(action: Callable[[], T]) -> T:
     """What an action returns that writes files; done again if the scratch folder was cleared."""
     for _ in range(CLEARED - 1):
         with suppress(ClearedError):
@@ -238,7 +238,7 @@ def write_bytes(uri: str, content: bytes, scratch: str) -> Written:
             Path(path).write_bytes(content)
             return publish(path, uri)
 
-    return persistently(write)
+    return retry_if_cleared(write)
 
 
 def create(uri: str, content: bytes, scratch: str) -> bool:
@@ -248,7 +248,7 @@ def create(uri: str, content: bytes, scratch: str) -> bool:
         with temporary(scratch) as path, _allowed(uri):
             return store_of(uri).create(uri, content, path)
 
-    return persistently(write)
+    return retry_if_cleared(write)
 
 
 def remove(uri: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 # Processes that may share a GPU, before nobody counts any more.
-MOST_SHARING = 64
+MAX_SHARING = 64
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def claim(gpus: Sequence[str], folder: str) -> Claim | None:
         gpus: Names of GPUs, the same in all processes of the machine.
         folder: Where the locks are, the same for all processes of the machine.
     """
-    for others in range(MOST_SHARING):
+    for others in range(MAX_SHARING):
         for place, gpu in enumerate(gpus):
             lock = _locked(os.path.join(folder, lock_name(gpu, others)))
             if lock is not None:

@@ -13,7 +13,7 @@ from pipelines.storage.copies import local_model
 from pipelines.worker.gpu_claims import claim
 from segmodel.devices import cuda_driver
 from segmodel.devices.gpus import number_of, use_only
-from segmodel.devices.startup import quiet_start
+from segmodel.devices.startup import import_quietly
 from segmodel.engine.batching import CallSizes
 from segmodel.engine.engine import Model
 from segmodel.errors import TransientError
@@ -84,7 +84,7 @@ def most_call_pixels(work: Work) -> int | None:
 @cache
 def gpu_of_process() -> int | None:
     """Number of the GPU that this process uses, claimed at the first call; None without GPUs."""
-    with quiet_start():
+    with import_quietly():
         import tensorflow as tf
 
         return one_gpu(tf.config, tempfile.gettempdir(), os.environ.get("CUDA_VISIBLE_DEVICES"))

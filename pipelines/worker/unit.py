@@ -12,7 +12,7 @@ from pipelines.run.area_tables import AreaTable, area_table, rows_of
 from pipelines.run.areas import Tally, TallySum
 from pipelines.run.attempts import THREADS, UnitReport, _is_done, with_attempts
 from pipelines.run.commits import CommitLog, Output
-from pipelines.run.failures import Failure, raise_unless_lasting, reason_of
+from pipelines.run.failures import Failure, reason_of, reraise_transient
 from pipelines.run.interface import UnitTask, Work
 from pipelines.run.plan import Unit
 from pipelines.storage import filesystem
@@ -138,7 +138,7 @@ def _jobs(task: UnitTask) -> Iterator[Job]:
 
     for entry in task.jobs():
         if isinstance(entry, Failure):
-            yield Job("", partial(fail, entry), opens_at_once=True)
+            yield Job("", partial(fail, entry), open_inline=True)
         else:
             yield entry
 
@@ -160,7 +160,7 @@ def _done(labelled: Labelled, task: UnitTask, work: Work) -> _Done:
     classes = work.contract.classes
     ground = task.ground(labelled)
     for part in labelled.lost:
-        raise_unless_lasting(part.error)
+        reraise_transient(part.error)
     lost = task.lost(labelled)
     tally = areas.measure(
         labelled.labels,
@@ -184,7 +184,7 @@ def _done(labelled: Labelled, task: UnitTask, work: Work) -> _Done:
 
 
 def _record_failure(failed: Failed, unit: Unit, task: UnitTask, results: _Results) -> None:
-    raise_unless_lasting(failed.error)
+    reraise_transient(failed.error)
     results.tally.add(Tally(failed_images=1))
     if isinstance(failed.error, _KnownFailureError):
         results.failures.append(failed.error.failure)

@@ -18,7 +18,7 @@ _CHATTER = re.compile(
 
 
 @contextmanager
-def quiet_start() -> Iterator[None]:
+def import_quietly() -> Iterator[None]:
     """Hold back the error stream while the block runs; then print all of it but TensorFlow's.
 
     TF_CPP_MIN_LOG_LEVEL does not reach messages from before its logging is set up, nor does

@@ -21,7 +21,7 @@ from segmodel.engine.stitching import Batches, Failed, Labelled, MapInProgress, 
 from segmodel.errors import TransientError
 from segmodel.labels.classes import ClassTable
 from segmodel.tiling.pixels import Pixels
-from segmodel.tiling.windows import MOST_IN_BATCH, Layout, Window
+from segmodel.tiling.windows import MAX_IN_BATCH, Layout, Window
 
 T = TypeVar("T")
 
@@ -64,11 +64,11 @@ class ArrayRaster:
         return 0
 
     @property
-    def own_pixels(self) -> int:
+    def source_pixels(self) -> int:
         """None beside those that are labelled: nothing is scaled."""
         return 0
 
-    def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
+    def on_source_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
         """The same values: nothing is scaled."""
         return values
 
@@ -183,7 +183,7 @@ class Engine:
         batches = Batches(self.layout)
         for reading in ahead.run(jobs):
             slot, tile = reading.slot, reading.tile
-            if slot.handed_on:
+            if slot.emitted:
                 continue
             if not slots or slots[-1] is not slot:
                 slots.append(slot)
@@ -199,7 +199,7 @@ class Engine:
                 self._label(batch)
             while slots and slots[0].finished:
                 # Windows that still come in are of no use any more.
-                slots[0].handed_on = True
+                slots[0].emitted = True
                 yield slots.popleft()
         while batch := batches.oldest():
             self._label(batch)
@@ -211,7 +211,7 @@ class Engine:
             return False
         pixels = sum(slot.pixels for slot in slots)
         most = 4 * self.layout.call_pixels
-        return len(slots) > 4 * MOST_IN_BATCH or pixels > max(most, 2 * slots[0].pixels)
+        return len(slots) > 4 * MAX_IN_BATCH or pixels > max(most, 2 * slots[0].pixels)
 
     def _label(self, batch: list[WindowRead]) -> None:
         """Label and stitch a batch, in as many calls of the model as memory makes of it."""

@@ -33,7 +33,7 @@ class Raster(Protocol):
         """Memory it takes from the first read to the last, beside the windows."""
 
     @property
-    def own_pixels(self) -> int:
+    def source_pixels(self) -> int:
         """Pixels of its own grid, if what is read is scaled to fewer."""
 
     def wants(self, core: Window) -> bool:
@@ -42,7 +42,7 @@ class Raster(Protocol):
     def read(self, window: Window) -> Pixels:
         """Pixels of a window that lies within the raster."""
 
-    def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
+    def on_source_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
         """A map of what was read on the raster's own grid, if what was read is scaled."""
 
 
@@ -67,8 +67,8 @@ class Job:
     open: Callable[[], Raster]
     area: Window | Callable[[], Window] | None = None
     held_bytes: int = 0
-    opens_at_once: bool = False
-    goes_on: bool = False
+    open_inline: bool = False
+    allow_partial: bool = False
     tiling: Tiling = tiles
 
 
@@ -160,7 +160,7 @@ class ReadAhead:
         queue: deque[tuple[Job, Callable[[], Raster]]] = deque()
         held = 0
         for job in jobs:
-            opening = job.open if job.opens_at_once else self.pool.submit(job.open).result
+            opening = job.open if job.open_inline else self.pool.submit(job.open).result
             queue.append((job, opening))
             held += job.held_bytes
             while len(queue) > 1 and (len(queue) > self.most or held > self.most_opened_bytes):
@@ -183,8 +183,10 @@ class ReadAhead:
             if slot.failure is not None:
                 yield _Step(slot)
                 continue
-            slot.begin(area, len(plan), self.confidence, raster.on_own_grid, raster.own_pixels)
-            slot.goes_on = job.goes_on
+            slot.begin(
+                area, len(plan), self.confidence, raster.on_source_grid, raster.source_pixels
+            )
+            slot.allow_partial = job.allow_partial
             yield from self._steps_of(slot, raster, plan)
 
     def _steps_of(self, slot: MapInProgress, raster: Raster, plan: list[Tile]) -> Iterator[_Step]:

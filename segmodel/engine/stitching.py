@@ -62,7 +62,7 @@ class MapInProgress:
         self.key, self.classes = key, classes
         self.failure: Failed | None = None
         self.expected = self.done = 0
-        self.handed_on = self.goes_on = False
+        self.emitted = self.allow_partial = False
         self.lost: list[Lost] = []
 
     def begin(
@@ -70,8 +70,8 @@ class MapInProgress:
         area: Window,
         windows: int,
         confidence: bool,
-        on_own_grid: Callable[[np.ndarray, int], np.ndarray] = lambda values, nodata: values,
-        own_pixels: int = 0,
+        on_source_grid: Callable[[np.ndarray, int], np.ndarray] = lambda values, nodata: values,
+        source_pixels: int = 0,
     ) -> None:
         """Make room for the labels of `area`, which so many windows cover.
 
@@ -82,8 +82,8 @@ class MapInProgress:
             on_own_grid: Brings the finished map to the grid of the raster.
             own_pixels: Of that grid, where it has more than `area`.
         """
-        self.area, self.expected, self.on_own_grid = area, windows, on_own_grid
-        self.own_pixels = own_pixels
+        self.area, self.expected, self.on_source_grid = area, windows, on_source_grid
+        self.source_pixels = source_pixels
         self._wants_confidence = confidence
         self._labels: np.ndarray | None = None
         self._confidence: np.ndarray | None = None
@@ -129,7 +129,7 @@ class MapInProgress:
 
     def _miss(self, tile: Tile, error: Exception) -> None:
         """Go on without a window, or fail if the job does not, or if it has no other one."""
-        if self.goes_on and self.expected > 1:
+        if self.allow_partial and self.expected > 1:
             self.lost.append(Lost(tile.core, error))
             self.done += 1
         else:
@@ -171,7 +171,7 @@ class MapInProgress:
     def map_bytes(self) -> int:
         """Memory of label map and confidence."""
         of_confidence = 4 if self.failure is None and self._wants_confidence else 0
-        pixels = max(self.pixels, self.own_pixels) if self.failure is None else 0
+        pixels = max(self.pixels, self.source_pixels) if self.failure is None else 0
         return pixels * (self.classes.label_dtype.itemsize + of_confidence)
 
     def outcome(self) -> Labelled | Failed:
@@ -181,8 +181,8 @@ class MapInProgress:
         if self.lost and len(self.lost) == self.expected:
             return Failed(self.key, "read", self.lost[0].error)
         labels, levels = self._maps()
-        labels = self.on_own_grid(labels, self.classes.nodata)
-        confidence = None if levels is None else self.on_own_grid(levels, 0)
+        labels = self.on_source_grid(labels, self.classes.nodata)
+        confidence = None if levels is None else self.on_source_grid(levels, 0)
         return Labelled(self.key, labels, confidence, tuple(self.lost))
 
 

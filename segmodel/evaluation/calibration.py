@@ -13,7 +13,7 @@ from segmodel.pairs.pairs import Pair
 from segmodel.savedmodel.contract import Calibration
 from segmodel.tiling.windows import Layout, Tile, Window, tiles
 
-MOST_BYTES = 256 << 20
+MAX_BYTES = 256 << 20
 WINDOWS_OF_A_PAIR, WINDOWS = 4, 128
 BINS = 15
 COLDEST, HOTTEST = 0.05, 20.0
@@ -63,7 +63,7 @@ def sample_logits(
         window_px: Longest side of what the network is given at once; pixels near its edges are
             left out, as they lack the context that they have in production.
         stride: Of the network.
-        most_pixels: Of both samples together; fewer if their logits take more than `MOST_BYTES`.
+        most_pixels: Of both samples together; fewer if their logits take more than `MAX_BYTES`.
     """
     windows = []
     for pair, tile in _windows(pairs, window_px, stride):
@@ -75,7 +75,7 @@ def sample_logits(
         values = pair.pixels(tile.read).filled(fill)
         logits = np.asarray(logits_of(values[None]))[0][tile.core.within(tile.read).slices]
         classes = logits.shape[-1]
-        most = min(most_pixels, MOST_BYTES // (4 * classes), total)
+        most = min(most_pixels, MAX_BYTES // (4 * classes), total)
         # Rounded so that all quotas together are `most`.
         quota = (before + count) * most // total - before * most // total
         before += count

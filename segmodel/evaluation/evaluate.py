@@ -102,7 +102,7 @@ class PairRaster:
     """A pair as a raster of the engine."""
 
     # What a pair holds, its own cache bounds; nothing is scaled.
-    held_bytes = own_pixels = 0
+    held_bytes = source_pixels = 0
 
     def __init__(self, pair: Pair) -> None:
         self.pair, self.height, self.width = pair, pair.height, pair.width
@@ -115,7 +115,7 @@ class PairRaster:
         """Pixels of a window."""
         return self.pair.pixels(window)
 
-    def on_own_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
+    def on_source_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
         """The same values: nothing is scaled."""
         return values
 
@@ -148,7 +148,7 @@ def evaluate(
             for window in blocks:
                 key = f"{number} {window.row} {window.column}"
                 under_way[key] = number, window, window is blocks[-1]
-                yield Job(key, partial(PairRaster, pair), window, opens_at_once=True)
+                yield Job(key, partial(PairRaster, pair), window, open_inline=True)
 
     def compare(labelled: Labelled) -> LabelledBlock:
         number, window, is_last = under_way.pop(labelled.key)

@@ -27,7 +27,7 @@ MAX_PIXELS = 178_956_970
 # Memory that decoding takes: Pillow's 4 bytes a pixel, and the array twice while it is copied out,
 # or a second image to turn or convert the first. WebP has canvases beside that.
 DECODING_BYTES_PER_PIXEL = 12
-MOST_DECODING_BYTES_PER_PIXEL = 18
+MAX_DECODING_BYTES_PER_PIXEL = 18
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -111,7 +111,7 @@ class EncodedImage:
         self._grid = OwnGrid(height, width, scaled=resize is not None)
         self._size = resize or (height, width)
         decoding = (
-            MOST_DECODING_BYTES_PER_PIXEL if image.format == "WEBP" else DECODING_BYTES_PER_PIXEL
+            MAX_DECODING_BYTES_PER_PIXEL if image.format == "WEBP" else DECODING_BYTES_PER_PIXEL
         )
         scaling = resize[0] * resize[1] * DECODING_BYTES_PER_PIXEL if resize else 0
         self._held_bytes = height * width * decoding + scaling + len(encoded)
@@ -134,12 +134,12 @@ class EncodedImage:
         return self._held_bytes
 
     @property
-    def own_pixels(self) -> int:
+    def source_pixels(self) -> int:
         """Pixels of the image, however it is scaled."""
         return self._grid.height * self._grid.width
 
     @property
-    def on_own_grid(self) -> Callable[[np.ndarray, int], np.ndarray]:
+    def on_source_grid(self) -> Callable[[np.ndarray, int], np.ndarray]:
         """A map of what the model saw, on the grid of the image; keeps no pixels."""
         return self._grid.bring
 

@@ -20,7 +20,7 @@ from segmodel.labels.label_images import encode_labels
 # Values are looked up so many at a time, as that takes many bytes for each.
 STRIP_PIXELS = 1 << 18
 # Class indices are int16.
-MOST_CLASSES = 32767
+MAX_CLASSES = 32767
 _IDS, _COLORS = 1 << 16, 1 << 24
 # Look-up tables hold class indices from 2 on: their zeros, which take no memory, mean neither.
 _FIRST, _NOWHERE = 2, 1
@@ -49,8 +49,8 @@ class MaskCode:
 
     def __post_init__(self) -> None:
         count = len(self.classes.ids)
-        if count > MOST_CLASSES:
-            raise ConfigurationError(f"at most {MOST_CLASSES} classes can be learned, got {count}")
+        if count > MAX_CLASSES:
+            raise ConfigurationError(f"at most {MAX_CLASSES} classes can be learned, got {count}")
         known, ignored = self.values
         times = Counter(known) + Counter(set(ignored))
         twice = sorted(value for value in set(known) if times[value] > 1)

@@ -16,7 +16,7 @@ from segmodel.networks.imagenet_bands import band_filters
 
 STRIDES = (4, 8, 16, 32)
 # Keras lists all that it tried.
-MOST_CHARACTERS = 250
+MAX_CHARACTERS = 250
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _trained(backbone: Backbone, name: str, width: float, weights: str) -> keras
             else "it must hold the weights of this network of keras.applications, as .weights.h5 "
             "or .h5"
         )
-        reason = " ".join(str(error).split())[:MOST_CHARACTERS]
+        reason = " ".join(str(error).split())[:MAX_CHARACTERS]
         raise ConfigurationError(
             f"backbone_weights {weights} cannot be loaded into {name} with width {width:g}; "
             f"{remedy}, without top (include_top=False). Keras says: {reason}"

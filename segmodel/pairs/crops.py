@@ -9,7 +9,7 @@ import numpy as np
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.confusion import IGNORED
 from segmodel.pairs.pairs import Pair
-from segmodel.pairs.survey import Block, Survey
+from segmodel.pairs.survey import Block, DatasetStats
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Window, common
 
@@ -40,7 +40,7 @@ class CropSampler:
     def __init__(
         self,
         pairs: Sequence[Pair],
-        survey: Survey,
+        survey: DatasetStats,
         crop: int,
         scale: tuple[float, float],
         class_balance: float,

@@ -22,7 +22,7 @@ from rasterio.transform import Affine
 from segmodel.errors import InputError
 
 # Of thousands of scenes so many are open at a time; what GDAL keeps of each is closed with it.
-MOST_OPEN = 64
+MAX_OPEN = 64
 # What GDAL keeps of all of them: a size, where its own choice is a share of the machine. rasterio
 # hands it to GDAL as bytes, and GDAL has one for all threads.
 CACHE_BYTES = 64 << 20
@@ -72,7 +72,7 @@ class OpenFiles:
         most: Number of files; while more are being read, more are open.
     """
 
-    def __init__(self, most: int = MOST_OPEN) -> None:
+    def __init__(self, most: int = MAX_OPEN) -> None:
         self._most, self._lock = most, threading.Lock()
         self._files: OrderedDict[str, _OpenFile] = OrderedDict()
 

@@ -46,7 +46,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Survey:
+class DatasetStats:
     """Where each class is in some pairs.
 
     Args:
@@ -80,7 +80,7 @@ class Survey:
             around[classes] += counts.sum()
         return around
 
-    def of(self, numbers: Sequence[int]) -> Survey:
+    def of(self, numbers: Sequence[int]) -> DatasetStats:
         """The survey of some of the pairs alone, in the order of these numbers."""
         by_pair: dict[int, list[Block]] = {number: [] for number in numbers}
         counts = np.zeros_like(self.counts)
@@ -93,7 +93,7 @@ class Survey:
             for place, found in enumerate(by_pair.values())
             for block in found
         )
-        return Survey(tuple(blocks), counts, len(by_pair))
+        return DatasetStats(tuple(blocks), counts, len(by_pair))
 
 
 def survey_pairs(
@@ -101,7 +101,7 @@ def survey_pairs(
     classes: ClassTable,
     allow_empty: bool,
     tell: Callable[[str], None] | None = None,
-) -> Survey:
+) -> DatasetStats:
     """Read every image and mask once, and count the classes of every block.
 
     Args:
@@ -144,7 +144,7 @@ def survey_pairs(
     for block in blocks:
         counts[block.classes] += block.counts
     check_classes(counts, classes, allow_empty)
-    return Survey(tuple(blocks), counts, len(pairs))
+    return DatasetStats(tuple(blocks), counts, len(pairs))
 
 
 def check_classes(counts: np.ndarray, classes: ClassTable, allow_empty: bool) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Rows of a matrix that can be read, and panels of classes.
-MOST_CLASSES, MOST_PANELS = 40, 20
+MAX_CLASSES, MAX_PANELS = 40, 20
 # Up to so many, cells have room for pixels too.
 FEW_CLASSES = 12
 # Okabe and Ito (2008): told apart by people with any colour vision.
@@ -67,15 +67,15 @@ def write_curves(path: str | Path, history: History, classes: ClassTable) -> Non
         RUN_COLORS, (("mean_iou", "mean IoU"), ("pixel_accuracy", "pixel accuracy")), strict=False
     ):
         _line(mean, steps, [line["scores"].get(what) for line in history], label, color)
-    for entry in classes.classes[:MOST_PANELS]:
+    for entry in classes.classes[:MAX_PANELS]:
         values = [line["scores"]["iou"].get(entry.name) for line in history]
         _line(each, steps, values, entry.name, _dark_enough(entry.color))
     for axes in (loss, mean, each):
         _mark_stages(axes, history)
     _finish(loss, "loss", share=False)
     _finish(mean, "validation", share=True)
-    more = len(classes.classes) - MOST_PANELS
-    _finish(each, "IoU" if more <= 0 else f"IoU of the first {MOST_PANELS} classes", share=True)
+    more = len(classes.classes) - MAX_PANELS
+    _finish(each, "IoU" if more <= 0 else f"IoU of the first {MAX_PANELS} classes", share=True)
     mean.legend(frameon=False, fontsize=8, loc="lower right")
     each.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     _save(figure, path)
@@ -96,7 +96,7 @@ def write_laid_over(
     """
     lines = [line for history in histories.values() for line in history]
     known = [n for n in names if any(line["scores"]["iou"].get(n) is not None for line in lines)]
-    names = known[:MOST_PANELS]
+    names = known[:MAX_PANELS]
     titles = ["loss", "mean IoU", *(f"IoU {name}" for name in names)]
     columns = min(4, len(titles))
     rows = -(-len(titles) // columns)
@@ -169,7 +169,7 @@ def most_frequent(matrix: np.ndarray) -> np.ndarray:
     array([0, 1, 2])
     """
     order = np.argsort(-matrix.sum(axis=1), kind="stable")
-    return np.sort(order[:MOST_CLASSES])
+    return np.sort(order[:MAX_CLASSES])
 
 
 def printable(text: str, characters: int) -> str:

@@ -18,7 +18,7 @@ from segmodel.reports.kept_images import KeptImage, read_kept
 from segmodel.reports.panels import UNCOUNTED, color_table, draw_panel, legend_of
 from segmodel.reports.score_report import OVERALL, decimal, escaped, markdown_table, text_table
 
-MOST_PICTURES, CELL_CHARACTERS = 5, 44
+MAX_PICTURES, CELL_CHARACTERS = 5, 44
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def write_comparison(folder: str | Path, comparison: Comparison) -> None:
         write_laid_over(folder / "curves.png", histories, _class_names(comparison.runs))
     for old in pictures.glob("disagreement-*.png"):
         old.unlink()
-    shown = comparison.disagreements[:MOST_PICTURES]
+    shown = comparison.disagreements[:MAX_PICTURES]
     for number, found in enumerate(shown, 1):
         _draw(comparison.runs, found).save(pictures / f"disagreement-{number}.png")
     (folder / "compare.md").write_text(_markdown(comparison, bool(histories), shown), "utf-8")
@@ -243,7 +243,7 @@ def _score(run: Run, key: str, name: str | None) -> float | None:
 
 def _disagreement_rows(comparison: Comparison) -> list[list[str]]:
     rows = [["most disputed image", "pixels"]]
-    rows += [[d.name, f"{d.share:.1%}"] for d in comparison.disagreements[:MOST_PICTURES]]
+    rows += [[d.name, f"{d.share:.1%}"] for d in comparison.disagreements[:MAX_PICTURES]]
     return rows
 
 

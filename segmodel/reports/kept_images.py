@@ -27,7 +27,7 @@ from segmodel.tiling.windows import Layout
 
 # Images that are kept; of more, some by their names alone, so that two runs keep the same ones,
 # and as many of the best and of the worst.
-MOST_IMAGES, EXTREMES = 64, 3
+MAX_IMAGES, EXTREMES = 64, 3
 NAME_CHARACTERS = 60
 INDEX = "index.json"
 _FOLDER = re.compile(r"\d{4,}-[A-Za-z0-9._-]+")
@@ -115,10 +115,10 @@ def best_and_worst(images: Sequence[KeptImage]) -> tuple[list[KeptImage], list[K
 
 def chosen(names: Sequence[str]) -> set[int]:
     """Which of many images are kept whatever their scores: those of the lowest digests."""
-    if len(names) <= MOST_IMAGES:
+    if len(names) <= MAX_IMAGES:
         return set(range(len(names)))
     digests = ((hashlib.sha256(name.encode()).digest(), n) for n, name in enumerate(names))
-    return {number for _, number in heapq.nsmallest(MOST_IMAGES - 2 * EXTREMES, digests)}
+    return {number for _, number in heapq.nsmallest(MAX_IMAGES - 2 * EXTREMES, digests)}
 
 
 def safe_name(name: str) -> str:
@@ -228,7 +228,7 @@ class _Keeper:
     def _add(self, image: ShrunkImage) -> None:
         if image.number in self.numbers:
             self._write(image)
-        if len(self.numbers) == MOST_IMAGES - 2 * EXTREMES and image.mean_iou >= 0:
+        if len(self.numbers) == MAX_IMAGES - 2 * EXTREMES and image.mean_iou >= 0:
             ranked = sorted([*self.extremes, image], key=lambda one: (-one.mean_iou, one.number))
             middle = len(ranked) > 2 * EXTREMES
             self.extremes = ranked[:EXTREMES] + ranked[-EXTREMES:] if middle else ranked

@@ -16,7 +16,7 @@ from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.export import export_savedmodel
 from segmodel.savedmodel.folder import read_contract
-from segmodel.savedmodel.joint_contract import core_px, join_contracts
+from segmodel.savedmodel.merge import core_px, merge_contracts
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.savedmodel.views import Orientation, Views, resize_taps
 
@@ -56,7 +56,7 @@ class Ensemble(tf.Module):
     same probabilities, flipped or turned.
 
     Args:
-        members: With contracts that `join_contracts` joined.
+        members: With contracts that `merge_contracts` joined.
         contract: What it gave.
         views: How each member sees an image.
     """
@@ -190,7 +190,7 @@ def load_ensemble(
         raise ConfigurationError(
             "an ensemble needs two models, or one with flips, turns or several scales"
         )
-    contract = join_contracts({model: read_contract(model) for model in models}, views)
+    contract = merge_contracts({model: read_contract(model) for model in models}, views)
     members = [Member.load(model, trust) for model in models]
     prints = [member.fingerprint for member in members]
     for number, model in enumerate(models):

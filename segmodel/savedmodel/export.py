@@ -22,11 +22,11 @@ from segmodel.savedmodel.halo import Sample, measure_halo
 from segmodel.savedmodel.memory import measure_bytes_per_pixel
 from segmodel.savedmodel.predictor import Predictor
 
-MOST_HALO_PX = 256
+MAX_HALO_PX = 256
 # Where labels depend on the whole window, its size is part of the model: this, or the next multiple
 # of the stride.
 FIXED_WINDOW_PX = 1024
-CHECKED_STRIDES, MOST_CHECKED_PX = 8, 1024
+CHECKED_STRIDES, MAX_CHECKED_PX = 8, 1024
 # Scores that differ by a smaller share of their range are a near-tie.
 NEAR_TIE = 1e-4
 
@@ -235,7 +235,7 @@ def _measured_halo(
     if contract.fixed_window is not None or not samples:
         return contract.halo, contract.fixed_window
     field = contract.receptive_field
-    most = MOST_HALO_PX if field is None else -(-(field // 2) // contract.stride) * contract.stride
+    most = MAX_HALO_PX if field is None else -(-(field // 2) // contract.stride) * contract.stride
     halo = measure_halo(predictor, samples, contract.stride, most)
     if halo is not None:
         return halo, None
@@ -247,7 +247,7 @@ def _measured_halo(
 def _checked_px(contract: Contract) -> int:
     """Side of what labels are compared on: a few strides, unless those are long."""
     stride = contract.stride
-    few = min(CHECKED_STRIDES * stride, MOST_CHECKED_PX) // stride * stride
+    few = min(CHECKED_STRIDES * stride, MAX_CHECKED_PX) // stride * stride
     return contract.fixed_window or max(stride, few)
 
 

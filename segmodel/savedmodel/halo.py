@@ -14,7 +14,7 @@ from segmodel.tiling.windows import Layout, Window, tiles
 
 CORE_PX = 512
 # Cores of fewer strides would be smaller than any that are used.
-LEAST_CORE_STRIDES = 2
+MIN_CORE_STRIDES = 2
 EQUAL_SHARE = 0.999
 
 
@@ -96,7 +96,7 @@ def core_for(samples: Sequence[Sample], stride: int) -> int | None:
     if longest > usual:
         return usual
     core = longest // 2 // stride * stride
-    return core if core >= LEAST_CORE_STRIDES * stride else None
+    return core if core >= MIN_CORE_STRIDES * stride else None
 
 
 def is_cut(image: np.ndarray, layout: Layout) -> bool:

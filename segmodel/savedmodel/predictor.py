@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from segmodel.devices.gpus import is_out_of_memory, let_memory_grow
-from segmodel.devices.startup import quiet_start
+from segmodel.devices.startup import import_quietly
 from segmodel.engine.engine import ArrayRaster, Engine, Failed, Job
 from segmodel.errors import BeamsegError, ContractError, OutOfMemoryError
 from segmodel.labels.classes import ClassTable
@@ -50,7 +50,7 @@ class Predictor:
         """
         contract = read_contract(path)
 
-        with quiet_start():
+        with import_quietly():
             import tensorflow as tf
             from google.protobuf.message import DecodeError
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from segmodel.errors import ConfigurationError
 
-LEAST_SCALE, MOST_SCALE = Fraction(1, 4), Fraction(4)
-MOST_STRIDE_PX = 512
+MIN_SCALE, MAX_SCALE = Fraction(1, 4), Fraction(4)
+MAX_STRIDE_PX = 512
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Views:
         if not self.scales:
             raise ConfigurationError("scales: at least one is needed, such as 1")
         for scale in self.scales:
-            if not LEAST_SCALE <= scale <= MOST_SCALE:
+            if not MIN_SCALE <= scale <= MAX_SCALE:
                 raise ConfigurationError(f"scales: must be in 0.25..4, got {float(scale):g}")
             if self.scales.count(scale) > 1:
                 raise ConfigurationError(f"scales: {float(scale):g} occurs more than once")
@@ -96,11 +96,11 @@ class Views:
         denominators = [scale.denominator for scale in self.scales]
         # k * own * p / q is a multiple of own only where q, which has no factor of p, divides k.
         stride = math.lcm(*(own * part for own in strides for part in denominators))
-        if stride > MOST_STRIDE_PX:
+        if stride > MAX_STRIDE_PX:
             scales = ", ".join(f"{float(scale):g}" for scale in self.scales)
             raise ConfigurationError(
                 f"scales: {scales} with models of stride {', '.join(map(str, strides))} need "
-                f"windows on multiples of {stride} pixels, more than {MOST_STRIDE_PX}: use scales "
+                f"windows on multiples of {stride} pixels, more than {MAX_STRIDE_PX}: use scales "
                 f"that are halves, quarters or eighths"
             )
         return stride

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from segmodel.errors import ConfigurationError
 
-MOST_IN_BATCH = 64
+MAX_IN_BATCH = 64
 # Windows smaller than a square of this side share a call of the model until they have its pixels:
 # below it a call costs more than what it computes.
 BATCH_PX = 512
@@ -94,7 +94,7 @@ class Layout:
         halo_px: Context in pixels around a core.
         stride_px: Stride of the network; origins of what is read are multiples of it.
         batch: Windows in every call of the model; None for as many as have the pixels of a square
-            of `BATCH_PX`, `AUTO` for those of a square of `AUTO_BATCH_PX`, up to `MOST_IN_BATCH`.
+            of `BATCH_PX`, `AUTO` for those of a square of `AUTO_BATCH_PX`, up to `MAX_IN_BATCH`.
         fixed_px: Side of the only window the model accepts, or None.
 
     Raises:
@@ -154,7 +154,7 @@ class Layout:
         """
         if isinstance(self.batch, int):
             return self.batch
-        return max(1, min(MOST_IN_BATCH, self._batch_px**2 // max(1, height * width)))
+        return max(1, min(MAX_IN_BATCH, self._batch_px**2 // max(1, height * width)))
 
     @property
     def _batch_px(self) -> int:

@@ -21,7 +21,7 @@ CLASS_WEIGHTS = ("median_frequency", "inverse_log")
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "poly", "constant")
 # Seeds of stateless operations are 32-bit integers, and each stage has one of its own.
-MOST_SEED = 2**31 - 1 - len(VARIANTS)
+MAX_SEED = 2**31 - 1 - len(VARIANTS)
 KEPT = ("best", "last")
 
 
@@ -316,8 +316,8 @@ class TrainingConfig:
         at_least("training", 1, {name: getattr(self, name) for name in counts})
         amounts = ("warmup_steps", "weight_decay", "clip_norm", "patience", "seed", "focal_gamma")
         at_least("training", 0, {name: getattr(self, name) for name in (*amounts, "poly_power")})
-        if self.seed > MOST_SEED:
-            raise ConfigurationError(f"training.seed must be at most {MOST_SEED}, got {self.seed}")
+        if self.seed > MAX_SEED:
+            raise ConfigurationError(f"training.seed must be at most {MAX_SEED}, got {self.seed}")
         if not 0 < self.learning_rate < math.inf:
             raise ConfigurationError(
                 f"training.learning_rate must be positive, got {self.learning_rate}"

@@ -18,7 +18,7 @@ import numpy as np
 from segmodel.errors import ConfigurationError
 from segmodel.labels.confusion import Scores
 from segmodel.pairs.pairs import Pair, TrainingData
-from segmodel.pairs.survey import Survey, check_classes, survey_pairs
+from segmodel.pairs.survey import DatasetStats, check_classes, survey_pairs
 from segmodel.reports.score_report import scores_table
 from segmodel.training.configuration import Configuration
 from segmodel.training.run_folder import RunFolder
@@ -126,8 +126,8 @@ def folder_names(groups: list[str]) -> list[str]:
 
 
 def _fold(
-    group: str, pairs: Sequence[Pair], survey: Survey
-) -> tuple[TrainingData, tuple[Survey, Survey]]:
+    group: str, pairs: Sequence[Pair], survey: DatasetStats
+) -> tuple[TrainingData, tuple[DatasetStats, DatasetStats]]:
     """The pairs of one fold, and what is known of them."""
     others = [n for n, pair in enumerate(pairs) if pair.group != group]
     own = [n for n, pair in enumerate(pairs) if pair.group == group]
@@ -135,7 +135,9 @@ def _fold(
     return data, (survey.of(others), survey.of(own))
 
 
-def _check_fold(group: str, surveys: tuple[Survey, Survey], config: Configuration) -> None:
+def _check_fold(
+    group: str, surveys: tuple[DatasetStats, DatasetStats], config: Configuration
+) -> None:
     allow_empty = config.data.allow_empty_classes
     try:
         check_classes(surveys[0].counts, config.classes, allow_empty)

@@ -24,15 +24,15 @@ from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.export import FIXED_WINDOW_PX, export_savedmodel
 from segmodel.savedmodel.folder import write_contract
 from segmodel.savedmodel.halo import CORE_PX, Sample
-from segmodel.savedmodel.in_memory import NetworkInMemory
+from segmodel.savedmodel.keras_model import KerasModel
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.tiling.windows import Layout, Window
 from segmodel.training.configuration import Configuration
 from segmodel.training.run_folder import RunFolder
 
-WINDOW_PX, MOST_HALO_PX = 1024, 128
+WINDOW_PX, MAX_HALO_PX = 1024, 128
 # What the halo is measured on: so many pixels, in windows of up to three cores a side.
-MOST_SAMPLE_PIXELS, SAMPLE_PX = 1 << 24, 3 * CORE_PX
+MAX_SAMPLE_PIXELS, SAMPLE_PX = 1 << 24, 3 * CORE_PX
 
 Item = TypeVar("Item")
 
@@ -69,7 +69,7 @@ def draft_contract(
 
 def validation_layout(contract: Contract) -> Layout:
     """Windows of validation while the halo is not measured yet."""
-    return contract.layout(WINDOW_PX, min(MOST_HALO_PX, contract.halo.pixels))
+    return contract.layout(WINDOW_PX, min(MAX_HALO_PX, contract.halo.pixels))
 
 
 def release(
@@ -95,14 +95,14 @@ def release(
         ExportError: If scores are below the floors of the configuration, or the SavedModel gives
             other labels than the network.
     """
-    in_memory = NetworkInMemory(network, contract)
+    keras_model = KerasModel(network, contract)
     if config.export.min_iou:
-        scores = evaluate(in_memory, data.validation, validation_layout(contract)).scores
+        scores = evaluate(keras_model, data.validation, validation_layout(contract)).scores
         check_floors(config, scores, "nothing was exported")
     if config.export.calibrate:
         side = contract.fixed_window or WINDOW_PX
         sampled = sample_logits(
-            in_memory.logits, data.validation, contract.fill, side, contract.stride
+            keras_model.logits, data.validation, contract.fill, side, contract.stride
         )
         contract = replace(contract, calibration=calibrate(*sampled))
     contract = export_savedmodel(
@@ -157,7 +157,7 @@ def samples(pairs: Sequence[Pair], fill: np.ndarray) -> list[Sample]:
         for pair in _shuffled(large or pairs, random)
     ]
     found: list[Sample] = []
-    left = MOST_SAMPLE_PIXELS
+    left = MAX_SAMPLE_PIXELS
     for pair, window in filter(None, itertools.chain(*itertools.zip_longest(*of_pairs))):
         if found and window.pixels > left:
             break

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from segmodel.errors import ConfigurationError
 from segmodel.networks.network import NetworkConfig
 from segmodel.pairs.pairs import TrainingData
-from segmodel.pairs.survey import Survey
+from segmodel.pairs.survey import DatasetStats
 from segmodel.savedmodel.folder import fingerprint
 from segmodel.training.configuration import Configuration
 from segmodel.training.configuration_file import NO_FILES, to_document
@@ -64,7 +64,9 @@ def network_configuration(config: Configuration) -> NetworkConfig:
     return network
 
 
-def run_digest(config: Configuration, data: TrainingData, surveys: tuple[Survey, Survey]) -> str:
+def run_digest(
+    config: Configuration, data: TrainingData, surveys: tuple[DatasetStats, DatasetStats]
+) -> str:
     """SHA-256 of what a run depends on: settings, weights to start from, pixels and masks.
 
     Args:

@@ -17,13 +17,13 @@ from segmodel.networks.network import NetworkConfig, build_network, nodata_fill
 from segmodel.networks.pretrained import carry_weights, read_weights
 from segmodel.pairs.crops import CropSampler
 from segmodel.pairs.pairs import TrainingData
-from segmodel.pairs.survey import Survey, survey_pairs
+from segmodel.pairs.survey import DatasetStats, survey_pairs
 from segmodel.reports.charts import need_matplotlib
 from segmodel.reports.panels import Look
 from segmodel.reports.sample_panels import SamplePanels
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import read_contract
-from segmodel.savedmodel.in_memory import NetworkInMemory
+from segmodel.savedmodel.keras_model import KerasModel
 from segmodel.training.batches import training_batches
 from segmodel.training.checkpoints import (
     Progress,
@@ -60,7 +60,7 @@ def train(
     output: str | Path,
     hooks: Hooks | None = None,
     overwrite: bool = False,
-    surveys: tuple[Survey, Survey] | None = None,
+    surveys: tuple[DatasetStats, DatasetStats] | None = None,
 ) -> Contract:
     """Train a network, and export its best or its last weights; see `TrainingConfig.keep`.
 
@@ -111,7 +111,9 @@ def train(
     return contract
 
 
-def survey_data(config: Configuration, data: TrainingData, hooks: Hooks) -> tuple[Survey, Survey]:
+def survey_data(
+    config: Configuration, data: TrainingData, hooks: Hooks
+) -> tuple[DatasetStats, DatasetStats]:
     """Survey the pairs for training and those for validation.
 
     Raises:
@@ -141,7 +143,7 @@ class TrainingRun:
         config: Configuration,
         network_config: NetworkConfig,
         data: TrainingData,
-        survey: Survey,
+        survey: DatasetStats,
         folder: RunFolder,
         hooks: Hooks,
     ) -> None:
@@ -242,7 +244,7 @@ class TrainingRun:
         """Steps of one stage, with validations and checkpoints."""
         training, clock = self.config.training, Clock()
         contract = self.draft(learner.network)
-        model = NetworkInMemory(learner.network, contract)
+        model = KerasModel(learner.network, contract)
         batches = training_batches(self._sampler, self.config, progress.step, stage.last)
         for images, truth in clock.fed(learner.distributed(batches)):
             step = progress.step + 1
@@ -272,7 +274,7 @@ class TrainingRun:
                 save_checkpoint(self.folder.checkpoint, progress, learner.state)
 
     def _validate(
-        self, model: NetworkInMemory, contract: Contract
+        self, model: KerasModel, contract: Contract
     ) -> tuple[Scores, dict[str, np.ndarray]]:
         """Scores of the network as it would be exported now, and panels of a few images."""
         panels = SamplePanels(Look.of(contract))

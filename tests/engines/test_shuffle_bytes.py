@@ -18,7 +18,7 @@ from pipelines.run.plan import InputFile, Unit
 from pipelines.segment.graph import SegmentImages
 from tests.pipelines.corpus import make_work
 
-MOST_BYTES = 1000
+MAX_BYTES = 1000
 GROUP_BY_KEY = "beam:transform:group_by_key:v1"
 # Of Beam's Reshuffle: random, below this.
 KEYS = 2**32
@@ -102,5 +102,5 @@ def test_a_unit_is_less_than_a_kilobyte_in_every_shuffle(graph, tmp_path, capsys
     assert len(scenes) == 1
     # The line of the plan itself may be far larger: the scene has a thousand blocks.
     assert scenes[0].length > 50_000
-    assert all(size < MOST_BYTES for size in most.values())
-    assert sum(most.values()) < MOST_BYTES
+    assert all(size < MAX_BYTES for size in most.values())
+    assert sum(most.values()) < MAX_BYTES

@@ -5,7 +5,7 @@ from functools import cache
 from pipelines.storage import locations
 from pipelines.storage.clients.interface import Fault, Store, StoredObject
 from pipelines.storage.clients.local import LocalStore
-from pipelines.storage.clients.retry import PatientStore
+from pipelines.storage.clients.retry import RetryingStore
 from pipelines.storage.clients.streams import RangeStream
 
 __all__ = ["Fault", "LocalStore", "RangeStream", "Store", "StoredObject", "store_of"]
@@ -23,11 +23,11 @@ def _store(scheme: str) -> Store:
     if scheme == locations.GOOGLE:
         from pipelines.storage.clients.google import GoogleClient
 
-        return PatientStore(GoogleClient())
+        return RetryingStore(GoogleClient())
     if scheme == locations.AMAZON:
         from pipelines.storage.clients.amazon import AmazonClient
 
-        return PatientStore(AmazonClient())
+        return RetryingStore(AmazonClient())
     from pipelines.storage.clients.beam import BeamClient
 
-    return PatientStore(BeamClient(scheme))
+    return RetryingStore(BeamClient(scheme))

@@ -82,7 +82,7 @@ class Fault:
 
 
 class Client(Protocol):
-    """A store over a network, one request at a time and without patience; see `PatientStore`."""
+    """A store over a network, one request at a time and without patience; see `RetryingStore`."""
 
     def page(self, start: str, token: str | None) -> tuple[list[StoredObject], str | None]:
         """One page of a listing, and how to ask for the next; None where there is none.

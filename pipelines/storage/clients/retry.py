@@ -17,7 +17,7 @@ FIRST_SECONDS = 0.5
 T = TypeVar("T")
 
 
-class PatientStore:
+class RetryingStore:
     """A store behind a client.
 
     A request that fails in a way that may pass is made again after a while that doubles, and of
@@ -76,10 +76,10 @@ class PatientStore:
 
     def _ask(self, uri: str, request: Callable[[], T], attempts: int = ATTEMPTS) -> T:
         """What a request returns; raises what the last fault means."""
-        return again(request, lambda error: self._client.fault(error, uri), attempts, self._sleep)
+        return retry(request, lambda error: self._client.fault(error, uri), attempts, self._sleep)
 
 
-def again(
+def retry(
     request: Callable[[], T],
     meaning: Callable[[Exception], Fault | None],
     attempts: int = ATTEMPTS,

@@ -48,7 +48,7 @@ def guarded(command, words, capsys):
 def test_the_line_has_the_numbers_of_the_summary_under_the_same_names(capsys):
     def command(words):
         print("human words")
-        process.learn(SUMMARY)
+        process.record_result(SUMMARY)
         return 3
 
     status, said, _ = guarded(command, WORDS, capsys)
@@ -94,7 +94,7 @@ def test_a_run_that_failed_says_why_and_knows_no_numbers(error, status, reason, 
 
 def test_numbers_of_one_command_are_not_those_of_the_next(capsys):
     def first(words):
-        process.learn(SUMMARY)
+        process.record_result(SUMMARY)
         return 3
 
     guarded(first, WORDS, capsys)

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
-from tests.segmodel.pairs.test_pairs import CLASSES, geotiff
 
 from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.header import read_header
@@ -19,6 +18,7 @@ from segmodel.tiling.windows import Window
 from tests.fakes import contract
 from tests.pipelines.corpus import png, write
 from tests.segmodel.folder_pairs import read_folders
+from tests.segmodel.pairs.test_pairs import CLASSES, geotiff
 
 SIZE = (12, 17)
 WINDOWS = (Window(0, 0, *SIZE), Window(3, 2, 5, 9))

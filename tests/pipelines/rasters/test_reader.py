@@ -182,9 +182,9 @@ def test_a_scene_without_an_area_of_interest_wants_all(tmp_path):
     raster = raster_of(made("none", tmp_path / "a.tif"))
     assert raster.wants(Window(0, 0, 1, 1))
     assert raster.read(PART).wanted is None
-    assert (raster.held_bytes, raster.own_pixels) == (0, 0)
+    assert (raster.held_bytes, raster.source_pixels) == (0, 0)
     labels = np.zeros((2, 2), np.uint8)
-    assert raster.on_own_grid(labels, 255) is labels
+    assert raster.on_source_grid(labels, 255) is labels
 
 
 def rectangle(grid, window: Window) -> ScenePolygons:
@@ -279,7 +279,7 @@ def test_a_number_that_is_none_does_not_spread_on_the_way_to_another_grid(tmp_pa
     assert np.isfinite(found.values).all()
     expected, _ = grid.resample(VALUES.astype(np.float32), VALID, Window(0, 0, 45, 55))
     np.testing.assert_array_equal(found.values, expected)
-    labels = raster.on_own_grid(np.zeros((45, 55), np.uint8), 255)
+    labels = raster.on_source_grid(np.zeros((45, 55), np.uint8), 255)
     np.testing.assert_array_equal(labels == 255, ~VALID)
 
 

@@ -16,7 +16,7 @@ from pipelines.rasters.reader import SceneRaster
 from pipelines.run.plan import InputFile
 from pipelines.scenes.format import Scenes
 from pipelines.storage import clients, filesystem
-from pipelines.storage.clients.retry import PatientStore
+from pipelines.storage.clients.retry import RetryingStore
 from segmodel.errors import InputError, TransientError
 from segmodel.tiling.windows import Window
 from tests.fakes import contract
@@ -40,7 +40,7 @@ LARGE = pixels(1024, 1024)
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
     made = MemoryClient()
-    store = PatientStore(made, sleep=lambda seconds: None)
+    store = RetryingStore(made, sleep=lambda seconds: None)
     remote = clients._store
     monkeypatch.setattr(clients, "_store", lambda scheme: store if scheme else remote(scheme))
     return made

@@ -72,7 +72,7 @@ def test_a_line_at_the_start_promises_nothing(tmp_path):
 def test_a_log_gets_lines_and_the_thread_ends_with_the_block(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(progress, "_LINE_SECONDS", 0.01)
     before = threading.active_count()
-    with progress.shown(2_000_000, 2, str(tmp_path)):
+    with progress.progress_bar(2_000_000, 2, str(tmp_path)):
         progress.add_pixels(1_000_000)
         threading.Event().wait(0.2)
     assert threading.active_count() == before
@@ -85,7 +85,7 @@ def test_a_log_gets_lines_and_the_thread_ends_with_the_block(tmp_path, monkeypat
 def test_the_thread_ends_after_an_exception_too(tmp_path):
     before = threading.active_count()
     try:
-        with progress.shown(1, 1, str(tmp_path)):
+        with progress.progress_bar(1, 1, str(tmp_path)):
             raise KeyError("stop")
     except KeyError:
         pass
@@ -94,7 +94,7 @@ def test_the_thread_ends_after_an_exception_too(tmp_path):
 
 def test_a_terminal_gets_a_bar_that_ends_at_what_was_done(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
-    with progress.shown(10_000_000, 1, str(tmp_path)):
+    with progress.progress_bar(10_000_000, 1, str(tmp_path)):
         progress.add_pixels(2_000_000)
     text = capsys.readouterr().err
     assert "segment: 100%" in text
@@ -117,13 +117,13 @@ def test_what_takes_long_before_the_work_is_told_every_few_seconds(monkeypatch, 
     lines = progress.Lines("listed {:,} files")
     for _ in range(25):
         lines.add(250)
-    told = capsys.readouterr().err.splitlines()
-    assert told == ["listed 2,500 files", "listed 5,000 files"]
+    with_progress = capsys.readouterr().err.splitlines()
+    assert with_progress == ["listed 2,500 files", "listed 5,000 files"]
 
 
 def test_what_is_told_of_goes_on_as_it_is(monkeypatch, capsys):
     monkeypatch.setattr(progress, "time", Clock(seconds=1))
-    assert list(progress.told("abcdefg", "planned {:,} units")) == list("abcdefg")
+    assert list(progress.with_progress("abcdefg", "planned {:,} units")) == list("abcdefg")
     assert capsys.readouterr().err == "planned 5 units\n"
 
 

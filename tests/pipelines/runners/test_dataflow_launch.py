@@ -16,7 +16,7 @@ from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 
 from pipelines.commands import main
-from pipelines.runners.dataflow import check_options, leaves
+from pipelines.runners.dataflow import check_options, is_detached
 from pipelines.runners.execute import own_error, pipeline_options
 from segmodel.errors import ConfigurationError, ContractError, TransientError
 from tests.pipelines.corpus import pixels, png, write
@@ -46,9 +46,9 @@ def test_only_a_service_goes_on_without_its_launcher(word):
 
 
 def test_a_launcher_waits_unless_it_is_told_not_to():
-    assert leaves(pipeline_options([])) is False
-    assert leaves(pipeline_options(["--direct_num_workers=2"])) is False
-    assert leaves(pipeline_options(DRY)) is True
+    assert is_detached(pipeline_options([])) is False
+    assert is_detached(pipeline_options(["--direct_num_workers=2"])) is False
+    assert is_detached(pipeline_options(DRY)) is True
 
 
 def test_workers_need_an_image_with_this_package_or_another_way_to_it():

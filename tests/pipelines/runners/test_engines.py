@@ -50,7 +50,7 @@ def test_shares_of_a_part_are_the_part(tmp_path):
     lines = [f'{{"unit":{number}}}\n' for number in range(7)]
     (tmp_path / "part-00000.jsonl").write_text("".join(lines))
     whole = list(plan.references(str(tmp_path), "part-00000.jsonl"))
-    shares = plan.shares_of(["part-00000.jsonl"], 3)
+    shares = plan.shard_parts(["part-00000.jsonl"], 3)
     found = [list(plan.references(str(tmp_path), share)) for share in shares]
     assert [len(references) for references in found] == [3, 2, 2]
     assert sorted((r for share in found for r in share), key=lambda r: r.offset) == whole

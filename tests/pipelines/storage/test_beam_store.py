@@ -17,7 +17,7 @@ from pipelines.rasters.cog import Grid, read_block, write_block
 from pipelines.storage import clients, filesystem
 from pipelines.storage.clients import beam as beam_store
 from pipelines.storage.clients.beam import BeamClient
-from pipelines.storage.clients.retry import PatientStore
+from pipelines.storage.clients.retry import RetryingStore
 from segmodel.errors import ConfigurationError
 from segmodel.tiling.windows import Window
 
@@ -114,7 +114,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(
         "apache_beam.io.filesystems.FileSystems.get_filesystem", lambda path: FolderSystem(None)
     )
-    store = PatientStore(BeamClient("hdfs"), sleep=lambda seconds: None)
+    store = RetryingStore(BeamClient("hdfs"), sleep=lambda seconds: None)
     monkeypatch.setattr(clients, "_store", lambda scheme: store)
     return FolderSystem.root
 

@@ -7,7 +7,7 @@ import pytest
 from pipelines.inputs.listing import find_files
 from pipelines.storage import clients
 from pipelines.storage.clients.interface import Fault, StoredObject
-from pipelines.storage.clients.retry import ATTEMPTS, FIRST_SECONDS, PatientStore, passing
+from pipelines.storage.clients.retry import ATTEMPTS, FIRST_SECONDS, RetryingStore, passing
 from pipelines.storage.copies import local_folder
 from segmodel.errors import ConfigurationError, TransientError
 
@@ -81,8 +81,8 @@ def waits() -> list[float]:
     return []
 
 
-def patient(client: FlakyClient, waits: list[float]) -> PatientStore:
-    return PatientStore(client, waits.append)
+def patient(client: FlakyClient, waits: list[float]) -> RetryingStore:
+    return RetryingStore(client, waits.append)
 
 
 def test_a_request_that_may_succeed_later_is_made_again(waits):

@@ -59,28 +59,28 @@ def requests_of_a_unit(bucket: Bucket, folder: Path, name: str) -> tuple[Counter
 def test_a_group_of_images_asks_once_for_each_image_and_each_label_map(faulty_bucket, tmp_path):
     for number in range(5):
         write(tmp_path / "in" / f"{number}.png", png(pixels(40, 50, number)))
-    first, again = requests_of_a_unit(faulty_bucket, tmp_path / "in", "images")
+    first, retry = requests_of_a_unit(faulty_bucket, tmp_path / "in", "images")
     # Record: asked for, created. Images and label maps. Areas; failures of before.
     assert first == Counter(GET=1 + 5, PUT=5 + 1 + 1, DELETE=1)
-    assert again == Counter(GET=1)
+    assert retry == Counter(GET=1)
 
 
 @pytest.mark.parametrize("storage_service", ["s3"], indirect=True)
 def test_a_shard_asks_for_its_bytes_in_pieces_of_8_mib(faulty_bucket, tmp_path):
     write_shard(tmp_path / "in" / "a.tfrecord", [record(pixels(40, 50, n)) for n in range(9)])
-    first, again = requests_of_a_unit(faulty_bucket, tmp_path / "in", "shard")
+    first, retry = requests_of_a_unit(faulty_bucket, tmp_path / "in", "shard")
     assert first == Counter(GET=1 + 1, PUT=1 + 1 + 1, DELETE=1)
-    assert again == Counter(GET=1)
+    assert retry == Counter(GET=1)
 
 
 @pytest.mark.parametrize("storage_service", ["s3"], indirect=True)
 def test_a_scene_asks_for_its_bytes_in_pieces_of_1_mib(faulty_bucket, tmp_path):
     values = pixels(1024, 1024)
     write_scene(tmp_path / "in" / "a.tif", values, tiled=True, blockxsize=256, blockysize=256)
-    first, again = requests_of_a_unit(faulty_bucket, tmp_path / "in", "scene")
+    first, retry = requests_of_a_unit(faulty_bucket, tmp_path / "in", "scene")
     # Record; what is beside the scene; its header and 3 MiB of pixels. Map, class names.
     assert first == Counter(GET=1 + 2 + 4, PUT=2 + 1 + 1, DELETE=1)
-    assert again == Counter(GET=1)
+    assert retry == Counter(GET=1)
 
 
 @pytest.mark.parametrize("storage_service", ["s3"], indirect=True)

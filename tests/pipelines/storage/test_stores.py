@@ -270,11 +270,11 @@ def test_nothing_is_lost_or_doubled_while_every_fifth_request_fails(faulty_bucke
         filesystem.create(f"{bucket.uri}/c/{number:03d}", b"record", scratch)
         for number in range(20)
     ]
-    again = [
+    retry = [
         filesystem.create(f"{bucket.uri}/c/{number:03d}", b"other", scratch) for number in range(20)
     ]
     assert created == [True] * 20
-    assert again == [False] * 20
+    assert retry == [False] * 20
     assert list(filesystem.names_below(f"{bucket.uri}/f")) == [name[2:] for name in contents]
     for name, content in contents.items():
         assert filesystem.read_bytes(f"{bucket.uri}/{name}") == content

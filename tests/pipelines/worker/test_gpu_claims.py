@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.worker.gpu_claims import MOST_SHARING, claim, lock_name
+from pipelines.worker.gpu_claims import MAX_SHARING, claim, lock_name
 
 GPUS = ["GPU-a", "GPU-b", "GPU-c"]
 
@@ -105,8 +105,8 @@ def test_a_link_in_place_of_a_lock_is_not_followed(tmp_path):
 def test_where_nothing_can_be_locked_nothing_is_claimed(tmp_path):
     assert claim(GPUS, str(tmp_path / "missing")) is None
     assert claim([], str(tmp_path)) is None
-    held = [claim(["GPU-a"], str(tmp_path)) for _ in range(MOST_SHARING)]
-    assert [entry.others for entry in held] == list(range(MOST_SHARING))
+    held = [claim(["GPU-a"], str(tmp_path)) for _ in range(MAX_SHARING)]
+    assert [entry.others for entry in held] == list(range(MAX_SHARING))
     assert claim(["GPU-a"], str(tmp_path)) is None
     for entry in held:
         entry.give_up()

@@ -319,11 +319,11 @@ def broken_in(values: np.ndarray, *places: tuple[int, int]) -> np.ndarray:
     return values
 
 
-def lone(values: np.ndarray, goes_on: bool, layout: Layout = SMALL, raster=PartlyBroken):
+def lone(values: np.ndarray, allow_partial: bool, layout: Layout = SMALL, raster=PartlyBroken):
     """The outcome of one job between two others, which have theirs."""
     jobs = [
         job("before", noise(9, 9)),
-        Job("a", lambda: raster(values), goes_on=goes_on),
+        Job("a", lambda: raster(values), allow_partial=allow_partial),
         job("after", noise(9, 9, 1)),
     ]
     before, outcome, after = Engine(BrightnessModel(), layout, confidence=True).run(jobs)
@@ -334,7 +334,7 @@ def lone(values: np.ndarray, goes_on: bool, layout: Layout = SMALL, raster=Partl
 
 def test_a_window_that_cannot_be_read_costs_itself_where_the_job_goes_on():
     values = broken_in(noise(16, 24), (0, 8), (8, 16))
-    outcome = lone(values, goes_on=True)
+    outcome = lone(values, allow_partial=True)
     expected = brightness_labels(values)
     expected[:8, 8:16] = expected[8:, 16:] = 255
     np.testing.assert_array_equal(outcome.labels, expected)
@@ -344,7 +344,7 @@ def test_a_window_that_cannot_be_read_costs_itself_where_the_job_goes_on():
 
 
 def test_a_window_that_cannot_be_read_costs_the_job_where_it_does_not_go_on():
-    outcome = lone(broken_in(noise(16, 24), (0, 8), (8, 16)), goes_on=False)
+    outcome = lone(broken_in(noise(16, 24), (0, 8), (8, 16)), allow_partial=False)
     assert isinstance(outcome, Failed)
     assert (outcome.stage, str(outcome.error)) == ("read", "damaged")
 
@@ -352,13 +352,13 @@ def test_a_window_that_cannot_be_read_costs_the_job_where_it_does_not_go_on():
 @pytest.mark.parametrize("width", [8, 24])
 def test_a_job_that_loses_all_its_windows_fails(width):
     values = broken_in(noise(8, width), *((0, column) for column in range(0, width, 8)))
-    outcome = lone(values, goes_on=True)
+    outcome = lone(values, allow_partial=True)
     assert isinstance(outcome, Failed)
     assert (outcome.key, outcome.stage) == ("a", "read")
 
 
 def test_a_job_that_lost_nothing_says_so():
-    assert lone(noise(16, 24) // 2, goes_on=True).lost == ()
+    assert lone(noise(16, 24) // 2, allow_partial=True).lost == ()
 
 
 class Wanting(PartlyBroken):
@@ -422,7 +422,7 @@ def test_a_raster_that_wants_nothing_is_all_nodata_without_a_read():
         def wants(self, core):
             return False
 
-    outcome = lone(values, goes_on=False, raster=WantsNothing)
+    outcome = lone(values, allow_partial=False, raster=WantsNothing)
     assert (outcome.labels == 255).all()
     assert outcome.labels.shape == (16, 24)
     assert (outcome.confidence == 0).all()

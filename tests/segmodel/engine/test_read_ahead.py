@@ -68,12 +68,12 @@ class Metered:
         self.meter.take((self.key, window), WINDOW_BYTES)
         return Pixels(np.full((window.height, window.width, 3), window.column, np.uint8))
 
-    own_pixels = 0
+    source_pixels = 0
 
     def wants(self, core) -> bool:
         return True
 
-    def on_own_grid(self, values, nodata):
+    def on_source_grid(self, values, nodata):
         return values
 
 
@@ -230,7 +230,7 @@ def test_rasters_are_opened_ahead_in_threads_unless_that_costs_nothing():
         return opened
 
     names: list[tuple[str, bool]] = []
-    jobs = [Job("a", opening(names, "a")), Job("b", opening(names, "b"), opens_at_once=True)]
+    jobs = [Job("a", opening(names, "a")), Job("b", opening(names, "b"), open_inline=True)]
     with ThreadPoolExecutor(2, "pool") as pool:
         list(ReadAhead(pool, 2, LAYOUT, CLASSES, False, 3, 1000).run(jobs))
     assert names == [("a", True), ("b", False)]

@@ -9,7 +9,7 @@ import pytest
 
 from segmodel.engine.engine import ArrayRaster, Engine, Job, Limits
 from segmodel.tiling.pixels import Pixels
-from segmodel.tiling.windows import MOST_IN_BATCH, Layout, Window
+from segmodel.tiling.windows import MAX_IN_BATCH, Layout, Window
 from tests.fakes import BrightnessModel, brightness_labels
 
 SMALL = Layout(window_px=8, halo_px=0, stride_px=4, batch=2)
@@ -59,7 +59,7 @@ def test_jobs_are_not_taken_far_ahead_of_any_outcome():
         assert outcome.key == str(number)
         furthest = max(furthest, counter.pulled - number)
     assert number == 1499
-    assert furthest <= 4 * MOST_IN_BATCH + 20
+    assert furthest <= 4 * MAX_IN_BATCH + 20
 
 
 @pytest.mark.parametrize("side", [1, 4, 8])
@@ -68,7 +68,7 @@ def test_a_rare_shape_at_the_head_does_not_hold_all_later_maps(side):
     shapes = [(5, 3)] + [(side, side)] * 3000
     outcomes = Engine(BrightnessModel(), SMALL).run(counter.jobs(shapes))
     assert next(outcomes).key == "0"
-    assert counter.pulled <= 4 * MOST_IN_BATCH + 20
+    assert counter.pulled <= 4 * MAX_IN_BATCH + 20
     outcomes.close()
 
 

@@ -202,7 +202,7 @@ def test_nodata_is_filled_before_the_network_sees_it():
 
 
 def test_memory_bounds_the_sample(monkeypatch):
-    monkeypatch.setattr("segmodel.evaluation.calibration.MOST_BYTES", 800)
+    monkeypatch.setattr("segmodel.evaluation.calibration.MAX_BYTES", 800)
     pairs = [random_pair("a"), random_pair("b")]
     samples = sample_logits(position_logits, pairs, np.zeros(3, np.uint8), 64, 16)
     assert 700 < sum(sample.logits.nbytes for sample in samples) <= 800

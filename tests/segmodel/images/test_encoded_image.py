@@ -142,7 +142,7 @@ def test_a_map_that_is_being_finished_does_not_keep_the_image_in_memory():
     raster = EncodedImage(encoded(noise(20, 30)), 3)
     whole(raster)
     held = weakref.ref(raster)
-    bring = raster.on_own_grid
+    bring = raster.on_source_grid
     del raster
     gc.collect()
     assert held() is None

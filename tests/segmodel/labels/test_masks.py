@@ -82,7 +82,7 @@ def test_ids_up_to_65534_are_looked_up():
 
 
 def test_so_many_classes_as_the_limit_are_learned_and_not_one_more(monkeypatch):
-    assert np.iinfo(np.int16).max == masks.MOST_CLASSES
+    assert np.iinfo(np.int16).max == masks.MAX_CLASSES
     monkeypatch.setattr(masks, "MOST_CLASSES", 300)
     most = MaskCode(table(300), "color")
     assert most.decode(np.array([[[0, 1, 43]]], np.uint8)).tolist() == [[299]]

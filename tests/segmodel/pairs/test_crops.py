@@ -10,7 +10,7 @@ import pytest
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.confusion import IGNORED
 from segmodel.pairs.crops import CropSampler
-from segmodel.pairs.survey import BLOCK_PX, Survey, survey_pairs
+from segmodel.pairs.survey import BLOCK_PX, DatasetStats, survey_pairs
 from segmodel.tiling.pixels import Pixels
 from segmodel.tiling.windows import Window
 from tests.segmodel.made_pairs import ArrayPair, table
@@ -177,7 +177,7 @@ def test_a_file_that_changed_since_the_survey_is_named():
 
 def test_a_survey_without_any_class_is_refused():
     with pytest.raises(ConfigurationError, match="no pixel of any mask is of a class"):
-        CropSampler([], Survey((), np.zeros(2, int), 0), 4, (1.0, 1.0), 0.0, np.zeros(3), 0)
+        CropSampler([], DatasetStats((), np.zeros(2, int), 0), 4, (1.0, 1.0), 0.0, np.zeros(3), 0)
 
 
 def test_crops_are_not_crowded_at_the_edges_of_an_image():

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.segmodel.pairs.test_pairs import geotiff
 
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.classes import ClassTable, LabelClass
@@ -19,6 +18,7 @@ from segmodel.pairs.survey import BLOCK_PX, survey_pairs
 from segmodel.tiling.windows import Window
 from tests.segmodel.folder_pairs import read_folders
 from tests.segmodel.made_pairs import ArrayPair, table
+from tests.segmodel.pairs.test_pairs import geotiff
 
 CLASSES = ClassTable((LabelClass(4, "road", (9, 9, 9)), LabelClass(0, "water", (0, 0, 255))))
 

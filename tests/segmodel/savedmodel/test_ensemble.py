@@ -12,7 +12,7 @@ from segmodel.engine.engine import ArrayRaster, Engine, Job
 from segmodel.errors import ConfigurationError, ContractError, ExportError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.savedmodel.contract import MeasuredHalo
-from segmodel.savedmodel.joint_contract import join_contracts
+from segmodel.savedmodel.merge import merge_contracts
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.savedmodel.views import Orientation, Views, parse_scales, resize_taps
 from tests.fakes import CLASSES, contract
@@ -282,7 +282,7 @@ def test_the_contract_says_what_it_is_made_of(models):
 
 def test_what_is_not_true_of_the_mean_is_left_out_of_its_contract():
     one = contract(metrics={"mean_iou": 0.9}, parameters=5, bytes_per_pixel=9)
-    actual = join_contracts({"a": one, "b": one}, Views())
+    actual = merge_contracts({"a": one, "b": one}, Views())
     assert actual.metrics == {}
     assert (actual.parameters, actual.bytes_per_pixel, actual.calibration) == (None, None, None)
 
@@ -366,30 +366,30 @@ def test_no_scale_is_refused():
 def test_models_that_differ_are_refused_by_field_and_name(changes, match):
     one = contract(gsd_range_m=(1.0, 2.0))
     with pytest.raises(ContractError, match=match):
-        join_contracts({"x": one, "y": dataclasses.replace(one, **changes)}, Views())
+        merge_contracts({"x": one, "y": dataclasses.replace(one, **changes)}, Views())
 
 
 def test_the_ground_sample_distance_is_what_all_models_were_made_for():
     ranges = ((1.0, 4.0), None, (2.0, 9.0))
     contracts = {str(n): contract(gsd_range_m=r) for n, r in enumerate(ranges)}
-    assert join_contracts(contracts, Views()).gsd_range_m == (2.0, 4.0)
-    assert join_contracts({"a": contract()}, Views(turns=True)).gsd_range_m is None
+    assert merge_contracts(contracts, Views()).gsd_range_m == (2.0, 4.0)
+    assert merge_contracts({"a": contract()}, Views(turns=True)).gsd_range_m is None
 
 
 def test_a_receptive_field_that_one_does_not_know_is_unknown():
     contracts = {"a": contract(), "b": contract(receptive_field=None)}
-    assert join_contracts(contracts, Views()).receptive_field is None
+    assert merge_contracts(contracts, Views()).receptive_field is None
 
 
 def test_fixed_windows_are_kept_and_their_models_never_scaled():
     fixed = contract(fixed_window=64, halo=MeasuredHalo(10, 32, None))
-    actual = join_contracts({"a": fixed, "b": fixed}, Views(flips=True, turns=True))
+    actual = merge_contracts({"a": fixed, "b": fixed}, Views(flips=True, turns=True))
     assert (actual.fixed_window, actual.halo.pixels, actual.stride) == (64, 10, 32)
     with pytest.raises(ConfigurationError, match="windows of 64 pixels only"):
-        join_contracts({"a": fixed}, Views(scales=parse_scales("1,2")))
+        merge_contracts({"a": fixed}, Views(scales=parse_scales("1,2")))
     wider = dataclasses.replace(fixed, stride=12)
     with pytest.raises(ContractError, match="fixed_window: 64 is no multiple of 96"):
-        join_contracts({"a": fixed, "b": wider}, Views())
+        merge_contracts({"a": fixed, "b": wider}, Views())
 
 
 def test_a_fixed_window_is_seen_in_every_orientation(tmp_path):

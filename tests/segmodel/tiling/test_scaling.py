@@ -119,7 +119,7 @@ def test_an_encoded_image_is_read_scaled(bands):
     np.testing.assert_array_equal(raster.read(Window(0, 0, 64, 96)).values, expected)
     part = Window(10, 20, 30, 40)
     np.testing.assert_array_equal(raster.read(part).values, expected[part.slices])
-    assert raster.on_own_grid(np.zeros((64, 96), np.uint8), 255).shape == (200, 230)
+    assert raster.on_source_grid(np.zeros((64, 96), np.uint8), 255).shape == (200, 230)
 
 
 def test_nodata_of_a_scaled_image_is_known_once_it_has_been_read():
@@ -128,10 +128,10 @@ def test_nodata_of_a_scaled_image_is_known_once_it_has_been_read():
     raster = EncodedImage(encoded(values), 3, resize=(2, 2))
     pixels = raster.read(Window(0, 0, 2, 2))
     assert pixels.valid.tolist() == [[False, True], [True, True]]
-    actual = raster.on_own_grid(np.array([[255, 1], [2, 3]], np.uint8), 255)
+    actual = raster.on_source_grid(np.array([[255, 1], [2, 3]], np.uint8), 255)
     expected = [[255, 255, 255, 1], [255, 255, 255, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
     assert actual.tolist() == expected
-    confidence = raster.on_own_grid(np.array([[0, 0.5], [1, 1]], np.float32), 0)
+    confidence = raster.on_source_grid(np.array([[0, 0.5], [1, 1]], np.float32), 0)
     assert confidence[0].tolist() == [0, 0, 0, 0.5]
 
 

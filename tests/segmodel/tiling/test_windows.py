@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmodel.errors import ConfigurationError
-from segmodel.tiling.windows import MOST_IN_BATCH, Layout, Window, computed_pixels, spans, tiles
+from segmodel.tiling.windows import MAX_IN_BATCH, Layout, Window, computed_pixels, spans, tiles
 
 many = settings(max_examples=200, deadline=None)
 
@@ -219,8 +219,8 @@ def test_the_halo_is_rounded_up_to_the_stride(halo, expected):
         (256, 511, 2),
         (128, 128, 16),
         (64, 64, 64),
-        (1, 1, MOST_IN_BATCH),
-        (0, 0, MOST_IN_BATCH),
+        (1, 1, MAX_IN_BATCH),
+        (0, 0, MAX_IN_BATCH),
     ],
 )
 def test_small_windows_share_calls_and_others_have_their_own(height, width, expected):

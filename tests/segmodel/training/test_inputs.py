@@ -16,7 +16,7 @@ from segmodel.labels.confusion import IGNORED
 from segmodel.networks.network import build_network
 from segmodel.pairs.pairs import TrainingData
 from segmodel.savedmodel.contract import Contract
-from segmodel.savedmodel.in_memory import NetworkInMemory
+from segmodel.savedmodel.keras_model import KerasModel
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.training.configuration import Configuration, DataConfig, ModelConfig, TrainingConfig
 from segmodel.training.run_plan import network_configuration
@@ -32,7 +32,7 @@ class Trained:
     config: Configuration
     contract: Contract
     data: TrainingData
-    in_memory: NetworkInMemory
+    keras_model: KerasModel
     predictor: Predictor
 
     @property
@@ -61,8 +61,8 @@ def run(folder: Path, config: Configuration, data: TrainingData) -> Trained:
         contract = train(config, data, folder)
     network = build_network(network_configuration(config))
     network.load_weights(folder / "best.weights.h5")
-    in_memory = NetworkInMemory(network, contract)
-    return Trained(folder, config, contract, data, in_memory, Predictor.load(folder / "model"))
+    keras_model = KerasModel(network, contract)
+    return Trained(folder, config, contract, data, keras_model, Predictor.load(folder / "model"))
 
 
 def configuration(model: dict, classes: ClassTable, **training) -> Configuration:
@@ -139,7 +139,7 @@ def test_the_contract_says_what_goes_in(trained):
 
 def test_exported_labels_are_those_of_the_network_in_memory(trained):
     image = trained.odd_image
-    expected = trained.in_memory.labels(image[None])
+    expected = trained.keras_model.labels(image[None])
     assert expected.dtype == np.uint8
     assert_labels_equal(trained.predictor.labels(image[None]), expected)
     assert_labels_equal(trained.predictor.segment(image), expected[0])
@@ -149,7 +149,7 @@ def test_what_was_trained_on_is_labelled_alike(trained):
     for pair in trained.data.validation:
         image = pair.image
         filled = np.where(np.isnan(image), trained.contract.fill, image).astype(image.dtype)
-        expected = trained.in_memory.labels(filled[None])
+        expected = trained.keras_model.labels(filled[None])
         assert_labels_equal(trained.predictor.labels(image[None]), expected)
 
 
@@ -162,7 +162,7 @@ def test_nodata_has_no_class_and_is_filled_for_its_neighbours(trained):
     # What stands in nodata is never seen.
     broken[~valid] = np.nan if image.dtype.kind == "f" else np.iinfo(image.dtype).max
     labels = trained.predictor.segment(broken, valid)
-    expected = np.where(valid, trained.in_memory.labels(filled[None])[0], 255)
+    expected = np.where(valid, trained.keras_model.labels(filled[None])[0], 255)
     assert_labels_equal(labels, expected.astype(np.uint8))
     if image.dtype.kind == "f":
         np.testing.assert_array_equal(trained.predictor.segment(broken), labels)
@@ -170,7 +170,7 @@ def test_nodata_has_no_class_and_is_filled_for_its_neighbours(trained):
 
 def test_300_classes_have_labels_of_16_bits(wide):
     image = wide.odd_image
-    expected = wide.in_memory.labels(image[None])
+    expected = wide.keras_model.labels(image[None])
     assert expected.dtype == np.uint16
     assert set(np.unique(expected)) <= set(wide.config.classes.ids)
     assert_labels_equal(wide.predictor.labels(image[None]), expected)
@@ -202,5 +202,5 @@ def test_validation_pictures_of_300_classes_hold_their_ids(wide):
         assert picture.mode == "I;16"
         np.testing.assert_array_equal(np.asarray(picture), ids[pair.indices])
     with Image.open(wide.output / "validation" / "0000-0.tif" / "labels.png") as picture:
-        expected = wide.in_memory.labels(pair.image[None])[0]
+        expected = wide.keras_model.labels(pair.image[None])[0]
         assert (np.asarray(picture) != expected).sum() <= 1e-5 * expected.size

@@ -16,7 +16,7 @@ import tensorflow as tf
 from segmodel.errors import ConfigurationError, TrainingError
 from segmodel.networks.network import build_network
 from segmodel.savedmodel.export import export_savedmodel
-from segmodel.savedmodel.in_memory import NetworkInMemory
+from segmodel.savedmodel.keras_model import KerasModel
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.training.loop import Clock, check_loss, choose_strategy
 from segmodel.training.losses import resolve
@@ -177,7 +177,7 @@ def test_what_half_precision_learned_is_exported_in_full_precision(tmp_path, pre
     assert half_types(graph) == set()
     predictor = Predictor.load(tmp_path / "model")
     image = halves(1, 9)[0].image
-    expected = NetworkInMemory(network, contract).labels(image[None])[0]
+    expected = KerasModel(network, contract).labels(image[None])[0]
     np.testing.assert_array_equal(predictor.segment(image), expected)
 
 

@@ -9,7 +9,7 @@ import pytest
 from segmodel.evaluation.evaluate import evaluate
 from segmodel.pairs.pairs import TrainingData
 from segmodel.pairs.survey import survey_pairs
-from segmodel.savedmodel.in_memory import NetworkInMemory
+from segmodel.savedmodel.keras_model import KerasModel
 from segmodel.training.configuration import (
     AugmentationConfig,
     Configuration,
@@ -59,7 +59,7 @@ def mean_iou(
     network = run.learn("identity")
     contract = run.draft(network)
     layout = validation_layout(contract)
-    found = evaluate(NetworkInMemory(network, contract), images, layout).scores.mean_iou
+    found = evaluate(KerasModel(network, contract), images, layout).scores.mean_iou
     assert found is not None
     return found
 

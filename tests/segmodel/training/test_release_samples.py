@@ -6,13 +6,13 @@ import itertools
 
 import numpy as np
 import pytest
-from tests.segmodel.savedmodel.test_halo import Looking, beside_the_seam
 
 from segmodel.labels.confusion import IGNORED
 from segmodel.savedmodel.halo import measure_halo
 from segmodel.training import release
 from segmodel.training.release import sample_windows, samples
 from tests.segmodel.made_pairs import ArrayPair
+from tests.segmodel.savedmodel.test_halo import Looking, beside_the_seam
 
 FILL = np.array([1, 2, 3], np.uint8)
 

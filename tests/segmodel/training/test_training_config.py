@@ -7,7 +7,7 @@ import math
 import pytest
 
 from segmodel.errors import ConfigurationError
-from segmodel.training.configuration import MOST_SEED, AugmentationConfig, TrainingConfig
+from segmodel.training.configuration import MAX_SEED, AugmentationConfig, TrainingConfig
 
 
 @pytest.mark.parametrize("name", ["steps", "batch", "crop", "validate_every", "checkpoint_every"])
@@ -60,9 +60,9 @@ def test_a_class_balance_is_a_share():
 
 
 def test_a_seed_fits_into_32_bits_in_every_stage():
-    assert TrainingConfig(seed=MOST_SEED).seed == MOST_SEED
+    assert TrainingConfig(seed=MAX_SEED).seed == MAX_SEED
     with pytest.raises(ConfigurationError, match=r"training\.seed must be at most 2147483643"):
-        TrainingConfig(seed=MOST_SEED + 1)
+        TrainingConfig(seed=MAX_SEED + 1)
 
 
 @pytest.mark.parametrize(

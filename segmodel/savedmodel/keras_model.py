@@ -9,7 +9,7 @@ import tensorflow as tf
 from segmodel.savedmodel.contract import Contract
 
 
-class NetworkInMemory:
+class KerasModel:
     """What the exported model will be, before it is exported.
 
     Args:

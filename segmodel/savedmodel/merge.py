@@ -15,7 +15,7 @@ from segmodel.savedmodel.views import Views
 _EQUAL = ("bands", "dtype", "value_range", "nodata_fill", "fixed_window")
 
 
-def join_contracts(contracts: Mapping[str, Contract], views: Views) -> Contract:
+def merge_contracts(contracts: Mapping[str, Contract], views: Views) -> Contract:
     """What an ensemble takes and gives.
 
     Args:
