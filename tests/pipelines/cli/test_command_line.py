@@ -255,9 +255,9 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback():
 
 PROGRAM = """
 import sys
-from pipelines import cli
+from pipelines.commands import main
 try:
-    cli.dispatch(sys.argv[2:])
+    main.dispatch(sys.argv[2:])
 except BaseException as end:
     print(type(end).__name__)
 print([name for name in sys.argv[1].split(",") if name in sys.modules])

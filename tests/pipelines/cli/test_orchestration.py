@@ -150,11 +150,11 @@ def test_the_options_are_known_and_do_not_reach_beam(command):
 
 def test_a_reader_that_is_gone_does_not_change_how_a_run_ended():
     program = (
-        "import sys, time; from pipelines import cli\n"
+        "import sys, time; from pipelines.commands import main\n"
         "def command(words):\n"
         "    time.sleep(0.5)\n"
         "    return 3\n"
-        "sys.exit(cli.guarded(command, ['--json']))"
+        "sys.exit(main.guarded(command, ['--json']))"
     )
     root = Path(__file__).parents[3]
     started = subprocess.Popen(

@@ -109,10 +109,10 @@ def test_a_run_over_all_formats_labels_counts_and_ends_well(tmp_path, brightness
 
 RESUME = """
 import sys
-from pipelines import cli
+from pipelines.commands import main
 from pipelines.formats import scene_blocks
 scene_blocks.BLOCK_PX, scene_blocks.WIDE_BLOCK_PIXELS = 64, 0
-status = cli.dispatch(sys.argv[1:])
+status = main.dispatch(sys.argv[1:])
 print(status, "tensorflow" in sys.modules)
 """
 
