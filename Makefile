@@ -24,7 +24,7 @@ demo: $(VENV)/demo.done
 	$(BIN)/beamseg demo --output demo
 
 test: $(VENV)/test.done lint
-	$(BIN)/python -m pytest --durations=5 --junitxml=build/test-report.xml
+	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=5 --junitxml=build/test-report.xml
 	@echo "made: environment $(VENV), test report build/test-report.xml"
 
 test-airflow: $(VENV)/test.done build/airflow/done build/dagster/done

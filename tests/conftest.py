@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.fakes import contract
-from tests.not_tested import pytest_terminal_summary
+from tests import models
+from tests.not_tested import (
+    pytest_collectreport,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
+from tests.once import made_once
 from tests.services.fixtures import (
     bucket,
     faulty_bucket,
@@ -27,71 +34,35 @@ __all__ = [
     "gcs_faults",
     "gcs_service",
     "million",
+    "pytest_collectreport",
+    "pytest_sessionfinish",
     "pytest_terminal_summary",
+    "pytest_testnodedown",
     "s3_faults",
     "s3_service",
     "service_account",
     "storage_service",
 ]
 
+# Two workers share two cores. TensorFlow reads these when it starts, here and in processes that
+# tests start; nothing above imports it.
+for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 
 @pytest.fixture(scope="session")
 def brightness_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SavedModel that labels as `tests.fakes.brightness_labels`."""
-    import tensorflow as tf
-
-    from segmodel.savedmodel.export import export_savedmodel
-
-    def logits(values: tf.Tensor) -> tf.Tensor:
-        brightness = tf.math.floordiv(tf.reduce_sum(values, -1, keepdims=True), 3.0)
-        return -tf.abs(brightness - tf.constant([42.0, 127.0, 212.0]) + 0.5)
-
-    path = tmp_path_factory.mktemp("models") / "brightness"
-    export_savedmodel(logits, contract(), path, measure_memory=False)
-    return path
+    return made_once(tmp_path_factory, "brightness", models.export_brightness)
 
 
 @pytest.fixture(scope="session")
 def neighbourhood_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SavedModel with stride 4 and a receptive field above 1, exact in float32.
-
-    Its weights are small integers, so every sum is exact in any order and labels of windows can
-    be compared bit for bit.
-    """
-    import keras
-    import numpy as np
-
-    from segmodel.networks.network import BilinearUpsampling, reach
-    from segmodel.savedmodel.export import export_savedmodel
-
-    images = keras.Input((None, None, 3))
-    features = keras.layers.Conv2D(4, 3, padding="same")(images)
-    features = keras.layers.MaxPooling2D(2)(features)
-    features = keras.layers.Conv2D(4, 3, strides=2, padding="same")(features)
-    scores = keras.layers.Conv2D(3, 1)(features)
-    network = keras.Model(images, BilinearUpsampling(4)(scores))
-    random = np.random.default_rng(7)
-    network.set_weights([random.integers(-3, 4, w.shape) for w in network.get_weights()])
-    path = tmp_path_factory.mktemp("models") / "neighbourhood"
-    fields = {"stride": 4, "receptive_field": reach(network).receptive_field_px}
-    export_savedmodel(network, contract(**fields), path, measure_memory=False)
-    return path
+    """A SavedModel with stride 4 and a receptive field above 1, exact in float32."""
+    return made_once(tmp_path_factory, "neighbourhood", models.export_neighbourhood)
 
 
 @pytest.fixture(scope="session")
 def greedy_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Labels by brightness; asks for 256 TiB where a batch has more than two windows."""
-    import tensorflow as tf
-
-    from segmodel.savedmodel.export import export_savedmodel
-
-    def logits(values: tf.Tensor) -> tf.Tensor:
-        brightness = tf.math.floordiv(tf.reduce_sum(values, -1, keepdims=True), 3.0)
-        scores = -tf.abs(brightness - tf.constant([42.0, 127.0, 212.0]) + 0.5)
-        batch = tf.shape(values, tf.int64)[0]
-        wanted = tf.where(batch > 2, tf.constant(2**46, tf.int64), tf.constant(1, tf.int64))
-        return scores + tf.reduce_max(tf.random.uniform([wanted])) * 0
-
-    path = tmp_path_factory.mktemp("models") / "greedy"
-    export_savedmodel(logits, contract(), path, measure_memory=False)
-    return path
+    return made_once(tmp_path_factory, "greedy", models.export_greedy)
