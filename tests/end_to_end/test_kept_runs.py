@@ -1,0 +1,134 @@
+"""Runs, packs and training runs of earlier releases are accepted and continued.
+
+Each archive in `tests/kept_runs` was made by the release that it is named after: inputs, a model, and
+what these commands left:
+
+    beamseg segment --input photos --input broken --input shards --input scenes --model model \
+        --output run --confidence --zones zones.geojson --overlap first --check_seams \
+        --pixel_size 0.5 --max_failures 1
+    beamseg pack --images photos --masks masks --classes classes.toml --mask_encoding id \
+        --output packed --images_per_shard 2
+    beamseg train --config train.toml --output training
+
+Weights and pictures of the training run are left out, as they are large and nothing reads them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from pipelines.commands.main import dispatch
+from segmodel.errors import ConfigurationError
+from tests.end_to_end.conftest import files_of
+
+ARCHIVES = sorted((Path(__file__).parents[1] / "kept_runs").glob("*.tar.gz"))
+ROOTS = ("photos", "broken", "shards", "scenes")
+SEGMENT = [
+    "segment",
+    *(f"--input={root}" for root in ROOTS),
+    *("--model=model", "--output=run", "--confidence", "--zones=zones.geojson"),
+    *("--overlap=first", "--check_seams", "--pixel_size=0.5", "--max_failures=1"),
+]
+PACK = ["pack", "--images=photos", "--masks=masks", "--classes=classes.toml"]
+PACK += ["--mask_encoding=id", "--output=packed", "--images_per_shard=2"]
+# How long an attempt took, and the versions of packages.
+CHANGING = {"summary.json", "run.json"}
+
+
+@pytest.fixture(params=ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.gz"))
+def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of an earlier release, as if it had been made here."""
+    with tarfile.open(request.param) as archive:
+        archive.extractall(tmp_path, filter="data")
+    # The folder of an input root in the run directory goes by a digest of where the root is.
+    document = tmp_path / "run" / "run.json"
+    run = json.loads(document.read_text())
+    places = {root: str((tmp_path / root).resolve()).encode() for root in ROOTS}
+    run["folders"] = {hashlib.sha256(place).hexdigest()[:16]: r for r, place in places.items()}
+    document.write_text(json.dumps(run, indent=2))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def lasting(folder: Path) -> dict[str, bytes]:
+    return {name: content for name, content in files_of(folder).items() if name not in CHANGING}
+
+
+def attempt(kept: Path) -> dict[str, int]:
+    return json.loads((kept / "run" / "summary.json").read_text())["this_attempt"]
+
+
+def test_a_finished_run_is_left_as_it_is(kept):
+    expected, before = lasting(kept / "run"), json.loads((kept / "run" / "run.json").read_text())
+
+    status = dispatch(SEGMENT)
+
+    assert status == 0
+    assert (attempt(kept)["units_skipped"], attempt(kept)["units_done"]) == (7, 0)
+    assert lasting(kept / "run") == expected
+    after = json.loads((kept / "run" / "run.json").read_text())
+    assert {name for name in before if before[name] != after[name]} <= {"versions"}
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "commits/images-*",
+        "commits/tfrecord-*",
+        "commits/scene-long-*.json",
+        "commits/counts-*",
+        "areas/scene-west-*",
+    ],
+)
+def test_an_unfinished_run_goes_on_and_ends_with_the_same_bytes(kept, lost):
+    expected = lasting(kept / "run")
+    (kept / "run" / "_SUCCESS").unlink()
+    gone = list((kept / "run").glob(lost))
+    for path in gone:
+        path.unlink()
+
+    status = dispatch(SEGMENT)
+
+    assert gone
+    assert status == 0
+    assert lasting(kept / "run") == expected
+
+
+def test_verify_finds_nothing_wrong(kept, capsys):
+    status = dispatch(["verify", "run"])
+
+    assert status == 0
+    assert capsys.readouterr().out.startswith("7 units, 25 files, ")
+
+
+def test_a_finished_pack_is_left_as_it_is(kept, capsys):
+    expected = {n: c for n, c in files_of(kept / "packed").items() if "summary.json" not in n}
+
+    status = dispatch(PACK)
+
+    assert status == 0
+    assert "2 were done before" in capsys.readouterr().out
+    actual = {n: c for n, c in files_of(kept / "packed").items() if "summary.json" not in n}
+    assert actual == expected
+
+
+def test_a_finished_training_run_is_recognized(kept, capsys):
+    expected = files_of(kept / "training")
+
+    status = dispatch(["train", "--config=train.toml", "--output=training"])
+
+    assert status == 0
+    assert "training is finished: nothing to do" in capsys.readouterr().out
+    assert files_of(kept / "training") == expected
+
+
+def test_a_training_run_with_another_setting_is_another_one(kept):
+    words = ["train", "--config=train.toml", "--output=training", "--set=training.seed=1"]
+
+    with pytest.raises(ConfigurationError, match="holds a run with other settings or data"):
+        dispatch(words)
