@@ -32,12 +32,12 @@ class ResampledRaster:
     @property
     def height(self) -> int:
         """Rows, as the model sees them."""
-        return self.grid.model[0]
+        return self.grid.model_size[0]
 
     @property
     def width(self) -> int:
         """Columns, as the model sees them."""
-        return self.grid.model[1]
+        return self.grid.model_size[1]
 
     @property
     def held_bytes(self) -> int:
@@ -51,7 +51,7 @@ class ResampledRaster:
 
     def wants(self, core: Window) -> bool:
         """Whether a core touches the area of interest."""
-        return self.scene.wants(self.grid.source(core))
+        return self.scene.wants(self.grid.source_window(core))
 
     def read(self, window: Window) -> Pixels:
         """Pixels of a window of the model's grid.
@@ -59,7 +59,7 @@ class ResampledRaster:
         Raises:
             InputError: If GDAL cannot read it.
         """
-        source = self.scene.read(self.grid.source(window))
+        source = self.scene.read(self.grid.source_window(window))
         return Pixels(*self.grid.resample(source.values, source.finite, window))
 
     def on_source_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
@@ -68,11 +68,11 @@ class ResampledRaster:
         Raises:
             InputError: If what was labelled cannot be read any more.
         """
-        own = self.grid.bring(values, self.area, self.own)
-        pieces = list(self.own.cut(STRIP_ROWS, self.own.width))
+        own = self.grid.to_source_grid(values, self.area, self.own)
+        pieces = list(self.own.subdivide(STRIP_ROWS, self.own.width))
         while pieces:
             piece = pieces.pop()
-            labels = own[piece.within(self.own).slices]
+            labels = own[piece.relative_to(self.own).slices]
             if (labels == nodata).all():
                 continue
             try:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 
 from segmodel.labels.classes import ClassTable
-from segmodel.tiling.windows import Window, common
+from segmodel.tiling.windows import Window
 
 NODATA, FAILED = "nodata", "failed"
 # Ground that is counted in another scene that shows it too.
@@ -210,10 +210,10 @@ def _weighted_sums(
 def _marked(strip: np.ndarray, top: int, lost: Sequence[Window], failed: int) -> np.ndarray:
     """Rows of a label map from `top` on, with what is lost of them marked as failed."""
     rows = Window(top, 0, *strip.shape)
-    parts = [part for window in lost if (part := common(window, rows)).pixels]
+    parts = [part for window in lost if (part := window.intersection(rows)).pixels]
     if not parts:
         return strip
     marked = strip.astype(np.int32)
     for part in parts:
-        marked[part.within(rows).slices] = failed
+        marked[part.relative_to(rows).slices] = failed
     return marked

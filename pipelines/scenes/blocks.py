@@ -48,7 +48,7 @@ def model_grid(header: Header, reading: Reading, what: str = "the scene") -> Mod
             f"{what}: --resample_to {reading.resample_to:g} is more than {MAX_SCALED} times "
             f"coarser or finer than its pixels of {max(down, across):.4g} m"
         )
-    return ModelGrid.of((grid.height, grid.width), scale)
+    return ModelGrid.from_scale((grid.height, grid.width), scale)
 
 
 def blocks_of(header: Header, layout: Layout, reading: Reading) -> Iterator[Window]:
@@ -60,15 +60,15 @@ def blocks_of(header: Header, layout: Layout, reading: Reading) -> Iterator[Wind
     """
     scaled = model_grid(header, reading)
     sides = _scaled_sides(scaled, layout) if scaled else _sides(header, layout)
-    for area in seen_by_model(header, scaled).cut(*sides):
-        own = scaled.own_window(area) if scaled else area
+    for area in seen_by_model(header, scaled).subdivide(*sides):
+        own = scaled.labelled_window(area) if scaled else area
         if own.pixels:
             yield own
 
 
 def seen_by_model(header: Header, scaled: ModelGrid | None) -> Window:
     """All of a scene, on the grid that the model sees."""
-    size = scaled.model if scaled else (header.grid.height, header.grid.width)
+    size = scaled.model_size if scaled else (header.grid.height, header.grid.width)
     return Window(0, 0, *size)
 
 
@@ -79,8 +79,8 @@ def area_of(own: Window, grid: ModelGrid | None, stride_px: int) -> Window:
     (top, bottom), (left, right) = (
         _labelling(first, size, axis, stride_px)
         for first, size, axis in (
-            (own.row, own.height, (grid.own[0], grid.model[0])),
-            (own.column, own.width, (grid.own[1], grid.model[1])),
+            (own.row, own.height, (grid.source_size[0], grid.model_size[0])),
+            (own.column, own.width, (grid.source_size[1], grid.model_size[1])),
         )
     )
     return Window(top, left, bottom - top, right - left)
@@ -100,7 +100,7 @@ def _labelling(first: int, size: int, axis: tuple[int, int], stride_px: int) -> 
 def _scaled_sides(scaled: ModelGrid, layout: Layout) -> tuple[int, int]:
     """Height and width of blocks on the grid of the model that are no larger on the scene's own."""
     sides = []
-    for own, model in zip(scaled.own, scaled.model, strict=True):
+    for own, model in zip(scaled.source_size, scaled.model_size, strict=True):
         most = int(BLOCK_PX * min(1.0, model / own)) // layout.stride_px * layout.stride_px
         most = max(most, layout.stride_px)
         smaller = replace(layout, window_px=min(layout.window_px, most))

@@ -142,7 +142,7 @@ def _count_tiles(own: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountS
     zones = None if polygons is None else _brought(polygons, ground)
     line_of = _line_of_labels(work.contract.classes)
     lines = [*(str(i) for i in work.contract.classes.ids), NODATA, FAILED, ELSEWHERE]
-    for tile in Window(0, 0, ground.height, ground.width).cut(TILE_PX, TILE_PX):
+    for tile in Window(0, 0, ground.height, ground.width).subdivide(TILE_PX, TILE_PX):
         labels = own.shown.labels_in(tile)
         states = own.shown.states(labels, tile)
         line = np.zeros(states.shape, np.int64) if labels is None else line_of[labels]

@@ -11,7 +11,7 @@ from pipelines.run.commits import Output
 from pipelines.run.interface import Work
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem
-from segmodel.tiling.windows import Window, common
+from segmodel.tiling.windows import Window
 
 TILES_AT_ONCE = 16
 TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
@@ -98,10 +98,10 @@ def pieces_of(
         dtype: Of the values.
     """
     whole = Window(0, 0, grid.height, grid.width)
-    for piece in whole.cut(tile_px, tile_px * TILES_AT_ONCE):
+    for piece in whole.subdivide(tile_px, tile_px * TILES_AT_ONCE):
         values = np.full((piece.height, piece.width), empty, dtype)
         for window, path in blocks:
-            part = common(window, piece)
+            part = window.intersection(piece)
             if path is not None and part.pixels:
-                values[part.within(piece).slices] = read_block(path, part.within(window))
+                values[part.relative_to(piece).slices] = read_block(path, part.relative_to(window))
         yield piece, values

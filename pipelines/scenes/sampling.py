@@ -10,7 +10,7 @@ from pyproj import CRS, Transformer
 
 from pipelines.geodesy.ellipsoid import datum_of
 from pipelines.rasters.cog import Grid, read_block
-from segmodel.tiling.windows import Window, common
+from segmodel.tiling.windows import Window
 
 # Between centres that are transformed exactly, every so many pixels, places are interpolated where
 # that is good to this share of a pixel.
@@ -45,9 +45,9 @@ class Shown:
             return np.full((window.height, window.width), FAILED, np.uint8)
         states = np.where(labels == self.nodata, np.uint8(NODATA), np.uint8(LABEL))
         for lost in self.lost:
-            part = common(lost, window)
+            part = lost.intersection(window)
             if part.pixels:
-                states[part.within(window).slices] = FAILED
+                states[part.relative_to(window).slices] = FAILED
         return states
 
     def at_centres_of(self, window: Window, grid: Grid) -> np.ndarray | None:

@@ -23,7 +23,7 @@ from segmodel.errors import GroundError, TransientError
 from segmodel.labels.label_images import quantize_confidence
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.seams import border_tiles, seam_pixels
-from segmodel.tiling.windows import Window, common
+from segmodel.tiling.windows import Window
 
 # What file systems allow, less the suffix of the file with the class names.
 MAX_NAME_BYTES = 255 - len(".aux.xml")
@@ -132,10 +132,10 @@ class BlockTask:
         """Windows that could not be read."""
         parts = []
         for lost in labelled.lost:
-            own = lost.core if self._scaled is None else self._scaled.own_window(lost.core)
+            own = lost.core if self._scaled is None else self._scaled.labelled_window(lost.core)
             reason = reason_of(lost.error)
             failure = Failure(self._file.key, _place_of(own), "read", reason)
-            parts.append((own.within(self._area), failure))
+            parts.append((own.relative_to(self._area), failure))
         return parts
 
     def encode(self, labelled: Labelled) -> Labelled:
@@ -181,9 +181,9 @@ class BlockTask:
             reraise_transient(lost.error)
         cores = [tile.core for tile in near]
         if self._scaled is not None:
-            cores = [common(self._scaled.own_window(core), self._area) for core in cores]
+            cores = [self._scaled.labelled_window(core).intersection(self._area) for core in cores]
         labels = read_block(self._work.run.path(self._outputs[0].path))
-        cores = [core.within(self._area) for core in cores]
+        cores = [core.relative_to(self._area) for core in cores]
         return seam_pixels(labels, outcome.labels, cores, self._work.contract.classes.nodata)
 
     def finish(self) -> list[Output]:

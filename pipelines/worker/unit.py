@@ -110,7 +110,7 @@ def _attempt(
                 table.add(outcome.rows)
                 results.tally.add(outcome.tally)
                 results.failures += outcome.failures
-                results.lost += [part.outside(unit.area) for part in outcome.lost if unit.area]
+                results.lost += [part.to_outer(unit.area) for part in outcome.lost if unit.area]
                 results.pixels += outcome.pixels
             seams = task.seams(engine)
             if seams is not None:

@@ -115,7 +115,7 @@ class MapInProgress:
             return None
         values, valid = pixels.values, pixels.finite
         labelled = both(valid, pixels.wanted)
-        if labelled is not None and not labelled[tile.core.within(tile.read).slices].any():
+        if labelled is not None and not labelled[tile.core.relative_to(tile.read).slices].any():
             self.done += 1
             return None
         if valid is not None and not valid.all():
@@ -138,7 +138,7 @@ class MapInProgress:
     def stitch(self, read: WindowRead, labels: np.ndarray, confidence: np.ndarray | None) -> None:
         """Write the core of a labelled window into the map."""
         self.done += 1
-        source = read.tile.core.within(read.tile.read).slices
+        source = read.tile.core.relative_to(read.tile.read).slices
         core = np.asarray(labels[source], self.classes.label_dtype)
         levels = None if confidence is None else np.asarray(confidence[source], np.float32)
         if read.labelled is not None:
@@ -149,7 +149,7 @@ class MapInProgress:
             self._labels, self._confidence = core, levels
             return
         whole, whole_levels = self._maps()
-        target = read.tile.core.within(self.area).slices
+        target = read.tile.core.relative_to(self.area).slices
         whole[target] = core
         if whole_levels is not None:
             whole_levels[target] = levels

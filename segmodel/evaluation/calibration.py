@@ -73,7 +73,7 @@ def sample_logits(
     chosen: list[tuple[np.ndarray, np.ndarray]] = []
     for number, (pair, tile, count) in enumerate(windows):
         values = pair.pixels(tile.read).filled(fill)
-        logits = np.asarray(logits_of(values[None]))[0][tile.core.within(tile.read).slices]
+        logits = np.asarray(logits_of(values[None]))[0][tile.core.relative_to(tile.read).slices]
         classes = logits.shape[-1]
         most = min(most_pixels, MAX_BYTES // (4 * classes), total)
         # Rounded so that all quotas together are `most`.

@@ -189,7 +189,7 @@ def class_index(classes: ClassTable) -> np.ndarray:
 def blocks_of(pair: Pair, layout: Layout) -> Iterator[Window]:
     """Parts of a pair whose origins are multiples of the stride."""
     side = max(1, BLOCK_PX // layout.window_px) * layout.window_px
-    yield from Window(0, 0, pair.height, pair.width).cut(side, side)
+    yield from Window(0, 0, pair.height, pair.width).subdivide(side, side)
 
 
 def _named(pair: Pair, error: Exception) -> Exception:

@@ -18,7 +18,7 @@ from segmodel.images.decoders import (
     upright_size,
 )
 from segmodel.tiling.pixels import Pixels
-from segmodel.tiling.scaling import OwnGrid, scaled_image, scaled_valid
+from segmodel.tiling.scaling import SourceGrid, resize_image, resize_valid
 from segmodel.tiling.windows import Window
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
@@ -108,7 +108,7 @@ class EncodedImage:
         self._encoded, self._bands, self._max_pixels = encoded, bands, max_pixels
         image = open_image(encoded, max_pixels)
         height, width = upright_size(image, encoded)
-        self._grid = OwnGrid(height, width, scaled=resize is not None)
+        self._grid = SourceGrid(height, width, scaled=resize is not None)
         self._size = resize or (height, width)
         decoding = (
             MAX_DECODING_BYTES_PER_PIXEL if image.format == "WEBP" else DECODING_BYTES_PER_PIXEL
@@ -141,7 +141,7 @@ class EncodedImage:
     @property
     def on_source_grid(self) -> Callable[[np.ndarray, int], np.ndarray]:
         """A map of what the model saw, on the grid of the image; keeps no pixels."""
-        return self._grid.bring
+        return self._grid.to_source_grid
 
     def wants(self, core: Window) -> bool:
         """True: all pixels get a label."""
@@ -171,8 +171,8 @@ class EncodedImage:
         if not self._grid.scaled:
             return pixels
         self._grid.valid = pixels.valid
-        valid = None if pixels.valid is None else scaled_valid(pixels.valid, self._size)
-        return Pixels(scaled_image(pixels.values, self._size), valid)
+        valid = None if pixels.valid is None else resize_valid(pixels.valid, self._size)
+        return Pixels(resize_image(pixels.values, self._size), valid)
 
 
 def _mask_values(image: Image.Image) -> np.ndarray:

@@ -11,7 +11,7 @@ from segmodel.labels.confusion import IGNORED
 from segmodel.pairs.pairs import Pair
 from segmodel.pairs.survey import Block, DatasetStats
 from segmodel.tiling.pixels import Pixels
-from segmodel.tiling.windows import Window, common
+from segmodel.tiling.windows import Window
 
 # Crops of pixels that count nowhere are drawn again so often; then one is laid around a class.
 _DRAWS = 4
@@ -156,4 +156,4 @@ def _placed(pair: Pair, row: int, column: int, side: int, random: np.random.Gene
         return int(random.integers(low, high + 1)) if low < high else max(0, min(low, high))
 
     top, left = first(row, pair.height), first(column, pair.width)
-    return common(Window(top, left, side, side), Window(0, 0, pair.height, pair.width))
+    return Window(top, left, side, side).intersection(Window(0, 0, pair.height, pair.width))

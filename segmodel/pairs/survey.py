@@ -176,11 +176,11 @@ def _blocks_of(number: int, pair: Pair) -> list[Block] | InputError:
         if not whole.pixels:
             raise InputError(f"{pair.name}: the image has no pixels")
         blocks = []
-        for window in whole.cut(BLOCK_PX, BLOCK_PX * _READ_BLOCKS):
+        for window in whole.subdivide(BLOCK_PX, BLOCK_PX * _READ_BLOCKS):
             values = pair.pixels(window).values
             truth = pair.truth(window)
-            for part in window.cut(BLOCK_PX, BLOCK_PX):
-                place = part.within(window).slices
+            for part in window.subdivide(BLOCK_PX, BLOCK_PX):
+                place = part.relative_to(window).slices
                 indices = np.ascontiguousarray(truth[place])
                 # One more than the index, as `IGNORED` is -1.
                 counts = np.bincount(indices.ravel() + np.int16(1))[1:]

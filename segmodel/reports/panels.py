@@ -73,7 +73,7 @@ def picture_of(pair: Pair, look: Look) -> np.ndarray:
     valid = np.empty((height, width), bool)
     bands = visible_bands(look.bands)
     side = max(1, READ_PX // factor) * factor
-    for window in Window(0, 0, pair.height, pair.width).cut(side, side):
+    for window in Window(0, 0, pair.height, pair.width).subdivide(side, side):
         pixels = pair.pixels(window)
         counted = pixels.finite
         if counted is None:

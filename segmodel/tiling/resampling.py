@@ -1,8 +1,8 @@
-"""Rasters on the coarser or finer grid of a model, by windows; labels back on their own grid.
+"""Rasters resampled to the grid of a model, window by window, and labels back to the source grid.
 
 Every window has the values that the same pixels have in the whole, bit for bit. Weights are whole
 numbers, every pixel adds its own terms and no others, rows before columns, and sums of weights
-are exact; so neither the window, nor a strip of it, nor nodata elsewhere can show.
+are exact; so values depend neither on the window, nor on a strip of it, nor on nodata elsewhere.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from segmodel.errors import ConfigurationError, ContractError
+from segmodel.tiling.scaling import nearest
 from segmodel.tiling.windows import Window
 
-STRIP_PX = 2**17  # Of a band at a time: 1 MiB of float64, so that a strip stays in a cache.
+# Pixels of a band that are averaged at a time: 1 MiB of float64, which stays in a cache.
+STRIP_PX = 2**17
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class ModelGrid:
     """The grid of a raster and the one on which a model sees it; both cover the same rectangle.
 
     Args:
-        own: Height and width of the raster.
-        model: Height and width as the model sees it. Each axis is coarser, finer or equal.
+        source_size: Height and width of the raster.
+        model_size: Height and width as the model sees it; each axis is coarser, finer or equal.
 
     Raises:
         ConfigurationError: If a size is not at least 1; by methods, if a scale is not a positive
@@ -32,34 +34,40 @@ class ModelGrid:
         ContractError: By `resample`, if it does not take the dtype.
     """
 
-    own: tuple[int, int]
-    model: tuple[int, int]
+    source_size: tuple[int, int]
+    model_size: tuple[int, int]
 
     def __post_init__(self) -> None:
-        if min(*self.own, *self.model) < 1:
+        if min(*self.source_size, *self.model_size) < 1:
             raise ConfigurationError(f"both grids need sizes of at least 1, got {self}")
 
     @classmethod
-    def of(cls, own: tuple[int, int], scale: tuple[float, float]) -> ModelGrid:
-        """The grid for a scale: pixels of the model per own pixel, of rows and of columns.
+    def from_scale(cls, source_size: tuple[int, int], scale: tuple[float, float]) -> ModelGrid:
+        """The grid for a scale.
 
-        >>> ModelGrid.of((100, 3), (0.25, 0.1)).model
+        Args:
+            source_size: Height and width of the raster.
+            scale: Pixels of the model per source pixel, along rows and along columns.
+
+        >>> ModelGrid.from_scale((100, 3), (0.25, 0.1)).model_size
         (25, 1)
         """
         if not all(0 < factor < math.inf for factor in scale):
             raise ConfigurationError(f"a scale must be a positive number, got {scale}")
-        height, width = (max(1, round(own[axis] * scale[axis])) for axis in (0, 1))
-        return cls(own, (height, width))
+        height, width = (max(1, round(source_size[axis] * scale[axis])) for axis in (0, 1))
+        return cls(source_size, (height, width))
 
-    def source(self, window: Window) -> Window:
-        """The own pixels that have a part in a window of the model's grid, and no others.
+    def source_window(self, window: Window) -> Window:
+        """The source pixels that have a part in a window of the model's grid, and no others.
 
-        >>> ModelGrid((6, 4), (4, 8)).source(Window(1, 2, 1, 1))
+        >>> ModelGrid((6, 4), (4, 8)).source_window(Window(1, 2, 1, 1))
         Window(row=1, column=0, height=2, width=2)
         """
-        _check_within(window, Window(0, 0, *self.model))
-        row, height = _needed(self.own[0], self.model[0], window.row, window.height)
-        column, width = _needed(self.own[1], self.model[1], window.column, window.width)
+        _check_within(window, Window(0, 0, *self.model_size))
+        row, height = _needed(self.source_size[0], self.model_size[0], window.row, window.height)
+        column, width = _needed(
+            self.source_size[1], self.model_size[1], window.column, window.width
+        )
         return Window(row, column, height, width)
 
     def resample(
@@ -69,39 +77,43 @@ class ModelGrid:
 
         An axis that gets coarser is averaged over the area; one that gets finer is linear between
         centres of pixels, and beyond the outermost as those are. Only valid pixels have a part,
-        with weights that sum to 1. A pixel of the model is valid where any own pixel is that takes
-        its label from there, and where none does, as the nearest own pixel is.
+        with weights that sum to 1. A pixel of the model is valid where any source pixel is that
+        takes its label from there, and where none does, as the nearest source pixel is.
 
         Args:
-            values: `(height, width, bands)` of exactly `source(window)`; integers of at most 32
-                bits or floats. What is valid and not finite reaches all that it has a part in.
+            values: `(height, width, bands)` of exactly `source_window(window)`; integers of at most
+                32 bits or floats. What is valid and not finite reaches all that it has a part in.
             valid: `(height, width)` bool, False for nodata; None where all are valid.
-            window: Of the model's grid.
+            window: Window of the model's grid.
 
         Returns:
             `(height, width, bands)` of the same dtype, halves of integers rounded up, 0 where not
-            valid, and its `valid`. With equal grids and all valid, what was given.
+            valid; and `(height, width)` bool, or None. With equal grids and all valid, the
+            arguments themselves.
 
         >>> values = np.array([[[1], [2], [9], [7]]], np.uint8)
         >>> valid = np.array([[True, True, False, True]])
         >>> ModelGrid((1, 4), (1, 2)).resample(values, valid, Window(0, 0, 1, 2))[0].tolist()
         [[[2], [7]]]
         """
-        source = self.source(window)
+        source = self.source_window(window)
         _check_values(values, valid, source)
-        if self.own == self.model:
+        if self.source_size == self.model_size:
             if valid is None or valid.all():
                 return values, valid
             return np.where(valid[..., None], values, values.dtype.type(0)), valid
         seen = np.empty((window.height, window.width, values.shape[2]), values.dtype)
         seen_valid = None if valid is None else np.empty(seen.shape[:2], bool)
-        columns = _side(self.own[1], self.model[1], window.column, window.width)
+        columns = _side(self.source_size[1], self.model_size[1], window.column, window.width)
         step = max(1, STRIP_PX // max(1, source.width, window.width))
         for top in range(0, window.height, step):
             height = min(step, window.height - top)
             strip = Window(window.row + top, window.column, height, window.width)
-            rows = _side(self.own[0], self.model[0], strip.row, strip.height)
-            here, there = strip.within(window).slices, self.source(strip).within(source).slices
+            rows = _side(self.source_size[0], self.model_size[0], strip.row, strip.height)
+            here, there = (
+                strip.relative_to(window).slices,
+                self.source_window(strip).relative_to(source).slices,
+            )
             part = None if valid is None or valid[there].all() else valid[there]
             _average(values[there], part, rows, columns, seen[here])
             if seen_valid is not None:
@@ -109,45 +121,48 @@ class ModelGrid:
                 seen[here][~seen_valid[here]] = 0
         return seen, seen_valid
 
-    def own_window(self, window: Window) -> Window:
-        """The own pixels that take their labels from a window of the model's grid.
+    def labelled_window(self, window: Window) -> Window:
+        """The source pixels that take their labels from a window of the model's grid.
 
-        Own pixel r takes it from the pixel of the model in which its centre lies,
-        `(2 * r + 1) * model // (2 * own)`. Windows that tile the model's grid thereby tile the own
-        grid; a window without any centre has no pixels there.
+        Source pixel r takes it from the pixel of the model in which its centre lies,
+        `(2 * r + 1) * model // (2 * source)`. Windows that tile the model's grid thereby tile the
+        source grid; a window without any centre has no pixels there.
 
-        >>> ModelGrid((4, 2), (2, 4)).own_window(Window(1, 0, 1, 1))
+        >>> ModelGrid((4, 2), (2, 4)).labelled_window(Window(1, 0, 1, 1))
         Window(row=2, column=0, height=2, width=0)
         """
-        _check_within(window, Window(0, 0, *self.model))
-        rows = _label_bounds(self.own[0], self.model[0], window.row, window.height)
-        columns = _label_bounds(self.own[1], self.model[1], window.column, window.width)
+        _check_within(window, Window(0, 0, *self.model_size))
+        rows = _label_bounds(self.source_size[0], self.model_size[0], window.row, window.height)
+        columns = _label_bounds(
+            self.source_size[1], self.model_size[1], window.column, window.width
+        )
         (row, bottom), (column, right) = rows[[0, -1]].tolist(), columns[[0, -1]].tolist()
         return Window(row, column, bottom - row, right - column)
 
-    def bring(self, values: np.ndarray, area: Window, own: Window) -> np.ndarray:
-        """Labels of own pixels from those of a window of the model's grid: the nearest.
+    def to_source_grid(self, values: np.ndarray, area: Window, target: Window) -> np.ndarray:
+        """Labels of source pixels from those of a window of the model's grid: the nearest.
 
         Args:
-            values: `(height, width)` of `area`.
+            values: `(height, width)` labels of `area`.
             area: Window of the model's grid.
-            own: Own pixels, within `own_window(area)`.
+            target: Window of the source grid, within `labelled_window(area)`.
 
         Returns:
-            `(height, width)` of `own`; where both grids are equal, a part of `values` itself.
+            `(height, width)` of `target`; where both grids are equal, a part of `values` itself.
 
         >>> grid = ModelGrid((2, 3), (1, 2))
-        >>> grid.bring(np.array([[5, 6]]), Window(0, 0, 1, 2), Window(0, 0, 2, 3)).tolist()
+        >>> grid.to_source_grid(np.array([[5, 6]]), Window(0, 0, 1, 2), Window(0, 0, 2, 3)).tolist()
         [[5, 6, 6], [5, 6, 6]]
         """
-        _check_within(own, self.own_window(area))
+        _check_within(target, self.labelled_window(area))
         if values.shape != (area.height, area.width):
             raise ConfigurationError(f"labels must be those of {area}, got {values.shape}")
-        if self.own == self.model:
-            return values[own.within(area).slices]
-        rows = _nearest(self.own[0], self.model[0], own.row, own.height) - area.row
-        columns = _nearest(self.own[1], self.model[1], own.column, own.width) - area.column
-        return values[rows[:, None], columns]
+        if self.source_size == self.model_size:
+            return values[target.relative_to(area).slices]
+        rows, columns = zip(self.source_size, self.model_size, strict=True)
+        at_rows = nearest(*rows, target.row, target.height) - area.row
+        at_columns = nearest(*columns, target.column, target.width) - area.column
+        return values[at_rows[:, None], at_columns]
 
 
 @dataclass(frozen=True)
@@ -155,8 +170,9 @@ class _Taps:
     """For each of n pixels along a side, the pixels of another side that are summed for it.
 
     Args:
-        first: `(n,)` int64, the first of them.
-        weights: `(k, n)` float64, whole numbers: of the first, the next and so on, then 0.
+        first: `(n,)` int64, the first pixel of each sum.
+        weights: `(k, n)` float64, whole numbers: weight of the first pixel, of the next and so on,
+            then 0.
     """
 
     first: np.ndarray
@@ -165,12 +181,13 @@ class _Taps:
 
 @dataclass(frozen=True)
 class _Side:
-    """One axis of a window of the model's grid; own pixels are counted from its source's first.
+    """One axis of a window of the model's grid; source pixels are counted from the first needed.
 
     Args:
-        values: What is averaged, with weights that sum to `total` for every pixel.
-        labels: What takes its label from there, if anything does, each with weight 1.
-        nearest: `(n,)` int64, the own pixel in which the centre lies.
+        values: Pixels that are averaged, with weights that sum to `total` for every pixel.
+        total: Sum of the weights of one pixel.
+        labels: Source pixels that take their label from there, if any do, each with weight 1.
+        nearest: `(n,)` int64, the source pixel in which the centre lies.
     """
 
     values: _Taps
@@ -179,60 +196,56 @@ class _Side:
     nearest: np.ndarray
 
 
-def _value_taps(own: int, model: int, start: int, length: int) -> tuple[_Taps, float]:
+def _value_taps(source: int, model: int, start: int, length: int) -> tuple[_Taps, float]:
     """What is averaged for pixels of the model from `start` on, and the sum of the weights."""
     # Small numbers keep sums exact: below 2^53 for uint16 unless sides are beyond 300 000 pixels.
-    per_own, per_model = model // math.gcd(own, model), own // math.gcd(own, model)
+    per_source, per_model = model // math.gcd(source, model), source // math.gcd(source, model)
     pixels = np.arange(start, start + length, dtype=np.int64)
-    if own > model:
-        # In units of 1 / per_own of an own pixel, a pixel of the model is per_model long.
+    if source > model:
+        # In units of 1 / per_source of a source pixel, a pixel of the model is per_model long.
         low, high = pixels * per_model, (pixels + 1) * per_model
-        first = low // per_own
-        most = int((-(-high // per_own) - first).max(initial=0))
+        first = low // per_source
+        most = int((-(-high // per_source) - first).max(initial=0))
         at = first + np.arange(most)[:, None]
-        covered = np.minimum((at + 1) * per_own, high) - np.maximum(at * per_own, low)
+        covered = np.minimum((at + 1) * per_source, high) - np.maximum(at * per_source, low)
         return _Taps(first, np.maximum(covered, 0).astype(np.float64)), float(per_model)
-    unit = 2 * per_own
-    centre = np.clip((2 * pixels + 1) * per_model - per_own, 0, (own - 1) * unit)
+    unit = 2 * per_source
+    centre = np.clip((2 * pixels + 1) * per_model - per_source, 0, (source - 1) * unit)
     first, beyond = np.divmod(centre, unit)
     return _Taps(first, np.stack([unit - beyond, beyond]).astype(np.float64)), float(unit)
 
 
-def _needed(own: int, model: int, start: int, length: int) -> tuple[int, int]:
-    """First own pixel and number of own pixels that are averaged for a span of the model's."""
+def _needed(source: int, model: int, start: int, length: int) -> tuple[int, int]:
+    """First and number of the source pixels that are averaged for a span of the model's."""
     if not length:
-        return min(start * own // model, own), 0
-    taps, _ = _value_taps(own, model, start, length)
+        return min(start * source // model, source), 0
+    taps, _ = _value_taps(source, model, start, length)
     first, last = taps.first[[0, -1]].tolist()
     return first, last + int(np.count_nonzero(taps.weights[:, -1])) - first
 
 
-def _nearest(to: int, of: int, start: int, length: int) -> np.ndarray:
-    """For each of `length` of `to` pixels along a side, the one of `of` with its centre."""
-    return (2 * np.arange(start, start + length, dtype=np.int64) + 1) * of // (2 * to)
-
-
-def _label_bounds(own: int, model: int, start: int, length: int) -> np.ndarray:
-    """`(length + 1,)`: first own pixels with labels from each pixel of the model or beyond it."""
+def _label_bounds(source: int, model: int, start: int, length: int) -> np.ndarray:
+    """`(length + 1,)`: first source pixels with labels from each pixel of the model or beyond."""
     pixels = np.arange(start, start + length + 1, dtype=np.int64)
-    return -(-2 * own * pixels // model) // 2  # The least r with (2 r + 1) model >= 2 own pixels.
+    # The least r with (2 r + 1) model >= 2 source pixels.
+    return -(-2 * source * pixels // model) // 2
 
 
-def _side(own: int, model: int, start: int, length: int) -> _Side:
+def _side(source: int, model: int, start: int, length: int) -> _Side:
     """One axis of a window.
 
     A valid pixel always has a weight above 0, for labels and the nearest are averaged: what takes
     its label from a pixel has its centre in it, and where that is the finer one, both are at most
-    half an own pixel from its centre. The nearest is a label where there are any.
+    half a source pixel from its centre. The nearest is a label where there are any.
     """
-    origin, _ = _needed(own, model, start, length)
-    taps, total = _value_taps(own, model, start, length)
-    bounds = _label_bounds(own, model, start, length) - origin
+    origin, _ = _needed(source, model, start, length)
+    taps, total = _value_taps(source, model, start, length)
+    bounds = _label_bounds(source, model, start, length) - origin
     count = np.diff(bounds)
     labelled = np.arange(count.max(initial=0))[:, None] < count
     labels = _Taps(bounds[:-1], labelled.astype(np.float64))
-    nearest = _nearest(model, own, start, length) - origin
-    return _Side(_Taps(taps.first - origin, taps.weights), total, labels, nearest)
+    centres = nearest(model, source, start, length) - origin
+    return _Side(_Taps(taps.first - origin, taps.weights), total, labels, centres)
 
 
 def _sums(values: np.ndarray, taps: _Taps, axis: int, only: np.ndarray | None = None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Images scaled for the model, and maps brought back to the grid of the image."""
+"""Images scaled for the model, and label maps back on the grid of the image."""
 
 from __future__ import annotations
 
@@ -8,19 +8,34 @@ import numpy as np
 from PIL import Image
 
 
-def nearest(to: int, of: int) -> np.ndarray:
-    """For each of `to` pixels along a side, the one of `of` pixels in which its centre lies.
+def nearest(to: int, of: int, start: int = 0, length: int | None = None) -> np.ndarray:
+    """Nearest neighbour along a side: for each of `to` pixels the one of `of` with its centre.
 
-    >>> nearest(4, 2), nearest(2, 4)
-    (array([0, 0, 1, 1]), array([1, 3]))
+    Args:
+        to: Pixels of the side that is filled.
+        of: Pixels of the side that values are taken from.
+        start: First pixel that is wanted.
+        length: Number of pixels that are wanted; None for all.
+
+    Returns:
+        `(length,)` int64.
+
+    >>> nearest(4, 2), nearest(2, 4), nearest(4, 2, 1, 2)
+    (array([0, 0, 1, 1]), array([1, 3]), array([0, 1]))
     """
-    return (2 * np.arange(to) + 1) * of // (2 * to)
+    wanted = np.arange(start, to if length is None else start + length, dtype=np.int64)
+    return (2 * wanted + 1) * of // (2 * to)
 
 
-def scaled_image(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """`(height, width, bands)` uint8 scaled to another height and width, band by band.
+def resize_image(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image scaled to another size, band by band: bilinear, with antialias where it shrinks.
 
-    Bilinear, and where it gets smaller over all pixels that one takes the place of.
+    Args:
+        values: `(height, width, bands)` uint8.
+        size: New height and width.
+
+    Returns:
+        `(height, width, bands)` uint8 of the new size.
     """
     height, width = size
     scaled = np.empty((height, width, values.shape[2]), np.uint8)
@@ -32,30 +47,37 @@ def scaled_image(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return scaled
 
 
-def scaled_valid(valid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def resize_valid(valid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Where a scaled image is valid: where any pixel is that takes its label from there.
 
-    >>> scaled_valid(np.array([[False, True, False, False]]), (1, 2))
+    Args:
+        valid: `(height, width)` bool, False for nodata.
+        size: New height and width.
+
+    Returns:
+        `(height, width)` bool of the new size.
+
+    >>> resize_valid(np.array([[False, True, False, False]]), (1, 2))
     array([[ True, False]])
     """
-    return _joined(_joined(valid, size[0]).T, size[1]).T
+    return _merge_rows(_merge_rows(valid, size[0]).T, size[1]).T
 
 
-def _joined(valid: np.ndarray, rows: int) -> np.ndarray:
-    """Rows put together to so many; those that none goes to are as the nearest."""
-    joined = valid[nearest(rows, len(valid))]
+def _merge_rows(valid: np.ndarray, rows: int) -> np.ndarray:
+    """Rows merged to so many; a new row that none is merged into is as the nearest old one."""
+    merged = valid[nearest(rows, len(valid))]
     for row, target in zip(valid, nearest(len(valid), rows), strict=True):
-        joined[target] |= row
-    return joined
+        merged[target] |= row
+    return merged
 
 
 @dataclass
-class OwnGrid:
+class SourceGrid:
     """The grid of an image that the model may see scaled; keeps no pixels.
 
     Args:
-        height: Of the image.
-        width: Of the image.
+        height: Rows of the image.
+        width: Columns of the image.
         scaled: Whether the model sees another size.
         valid: `(height, width)` bool, False for nodata; None where all are valid.
     """
@@ -65,12 +87,20 @@ class OwnGrid:
     scaled: bool
     valid: np.ndarray | None = None
 
-    def bring(self, values: np.ndarray, nodata: int) -> np.ndarray:
-        """A map of what the model saw, on the grid of the image: nearest, and nodata exact."""
+    def to_source_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
+        """A map of what the model saw, on the grid of the image: nearest, and nodata exact.
+
+        Args:
+            values: `(height, width)` labels or confidence, as large as the model saw the image.
+            nodata: Value of pixels that are not valid.
+
+        Returns:
+            `(height, width)` of the image, of the same dtype; `values` itself if nothing is scaled.
+        """
         if not self.scaled:
             return values
         rows, columns = nearest(self.height, values.shape[0]), nearest(self.width, values.shape[1])
-        own = values[rows[:, None], columns]
+        labels = values[rows[:, None], columns]
         if self.valid is not None:
-            own[~self.valid] = nodata
-        return own
+            labels[~self.valid] = nodata
+        return labels

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from segmodel.errors import ConfigurationError
-from segmodel.tiling.windows import Layout, Tile, Window, common, spans, tile_of
+from segmodel.tiling.windows import Layout, Tile, Window, spans, tile_of
 
 # Without a halo, labels are compared so far from borders.
 NEAR_PX = 32
@@ -62,7 +62,7 @@ def _strips(cores: list[tuple[int, int]], length: int, layout: Layout) -> Iterat
 
 
 def _cut(core: Window, raster: Window, area: Window, layout: Layout) -> Tile:
-    return replace(tile_of(core, raster, layout), core=common(core, area))
+    return replace(tile_of(core, raster, layout), core=core.intersection(area))
 
 
 def seam_pixels(

@@ -43,18 +43,18 @@ class Window:
         rows = slice(self.row, self.row + self.height)
         return rows, slice(self.column, self.column + self.width)
 
-    def within(self, outer: Window) -> Window:
+    def relative_to(self, outer: Window) -> Window:
         """The same rectangle, in rows and columns of `outer`.
 
-        >>> Window(10, 20, 5, 5).within(Window(8, 16, 32, 32))
+        >>> Window(10, 20, 5, 5).relative_to(Window(8, 16, 32, 32))
         Window(row=2, column=4, height=5, width=5)
         """
         return Window(self.row - outer.row, self.column - outer.column, self.height, self.width)
 
-    def cut(self, height: int, width: int) -> Iterator[Window]:
+    def subdivide(self, height: int, width: int) -> Iterator[Window]:
         """Rectangles of so many rows and columns, or the rest, that cover it once, row by row.
 
-        >>> [part.width for part in Window(0, 0, 2, 5).cut(2, 3)]
+        >>> [part.width for part in Window(0, 0, 2, 5).subdivide(2, 3)]
         [3, 2]
         """
         bottom, right = self.row + self.height, self.column + self.width
@@ -62,13 +62,24 @@ class Window:
             for column in range(self.column, right, width):
                 yield Window(row, column, min(height, bottom - row), min(width, right - column))
 
-    def outside(self, outer: Window) -> Window:
-        """The inverse of `within`: a rectangle in rows and columns of `outer`, in those of both.
+    def to_outer(self, outer: Window) -> Window:
+        """This rectangle of `outer` in rows and columns of its raster; undoes `relative_to`.
 
-        >>> Window(2, 4, 5, 5).outside(Window(8, 16, 32, 32))
+        >>> Window(2, 4, 5, 5).to_outer(Window(8, 16, 32, 32))
         Window(row=10, column=20, height=5, width=5)
         """
         return Window(self.row + outer.row, self.column + outer.column, self.height, self.width)
+
+    def intersection(self, other: Window) -> Window:
+        """The rectangle that both cover; without pixels if they do not meet.
+
+        >>> Window(0, 0, 4, 4).intersection(Window(2, 3, 5, 5))
+        Window(row=2, column=3, height=2, width=1)
+        """
+        row, column = max(self.row, other.row), max(self.column, other.column)
+        bottom = min(self.row + self.height, other.row + other.height)
+        right = min(self.column + self.width, other.column + other.width)
+        return Window(row, column, max(0, bottom - row), max(0, right - column))
 
 
 @dataclass(frozen=True)
@@ -267,14 +278,6 @@ def computed_pixels(raster: Window, area: Window, layout: Layout) -> int:
         )
     )
     return heights * widths
-
-
-def common(one: Window, other: Window) -> Window:
-    """What two windows have in common; without pixels if they do not meet."""
-    row, column = max(one.row, other.row), max(one.column, other.column)
-    bottom = min(one.row + one.height, other.row + other.height)
-    right = min(one.column + one.width, other.column + other.width)
-    return Window(row, column, max(0, bottom - row), max(0, right - column))
 
 
 def _span(start: int, length: int, raster_length: int, layout: Layout) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import pytest
 from pipelines.run.commits import CommitLog
 from pipelines.run.interface import Reading
 from segmodel.images.encoded import decode_pixels
-from segmodel.tiling.scaling import OwnGrid, scaled_image, scaled_valid
+from segmodel.tiling.scaling import SourceGrid, resize_image, resize_valid
 from segmodel.tiling.windows import Layout
 from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (
@@ -41,11 +41,11 @@ def images() -> dict[str, bytes]:
 def expected_labels(content: bytes, size: tuple[int, int]) -> np.ndarray:
     """Labels of the scaled image, brought back."""
     whole = decode_pixels(content, 3)
-    labels = brightness_labels(scaled_image(whole.values, size))
+    labels = brightness_labels(resize_image(whole.values, size))
     if whole.valid is not None:
-        labels[~scaled_valid(whole.valid, size)] = 255
+        labels[~resize_valid(whole.valid, size)] = 255
     height, width = whole.values.shape[:2]
-    return OwnGrid(height, width, True, whole.valid).bring(labels, 255)
+    return SourceGrid(height, width, True, whole.valid).to_source_grid(labels, 255)
 
 
 @pytest.mark.parametrize("size", [(64, 96), (16, 16), (1, 1), (200, 150)])

@@ -304,7 +304,7 @@ def test_blocks_of_a_scaled_scene_have_origins_on_the_stride_of_the_model(tmp_pa
     for block in blocks_of(header, layout, reading):
         area = area_of(block, grid, 4)
         assert (area.row % 4, area.column % 4) == (0, 0)
-        covered = grid.own_window(area)
+        covered = grid.labelled_window(area)
         assert covered.row <= block.row
         assert covered.row + covered.height >= block.row + block.height
 

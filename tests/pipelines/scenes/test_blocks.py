@@ -84,7 +84,7 @@ def test_blocks_of_a_resampled_scene_cover_it_once_and_are_covered(
     for block in blocks[:50]:
         area = area_of(block, grid, layout.stride_px)
         assert (area.row % layout.stride_px, area.column % layout.stride_px) == (0, 0)
-        own = grid.own_window(area)
+        own = grid.labelled_window(area)
         assert own.row <= block.row
         assert own.column <= block.column
         assert own.row + own.height >= block.row + block.height
@@ -193,11 +193,11 @@ def test_without_resampling_there_is_no_other_grid():
 def test_the_grid_of_the_model_has_the_size_of_the_ratio(gsd, expected):
     # Pixels of 10 m on the map are 10 m on the ground to one part in a thousand.
     grid = model_grid(header(100, 100), Reading(resample_to=gsd))
-    assert grid.own == (100, 100)
-    assert grid.model == (expected, expected)
+    assert grid.source_size == (100, 100)
+    assert grid.model_size == (expected, expected)
 
 
 def test_scenes_in_degrees_have_another_ratio_for_rows_and_columns():
     degrees = {"transform": Affine(0.001, 0, 10, 0, -0.001, 60.05), "crs": CRS.from_epsg(4326)}
-    height, width = model_grid(header(100, 100, **degrees), Reading(resample_to=50.0)).model
+    height, width = model_grid(header(100, 100, **degrees), Reading(resample_to=50.0)).model_size
     assert (height, width) == (223, 112)

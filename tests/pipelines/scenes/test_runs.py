@@ -247,7 +247,9 @@ def test_a_resampled_scene_is_labelled_as_its_resampled_pixels_are(
     for model in sizes:
         grid, whole = ModelGrid((HEIGHT, WIDTH), model), Window(0, 0, *model)
         seen, _ = grid.resample(VALUES, None, whole)
-        maps.append(grid.bring(brightness_labels(seen), whole, Window(0, 0, HEIGHT, WIDTH)))
+        maps.append(
+            grid.to_source_grid(brightness_labels(seen), whole, Window(0, 0, HEIGHT, WIDTH))
+        )
     assert any(np.array_equal(labels_of(work), expected) for expected in maps)
     assert sum(total.tally.pixels.values()) == HEIGHT * WIDTH
     assert sum(total.tally.area_m2.values()) == pytest.approx(total.tally.footprint_m2, rel=1e-6)

@@ -44,7 +44,7 @@ def test_images_larger_than_a_block_are_labelled_in_blocks(monkeypatch):
     blocks: list[LabelledBlock] = []
     actual = evaluate(BrightnessModel(), [pair, random_pair("b")], LAYOUT, blocks.append)
     mine = [block for block in blocks if block.number == 0]
-    assert [block.window for block in mine] == list(Window(0, 0, 150, 97).cut(64, 64))
+    assert [block.window for block in mine] == list(Window(0, 0, 150, 97).subdivide(64, 64))
     assert [block.is_last for block in mine] == [False] * 5 + [True]
     assert mine[-1].matrix.tolist() == actual.per_image[0].matrix.tolist()
     assert actual.per_image[0].matrix.tolist() == expected_matrix(pair).tolist()

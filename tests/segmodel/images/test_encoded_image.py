@@ -142,12 +142,12 @@ def test_a_map_that_is_being_finished_does_not_keep_the_image_in_memory():
     raster = EncodedImage(encoded(noise(20, 30)), 3)
     whole(raster)
     held = weakref.ref(raster)
-    bring = raster.on_source_grid
+    to_source_grid = raster.on_source_grid
     del raster
     gc.collect()
     assert held() is None
     labels = np.ones((20, 30), np.uint8)
-    assert bring(labels, 255) is labels
+    assert to_source_grid(labels, 255) is labels
 
 
 def test_encoded_bytes_are_given_back_once_they_are_decoded():

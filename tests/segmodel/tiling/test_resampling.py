@@ -15,7 +15,7 @@ from PIL import Image
 from segmodel.errors import ConfigurationError, ContractError
 from segmodel.tiling import resampling
 from segmodel.tiling.resampling import ModelGrid
-from segmodel.tiling.scaling import nearest, scaled_valid
+from segmodel.tiling.scaling import nearest, resize_valid
 from segmodel.tiling.windows import Window
 
 many = settings(max_examples=150, deadline=None)
@@ -25,7 +25,7 @@ DTYPES = [np.uint8, np.uint16, np.float32]
 @st.composite
 def grids(draw, most: int = 23) -> ModelGrid:
     own = draw(st.integers(1, most)), draw(st.integers(1, most))
-    return ModelGrid.of(own, (draw(st.floats(0.2, 5)), draw(st.floats(0.2, 5))))
+    return ModelGrid.from_scale(own, (draw(st.floats(0.2, 5)), draw(st.floats(0.2, 5))))
 
 
 @st.composite
@@ -73,10 +73,10 @@ def weights(own: int, model: int, pixel: int) -> dict[int, Fraction]:
 @given(st.data(), st.sampled_from(DTYPES), st.sampled_from([1, 40, 2**17]))
 def test_a_window_is_bit_for_bit_a_part_of_the_whole(data, dtype, strip):
     grid = data.draw(grids())
-    values, valid = data.draw(rasters(grid.own, dtype))
-    expected, expected_valid = grid.resample(values, valid, whole(grid.model))
-    window = data.draw(windows_of(grid.model))
-    there = grid.source(window).slices
+    values, valid = data.draw(rasters(grid.source_size, dtype))
+    expected, expected_valid = grid.resample(values, valid, whole(grid.model_size))
+    window = data.draw(windows_of(grid.model_size))
+    there = grid.source_window(window).slices
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(resampling, "STRIP_PX", strip)
         part = None if valid is None else valid[there]
@@ -94,18 +94,18 @@ def test_a_window_is_bit_for_bit_a_part_of_the_whole(data, dtype, strip):
 @given(st.data(), st.sampled_from([np.uint8, np.uint16]))
 def test_integers_are_the_exact_averages_rounded_half_up(data, dtype):
     grid = data.draw(grids(most=7))
-    values, valid = data.draw(rasters(grid.own, dtype))
-    actual, seen = grid.resample(values, valid, whole(grid.model))
-    takes = [nearest(grid.own[axis], grid.model[axis]) for axis in (0, 1)]
-    centres = [nearest(grid.model[axis], grid.own[axis]) for axis in (0, 1)]
-    known = np.ones(grid.own, bool) if valid is None else valid
-    for row, column in np.ndindex(*grid.model):
+    values, valid = data.draw(rasters(grid.source_size, dtype))
+    actual, seen = grid.resample(values, valid, whole(grid.model_size))
+    takes = [nearest(grid.source_size[axis], grid.model_size[axis]) for axis in (0, 1)]
+    centres = [nearest(grid.model_size[axis], grid.source_size[axis]) for axis in (0, 1)]
+    known = np.ones(grid.source_size, bool) if valid is None else valid
+    for row, column in np.ndindex(*grid.model_size):
         labels = known[takes[0] == row][:, takes[1] == column]
         is_valid = labels.any() if labels.size else known[centres[0][row], centres[1][column]]
         shares = {
             (r, c): down * right
-            for r, down in weights(grid.own[0], grid.model[0], row).items()
-            for c, right in weights(grid.own[1], grid.model[1], column).items()
+            for r, down in weights(grid.source_size[0], grid.model_size[0], row).items()
+            for c, right in weights(grid.source_size[1], grid.model_size[1], column).items()
             if known[r, c]
         }
         expected = [0, 0]
@@ -120,12 +120,12 @@ def test_integers_are_the_exact_averages_rounded_half_up(data, dtype):
 @given(st.data(), st.sampled_from(DTYPES), st.integers(1, 255))
 def test_a_constant_stays_constant_whatever_is_not_valid(data, dtype, constant):
     grid = data.draw(grids())
-    noise, valid = data.draw(rasters(grid.own, dtype))
+    noise, valid = data.draw(rasters(grid.source_size, dtype))
     value = dtype(constant) / 7 if dtype is np.float32 else constant
     values = np.full_like(noise, value)
     if valid is not None:
         values[~valid] = noise[~valid]
-    seen, seen_valid = grid.resample(values, valid, whole(grid.model))
+    seen, seen_valid = grid.resample(values, valid, whole(grid.model_size))
     expected = np.full_like(seen, value)
     if seen_valid is not None:
         expected[~seen_valid] = 0
@@ -200,7 +200,7 @@ def test_equal_grids_change_nothing_but_what_is_not_valid(dtype):
     values = np.ascontiguousarray(values).view(dtype)
     grid, window = ModelGrid((5, 6), (5, 6)), Window(1, 2, 3, 4)
     part = values[window.slices]
-    assert grid.source(window) == grid.own_window(window) == window
+    assert grid.source_window(window) == grid.labelled_window(window) == window
     assert grid.resample(part, None, window)[0] is part
     assert grid.resample(part, np.ones((3, 4), bool), window)[0] is part
     valid = np.random.default_rng(3).random((3, 4)) < 0.5
@@ -209,15 +209,17 @@ def test_equal_grids_change_nothing_but_what_is_not_valid(dtype):
     assert not seen[~valid].any()
     np.testing.assert_array_equal(seen_valid, valid)
     labels = part[..., 0]
-    np.testing.assert_array_equal(grid.bring(labels, window, Window(2, 2, 1, 4)), labels[1:2])
+    np.testing.assert_array_equal(
+        grid.to_source_grid(labels, window, Window(2, 2, 1, 4)), labels[1:2]
+    )
 
 
 @many
 @given(st.data())
 def test_a_source_is_what_has_a_part_and_not_a_pixel_more(data):
     grid = data.draw(grids())
-    window = data.draw(windows_of(grid.model))
-    source = grid.source(window)
+    window = data.draw(windows_of(grid.model_size))
+    source = grid.source_window(window)
     for axis, first, length, start, count in (
         (0, source.row, source.height, window.row, window.height),
         (1, source.column, source.width, window.column, window.width),
@@ -225,7 +227,7 @@ def test_a_source_is_what_has_a_part_and_not_a_pixel_more(data):
         used = {
             own
             for pixel in range(start, start + count)
-            for own in weights(grid.own[axis], grid.model[axis], pixel)
+            for own in weights(grid.source_size[axis], grid.model_size[axis], pixel)
         }
         assert used == set(range(first, first + length))
 
@@ -235,17 +237,20 @@ def test_a_source_is_what_has_a_part_and_not_a_pixel_more(data):
 def test_windows_that_tile_the_grid_of_the_model_tile_the_own_grid(data):
     grid = data.draw(grids())
     height, width = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 30))
-    labels = np.arange(grid.model[0] * grid.model[1]).reshape(grid.model)
-    rows, columns = (nearest(grid.own[axis], grid.model[axis]) for axis in (0, 1))
-    counts, actual = np.zeros(grid.own, int), np.full(grid.own, -1)
-    for row in range(0, grid.model[0], height):
-        for column in range(0, grid.model[1], width):
+    labels = np.arange(grid.model_size[0] * grid.model_size[1]).reshape(grid.model_size)
+    rows, columns = (nearest(grid.source_size[axis], grid.model_size[axis]) for axis in (0, 1))
+    counts, actual = np.zeros(grid.source_size, int), np.full(grid.source_size, -1)
+    for row in range(0, grid.model_size[0], height):
+        for column in range(0, grid.model_size[1], width):
             area = Window(
-                row, column, min(height, grid.model[0] - row), min(width, grid.model[1] - column)
+                row,
+                column,
+                min(height, grid.model_size[0] - row),
+                min(width, grid.model_size[1] - column),
             )
-            own = grid.own_window(area)
+            own = grid.labelled_window(area)
             counts[own.slices] += 1
-            actual[own.slices] = grid.bring(labels[area.slices], area, own)
+            actual[own.slices] = grid.to_source_grid(labels[area.slices], area, own)
     assert (counts == 1).all()
     np.testing.assert_array_equal(actual, labels[rows[:, None], columns])
 
@@ -254,33 +259,35 @@ def test_windows_that_tile_the_grid_of_the_model_tile_the_own_grid(data):
 @given(st.data())
 def test_a_part_of_the_own_pixels_has_the_labels_that_the_whole_has(data):
     grid = data.draw(grids())
-    labels = np.arange(grid.model[0] * grid.model[1]).reshape(grid.model)
-    expected = grid.bring(labels, whole(grid.model), whole(grid.own))
-    own = data.draw(windows_of(grid.own, least=0))
-    actual = grid.bring(labels, whole(grid.model), own)
+    labels = np.arange(grid.model_size[0] * grid.model_size[1]).reshape(grid.model_size)
+    expected = grid.to_source_grid(labels, whole(grid.model_size), whole(grid.source_size))
+    own = data.draw(windows_of(grid.source_size, least=0))
+    actual = grid.to_source_grid(labels, whole(grid.model_size), own)
     assert actual.dtype == labels.dtype
     np.testing.assert_array_equal(actual, expected[own.slices])
 
 
 @many
 @given(st.data(), st.floats(0.2, 5))
-def test_with_one_scale_for_both_axes_validity_is_that_of_scaled_images(data, scale):
+def test_with_one_scale_for_both_axes_validity_is_that_of_resize_images(data, scale):
     own = data.draw(st.integers(1, 23)), data.draw(st.integers(1, 23))
-    grid = ModelGrid.of(own, (scale, scale))
+    grid = ModelGrid.from_scale(own, (scale, scale))
     values, valid = data.draw(rasters(own, np.uint8))
     if valid is not None:
-        _, actual = grid.resample(values, valid, whole(grid.model))
-        np.testing.assert_array_equal(actual, scaled_valid(valid, grid.model))
+        _, actual = grid.resample(values, valid, whole(grid.model_size))
+        np.testing.assert_array_equal(actual, resize_valid(valid, grid.model_size))
 
 
 @many
 @given(st.data())
 def test_every_valid_own_pixel_takes_its_label_from_a_valid_pixel(data):
     grid = data.draw(grids())
-    values, valid = data.draw(rasters(grid.own, np.uint8))
+    values, valid = data.draw(rasters(grid.source_size, np.uint8))
     if valid is not None:
-        _, seen = grid.resample(values, valid, whole(grid.model))
-        assert grid.bring(seen, whole(grid.model), whole(grid.own))[valid].all()
+        _, seen = grid.resample(values, valid, whole(grid.model_size))
+        assert grid.to_source_grid(seen, whole(grid.model_size), whole(grid.source_size))[
+            valid
+        ].all()
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 8])
@@ -288,7 +295,7 @@ def test_a_ramp_is_not_shifted_and_even_ratios_are_as_pillow_has_them(factor):
     side = 8 * factor
     ramp = np.add.outer(np.arange(side), 2 * np.arange(side)).astype(np.float32)
     grid = ModelGrid((side, side), (8, 8))
-    seen = grid.resample(ramp[..., None], None, whole(grid.model))[0][..., 0]
+    seen = grid.resample(ramp[..., None], None, whole(grid.model_size))[0][..., 0]
     centres = (np.arange(8) + 0.5) * factor - 0.5
     np.testing.assert_array_equal(seen, np.add.outer(centres, 2 * centres).astype(np.float32))
     by_pillow = Image.fromarray(ramp).resize((8, 8), Image.Resampling.BOX)
@@ -305,7 +312,7 @@ def test_a_ramp_that_gets_finer_stays_a_ramp_between_the_outermost_centres(facto
 @pytest.mark.parametrize("model", [(1, 1), (1, 5), (5, 1), (4, 7)])
 def test_a_raster_of_one_pixel_is_that_pixel_everywhere(model):
     grid, values = ModelGrid((1, 1), model), np.array([[[7, 9]]], np.uint8)
-    assert grid.source(whole(model)) == Window(0, 0, 1, 1)
+    assert grid.source_window(whole(model)) == Window(0, 0, 1, 1)
     seen, valid = grid.resample(values, np.array([[True]]), whole(model))
     assert (seen == (7, 9)).all()
     assert valid.all()
@@ -315,19 +322,19 @@ def test_a_raster_of_one_pixel_is_that_pixel_everywhere(model):
 
 
 def test_a_raster_that_the_model_sees_as_one_pixel_is_averaged():
-    grid = ModelGrid.of((3, 4), (0.01, 0.01))
+    grid = ModelGrid.from_scale((3, 4), (0.01, 0.01))
     values = np.arange(12, dtype=np.uint8).reshape(3, 4, 1)
-    assert grid.model == (1, 1)
+    assert grid.model_size == (1, 1)
     assert grid.resample(values, None, Window(0, 0, 1, 1))[0].tolist() == [[[6]]]
-    assert grid.own_window(Window(0, 0, 1, 1)) == Window(0, 0, 3, 4)
+    assert grid.labelled_window(Window(0, 0, 1, 1)) == Window(0, 0, 3, 4)
 
 
 @pytest.mark.parametrize("window", [Window(2, 1, 0, 2), Window(1, 3, 2, 0), Window(4, 4, 0, 0)])
 @pytest.mark.parametrize("own", [(2, 2), (4, 4), (9, 9), (2, 9)])
 def test_a_window_without_pixels_needs_none_and_has_none(window, own):
     grid = ModelGrid(own, (4, 4))
-    source = grid.source(window)
-    assert source.pixels == grid.own_window(window).pixels == 0
+    source = grid.source_window(window)
+    assert source.pixels == grid.labelled_window(window).pixels == 0
     valid = np.ones((source.height, source.width), bool)
     seen, seen_valid = grid.resample(np.ones((*valid.shape, 3), np.uint8), valid, window)
     assert seen.shape == (window.height, window.width, 3)
@@ -341,7 +348,7 @@ def test_memory_beyond_the_result_does_not_grow_with_the_window(share):
     valid = None if share is None else np.random.default_rng(4).random((1100, 1000)) < share
     tracemalloc.start()
     try:
-        seen, _ = grid.resample(values, valid, whole(grid.model))
+        seen, _ = grid.resample(values, valid, whole(grid.model_size))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -351,7 +358,7 @@ def test_memory_beyond_the_result_does_not_grow_with_the_window(share):
 @pytest.mark.parametrize("scale", [0, -1, float("inf"), float("nan")])
 def test_a_scale_that_is_no_positive_number_is_refused(scale):
     with pytest.raises(ConfigurationError, match="positive number"):
-        ModelGrid.of((4, 4), (1, scale))
+        ModelGrid.from_scale((4, 4), (1, scale))
 
 
 def test_grids_without_pixels_are_refused():
@@ -362,7 +369,7 @@ def test_grids_without_pixels_are_refused():
 @pytest.mark.parametrize("window", [Window(0, 0, 3, 1), Window(-1, 0, 1, 1), Window(0, 2, 1, 1)])
 def test_a_window_that_leaves_the_grid_is_refused(window):
     grid = ModelGrid((4, 4), (2, 2))
-    for refused in (grid.source, grid.own_window):
+    for refused in (grid.source_window, grid.labelled_window):
         with pytest.raises(ConfigurationError, match="must not leave"):
             refused(window)
 
@@ -382,6 +389,6 @@ def test_arrays_of_another_shape_or_dtype_are_refused():
 def test_labels_that_come_from_elsewhere_are_refused():
     grid, area = ModelGrid((4, 4), (2, 2)), Window(0, 0, 1, 2)
     with pytest.raises(ConfigurationError, match="must not leave"):
-        grid.bring(np.zeros((1, 2), np.uint8), area, Window(1, 0, 2, 4))
+        grid.to_source_grid(np.zeros((1, 2), np.uint8), area, Window(1, 0, 2, 4))
     with pytest.raises(ConfigurationError, match="labels must be those of"):
-        grid.bring(np.zeros((2, 2), np.uint8), area, Window(0, 0, 2, 4))
+        grid.to_source_grid(np.zeros((2, 2), np.uint8), area, Window(0, 0, 2, 4))

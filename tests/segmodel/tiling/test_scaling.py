@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segmodel.images.encoded import EncodedImage, decode_image
-from segmodel.tiling.scaling import OwnGrid, nearest, scaled_image, scaled_valid
+from segmodel.tiling.scaling import SourceGrid, nearest, resize_image, resize_valid
 from segmodel.tiling.windows import Window
 from tests.segmodel.pictures import encoded, noise, smooth
 
@@ -39,75 +39,75 @@ def test_an_image_that_gets_half_as_large_is_weighted_by_a_triangle():
     values = np.array([[0, 0, 0, 80, 80, 80, 80, 80]], np.uint8)[..., None]
     # Weights 1, 3, 3, 1 of 8; at the edge 3, 3, 1 of 7.
     expected = [[[0], [40], [80], [80]]]
-    assert scaled_image(values, (1, 4)).tolist() == expected
+    assert resize_image(values, (1, 4)).tolist() == expected
 
 
 def test_an_image_that_gets_twice_as_large_is_linear_between_centres():
     values = np.array([[0, 80]], np.uint8)[..., None]
-    assert scaled_image(values, (1, 4)).tolist() == [[[0], [20], [60], [80]]]
+    assert resize_image(values, (1, 4)).tolist() == [[[0], [20], [60], [80]]]
 
 
 @pytest.mark.parametrize("size", [(1, 1), (10, 10), (37, 23), (20, 30)])
 def test_an_image_is_scaled_as_pillow_does(size):
     expected = Image.fromarray(noise(20, 30)).resize(size[::-1], Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(scaled_image(noise(20, 30), size), np.asarray(expected))
+    np.testing.assert_array_equal(resize_image(noise(20, 30), size), np.asarray(expected))
 
 
 @pytest.mark.parametrize("bands", [1, 3, 4])
 def test_bands_are_scaled_without_regard_to_each_other(bands):
     values = noise(20, 30, bands)
-    actual = scaled_image(values, (7, 11))
+    actual = resize_image(values, (7, 11))
     assert actual.shape == (7, 11, bands)
     assert actual.dtype == np.uint8
     for band in range(bands):
-        alone = scaled_image(values[..., band : band + 1], (7, 11))
+        alone = resize_image(values[..., band : band + 1], (7, 11))
         np.testing.assert_array_equal(actual[..., band : band + 1], alone)
 
 
 def test_colours_under_an_alpha_band_of_zero_stay_colours():
     values = np.full((4, 4, 4), (200, 100, 50, 0), np.uint8)
-    assert (scaled_image(values, (2, 2)) == (200, 100, 50, 0)).all()
+    assert (resize_image(values, (2, 2)) == (200, 100, 50, 0)).all()
 
 
 def test_a_part_of_an_image_is_scaled_although_its_rows_are_apart():
     values = noise(20, 30)[:, 5:15]
-    np.testing.assert_array_equal(scaled_image(values, (5, 5)), scaled_image(values.copy(), (5, 5)))
+    np.testing.assert_array_equal(resize_image(values, (5, 5)), resize_image(values.copy(), (5, 5)))
 
 
 @given(sides, sides, sides, sides, st.randoms(use_true_random=False))
 def test_nodata_is_exactly_where_the_image_has_none(height, width, rows, columns, random):
     valid = np.array([[random.random() < 0.4 for _ in range(width)] for _ in range(height)])
-    seen = scaled_valid(valid, (rows, columns))
+    seen = resize_valid(valid, (rows, columns))
     assert seen.shape == (rows, columns)
     labels = np.where(seen, 7, 255).astype(np.uint8)
-    actual = OwnGrid(height, width, True, valid).bring(labels, 255)
+    actual = SourceGrid(height, width, True, valid).to_source_grid(labels, 255)
     np.testing.assert_array_equal(actual, np.where(valid, 7, 255))
 
 
 def test_one_valid_pixel_of_many_is_seen_by_the_model():
     valid = np.zeros((100, 100), bool)
     valid[57, 33] = True
-    assert scaled_valid(valid, (2, 2)).tolist() == [[False, False], [True, False]]
-    assert scaled_valid(~valid, (2, 2)).all()
+    assert resize_valid(valid, (2, 2)).tolist() == [[False, False], [True, False]]
+    assert resize_valid(~valid, (2, 2)).all()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_a_map_comes_back_by_nearest_in_its_own_type(dtype):
     values = np.array([[1, 2], [3, 400 if dtype is not np.uint8 else 4]], dtype)
-    actual = OwnGrid(3, 4, scaled=True).bring(values, 9)
+    actual = SourceGrid(3, 4, scaled=True).to_source_grid(values, 9)
     np.testing.assert_array_equal(actual, values[[0, 1, 1]][:, [0, 0, 1, 1]])
     assert actual.dtype == dtype
 
 
 def test_a_map_of_16_bits_has_its_own_nodata():
     valid = np.array([[True, False]])
-    actual = OwnGrid(1, 2, True, valid).bring(np.array([[300]], np.uint16), 65535)
+    actual = SourceGrid(1, 2, True, valid).to_source_grid(np.array([[300]], np.uint16), 65535)
     assert actual.tolist() == [[300, 65535]]
 
 
 def test_an_image_that_is_not_scaled_keeps_its_map():
     labels = noise(4, 5)[..., 0]
-    assert OwnGrid(4, 5, scaled=False).bring(labels, 255) is labels
+    assert SourceGrid(4, 5, scaled=False).to_source_grid(labels, 255) is labels
 
 
 @pytest.mark.parametrize("bands", [1, 3, 4])
@@ -115,7 +115,7 @@ def test_an_encoded_image_is_read_scaled(bands):
     content = encoded(np.dstack([smooth(), smooth()[..., 0]]))
     raster = EncodedImage(content, bands, resize=(64, 96))
     assert (raster.height, raster.width) == (64, 96)
-    expected = scaled_image(decode_image(content, bands), (64, 96))
+    expected = resize_image(decode_image(content, bands), (64, 96))
     np.testing.assert_array_equal(raster.read(Window(0, 0, 64, 96)).values, expected)
     part = Window(10, 20, 30, 40)
     np.testing.assert_array_equal(raster.read(part).values, expected[part.slices])
