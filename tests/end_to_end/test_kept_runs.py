@@ -1,7 +1,7 @@
 """Runs, packs and training runs of earlier releases are accepted and continued.
 
-Each archive in `tests/kept_runs` was made by the release that it is named after: inputs, a model, and
-what these commands left:
+Each archive in `tests/kept_runs` was made by the release that it is named after: inputs, a model,
+and what these commands left:
 
     beamseg segment --input photos --input broken --input shards --input scenes --model model \
         --output run --confidence --zones zones.geojson --overlap first --check_seams \
