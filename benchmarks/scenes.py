@@ -205,9 +205,9 @@ def finish(whole: object) -> None:
     """Do all units of a plan, and put the scene together."""
     from pipelines.run import plan
 
-    for unit in plan.read_units(whole.run.plan, "part"):
+    for unit in plan.read_units(whole.run.plan, plan.WorkUnit):
         work.segment_unit(unit, whole)
-    for unit in plan.read_units(whole.run.plan, "scenes"):
+    for unit in plan.read_units(whole.run.plan, plan.AssemblyUnit):
         finish_scene(unit, whole)
 
 

@@ -15,7 +15,7 @@ from pipelines.results.failure_table import FailureTable, failures_of, write_fai
 from pipelines.run import plan
 from pipelines.run.areas import NODATA, Tally
 from pipelines.run.directory import MARK, PACK
-from pipelines.run.plan import Unit
+from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem
 
 
@@ -43,14 +43,14 @@ def collect(work: PackWork, failures: FailureTable) -> list[SplitTotal]:
         work: Of the pack.
         failures: Where rows of failures go.
     """
-    units = plan.read_units(work.run.plan, "part")
+    units = plan.read_units(work.run.plan, WorkUnit)
     return [
         _total_of(split, of_split, work, failures) for split, of_split in groupby(units, split_name)
     ]
 
 
 def _total_of(
-    split: str, units: Iterator[Unit], work: PackWork, failures: FailureTable
+    split: str, units: Iterator[WorkUnit], work: PackWork, failures: FailureTable
 ) -> SplitTotal:
     shards = missing = 0
 

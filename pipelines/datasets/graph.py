@@ -14,7 +14,7 @@ from pipelines.datasets.options import add_own_arguments
 from pipelines.datasets.work import PackWork, pack_unit
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport, sum_reports
-from pipelines.run.plan import UnitReference
+from pipelines.run.plan import UnitReference, WorkUnit
 from pipelines.runners.execute import run_graph
 
 
@@ -61,7 +61,7 @@ class _PackShard(beam.DoFn):
         self.pixels = Metrics.counter("beamseg", "packed_pixels")
 
     def process(self, reference: UnitReference) -> Iterator[UnitReport]:
-        unit = plan.read_unit(self.work.run.plan, reference)
+        unit = plan.read_unit(self.work.run.plan, reference, WorkUnit)
         report = pack_unit(unit, self.work, on_pixels=progress.add_pixels)
         self.shards.inc(report.done)
         self.pixels.inc(report.computed_pixels)

@@ -23,7 +23,7 @@ from pipelines.formats.images import stated_size
 from pipelines.run import plan
 from pipelines.run.directory import MARK, PACK, check_unchanged, holds_any
 from pipelines.run.interface import Reading
-from pipelines.run.plan import Unit
+from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
 from segmodel.errors import ConfigurationError
@@ -150,7 +150,7 @@ def prepare(checked: CheckedPack) -> PackLaunch:
     run.write_json("run.json", MARK | {"format": PACK} | document)
     parts = plan.write_plan(units_of(checked), run.plan, run.scratch)
     reconcile(work, options.retry_failures)
-    left = [unit for unit in plan.read_units(run.plan, "part") if not work.log.is_done(unit)]
+    left = [unit for unit in plan.read_units(run.plan, WorkUnit) if not work.log.is_done(unit)]
     pairs = [pair for unit in left for pair in pairs_of(unit, work.masks is not None)]
     units = sum(len(split.shards) for split in checked.splits)
     pixels = _guessed_pixels(pairs, Reading(max_pixels=work.max_pixels))
@@ -201,7 +201,7 @@ def shape_of(options: PackOptions, masks: MaskReader | None, max_pixels: int) ->
     return shape
 
 
-def units_of(checked: CheckedPack) -> Iterator[Unit]:
+def units_of(checked: CheckedPack) -> Iterator[WorkUnit]:
     """One unit for each shard, split by split; an empty shard is written too."""
     pairs = {pair.name: pair for pair in checked.found.pairs}
     for split in checked.splits:
@@ -209,7 +209,7 @@ def units_of(checked: CheckedPack) -> Iterator[Unit]:
             chosen = [pairs[name] for name in names]
             files = [file for pair in chosen for file in (pair.image, pair.mask) if file]
             name = f"{split.name}-{number:05d}-of-{len(split.shards):05d}"
-            yield Unit(name, checked.options.container, tuple(files))
+            yield WorkUnit(name, checked.options.container, tuple(files))
 
 
 def reconcile(work: PackWork, retry_failures: bool) -> None:
@@ -218,7 +218,7 @@ def reconcile(work: PackWork, retry_failures: bool) -> None:
     found = set(log.names())
     if not found:
         return
-    units = list(plan.read_units(work.run.plan, "part"))
+    units = list(plan.read_units(work.run.plan, WorkUnit))
     for name in found - {log.name(unit) for unit in units}:
         log.discard(name)
     for unit in units:
@@ -231,7 +231,7 @@ def clear(output: str) -> None:
     run = metadata_directory(output)
     filesystem.remove(f"{output}/{RESULT}")
     folders = set()
-    for unit in plan.read_units(run.plan, "part"):
+    for unit in plan.read_units(run.plan, WorkUnit):
         filesystem.remove(f"{output}/{shard_path(unit)}")
         folders.add(split_name(unit))
     for folder in folders if not locations.is_remote(output) else ():

@@ -19,7 +19,7 @@ from pipelines.run.commits import CommitLog, Output
 from pipelines.run.directory import PACK, RunDirectory
 from pipelines.run.failures import Failure, is_transient, reason_of
 from pipelines.run.interface import Reading
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.devices.startup import reuse_memory
 from segmodel.errors import BeamsegError, InputError
@@ -84,19 +84,19 @@ class _Packed:
         return Entry(number, self.name, self.height, self.width, self.image, self.labels)
 
 
-def split_name(unit: Unit) -> str:
+def split_name(unit: WorkUnit) -> str:
     """The split that a shard is of.
 
-    >>> split_name(Unit("hold-out-00003-of-00012", "tar.gz", ()))
+    >>> split_name(WorkUnit("hold-out-00003-of-00012", "tar.gz", ()))
     'hold-out'
     """
     return unit.id.rsplit("-", 3)[0]
 
 
-def shard_path(unit: Unit) -> str:
+def shard_path(unit: WorkUnit) -> str:
     """Path of a shard below the output folder.
 
-    >>> shard_path(Unit("train-00003-of-00012", "tar.gz", ()))
+    >>> shard_path(WorkUnit("train-00003-of-00012", "tar.gz", ()))
     'train/train-00003-of-00012.tar.gz'
     """
     return f"{split_name(unit)}/{unit.id}.{unit.format}"
@@ -108,7 +108,7 @@ def shards_of(container: str) -> tuple[Shards, bool]:
     return next(entry for entry in SHARDS if entry.name == name), bool(zipped)
 
 
-def pairs_of(unit: Unit, masked: bool) -> list[Pair]:
+def pairs_of(unit: WorkUnit, masked: bool) -> list[Pair]:
     """Images of a shard; each is followed by its mask where there are masks."""
     if not masked:
         return [Pair(file, None) for file in unit.files]
@@ -116,7 +116,7 @@ def pairs_of(unit: Unit, masked: bool) -> list[Pair]:
 
 
 def pack_unit(
-    unit: Unit, work: PackWork, on_pixels: Callable[[int], None] = lambda pixels: None
+    unit: WorkUnit, work: PackWork, on_pixels: Callable[[int], None] = lambda pixels: None
 ) -> UnitReport:
     """Write a shard unless it is done: read, check, write, commit.
 
@@ -134,7 +134,7 @@ def pack_unit(
     return report
 
 
-def _attempt(unit: Unit, work: PackWork, on_pixels: Callable[[int], None]) -> UnitReport:
+def _attempt(unit: WorkUnit, work: PackWork, on_pixels: Callable[[int], None]) -> UnitReport:
     path, (shards, zipped) = shard_path(unit), shards_of(unit.format)
     maps = ("image", "labels") if work.masks else ("image",)
     tallies: list[Tally] = []
@@ -159,7 +159,7 @@ def _attempt(unit: Unit, work: PackWork, on_pixels: Callable[[int], None]) -> Un
     return UnitReport(done=1, computed_pixels=pixels)
 
 
-def _write_failures(unit: Unit, work: PackWork, failures: list[Failure]) -> list[Output]:
+def _write_failures(unit: WorkUnit, work: PackWork, failures: list[Failure]) -> list[Output]:
     """Rows of failures, in place of earlier ones; returns what was written."""
     name = f"failures/{unit.id}.jsonl"
     if not failures:

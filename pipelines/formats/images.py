@@ -14,7 +14,7 @@ from pipelines.inputs.catalogue import in_groups
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure
 from pipelines.run.interface import Estimate, Ground, Reading, Thumbnail, Work, square_ground
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.engine.engine import Engine, Job, Labelled
 from segmodel.errors import ContractError, InputError, TransientError
@@ -69,10 +69,12 @@ class ImageFiles:
         sizes = [stated_size(file, reading) for file in files[::step]]
         return Estimate.of_sample([size for size in sizes if size], len(files), layout)
 
-    def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
+    def units(
+        self, files: Sequence[InputFile], work: Work, records: int | None
+    ) -> Iterable[WorkUnit]:
         """One unit for each group that has a file."""
         for number, members in in_groups(files, work.groups):
-            yield Unit(f"images-{number:05d}of{work.groups:05d}", self.name, members)
+            yield WorkUnit(f"images-{number:05d}of{work.groups:05d}", self.name, members)
 
     def outputs(self, unit: Unit) -> Iterable[str]:
         """Label map and confidence of each file."""
@@ -90,7 +92,7 @@ class ImageFiles:
                 yield Thumbnail.of(file.key, image, labels, side)
 
     @contextmanager
-    def open(self, unit: Unit, work: Work) -> Iterator["_ImagesTask"]:
+    def open(self, unit: WorkUnit, work: Work) -> Iterator["_ImagesTask"]:
         """Begin a unit."""
         yield _ImagesTask(unit, work)
 
@@ -140,7 +142,7 @@ class EncodedTask:
 class _ImagesTask(EncodedTask):
     """One group of image files while it is done."""
 
-    def __init__(self, unit: Unit, work: Work) -> None:
+    def __init__(self, unit: WorkUnit, work: Work) -> None:
         super().__init__(work)
         self._files = {file.key: file for file in unit.files}
         self._written: list[Output] = []
@@ -188,7 +190,7 @@ def stated_size(file: InputFile, reading: Reading) -> tuple[int, int] | None:
     with (
         contextlib.suppress(OSError, TransientError),
         quiet,
-        filesystem.opened(file.uri, file.listed, HEADER_BYTES[0]) as stream,
+        filesystem.opened(file.uri, file.stat, HEADER_BYTES[0]) as stream,
     ):
         for most in HEADER_BYTES:
             begin += stream.read(most - len(begin))

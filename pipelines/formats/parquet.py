@@ -51,7 +51,7 @@ class ParquetFiles(Shards):
         reasons = []
         for file in files[:8]:
             try:
-                with filesystem.opened(file.uri, file.listed) as stream:
+                with filesystem.opened(file.uri, file.stat) as stream:
                     schema = _opened(stream).schema_arrow
             except (InputError, OSError, TransientError):
                 continue
@@ -65,7 +65,7 @@ class ParquetFiles(Shards):
 
     def samples(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
         """Samples by rows; a corrupt group of rows costs its own rows alone."""
-        with filesystem.opened(file.uri, file.listed) as stream:
+        with filesystem.opened(file.uri, file.stat) as stream:
             try:
                 source = _opened(stream)
                 columns = find_columns(source.schema_arrow, reading)

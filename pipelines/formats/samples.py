@@ -127,7 +127,7 @@ def is_zipped(name: str) -> bool:
 @contextmanager
 def opened(file: InputFile) -> Iterator[IO[bytes]]:
     """The uncompressed content of a file as a stream."""
-    with filesystem.opened(file.uri, file.listed) as raw:
+    with filesystem.opened(file.uri, file.stat) as raw:
         if not is_zipped(file.name):
             yield raw
             return

@@ -15,7 +15,7 @@ from pipelines.formats.samples import Entry, Maps, Sample, ShardWriter, Unreadab
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, is_transient, reason_of
 from pipelines.run.interface import Estimate, Reading, Thumbnail, Work
-from pipelines.run.plan import InputFile, Unit, unit_id
+from pipelines.run.plan import InputFile, Unit, WorkUnit, unit_id
 from pipelines.storage import filesystem
 from segmodel.engine.engine import Job, Labelled
 from segmodel.errors import InputError, TransientError
@@ -86,10 +86,12 @@ class Shards(ABC):
         images = round(sum(f.size for f in files) / (sampled / len(sizes))) if sizes else len(files)
         return replace(Estimate.of_sample(sizes, images, layout), exact=False)
 
-    def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
+    def units(
+        self, files: Sequence[InputFile], work: Work, records: int | None
+    ) -> Iterable[WorkUnit]:
         """One unit for each shard."""
         for file in files:
-            yield Unit(unit_id(self.name, file), self.name, (file,), records=records)
+            yield WorkUnit(unit_id(self.name, file), self.name, (file,), records=records)
 
     def outputs(self, unit: Unit) -> Iterable[str]:
         """The shard of label maps."""
@@ -114,7 +116,7 @@ class Shards(ABC):
                 yield Thumbnail.of(caption, image, labels, side)
 
     @contextmanager
-    def open(self, unit: Unit, work: Work) -> Iterator["_ShardTask"]:
+    def open(self, unit: WorkUnit, work: Work) -> Iterator["_ShardTask"]:
         """Begin a shard."""
         with ExitStack() as writing:
             yield _ShardTask(self, unit, work, writing)
@@ -165,7 +167,7 @@ def label_path(file: InputFile) -> str:
 class _ShardTask(EncodedTask):
     """One shard while it is done; `writing` publishes the output when it is closed well."""
 
-    def __init__(self, shards: Shards, unit: Unit, work: Work, writing: ExitStack) -> None:
+    def __init__(self, shards: Shards, unit: WorkUnit, work: Work, writing: ExitStack) -> None:
         super().__init__(work)
         self._shards, self._writing = shards, writing
         self._file, self._limit = unit.files[0], unit.records

@@ -16,6 +16,7 @@ from pipelines.run import areas, plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
 from pipelines.run.interface import Work
+from pipelines.run.plan import CountUnit, WorkUnit
 from pipelines.scenes.results import scene_summary, write_scene_results
 
 # How far ground areas of pixels may be from the footprint, relatively.
@@ -66,7 +67,7 @@ def collect(work: Work, failures: FailureTable | None = None) -> Totals:
     """
     log = work.log
     once = work.counting is not None and work.counting.overlap is not None
-    counts = Counter[str]()
+    counts = Counter[object]()
     sample = UnitSample()
 
     def tallies() -> Iterator[Tally]:
@@ -74,21 +75,22 @@ def collect(work: Work, failures: FailureTable | None = None) -> Totals:
             for unit, commit in log.read_all(plan.read_units(work.run.plan, kind)):
                 counts[kind] += 1
                 if commit is None:
-                    counts[f"missing {kind}"] += 1
+                    counts["missing", kind] += 1
                     continue
                 counts["smaller batches"] += bool(commit.smaller_batches)
                 if failures is not None:
                     failures.add(failures_of(commit, work.run.root))
-                if kind != "counts" and unit.scene is None and commit.tally.images:
+                is_block = isinstance(unit, WorkUnit) and unit.scene is not None
+                if not is_block and not isinstance(unit, CountUnit) and commit.tally.images:
                     sample.offer(unit)
                 if unit.is_in_totals(once):
                     yield commit.tally
 
     total = Tally.sum(tallies())
     # A block that is missing shows in its scene, which is missing too, and that in its count.
-    missing = next((n for kind in plan.KINDS if (n := counts[f"missing {kind}"])), 0)
+    missing = next((n for kind in plan.KINDS if (n := counts["missing", kind])), 0)
     smaller = counts["smaller batches"]
-    return Totals(counts["part"], missing, total, smaller_batches=smaller, sample=sample)
+    return Totals(counts[WorkUnit], missing, total, smaller_batches=smaller, sample=sample)
 
 
 def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int:

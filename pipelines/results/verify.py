@@ -26,7 +26,7 @@ from pipelines.run.areas import Tally
 from pipelines.run.commits import Commit, CommitLog
 from pipelines.run.directory import OUTPUTS, RunDirectory, is_run
 from pipelines.run.interface import Counting
-from pipelines.run.plan import Unit
+from pipelines.run.plan import AssemblyUnit, CountUnit, Unit, WorkUnit
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
 from pipelines.storage.threads import in_order
@@ -35,7 +35,7 @@ from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract
 
 # Scenes before parts, so that it is known of which blocks the scene is finished.
-KINDS = ("scenes", "part", "counts")
+KINDS: tuple[type[Unit], ...] = (AssemblyUnit, WorkUnit, CountUnit)
 
 FORGOTTEN = f"its unit is forgotten, {AGAIN}"
 REMOVE = "remove it"
@@ -105,9 +105,9 @@ class _Ledger:
         self.tell(Finding(path, wrong, remedy))
 
     def add(self, checked: CheckedUnit) -> None:
-        if checked.unit.kind == "part":
+        if isinstance(checked.unit, WorkUnit):
             self.units += 1
-        elif checked.unit.kind == "scenes" and not checked.unfinished:
+        elif isinstance(checked.unit, AssemblyUnit) and not checked.unfinished:
             self.assembled.add(path_key(checked.unit.id))
         self.files += len(checked.outputs)
         self.size += sum(output.size for output in checked.outputs)
@@ -193,13 +193,13 @@ def _open(root: str) -> _Run:
     return _Run(folder, log, classes, counting)
 
 
-def _check_units(kind: str, run: _Run, ledger: _Ledger, forget: bool) -> Iterator[Tally]:
+def _check_units(kind: type[Unit], run: _Run, ledger: _Ledger, forget: bool) -> Iterator[Tally]:
     """Check all units of a kind; yields the tallies that count in totals."""
     once = run.counting is not None and run.counting.overlap is not None
 
     def check(unit: Unit) -> CheckedUnit:
-        is_assembled = unit.scene is not None and path_key(unit.scene) in ledger.assembled
-        return check_unit(unit, run.log, is_assembled)
+        scene = unit.scene if isinstance(unit, WorkUnit) else None
+        return check_unit(unit, run.log, scene is not None and path_key(scene) in ledger.assembled)
 
     for checked in in_order(check, _planned(kind, run, ledger)):
         ledger.add(_forgotten(checked, run, ledger) if forget else checked)
@@ -207,12 +207,12 @@ def _check_units(kind: str, run: _Run, ledger: _Ledger, forget: bool) -> Iterato
             yield checked.commit.tally
 
 
-def _planned(kind: str, run: _Run, ledger: _Ledger) -> Iterator[Unit]:
+def _planned(kind: type[Unit], run: _Run, ledger: _Ledger) -> Iterator[Unit]:
     try:
         yield from plan.read_units(run.folder.plan, kind)
     except MALFORMED:
         ledger.plan_is_whole = False
-        ledger.fault("plan", f"has a line in {kind}-*.jsonl that is no work unit", AGAIN)
+        ledger.fault("plan", f"has a line in {kind.kind}-*.jsonl that is no work unit", AGAIN)
 
 
 def _forgotten(checked: CheckedUnit, run: _Run, ledger: _Ledger) -> CheckedUnit:

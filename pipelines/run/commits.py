@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from pipelines.run.areas import Tally
-from pipelines.run.plan import Unit
+from pipelines.run.plan import CountUnit, Unit
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from segmodel.tiling.windows import Window
@@ -116,7 +116,7 @@ class CommitLog:
 
     def digest(self, unit: Unit) -> str:
         """Of all that the outputs of a unit follow from."""
-        return unit.digest(self.options if unit.place is None else self.options + self.counting)
+        return unit.digest(self.options + (self.counting if isinstance(unit, CountUnit) else ""))
 
     def path(self, unit: Unit) -> str:
         """Where the record of a unit is."""

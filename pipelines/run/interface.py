@@ -11,7 +11,7 @@ from PIL import Image
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.directory import RunDirectory
 from pipelines.run.failures import Failure
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage.digests import digest
 from segmodel.engine.engine import Engine, Job, Labelled, Limits
 from segmodel.images.encoded import MAX_PIXELS
@@ -293,7 +293,7 @@ class Format(Protocol):
             InputError: If it cannot be decoded any more.
         """
 
-    def open(self, unit: Unit, work: Work) -> AbstractContextManager[UnitTask[Any]]:
+    def open(self, unit: WorkUnit, work: Work) -> AbstractContextManager[UnitTask[Any]]:
         """Begin a unit; leaving the context removes what was not finished."""
 
 

@@ -4,16 +4,15 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from pipelines.storage import filesystem
 from segmodel.errors import TransientError
 from segmodel.tiling.windows import Window
 
 UNITS_PER_PART = 1000
-KINDS = ("part", "scenes", "counts")
 IMAGES_PER_GROUP = 64
 
 
@@ -36,8 +35,8 @@ class InputFile:
     version: str
 
     @property
-    def listed(self) -> tuple[int, str]:
-        """Size and version, as `storage.opened` takes them."""
+    def stat(self) -> tuple[int, str]:
+        """Size and version, as `filesystem.opened` takes them."""
         return self.size, self.version
 
     @property
@@ -48,70 +47,129 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Unit:
-    """What one worker does, retries and commits as a whole.
+    """What one worker does and commits as a whole; see the three kinds below.
 
     Args:
-        id: Names it in the run directory.
+        id: Its name in the run directory.
         format: Name of the format that handles it.
-        files: What it reads.
-        window: Row, column, height and width of a block of a scene, else None.
-        blocks: Ids of the units that a scene is put together from, in reading order, else empty.
-        records: Most images to read from a shard, or None for all.
-        scene: Id of the unit that puts this block and others together, else None.
-        place: Of a count, where the scene stands among `files`, which overlap it and are in order
-            of precedence; else None.
+        files: Input files that it reads.
     """
 
+    kind: ClassVar[str]
     id: str
     format: str
     files: tuple[InputFile, ...]
-    window: tuple[int, int, int, int] | None = None
-    blocks: tuple[str, ...] = ()
-    records: int | None = None
-    scene: str | None = None
-    place: int | None = None
-
-    @property
-    def kind(self) -> str:
-        """Of plan part: `part` with work, `scenes` of several blocks, `counts` of scenes."""
-        if self.place is not None:
-            return "counts"
-        return "scenes" if self.blocks else "part"
 
     def is_in_totals(self, ground_counts_once: bool) -> bool:
         """Whether its pixels are part of the totals.
 
-        Those of blocks are, as part of their scene; where ground counts once, the count of a scene
-        takes the place of the scene itself.
+        Args:
+            ground_counts_once: Whether the count of a scene takes the place of the scene itself.
         """
-        if self.kind == "counts":
-            return ground_counts_once
-        return self.scene is None and not (ground_counts_once and self.format == "scene")
-
-    @property
-    def area(self) -> Window | None:
-        """The block as a window."""
-        return Window(*self.window) if self.window else None
+        return not (ground_counts_once and self.format == "scene")
 
     def digest(self, options: str) -> str:
-        """Of all that its outputs follow from: input, block and a digest of options."""
+        """16 hex digits for all that its outputs follow from: input, block, digest of options."""
+        fields = self._fields()
         source = [(f.folder, f.name, f.size, f.version) for f in self.files]
-        parts = [options, source, self.window, self.blocks, self.records]
-        parts += [] if self.place is None else [self.place]
+        parts = [options, source, *(fields[name] for name in ("window", "blocks", "records"))]
+        parts += [] if fields["place"] is None else [fields["place"]]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
         """One line of a plan part."""
-        return json.dumps(asdict(self), separators=(",", ":"))
+        return json.dumps(self._fields(), separators=(",", ":"))
 
-    @classmethod
-    def from_json(cls, line: str | bytes) -> "Unit":
-        """The unit in a line of a plan part."""
-        fields: dict[str, Any] = json.loads(line)
-        fields["files"] = tuple(InputFile(**file) for file in fields["files"])
-        fields["window"] = tuple(fields["window"]) if fields["window"] else None
-        fields["blocks"] = tuple(fields["blocks"])
-        return cls(**fields)
+    def _fields(self) -> dict[str, Any]:
+        """Fields of a plan line, which are the same for all kinds."""
+        missing = {"window": None, "blocks": (), "records": None, "scene": None, "place": None}
+        files = [asdict(file) for file in self.files]
+        return {"id": self.id, "format": self.format, "files": files} | missing
+
+
+@dataclass(frozen=True)
+class WorkUnit(Unit):
+    """A unit with work: image files, a shard, a scene, or a block of one.
+
+    Args:
+        window: Block of the scene that is labelled; None for images, and for a scene that could
+            not be opened when the run was planned.
+        records: Maximum number of images to read from a shard, or None for all.
+        scene: Id of the unit that puts this block and others together; None if it is no such block.
+    """
+
+    kind: ClassVar[str] = "part"
+    window: Window | None = None
+    records: int | None = None
+    scene: str | None = None
+
+    def is_in_totals(self, ground_counts_once: bool) -> bool:
+        """As for all units, except for blocks, which are counted as part of their scene."""
+        return self.scene is None and super().is_in_totals(ground_counts_once)
+
+    def _fields(self) -> dict[str, Any]:
+        window = None if self.window is None else astuple(self.window)
+        own = {"window": window, "records": self.records, "scene": self.scene}
+        return super()._fields() | own
+
+
+@dataclass(frozen=True)
+class AssemblyUnit(Unit):
+    """A scene that is put together from its blocks, once all are labelled.
+
+    Args:
+        blocks: Ids of the units of its blocks, in reading order.
+    """
+
+    kind: ClassVar[str] = "scenes"
+    blocks: tuple[str, ...]
+
+    def _fields(self) -> dict[str, Any]:
+        return super()._fields() | {"blocks": self.blocks}
+
+
+@dataclass(frozen=True)
+class CountUnit(Unit):
+    """A finished scene that is counted by zone, and only once where scenes overlap.
+
+    Args:
+        place: Index of the scene in `files`, which overlap it and are in order of precedence.
+    """
+
+    kind: ClassVar[str] = "counts"
+    place: int
+
+    @property
+    def file(self) -> InputFile:
+        """The scene that is counted."""
+        return self.files[self.place]
+
+    def is_in_totals(self, ground_counts_once: bool) -> bool:
+        """Whether it takes the place of its scene."""
+        return ground_counts_once
+
+    def _fields(self) -> dict[str, Any]:
+        return super()._fields() | {"place": self.place}
+
+
+KINDS: tuple[type[Unit], ...] = (WorkUnit, AssemblyUnit, CountUnit)
+U = TypeVar("U", bound=Unit)
+
+
+def unit_from_json(line: str | bytes) -> Unit:
+    """The unit in a line of a plan part; its fields say of which kind it is.
+
+    Raises:
+        ValueError, KeyError, TypeError: If it is no such line.
+    """
+    fields: dict[str, Any] = json.loads(line)
+    common = fields["id"], fields["format"], tuple(InputFile(**file) for file in fields["files"])
+    if fields["place"] is not None:
+        return CountUnit(*common, fields["place"])
+    if fields["blocks"]:
+        return AssemblyUnit(*common, tuple(fields["blocks"]))
+    window = None if fields["window"] is None else Window(*fields["window"])
+    return WorkUnit(*common, window, fields["records"], fields["scene"])
 
 
 @dataclass(frozen=True)
@@ -151,8 +209,8 @@ def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
 
     Units that put blocks together go to parts of their own, `scenes-*`, and so do counts.
     """
-    parts: dict[str, list[str]] = {kind: [] for kind in KINDS}
-    lines: dict[str, list[bytes]] = {kind: [] for kind in KINDS}
+    parts: dict[str, list[str]] = {kind.kind: [] for kind in KINDS}
+    lines: dict[str, list[bytes]] = {kind.kind: [] for kind in KINDS}
 
     def flush(kind: str) -> None:
         name = f"{kind}-{len(parts[kind]):05d}.jsonl"
@@ -161,10 +219,9 @@ def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
         lines[kind].clear()
 
     for unit in units:
-        kind = unit.kind
-        lines[kind].append(unit.to_json().encode() + b"\n")
-        if len(lines[kind]) == UNITS_PER_PART:
-            flush(kind)
+        lines[unit.kind].append(unit.to_json().encode() + b"\n")
+        if len(lines[unit.kind]) == UNITS_PER_PART:
+            flush(unit.kind)
     for kind, rest in lines.items():
         if rest:
             flush(kind)
@@ -172,7 +229,7 @@ def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
     for name in (name for kind in KINDS for name in part_names(folder, kind)):
         if name not in written:
             filesystem.remove(f"{folder}/{name}")
-    return parts["part"]
+    return parts[WorkUnit.kind]
 
 
 def count_units(folder: str, parts: Sequence[str]) -> int:
@@ -181,24 +238,24 @@ def count_units(folder: str, parts: Sequence[str]) -> int:
     return UNITS_PER_PART * max(0, len(parts) - 1) + last
 
 
-def part_names(folder: str, kind: str) -> list[str]:
-    """Names of the plan parts of a kind, one of `KINDS`, in order."""
-    return list(filesystem.names_below(folder, f"{kind}-"))
+def part_names(folder: str, kind: type[Unit]) -> list[str]:
+    """Names of the plan parts of a kind of units, in order."""
+    return list(filesystem.names_below(folder, f"{kind.kind}-"))
 
 
-def shard_parts(parts: Iterable[str], shares: int) -> list[str]:
-    """Plan parts in shares, for an engine that does not spread what it has read.
+def shard_parts(parts: Iterable[str], shards: int) -> list[str]:
+    """Plan parts in shards, for a runner that does not spread what it has read.
 
-    >>> shares_of(["part-00000.jsonl"], 2)
+    >>> shard_parts(["part-00000.jsonl"], 2)
     ['part-00000.jsonl#0/2', 'part-00000.jsonl#1/2']
     """
-    return [f"{part}#{share}/{shares}" for part in parts for share in range(shares)]
+    return [f"{part}#{shard}/{shards}" for part in parts for shard in range(shards)]
 
 
 def references(folder: str, part: str) -> Iterator[UnitReference]:
-    """Where each unit of a part, or of a share of it, stands."""
-    name, _, share = part.partition("#")
-    first, step = map(int, share.split("/")) if share else (0, 1)
+    """Where each unit of a part, or of a shard of it, stands."""
+    name, _, shard = part.partition("#")
+    first, step = map(int, shard.split("/")) if shard else (0, 1)
     offset = 0
     with filesystem.opened(f"{folder}/{name}") as stream:
         for number, line in enumerate(stream):
@@ -207,11 +264,20 @@ def references(folder: str, part: str) -> Iterator[UnitReference]:
             offset += len(line)
 
 
-def read_unit(folder: str, reference: UnitReference) -> Unit:
-    """The unit at a reference."""
+def read_unit(folder: str, reference: UnitReference, kind: type[U]) -> U:
+    """The unit at a reference.
+
+    Args:
+        folder: Folder of the plan.
+        reference: Place of the unit in the plan.
+        kind: Kind of the unit.
+
+    Raises:
+        TransientError: If another run has replaced the plan.
+    """
     line = filesystem.read_part(f"{folder}/{reference.part}", reference.offset, reference.length)
     try:
-        return Unit.from_json(line)
+        return _of_kind(unit_from_json(line), kind)
     except (ValueError, KeyError, TypeError) as error:
         raise TransientError(
             "the plan was replaced by a run of other inputs into the same directory: run the same "
@@ -219,9 +285,15 @@ def read_unit(folder: str, reference: UnitReference) -> Unit:
         ) from error
 
 
-def read_units(folder: str, kind: str) -> Iterator[Unit]:
-    """All units of a kind, one of `KINDS`."""
+def read_units(folder: str, kind: type[U]) -> Iterator[U]:
+    """All units of a kind, one of `KINDS`, in order of the plan."""
     for part in part_names(folder, kind):
         with filesystem.opened(f"{folder}/{part}") as stream:
             for line in stream:
-                yield Unit.from_json(line)
+                yield _of_kind(unit_from_json(line), kind)
+
+
+def _of_kind(unit: Unit, kind: type[U]) -> U:
+    if not isinstance(unit, kind):
+        raise ValueError(f"{unit.id} stands among units of another kind")
+    return unit

@@ -12,8 +12,8 @@ from pipelines.run.areas import TallySum
 from pipelines.run.attempts import with_attempts
 from pipelines.run.commits import Commit, CommitLog, Output
 from pipelines.run.interface import Work
-from pipelines.run.plan import Unit
-from pipelines.scenes.blocks import blocks_of
+from pipelines.run.plan import AssemblyUnit, WorkUnit
+from pipelines.scenes.blocks import block_units, blocks_of
 from pipelines.scenes.files import StoredBlock, block_path, pieces_of, scene_paths, write_scene
 from pipelines.storage import filesystem
 from pipelines.storage.copies import local_copies
@@ -21,7 +21,7 @@ from segmodel.errors import InputError, TransientError
 from segmodel.tiling.windows import Window
 
 
-def finish_scene(unit: Unit, work: Work) -> bool:
+def finish_scene(unit: AssemblyUnit, work: Work) -> bool:
     """Put a scene together if all its blocks are done; whether it is finished now."""
     log = work.log
     if not log.is_done(unit):
@@ -35,7 +35,7 @@ def finish_scene(unit: Unit, work: Work) -> bool:
     return True
 
 
-def _assemble(unit: Unit, work: Work, log: CommitLog) -> None:
+def _assemble(unit: AssemblyUnit, work: Work, log: CommitLog) -> None:
     """Write and commit a scene, if no block is missing."""
     blocks = scene_blocks(unit, work)
     commits = [log.read(block) for block in blocks]
@@ -66,7 +66,9 @@ def _assemble(unit: Unit, work: Work, log: CommitLog) -> None:
     log.write(unit, outputs, tally, work.run.scratch, lost)
 
 
-def _write(unit: Unit, blocks: Sequence[tuple[Unit, Commit]], work: Work) -> list[Output]:
+def _write(
+    unit: AssemblyUnit, blocks: Sequence[tuple[WorkUnit, Commit]], work: Work
+) -> list[Output]:
     """Put the blocks of a scene together; returns what was written.
 
     Args:
@@ -80,8 +82,8 @@ def _write(unit: Unit, blocks: Sequence[tuple[Unit, Commit]], work: Work) -> lis
     def values(folder: str, empty: int, dtype: np.dtype) -> Iterator[tuple[Window, np.ndarray]]:
         areas, uris = [], []
         for block, commit in blocks:
-            assert block.area is not None
-            areas.append((block.area, bool(commit.outputs_in("blocks"))))
+            assert block.window is not None
+            areas.append((block.window, bool(commit.outputs_in("blocks"))))
             uris.append(work.run.path(block_path(block.id, folder)))
         written = [uri for uri, (_, is_there) in zip(uris, areas, strict=True) if is_there]
         # Of a store, blocks are read as a whole: their tiles are small, and each is needed.
@@ -95,7 +97,7 @@ def _write(unit: Unit, blocks: Sequence[tuple[Unit, Commit]], work: Work) -> lis
     return write_scene(file, grid, labels, confidence, work)
 
 
-def scene_blocks(unit: Unit, work: Work) -> list[Unit]:
+def scene_blocks(unit: AssemblyUnit, work: Work) -> list[WorkUnit]:
     """Block units of a scene, in reading order."""
     file = unit.files[0]
     try:
@@ -103,14 +105,4 @@ def scene_blocks(unit: Unit, work: Work) -> list[Unit]:
     except InputError as error:
         # It could be opened when the run was planned.
         raise TransientError(f"{file.key} is out of reach: run the same command again") from error
-    windows = blocks_of(header, work.layout, work.reading)
-    return [
-        dataclasses.replace(
-            unit,
-            id=name,
-            blocks=(),
-            scene=unit.id,
-            window=(window.row, window.column, window.height, window.width),
-        )
-        for name, window in zip(unit.blocks, windows, strict=True)
-    ]
+    return block_units(unit, list(blocks_of(header, work.layout, work.reading)))

@@ -1,7 +1,7 @@
 """Blocks of a scene: what one worker labels, and how it lies on the grid that the model sees."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pipelines.rasters.bands import SceneBands
@@ -9,11 +9,14 @@ from pipelines.rasters.gdal import CACHE_BYTES
 from pipelines.rasters.header import Header
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.interface import Reading
+from pipelines.run.plan import AssemblyUnit, InputFile, WorkUnit, unit_id
 from segmodel.errors import BeamsegError, ConfigurationError, GroundError
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Layout, Window, core_side
 
+# Name of the format, as it stands in plans.
+SCENE = "scene"
 # Longest side of a block, and most pixels of one that is as wide as its scene.
 BLOCK_PX = 4096
 WIDE_BLOCK_PIXELS = 1 << 25
@@ -64,6 +67,46 @@ def blocks_of(header: Header, layout: Layout, reading: Reading) -> Iterator[Wind
         own = scaled.labelled_window(area) if scaled else area
         if own.pixels:
             yield own
+
+
+def planned_blocks(header: Header | None, layout: Layout, reading: Reading) -> list[Window]:
+    """The blocks of a scene; none where its unit will say what is wrong with it."""
+    if header is None:
+        return []
+    try:
+        return list(blocks_of(header, layout, reading))
+    except BeamsegError:
+        return []
+
+
+def scene_unit(file: InputFile, windows: Sequence[Window]) -> WorkUnit | AssemblyUnit:
+    """The unit that finishes the label map of a scene.
+
+    Args:
+        file: Scene to label.
+        windows: Blocks of the scene, as `blocks_of` cuts it; none where it cannot be opened.
+
+    Returns:
+        A unit with work where the scene has one block or none, else one that puts blocks together.
+    """
+    name = unit_id(SCENE, file)
+    if len(windows) > 1:
+        ids = tuple(unit_id(SCENE, file, f"b{number:05d}") for number in range(len(windows)))
+        return AssemblyUnit(name, SCENE, (file,), ids)
+    return WorkUnit(name, SCENE, (file,), windows[0] if windows else None)
+
+
+def block_units(scene: AssemblyUnit, windows: Sequence[Window]) -> list[WorkUnit]:
+    """Units of the blocks of a scene, in reading order.
+
+    Args:
+        scene: Unit that puts the blocks together.
+        windows: Blocks of the scene, as `blocks_of` cuts it.
+    """
+    return [
+        WorkUnit(name, scene.format, scene.files, window, scene=scene.id)
+        for name, window in zip(scene.blocks, windows, strict=True)
+    ]
 
 
 def seen_by_model(header: Header, scaled: ModelGrid | None) -> Window:

@@ -25,10 +25,10 @@ from pipelines.run.attempts import with_attempts
 from pipelines.run.commits import Commit, Output
 from pipelines.run.failures import reason_of
 from pipelines.run.interface import Work
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import CountUnit, InputFile
 from pipelines.run.polygons import ZONES, stored
+from pipelines.scenes.blocks import planned_blocks, scene_unit
 from pipelines.scenes.files import scene_paths
-from pipelines.scenes.format import Scenes
 from pipelines.scenes.sampling import ABSENT, Shown
 from pipelines.scenes.sampling import FAILED as FAILED_STATE
 from pipelines.scenes.tables import CountSums, counts_path
@@ -64,7 +64,7 @@ class _Scene:
         return replace(self, shown=replace(self.shown, labels=path))
 
 
-def count_scene(unit: Unit, work: Work) -> bool:
+def count_scene(unit: CountUnit, work: Work) -> bool:
     """Count a scene if it and all that it overlaps are finished; whether it is counted now."""
     log = work.log
     if not log.is_done(unit):
@@ -76,16 +76,10 @@ def count_scene(unit: Unit, work: Work) -> bool:
     return log.is_done(unit)
 
 
-def _label_unit(file: InputFile, work: Work) -> Unit:
-    """The unit that finishes the label map of a scene."""
-    units = list(Scenes().units([file], replace(work, counting=None), None))
-    return units[-1]
-
-
-def _count(unit: Unit, work: Work) -> None:
+def _count(unit: CountUnit, work: Work) -> None:
     scenes = [_scene(file, work) for file in unit.files]
     found = [scene for scene in scenes if scene is not None]
-    if len(found) < len(scenes) or unit.place is None:
+    if len(found) < len(scenes):
         return
     sums = CountSums()
     with contextlib.ExitStack() as copies:
@@ -117,20 +111,21 @@ def _count_scene(own: _Scene, found: Sequence[_Scene], work: Work, sums: CountSu
 
 def _scene(file: InputFile, work: Work) -> _Scene | None:
     """A scene, or None if it is not finished."""
-    commit = work.log.read(_label_unit(file, work))
+    try:
+        header = read_header(file.uri, file.version)
+    except InputError:
+        header = None
+    unit = scene_unit(file, planned_blocks(header, work.layout, work.reading))
+    commit = work.log.read(unit)
     if commit is None:
         return None
-    try:
-        grid = read_header(file.uri, file.version).grid
-    except InputError:
-        return _Scene(file, commit, None)
-    if grid.crs is None or not commit.tally.area_m2:
+    if header is None or header.grid.crs is None or not commit.tally.area_m2:
         return _Scene(file, commit, None)
     labels = scene_paths(file).labels
     has_labels = labels in commit.outputs_in("labels")
     lost = tuple(Window(*part) for part in commit.lost)
     path = work.run.path(labels) if has_labels else None
-    return _Scene(file, commit, Shown(grid, path, work.contract.classes.nodata, lost))
+    return _Scene(file, commit, Shown(header.grid, path, work.contract.classes.nodata, lost))
 
 
 def _count_tiles(own: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountSums) -> None:

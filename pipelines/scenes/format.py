@@ -17,8 +17,17 @@ from pipelines.rasters.gdal import without_warnings
 from pipelines.rasters.header import Header, header_or_none, read_header
 from pipelines.rasters.reader import read_small, small_area
 from pipelines.run.interface import Estimate, Reading, Thumbnail, Work, windows_of
-from pipelines.run.plan import InputFile, Unit, unit_id
-from pipelines.scenes.blocks import area_of, blocks_of, misfit, model_grid, seen_by_model
+from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
+from pipelines.scenes.blocks import (
+    SCENE,
+    area_of,
+    block_units,
+    misfit,
+    model_grid,
+    planned_blocks,
+    scene_unit,
+    seen_by_model,
+)
 from pipelines.scenes.files import TIFF_SUFFIXES, block_path, scene_paths
 from pipelines.scenes.overlaps import count_units
 from pipelines.scenes.task import BlockTask
@@ -26,7 +35,7 @@ from pipelines.storage import filesystem, locations
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError
 from segmodel.images.encoded import IMAGE_SUFFIXES
 from segmodel.savedmodel.contract import Contract
-from segmodel.tiling.windows import Layout, Window, computed_pixels
+from segmodel.tiling.windows import Layout, computed_pixels
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Rasters whether or not GDAL can open them.
@@ -37,7 +46,7 @@ _HEADER_THREADS, _HEADERS_AT_ONCE = 8, 256
 class Scenes:
     """Rasters of GDAL with a place on the ground; a work unit is a block of one."""
 
-    name = "scene"
+    name = SCENE
     examples = "georeferenced scenes (.tif .vrt .jp2 and what else GDAL reads)"
     grouped = False
     decodes = False
@@ -105,7 +114,7 @@ class Scenes:
         pixels = windows = computed = 0
         for file in files:
             header = header_or_none(file.uri, file.version)
-            blocks = _blocks_or_none(header, layout, reading)
+            blocks = planned_blocks(header, layout, reading)
             if header is None or not blocks:
                 continue
             scaled = model_grid(header, reading)
@@ -121,29 +130,19 @@ class Scenes:
         """A unit for each block, for putting those of a scene together, for counting it."""
         for file in files:
             header = header_or_none(file.uri, file.version)
-            blocks = _blocks_or_none(header, work.layout, work.reading)
-            if not blocks:
-                yield Unit(unit_id(self.name, file), self.name, (file,))
-                continue
-            if len(blocks) == 1:
-                yield _block_unit(self.name, file, "", blocks[0])
-                continue
-            scene = unit_id(self.name, file)
-            units = [
-                replace(_block_unit(self.name, file, f"b{number:05d}", block), scene=scene)
-                for number, block in enumerate(blocks)
-            ]
-            yield from units
-            ids = tuple(unit.id for unit in units)
-            yield Unit(scene, self.name, (file,), blocks=ids)
+            blocks = planned_blocks(header, work.layout, work.reading)
+            unit = scene_unit(file, blocks)
+            if isinstance(unit, AssemblyUnit):
+                yield from block_units(unit, blocks)
+            yield unit
         if work.counting is not None:
             yield from count_units(files, work.counting)
 
     def outputs(self, unit: Unit) -> Iterable[str]:
         """The block, or the scene if the block is all of it."""
-        if unit.scene is None:
-            return scene_paths(unit.files[0])
-        return [block_path(unit.id, folder) for folder in ("labels", "confidence")]
+        if isinstance(unit, WorkUnit) and unit.scene is not None:
+            return [block_path(unit.id, folder) for folder in ("labels", "confidence")]
+        return scene_paths(unit.files[0])
 
     def thumbnails(self, unit: Unit, work: Work, most: int, side: int) -> Iterable[Thumbnail]:
         """The scene, from its overviews, or the middle of it where it has none."""
@@ -156,7 +155,7 @@ class Scenes:
             yield Thumbnail(file.key, image, labels)
 
     @contextmanager
-    def open(self, unit: Unit, work: Work) -> Iterator[BlockTask]:
+    def open(self, unit: WorkUnit, work: Work) -> Iterator[BlockTask]:
         """Begin a block."""
         task = BlockTask(unit, work)
         try:
@@ -193,18 +192,3 @@ def _state(uri: str) -> tuple[int, str]:
     except OSError:
         found = None
     return (0, "") if found is None else (found.size, found.version)
-
-
-def _blocks_or_none(header: Header | None, layout: Layout, reading: Reading) -> list[Window]:
-    """The blocks of a scene; none where its unit will say what is wrong with it."""
-    if header is None:
-        return []
-    try:
-        return list(blocks_of(header, layout, reading))
-    except BeamsegError:
-        return []
-
-
-def _block_unit(name: str, file: InputFile, suffix: str, block: Window) -> Unit:
-    window = (block.row, block.column, block.height, block.width)
-    return Unit(unit_id(name, file, suffix), name, (file,), window)

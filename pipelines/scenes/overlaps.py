@@ -15,7 +15,7 @@ from pipelines.geodesy.ground import GroundGrid
 from pipelines.rasters.header import header_or_none
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.interface import Counting
-from pipelines.run.plan import InputFile, Unit, unit_id
+from pipelines.run.plan import CountUnit, InputFile, unit_id
 from segmodel.errors import BeamsegError, ConfigurationError
 
 _log = logging.getLogger("beamseg")
@@ -64,7 +64,7 @@ def _near(grids: tuple[GroundGrid, ...]) -> list[tuple[int, ...]]:
     return neighbours(grids)
 
 
-def count_units(files: Sequence[InputFile], counting: Counting) -> Iterator[Unit]:
+def count_units(files: Sequence[InputFile], counting: Counting) -> Iterator[CountUnit]:
     """A unit for each scene that counts its pixels, with the scenes that it overlaps.
 
     Raises:
@@ -81,7 +81,7 @@ def count_units(files: Sequence[InputFile], counting: Counting) -> Iterator[Unit
         group = sorted([index, *near.get(index, [])], key=ranks.__getitem__)
         members = tuple(files[member] for member in group)
         name = unit_id("counts", file)
-        yield Unit(name, "scene", members, place=group.index(index))
+        yield CountUnit(name, "scene", members, group.index(index))
 
 
 def precedence(files: Sequence[InputFile], overlap: str | None) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Commit
 from pipelines.run.interface import Work
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.overlaps import precedence
 from pipelines.scenes.tables import overlaps_csv, zones_csv
@@ -77,12 +77,13 @@ def _finished(work: Work) -> Iterator[Unit]:
     """Units of scenes that have a label map, in the order of inputs."""
     order: dict[str, int] = {}
     found: dict[str, Unit] = {}
-    for kind in ("part", "scenes"):
-        units = plan.read_units(work.run.plan, kind)
-        scenes = (unit for unit in units if unit.format == "scene")
 
-        def recorded(unit: Unit) -> tuple[Unit, Commit | None]:
-            return unit, work.log.read(unit) if unit.scene is None else None
+    def recorded(unit: Unit) -> tuple[Unit, Commit | None]:
+        is_block = isinstance(unit, WorkUnit) and unit.scene is not None
+        return unit, None if is_block else work.log.read(unit)
+
+    for kind in (WorkUnit, AssemblyUnit):
+        scenes = (u for u in plan.read_units(work.run.plan, kind) if u.format == "scene")
 
         for unit, commit in in_order(recorded, scenes):
             order.setdefault(unit.files[0].key, len(order))

@@ -11,7 +11,7 @@ from pipelines.run.area_tables import class_lines
 from pipelines.run.areas import ELSEWHERE, FAILED, Tally, TallySum
 from pipelines.run.commits import CommitLog, number
 from pipelines.run.directory import RunDirectory
-from pipelines.run.plan import Unit
+from pipelines.run.plan import CountUnit
 from pipelines.storage.threads import in_order
 from segmodel.labels.classes import ClassTable
 
@@ -54,20 +54,20 @@ def _tally(row: dict[str, Any]) -> Tally:
     return Tally(pixels=pixels, ground_pixels=pixels if areas else {}, area_m2=areas)
 
 
-def counts_path(unit: Unit) -> str:
+def counts_path(unit: CountUnit) -> str:
     """Where the sums of a count are, within the run directory."""
     return f"counts/{unit.id}.json"
 
 
 def _counted(
     run: RunDirectory, log: CommitLog
-) -> Iterator[tuple[Unit, dict[str, list[tuple[str | None, Tally]]]]]:
+) -> Iterator[tuple[CountUnit, dict[str, list[tuple[str | None, Tally]]]]]:
     """Finished counts, and what they hold."""
 
-    def counted(unit: Unit) -> tuple[Unit, bytes | None]:
+    def counted(unit: CountUnit) -> tuple[CountUnit, bytes | None]:
         return unit, run.read(counts_path(unit)) if log.is_done(unit) else None
 
-    for unit, content in in_order(counted, plan.read_units(run.plan, "counts")):
+    for unit, content in in_order(counted, plan.read_units(run.plan, CountUnit)):
         if content is not None:
             yield unit, read_counts(content)
 
@@ -104,8 +104,7 @@ def overlaps_csv(run: RunDirectory, log: CommitLog) -> bytes:
     table = csv.writer(buffer, lineterminator="\n")
     table.writerow(["scene", "counted_in", "pixels", "area_m2"])
     for unit, counted in _counted(run, log):
-        assert unit.place is not None
         for other, tally in counted["elsewhere"]:
             pixels, area = tally.pixels[ELSEWHERE], float(tally.area_m2[ELSEWHERE])
-            table.writerow([unit.files[unit.place].key, other, pixels, repr(area)])
+            table.writerow([unit.file.key, other, pixels, repr(area)])
     return buffer.getvalue().encode("utf-8", "backslashreplace")

@@ -13,7 +13,7 @@ from pipelines.rasters.resampled import ResampledRaster
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, reason_of, reraise_transient
 from pipelines.run.interface import Ground, Work, square_ground
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.run.polygons import AOI, stored
 from pipelines.scenes.blocks import area_of, check_scene, model_grid, seen_by_model
 from pipelines.scenes.files import block_path, label_name, scene_paths, write_scene
@@ -37,7 +37,7 @@ class BlockTask:
         work: Of the run.
     """
 
-    def __init__(self, unit: Unit, work: Work) -> None:
+    def __init__(self, unit: WorkUnit, work: Work) -> None:
         self._unit, self._work, self._file = unit, work, unit.files[0]
         self._header: Header | None = None
         self._scene: SceneRaster | None = None
@@ -66,7 +66,7 @@ class BlockTask:
         header = self._header = read_header(self._file.uri, self._file.version)
         contract, reading = self._work.contract, self._work.reading
         check_scene(header, contract, reading, self._file.key)
-        if self._unit.area is None:
+        if self._unit.window is None:
             raise TransientError(
                 f"{self._file.key} could not be opened when the run was planned, and can be now: "
                 f"run the same command again"
@@ -85,8 +85,8 @@ class BlockTask:
 
     @property
     def _area(self) -> Window:
-        assert self._unit.area is not None
-        return self._unit.area
+        assert self._unit.window is not None
+        return self._unit.window
 
     @property
     def _grid(self) -> Grid:
@@ -119,7 +119,7 @@ class BlockTask:
 
     def failed_pixels(self) -> tuple[int, float | None] | None:
         """Of the whole block, also where its scene does not fit the model."""
-        if self._unit.area is None:
+        if self._unit.window is None:
             return None
         try:
             is_placed = self._header is not None and not self._grid.transform.is_identity

@@ -12,7 +12,7 @@ from pipelines.results.totals import finish_run
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport, sum_reports
 from pipelines.run.interface import Work
-from pipelines.run.plan import Unit, UnitReference
+from pipelines.run.plan import AssemblyUnit, CountUnit, U, Unit, UnitReference, WorkUnit
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
 from pipelines.segment.options import add_segment_arguments
@@ -54,13 +54,14 @@ class SegmentImages(beam.PTransform):
             | "SpreadUnits" >> beam.Reshuffle()
             | "SegmentUnit" >> label
             | "SumUnits" >> beam.CombineGlobally(sum_reports).without_defaults()
-            | "ListScenes" >> beam.FlatMap(lambda report: _listed("scenes", folder, report))
+            | "ListScenes" >> beam.FlatMap(lambda report: _listed(AssemblyUnit, folder, report))
             | "SpreadScenes" >> beam.Reshuffle()
-            | "FinishScene" >> beam.Map(lambda entry: _ended(entry, work, finish_scene))
+            | "FinishScene"
+            >> beam.Map(lambda entry: _ended(entry, work, AssemblyUnit, finish_scene))
             | "SumScenes" >> beam.CombineGlobally(sum_reports).without_defaults()
-            | "ListCounts" >> beam.FlatMap(lambda report: _listed("counts", folder, report))
+            | "ListCounts" >> beam.FlatMap(lambda report: _listed(CountUnit, folder, report))
             | "SpreadCounts" >> beam.Reshuffle()
-            | "CountScene" >> beam.Map(lambda entry: _ended(entry, work, count_scene))
+            | "CountScene" >> beam.Map(lambda entry: _ended(entry, work, CountUnit, count_scene))
             | "SumCounts" >> beam.CombineGlobally(sum_reports).without_defaults()
             | "FinishRun" >> beam.Map(lambda report: _finish_run(report, work, budget, started))
         )
@@ -75,7 +76,7 @@ class _SegmentUnit(beam.DoFn):
         self.pixels = Metrics.counter("beamseg", "computed_pixels")
 
     def process(self, reference: UnitReference) -> Iterator[UnitReport]:
-        unit = plan.read_unit(self.work.run.plan, reference)
+        unit = plan.read_unit(self.work.run.plan, reference, WorkUnit)
         report = segment_unit(unit, self.work, on_pixels=progress.add_pixels)
         self.units.inc(report.done)
         self.pixels.inc(report.computed_pixels)
@@ -83,7 +84,7 @@ class _SegmentUnit(beam.DoFn):
 
 
 def _listed(
-    kind: str, folder: str, report: UnitReport
+    kind: type[Unit], folder: str, report: UnitReport
 ) -> Iterator[tuple[UnitReference | None, UnitReport]]:
     """The report once, and every unit of a kind that follows from finished ones."""
     yield None, report
@@ -95,11 +96,12 @@ def _listed(
 def _ended(
     entry: tuple[UnitReference | None, UnitReport],
     work: Work,
-    action: Callable[[Unit, Work], bool],
+    kind: type[U],
+    action: Callable[[U, Work], bool],
 ) -> UnitReport:
     """The report of an action that finishes a unit, if it can be finished."""
     reference, report = entry
-    if reference is None or action(plan.read_unit(work.run.plan, reference), work):
+    if reference is None or action(plan.read_unit(work.run.plan, reference, kind), work):
         return report
     return UnitReport(incomplete=1)
 

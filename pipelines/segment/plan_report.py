@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pipelines.run import plan, progress
 from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Work
+from pipelines.run.plan import WorkUnit
 from pipelines.scenes.overlaps import Overlaps, overlaps_of
 from pipelines.segment.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
 from pipelines.segment.options import SegmentOptions
@@ -86,7 +87,7 @@ def _count_units(inputs: Inputs, contract: Contract, sizes: Sizes) -> int:
         provenance=(),
     )
     planned = progress.with_progress(units_of(inputs, work), "planned {:,} units")
-    return sum(1 for unit in planned if unit.kind == "part")
+    return sum(1 for unit in planned if isinstance(unit, WorkUnit))
 
 
 def _overlap_line(overlaps: Overlaps, rule: str | None) -> str:

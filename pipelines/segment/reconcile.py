@@ -7,12 +7,13 @@ input leaves a table or a label map that the totals do not contain.
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from pipelines.inputs.disk_tables import Names
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.run.interface import Work
-from pipelines.run.plan import Unit
+from pipelines.run.plan import AssemblyUnit, CountUnit, Unit, WorkUnit
 from pipelines.scenes.assembly import scene_blocks
 from pipelines.scenes.files import block_path
 from pipelines.scenes.tables import counts_path
@@ -39,24 +40,24 @@ def reconcile(work: Work, retry_failures: bool) -> None:
             log.discard(name)
     records: dict[str, str] = {}
 
-    def scenes() -> Iterator[Unit]:
-        for scene in plan.read_units(folder, "scenes"):
+    def scenes() -> Iterator[AssemblyUnit]:
+        for scene in plan.read_units(folder, AssemblyUnit):
             records[scene.id] = log.path(scene)
             if log.name(scene) in found:
                 yield scene
 
-    def check(unit: Unit) -> None:
+    def check(unit: WorkUnit) -> None:
         _check_unit(unit, records.get(unit.scene or ""), log, retry_failures)
 
     for _ in in_order(lambda scene: _check_scene(scene, work, log, retry_failures), scenes()):
         pass
-    parts = plan.read_units(folder, "part")
+    parts = plan.read_units(folder, WorkUnit)
     for _ in in_order(check, (unit for unit in parts if log.name(unit) in found)):
         pass
     _check_counts(folder, log)
 
 
-def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) -> None:
+def _check_scene(scene: AssemblyUnit, work: Work, log: CommitLog, retry_failures: bool) -> None:
     """Believe a finished scene, or have all of it done again: its blocks are gone."""
     if log.is_valid(scene, retry_failures):
         return
@@ -70,7 +71,7 @@ def _check_scene(scene: Unit, work: Work, log: CommitLog, retry_failures: bool) 
 def _check_counts(folder: str, log: CommitLog) -> None:
     """Believe a count that is sound and whose label maps are; failures are a matter of those."""
     labelled: Names | None = None
-    for unit in plan.read_units(folder, "counts"):
+    for unit in plan.read_units(folder, CountUnit):
         if not log.is_done(unit):
             continue
         if labelled is None:
@@ -81,15 +82,12 @@ def _check_counts(folder: str, log: CommitLog) -> None:
 
 def _labelled(folder: str, log: CommitLog) -> Names:
     """Keys of scenes whose label maps are finished."""
-    return Names(
-        unit.files[0].key
-        for kind in ("part", "scenes")
-        for unit in plan.read_units(folder, kind)
-        if unit.format == "scene" and unit.scene is None and log.is_done(unit)
-    )
+    whole = (u for u in plan.read_units(folder, WorkUnit) if u.format == "scene" and not u.scene)
+    scenes: Iterator[Unit] = chain(whole, plan.read_units(folder, AssemblyUnit))
+    return Names(unit.files[0].key for unit in scenes if log.is_done(unit))
 
 
-def _check_unit(unit: Unit, scene: str | None, log: CommitLog, retry_failures: bool) -> None:
+def _check_unit(unit: WorkUnit, scene: str | None, log: CommitLog, retry_failures: bool) -> None:
     """Believe a finished unit; a block of a finished scene, which has the record `scene`, always.
 
     Blocks are removed after that record is written. So it is looked for once more when one is
@@ -144,7 +142,7 @@ def _digest(unit: Unit) -> str:
 
 
 def _outputs(unit: Unit) -> list[str]:
-    if unit.kind == "counts":
+    if isinstance(unit, CountUnit):
         return [counts_path(unit)]
     tables = (f"areas/{unit.id}.parquet", f"failures/{unit.id}.jsonl")
     return [*formats.find_format(unit.format).outputs(unit), *tables]

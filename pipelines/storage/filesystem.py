@@ -77,12 +77,12 @@ def read_part(uri: str, start: int, length: int) -> bytes:
     return store_of(uri).read(uri, start, length, None)
 
 
-def opened(uri: str, listed: tuple[int, str] | None = None, ahead: int = BUFFER_BYTES) -> IO[bytes]:
+def opened(uri: str, stat: tuple[int, str] | None = None, ahead: int = BUFFER_BYTES) -> IO[bytes]:
     """A file as a stream.
 
     Args:
         uri: The file.
-        listed: Its size and version by the listing, which spares a store a question.
+        stat: Its size and version by the listing, which spares a request to a store.
         ahead: Bytes that a store is asked for at once.
 
     Raises:
@@ -92,12 +92,12 @@ def opened(uri: str, listed: tuple[int, str] | None = None, ahead: int = BUFFER_
     if not locations.is_remote(uri):
         return open(uri, "rb")
     store = store_of(uri)
-    if listed is None:
+    if stat is None:
         found = store.stat(uri)
         if found is None:
             raise FileNotFoundError(2, "no such object", uri)
-        listed = (found.size, found.version)
-    return io.BufferedReader(RangeStream(store, uri, *listed), ahead)
+        stat = (found.size, found.version)
+    return io.BufferedReader(RangeStream(store, uri, *stat), ahead)
 
 
 def exists(uri: str) -> bool:

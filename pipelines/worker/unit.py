@@ -14,7 +14,7 @@ from pipelines.run.attempts import THREADS, UnitReport, _is_done, with_attempts
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.failures import Failure, reason_of, reraise_transient
 from pipelines.run.interface import UnitTask, Work
-from pipelines.run.plan import Unit
+from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem
 from pipelines.worker import formats
 from pipelines.worker import model as worker_model
@@ -45,7 +45,7 @@ def load_model(work: Work) -> Model:
 
 
 def segment_unit(
-    unit: Unit,
+    unit: WorkUnit,
     work: Work,
     model: Callable[[Work], Model] = load_model,
     on_pixels: Callable[[int], None] = lambda pixels: None,
@@ -89,7 +89,7 @@ class _Results:
 
 
 def _attempt(
-    unit: Unit,
+    unit: WorkUnit,
     work: Work,
     log: CommitLog,
     model: Callable[[Work], Model],
@@ -110,7 +110,7 @@ def _attempt(
                 table.add(outcome.rows)
                 results.tally.add(outcome.tally)
                 results.failures += outcome.failures
-                results.lost += [part.to_outer(unit.area) for part in outcome.lost if unit.area]
+                results.lost += [part.to_outer(unit.window) for part in outcome.lost if unit.window]
                 results.pixels += outcome.pixels
             seams = task.seams(engine)
             if seams is not None:
@@ -183,7 +183,7 @@ def _done(labelled: Labelled, task: UnitTask, work: Work) -> _Done:
     )
 
 
-def _record_failure(failed: Failed, unit: Unit, task: UnitTask, results: _Results) -> None:
+def _record_failure(failed: Failed, unit: WorkUnit, task: UnitTask, results: _Results) -> None:
     reraise_transient(failed.error)
     results.tally.add(Tally(failed_images=1))
     if isinstance(failed.error, _KnownFailureError):
@@ -195,10 +195,10 @@ def _record_failure(failed: Failed, unit: Unit, task: UnitTask, results: _Result
     lost = task.failed_pixels()
     if lost is not None:
         results.tally.add(areas.failed_tally(*lost))
-        results.lost += [unit.area] if unit.area else []
+        results.lost += [unit.window] if unit.window else []
 
 
-def _write_tables(unit: Unit, work: Work, results: _Results, rows: str) -> list[Output]:
+def _write_tables(unit: WorkUnit, work: Work, results: _Results, rows: str) -> list[Output]:
     """Rows of images and of failures, in place of earlier ones; returns what was written.
 
     Args:

@@ -127,7 +127,7 @@ def measured(runs: Runs, name: str) -> Clock:
     runs.finish(name)
     end = time.time() - started
     times = [path.stat().st_mtime - started for path in (runs.folder / name / "commits").iterdir()]
-    units = sum(1 for _ in plan.read_units(str(runs.folder / name / "plan"), "part"))
+    units = sum(1 for _ in plan.read_units(str(runs.folder / name / "plan"), plan.WorkUnit))
     return Clock(min(times), max(times), end, units)
 
 
@@ -149,7 +149,9 @@ class Books:
 
     def look(self) -> list[str]:
         """Take up new outputs; what of the earlier ones was written again."""
-        scenes = {unit.id: unit.scene for unit in plan.read_units(str(self.run / "plan"), "part")}
+        scenes = {
+            unit.id: unit.scene for unit in plan.read_units(str(self.run / "plan"), plan.WorkUnit)
+        }
         faults, found = [], {}
         for record in records(self.run):
             commit = Commit.from_bytes(record.read_bytes())

@@ -14,8 +14,9 @@ from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN, WindowedValue
 from pipelines.cli.values import FailureBudget
 from pipelines.run import plan
 from pipelines.run.attempts import UnitReport
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.segment.graph import SegmentImages
+from segmodel.tiling.windows import Window
 from tests.pipelines.corpus import make_work
 
 MAX_BYTES = 1000
@@ -63,11 +64,12 @@ def long_units() -> list[Unit]:
     """A shard and blocks of a scene, all with the longest names that files have."""
     name = "/".join(["f" * 255] * 15)
     file = InputFile(f"/data/{name}", "data", name, 2**62, "v" * 64)
+    window = Window(2**31, 2**31, 4096, 4096)
     ids = tuple(f"scene-{'x' * 40}-{number:016x}" for number in range(1000))
     return [
-        Unit("tfrecord-" + "x" * 200, "tfrecord", (file,)),
-        *(Unit(i, "scene", (file,), window=(2**31, 2**31, 4096, 4096), scene="x") for i in ids),
-        Unit("scene-all", "scene", (file,), blocks=ids),
+        WorkUnit("tfrecord-" + "x" * 200, "tfrecord", (file,)),
+        *(WorkUnit(i, "scene", (file,), window, scene="x") for i in ids),
+        AssemblyUnit("scene-all", "scene", (file,), ids),
     ]
 
 
@@ -81,7 +83,7 @@ def test_a_unit_is_less_than_a_kilobyte_in_every_shuffle(graph, tmp_path, capsys
     parts = plan.write_plan(long_units(), folder, str(tmp_path))
     references = [r for part in parts for r in plan.references(folder, part)]
     scenes = [
-        r for part in plan.part_names(folder, "scenes") for r in plan.references(folder, part)
+        r for part in plan.part_names(folder, AssemblyUnit) for r in plan.references(folder, part)
     ]
     report = UnitReport(2**62, 2**62, 2**62, 2**62)
     coders = shuffles(graph)

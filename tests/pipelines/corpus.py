@@ -23,7 +23,7 @@ from pipelines.run import plan
 from pipelines.run.attempts import UnitReport
 from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Reading, Work
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes import blocks
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.inputs import sorted_inputs, units_of
@@ -182,10 +182,10 @@ def run_all(work: Work, *patterns: Path | str) -> Totals:
     """Do all units and scenes, as the pipeline does without an engine."""
     units = units_in(work, *patterns)
     for unit in units:
-        if not unit.blocks:
+        if isinstance(unit, WorkUnit):
             run_unit(unit, work)
     for unit in units:
-        if unit.blocks:
+        if isinstance(unit, AssemblyUnit):
             finish_scene(unit, work)
     return collect(work)
 

@@ -55,7 +55,7 @@ def write_pairs(folder: Path) -> PackOptions:
 def pack(options: PackOptions) -> tuple[int, list[str]]:
     """Exit status, and ids of the shards that were done now."""
     work = prepare(check(options)).work
-    units = plan.read_units(work.run.plan, "part")
+    units = plan.read_units(work.run.plan, plan.WorkUnit)
     reports = [(unit.id, pack_unit(unit, work)) for unit in units]
     done = [name for name, report in reports if report.done and not report.skipped]
     return finish_pack(work, options.max_failures, {}), done

@@ -113,9 +113,9 @@ def run_scenes(
     work = launch.prepare(launch.check(asked)).work
     reports = [
         segment_unit(unit, work, model=lambda work: chosen)
-        for unit in plan.read_units(work.run.plan, "part")
+        for unit in plan.read_units(work.run.plan, plan.WorkUnit)
     ]
-    for kind, action in (("scenes", finish_scene), ("counts", count_scene)):
+    for kind, action in ((plan.AssemblyUnit, finish_scene), (plan.CountUnit, count_scene)):
         for unit in plan.read_units(work.run.plan, kind):
             action(unit, work)
     status = finish_run(work, asked.max_failures, {"attempt": "test"})

@@ -184,7 +184,7 @@ def test_too_little_memory_is_refused_and_large_files_fail(options):
         check(replace(options, max_pixels=178_956_970))
 
     work = replace(prepare(check(options)).work, encoded_bytes=100)
-    unit = next(plan.read_units(work.run.plan, "part"))
+    unit = next(plan.read_units(work.run.plan, plan.WorkUnit))
     pack_unit(unit, work)
     assert all("are more than --memory leaves for one file" in r["reason"] for r in rows(options))
     assert work.log.read(unit).tally.failed_images == len(unit.files) // 2

@@ -17,7 +17,7 @@ from pipelines.results import contact_sheet
 from pipelines.results.contact_sheet import TILE_PX, TILES, UnitSample, color_table, draw, overlay
 from pipelines.results.totals import finish_run
 from pipelines.run.interface import Thumbnail
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import InputFile, WorkUnit
 from tests.fakes import BRIGHT, CLASSES, DARK, WIDE_CLASSES, brightness_labels
 from tests.pipelines.corpus import (
     make_work,
@@ -34,8 +34,8 @@ HALVES = np.zeros((40, 60, 3), np.uint8)
 HALVES[:, 30:] = 255
 
 
-def unit(name: str) -> Unit:
-    return Unit(name, "images", (InputFile("/x/a", "x", "a", 1, "1"),))
+def unit(name: str) -> WorkUnit:
+    return WorkUnit(name, "images", (InputFile("/x/a", "x", "a", 1, "1"),))
 
 
 def tar_of(encoded: bytes) -> bytes:

@@ -13,7 +13,8 @@ from pipelines.results.totals import Totals, collect, finish_run
 from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
+from segmodel.tiling.windows import Window
 from tests.pipelines.corpus import write
 
 FILE = InputFile("/x/a.tif", "x", "a.tif", 3, "1")
@@ -21,7 +22,9 @@ COUNTS = {"units_skipped": 0, "seconds": 1.0}
 
 
 def unit(name: str, blocks: tuple[str, ...] = ()) -> Unit:
-    return Unit(name, "scene", (FILE,), None if blocks else (0, 0, 8, 8), blocks)
+    if blocks:
+        return AssemblyUnit(name, "scene", (FILE,), blocks)
+    return WorkUnit(name, "scene", (FILE,), Window(0, 0, 8, 8))
 
 
 def planned(work, *units: Unit) -> None:

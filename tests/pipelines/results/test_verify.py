@@ -61,9 +61,9 @@ def run(options) -> Path:
 def segment(options: SegmentOptions) -> int:
     """Do all of a run that is not done; gives its exit status."""
     work = prepare(check(options)).work
-    for unit in plan.read_units(work.run.plan, "part"):
+    for unit in plan.read_units(work.run.plan, plan.WorkUnit):
         segment_unit(unit, work, model=lambda work: BrightnessModel())
-    for scene in plan.read_units(work.run.plan, "scenes"):
+    for scene in plan.read_units(work.run.plan, plan.AssemblyUnit):
         assert finish_scene(scene, work)
     return finish_run(work, options.max_failures, {})
 
@@ -78,7 +78,11 @@ def found(run: Path, forget: bool = False) -> list[Finding]:
 
 def record(run: Path, kind: str) -> str:
     """Path of the record of the group of images, of the last block or of the scene."""
-    units = [u for name in ("part", "scenes") for u in plan.read_units(str(run / "plan"), name)]
+    units = [
+        u
+        for kind in (plan.WorkUnit, plan.AssemblyUnit)
+        for u in plan.read_units(str(run / "plan"), kind)
+    ]
     scene = units.pop()
     (images,) = (unit for unit in units if unit.scene is None)
     chosen = {"images": images.id, "block": scene.blocks[-1], "scene": scene.id}[kind]
@@ -194,10 +198,10 @@ def test_a_scene_without_a_record_is_not_finished(run):
 
 def test_a_run_that_was_killed_is_not_finished_and_nothing_else(options):
     work = prepare(check(options)).work
-    units = list(plan.read_units(work.run.plan, "part"))
+    units = list(plan.read_units(work.run.plan, plan.WorkUnit))
     segment_unit(units[0], work, model=lambda work: BrightnessModel())
     write(Path(work.run.scratch) / "half", b"")
-    missing = [*plan.read_units(work.run.plan, "scenes"), *units[1:]]
+    missing = [*plan.read_units(work.run.plan, plan.AssemblyUnit), *units[1:]]
     log = CommitLog(work.run.root, work.options)
 
     actual = found(Path(options.output))

@@ -17,7 +17,7 @@ from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.directory import MARK, RunDirectory
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.storage.digests import digest
 from pipelines.storage.threads import AHEAD
 from segmodel.errors import ConfigurationError, ContractError
@@ -41,9 +41,9 @@ def document(**changes: object) -> dict:
     )
 
 
-def unit(number: int) -> Unit:
+def unit(number: int) -> WorkUnit:
     file = InputFile(f"/x/{number}", "x", str(number), 1, "1")
-    return Unit(f"images-{number:05d}", "images", (file,))
+    return WorkUnit(f"images-{number:05d}", "images", (file,))
 
 
 def planned(root: Path, units: int) -> RunDirectory:
@@ -93,7 +93,7 @@ def test_the_plan_is_read_only_a_little_ahead_of_what_is_told(tmp_path, monkeypa
     read = told = most = 0
     original = plan.read_units
 
-    def counted(folder: str, kind: str) -> Iterator[Unit]:
+    def counted(folder: str, kind: type[WorkUnit]) -> Iterator[WorkUnit]:
         nonlocal read
         for entry in original(folder, kind):
             read += 1

@@ -13,11 +13,11 @@ import pytest
 from pipelines.results.verify_units import FORGET, UNREADABLE, Finding, check_unit, path_key
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog, Output
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.storage import filesystem
 from tests.pipelines.corpus import write
 
-UNIT = Unit("images-0", "images", (InputFile("/x/a.jpg", "x", "a.jpg", 3, "1"),))
+UNIT = WorkUnit("images-0", "images", (InputFile("/x/a.jpg", "x", "a.jpg", 3, "1"),))
 PATHS = ("labels/x/a.jpg.png", "areas/images-0.parquet", "failures/images-0.jsonl")
 TALLY = Tally(images=1, pixels={"0": 5}, ground_pixels={"0": 5}, area_m2={"0": 0.5})
 

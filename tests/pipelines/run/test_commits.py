@@ -10,11 +10,11 @@ import pytest
 
 from pipelines.run.areas import Tally, TallySum
 from pipelines.run.commits import Commit, CommitLog, Output
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.storage import filesystem
 from tests.pipelines.corpus import write
 
-UNIT = Unit("images-0", "images", (InputFile("/x/a.jpg", "x", "a.jpg", 3, "1"),))
+UNIT = WorkUnit("images-0", "images", (InputFile("/x/a.jpg", "x", "a.jpg", 3, "1"),))
 TALLY = Tally(
     images=2,
     failed_images=1,

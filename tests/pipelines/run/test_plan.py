@@ -16,12 +16,13 @@ from pipelines.formats.images import ImageFiles
 from pipelines.inputs.catalogue import group_of
 from pipelines.inputs.find import list_inputs, root_folders
 from pipelines.run import plan
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run.plan import AssemblyUnit, CountUnit, InputFile, WorkUnit
 from segmodel.errors import ConfigurationError
+from segmodel.tiling.windows import Window
 from tests.pipelines.corpus import files_in, make_work, write
 
 FILE = InputFile("/data/a.jpg", "data", "a.jpg", 10, "1")
-UNIT = Unit("scene-a-0", "scene", (FILE,), window=(0, 0, 64, 64))
+UNIT = WorkUnit("scene-a-0", "scene", (FILE,), Window(0, 0, 64, 64))
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_characters="\0/"), min_size=1, max_size=60
 ).filter(lambda name: name not in (".", ".."))
@@ -111,9 +112,9 @@ def test_ids_of_all_shards_of_a_large_data_set_differ():
         replace(UNIT, files=(replace(FILE, name="b.jpg"),)),
         replace(UNIT, files=(replace(FILE, folder="other"),)),
         replace(UNIT, files=(FILE, FILE)),
-        replace(UNIT, window=(0, 0, 64, 32)),
+        replace(UNIT, window=Window(0, 0, 64, 32)),
         replace(UNIT, window=None),
-        replace(UNIT, blocks=("a", "b")),
+        AssemblyUnit(UNIT.id, UNIT.format, (FILE,), ("a", "b")),
         replace(UNIT, records=3),
     ],
 )
@@ -130,16 +131,38 @@ def test_the_digest_changes_with_the_options_and_not_with_the_place_of_the_input
 
 @given(
     names=st.lists(NAMES, min_size=1, max_size=3),
-    window=st.none() | st.tuples(*[st.integers(0, 10**6)] * 4),
-    blocks=st.lists(NAMES, max_size=3).map(tuple),
+    window=st.none() | st.builds(Window, *[st.integers(0, 10**6)] * 4),
+    blocks=st.lists(NAMES, min_size=1, max_size=3).map(tuple),
     records=st.none() | st.integers(0, 10**9),
 )
 def test_units_survive_the_way_to_json_and_back(names, window, blocks, records):
-    unit = Unit("id", "images", tuple(map(file, names)), window, blocks, records, scene="whole")
-    line = unit.to_json()
-    assert "\n" not in line
-    assert Unit.from_json(line) == unit
-    assert Unit.from_json(line).digest("o") == unit.digest("o")
+    files = tuple(map(file, names))
+    for unit in (
+        WorkUnit("id", "images", files, window, records, scene="whole"),
+        AssemblyUnit("id", "scene", files, blocks),
+        CountUnit("id", "scene", files, len(files) - 1),
+    ):
+        line = unit.to_json()
+        assert "\n" not in line
+        assert plan.unit_from_json(line) == unit
+        assert plan.unit_from_json(line).digest("o") == unit.digest("o")
+
+
+def test_lines_and_digests_are_those_of_runs_that_were_begun_before():
+    """Written by the version that had one type for all units."""
+    block = '"window":[0,64,64,32],"blocks":[],"records":null,"scene":"whole","place":null}'
+    scene = '"window":null,"blocks":["b0","b1"],"records":null,"scene":null,"place":null}'
+    count = '"window":null,"blocks":[],"records":null,"scene":null,"place":1}'
+    shard = '"window":null,"blocks":[],"records":7,"scene":null,"place":null}'
+    files = '"files":[{"uri":"/x/a.jpg","folder":"x","name":"a.jpg","size":10,"version":"1"}],'
+    digests = ["2ebbccc37e34c8e1", "846e00c4d4c63af7", "ca972cebf79f1d01", "eb04169af1a9e1ea"]
+    actual = []
+    for fields in (block, scene, count, shard):
+        line = '{"id":"u","format":"scene",' + files + fields
+        unit = plan.unit_from_json(line)
+        assert unit.to_json() == line
+        actual.append(unit.digest("options"))
+    assert actual == digests
 
 
 def test_references_lead_to_every_unit_of_the_plan(tmp_path):
@@ -148,9 +171,9 @@ def test_references_lead_to_every_unit_of_the_plan(tmp_path):
     parts = plan.write_plan(units, folder, scratch)
     found = [ref for part in parts for ref in plan.references(folder, part)]
     assert parts == ["part-00000.jsonl", "part-00001.jsonl", "part-00002.jsonl"]
-    assert plan.part_names(folder, "part") == parts
-    assert [plan.read_unit(folder, ref) for ref in found] == units
-    assert list(plan.read_units(folder, "part")) == units
+    assert plan.part_names(folder, WorkUnit) == parts
+    assert [plan.read_unit(folder, ref, WorkUnit) for ref in found] == units
+    assert list(plan.read_units(folder, WorkUnit)) == units
     assert max(len(pickle.dumps(ref)) for ref in found) < 1000
 
 
@@ -159,16 +182,16 @@ def test_a_part_holds_a_thousand_units_and_none_is_empty(tmp_path, count, parts)
     units = [replace(UNIT, id=str(number)) for number in range(count)]
     names = plan.write_plan(units, str(tmp_path / "plan"), str(tmp_path / "tmp"))
     assert len(names) == parts
-    assert sum(1 for _ in plan.read_units(str(tmp_path / "plan"), "part")) == count
+    assert sum(1 for _ in plan.read_units(str(tmp_path / "plan"), WorkUnit)) == count
 
 
 def test_scenes_of_blocks_stand_in_parts_of_their_own_that_are_no_work(tmp_path):
-    scene = replace(UNIT, id="whole", window=None, blocks=("b0", "b1"))
+    scene = AssemblyUnit("whole", "scene", (FILE,), ("b0", "b1"))
     folder = str(tmp_path / "plan")
     parts = plan.write_plan([UNIT, scene], folder, str(tmp_path / "tmp"))
     assert parts == ["part-00000.jsonl"]
-    assert plan.part_names(folder, "scenes") == ["scenes-00000.jsonl"]
-    assert list(plan.read_units(folder, "scenes")) == [scene]
+    assert plan.part_names(folder, AssemblyUnit) == ["scenes-00000.jsonl"]
+    assert list(plan.read_units(folder, AssemblyUnit)) == [scene]
 
 
 def test_a_plan_replaces_the_one_before_it(tmp_path):
@@ -176,7 +199,7 @@ def test_a_plan_replaces_the_one_before_it(tmp_path):
     plan.write_plan([replace(UNIT, id=str(number)) for number in range(1500)], folder, scratch)
     plan.write_plan([UNIT], folder, scratch)
     assert os.listdir(folder) == ["part-00000.jsonl"]
-    assert list(plan.read_units(folder, "part")) == [UNIT]
+    assert list(plan.read_units(folder, WorkUnit)) == [UNIT]
 
 
 def test_a_file_that_two_patterns_match_counts_once(tmp_path):

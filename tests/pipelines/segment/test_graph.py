@@ -261,7 +261,7 @@ def test_the_size_of_the_graph_does_not_depend_on_the_number_of_units(tmp_path):
     sizes = []
     for count in (1, 2000):
         work = make_work(tmp_path / str(count).zfill(5))
-        unit = plan.Unit("u", "images", (plan.InputFile("/a", "a", "a", 1, "1"),))
+        unit = plan.WorkUnit("u", "images", (plan.InputFile("/a", "a", "a", 1, "1"),))
         plan.write_plan([unit] * count, work.run.plan, work.run.scratch)
         sizes.append(graph(work)[0].to_runner_api().ByteSize())
     assert abs(sizes[0] - sizes[1]) < 100

@@ -46,14 +46,14 @@ def options(tmp_path, model_folder) -> SegmentOptions:
 
 def run_everything(launched: launch.Launch):
     """Do all units; their totals."""
-    for unit in plan.read_units(launched.work.run.plan, "part"):
+    for unit in plan.read_units(launched.work.run.plan, plan.WorkUnit):
         run_unit(unit, launched.work)
     return collect(launched.work)
 
 
 def test_a_launch_plans_every_input_by_its_format(options):
     launched = prepare(check(options))
-    units = list(plan.read_units(launched.work.run.plan, "part"))
+    units = list(plan.read_units(launched.work.run.plan, plan.WorkUnit))
     assert [unit.format for unit in units] == ["tfrecord", "tfrecord", "scene", "images"]
     assert (launched.units, launched.left_aside) == (4, 1)
     assert launched.parts == ("part-00000.jsonl",)
@@ -107,7 +107,7 @@ def test_the_same_options_resume(options):
     run_everything(prepare(check(options)))
     before = tree(options.output)
     launched = prepare(check(options))
-    for unit in plan.read_units(launched.work.run.plan, "part"):
+    for unit in plan.read_units(launched.work.run.plan, plan.WorkUnit):
         assert run_unit(unit, launched.work).skipped == 1
     assert tree(options.output) == before
 
@@ -148,7 +148,7 @@ def test_other_options_than_the_defaults_resume(options, change):
 
     launched = prepare(check(asked))
 
-    for unit in plan.read_units(launched.work.run.plan, "part"):
+    for unit in plan.read_units(launched.work.run.plan, plan.WorkUnit):
         assert run_unit(unit, launched.work).skipped == 1
     assert tree(options.output) == before
 
@@ -181,7 +181,9 @@ def test_a_quick_look_into_a_whole_run_is_refused(options):
 def test_a_changed_policy_resumes_what_is_done(options, change):
     run_everything(prepare(check(options)))
     launched = prepare(check(replace(options, **change)))
-    images = [u for u in plan.read_units(launched.work.run.plan, "part") if u.format != "tfrecord"]
+    images = [
+        u for u in plan.read_units(launched.work.run.plan, plan.WorkUnit) if u.format != "tfrecord"
+    ]
     log = CommitLog(launched.work.run.root, launched.work.options)
     assert all(log.is_done(unit) for unit in images)
 

@@ -30,9 +30,9 @@ def run_launch(options: SegmentOptions):
     """Ids of the units that were done now, and the totals."""
     launched = prepare(check(options))
     folder = launched.work.run.plan
-    units = list(plan.read_units(folder, "part"))
+    units = list(plan.read_units(folder, plan.WorkUnit))
     done = [unit.id for unit in units if not run_unit(unit, launched.work).skipped]
-    for unit in plan.read_units(folder, "scenes"):
+    for unit in plan.read_units(folder, plan.AssemblyUnit):
         finish_scene(unit, launched.work)
     return done, collect(launched.work)
 

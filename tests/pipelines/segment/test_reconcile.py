@@ -14,7 +14,6 @@ from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check, prepare
 from pipelines.segment.options import SegmentOptions
-from pipelines.worker import unit as work_module
 from pipelines.worker.unit import segment_unit
 from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import (
@@ -47,10 +46,10 @@ def run(options: SegmentOptions):
     """Do all of a run; gives how many units were computed, and the totals."""
     work = prepare(check(options)).work
     computed = 0
-    for unit in plan.read_units(work.run.plan, "part"):
+    for unit in plan.read_units(work.run.plan, plan.WorkUnit):
         report = segment_unit(unit, work, model=lambda work: BrightnessModel())
         computed += report.done - report.skipped
-    for scene in plan.read_units(work.run.plan, "scenes"):
+    for scene in plan.read_units(work.run.plan, plan.AssemblyUnit):
         assert finish_scene(scene, work)
     return computed, collect(work)
 
@@ -133,7 +132,7 @@ def test_a_label_map_that_was_deleted_is_made_again(options, name, computed):
 
 
 def test_a_scene_that_turns_unreadable_loses_its_label_map(options, tmp_path, monkeypatch):
-    monkeypatch.setattr(work_module, "RETRY_SECONDS", 0)
+    monkeypatch.setattr("pipelines.run.attempts.RETRY_SECONDS", 0)
     run(options)
     (tmp_path / "in" / "scene.tif").write_bytes(b"II*\0broken")
 
@@ -148,7 +147,7 @@ def test_a_scene_that_turns_unreadable_loses_its_label_map(options, tmp_path, mo
 
 def test_what_an_unfinished_unit_wrote_goes_with_its_input(options, monkeypatch):
     work = prepare(check(options)).work
-    unit = next(u for u in plan.read_units(work.run.plan, "part") if u.format == "images")
+    unit = next(u for u in plan.read_units(work.run.plan, plan.WorkUnit) if u.format == "images")
     monkeypatch.setattr("pipelines.run.commits.CommitLog.write", dying)
     with pytest.raises(KeyError, match="died"):
         segment_unit(unit, work, model=lambda work: BrightnessModel())

@@ -146,9 +146,9 @@ def test_blocks_of_a_scene_that_another_run_finishes_meanwhile_stay_done(
     small_blocks(monkeypatch, 64)
     write_scene(tmp_path / "in" / "scene.tif", pixels(128, 128))
     units = units_in(work, tmp_path / "in")
-    (scene,) = (unit for unit in units if unit.blocks)
+    (scene,) = (unit for unit in units if isinstance(unit, plan.AssemblyUnit))
     for unit in units:
-        if not unit.blocks:
+        if isinstance(unit, plan.WorkUnit):
             run_unit(unit, work)
     original = CommitLog.is_intact
 
@@ -161,7 +161,7 @@ def test_blocks_of_a_scene_that_another_run_finishes_meanwhile_stay_done(
 
     assert collect(work).missing == 0
     log = CommitLog(work.run.root, work.options)
-    assert all(log.is_done(unit) for unit in plan.read_units(work.run.plan, "part"))
+    assert all(log.is_done(unit) for unit in plan.read_units(work.run.plan, plan.WorkUnit))
     assert json.loads(Path(log.path(scene)).read_bytes())["tally"]["images"] == 1
 
 

@@ -17,7 +17,7 @@ from pipelines.results.totals import collect
 from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import Commit
 from pipelines.run.interface import Work
-from pipelines.run.plan import Unit
+from pipelines.run.plan import WorkUnit
 from pipelines.worker import model as worker_model
 from pipelines.worker import unit as work_module
 from pipelines.worker.gpu_claims import claim
@@ -103,7 +103,7 @@ def test_many_threads_that_segment_units_share_one_model(tmp_path, loads):
     units = units_in(work, shards(tmp_path / "in", 12, 1))
     begin = threading.Barrier(12)
 
-    def segment(unit: Unit) -> UnitReport:
+    def segment(unit: WorkUnit) -> UnitReport:
         begin.wait(30)
         return segment_unit(unit, work)
 
