@@ -25,6 +25,7 @@ examples:
   beamseg train --config streets.toml --output training/more --init_from training/streets
   beamseg train --config streets.toml --output training/folds --folds_by group
   beamseg train --config streets.toml --output training/good --min_iou road=0.5 --min_iou mean=0.6
+  beamseg train --schema > train.schema.json
 """
 
 
@@ -65,12 +66,22 @@ def parser() -> Parser:
     command.add_argument(
         "--overwrite", action="store_true", help="replace a run with other settings or data"
     )
+    command.add_argument(
+        "--schema",
+        action="store_true",
+        help="print the JSON Schema of configuration files, by which editors complete them",
+    )
     return command
 
 
 def run(arguments: Sequence[str]) -> int:
     """Train; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
+    if parsed.schema:
+        from segmodel.training.configuration import json_schema
+
+        print(json.dumps(json_schema(), indent=2))
+        return 0
     for name in ("config", "output"):
         if not getattr(parsed, name):
             raise ConfigurationError(f"--{name} is missing: see beamseg train --help")

@@ -11,8 +11,8 @@ from pathlib import Path
 import keras
 
 from segmodel.errors import ConfigurationError
-from segmodel.limits import one_of
 from segmodel.networks.imagenet_bands import band_filters
+from segmodel.networks.variants import check_word
 
 STRIDES = (4, 8, 16, 32)
 # Keras lists all that it tried.
@@ -120,7 +120,7 @@ def find_backbone(name: str) -> Backbone:
     Raises:
         ConfigurationError: If there is none.
     """
-    one_of("backbone", name, BACKBONES)
+    check_word("backbone", name, BACKBONES)
     return BACKBONES[name]
 
 

@@ -16,12 +16,11 @@ import keras
 import numpy as np
 
 from segmodel.errors import ConfigurationError
-from segmodel.limits import at_least, one_of
 from segmodel.networks.backbones import build_backbone, find_backbone, load_imagenet
 from segmodel.networks.imagenet_bands import IMAGENET_BANDS, band_means
 from segmodel.networks.layers import BilinearUpsampling, Preprocessing, bilinear_kernel
 from segmodel.networks.receptive_field import Reach
-from segmodel.networks.variants import PRECISIONS, VARIANTS
+from segmodel.networks.variants import PRECISIONS, VARIANTS, check_word
 
 FC6_KERNEL_PX = 7
 FC_DROPOUT = 0.5
@@ -249,12 +248,14 @@ class NetworkConfig:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
-        one_of("variant", self.variant, VARIANTS)
-        one_of("precision", self.precision, PRECISIONS)
+        check_word("variant", self.variant, VARIANTS)
+        check_word("precision", self.precision, PRECISIONS)
         backbone = find_backbone(self.backbone)
         if not 0 < self.width < math.inf:
             raise ConfigurationError(f"width must be positive, got {self.width}")
-        at_least("model", 1, {"classes": self.classes, "fc_channels": self.fc_channels})
+        for name, count in (("classes", self.classes), ("fc_channels", self.fc_channels)):
+            if count < 1:
+                raise ConfigurationError(f"model.{name} must be at least 1, got {count}")
         if not self.bands or self.value_range[0] >= self.value_range[1]:
             raise ConfigurationError(
                 f"bands must be names and value_range must rise, got {self.bands} and "

@@ -1,66 +1,150 @@
-"""The configuration of a training run, checked in full before anything is read."""
+"""The configuration of a training run: every setting once, with its type, limits and meaning.
+
+The checks, the JSON Schema (`beamseg train --schema`) and the table of settings in the
+documentation follow from this declaration.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    InstanceOf,
+    StrictBool,
+    StrictInt,
+    Tag,
+    TypeAdapter,
+    WithJsonSchema,
+)
 
 from segmodel.errors import ConfigurationError
-from segmodel.labels.classes import ClassTable
-from segmodel.limits import at_least, one_of
+from segmodel.labels.classes import ClassTable, LabelClass, parse_color
 from segmodel.networks.variants import PRECISIONS, VARIANTS
 from segmodel.savedmodel.contract import DTYPES
+from segmodel.training.settings import (
+    LIST,
+    WORD,
+    Amount,
+    Count,
+    Integers,
+    Numbers,
+    OneOf,
+    Positive,
+    Share,
+    ShareBelow1,
+    Whole,
+    Words,
+    as_list,
+    check_keys,
+    settings,
+)
 
-ENCODINGS = ("color", "palette", "id")
-LOSSES = ("cross_entropy", "focal", "dice")
-CLASS_WEIGHTS = ("median_frequency", "inverse_log")
-OPTIMIZERS = ("adamw", "sgd")
-SCHEDULES = ("cosine", "poly", "constant")
 # Seeds of stateless operations are 32-bit integers, and each stage has one of its own.
 MAX_SEED = 2**31 - 1 - len(VARIANTS)
-KEPT = ("best", "last")
+# Words for weights that are no files.
+NO_FILES = ("none", "imagenet")
 
 
-@dataclass(frozen=True)
+def _one_group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from None
+    if pattern and groups != 1:
+        raise ValueError(f"needs one group in brackets, got {pattern!r}")
+    return pattern
+
+
+def _different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not names or len(set(names)) != len(names):
+        raise ValueError(f"must be different names, got {names}")
+    return names
+
+
+def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
+    if len(values) != 2 or not 0 < values[0] <= values[1] < math.inf:
+        raise ValueError(f"must be two rising positive numbers, got {list(values)}")
+    return values
+
+
+def _rising_or_empty(values: tuple[float, ...]) -> tuple[float, ...]:
+    return _rising(values) if values else values
+
+
+def _coarse_to_fine(stages: tuple[str, ...]) -> tuple[str, ...]:
+    strides = [VARIANTS[stage] for stage in stages]
+    if strides != sorted(set(strides), reverse=True):
+        raise ValueError(f"must go from coarse to fine, each once, got {list(stages)}")
+    return stages
+
+
+def _one_above_0(weights: Mapping[str, float]) -> Mapping[str, float]:
+    if not any(weights.values()):
+        raise ValueError("needs one loss with a weight above 0")
+    return weights
+
+
+def _one_class_above_0(weights: tuple[float, ...]) -> tuple[float, ...]:
+    if weights and not any(weights):
+        raise ValueError("needs one above 0")
+    return weights
+
+
+Variant = Annotated[str, OneOf(VARIANTS)]
+ClassWeights = Annotated[
+    Annotated[str, OneOf(("median_frequency", "inverse_log")), Tag(WORD)]
+    | Annotated[
+        tuple[Amount, ...],
+        AfterValidator(_one_class_above_0),
+        BeforeValidator(as_list, json_schema_input_type=list[Amount]),
+        Tag(LIST),
+    ],
+    Discriminator(lambda value: WORD if isinstance(value, str) else LIST),
+]
+
+
+@settings("data")
 class DataConfig:
-    """Where pairs of image and mask are; paths are relative to the configuration file.
+    """Where pairs of image and mask are; paths are relative to the configuration file."""
 
-    Args:
-        images: Folders of images for training.
-        masks: For each, the folder of masks with the same stems.
-        shards: Shards of images and label maps for training, as `beamseg pack` writes them: files,
-            folders or patterns.
-        validation_images: Folders of images for validation.
-        validation_masks: For each, the folder of masks.
-        validation_shards: Shards for validation.
-        mask_encoding: `color` (red, green, blue of the class table), `palette` (indices of an
-            indexed image) or `id` (grey levels). Label maps in shards always hold ids.
-        ignore_colors: Colours of pixels that count nowhere.
-        ignore_ids: Ids of pixels that count nowhere.
-        allow_empty_classes: Whether a class may be without a pixel in the training data.
-        group: Regular expression with one group, searched in the path of an image; what the group
-            matches is the region that `--folds_by group` leaves out. Empty: its folder, or shard.
-        cache_mb: Memory for decoded pairs, in MiB.
-        about: What the data are, for the model contract.
-    """
-
-    images: tuple[str, ...] = ()
-    masks: tuple[str, ...] = ()
-    shards: tuple[str, ...] = ()
-    validation_images: tuple[str, ...] = ()
-    validation_masks: tuple[str, ...] = ()
-    validation_shards: tuple[str, ...] = ()
-    mask_encoding: str = "color"
-    ignore_colors: tuple[str, ...] = ()
-    ignore_ids: tuple[int, ...] = ()
-    allow_empty_classes: bool = False
-    group: str = ""
-    cache_mb: int = 1024
+    images: Words = ()
+    """Folders of images for training."""
+    masks: Words = ()
+    """For each of `data.images`, the folder of masks."""
+    shards: Words = ()
+    """Shards for training, as `beamseg pack` writes them: files, folders or patterns."""
+    validation_images: Words = ()
+    """Folders of images for validation."""
+    validation_masks: Words = ()
+    """For each of `data.validation_images`, the folder of masks."""
+    validation_shards: Words = ()
+    """Shards for validation."""
+    mask_encoding: Annotated[str, OneOf(("color", "palette", "id"))] = "color"
+    """What masks hold: `color` (red, green, blue of the class table), `palette` (indices of an
+    indexed image) or `id` (grey levels); label maps in shards always hold ids."""
+    ignore_colors: Words = ()
+    """Colors of pixels that count nowhere, such as `#000000`."""
+    ignore_ids: Integers = ()
+    """Ids of pixels that count nowhere."""
+    allow_empty_classes: StrictBool = False
+    """Whether a class may be without a pixel in the training data."""
+    group: Annotated[str, AfterValidator(_one_group)] = ""
+    """Regular expression with one group, searched in the path of an image; what the group
+    matches is the region that `--folds_by group` leaves out; empty: the folder of the image, or
+    its shard."""
+    cache_mb: Count = 1024
+    """Memory for decoded pairs, in MiB."""
     about: str = ""
+    """What the data are, for the model contract and the card."""
 
     def __post_init__(self) -> None:
         for what in ("", "validation_"):
@@ -70,14 +154,6 @@ class DataConfig:
                     f"data.{what}images and data.{what}masks must name equally many folders, "
                     f"got {len(images)} and {len(masks)}"
                 )
-        one_of("data.mask_encoding", self.mask_encoding, ENCODINGS)
-        at_least("data", 1, {"cache_mb": self.cache_mb})
-        try:
-            groups = re.compile(self.group).groups
-        except re.error as error:
-            raise ConfigurationError(f"data.group is no regular expression: {error}") from None
-        if self.group and groups != 1:
-            raise ConfigurationError(f"data.group needs one group in brackets, got {self.group!r}")
 
     @property
     def has_training(self) -> bool:
@@ -90,53 +166,44 @@ class DataConfig:
         return bool(self.validation_images or self.validation_shards)
 
 
-@dataclass(frozen=True)
+@settings("model")
 class ModelConfig:
-    """The network and what its contract says of the input.
+    """The network and what its contract says of the input."""
 
-    Args:
-        name: Name of the model.
-        variant: `fcn-32s`, `fcn-16s`, `fcn-8s` or `fcn-4s`.
-        backbone: One of `segmodel.backbones.BACKBONES`.
-        backbone_weights: `none`, `imagenet` or the path of a weights file of
-            `keras.applications`.
-        init_from: A model that beamseg exported, or the output folder of a training run, whose
-            weights are where to start; score layers of other classes start anew. Empty for none.
-        width: Width multiplier of the backbone's layers.
-        fc_layers: Whether fc6 and fc7 of the classification network follow the backbone as
-            convolutions, as in the paper.
-        fc_channels: Their channels.
-        bands: Names of the bands, in order.
-        dtype: Sample type of the images.
-        value_range: Least and greatest raw value; may be left out for uint8.
-        gsd_range_m: Least and greatest ground sample distance in metres, or empty.
-        batch_norm_momentum: Of the moving statistics of batch normalization.
-    """
-
-    name: str
-    variant: str = "fcn-8s"
+    name: Annotated[str, Field(min_length=1)]
+    """Name of the model."""
+    variant: Variant = "fcn-8s"
+    """`fcn-32s`, `fcn-16s` and `fcn-8s` are those of the paper (Long, Shelhamer and Darrell
+    2015); `fcn-4s` adds one more skip by the same rule."""
     backbone: str = "mobilenet_v2"
+    """`vgg16`, `vgg19`, `resnet50`, `resnet101`, `resnet152`, `resnet50_v2`, `resnet101_v2`,
+    `resnet152_v2`, `mobilenet_v2` or `efficientnet_v2_s`, which looks at the whole window and
+    so fixes its size."""
     backbone_weights: str = "none"
+    """`none`, `imagenet` or the path of a file of `keras.applications` without top."""
     init_from: str = ""
-    width: float = 1.0
-    fc_layers: bool = False
-    fc_channels: int = 4096
-    bands: tuple[str, ...] = ("red", "green", "blue")
-    dtype: str = "uint8"
-    value_range: tuple[float, ...] = ()
-    gsd_range_m: tuple[float, ...] = ()
-    batch_norm_momentum: float = 0.9
+    """Model that beamseg exported, or output folder of a training run, whose weights are where
+    to start; score layers of other classes start anew."""
+    width: Positive = 1.0
+    """Multiplier of the channels of every layer of the backbone."""
+    fc_layers: StrictBool = False
+    """Whether fc6 and fc7 of the classification network follow the backbone as convolutions, as
+    in the paper."""
+    fc_channels: Count = 4096
+    """Channels of fc6 and fc7."""
+    bands: Annotated[Words, AfterValidator(_different)] = ("red", "green", "blue")
+    """Names of the bands, in order."""
+    dtype: Annotated[str, OneOf(DTYPES)] = "uint8"
+    """Sample type of the images: `uint8`, `uint16`, `int16` or `float32`."""
+    value_range: Numbers = ()
+    """Least and greatest raw value; empty is 0 to 255, for uint8 only."""
+    gsd_range_m: Annotated[Numbers, AfterValidator(_rising_or_empty)] = ()
+    """Least and greatest ground sample distance in metres; `segment` refuses scenes outside;
+    empty: none is refused."""
+    batch_norm_momentum: ShareBelow1 = 0.9
+    """Momentum of the moving statistics of batch normalization."""
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise ConfigurationError("model.name must not be empty")
-        one_of("model.variant", self.variant, VARIANTS)
-        one_of("model.dtype", self.dtype, DTYPES)
-        gsd = self.gsd_range_m
-        if gsd and not (len(gsd) == 2 and 0 < gsd[0] <= gsd[1] < math.inf):
-            raise ConfigurationError(
-                f"model.gsd_range_m must be two rising positive numbers or empty, got {list(gsd)}"
-            )
         if not self.value_range and self.dtype != "uint8":
             raise ConfigurationError(
                 f"model.value_range is missing: two numbers, such as the least and the greatest "
@@ -154,13 +221,6 @@ class ModelConfig:
                     f"model.value_range must be in {least}..{greatest}, as {self.dtype} is, "
                     f"got {list(self.value_range)}"
                 )
-        if not self.bands or len(set(self.bands)) != len(self.bands):
-            raise ConfigurationError(f"model.bands must be different names, got {self.bands}")
-        at_least("model", 1, {"fc_channels": self.fc_channels})
-        if not 0 <= self.batch_norm_momentum < 1:
-            raise ConfigurationError(
-                f"model.batch_norm_momentum must be in 0..1, got {self.batch_norm_momentum}"
-            )
 
     @property
     def limits(self) -> tuple[float, ...]:
@@ -168,182 +228,160 @@ class ModelConfig:
         return self.value_range or (0.0, 255.0)
 
 
-@dataclass(frozen=True)
-class ExportConfig:
-    """What is exported, and what is not good enough to be.
-
-    Args:
-        calibrate: Whether a temperature is fitted on validation, so that confidence is the share
-            of pixels that are right.
-        min_iou: Least IoU on validation by class name, or `mean`; below it nothing is exported.
-    """
-
-    calibrate: bool = True
-    min_iou: Mapping[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name, least in self.min_iou.items():
-            if not 0 <= least <= 1:
-                raise ConfigurationError(f"export.min_iou.{name} must be in 0..1, got {least}")
-
-
-@dataclass(frozen=True)
-class AugmentationConfig:
-    """How training crops are changed; image and truth are moved alike, validation never is.
-
-    Args:
-        flips: Whether crops are mirrored left and right.
-        quarter_turns: Whether crops are turned and mirrored top to bottom too.
-        scale: Least and greatest factor by which crops are enlarged.
-        brightness: Greatest change of brightness, as a share of the value range.
-        contrast: Greatest relative change of contrast.
-        color: Greatest relative change of each band by itself.
-        blur: Greatest standard deviation of a Gaussian blur, in pixels.
-        noise: Greatest standard deviation of noise, as a share of the value range.
-    """
-
-    flips: bool = True
-    quarter_turns: bool = False
-    scale: tuple[float, ...] = (1.0, 1.0)
-    brightness: float = 0.05
-    contrast: float = 0.1
-    color: float = 0.0
-    blur: float = 0.0
-    noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
-            raise ConfigurationError(
-                f"augmentation.scale must be two rising positive numbers, got {list(self.scale)}"
-            )
-        names = ("brightness", "contrast", "color", "blur", "noise")
-        at_least("augmentation", 0, {name: getattr(self, name) for name in names})
-        for name in ("contrast", "color"):
-            if getattr(self, name) >= 1:
-                raise ConfigurationError(
-                    f"augmentation.{name} must be less than 1, got {getattr(self, name)}"
-                )
-
-
-@dataclass(frozen=True)
+@settings("training")
 class TrainingConfig:
-    """How the network is trained.
+    """How the network is trained."""
+
+    steps: Count = 2000
+    """Number of optimizer steps, of all stages together."""
+    stages: Annotated[
+        tuple[Variant, ...],
+        AfterValidator(_coarse_to_fine),
+        BeforeValidator(as_list, json_schema_input_type=Variant | list[Variant]),
+    ] = ()
+    """Variants trained one after another, such as `["fcn-32s", "fcn-16s", "fcn-8s"]`, each from
+    the weights of the last, with about equal numbers of steps; the last is `model.variant`;
+    empty: that variant all at once."""
+    batch: Count = 8
+    """Crops in one step."""
+    crop: Count = 256
+    """Side of a crop in pixels, a multiple of 32 (the network's stride)."""
+    class_balance: Share = 0.0
+    """Share of crops laid around a pixel of a class drawn evenly; the others are laid
+    anywhere."""
+    loss: Annotated[
+        Mapping[Annotated[str, OneOf(("cross_entropy", "focal", "dice"))], Amount],
+        AfterValidator(_one_above_0),
+    ] = Field(default_factory=lambda: {"cross_entropy": 1.0})
+    """Weight of each of `cross_entropy`, `focal`, `dice`; their weighted sum is the loss."""
+    class_weights: ClassWeights = ()
+    """How much a pixel of each class counts in cross-entropy and focal loss: one number a
+    class, in the order of the classes, or `median_frequency` or `inverse_log`; empty: all
+    alike."""
+    label_smoothing: ShareBelow1 = 0.0
+    """Share of the truth spread over all classes, in cross-entropy."""
+    focal_gamma: Amount = 2.0
+    """Exponent of the focal loss."""
+    optimizer: Annotated[str, OneOf(("adamw", "sgd"))] = "adamw"
+    """`adamw` or `sgd`."""
+    momentum: ShareBelow1 = 0.9
+    """Momentum of `sgd`."""
+    learning_rate: Positive = 0.001
+    """Greatest learning rate, after warm-up."""
+    schedule: Annotated[str, OneOf(("cosine", "poly", "constant"))] = "cosine"
+    """`cosine` or `poly` down to 0, or `constant`."""
+    poly_power: Amount = 0.9
+    """Exponent of the `poly` schedule."""
+    warmup_steps: Whole = 100
+    """Steps over which the learning rate rises from 0, in each stage."""
+    weight_decay: Amount = 0.0001
+    """Decoupled weight decay; not of biases and batch normalization."""
+    clip_norm: Amount = 1.0
+    """Greatest norm of all gradients together; 0 for no limit."""
+    ema: ShareBelow1 = 0.0
+    """Decay of the moving average of weights that is validated and exported; 0 for the weights
+    themselves."""
+    precision: Annotated[str, OneOf(PRECISIONS)] = "float32"
+    """`float32`, `mixed_float16` or `mixed_bfloat16`."""
+    devices: Words = ()
+    """Devices that share each batch, such as `["GPU:0", "GPU:1"]`; empty: all GPUs."""
+    validate_every: Count = 250
+    """Steps between two validations."""
+    keep: Annotated[str, OneOf(("best", "last"))] = "best"
+    """Weights that are exported: those of the `best` validation of the last stage, by mean IoU
+    of the classes that its truth has, or those after the `last` step; scores on what chose the
+    weights are a little too good."""
+    patience: Whole = 0
+    """Validations without a better such mean after which a stage ends; 0 for never."""
+    checkpoint_every: Count = 250
+    """Steps between two checkpoints, from which a killed run resumes."""
+    seed: Annotated[StrictInt, Field(ge=0, le=MAX_SEED)] = 0
+    """Seed of first weights, crops and augmentation."""
+
+
+@settings("augmentation")
+class AugmentationConfig:
+    """How training crops are changed; image and truth are moved alike, validation never is."""
+
+    flips: StrictBool = True
+    """Whether crops are mirrored left and right."""
+    quarter_turns: StrictBool = False
+    """Whether crops are turned and mirrored top to bottom too; right for views from above."""
+    scale: Annotated[Numbers, AfterValidator(_rising)] = (1.0, 1.0)
+    """Least and greatest factor by which crops are enlarged."""
+    brightness: Amount = 0.05
+    """Greatest change of brightness, as a share of the value range."""
+    contrast: ShareBelow1 = 0.1
+    """Greatest relative change of contrast."""
+    color: ShareBelow1 = 0.0
+    """Greatest relative change of each band by itself."""
+    blur: Amount = 0.0
+    """Greatest standard deviation of a Gaussian blur, in pixels."""
+    noise: Amount = 0.0
+    """Greatest standard deviation of noise, as a share of the value range."""
+
+
+@settings("export")
+class ExportConfig:
+    """What is exported, and what is not good enough to be."""
+
+    calibrate: StrictBool = True
+    """Whether a temperature is fitted on validation, so that confidence is the share of pixels
+    that are right."""
+    min_iou: Mapping[str, Share] = Field(default_factory=dict)
+    """Least IoU on validation by class name, or `mean`; below it nothing is exported."""
+
+
+@settings("classes")
+class ClassConfig:
+    """A class: one `[[classes]]` table for each."""
+
+    id: StrictInt
+    """Value of the class in label maps."""
+    name: str
+    """Name of the class."""
+    color: str
+    """Color of the class, such as `#8429F6`."""
+
+
+def class_table(entries: Any) -> ClassTable:
+    """The class table of `[[classes]]` tables.
 
     Args:
-        steps: Number of optimizer steps, of all stages together.
-        stages: Variants trained one after another, each from the weights of the last, such as
-            `["fcn-32s", "fcn-16s", "fcn-8s"]`; the last is the variant of the model. Steps are
-            dealt evenly. Empty: the variant all at once.
-        batch: Crops in one step.
-        crop: Side of a crop in pixels; a multiple of the network's stride.
-        class_balance: Share of crops that are laid around a pixel of a class drawn evenly; the
-            others are laid anywhere.
-        loss: Weight of each loss: `cross_entropy`, `focal`, `dice`.
-        class_weights: How much a pixel of each class counts in cross-entropy and focal loss, in
-            the order of the classes, or `median_frequency` or `inverse_log`; all alike if empty.
-        label_smoothing: Share of the truth that is spread over all classes, in cross-entropy.
-        focal_gamma: Exponent of the focal loss.
-        optimizer: `adamw` or `sgd`.
-        momentum: Of SGD.
-        learning_rate: Greatest learning rate, after warm-up.
-        schedule: `cosine` or `poly` down to 0, or `constant`.
-        poly_power: Exponent of the poly schedule.
-        warmup_steps: Steps over which the learning rate rises from 0, in each stage.
-        weight_decay: Decoupled weight decay.
-        clip_norm: Greatest norm of all gradients together; 0 for no limit.
-        ema: Decay of the exponential moving average of weights that is validated and exported; 0
-            for the weights themselves.
-        precision: `float32`, `mixed_float16` or `mixed_bfloat16`.
-        devices: Devices that share each batch, such as `["GPU:0", "GPU:1"]`; empty for all GPUs.
-        validate_every: Steps between two validations.
-        keep: Which weights are exported: those of the `best` validation of the last stage, by mean
-            IoU of the classes that its truth has, or those after the `last` step. Scores on what
-            chose the weights are a little too good.
-        patience: Validations without a better such mean after which a stage ends; 0 for never.
-        checkpoint_every: Steps between two checkpoints, from which a killed run goes on.
-        seed: Of weights, crops and augmentation.
+        entries: Parsed tables, or the table that was made of them.
+
+    Raises:
+        ConfigurationError: If it is no list of tables, or a key is missing or wrong.
+        ContractError: If a class cannot be, or there is none.
     """
-
-    steps: int = 2000
-    stages: tuple[str, ...] = ()
-    batch: int = 8
-    crop: int = 256
-    class_balance: float = 0.0
-    loss: Mapping[str, float] = field(default_factory=lambda: {"cross_entropy": 1.0})
-    class_weights: str | tuple[float, ...] = ()
-    label_smoothing: float = 0.0
-    focal_gamma: float = 2.0
-    optimizer: str = "adamw"
-    momentum: float = 0.9
-    learning_rate: float = 1e-3
-    schedule: str = "cosine"
-    poly_power: float = 0.9
-    warmup_steps: int = 100
-    weight_decay: float = 1e-4
-    clip_norm: float = 1.0
-    ema: float = 0.0
-    precision: str = "float32"
-    devices: tuple[str, ...] = ()
-    validate_every: int = 250
-    keep: str = "best"
-    patience: int = 0
-    checkpoint_every: int = 250
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, known in (
-            ("optimizer", OPTIMIZERS),
-            ("schedule", SCHEDULES),
-            ("precision", PRECISIONS),
-            ("keep", KEPT),
-        ):
-            one_of(f"training.{name}", getattr(self, name), known)
-        for stage in self.stages:
-            one_of("training.stages", stage, VARIANTS)
-        strides = [VARIANTS[stage] for stage in self.stages]
-        if strides != sorted(set(strides), reverse=True):
-            raise ConfigurationError(
-                f"training.stages must go from coarse to fine, each once, got {list(self.stages)}"
-            )
-        if isinstance(self.class_weights, str):
-            one_of("training.class_weights", self.class_weights, CLASS_WEIGHTS)
-        for name in self.loss:
-            one_of("training.loss", name, LOSSES)
-        if not any(weight > 0 for weight in self.loss.values()):
-            raise ConfigurationError("training.loss needs one loss with a weight above 0")
-        at_least("training.loss", 0, self.loss)
-        counts = ("steps", "batch", "crop", "validate_every", "checkpoint_every")
-        at_least("training", 1, {name: getattr(self, name) for name in counts})
-        amounts = ("warmup_steps", "weight_decay", "clip_norm", "patience", "seed", "focal_gamma")
-        at_least("training", 0, {name: getattr(self, name) for name in (*amounts, "poly_power")})
-        if self.seed > MAX_SEED:
-            raise ConfigurationError(f"training.seed must be at most {MAX_SEED}, got {self.seed}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ConfigurationError(
-                f"training.learning_rate must be positive, got {self.learning_rate}"
-            )
-        for name in ("label_smoothing", "momentum", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigurationError(f"training.{name} must be in 0..1 and less than 1")
-        if not 0 <= self.class_balance <= 1:
-            raise ConfigurationError("training.class_balance must be in 0..1")
-        if not isinstance(self.class_weights, str):
-            for weight in self.class_weights:
-                at_least("training", 0, {"class_weights": weight})
-            if self.class_weights and not any(self.class_weights):
-                raise ConfigurationError("training.class_weights needs one above 0")
+    if isinstance(entries, ClassTable):
+        return entries
+    if not isinstance(entries, list):
+        raise ConfigurationError("classes must be [[classes]], one table for each class")
+    classes = []
+    for entry in entries:
+        check_keys(entry, ("id", "name", "color"), "classes")
+        if missing := sorted({"id", "name", "color"} - set(entry)):
+            raise ConfigurationError(f"classes: {', '.join(missing)} is missing in {entry}")
+        given = ClassConfig(**entry)
+        classes.append(LabelClass(given.id, given.name, parse_color(given.color)))
+    return ClassTable(tuple(classes))
 
 
-@dataclass(frozen=True)
+@settings("")
 class Configuration:
     """A whole training run."""
 
     data: DataConfig
     model: ModelConfig
-    classes: ClassTable
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    export: ExportConfig = field(default_factory=ExportConfig)
+    classes: Annotated[
+        InstanceOf[ClassTable],
+        BeforeValidator(class_table),
+        WithJsonSchema({"type": "array", "items": TypeAdapter(ClassConfig).json_schema()}),
+    ]
+    training: TrainingConfig = Field(default_factory=TrainingConfig)
+    augmentation: AugmentationConfig = Field(default_factory=AugmentationConfig)
+    export: ExportConfig = Field(default_factory=ExportConfig)
 
     def __post_init__(self) -> None:
         weights, count = self.training.class_weights, len(self.classes.ids)
@@ -359,9 +397,78 @@ class Configuration:
             )
         if self.training.steps < len(self.training.stages):
             raise ConfigurationError("training.steps must be at least one for each stage")
+        known = (*self.classes.names, "mean")
         for name in self.export.min_iou:
-            one_of("export.min_iou", name, (*self.classes.names, "mean"))
+            if name not in known:
+                raise ConfigurationError(
+                    f"export.min_iou must be one of {', '.join(known)}, got {name!r}"
+                )
         if "mean" in self.export.min_iou and "mean" in self.classes.names:
             raise ConfigurationError(
                 "export.min_iou.mean is the mean of all classes, and a class has that name"
             )
+
+
+# Tables of a configuration file, beside `[[classes]]`.
+TABLES: dict[str, Any] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "training": TrainingConfig,
+    "augmentation": AugmentationConfig,
+    "export": ExportConfig,
+}
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a configuration file, by which an editor checks and completes it."""
+    schema = TypeAdapter(Configuration).json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def settings_table() -> str:
+    """All settings as rows of a Markdown table: key, type, default and meaning.
+
+    Returns:
+        Head and rows, a line each; the default is written as in TOML, and empty where there is
+        none, because the setting must be given.
+    """
+    rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    for table, kind in TABLES.items():
+        properties = TypeAdapter(kind).json_schema()["properties"]
+        for name, field in kind.__pydantic_fields__.items():
+            default = ""
+            if not field.is_required():
+                default = f"`{_toml(field.get_default(call_default_factory=True))}`"
+            meaning = " ".join((field.description or "").removesuffix(".").split())
+            cells = (f"`{table}.{name}`", _type(properties[name]), default, meaning)
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML has it.
+
+    >>> _toml(("a", "b")), _toml({"dice": 0.5}), _toml(1e-4), _toml(False)
+    ('["a", "b"]', '{ dice = 0.5 }', '0.0001', 'false')
+    """
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{key} = {_toml(item)}" for key, item in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    return json.dumps(value)
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """What a JSON Schema takes, in words.
+
+    >>> _type({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "number"}}]})
+    'string or list of numbers'
+    """
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        # One value stands for a list of one, so that a list takes what the other choice says.
+        words = [_type(choice) for choice in choices]
+        return next((word for word in words if word == f"list of {words[0]}s"), " or ".join(words))
+    if schema["type"] == "array":
+        return f"list of {_type(schema['items'])}s"
+    if schema["type"] == "object":
+        return f"table of {_type(schema['additionalProperties'])}s"
+    return str(schema["type"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,25 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from segmodel.errors import BeamsegError, ConfigurationError
-from segmodel.labels.classes import ClassTable, LabelClass, format_color, parse_color
+from segmodel.labels.classes import ClassTable, format_color, parse_color
 from segmodel.training.configuration import (
-    AugmentationConfig,
+    NO_FILES,
+    TABLES,
     Configuration,
     DataConfig,
-    ExportConfig,
-    ModelConfig,
-    TrainingConfig,
+    class_table,
 )
-from segmodel.training.toml_tables import only_known, override, read_table, typed
+from segmodel.training.settings import check_keys, keys_of
 
-TABLES = {
-    "data": DataConfig,
-    "model": ModelConfig,
-    "training": TrainingConfig,
-    "augmentation": AugmentationConfig,
-    "export": ExportConfig,
-}
-SECTIONS = {*TABLES, "classes"}
 FOLDERS = (
     "images",
     "masks",
@@ -39,8 +29,6 @@ FOLDERS = (
     "validation_masks",
     "validation_shards",
 )
-# Words for weights that are no files.
-NO_FILES = ("none", "imagenet")
 
 
 def load_configuration(
@@ -65,19 +53,29 @@ def load_configuration(
 
 
 def parse_configuration(document: dict[str, Any], folder: Path = Path()) -> Configuration:
-    """The configuration of a parsed TOML document; see `load_configuration`."""
-    only_known(document, SECTIONS, "")
-    tables = {name: read_table(kind, document.get(name, {}), name) for name, kind in TABLES.items()}
-    data, model = tables["data"], tables["model"]
-    located = {key: tuple(str(folder / name) for name in getattr(data, key)) for key in FOLDERS}
-    tables["data"] = dataclasses.replace(data, **located)
-    if model.backbone_weights not in NO_FILES:
-        weights = str(folder / model.backbone_weights)
-        model = dataclasses.replace(model, backbone_weights=weights)
-    if model.init_from:
-        model = dataclasses.replace(model, init_from=str(folder / model.init_from))
-    tables["model"] = model
-    return Configuration(classes=_class_table(document.get("classes", [])), **tables)
+    """The configuration of a parsed TOML document.
+
+    Args:
+        document: Parsed TOML.
+        folder: Folder that relative paths in it are taken from.
+
+    Raises:
+        ConfigurationError: If a key or a value is wrong; the text names the key.
+    """
+    check_keys(document, keys_of(Configuration), "")
+    tables = {name: {} for name in TABLES} | {"classes": []} | document
+    config = Configuration(**tables)
+    data, model = config.data, config.model
+    located: dict[str, Any] = {
+        key: tuple(str(folder / name) for name in getattr(data, key)) for key in FOLDERS
+    }
+    weights, start = model.backbone_weights, model.init_from
+    model = dataclasses.replace(
+        model,
+        backbone_weights=weights if weights in NO_FILES else str(folder / weights),
+        init_from=str(folder / start) if start else "",
+    )
+    return dataclasses.replace(config, data=dataclasses.replace(data, **located), model=model)
 
 
 def to_document(config: Configuration) -> dict[str, Any]:
@@ -125,15 +123,15 @@ def load_mask_config(path: str | Path) -> MaskConfig:
     """
     with named_errors(Path(path)):
         document = tomllib.loads(Path(path).read_text("utf-8"))
-        only_known(document, SECTIONS, "")
-        declared = typing.get_type_hints(DataConfig)
+        check_keys(document, keys_of(Configuration), "")
         data = document.get("data", {})
-        only_known(data, set(declared), "data.")
-        known = {"mask_encoding", "ignore_colors", "ignore_ids"} & set(data)
-        values = {key: typed(data[key], declared[key], f"data.{key}") for key in known}
-        for color in values.get("ignore_colors", ()):
+        check_keys(data, keys_of(DataConfig), "data")
+        read = {"mask_encoding", "ignore_colors", "ignore_ids"} & set(data)
+        found = DataConfig(**{key: data[key] for key in read})
+        for color in found.ignore_colors:
             parse_color(color)
-        return MaskConfig(_class_table(document.get("classes", [])), **values)
+        values = {key: getattr(found, key) for key in read}
+        return MaskConfig(class_table(document.get("classes", [])), **values)
 
 
 @contextmanager
@@ -147,18 +145,50 @@ def named_errors(path: Path) -> Iterator[None]:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
-_CLASS = {"id": int, "name": str, "color": str}
+def override(document: dict[str, Any], name: str, text: str) -> None:
+    """Replace one value of a parsed document by TOML text, or by the text itself.
+
+    Args:
+        document: Changed in place.
+        name: `SECTION.KEY` or longer, as TOML writes dotted keys.
+        text: The value.
+
+    Raises:
+        ConfigurationError: If the name is no such key.
+
+    >>> document = {}
+    >>> override(document, 'export.min_iou."bare soil"', "0.5")
+    >>> document
+    {'export': {'min_iou': {'bare soil': 0.5}}}
+    """
+    *sections, key = _parts_of(name)
+    table = document
+    for section in sections:
+        inner = table.setdefault(section, {})
+        if not isinstance(inner, dict):
+            sections = []
+            break
+        table = inner
+    if not sections or not key:
+        raise ConfigurationError(f"--set needs SECTION.KEY=VALUE, got {name!r}")
+    try:
+        table[key] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        table[key] = text
 
 
-def _class_table(entries: Any) -> ClassTable:
-    if not isinstance(entries, list):
-        raise ConfigurationError("classes must be [[classes]], one table for each class")
-    classes = []
-    for entry in entries:
-        only_known(entry, _CLASS, "classes.")
-        missing = set(_CLASS) - set(entry)
-        if missing:
-            raise ConfigurationError(f"classes: {', '.join(sorted(missing))} is missing in {entry}")
-        values = {key: typed(entry[key], kind, f"classes.{key}") for key, kind in _CLASS.items()}
-        classes.append(LabelClass(values["id"], values["name"], parse_color(values["color"])))
-    return ClassTable(tuple(classes))
+def _parts_of(name: str) -> list[str]:
+    """Parts of a dotted key.
+
+    Raises:
+        ConfigurationError: If it is none.
+    """
+    try:
+        inner: Any = tomllib.loads(f"{name} = 0")
+    except tomllib.TOMLDecodeError:
+        raise ConfigurationError(f"--set needs SECTION.KEY=VALUE, got {name!r}") from None
+    parts = []
+    while isinstance(inner, dict):
+        ((part, inner),) = inner.items()
+        parts.append(part)
+    return parts

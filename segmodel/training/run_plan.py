@@ -12,8 +12,8 @@ from segmodel.networks.network import NetworkConfig
 from segmodel.pairs.pairs import TrainingData
 from segmodel.pairs.survey import DatasetStats
 from segmodel.savedmodel.folder import fingerprint
-from segmodel.training.configuration import Configuration
-from segmodel.training.configuration_file import NO_FILES, to_document
+from segmodel.training.configuration import NO_FILES, Configuration
+from segmodel.training.configuration_file import to_document
 from segmodel.training.run_folder import model_of
 
 

@@ -17,12 +17,14 @@ from segmodel.training.configuration import (
     ExportConfig,
     ModelConfig,
     TrainingConfig,
+    json_schema,
+    settings_table,
 )
 from tests.end_to_end.conftest import ROOT
 
 CLASSES = ClassTable((LabelClass(4, "land", (1, 2, 3)), LabelClass(0, "water", (4, 5, 6))))
 # Where settings are declared, checked and written down; reading them there is no use of them.
-DECLARED = {"configuration.py", "training_config.py", "configuration_file.py", "limits.py"}
+DECLARED = {"configuration.py", "configuration_file.py"}
 
 
 def configuration(**tables) -> Configuration:
@@ -101,8 +103,9 @@ def test_settings_of_data_that_make_no_sense_are_refused(settings, message):
         ({"bands": ()}, r"model\.bands must be different names"),
         ({"bands": ("red", "red")}, r"model\.bands must be different names"),
         ({"fc_channels": 0}, r"model\.fc_channels must be at least 1"),
-        ({"batch_norm_momentum": 1.0}, r"model\.batch_norm_momentum must be in 0\.\.1"),
-        ({"batch_norm_momentum": -0.1}, r"model\.batch_norm_momentum must be in 0\.\.1"),
+        ({"batch_norm_momentum": 1.0}, r"model\.batch_norm_momentum must be less than 1, got 1\.0"),
+        ({"batch_norm_momentum": -0.1}, r"model\.batch_norm_momentum must be at least 0, got"),
+        ({"width": 0.0}, r"model\.width must be greater than 0, got 0\.0"),
         ({"name": ""}, r"model\.name must not be empty"),
     ],
 )
@@ -118,10 +121,13 @@ def test_the_value_range_of_bytes_may_be_left_out():
     assert wide.limits == (-32768.0, 32767.0)
 
 
-@pytest.mark.parametrize("least", [-0.001, 1.001, math.nan])
-def test_floors_of_iou_are_shares(least):
+@pytest.mark.parametrize(
+    ("least", "limit"),
+    [(-0.001, "at least 0"), (1.001, "at most 1"), (math.nan, "a finite number")],
+)
+def test_floors_of_iou_are_shares(least, limit):
     assert ExportConfig(min_iou={"land": 0.0, "mean": 1.0}).min_iou["mean"] == 1.0
-    with pytest.raises(ConfigurationError, match=r"export\.min_iou\.land must be in 0\.\.1"):
+    with pytest.raises(ConfigurationError, match=rf"export\.min_iou\.land must be {limit}, got"):
         ExportConfig(min_iou={"land": least})
 
 
@@ -150,3 +156,27 @@ def test_floors_are_of_known_classes():
     configuration(export=ExportConfig(min_iou={"land": 0.5, "mean": 0.5}))
     with pytest.raises(ConfigurationError, match=r"min_iou must be one of land, water, mean, got"):
         configuration(export=ExportConfig(min_iou={"road": 0.5}))
+
+
+def test_the_schema_says_what_an_editor_has_to_know():
+    schema = json_schema()
+    assert schema["required"] == ["data", "model", "classes"]
+    assert schema["properties"]["classes"]["items"]["required"] == ["id", "name", "color"]
+    training = schema["$defs"]["TrainingConfig"]
+    assert training["additionalProperties"] is False
+    assert training["properties"]["optimizer"]["enum"] == ["adamw", "sgd"]
+    assert training["properties"]["steps"] == {
+        "default": 2000,
+        "description": "Number of optimizer steps, of all stages together.",
+        "minimum": 1,
+        "title": "Steps",
+        "type": "integer",
+    }
+
+
+def test_every_setting_says_what_it_is_for():
+    rows = [row.strip("| ").split(" | ") for row in settings_table().splitlines()[2:]]
+    assert len(rows) == 61
+    assert all(len(row) == 4 and row[3] for row in rows)
+    assert rows[13] == ["`model.name`", "string", "", "Name of the model"]
+    assert rows[31][:3] == ["`training.loss`", "table of numbers", "`{ cross_entropy = 1.0 }`"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from segmodel.errors import ConfigurationError
 from segmodel.training.configuration import TrainingConfig
 from segmodel.training.configuration_file import load_configuration, to_document
+from tests.end_to_end.conftest import ROOT
 
 TEXT = """
 [data]
@@ -188,3 +190,16 @@ def test_words_stay_words_in_the_document(load):
 
 def test_a_path_of_one_part_is_shortened_to_it(load):
     assert to_document(load(data__images='"/a"'))["data"]["images"] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("file", "digest"),
+    [
+        ("benchmarks/dubai.toml", "4d91b3768c8674a6"),
+        ("pipelines/earth/train.toml", "8e0794a334132493"),
+    ],
+)
+def test_stored_documents_keep_their_bytes(file, digest):
+    """So that a run is continued that another version of the program began."""
+    content = json.dumps(to_document(load_configuration(ROOT / file)))
+    assert hashlib.sha256(content.encode()).hexdigest()[:16] == digest

@@ -32,14 +32,35 @@ def test_counts_are_at_least_one(name):
 )
 def test_amounts_are_at_least_nothing(name):
     assert getattr(TrainingConfig(**{name: 0}), name) == 0
-    for value in (-1, -0.001, math.inf, math.nan):
-        with pytest.raises(ConfigurationError, match=rf"training\.{name} must be at least 0"):
+    with pytest.raises(ConfigurationError, match=rf"training\.{name} must be at least 0, got -1"):
+        TrainingConfig(**{name: -1})
+
+
+@pytest.mark.parametrize("name", ["warmup_steps", "patience", "seed"])
+def test_numbers_of_steps_are_whole(name):
+    for value in (0.5, math.inf, math.nan):
+        with pytest.raises(ConfigurationError, match=rf"training\.{name} must be int, got"):
             TrainingConfig(**{name: value})
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, math.nan])
-def test_a_learning_rate_is_positive(value):
-    with pytest.raises(ConfigurationError, match=r"training\.learning_rate must be positive"):
+@pytest.mark.parametrize("name", ["weight_decay", "clip_norm", "focal_gamma", "poly_power"])
+def test_amounts_are_finite(name):
+    for value in (math.inf, math.nan):
+        with pytest.raises(ConfigurationError, match=rf"training\.{name} must be a finite number"):
+            TrainingConfig(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("value", "limit"),
+    [
+        (0.0, "greater than 0"),
+        (-1.0, "greater than 0"),
+        (math.inf, "a finite number"),
+        (math.nan, "a finite number"),
+    ],
+)
+def test_a_learning_rate_is_positive(value, limit):
+    with pytest.raises(ConfigurationError, match=rf"training\.learning_rate must be {limit}, got"):
         TrainingConfig(learning_rate=value)
 
 
@@ -47,15 +68,16 @@ def test_a_learning_rate_is_positive(value):
 def test_shares_that_must_leave_something_are_less_than_one(name):
     assert getattr(TrainingConfig(**{name: 0.0}), name) == 0.0
     assert getattr(TrainingConfig(**{name: 0.9999}), name) == 0.9999
-    for value in (1.0, -0.1, math.nan):
-        with pytest.raises(ConfigurationError, match=rf"training\.{name} must be in 0\.\.1"):
+    for value, limit in ((1.0, "less than 1"), (-0.1, "at least 0"), (math.nan, "a finite number")):
+        with pytest.raises(ConfigurationError, match=rf"training\.{name} must be {limit}, got"):
             TrainingConfig(**{name: value})
 
 
 def test_a_class_balance_is_a_share():
     assert TrainingConfig(class_balance=1.0).class_balance == 1.0
-    for value in (1.001, -0.1, math.nan):
-        with pytest.raises(ConfigurationError, match=r"training\.class_balance must be in 0\.\.1"):
+    limits = ((1.001, "at most 1"), (-0.1, "at least 0"), (math.nan, "a finite number"))
+    for value, limit in limits:
+        with pytest.raises(ConfigurationError, match=rf"training\.class_balance must be {limit}"):
             TrainingConfig(class_balance=value)
 
 
@@ -77,10 +99,10 @@ def test_a_seed_fits_into_32_bits_in_every_stage():
         ({"loss": {}}, r"training\.loss needs one loss with a weight above 0"),
         ({"loss": {"dice": 0.0}}, r"training\.loss needs one loss with a weight above 0"),
         ({"loss": {"dice": 1.0, "focal": -1.0}}, r"training\.loss\.focal must be at least 0"),
-        ({"loss": {"dice": math.inf}}, r"training\.loss\.dice must be at least 0, got inf"),
+        ({"loss": {"dice": math.inf}}, r"training\.loss\.dice must be a finite number, got inf"),
         ({"class_weights": (1.0, -1.0)}, r"training\.class_weights must be at least 0"),
-        ({"class_weights": (math.nan, 1.0)}, r"training\.class_weights must be at least 0"),
-        ({"class_weights": (1.0, math.inf)}, r"training\.class_weights must be at least 0"),
+        ({"class_weights": (math.nan, 1.0)}, r"training\.class_weights must be a finite number"),
+        ({"class_weights": (1.0, math.inf)}, r"training\.class_weights must be a finite number"),
         ({"class_weights": (0.0, 0.0)}, r"training\.class_weights needs one above 0"),
     ],
 )
@@ -105,8 +127,9 @@ def test_a_scale_is_finite():
 @pytest.mark.parametrize("name", ["brightness", "contrast", "color", "blur", "noise"])
 def test_changes_of_crops_are_at_least_nothing(name):
     assert getattr(AugmentationConfig(**{name: 0.0}), name) == 0.0
-    for value in (-0.1, math.inf, math.nan):
-        with pytest.raises(ConfigurationError, match=rf"augmentation\.{name} must be at least 0"):
+    finite = "a finite number"
+    for value, limit in ((-0.1, "at least 0"), (math.inf, finite), (math.nan, finite)):
+        with pytest.raises(ConfigurationError, match=rf"augmentation\.{name} must be {limit}, got"):
             AugmentationConfig(**{name: value})
 
 

@@ -1,30 +1,51 @@
-"""TOML tables as dataclasses."""
+"""Tables of settings as dataclasses that pydantic checks, and `--set`."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import Annotated
 
 import pytest
+from pydantic import Discriminator, Field, StrictBool, StrictFloat, StrictInt, Tag
 
 from segmodel.errors import ConfigurationError
-from segmodel.training.toml_tables import only_known, override, read_table, typed
+from segmodel.training.configuration_file import override
+from segmodel.training.settings import (
+    LIST,
+    WORD,
+    Numbers,
+    OneOf,
+    Words,
+    check_keys,
+    settings,
+)
+
+EITHER = Discriminator(lambda value: WORD if isinstance(value, str) else LIST)
 
 
-@dataclass(frozen=True)
+@settings("t")
 class Table:
     name: str
-    count: int = 3
-    share: float = 0.5
-    flag: bool = False
-    names: tuple[str, ...] = ()
-    numbers: tuple[float, ...] = ()
-    weights: Mapping[str, float] = field(default_factory=dict)
-    either: str | tuple[float, ...] = ()
+    count: StrictInt = 3
+    share: StrictFloat = 0.5
+    flag: StrictBool = False
+    names: Words = ()
+    numbers: Numbers = ()
+    weights: Mapping[str, StrictFloat] = Field(default_factory=dict)
+    either: Annotated[
+        Annotated[str, OneOf(["even", "odd"]), Tag(WORD)] | Annotated[Numbers, Tag(LIST)], EITHER
+    ] = ()
+
+
+@settings("")
+class File:
+    t: Table
+    u: Table = Field(default_factory=lambda: Table("u"))
 
 
 def test_what_is_left_out_has_its_default():
-    assert read_table(Table, {"name": "a"}, "t") == Table("a")
+    assert Table(**{"name": "a"}) == Table("a")
 
 
 def test_every_kind_of_value_is_read():
@@ -38,14 +59,14 @@ def test_every_kind_of_value_is_read():
         "weights": {"dice": 1},
         "either": [1, 2],
     }
-    actual = read_table(Table, given, "t")
+    actual = Table(**given)
     assert actual == Table("a", 4, 1.0, True, ("x", "y"), (1.0, 2.5), {"dice": 1.0}, (1.0, 2.0))
     assert type(actual.share) is float
     assert [type(value) for value in actual.numbers] == [float, float]
 
 
 def test_one_value_stands_for_a_list_of_one():
-    assert read_table(Table, {"name": "a", "names": "x"}, "t").names == ("x",)
+    assert Table(**{"name": "a", "names": "x"}).names == ("x",)
 
 
 @pytest.mark.parametrize(
@@ -62,40 +83,55 @@ def test_one_value_stands_for_a_list_of_one():
         ("numbers", ["a"], r"t\.numbers must be float, got 'a'"),
         ("weights", 1, r"t\.weights must be a table, got 1"),
         ("weights", {"dice": "x"}, r"t\.weights\.dice must be float, got 'x'"),
-        ("either", True, r"t\.either must be str or a list of float, got True"),
-        ("either", ["a"], r"t\.either must be str or a list of float"),
+        ("either", True, r"t\.either must be float, got True"),
+        ("either", ["a"], r"t\.either must be float, got 'a'"),
+        ("either", "a", r"t\.either must be one of even, odd, got 'a'"),
     ],
 )
 def test_a_value_of_another_type_is_refused_by_its_key(key, value, message):
     with pytest.raises(ConfigurationError, match=message):
-        read_table(Table, {"name": "a"} | {key: value}, "t")
+        Table(**{"name": "a"} | {key: value})
+    with pytest.raises(ConfigurationError, match=f"^{message}"):
+        File(t={"name": "a"} | {key: value})
 
 
 def test_what_is_missing_is_named():
     with pytest.raises(ConfigurationError, match=r"^t\.name is missing$"):
-        read_table(Table, {"count": 1}, "t")
+        Table(**{"count": 1})
 
 
 @pytest.mark.parametrize("given", [3, "a", [], [{}], None])
 def test_what_is_no_table_is_refused(given):
     with pytest.raises(ConfigurationError, match=r"^t must be a table$"):
-        read_table(Table, given, "t")
+        File(t=given)
+    with pytest.raises(ConfigurationError, match=r"^t must be a table$"):
+        check_keys(given, ["a"], "t")
     with pytest.raises(ConfigurationError, match=r"^the file must be a table$"):
-        only_known(given, ["a"], "")
+        check_keys(given, ["a"], "")
 
 
 def test_an_unknown_key_is_refused_with_a_suggestion():
     with pytest.raises(ConfigurationError, match=r"unknown key t\.nane: did you mean t\.name\?"):
-        read_table(Table, {"nane": "a"}, "t")
+        Table(**{"nane": "a"})
     with pytest.raises(ConfigurationError, match=r"unknown key t\.zzz: known: \['count', "):
-        read_table(Table, {"zzz": "a"}, "t")
+        File(t={"zzz": "a"}, u={"name": 3})
+    with pytest.raises(ConfigurationError, match=r"^unknown key x: known: \['t', 'u'\]$"):
+        File(t={}, x={})
 
 
 def test_words_and_lists_of_a_union_are_told_apart():
-    kind = str | tuple[float, ...]
-    assert typed("inverse_log", kind, "x") == "inverse_log"
-    assert typed([], kind, "x") == ()
-    assert typed(2, kind, "x") == (2.0,)
+    assert Table("a", either="odd").either == "odd"
+    assert Table("a", either=[]).either == ()
+    assert Table("a", either=2).either == (2.0,)
+
+
+def test_a_changed_copy_is_checked_too():
+    table = Table("a", names="x")
+    assert dataclasses.replace(table, names="y") == Table("a", names=("y",))
+    with pytest.raises(ConfigurationError, match=r"^t\.count must be int, got 'x'$"):
+        dataclasses.replace(table, count="x")
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        table.count = 4
 
 
 @pytest.mark.parametrize(
