@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pipelines segmodel tests benchmarks containers examples setup.py
+SOURCES := pipelines segmodel tests benchmarks containers examples tools setup.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-airflow test-flink test-prism lint earth-model picture lock clean

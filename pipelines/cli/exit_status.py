@@ -1,16 +1,49 @@
-"""Exit statuses and what they mean."""
+"""Exit statuses of commands, and what they mean."""
 
 import signal
+from enum import IntEnum
 
-REASONS = {
-    0: "complete",
-    1: "fault",
-    2: "usage",
-    3: "over_budget",
-    4: "incomplete",
-    128 + signal.SIGINT: "interrupted",
-    128 + signal.SIGTERM: "interrupted",
+
+class ExitStatus(IntEnum):
+    """How a command ended."""
+
+    COMPLETE = 0
+    INTERNAL_ERROR = 1
+    USAGE = 2
+    OVER_BUDGET = 3
+    INCOMPLETE = 4
+    INTERRUPTED = 128 + signal.SIGINT
+    TERMINATED = 128 + signal.SIGTERM
+
+    @property
+    def reason(self) -> str:
+        """The word for it in `summary.json` and in the line of `--json`."""
+        return _WORDS[self][0]
+
+    @property
+    def meaning(self) -> str:
+        """What it means, for the help and the docs."""
+        return _WORDS[self][1]
+
+
+_WORDS = {
+    ExitStatus.COMPLETE: ("complete", "complete"),
+    ExitStatus.INTERNAL_ERROR: ("fault", "internal error (please report it)"),
+    ExitStatus.USAGE: ("usage", "usage error: change the command line, an input or the model"),
+    ExitStatus.OVER_BUDGET: ("over_budget", "more images failed than --max_failures allows"),
+    ExitStatus.INCOMPLETE: ("incomplete", "incomplete: run the same command again to continue"),
+    ExitStatus.INTERRUPTED: ("interrupted", "interrupted: run the same command again to continue"),
+    ExitStatus.TERMINATED: ("interrupted", "terminated: run the same command again to continue"),
 }
 
-
-COMPLETE, FAULT, OVER_BUDGET, INCOMPLETE = 0, 1, 3, 4
+# The end of the help of commands that run a pipeline.
+PIPELINE_HELP = "\n".join(
+    [
+        "Options of Beam pass through, such as --runner or --direct_num_workers. Programs that",
+        "start this command give --json and --stop_with_parent.",
+        "",
+        "exit status:",
+        *(f"  {status.value:>3}  {status.meaning}" for status in ExitStatus),
+        "",
+    ]
+)

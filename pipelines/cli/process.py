@@ -1,19 +1,30 @@
 """What programs that start a command ask of it: how it ended, as JSON, and to end with them."""
 
-import argparse
 import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import segmodel
-from pipelines.cli.exit_status import REASONS
+from pipelines.cli.exit_status import ExitStatus
+from pipelines.cli.options import Option, options_of
 
-# Options of the process that starts a pipeline, not of the pipeline.
-_JSON, _PARENT = "--json", "--stop_with_parent"
+
+@dataclass(frozen=True)
+class ProcessOptions:
+    """Options of the process that starts a pipeline, for programs that start a command."""
+
+    json: bool = Option(
+        "print how the command ended as one line of JSON, the last on standard output"
+    ).field()
+    stop_with_parent: bool = Option(
+        "end, as if interrupted, when the process that started this one has ended"
+    ).field()
+
 
 # What the line has of `summary.json`, under the same names.
 _OF_SUMMARY = (
@@ -32,27 +43,14 @@ _started = time.monotonic()
 _known: dict[str, Any] = {}
 
 
-def add_process_arguments(parser: argparse.ArgumentParser) -> None:
-    """Register the options for programs that start a command."""
-    parser.add_argument(
-        _JSON,
-        action="store_true",
-        help="print how it ended as one line of JSON, the last on standard output",
-    )
-    parser.add_argument(
-        _PARENT,
-        action="store_true",
-        help="end, as if interrupted, when the process that started this one is gone",
-    )
-
-
-def for_pipeline(words: Sequence[str]) -> list[str]:
+def without_process_options(words: Sequence[str]) -> list[str]:
     """The words of a command line that a pipeline may see.
 
-    >>> for_pipeline(["--input=a", "--json=true", "--runner=FlinkRunner"])
+    >>> without_process_options(["--input=a", "--json=true", "--runner=FlinkRunner"])
     ['--input=a', '--runner=FlinkRunner']
     """
-    return [word for word in words if word.partition("=")[0] not in (_JSON, _PARENT)]
+    own = {f"--{name}" for name in options_of(ProcessOptions)}
+    return [word for word in words if word.partition("=")[0] not in own]
 
 
 def begin(words: Sequence[str]) -> None:
@@ -64,7 +62,7 @@ def begin(words: Sequence[str]) -> None:
 
 def wants_json() -> bool:
     """Whether the command line asks for a line of JSON, even if something else of it is wrong."""
-    return any(word.lower() in (_JSON, f"{_JSON}=true") for word in _words)
+    return any(word.lower() in ("--json", "--json=true") for word in _words)
 
 
 def record_result(facts: Mapping[str, Any]) -> None:
@@ -83,7 +81,7 @@ def result_json(status: int, error: str | None = None) -> str:
         "beamseg": segmodel.__version__,
         "run": _value_of("--output"),
         "exit_status": status,
-        "reason": _known.get("reason", REASONS.get(status, REASONS[1])),
+        "reason": _known.get("reason", ExitStatus(status).reason),
         "error": error,
         **{name: _known.get(name) for name in _OF_SUMMARY},
         "seconds": round(time.monotonic() - _started, 3),

@@ -1,13 +1,10 @@
-"""Values of options that several commands have."""
+"""Values of options that several commands have, and the options that are the same in all."""
 
 import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from segmodel.errors import ConfigurationError
-
-DEFAULT_MEMORY_BYTES = 4 << 30
-
+from pipelines.cli.options import Option
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -34,20 +31,22 @@ class FailureBudget:
         Raises:
             ValueError: If it is none of these.
         """
-        if text.endswith("%"):
-            share = Fraction(text[:-1]) / 100
-        elif text.isdigit():
+        if text.isdigit():
             return cls(int(text), None)
-        else:
-            share = Fraction(text)
+        try:
+            share = Fraction(text[:-1]) / 100 if text.endswith("%") else Fraction(text)
+        except (ValueError, ZeroDivisionError):
+            share = Fraction(-1)
         if not 0 <= share <= 1:
-            raise ValueError(f"a share must be in 0..1, got {text}")
+            raise ValueError(
+                "must be a whole number, a share such as 0.01 or a percentage such as 1%"
+            )
         return cls(None, share)
 
     def allows(self, failed: int, images: int) -> bool:
         """Whether so many failed images of all are within the budget."""
-        most = self.count if self.share is None else self.share * images
-        return failed <= (most or 0)
+        limit = self.count if self.share is None else self.share * images
+        return failed <= (limit or 0)
 
     def __str__(self) -> str:
         return str(self.count) if self.share is None else f"{float(self.share):g} of all images"
@@ -57,12 +56,28 @@ def parse_size(text: str) -> int:
     """Bytes of a text such as `4G`, `2500M` or `1.5GiB`; units are powers of 1,024.
 
     Raises:
-        ConfigurationError: If it is no size.
+        ValueError: If it is no size.
 
     >>> parse_size("4G"), parse_size("1.5gib"), parse_size("800MB")
     (4294967296, 1610612736, 838860800)
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", str(text).strip().upper())
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", text.strip().upper())
     if not found or not float(found[1]):
-        raise ConfigurationError(f"--memory must be a size such as 4G or 2500M, got {text!r}")
+        raise ValueError("must be a size such as 4G or 2500M")
     return int(float(found[1]) * _UNITS[found[2]])
+
+
+MEMORY = Option(
+    "memory that one worker process may use, such as 2500M",
+    metavar="SIZE",
+    parse=parse_size,
+    default="4G",
+    pattern="[0-9]+([.][0-9]+)? ?[KMGTkmgt]?([Ii]?[Bb])?",
+)
+MAX_FAILURES = Option(
+    "how many images may fail: a number, a share such as 0.01, or 1%",
+    metavar="N",
+    parse=FailureBudget.parse,
+    default="0",
+    pattern="[0-9]+([.][0-9]+)?%?",
+)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import segmodel
 from pipelines.cli import process
+from pipelines.cli.exit_status import ExitStatus
 from segmodel.errors import BeamsegError, ConfigurationError, TransientError
 
 COMMANDS = {
@@ -26,7 +27,7 @@ COMMANDS = {
 }
 
 
-# What the user must change; any other fault of a file may pass.
+# Errors of files that the user must correct; any other may be transient.
 PERMANENT = (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError)
 
 
@@ -42,7 +43,7 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "beamseg COMMAND --help tells more; beamseg --version prints the version.",
+            "beamseg COMMAND --help prints the options; beamseg --version prints the version.",
         ]
     )
 
@@ -60,10 +61,10 @@ def dispatch(arguments: Sequence[str]) -> int:
     """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
-        return 0 if arguments else 2
+        return ExitStatus.COMPLETE if arguments else ExitStatus.USAGE
     if arguments[0] == "--version":
         print(f"beamseg {segmodel.__version__}")
-        return 0
+        return ExitStatus.COMPLETE
     if arguments[0] not in COMMANDS:
         import difflib
 
@@ -75,8 +76,16 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 
 def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
-    """Run a command with our exit statuses: see the help of `segment`."""
-    # TensorFlow's C++ messages tell a user nothing; they must be stilled before it is imported.
+    """Run a command, and turn its errors into messages and exit statuses.
+
+    Args:
+        command: Takes the words after its name, and returns its exit status.
+        arguments: Words of the command line.
+
+    Returns:
+        The exit status; see `ExitStatus`.
+    """
+    # TensorFlow's C++ messages tell a user nothing; they must be silenced before it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # Our own limit refuses what is too large; Pillow's warning begins at half of it.
     warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
@@ -85,17 +94,19 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGTERM, _interrupted)
     try:
-        return _told(command(arguments))
+        return _report(command(arguments))
     except BeamsegError as error:
-        # What can pass is worth a retry; everything else that we refuse, the user must change.
-        return _refused(str(error), 4 if isinstance(error, TransientError) else 2)
+        # A transient error is worth a retry; everything else that we refuse, the user must change.
+        is_transient = isinstance(error, TransientError)
+        return _fail(str(error), ExitStatus.INCOMPLETE if is_transient else ExitStatus.USAGE)
     except BrokenPipeError:
-        _hush()
-        return 1
+        _discard_output()
+        return ExitStatus.INTERNAL_ERROR
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        status = 2 if isinstance(error, PERMANENT) else 4
-        return _refused(f"{where}{error.strerror or error}", status)
+        is_permanent = isinstance(error, PERMANENT)
+        status = ExitStatus.USAGE if is_permanent else ExitStatus.INCOMPLETE
+        return _fail(f"{where}{error.strerror or error}", status)
     except SystemExit as end:
         return int(end.code or 0)
     except Exception as error:
@@ -103,26 +114,27 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
             raise
         # Before the line of JSON, which is the last even where both streams are one.
         traceback.print_exc()
-        return _told(1, f"{type(error).__name__}: {error}")
+        return _report(ExitStatus.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
 
-def _refused(reason: str, status: int) -> int:
+def _fail(reason: str, status: ExitStatus) -> int:
+    """Print why a command failed; returns its exit status."""
     print(f"beamseg: {reason}", file=sys.stderr)
-    return _told(status, reason)
+    return _report(status, reason)
 
 
-def _told(status: int, error: str | None = None) -> int:
-    """The exit status, after it was said to a program if that has asked."""
+def _report(status: int, error: str | None = None) -> int:
+    """Print the line of JSON, if the command line asks for it; returns the exit status."""
     if process.wants_json():
         try:
             print(process.result_json(status, error), flush=True)
         except BrokenPipeError:
-            _hush()
+            _discard_output()
     return status
 
 
-def _hush() -> None:
-    """Whoever read our output has seen enough; nothing more may be written to it."""
+def _discard_output() -> None:
+    """Send the rest of standard output nowhere, after its reader has closed it."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

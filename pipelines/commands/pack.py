@@ -8,14 +8,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from pipelines.cli.exit_status import PIPELINE_HELP, ExitStatus
+from pipelines.cli.options import add_options
 from pipelines.cli.parser import Parser, parse
 from pipelines.cli.process import (
-    add_process_arguments,
-    for_pipeline,
+    ProcessOptions,
     record_result,
     stop_with_parent,
+    without_process_options,
 )
-from pipelines.datasets.options import PackOptions, add_pack_arguments, pack_options
+from pipelines.datasets.options import PackOptions, pack_options
 from segmodel.errors import ConfigurationError
 
 HELP = """\
@@ -49,18 +51,14 @@ A file for --classes, if there is no configuration of a training run:
   name = "road"
   color = "#6EC1E4"
 
-Options of Beam pass through, such as --runner or --direct_num_workers. Programs that start this one
-give --json and --stop_with_parent.
-Exit status: 0 complete, 1 a fault of ours, 2 usage, 3 too many failed images, 4 incomplete and
-worth running again, 130 and 143 interrupted and resumable.
 """
 
 
 def parser() -> Parser:
     """The command's parser."""
-    command = Parser(prog="beamseg pack", description=HELP, epilog=EXAMPLES)
-    add_pack_arguments(command)
-    add_process_arguments(command)
+    command = Parser(prog="beamseg pack", description=HELP, epilog=EXAMPLES + PIPELINE_HELP)
+    add_options(command, PackOptions)
+    add_options(command, ProcessOptions)
     return command
 
 
@@ -84,7 +82,7 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.runners.execute import pipeline_options, tell_failures
 
     logging.disable(logging.NOTSET)
-    beam_options = pipeline_options(for_pipeline(words))
+    beam_options = pipeline_options(without_process_options(words))
     if is_detached(beam_options):
         raise ConfigurationError(
             "pack tells how it ended: leave --no_wait_until_finish, --template_location and "
@@ -118,9 +116,9 @@ def tell_result(summary: dict[str, Any], options: PackOptions) -> int:
         f"{attempt['shards_skipped']} were done before; {attempt['seconds']:.0f} s"
     )
     status = summary["exit_status"]
-    if status == 0:
+    if status == ExitStatus.COMPLETE:
         print(f"complete: shards in {options.output}, counts in {options.output}/pack.json")
-    elif status == 3:
+    elif status == ExitStatus.OVER_BUDGET:
         print(
             f"{failed} of {images + failed} images failed, more than --max_failures "
             f"{options.max_failures} allows: see {options.output}/.beamseg/failures.csv, then "

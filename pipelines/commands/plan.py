@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+from pipelines.cli.options import add_options
 from pipelines.cli.parser import Parser, parse
-from pipelines.segment.options import add_segment_arguments, segment_options
+from pipelines.segment.options import SegmentOptions, segment_options
 
 HELP = """\
 Print the units, pixels, windows, bytes and memory of a run, without starting it.
@@ -21,14 +22,19 @@ example:
 def parser() -> Parser:
     """The command's parser."""
     command = Parser(prog="beamseg plan", description=HELP, epilog=EXAMPLES)
-    add_segment_arguments(command)
+    add_options(command, SegmentOptions, without=("output",))
+    command.add_argument(
+        "--output",
+        metavar="RUN",
+        default="run",
+        help="run directory of the run; what is in it is no input (default: run)",
+    )
     return command
 
 
 def run(arguments: Sequence[str]) -> int:
     """Print the plan; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=True)
-    parsed.output = parsed.output or "run"
     options = segment_options(parsed)
 
     from pipelines.segment.plan_report import report

@@ -7,14 +7,16 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from pipelines.cli.exit_status import PIPELINE_HELP
+from pipelines.cli.options import add_options
 from pipelines.cli.parser import Parser, parse
 from pipelines.cli.process import (
-    add_process_arguments,
-    for_pipeline,
+    ProcessOptions,
     record_result,
     stop_with_parent,
+    without_process_options,
 )
-from pipelines.segment.options import add_segment_arguments, segment_options
+from pipelines.segment.options import SegmentOptions, segment_options
 from pipelines.storage import locations
 
 HELP = """\
@@ -22,9 +24,9 @@ Label every pixel of images, of shards of images (TFRecord, WebDataset tar, Parq
 georeferenced scenes with a SavedModel.
 
 Writes to the run directory: label maps under labels/, rows per image under areas/, totals in
-areas.csv, what failed in failures.csv, a sample to look at in preview.png, and _SUCCESS when all is
-done. Run the same command again to go on with an interrupted run. Inputs, model and run directory
-may be in stores (gs://, s3://).
+areas.csv, failed images in failures.csv, a preview in preview.png, and _SUCCESS when the run is
+complete. Run the same command again to continue an interrupted run. Inputs, model and run directory
+may be in object stores (gs://, s3://).
 """
 
 EXAMPLES = """\
@@ -36,18 +38,14 @@ examples:
   beamseg segment --input scenes/ --model models/land --output look --limit 5
   beamseg segment --input 'gs://survey/**/*.tif' --model gs://survey/land --output gs://survey/may
 
-Options of Beam pass through, such as --runner or --direct_num_workers. Programs that start this one
-give --json and --stop_with_parent.
-Exit status: 0 complete, 1 a fault of ours, 2 usage, 3 too many failed images, 4 incomplete and
-worth running again, 130 and 143 interrupted and resumable.
 """
 
 
 def parser() -> Parser:
     """The command's parser."""
-    command = Parser(prog="beamseg segment", description=HELP, epilog=EXAMPLES)
-    add_segment_arguments(command)
-    add_process_arguments(command)
+    command = Parser(prog="beamseg segment", description=HELP, epilog=EXAMPLES + PIPELINE_HELP)
+    add_options(command, SegmentOptions)
+    add_options(command, ProcessOptions)
     return command
 
 
@@ -66,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
         # Beam's file systems have options of their own, which it notes when it reads them.
         from pipelines.runners.execute import pipeline_options
 
-        pipeline_options(for_pipeline(words))
+        pipeline_options(without_process_options(words))
 
     from pipelines.segment.launch import check, prepare
 
@@ -79,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.segment.run import execute, tell_result
 
     logging.disable(logging.NOTSET)
-    beam_options = pipeline_options(for_pipeline(words))
+    beam_options = pipeline_options(without_process_options(words))
     check_options(options.accelerator, beam_options)
     launch = prepare(checked)
     if launch.left_aside:

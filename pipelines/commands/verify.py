@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.parser import Parser, parse
 
 HELP = """\
@@ -11,22 +12,24 @@ Reads every file that a commit record names and compares its size and SHA-256, a
 and compares areas.csv, and looks for units that are not finished and for files that no record
 names. Needs neither the inputs nor the model. Not for a run that is going on.
 
-`beamseg segment` by itself does again what is missing or has another size. With --forget, it also
-does again what has the right size and other bytes: the commit records of such units are removed.
+`beamseg segment` by itself repeats work units whose files are missing or have another size. With
+--invalidate, it also repeats those whose files have the right size and other bytes, because the
+commit records of such units are removed.
 """
 
 EXAMPLES = """\
 examples:
   beamseg verify runs/may                 # after a copy, or before the scratch disk is wiped
-  beamseg verify runs/may --forget        # something is damaged: have its units done again,
+  beamseg verify runs/may --invalidate    # something is damaged: repeat its units,
   beamseg segment --input scenes/ --model models/land --output runs/may
 
-Exit status: 0 complete and all as recorded, 2 usage or not a run, 4 something is missing, damaged
-or unknown, or the run is incomplete.
+exit status:
+    0  complete, and all files are as recorded
+    2  usage error, or the folder is no run
+    4  the run is incomplete, or a file is missing, damaged or unknown
 """
 
 FINDINGS_SHOWN = 20
-AS_RECORDED, FOUND_SOMETHING = 0, 4
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
@@ -35,10 +38,10 @@ def parser() -> Parser:
     command = Parser(prog="beamseg verify", description=HELP, epilog=EXAMPLES)
     command.add_argument("run", metavar="RUN", help="run directory, --output of segment")
     command.add_argument(
-        "--forget",
+        "--invalidate",
         action="store_true",
         help="remove the commit records of units with missing or damaged files, so that the next "
-        "segment does these units again",
+        "segment repeats these units",
     )
     return command
 
@@ -58,15 +61,15 @@ def run(arguments: Sequence[str]) -> int:
         if findings <= FINDINGS_SHOWN:
             print(on_one_line(str(finding)))
 
-    verdict = verify(parsed.run, tell, parsed.forget)
+    verdict = verify(parsed.run, tell, parsed.invalidate)
     if findings > FINDINGS_SHOWN:
         print(f"and {findings - FINDINGS_SHOWN} more")
     checked = f"{verdict.units} units, {verdict.files} files, {amount(verdict.size)}"
     if verdict.is_good:
         print(f"{checked}: all as recorded")
-        return AS_RECORDED
+        return ExitStatus.COMPLETE
     print(f"{checked}: {verdict.unfinished} not finished, {verdict.faults} not as recorded")
-    return FOUND_SOMETHING
+    return ExitStatus.INCOMPLETE
 
 
 def amount(size: int) -> str:

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 import segmodel
-from pipelines.cli.exit_status import COMPLETE, INCOMPLETE, OVER_BUDGET, REASONS
+from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.values import FailureBudget
 from pipelines.datasets.launch import RESULT
 from pipelines.datasets.work import PackWork, shards_of, split_name
@@ -86,12 +86,13 @@ def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -
     images = sum(total.tally.images for total in totals)
     failed = sum(total.tally.failed_images for total in totals)
     if missing:
-        status = INCOMPLETE
+        status = ExitStatus.INCOMPLETE
     else:
-        status = COMPLETE if budget.allows(failed, images + failed) else OVER_BUDGET
+        within = budget.allows(failed, images + failed)
+        status = ExitStatus.COMPLETE if within else ExitStatus.OVER_BUDGET
     summary = {
-        "exit_status": status,
-        "reason": REASONS[status],
+        "exit_status": status.value,
+        "reason": status.reason,
         "shards": sum(total.shards for total in totals),
         "unfinished_shards": missing,
         "images": images,
@@ -102,12 +103,12 @@ def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -
         "this_attempt": counts,
     }
     run.write_json("summary.json", summary)
-    if status == COMPLETE:
+    if status == ExitStatus.COMPLETE:
         content = json.dumps(_document(work, totals), indent=2) + "\n"
         filesystem.write_bytes(f"{work.output}/{RESULT}", content.encode(), run.scratch)
     if not missing:
         run.clear_scratch()
-    return status
+    return status.value
 
 
 def _document(work: PackWork, totals: list[SplitTotal]) -> dict[str, Any]:

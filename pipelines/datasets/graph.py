@@ -7,15 +7,17 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.cli.options import add_options, options_of
 from pipelines.cli.values import FailureBudget
 from pipelines.datasets.ending import finish_pack
 from pipelines.datasets.launch import PackLaunch
-from pipelines.datasets.options import add_own_arguments
+from pipelines.datasets.options import PackOptions
 from pipelines.datasets.work import PackWork, pack_unit
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport, sum_reports
 from pipelines.run.plan import UnitReference, WorkUnit
 from pipelines.runners.execute import run_graph
+from pipelines.segment.options import SegmentOptions
 
 
 class PackPipelineOptions(PipelineOptions):
@@ -23,7 +25,8 @@ class PackPipelineOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser) -> None:
-        add_own_arguments(parser)
+        shared = {option.name for option in options_of(SegmentOptions).values()}
+        add_options(parser, PackOptions, without=shared)
 
 
 class PackImages(beam.PTransform):

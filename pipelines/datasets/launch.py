@@ -88,7 +88,7 @@ class CheckedPack:
     @property
     def decoding_bytes(self) -> int:
         """What images may take while they are decoded."""
-        return int((self.options.memory_bytes - RUNTIME_BYTES) * DECODING_SHARE)
+        return int((self.options.memory - RUNTIME_BYTES) * DECODING_SHARE)
 
 
 def check(options: PackOptions) -> CheckedPack:
@@ -133,7 +133,7 @@ def prepare(checked: CheckedPack) -> PackLaunch:
         options=digest(checked.shape),
         masks=checked.masks,
         max_pixels=checked.max_pixels,
-        encoded_bytes=options.memory_bytes - RUNTIME_BYTES - checked.decoding_bytes,
+        encoded_bytes=options.memory - RUNTIME_BYTES - checked.decoding_bytes,
         decoding_bytes=checked.decoding_bytes,
     )
     run = work.run
@@ -255,14 +255,14 @@ def _earlier(output: str) -> dict[str, Any] | None:
 
 def _max_pixels(options: PackOptions, frozen: int | None) -> int:
     """The limit as asked for, as the pack was begun with, or what memory allows."""
-    room = (options.memory_bytes - RUNTIME_BYTES) * DECODING_SHARE
+    room = (options.memory - RUNTIME_BYTES) * DECODING_SHARE
     affordable = int(room) // BYTES_PER_PIXEL
     asked = options.max_pixels or frozen
     least = asked or 1 << 20
     if affordable < least:
         needed = RUNTIME_BYTES + least * BYTES_PER_PIXEL / DECODING_SHARE
         raise ConfigurationError(
-            f"--memory {options.memory_bytes // MIB}M is not enough for images of {least} pixels: "
+            f"--memory {options.memory // MIB}M is not enough for images of {least} pixels: "
             f"give {-(-needed // MIB):.0f}M, or lower --max_pixels"
         )
     return asked or min(MAX_PIXELS, affordable)

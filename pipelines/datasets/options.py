@@ -1,179 +1,19 @@
-"""Options of `pack`: their names, and their values as checked."""
+"""Options of `pack`."""
 
 import argparse
 import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from pipelines.cli.values import DEFAULT_MEMORY_BYTES, FailureBudget, parse_size
+from pipelines.cli.options import Option, parse_options, positive
+from pipelines.cli.values import MAX_FAILURES, MEMORY, FailureBudget
 from segmodel.errors import ConfigurationError
 
 CONTAINERS = ("tfrecord", "tfrecord.gz", "tar", "tar.gz", "parquet")
 ENCODINGS = ("color", "palette", "id")
-IMAGES_PER_SHARD = 1000
 BY_FOLDER = "folder"
 
 Shares = tuple[tuple[str, Fraction], ...]
-
-
-@dataclass(frozen=True)
-class PackOptions:
-    """What the user asked for; see the help texts below for the fields."""
-
-    images: tuple[str, ...]
-    output: str
-    masks: tuple[str, ...] = ()
-    container: str = CONTAINERS[0]
-    shares: Shares = (("train", Fraction(1)),)
-    group_by: str | None = None
-    images_per_shard: int = IMAGES_PER_SHARD
-    mask_encoding: str | None = None
-    classes: str | None = None
-    memory_bytes: int = DEFAULT_MEMORY_BYTES
-    max_pixels: int | None = None
-    max_failures: FailureBudget = FailureBudget(0, None)
-    retry_failures: bool = False
-    overwrite: bool = False
-
-
-def add_pack_arguments(parser: argparse.ArgumentParser) -> None:
-    """Register all options of `pack`."""
-    add_own_arguments(parser)
-    parser.add_argument("--output", metavar="DIR", help="folder of the shards; the same resumes")
-    parser.add_argument(
-        "--memory",
-        default="4G",
-        metavar="SIZE",
-        help="memory that one worker process may take, such as 2500M (default: 4G)",
-    )
-    parser.add_argument(
-        "--max_pixels",
-        type=int,
-        metavar="N",
-        help="images with more pixels are refused as decompression bombs (default: what --memory "
-        "allows, at most 178956970)",
-    )
-    parser.add_argument(
-        "--max_failures",
-        default="0",
-        metavar="N",
-        help="images that may fail: a number, a share such as 0.01, or 1%% (default: 0)",
-    )
-    parser.add_argument(
-        "--retry_failures", action="store_true", help="do shards again in which an image failed"
-    )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="remove what an earlier pack left in DIR"
-    )
-
-
-def add_own_arguments(parser: argparse.ArgumentParser) -> None:
-    """Register the options that no other command has; the rest is spelled as for `segment`.
-
-    Beam registers every options class in one parser, which refuses a name that it has already.
-    """
-    parser.add_argument(
-        "--images",
-        action="append",
-        metavar="PATTERN",
-        help="image files: a file, a folder or a glob (** for any depth); repeatable",
-    )
-    parser.add_argument(
-        "--masks",
-        action="append",
-        metavar="PATTERN",
-        help="their masks, under the same path without suffix; one for each --images, in order",
-    )
-    parser.add_argument(
-        "--format",
-        default=CONTAINERS[0],
-        metavar="FORMAT",
-        help=f"of the shards: {', '.join(CONTAINERS)} (default: {CONTAINERS[0]})",
-    )
-    parser.add_argument(
-        "--split",
-        default="train=1",
-        metavar="NAME=SHARE,...",
-        help="splits and their shares of the groups, such as train=0.9,test=0.1 (default: train=1)",
-    )
-    parser.add_argument(
-        "--group_by",
-        metavar="RULE",
-        help="what stays together in one split: 'folder', or a regular expression with one group "
-        "that finds a name in the path, such as 'tile_(\\d+)' (default: each image by itself)",
-    )
-    parser.add_argument(
-        "--images_per_shard",
-        type=int,
-        default=IMAGES_PER_SHARD,
-        metavar="N",
-        help=f"on average; fixed when DIR is begun (default: {IMAGES_PER_SHARD})",
-    )
-    _add_mask_arguments(parser)
-
-
-def _add_mask_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--mask_encoding",
-        metavar="ENCODING",
-        help="what masks hold: color (red, green, blue of a class), palette (indices of an indexed "
-        "image are class ids) or id (grey levels are) (default: as --classes says, or color)",
-    )
-    parser.add_argument(
-        "--classes",
-        metavar="FILE",
-        help="TOML file with [[classes]], and ignore_colors or ignore_ids in [data]: the "
-        "configuration of a training run will do",
-    )
-
-
-def pack_options(parsed: argparse.Namespace) -> PackOptions:
-    """Checked options.
-
-    Raises:
-        ConfigurationError: If one is missing or not possible; names it.
-    """
-    for name, example in (("images", "--images photos/"), ("output", "--output shards")):
-        if not getattr(parsed, name):
-            raise ConfigurationError(f"--{name} is missing, for example {example}")
-    masks = tuple(parsed.masks or ())
-    if masks and len(masks) != len(parsed.images):
-        raise ConfigurationError(
-            f"each --images needs its --masks, in the same order: got {len(parsed.images)} and "
-            f"{len(masks)}"
-        )
-    for name in ("classes", "mask_encoding"):
-        if getattr(parsed, name) and not masks:
-            raise ConfigurationError(f"--{name} is for masks: name them with --masks")
-    if masks and not parsed.classes:
-        raise ConfigurationError("--classes is missing: it says what the values of --masks mean")
-    for name, value, known in (
-        ("format", parsed.format, CONTAINERS),
-        ("mask_encoding", parsed.mask_encoding, (None, *ENCODINGS)),
-    ):
-        if value not in known:
-            names = ", ".join(entry for entry in known if entry)
-            raise ConfigurationError(f"--{name} must be one of {names}, got {value!r}")
-    for name in ("images_per_shard", "max_pixels"):
-        value = getattr(parsed, name)
-        if value is not None and value <= 0:
-            raise ConfigurationError(f"--{name} must be greater than 0, got {value}")
-    return PackOptions(
-        images=tuple(parsed.images),
-        output=parsed.output,
-        masks=masks,
-        container=parsed.format,
-        shares=parse_shares(parsed.split),
-        group_by=None if parsed.group_by is None else _checked_rule(parsed.group_by),
-        images_per_shard=parsed.images_per_shard,
-        mask_encoding=parsed.mask_encoding,
-        classes=parsed.classes,
-        memory_bytes=parse_size(parsed.memory),
-        max_pixels=parsed.max_pixels,
-        max_failures=_budget(str(parsed.max_failures)),
-        retry_failures=parsed.retry_failures,
-        overwrite=parsed.overwrite,
-    )
 
 
 def parse_shares(text: str) -> Shares:
@@ -207,7 +47,12 @@ def parse_shares(text: str) -> Shares:
     return tuple(shares.items())
 
 
-def _checked_rule(rule: str) -> str:
+def parse_group_rule(rule: str) -> str:
+    """The rule as it is, if it is `folder` or a regular expression with one group.
+
+    Raises:
+        ConfigurationError: If it is neither.
+    """
     try:
         groups = 1 if rule == BY_FOLDER else re.compile(rule).groups
     except re.error as error:
@@ -220,11 +65,95 @@ def _checked_rule(rule: str) -> str:
     return rule
 
 
-def _budget(text: str) -> FailureBudget:
-    try:
-        return FailureBudget.parse(text)
-    except (ValueError, ZeroDivisionError):
+@dataclass(frozen=True)
+class PackOptions:
+    """What the user asked for; each field is declared with its option."""
+
+    images: tuple[str, ...] = Option(
+        "image files: a file, a folder or a glob pattern (** for any depth); repeatable",
+        metavar="PATTERN",
+        example="photos/",
+        is_repeatable=True,
+    ).field()
+    output: str = Option(
+        "folder of the shards; give the same one again to continue a pack",
+        metavar="DIR",
+        example="shards",
+    ).field()
+    masks: tuple[str, ...] = Option(
+        "masks of the images, under the same path without suffix; one for each --images, in order",
+        metavar="PATTERN",
+        is_repeatable=True,
+    ).field()
+    container: str = Option(
+        f"format of the shards: {', '.join(CONTAINERS)}",
+        metavar="FORMAT",
+        default=CONTAINERS[0],
+        choices=CONTAINERS,
+        name="format",
+    ).field()
+    shares: Shares = Option(
+        "splits and their shares of the groups, such as train=0.9,test=0.1",
+        metavar="NAME=SHARE,...",
+        parse=parse_shares,
+        default="train=1",
+        name="split",
+    ).field()
+    group_by: str | None = Option(
+        "what stays together in one split: 'folder', or a regular expression with one group that "
+        "finds a name in the path, such as 'tile_(\\d+)'",
+        metavar="RULE",
+        parse=parse_group_rule,
+        default_help="each image by itself",
+    ).field()
+    images_per_shard: int = Option(
+        "images in a shard on average; fixed when DIR is begun",
+        metavar="N",
+        type=int,
+        parse=positive,
+        default=1000,
+    ).field()
+    mask_encoding: str | None = Option(
+        "what masks hold: color (red, green, blue of a class), palette (indices of an indexed "
+        "image are class ids) or id (grey levels are)",
+        metavar="ENCODING",
+        choices=ENCODINGS,
+        default_help="as --classes says, or color",
+    ).field()
+    classes: str | None = Option(
+        "TOML file with [[classes]], and ignore_colors or ignore_ids in [data]; it may be the "
+        "configuration of a training run",
+        metavar="FILE",
+    ).field()
+    memory: int = MEMORY.field()
+    max_pixels: int | None = Option(
+        "images with more pixels are refused as decompression bombs",
+        metavar="N",
+        type=int,
+        parse=positive,
+        default_help="what --memory allows, at most 178956970",
+    ).field()
+    max_failures: FailureBudget = MAX_FAILURES.field()
+    retry_failures: bool = Option("repeat shards in which an image failed before").field()
+    overwrite: bool = Option("delete the earlier pack in DIR and begin anew").field()
+
+
+def pack_options(parsed: argparse.Namespace) -> PackOptions:
+    """Checked options.
+
+    Raises:
+        ConfigurationError: If one is missing or not possible; names it.
+    """
+    options = parse_options(PackOptions, parsed)
+    masks = options.masks
+    if masks and len(masks) != len(options.images):
         raise ConfigurationError(
-            "--max_failures must be a whole number, a share such as 0.01 or a percentage such as "
-            f"1%, got {text!r}"
-        ) from None
+            f"each --images needs its --masks, in the same order: got {len(options.images)} and "
+            f"{len(masks)}"
+        )
+    for name in ("classes", "mask_encoding"):
+        if getattr(options, name) and not masks:
+            raise ConfigurationError(f"--{name} is for masks: name them with --masks")
+    if masks and not options.classes:
+        raise ConfigurationError("--classes is missing: it says what the values of --masks mean")
+    return options

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.cli.exit_status import COMPLETE, FAULT, INCOMPLETE, OVER_BUDGET, REASONS
+from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.values import FailureBudget
 from pipelines.results import contact_sheet
 from pipelines.results.contact_sheet import UnitSample
@@ -48,14 +48,15 @@ class Totals:
         summed = math.fsum(self.tally.area_m2.values())
         return math.isclose(summed, self.tally.footprint_m2, rel_tol=BALANCE)
 
-    def status(self, budget: FailureBudget) -> int:
-        """Exit status of the run."""
+    def status(self, budget: FailureBudget) -> ExitStatus:
+        """How the run ended."""
         if not self.is_balanced:
-            return FAULT
+            return ExitStatus.INTERNAL_ERROR
         if self.missing:
-            return INCOMPLETE
+            return ExitStatus.INCOMPLETE
         images = self.tally.images + self.tally.failed_images
-        return COMPLETE if budget.allows(self.tally.failed_images, images) else OVER_BUDGET
+        within = budget.allows(self.tally.failed_images, images)
+        return ExitStatus.COMPLETE if within else ExitStatus.OVER_BUDGET
 
 
 def collect(work: Work, failures: FailureTable | None = None) -> Totals:
@@ -109,8 +110,8 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
     run.write("areas.csv", totals_csv(totals.tally, classes))
     status = totals.status(budget)
     summary = {
-        "exit_status": status,
-        "reason": REASONS[status],
+        "exit_status": status.value,
+        "reason": status.reason,
         "complete": totals.missing == 0,
         "balanced": totals.is_balanced,
         "units": totals.units,
@@ -129,11 +130,11 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
     write_scene_results(work)
     run.write_json("summary.json", summary)
     run.write("preview.png", _contact_sheet(totals, failures, work))
-    if status == COMPLETE:
+    if status == ExitStatus.COMPLETE:
         run.write("_SUCCESS", b"")
     if not totals.missing:
         run.clear_scratch()
-    return status
+    return status.value
 
 
 def _contact_sheet(totals: Totals, failures: FailureTable, work: Work) -> bytes:

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pipelines.cli.exit_status import ExitStatus
 from pipelines.results.failure_table import FailureTable, failures_of
 from pipelines.results.verify_units import AGAIN, MALFORMED
 from pipelines.run import plan
@@ -15,8 +16,6 @@ from pipelines.run.interface import Counting
 from pipelines.scenes.tables import overlaps_csv, zones_csv
 from pipelines.storage import filesystem
 from segmodel.labels.classes import ClassTable
-
-INCOMPLETE = 4
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,11 @@ def check_results(ending: Ending, fault: Callable[[str, str, str], None]) -> Non
             fault(name, "is not there", AGAIN)
     if ending.forgotten:
         return
-    if status == INCOMPLETE:
+    if status == ExitStatus.INCOMPLETE:
         fault("summary.json", "says that units are unfinished, and all are finished", AGAIN)
-    if status == 0 and not has_mark:
+    if status == ExitStatus.COMPLETE and not has_mark:
         fault("_SUCCESS", "is not there although the run is complete", AGAIN)
-    if status not in (0, None) and has_mark:
+    if status not in (ExitStatus.COMPLETE, None) and has_mark:
         fault("_SUCCESS", f"is there although the run ended with {status}", AGAIN)
 
 

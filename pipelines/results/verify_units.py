@@ -14,7 +14,7 @@ from pipelines.storage import filesystem
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
 
 AGAIN = "run the same `beamseg segment` again"
-FORGET = "run `beamseg verify` with --forget, then the same `beamseg segment` again"
+FORGET = "run `beamseg verify` with --invalidate, then the same `beamseg segment` again"
 UNREADABLE = "make it readable or remove it, then verify again"
 
 

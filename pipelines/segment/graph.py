@@ -7,6 +7,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.cli.options import add_options
 from pipelines.cli.values import FailureBudget
 from pipelines.results.totals import finish_run
 from pipelines.run import plan, progress
@@ -15,7 +16,7 @@ from pipelines.run.interface import Work
 from pipelines.run.plan import AssemblyUnit, CountUnit, U, Unit, UnitReference, WorkUnit
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
-from pipelines.segment.options import add_segment_arguments
+from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
 
 
@@ -24,7 +25,7 @@ class SegmentPipelineOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser) -> None:
-        add_segment_arguments(parser)
+        add_options(parser, SegmentOptions)
 
 
 class SegmentImages(beam.PTransform):

@@ -4,6 +4,7 @@ import sys
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.process import record_result
 from pipelines.run import progress
 from pipelines.run.directory import RunDirectory
@@ -55,15 +56,15 @@ def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
         f"{attempt['seconds']:.0f} s"
     )
     tell_failures(summary["first_failures"])
-    if status == 0:
+    if status == ExitStatus.COMPLETE:
         print(f"complete: label maps in {run.root}/labels, totals in {run.root}/areas.csv")
-    elif status == 1:
+    elif status == ExitStatus.INTERNAL_ERROR:
         print(
-            f"the areas in {run.root}/areas.csv do not add up to the footprint: this is a fault of "
-            f"beamseg, please report it",
+            f"the areas in {run.root}/areas.csv do not add up to the footprint: this is an "
+            f"internal error, please report it",
             file=sys.stderr,
         )
-    elif status == 3:
+    elif status == ExitStatus.OVER_BUDGET:
         print(
             f"{failed} of {images + failed} images failed, more than --max_failures "
             f"{options.max_failures} allows: see {run.root}/failures.csv, then raise "

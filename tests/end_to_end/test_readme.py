@@ -145,7 +145,7 @@ def test_the_wheel_holds_the_model_and_the_list_of_beam_options(tmp_path):
     (wheel,) = tmp_path.glob("beamseg-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {
-        "pipelines/beam_options.json",
+        "pipelines/cli/beam_options.json",
         "pipelines/earth/train.toml",
         "pipelines/earth/model/saved_model.pb",
         "pipelines/earth/model/assets.extra/segmodel.json",

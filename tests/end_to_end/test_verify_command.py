@@ -58,11 +58,11 @@ def test_a_flipped_byte_is_found_and_its_unit_made_again(corpus, beamseg, segmen
     assert (found.returncode, found.stderr) == (4, "")
     *lines, summary = found.stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(paths)
-    assert all("--forget, then the same `beamseg segment` again" in line for line in lines)
+    assert all("--invalidate, then the same `beamseg segment` again" in line for line in lines)
     assert summary.endswith(": 0 not finished, 2 not as recorded")
     assert str(corpus) not in found.stdout
 
-    forgotten = beamseg("verify", "run", "--forget")
+    forgotten = beamseg("verify", "run", "--invalidate")
 
     assert forgotten.returncode == 4
     *lines, summary = forgotten.stdout.splitlines()
@@ -88,7 +88,7 @@ def test_verification_imports_neither_tensorflow_nor_beam(corpus, segment):
         "print(status, sorted({'apache_beam', 'keras', 'tensorflow'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "run", "--forget"],
+        [sys.executable, "-c", program, "run", "--invalidate"],
         cwd=corpus,
         env=environment(),
         capture_output=True,

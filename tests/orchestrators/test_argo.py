@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipelines.cli.exit_status import REASONS
+from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.parser import parse
 from pipelines.commands.segment import parser
 from pipelines.segment.options import segment_options
@@ -75,7 +75,7 @@ def test_what_may_pass_is_tried_again_and_nothing_else(template):
     found = re.fullmatch(r"asInt\(lastRetry\.exitCode\) not in (\[.*\])", strategy["expression"])
     assert found
     ends = set(json.loads(found[1]))
-    assert {REASONS[status] for status in ends} == {"usage", "over_budget"}
+    assert {ExitStatus(status).reason for status in ends} == {"usage", "over_budget"}
     assert not ends & {-1, 1, 4, 137, 143}
 
 

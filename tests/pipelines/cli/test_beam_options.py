@@ -10,22 +10,23 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from pipelines.beam_options import installed_options
+from pipelines.cli.options import add_options
 from pipelines.cli.parser import Parser, beam_options, parse
 from pipelines.commands.segment import parser
 from pipelines.runners.execute import LOCAL_RUNNER, pipeline_options
 from pipelines.segment import graph
-from pipelines.segment.options import add_segment_arguments
+from pipelines.segment.options import SegmentOptions
+from tools.beam_options import installed_options
 
 
 def own_names() -> set[str]:
     command = Parser(add_help=False)
-    add_segment_arguments(command)
+    add_options(command, SegmentOptions)
     return {name for action in command._actions for name in action.option_strings}
 
 
 def test_the_list_has_not_drifted_from_the_installed_beam():
-    assert beam_options() == installed_options(), "run python -m pipelines.beam_options"
+    assert beam_options() == installed_options(), "run python -m tools.beam_options"
 
 
 @pytest.mark.parametrize(

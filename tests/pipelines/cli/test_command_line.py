@@ -287,7 +287,7 @@ def test_the_help_is_a_story_with_examples_and_exit_statuses(capsys):
     for part in (
         "examples:",
         "beamseg segment --input",
-        "Exit status: 0 complete",
+        "exit status:\n    0  complete\n    1  internal error (please report it)",
         "--max_failures",
     ):
         assert part in text

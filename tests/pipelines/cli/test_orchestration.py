@@ -134,7 +134,7 @@ def test_no_line_is_printed_where_none_is_asked_for(words, capsys):
 
 def test_help_is_no_end_of_a_run(capsys):
     assert main.guarded(main.dispatch, ["segment", "--help", "--json"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("worth running again")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("  143  terminated")
 
 
 @pytest.mark.parametrize("command", [segment, pack])
@@ -144,7 +144,7 @@ def test_the_options_are_known_and_do_not_reach_beam(command):
     parsed, spelled = parse(command.parser(), words, with_beam=True)
 
     assert (parsed.json, parsed.stop_with_parent) == (True, True)
-    assert process.for_pipeline(spelled) == ["--output=o", "--runner=FlinkRunner"]
+    assert process.without_process_options(spelled) == ["--output=o", "--runner=FlinkRunner"]
     assert not {"--json", "--stop_with_parent"} & set(beam_options())
 
 

@@ -70,7 +70,7 @@ def test_a_pack_is_not_continued_with_other_options(options, changes, reason):
 
 
 def test_more_memory_does_not_change_a_pack(options):
-    small = replace(options, memory_bytes=512 << 20)
+    small = replace(options, memory=512 << 20)
     pack(small)
     assert pack(options) == (0, [])
 

@@ -179,7 +179,7 @@ def test_a_fault_of_ours_is_no_failure_of_an_image(options, monkeypatch):
 
 def test_too_little_memory_is_refused_and_large_files_fail(options):
     with pytest.raises(ConfigurationError, match=r"--memory 256M is not enough .*give 283M"):
-        check(replace(options, memory_bytes=256 << 20))
+        check(replace(options, memory=256 << 20))
     with pytest.raises(ConfigurationError, match="images of 178956970 pixels: give 4808M"):
         check(replace(options, max_pixels=178_956_970))
 

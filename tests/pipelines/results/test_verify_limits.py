@@ -180,7 +180,7 @@ def test_the_command_says_in_one_line_that_all_is_as_recorded(tmp_path, capsys):
     finish(planned(tmp_path, 3), 3)
     expected = (0, ["3 units, 3 files, 3 bytes: all as recorded"])
     assert printed(capsys, tmp_path) == expected
-    assert printed(capsys, tmp_path, "--forget") == expected
+    assert printed(capsys, tmp_path, "--invalidate") == expected
 
 
 @pytest.mark.parametrize(("units", "more"), [(20, []), (21, ["and 1 more"]), (50, ["and 30 more"])])

@@ -110,8 +110,8 @@ def test_a_run_over_all_formats_labels_counts_and_ends_well(tmp_path, brightness
 RESUME = """
 import sys
 from pipelines.commands import main
-from pipelines.formats import scene_blocks
-scene_blocks.BLOCK_PX, scene_blocks.WIDE_BLOCK_PIXELS = 64, 0
+from pipelines.scenes import blocks
+blocks.BLOCK_PX, blocks.WIDE_BLOCK_PIXELS = 64, 0
 status = main.dispatch(sys.argv[1:])
 print(status, "tensorflow" in sys.modules)
 """

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.cli.options import add_options
 from pipelines.cli.parser import Parser
 from pipelines.cli.values import FailureBudget
-from pipelines.segment.options import SegmentOptions, add_segment_arguments, segment_options
+from pipelines.segment.options import SegmentOptions, segment_options
 from segmodel.errors import ConfigurationError
 
 PIPELINES = Path(__file__).parents[3] / "pipelines"
@@ -23,7 +24,7 @@ NEEDED = ["--input", "a", "--model", "m", "--output", "o"]
 
 def options(*words: str, needed: list[str] = NEEDED) -> SegmentOptions:
     command = Parser()
-    add_segment_arguments(command)
+    add_options(command, SegmentOptions)
     return segment_options(command.parse_args([*needed, *words]))
 
 
@@ -34,7 +35,7 @@ def test_patterns_of_inputs_are_repeated_or_listed():
 
 def registered() -> list[argparse.Action]:
     command = Parser(add_help=False)
-    add_segment_arguments(command)
+    add_options(command, SegmentOptions)
     return command._actions
 
 

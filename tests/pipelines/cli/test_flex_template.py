@@ -13,21 +13,20 @@ import pytest
 from google.cloud import dataflow
 from google.protobuf import json_format
 
+from pipelines.cli.options import options_of
 from pipelines.cli.parser import parse
-from pipelines.commands.flex_template import OF_PROCESS, REQUIRED, metadata
+from pipelines.cli.process import ProcessOptions
 from pipelines.commands.segment import parser
 from pipelines.runners.execute import pipeline_options
 from pipelines.segment.graph import SegmentPipelineOptions
-from pipelines.segment.options import segment_options
+from pipelines.segment.options import SegmentOptions, segment_options
 from segmodel.errors import ConfigurationError
+from tools.flex_template import PATH, metadata
 
+REQUIRED = ("input", "model", "output")
 CONTAINERS = Path(__file__).parents[3] / "containers"
 PARAMETERS = {parameter["name"]: parameter for parameter in metadata()["parameters"]}
-FLAGS = [
-    action.dest
-    for action in parser()._actions
-    if action.nargs == 0 and action.dest not in OF_PROCESS
-]
+FLAGS = [option.name for option in options_of(SegmentOptions).values() if option.is_flag]
 # A value of every parameter that is no flag.
 VALUES = {
     "input": '["gs://maps/scenes/*.tif", "gs://maps/a, b.tar"]',
@@ -60,15 +59,14 @@ def matches(name: str, value: str) -> bool:
 
 
 def test_the_file_has_not_drifted_from_our_options():
-    written = json.loads((CONTAINERS / "metadata.json").read_text("utf-8"))
+    written = json.loads(PATH.read_text("utf-8"))
 
-    assert written == metadata(), (
-        "run python -m pipelines.commands.flex_template > containers/metadata.json"
-    )
+    assert written == metadata(), "run python -m tools.flex_template"
 
 
 def test_every_option_of_segment_is_a_parameter():
-    own = [action.dest for action in parser()._actions if action.dest not in OF_PROCESS]
+    of_process = {"help", *options_of(ProcessOptions)}
+    own = [action.dest for action in parser()._actions if action.dest not in of_process]
 
     assert list(PARAMETERS) == own
 

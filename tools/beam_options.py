@@ -1,8 +1,10 @@
-"""Generates `beam_options.json`, Beam's own options, so that parsing needs no Beam."""
+"""Generates `pipelines/cli/beam_options.json`, so that parsing needs no Beam."""
 
 import argparse
 import json
 from pathlib import Path
+
+PATH = Path(__file__).parents[1] / "pipelines" / "cli" / "beam_options.json"
 
 
 def installed_options() -> dict[str, int]:
@@ -24,5 +26,4 @@ def installed_options() -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    path = Path(__file__).with_suffix(".json")
-    path.write_text(json.dumps(installed_options(), indent=1) + "\n", "utf-8")
+    PATH.write_text(json.dumps(installed_options(), indent=1) + "\n", "utf-8")
