@@ -43,7 +43,7 @@ from pipelines.run.attempts import THREADS
 from pipelines.run.directory import RunDirectory
 from pipelines.run.interface import Reading, Work
 from pipelines.worker.unit import segment_unit
-from segmodel.engine.engine import Limits
+from segmodel.engine.engine import MemoryLimits
 from segmodel.images.encoded import decode_image
 from segmodel.labels.label_images import encode_labels
 from segmodel.savedmodel.contract import Contract
@@ -119,7 +119,7 @@ class Units:
             confidence=False,
             pixel_size_m=None,
             reading=Reading(),
-            limits=Limits(),
+            limits=MemoryLimits(),
             groups=1,
             trust_model=False,
             provenance=(("BEAMSEG_VERSION", "benchmark"),),
@@ -175,7 +175,7 @@ def network(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
     predictor = Predictor.load(model)
     short, long = (write_shard(folder / f"network-{n}.tfrecord", jpegs, n) for n in (4, 36))
     units = Units(folder, read_contract(model))
-    batch = units._work.layout.batch_of(SIDE, SIDE)
+    batch = units._work.layout.batch_size(SIDE, SIDE)
     arrays = [np.stack([decode_image(jpeg, 3)] * batch) for jpeg in jpegs]
     predictor.labels(arrays[0])
 

@@ -215,7 +215,7 @@ def equal_labels(labels: dict) -> Iterator[str]:
     """Share of equal labels, everywhere and near borders of windows."""
     layout, estimate = labels["layout"], labels["estimate"]
     yield (
-        f"network: windows of up to {layout.window_px} px, halo {layout.reach_px} px, "
+        f"network: windows of up to {layout.window_px} px, halo {layout.aligned_halo_px} px, "
         f"{estimate.computed / estimate.pixels:.3f} pixels computed per pixel kept"
     )
     equal = labels["tiled"] == labels["untiled"]

@@ -18,7 +18,7 @@ import numpy as np
 from comparison import CLASSES, medians
 
 from segmodel.devices.startup import import_quietly
-from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 from segmodel.training.configuration import (
     AugmentationConfig,

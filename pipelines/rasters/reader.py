@@ -30,7 +30,7 @@ from pipelines.rasters.gdal import (
 )
 from pipelines.rasters.header import Header
 from segmodel.errors import BeamsegError
-from segmodel.tiling.pixels import Pixels, both
+from segmodel.tiling.raster import Pixels, Raster, combine_masks
 from segmodel.tiling.windows import Window
 
 # Pixels that are decoded at most for a picture of a scene without overviews.
@@ -94,7 +94,7 @@ def read_small(
     return np.moveaxis(np.rint(scaled).astype(np.uint8), 0, -1)
 
 
-class SceneRaster:
+class SceneRaster(Raster):
     """A scene as a raster of the engine.
 
     Args:
@@ -113,35 +113,12 @@ class SceneRaster:
         aoi: ScenePolygons | None = None,
         version: str = "",
     ) -> None:
+        self.height, self.width = header.grid.height, header.grid.width
         self.uri, self.header, self.bands, self.aoi = uri, header, bands, aoi
         self._version = version
         self._lock = threading.Lock()
         self._context = contextvars.copy_context()
         self._source: OpenRaster | None = None
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return self.header.grid.height
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-        return self.header.grid.width
-
-    @property
-    def held_bytes(self) -> int:
-        """Nothing beside the windows; GDAL's cache has a size of its own."""
-        return 0
-
-    @property
-    def source_pixels(self) -> int:
-        """None beside those that are labelled: nothing is scaled."""
-        return 0
-
-    def on_source_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
-        """The same values: nothing is scaled."""
-        return values
 
     def wants(self, core: Window) -> bool:
         """Whether a core touches the area of interest."""
@@ -154,7 +131,7 @@ class SceneRaster:
             InputError: If GDAL cannot read it.
         """
         samples, valid = read_with_retries(self.uri, lambda: self._locked(self._read, window))
-        valid = both(valid, self.bands.valid_by_values(samples))
+        valid = combine_masks(valid, self.bands.valid_by_values(samples))
         wanted = None if self.aoi is None else self.aoi.mask(window)
         return Pixels(self.bands.values(samples), valid, wanted)
 
@@ -167,7 +144,7 @@ class SceneRaster:
         if not self.wants(window):
             return np.zeros((window.height, window.width), bool)
         pixels = self.read(window)
-        return both(pixels.finite, pixels.wanted)
+        return combine_masks(pixels.finite, pixels.wanted)
 
     def _read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
         """Samples `(height, width, bands)`, and where a mask or alpha says that they are valid."""

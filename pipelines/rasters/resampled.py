@@ -1,20 +1,19 @@
 """Scenes as a model sees them that was made for another ground sample distance."""
 
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 
 import numpy as np
 
 from pipelines.rasters.reader import SceneRaster
 from segmodel.errors import InputError
-from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.raster import Pixels, Raster
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Window
 
 STRIP_ROWS = 512
 
 
-@dataclass
-class ResampledRaster:
+class ResampledRaster(Raster):
     """A scene as a model sees it that was made for another ground sample distance.
 
     Args:
@@ -24,30 +23,10 @@ class ResampledRaster:
         area: The same on the grid of the model.
     """
 
-    scene: SceneRaster
-    grid: ModelGrid
-    own: Window
-    area: Window
-
-    @property
-    def height(self) -> int:
-        """Rows, as the model sees them."""
-        return self.grid.model_size[0]
-
-    @property
-    def width(self) -> int:
-        """Columns, as the model sees them."""
-        return self.grid.model_size[1]
-
-    @property
-    def held_bytes(self) -> int:
-        """Nothing beside the windows."""
-        return 0
-
-    @property
-    def source_pixels(self) -> int:
-        """Pixels of the part of the scene that is labelled."""
-        return self.own.pixels
+    def __init__(self, scene: SceneRaster, grid: ModelGrid, own: Window, area: Window) -> None:
+        self.scene, self.grid, self.own, self.area = scene, grid, own, area
+        self.height, self.width = grid.model_size
+        self.source_pixels = own.pixels
 
     def wants(self, core: Window) -> bool:
         """Whether a core touches the area of interest."""

@@ -12,7 +12,7 @@ from pipelines.storage.locations import checked
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.images.encoded import IMAGE_SUFFIXES, decode_pixels
 from segmodel.savedmodel.contract import Contract
-from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 
 MAX_SAMPLES = 4

@@ -13,7 +13,7 @@ from pipelines.run.directory import RunDirectory
 from pipelines.run.failures import Failure
 from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage.digests import digest
-from segmodel.engine.engine import Engine, Job, Labelled, Limits
+from segmodel.engine.engine import Engine, Job, Labelled, MemoryLimits
 from segmodel.images.encoded import MAX_PIXELS
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Layout, Window, computed_pixels
@@ -109,7 +109,7 @@ class Work:
     confidence: bool
     pixel_size_m: float | None
     reading: Reading
-    limits: Limits
+    limits: MemoryLimits
     groups: int
     trust_model: bool
     provenance: tuple[tuple[str, str], ...]

@@ -170,10 +170,10 @@ def _strip_rows(header: Header, layout: Layout) -> int | None:
     if not is_striped or width <= BLOCK_PX or layout.fixed_px is not None:
         return None
     itemsize = sum(_BYTES.get(band.dtype, 8) for band in header.bands)
-    kept = CACHE_BYTES // (width * itemsize) - 2 * header.block_px[0] - 2 * layout.reach_px
+    kept = CACHE_BYTES // (width * itemsize) - 2 * header.block_px[0] - 2 * layout.aligned_halo_px
     rows = min(layout.window_px, kept, WIDE_BLOCK_PIXELS // width)
     rows = rows // layout.stride_px * layout.stride_px
-    return rows if rows >= max(WIDE_ROWS, WIDE_HALOS * layout.reach_px) else None
+    return rows if rows >= max(WIDE_ROWS, WIDE_HALOS * layout.aligned_halo_px) else None
 
 
 _BYTES = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "float32": 4}

@@ -44,8 +44,8 @@ def report(options: SegmentOptions) -> Iterator[str]:
     yield f"pixels    {about}{guess.pixels:,}"
     yield (
         f"windows   {about}{guess.windows:,}, cores of up to {layout.window_px} px with a halo of "
-        f"{layout.reach_px} px: {guess.computed / max(1, guess.pixels):.3f} pixels computed per "
-        f"pixel kept"
+        f"{layout.aligned_halo_px} px: {guess.computed / max(1, guess.pixels):.3f} pixels "
+        f"computed per pixel kept"
     )
     yield f"bytes     {size:,} to read"
     scenes = inputs.of_format("scene")

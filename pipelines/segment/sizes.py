@@ -10,7 +10,7 @@ from pipelines.rasters.gdal import CACHE_BYTES
 from pipelines.run.interface import Reading
 from pipelines.scenes.blocks import WIDE_BLOCK_PIXELS
 from pipelines.segment.options import SegmentOptions
-from segmodel.engine.engine import Limits
+from segmodel.engine.engine import MemoryLimits
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import MAX_DECODING_BYTES_PER_PIXEL, MAX_PIXELS
 from segmodel.savedmodel.contract import Contract
@@ -70,7 +70,7 @@ class Sizes:
     layout: Layout
     reading: Reading
     memory: Memory
-    limits: Limits
+    limits: MemoryLimits
 
     def check_scenes(self, memory: int) -> None:
         """Refuse scenes for which `--memory` does not suffice.
@@ -124,7 +124,9 @@ def resolve_sizes(
         bands=options.bands,
         resample_to=options.resample_to,
     )
-    limits = Limits(ahead_bytes=affordable * ahead, finishing_bytes=affordable * finishing)
+    limits = MemoryLimits(
+        read_ahead_bytes=affordable * ahead, finishing_bytes=affordable * finishing
+    )
     return Sizes(layout, reading, memory, limits)
 
 
@@ -151,7 +153,7 @@ def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, An
     affordable = MODEL_SHARE * (options.memory - RUNTIME_BYTES)
     # Some pixels more or less are not worth windows that no tile of a file lines up with.
     step = -(-WINDOW_STEP_PX // contract.stride) * contract.stride
-    reach = contract.layout(step, halo, batch).reach_px
+    reach = contract.layout(step, halo, batch).aligned_halo_px
     # Beyond it, a larger window spares little.
     wanted = max(DEFAULT_WINDOW_PX, math.ceil(2 * reach / (math.sqrt(COMPUTED_PER_KEPT) - 1)))
     most = -(-min(wanted, MAX_WINDOW_PX) // step) * step
@@ -168,12 +170,12 @@ def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, An
 
 def model_bytes(layout: Layout, contract: Contract) -> int:
     """What prediction of one batch takes on a CPU, by the contract's measurement."""
-    return layout.call_pixels_without_gpu * (contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL)
+    return layout.max_batch_pixels_on_cpu * (contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL)
 
 
 def _memory(layout: Layout, options: SegmentOptions, contract: Contract) -> Memory:
     of_map = contract.classes.label_dtype.itemsize + (4 if options.confidence else 0)
-    windows = CALLS_HELD * layout.call_pixels * (contract.fill.nbytes + of_map)
+    windows = CALLS_HELD * layout.max_batch_pixels * (contract.fill.nbytes + of_map)
     model = model_bytes(layout, contract)
     if options.resize is not None:
         # The scaled image, its map, and one more of either on the way.

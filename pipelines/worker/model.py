@@ -14,7 +14,7 @@ from pipelines.worker.gpu_claims import claim
 from segmodel.devices import cuda_driver
 from segmodel.devices.gpus import number_of, use_only
 from segmodel.devices.startup import import_quietly
-from segmodel.engine.batching import CallSizes
+from segmodel.engine.batching import BatchSizes
 from segmodel.engine.engine import Model
 from segmodel.errors import TransientError
 from segmodel.savedmodel.folder import fingerprint
@@ -61,9 +61,9 @@ def check_unchanged(work: Work, folder: str) -> None:
         )
 
 
-def call_sizes(work: Work, model: Model) -> CallSizes:
+def call_sizes(work: Work, model: Model) -> BatchSizes:
     """Sizes of the calls of a model, with what earlier units of this process learned of them."""
-    return CallSizes(_learned.setdefault(model, {}), most_call_pixels(work))
+    return BatchSizes(_learned.setdefault(model, {}), most_call_pixels(work))
 
 
 def most_call_pixels(work: Work) -> int | None:
@@ -74,7 +74,7 @@ def most_call_pixels(work: Work) -> int | None:
     if work.layout.batch != AUTO:
         return None
     if gpu_of_process() is None:
-        return work.layout.call_pixels_without_gpu
+        return work.layout.max_batch_pixels_on_cpu
     free = free_device_bytes()
     if free is None:
         return None

@@ -20,8 +20,8 @@ from pipelines.worker import formats
 from pipelines.worker import model as worker_model
 from segmodel.devices.startup import reuse_memory
 from segmodel.engine.engine import Engine, Failed, Job, Labelled, Model
-from segmodel.engine.read_ahead import Raster
 from segmodel.errors import InputError, TransientError
+from segmodel.tiling.raster import Raster
 from segmodel.tiling.windows import Window
 
 _log = logging.getLogger("beamseg")
@@ -100,7 +100,7 @@ def _attempt(
             results = _Results(table)
             loaded = model(work)
             calls = worker_model.call_sizes(work, loaded)
-            limits = replace(work.limits, calls=calls)
+            limits = replace(work.limits, batch_sizes=calls)
             engine = Engine(loaded, work.layout, THREADS, work.confidence, on_pixels, limits)
             for outcome in engine.run_and_finish(_jobs(task), lambda m: _done(m, task, work)):
                 if isinstance(outcome, Failed):
@@ -118,7 +118,7 @@ def _attempt(
             outputs = task.finish()
         outputs += _write_tables(unit, work, results, rows)
     tally, scratch = results.tally.exact(), work.run.scratch
-    log.write(unit, outputs, tally, scratch, results.lost, calls.smaller)
+    log.write(unit, outputs, tally, scratch, results.lost, calls.reduced)
     return UnitReport(done=1, computed_pixels=results.pixels)
 
 

@@ -9,59 +9,67 @@ _log = logging.getLogger("beamseg")
 
 
 @dataclass
-class CallSizes:
-    """Sizes of calls where batches as wanted do not fit in memory.
+class BatchSizes:
+    """Sizes of batches where those that the layout asks for do not fit in memory.
 
-    A batch is halved until it fits. What follows depends on the shape of windows and on what this
-    process has met, never on what else is in a batch.
+    A batch is halved until it fits. Its size depends on the shape of its windows and on where this
+    process ran out of memory, never on what else is in the batch.
 
     Args:
-        learned: Size that was found for a shape when memory ran out, by height and width; shared by
+        fitting: Size that replaced one that did not fit, by height and width of windows; shared by
             all that use the same model in a process.
-        most_pixels: Most pixels in a call of several windows, or None where only running out of
+        max_pixels: Most pixels in a batch of several windows, or None where only running out of
             memory tells.
-        smaller: Sizes that were used in place of greater ones, by height and width; grows.
+        reduced: Sizes that were used in place of greater ones, by height and width; grows.
     """
 
-    learned: dict[tuple[int, int], int] = field(default_factory=dict)
-    most_pixels: int | None = None
-    smaller: dict[tuple[int, int], int] = field(default_factory=dict)
+    fitting: dict[tuple[int, int], int] = field(default_factory=dict)
+    max_pixels: int | None = None
+    reduced: dict[tuple[int, int], int] = field(default_factory=dict)
 
-    def of(self, height: int, width: int, wanted: int) -> int:
-        """Windows of a shape in a call, where so many are wanted.
+    def limit(self, height: int, width: int, requested: int) -> int:
+        """The size of a batch of windows of this shape: what is requested, or less.
 
-        >>> sizes = CallSizes(most_pixels=300)
-        >>> sizes.of(10, 10, 13), sizes.of(10, 10, 2), sizes.of(20, 20, 4), sizes.smaller
+        Args:
+            height: Rows of a window.
+            width: Columns of a window.
+            requested: Size that the layout asks for.
+
+        >>> sizes = BatchSizes(max_pixels=300)
+        >>> sizes.limit(10, 10, 13), sizes.limit(10, 10, 2), sizes.limit(20, 20, 4), sizes.reduced
         (2, 2, 1, {(10, 10): 2, (20, 20): 1})
         """
-        size = min(wanted, self.learned.get((height, width), wanted))
-        while (
-            self.most_pixels is not None and size > 1 and size * height * width > self.most_pixels
-        ):
-            size = half_of(size)
-        if size < wanted:
-            self.smaller[height, width] = min(size, self.smaller.get((height, width), size))
+        size = min(requested, self.fitting.get((height, width), requested))
+        while self.max_pixels is not None and size > 1 and size * height * width > self.max_pixels:
+            size = _half(size)
+        if size < requested:
+            self.reduced[height, width] = min(size, self.reduced.get((height, width), size))
         return size
 
-    def step_down(self, height: int, width: int, size: int) -> None:
-        """Have calls of windows of a shape be smaller than one that memory ran out in.
+    def halve(self, height: int, width: int, size: int) -> None:
+        """Keep batches of windows of this shape below a size that memory ran out at.
 
-        >>> sizes = CallSizes()
-        >>> sizes.step_down(64, 64, 13)
-        >>> sizes.of(64, 64, 13)
+        Args:
+            height: Rows of a window.
+            width: Columns of a window.
+            size: Size that did not fit.
+
+        >>> sizes = BatchSizes()
+        >>> sizes.halve(64, 64, 13)
+        >>> sizes.limit(64, 64, 13)
         7
         """
-        self.learned[height, width] = half_of(size)
+        self.fitting[height, width] = _half(size)
         _log.warning(
             "out of memory in a batch of %d windows of %dx%d pixels: from now on %d",
-            *(size, height, width, half_of(size)),
+            *(size, height, width, _half(size)),
         )
 
 
-def half_of(size: int) -> int:
+def _half(size: int) -> int:
     """Half a batch, rounded up, so that two of them hold it.
 
-    >>> half_of(13), half_of(2)
+    >>> _half(13), _half(2)
     (7, 1)
     """
     return -(-size // 2)

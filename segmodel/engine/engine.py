@@ -1,8 +1,8 @@
 """The streaming engine: rasters in, label maps out, in order and in bounded memory.
 
 Threads open and read rasters ahead of the model; windows of equal shape are gathered in batches;
-labels are stitched; threads finish the maps, which are handed on in the order of the jobs. It knows
-neither TensorFlow nor Beam.
+labels are stitched; threads finish the maps, which are yielded in the order of the jobs. The engine
+knows neither TensorFlow nor Beam.
 """
 
 from __future__ import annotations
@@ -15,101 +15,59 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from segmodel.engine.batching import CallSizes
+from segmodel.engine.batching import BatchSizes
 from segmodel.engine.read_ahead import Job, ReadAhead
-from segmodel.engine.stitching import Batches, Failed, Labelled, MapInProgress, WindowRead
+from segmodel.engine.stitching import BatchQueue, Failed, Labelled, MapInProgress, ModelWindow
 from segmodel.errors import TransientError
 from segmodel.labels.classes import ClassTable
-from segmodel.tiling.pixels import Pixels
-from segmodel.tiling.windows import MAX_IN_BATCH, Layout, Window
+from segmodel.tiling.windows import MAX_BATCH_SIZE, Layout
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Limits:
+class MemoryLimits:
     """Memory beside the model and its batches; one raster or map at a time may take more.
 
     Args:
-        ahead_bytes: Of rasters that are read before the model asks for them.
-        finishing_bytes: Of maps that are being finished.
-        calls: Sizes of calls of the model, and what was learned of them; None to begin anew.
+        read_ahead_bytes: Most bytes of rasters that are read before the model asks for them.
+        finishing_bytes: Most bytes of maps that are being finished.
+        batch_sizes: Sizes of batches that are known to fit in memory; None to find them anew.
     """
 
-    ahead_bytes: int = 512 << 20
+    read_ahead_bytes: int = 512 << 20
     finishing_bytes: int = 128 << 20
-    calls: CallSizes | None = None
-
-
-@dataclass(frozen=True)
-class ArrayRaster:
-    """A raster in memory: `(height, width, bands)` values and, optionally, where they are valid."""
-
-    values: np.ndarray
-    valid: np.ndarray | None = None
-
-    @property
-    def height(self) -> int:
-        """Rows."""
-        return self.values.shape[0]
-
-    @property
-    def width(self) -> int:
-        """Columns."""
-        return self.values.shape[1]
-
-    @property
-    def held_bytes(self) -> int:
-        """Nothing beside the array, which is there anyway."""
-        return 0
-
-    @property
-    def source_pixels(self) -> int:
-        """None beside those that are labelled: nothing is scaled."""
-        return 0
-
-    def on_source_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
-        """The same values: nothing is scaled."""
-        return values
-
-    def wants(self, core: Window) -> bool:
-        """True: all pixels get a label."""
-        return True
-
-    def read(self, window: Window) -> Pixels:
-        """Pixels of a window, without a copy."""
-        valid = None if self.valid is None else self.valid[window.slices]
-        return Pixels(self.values[window.slices], valid)
+    batch_sizes: BatchSizes | None = None
 
 
 class Model(Protocol):
-    """What labels batches."""
+    """What labels batches of windows: a `Predictor`, a `KerasModel`, or a fake of a test."""
 
     @property
     def classes(self) -> ClassTable:
-        """Classes of its labels."""
+        """Classes whose ids the labels are."""
 
     @property
     def fill(self) -> np.ndarray:
-        """`(bands,)` raw value that stands for nodata."""
+        """`(bands,)` raw value of each band that stands for nodata, of the input's dtype."""
 
     def labels(self, images: np.ndarray) -> np.ndarray:
-        """`(batch, height, width, bands)` raw values to `(batch, height, width)` labels."""
+        """Labels `(batch, height, width)` of raw values `(batch, height, width, bands)`."""
 
     def labels_and_confidence(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Labels, and the probability of each in [0, 1] as float32."""
+        """Labels as above, and the probability of each in [0, 1], of that shape, float32."""
 
 
 class Engine:
     """Labels a stream of rasters.
 
     Args:
-        model: Labels batches.
-        layout: How rasters are cut.
-        threads: Threads that open, read and finish.
-        confidence: Whether confidence is wanted.
-        on_pixels: Told the number of pixels that each batch has finished.
-        limits: Of memory.
+        model: Model that labels batches of windows.
+        layout: Sizes of windows and batches.
+        threads: Number of threads that open rasters, read windows and finish maps.
+        confidence: Whether label maps come with confidence.
+        on_pixels: Called with the number of pixels that each batch has finished.
+        limits: Limits of memory; None for the defaults.
     """
 
     def __init__(
@@ -119,23 +77,34 @@ class Engine:
         threads: int = 2,
         confidence: bool = False,
         on_pixels: Callable[[int], None] = lambda pixels: None,
-        limits: Limits | None = None,
+        limits: MemoryLimits | None = None,
     ) -> None:
         self.model, self.layout, self.threads = model, layout, threads
-        self.confidence, self.on_pixels, self.limits = confidence, on_pixels, limits or Limits()
-        self.calls = self.limits.calls or CallSizes()
+        self.confidence, self.on_pixels, self.limits = (
+            confidence,
+            on_pixels,
+            limits or MemoryLimits(),
+        )
+        self.batch_sizes = self.limits.batch_sizes or BatchSizes()
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Labelled | Failed]:
-        """Outcomes in the order of the jobs."""
+        """Label maps, or why there is none, in the order of the jobs."""
         return self.run_and_finish(jobs, lambda labelled: labelled)
 
     def run_and_finish(
         self, jobs: Iterable[Job], finish: Callable[[Labelled], T]
     ) -> Iterator[T | Failed]:
-        """What `finish` makes of each label map, in a thread, in the order of the jobs.
+        """Results of `finish` for each label map, in the order of the jobs.
 
         Which windows share a batch depends on the jobs and the layout alone, never on timing. An
         error of the model or of `finish` ends the stream, as it says nothing about one raster.
+
+        Args:
+            jobs: Label maps to make; taken from the iterable as memory allows.
+            finish: Function of a label map, called in a thread.
+
+        Yields:
+            For each job the result of `finish`, or `Failed`.
         """
         with ThreadPoolExecutor(self.threads, "beamseg-engine") as pool:
             try:
@@ -152,15 +121,15 @@ class Engine:
         """Maps through `finish`, a few at a time."""
 
         def outcome(slot: MapInProgress) -> T | Failed:
-            reached = slot.outcome()
-            return reached if isinstance(reached, Failed) else finish(reached)
+            result = slot.outcome()
+            return result if isinstance(result, Failed) else finish(result)
 
         queue: deque[tuple[int, Future[T | Failed]]] = deque()
-        held, most = 0, self.limits.finishing_bytes
+        held, limit = 0, self.limits.finishing_bytes
         for slot in slots:
             # The map, and about as much again for what it is encoded to.
             takes = 2 * slot.map_bytes
-            while queue and (len(queue) > 2 * self.threads or held + takes > most):
+            while queue and (len(queue) > 2 * self.threads or held + takes > limit):
                 held -= queue[0][0]
                 yield queue.popleft()[1].result()
             held += takes
@@ -177,31 +146,31 @@ class Engine:
             classes=self.model.classes,
             confidence=self.confidence,
             itemsize=fill.nbytes,
-            most_bytes=self.limits.ahead_bytes,
+            max_bytes=self.limits.read_ahead_bytes,
         )
         slots: deque[MapInProgress] = deque()
-        batches = Batches(self.layout)
-        for reading in ahead.run(jobs):
-            slot, tile = reading.slot, reading.tile
+        batches = BatchQueue(self.layout)
+        for pending in ahead.run(jobs):
+            slot, tile = pending.slot, pending.tile
             if slot.emitted:
                 continue
             if not slots or slots[-1] is not slot:
                 slots.append(slot)
             if tile is not None:
-                window = slot.receive(tile, reading.pixels, fill)
+                window = slot.receive(tile, pending.pixels, fill)
                 if window is not None:
                     batches.add(window)
                 elif slot.failure is None:
                     self.on_pixels(tile.core.pixels)
-            for batch in batches.due():
+            for batch in batches.pop_due():
                 self._label(batch)
-            while self._holds_too_much(slots) and (batch := batches.oldest()):
+            while self._holds_too_much(slots) and (batch := batches.pop_oldest()):
                 self._label(batch)
             while slots and slots[0].finished:
                 # Windows that still come in are of no use any more.
                 slots[0].emitted = True
                 yield slots.popleft()
-        while batch := batches.oldest():
+        while batch := batches.pop_oldest():
             self._label(batch)
         yield from slots
 
@@ -210,26 +179,26 @@ class Engine:
         if not slots or slots[0].finished:
             return False
         pixels = sum(slot.pixels for slot in slots)
-        most = 4 * self.layout.call_pixels
-        return len(slots) > 4 * MAX_IN_BATCH or pixels > max(most, 2 * slots[0].pixels)
+        limit = max(4 * self.layout.max_batch_pixels, 2 * slots[0].pixels)
+        return len(slots) > 4 * MAX_BATCH_SIZE or pixels > limit
 
-    def _label(self, batch: list[WindowRead]) -> None:
+    def _label(self, batch: list[ModelWindow]) -> None:
         """Label and stitch a batch, in as many calls of the model as memory makes of it."""
         height, width = batch[0].tile.height, batch[0].tile.width
-        wanted = self.layout.batch_of(height, width)
+        requested = self.layout.batch_size(height, width)
         while batch:
-            size = self.calls.of(height, width, wanted)
+            size = self.batch_sizes.limit(height, width, requested)
             part = batch[:size]
-            called = self._call([read.values for read in part], size)
-            if called is None:
-                self.calls.step_down(height, width, size)
+            outputs = self._call([window.values for window in part], size)
+            if outputs is None:
+                self.batch_sizes.halve(height, width, size)
                 continue
-            labels, confidence = called
-            for number, read in enumerate(part):
-                read.slot.stitch(
-                    read, labels[number], None if confidence is None else confidence[number]
+            labels, confidence = outputs
+            for number, window in enumerate(part):
+                window.slot.stitch(
+                    window, labels[number], None if confidence is None else confidence[number]
                 )
-            self.on_pixels(sum(read.tile.core.pixels for read in part))
+            self.on_pixels(sum(window.tile.core.pixels for window in part))
             batch = batch[size:]
 
     def _call(

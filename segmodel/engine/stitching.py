@@ -1,4 +1,4 @@
-"""Windows on their way: filled, gathered in batches of equal shape, stitched to label maps."""
+"""Windows of rasters: nodata filled, gathered in batches of equal shape, stitched to label maps."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ import numpy as np
 
 from segmodel.errors import InputError
 from segmodel.labels.classes import ClassTable
-from segmodel.tiling.pixels import Pixels, both
+from segmodel.tiling.raster import Pixels, combine_masks
 from segmodel.tiling.windows import Layout, Tile, Window
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A core that could not be read, in rows and columns of the raster, and why."""
+class LostWindow:
+    """The core of a window that could not be read, and the error of the read.
+
+    Args:
+        core: Rectangle in rows and columns of the raster; it is nodata in the label map.
+        error: Error that reading raised.
+    """
 
     core: Window
     error: Exception
@@ -25,20 +30,31 @@ class Lost:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A finished job: `(height, width)` labels, and confidence in [0, 1] where it was asked for.
+    """The label map of a job.
 
-    `lost` are cores that could not be read, where the job goes on without them; they are nodata.
+    Args:
+        key: Name of the job.
+        labels: `(height, width)` class ids of the class table's dtype.
+        confidence: `(height, width)` float32 probability of each label in [0, 1]; None if the
+            engine computes none.
+        lost: Windows that could not be read, which are nodata; see `Job.allow_partial`.
     """
 
     key: str
     labels: np.ndarray
     confidence: np.ndarray | None = None
-    lost: tuple[Lost, ...] = ()
+    lost: tuple[LostWindow, ...] = ()
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A job whose raster could not be opened or read."""
+    """A job whose raster could not be opened or read.
+
+    Args:
+        key: Name of the job.
+        stage: `open` or `read`.
+        error: Error that it raised.
+    """
 
     key: str
     stage: str
@@ -46,8 +62,15 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class WindowRead:
-    """A window on its way to the model."""
+class ModelWindow:
+    """A window as the model takes it.
+
+    Args:
+        slot: Label map that the window belongs to.
+        tile: The window.
+        values: `(height, width, bands)` raw values, nodata filled, of the tile's size.
+        labelled: `(height, width)` bool, the pixels that get a label; None for all.
+    """
 
     slot: MapInProgress
     tile: Tile
@@ -56,31 +79,37 @@ class WindowRead:
 
 
 class MapInProgress:
-    """The label map of one job while its windows come in."""
+    """The label map of one job while its windows are read and labelled.
 
-    def __init__(self, key: str, classes: ClassTable) -> None:
-        self.key, self.classes = key, classes
+    Args:
+        key: Name of the job.
+        classes: Class table of the label map.
+        allow_partial: See `Job.allow_partial`.
+    """
+
+    def __init__(self, key: str, classes: ClassTable, allow_partial: bool) -> None:
+        self.key, self.classes, self.allow_partial = key, classes, allow_partial
         self.failure: Failed | None = None
         self.expected = self.done = 0
-        self.emitted = self.allow_partial = False
-        self.lost: list[Lost] = []
+        self.emitted = False
+        self.lost: list[LostWindow] = []
 
     def begin(
         self,
         area: Window,
         windows: int,
         confidence: bool,
-        on_source_grid: Callable[[np.ndarray, int], np.ndarray] = lambda values, nodata: values,
-        source_pixels: int = 0,
+        on_source_grid: Callable[[np.ndarray, int], np.ndarray],
+        source_pixels: int,
     ) -> None:
-        """Make room for the labels of `area`, which so many windows cover.
+        """Say what is to be labelled, once the raster is open.
 
         Args:
-            area: Of the raster.
-            windows: Their number.
-            confidence: Whether it is wanted.
-            on_own_grid: Brings the finished map to the grid of the raster.
-            own_pixels: Of that grid, where it has more than `area`.
+            area: Part of the raster that is labelled.
+            windows: Number of windows that cover it.
+            confidence: Whether confidence is kept beside labels.
+            on_source_grid: See `Raster.on_source_grid`.
+            source_pixels: See `Raster.source_pixels`.
         """
         self.area, self.expected, self.on_source_grid = area, windows, on_source_grid
         self.source_pixels = source_pixels
@@ -94,27 +123,30 @@ class MapInProgress:
         return self.failure is not None or self.done == self.expected
 
     def receive(
-        self, tile: Tile, reading: Future[Pixels] | None, fill: np.ndarray
-    ) -> WindowRead | None:
-        """The window with nodata filled; None where it failed or the model has nothing to see.
+        self, tile: Tile, pending: Future[Pixels] | None, fill: np.ndarray
+    ) -> ModelWindow | None:
+        """Take in a window that was read.
 
         Args:
             tile: The window.
-            reading: Its pixels, or None if none of them is wanted.
-            fill: `(bands,)` what stands for nodata.
+            pending: Its pixels once they are read, or None if none of them gets a label.
+            fill: `(bands,)` raw value of each band that stands for nodata.
+
+        Returns:
+            The window with nodata filled; None where reading failed, or no pixel gets a label.
         """
         if self.failure is not None:
             return None
-        if reading is None:
+        if pending is None:
             self.done += 1
             return None
         try:
-            pixels = _checked(reading.result(), tile, fill)
+            pixels = _checked(pending.result(), tile, fill)
         except Exception as error:
             self._miss(tile, error)
             return None
         values, valid = pixels.values, pixels.finite
-        labelled = both(valid, pixels.wanted)
+        labelled = combine_masks(valid, pixels.wanted)
         if labelled is not None and not labelled[tile.core.relative_to(tile.read).slices].any():
             self.done += 1
             return None
@@ -125,31 +157,39 @@ class MapInProgress:
             whole[...] = fill
             whole[: values.shape[0], : values.shape[1]] = values
             values = whole
-        return WindowRead(self, tile, values, labelled)
+        return ModelWindow(self, tile, values, labelled)
 
     def _miss(self, tile: Tile, error: Exception) -> None:
-        """Go on without a window, or fail if the job does not, or if it has no other one."""
+        """Leave a window nodata where the job allows it and has others; else fail."""
         if self.allow_partial and self.expected > 1:
-            self.lost.append(Lost(tile.core, error))
+            self.lost.append(LostWindow(tile.core, error))
             self.done += 1
         else:
             self.failure = Failed(self.key, "read", error)
 
-    def stitch(self, read: WindowRead, labels: np.ndarray, confidence: np.ndarray | None) -> None:
-        """Write the core of a labelled window into the map."""
+    def stitch(
+        self, window: ModelWindow, labels: np.ndarray, confidence: np.ndarray | None
+    ) -> None:
+        """Write the core of a labelled window into the map.
+
+        Args:
+            window: Window that was labelled.
+            labels: `(height, width)` labels of the whole tile.
+            confidence: `(height, width)` confidence of the whole tile, or None.
+        """
         self.done += 1
-        source = read.tile.core.relative_to(read.tile.read).slices
+        source = window.tile.core.relative_to(window.tile.read).slices
         core = np.asarray(labels[source], self.classes.label_dtype)
         levels = None if confidence is None else np.asarray(confidence[source], np.float32)
-        if read.labelled is not None:
-            core = np.where(read.labelled[source], core, core.dtype.type(self.classes.nodata))
-            levels = None if levels is None else levels * read.labelled[source]
-        if self.expected == 1 and read.tile.core == self.area:
+        if window.labelled is not None:
+            core = np.where(window.labelled[source], core, core.dtype.type(self.classes.nodata))
+            levels = None if levels is None else levels * window.labelled[source]
+        if self.expected == 1 and window.tile.core == self.area:
             # Nothing to stitch: the only core is the map.
             self._labels, self._confidence = core, levels
             return
         whole, whole_levels = self._maps()
-        target = read.tile.core.relative_to(self.area).slices
+        target = window.tile.core.relative_to(self.area).slices
         whole[target] = core
         if whole_levels is not None:
             whole_levels[target] = levels
@@ -175,7 +215,7 @@ class MapInProgress:
         return pixels * (self.classes.label_dtype.itemsize + of_confidence)
 
     def outcome(self) -> Labelled | Failed:
-        """What the job has come to; runs in a thread."""
+        """The finished label map on the source grid, or the failure; called in a thread."""
         if self.failure is not None:
             return self.failure
         if self.lost and len(self.lost) == self.expected:
@@ -187,10 +227,10 @@ class MapInProgress:
 
 
 def _checked(pixels: Pixels, tile: Tile, fill: np.ndarray) -> Pixels:
-    """The same pixels.
+    """The pixels themselves.
 
     Raises:
-        InputError: If they are not what was asked for.
+        InputError: If they have not the shape of the window and its bands.
     """
     shape = (tile.read.height, tile.read.width, fill.size)
     masks = {"valid": pixels.valid, "wanted": pixels.wanted}
@@ -201,31 +241,32 @@ def _checked(pixels: Pixels, tile: Tile, fill: np.ndarray) -> Pixels:
     return pixels
 
 
-class Batches:
-    """Windows that wait for others of their shape; never more than a few full batches."""
+class BatchQueue:
+    """Windows that wait for others of their shape; never more than a few full batches.
+
+    Args:
+        layout: Sizes of windows and batches.
+    """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self.waiting: OrderedDict[tuple[int, int], list[WindowRead]] = OrderedDict()
+        self.waiting: OrderedDict[tuple[int, int], list[ModelWindow]] = OrderedDict()
 
-    def add(self, read: WindowRead) -> None:
-        """Have a window wait."""
-        self.waiting.setdefault((read.tile.height, read.tile.width), []).append(read)
+    def add(self, window: ModelWindow) -> None:
+        """Queue a window."""
+        self.waiting.setdefault((window.tile.height, window.tile.width), []).append(window)
 
-    def due(self) -> list[list[WindowRead]]:
-        """Full batches, and the oldest ones while too many pixels wait."""
-        full = [s for s, reads in self.waiting.items() if len(reads) == self._size(s)]
+    def pop_due(self) -> list[list[ModelWindow]]:
+        """Take out full batches, and the oldest ones while too many pixels wait."""
+        full = [s for s, found in self.waiting.items() if len(found) == self.layout.batch_size(*s)]
         batches = [self.waiting.pop(shape) for shape in full]
-        while self._pixels() > 2 * self.layout.call_pixels:
-            batches.append(self.oldest())
+        while self._pixels() > 2 * self.layout.max_batch_pixels:
+            batches.append(self.pop_oldest())
         return batches
 
-    def oldest(self) -> list[WindowRead]:
-        """The batch whose first window has waited longest; empty where none waits."""
+    def pop_oldest(self) -> list[ModelWindow]:
+        """Take out the batch whose first window has waited longest; empty where none waits."""
         return self.waiting.popitem(last=False)[1] if self.waiting else []
 
-    def _size(self, shape: tuple[int, int]) -> int:
-        return self.layout.batch_of(*shape)
-
     def _pixels(self) -> int:
-        return sum(h * w * len(reads) for (h, w), reads in self.waiting.items())
+        return sum(h * w * len(found) for (h, w), found in self.waiting.items())

@@ -14,7 +14,7 @@ from segmodel.errors import BeamsegError, ContractError, InputError
 from segmodel.labels.classes import ClassTable
 from segmodel.labels.confusion import IGNORED, Scores, confusion_matrix
 from segmodel.pairs.pairs import Pair
-from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.raster import Pixels, Raster
 from segmodel.tiling.windows import Layout, Window
 
 # Longest side of what is labelled and compared in one piece.
@@ -98,26 +98,15 @@ class LabelledBlock:
     is_last: bool
 
 
-class PairRaster:
-    """A pair as a raster of the engine."""
-
-    # What a pair holds, its own cache bounds; nothing is scaled.
-    held_bytes = source_pixels = 0
+class PairRaster(Raster):
+    """A pair as a raster of the engine; the cache of pairs bounds what a pair holds."""
 
     def __init__(self, pair: Pair) -> None:
         self.pair, self.height, self.width = pair, pair.height, pair.width
 
-    def wants(self, core: Window) -> bool:
-        """True: all pixels get a label."""
-        return True
-
     def read(self, window: Window) -> Pixels:
         """Pixels of a window."""
         return self.pair.pixels(window)
-
-    def on_source_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
-        """The same values: nothing is scaled."""
-        return values
 
 
 Keep = Callable[[LabelledBlock], None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
@@ -17,7 +16,7 @@ from segmodel.images.decoders import (
     open_image,
     upright_size,
 )
-from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.raster import Pixels, Raster
 from segmodel.tiling.scaling import SourceGrid, resize_image, resize_valid
 from segmodel.tiling.windows import Window
 
@@ -85,7 +84,7 @@ def image_size(encoded: bytes) -> tuple[int, int] | None:
         return None
 
 
-class EncodedImage:
+class EncodedImage(Raster):
     """An encoded image as a raster of the engine: decoded at the first read, from any thread.
 
     Args:
@@ -109,43 +108,16 @@ class EncodedImage:
         image = open_image(encoded, max_pixels)
         height, width = upright_size(image, encoded)
         self._grid = SourceGrid(height, width, scaled=resize is not None)
-        self._size = resize or (height, width)
+        self.on_source_grid = self._grid.to_source_grid
+        self.source_pixels = height * width
+        self.height, self.width = resize or (height, width)
         decoding = (
             MAX_DECODING_BYTES_PER_PIXEL if image.format == "WEBP" else DECODING_BYTES_PER_PIXEL
         )
         scaling = resize[0] * resize[1] * DECODING_BYTES_PER_PIXEL if resize else 0
-        self._held_bytes = height * width * decoding + scaling + len(encoded)
+        self.held_bytes = height * width * decoding + scaling + len(encoded)
         self._lock = threading.Lock()
         self._pixels: Pixels | None = None
-
-    @property
-    def height(self) -> int:
-        """Rows, as the model sees them."""
-        return self._size[0]
-
-    @property
-    def width(self) -> int:
-        """Columns, as the model sees them."""
-        return self._size[1]
-
-    @property
-    def held_bytes(self) -> int:
-        """Memory that decoding takes, from the first read to the last."""
-        return self._held_bytes
-
-    @property
-    def source_pixels(self) -> int:
-        """Pixels of the image, however it is scaled."""
-        return self._grid.height * self._grid.width
-
-    @property
-    def on_source_grid(self) -> Callable[[np.ndarray, int], np.ndarray]:
-        """A map of what the model saw, on the grid of the image; keeps no pixels."""
-        return self._grid.to_source_grid
-
-    def wants(self, core: Window) -> bool:
-        """True: all pixels get a label."""
-        return True
 
     def read(self, window: Window) -> Pixels:
         """Pixels of a window; a part is a copy, so that it does not keep the whole in memory.
@@ -157,7 +129,7 @@ class EncodedImage:
             if self._pixels is None:
                 self._pixels = self._decoded()
             pixels = self._pixels
-        if (window.height, window.width) == self._size:
+        if (window.height, window.width) == (self.height, self.width):
             return pixels
         valid = None if pixels.valid is None else pixels.valid[window.slices].copy()
         return Pixels(pixels.values[window.slices].copy(), valid)
@@ -165,14 +137,15 @@ class EncodedImage:
     def _decoded(self) -> Pixels:
         pixels = decode_pixels(self._encoded, self._bands, self._max_pixels)
         self._encoded = b""
-        own = (self._grid.height, self._grid.width)
-        if pixels.values.shape[:2] != own:
-            raise InputError(f"the header says {own}, decoded are {pixels.values.shape[:2]}")
+        stated = (self._grid.height, self._grid.width)
+        if pixels.values.shape[:2] != stated:
+            raise InputError(f"the header says {stated}, decoded are {pixels.values.shape[:2]}")
         if not self._grid.scaled:
             return pixels
         self._grid.valid = pixels.valid
-        valid = None if pixels.valid is None else resize_valid(pixels.valid, self._size)
-        return Pixels(resize_image(pixels.values, self._size), valid)
+        size = (self.height, self.width)
+        valid = None if pixels.valid is None else resize_valid(pixels.valid, size)
+        return Pixels(resize_image(pixels.values, size), valid)
 
 
 def _mask_values(image: Image.Image) -> np.ndarray:

@@ -10,7 +10,7 @@ from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.confusion import IGNORED
 from segmodel.pairs.pairs import Pair
 from segmodel.pairs.survey import Block, DatasetStats
-from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 
 # Crops of pixels that count nowhere are drawn again so often; then one is laid around a class.

@@ -22,7 +22,7 @@ from segmodel.pairs.pairs import (
 )
 from segmodel.pairs.raster_files import RasterHeader, check_same_place, read_header
 from segmodel.pairs.raster_windows import ImageRaster, MaskRaster
-from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 
 _RASTER_SUFFIXES = (".tif", ".tiff")

@@ -17,7 +17,7 @@ from segmodel.errors import InputError
 from segmodel.images.encoded import decode_pixels, image_size
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader
-from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 
 _ENCODED_BANDS = (1, 3, 4)

@@ -11,7 +11,7 @@ from segmodel.errors import InputError
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader
 from segmodel.pairs.raster_files import OPEN_FILES, RasterHeader
-from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 
 

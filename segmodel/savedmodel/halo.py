@@ -8,8 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from segmodel.engine.engine import ArrayRaster, Engine, Job, Labelled, Model
+from segmodel.engine.engine import Engine, Job, Labelled, Model
 from segmodel.savedmodel.contract import MeasuredHalo
+from segmodel.tiling.raster import ArrayRaster
 from segmodel.tiling.windows import Layout, Window, tiles
 
 CORE_PX = 512

@@ -10,11 +10,12 @@ import numpy as np
 
 from segmodel.devices.gpus import is_out_of_memory, let_memory_grow
 from segmodel.devices.startup import import_quietly
-from segmodel.engine.engine import ArrayRaster, Engine, Failed, Job
+from segmodel.engine.engine import Engine, Failed, Job
 from segmodel.errors import BeamsegError, ContractError, OutOfMemoryError
 from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import fingerprint, read_contract
+from segmodel.tiling.raster import ArrayRaster
 
 SIGNATURES = {"labels", "probabilities", "serving_default"}
 

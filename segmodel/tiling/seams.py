@@ -49,12 +49,12 @@ def border_tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]
 
 def near_px(layout: Layout) -> int:
     """How far from a border labels are compared."""
-    return layout.reach_px or -(-NEAR_PX // layout.stride_px) * layout.stride_px
+    return layout.aligned_halo_px or -(-NEAR_PX // layout.stride_px) * layout.stride_px
 
 
 def _strips(cores: list[tuple[int, int]], length: int, layout: Layout) -> Iterator[tuple[int, int]]:
     """First pixel, on the stride, and end of what is within reach of the borders along one axis."""
-    reach, stride = layout.reach_px, layout.stride_px
+    reach, stride = layout.aligned_halo_px, layout.stride_px
     borders = [first for first, _ in cores] + [sum(cores[-1])]
     for border in borders:
         if reach and 0 < border < length:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from segmodel.errors import ConfigurationError
 
-MAX_IN_BATCH = 64
+MAX_BATCH_SIZE = 64
 # Windows smaller than a square of this side share a call of the model until they have its pixels:
 # below it a call costs more than what it computes.
 BATCH_PX = 512
@@ -105,7 +105,7 @@ class Layout:
         halo_px: Context in pixels around a core.
         stride_px: Stride of the network; origins of what is read are multiples of it.
         batch: Windows in every call of the model; None for as many as have the pixels of a square
-            of `BATCH_PX`, `AUTO` for those of a square of `AUTO_BATCH_PX`, up to `MAX_IN_BATCH`.
+            of `BATCH_PX`, `AUTO` for those of a square of `AUTO_BATCH_PX`, up to `MAX_BATCH_SIZE`.
         fixed_px: Side of the only window the model accepts, or None.
 
     Raises:
@@ -137,10 +137,10 @@ class Layout:
             )
 
     @property
-    def reach_px(self) -> int:
+    def aligned_halo_px(self) -> int:
         """Halo rounded up to the stride, so that pooling grids of all windows line up.
 
-        >>> Layout(window_px=512, halo_px=70, stride_px=32).reach_px
+        >>> Layout(window_px=512, halo_px=70, stride_px=32).aligned_halo_px
         96
         """
         return -(-self.halo_px // self.stride_px) * self.stride_px
@@ -148,34 +148,34 @@ class Layout:
     @property
     def read_px(self) -> int:
         """Side of what one window reads away from the edges of the raster."""
-        return self.fixed_px or self.window_px + 2 * self.reach_px
+        return self.fixed_px or self.window_px + 2 * self.aligned_halo_px
 
-    def batch_of(self, height: int, width: int) -> int:
+    def batch_size(self, height: int, width: int) -> int:
         """Windows of this shape in every call of the model.
 
         The number depends on the shape alone and a batch that is not full is filled up, because
         the last bits of what a convolution gives change with the size of the batch.
 
-        >>> Layout(window_px=512, halo_px=0, stride_px=32).batch_of(256, 256)
+        >>> Layout(window_px=512, halo_px=0, stride_px=32).batch_size(256, 256)
         4
-        >>> Layout(window_px=512, halo_px=0, stride_px=32, batch=16).batch_of(256, 256)
+        >>> Layout(window_px=512, halo_px=0, stride_px=32, batch=16).batch_size(256, 256)
         16
-        >>> Layout(window_px=512, halo_px=0, stride_px=32, batch=AUTO).batch_of(512, 256)
+        >>> Layout(window_px=512, halo_px=0, stride_px=32, batch=AUTO).batch_size(512, 256)
         32
         """
         if isinstance(self.batch, int):
             return self.batch
-        return max(1, min(MAX_IN_BATCH, self._batch_px**2 // max(1, height * width)))
+        return max(1, min(MAX_BATCH_SIZE, self._batch_px**2 // max(1, height * width)))
 
     @property
     def _batch_px(self) -> int:
         return AUTO_BATCH_PX if self.batch == AUTO else BATCH_PX
 
     @property
-    def call_pixels(self) -> int:
+    def max_batch_pixels(self) -> int:
         """Most pixels in one call of the model.
 
-        >>> Layout(window_px=64, halo_px=0, stride_px=32).call_pixels
+        >>> Layout(window_px=64, halo_px=0, stride_px=32).max_batch_pixels
         262144
         """
         if isinstance(self.batch, int):
@@ -183,13 +183,13 @@ class Layout:
         return max(self.read_px, self._batch_px) ** 2
 
     @property
-    def call_pixels_without_gpu(self) -> int:
+    def max_batch_pixels_on_cpu(self) -> int:
         """The same where the model shares the memory of its process.
 
-        >>> Layout(window_px=64, halo_px=0, stride_px=32, batch=AUTO).call_pixels_without_gpu
+        >>> Layout(window_px=64, halo_px=0, stride_px=32, batch=AUTO).max_batch_pixels_on_cpu
         262144
         """
-        return (replace(self, batch=None) if self.batch == AUTO else self).call_pixels
+        return (replace(self, batch=None) if self.batch == AUTO else self).max_batch_pixels
 
 
 def tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:
@@ -286,5 +286,5 @@ def _span(start: int, length: int, raster_length: int, layout: Layout) -> tuple[
         margin = (layout.fixed_px - layout.window_px) // 2 // layout.stride_px * layout.stride_px
         first = max(0, min(start - margin, raster_length - layout.fixed_px))
         return first, min(layout.fixed_px, raster_length)
-    first = max(0, start - layout.reach_px)
-    return first, min(raster_length, start + length + layout.reach_px) - first
+    first = max(0, start - layout.aligned_halo_px)
+    return first, min(raster_length, start + length + layout.aligned_halo_px) - first

@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.commands import segment
-from segmodel.engine.engine import ArrayRaster, Engine, Job, Labelled
+from segmodel.engine.engine import Engine, Job, Labelled
 from segmodel.savedmodel.predictor import Predictor
+from segmodel.tiling.raster import ArrayRaster
 from segmodel.tiling.windows import Layout
 from tests.end_to_end.conftest import SIZES, encoded_images, noise
 from tests.end_to_end.containers import Images, label_maps, write_files, write_shards

@@ -28,7 +28,7 @@ from pipelines.scenes import blocks
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.inputs import sorted_inputs, units_of
 from pipelines.worker.unit import segment_unit
-from segmodel.engine.engine import Limits
+from segmodel.engine.engine import MemoryLimits
 from segmodel.savedmodel.folder import write_contract
 from segmodel.tiling.windows import Layout
 from tests.fakes import BrightnessModel, contract
@@ -147,7 +147,7 @@ def make_work(root: Path, **changes) -> Work:
         "confidence": False,
         "pixel_size_m": None,
         "reading": Reading(),
-        "limits": Limits(),
+        "limits": MemoryLimits(),
         "groups": 1,
         "trust_model": False,
         "provenance": (("BEAMSEG_VERSION", "test"),),

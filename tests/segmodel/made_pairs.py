@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from segmodel.labels.classes import ClassTable, LabelClass
-from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 from segmodel.training.configuration import (
     AugmentationConfig,

@@ -143,7 +143,7 @@ def test_the_strips_of_a_row_of_windows_fit_in_what_gdal_keeps(bands, dtype, siz
         for block in blocks_of(scene, layout, Reading()):
             if block.width == width:
                 wide += 1
-                rows = core_side(block.height, layout) + 2 * layout.reach_px
+                rows = core_side(block.height, layout) + 2 * layout.aligned_halo_px
                 assert (rows + 2 * 16) * width * size <= CACHE_BYTES
     assert wide > 50
 

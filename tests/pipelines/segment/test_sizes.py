@@ -60,9 +60,9 @@ def test_all_parts_together_stay_within_the_option(mib, wide, confidence):
     options = replace(OPTIONS, memory=RUNTIME_BYTES + mib * MIB, confidence=confidence)
     sizes = resolve_sizes(options, made(100, classes=classes))
     limits = sizes.limits
-    total = sizes.memory.needed + limits.ahead_bytes + limits.finishing_bytes
+    total = sizes.memory.needed + limits.read_ahead_bytes + limits.finishing_bytes
     assert total <= options.memory
-    assert limits.ahead_bytes >= 18 * sizes.reading.max_pixels
+    assert limits.read_ahead_bytes >= 18 * sizes.reading.max_pixels
 
 
 def test_without_an_option_images_have_at_most_the_pixels_that_pillow_takes():

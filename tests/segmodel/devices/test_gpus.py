@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from segmodel.devices.gpus import is_out_of_memory, let_memory_grow, use_only
-from segmodel.engine.engine import ArrayRaster, Engine, Job
+from segmodel.engine.engine import Engine, Job
 from segmodel.errors import OutOfMemoryError, TransientError
 from segmodel.savedmodel.predictor import Predictor
+from segmodel.tiling.raster import ArrayRaster
 from segmodel.tiling.windows import Layout
 from tests.fake_gpus import FakeConfig, gpu
 from tests.fakes import brightness_labels
@@ -122,4 +123,4 @@ def test_batches_that_tensorflow_has_no_memory_for_are_done_by_halves(greedy_sav
     for outcome, image in zip(engine.run(jobs), given, strict=True):
         np.testing.assert_array_equal(outcome.labels, brightness_labels(image))
         assert outcome.confidence.shape == (32, 32)
-    assert engine.calls.smaller == {(32, 32): 2}
+    assert engine.batch_sizes.reduced == {(32, 32): 2}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmodel.engine.batching import CallSizes
-from segmodel.engine.engine import ArrayRaster, Engine, Job, Limits
+from segmodel.engine.batching import BatchSizes
+from segmodel.engine.engine import Engine, Job, MemoryLimits
 from segmodel.errors import OutOfMemoryError, TransientError
+from segmodel.tiling.raster import ArrayRaster
 from segmodel.tiling.windows import AUTO, Layout
 from tests.fakes import BrightnessModel, brightness_labels
 
@@ -52,7 +53,7 @@ def test_a_batch_is_halved_until_it_fits_and_all_its_windows_are_labelled(error)
     for number, outcome in enumerate(outcomes):
         np.testing.assert_array_equal(outcome.labels, brightness_labels(noise(number)))
     assert sum(seen) == 8 * 64
-    assert engine.calls.smaller == {(8, 8): 2}
+    assert engine.batch_sizes.reduced == {(8, 8): 2}
 
 
 def test_a_smaller_batch_that_is_not_full_is_filled_up_and_never_all_filling():
@@ -68,18 +69,20 @@ def test_a_smaller_batch_that_is_not_full_is_filled_up_and_never_all_filling():
 def test_what_was_learned_of_a_shape_is_used_by_the_next_and_by_no_other_shape():
     learned: dict[tuple[int, int], int] = {}
     first, second = Greedy(2), Greedy(99)
-    list(Engine(first, layout(8), limits=Limits(calls=CallSizes(learned))).run(jobs(8)))
+    list(
+        Engine(first, layout(8), limits=MemoryLimits(batch_sizes=BatchSizes(learned))).run(jobs(8))
+    )
     assert learned == {(8, 8): 2}
-    calls = CallSizes(learned)
-    engine = Engine(second, layout(8), limits=Limits(calls=calls))
+    sizes = BatchSizes(learned)
+    engine = Engine(second, layout(8), limits=MemoryLimits(batch_sizes=sizes))
     list(engine.run([*jobs(2), *jobs(8, height=4)]))
     assert sorted(second.tried) == [2, 8]
-    assert calls.smaller == {(8, 8): 2}
+    assert sizes.reduced == {(8, 8): 2}
 
 
 def test_what_was_learned_does_not_make_small_batches_larger():
-    calls = CallSizes({(8, 8): 4})
-    assert (calls.of(8, 8, 2), calls.smaller) == (2, {})
+    sizes = BatchSizes({(8, 8): 4})
+    assert (sizes.limit(8, 8, 2), sizes.reduced) == (2, {})
 
 
 def test_one_window_that_does_not_fit_is_a_fault_that_may_pass_and_names_the_remedy():
@@ -98,7 +101,7 @@ def test_confidence_is_halved_with_the_labels():
     for number, outcome in enumerate(engine.run(jobs(4))):
         expected = noise(number).astype(np.float32).mean(axis=-1) / 255
         np.testing.assert_array_equal(outcome.confidence, expected.astype(np.float32))
-    assert engine.calls.smaller == {(8, 8): 1}
+    assert engine.batch_sizes.reduced == {(8, 8): 1}
 
 
 @pytest.mark.parametrize("threads", [1, 4])
@@ -114,24 +117,24 @@ def test_without_want_of_memory_nothing_is_smaller():
     model = Greedy(8)
     engine = Engine(model, layout(8))
     list(engine.run(jobs(8)))
-    assert (model.tried, engine.calls.smaller) == ([8], {})
+    assert (model.tried, engine.batch_sizes.reduced) == ([8], {})
 
 
 def test_a_call_has_at_most_the_pixels_that_memory_holds():
     model = Greedy(99)
-    calls = CallSizes(most_pixels=200)
-    list(Engine(model, layout(8), limits=Limits(calls=calls)).run(jobs(8)))
+    sizes = BatchSizes(max_pixels=200)
+    list(Engine(model, layout(8), limits=MemoryLimits(batch_sizes=sizes)).run(jobs(8)))
     assert model.tried == [2, 2, 2, 2]
-    assert calls.smaller == {(8, 8): 2}
+    assert sizes.reduced == {(8, 8): 2}
     # A window that is larger is tried all the same.
-    assert CallSizes(most_pixels=1).of(8, 8, 1) == 1
+    assert BatchSizes(max_pixels=1).limit(8, 8, 1) == 1
 
 
 def test_automatic_batches_have_the_pixels_of_a_usual_window():
-    assert layout(AUTO).batch_of(2048, 2048) == layout(AUTO).batch_of(4096, 4096) == 1
-    assert layout(AUTO).batch_of(1024, 1024) == 4
-    assert layout(AUTO).batch_of(480, 640) == 13
-    assert layout(AUTO).batch_of(256, 256) == layout(AUTO).batch_of(8, 8) == 64
-    assert layout(AUTO).call_pixels == 2048**2
-    assert layout(AUTO).call_pixels_without_gpu == layout(None).call_pixels == 512**2
-    assert layout(3).call_pixels_without_gpu == layout(3).call_pixels == 3 * 64
+    assert layout(AUTO).batch_size(2048, 2048) == layout(AUTO).batch_size(4096, 4096) == 1
+    assert layout(AUTO).batch_size(1024, 1024) == 4
+    assert layout(AUTO).batch_size(480, 640) == 13
+    assert layout(AUTO).batch_size(256, 256) == layout(AUTO).batch_size(8, 8) == 64
+    assert layout(AUTO).max_batch_pixels == 2048**2
+    assert layout(AUTO).max_batch_pixels_on_cpu == layout(None).max_batch_pixels == 512**2
+    assert layout(3).max_batch_pixels_on_cpu == layout(3).max_batch_pixels == 3 * 64

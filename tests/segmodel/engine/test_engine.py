@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from segmodel.engine.engine import ArrayRaster, Engine, Job
+from segmodel.engine.engine import Engine, Job
 from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import InputError
-from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.raster import ArrayRaster, Pixels
 from segmodel.tiling.windows import Layout, Tile, Window
 from tests.fakes import BrightnessModel, brightness_labels
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmodel.engine.engine import Engine, Limits
-from segmodel.engine.read_ahead import Job, ReadAhead, Reading
+from segmodel.engine.engine import Engine, MemoryLimits
+from segmodel.engine.read_ahead import Job, PendingWindow, ReadAhead
 from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import InputError
-from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.raster import Pixels, Raster
 from segmodel.tiling.windows import Layout, Window
 from tests.fakes import CLASSES, BrightnessModel, brightness_labels
 
@@ -51,7 +51,7 @@ class Meter:
         self.held.pop(what, None)
 
 
-class Metered:
+class Metered(Raster):
     """A raster of 8 rows that takes bytes from its first read on; `broken` names what fails."""
 
     def __init__(
@@ -67,14 +67,6 @@ class Metered:
             raise InputError("truncated")
         self.meter.take((self.key, window), WINDOW_BYTES)
         return Pixels(np.full((window.height, window.width, 3), window.column, np.uint8))
-
-    source_pixels = 0
-
-    def wants(self, core) -> bool:
-        return True
-
-    def on_source_grid(self, values, nodata):
-        return values
 
 
 @dataclass(frozen=True)
@@ -105,27 +97,27 @@ def consumed(plans: list[Plan], most: int, threads: int = 2, meter: Meter | None
     """Readings as a consumer sees them, which gives back what it was handed."""
     meter = meter or Meter()
     ahead = ReadAhead(Inline(), threads, LAYOUT, CLASSES, False, 3, most)
-    for reading in ahead.run(jobs_of(plans, meter)):
-        key = reading.slot.key
-        if reading.tile is None:
+    for pending in ahead.run(jobs_of(plans, meter)):
+        key = pending.slot.key
+        if pending.tile is None:
             meter.give((key, "raster"))
             meter.give((key, "file"))
-        elif reading.pixels.exception() is not None:
-            reading.slot.failure = Failed(key, "read", reading.pixels.exception())
+        elif pending.pixels.exception() is not None:
+            pending.slot.failure = Failed(key, "read", pending.pixels.exception())
         else:
-            meter.give((key, reading.tile.read))
-        yield reading
+            meter.give((key, pending.tile.read))
+        yield pending
 
 
-def seen(reading: Reading) -> tuple[str, int | None]:
-    return reading.slot.key, None if reading.tile is None else reading.tile.read.column
+def seen(pending: PendingWindow) -> tuple[str, int | None]:
+    return pending.slot.key, None if pending.tile is None else pending.tile.read.column
 
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize("most", [0, 1000, 1 << 30])
 def test_windows_come_in_the_order_of_jobs_and_each_raster_has_an_end(threads, most):
     plans = [Plan(3, 100, 50), Plan(1), Plan(2, broken="open"), Plan(2, 5000, 900)]
-    actual = [seen(reading) for reading in consumed(plans, most, threads)]
+    actual = [seen(pending) for pending in consumed(plans, most, threads)]
     expected = [("0", 0), ("0", 8), ("0", 16), ("0", None), ("1", 0), ("1", None), ("2", None)]
     assert actual == [*expected, ("3", 0), ("3", 8), ("3", None)]
 
@@ -151,7 +143,7 @@ def test_the_limit_is_never_exceeded_but_by_the_file_at_hand(plans, threads):
 def test_a_raster_above_the_limit_is_read_while_no_other_is():
     meter = Meter()
     plans = [Plan(2, 500), Plan(3, 9000), Plan(2, 500), Plan(1, 9000)]
-    actual = [seen(reading) for reading in consumed(plans, 4000, 4, meter)]
+    actual = [seen(pending) for pending in consumed(plans, 4000, 4, meter)]
     assert len(actual) == 8 + 4
     assert meter.most == 9000 + WINDOW_BYTES
 
@@ -182,7 +174,7 @@ def test_a_file_above_the_limit_is_opened_alone():
 def test_a_long_run_of_failures_neither_stalls_nor_leaks(broken):
     meter = Meter()
     plans = [*[Plan(4, 2000, 500, broken)] * 500, Plan(2, 2000)]
-    actual = [seen(reading) for reading in consumed(plans, 4000, 3, meter)]
+    actual = [seen(pending) for pending in consumed(plans, 4000, 3, meter)]
     assert actual[-3:] == [("500", 0), ("500", 8), ("500", None)]
     assert [key for key, column in actual if column is None] == [str(n) for n in range(501)]
     assert meter.most <= 4000 + 500
@@ -191,7 +183,7 @@ def test_a_long_run_of_failures_neither_stalls_nor_leaks(broken):
 
 def test_a_raster_that_failed_is_not_read_on():
     plans = [Plan(100, 10, broken="read 0")]
-    actual = [seen(reading) for reading in consumed(plans, 1 << 30, 2)]
+    actual = [seen(pending) for pending in consumed(plans, 1 << 30, 2)]
     assert len(actual) <= 2 * 2 + 3
     assert actual[-1] == ("0", None)
 
@@ -215,9 +207,9 @@ class Shrinking(Metered):
 def test_the_bytes_that_a_raster_gives_back_are_those_that_it_took():
     meter, ahead_of = Meter(), []
     jobs = (Job(str(number), lambda n=number: Shrinking(str(n), meter)) for number in range(50))
-    for reading in ReadAhead(Inline(), 4, LAYOUT, CLASSES, False, 3, 4000).run(jobs):
+    for pending in ReadAhead(Inline(), 4, LAYOUT, CLASSES, False, 3, 4000).run(jobs):
         ahead_of.append(sum(1 for what in meter.held if isinstance(what[1], Window)))
-        meter.give((reading.slot.key, reading.tile and reading.tile.read))
+        meter.give((pending.slot.key, pending.tile and pending.tile.read))
     assert ahead_of[10] == ahead_of[80] == 4
 
 
@@ -242,7 +234,7 @@ def test_an_engine_within_any_limit_labels_the_same(most):
     plans = [Plan(n % 5 + 1, 700 * n % 2900, 100 * n % 700) for n in range(40)]
     plans[7] = Plan(3, 2000, 10, "read 8")
     plans[8] = Plan(3, 2000, 10, "open")
-    engine = Engine(BrightnessModel(), LAYOUT, 3, limits=Limits(most, most))
+    engine = Engine(BrightnessModel(), LAYOUT, 3, limits=MemoryLimits(most, most))
     outcomes = list(engine.run(jobs_of(plans, meter)))
     assert [outcome.key for outcome in outcomes] == [str(n) for n in range(40)]
     for number, outcome in enumerate(outcomes):

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from segmodel.engine.engine import ArrayRaster, Engine, Job, Limits
-from segmodel.tiling.pixels import Pixels
-from segmodel.tiling.windows import MAX_IN_BATCH, Layout, Window
+from segmodel.engine.engine import Engine, Job, MemoryLimits
+from segmodel.tiling.raster import ArrayRaster, Pixels
+from segmodel.tiling.windows import MAX_BATCH_SIZE, Layout, Window
 from tests.fakes import BrightnessModel, brightness_labels
 
 SMALL = Layout(window_px=8, halo_px=0, stride_px=4, batch=2)
@@ -59,7 +59,7 @@ def test_jobs_are_not_taken_far_ahead_of_any_outcome():
         assert outcome.key == str(number)
         furthest = max(furthest, counter.pulled - number)
     assert number == 1499
-    assert furthest <= 4 * MAX_IN_BATCH + 20
+    assert furthest <= 4 * MAX_BATCH_SIZE + 20
 
 
 @pytest.mark.parametrize("side", [1, 4, 8])
@@ -68,7 +68,7 @@ def test_a_rare_shape_at_the_head_does_not_hold_all_later_maps(side):
     shapes = [(5, 3)] + [(side, side)] * 3000
     outcomes = Engine(BrightnessModel(), SMALL).run(counter.jobs(shapes))
     assert next(outcomes).key == "0"
-    assert counter.pulled <= 4 * MAX_IN_BATCH + 20
+    assert counter.pulled <= 4 * MAX_BATCH_SIZE + 20
     outcomes.close()
 
 
@@ -92,7 +92,7 @@ def test_windows_are_read_ahead_by_bytes_whatever_the_number_of_threads(threads,
             return super().labels(images)
 
     layout = Layout(window_px=8, halo_px=0, stride_px=4, batch=batch)
-    limits = Limits(ahead_bytes=3 * 8 * 8 * 3)
+    limits = MemoryLimits(read_ahead_bytes=3 * 8 * 8 * 3)
     engine = Engine(Watching(), layout, threads, limits=limits)
     list(engine.run(counter.jobs([(80, 80)])))
     assert counter.windows == 100

@@ -11,7 +11,7 @@ from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.confusion import IGNORED
 from segmodel.pairs.crops import CropSampler
 from segmodel.pairs.survey import BLOCK_PX, DatasetStats, survey_pairs
-from segmodel.tiling.pixels import Pixels
+from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 from tests.segmodel.made_pairs import ArrayPair, table
 

@@ -8,13 +8,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from segmodel.engine.engine import ArrayRaster, Engine, Job
+from segmodel.engine.engine import Engine, Job
 from segmodel.errors import ConfigurationError, ContractError, ExportError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.savedmodel.contract import MeasuredHalo
 from segmodel.savedmodel.merge import merge_contracts
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.savedmodel.views import Orientation, Views, parse_scales, resize_taps
+from segmodel.tiling.raster import ArrayRaster
 from tests.fakes import CLASSES, contract
 
 tf = pytest.importorskip("tensorflow")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmodel.engine.engine import ArrayRaster, Engine, Job
+from segmodel.engine.engine import Engine, Job
 from segmodel.errors import ConfigurationError
+from segmodel.tiling.raster import ArrayRaster
 from segmodel.tiling.seams import NEAR_PX, border_tiles, near_px, seam_pixels
 from segmodel.tiling.windows import Layout, Window, spans
 from tests.fakes import BRIGHT, DARK, MIDDLE, BrightnessModel

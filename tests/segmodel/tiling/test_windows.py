@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmodel.errors import ConfigurationError
-from segmodel.tiling.windows import MAX_IN_BATCH, Layout, Window, computed_pixels, spans, tiles
+from segmodel.tiling.windows import MAX_BATCH_SIZE, Layout, Window, computed_pixels, spans, tiles
 
 many = settings(max_examples=200, deadline=None)
 
@@ -87,8 +87,8 @@ def test_a_window_without_fixed_size_reads_no_more_than_core_and_rounded_halo(da
     layout = data.draw(layouts())
     raster, area = data.draw(rasters_with_area(layout.stride_px))
     for tile in tiles(raster, area, layout):
-        assert tile.read.height <= tile.core.height + 2 * layout.reach_px <= layout.read_px
-        assert tile.read.width <= tile.core.width + 2 * layout.reach_px <= layout.read_px
+        assert tile.read.height <= tile.core.height + 2 * layout.aligned_halo_px <= layout.read_px
+        assert tile.read.width <= tile.core.width + 2 * layout.aligned_halo_px <= layout.read_px
 
 
 @many
@@ -205,7 +205,7 @@ def test_a_halo_one_too_large_for_the_fixed_window_is_refused():
 @pytest.mark.parametrize(("halo", "expected"), [(0, 0), (1, 32), (32, 32), (33, 64)])
 def test_the_halo_is_rounded_up_to_the_stride(halo, expected):
     layout = Layout(64, halo, 32)
-    assert layout.reach_px == expected
+    assert layout.aligned_halo_px == expected
     assert layout.read_px == 64 + 2 * expected
 
 
@@ -219,18 +219,18 @@ def test_the_halo_is_rounded_up_to_the_stride(halo, expected):
         (256, 511, 2),
         (128, 128, 16),
         (64, 64, 64),
-        (1, 1, MAX_IN_BATCH),
-        (0, 0, MAX_IN_BATCH),
+        (1, 1, MAX_BATCH_SIZE),
+        (0, 0, MAX_BATCH_SIZE),
     ],
 )
 def test_small_windows_share_calls_and_others_have_their_own(height, width, expected):
-    assert Layout(2048, 0, 32).batch_of(height, width) == expected
-    assert Layout(64, 0, 32).batch_of(height, width) == expected
+    assert Layout(2048, 0, 32).batch_size(height, width) == expected
+    assert Layout(64, 0, 32).batch_size(height, width) == expected
 
 
 @pytest.mark.parametrize("side", [1, 64, 512, 2048])
 def test_a_batch_that_is_asked_for_is_that_of_every_shape(side):
-    assert Layout(64, 0, 32, batch=4).batch_of(side, side) == 4
+    assert Layout(64, 0, 32, batch=4).batch_size(side, side) == 4
 
 
 @pytest.mark.parametrize(
@@ -242,10 +242,10 @@ def test_a_batch_that_is_asked_for_is_that_of_every_shape(side):
     ],
 )
 def test_no_call_has_more_pixels_than_the_layout_says(layout, expected):
-    assert layout.call_pixels == expected
+    assert layout.max_batch_pixels == expected
     for side in (1, 7, 64, 500, layout.read_px):
         shape = (min(side, layout.read_px),) * 2
-        assert layout.batch_of(*shape) * shape[0] * shape[1] <= expected
+        assert layout.batch_size(*shape) * shape[0] * shape[1] <= expected
 
 
 @pytest.mark.parametrize(("height", "width"), [(-1, 0), (0, -1)])

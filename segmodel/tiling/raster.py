@@ -1,0 +1,116 @@
+"""Rasters that are read by windows, and the pixels that a read gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from segmodel.tiling.windows import Window
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Pixels of one window.
+
+    Args:
+        values: `(height, width, bands)` raw values.
+        valid: `(height, width)` bool, False for nodata; None where all are valid.
+        wanted: `(height, width)` bool, False where a pixel is context that gets no label; None
+            where all get one.
+    """
+
+    values: np.ndarray
+    valid: np.ndarray | None = None
+    wanted: np.ndarray | None = None
+
+    @property
+    def finite(self) -> np.ndarray | None:
+        """`(height, width)` bool, where pixels are valid and no band is NaN or infinite.
+
+        None where that is everywhere.
+        """
+        if not np.issubdtype(self.values.dtype, np.floating):
+            return self.valid
+        return combine_masks(np.isfinite(self.values).all(axis=-1), self.valid)
+
+    def filled(self, fill: np.ndarray) -> np.ndarray:
+        """`(height, width, bands)` values, with a fill value where a pixel is not finite.
+
+        Args:
+            fill: `(bands,)` fill value of each band, of the dtype of the values.
+        """
+        finite = self.finite
+        if finite is None:
+            return self.values
+        return np.where(finite[..., None], self.values, fill).astype(self.values.dtype)
+
+
+def combine_masks(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:
+    """Where two boolean masks of equal shape both hold; None holds everywhere.
+
+    >>> combine_masks(None, np.array([True, False]))
+    array([ True, False])
+    """
+    if one is None or other is None:
+        return one if other is None else other
+    return np.asarray(one & other)
+
+
+def _same_grid(values: np.ndarray, nodata: int) -> np.ndarray:
+    """A map of what was read as the map on the source grid, where nothing is resampled."""
+    return values
+
+
+class Raster(ABC):
+    """What the engine reads by windows, from any thread.
+
+    A raster has a size and can be read. The rest has defaults for one that takes no memory between
+    reads, is labelled everywhere and is not resampled.
+
+    Attributes:
+        height: Rows, as they are read.
+        width: Columns, as they are read.
+        held_bytes: Memory that it takes from the first read to the last, beside the windows.
+        source_pixels: Pixels of the source grid, if it is read resampled; else 0.
+        on_source_grid: Function of a `(height, width)` map of what was read and its nodata value;
+            gives the map on the source grid. It outlives the reads and must not keep pixels.
+    """
+
+    height: int
+    width: int
+    held_bytes: int = 0
+    source_pixels: int = 0
+    on_source_grid: Callable[[np.ndarray, int], np.ndarray] = staticmethod(_same_grid)
+
+    @abstractmethod
+    def read(self, window: Window) -> Pixels:
+        """Pixels of a window that lies within the raster.
+
+        Raises:
+            InputError: If they cannot be read.
+        """
+
+    def wants(self, core: Window) -> bool:
+        """Whether any pixel of a core may get a label; where none does, nothing is read."""
+        return True
+
+
+class ArrayRaster(Raster):
+    """A raster in memory.
+
+    Args:
+        values: `(height, width, bands)` raw values.
+        valid: `(height, width)` bool, False for nodata; None where all are valid.
+    """
+
+    def __init__(self, values: np.ndarray, valid: np.ndarray | None = None) -> None:
+        self.values, self.valid = values, valid
+        self.height, self.width = values.shape[:2]
+
+    def read(self, window: Window) -> Pixels:
+        """Pixels of a window, without a copy."""
+        valid = None if self.valid is None else self.valid[window.slices]
+        return Pixels(self.values[window.slices], valid)
