@@ -17,6 +17,8 @@ of training; a second table says how the model does there.
 EXAMPLES = """\
 examples:
   beamseg demo
+  beamseg demo --samples samples          # a model and small inputs of every kind
+  beamseg segment --input samples/scenes --model samples/model --output runs/first
   beamseg demo --training_data earth      # pairs and configuration, to train the model again
   beamseg train --config earth/train.toml --output earth/run
 """
@@ -29,6 +31,12 @@ def parser() -> Parser:
     command = Parser(prog="beamseg demo", description=HELP, epilog=EXAMPLES)
     command.add_argument(
         "--output", default="demo", metavar="DIR", help="folder for all that is made (demo)"
+    )
+    command.add_argument(
+        "--samples",
+        metavar="DIR",
+        help="write the model and small inputs of every kind to try the other commands on: "
+        "scenes, photos with masks, shards, an area of interest and districts; then stop",
     )
     command.add_argument(
         "--training_data",
@@ -47,9 +55,23 @@ def package_folder() -> Path:
 def run(arguments: Sequence[str]) -> int:
     """Run the demo; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
+    if parsed.samples:
+        return _write_samples(Path(parsed.samples))
     if parsed.training_data:
         return _write_training_data(Path(parsed.training_data))
     return _measure_earth(Path(parsed.output))
+
+
+def _write_samples(folder: Path) -> int:
+    from pipelines.earth import samples
+
+    samples.write_samples(folder, package_folder())
+    print(
+        f"made: {folder}/model, scenes, photos, masks, shards, area.geojson, districts.geojson "
+        f"and train.toml: beamseg segment --input {folder}/scenes --model {folder}/model "
+        "--output runs/first"
+    )
+    return 0
 
 
 def _write_training_data(folder: Path) -> int:

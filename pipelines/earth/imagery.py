@@ -107,22 +107,34 @@ def write_scene(path: Path) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part.tif")
+    write_raster(draft, read_image(), -180, 90)
+    draft.rename(path)
+
+
+def write_raster(path: Path, pixels: np.ndarray, west: float, north: float) -> None:
+    """Write a part of Blue Marble as a GeoTIFF.
+
+    Args:
+        path: File to write.
+        pixels: `(height, width, 3)` uint8, in pixels of the whole globe's size.
+        west: Longitude of the left edge, in degrees.
+        north: Latitude of the upper edge, in degrees.
+    """
     with rasterio.open(
-        draft,
+        path,
         "w",
         driver="GTiff",
-        height=HEIGHT,
-        width=WIDTH,
+        height=pixels.shape[0],
+        width=pixels.shape[1],
         count=3,
         dtype="uint8",
         crs=CRS,
-        transform=global_transform(HEIGHT, WIDTH),
+        transform=from_origin(west, north, 360 / WIDTH, 180 / HEIGHT),
         photometric="RGB",
         tiled=True,
         compress="deflate",
     ) as target:
-        target.write(np.moveaxis(read_image(), -1, 0))
-    draft.rename(path)
+        target.write(np.moveaxis(pixels, -1, 0))
 
 
 def write_training_data(folder: Path) -> Iterator[Path]:

