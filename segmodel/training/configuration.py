@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import (
@@ -44,7 +44,6 @@ from segmodel.training.settings import (
     Whole,
     Words,
     as_list,
-    check_keys,
     settings,
 )
 
@@ -52,6 +51,8 @@ from segmodel.training.settings import (
 MAX_SEED = 2**31 - 1 - len(VARIANTS)
 # Words for weights that are no files.
 NO_FILES = ("none", "imagenet")
+
+Weights = TypeVar("Weights", tuple[float, ...], Mapping[str, float])
 
 
 def _one_group(pattern: str) -> str:
@@ -76,10 +77,6 @@ def _rising(values: tuple[float, ...]) -> tuple[float, ...]:
     return values
 
 
-def _rising_or_empty(values: tuple[float, ...]) -> tuple[float, ...]:
-    return _rising(values) if values else values
-
-
 def _coarse_to_fine(stages: tuple[str, ...]) -> tuple[str, ...]:
     strides = [VARIANTS[stage] for stage in stages]
     if strides != sorted(set(strides), reverse=True):
@@ -87,15 +84,10 @@ def _coarse_to_fine(stages: tuple[str, ...]) -> tuple[str, ...]:
     return stages
 
 
-def _one_above_0(weights: Mapping[str, float]) -> Mapping[str, float]:
-    if not any(weights.values()):
-        raise ValueError("needs one loss with a weight above 0")
-    return weights
-
-
-def _one_class_above_0(weights: tuple[float, ...]) -> tuple[float, ...]:
-    if weights and not any(weights):
-        raise ValueError("needs one above 0")
+def _one_above_0(weights: Weights) -> Weights:
+    values = weights.values() if isinstance(weights, Mapping) else weights or [1]
+    if not any(values):
+        raise ValueError("needs one weight above 0")
     return weights
 
 
@@ -104,7 +96,7 @@ ClassWeights = Annotated[
     Annotated[str, OneOf(("median_frequency", "inverse_log")), Tag(WORD)]
     | Annotated[
         tuple[Amount, ...],
-        AfterValidator(_one_class_above_0),
+        AfterValidator(_one_above_0),
         BeforeValidator(as_list, json_schema_input_type=list[Amount]),
         Tag(LIST),
     ],
@@ -197,7 +189,7 @@ class ModelConfig:
     """Sample type of the images: `uint8`, `uint16`, `int16` or `float32`."""
     value_range: Numbers = ()
     """Least and greatest raw value; empty is 0 to 255, for uint8 only."""
-    gsd_range_m: Annotated[Numbers, AfterValidator(_rising_or_empty)] = ()
+    gsd_range_m: Annotated[Numbers, AfterValidator(lambda gsd: _rising(gsd) if gsd else ())] = ()
     """Least and greatest ground sample distance in metres; `segment` refuses scenes outside;
     empty: none is refused."""
     batch_norm_momentum: ShareBelow1 = 0.9
@@ -344,6 +336,13 @@ class ClassConfig:
     """Color of the class, such as `#8429F6`."""
 
 
+@settings("")
+class ClassList:
+    """The classes of a configuration, in the order of the score channels."""
+
+    classes: list[ClassConfig]
+
+
 def class_table(entries: Any) -> ClassTable:
     """The class table of `[[classes]]` tables.
 
@@ -356,16 +355,8 @@ def class_table(entries: Any) -> ClassTable:
     """
     if isinstance(entries, ClassTable):
         return entries
-    if not isinstance(entries, list):
-        raise ConfigurationError("classes must be [[classes]], one table for each class")
-    classes = []
-    for entry in entries:
-        check_keys(entry, ("id", "name", "color"), "classes")
-        if missing := sorted({"id", "name", "color"} - set(entry)):
-            raise ConfigurationError(f"classes: {', '.join(missing)} is missing in {entry}")
-        given = ClassConfig(**entry)
-        classes.append(LabelClass(given.id, given.name, parse_color(given.color)))
-    return ClassTable(tuple(classes))
+    found = ClassList(classes=entries).classes
+    return ClassTable(tuple(LabelClass(c.id, c.name, parse_color(c.color)) for c in found))
 
 
 @settings("")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import fields
@@ -29,21 +30,11 @@ WORD, LIST = "<word>", "<list>"
 
 CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-_MESSAGES = {
-    "string_type": "must be str",
-    "int_type": "must be int",
-    "float_type": "must be float",
-    "bool_type": "must be bool",
-    "mapping_type": "must be a table",
-    "dict_type": "must be a table",
-    "finite_number": "must be a finite number",
-    "string_too_short": "must not be empty",
-}
-_LIMITS = {
-    "greater_than_equal": ("at least", "ge"),
-    "greater_than": ("greater than", "gt"),
-    "less_than_equal": ("at most", "le"),
-    "less_than": ("less than", "lt"),
+# As errors say it in place of what pydantic says.
+_PLAIN = {
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "a valid dictionary": "a table",
 }
 
 
@@ -151,34 +142,37 @@ def _explained(error: ValidationError, kind: Any, section: str) -> str:
     details = error.errors(include_url=False)
     unknown = [detail for detail in details if detail["type"] == "unexpected_keyword_argument"]
     detail = (unknown or details)[0]
-    *parts, last = [str(part) for part in detail["loc"] if part not in (WORD, LIST)] or [""]
-    if unknown:
-        for part in parts:
-            kind = typing.get_type_hints(kind)[part]
-        return _unknown(last, keys_of(kind), ".".join([section, *parts]).strip("."))
-    return _message(detail, section)
-
-
-def _message(detail: ErrorDetails, section: str) -> str:
-    place = list(detail["loc"])
+    place = [part for part in detail["loc"] if part not in (WORD, LIST)]
     if place[-1:] == ["[key]"]:
         place = place[:-2]
-    # Items of a list have the key of the list.
-    keys = [part for part in place if isinstance(part, str) and part not in (WORD, LIST)]
-    key, kind, given = ".".join(filter(None, [section, *keys])), detail["type"], detail["input"]
-    if kind == "missing":
+    if unknown:
+        *above, key = place
+        for part in above:
+            is_item = isinstance(part, int)
+            kind = typing.get_args(kind)[0] if is_item else typing.get_type_hints(kind)[str(part)]
+        return _unknown(str(key), keys_of(kind), _dotted([section, *above]))
+    return _message(detail, _dotted([section, *place]))
+
+
+def _dotted(place: Iterable[str | int]) -> str:
+    """A place in a file as TOML has it, with the number of an item in brackets.
+
+    >>> _dotted(["", "classes", 0, "id"])
+    'classes[0].id'
+    """
+    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return "".join(parts).lstrip(".")
+
+
+def _message(detail: ErrorDetails, key: str) -> str:
+    if detail["type"] == "missing":
         return f"{key} is missing"
-    if kind == "dataclass_type":
+    if detail["type"] == "dataclass_type":
         return f"{key} must be a table"
-    if kind == "value_error":
+    if detail["type"] == "value_error":
         reason = detail["ctx"]["error"]
         return str(reason) if isinstance(reason, BeamsegError) else f"{key} {reason}"
-    if kind == "literal_error":
-        words = detail["ctx"]["expected"].replace(" or ", ", ").replace("'", "")
-        return f"{key} must be one of {words}, got {given!r}"
-    if kind in _LIMITS:
-        word, name = _LIMITS[kind]
-        limit = detail["ctx"][name]
-        limit = int(limit) if limit == int(limit) else limit
-        return f"{key} must be {word} {limit}, got {given!r}"
-    return f"{key} {_MESSAGES.get(kind, detail['msg'])}, got {given!r}"
+    text = re.sub(r"^\w+ should ", "must ", detail["msg"])
+    for long, short in _PLAIN.items():
+        text = text.replace(long, short)
+    return f"{key} {text}, got {detail['input']!r}"

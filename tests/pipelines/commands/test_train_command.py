@@ -144,7 +144,7 @@ def test_options_that_are_needed_are_named(capsys, missing):
         (["--folds_by=tile"], "--folds_by"),
         (["--set", "training.steps"], "--set needs SECTION.KEY=VALUE, got 'training.steps'"),
         (["--set", "training.step=1"], "did you mean training.steps?"),
-        (["--set", "training.steps=many"], "training.steps must be int, got 'many'"),
+        (["--set", "training.steps=many"], "training.steps must be a valid integer, got 'many'"),
         (["--min_iou", "red"], "--min_iou needs CLASS=VALUE, got 'red'"),
         (["--min_iou", "red=high"], "--min_iou red must be a number, got 'high'"),
         (["--min_iou", "red=nan"], "export.min_iou.red must be a finite number, got nan"),

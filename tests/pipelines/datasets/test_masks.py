@@ -171,7 +171,11 @@ def test_the_file_may_name_the_encoding_and_the_option_comes_first(tmp_path):
         ("ignore_ids", "ignored_ids", "unknown key data.ignored_ids: did you mean data.ignore_ids"),
         ("[[classes]]", "[[klasses]]", "unknown key klasses: did you mean classes"),
         ("id = 2", "id = 4", "id 4 occurs more than once"),
-        ("[data]", '[data]\nmask_encoding = "rgb"', "data.mask_encoding must be one of color,"),
+        (
+            "[data]",
+            '[data]\nmask_encoding = "rgb"',
+            "data.mask_encoding must be 'color', ",
+        ),
         ("[data]", "[data", "classes.toml: "),
         (CLASSES, "", "at least one class is needed"),
     ],

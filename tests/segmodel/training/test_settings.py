@@ -72,20 +72,20 @@ def test_one_value_stands_for_a_list_of_one():
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("name", 3, r"t\.name must be str, got 3"),
-        ("count", "3", r"t\.count must be int, got '3'"),
-        ("count", 1.5, r"t\.count must be int, got 1\.5"),
-        ("count", True, r"t\.count must be int, got True"),
-        ("share", True, r"t\.share must be float, got True"),
-        ("share", "0.5", r"t\.share must be float"),
-        ("flag", 1, r"t\.flag must be bool, got 1"),
-        ("names", [1], r"t\.names must be str, got 1"),
-        ("numbers", ["a"], r"t\.numbers must be float, got 'a'"),
+        ("name", 3, r"t\.name must be a valid string, got 3"),
+        ("count", "3", r"t\.count must be a valid integer, got '3'"),
+        ("count", 1.5, r"t\.count must be a valid integer, got 1\.5"),
+        ("count", True, r"t\.count must be a valid integer, got True"),
+        ("share", True, r"t\.share must be a valid number, got True"),
+        ("share", "0.5", r"t\.share must be a valid number"),
+        ("flag", 1, r"t\.flag must be a valid boolean, got 1"),
+        ("names", [1], r"t\.names\[0\] must be a valid string, got 1"),
+        ("numbers", ["a"], r"t\.numbers\[0\] must be a valid number, got 'a'"),
         ("weights", 1, r"t\.weights must be a table, got 1"),
-        ("weights", {"dice": "x"}, r"t\.weights\.dice must be float, got 'x'"),
-        ("either", True, r"t\.either must be float, got True"),
-        ("either", ["a"], r"t\.either must be float, got 'a'"),
-        ("either", "a", r"t\.either must be one of even, odd, got 'a'"),
+        ("weights", {"dice": "x"}, r"t\.weights\.dice must be a valid number, got 'x'"),
+        ("either", True, r"t\.either\[0\] must be a valid number, got True"),
+        ("either", ["a"], r"t\.either\[0\] must be a valid number, got 'a'"),
+        ("either", "a", r"t\.either must be 'even' or 'odd', got 'a'"),
     ],
 )
 def test_a_value_of_another_type_is_refused_by_its_key(key, value, message):
@@ -128,7 +128,7 @@ def test_words_and_lists_of_a_union_are_told_apart():
 def test_a_changed_copy_is_checked_too():
     table = Table("a", names="x")
     assert dataclasses.replace(table, names="y") == Table("a", names=("y",))
-    with pytest.raises(ConfigurationError, match=r"^t\.count must be int, got 'x'$"):
+    with pytest.raises(ConfigurationError, match=r"^t\.count must be a valid integer, got 'x'$"):
         dataclasses.replace(table, count="x")
     with pytest.raises(dataclasses.FrozenInstanceError):
         table.count = 4
