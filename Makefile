@@ -7,25 +7,43 @@ BIN := $(VENV)/bin
 SOURCES := pipelines segmodel tests benchmarks containers examples tools setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-airflow test-flink test-prism lint earth-model picture lock clean
+.PHONY: help demo test test-all durations test-airflow test-flink test-prism lint \
+    earth-model picture lock clean
 
 help:
 	@echo "make demo         how much of the Earth is ocean, land and lake? (writes to demo/)"
-	@echo "make test         lint, types and all tests"
+	@echo "make test         lint, types, and the tests that take little (some minutes)"
+	@echo "make test-all     lint, types, and all tests but those of the next two lines"
 	@echo "make test-airflow the examples for Airflow, Dagster and Argo, each in its own environment"
 	@echo "make test-flink   the same command on a Flink of its own (Java 17, Maven; 3 minutes)"
 	@echo "make test-prism   the same on a Prism of its own (Go; 2 minutes the first time)"
 	@echo "make earth-model  train the demo's model again (about 20 minutes on two cores)"
 	@echo "make picture      put the demo's picture into the README"
+	@echo "make durations    measure all tests anew: which of them 'make test' leaves out"
 	@echo "make lock         resolve the locked versions anew"
 	@echo "make clean        remove what these made"
 
 demo: $(VENV)/demo.done
 	$(BIN)/beamseg demo --output demo
 
+# Workers take from each other what is left, so that none is idle; see tests/marks.py for the marks.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=5
+QUICK := not slow and not end_to_end and not engine and not airflow
+ALL := not flink and not prism and not airflow
+
 test: $(VENV)/test.done lint
-	$(BIN)/python -m pytest -n 2 --dist worksteal --durations=5 --junitxml=build/test-report.xml
+	$(PYTEST) -m "$(QUICK)" --junitxml=build/test-report.xml
 	@echo "made: environment $(VENV), test report build/test-report.xml"
+
+test-all: export HYPOTHESIS_PROFILE = ci
+test-all: $(VENV)/test.done lint
+	$(PYTEST) -m "$(ALL)" --junitxml=build/test-report.xml
+	@echo "made: environment $(VENV), test report build/test-report.xml"
+
+durations: $(VENV)/test.done
+	$(PYTEST) -m "$(ALL)" --measure
+	@echo "made: tests/durations.json"
 
 test-airflow: $(VENV)/test.done build/airflow/done build/dagster/done
 	$(BIN)/python -m pytest tests/orchestrators --durations=5

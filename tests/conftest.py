@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import models
-from tests.not_tested import (
-    pytest_collectreport,
-    pytest_sessionfinish,
-    pytest_terminal_summary,
-    pytest_testnodedown,
-)
+from segmodel.savedmodel import memory
+from tests import examples, forked, marks, models, not_tested
 from tests.once import made_once
 from tests.services.fixtures import (
     bucket,
@@ -34,10 +30,7 @@ __all__ = [
     "gcs_faults",
     "gcs_service",
     "million",
-    "pytest_collectreport",
-    "pytest_sessionfinish",
-    "pytest_terminal_summary",
-    "pytest_testnodedown",
+    "examples",
     "s3_faults",
     "s3_service",
     "service_account",
@@ -48,6 +41,20 @@ __all__ = [
 # tests start; nothing above imports it.
 for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(_name, "1")
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    pluginmanager.register(marks)
+    pluginmanager.register(not_tested)
+    marks.add_options(parser)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _measured_in_a_fork() -> Iterator[None]:
+    """The process that measures the memory of a model is forked, which takes 3 s less."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory, "subprocess", forked)
+        yield
 
 
 @pytest.fixture(scope="session")

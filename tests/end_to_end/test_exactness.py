@@ -142,7 +142,6 @@ def test_labels_and_tables_depend_on_neither_packing_nor_threads(
     check_same(actual, expected)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("segmented", ["doubtful_savedmodel"], indirect=True)
 def test_labels_and_tables_do_not_depend_on_processes(segmented, expected):
     actual = segmented("hundred", "--direct_num_workers=2", PROCESSES)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import forked
 from tests.end_to_end.conftest import command, environment, files_of
 from tests.end_to_end.pack_corpus import COUNT, run, samples, words, write_data
 
@@ -113,7 +113,7 @@ def test_a_killed_pack_goes_on_and_ends_byte_for_byte_as_an_uninterrupted_one(da
     assert whole.returncode == 0, whole.stderr
     expected = files_of(data / "whole")
 
-    process = subprocess.Popen(words("killed", *options), cwd=data, env=environment())
+    process = forked.Popen(words("killed", *options), cwd=data, env=environment())
     commits = data / "killed" / ".beamseg" / "commits"
     while process.poll() is None and len(list(commits.glob("*.json"))) < 5:
         time.sleep(0.002)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.at_once import run_at_once
 from tests.end_to_end.conftest import environment
 from tests.end_to_end.runs import Books, Clock, Runs, measured, records, write_inputs
@@ -23,7 +24,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, brightness_savedmodel: Path) 
     """Image files, 45 shards of three containers, and a scene of four blocks."""
     folder = tmp_path_factory.mktemp("resume")
     write_inputs(folder, images=60, shards=15)
-    return Runs(folder, brightness_savedmodel)
+    return Runs(folder, brightness_savedmodel, forked.Popen)
 
 
 @pytest.fixture(scope="module")

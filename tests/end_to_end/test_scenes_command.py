@@ -21,6 +21,7 @@ from affine import Affine
 from pyogrio.raw import write as write_vectors
 from rio_cogeo.cogeo import cog_validate
 
+from tests import forked
 from tests.end_to_end.conftest import command, environment, files_of, noise
 from tests.end_to_end.runs import CLOCKED, records
 from tests.fakes import BRIGHT, CLASSES, DARK, MIDDLE, brightness_labels
@@ -124,7 +125,7 @@ class Scenes:
     def start(self, name: str, run: str) -> subprocess.Popen[str]:
         """A command on a run, in a process group of its own."""
         words = self.words(run) if name != "verify" else [run]
-        return subprocess.Popen(
+        return forked.Popen(
             command(name, *words),
             cwd=self.folder,
             env=environment(),

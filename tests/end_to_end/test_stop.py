@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.end_to_end.conftest import Run, command, environment
 from tests.end_to_end.runs import records
 from tests.end_to_end.watched import is_alive, wait_until, write_shards
@@ -27,9 +28,11 @@ def last_line(printed: str) -> dict:
     return json.loads(printed.splitlines()[-1])
 
 
-def started(folder: Path, words: list[str]) -> subprocess.Popen[str]:
+def started(
+    folder: Path, words: list[str], popen: type[subprocess.Popen] = forked.Popen
+) -> subprocess.Popen[str]:
     """A process that is running, after the first units are done."""
-    process = subprocess.Popen(
+    process = popen(
         words,
         cwd=folder,
         env=environment(),
@@ -71,7 +74,7 @@ def test_an_interrupted_run_says_so_last(tmp_path, beamseg, words):
 
 def test_a_run_ends_when_the_process_is_killed_that_started_it(tmp_path, beamseg, words):
     asked = command(*words, "--stop_with_parent")
-    process = started(tmp_path, [sys.executable, "-c", PARENT, *asked])
+    process = started(tmp_path, [sys.executable, "-c", PARENT, *asked], subprocess.Popen)
 
     process.kill()
     # The pipe closes when the last process that has it is gone.
@@ -82,10 +85,9 @@ def test_a_run_ends_when_the_process_is_killed_that_started_it(tmp_path, beamseg
     finish(beamseg, tmp_path, words)
 
 
-@pytest.mark.slow
 def test_workers_in_processes_of_their_own_end_with_a_run_that_is_killed(tmp_path, beamseg, words):
     workers = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
-    process = started(tmp_path, command(*words, *workers))
+    process = started(tmp_path, command(*words, *workers), subprocess.Popen)
     children = descendants(process.pid)
     assert len(children) >= 2
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import forked
 from tests.end_to_end.conftest import files_of, noise, write_corpus, write_scene
 from tests.services.buckets import Bucket
 from tests.services.faults import KINDS, Plan
 
-pytestmark = [pytest.mark.stores, pytest.mark.slow]
 # What a run in a store has in common with one on disk to the last byte.
 SAME = ("labels", "confidence", "areas", "failures", "areas.csv", "failures.csv", "zones.csv")
 
@@ -58,7 +58,7 @@ def expected(corpus, brightness_savedmodel, tmp_path_factory) -> dict[str, bytes
 
     run = tmp_path_factory.mktemp("expected") / "run"
     line = command(*words(str(corpus), str(brightness_savedmodel), str(run)))
-    subprocess.run(line, env=environment(), check=True, capture_output=True, timeout=300)
+    forked.run(line, env=environment(), check=True, capture_output=True, timeout=300)
     return compared(files_of(run))
 
 

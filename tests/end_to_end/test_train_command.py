@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import forked
 from tests.end_to_end.conftest import command, environment
 from tests.pipelines.train_corpus import CONFIGURATION, texts_of, write_training
-
-pytestmark = pytest.mark.slow
 
 SECONDS = 400
 LONGER = CONFIGURATION.replace("steps = 4", "steps = 24").replace(
@@ -26,7 +25,7 @@ LONGER = CONFIGURATION.replace("steps = 4", "steps = 24").replace(
 
 
 def beamseg(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    return forked.run(
         command(*words),
         cwd=folder,
         env=environment(),
@@ -52,7 +51,7 @@ def whole(tmp_path_factory) -> Path:
 
 def killed(folder: Path, output: str, when: Callable[[], bool]) -> None:
     """Start a run and kill it, with all its processes, once something is so."""
-    process = subprocess.Popen(
+    process = forked.Popen(
         command("train", "--config", "train.toml", "--output", output),
         cwd=folder,
         env=environment(),

@@ -172,7 +172,6 @@ def empty(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path / "venv")
 
 
-@pytest.mark.slow
 def test_the_steps_of_an_image_lead_to_a_command_that_works(tmp_path, empty):
     folder = tmp_path / "opt"
     folder.mkdir()

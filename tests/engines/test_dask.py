@@ -17,8 +17,6 @@ import pytest
 from tests.end_to_end.conftest import environment
 from tests.engines.conftest import RUN_SECONDS, UNITS, Corpus
 
-pytestmark = [pytest.mark.dask, pytest.mark.engine, pytest.mark.slow]
-
 START_SECONDS = 60
 PROGRAM = """
 import sys, json

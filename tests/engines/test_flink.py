@@ -16,8 +16,6 @@ import pytest
 from tests.engines.conftest import RUN_SECONDS, UNITS, Corpus, ended
 from tests.engines.flink_cluster import Cluster, flink
 
-pytestmark = [pytest.mark.flink, pytest.mark.engine, pytest.mark.slow]
-
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:

@@ -16,8 +16,6 @@ from tests.end_to_end.conftest import ROOT
 from tests.engines.conftest import UNITS, Corpus
 from tests.engines.flink_cluster import write_worker
 
-pytestmark = [pytest.mark.prism, pytest.mark.engine, pytest.mark.slow]
-
 BUILD_SECONDS = 500
 MODULE = "github.com/apache/beam/sdks/v2/go/cmd/prism"
 

@@ -7,11 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-import pytest
-
 from tests.engines.conftest import RUN_SECONDS, UNITS, Corpus
-
-pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 OPTIONS = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 

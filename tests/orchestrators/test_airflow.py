@@ -29,7 +29,6 @@ from tests.orchestrators.conftest import (
     shown,
 )
 
-pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 DAG = "beamseg_segment"
 SHARDS = 60
 

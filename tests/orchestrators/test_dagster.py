@@ -11,7 +11,6 @@ import pytest
 from tests.end_to_end.conftest import write_images
 from tests.orchestrators.conftest import EXAMPLES, program, run_outside, shown
 
-pytestmark = [pytest.mark.airflow, pytest.mark.slow]
 FILE = EXAMPLES / "dagster" / "beamseg_assets.py"
 
 PROGRAM = """

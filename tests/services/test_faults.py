@@ -21,8 +21,6 @@ from tests.services.faults import (
     Plan,
 )
 
-pytestmark = pytest.mark.stores
-
 
 def ask(bucket: Bucket, method: str, name: str, content: bytes | None = None) -> tuple[int, bytes]:
     """One request through the proxy, without retries; 0 if the connection broke off."""

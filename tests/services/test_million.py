@@ -10,8 +10,6 @@ from PIL import Image
 from tests.services.fixtures import ENVIRONMENTS, need_packages, use_environment
 from tests.services.million import etag, name, photo, size
 
-pytestmark = pytest.mark.stores
-
 
 @pytest.fixture(params=["gs", "s3"])
 def listed(request, million, monkeypatch):

@@ -13,7 +13,6 @@ import pytest
 
 from tests.services.buckets import Bucket
 
-pytestmark = pytest.mark.stores
 ODD_NAMES = ["a b.txt", "a+b&c=d", "dir/", "x#y?z%41.txt", "ü/ñ.jpg"]
 only_google = pytest.mark.parametrize("storage_service", ["gs"], indirect=True)
 only_amazon = pytest.mark.parametrize("storage_service", ["s3"], indirect=True)

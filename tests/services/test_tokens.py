@@ -6,8 +6,6 @@ import stat
 
 import pytest
 
-pytestmark = pytest.mark.stores
-
 
 def test_the_service_account_gets_a_token_without_leaving_the_machine(service_account, monkeypatch):
     google_auth = pytest.importorskip("google.auth")

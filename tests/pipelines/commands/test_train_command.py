@@ -14,6 +14,7 @@ from PIL import Image
 from pipelines.commands import train
 from pipelines.commands.main import guarded
 from segmodel.errors import ConfigurationError
+from tests import forked
 from tests.end_to_end.conftest import ROOT, command, environment
 from tests.pipelines.train_corpus import (
     CONFIGURATION,
@@ -30,7 +31,7 @@ def finished(tmp_path_factory) -> tuple[Path, subprocess.CompletedProcess[str]]:
     folder = tmp_path_factory.mktemp("hidden-place")
     write_training(folder)
     words = command("train", "--config", "train.toml", "--output", "out/run")
-    done = subprocess.run(
+    done = forked.run(
         words, cwd=folder, env=environment(), capture_output=True, text=True, timeout=280
     )
     return folder, done
@@ -268,7 +269,6 @@ def test_a_name_without_a_value_is_an_error_of_ours():
         overrides("--set", "x")
 
 
-@pytest.mark.slow
 def test_folds_are_printed_and_written(tmp_path, monkeypatch, capsys):
     write_training(tmp_path)
     write_pair(tmp_path / "validation", "east-7", 7)

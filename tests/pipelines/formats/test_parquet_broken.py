@@ -181,7 +181,7 @@ def test_rows_that_are_larger_than_the_average_are_read_few_at_a_time(tmp_path, 
     assert max(sizes) <= 16
 
 
-@pytest.mark.parametrize("step", [pytest.param(1, marks=pytest.mark.slow), 13])
+@pytest.mark.parametrize("step", [1, 13])
 def test_no_turned_byte_of_a_footer_is_more_than_a_failure(tmp_path, step):
     content = write_groups(tmp_path / "s.parquet").read_bytes()
     length = int.from_bytes(content[-8:-4], "little")

@@ -249,7 +249,6 @@ def test_a_hostile_size_of_an_image_is_told_as_such(tmp_path):
     assert (lost.number, lost.name) == (3, "")
 
 
-@pytest.mark.slow
 def test_an_extended_header_as_large_as_may_be_is_read_in_time(tmp_path):
     records = b"1" * MAX_EXTRA_BYTES
     content = BEFORE + extended(records) + BEHIND

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pyproj import CRS, Transformer
 
 from pipelines.geodesy.ground import GroundGrid
+from tests.examples import examples
 from tests.pipelines.grounds import (
     E2,
     ELLIPSOID_M2,
@@ -197,7 +198,7 @@ def test_antimeridian_changes_no_area() -> None:
 
 
 @pytest.mark.parametrize("name", ["geographic", "south up", "web mercator world", "utm sheared"])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(data=st.data())
 def test_windows_that_tile_the_scene_sum_to_the_scene(name: str, data: st.DataObject) -> None:
     grid = GroundGrid.of(*SCENES[name])

@@ -20,6 +20,7 @@ from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.geodesy.polygons import Polygons
 from segmodel.errors import InputError
 from segmodel.tiling.windows import Window
+from tests.examples import examples
 from tests.pipelines.grounds import MOLLWEIDE, WORLD
 
 HEIGHT, WIDTH = 12, 16
@@ -180,7 +181,7 @@ def windows() -> st.SearchStrategy[Window]:
     return st.tuples(st.integers(0, HEIGHT), st.integers(0, WIDTH)).flatmap(sized)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=examples(300))
 @given(rings=st.lists(corners, min_size=1, max_size=4), window=windows())
 def test_a_window_is_the_slice_of_the_scene(rings: list[Any], window: Window) -> None:
     shapes = [shapely.make_valid(shapely.Polygon(ground(ring))) for ring in rings]
@@ -196,7 +197,7 @@ def test_a_window_is_the_slice_of_the_scene(rings: list[Any], window: Window) ->
     assert np.array_equal(np.any([np.zeros_like(mask), *(at >= 0 for at in layers)], axis=0), mask)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 @given(xs=st.sets(halves, max_size=5), ys=st.sets(halves, max_size=5))
 def test_zones_that_tile_a_scene_have_every_pixel_once(xs: set[float], ys: set[float]) -> None:
     across, down = sorted({-2.0, *xs, 20.0}), sorted({-2.0, *ys, 20.0})

@@ -16,7 +16,6 @@ from pipelines.segment import launch
 from tests.services.fixtures import ENVIRONMENTS, need_packages
 from tests.services.million import Million, million_server
 
-pytestmark = [pytest.mark.stores, pytest.mark.slow]
 MIB = 1 << 20
 MORE_BYTES = 60 * MIB
 # Peak memory of a launch, and how many units and files are planned.

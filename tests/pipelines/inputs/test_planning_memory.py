@@ -50,7 +50,6 @@ def plan_in_child(folder: Path, model: Path, files: int) -> tuple[dict[str, int]
     return json.loads(done.stdout), done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is counted in other units elsewhere")
 def test_a_million_files_are_planned_in_bounded_memory_and_with_progress(tmp_path, model_folder):
     few, _ = plan_in_child(tmp_path / "few", model_folder, 10_000)

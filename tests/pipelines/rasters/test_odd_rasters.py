@@ -260,7 +260,6 @@ class OneBand(BrightnessModel):
         return np.where(images[..., 0] > 99, 7, 0).astype(np.uint8)
 
 
-@pytest.mark.slow
 def test_a_scene_of_648_megapixels_is_labelled_within_bounded_memory(tmp_path):
     path = tmp_path / "in" / "large.tif"
     path.parent.mkdir()

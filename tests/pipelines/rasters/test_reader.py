@@ -25,6 +25,7 @@ from segmodel.engine.engine import Engine, Job
 from segmodel.errors import InputError
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Layout, Window
+from tests.examples import examples
 from tests.fakes import BrightnessModel, brightness_labels, contract
 from tests.pipelines.corpus import UTM, pixels, spoil_strip, write_scene
 from tests.pipelines.raster_kinds import (
@@ -237,7 +238,7 @@ def test_labels_of_a_scaled_scene_are_on_its_own_grid_and_nodata_is_exact(tmp_pa
     np.testing.assert_array_equal(found.labels == 255, ~VALID)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=examples(25))
 @given(
     model=st.sampled_from(GRIDS),
     window=st.sampled_from([8, 16, 24, 64]),

@@ -23,6 +23,7 @@ from pipelines.run.areas import Tally
 from segmodel.errors import ContractError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.tiling.windows import Window
+from tests.examples import examples
 from tests.fakes import BRIGHT, CLASSES, DARK, MIDDLE
 from tests.pipelines.corpus import make_work, pixels, run_all, write_scene
 
@@ -120,7 +121,7 @@ TALLIES = st.builds(
 
 
 @given(tallies=st.lists(TALLIES, max_size=8), seed=st.randoms(use_true_random=False))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_merged_tallies_do_not_depend_on_order_bit_for_bit(tallies, seed):
     expected = Tally.sum(tallies)
     shuffled = list(tallies)

@@ -158,7 +158,6 @@ def test_the_launcher_of_a_template_finds_the_job_and_submits_it_itself(run, cap
     assert (options["confidence"], options["overwrite"]) == (True, False)
 
 
-@pytest.mark.stores
 @pytest.mark.parametrize("storage_service", ["gs"], indirect=True)
 def test_a_run_whose_files_are_all_in_a_bucket_is_submitted(bucket, model_folder, capsys):
     """Input, model, run directory and what Beam stages; the plan is there before the job is."""

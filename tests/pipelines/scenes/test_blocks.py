@@ -15,6 +15,7 @@ from pipelines.run.interface import Reading
 from pipelines.scenes.blocks import BLOCK_PX, area_of, blocks_of, model_grid
 from segmodel.errors import ConfigurationError, GroundError
 from segmodel.tiling.windows import Layout, Window, computed_pixels, core_side
+from tests.examples import examples
 from tests.pipelines.corpus import small_blocks
 
 UTM = CRS.from_epsg(32633)
@@ -63,7 +64,7 @@ def test_blocks_cover_a_scene_once_on_multiples_of_the_stride(layout, height, wi
         assert area_of(block, None, layout.stride_px) is block
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     layout=layouts,
     height=st.integers(1, 9000),

@@ -27,8 +27,6 @@ from tests.pipelines.corpus import (
 from tests.services.buckets import Bucket
 from tests.services.faults import Plan
 
-pytestmark = pytest.mark.stores
-
 
 @pytest.fixture(autouse=True)
 def fresh_clients() -> Iterator[None]:

@@ -23,7 +23,6 @@ from segmodel.tiling.windows import Window
 from tests.services.buckets import Bucket
 from tests.services.faults import Plan
 
-pytestmark = pytest.mark.stores
 ODD_NAMES = ("a b.jpg", "a#b.jpg", "a?b.jpg", "100%.jpg", "a+b&c=d.jpg", "é/ü.jpg", "[1]*.jpg")
 
 

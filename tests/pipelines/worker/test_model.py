@@ -137,7 +137,6 @@ def test_a_smaller_batch_is_remembered_by_the_process_and_stands_in_each_record(
 
 
 # TensorFlow waits ten seconds for memory before it gives up.
-@pytest.mark.slow
 def test_memory_that_runs_out_in_tensorflow_ends_in_a_record_that_says_so(
     tmp_path, greedy_savedmodel, monkeypatch
 ):

@@ -103,7 +103,6 @@ def images(count: int) -> list[np.ndarray]:
 
 
 # TensorFlow waits ten seconds for memory before it gives up.
-@pytest.mark.slow
 def test_memory_that_runs_out_in_tensorflow_is_an_error_of_its_own(greedy_savedmodel):
     predictor = Predictor.load(greedy_savedmodel)
     with pytest.raises(OutOfMemoryError, match=r"batch of shape \(3, 32, 32, 3\)") as caught:
@@ -115,7 +114,6 @@ def test_memory_that_runs_out_in_tensorflow_is_an_error_of_its_own(greedy_savedm
     )
 
 
-@pytest.mark.slow
 def test_batches_that_tensorflow_has_no_memory_for_are_done_by_halves(greedy_savedmodel):
     engine = Engine(Predictor.load(greedy_savedmodel), Layout(32, 0, 32, batch=4), confidence=True)
     given = images(6)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from segmodel.labels.confusion import IGNORED, Scores, confusion_matrix
+from tests.examples import examples
 
 CLASSES = 3
 truths = hnp.arrays(np.int16, 12, elements=st.integers(-1, CLASSES - 1))
@@ -45,7 +46,7 @@ def test_nothing_gives_a_matrix_of_zeros():
 
 
 @given(st.lists(st.tuples(truths, predictions), min_size=1, max_size=5), st.randoms())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_merged_matrices_do_not_depend_on_order(parts, random):
     expected = confusion_matrix(
         np.concatenate([t for t, _ in parts]), np.concatenate([p for _, p in parts]), CLASSES
@@ -57,7 +58,7 @@ def test_merged_matrices_do_not_depend_on_order(parts, random):
 
 
 @given(truths, predictions)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 def test_scores_lie_in_0_to_1_and_are_1_only_where_all_is_right(truth, predicted):
     scores = Scores.of(confusion_matrix(truth, predicted, CLASSES))
     counted = truth != IGNORED

@@ -16,8 +16,6 @@ import keras
 from segmodel.networks.backbones import BACKBONES, Backbone, find_backbone, scaled_channels
 from segmodel.networks.network import NetworkConfig, build_network, preprocessing
 
-DEEP = ("resnet101", "resnet152", "resnet101_v2", "resnet152_v2")
-NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in DEEP else []) for name in BACKBONES]
 GOLDEN = np.array([[[[0, 127, 255], [255, 3, 90], [17, 128, 200]]]], np.uint8)
 
 
@@ -51,7 +49,7 @@ def test_preprocessing_is_that_of_keras(name):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_skips_have_the_strides_they_claim_and_are_the_last_of_their_stride(name):
     backbone = BACKBONES[name]
     width = {"alpha": 0.35} if backbone.publishes_widths else {}

@@ -176,12 +176,9 @@ FIELDS = {
     "resnet152_v2": 1507,
     "mobilenet_v2": 491,
 }
-SLOW = ("resnet101", "resnet152", "resnet101_v2", "resnet152_v2")
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in FIELDS]
-)
+@pytest.mark.parametrize("name", FIELDS)
 def test_backbones_see_what_is_published(name):
     import keras
 

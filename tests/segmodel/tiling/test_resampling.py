@@ -17,8 +17,9 @@ from segmodel.tiling import resampling
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.scaling import nearest, resize_valid
 from segmodel.tiling.windows import Window
+from tests.examples import examples
 
-many = settings(max_examples=150, deadline=None)
+many = settings(max_examples=examples(150), deadline=None)
 DTYPES = [np.uint8, np.uint16, np.float32]
 
 
@@ -90,7 +91,7 @@ def test_a_window_is_bit_for_bit_a_part_of_the_whole(data, dtype, strip):
         np.testing.assert_array_equal(actual_valid, expected_valid[window.slices])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data(), st.sampled_from([np.uint8, np.uint16]))
 def test_integers_are_the_exact_averages_rounded_half_up(data, dtype):
     grid = data.draw(grids(most=7))

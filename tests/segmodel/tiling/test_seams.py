@@ -12,9 +12,10 @@ from segmodel.errors import ConfigurationError
 from segmodel.tiling.raster import ArrayRaster
 from segmodel.tiling.seams import NEAR_PX, border_tiles, near_px, seam_pixels
 from segmodel.tiling.windows import Layout, Window, spans
+from tests.examples import examples
 from tests.fakes import BRIGHT, DARK, MIDDLE, BrightnessModel
 
-many = settings(max_examples=200, deadline=None)
+many = settings(max_examples=examples(200), deadline=None)
 
 
 @st.composite
@@ -200,7 +201,7 @@ def image(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(height=st.integers(1, 60), width=st.integers(1, 60), reach=st.integers(1, 8), data=st.data())
 def test_a_local_model_with_enough_halo_has_no_differences(height, width, reach, data):
     layout = Layout(16, reach, data.draw(st.sampled_from([1, 4, 8])))

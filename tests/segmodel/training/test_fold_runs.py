@@ -125,7 +125,6 @@ def test_long_names_of_regions_fit_into_file_systems(tmp_path):
         (tmp_path / name).mkdir()
 
 
-@pytest.mark.slow
 def test_folds_that_were_interrupted_go_on(tmp_path):
     data = TrainingData(pairs_of(("a", "b")), ())
     config = narrow(steps=1)

@@ -82,7 +82,6 @@ def test_a_region_without_a_counted_pixel_is_told_before_the_first_fold(tmp_path
     assert begun == []
 
 
-@pytest.mark.slow
 def test_folds_are_runs_that_are_done_once(tmp_path, monkeypatch):
     monkeypatch.setattr("segmodel.savedmodel.export.measure_bytes_per_pixel", lambda folder: 300)
     config, data = narrow(steps=2, validate_every=1), TrainingData(FIRST, SECOND)

@@ -23,6 +23,7 @@ from segmodel.training.losses import resolve
 from segmodel.training.release import draft_contract
 from segmodel.training.run_plan import network_configuration
 from segmodel.training.trainer import TrainingRun
+from tests import forked
 from tests.end_to_end.conftest import ROOT, environment
 from tests.segmodel.made_pairs import halves
 from tests.segmodel.made_runs import assert_equal_weights, history, learn, narrow, values
@@ -36,7 +37,7 @@ def two_devices(tmp_path_factory) -> dict:
     """What training on two devices found, in another process."""
     folder = tmp_path_factory.mktemp("devices")
     script = [sys.executable, "-m", "tests.segmodel.two_devices", str(folder)]
-    done = subprocess.run(
+    done = forked.run(
         script, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr

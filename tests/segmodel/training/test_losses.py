@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from segmodel.labels.confusion import IGNORED
 from segmodel.training.configuration import TrainingConfig
+from tests.examples import examples
 
 tf = pytest.importorskip("tensorflow")
 
@@ -159,7 +160,7 @@ def test_a_class_of_weight_0_costs_nothing():
 
 
 @every_loss
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), scale=st.sampled_from([0.0, 1.0, 100.0]))
 def test_ignored_pixels_never_matter(config, seed, scale):
     truth, logits = example(seed)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from segmodel.training.configuration import TrainingConfig
+from tests import forked
 
 tf = pytest.importorskip("tensorflow")
 keras = pytest.importorskip("keras")
@@ -310,7 +310,7 @@ print("alike")
 )
 def test_two_devices_move_the_weights_and_averages_as_one_does(optimizer, precision):
     program = TWO_DEVICES.replace("{optimizer}", optimizer).replace("{precision}", precision)
-    run = subprocess.run(
+    run = forked.run(
         [sys.executable, "-c", program],
         env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,

@@ -38,7 +38,7 @@ HALF_PRECISION = narrow(steps=3, checkpoint_every=2, precision="mixed_float16")
         pytest.param(AT_ONCE, (3,), id="at once"),
         pytest.param(STAGES, (3, 8), id="stages"),
         pytest.param(HALF_PRECISION, (3,), id="half precision"),
-        pytest.param(BATCH_NORM, (3,), id="batch statistics", marks=pytest.mark.slow),
+        pytest.param(BATCH_NORM, (3,), id="batch statistics"),
     ],
 )
 def test_weights_and_history_are_those_of_a_run_that_was_not_interrupted(tmp_path, config, stops):
