@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests import forked
-from tests.at_once import run_at_once
 from tests.end_to_end.conftest import environment
 from tests.end_to_end.runs import Books, Clock, Runs, measured, records, write_inputs
-from tests.kill import kill_and_resume
+from tools.at_once import run_at_once
+from tools.kill import kill_and_resume
 
 KILLS = 5
 

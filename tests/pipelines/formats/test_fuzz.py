@@ -15,14 +15,14 @@ from pipelines.formats.parquet import ParquetFiles
 from pipelines.formats.samples import Sample, Unreadable
 from pipelines.formats.tfrecord import masked_crc32c
 from pipelines.run.interface import Reading
-from tests import fuzz
-from tests.fuzzing import oracle
-from tests.fuzzing.checks import failed_rightly, intact_images, labelled_rightly
-from tests.fuzzing.mutations import mutant
 from tests.image_kinds import KINDS
 from tests.pipelines.corpus import failure_rows, files_in, run_all, write
 from tests.shard_entries import read_entries
 from tests.shard_kinds import KnownShard, mixture, parquet, shard, tar, tfrecord
+from tools import fuzz
+from tools.fuzzing import oracle
+from tools.fuzzing.checks import failed_rightly, intact_images, labelled_rightly
+from tools.fuzzing.mutations import mutant
 
 SERIES, MUTANTS = 7, 400
 

@@ -13,12 +13,12 @@ from pipelines.formats.shards import Shards
 from pipelines.run.interface import Work
 from pipelines.run.plan import Unit
 from pipelines.worker.formats import find_format
-from tests.fuzzing import oracle
-from tests.fuzzing.mutations import Mutant
 from tests.known_images import Known
 from tests.pipelines.corpus import read_png
 from tests.shard_entries import read_entries
 from tests.shard_kinds import KnownShard
+from tools.fuzzing import oracle
+from tools.fuzzing.mutations import Mutant
 
 
 @dataclass

@@ -8,10 +8,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tests.fuzzing import containers, headers
 from tests.image_kinds import KINDS
 from tests.known_images import Known
 from tests.shard_kinds import MIXTURES, SHARD_KINDS, KnownShard, mixture, shard
+from tools.fuzzing import containers, headers
 
 # Of each kind so many start files.
 START_FILES = 4

@@ -1,6 +1,6 @@
 """A run that is killed at random moments and resumed ends as one that was not.
 
-    python -m tests.kill --kills 30 --seed 1
+    python -m tools.kill --kills 30 --seed 1
 
 Each attempt is a process of its own, `beamseg segment` as a user starts it, and SIGKILL goes to its
 whole process group. A third of the moments lie anywhere in its start-up (imports, checks, plan,

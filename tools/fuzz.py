@@ -1,6 +1,6 @@
 """Mutated images and shards through the real path: no crash, no hang, no growth of memory.
 
-    python tests/fuzz.py --mutants 10000 --seed 1 --keep build/mutants
+    python tools/fuzz.py --mutants 10000 --seed 1 --keep build/mutants
 
 Every mutant is labelled or among the failures, and what is labelled has the right labels. The same
 numbers give the same mutants. What is not as it must be is printed with the number of its mutant,
@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
-PROGRAM = ("-m", "tests.fuzzing.child")
+PROGRAM = ("-m", "tools.fuzzing.child")
 BATCH = 50
 SILENCE_SECONDS = 60.0
 # Memory may be compared once so many mutants have gone by.

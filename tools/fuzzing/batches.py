@@ -12,11 +12,11 @@ from pathlib import Path
 from pipelines.results.totals import collect
 from pipelines.run.commits import CommitLog
 from pipelines.run.interface import Reading, Work
-from tests.fuzzing.checks import check_image, check_shard
-from tests.fuzzing.mutations import Mutant
-from tests.fuzzing.oracle import MAX_PIXELS
 from tests.pipelines.corpus import make_work, run_unit, units_in, write
 from tests.shard_kinds import KnownShard
+from tools.fuzzing.checks import check_image, check_shard
+from tools.fuzzing.mutations import Mutant
+from tools.fuzzing.oracle import MAX_PIXELS
 
 
 @dataclass

@@ -12,8 +12,8 @@ import warnings
 from pathlib import Path
 
 from pipelines.run import attempts
-from tests.fuzzing.batches import run_batch
-from tests.fuzzing.mutations import mutant
+from tools.fuzzing.batches import run_batch
+from tools.fuzzing.mutations import mutant
 
 # What a process may take beyond what it has before the first mutant.
 ROOM_BYTES = 2 << 30

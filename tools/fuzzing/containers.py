@@ -6,7 +6,7 @@ import random
 import struct
 
 from pipelines.formats.tfrecord import masked_crc32c
-from tests.fuzzing.headers import EXTREMES, as_bytes, overwritten
+from tools.fuzzing.headers import EXTREMES, as_bytes, overwritten
 
 BLOCK = 512
 # Name, first byte and size of the fields of a header; POSIX.1-1988, ustar.

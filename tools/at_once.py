@@ -1,6 +1,6 @@
 """Two runs into one directory at the same time end in one right result.
 
-    python -m tests.at_once --rounds 20 --seed 1
+    python -m tools.at_once --rounds 20 --seed 1
 
 Each round starts two processes, `beamseg segment` as a user starts it: the first rounds both at
 once, the others the second one at a random moment of the first, half of them into a directory whose
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.end_to_end.runs import Runs, measured, write_inputs
-from tests.kill import MODEL
+from tools.kill import MODEL
 
 
 @dataclass(frozen=True)
