@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests import forked
 from tests.end_to_end.conftest import ROOT, command, environment
 
 # Two steps on small crops: pages show what takes minutes, tests see that it starts and ends.
@@ -74,6 +74,6 @@ def _shortened(words: list[str]) -> list[str]:
 
 
 def _run(words: list[str], folder: Path, what: str) -> str:
-    done = subprocess.run(words, cwd=folder, env=environment(), capture_output=True, text=True)
+    done = forked.run(words, cwd=folder, env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, f"{what}\n{done.stderr}"
     return done.stdout + done.stderr

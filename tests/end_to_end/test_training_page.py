@@ -22,16 +22,9 @@ from segmodel.networks.backbones import BACKBONES, scale_width
 from segmodel.pairs.survey import survey_pairs
 from segmodel.savedmodel.folder import read_contract
 from segmodel.savedmodel.predictor import Predictor
-<<<<<<< HEAD
 from segmodel.training.configuration import json_schema, settings_table
 from segmodel.training.configuration_file import load_configuration, parse_configuration
-=======
-from segmodel.training import configuration
-from segmodel.training.configuration import ENCODINGS
-from segmodel.training.configuration_file import TABLES, load_configuration, parse_configuration
-from segmodel.training.toml_tables import typed
 from tests import forked
->>>>>>> e3388b6 (A fork server starts commands in tests; marks by folder and by measured time; a limit of CPU; ten smoke commands; profiles of Hypothesis)
 from tests.end_to_end.conftest import ROOT, command, environment
 
 PAGE = (ROOT / "docs" / "training.md").read_text("utf-8")

@@ -8,12 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmodel.errors import ConfigurationError
-<<<<<<< HEAD
 from segmodel.tiling.windows import MAX_BATCH_SIZE, Layout, Window, computed_pixels, spans, tiles
-=======
-from segmodel.tiling.windows import MAX_IN_BATCH, Layout, Window, computed_pixels, spans, tiles
 from tests.examples import examples
->>>>>>> e3388b6 (A fork server starts commands in tests; marks by folder and by measured time; a limit of CPU; ten smoke commands; profiles of Hypothesis)
 
 many = settings(max_examples=examples(200), deadline=None)
 
