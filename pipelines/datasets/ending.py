@@ -119,7 +119,7 @@ def _document(work: PackWork, totals: list[SplitTotal]) -> dict[str, Any]:
     document = MARK | {"format": PACK, "beamseg": segmodel.__version__, "options": options}
     if work.masks is not None:
         shards, _ = shards_of(options["format"])
-        table = work.masks.code.classes
+        table = work.masks.mapping.classes
         document |= {
             "label_field": shards.label_field,
             "classes": classes,
@@ -139,7 +139,7 @@ def _split(total: SplitTotal, groups: dict[str, int], work: PackWork) -> dict[st
     }
     if work.masks is None:
         return counted
-    pixels, classes = total.tally.pixels, work.masks.code.classes.classes
+    pixels, classes = total.tally.pixels, work.masks.mapping.classes.classes
     return counted | {
         "pixels": {entry.name: pixels.get(str(entry.id), 0) for entry in classes},
         "nodata_pixels": pixels.get(NODATA, 0),

@@ -189,11 +189,11 @@ def shape_of(options: PackOptions, masks: MaskReader | None, max_pixels: int) ->
         "mask_encoding": None,
     }
     if masks is not None:
-        classes = masks.code.classes.classes
+        classes = masks.mapping.classes.classes
         shape |= {
             "mask_encoding": masks.encoding,
-            "ignore_colors": list(masks.code.ignore_colors),
-            "ignore_ids": list(masks.code.ignore_ids),
+            "ignore_colors": list(masks.mapping.ignore_colors),
+            "ignore_ids": list(masks.mapping.ignore_ids),
             "classes": [
                 {"id": c.id, "name": c.name, "color": format_color(c.color)} for c in classes
             ],

@@ -22,8 +22,8 @@ from pipelines.storage import locations
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.masks import MaskReader
 from segmodel.pairs.folders import open_pair
-from segmodel.pairs.paired_files import find_pairs, group_of, short_names
-from segmodel.pairs.pairs import Encoded, EncodedPair, Pair, PairCache, Source, TrainingData
+from segmodel.pairs.paired_files import match_group, pair_files, unique_names
+from segmodel.pairs.pairs import EncodedFile, EncodedPair, Pair, PairCache, PairSource, TrainingData
 from segmodel.training.configuration import Configuration
 
 _MIB = 1 << 20
@@ -139,7 +139,7 @@ def _of_folders(config: Configuration, cache: PairCache) -> Sides:
     masks_of = (*data.masks, *data.validation_masks)
     for pattern in (*images, *masks_of):
         locations.check_local(pattern, "training on folders: pack them into shards, or")
-    files = find_pairs(images, masks_of, data.group)
+    files = pair_files(images, masks_of, data.group)
     sides: Sides = ([], [])
     places: dict[str, int] = {}
     for found in files:
@@ -157,7 +157,7 @@ def _of_shards(config: Configuration, cache: PairCache, copy: _Copy) -> Sides:
     for shard in shards:
         _check_once(shard.file.uri, shard.side, places)
     _check_room(shards)
-    names = short_names([(os.path.dirname(s.file.uri), s.file.uri) for s in shards])
+    names = unique_names([(os.path.dirname(s.file.uri), s.file.uri) for s in shards])
     sides: Sides = ([], [])
     faults: list[str] = []
     for shard, name in zip(shards, names, strict=True):
@@ -173,9 +173,9 @@ def _of_shards(config: Configuration, cache: PairCache, copy: _Copy) -> Sides:
             sides[shard.side].append(
                 EncodedPair(
                     full,
-                    group_of(where, data.group) if data.group else name,
-                    Encoded(full, copy.add(image.encoded)),
-                    Encoded(f"label map of {full}", copy.add(label_map.encoded)),
+                    match_group(where, data.group) if data.group else name,
+                    EncodedFile(full, copy.add(image.encoded)),
+                    EncodedFile(f"label map of {full}", copy.add(label_map.encoded)),
                     source,
                     cache,
                 )
@@ -187,9 +187,9 @@ def _of_shards(config: Configuration, cache: PairCache, copy: _Copy) -> Sides:
     return sides
 
 
-def _source(config: Configuration, masks: MaskReader) -> Source:
+def _source(config: Configuration, masks: MaskReader) -> PairSource:
     model = config.model
-    return Source(model.bands, model.dtype, masks, model.limits, config.data.group)
+    return PairSource(model.bands, model.dtype, masks, model.limits, config.data.group)
 
 
 def _found(patterns: Sequence[str], side: int) -> Iterator[_Shard]:

@@ -202,7 +202,7 @@ def _pack(pair: Pair, work: PackWork, room: "_Room") -> _Packed | Failure:
                 file, stage = pair.mask, "mask"
                 content = _read(pair.mask, work)
                 values = work.masks.read(content, (height, width), work.max_pixels)
-                tally = areas.measure(values, work.masks.code.classes, None)
+                tally = areas.measure(values, work.masks.mapping.classes, None)
                 labels = work.masks.encode(values)
     except (BeamsegError, OSError) as error:
         if is_transient(error):

@@ -28,14 +28,14 @@ _PNG_DEPTH_AT, _TIFF_BITS = 24, 258
 
 
 @dataclass(frozen=True)
-class MaskCode:
-    """How values of a mask mean classes.
+class ClassMapping:
+    """Maps values of masks to class indices.
 
     Args:
-        classes: The class table; index in it is what the network learns.
-        encoding: `color` or `id`.
-        ignore_colors: Colours that count nowhere.
-        ignore_ids: Ids that count nowhere.
+        classes: Class table; the index of a class in it is what the network learns.
+        encoding: What values of masks are: `color` or `id`.
+        ignore_colors: Colours of pixels that are ignored, such as `#000000`.
+        ignore_ids: Ids of pixels that are ignored.
 
     Raises:
         ConfigurationError: If a value would stand for two classes, or there are more classes than
@@ -56,12 +56,12 @@ class MaskCode:
         twice = sorted(value for value in set(known) if times[value] > 1)
         if twice:
             raise ConfigurationError(
-                f"{self.encoding} {', '.join(self._shown(twice))} stands for more than one class"
+                f"{self.encoding} {', '.join(self._format(twice))} stands for more than one class"
             )
 
     @property
     def values(self) -> tuple[list[int], list[int]]:
-        """Values of the classes in their order, and those that count nowhere."""
+        """Values of the classes in their order, and values that are ignored."""
         if self.encoding == "color":
             known = [_packed(entry.color) for entry in self.classes.classes]
             return known, [_packed(parse_color(color)) for color in self.ignore_colors]
@@ -74,39 +74,40 @@ class MaskCode:
             mask: `(height, width, 3)` uint8 colours or `(height, width)` ids of any integer dtype.
 
         Returns:
-            `(height, width)` int16, `IGNORED` where a pixel counts nowhere.
+            `(height, width)` int16, `IGNORED` where a pixel is ignored.
 
         Raises:
             InputError: If a value is neither a class nor ignored; names the value.
 
-        >>> from segmodel.classes import LabelClass
-        >>> code = MaskCode(ClassTable((LabelClass(4, "road", (9, 9, 9)),)), "id", ignore_ids=(0,))
-        >>> code.decode(np.array([[4, 0]], np.uint8))
+        >>> from segmodel import ClassTable, LabelClass
+        >>> classes = ClassTable((LabelClass(4, "road", (9, 9, 9)),))
+        >>> mapping = ClassMapping(classes, "id", ignore_ids=(0,))
+        >>> mapping.decode(np.array([[4, 0]], np.uint8))
         array([[ 0, -1]], dtype=int16)
         """
         values = _packed_pixels(mask) if self.encoding == "color" else mask
         small = self.encoding == "color" or values.dtype in (np.uint8, np.uint16)
-        outside = None if small else (values < 0) | (values >= _IDS)
-        if outside is not None:
-            strange = outside & ~np.isin(values, self.ignore_ids)
-            if strange.any():
-                self._refuse(values[strange])
-            values = np.where(outside, 0, values).astype(np.uint16)
+        too_large = None if small else (values < 0) | (values >= _IDS)
+        if too_large is not None:
+            unknown = too_large & ~np.isin(values, self.ignore_ids)
+            if unknown.any():
+                self._refuse(values[unknown])
+            values = np.where(too_large, 0, values).astype(np.uint16)
         indices = _table(self)[values]
         indices -= _FIRST
-        if outside is not None:
-            indices[outside] = IGNORED
+        if too_large is not None:
+            indices[too_large] = IGNORED
         if indices.size and indices.min() == -_FIRST:
             self._refuse(values[indices == -_FIRST])
         return indices
 
-    def _refuse(self, strange: np.ndarray) -> None:
-        shown = self._shown(np.unique(strange)[:5].tolist())
+    def _refuse(self, unknown: np.ndarray) -> None:
+        named = self._format(np.unique(unknown)[:5].tolist())
         raise InputError(
-            f"mask has {self.encoding} {', '.join(shown)}, which is neither a class nor ignored"
+            f"mask has {self.encoding} {', '.join(named)}, which is neither a class nor ignored"
         )
 
-    def _shown(self, values: Iterable[int]) -> list[str]:
+    def _format(self, values: Iterable[int]) -> list[str]:
         return [f"#{v:06X}" if self.encoding == "color" else str(v) for v in values]
 
 
@@ -124,10 +125,10 @@ def _packed_pixels(colors: np.ndarray) -> np.ndarray:
 
 
 @lru_cache(8)
-def _table(code: MaskCode) -> np.ndarray:
+def _table(mapping: ClassMapping) -> np.ndarray:
     """What each value means, in the terms of `_FIRST`; pages that hold no class take no memory."""
-    table = np.zeros(_COLORS if code.encoding == "color" else _IDS, np.int16)
-    known, ignored = code.values
+    table = np.zeros(_COLORS if mapping.encoding == "color" else _IDS, np.int16)
+    known, ignored = mapping.values
     table[[value for value in ignored if 0 <= value < table.size]] = _NOWHERE
     table[known] = np.arange(len(known)) + _FIRST
     return table
@@ -138,11 +139,11 @@ class MaskReader:
     """Reads masks.
 
     Args:
-        code: What values mean.
-        encoding: `color`, `palette` or `id`; or `label_map`, which is ids however they are stored.
+        mapping: Classes of the values.
+        encoding: How masks are stored: `color`, `palette` or `id`; or `label_map`, ids of any kind.
     """
 
-    code: MaskCode
+    mapping: ClassMapping
     encoding: str
 
     @classmethod
@@ -153,53 +154,53 @@ class MaskReader:
         ignore_colors: tuple[str, ...] = (),
         ignore_ids: tuple[int, ...] = (),
     ) -> MaskReader:
-        """The reader of masks of this encoding; see `MaskCode`."""
+        """The reader of masks of an encoding; arguments as in `ClassMapping`."""
         kind = "color" if encoding == "color" else "id"
-        return cls(MaskCode(classes, kind, ignore_colors, ignore_ids), encoding)
+        return cls(ClassMapping(classes, kind, ignore_colors, ignore_ids), encoding)
 
     @classmethod
     def of_label_maps(cls, classes: ClassTable, ignore_ids: tuple[int, ...] = ()) -> MaskReader:
-        """The reader of label maps, in which nodata counts nowhere."""
+        """The reader of label maps, in which nodata is ignored."""
         return cls.of(classes, "label_map", ignore_ids=(*ignore_ids, classes.nodata))
 
     def read(self, encoded: bytes, size: tuple[int, int], max_pixels: int) -> np.ndarray:
         """The label map of an encoded mask; what is ignored becomes nodata.
 
         Args:
-            encoded: A whole image file.
-            size: Height and width of its image.
-            max_pixels: Greatest number of pixels that is decoded.
+            encoded: Content of an image file.
+            size: Height and width of the image that the mask belongs to.
+            max_pixels: Most pixels that are decoded.
 
         Returns:
-            `(height, width)` of the class table's dtype.
+            `(height, width)` class ids of the class table's dtype.
 
         Raises:
             InputError: If it cannot be decoded, has another size or kind, or a value that is
                 neither a class nor ignored.
         """
-        return label_map(self._values(encoded, size, max_pixels), self.code)
+        return label_map(self._values(encoded, size, max_pixels), self.mapping)
 
     def indices(
         self, encoded: bytes, size: tuple[int, int], max_pixels: int = MAX_PIXELS
     ) -> np.ndarray:
-        """As `read`, but `(height, width)` int16 class indices, `IGNORED` where ignored."""
+        """As `read`, but gives `(height, width)` int16 class indices, `IGNORED` where ignored."""
         values = self._values(encoded, size, max_pixels)
         found = np.empty(size, np.int16)
-        _by_strips(values, self.code, found, lambda indices: indices)
+        _by_strips(values, self.mapping, found, lambda indices: indices)
         return found
 
     def encode(self, labels: np.ndarray) -> bytes:
-        """A label map as PNG, with the colours of the classes."""
-        return encode_labels(labels, self.code.classes, {})
+        """A label map as PNG with the colours of the classes: the content of the file."""
+        return encode_labels(labels, self.mapping.classes, {})
 
     def check_kind(self, indexed: bool, bits: int) -> None:
         """Refuse indices taken for grey levels and the reverse, and colours of 16 bits.
 
-        Both are small numbers, or would be, so that nobody saw it later.
+        Both are small numbers, so that nobody would notice.
 
         Args:
-            indexed: Whether values are numbers of colours in a palette.
-            bits: Of a sample.
+            indexed: Whether the mask has a palette.
+            bits: Bits of a sample.
 
         Raises:
             InputError: Says which encoding it may be.
@@ -230,24 +231,36 @@ class MaskReader:
         return values
 
 
-def label_map(values: np.ndarray, code: MaskCode) -> np.ndarray:
+def label_map(values: np.ndarray, mapping: ClassMapping) -> np.ndarray:
     """Class ids of the values of a mask, nodata where they are ignored.
 
-    >>> from segmodel.classes import ClassTable, LabelClass
-    >>> code = MaskCode(ClassTable((LabelClass(4, "road", (9, 9, 9)),)), "id", ignore_ids=(0,))
-    >>> label_map(np.array([[4, 0]], np.uint8), code)
+    Args:
+        values: `(height, width)` ids or `(height, width, 3)` colours.
+        mapping: Classes of the values.
+
+    Returns:
+        `(height, width)` of the class table's dtype.
+
+    >>> from segmodel import ClassTable, LabelClass
+    >>> classes = ClassTable((LabelClass(4, "road", (9, 9, 9)),))
+    >>> mapping = ClassMapping(classes, "id", ignore_ids=(0,))
+    >>> label_map(np.array([[4, 0]], np.uint8), mapping)
     array([[  4, 255]], dtype=uint8)
     """
-    classes = code.classes
+    classes = mapping.classes
     # The last is that of `IGNORED`, which is -1.
-    labels_of = np.array([*classes.ids, classes.nodata], classes.label_dtype)
+    ids = np.array([*classes.ids, classes.nodata], classes.label_dtype)
     labels = np.empty(values.shape[:2], classes.label_dtype)
-    _by_strips(values, code, labels, lambda indices: labels_of[indices])
+    _by_strips(values, mapping, labels, lambda indices: ids[indices])
     return labels
 
 
 def check_size(found: tuple[int, ...], expected: tuple[int, int]) -> None:
-    """Refuse a mask that has not the size of its image, both as height and width.
+    """Refuse a mask that has not the size of its image.
+
+    Args:
+        found: Height and width of the mask.
+        expected: Height and width of the image.
 
     Raises:
         InputError: Names both sizes.
@@ -260,7 +273,7 @@ def check_size(found: tuple[int, ...], expected: tuple[int, int]) -> None:
 
 def _by_strips(
     values: np.ndarray,
-    code: MaskCode,
+    mapping: ClassMapping,
     into: np.ndarray,
     meaning: Callable[[np.ndarray], np.ndarray],
 ) -> None:
@@ -269,7 +282,7 @@ def _by_strips(
     pixels, target = values.reshape(height * width, *bands), into.reshape(height * width)
     for first in range(0, len(pixels), STRIP_PIXELS):
         part = slice(first, first + STRIP_PIXELS)
-        target[part] = meaning(code.decode(pixels[part]))
+        target[part] = meaning(mapping.decode(pixels[part]))
 
 
 def _bits(image: Image.Image, encoded: bytes) -> int:

@@ -9,12 +9,12 @@ import numpy as np
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.confusion import IGNORED
 from segmodel.pairs.pairs import Pair
-from segmodel.pairs.survey import Block, DatasetStats
+from segmodel.pairs.stats import Block, DatasetStats
 from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 
-# Crops of pixels that count nowhere are drawn again so often; then one is laid around a class.
-_DRAWS = 4
+# Attempts to draw a crop with a pixel that counts; the last is laid around a class.
+_MAX_DRAWS = 4
 
 
 class CropSampler:
@@ -25,22 +25,22 @@ class CropSampler:
     are laid around a pixel drawn from all blocks that have any class.
 
     Args:
-        pairs: What to cut.
-        survey: Of the same pairs.
-        crop: Side in pixels before it is enlarged.
-        scale: Least and greatest factor by which it will be enlarged to that side.
+        pairs: Pairs that crops are taken from.
+        stats: Statistics of the same pairs.
+        crop: Side of a crop in pixels, once it is enlarged.
+        scale: Least and greatest factor by which a crop will be enlarged to that side.
         class_balance: Share of crops that are laid around a class.
-        fill: Raw value of each band for nodata, and beyond the image.
-        seed: Of all drawing.
+        fill: `(bands,)` raw value of each band for nodata, and beyond the image.
+        seed: Seed of all random numbers.
 
     Raises:
-        ConfigurationError: If the survey has no pixel of any class.
+        ConfigurationError: If no pixel of the pairs is of any class.
     """
 
     def __init__(
         self,
         pairs: Sequence[Pair],
-        survey: DatasetStats,
+        stats: DatasetStats,
         crop: int,
         scale: tuple[float, float],
         class_balance: float,
@@ -50,7 +50,7 @@ class CropSampler:
         self._pairs, self._crop, self._seed = pairs, crop, seed
         self._log_scale = np.log(scale)
         self._balance, self._fill = class_balance, np.asarray(fill)
-        self._blocks = [block for block in survey.blocks if block.classes.size]
+        self._blocks = [block for block in stats.blocks if block.classes.size]
         if not self._blocks:
             raise ConfigurationError("no pixel of any mask is of a class: nothing can be learned")
         self._areas = np.cumsum([float(block.window.pixels) for block in self._blocks])
@@ -60,7 +60,7 @@ class CropSampler:
         """The crop of this number.
 
         Args:
-            number: From 0; the same number gives the same crop.
+            number: Number of the crop, from 0; the same number gives the same crop.
 
         Returns:
             Image `(side, side, bands)` of the model's dtype with `fill` where it is nodata, and
@@ -68,25 +68,25 @@ class CropSampler:
             factor, whose logarithm is drawn evenly.
 
         Raises:
-            InputError: If a file has changed since the survey; names it.
+            InputError: If a file has changed since the statistics were collected; names it.
         """
         random = np.random.default_rng((self._seed, number))
         side = max(1, round(self._crop / float(np.exp(random.uniform(*self._log_scale)))))
         around_class = random.random() < self._balance
-        for draw in range(_DRAWS):
-            last = draw == _DRAWS - 1
+        for draw in range(_MAX_DRAWS):
+            last = draw == _MAX_DRAWS - 1
             place = self._around_class if around_class or last else self._anywhere
             pair, row, column = place(random)
-            window = _placed(pair, row, column, side, random)
+            window = _window_at(pair, row, column, side, random)
             # In this order, as rasters then read an image once for both.
             pixels, truth = pair.pixels(window), pair.truth(window)
             if last or around_class or (truth != IGNORED).any():
                 break
-        return self._filled(pixels, truth, side)
+        return self._pad_and_fill(pixels, truth, side)
 
     def _anywhere(self, random: np.random.Generator) -> tuple[Pair, int, int]:
         """A pixel of any block."""
-        block = self._blocks[_drawn(self._areas, random)]
+        block = self._blocks[_draw_weighted(self._areas, random)]
         window = block.window
         row = window.row + int(random.integers(window.height))
         return self._pairs[block.pair], row, window.column + int(random.integers(window.width))
@@ -95,7 +95,7 @@ class CropSampler:
         """A pixel of a class."""
         index = self._present[int(random.integers(len(self._present)))]
         numbers, sums = self._of_class[index]
-        block = self._blocks[numbers[_drawn(sums, random)]]
+        block = self._blocks[numbers[_draw_weighted(sums, random)]]
         pair, window = self._pairs[block.pair], block.window
         found = np.flatnonzero(pair.truth(window) == index)
         if not found.size:
@@ -103,10 +103,10 @@ class CropSampler:
         row, column = divmod(int(found[random.integers(found.size)]), window.width)
         return pair, window.row + row, window.column + column
 
-    def _filled(
+    def _pad_and_fill(
         self, pixels: Pixels, truth: np.ndarray, side: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Copies with `fill` where there is nodata, and on the right and at the bottom."""
+        """Copies of full size, with `fill` for nodata, on the right and at the bottom."""
         height, width = truth.shape
         values, finite = pixels.values, pixels.finite
         fill = self._fill.astype(values.dtype)
@@ -141,13 +141,13 @@ def _by_class(
     }
 
 
-def _drawn(sums: np.ndarray, random: np.random.Generator) -> int:
-    """A number drawn by weights, of which the running sums are given."""
+def _draw_weighted(sums: np.ndarray, random: np.random.Generator) -> int:
+    """The index of one of some weights, drawn in proportion to them, by their running sums."""
     place = int(np.searchsorted(sums, random.random() * sums[-1], side="right"))
     return min(place, len(sums) - 1)
 
 
-def _placed(pair: Pair, row: int, column: int, side: int, random: np.random.Generator) -> Window:
+def _window_at(pair: Pair, row: int, column: int, side: int, random: np.random.Generator) -> Window:
     """A window of this side within the image, any that holds the pixel as likely."""
 
     def first(pixel: int, length: int) -> int:

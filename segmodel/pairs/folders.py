@@ -10,18 +10,18 @@ import numpy as np
 from segmodel.errors import InputError
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import check_size
-from segmodel.pairs.paired_files import PairedFiles
+from segmodel.pairs.paired_files import FilePair
 from segmodel.pairs.pairs import (
-    Encoded,
+    EncodedFile,
     EncodedPair,
     Pair,
     PairCache,
-    Source,
-    named_errors,
+    PairSource,
+    errors_naming,
     read_indices,
 )
-from segmodel.pairs.raster_files import RasterHeader, check_same_place, read_header
-from segmodel.pairs.raster_windows import ImageRaster, MaskRaster
+from segmodel.pairs.raster_files import RasterHeader, check_alignment, read_raster_header
+from segmodel.pairs.raster_windows import BandReader, ClassReader
 from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 
@@ -32,10 +32,10 @@ class RasterPair:
     """A raster that GDAL reads by windows; its mask is read like it, or decoded whole.
 
     Args:
-        files: Where image and mask are.
-        header: Of the image.
-        source: What all pairs have in common.
-        cache: Where a mask is kept that is decoded whole.
+        files: Paths of image and mask.
+        header: Header of the image.
+        source: Settings that all pairs share.
+        cache: Cache of masks that are decoded whole; None to decode them for every window.
 
     Raises:
         InputError: If the model takes other bands or samples, or the mask has another size or lies
@@ -43,38 +43,42 @@ class RasterPair:
     """
 
     def __init__(
-        self, files: PairedFiles, header: RasterHeader, source: Source, cache: PairCache | None
+        self,
+        files: FilePair,
+        header: RasterHeader,
+        source: PairSource,
+        cache: PairCache | None,
     ) -> None:
         self.name, self.group = files.name, files.group
         self.height, self.width = header.height, header.width
         self._files, self._reader, self._cache = files, source.masks, cache
-        with named_errors(files.image):
-            self._image = ImageRaster(
-                files.image, header, source.bands, source.dtype, source.limits
+        with errors_naming(files.image):
+            self._image = BandReader(
+                files.image, header, source.bands, source.dtype, source.value_range, source.files
             )
-        self._mask: MaskRaster | None = None
+        self._mask: ClassReader | None = None
         if _is_tiff(files.mask):
-            with named_errors(files.mask):
-                of_mask = read_header(files.mask)
+            with errors_naming(files.mask):
+                of_mask = read_raster_header(files.mask, source.files)
                 check_size((of_mask.height, of_mask.width), (self.height, self.width))
-                self._mask = MaskRaster(files.mask, of_mask, source.masks)
-            with named_errors(f"{files.mask} and {files.image}"):
-                check_same_place(header, of_mask)
+                self._mask = ClassReader(files.mask, of_mask, source.masks, source.files)
+            with errors_naming(f"{files.mask} and {files.image}"):
+                check_alignment(header, of_mask)
         self._lock = threading.Lock()
 
     def pixels(self, window: Window) -> Pixels:
-        """Pixels of a window."""
-        with named_errors(self._files.image):
+        """Pixels of a window of the image; see `Pair.pixels`."""
+        with errors_naming(self._files.image):
             pixels = self._image.read(window)
         _LAST.window, _LAST.finite = (self, window), pixels.finite
         return pixels
 
     def truth(self, window: Window) -> np.ndarray:
-        """Class indices of a window."""
+        """Class indices of a window, `(height, width)` int16; see `Pair.truth`."""
         if self._mask is None:
             truth = self._whole_mask()[window.slices].astype(np.int16)
         else:
-            with named_errors(self._files.mask):
+            with errors_naming(self._files.mask):
                 truth = self._mask.read(window)
         finite = self._finite(window)
         if finite is not None:
@@ -93,10 +97,10 @@ class RasterPair:
         with self._lock:
             found = None if self._cache is None else self._cache.get(self)
             if found is None:
-                mask = Encoded.of(self._files.mask)
+                mask = EncodedFile.of(self._files.mask)
                 found = (read_indices(mask, (self.height, self.width), self._reader),)
                 if self._cache is not None:
-                    self._cache.keep(self, found)
+                    self._cache.put(self, found)
             return found[0]  # type: ignore[return-value]
 
 
@@ -110,11 +114,16 @@ class _Last(threading.local):
 _LAST = _Last()
 
 
-def open_pair(files: PairedFiles, source: Source, cache: PairCache | None) -> Pair:
+def open_pair(files: FilePair, source: PairSource, cache: PairCache | None) -> Pair:
     """A pair of files, by the header of the image.
 
-    TIFFs are read by GDAL where they say where they lie, as scenes are, or where the model takes
-    what no other decoder gives.
+    GDAL reads TIFFs that are georeferenced, as it does scenes, and those of bands or samples that
+    no other decoder gives.
+
+    Args:
+        files: Paths of image and mask.
+        source: Settings that all pairs share.
+        cache: Cache of decoded images and masks; None to decode them for every window.
 
     Raises:
         InputError: If the image has other bands or samples than the model.
@@ -122,15 +131,15 @@ def open_pair(files: PairedFiles, source: Source, cache: PairCache | None) -> Pa
     if _is_tiff(files.image):
         header = None
         try:
-            with named_errors(files.image):
-                header = read_header(files.image)
+            with errors_naming(files.image):
+                header = read_raster_header(files.image, source.files)
         except InputError:
-            # Where it can be decoded, that says what is wrong with it and with other files.
-            if not source.takes_encoded:
+            # Where it can be decoded, the decoder's error says more.
+            if not source.accepts_encoded:
                 raise
-        if header is not None and (header.is_located or not source.takes_encoded):
+        if header is not None and (header.is_georeferenced or not source.accepts_encoded):
             return RasterPair(files, header, source, cache)
-    image, mask = Encoded.of(files.image), Encoded.of(files.mask)
+    image, mask = EncodedFile.of(files.image), EncodedFile.of(files.mask)
     return EncodedPair(files.name, files.group, image, mask, source, cache)
 
 

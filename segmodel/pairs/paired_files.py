@@ -11,19 +11,19 @@ from pathlib import Path, PurePosixPath
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.images.encoded import IMAGE_SUFFIXES
 
-_MOST_NAMED = 10
+_MAX_NAMED = 10
 
 
 @dataclass(frozen=True)
-class PairedFiles:
+class FilePair:
     """An image file and its mask.
 
     Args:
-        folder: Number of the folder that it was found in.
-        image: Path.
-        mask: Path.
-        name: Unique among the files of all folders.
-        group: Region; see `DataConfig.group`.
+        folder: Number of the folder that the image was found in.
+        image: Path of the image.
+        mask: Path of the mask.
+        name: Name that no other image of all folders has.
+        group: Group, such as a region, that is split as a whole; see `DataConfig.group`.
     """
 
     folder: int
@@ -33,13 +33,14 @@ class PairedFiles:
     group: str
 
 
-def find_pairs(images: Sequence[str], masks: Sequence[str], group: str = "") -> list[PairedFiles]:
-    """Images of folders, with what is below them, and their masks, in order of folders and names.
+def pair_files(images: Sequence[str], masks: Sequence[str], group: str = "") -> list[FilePair]:
+    """Images in folders and below, each with its mask, in order of folders and names.
 
     Args:
-        images: Folders.
-        masks: For each, the folder where masks have the same path without its suffix.
-        group: As in `DataConfig.group`.
+        images: Folders of images.
+        masks: For each of them the folder of masks, which have the same path but for the suffix.
+        group: Regular expression for groups, as in `DataConfig.group`; if empty, the images of a
+            folder are a group.
 
     Raises:
         ConfigurationError: If a folder is not there or holds no image, two images are told apart by
@@ -51,25 +52,25 @@ def find_pairs(images: Sequence[str], masks: Sequence[str], group: str = "") -> 
         for number, folders in enumerate(zip(images, masks, strict=True))
         for path, mask in _paired(*folders)
     ]
-    names = short_names([(images[number], path) for number, path, _ in found])
-    regions = folder_names(images)
+    names = unique_names([(images[number], path) for number, path, _ in found])
+    regions = unique_folder_names(images)
     return [
-        PairedFiles(number, path, mask, name, group_of(path, group) if group else regions[number])
+        FilePair(number, path, mask, name, match_group(path, group) if group else regions[number])
         for (number, path, mask), name in zip(found, names, strict=True)
     ]
 
 
-def short_names(files: Sequence[tuple[str, str]]) -> list[str]:
+def unique_names(files: Sequence[tuple[str, str]]) -> list[str]:
     """Names of files below folders, with as many last parts of the folders as tell files apart.
 
     Args:
-        files: For each, its folder and its path.
+        files: Folder and path of each file.
 
-    >>> short_names([("data/a", "data/a/x/1.jpg"), ("data/b", "data/b/1.jpg")])
+    >>> unique_names([("data/a", "data/a/x/1.jpg"), ("data/b", "data/b/1.jpg")])
     ['x/1.jpg', '1.jpg']
-    >>> short_names([("data/a", "data/a/1.jpg"), ("data/b", "data/b/1.jpg")])
+    >>> unique_names([("data/a", "data/a/1.jpg"), ("data/b", "data/b/1.jpg")])
     ['a/1.jpg', 'b/1.jpg']
-    >>> short_names([("/disk/a/images", "/disk/a/images/1.jpg"), ("/b", "/b/1.jpg")])
+    >>> unique_names([("/disk/a/images", "/disk/a/images/1.jpg"), ("/b", "/b/1.jpg")])
     ['images/1.jpg', 'b/1.jpg']
     """
     parts = [_parts(folder) for folder, _ in files]
@@ -84,12 +85,12 @@ def short_names(files: Sequence[tuple[str, str]]) -> list[str]:
     return names
 
 
-def folder_names(folders: Sequence[str]) -> list[str]:
+def unique_folder_names(folders: Sequence[str]) -> list[str]:
     """The last two parts of the paths of folders, or as many as tell them apart.
 
-    >>> folder_names(["/data/tile1/images", "/data/tile2/images/"])
+    >>> unique_folder_names(["/data/tile1/images", "/data/tile2/images/"])
     ['tile1/images', 'tile2/images']
-    >>> folder_names(["/data/a/train/images", "/data/b/train/images"])
+    >>> unique_folder_names(["/data/a/train/images", "/data/b/train/images"])
     ['a/train/images', 'b/train/images']
     """
     parts = [_parts(folder) for folder in folders]
@@ -99,10 +100,14 @@ def folder_names(folders: Sequence[str]) -> list[str]:
     return [PurePosixPath(*found[-count:]).as_posix() for found in parts]
 
 
-def group_of(path: str, group: str) -> str:
-    r"""What the only group of a regular expression matches in a path.
+def match_group(path: str, group: str) -> str:
+    r"""The part of a path that the only group of a regular expression matches.
 
-    >>> group_of("data/tile1/images/7.jpg", r"(tile\d)")
+    Args:
+        path: Path of the image.
+        group: Regular expression with one group.
+
+    >>> match_group("data/tile1/images/7.jpg", r"(tile\d)")
     'tile1'
 
     Raises:
@@ -128,10 +133,10 @@ def _below(folder: str, path: str) -> str:
 def _paired(images: str, masks: str) -> Iterator[tuple[str, str]]:
     """Images of a folder in order of name, each with its mask."""
     by_stem: dict[str, list[str]] = {}
-    for path in _listed(masks, images):
+    for path in _find_images(masks, images):
         by_stem.setdefault(_stem(masks, path), []).append(path)
     missing, seen = [], dict[str, str]()
-    for path in _listed(images, masks):
+    for path in _find_images(images, masks):
         stem = _stem(images, path)
         if stem in seen:
             raise ConfigurationError(
@@ -148,15 +153,15 @@ def _paired(images: str, masks: str) -> Iterator[tuple[str, str]]:
         else:
             missing.append(path)
     if missing:
-        shown = ", ".join(missing[:_MOST_NAMED])
-        more = f" and {len(missing) - _MOST_NAMED} more" if len(missing) > _MOST_NAMED else ""
+        named = ", ".join(missing[:_MAX_NAMED])
+        more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
         raise InputError(
-            f"no mask with the same path but for its suffix is in {masks} for {shown}{more}: add "
+            f"no mask with the same path but for its suffix is in {masks} for {named}{more}: add "
             f"masks, or remove the images"
         )
 
 
-def _listed(folder: str, other: str) -> list[str]:
+def _find_images(folder: str, other: str) -> list[str]:
     """Image files of a folder and of what is below it, but for hidden ones.
 
     Where the other folder lies in this one, what is in it is of the other kind.

@@ -17,6 +17,7 @@ from segmodel.errors import InputError
 from segmodel.images.encoded import decode_pixels, image_size
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader
+from segmodel.pairs.raster_files import OpenRasters
 from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 
@@ -26,15 +27,15 @@ _BYTE_CLASSES = 128
 
 
 class Pair(Protocol):
-    """One image and its truth, read by windows from any thread; nobody writes to what they give."""
+    """One image and its truth, read by windows from any thread; callers do not write to arrays."""
 
     @property
     def name(self) -> str:
-        """Unique in the run."""
+        """Name that no other pair of the run has."""
 
     @property
     def group(self) -> str:
-        """Region; see `DataConfig.group`."""
+        """Group, such as a region, that is split as a whole; see `DataConfig.group`."""
 
     @property
     def height(self) -> int:
@@ -52,9 +53,9 @@ class Pair(Protocol):
         """
 
     def truth(self, window: Window) -> np.ndarray:
-        """`(height, width)` int16 class indices, `IGNORED` where a pixel counts nowhere.
+        """`(height, width)` int16 class indices, `IGNORED` where a pixel does not count.
 
-        That is also where the image is nodata.
+        Pixels where the image is nodata do not count either.
 
         Raises:
             InputError: If image or mask cannot be used; names the file and the value.
@@ -63,32 +64,39 @@ class Pair(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a run learns from, and what it is measured on."""
+    """Pairs of a training run.
+
+    Args:
+        training: Pairs that the network learns from.
+        validation: Pairs that it is scored on.
+    """
 
     training: tuple[Pair, ...]
     validation: tuple[Pair, ...]
 
 
 @dataclass(frozen=True)
-class Source:
-    """What all pairs of a run have in common.
+class PairSource:
+    """Settings that all pairs of a run share.
 
     Args:
         bands: Names of the model's bands.
-        dtype: Of the model.
-        masks: How masks are read.
-        limits: Least and greatest raw value of the model.
-        group: As in `DataConfig.group`.
+        dtype: Sample type of the model.
+        masks: Reader of masks.
+        value_range: Least and greatest raw value of the model.
+        group: Regular expression for groups, as in `DataConfig.group`.
+        files: Open rasters, which GDAL reads.
     """
 
     bands: tuple[str, ...]
     dtype: str
     masks: MaskReader
-    limits: tuple[float, ...] = (0.0, 255.0)
+    value_range: tuple[float, ...] = (0.0, 255.0)
     group: str = ""
+    files: OpenRasters = field(default_factory=OpenRasters, compare=False, repr=False)
 
     @property
-    def takes_encoded(self) -> bool:
+    def accepts_encoded(self) -> bool:
         """Whether JPEG, PNG and WebP can feed the model."""
         return self.dtype == "uint8" and len(self.bands) in _ENCODED_BANDS
 
@@ -97,23 +105,23 @@ Arrays = tuple[np.ndarray | None, ...]
 
 
 class PairCache:
-    """Decoded arrays that were used last, within a limit of bytes; for any thread.
+    """Decoded arrays of the pairs that were used last, within a limit of bytes; thread-safe.
 
     The pair that came last is kept whatever its size, and each thread holds the one that it used
     last. So nobody decodes a pair again for its next window, however small the limit or many the
     threads; and memory may exceed the limit by a pair for each thread.
 
     Args:
-        most_bytes: Of all that are kept, unless that is one pair alone.
+        max_bytes: Limit of all arrays that are kept, unless that is one pair alone.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most, self._held, self._lock = most_bytes, 0, threading.Lock()
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes, self._held, self._lock = max_bytes, 0, threading.Lock()
         self._kept: OrderedDict[object, Arrays] = OrderedDict()
         self._last = _LastUsed()
 
     def get(self, key: object) -> Arrays | None:
-        """What is kept of a pair, or None."""
+        """The arrays of a pair, or None if they are not kept."""
         with self._lock:
             found = self._kept.get(key)
             if found is not None:
@@ -124,20 +132,20 @@ class PairCache:
             self._last.key, self._last.arrays = key, found
         return found
 
-    def keep(self, key: object, arrays: Arrays) -> None:
-        """Keep the arrays of a pair in place of those that were not used for longest."""
+    def put(self, key: object, arrays: Arrays) -> None:
+        """Keep the arrays of a pair, in place of those that were not used for longest."""
         self._last.key, self._last.arrays = key, arrays
         with self._lock:
             if key in self._kept:
                 return
             self._kept[key] = arrays
             self._held += _bytes_of(arrays)
-            while self._held > self._most and len(self._kept) > 1:
+            while self._held > self._max_bytes and len(self._kept) > 1:
                 self._held -= _bytes_of(self._kept.popitem(last=False)[1])
 
 
 class _LastUsed(threading.local):
-    """What a thread used last."""
+    """The pair that a thread used last."""
 
     key: object = None
     arrays: Arrays | None = None
@@ -148,15 +156,20 @@ def _bytes_of(arrays: Arrays) -> int:
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Bytes of an image or a mask, and the file that errors name."""
+class EncodedFile:
+    """An encoded image or mask.
+
+    Args:
+        file: Name of the file, for errors.
+        read: Function that returns its bytes.
+    """
 
     file: str
     read: Callable[[], bytes]
 
     @classmethod
-    def of(cls, path: str) -> Encoded:
-        """The content of a file."""
+    def of(cls, path: str) -> EncodedFile:
+        """The encoded image in a file."""
         return cls(path, Path(path).read_bytes)
 
 
@@ -165,12 +178,12 @@ class EncodedPair:
     """A JPEG, PNG, WebP or plain TIFF with its mask, decoded whole as `beamseg segment` does.
 
     Args:
-        name: Unique in the run.
-        group: Region.
+        name: Name that no other pair of the run has.
+        group: Group, such as a region, that is split as a whole.
         image: Encoded image.
         mask: Encoded mask.
-        source: What all pairs have in common.
-        cache: Where it is kept once it is decoded; None to decode it for every window.
+        source: Settings that all pairs share.
+        cache: Cache of decoded pairs; None to decode it for every window.
 
     Raises:
         InputError: If the model takes other bands or samples than encoded images have.
@@ -178,14 +191,14 @@ class EncodedPair:
 
     name: str
     group: str
-    image: Encoded
-    mask: Encoded
-    source: Source
+    image: EncodedFile
+    mask: EncodedFile
+    source: PairSource
     cache: PairCache | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.source.takes_encoded:
+        if not self.source.accepts_encoded:
             raise InputError(
                 f"{self.image.file}: an encoded image gives 1, 3 or 4 bands of uint8, the model "
                 f"takes {len(self.source.bands)} of {self.source.dtype}: mend model.bands and "
@@ -203,17 +216,17 @@ class EncodedPair:
         return self._size[1]
 
     def pixels(self, window: Window) -> Pixels:
-        """Pixels of a window."""
+        """Pixels of a window; see `Pair.pixels`."""
         values, valid, _ = self._decoded()
         return Pixels(values[window.slices], None if valid is None else valid[window.slices])
 
     def truth(self, window: Window) -> np.ndarray:
-        """Class indices of a window."""
+        """Class indices of a window; see `Pair.truth`."""
         return self._decoded()[2][window.slices].astype(np.int16)
 
     @cached_property
     def _size(self) -> tuple[int, int]:
-        with named_errors(self.image.file):
+        with errors_naming(self.image.file):
             stated = image_size(self.image.read())
         # What has no size cannot be decoded, and decoding says why.
         return stated or self._decoded()[2].shape
@@ -226,11 +239,11 @@ class EncodedPair:
             if found is None:
                 found = self._decode()
                 if self.cache is not None:
-                    self.cache.keep(self, found)
+                    self.cache.put(self, found)
             return found
 
     def _decode(self) -> Arrays:
-        with named_errors(self.image.file):
+        with errors_naming(self.image.file):
             pixels = decode_pixels(self.image.read(), len(self.source.bands))
         truth = read_indices(self.mask, pixels.values.shape[:2], self.source.masks)
         if pixels.valid is not None:
@@ -238,25 +251,25 @@ class EncodedPair:
         return pixels.values, pixels.valid, truth
 
 
-def read_indices(mask: Encoded, size: tuple[int, ...], reader: MaskReader) -> np.ndarray:
-    """Class indices of an encoded mask, in a byte each where they fit.
+def read_indices(mask: EncodedFile, size: tuple[int, ...], reader: MaskReader) -> np.ndarray:
+    """Class indices of an encoded mask, `(height, width)`: int8 where all fit, else int16.
 
     Args:
         mask: Encoded mask.
         size: Height and width of its image.
-        reader: What values mean.
+        reader: Reader of masks.
 
     Raises:
         InputError: If it cannot be used; names the file and the value.
     """
-    with named_errors(mask.file):
+    with errors_naming(mask.file):
         indices = reader.indices(mask.read(), (size[0], size[1]))
-    return indices.astype(np.int8) if len(reader.code.classes.ids) < _BYTE_CLASSES else indices
+    return indices.astype(np.int8) if len(reader.mapping.classes.ids) < _BYTE_CLASSES else indices
 
 
 @contextmanager
-def named_errors(file: str) -> Iterator[None]:
-    """Errors of a file with its name; a file that cannot be read is a wrong input too."""
+def errors_naming(file: str) -> Iterator[None]:
+    """Have errors in the block name a file; a file that cannot be read is an `InputError` too."""
     try:
         yield
     except InputError as error:

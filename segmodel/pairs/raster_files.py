@@ -1,4 +1,4 @@
-"""GeoTIFFs, and what else GDAL reads: open for the next window, and what their headers say."""
+"""GeoTIFFs, and what else GDAL reads: kept open for the next window, and their headers."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from rasterio.transform import Affine
 
 from segmodel.errors import InputError
 
-# Of thousands of scenes so many are open at a time; what GDAL keeps of each is closed with it.
+# Most rasters that are open at a time; what GDAL keeps of each is freed when it is closed.
 MAX_OPEN = 64
-# What GDAL keeps of all of them: a size, where its own choice is a share of the machine. rasterio
-# hands it to GDAL as bytes, and GDAL has one for all threads.
+# GDAL's block cache, one for all threads: a size, where its own choice is a share of the machine.
+# rasterio gives the number to GDAL as bytes.
 CACHE_BYTES = 64 << 20
-# Of a mask from its image; what is written in a few digits may differ a little.
-_MOST_OFFSET_PX = 0.1
+# Most pixels between corners of a mask and of its image: coordinates may be rounded.
+_MAX_OFFSET_PX = 0.1
 # Errors of a reference system, and text that is no UTF-8, are ValueErrors.
 _GDAL_ERRORS = (RasterioError, CPLE_BaseError, ValueError)
 
@@ -39,16 +39,17 @@ class RasterHeader:
     Args:
         height: Rows.
         width: Columns.
-        dtypes: Of the bands, without alpha.
-        names: Of each band its description and its colour, in small letters.
-        indexes: Of the bands in the file, from 1.
+        dtypes: Sample type of each band but alpha; the other tuples are of these bands too.
+        names: Description and colour of each band, in small letters.
+        indexes: Number of each band in the file, from 1.
         nodata: Value of each band that stands for nodata, or None.
-        scales: Factor of each band to the values it stands for, and what is added then.
-        mask: Where nodata is: `none`, `values` or `mask`, which may be an alpha band.
-        palette: Red, green, blue by value, `(256, 3)` or longer, where the only band has one.
-        is_located: Whether it says in any way where it lies.
-        crs: Reference system, or None.
-        transform: From columns and rows to the reference system; None if the file has none.
+        scales: Scale and offset of each band, from samples to values.
+        mask: What says where pixels are nodata: `none`, `values`, or `mask`, which may be an alpha
+            band.
+        palette: `(256, 3)` or longer uint8, colours by value, where the only band has a palette.
+        is_georeferenced: Whether it has a transform, a reference system, GCPs or RPCs.
+        crs: Coordinate reference system, or None.
+        transform: Transform from columns and rows to coordinates; None if the file has none.
     """
 
     height: int
@@ -60,25 +61,25 @@ class RasterHeader:
     scales: tuple[tuple[float, float], ...]
     mask: str
     palette: np.ndarray | None
-    is_located: bool
+    is_georeferenced: bool
     crs: CRS | None
     transform: Affine | None
 
 
-class OpenFiles:
+class OpenRasters:
     """Rasters that stay open for the next window: a bounded number, each for a thread at a time.
 
     Args:
-        most: Number of files; while more are being read, more are open.
+        max_open: Most rasters that are open; while more are being read, more are.
     """
 
-    def __init__(self, most: int = MAX_OPEN) -> None:
-        self._most, self._lock = most, threading.Lock()
+    def __init__(self, max_open: int = MAX_OPEN) -> None:
+        self._max_open, self._lock = max_open, threading.Lock()
         self._files: OrderedDict[str, _OpenFile] = OrderedDict()
 
     @contextmanager
-    def use(self, path: str) -> Iterator[rasterio.DatasetReader]:
-        """The open raster.
+    def open(self, path: str) -> Iterator[rasterio.DatasetReader]:
+        """A raster for reading, while the block runs.
 
         After an error it is opened anew: GDAL's threads leave a tile that they could not decode in
         the cache of the handle, and later reads would take what is there for its pixels.
@@ -108,7 +109,7 @@ class OpenFiles:
 
     def _close_some(self) -> None:
         idle = [path for path, file in self._files.items() if not file.users]
-        for path in idle[: max(0, len(self._files) - self._most)]:
+        for path in idle[: max(0, len(self._files) - self._max_open)]:
             self._files.pop(path).close()
 
 
@@ -143,16 +144,17 @@ def _version_of(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-OPEN_FILES = OpenFiles()
-
-
-def read_header(path: str) -> RasterHeader:
+def read_raster_header(path: str, files: OpenRasters) -> RasterHeader:
     """The header of a raster.
+
+    Args:
+        path: Path of the raster.
+        files: Open rasters, which keep the file open for its windows.
 
     Raises:
         InputError: If GDAL cannot open it, or it has no bands.
     """
-    with OPEN_FILES.use(path) as source:
+    with files.open(path) as source:
         kinds = dict(zip(source.indexes, source.colorinterp, strict=True))
         indexes = [index for index in source.indexes if kinds[index] != ColorInterp.alpha]
         if not indexes:
@@ -179,7 +181,7 @@ def read_header(path: str) -> RasterHeader:
             scales=tuple(zip(of(source.scales), of(source.offsets), strict=True)),
             mask=_mask_kind(of(source.mask_flag_enums)),
             palette=palette,
-            is_located=not source.transform.is_identity
+            is_georeferenced=not source.transform.is_identity
             or source.crs is not None
             or bool(source.gcps[0])
             or source.rpcs is not None,
@@ -188,8 +190,8 @@ def read_header(path: str) -> RasterHeader:
         )
 
 
-def check_same_place(image: RasterHeader, mask: RasterHeader) -> None:
-    """Refuse a mask that lies elsewhere than its image, where both say where they lie.
+def check_alignment(image: RasterHeader, mask: RasterHeader) -> None:
+    """Refuse a mask that lies elsewhere than its image, where both are georeferenced.
 
     Args:
         image: Header of the image.
@@ -213,7 +215,7 @@ def check_same_place(image: RasterHeader, mask: RasterHeader) -> None:
     corners = np.array([[0, 0], [1, 0], [0, 1], [1, 1]]) * (image.width, image.height)
     offsets = _applied(~image.transform, _applied(mask.transform, corners)) - corners
     worst = offsets[np.abs(offsets).max(axis=1).argmax()]
-    if np.abs(worst).max() > _MOST_OFFSET_PX:
+    if np.abs(worst).max() > _MAX_OFFSET_PX:
         raise InputError(
             f"the mask lies up to {worst[0]:+.1f} columns and {worst[1]:+.1f} rows of pixels away "
             f"from its image: {remedy}"

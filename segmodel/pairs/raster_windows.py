@@ -10,23 +10,24 @@ from rasterio.windows import Window as RasterioWindow
 from segmodel.errors import InputError
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader
-from segmodel.pairs.raster_files import OPEN_FILES, RasterHeader
+from segmodel.pairs.raster_files import OpenRasters, RasterHeader
 from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 
 
-class ImageRaster:
-    """An image as the model takes it.
+class BandReader:
+    """Reads an image by windows as the model takes it.
 
-    Bands are those that are called as the model's bands if all of them are there, as `beamseg
-    segment` takes them, else all bands of the file in its order.
+    The bands are those with the names of the model's bands if the file has all of them, as
+    `beamseg segment` takes them, else all bands of the file in their order.
 
     Args:
-        path: Of the file.
-        header: Of the file.
+        path: Path of the image.
+        header: Header of the image.
         bands: Names of the model's bands.
-        dtype: Of the model.
-        limits: Least and greatest raw value of the model.
+        dtype: Sample type of the model.
+        value_range: Least and greatest raw value of the model.
+        files: Open rasters, which keep the file open for the next window.
 
     Raises:
         InputError: If it has other bands or samples than the model.
@@ -38,10 +39,12 @@ class ImageRaster:
         header: RasterHeader,
         bands: Sequence[str],
         dtype: str,
-        limits: Sequence[float],
+        value_range: Sequence[float],
+        files: OpenRasters,
     ) -> None:
-        self._path, self._header, self._limits = path, header, limits
-        self._chosen = _chosen(header, bands)
+        self._path, self._header, self._files = path, header, files
+        self._value_range = value_range
+        self._chosen = _band_positions(header, bands)
         self._scales = None
         scaled = any(header.scales[place] != (1.0, 0.0) for place in self._chosen)
         if dtype == "float32" and scaled:
@@ -62,14 +65,14 @@ class ImageRaster:
         )
 
     def read(self, window: Window) -> Pixels:
-        """Pixels of a window.
+        """Pixels of a window: `(height, width, bands)` of the model's dtype, and where valid.
 
         Raises:
             InputError: If GDAL cannot read it.
         """
         indexes = [self._header.indexes[place] for place in self._chosen]
         area, valid = _area(window), None
-        with OPEN_FILES.use(self._path) as source:
+        with self._files.open(self._path) as source:
             samples = np.ascontiguousarray(np.moveaxis(source.read(indexes, window=area), 0, -1))
             if self._header.mask == "mask":
                 valid = (source.read_masks(indexes, window=area) > 0).all(axis=0)
@@ -102,27 +105,31 @@ class ImageRaster:
                 equal = band == nodata
             wholly &= equal
             stands_for = nodata if self._scales is None else nodata * scale + offset
-            if not self._limits[0] <= stands_for <= self._limits[1]:
+            if not self._value_range[0] <= stands_for <= self._value_range[1]:
                 partly |= equal
         return ~(partly | wholly)
 
 
-class MaskRaster:
-    """A mask as class indices, by windows.
+class ClassReader:
+    """Reads a mask by windows as class indices.
 
-    A nodata value counts nowhere unless it is the id of a class.
+    A nodata value is ignored unless it is the id of a class.
 
     Args:
-        path: Of the file.
-        header: Of the file.
-        reader: What values mean.
+        path: Path of the mask.
+        header: Header of the mask.
+        reader: Meaning of the values of masks.
+        files: Open rasters, which keep the file open for the next window.
 
     Raises:
         InputError: If it is no mask of that kind.
     """
 
-    def __init__(self, path: str, header: RasterHeader, reader: MaskReader) -> None:
-        self._path, self._header, self._code = path, header, reader.code
+    def __init__(
+        self, path: str, header: RasterHeader, reader: MaskReader, files: OpenRasters
+    ) -> None:
+        self._path, self._header, self._files = path, header, files
+        self._mapping = reader.mapping
         bits = max(np.dtype(dtype).itemsize * 8 for dtype in header.dtypes)
         is_integer = all(np.issubdtype(np.dtype(dtype), np.integer) for dtype in header.dtypes)
         count = len(header.indexes)
@@ -143,22 +150,22 @@ class MaskRaster:
             InputError: If GDAL cannot read it, or a value is neither a class nor ignored.
         """
         area, masked = _area(window), None
-        with OPEN_FILES.use(self._path) as source:
+        with self._files.open(self._path) as source:
             values = source.read(self._header.indexes, window=area)
             if self._header.mask == "mask":
                 masked = source.read_masks(self._header.indexes[0], window=area) == 0
         if not self._in_color:
             values = values[0]
-            if self._nodata is not None and self._nodata not in self._code.classes.ids:
+            if self._nodata is not None and self._nodata not in self._mapping.classes.ids:
                 masked = (values == self._nodata) | (False if masked is None else masked)
         elif self._header.palette is not None:
             values = self._header.palette[values[0]]
         else:
             values = np.moveaxis(values, 0, -1)
         if masked is None:
-            return self._code.decode(values)
+            return self._mapping.decode(values)
         indices = np.full(masked.shape, IGNORED, np.int16)
-        indices[~masked] = self._code.decode(values[~masked])
+        indices[~masked] = self._mapping.decode(values[~masked])
         return indices
 
 
@@ -166,8 +173,8 @@ def _area(window: Window) -> RasterioWindow:
     return RasterioWindow(window.column, window.row, window.width, window.height)
 
 
-def _chosen(header: RasterHeader, bands: Sequence[str]) -> list[int]:
-    """Where the bands of the model are among those of the file.
+def _band_positions(header: RasterHeader, bands: Sequence[str]) -> list[int]:
+    """Positions of the model's bands among those of the file.
 
     Raises:
         InputError: If the file has other bands.

@@ -18,7 +18,7 @@ import numpy as np
 from segmodel.errors import ConfigurationError
 from segmodel.labels.confusion import Scores
 from segmodel.pairs.pairs import Pair, TrainingData
-from segmodel.pairs.survey import DatasetStats, check_classes, survey_pairs
+from segmodel.pairs.stats import DatasetStats, check_classes, collect_stats
 from segmodel.reports.score_report import scores_table
 from segmodel.training.configuration import Configuration
 from segmodel.training.run_folder import RunFolder
@@ -75,7 +75,7 @@ def cross_validate(
             f"regular expression that finds the region in the path of an image"
         )
     folder, config = Path(output), fold_configuration(config)
-    survey = survey_pairs(pairs, config.classes, True, hooks.tell)
+    survey = collect_stats(pairs, config.classes, True, hooks.tell)
     folds_of = {group: _fold(group, pairs, survey) for group in groups}
     for group, (_, surveys) in folds_of.items():
         _check_fold(group, surveys, config)
@@ -132,7 +132,7 @@ def _fold(
     others = [n for n, pair in enumerate(pairs) if pair.group != group]
     own = [n for n, pair in enumerate(pairs) if pair.group == group]
     data = TrainingData(tuple(pairs[n] for n in others), tuple(pairs[n] for n in own))
-    return data, (survey.of(others), survey.of(own))
+    return data, (survey.subset(others), survey.subset(own))
 
 
 def _check_fold(

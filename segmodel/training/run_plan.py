@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from segmodel.errors import ConfigurationError
 from segmodel.networks.network import NetworkConfig
 from segmodel.pairs.pairs import TrainingData
-from segmodel.pairs.survey import DatasetStats
+from segmodel.pairs.stats import DatasetStats
 from segmodel.savedmodel.folder import fingerprint
 from segmodel.training.configuration import NO_FILES, Configuration
 from segmodel.training.configuration_file import to_document

@@ -17,7 +17,7 @@ from segmodel.networks.network import NetworkConfig, build_network, nodata_fill
 from segmodel.networks.pretrained import carry_weights, read_weights
 from segmodel.pairs.crops import CropSampler
 from segmodel.pairs.pairs import TrainingData
-from segmodel.pairs.survey import DatasetStats, survey_pairs
+from segmodel.pairs.stats import DatasetStats, collect_stats
 from segmodel.reports.charts import need_matplotlib
 from segmodel.reports.panels import Look
 from segmodel.reports.sample_panels import SamplePanels
@@ -121,9 +121,9 @@ def survey_data(
         InputError: If images or masks cannot be used; names the files.
     """
     allow_empty = config.data.allow_empty_classes
-    survey = survey_pairs(data.training, config.classes, allow_empty, hooks.tell)
+    survey = collect_stats(data.training, config.classes, allow_empty, hooks.tell)
     # A class may be absent where it is validated; its scores are None.
-    return survey, survey_pairs(data.validation, config.classes, True, hooks.tell)
+    return survey, collect_stats(data.validation, config.classes, True, hooks.tell)
 
 
 class TrainingRun:
@@ -151,7 +151,7 @@ class TrainingRun:
         self.folder, self.hooks = folder, hooks
         self._events = EventLog(folder.path / "tensorboard")
         self._strategy = choose_strategy(config.training)
-        self._weights = resolve(config.training.class_weights, survey.counts, survey.pixels_around)
+        self._weights = resolve(config.training.class_weights, survey.counts, survey.image_pixels)
         fill = nodata_fill(network_config, config.model.dtype)
         self._sampler = CropSampler(
             data.training,

@@ -19,7 +19,7 @@ from pipelines.commands import main
 from pipelines.datasets.training import read_data
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.networks.backbones import BACKBONES, scale_width
-from segmodel.pairs.survey import survey_pairs
+from segmodel.pairs.stats import collect_stats
 from segmodel.savedmodel.folder import read_contract
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.training.configuration import json_schema, settings_table
@@ -162,7 +162,7 @@ def survey() -> None:
     """What `train` does before its first step."""
     config = load_configuration("dubai/dubai.toml")
     with read_data(config) as data:
-        survey_pairs(data.training, config.classes, config.data.allow_empty_classes)
+        collect_stats(data.training, config.classes, config.data.allow_empty_classes)
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from segmodel.pairs.folders import open_pair
-from segmodel.pairs.paired_files import find_pairs
-from segmodel.pairs.pairs import Pair, PairCache, Source
+from segmodel.pairs.paired_files import pair_files
+from segmodel.pairs.pairs import Pair, PairCache, PairSource
 
 
 def read_folders(
-    images: Sequence[str], masks: Sequence[str], source: Source, cache: PairCache | None
+    images: Sequence[str], masks: Sequence[str], source: PairSource, cache: PairCache | None
 ) -> list[Pair]:
-    return [open_pair(files, source, cache) for files in find_pairs(images, masks, source.group)]
+    return [open_pair(files, source, cache) for files in pair_files(images, masks, source.group)]

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from segmodel.pairs.pairs import TrainingData
-from segmodel.pairs.survey import survey_pairs
+from segmodel.pairs.stats import collect_stats
 from segmodel.training.configuration import Configuration
 from segmodel.training.run_folder import RunFolder
 from segmodel.training.run_plan import network_configuration
@@ -65,7 +65,7 @@ def learn(
     told = Told(folder, copies or {})
     output = RunFolder(folder)
     output.begin(identity, {})
-    survey = survey_pairs(data.training, config.classes, False)
+    survey = collect_stats(data.training, config.classes, False)
     run = TrainingRun(config, network_configuration(config), data, survey, output, told.hooks)
     return run.learn(identity), told
 

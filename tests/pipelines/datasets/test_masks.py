@@ -109,10 +109,10 @@ def test_strips_make_no_difference(tmp_path, monkeypatch):
 @pytest.mark.parametrize("shape", [(1, 1 << 20), (1 << 20, 1), (1024, 1024)])
 def test_strips_take_little_memory_whatever_the_shape(tmp_path, shape):
     values = np.full(shape, 4, np.uint8)
-    code = reader(tmp_path, "id").code
+    mapping = reader(tmp_path, "id").mapping
     tracemalloc.start()
     try:
-        masks.label_map(values, code)
+        masks.label_map(values, mapping)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

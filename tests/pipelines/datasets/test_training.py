@@ -22,7 +22,7 @@ from pipelines.formats.tfrecord import LABELS, frame
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
-from segmodel.pairs.survey import survey_pairs
+from segmodel.pairs.stats import collect_stats
 from segmodel.tiling.windows import Window
 from segmodel.training.configuration import Configuration, DataConfig, ModelConfig
 from tests.pipelines.corpus import png, write
@@ -93,7 +93,7 @@ def test_what_pack_wrote_is_read_back(tmp_path, container):
             assert shard.endswith(f".{container}")
             assert rest.endswith(f" {number:02d}.png")
         assert seen == set(range(COUNT))
-        counted = survey_pairs(pairs, CLASSES, allow_empty=False).counts
+        counted = collect_stats(pairs, CLASSES, allow_empty=False).counts
         every = np.concatenate([ids(number).ravel() for number in range(COUNT)])
         assert counted.tolist() == [int((every == 0).sum()), int((every == 7).sum())]
 
@@ -163,7 +163,7 @@ def test_a_label_of_no_class_is_named_with_its_sample_by_the_survey(tmp_path):
         read_data(configuration(shards=(str(tmp_path),)), without_validation=True) as data,
         pytest.raises(InputError, match=r"label map of a\.tfrecord#1 n: mask has id 8, which is"),
     ):
-        survey_pairs(data.training, CLASSES, allow_empty=True)
+        collect_stats(data.training, CLASSES, allow_empty=True)
 
 
 def test_the_copy_of_shards_is_gone_after_the_block(tmp_path, monkeypatch):

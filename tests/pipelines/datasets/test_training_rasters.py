@@ -13,7 +13,7 @@ from pipelines.rasters.header import read_header
 from pipelines.rasters.reader import SceneRaster
 from segmodel.labels.masks import MaskReader
 from segmodel.pairs.folders import RasterPair
-from segmodel.pairs.pairs import Source
+from segmodel.pairs.pairs import PairSource
 from segmodel.tiling.windows import Window
 from tests.fakes import contract
 from tests.pipelines.corpus import png, write
@@ -78,7 +78,7 @@ def test_training_sees_what_segment_sees(tmp_path, case):
     header = read_header(str(path))
     model = contract(bands=names, dtype=dtype, value_range=limits, nodata_fill=(0.0,) * count)
     scene = SceneRaster(str(path), header, SceneBands.of(header, model, None, "a"))
-    source = Source(names, dtype, MaskReader.of(CLASSES, "id"), limits)
+    source = PairSource(names, dtype, MaskReader.of(CLASSES, "id"), limits)
     (pair,) = read_folders([str(tmp_path / "images")], [str(tmp_path / "masks")], source, None)
     assert isinstance(pair, RasterPair)
 

@@ -12,11 +12,11 @@ from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels import masks
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
-from segmodel.labels.masks import MaskCode, MaskReader
+from segmodel.labels.masks import ClassMapping, MaskReader
 
 CLASSES = ClassTable((LabelClass(4, "road", (9, 9, 9)), LabelClass(0, "water", (0, 0, 255))))
-COLOR = MaskCode(CLASSES, "color", ignore_colors=("#000000", "#FFFFFF"))
-ID = MaskCode(CLASSES, "id", ignore_ids=(255,))
+COLOR = ClassMapping(CLASSES, "color", ignore_colors=("#000000", "#FFFFFF"))
+ID = ClassMapping(CLASSES, "id", ignore_ids=(255,))
 ROAD, WATER = 0, 1
 
 
@@ -64,7 +64,7 @@ def test_ids_that_no_table_holds_are_strange_unless_they_are_ignored(value):
     mask = np.array([[4, value]], np.int32)
     with pytest.raises(InputError, match=f"mask has id {value}, which is neither"):
         ID.decode(mask)
-    ignored = MaskCode(CLASSES, "id", ignore_ids=(value,))
+    ignored = ClassMapping(CLASSES, "id", ignore_ids=(value,))
     assert ignored.decode(mask).tolist() == [[ROAD, IGNORED]]
 
 
@@ -74,28 +74,28 @@ def test_a_strange_colour_is_named():
 
 
 def test_ids_up_to_65534_are_looked_up():
-    code = MaskCode(table(300, first=65235), "id")
-    actual = code.decode(np.array([[65235, 65534]], np.uint16))
+    mapping = ClassMapping(table(300, first=65235), "id")
+    actual = mapping.decode(np.array([[65235, 65534]], np.uint16))
     assert actual.tolist() == [[0, 299]]
     with pytest.raises(InputError, match="id 65535"):
-        code.decode(np.array([[65535]], np.uint16))
+        mapping.decode(np.array([[65535]], np.uint16))
 
 
 def test_so_many_classes_as_the_limit_are_learned_and_not_one_more(monkeypatch):
     assert np.iinfo(np.int16).max == masks.MAX_CLASSES
-    monkeypatch.setattr(masks, "MOST_CLASSES", 300)
-    most = MaskCode(table(300), "color")
+    monkeypatch.setattr(masks, "MAX_CLASSES", 300)
+    most = ClassMapping(table(300), "color")
     assert most.decode(np.array([[[0, 1, 43]]], np.uint8)).tolist() == [[299]]
     with pytest.raises(ConfigurationError, match="at most 300 classes can be learned, got 301"):
-        MaskCode(table(301), "id")
+        ClassMapping(table(301), "id")
 
 
 def test_a_value_of_two_classes_is_refused():
     twice = ClassTable((LabelClass(0, "a", (1, 1, 1)), LabelClass(1, "b", (1, 1, 1))))
     with pytest.raises(ConfigurationError, match="color #010101 stands for more than one class"):
-        MaskCode(twice, "color")
+        ClassMapping(twice, "color")
     with pytest.raises(ConfigurationError, match="id 4 stands for more than one class"):
-        MaskCode(CLASSES, "id", ignore_ids=(4,))
+        ClassMapping(CLASSES, "id", ignore_ids=(4,))
 
 
 def test_tables_agree_with_a_search_of_each_value():
@@ -103,8 +103,8 @@ def test_tables_agree_with_a_search_of_each_value():
     classes = table(40)
     ids = random.integers(0, 41, (50, 60))
     colors = np.array([*(c.color for c in classes.classes), (255, 255, 255)], np.uint8)[ids]
-    code = MaskCode(classes, "color", ignore_colors=("#FFFFFF",))
-    np.testing.assert_array_equal(code.decode(colors), np.where(ids == 40, IGNORED, ids))
+    mapping = ClassMapping(classes, "color", ignore_colors=("#FFFFFF",))
+    np.testing.assert_array_equal(mapping.decode(colors), np.where(ids == 40, IGNORED, ids))
 
 
 def test_a_mask_of_another_size_is_refused_with_both_sizes():

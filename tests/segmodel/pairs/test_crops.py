@@ -10,7 +10,7 @@ import pytest
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.confusion import IGNORED
 from segmodel.pairs.crops import CropSampler
-from segmodel.pairs.survey import BLOCK_PX, DatasetStats, survey_pairs
+from segmodel.pairs.stats import BLOCK_PX, DatasetStats, collect_stats
 from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 from tests.segmodel.made_pairs import ArrayPair, table
@@ -25,7 +25,7 @@ def pair(truth: np.ndarray, name: str = "p") -> ArrayPair:
 
 def sampler(pairs, crop: int, **options) -> CropSampler:
     classes = 1 + max(int(entry.indices.max()) for entry in pairs)
-    survey = survey_pairs(pairs, table(classes), allow_empty=True)
+    survey = collect_stats(pairs, table(classes), allow_empty=True)
     settings = {"scale": (1.0, 1.0), "class_balance": 0.0, "fill": np.full(3, -7.0), "seed": 0}
     settings |= options
     return CropSampler(pairs, survey, crop, **settings)
@@ -169,7 +169,7 @@ def test_blocks_without_any_class_are_not_drawn():
 
 def test_a_file_that_changed_since_the_survey_is_named():
     before, after = pair(np.zeros((4, 4))), pair(np.ones((4, 4)))
-    survey = survey_pairs([before], table(2), allow_empty=True)
+    survey = collect_stats([before], table(2), allow_empty=True)
     made = CropSampler([after], survey, 2, (1.0, 1.0), 1.0, np.zeros(3), 0)
     with pytest.raises(InputError, match="p has changed since the run began"):
         made.crop(0)

@@ -21,15 +21,15 @@ from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader
 from segmodel.pairs import raster_files
 from segmodel.pairs.folders import RasterPair
-from segmodel.pairs.paired_files import find_pairs, folder_names, short_names
-from segmodel.pairs.pairs import Encoded, EncodedPair, PairCache, Source
-from segmodel.pairs.raster_files import OpenFiles
+from segmodel.pairs.paired_files import pair_files, unique_folder_names, unique_names
+from segmodel.pairs.pairs import EncodedFile, EncodedPair, PairCache, PairSource
+from segmodel.pairs.raster_files import OpenRasters
 from segmodel.tiling.windows import Window
 from tests.segmodel.folder_pairs import read_folders
 
 CLASSES = ClassTable((LabelClass(4, "road", (9, 9, 9)), LabelClass(0, "water", (0, 0, 255))))
 IDS = MaskReader.of(CLASSES, "id", ignore_ids=(255,))
-RGB = Source(("red", "green", "blue"), "uint8", IDS)
+RGB = PairSource(("red", "green", "blue"), "uint8", IDS)
 UTM = {"crs": "EPSG:32633", "transform": Affine(10, 0, 300000, 0, -10, 6_000_000)}
 ROAD, WATER = 0, 1
 
@@ -58,7 +58,7 @@ def touch(root: Path, *names: str) -> None:
         write(root / name, np.zeros((2, 3), np.uint8))
 
 
-def read(root: Path, source: Source = RGB, cache: PairCache | None = None):
+def read(root: Path, source: PairSource = RGB, cache: PairCache | None = None):
     return read_folders([str(root / "images")], [str(root / "masks")], source, cache)
 
 
@@ -69,7 +69,7 @@ def whole(pair) -> Window:
 def found(root: Path, *folders: str, group: str = ""):
     images = [str(root / folder / "images") for folder in folders]
     masks = [str(root / folder / "masks") for folder in folders]
-    return find_pairs(images, masks, group)
+    return pair_files(images, masks, group)
 
 
 def test_masks_are_found_by_the_path_without_suffix_and_side_files_are_left_out(tmp_path):
@@ -88,7 +88,7 @@ def test_masks_are_found_by_the_path_without_suffix_and_side_files_are_left_out(
 
 def test_masks_in_a_folder_of_the_images_are_no_images(tmp_path):
     touch(tmp_path, "a.png", "masks/a.png")
-    (pair,) = find_pairs([str(tmp_path)], [str(tmp_path / "masks")])
+    (pair,) = pair_files([str(tmp_path)], [str(tmp_path / "masks")])
     assert pair.mask == str(tmp_path / "masks" / "a.png")
 
 
@@ -110,11 +110,11 @@ def test_names_of_unrelated_folders_have_no_more_of_their_paths_than_tells_them_
 
 def test_a_folder_whose_path_ends_another_has_a_name_of_its_own():
     folders = ["/a/images", "/b/a/images"]
-    assert short_names([(folder, f"{folder}/1.png") for folder in folders]) == [
+    assert unique_names([(folder, f"{folder}/1.png") for folder in folders]) == [
         "a/images/1.png",
         "b/a/images/1.png",
     ]
-    assert folder_names(folders) == ["a/images", "b/a/images"]
+    assert unique_folder_names(folders) == ["a/images", "b/a/images"]
 
 
 def test_groups_are_folders_or_what_the_expression_finds_in_the_path(tmp_path):
@@ -179,7 +179,7 @@ def test_encoded_pairs_are_decoded_as_segment_does(tmp_path, kept):
 def test_grey_of_16_bits_gives_its_high_byte(tmp_path):
     write(tmp_path / "images" / "a.png", np.array([[0x1234, 0xFF00]], np.uint16))
     write(tmp_path / "masks" / "a.png", np.zeros((1, 2), np.uint8))
-    (pair,) = read(tmp_path, Source(("grey",), "uint8", IDS))
+    (pair,) = read(tmp_path, PairSource(("grey",), "uint8", IDS))
     assert pair.pixels(whole(pair)).values[..., 0].tolist() == [[0x12, 0xFF]]
 
 
@@ -210,18 +210,18 @@ def test_the_pair_used_longest_ago_is_given_up_first():
     cache = PairCache(20)
     arrays = {name: (np.zeros(10, np.uint8), None) for name in "abc"}
     for name in "ab":
-        cache.keep(name, arrays[name])
+        cache.put(name, arrays[name])
     cache.get("a")
-    cache.keep("c", arrays["c"])
+    cache.put("c", arrays["c"])
     assert [name for name in "abc" if cache.get(name)] == ["a", "c"]
 
 
 def test_the_last_pair_is_kept_alone_where_it_is_larger_than_the_cache():
     cache = PairCache(20)
-    cache.keep("a", (np.zeros(10, np.uint8),))
-    cache.keep("large", (np.zeros(21, np.uint8),))
+    cache.put("a", (np.zeros(10, np.uint8),))
+    cache.put("large", (np.zeros(21, np.uint8),))
     assert [name for name in ("a", "large") if cache.get(name)] == ["large"]
-    cache.keep("b", (np.zeros(20, np.uint8),))
+    cache.put("b", (np.zeros(20, np.uint8),))
     assert [name for name in ("a", "large", "b") if cache.get(name)] == ["b"]
 
 
@@ -255,7 +255,7 @@ def test_rasters_are_read_by_windows_whatever_their_bands(tmp_path, dtype, bands
     ids = np.random.default_rng(1).choice(np.array([0, 4, 255], np.uint8), (1, 40, 30))
     geotiff(tmp_path / "images" / "a.tif", values, tiled=True, blockxsize=16, blockysize=16)
     geotiff(tmp_path / "masks" / "a.tif", ids)
-    source = Source(tuple(f"band {n}" for n in range(bands)), dtype, IDS)
+    source = PairSource(tuple(f"band {n}" for n in range(bands)), dtype, IDS)
     (pair,) = read(tmp_path, source)
     assert isinstance(pair, RasterPair)
     window = Window(7, 5, 20, 11)
@@ -274,7 +274,7 @@ def test_a_tiff_without_place_is_a_photograph_where_those_feed_the_model(tmp_pat
     write(tmp_path / "masks" / "a.png", np.zeros((4, 5), np.uint8))
     assert isinstance(read(tmp_path)[0], EncodedPair)
     write(tmp_path / "images" / "a.tif", np.full((4, 5), 1000, np.uint16))
-    (pair,) = read(tmp_path, Source(("grey",), "uint16", IDS))
+    (pair,) = read(tmp_path, PairSource(("grey",), "uint16", IDS))
     assert isinstance(pair, RasterPair)
     assert pair.pixels(whole(pair)).values.max() == 1000
     assert (pair.truth(whole(pair)) == WATER).all()
@@ -293,7 +293,7 @@ def test_nodata_of_a_raster_counts_nowhere(tmp_path, mask):
         write(tmp_path / "masks" / mask, ids)
     else:
         geotiff(tmp_path / "masks" / mask, ids[None])
-    (pair,) = read(tmp_path, Source(("x", "y"), "float32", IDS, (0.0, 100.0)))
+    (pair,) = read(tmp_path, PairSource(("x", "y"), "float32", IDS, (0.0, 100.0)))
 
     for window in (whole(pair), Window(0, 0, 2, 4)):
         truth = pair.truth(window)
@@ -326,16 +326,22 @@ def test_bands_are_taken_by_name_where_all_names_are_there_as_segment_does(tmp_p
     geotiff(tmp_path / "images" / "a.tif", values, descriptions=("NIR", "red", "swir"))
     write(tmp_path / "masks" / "a.png", np.full((2, 2), 4, np.uint8))
     for names, expected in ((("red", "nir"), [2, 1]), (("x", "y", "z"), [1, 2, 3])):
-        (pair,) = read(tmp_path, Source(names, "uint16", IDS))
+        (pair,) = read(tmp_path, PairSource(names, "uint16", IDS))
         assert pair.pixels(whole(pair)).values[0, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        (Source(("a", "b"), "uint16", IDS), r"a\.tif: it has 3 bands beside alpha, .* names 2"),
-        (Source(("a", "b", "c"), "float32", IDS), r"a\.tif: it has samples of uint16, model.dtype"),
-        (Source(("a", "b", "c"), "uint8", IDS), r"a\.tif: it has samples of uint16, model.dtype"),
+        (PairSource(("a", "b"), "uint16", IDS), r"a\.tif: it has 3 bands beside alpha, .* names 2"),
+        (
+            PairSource(("a", "b", "c"), "float32", IDS),
+            r"a\.tif: .* samples of uint16, model.dtype",
+        ),
+        (
+            PairSource(("a", "b", "c"), "uint8", IDS),
+            r"a\.tif: .* samples of uint16, model.dtype",
+        ),
     ],
 )
 def test_a_raster_of_other_bands_or_samples_is_named_with_both(tmp_path, source, reason):
@@ -348,7 +354,7 @@ def test_a_raster_of_other_bands_or_samples_is_named_with_both(tmp_path, source,
 def test_an_encoded_image_cannot_feed_a_model_of_16_bits(tmp_path):
     touch(tmp_path, "images/a.png", "masks/a.png")
     with pytest.raises(InputError, match=r"a\.png: an encoded image gives .* takes 1 of uint16"):
-        read(tmp_path, Source(("grey",), "uint16", IDS))
+        read(tmp_path, PairSource(("grey",), "uint16", IDS))
 
 
 def test_a_raster_mask_of_another_size_is_named(tmp_path):
@@ -415,12 +421,12 @@ def test_raster_masks_of_more_than_255_classes_and_of_colours_are_read(tmp_path)
     expected = [[0, 299], [256, IGNORED]]
     for dtype in ("uint16", "int32"):
         geotiff(tmp_path / "masks" / "a.tif", ids[None].astype(dtype), nodata=65535)
-        (pair,) = read(tmp_path, Source(RGB.bands, "uint8", MaskReader.of(wide, "id")))
+        (pair,) = read(tmp_path, PairSource(RGB.bands, "uint8", MaskReader.of(wide, "id")))
         assert pair.truth(whole(pair)).tolist() == expected
     colors = np.array([[(0, 0, 0), (0, 1, 43)], [(0, 1, 0), (9, 9, 9)]], np.uint8)
     geotiff(tmp_path / "masks" / "a.tif", np.moveaxis(colors, -1, 0))
     reader = MaskReader.of(wide, "color", ignore_colors=("#090909",))
-    (pair,) = read(tmp_path, Source(RGB.bands, "uint8", reader))
+    (pair,) = read(tmp_path, PairSource(RGB.bands, "uint8", reader))
     assert pair.truth(whole(pair)).tolist() == expected
 
 
@@ -438,7 +444,7 @@ def test_raster_masks_of_more_than_255_classes_and_of_colours_are_read(tmp_path)
 def test_a_raster_that_is_no_mask_is_named_with_why(tmp_path, values, encoding, reason):
     geotiff(tmp_path / "images" / "a.tif", np.zeros((3, 2, 2), np.uint8))
     geotiff(tmp_path / "masks" / "a.tif", values)
-    source = Source(RGB.bands, "uint8", MaskReader.of(CLASSES, encoding))
+    source = PairSource(RGB.bands, "uint8", MaskReader.of(CLASSES, encoding))
     with pytest.raises(InputError, match=rf"masks/a\.tif: .*{reason}"):
         read(tmp_path, source)[0].truth(Window(0, 0, 2, 2))
 
@@ -467,10 +473,10 @@ def test_a_bounded_number_of_rasters_stays_open(tmp_path, monkeypatch):
     monkeypatch.setattr(
         raster_files.rasterio, "open", lambda path: opened.append(path) or genuine(path)
     )
-    files = OpenFiles(most=2)
+    files = OpenRasters(max_open=2)
 
     def value(path: str) -> int:
-        with files.use(path) as source:
+        with files.open(path) as source:
             return int(source.read(1)[0, 0])
 
     assert [value(path) for path in paths[:2] * 3] == [0, 1] * 3
@@ -490,7 +496,7 @@ def test_what_gdal_keeps_of_rasters_has_a_fixed_size_in_every_thread(tmp_path):
         pass
 
     def limit() -> int:
-        with OpenFiles().use(path) as source:
+        with OpenRasters().open(path) as source:
             source.read(1)
             return rasterio.env.get_gdal_config("GDAL_CACHEMAX")
 
@@ -502,11 +508,11 @@ def test_what_gdal_keeps_of_rasters_has_a_fixed_size_in_every_thread(tmp_path):
 def test_after_an_error_a_raster_is_opened_anew(tmp_path):
     path = tmp_path / "a.tif"
     path.write_bytes(b"nothing")
-    files = OpenFiles()
-    with pytest.raises(InputError, match=r"cannot be read: .*a\.tif"), files.use(str(path)):
+    files = OpenRasters()
+    with pytest.raises(InputError, match=r"cannot be read: .*a\.tif"), files.open(str(path)):
         pass
     geotiff(path, np.full((1, 2, 2), 3, np.uint8))
-    with files.use(str(path)) as source:
+    with files.open(str(path)) as source:
         assert source.read(1).tolist() == [[3, 3], [3, 3]]
 
 
@@ -514,8 +520,8 @@ def test_bytes_of_a_pair_may_come_from_anywhere():
     buffer = io.BytesIO()
     Image.fromarray(np.full((1, 1, 3), 8, np.uint8)).save(buffer, "PNG")
     labels = MaskReader.of_label_maps(CLASSES)
-    mask = Encoded("m", lambda: labels.encode(np.full((1, 1), 4, np.uint8)))
-    source = Source(RGB.bands, "uint8", labels)
-    pair = EncodedPair("shard.tar#3 a", "g", Encoded("i", buffer.getvalue), mask, source)
+    mask = EncodedFile("m", lambda: labels.encode(np.full((1, 1), 4, np.uint8)))
+    source = PairSource(RGB.bands, "uint8", labels)
+    pair = EncodedPair("shard.tar#3 a", "g", EncodedFile("i", buffer.getvalue), mask, source)
     assert pair.truth(whole(pair)).tolist() == [[ROAD]]
     assert pair.pixels(whole(pair)).values.tolist() == [[[8, 8, 8]]]

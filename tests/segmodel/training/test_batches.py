@@ -9,7 +9,7 @@ import pytest
 
 from segmodel.errors import InputError, TrainingError
 from segmodel.pairs.crops import CropSampler
-from segmodel.pairs.survey import survey_pairs
+from segmodel.pairs.stats import collect_stats
 from segmodel.training.batches import training_batches
 from segmodel.training.configuration import AugmentationConfig
 from segmodel.training.loop import Clock
@@ -24,7 +24,7 @@ def sampler(config=CONFIG, pairs=PAIRS) -> CropSampler:
     scale, training = config.augmentation.scale, config.training
     return CropSampler(
         pairs,
-        survey_pairs(pairs, CLASSES, False),
+        collect_stats(pairs, CLASSES, False),
         training.crop,
         (scale[0], scale[1]),
         training.class_balance,

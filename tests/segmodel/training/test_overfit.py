@@ -8,7 +8,7 @@ import pytest
 
 from segmodel.evaluation.evaluate import evaluate
 from segmodel.pairs.pairs import TrainingData
-from segmodel.pairs.survey import survey_pairs
+from segmodel.pairs.stats import collect_stats
 from segmodel.savedmodel.keras_model import KerasModel
 from segmodel.training.configuration import (
     AugmentationConfig,
@@ -53,7 +53,7 @@ def mean_iou(
     )
     output = RunFolder(folder)
     output.begin("identity", {})
-    survey = survey_pairs(images, config.classes, allow_empty=False)
+    survey = collect_stats(images, config.classes, allow_empty=False)
     data = TrainingData(images, images)
     run = TrainingRun(config, network_configuration(config), data, survey, output, Hooks())
     network = run.learn("identity")

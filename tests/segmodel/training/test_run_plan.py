@@ -9,7 +9,7 @@ import pytest
 
 from segmodel.errors import ConfigurationError
 from segmodel.pairs.pairs import TrainingData
-from segmodel.pairs.survey import survey_pairs
+from segmodel.pairs.stats import collect_stats
 from segmodel.training.configuration import ExportConfig
 from segmodel.training.run_plan import Stage, network_configuration, run_digest, stages
 from tests.segmodel.made_pairs import CLASSES, ArrayPair, configuration, halves
@@ -19,7 +19,7 @@ CONFIG = configuration()
 
 
 def digest(config=CONFIG, data=DATA) -> str:
-    surveys = tuple(survey_pairs(p, CLASSES, True) for p in (data.training, data.validation))
+    surveys = tuple(collect_stats(p, CLASSES, True) for p in (data.training, data.validation))
     return run_digest(config, data, surveys)
 
 

@@ -1,4 +1,4 @@
-"""All pairs checked before anything is trained, and where each class is."""
+"""Statistics of a data set: all pairs checked before anything is trained, pixels of each class."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from segmodel.pairs.pairs import Pair
 from segmodel.tiling.windows import Window
 
 BLOCK_PX = 512
-# Each may hold an image that is decoded whole: not more of them, however many cores there are.
+# Each thread may hold an image that is decoded whole: not more, however many cores there are.
 THREADS = min(os.cpu_count() or 1, 16)
 # Blocks of a row that are read at once, as strips of a raster are decoded in their whole width.
 _READ_BLOCKS = 8
-_MOST_FAULTS = 10
-_TELL_SECONDS = 10.0
+_MAX_FAULTS = 10
+_LOG_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class Block:
     """A part of a pair, and which classes it has.
 
     Args:
-        pair: Number of the pair.
-        window: Of the pair.
-        classes: Class indices that occur, rising.
-        counts: Pixels of each of them, int64.
-        content: CRC-32 of its pixels and their truth.
+        pair: Number of the pair among all pairs.
+        window: Part of the image, in its rows and columns.
+        classes: `(n,)` int16, indices of the classes that occur in it, rising.
+        counts: `(n,)` int64, pixels of each of these classes.
+        content: CRC-32 of the pixels of image and truth.
     """
 
     pair: int
@@ -47,11 +47,11 @@ class Block:
 
 @dataclass(frozen=True)
 class DatasetStats:
-    """Where each class is in some pairs.
+    """Where each class is in a data set.
 
     Args:
-        blocks: Of all pairs in their order.
-        counts: Pixels of each class, `(classes,)` int64.
+        blocks: Blocks of all pairs, in the order of the pairs.
+        counts: `(classes,)` int64, pixels of each class.
         images: Number of pairs.
     """
 
@@ -59,8 +59,8 @@ class DatasetStats:
     counts: np.ndarray
     images: int
 
-    def of_images(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """For each pair in turn the class indices that occur, rising, and pixels of each, int64."""
+    def per_image(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Classes of each pair in turn: `(n,)` int16 indices, rising, and `(n,)` int64 pixels."""
         for _, blocks in groupby(self.blocks, key=lambda block: block.pair):
             parts = [(block.classes, block.counts) for block in blocks]
             if len(parts) == 1:
@@ -73,15 +73,19 @@ class DatasetStats:
             yield present, sums
 
     @property
-    def pixels_around(self) -> np.ndarray:
-        """For each class the pixels of any class in the images that have it, `(classes,)` int64."""
+    def image_pixels(self) -> np.ndarray:
+        """`(classes,)` int64: for each class the pixels of all classes in images that have it."""
         around = np.zeros(len(self.counts), np.int64)
-        for classes, counts in self.of_images():
+        for classes, counts in self.per_image():
             around[classes] += counts.sum()
         return around
 
-    def of(self, numbers: Sequence[int]) -> DatasetStats:
-        """The survey of some of the pairs alone, in the order of these numbers."""
+    def subset(self, numbers: Sequence[int]) -> DatasetStats:
+        """Statistics of some of the pairs alone.
+
+        Args:
+            numbers: Numbers of the pairs, in the order that they have then.
+        """
         by_pair: dict[int, list[Block]] = {number: [] for number in numbers}
         counts = np.zeros_like(self.counts)
         for block in self.blocks:
@@ -96,19 +100,19 @@ class DatasetStats:
         return DatasetStats(tuple(blocks), counts, len(by_pair))
 
 
-def survey_pairs(
+def collect_stats(
     pairs: Sequence[Pair],
     classes: ClassTable,
     allow_empty: bool,
-    tell: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> DatasetStats:
     """Read every image and mask once, and count the classes of every block.
 
     Args:
-        pairs: What is to be used.
-        classes: The class table.
+        pairs: Pairs of the data set.
+        classes: Class table of the masks.
         allow_empty: Whether a class may be without a pixel.
-        tell: Told how far it is, every few seconds.
+        log: Called with a line about progress every few seconds.
 
     Raises:
         InputError: If images or masks cannot be used; names the first ten, each with its value.
@@ -119,27 +123,27 @@ def survey_pairs(
         raise ConfigurationError("there is no image with a mask: check the folders of data")
     blocks: list[Block] = []
     faults: list[str] = []
-    told = time.monotonic()
+    logged = time.monotonic()
     pool = ThreadPoolExecutor(THREADS, "beamseg-survey")
     try:
         surveyed = pool.map(lambda number: _blocks_of(number, pairs[number]), range(len(pairs)))
         for done, found in enumerate(surveyed, 1):
             if isinstance(found, InputError):
                 faults.append(str(found))
-                if len(faults) == _MOST_FAULTS:
+                if len(faults) == _MAX_FAULTS:
                     break
             else:
                 blocks += found
-            if tell is not None and time.monotonic() - told >= _TELL_SECONDS:
-                told = time.monotonic()
-                tell(f"checked {done} of {len(pairs)} images with their masks")
+            if log is not None and time.monotonic() - logged >= _LOG_SECONDS:
+                logged = time.monotonic()
+                log(f"checked {done} of {len(pairs)} images with their masks")
     finally:
         pool.shutdown(cancel_futures=True)
     if faults:
         count = "1 pair" if len(faults) == 1 else f"{len(faults)} pairs"
-        first = "the first " if len(faults) == _MOST_FAULTS else ""
-        listed = "".join(f"\n  {fault}" for fault in faults)
-        raise InputError(f"{first}{count} that cannot be used:{listed}")
+        first = "the first " if len(faults) == _MAX_FAULTS else ""
+        lines = "".join(f"\n  {fault}" for fault in faults)
+        raise InputError(f"{first}{count} that cannot be used:{lines}")
     counts = np.zeros(len(classes.ids), np.int64)
     for block in blocks:
         counts[block.classes] += block.counts
@@ -151,8 +155,8 @@ def check_classes(counts: np.ndarray, classes: ClassTable, allow_empty: bool) ->
     """Refuse data without any pixel that counts, and classes without a pixel.
 
     Args:
-        counts: Pixels of each class.
-        classes: The class table.
+        counts: `(classes,)` int64, pixels of each class.
+        classes: Class table of the masks.
         allow_empty: Whether a class may be without a pixel.
 
     Raises:

@@ -12,9 +12,9 @@ from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader
-from segmodel.pairs import survey as survey_module
-from segmodel.pairs.pairs import Source
-from segmodel.pairs.survey import BLOCK_PX, survey_pairs
+from segmodel.pairs import stats
+from segmodel.pairs.pairs import PairSource
+from segmodel.pairs.stats import BLOCK_PX, collect_stats
 from segmodel.tiling.windows import Window
 from tests.segmodel.folder_pairs import read_folders
 from tests.segmodel.made_pairs import ArrayPair, table
@@ -46,17 +46,17 @@ def save(path: Path, values: np.ndarray) -> None:
 
 
 def surveyed(root: Path, encoding: str = "color", classes: ClassTable = CLASSES, empty=False):
-    source = Source(("red", "green", "blue"), "uint8", MaskReader.of(classes, encoding))
+    source = PairSource(("red", "green", "blue"), "uint8", MaskReader.of(classes, encoding))
     pairs = read_folders([str(root / "images")], [str(root / "masks")], source, None)
-    return survey_pairs(pairs, classes, empty)
+    return collect_stats(pairs, classes, empty)
 
 
 def test_some_pairs_of_a_survey_have_what_a_survey_of_them_finds():
     random = np.random.default_rng(0)
     truths = [random.integers(IGNORED, 3, (2, BLOCK_PX + n)) for n in range(4)]
     pairs = [pair(truth, str(n)) for n, truth in enumerate(truths)]
-    found = survey_pairs(pairs, table(3), True).of([3, 1])
-    expected = survey_pairs([pairs[3], pairs[1]], table(3), True)
+    found = collect_stats(pairs, table(3), True).subset([3, 1])
+    expected = collect_stats([pairs[3], pairs[1]], table(3), True)
     assert (found.images, found.counts.tolist()) == (2, expected.counts.tolist())
     for one, other in zip(found.blocks, expected.blocks, strict=True):
         assert (one.pair, one.window) == (other.pair, other.window)
@@ -72,7 +72,7 @@ def test_every_pixel_is_counted_once_in_the_block_it_is_in():
     truths = [random.integers(IGNORED, 3, shape) for shape in shapes]
     pairs = [pair(truth, str(n)) for n, truth in enumerate(truths)]
 
-    survey = survey_pairs(pairs, table(3), allow_empty=False)
+    survey = collect_stats(pairs, table(3), allow_empty=False)
 
     assert survey.images == 4
     for index in range(3):
@@ -92,15 +92,15 @@ def test_every_pixel_is_counted_once_in_the_block_it_is_in():
 def test_classes_are_counted_by_image_as_far_as_they_are_there():
     truths = [np.zeros((2, 3)), np.full((2, 2), IGNORED), np.zeros((2, 2 * BLOCK_PX))]
     truths[2][:, -5:], truths[2][:, 0] = 2, 1
-    survey = survey_pairs([pair(truth, str(n)) for n, truth in enumerate(truths)], table(4), True)
+    survey = collect_stats([pair(truth, str(n)) for n, truth in enumerate(truths)], table(4), True)
 
-    assert [(c.tolist(), n.tolist()) for c, n in survey.of_images()] == [
+    assert [(c.tolist(), n.tolist()) for c, n in survey.per_image()] == [
         ([0], [6]),
         ([], []),
         ([0, 1, 2], [4 * BLOCK_PX - 12, 2, 10]),
     ]
     size = 4 * BLOCK_PX
-    assert survey.pixels_around.tolist() == [6 + size, size, size, 0]
+    assert survey.image_pixels.tolist() == [6 + size, size, size, 0]
 
 
 def test_good_pairs_are_counted(root):
@@ -158,7 +158,7 @@ def test_an_image_whose_header_says_no_pixels_is_refused(root):
 
 def test_a_pair_without_pixels_is_refused():
     with pytest.raises(InputError, match="p: the image has no pixels"):
-        survey_pairs([pair(np.zeros((0, 5)))], table(1), allow_empty=False)
+        collect_stats([pair(np.zeros((0, 5)))], table(1), allow_empty=False)
 
 
 def test_ids_out_of_range_are_refused(root):
@@ -186,18 +186,18 @@ def test_a_class_without_a_pixel_is_named_unless_it_may_be_empty(root):
 
 def test_masks_without_any_class_are_refused_even_if_classes_may_be_empty():
     with pytest.raises(ConfigurationError, match="all of them are ignored"):
-        survey_pairs([pair(np.full((3, 3), IGNORED))], table(2), allow_empty=True)
+        collect_stats([pair(np.full((3, 3), IGNORED))], table(2), allow_empty=True)
 
 
 def test_nothing_to_survey_is_refused():
     with pytest.raises(ConfigurationError, match="there is no image with a mask"):
-        survey_pairs([], table(2), allow_empty=True)
+        collect_stats([], table(2), allow_empty=True)
 
 
 def test_progress_is_told(monkeypatch):
-    monkeypatch.setattr(survey_module, "_TELL_SECONDS", 0.0)
+    monkeypatch.setattr(stats, "_LOG_SECONDS", 0.0)
     lines: list[str] = []
-    survey_pairs([pair(np.zeros((2, 2)))] * 2, table(1), allow_empty=False, tell=lines.append)
+    collect_stats([pair(np.zeros((2, 2)))] * 2, table(1), allow_empty=False, log=lines.append)
     assert lines == [f"checked {n} of 2 images with their masks" for n in (1, 2)]
 
 
@@ -207,4 +207,4 @@ def test_a_fault_of_ours_is_not_taken_for_one_of_the_files():
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        survey_pairs([Broken("p", np.zeros((2, 2, 1)), np.zeros((2, 2)))], table(1), True)
+        collect_stats([Broken("p", np.zeros((2, 2, 1)), np.zeros((2, 2)))], table(1), True)
