@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SOURCES := pipelines segmodel tests benchmarks containers examples tools setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all durations test-airflow test-flink test-prism lint \
+.PHONY: help demo test test-all durations test-airflow test-flink test-prism docs lint \
     earth-model picture lock clean
 
 help:
@@ -17,6 +17,7 @@ help:
 	@echo "make test-airflow the examples for Airflow, Dagster and Argo, each in its own environment"
 	@echo "make test-flink   the same command on a Flink of its own (Java 17, Maven; 3 minutes)"
 	@echo "make test-prism   the same on a Prism of its own (Go; 2 minutes the first time)"
+	@echo "make docs         the documentation as a site (writes to build/site/)"
 	@echo "make earth-model  train the demo's model again (about 20 minutes on two cores)"
 	@echo "make picture      put the demo's picture into the README"
 	@echo "make durations    measure all tests anew: which of them 'make test' leaves out"
@@ -52,6 +53,10 @@ test-flink test-prism: test-%: $(VENV)/test.done
 	$(BIN)/python -m pytest tests/engines -m $* --durations=5 \
 	    --junitxml=build/test-$*-report.xml
 	@echo "made: test report build/test-$*-report.xml"
+
+docs: $(VENV)/test.done
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "made: build/site/index.html"
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check $(SOURCES)

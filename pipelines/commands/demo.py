@@ -90,7 +90,7 @@ def _measure_earth(folder: Path) -> int:
 
     scene, run_folder = folder / "earth.tif", folder / "run"
     print(f"Blue Marble to {scene}", flush=True)
-    imagery.write_scene(scene)
+    imagery.write_globe(scene)
     model = str(package_folder() / MODEL)
     words = [f"--input={scene}", f"--model={model}", f"--output={run_folder}", "--overwrite"]
     print(f"beamseg segment {words[0]} --model=(the package's) {words[2]} {words[3]}", flush=True)
@@ -108,6 +108,6 @@ def _measure_earth(folder: Path) -> int:
         name: f"{measured[name] / 1e12:.2f} million sq km" for name in imagery.CLASSES.names
     }
     image = folder / "earth.png"
-    picture.draw(image, imagery.read_image(), labels, imagery.CLASSES, captions)
+    picture.draw_picture(image, imagery.read_image(), labels, imagery.CLASSES, captions)
     print(f"\nmade: label map {label_map}, table {run_folder}/areas.csv, picture {image}")
     return 0

@@ -101,7 +101,7 @@ def _coverage(class_id: int) -> np.ndarray:
     return np.concatenate(strips)
 
 
-def write_scene(path: Path) -> None:
+def write_globe(path: Path) -> None:
     """Write Blue Marble as a GeoTIFF, unless it is there."""
     if path.exists():
         return

@@ -12,7 +12,7 @@ MARGIN, LEGEND_HEIGHT, SWATCH = 16, 56, 22
 PAPER, INK = (255, 255, 255), (40, 44, 52)
 
 
-def draw(
+def draw_picture(
     path: Path, image: np.ndarray, labels: np.ndarray, classes: ClassTable, captions: dict[str, str]
 ) -> None:
     """Write the picture as PNG.

@@ -249,9 +249,10 @@ def test_the_foreign_model_of_the_page_is_wrapped(tmp_path, monkeypatch):
     )
     tf.saved_model.save(foreign, str(tmp_path / "foreign"), signatures=bright)
     monkeypatch.chdir(tmp_path)
-    (program,) = blocks("python")
+    page = (ROOT / "docs" / "wrapping.md").read_text("utf-8")
+    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
-    exec(compile(program, "docs/training.md", "exec"), {})
+    exec(compile(program, "docs/wrapping.md", "exec"), {})
 
     predictor = Predictor.load(tmp_path / "wrapped")
     for value, expected in ((0, 0), (255, 1)):
