@@ -1,0 +1,62 @@
+"""A test that is not marked and takes long fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests import marks
+
+
+class Item:
+    """What `tests.marks` needs of a test of pytest."""
+
+    def __init__(self, *given: str) -> None:
+        self.stash, self.given = pytest.Stash(), given
+        self.user_properties: list[tuple[str, float]] = []
+
+    def get_closest_marker(self, name: str) -> bool:
+        return name in self.given
+
+
+def run(item: Item, seconds: float) -> None:
+    """A test that takes so many seconds of CPU."""
+    times = iter([100.0, 100.0 + seconds])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marks, "cpu_seconds", lambda: next(times))
+        for hook in (marks.pytest_runtest_setup, marks.pytest_runtest_call):
+            assert list(hook(item)) == [None]
+
+
+def test_above_the_limit_a_test_fails_and_is_told_what_to_do():
+    item = Item()
+    told = r"(?s)^6\.0 s of CPU.* has 5\.\n.*`make durations`"
+    with pytest.raises(pytest.fail.Exception, match=told):
+        run(item, 6)
+    assert item.user_properties == [("cpu_seconds", 6.0)]
+
+
+def test_within_the_limit_or_with_a_mark_it_does_not():
+    run(Item(), 4.9)
+    for mark in marks.UNLIMITED:
+        run(Item(mark), 600)
+
+
+def test_cpu_of_children_counts_and_that_of_all_tests_does_not(monkeypatch):
+    from tests import forked
+
+    monkeypatch.setattr(marks, "_shared_seconds", 0.0)
+    before = marks.cpu_seconds()
+    forked.run(["true"])
+    forked.run([*["python3", "-c"], "sum(range(10_000_000))"])
+    used = marks.cpu_seconds() - before
+    assert used > 0.05
+    marks.leave_out(used)
+    assert marks.cpu_seconds() - before < used
+
+
+def test_measured_tests_exist():
+    """Entries of renamed files would mark nothing."""
+    import json
+
+    paths = {name.partition("::")[0] for name in json.loads(marks.DURATIONS.read_text())}
+    assert [path for path in sorted(paths) if not (marks.ROOT / path).exists()] == []
