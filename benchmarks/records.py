@@ -37,11 +37,11 @@ from comparison import CLASSES, CONTRACT, medians
 from PIL import Image
 
 from pipelines.formats.samples import Entry
-from pipelines.formats.tfrecord import TFRecords
+from pipelines.formats.tfrecord import TFRecordFormat
+from pipelines.formats.work import ReadOptions, Work
 from pipelines.inputs.find import list_inputs
 from pipelines.run.attempts import THREADS
 from pipelines.run.directory import RunDirectory
-from pipelines.run.interface import Reading, Work
 from pipelines.worker.unit import segment_unit
 from segmodel.engine.engine import MemoryLimits
 from segmodel.images.encoded import decode_image
@@ -97,7 +97,7 @@ def read_jpegs(folder: str | None) -> list[bytes]:
 
 def write_shard(path: Path, jpegs: Sequence[bytes], count: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with TFRecords().writer(str(path), False, ("image",)) as shard:
+    with TFRecordFormat().writer(str(path), False, ("image",)) as shard:
         for number in range(count):
             jpeg = jpegs[number % len(jpegs)]
             shard.add(Entry(number, f"{number:06d}.jpg", SIDE, SIDE, (jpeg, "jpg")))
@@ -118,7 +118,7 @@ class Units:
             options="0" * 16,
             confidence=False,
             pixel_size_m=None,
-            reading=Reading(),
+            reading=ReadOptions(),
             limits=MemoryLimits(),
             groups=1,
             trust_model=False,
@@ -131,7 +131,7 @@ class Units:
         root = self._folder / f"run-{self._runs}"
         work = replace(self._work, run=RunDirectory(str(root)))
         (file,) = list_inputs([str(shard)], str(root))
-        (unit,) = TFRecords().units([file], work, None)
+        (unit,) = TFRecordFormat().units([file], work, None)
         started = time.perf_counter()
         report = segment_unit(unit, work, model=lambda work: model)
         taken = time.perf_counter() - started

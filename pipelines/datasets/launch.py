@@ -20,9 +20,9 @@ from pipelines.datasets.work import (
     split_name,
 )
 from pipelines.formats.images import stated_size
+from pipelines.formats.work import ReadOptions
 from pipelines.run import plan
 from pipelines.run.directory import MARK, PACK, check_unchanged, holds_any
-from pipelines.run.interface import Reading
 from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
@@ -153,7 +153,7 @@ def prepare(checked: CheckedPack) -> PackLaunch:
     left = [unit for unit in plan.read_units(run.plan, WorkUnit) if not work.log.is_done(unit)]
     pairs = [pair for unit in left for pair in pairs_of(unit, work.masks is not None)]
     units = sum(len(split.shards) for split in checked.splits)
-    pixels = _guessed_pixels(pairs, Reading(max_pixels=work.max_pixels))
+    pixels = _guessed_pixels(pairs, ReadOptions(max_pixels=work.max_pixels))
     return PackLaunch(work, tuple(parts), units, pixels)
 
 
@@ -268,7 +268,7 @@ def _max_pixels(options: PackOptions, frozen: int | None) -> int:
     return asked or min(MAX_PIXELS, affordable)
 
 
-def _guessed_pixels(pairs: list[Pair], reading: Reading) -> int:
+def _guessed_pixels(pairs: list[Pair], reading: ReadOptions) -> int:
     sample = pairs[:: -(-len(pairs) // SAMPLE) or 1]
     # What is wrong with a file shows when it is packed.
     sizes = [size for pair in sample if (size := stated_size(pair.image, reading))]

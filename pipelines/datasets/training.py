@@ -14,9 +14,9 @@ from itertools import zip_longest
 
 from pipelines.formats import SHARDS
 from pipelines.formats.samples import Sample, Unreadable, printable
-from pipelines.formats.shards import Shards
+from pipelines.formats.shards import ShardFormat
+from pipelines.formats.work import ReadOptions
 from pipelines.inputs.listing import find_files
-from pipelines.run.interface import Reading
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError, InputError
@@ -49,7 +49,7 @@ class _Shard:
     """
 
     file: InputFile
-    format: Shards
+    format: ShardFormat
     side: int
 
 
@@ -202,7 +202,7 @@ def _found(patterns: Sequence[str], side: int) -> Iterator[_Shard]:
         count = 0
         for found in find_files(locations.checked(pattern)):
             file = InputFile(found.uri, "", found.name, found.size, found.version)
-            form = next((entry for entry in SHARDS if entry.claims(file)), None)
+            form = next((entry for entry in SHARDS if entry.matches(file.name)), None)
             if form is not None:
                 count += 1
                 yield _Shard(file, form, side)
@@ -215,9 +215,9 @@ def _found(patterns: Sequence[str], side: int) -> Iterator[_Shard]:
 
 def _samples(shard: _Shard) -> Iterator[tuple[Sample, Sample] | str]:
     """Images with their label maps, or in place of a sample what is wrong with it."""
-    images = shard.format.samples(shard.file, Reading())
+    images = shard.format.samples(shard.file, ReadOptions())
     field = shard.format.label_field
-    label_maps = shard.format.samples(shard.file, Reading(image_field=field))
+    label_maps = shard.format.samples(shard.file, ReadOptions(image_field=field))
     count = 0
     try:
         for image, label_map in zip_longest(images, label_maps):

@@ -11,14 +11,14 @@ from pathlib import PurePosixPath
 from pipelines.datasets.pairs import Pair
 from pipelines.formats import SHARDS
 from pipelines.formats.samples import Entry
-from pipelines.formats.shards import Shards
+from pipelines.formats.shards import ShardFormat
+from pipelines.formats.work import ReadOptions
 from pipelines.run import areas
 from pipelines.run.areas import Tally
 from pipelines.run.attempts import THREADS, UnitReport, with_attempts
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.directory import PACK, RunDirectory
 from pipelines.run.failures import Failure, is_transient, reason_of
-from pipelines.run.interface import Reading
 from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.devices.startup import reuse_memory
@@ -102,7 +102,7 @@ def shard_path(unit: WorkUnit) -> str:
     return f"{split_name(unit)}/{unit.id}.{unit.format}"
 
 
-def shards_of(container: str) -> tuple[Shards, bool]:
+def shards_of(container: str) -> tuple[ShardFormat, bool]:
     """The format of shards of this name, and whether they are compressed as a whole."""
     name, _, zipped = container.partition(".")
     return next(entry for entry in SHARDS if entry.name == name), bool(zipped)
@@ -213,7 +213,7 @@ def _pack(pair: Pair, work: PackWork, room: "_Room") -> _Packed | Failure:
 
 
 def _read(file: InputFile, work: PackWork) -> bytes:
-    if file.size > Reading(max_pixels=work.max_pixels).max_encoded_bytes:
+    if file.size > ReadOptions(max_pixels=work.max_pixels).max_encoded_bytes:
         raise InputError(f"{file.size} bytes are more than any image within --max_pixels has")
     # Of image and mask, each half.
     if file.size > work.encoded_bytes // 2:

@@ -1,8 +1,8 @@
 """Encoded images: image files, and shards of TFRecord, tar and Parquet."""
 
-from pipelines.formats.parquet import ParquetFiles
-from pipelines.formats.shards import Shards
-from pipelines.formats.tar import Tars
-from pipelines.formats.tfrecord import TFRecords
+from pipelines.formats.parquet import ParquetFormat
+from pipelines.formats.shards import ShardFormat
+from pipelines.formats.tar import TarFormat
+from pipelines.formats.tfrecord import TFRecordFormat
 
-SHARDS: tuple[Shards, ...] = (TFRecords(), Tars(), ParquetFiles())
+SHARDS: tuple[ShardFormat, ...] = (TFRecordFormat(), TarFormat(), ParquetFormat())

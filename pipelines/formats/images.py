@@ -5,23 +5,23 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
+from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.inputs.catalogue import in_groups
+from pipelines.rasters.header import Headers
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure
-from pipelines.run.interface import Estimate, Ground, Reading, Thumbnail, Work, square_ground
 from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage import filesystem
-from segmodel.engine.engine import Engine, Job, Labelled
+from segmodel.engine.engine import Job, Labelled
 from segmodel.errors import ContractError, InputError, TransientError
 from segmodel.images.encoded import IMAGE_SUFFIXES, EncodedImage, decode_image, image_size
 from segmodel.labels.label_images import encode_confidence, encode_labels
 from segmodel.savedmodel.contract import Contract
-from segmodel.tiling.windows import Layout, Window
 
 DECODED_BANDS = (1, 3, 4)
 SAMPLE = 64
@@ -39,62 +39,52 @@ class EncodedImages:
     confidence: bytes | None
 
 
-class ImageFiles:
+class ImageFormat(Format):
     """Files that hold one image each, dealt to units by a hash of their path."""
 
     name = "images"
     examples = "image files (.jpg .png .webp .tif)"
     grouped = True
-    decodes = True
 
-    def claims(self, file: InputFile) -> bool:
-        """Whether the suffix is that of an image."""
-        return Path(file.name).suffix.lower() in IMAGE_SUFFIXES
+    def claim(self, file: InputFile, headers: Headers) -> InputFile | None:
+        """The file if its suffix is that of an image."""
+        return file if Path(file.name).suffix.lower() in IMAGE_SUFFIXES else None
 
-    def identify(self, file: InputFile) -> InputFile:
-        """The file, which is all that it is read from."""
-        return file
-
-    def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
+    def check(self, files: Sequence[InputFile], context: PlanContext) -> None:
         """Refuse a model that encoded images cannot feed."""
-        check_encoded(contract, f"{files[0].key} and other image files")
+        check_encoded(context.contract, f"{files[0].key} and other image files")
 
-    def count(self, file: InputFile, most: int, reading: Reading) -> int:
-        """One."""
-        return 1
-
-    def estimate(self, files: Sequence[InputFile], layout: Layout, reading: Reading) -> Estimate:
+    def estimate(self, files: Sequence[InputFile], context: PlanContext) -> Estimate:
         """From the headers of a sample."""
         step = -(-len(files) // SAMPLE)
-        sizes = [stated_size(file, reading) for file in files[::step]]
-        return Estimate.of_sample([size for size in sizes if size], len(files), layout)
+        sizes = [stated_size(file, context.reading) for file in files[::step]]
+        return Estimate.of_sample([size for size in sizes if size], len(files), context.layout)
 
     def units(
-        self, files: Sequence[InputFile], work: Work, records: int | None
+        self, files: Sequence[InputFile], context: PlanContext, records: int | None
     ) -> Iterable[WorkUnit]:
         """One unit for each group that has a file."""
-        for number, members in in_groups(files, work.groups):
-            yield WorkUnit(f"images-{number:05d}of{work.groups:05d}", self.name, members)
+        for number, members in in_groups(files, context.groups):
+            yield WorkUnit(f"images-{number:05d}of{context.groups:05d}", self.name, members)
 
     def outputs(self, unit: Unit) -> Iterable[str]:
         """Label map and confidence of each file."""
         for file in unit.files:
             yield from (f"{folder}/{file.key}.png" for folder in ("labels", "confidence"))
 
-    def thumbnails(self, unit: Unit, work: Work, most: int, side: int) -> Iterable[Thumbnail]:
+    def thumbnails(self, unit: Unit, work: Work, limit: int, side: int) -> Iterable[Thumbnail]:
         """Of the first files by the digest of their key."""
         for file in sorted(unit.files, key=lambda file: digest_of(file.key)):
             path = work.run.path(f"labels/{file.key}.png")
-            if most and filesystem.exists(path):
-                most -= 1
+            if limit and filesystem.exists(path):
+                limit -= 1
                 image = decode_image(filesystem.read_bytes(file.uri), 3, work.reading.max_pixels)
                 labels = decode_image(filesystem.read_bytes(path), 0, work.reading.max_pixels)
                 yield Thumbnail.of(file.key, image, labels, side)
 
-    @contextmanager
-    def open(self, unit: WorkUnit, work: Work) -> Iterator["_ImagesTask"]:
-        """Begin a unit."""
-        yield _ImagesTask(unit, work)
+    def open(self, unit: WorkUnit, work: Work) -> "_ImagesTask":
+        """Begin a group of files."""
+        return _ImagesTask(unit, work)
 
 
 def digest_of(key: str) -> bytes:
@@ -120,35 +110,15 @@ def check_encoded(contract: Contract, what: str) -> None:
         )
 
 
-class EncodedTask:
-    """What units of encoded images have in common: no place on the ground, whole or failed."""
-
-    def __init__(self, work: Work) -> None:
-        self._work = work
-
-    def ground(self, labelled: Labelled) -> Ground | None:
-        return square_ground(labelled.labels.size, self._work.pixel_size_m)
-
-    def failed_pixels(self) -> tuple[int, float | None] | None:
-        return None
-
-    def lost(self, labelled: Labelled) -> list[tuple[Window, Failure]]:
-        return []
-
-    def seams(self, engine: Engine) -> tuple[int, int] | None:
-        return None
-
-
-class _ImagesTask(EncodedTask):
+class _ImagesTask(UnitTask[EncodedImages]):
     """One group of image files while it is done."""
 
     def __init__(self, unit: WorkUnit, work: Work) -> None:
-        super().__init__(work)
+        super().__init__(unit, work)
         self._files = {file.key: file for file in unit.files}
-        self._written: list[Output] = []
 
     def jobs(self) -> Iterator[Job | Failure]:
-        bands, reading = len(self._work.contract.bands), self._work.reading
+        bands, reading = len(self.work.contract.bands), self.work.reading
         for file in self._files.values():
             if len(os.fsencode(Path(file.name).name)) > MAX_NAME_BYTES:
                 reason = f"the name has more than {MAX_NAME_BYTES} bytes: no room for .png after it"
@@ -161,23 +131,20 @@ class _ImagesTask(EncodedTask):
 
     def discard(self, key: str) -> None:
         for folder in ("labels", "confidence"):
-            filesystem.remove(self._work.run.path(f"{folder}/{key}.png"))
+            filesystem.remove(self.work.run.path(f"{folder}/{key}.png"))
 
     def encode(self, labelled: Labelled) -> EncodedImages:
-        return encode_png(labelled, self._work)
+        return encode_png(labelled, self.work)
 
     def write(self, key: str, encoded: EncodedImages) -> None:
-        run = self._work.run
+        run = self.work.run
         for folder, content in (("labels", encoded.labels), ("confidence", encoded.confidence)):
             if content is not None:
                 path = f"{folder}/{key}.png"
-                self._written.append(Output.of(path, run.write(path, content)))
-
-    def finish(self) -> list[Output]:
-        return self._written
+                self.outputs.append(Output.of(path, run.write(path, content)))
 
 
-def stated_size(file: InputFile, reading: Reading) -> tuple[int, int] | None:
+def stated_size(file: InputFile, reading: ReadOptions) -> tuple[int, int] | None:
     """Height and width by the header, or None; what is wrong shows when the image is opened.
 
     Headers are at the beginning of most files, and behind the pixels of many TIFFs.
@@ -200,7 +167,7 @@ def stated_size(file: InputFile, reading: Reading) -> tuple[int, int] | None:
     return None
 
 
-def _open(file: InputFile, bands: int, reading: Reading) -> EncodedImage:
+def _open(file: InputFile, bands: int, reading: ReadOptions) -> EncodedImage:
     if file.size > reading.max_encoded_bytes:
         raise InputError(f"{file.size} bytes are more than any image within --max_pixels has")
     content = filesystem.read_bytes(file.uri, file.version)

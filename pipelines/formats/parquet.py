@@ -11,14 +11,12 @@ import pyarrow.parquet as pq
 
 from pipelines.formats.parquet_columns import Columns, find_columns, is_binary
 from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, printable
-from pipelines.formats.shards import Shards
-from pipelines.run.interface import Reading
+from pipelines.formats.shards import ShardFormat
+from pipelines.formats.work import PlanContext, ReadOptions
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError, InputError, TransientError
-from segmodel.savedmodel.contract import Contract
 
-_SUFFIXES = (".parquet", ".pq")
 # Rows are read a few at a time, by the average of their group, from which single ones may be far.
 _READ_BYTES, _READ_ROWS = 8 << 20, 16
 _WRITE_BYTES, _WRITE_ROWS = 16 << 20, 1024
@@ -30,24 +28,21 @@ _ASKED = re.compile(r"malloc of size (\d+) failed")
 _MOST_ROWS = 1 << 40
 
 
-class ParquetFiles(Shards):
+class ParquetFormat(ShardFormat):
     """A binary column, or a struct of `bytes` and `path` as dataset hubs write it."""
 
     name = "parquet"
+    pattern = re.compile(r"\.(parquet|pq)\Z")
     examples = "Parquet files with a column of encoded images (.parquet)"
     label_field = "labels"
 
-    def claims(self, file: InputFile) -> bool:
-        """Whether the name is that of a Parquet file."""
-        return file.name.lower().endswith(_SUFFIXES)
-
-    def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
+    def check(self, files: Sequence[InputFile], context: PlanContext) -> None:
         """Refuse a model that encoded images cannot feed, and files without any image.
 
         What cannot be read fails by itself, with its reason. So does a file without images where
         another of the first has some.
         """
-        super().check(files, contract, reading)
+        super().check(files, context)
         reasons = []
         for file in files[:8]:
             try:
@@ -56,14 +51,14 @@ class ParquetFiles(Shards):
             except (InputError, OSError, TransientError):
                 continue
             try:
-                find_columns(schema, reading)
+                find_columns(schema, context.reading)
                 return
             except InputError as error:
                 reasons.append(f"{file.key}: {error}")
         if reasons:
             raise ConfigurationError(reasons[0])
 
-    def samples(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
+    def samples(self, file: InputFile, reading: ReadOptions) -> Iterator[Sample | Unreadable]:
         """Samples by rows; a corrupt group of rows costs its own rows alone."""
         with filesystem.opened(file.uri, file.stat) as stream:
             try:
@@ -129,7 +124,7 @@ def _opened(stream: IO[bytes]) -> pq.ParquetFile:
 
 
 def _group(
-    source: pq.ParquetFile, group: int, first: int, columns: Columns, reading: Reading
+    source: pq.ParquetFile, group: int, first: int, columns: Columns, reading: ReadOptions
 ) -> Iterator[Sample | Unreadable]:
     """Samples of one group of rows; where it is corrupt, an `Unreadable` ends it."""
     described = source.metadata.row_group(group)
@@ -165,7 +160,7 @@ def _values(batch: pa.RecordBatch, path: str | None) -> Iterator[bytes | None]:
 
 
 def _sample(
-    number: int, name: bytes | None, image: bytes | None, reading: Reading
+    number: int, name: bytes | None, image: bytes | None, reading: ReadOptions
 ) -> Sample | Unreadable:
     text = (name or b"").decode("utf-8", "surrogateescape")
     if image is None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipelines.formats.samples import listed
-from pipelines.run.interface import Reading
+from pipelines.formats.work import ReadOptions
 from segmodel.errors import InputError
 
 # Where no column is named, the image is in the only column that can hold one, or in this one.
@@ -21,7 +21,7 @@ class Columns:
     name: str | None
 
 
-def find_columns(schema: pa.Schema, reading: Reading) -> Columns:
+def find_columns(schema: pa.Schema, reading: ReadOptions) -> Columns:
     """Where image and name are.
 
     Raises:

@@ -1,27 +1,29 @@
 """What formats of shards have in common; a shard in gives a shard of the same name out."""
 
 import os
-from abc import ABC, abstractmethod
+import re
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
+from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.formats.images import EncodedTask, check_encoded, digest_of, encode_png
+from pipelines.formats.images import check_encoded, digest_of, encode_png
+from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
 from pipelines.formats.samples import Entry, Maps, Sample, ShardWriter, Unreadable, is_zipped
+from pipelines.formats.work import PlanContext, ReadOptions, Work
+from pipelines.rasters.header import Headers
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, is_transient, reason_of
-from pipelines.run.interface import Estimate, Reading, Thumbnail, Work
-from pipelines.run.plan import InputFile, Unit, WorkUnit, unit_id
+from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.engine.engine import Job, Labelled
 from segmodel.errors import InputError, TransientError
 from segmodel.images.encoded import EncodedImage, decode_image, image_size
-from segmodel.savedmodel.contract import Contract
-from segmodel.tiling.windows import Layout
 
 SAMPLE = 16
 # A sheet shows some of so many images of a shard, as the rest may be far away.
@@ -29,25 +31,28 @@ FIRST_SAMPLES = 64
 TABLE_ROWS = 1024
 
 
-class Shards(ABC):
+class ShardFormat(Format):
     """A format of shards: which files, how samples are read, and how a shard is written.
 
-    `label_field` is where our own shards have the label map: what `Reading.image_field` is for the
-    image.
+    Attributes:
+        label_field: Where our own shards have the label map: what `ReadOptions.image_field` is for
+            the image.
+        pattern: Names of such shards in small letters.
     """
 
-    name: str
-    examples: str
-    label_field: str
-    grouped = False
-    decodes = True
+    label_field: ClassVar[str]
+    pattern: ClassVar[re.Pattern[str]]
+
+    def matches(self, name: str) -> bool:
+        """Whether the name of a file is that of such a shard."""
+        return self.pattern.search(name.lower()) is not None
+
+    def claim(self, file: InputFile, headers: Headers) -> InputFile | None:
+        """The file if its name is that of such a shard."""
+        return file if self.matches(file.name) else None
 
     @abstractmethod
-    def claims(self, file: InputFile) -> bool:
-        """Whether the name is that of such a shard."""
-
-    @abstractmethod
-    def samples(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
+    def samples(self, file: InputFile, reading: ReadOptions) -> Iterator[Sample | Unreadable]:
         """Samples of a shard in order; what cannot be read costs the rest of the shard at most.
 
         Raises:
@@ -58,24 +63,20 @@ class Shards(ABC):
     def writer(self, path: str, zipped: bool, maps: Maps) -> AbstractContextManager[ShardWriter]:
         """A new shard, complete once the context is left without an error."""
 
-    def identify(self, file: InputFile) -> InputFile:
-        """The file, which is all that it is read from."""
-        return file
-
-    def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
+    def check(self, files: Sequence[InputFile], context: PlanContext) -> None:
         """Refuse a model that encoded images cannot feed."""
-        check_encoded(contract, f"{files[0].key} and other {self.examples}")
+        check_encoded(context.contract, f"{files[0].key} and other {self.examples}")
 
-    def count(self, file: InputFile, most: int, reading: Reading) -> int:
-        """Number of samples, at most `most`."""
-        return sum(1 for _, _ in zip(range(most), self.read(file, reading), strict=False))
+    def count(self, file: InputFile, limit: int, reading: ReadOptions) -> int:
+        """Number of samples, at most `limit`."""
+        return sum(1 for _, _ in zip(range(limit), self.read(file, reading), strict=False))
 
-    def estimate(self, files: Sequence[InputFile], layout: Layout, reading: Reading) -> Estimate:
+    def estimate(self, files: Sequence[InputFile], context: PlanContext) -> Estimate:
         """From the first image of a sample of shards, by bytes."""
         sizes, sampled = [], 0
         for file in files[:: -(-len(files) // SAMPLE)]:
             try:
-                first = next(self.read(file, reading), None)
+                first = next(self.read(file, context.reading), None)
             except TransientError:
                 # It costs its own unit, if it stays; the run begins without it.
                 continue
@@ -84,26 +85,19 @@ class Shards(ABC):
                 sizes.append(size)
                 sampled += len(first.encoded)
         images = round(sum(f.size for f in files) / (sampled / len(sizes))) if sizes else len(files)
-        return replace(Estimate.of_sample(sizes, images, layout), exact=False)
-
-    def units(
-        self, files: Sequence[InputFile], work: Work, records: int | None
-    ) -> Iterable[WorkUnit]:
-        """One unit for each shard."""
-        for file in files:
-            yield WorkUnit(unit_id(self.name, file), self.name, (file,), records=records)
+        return replace(Estimate.of_sample(sizes, images, context.layout), exact=False)
 
     def outputs(self, unit: Unit) -> Iterable[str]:
         """The shard of label maps."""
         return [label_path(unit.files[0])]
 
-    def thumbnails(self, unit: Unit, work: Work, most: int, side: int) -> Iterable[Thumbnail]:
+    def thumbnails(self, unit: Unit, work: Work, limit: int, side: int) -> Iterable[Thumbnail]:
         """Of some of the first images that have a label map."""
         path = label_path(unit.files[0])
         output = replace(unit.files[0], uri=work.run.path(path))
-        maps = self.samples(output, Reading(image_field=self.label_field))
+        maps = self.samples(output, ReadOptions(image_field=self.label_field))
         labelled = list(zip(_labelled(unit, work), maps, strict=False))
-        chosen = sorted(labelled, key=lambda pair: digest_of(pair[0]))[:most]
+        chosen = sorted(labelled, key=lambda pair: digest_of(pair[0]))[:limit]
         wanted = dict(chosen)
         for sample in self.samples(unit.files[0], work.reading):
             if not wanted:
@@ -115,13 +109,11 @@ class Shards(ABC):
                 caption = f"{unit.files[0].key} {sample.key}"
                 yield Thumbnail.of(caption, image, labels, side)
 
-    @contextmanager
-    def open(self, unit: WorkUnit, work: Work) -> Iterator["_ShardTask"]:
+    def open(self, unit: WorkUnit, work: Work) -> "_ShardTask":
         """Begin a shard."""
-        with ExitStack() as writing:
-            yield _ShardTask(self, unit, work, writing)
+        return _ShardTask(self, unit, work)
 
-    def read(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
+    def read(self, file: InputFile, reading: ReadOptions) -> Iterator[Sample | Unreadable]:
         """As `samples`, and an `Unreadable` where the shard cannot be read, now or ever."""
         number = 0
         try:
@@ -164,22 +156,25 @@ def label_path(file: InputFile) -> str:
     return f"labels/{file.key}"
 
 
-class _ShardTask(EncodedTask):
-    """One shard while it is done; `writing` publishes the output when it is closed well."""
+class _ShardTask(UnitTask[Entry]):
+    """One shard while it is done; `_writing` publishes the output when it is closed well."""
 
-    def __init__(self, shards: Shards, unit: WorkUnit, work: Work, writing: ExitStack) -> None:
-        super().__init__(work)
-        self._shards, self._writing = shards, writing
-        self._file, self._limit = unit.files[0], unit.records
+    def __init__(self, shards: ShardFormat, unit: WorkUnit, work: Work) -> None:
+        super().__init__(unit, work)
+        self._shards, self._writing = shards, ExitStack()
+        self._file = unit.files[0]
         self._path = label_path(self._file)
         self._draft: filesystem.Draft | None = None
         self._output: ShardWriter | None = None
         self._names: dict[str, tuple[int, str]] = {}
 
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._writing.__exit__(*error)
+
     def jobs(self) -> Iterator[Job | Failure]:
-        reading, bands = self._work.reading, len(self._work.contract.bands)
+        reading, bands = self.work.reading, len(self.work.contract.bands)
         for count, entry in enumerate(self._shards.read(self._file, reading)):
-            if count == self._limit:
+            if count == self.unit.records:
                 return
             if isinstance(entry, Unreadable):
                 yield Failure(self._file.key, entry.key, "record", entry.reason)
@@ -196,7 +191,7 @@ class _ShardTask(EncodedTask):
         self._names.pop(key)
 
     def encode(self, labelled: Labelled) -> Entry:
-        images = encode_png(labelled, self._work)
+        images = encode_png(labelled, self.work)
         number, name = self._names.pop(labelled.key)
         height, width = labelled.labels.shape
         return Entry(number, name, height, width, None, images.labels, images.confidence)
@@ -213,10 +208,10 @@ class _ShardTask(EncodedTask):
     def _writer(self) -> ShardWriter:
         """The shard of label maps, begun at the first of them."""
         if self._output is None:
-            run = self._work.run
+            run = self.work.run
             whole = filesystem.write_whole(run.path(self._path), run.scratch)
             self._draft = self._writing.enter_context(whole)
-            maps = ("labels", "confidence") if self._work.confidence else ("labels",)
+            maps = ("labels", "confidence") if self.work.confidence else ("labels",)
             zipped = is_zipped(os.path.basename(self._file.name))
             writer = self._shards.writer(self._draft.path, zipped, maps)
             self._output = self._writing.enter_context(writer)

@@ -8,6 +8,7 @@ base name begins with a dot, have no key and are left out.
 import hashlib
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,30 +25,26 @@ from pipelines.formats.samples import (
     opened,
     printable,
 )
-from pipelines.formats.shards import Shards
+from pipelines.formats.shards import ShardFormat
 from pipelines.formats.tar_members import read_members
-from pipelines.run.interface import Reading
+from pipelines.formats.work import ReadOptions
 from pipelines.run.plan import InputFile
 from segmodel.errors import InputError
 from segmodel.images.encoded import IMAGE_SUFFIXES
 
-_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 MAX_KEY_BYTES = 200
 
 
-class Tars(Shards):
+class TarFormat(ShardFormat):
     """Samples with one image each; the extension is that of an image, or the one the user names."""
 
     name = "tar"
+    pattern = re.compile(r"\.(tar|tar\.gz|tgz)\Z")
     examples = "WebDataset shards (.tar .tar.gz .tgz)"
     label_field = "labels.png"
 
-    def claims(self, file: InputFile) -> bool:
-        """Whether the name is that of a tar archive."""
-        return file.name.lower().endswith(_SUFFIXES)
-
-    def samples(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
+    def samples(self, file: InputFile, reading: ReadOptions) -> Iterator[Sample | Unreadable]:
         """Samples by the keys of consecutive members."""
         with opened(file) as stream:
             yield from read_samples(stream, reading)
@@ -62,7 +59,7 @@ class Tars(Shards):
             yield _TarWriter(archive)
 
 
-def read_samples(stream: IO[bytes], reading: Reading) -> Iterator[Sample | Unreadable]:
+def read_samples(stream: IO[bytes], reading: ReadOptions) -> Iterator[Sample | Unreadable]:
     """Samples of an archive in order; where it is broken, an `Unreadable` ends it."""
     number = 0
     sample: _Members | None = None
@@ -110,7 +107,7 @@ def _is_hidden(name: str) -> bool:
     return name.rpartition("/")[2].startswith(".")
 
 
-def _is_wanted(name: str, reading: Reading) -> bool:
+def _is_wanted(name: str, reading: ReadOptions) -> bool:
     extension = _split(name)[1]
     if reading.image_field is not None:
         return extension == reading.image_field.lower().lstrip(".")
@@ -138,7 +135,7 @@ class _Members:
         # Of a sample with several images none is taken, and none is kept.
         self._name, self._content = (name, content) if self.images_found == 1 else ("", b"")
 
-    def finished(self, reading: Reading) -> Sample | Unreadable:
+    def finished(self, reading: ReadOptions) -> Sample | Unreadable:
         """The sample, if it has exactly one image."""
         if self.images_found != 1:
             wanted = reading.image_field or "jpg, jpeg, png, webp or tif"

@@ -24,8 +24,8 @@ from pipelines.formats.samples import (
     listed,
     opened,
 )
-from pipelines.formats.shards import Shards
-from pipelines.run.interface import Reading
+from pipelines.formats.shards import ShardFormat
+from pipelines.formats.work import ReadOptions
 from pipelines.run.plan import InputFile
 from segmodel.errors import InputError
 
@@ -36,18 +36,15 @@ IMAGE, NAME = "image/encoded", "image/filename"
 LABELS, CONFIDENCE = "image/segmentation/class/encoded", "image/segmentation/confidence/encoded"
 
 
-class TFRecords(Shards):
+class TFRecordFormat(ShardFormat):
     """Features `image/encoded` and, optionally, `image/filename`, or those that the user names."""
 
     name = "tfrecord"
+    pattern = _NAME
     examples = "TFRecord shards (.tfrecord .tfrecord.gz)"
     label_field = LABELS
 
-    def claims(self, file: InputFile) -> bool:
-        """Whether the name is that of a TFRecord shard."""
-        return bool(_NAME.search(file.name.lower()))
-
-    def samples(self, file: InputFile, reading: Reading) -> Iterator[Sample | Unreadable]:
+    def samples(self, file: InputFile, reading: ReadOptions) -> Iterator[Sample | Unreadable]:
         """Samples by their records."""
         if is_zipped(file.name) and file.size == 0:
             yield Unreadable(0, "", "the shard is empty, which gzip data never is: it was cut")
@@ -136,7 +133,7 @@ class _RecordWriter:
         self._stream.write(frame(_example(entry)))
 
 
-def _sample(number: int, record: bytes, reading: Reading) -> Sample:
+def _sample(number: int, record: bytes, reading: ReadOptions) -> Sample:
     """Name and encoded image of a serialized `tf.train.Example`.
 
     Raises:

@@ -20,7 +20,15 @@ from shapely.geometry.base import BaseGeometry
 
 from pipelines.geodesy.ellipsoid import datum_of
 from pipelines.geodesy.ground import GroundGrid
-from pipelines.geodesy.outlines import LATTICE, ROUNDING, SAMPLES, Scenes, held, one_body, overlaps
+from pipelines.geodesy.outlines import (
+    LATTICE,
+    ROUNDING,
+    SAMPLES,
+    SceneArrays,
+    held,
+    one_body,
+    overlaps,
+)
 
 SLIVER_PX = 0.01  # overlaps that are not wider are rounding
 SERIES_TERMS = (12, 24, 48)  # of the ground area per pixel, along each axis
@@ -46,7 +54,7 @@ def neighbours(grids: Sequence[GroundGrid]) -> list[tuple[int, ...]]:
     >>> neighbours(tile)
     [(), (2,), (1,)]
     """
-    scenes = Scenes(grids)
+    scenes = SceneArrays(grids)
     first, second = _candidates(scenes)
     ground = overlaps(scenes, first, second)
     wide = ~shapely.is_empty(shapely.buffer(ground, -SLIVER_PX / 2, join_style="mitre"))
@@ -73,7 +81,7 @@ def covered(grid: GroundGrid, others: Sequence[GroundGrid]) -> BaseGeometry:
         no more than 1e-9 of it is left.
     """
     whole = shapely.box(0, 0, grid.width, grid.height)
-    scenes = Scenes([grid, *others])
+    scenes = SceneArrays([grid, *others])
     second = np.arange(1, len(others) + 1)
     second = second[_meet(scenes, _caps(scenes), np.zeros_like(second), second)]
     parts = overlaps(scenes, np.zeros_like(second), second)
@@ -121,7 +129,7 @@ def counted_twice_m2(grids: Sequence[GroundGrid], near: Sequence[Sequence[int]])
     return float(sum(covered_m2(grid, before) for grid, before in pairs))
 
 
-def _caps(scenes: Scenes) -> np.ndarray:
+def _caps(scenes: SceneArrays) -> np.ndarray:
     """Unit vector and radius `(n, 4)` of caps that hold scenes, from 25 points of each."""
     units = np.empty((len(scenes.crs), 25, 3))
     for number, place in enumerate(scenes.places):
@@ -142,7 +150,9 @@ def _caps(scenes: Scenes) -> np.ndarray:
     return np.column_stack([centre, radius])
 
 
-def _meet(scenes: Scenes, caps: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _meet(
+    scenes: SceneArrays, caps: np.ndarray, first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
     """Whether the caps of pairs of scenes meet, on the same celestial body."""
     a = np.array([place.a for place in scenes.places])[scenes.crs]
     cosine = np.einsum("ij,ij->i", caps[first, :3], caps[second, :3])
@@ -151,7 +161,7 @@ def _meet(scenes: Scenes, caps: np.ndarray, first: np.ndarray, second: np.ndarra
     return np.asarray(meet & one_body(a[first], a[second]))
 
 
-def _candidates(scenes: Scenes) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(scenes: SceneArrays) -> tuple[np.ndarray, np.ndarray]:
     """Ordered pairs of scenes whose caps meet, found by their longitudes and latitudes."""
     count = len(scenes.crs)
     if not count:

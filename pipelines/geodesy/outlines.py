@@ -101,7 +101,7 @@ class Place:
 place_of = lru_cache(maxsize=64)(Place)
 
 
-class Scenes:
+class SceneArrays:
     """Scenes as arrays: numbers of CRSs `(n,)`, affine maps `(n, 6)`, sizes `(n, 2)`."""
 
     def __init__(self, grids: Sequence[GroundGrid]) -> None:
@@ -135,7 +135,7 @@ def applied(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     return np.stack([a * x + b * y + c, d * x + e * y + f], axis=-1)
 
 
-def overlaps(scenes: Scenes, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def overlaps(scenes: SceneArrays, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Ground that pairs of scenes share.
 
     Args:
@@ -159,7 +159,7 @@ def overlaps(scenes: Scenes, first: np.ndarray, second: np.ndarray) -> np.ndarra
     return ground
 
 
-def _all_or_nothing(scenes: Scenes, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _all_or_nothing(scenes: SceneArrays, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """As `overlaps` where the outline of the first scene lies wholly inside or outside."""
     back, share = _outlined(scenes, second, first)
     whole = shapely.box(0, 0, *scenes.size[first].T)
@@ -172,7 +172,7 @@ def _all_or_nothing(scenes: Scenes, first: np.ndarray, second: np.ndarray) -> np
 
 
 def _outlined(
-    scenes: Scenes, first: np.ndarray, second: np.ndarray
+    scenes: SceneArrays, first: np.ndarray, second: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `overlaps`, of scenes of two CRSs; also the share of the second that is shared."""
     here, there = (scenes.places[scenes.crs[side[0]]] for side in (first, second))
@@ -211,7 +211,9 @@ def _rounded(rings: np.ndarray) -> np.ndarray:
     return np.asarray(np.round(rings / unit) * unit)
 
 
-def _holds_inner(scenes: Scenes, here: Place, second: np.ndarray, rings: np.ndarray) -> np.ndarray:
+def _holds_inner(
+    scenes: SceneArrays, here: Place, second: np.ndarray, rings: np.ndarray
+) -> np.ndarray:
     """Whether rings in coordinates of a CRS hold the inner points of their scenes."""
     inner = scenes.points_in(here, second, INNER)
     middle = (rings[..., 0].min(axis=1) + rings[..., 0].max(axis=1)) / 2
@@ -222,7 +224,7 @@ def _holds_inner(scenes: Scenes, here: Place, second: np.ndarray, rings: np.ndar
 
 
 def _confirmed(
-    scenes: Scenes, first: np.ndarray, second: np.ndarray, parts: np.ndarray
+    scenes: SceneArrays, first: np.ndarray, second: np.ndarray, parts: np.ndarray
 ) -> np.ndarray:
     """Whether points of the first scenes that lie in the second ones are those in the parts."""
     there = scenes.places[scenes.crs[second[0]]]
@@ -243,7 +245,7 @@ def _samples(grid: GroundGrid, wkt: str) -> np.ndarray:
     """Coordinates `(1, SAMPLES^2, 2)` in a CRS of points of a scene."""
     axis = (np.arange(SAMPLES) + 0.5) / SAMPLES
     shares = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
-    scenes = Scenes([grid])
+    scenes = SceneArrays([grid])
     if wkt == grid.crs_wkt:
         return scenes.points(np.array([0]), shares)
     return scenes.points_in(place_of(wkt), np.array([0]), shares)
@@ -251,7 +253,7 @@ def _samples(grid: GroundGrid, wkt: str) -> np.ndarray:
 
 def held(grid: GroundGrid, other: GroundGrid) -> np.ndarray:
     """`(SAMPLES, SAMPLES)` bool: which cells of a scene have their centre in another scene."""
-    scenes, zero = Scenes([other]), np.array([0])
+    scenes, zero = SceneArrays([other]), np.array([0])
     points = _samples(grid, other.crs_wkt)
     found = np.zeros(SAMPLES**2, bool)
     known = points[:, np.isfinite(points).all(axis=(0, 2))]

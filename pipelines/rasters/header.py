@@ -3,10 +3,14 @@
 import html
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
+from weakref import WeakValueDictionary
 
 import rasterio
 from rasterio.crs import CRS
@@ -20,12 +24,15 @@ from pipelines.rasters.gdal import (
     open_scene,
     read_with_retries,
     unreadable,
+    without_warnings,
 )
+from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem, locations
 from segmodel.errors import InputError, TransientError
 
 # Of 40,000 scenes, every header is read once.
-HEADERS_KEPT = 50_000
+MAX_HEADERS = 50_000
+_HEADER_THREADS, _HEADERS_AT_ONCE = 8, 256
 # Where a file says when it was taken, by domain; the first that is there counts.
 _DATE_TAGS = (
     ("IMAGERY", "ACQUISITIONDATETIME"),
@@ -105,26 +112,64 @@ class Header:
 
 
 def read_header(uri: str, version: str = "") -> Header:
-    """The header of a scene; it is read once for every version of the file.
+    """The header of a scene.
+
+    Args:
+        uri: Location of the scene.
+        version: Version that a scene in a store must still have, as it is planned; empty for any.
 
     Raises:
         InputError: If GDAL cannot open the file.
-        TransientError: If that may pass.
+        TransientError: If GDAL may be able to open it later.
     """
-    return _read_header(uri, version) if version else _read_header.__wrapped__(uri, version)
-
-
-def header_or_none(uri: str, version: str) -> Header | None:
-    """The header, or None where the scene cannot be opened, which its unit then reports."""
-    try:
-        return read_header(uri, version)
-    except (InputError, TransientError):
-        return None
-
-
-@lru_cache(HEADERS_KEPT)
-def _read_header(uri: str, version: str) -> Header:
     return read_with_retries(uri, lambda: _header_at(uri, version))
+
+
+class Headers:
+    """Headers of scenes, each of which is read once for every version of its file.
+
+    Copies that were pickled are the same object in the process that made it, so that a run in one
+    process reads each header once. In another process all copies are one object that begins empty.
+    """
+
+    def __init__(self, key: str | None = None) -> None:
+        self._key = key or uuid.uuid4().hex
+        self._read = lru_cache(MAX_HEADERS)(read_header)
+        _HEADERS[self._key] = self
+
+    def __reduce__(self) -> tuple[Callable[[str], "Headers"], tuple[str]]:
+        return _headers_of_process, (self._key,)
+
+    def read(self, file: InputFile) -> Header:
+        """The header of a scene.
+
+        Raises:
+            InputError: If GDAL cannot open the file.
+            TransientError: If GDAL may be able to open it later.
+        """
+        return self._read(file.uri, file.version)
+
+    def find(self, file: InputFile) -> Header | None:
+        """The header, or None where the scene cannot be opened, which its unit then reports."""
+        try:
+            return self.read(file)
+        except (InputError, TransientError):
+            return None
+
+    def find_all(self, files: Iterable[InputFile]) -> Iterator[tuple[InputFile, Header | None]]:
+        """Files with their headers or None, in order; read by several threads, some at a time."""
+        rest = iter(files)
+        with ThreadPoolExecutor(_HEADER_THREADS) as pool, without_warnings():
+            while page := list(islice(rest, _HEADERS_AT_ONCE)):
+                yield from zip(page, pool.map(self.find, page), strict=True)
+
+
+# By key, so that copies of one object find it; what nobody uses any more is not kept.
+_HEADERS: "WeakValueDictionary[str, Headers]" = WeakValueDictionary()
+
+
+def _headers_of_process(key: str) -> Headers:
+    return _HEADERS.get(key) or Headers(key)
 
 
 def _header_at(uri: str, version: str) -> Header:

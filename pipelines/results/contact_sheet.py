@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines.run.interface import Thumbnail, Work
+from pipelines.formats.interface import Thumbnail
+from pipelines.formats.work import Work
 from pipelines.run.plan import Unit
 from pipelines.worker import formats
 from segmodel.errors import BeamsegError

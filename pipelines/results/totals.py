@@ -9,13 +9,13 @@ from typing import Any
 
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.values import FailureBudget
+from pipelines.formats.work import Work
 from pipelines.results import contact_sheet
 from pipelines.results.contact_sheet import UnitSample
 from pipelines.results.failure_table import FailureTable, failures_of, write_failures
 from pipelines.run import areas, plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
-from pipelines.run.interface import Work
 from pipelines.run.plan import CountUnit, WorkUnit
 from pipelines.scenes.results import scene_summary, write_scene_results
 

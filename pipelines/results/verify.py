@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from pipelines.formats.work import Counting
 from pipelines.results.verify_tables import Ending, check_results
 from pipelines.results.verify_units import (
     AGAIN,
@@ -25,7 +26,6 @@ from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Commit, CommitLog
 from pipelines.run.directory import OUTPUTS, RunDirectory, is_run
-from pipelines.run.interface import Counting
 from pipelines.run.plan import AssemblyUnit, CountUnit, Unit, WorkUnit
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipelines.cli.exit_status import ExitStatus
+from pipelines.formats.work import Counting
 from pipelines.results.failure_table import FailureTable, failures_of
 from pipelines.results.verify_units import AGAIN, MALFORMED
 from pipelines.run import plan
@@ -12,7 +13,6 @@ from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
 from pipelines.run.directory import RunDirectory
-from pipelines.run.interface import Counting
 from pipelines.scenes.tables import overlaps_csv, zones_csv
 from pipelines.storage import filesystem
 from segmodel.labels.classes import ClassTable

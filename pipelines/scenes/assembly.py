@@ -5,13 +5,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from pipelines.formats.work import Work
 from pipelines.rasters.cog import TILE_PX
-from pipelines.rasters.header import read_header
 from pipelines.run.area_tables import area_table, rows_of
 from pipelines.run.areas import TallySum
 from pipelines.run.attempts import with_attempts
 from pipelines.run.commits import Commit, CommitLog, Output
-from pipelines.run.interface import Work
 from pipelines.run.plan import AssemblyUnit, WorkUnit
 from pipelines.scenes.blocks import block_units, blocks_of
 from pipelines.scenes.files import StoredBlock, block_path, pieces_of, scene_paths, write_scene
@@ -77,7 +76,7 @@ def _write(
         work: Of the run.
     """
     file, classes = unit.files[0], work.contract.classes
-    grid = read_header(file.uri, file.version).grid
+    grid = work.headers.read(file).grid
 
     def values(folder: str, empty: int, dtype: np.dtype) -> Iterator[tuple[Window, np.ndarray]]:
         areas, uris = [], []
@@ -101,7 +100,7 @@ def scene_blocks(unit: AssemblyUnit, work: Work) -> list[WorkUnit]:
     """Block units of a scene, in reading order."""
     file = unit.files[0]
     try:
-        header = read_header(file.uri, file.version)
+        header = work.headers.read(file)
     except InputError as error:
         # It could be opened when the run was planned.
         raise TransientError(f"{file.key} is out of reach: run the same command again") from error

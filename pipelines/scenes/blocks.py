@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from pipelines.formats.work import ReadOptions
 from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.gdal import CACHE_BYTES
 from pipelines.rasters.header import Header
 from pipelines.rasters.reader import ground_grid
-from pipelines.run.interface import Reading
 from pipelines.run.plan import AssemblyUnit, InputFile, WorkUnit, unit_id
 from segmodel.errors import BeamsegError, ConfigurationError, GroundError
 from segmodel.savedmodel.contract import Contract
@@ -26,7 +26,7 @@ WIDE_ROWS, WIDE_HALOS = 256, 4
 MAX_SCALED = 16
 
 
-def model_grid(header: Header, reading: Reading, what: str = "the scene") -> ModelGrid | None:
+def model_grid(header: Header, reading: ReadOptions, what: str = "the scene") -> ModelGrid | None:
     """The grid that the model sees, or None if it is the scene's own.
 
     Raises:
@@ -54,7 +54,7 @@ def model_grid(header: Header, reading: Reading, what: str = "the scene") -> Mod
     return ModelGrid.from_scale((grid.height, grid.width), scale)
 
 
-def blocks_of(header: Header, layout: Layout, reading: Reading) -> Iterator[Window]:
+def blocks_of(header: Header, layout: Layout, reading: ReadOptions) -> Iterator[Window]:
     """Blocks, in rows and columns of the scene, that cover a scene once, row by row.
 
     They are whole numbers of windows, so that no window is smaller for a block's sake. A scene that
@@ -69,7 +69,7 @@ def blocks_of(header: Header, layout: Layout, reading: Reading) -> Iterator[Wind
             yield own
 
 
-def planned_blocks(header: Header | None, layout: Layout, reading: Reading) -> list[Window]:
+def planned_blocks(header: Header | None, layout: Layout, reading: ReadOptions) -> list[Window]:
     """The blocks of a scene; none where its unit will say what is wrong with it."""
     if header is None:
         return []
@@ -199,7 +199,7 @@ _WARPS = {
 }
 
 
-def check_scene(header: Header, contract: Contract, reading: Reading, what: str) -> None:
+def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: str) -> None:
     """Refuse a scene that the model was not made for.
 
     Args:
@@ -240,7 +240,9 @@ def check_scene(header: Header, contract: Contract, reading: Reading, what: str)
         model_grid(header, reading, what)
 
 
-def misfit(header: Header, contract: Contract, reading: Reading, what: str) -> BeamsegError | None:
+def misfit(
+    header: Header, contract: Contract, reading: ReadOptions, what: str
+) -> BeamsegError | None:
     """Why the model was not made for a scene, or None if it was."""
     try:
         check_scene(header, contract, reading, what)

@@ -15,16 +15,15 @@ import numpy as np
 from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
+from pipelines.formats.work import Work
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.geodesy.polygons import Polygons
-from pipelines.rasters.header import read_header
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, Tally, TallySum
 from pipelines.run.attempts import with_attempts
 from pipelines.run.commits import Commit, Output
 from pipelines.run.failures import reason_of
-from pipelines.run.interface import Work
 from pipelines.run.plan import CountUnit, InputFile
 from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.blocks import planned_blocks, scene_unit
@@ -112,7 +111,7 @@ def _count_scene(own: _Scene, found: Sequence[_Scene], work: Work, sums: CountSu
 def _scene(file: InputFile, work: Work) -> _Scene | None:
     """A scene, or None if it is not finished."""
     try:
-        header = read_header(file.uri, file.version)
+        header = work.headers.read(file)
     except InputError:
         header = None
     unit = scene_unit(file, planned_blocks(header, work.layout, work.reading))

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipelines.formats.work import Work
 from pipelines.rasters.cog import Grid, read_block, write_confidence_cog, write_label_cog
 from pipelines.run.commits import Output
-from pipelines.run.interface import Work
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem
 from segmodel.tiling.windows import Window

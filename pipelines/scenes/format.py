@@ -2,21 +2,18 @@
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
-from itertools import islice
 from pathlib import Path
 
 from rasterio.drivers import raster_driver_extensions
 
+from pipelines.formats.interface import Estimate, Format, Thumbnail, windows_of
+from pipelines.formats.work import PlanContext, Work
 from pipelines.rasters.cog import read_block
-from pipelines.rasters.gdal import without_warnings
-from pipelines.rasters.header import Header, header_or_none, read_header
+from pipelines.rasters.header import Headers
 from pipelines.rasters.reader import read_small, small_area
-from pipelines.run.interface import Estimate, Reading, Thumbnail, Work, windows_of
 from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.blocks import (
     SCENE,
@@ -34,30 +31,38 @@ from pipelines.scenes.task import BlockTask
 from pipelines.storage import filesystem, locations
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError
 from segmodel.images.encoded import IMAGE_SUFFIXES
-from segmodel.savedmodel.contract import Contract
-from segmodel.tiling.windows import Layout, computed_pixels
+from segmodel.tiling.windows import computed_pixels
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Rasters whether or not GDAL can open them.
 RASTER_SUFFIXES = frozenset({".vrt", ".jp2", ".j2k", ".img", ".ntf", ".bil", ".ers", ".mrf"})
-_HEADER_THREADS, _HEADERS_AT_ONCE = 8, 256
 
 
-class Scenes:
+class SceneFormat(Format):
     """Rasters of GDAL with a place on the ground; a work unit is a block of one."""
 
     name = SCENE
     examples = "georeferenced scenes (.tif .vrt .jp2 and what else GDAL reads)"
-    grouped = False
     decodes = False
 
-    def claims(self, file: InputFile) -> bool:
+    def claim(self, file: InputFile, headers: Headers) -> InputFile | None:
+        """The scene with a version that changes with masks, sidecars and the sources of a VRT."""
+        if not self._is_scene(file, headers):
+            return None
+        header = headers.find(file)
+        if header is None or not header.others:
+            return file
+        states = [(os.path.basename(name), *_state(name)) for name in header.others]
+        digest = hashlib.sha256(repr(states).encode()).hexdigest()[:16]
+        return replace(file, version=f"{file.version}-{digest}")
+
+    def _is_scene(self, file: InputFile, headers: Headers) -> bool:
         """Whether it is a raster that knows where it is, or that no decoder of images reads."""
         suffix = Path(file.name).suffix.lower()
         if suffix in RASTER_SUFFIXES:
             return True
         if suffix in TIFF_SUFFIXES:
-            header = header_or_none(file.uri, file.version)
+            header = headers.find(file)
             if header is not None:
                 return header.is_located
             # A TIFF that GDAL cannot open is reported as what it claims to be.
@@ -66,23 +71,15 @@ class Scenes:
             )
         if suffix in IMAGE_SUFFIXES or suffix not in _gdal_suffixes():
             return False
-        header = header_or_none(file.uri, file.version)
+        header = headers.find(file)
         return header is not None and bool(header.bands)
 
-    def identify(self, file: InputFile) -> InputFile:
-        """The scene with a version that changes with masks, sidecars and the sources of a VRT."""
-        header = header_or_none(file.uri, file.version)
-        if header is None or not header.others:
-            return file
-        states = [(os.path.basename(name), *_state(name)) for name in header.others]
-        digest = hashlib.sha256(repr(states).encode()).hexdigest()[:16]
-        return replace(file, version=f"{file.version}-{digest}")
-
-    def check(self, files: Sequence[InputFile], contract: Contract, reading: Reading) -> None:
+    def check(self, files: Sequence[InputFile], context: PlanContext) -> None:
         """Refuse the run if the model was made for none of the scenes.
 
         Where it was made for some, the others fail by themselves, each with its reason.
         """
+        contract, reading = context.contract, context.reading
         if reading.resize is not None:
             raise ConfigurationError(
                 f"--resize is for images without coordinates, and {files[0].key} has some: give "
@@ -96,7 +93,7 @@ class Scenes:
         if reading.resample_to is not None:
             contract.check_gsd(reading.resample_to, "--resample_to")
         first: BeamsegError | None = None
-        for file, header in headers_of(files):
+        for file, header in context.headers.find_all(files):
             if header is not None:
                 error = misfit(header, contract, reading, file.key)
                 if error is None:
@@ -105,15 +102,12 @@ class Scenes:
         if first is not None:
             raise first
 
-    def count(self, file: InputFile, most: int, reading: Reading) -> int:
-        """One."""
-        return 1
-
-    def estimate(self, files: Sequence[InputFile], layout: Layout, reading: Reading) -> Estimate:
+    def estimate(self, files: Sequence[InputFile], context: PlanContext) -> Estimate:
         """From the headers of all."""
+        layout, reading = context.layout, context.reading
         pixels = windows = computed = 0
         for file in files:
-            header = header_or_none(file.uri, file.version)
+            header = context.headers.find(file)
             blocks = planned_blocks(header, layout, reading)
             if header is None or not blocks:
                 continue
@@ -126,17 +120,19 @@ class Scenes:
                 computed += computed_pixels(whole, area, layout)
         return Estimate(len(files), pixels, windows, computed, exact=True)
 
-    def units(self, files: Sequence[InputFile], work: Work, records: int | None) -> Iterable[Unit]:
+    def units(
+        self, files: Sequence[InputFile], context: PlanContext, records: int | None
+    ) -> Iterable[Unit]:
         """A unit for each block, for putting those of a scene together, for counting it."""
         for file in files:
-            header = header_or_none(file.uri, file.version)
-            blocks = planned_blocks(header, work.layout, work.reading)
+            header = context.headers.find(file)
+            blocks = planned_blocks(header, context.layout, context.reading)
             unit = scene_unit(file, blocks)
             if isinstance(unit, AssemblyUnit):
                 yield from block_units(unit, blocks)
             yield unit
-        if work.counting is not None:
-            yield from count_units(files, work.counting)
+        if context.counting is not None:
+            yield from count_units(files, context.counting, context.headers)
 
     def outputs(self, unit: Unit) -> Iterable[str]:
         """The block, or the scene if the block is all of it."""
@@ -144,24 +140,19 @@ class Scenes:
             return [block_path(unit.id, folder) for folder in ("labels", "confidence")]
         return scene_paths(unit.files[0])
 
-    def thumbnails(self, unit: Unit, work: Work, most: int, side: int) -> Iterable[Thumbnail]:
+    def thumbnails(self, unit: Unit, work: Work, limit: int, side: int) -> Iterable[Thumbnail]:
         """The scene, from its overviews, or the middle of it where it has none."""
-        if most:
+        if limit:
             file = unit.files[0]
-            header = read_header(file.uri, file.version)
+            header = work.headers.read(file)
             area = small_area(header)
             image = read_small(file.uri, header, area, work.contract.value_range, side)
             labels = read_block(work.run.path(scene_paths(file).labels), area, image.shape[:2])
             yield Thumbnail(file.key, image, labels)
 
-    @contextmanager
-    def open(self, unit: WorkUnit, work: Work) -> Iterator[BlockTask]:
+    def open(self, unit: WorkUnit, work: Work) -> BlockTask:
         """Begin a block."""
-        task = BlockTask(unit, work)
-        try:
-            yield task
-        finally:
-            task.close()
+        return BlockTask(unit, work)
 
 
 def may_be_scene(file: InputFile) -> bool:
@@ -174,15 +165,6 @@ def may_be_scene(file: InputFile) -> bool:
 def _gdal_suffixes() -> frozenset[str]:
     """Suffixes of all that GDAL reads; to ask it for them takes longer than the rest of a file."""
     return RASTER_SUFFIXES | {f".{name}" for name in raster_driver_extensions()}
-
-
-def headers_of(files: Iterable[InputFile]) -> Iterator[tuple[InputFile, Header | None]]:
-    """Files with their headers or None, read by several threads, some at a time."""
-    rest = iter(files)
-    with ThreadPoolExecutor(_HEADER_THREADS) as pool, without_warnings():
-        while page := list(islice(rest, _HEADERS_AT_ONCE)):
-            headers = pool.map(lambda file: header_or_none(file.uri, file.version), page)
-            yield from zip(page, headers, strict=True)
 
 
 def _state(uri: str) -> tuple[int, str]:

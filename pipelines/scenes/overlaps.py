@@ -10,11 +10,11 @@ from functools import lru_cache
 from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
+from pipelines.formats.work import Counting
 from pipelines.geodesy.footprints import counted_twice_m2, neighbours
 from pipelines.geodesy.ground import GroundGrid
-from pipelines.rasters.header import header_or_none
+from pipelines.rasters.header import Header, Headers
 from pipelines.rasters.reader import ground_grid
-from pipelines.run.interface import Counting
 from pipelines.run.plan import CountUnit, InputFile, unit_id
 from segmodel.errors import BeamsegError, ConfigurationError
 
@@ -38,9 +38,9 @@ class Overlaps:
     repeated_m2: float
 
 
-def overlaps_of(files: Sequence[InputFile]) -> Overlaps | None:
+def overlaps_of(files: Sequence[InputFile], headers: Headers) -> Overlaps | None:
     """How far scenes show the same ground, by their outlines; None if that cannot be told."""
-    grids = [grid for file in files if (grid := _ground(file)) is not None]
+    grids = [grid for file in files if (grid := _ground(headers.find(file))) is not None]
     try:
         return _overlaps(grids)
     except (BeamsegError, ShapelyError, ProjError) as error:
@@ -64,16 +64,20 @@ def _near(grids: tuple[GroundGrid, ...]) -> list[tuple[int, ...]]:
     return neighbours(grids)
 
 
-def count_units(files: Sequence[InputFile], counting: Counting) -> Iterator[CountUnit]:
+def count_units(
+    files: Sequence[InputFile], counting: Counting, headers: Headers
+) -> Iterator[CountUnit]:
     """A unit for each scene that counts its pixels, with the scenes that it overlaps.
 
     Raises:
         ConfigurationError: If the newest scenes come first and one does not say when it was taken.
     """
-    ranks = precedence(files, counting.overlap)
+    ranks = precedence(files, counting.overlap, headers)
     near: dict[int, list[int]] = {}
     if counting.overlap is not None:
-        grids = {index: grid for index, file in enumerate(files) if (grid := _ground(file))}
+        grids = {
+            index: grid for index, file in enumerate(files) if (grid := _ground(headers.find(file)))
+        }
         places = list(grids)
         for index, others in zip(places, _near(tuple(grids.values())), strict=True):
             near[index] = [places[other] for other in others]
@@ -84,7 +88,9 @@ def count_units(files: Sequence[InputFile], counting: Counting) -> Iterator[Coun
         yield CountUnit(name, "scene", members, group.index(index))
 
 
-def precedence(files: Sequence[InputFile], overlap: str | None) -> list[tuple[int, int]]:
+def precedence(
+    files: Sequence[InputFile], overlap: str | None, headers: Headers
+) -> list[tuple[int, int]]:
     """For each scene what it is sorted by: the first comes first.
 
     Raises:
@@ -92,7 +98,7 @@ def precedence(files: Sequence[InputFile], overlap: str | None) -> list[tuple[in
     """
     if overlap != "newest":
         return [(0, index) for index in range(len(files))]
-    dates = [_acquired(file) for file in files]
+    dates = [_acquired(headers.find(file)) for file in files]
     for file, date in zip(files, dates, strict=True):
         if date is None:
             raise ConfigurationError(
@@ -106,12 +112,11 @@ def precedence(files: Sequence[InputFile], overlap: str | None) -> list[tuple[in
     return [(place[date], index) for index, date in enumerate(dates) if date is not None]
 
 
-def _acquired(file: InputFile) -> datetime | None:
+def _acquired(header: Header | None) -> datetime | None:
     """When a scene was taken: long ago if it cannot be opened, None if it does not say.
 
     A time without a zone is taken for UTC.
     """
-    header = header_or_none(file.uri, file.version)
     if header is None:
         return datetime.min.replace(tzinfo=UTC)
     return parse_date(header.acquired or "")
@@ -132,9 +137,8 @@ def parse_date(text: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _ground(file: InputFile) -> GroundGrid | None:
+def _ground(header: Header | None) -> GroundGrid | None:
     """Where a scene is on the ground, or None if it does not say."""
-    header = header_or_none(file.uri, file.version)
     if header is None or not header.is_placed:
         return None
     try:

@@ -3,13 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+from pipelines.formats.work import Work
 from pipelines.layers.vrt import Piece, mosaics, write_mosaic
 from pipelines.rasters.cog import TILE_PX
 from pipelines.rasters.header import read_header
 from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Commit
-from pipelines.run.interface import Work
 from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.overlaps import precedence
@@ -66,9 +66,9 @@ def _pieces(work: Work) -> Iterator[Piece]:
     overlap = None if work.counting is None else work.counting.overlap
     files = [unit.files[0] for unit in _finished(work)]
     try:
-        ranks = precedence(files, overlap)
+        ranks = precedence(files, overlap, work.headers)
     except ConfigurationError:
-        ranks = precedence(files, None)
+        ranks = precedence(files, None, work.headers)
     for index in sorted(range(len(files)), key=ranks.__getitem__):
         yield _piece(files[index], work)
 

@@ -3,16 +3,18 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+from pipelines.formats.interface import Ground, UnitTask, square_ground
+from pipelines.formats.work import Work
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.cog import Grid, read_block, write_block
-from pipelines.rasters.header import Header, read_header
+from pipelines.rasters.header import Header
 from pipelines.rasters.reader import SceneRaster, ground_grid
 from pipelines.rasters.resampled import ResampledRaster
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, reason_of, reraise_transient
-from pipelines.run.interface import Ground, Work, square_ground
 from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.run.polygons import AOI, stored
 from pipelines.scenes.blocks import area_of, check_scene, model_grid, seen_by_model
@@ -29,23 +31,21 @@ from segmodel.tiling.windows import Window
 MAX_NAME_BYTES = 255 - len(".aux.xml")
 
 
-class BlockTask:
-    """One block of a scene while it is done.
-
-    Args:
-        unit: The block.
-        work: Of the run.
-    """
+class BlockTask(UnitTask[Labelled]):
+    """One block of a scene while it is done; the scene is open meanwhile."""
 
     def __init__(self, unit: WorkUnit, work: Work) -> None:
-        self._unit, self._work, self._file = unit, work, unit.files[0]
+        super().__init__(unit, work)
+        self._file = unit.files[0]
         self._header: Header | None = None
         self._scene: SceneRaster | None = None
         self._scaled: ModelGrid | None = None
-        self._outputs: list[Output] = []
 
-    def close(self) -> None:
-        """Close the scene."""
+    def __exit__(self, *error: Any) -> bool | None:
+        self._close()
+        return None
+
+    def _close(self) -> None:
         if self._scene is not None:
             self._scene.close()
 
@@ -56,17 +56,17 @@ class BlockTask:
             reason = f"the name has more than {MAX_NAME_BYTES} bytes: no room for .aux.xml after it"
             yield Failure(self._file.key, None, "name", reason)
             return
-        yield Job(self._unit.id, self._open, self._model_area, allow_partial=True)
+        yield Job(self.unit.id, self._open, self._model_area, allow_partial=True)
 
     def _model_area(self) -> Window:
         """What the model labels for the block, once the scene is open."""
-        return area_of(self._area, self._scaled, self._work.layout.stride_px)
+        return area_of(self._area, self._scaled, self.work.layout.stride_px)
 
     def _open(self) -> SceneRaster | ResampledRaster:
-        header = self._header = read_header(self._file.uri, self._file.version)
-        contract, reading = self._work.contract, self._work.reading
+        header = self._header = self.work.headers.read(self._file)
+        contract, reading = self.work.contract, self.work.reading
         check_scene(header, contract, reading, self._file.key)
-        if self._unit.window is None:
+        if self.unit.window is None:
             raise TransientError(
                 f"{self._file.key} could not be opened when the run was planned, and can be now: "
                 f"run the same command again"
@@ -75,9 +75,9 @@ class BlockTask:
         bands = SceneBands.of(header, contract, reading.bands, self._file.key)
         aoi = None
         if reading.aoi is not None:
-            polygons = stored(self._work.run, AOI, reading.aoi)
+            polygons = stored(self.work.run, AOI, reading.aoi)
             aoi = ScenePolygons.of(polygons, ground_grid(header.grid))
-        self.close()
+        self._close()
         self._scene = SceneRaster(self._file.uri, header, bands, aoi, self._file.version)
         if self._scaled is None:
             return self._scene
@@ -85,8 +85,8 @@ class BlockTask:
 
     @property
     def _area(self) -> Window:
-        assert self._unit.window is not None
-        return self._unit.window
+        assert self.unit.window is not None
+        return self.unit.window
 
     @property
     def _grid(self) -> Grid:
@@ -95,13 +95,13 @@ class BlockTask:
 
     def discard(self, key: str) -> None:
         """Remove the label map if the block is all of the scene; else it is written anew."""
-        if self._unit.scene is None:
+        if self.unit.scene is None:
             for path in scene_paths(self._file):
-                filesystem.remove(self._work.run.path(path))
+                filesystem.remove(self.work.run.path(path))
 
     def source(self, key: str) -> tuple[InputFile, str | None]:
         """The scene, and the place of the block in it."""
-        return self._file, None if self._unit.scene is None else _place_of(self._area)
+        return self._file, None if self.unit.scene is None else _place_of(self._area)
 
     def ground(self, labelled: Labelled) -> Ground | None:
         """Of the block, where the scene knows its place."""
@@ -110,7 +110,7 @@ class BlockTask:
     def _ground(self) -> Ground | None:
         assert self._header is not None
         if not self._header.is_placed:
-            return square_ground(self._area.pixels, self._work.pixel_size_m)
+            return square_ground(self._area.pixels, self.work.pixel_size_m)
         grid, area = ground_grid(self._grid), self._area
         return Ground(
             lambda top, rows: grid.pixel_areas_m2(area.row + top, area.column, rows, area.width),
@@ -119,7 +119,7 @@ class BlockTask:
 
     def failed_pixels(self) -> tuple[int, float | None] | None:
         """Of the whole block, also where its scene does not fit the model."""
-        if self._unit.window is None:
+        if self.unit.window is None:
             return None
         try:
             is_placed = self._header is not None and not self._grid.transform.is_identity
@@ -146,33 +146,33 @@ class BlockTask:
         """Write the block, or the scene if that is all of it."""
         labels, confidence = encoded.labels, encoded.confidence
         levels = None if confidence is None else quantize_confidence(confidence)
-        if self._unit.scene is None:
-            self._outputs += write_scene(
+        if self.unit.scene is None:
+            self.outputs += write_scene(
                 self._file,
                 self._grid,
                 [(self._area, labels)],
                 None if levels is None else [(self._area, levels)],
-                self._work,
+                self.work,
             )
             return
         for folder, values in (("labels", labels), ("confidence", levels)):
             if values is not None:
-                path = block_path(self._unit.id, folder)
-                run = self._work.run
+                path = block_path(self.unit.id, folder)
+                run = self.work.run
                 with filesystem.write_whole(run.path(path), run.scratch) as draft:
                     write_block(draft.path, self._grid, self._area, values)
-                self._outputs.append(Output.of(path, draft.written))
+                self.outputs.append(Output.of(path, draft.written))
 
     def seams(self, engine: Engine) -> tuple[int, int] | None:
         """Label what lies near borders of windows again, by windows across them, and compare."""
-        if not self._work.check_seams or not self._outputs:
+        if not self.work.check_seams or not self.outputs:
             return None
         assert self._header is not None
         area, whole = self._model_area(), seen_by_model(self._header, self._scaled)
-        near = list(border_tiles(whole, area, self._work.layout))
+        near = list(border_tiles(whole, area, self.work.layout))
         if not near:
             return 0, 0
-        job = Job(self._unit.id, self._open, area, allow_partial=True, tiling=lambda *_: near)
+        job = Job(self.unit.id, self._open, area, allow_partial=True, tiling=lambda *_: near)
         (outcome,) = engine.run([job])
         if isinstance(outcome, Failed):
             reraise_transient(outcome.error)
@@ -182,13 +182,9 @@ class BlockTask:
         cores = [tile.core for tile in near]
         if self._scaled is not None:
             cores = [self._scaled.labelled_window(core).intersection(self._area) for core in cores]
-        labels = read_block(self._work.run.path(self._outputs[0].path))
+        labels = read_block(self.work.run.path(self.outputs[0].path))
         cores = [core.relative_to(self._area) for core in cores]
-        return seam_pixels(labels, outcome.labels, cores, self._work.contract.classes.nodata)
-
-    def finish(self) -> list[Output]:
-        """Paths of what was written."""
-        return self._outputs
+        return seam_pixels(labels, outcome.labels, cores, self.work.contract.classes.nodata)
 
 
 def _place_of(area: Window) -> str:

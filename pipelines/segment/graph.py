@@ -9,10 +9,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.cli.options import add_options
 from pipelines.cli.values import FailureBudget
+from pipelines.formats.work import Work
 from pipelines.results.totals import finish_run
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport, sum_reports
-from pipelines.run.interface import Work
 from pipelines.run.plan import AssemblyUnit, CountUnit, U, Unit, UnitReference, WorkUnit
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene

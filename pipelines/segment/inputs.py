@@ -3,21 +3,21 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from pipelines.formats.interface import Estimate, Format
+from pipelines.formats.work import PlanContext, ReadOptions
 from pipelines.inputs.catalogue import Catalogue, Files
 from pipelines.inputs.disk_tables import Names
 from pipelines.inputs.find import list_inputs
+from pipelines.rasters.header import Headers
 from pipelines.run import progress
-from pipelines.run.interface import Estimate, Format, Reading, Work
 from pipelines.run.plan import InputFile, Unit
 from pipelines.scenes.files import label_name
-from pipelines.scenes.format import headers_of, may_be_scene
+from pipelines.scenes.format import may_be_scene
 from pipelines.scenes.overlaps import precedence
 from pipelines.segment.options import SegmentOptions
 from pipelines.storage import locations
 from pipelines.worker import formats
 from segmodel.errors import ConfigurationError
-from segmodel.savedmodel.contract import Contract
-from segmodel.tiling.windows import Layout
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ class Inputs:
 
 def find_inputs(
     options: SegmentOptions,
-    contract: Contract,
-    reading: Reading,
+    context: PlanContext,
     folders: Mapping[str, str] | None = None,
 ) -> Inputs:
     """List, sort by format and check the input files.
@@ -57,7 +56,7 @@ def find_inputs(
         ContractError: If the model was not made for an input.
     """
     catalogue = list_inputs(options.inputs, options.output, folders)
-    inputs = sorted_inputs(catalogue)
+    inputs = sorted_inputs(catalogue, context.headers)
     if not any(files for _, files in inputs.files):
         raise ConfigurationError(
             f"--input {' '.join(options.inputs)} matches {inputs.left_aside} files, none of a "
@@ -65,26 +64,26 @@ def find_inputs(
         )
     _check_names(inputs)
     if options.pixel_size is not None:
-        contract.check_gsd(options.pixel_size, "--pixel_size")
+        context.contract.check_gsd(options.pixel_size, "--pixel_size")
     if options.limit is not None:
-        _limit(catalogue, options.limit, reading)
+        _limit(catalogue, options.limit, context.reading)
     for entry, files in inputs.files:
         if files:
-            entry.check(files, contract, reading)
+            entry.check(files, context)
     return inputs
 
 
-def sorted_inputs(catalogue: Catalogue) -> Inputs:
+def sorted_inputs(catalogue: Catalogue, headers: Headers) -> Inputs:
     """The files of a catalogue by format; one without a format is left aside."""
     looked_at = progress.Lines("looked at {:,} files")
 
     def claims(files: list[InputFile]) -> Iterator[tuple[str, str] | None]:
         # Of a store, headers take long one after another; those that are read here are kept.
-        for _ in headers_of(file for file in files if may_be_scene(file)):
+        for _ in headers.find_all(file for file in files if may_be_scene(file)):
             pass
         for file in files:
             looked_at.add()
-            yield _claim(file)
+            yield _claim(file, headers)
 
     left_aside = catalogue.sort(claims)
     files = tuple((entry, catalogue.of_format(entry.name)) for entry in formats.FORMATS)
@@ -92,10 +91,13 @@ def sorted_inputs(catalogue: Catalogue) -> Inputs:
     return Inputs(files, left_aside, grouped)
 
 
-def _claim(file: InputFile) -> tuple[str, str] | None:
+def _claim(file: InputFile, headers: Headers) -> tuple[str, str] | None:
     """Format and version of a file; that of a scene takes reading its header."""
-    owner = next((e for e in formats.FORMATS if _may_read(e, file) and e.claims(file)), None)
-    return None if owner is None else (owner.name, owner.identify(file).version)
+    for entry in formats.FORMATS:
+        claimed = entry.claim(file, headers) if _may_read(entry, file) else None
+        if claimed is not None:
+            return entry.name, claimed.version
+    return None
 
 
 def _may_read(entry: Format, file: InputFile) -> bool:
@@ -144,7 +146,7 @@ def _folders_above(name: str) -> Iterator[str]:
         yield name
 
 
-def check_scene_options(options: SegmentOptions, contract: Contract, inputs: Inputs) -> None:
+def check_scene_options(options: SegmentOptions, context: PlanContext, inputs: Inputs) -> None:
     """Refuse options about scenes that would have no effect, or cannot be carried out.
 
     Raises:
@@ -160,15 +162,15 @@ def check_scene_options(options: SegmentOptions, contract: Contract, inputs: Inp
         raise ConfigurationError(
             f"--{given[0]} is for scenes, and no --input is a raster with a place on the ground"
         )
-    if options.check_seams and contract.fixed_window is not None:
+    if options.check_seams and context.contract.fixed_window is not None:
         raise ConfigurationError(
             "--check_seams needs windows that can be moved; this model has a fixed one"
         )
     if options.overlap is not None:
-        precedence(scenes, options.overlap)
+        precedence(scenes, options.overlap, context.headers)
 
 
-def _limit(catalogue: Catalogue, limit: int, reading: Reading) -> None:
+def _limit(catalogue: Catalogue, limit: int, reading: ReadOptions) -> None:
     """Keep the first images only: in order of formats, files and records."""
     left = limit
     for entry in formats.FORMATS:
@@ -176,7 +178,7 @@ def _limit(catalogue: Catalogue, limit: int, reading: Reading) -> None:
         left -= catalogue.limit(entry.name, _counts(entry, files, left, reading))
 
 
-def _counts(entry: Format, files: Files, left: int, reading: Reading) -> Iterator[int]:
+def _counts(entry: Format, files: Files, left: int, reading: ReadOptions) -> Iterator[int]:
     """Numbers of images in the first files, `left` together if there are as many."""
     for file in files:
         if left <= 0:
@@ -186,16 +188,16 @@ def _counts(entry: Format, files: Files, left: int, reading: Reading) -> Iterato
         left -= count
 
 
-def units_of(inputs: Inputs, work: Work) -> Iterator[Unit]:
+def units_of(inputs: Inputs, context: PlanContext) -> Iterator[Unit]:
     """Work units of all inputs."""
     for entry, files in inputs.files:
         for records, chosen in files.by_records():
-            yield from entry.units(chosen, work, records)
+            yield from entry.units(chosen, context, records)
 
 
-def estimate(inputs: Inputs, layout: Layout, reading: Reading) -> Estimate:
+def estimate(inputs: Inputs, context: PlanContext) -> Estimate:
     """Images, pixels and windows of all inputs."""
-    parts = [entry.estimate(files, layout, reading) for entry, files in inputs.files if files]
+    parts = [entry.estimate(files, context) for entry, files in inputs.files if files]
     return Estimate(
         images=sum(part.images for part in parts),
         pixels=sum(part.pixels for part in parts),

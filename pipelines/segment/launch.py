@@ -7,11 +7,12 @@ from pathlib import PurePath
 from typing import Any
 
 import segmodel
+from pipelines.formats.interface import Estimate
+from pipelines.formats.work import Counting, PlanContext, Work
 from pipelines.geodesy.polygons import Polygons
 from pipelines.inputs.find import root_folders
 from pipelines.run import plan, progress
 from pipelines.run.directory import MARK, RunDirectory, check_unchanged
-from pipelines.run.interface import Counting, Estimate, Work
 from pipelines.run.polygons import AOI, ZONES, store
 from pipelines.scenes.overlaps import Overlaps, overlaps_of
 from pipelines.segment.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
@@ -23,7 +24,6 @@ from pipelines.storage import locations
 from pipelines.storage.copies import contract_of, local_model
 from pipelines.storage.digests import digest
 from segmodel.errors import ConfigurationError
-from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import fingerprint
 
 VERSIONED = (
@@ -65,7 +65,7 @@ class Checked:
         options: Of the user.
         run: The run directory.
         earlier: Its `run.json`, if it is continued.
-        contract: Of the model.
+        context: What input files were checked by.
         sizes: Of windows and images.
         inputs: Input files by format.
         folders: Folders of input roots.
@@ -78,7 +78,7 @@ class Checked:
     options: SegmentOptions
     run: RunDirectory
     earlier: dict[str, Any] | None
-    contract: Contract
+    context: PlanContext
     sizes: Sizes
     inputs: Inputs
     folders: dict[str, str]
@@ -132,8 +132,9 @@ def check(options: SegmentOptions) -> Checked:
     aoi = read_aoi(options)
     sizes = resolve_sizes(options, contract, frozen).of_area(aoi)
     folders = root_folders(options.inputs, (earlier or {}).get("folders"))
-    inputs = find_inputs(options, contract, sizes.reading, folders)
-    check_scene_options(options, contract, inputs)
+    context = PlanContext(contract=contract, layout=sizes.layout, reading=sizes.reading)
+    inputs = find_inputs(options, context, folders)
+    check_scene_options(options, context, inputs)
     scenes = inputs.of_format("scene")
     if scenes:
         sizes.check_scenes(options.memory)
@@ -141,14 +142,14 @@ def check(options: SegmentOptions) -> Checked:
         options=options,
         run=run,
         earlier=earlier,
-        contract=contract,
+        context=context,
         sizes=sizes,
         inputs=inputs,
         folders=folders,
         fingerprint=found,
         aoi=aoi,
         zones=read_zones(options),
-        overlaps=overlaps_of(scenes) if scenes else None,
+        overlaps=overlaps_of(scenes, context.headers) if scenes else None,
     )
     if earlier is not None:
         check_unchanged(earlier, checked.labels, options.output)
@@ -169,12 +170,13 @@ def prepare(checked: Checked) -> Launch:
         run=run,
         model=options.model,
         fingerprint=checked.fingerprint,
-        contract=checked.contract,
-        layout=checked.sizes.layout,
+        contract=checked.context.contract,
+        layout=checked.context.layout,
         options=digest({"labels": checked.labels, "statistics": checked.statistics}),
         confidence=options.confidence,
         pixel_size_m=options.pixel_size,
-        reading=checked.sizes.reading,
+        reading=checked.context.reading,
+        headers=checked.context.headers,
         limits=checked.sizes.limits,
         groups=(checked.earlier or {}).get("groups") or plan.image_groups(inputs.grouped_files),
         trust_model=options.trust_model,
@@ -194,7 +196,7 @@ def prepare(checked: Checked) -> Launch:
         work=work,
         parts=tuple(parts),
         units=plan.count_units(run.plan, parts),
-        estimate=estimate(inputs, work.layout, work.reading),
+        estimate=estimate(inputs, work),
         left_aside=inputs.left_aside,
     )
 
@@ -220,7 +222,7 @@ def _run_document(checked: Checked, work: Work) -> dict[str, object]:
         "overlaps": None if checked.overlaps is None else asdict(checked.overlaps),
         "folders": checked.folders,
         "groups": work.groups,
-        "model": checked.contract.to_json(),
+        "model": checked.context.contract.to_json(),
         "versions": package_versions(),
     }
 
@@ -230,7 +232,7 @@ def _provenance(checked: Checked) -> tuple[tuple[str, str], ...]:
     return (
         ("BEAMSEG_VERSION", segmodel.__version__),
         ("BEAMSEG_TENSORFLOW_VERSION", versions["tensorflow"]),
-        ("BEAMSEG_MODEL", checked.contract.name),
+        ("BEAMSEG_MODEL", checked.context.contract.name),
         ("BEAMSEG_MODEL_FINGERPRINT", checked.fingerprint),
         ("BEAMSEG_LABEL_DIGEST", digest(checked.labels)),
     )

@@ -1,18 +1,17 @@
 """What a run would do, as text: no model is loaded and nothing is written."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from pipelines.formats.work import PlanContext
 from pipelines.run import plan, progress
-from pipelines.run.directory import RunDirectory
-from pipelines.run.interface import Work
 from pipelines.run.plan import WorkUnit
 from pipelines.scenes.overlaps import Overlaps, overlaps_of
 from pipelines.segment.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.polygons import read_aoi, read_zones
-from pipelines.segment.sizes import MIB, Sizes, resolve_sizes
+from pipelines.segment.sizes import MIB, resolve_sizes
 from pipelines.storage.copies import contract_of
-from segmodel.savedmodel.contract import Contract
 
 
 def report(options: SegmentOptions) -> Iterator[str]:
@@ -25,12 +24,13 @@ def report(options: SegmentOptions) -> Iterator[str]:
     contract = contract_of(options.model)
     sizes = resolve_sizes(options, contract).of_area(read_aoi(options))
     layout, memory = sizes.layout, sizes.memory
-    inputs = find_inputs(options, contract, sizes.reading)
-    check_scene_options(options, contract, inputs)
+    context = PlanContext(contract=contract, layout=layout, reading=sizes.reading)
+    inputs = find_inputs(options, context)
+    check_scene_options(options, context, inputs)
     if inputs.of_format("scene"):
         sizes.check_scenes(options.memory)
     read_zones(options)
-    guess = estimate(inputs, layout, sizes.reading)
+    guess = estimate(inputs, context)
     about = "" if guess.exact else "about "
     size = sum(file.size for file in inputs.every)
     yield f"model     {contract.name}: {contract.architecture}, {len(contract.classes.ids)} classes"
@@ -39,7 +39,7 @@ def report(options: SegmentOptions) -> Iterator[str]:
             yield f"input     {len(files)} files of format {entry.name}"
     if inputs.left_aside:
         yield f"input     {inputs.left_aside} files of other kinds are left aside"
-    yield f"units     {_count_units(inputs, contract, sizes)}"
+    yield f"units     {_count_units(inputs, context)}"
     yield f"images    {about}{guess.images:,}"
     yield f"pixels    {about}{guess.pixels:,}"
     yield (
@@ -49,7 +49,7 @@ def report(options: SegmentOptions) -> Iterator[str]:
     )
     yield f"bytes     {size:,} to read"
     scenes = inputs.of_format("scene")
-    overlaps = overlaps_of(scenes) if scenes else None
+    overlaps = overlaps_of(scenes, context.headers) if scenes else None
     if overlaps is not None:
         yield _overlap_line(overlaps, options.overlap)
     measured = "measured" if contract.bytes_per_pixel else "assumed"
@@ -68,25 +68,10 @@ def report(options: SegmentOptions) -> Iterator[str]:
     )
 
 
-def _count_units(inputs: Inputs, contract: Contract, sizes: Sizes) -> int:
+def _count_units(inputs: Inputs, context: PlanContext) -> int:
     """Number of units with work."""
-    groups = plan.image_groups(inputs.grouped_files)
-    work = Work(
-        run=RunDirectory(""),
-        model="",
-        fingerprint="",
-        contract=contract,
-        layout=sizes.layout,
-        options="",
-        confidence=False,
-        pixel_size_m=None,
-        reading=sizes.reading,
-        limits=sizes.limits,
-        groups=groups,
-        trust_model=False,
-        provenance=(),
-    )
-    planned = progress.with_progress(units_of(inputs, work), "planned {:,} units")
+    context = replace(context, groups=plan.image_groups(inputs.grouped_files))
+    planned = progress.with_progress(units_of(inputs, context), "planned {:,} units")
     return sum(1 for unit in planned if isinstance(unit, WorkUnit))
 
 

@@ -9,10 +9,10 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
+from pipelines.formats.work import Work
 from pipelines.inputs.disk_tables import Names
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
-from pipelines.run.interface import Work
 from pipelines.run.plan import AssemblyUnit, CountUnit, Unit, WorkUnit
 from pipelines.scenes.assembly import scene_blocks
 from pipelines.scenes.files import block_path

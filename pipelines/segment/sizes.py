@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pipelines.formats.work import ReadOptions
 from pipelines.geodesy.polygons import Polygons
 from pipelines.rasters.gdal import CACHE_BYTES
-from pipelines.run.interface import Reading
 from pipelines.scenes.blocks import WIDE_BLOCK_PIXELS
 from pipelines.segment.options import SegmentOptions
 from segmodel.engine.engine import MemoryLimits
@@ -68,7 +68,7 @@ class Sizes:
     """
 
     layout: Layout
-    reading: Reading
+    reading: ReadOptions
     memory: Memory
     limits: MemoryLimits
 
@@ -116,7 +116,7 @@ def resolve_sizes(
             f"{layout.read_px} pixels and images of {least} pixels: give {-(-needed // MIB)}M, or "
             f"lower --window, --batch or --max_pixels"
         )
-    reading = Reading(
+    reading = ReadOptions(
         image_field=options.image_field,
         name_field=options.name_field,
         max_pixels=asked or min(MAX_PIXELS, affordable),

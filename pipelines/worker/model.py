@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from pipelines.run.interface import Work
+from pipelines.formats.work import Work
 from pipelines.storage.copies import local_model
 from pipelines.worker.gpu_claims import claim
 from segmodel.devices import cuda_driver

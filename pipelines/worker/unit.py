@@ -7,13 +7,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
+from pipelines.formats.interface import UnitTask
+from pipelines.formats.work import Work
 from pipelines.run import areas
 from pipelines.run.area_tables import AreaTable, area_table, rows_of
 from pipelines.run.areas import Tally, TallySum
 from pipelines.run.attempts import THREADS, UnitReport, _is_done, with_attempts
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.failures import Failure, reason_of, reraise_transient
-from pipelines.run.interface import UnitTask, Work
 from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem
 from pipelines.worker import formats

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipelines.datasets.work import shards_of
 from pipelines.formats.samples import Sample
-from pipelines.run.interface import Reading
+from pipelines.formats.work import ReadOptions
 from pipelines.run.plan import InputFile
 from tests import forked
 from tests.end_to_end.conftest import command, environment, noise, write_images
@@ -80,7 +80,7 @@ def samples(path: Path, container: str, field: str | None) -> dict[str, bytes]:
     """Images or masks of a shard by name, in order, as our own reader has them."""
     shards, _ = shards_of(container)
     file = InputFile(str(path), "x", path.name, path.stat().st_size, "")
-    found = list(shards.samples(file, Reading(field)))
+    found = list(shards.samples(file, ReadOptions(field)))
     assert all(isinstance(sample, Sample) for sample in found)
     assert [sample.number for sample in found] == list(range(len(found)))
     return {Path(sample.name).stem.split(".")[0]: sample.encoded for sample in found}

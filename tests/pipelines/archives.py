@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from pipelines.formats.samples import Sample, Unreadable
-from pipelines.formats.tar import Tars
+from pipelines.formats.tar import TarFormat
+from pipelines.formats.work import ReadOptions
 from pipelines.results.totals import Tally
 from pipelines.run.commits import CommitLog
-from pipelines.run.interface import Reading
 from tests.pipelines.corpus import files_in, pixels, png, run_unit, units_in
 
 Member = tuple[str | tarfile.TarInfo, bytes]
@@ -85,9 +85,9 @@ def write_archive(path: Path, content: bytes) -> Path:
     return path
 
 
-def read(path: Path, reading: Reading | None = None) -> list[Sample | Unreadable]:
+def read(path: Path, reading: ReadOptions | None = None) -> list[Sample | Unreadable]:
     (file,) = files_in(path)
-    return list(Tars().read(file, reading or Reading()))
+    return list(TarFormat().read(file, reading or ReadOptions()))
 
 
 def names_and_reasons(entries: Iterable[Sample | Unreadable]) -> list[tuple[int, str, str | None]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.run.interface import Work
+from pipelines.formats.work import Work
 from tests.pipelines.corpus import make_work, small_blocks, write_model_folder
 
 

@@ -17,18 +17,19 @@ from PIL import Image
 
 from pipelines.formats import example
 from pipelines.formats.tfrecord import frame, read_records
+from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.inputs.find import list_inputs
 from pipelines.results.totals import Totals, collect
 from pipelines.run import plan
 from pipelines.run.attempts import UnitReport
 from pipelines.run.directory import RunDirectory
-from pipelines.run.interface import Reading, Work
 from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes import blocks
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.inputs import sorted_inputs, units_of
 from pipelines.worker.unit import segment_unit
 from segmodel.engine.engine import MemoryLimits
+from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import write_contract
 from segmodel.tiling.windows import Layout
 from tests.fakes import BrightnessModel, contract
@@ -146,13 +147,22 @@ def make_work(root: Path, **changes) -> Work:
         "options": "0123456789abcdef",
         "confidence": False,
         "pixel_size_m": None,
-        "reading": Reading(),
+        "reading": ReadOptions(),
         "limits": MemoryLimits(),
         "groups": 1,
         "trust_model": False,
         "provenance": (("BEAMSEG_VERSION", "test"),),
     }
     return Work(**(fields | changes))
+
+
+def plan_context(
+    made: Contract | None = None,
+    reading: ReadOptions = ReadOptions(),  # noqa: B008  # a frozen value
+    layout: Layout = Layout(64, 0, 32),  # noqa: B008
+) -> PlanContext:
+    """What input files are checked and estimated by."""
+    return PlanContext(contract=made or contract(), layout=layout, reading=reading)
 
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch, side: int) -> None:
@@ -168,7 +178,7 @@ def files_in(*patterns: Path | str) -> list[InputFile]:
 def units_in(work: Work, *patterns: Path | str) -> list[Unit]:
     """Units of all input files, and their plan on disk."""
     found = list_inputs([str(pattern) for pattern in patterns], output="no-run")
-    units = list(units_of(sorted_inputs(found), work))
+    units = list(units_of(sorted_inputs(found, work.headers), work))
     plan.write_plan(units, work.run.plan, work.run.scratch)
     return units
 

@@ -13,13 +13,13 @@ import numpy as np
 import shapely
 
 from pipelines.cli.values import FailureBudget
+from pipelines.formats.work import Work
 from pipelines.results.failure_table import COLUMNS
 from pipelines.results.totals import finish_run
 from pipelines.results.verify import Verdict, verify
 from pipelines.results.verify_units import Finding
 from pipelines.run import plan
 from pipelines.run.attempts import UnitReport
-from pipelines.run.interface import Work
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
 from pipelines.segment import launch

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.formats.work import ReadOptions, Work
 from pipelines.results.totals import collect
 from pipelines.run.commits import CommitLog
-from pipelines.run.interface import Reading, Work
 from tests.pipelines.corpus import make_work, run_unit, units_in, write
 from tests.shard_kinds import KnownShard
 from tools.fuzzing.checks import check_image, check_shard
@@ -38,7 +38,7 @@ def run_batch(mutants: Sequence[Mutant], folder: Path) -> Outcome:
     """Write mutants to a folder, run all units of it, and check every one."""
     for mutant in mutants:
         write(folder / "in" / mutant.name, mutant.content)
-    work = make_work(folder / "run", reading=Reading(max_pixels=MAX_PIXELS))
+    work = make_work(folder / "run", reading=ReadOptions(max_pixels=MAX_PIXELS))
     by_key = {f"in/{mutant.name}": mutant for mutant in mutants}
     outcome = Outcome()
     units = units_in(work, folder / "in")

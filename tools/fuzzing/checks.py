@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.formats.samples import Sample, printable
-from pipelines.formats.shards import Shards
-from pipelines.run.interface import Work
+from pipelines.formats.shards import ShardFormat
+from pipelines.formats.work import Work
 from pipelines.run.plan import Unit
 from pipelines.worker.formats import find_format
 from tests.known_images import Known
@@ -73,7 +73,7 @@ def check_shard(unit: Unit, mutant: Mutant, work: Work, rows: list[dict]) -> Che
     """Every sample has either a label map or a row of failures; what is intact has its labels."""
     assert isinstance(mutant.start, KnownShard)
     shards = find_format(unit.format)
-    assert isinstance(shards, Shards)
+    assert isinstance(shards, ShardFormat)
     path = Path(work.run.path(f"labels/in/{mutant.name}"))
     entries = {entry.record: entry for entry in read_entries(path)}
     reasons = {row["key"]: row["reason"] for row in rows}

@@ -13,20 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.formats import images
-from pipelines.formats.images import ImageFiles, stated_size
-from pipelines.formats.parquet import ParquetFiles
+from pipelines.formats.images import ImageFormat, stated_size
+from pipelines.formats.parquet import ParquetFormat
 from pipelines.formats.samples import MAX_NAME_CHARACTERS, Sample, Unreadable
-from pipelines.formats.shards import Shards
-from pipelines.formats.tfrecord import TFRecords
-from pipelines.run.interface import Reading
+from pipelines.formats.shards import ShardFormat
+from pipelines.formats.tfrecord import TFRecordFormat
+from pipelines.formats.work import ReadOptions
 from pipelines.run.plan import InputFile
 from segmodel.errors import InputError
-from segmodel.tiling.windows import Layout
 from tests.pipelines.archives import archive, read, write_archive
 from tests.pipelines.corpus import (
     failure_rows,
     files_in,
     pixels,
+    plan_context,
     png,
     record,
     run_all,
@@ -73,11 +73,11 @@ def test_reasons_show_the_beginning_of_long_names(tmp_path):
     assert len(lost.reason) < 300
     pq.write_table(pa.table({LONG: [1]}), tmp_path / "s.parquet")
     (file,) = files_in(tmp_path / "s.parquet")
-    (lost,) = ParquetFiles().read(file, Reading())
+    (lost,) = ParquetFormat().read(file, ReadOptions())
     assert len(lost.reason) < 400
 
 
-class Interrupted(TFRecords):
+class Interrupted(TFRecordFormat):
     """Shards that cannot be read behind their second image."""
 
     def samples(self, file, reading):
@@ -87,9 +87,9 @@ class Interrupted(TFRecords):
 
 
 def test_a_fault_in_the_middle_of_a_shard_has_its_number():
-    shards: Shards = Interrupted()
+    shards: ShardFormat = Interrupted()
     file = InputFile("/x/a", "x", "a", 1, "1")
-    *_, lost = shards.read(file, Reading())
+    *_, lost = shards.read(file, ReadOptions())
     assert lost == Unreadable(2, "", "the shard cannot be read on: no longer")
 
 
@@ -114,9 +114,9 @@ def test_of_a_large_file_only_the_beginning_is_read_for_an_estimate(tmp_path, mo
     seen = []
     monkeypatch.setattr(images, "image_size", lambda begin: seen.append(len(begin)))
     file = sparse_file(tmp_path / "a.png", 1 << 30)
-    assert stated_size(file, Reading()) is None
+    assert stated_size(file, ReadOptions()) is None
     assert seen == [1 << 20, 16 << 20]
-    assert stated_size(file, Reading(max_pixels=1000)) is None
+    assert stated_size(file, ReadOptions(max_pixels=1000)) is None
     assert len(seen) == 2
 
 
@@ -125,14 +125,14 @@ def test_headers_behind_pixels_are_found_in_files_of_some_size(tmp_path, recwarn
     for name, encoded_bytes in (("a.png", png(NOISE)), ("b.tif", tiff_with_late_header(NOISE))):
         assert len(encoded_bytes) > 1 << 20
         (file,) = files_in(write(tmp_path / name, encoded_bytes))
-        assert stated_size(file, Reading()) == (800, 700)
+        assert stated_size(file, ReadOptions()) == (800, 700)
     assert not recwarn.list
 
 
 def test_a_file_that_vanished_has_no_size(tmp_path):
     file = sparse_file(tmp_path / "a.png", 999)
     (tmp_path / "a.png").unlink()
-    estimate = ImageFiles().estimate([file], Layout(64, 0, 32), Reading())
+    estimate = ImageFormat().estimate([file], plan_context())
     assert (estimate.images, estimate.pixels) == (1, 0)
 
 
@@ -143,7 +143,7 @@ def areas_of(work) -> Path:
 
 def thumbnails(work, path: Path):
     (unit,) = units_in(work, path)
-    return list(TFRecords().thumbnails(unit, work, 4, 32))
+    return list(TFRecordFormat().thumbnails(unit, work, 4, 32))
 
 
 def test_a_broken_table_of_areas_is_an_error_of_the_input(tmp_path, work):

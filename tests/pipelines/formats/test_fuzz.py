@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.formats.parquet import ParquetFiles
+from pipelines.formats.parquet import ParquetFormat
 from pipelines.formats.samples import Sample, Unreadable
 from pipelines.formats.tfrecord import masked_crc32c
-from pipelines.run.interface import Reading
+from pipelines.formats.work import ReadOptions
 from tests.image_kinds import KINDS
 from tests.pipelines.corpus import failure_rows, files_in, run_all, write
 from tests.shard_entries import read_entries
@@ -199,7 +199,7 @@ def rows_with_memory_for(tmp_path: Path, monkeypatch, asked: int) -> list[Sample
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", short_of_memory)
     write(tmp_path / "in" / "a.parquet", parquet(*mixture(0)).encoded)
     (file,) = files_in(tmp_path / "in")
-    return list(ParquetFiles().samples(file, Reading()))
+    return list(ParquetFormat().samples(file, ReadOptions()))
 
 
 def test_a_page_that_states_more_than_its_group_is_no_shortage_of_memory(tmp_path, monkeypatch):

@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.formats.images import ImageFiles, check_encoded
+from pipelines.formats.images import ImageFormat, check_encoded
+from pipelines.rasters.header import Headers
 from pipelines.run.commits import CommitLog
-from pipelines.run.interface import Reading
 from pipelines.run.plan import InputFile
 from segmodel.errors import ContractError
 from segmodel.savedmodel.contract import MeasuredHalo
@@ -30,6 +30,7 @@ from tests.pipelines.corpus import (
     files_in,
     make_work,
     pixels,
+    plan_context,
     png,
     read_png,
     run_unit,
@@ -51,12 +52,12 @@ def run_folder(work, folder: Path, model=None):
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.JPEG", "b/c.png", "a.webp", "a.tif", "a.TIFF"])
 def test_images_are_known_by_their_suffix(name):
-    assert ImageFiles().claims(file(name))
+    assert ImageFormat().claim(file(name), Headers()) == file(name)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "jpg", "a.jpg.txt", "a.gif", "a", "a.tfrecord"])
 def test_other_files_are_not_images(name):
-    assert not ImageFiles().claims(file(name))
+    assert ImageFormat().claim(file(name), Headers()) is None
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 200), (200, 1), (64, 64), (65, 129)])
@@ -207,16 +208,16 @@ def test_an_estimate_of_few_images_is_exact_and_of_many_by_a_sample(tmp_path):
     for number in range(65):
         write(tmp_path / "few" / f"{number:03d}.png", png(pixels(10, 100)))
     files = files_in(tmp_path / "few")
-    exact = ImageFiles().estimate(files[:64], layout, Reading())
+    exact = ImageFormat().estimate(files[:64], plan_context(layout=layout))
     assert (exact.images, exact.pixels, exact.windows, exact.exact) == (64, 64_000, 128, True)
-    sampled = ImageFiles().estimate(files, layout, Reading())
+    sampled = ImageFormat().estimate(files, plan_context(layout=layout))
     assert (sampled.images, sampled.pixels, sampled.windows) == (65, 65_000, 130)
     assert not sampled.exact
 
 
 def test_an_estimate_does_not_mind_broken_images(tmp_path):
     write(tmp_path / "in" / "a.png", b"")
-    estimate = ImageFiles().estimate(files_in(tmp_path / "in"), Layout(64, 0, 32), Reading())
+    estimate = ImageFormat().estimate(files_in(tmp_path / "in"), plan_context())
     assert (estimate.images, estimate.pixels, estimate.exact) == (1, 0, False)
 
 

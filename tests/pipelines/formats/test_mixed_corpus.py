@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from pipelines.formats.tfrecord import masked_crc32c
+from pipelines.formats.work import ReadOptions, Work
 from pipelines.results.totals import Totals
-from pipelines.run.interface import Reading, Work
 from tests.broken_images import BROKEN
 from tests.fakes import CLASSES
 from tests.image_kinds import KINDS
@@ -159,7 +159,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         shards[name] = tuple(replace(image, name=name) for image, name in named)
     for name, content in BOMBS.items():
         write(root / "bombs" / name, content)
-    work = make_work(root / "run", reading=Reading(max_pixels=MAX_PIXELS), groups=3)
+    work = make_work(root / "run", reading=ReadOptions(max_pixels=MAX_PIXELS), groups=3)
     before = peak_bytes()
     totals = run_all(work, *(root / name for name in ("photos", "more", "shards", "bombs")))
     return Run(work, totals, tuple(files), shards, peak_bytes() - before)

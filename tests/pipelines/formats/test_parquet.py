@@ -11,11 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.formats.parquet import ParquetFiles
+from pipelines.formats.parquet import ParquetFormat
 from pipelines.formats.samples import Sample, Unreadable
+from pipelines.formats.work import ReadOptions
 from pipelines.run.commits import CommitLog
-from pipelines.run.interface import Reading
-from pipelines.run.plan import InputFile
 from segmodel.errors import ConfigurationError, ContractError
 from tests.fakes import CLASSES, WIDE_CLASSES, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (
@@ -23,6 +22,7 @@ from tests.pipelines.corpus import (
     files_in,
     make_work,
     pixels,
+    plan_context,
     png,
     run_unit,
     units_in,
@@ -43,7 +43,7 @@ def write_table(path: Path, columns: dict[str, object], **options) -> Path:
 
 def read(path: Path, **reading) -> list[Sample | Unreadable]:
     (file,) = files_in(path)
-    return list(ParquetFiles().read(file, Reading(**reading)))
+    return list(ParquetFormat().read(file, ReadOptions(**reading)))
 
 
 def label(work, path: Path, model=None) -> tuple[pa.Table, int, int]:
@@ -71,12 +71,12 @@ def check_labels(table: pa.Table, numbers: list[int]) -> None:
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.PQ", "train-00000-of-00009.parquet"])
 def test_files_are_known_by_their_name(name):
-    assert ParquetFiles().claims(InputFile("", "", name, 0, ""))
+    assert ParquetFormat().matches(name)
 
 
 @pytest.mark.parametrize("name", ["a.png", "parquet", "a.parquet.gz", "a.parquet.txt"])
 def test_other_files_are_left_to_others(name):
-    assert not ParquetFiles().claims(InputFile("", "", name, 0, ""))
+    assert not ParquetFormat().matches(name)
 
 
 IMAGE_COLUMNS = {
@@ -187,8 +187,8 @@ def test_files_without_images_are_refused_before_any_work(tmp_path, kind):
     columns, reading, reason = REFUSED[kind]
     files = files_in(write_table(tmp_path / "in" / "s.parquet", columns))
     with pytest.raises(ConfigurationError, match=rf"^in/s\.parquet: {reason}"):
-        ParquetFiles().check(files, contract(), Reading(**reading))
-    (lost,) = ParquetFiles().read(files[0], Reading(**reading))
+        ParquetFormat().check(files, plan_context(contract(), ReadOptions(**reading)))
+    (lost,) = ParquetFormat().read(files[0], ReadOptions(**reading))
     assert lost.number == 0
     assert lost.reason.startswith("the file cannot be read: no column")
 
@@ -197,14 +197,14 @@ def test_one_file_with_images_is_enough_to_begin(tmp_path):
     write_table(tmp_path / "in" / "0.parquet", {"id": [1]})
     (tmp_path / "in" / "1.parquet").write_bytes(b"text")
     write_table(tmp_path / "in" / "2.parquet", {"image": STRUCTS})
-    ParquetFiles().check(files_in(tmp_path / "in"), contract(), Reading())
+    ParquetFormat().check(files_in(tmp_path / "in"), plan_context(contract()))
 
 
 def test_a_model_of_other_bands_is_refused(tmp_path):
     files = files_in(write_table(tmp_path / "s.parquet", {"image": STRUCTS}))
     two = contract(bands=("a", "b"), nodata_fill=(0.0, 0.0))
     with pytest.raises(ContractError, match=r"other Parquet files .*: bands: the model takes 2"):
-        ParquetFiles().check(files, two, Reading())
+        ParquetFormat().check(files, plan_context(two))
 
 
 NULLS = {
@@ -290,7 +290,7 @@ def test_two_runs_write_the_same_bytes(tmp_path):
 def test_our_files_are_read_by_their_own_format(tmp_path, work):
     label(work, write_table(tmp_path / "in" / "s.parquet", {"image": STRUCTS}))
     output = Path(work.run.root) / "labels" / "in" / "s.parquet"
-    entries = read(output, image_field=ParquetFiles.label_field)
+    entries = read(output, image_field=ParquetFormat.label_field)
     assert [entry.name for entry in entries] == NAMES
     for entry, image in zip(entries, IMAGES, strict=True):
         np.testing.assert_array_equal(values_of(entry.encoded), brightness_labels(image))

@@ -9,13 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.formats import parquet
-from pipelines.formats.parquet import ParquetFiles
+from pipelines.formats.parquet import ParquetFormat
 from pipelines.formats.samples import Sample, Unreadable
-from pipelines.run.interface import Reading
+from pipelines.formats.work import ReadOptions
 from segmodel.errors import ConfigurationError
-from segmodel.tiling.windows import Layout
 from tests.fakes import contract
-from tests.pipelines.corpus import failure_rows, files_in
+from tests.pipelines.corpus import failure_rows, files_in, plan_context
 from tests.pipelines.formats.test_parquet import NAMES, PNGS, STRUCTS, check_labels, label, read
 
 PACKINGS = {
@@ -124,9 +123,9 @@ def test_a_file_without_its_footer_is_one_failure(tmp_path, work, kind):
     path = write_groups(tmp_path / "in" / "s.parquet")
     path.write_bytes(BROKEN[kind](path.read_bytes()))
     files = files_in(path)
-    ParquetFiles().check(files, contract(), Reading())
-    assert ParquetFiles().count(files[0], 9, Reading()) == 1
-    estimate = ParquetFiles().estimate(files, Layout(64, 0, 32), Reading())
+    ParquetFormat().check(files, plan_context(contract()))
+    assert ParquetFormat().count(files[0], 9, ReadOptions()) == 1
+    estimate = ParquetFormat().estimate(files, plan_context())
     assert (estimate.images, estimate.pixels, estimate.exact) == (1, 0, False)
     table, images, failed = label(work, path)
     assert (table.num_rows, images, failed) == (0, 0, 1)
@@ -140,7 +139,7 @@ def test_a_file_without_images_is_refused_though_another_cannot_be_read(tmp_path
     pq.write_table(pa.table({"id": [1]}), tmp_path / "1.parquet")
     reason = r"^\w+/1\.parquet: no column 'image' .*: name the right one .*, or leave the file out$"
     with pytest.raises(ConfigurationError, match=reason):
-        ParquetFiles().check(files_in(tmp_path), contract(), Reading())
+        ParquetFormat().check(files_in(tmp_path), plan_context(contract()))
 
 
 def varint(number: int) -> bytes:
@@ -266,4 +265,4 @@ def test_a_stored_schema_of_a_type_of_others_is_read_as_what_it_stands_on(tmp_pa
 @pytest.mark.parametrize(("limit", "expected"), [(0, 0), (1, 1), (3, 3), (6, 6), (99, 6)])
 def test_rows_are_counted_up_to_what_is_asked(tmp_path, limit, expected):
     (file,) = files_in(write_groups(tmp_path / "s.parquet"))
-    assert ParquetFiles().count(file, limit, Reading()) == expected
+    assert ParquetFormat().count(file, limit, ReadOptions()) == expected

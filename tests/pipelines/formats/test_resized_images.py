@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.formats.work import ReadOptions
 from pipelines.run.commits import CommitLog
-from pipelines.run.interface import Reading
 from segmodel.images.encoded import decode_pixels
 from segmodel.tiling.scaling import SourceGrid, resize_image, resize_valid
 from segmodel.tiling.windows import Layout
@@ -50,7 +50,7 @@ def expected_labels(content: bytes, size: tuple[int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(64, 96), (16, 16), (1, 1), (200, 150)])
 def test_labels_of_scaled_images_have_the_size_of_the_images(tmp_path, size):
-    work = make_work(tmp_path / "run", reading=Reading(resize=size), pixel_size_m=2.0)
+    work = make_work(tmp_path / "run", reading=ReadOptions(resize=size), pixel_size_m=2.0)
     for name, content in images().items():
         write(tmp_path / "in" / name, content)
     (unit,) = units_in(work, tmp_path / "in")
@@ -74,7 +74,7 @@ def test_labels_of_scaled_images_have_the_size_of_the_images(tmp_path, size):
 def test_images_that_are_as_large_as_they_are_scaled_to_keep_their_labels(tmp_path):
     values = pixels(64, 96, 5)
     write(tmp_path / "in" / "e.png", png(values))
-    work = make_work(tmp_path / "run", reading=Reading(resize=(64, 96)))
+    work = make_work(tmp_path / "run", reading=ReadOptions(resize=(64, 96)))
     (unit,) = units_in(work, tmp_path / "in")
     run_unit(unit, work)
     actual = read_png(Path(work.run.root) / "labels" / "in" / "e.png.png")
@@ -85,7 +85,7 @@ def test_all_scaled_images_share_batches(tmp_path):
     for name, content in images().items():
         write(tmp_path / "in" / name, content)
     layout = Layout(64, 0, 32, batch=5)
-    work = make_work(tmp_path / "run", reading=Reading(resize=(64, 64)), layout=layout)
+    work = make_work(tmp_path / "run", reading=ReadOptions(resize=(64, 64)), layout=layout)
     (unit,) = units_in(work, tmp_path / "in")
     model = BrightnessModel()
     run_unit(unit, work, model)
@@ -97,7 +97,7 @@ def test_maps_of_16_bits_are_scaled_back(tmp_path):
     values[:, 4:, 0], values[..., 3], values[0, 0, 3] = 200, 255, 0
     write(tmp_path / "in" / "a.png", png(values))
     wide = contract(classes=WIDE_CLASSES)
-    work = make_work(tmp_path / "run", contract=wide, reading=Reading(resize=(2, 4)))
+    work = make_work(tmp_path / "run", contract=wide, reading=ReadOptions(resize=(2, 4)))
     (unit,) = units_in(work, tmp_path / "in")
     run_unit(unit, work, WideModel())
     actual = read_png(Path(work.run.root) / "labels" / "in" / "a.png.png")
@@ -109,7 +109,7 @@ def test_maps_of_16_bits_are_scaled_back(tmp_path):
 def test_images_above_the_greatest_number_of_pixels_fail_by_themselves(tmp_path):
     write(tmp_path / "in" / "a.png", png(pixels(10, 10)))
     write(tmp_path / "in" / "b.png", png(pixels(10, 11)))
-    work = make_work(tmp_path / "run", reading=Reading(max_pixels=100))
+    work = make_work(tmp_path / "run", reading=ReadOptions(max_pixels=100))
     (unit,) = units_in(work, tmp_path / "in")
     run_unit(unit, work)
     (row,) = failure_rows(work)

@@ -17,8 +17,8 @@ from PIL import Image
 from pipelines import formats
 from pipelines.formats import example
 from pipelines.formats.tfrecord import frame
+from pipelines.formats.work import ReadOptions, Work
 from pipelines.run.commits import CommitLog
-from pipelines.run.interface import Reading, Work
 from segmodel.tiling.windows import Layout
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (
@@ -26,6 +26,7 @@ from tests.pipelines.corpus import (
     files_in,
     make_work,
     pixels,
+    plan_context,
     read_shard,
     run_unit,
     units_in,
@@ -203,9 +204,9 @@ def test_every_container_gives_the_same_bytes_again(tmp_path, suffix):
 def test_a_limit_takes_the_first_images_in_every_container(tmp_path, expected, suffix):
     path = write(tmp_path / "in", suffix, IMAGES)
     (file,) = files_in(path)
-    owner = next(entry for entry in formats.SHARDS if entry.claims(file))
+    owner = next(entry for entry in formats.SHARDS if entry.matches(file.name))
     for limit in (0, 1, 4, 7, 12, 13):
-        assert owner.count(file, limit, Reading()) == min(limit, 12)
+        assert owner.count(file, limit, ReadOptions()) == min(limit, 12)
     for limit in (0, 1, 4, 12, 99):
         work = make_work(tmp_path / f"run-{limit}", confidence=True)
         (unit,) = owner.units([file], work, limit)
@@ -243,9 +244,9 @@ def test_an_estimate_is_by_the_first_image_and_does_not_mind_what_is_broken(tmp_
     same = [(f"{n}.png", encoded(pixels(150, 200, n), "PNG")) for n in range(5)]
     path = write(tmp_path / "in", suffix, same)
     files = files_in(path)
-    owner = next(entry for entry in formats.SHARDS if entry.claims(files[0]))
+    owner = next(entry for entry in formats.SHARDS if entry.matches(files[0].name))
     layout = Layout(64, 0, 32)
-    estimate = owner.estimate(files, layout, Reading())
+    estimate = owner.estimate(files, plan_context(layout=layout))
     assert 4 <= estimate.images <= 6
     assert estimate.pixels == estimate.images * 150 * 200
     assert estimate.windows == estimate.images * 3 * 4
@@ -253,11 +254,11 @@ def test_an_estimate_is_by_the_first_image_and_does_not_mind_what_is_broken(tmp_
     content = path.read_bytes()
     for part in (b"", content[:1], content[:-1], content[: len(content) // 2], b"\xff" * 600):
         path.write_bytes(part)
-        estimate = owner.estimate(files_in(path), layout, Reading())
+        estimate = owner.estimate(files_in(path), plan_context(layout=layout))
         assert estimate.images >= 1
-        assert owner.count(files_in(path)[0], 99, Reading()) <= 6
+        assert owner.count(files_in(path)[0], 99, ReadOptions()) <= 6
     write(tmp_path / "in", suffix, [("a.png", b"text"), ("b.png", IMAGES[1][1])])
-    assert owner.estimate(files_in(path), layout, Reading()).pixels == 0
+    assert owner.estimate(files_in(path), plan_context(layout=layout)).pixels == 0
 
 
 @pytest.mark.parametrize("suffix", CONTAINERS)
@@ -268,7 +269,7 @@ def test_a_shard_without_an_image_gives_a_shard_without_a_map(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", CONTAINERS)
 def test_scaled_images_have_maps_of_their_own_size(tmp_path, suffix):
-    reading = Reading(resize=(32, 64))
+    reading = ReadOptions(resize=(32, 64))
     work = make_work(tmp_path / "run", confidence=True, reading=reading)
     actual = Done(work, write(tmp_path / "in", suffix, IMAGES))
     assert list(actual.maps) == WHOLE
@@ -285,7 +286,7 @@ def test_scaled_images_have_maps_of_their_own_size(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", CONTAINERS)
 def test_images_of_more_pixels_than_allowed_fail_by_themselves(tmp_path, suffix):
-    work = make_work(tmp_path / "run", reading=Reading(max_pixels=90 * 140))
+    work = make_work(tmp_path / "run", reading=ReadOptions(max_pixels=90 * 140))
     actual = Done(work, write(tmp_path / "in", suffix, IMAGES))
     assert list(actual.maps) == [number for number in WHOLE if number != 1]
     reasons = {key: reason for key, _, reason in actual.failures}

@@ -6,9 +6,8 @@ import tarfile
 
 import pytest
 
-from pipelines.formats.tar import Tars, _Members
-from pipelines.run.interface import Reading
-from pipelines.run.plan import InputFile
+from pipelines.formats.tar import TarFormat, _Members
+from pipelines.formats.work import ReadOptions
 from tests.pipelines.archives import (
     END_MARK,
     IMAGES,
@@ -32,18 +31,18 @@ LONG = "x" * 300
 
 @pytest.mark.parametrize("name", ["a.tar", "a.TAR", "a.tar.gz", "a.tgz", "b/000-of-9.Tar.Gz"])
 def test_archives_are_known_by_their_name(name):
-    assert Tars().claims(InputFile("", "", name, 0, ""))
+    assert TarFormat().matches(name)
 
 
 @pytest.mark.parametrize("name", ["a.png", "tar", "a.tar.bz2", "a.tar.txt", "a.gz", "a.zip"])
 def test_other_files_are_no_archives(name):
-    assert not Tars().claims(InputFile("", "", name, 0, ""))
+    assert not TarFormat().matches(name)
 
 
 def found(tmp_path, members, image_field=None, layout=tarfile.PAX_FORMAT, name="s.tar"):
     """Number, name and reason of each sample; its image must be the one that was put in."""
     path = write_archive(tmp_path / name, archive(members, layout))
-    entries = read(path, Reading(image_field=image_field))
+    entries = read(path, ReadOptions(image_field=image_field))
     contents = {str(name): content for name, content in members if isinstance(name, str)}
     for entry in entries:
         if hasattr(entry, "encoded"):
@@ -131,7 +130,7 @@ def test_of_a_sample_with_several_images_none_is_kept():
         sample.add(f"a.{extension}", extension, bytes(1 << 20))
         held = sum(len(part) for part in vars(sample).values() if isinstance(part, bytes))
         assert held == (1 << 20 if extension == "jpg" else 0)
-    lost = sample.finished(Reading())
+    lost = sample.finished(ReadOptions())
     assert lost.reason.startswith("the sample has 3 members with extension")
 
 
@@ -234,7 +233,7 @@ def test_equal_names_are_as_many_samples(tmp_path):
 def test_an_image_larger_than_any_within_the_limit_costs_itself(tmp_path):
     members = [("a.png", b"\0" * (1 << 20) + b"\0" * 8001), ("b.png", PNGS[0])]
     path = write_archive(tmp_path / "s.tar", archive(members))
-    first, second = read(path, Reading(max_pixels=1000))
+    first, second = read(path, ReadOptions(max_pixels=1000))
     reason = "1056577 bytes are more than any image within --max_pixels has"
     assert (first.name, first.reason) == ("a.png", reason)
     assert second.encoded == PNGS[0]

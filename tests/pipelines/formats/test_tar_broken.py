@@ -9,10 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from pipelines.formats.tar import Tars
+from pipelines.formats.tar import TarFormat
 from pipelines.formats.tar_members import MAX_EXTRA_BYTES
-from pipelines.run.interface import Reading
-from segmodel.tiling.windows import Layout
+from pipelines.formats.work import ReadOptions
 from tests.fakes import brightness_labels
 from tests.pipelines.archives import (
     END_MARK,
@@ -30,7 +29,7 @@ from tests.pipelines.archives import (
     read,
     write_archive,
 )
-from tests.pipelines.corpus import failure_rows, files_in
+from tests.pipelines.corpus import failure_rows, files_in, plan_context
 
 MEMBERS = [(f"{number}.png", PNGS[number]) for number in range(4)]
 WHOLE = archive(MEMBERS)
@@ -196,7 +195,7 @@ HOSTILE = {
 def test_a_hostile_header_costs_the_rest_and_neither_hangs_nor_dies(tmp_path, kind, name):
     content = BEFORE + HOSTILE[kind] + (b"" if kind.endswith("at the end") else BEHIND)
     begin = time.monotonic()
-    *whole, lost = read(write_archive(tmp_path / name, content), Reading(max_pixels=1000))
+    *whole, lost = read(write_archive(tmp_path / name, content), ReadOptions(max_pixels=1000))
     assert time.monotonic() - begin < 20
     assert [entry.encoded for entry in whole] == PNGS[:2]
     assert (lost.number, lost.name) in ((2, ""), (2, "2"))
@@ -261,13 +260,13 @@ def test_an_extended_header_as_large_as_may_be_is_read_in_time(tmp_path):
 def test_a_shard_that_vanished_is_one_failure(tmp_path):
     (file,) = files_in(write_archive(tmp_path / "s.tar", WHOLE))
     (tmp_path / "s.tar").unlink()
-    (lost,) = Tars().read(file, Reading())
+    (lost,) = TarFormat().read(file, ReadOptions())
     assert lost.reason == "the shard cannot be opened: No such file or directory"
 
 
 @pytest.mark.parametrize("content", [b"", b"text" * 300, WHOLE[: STARTS[1] - 600], END_MARK])
 def test_an_estimate_and_a_count_do_not_mind_broken_archives(tmp_path, content):
     files = files_in(write_archive(tmp_path / "in" / "s.tar", content))
-    estimate = Tars().estimate(files, Layout(64, 0, 32), Reading())
+    estimate = TarFormat().estimate(files, plan_context())
     assert (estimate.images, estimate.pixels, estimate.exact) == (1, 0, False)
-    assert Tars().count(files[0], 9, Reading()) == (0 if content == END_MARK else 1)
+    assert TarFormat().count(files[0], 9, ReadOptions()) == (0 if content == END_MARK else 1)

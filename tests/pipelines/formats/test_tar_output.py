@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from pipelines.formats.samples import Entry
-from pipelines.formats.tar import Tars, safe_key
-from pipelines.run.interface import Reading
+from pipelines.formats.tar import TarFormat, safe_key
+from pipelines.formats.work import ReadOptions
 from tests.fakes import CLASSES, WIDE_CLASSES, WideModel, brightness_labels, contract
 from tests.pipelines.archives import (
     END_MARK,
@@ -194,7 +194,7 @@ def test_equal_keys_do_not_overwrite_each_other_when_unpacked(tmp_path, work):
 
 def test_the_key_is_that_of_the_sample_whatever_the_extension_of_the_image(tmp_path):
     members = [("x/a.jpg", b"text"), ("x/a.rgb.png", PNGS[0]), ("x/b.rgb.png", PNGS[1])]
-    work = make_work(tmp_path / "run", reading=Reading(image_field="rgb.png"))
+    work = make_work(tmp_path / "run", reading=ReadOptions(image_field="rgb.png"))
     output, _ = label_archive(work, write_archive(tmp_path / "in" / "s.tar", archive(members)))
     assert [(key, about["filename"]) for key, about, _ in entries_of(output)] == [
         ("x/a", "x/a.rgb.png"),
@@ -203,7 +203,7 @@ def test_the_key_is_that_of_the_sample_whatever_the_extension_of_the_image(tmp_p
 
 
 def test_files_that_are_packed_keep_all_of_their_stem_as_key(tmp_path):
-    with Tars().writer(str(tmp_path / "s.tar"), False, ("image", "labels")) as writer:
+    with TarFormat().writer(str(tmp_path / "s.tar"), False, ("image", "labels")) as writer:
         for number, name in enumerate(["x/a.v1.png", "x/a.v2.png"]):
             writer.add(Entry(number, name, 1, 1, (b"image", "png"), b"map"))
     assert [key for key, _, _ in entries_of(tmp_path / "s.tar")] == ["x/a_v1", "x/a_v2"]
@@ -212,7 +212,7 @@ def test_files_that_are_packed_keep_all_of_their_stem_as_key(tmp_path):
 def test_keys_that_are_taken_by_others_are_told_apart(tmp_path):
     target = tmp_path / "s.tar"
     names = ["sample-00000001.png", "../x.png", "b-00000004.png", "b.png", "b.png"]
-    with Tars().writer(str(target), False, ("labels",)) as writer:
+    with TarFormat().writer(str(target), False, ("labels",)) as writer:
         for number, name in enumerate(names):
             writer.add(Entry(number, name, 1, 1, None, b"map"))
     keys = [key for key, _, _ in entries_of(target)]
@@ -243,7 +243,7 @@ def test_rows_name_archive_number_and_member(tmp_path, work):
 
 def test_our_archives_are_read_by_their_own_format(tmp_path, work):
     output, _ = label_archive(work, write_archive(tmp_path / "in" / "s.tar", archive(MEMBERS)))
-    again = make_work(tmp_path / "again", reading=Reading(image_field=Tars.label_field))
+    again = make_work(tmp_path / "again", reading=ReadOptions(image_field=TarFormat.label_field))
     _, tally = label_archive(again, output)
     assert (tally.images, tally.failed_images) == (3, 0)
 
@@ -270,7 +270,7 @@ def test_memory_does_not_grow_with_the_number_of_members(tmp_path, monkeypatch):
 
 def test_memory_of_the_writer_does_not_grow_with_the_number_of_members(tmp_path):
     entry = Entry(0, "", 1, 1, None, b"map")
-    with Tars().writer(str(tmp_path / "s.tar"), False, ("labels",)) as writer:
+    with TarFormat().writer(str(tmp_path / "s.tar"), False, ("labels",)) as writer:
         for number in range(10_000):
             writer.add(replace(entry, number=number, name=f"{number}.png"))
             assert len(writer._archive.members) == 0

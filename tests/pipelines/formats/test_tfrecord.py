@@ -13,18 +13,17 @@ import pytest
 from PIL import Image
 
 from pipelines.formats import example
-from pipelines.formats.tfrecord import TFRecords, frame, masked_crc32c, read_records
+from pipelines.formats.tfrecord import TFRecordFormat, frame, masked_crc32c, read_records
+from pipelines.formats.work import ReadOptions
 from pipelines.run.commits import CommitLog
-from pipelines.run.interface import Reading
-from pipelines.run.plan import InputFile
 from segmodel.errors import ContractError, InputError
-from segmodel.tiling.windows import Layout
 from tests.fakes import brightness_labels, contract
 from tests.pipelines.corpus import (
     failure_rows,
     files_in,
     make_work,
     pixels,
+    plan_context,
     png,
     read_shard,
     record,
@@ -65,12 +64,12 @@ def run_shard(work, path: Path):
     ],
 )
 def test_shards_are_known_by_their_name(name):
-    assert TFRecords().claims(InputFile("", "", name, 0, ""))
+    assert TFRecordFormat().matches(name)
 
 
 @pytest.mark.parametrize("name", ["a.png", "tfrecord", "a.tfrecord.txt", "a.gz", "a.tfrecord-x"])
 def test_other_files_are_not_shards(name):
-    assert not TFRecords().claims(InputFile("", "", name, 0, ""))
+    assert not TFRecordFormat().matches(name)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
@@ -254,20 +253,20 @@ def test_the_name_may_be_another_feature_of_bytes_or_numbers(tmp_path, value, ex
     features = {"photo": png(IMAGES[0]), "image/filename": b"wrong"}
     data = example.serialize(features | ({} if value is None else {"title": value}))
     (file,) = files_in(write_shard(tmp_path / "s.tfrecord", [data]))
-    (sample,) = TFRecords().read(file, Reading(image_field="photo", name_field="title"))
+    (sample,) = TFRecordFormat().read(file, ReadOptions(image_field="photo", name_field="title"))
     assert (sample.name, sample.encoded) == (expected, png(IMAGES[0]))
 
 
 def test_a_zipped_shard_without_a_byte_is_a_cut_one(tmp_path):
     (file,) = files_in(write(tmp_path / "s.tfrecord.gz", b""))
-    (lost,) = TFRecords().read(file, Reading())
+    (lost,) = TFRecordFormat().read(file, ReadOptions())
     assert lost.reason == "the shard is empty, which gzip data never is: it was cut"
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(0, 0), (1, 1), (3, 3), (4, 4), (9, 4)])
 def test_a_limited_unit_reads_so_many_records(tmp_path, work, limit, expected):
     path = write_shard(tmp_path / "in" / "s.tfrecord", RECORDS)
-    (unit,) = TFRecords().units(files_in(path), work, limit)
+    (unit,) = TFRecordFormat().units(files_in(path), work, limit)
     run_unit(unit, work)
     assert CommitLog(work.run.root, work.options).read(unit).tally.images == expected
 
@@ -275,19 +274,19 @@ def test_a_limited_unit_reads_so_many_records(tmp_path, work, limit, expected):
 @pytest.mark.parametrize(("most", "expected"), [(0, 0), (2, 2), (4, 4), (9, 4)])
 def test_records_are_counted_up_to_what_is_asked(tmp_path, most, expected):
     (file,) = files_in(write_shard(tmp_path / "in" / "s.tfrecord.gz", RECORDS))
-    assert TFRecords().count(file, most, Reading()) == expected
+    assert TFRecordFormat().count(file, most, ReadOptions()) == expected
 
 
 def test_an_estimate_is_by_bytes_and_never_called_exact(tmp_path):
     path = write_shard(tmp_path / "in" / "s.tfrecord", [RECORDS[0]] * 10)
-    estimate = TFRecords().estimate(files_in(path), Layout(64, 0, 32), Reading())
+    estimate = TFRecordFormat().estimate(files_in(path), plan_context())
     assert (estimate.images, estimate.pixels, estimate.windows) == (11, 6600, 11)
     assert not estimate.exact
 
 
 def test_an_estimate_does_not_mind_broken_shards(tmp_path):
     path = write(tmp_path / "in" / "s.tfrecord", b"\0" * 99)
-    estimate = TFRecords().estimate(files_in(path), Layout(64, 0, 32), Reading())
+    estimate = TFRecordFormat().estimate(files_in(path), plan_context())
     assert (estimate.images, estimate.pixels) == (1, 0)
 
 
@@ -295,7 +294,7 @@ def test_a_model_of_other_bands_is_refused(tmp_path):
     (file,) = files_in(write_shard(tmp_path / "in" / "s.tfrecord", []))
     two = contract(bands=("a", "b"), nodata_fill=(0.0, 0.0))
     with pytest.raises(ContractError, match=r"other TFRecord shards .*: bands: the model takes 2"):
-        TFRecords().check([file], two, Reading())
+        TFRecordFormat().check([file], plan_context(two))
 
 
 def test_a_record_longer_than_the_limit_is_not_read_into_memory(tmp_path):

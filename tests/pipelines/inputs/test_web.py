@@ -13,9 +13,9 @@ import pytest
 from pipelines.inputs.find import list_inputs
 from pipelines.inputs.web import find_web
 from pipelines.rasters.bands import SceneBands
-from pipelines.rasters.header import open_scene, read_header, unreadable
+from pipelines.rasters.header import Headers, open_scene, read_header, unreadable
 from pipelines.rasters.reader import SceneRaster
-from pipelines.scenes.format import Scenes
+from pipelines.scenes.format import SceneFormat
 from segmodel.errors import ConfigurationError, InputError, TransientError
 from segmodel.tiling.windows import Window
 from tests.fakes import brightness_labels, contract
@@ -93,7 +93,7 @@ def test_a_folder_of_a_server_is_refused(address):
 def test_what_is_no_raster_is_its_own_failure_and_no_reason_to_try_again(tmp_path, work, address):
     write(tmp_path / "www" / "page.tif", b"<html>welcome</html>")
     (file,) = list_inputs([f"{address}/page.tif"], "no-run")
-    assert Scenes().identify(file) == file
+    assert SceneFormat().claim(file, Headers()) == file
     with pytest.raises(InputError, match="not recognized"):
         open_scene(file.uri)
 

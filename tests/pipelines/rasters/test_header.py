@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +17,8 @@ from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 
 from pipelines.rasters.gdal import reason_of_gdal
-from pipelines.rasters.header import Band, read_header
+from pipelines.rasters.header import Band, Headers, read_header
+from pipelines.run.plan import InputFile
 from segmodel.errors import InputError
 from tests.pipelines.corpus import UTM, pixels, write, write_scene
 from tests.pipelines.raster_kinds import (
@@ -193,12 +198,27 @@ def test_overviews_are_seen(tmp_path, factors):
 
 def test_a_header_is_read_once_for_every_version_of_a_file(tmp_path):
     path = write_scene(tmp_path / "a.tif", VALUES)
-    first = read_header(str(path), "1-1")
+    headers, file = Headers(), InputFile(str(path), "x", "a.tif", 1, "1-1")
+    first = headers.read(file)
     write_scene(path, VALUES[:10])
-    assert read_header(str(path), "1-1") is first
-    assert read_header(str(path), "1-2").grid.height == 10
-    assert read_header(str(path)).grid.height == 10
-    assert read_header(str(path)) is not read_header(str(path))
+    assert headers.read(file) is first
+    assert headers.read(replace(file, version="1-2")).grid.height == 10
+    assert Headers().read(file).grid.height == 10
+
+
+def test_copies_of_headers_are_one_object_in_a_process_and_empty_in_another(tmp_path):
+    path = write_scene(tmp_path / "a.tif", VALUES)
+    headers, file = Headers(), InputFile(str(path), "x", "a.tif", 1, "1-1")
+    first, copied = headers.read(file), pickle.dumps(headers)
+    path.unlink()
+    assert pickle.loads(copied).read(file) is first
+    code = (
+        "import pickle, sys; from pipelines.run.plan import InputFile; "
+        "one, other = (pickle.loads(bytes.fromhex(sys.argv[1])) for _ in range(2)); "
+        "print(one is other, one.find(InputFile(sys.argv[2], 'x', 'a.tif', 1, '1-1')))"
+    )
+    command = [sys.executable, "-c", code, copied.hex(), str(path)]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "True None\n"
 
 
 def test_scenes_of_one_crs_share_it(tmp_path):

@@ -12,6 +12,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.formats.work import ReadOptions
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.geodesy.polygons import Polygons
 from pipelines.rasters import reader
@@ -19,7 +20,6 @@ from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.header import read_header
 from pipelines.rasters.reader import SceneRaster, ground_grid, read_small, small_area
 from pipelines.rasters.resampled import ResampledRaster
-from pipelines.run.interface import Reading
 from pipelines.scenes.blocks import area_of, blocks_of, model_grid
 from segmodel.engine.engine import Engine, Job
 from segmodel.errors import InputError
@@ -300,7 +300,7 @@ def test_an_area_of_interest_is_exact_on_the_own_grid_of_a_scaled_scene(tmp_path
 
 def test_blocks_of_a_scaled_scene_have_origins_on_the_stride_of_the_model(tmp_path):
     header = read_header(str(made("none", tmp_path / "a.tif")))
-    reading, layout = Reading(resample_to=17.0), Layout(8, 0, 4)
+    reading, layout = ReadOptions(resample_to=17.0), Layout(8, 0, 4)
     grid = model_grid(header, reading)
     for block in blocks_of(header, layout, reading):
         area = area_of(block, grid, 4)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipelines.rasters.header import read_header, sources_of
-from pipelines.scenes.format import Scenes
+from pipelines.rasters.header import Headers, read_header, sources_of
+from pipelines.scenes.format import SceneFormat
 from tests.pipelines.corpus import files_in, pixels, write, write_scene
 from tests.pipelines.raster_kinds import source_of, write_mosaic, write_vrt
 
@@ -29,11 +29,10 @@ def test_a_vrt_over_a_vrt_is_read_from_the_sources_of_both(tmp_path):
 def test_a_source_of_a_nested_vrt_that_changes_changes_the_version(tmp_path):
     outer = nested(tmp_path)
     (file,) = files_in(outer)
-    before = Scenes().identify(file).version
+    before = SceneFormat().claim(file, Headers()).version
     write_scene(tmp_path / "left.tif", pixels(20, 12, seed=9))
     os.utime(tmp_path / "left.tif", ns=(1, 1))
-    read_header.__globals__["_read_header"].cache_clear()
-    assert Scenes().identify(file).version != before
+    assert SceneFormat().claim(file, Headers()).version != before
 
 
 def test_masks_beside_sources_and_sources_of_masks_are_found(tmp_path):

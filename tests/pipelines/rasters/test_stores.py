@@ -11,10 +11,10 @@ import rasterio
 
 from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.cog import read_block
-from pipelines.rasters.header import header_or_none, read_header
+from pipelines.rasters.header import Headers, read_header
 from pipelines.rasters.reader import SceneRaster
 from pipelines.run.plan import InputFile
-from pipelines.scenes.format import Scenes
+from pipelines.scenes.format import SceneFormat
 from pipelines.storage import clients, filesystem
 from pipelines.storage.clients.retry import RetryingStore
 from segmodel.errors import InputError, TransientError
@@ -100,9 +100,10 @@ def test_the_version_of_a_scene_changes_with_its_mask(client, tmp_path):
     write_mask_beside(tmp_path / "a.tif", VALUES, VALID)
     client.put_all(tmp_path, "gs://b/x")
     file = InputFile("gs://b/x/a.tif", "x", "a.tif", 1, "v1")
-    first = Scenes().identify(file).version
+    first = SceneFormat().claim(file, Headers()).version
     client.objects["gs://b/x/a.tif.msk"] += b"\0"
-    second = Scenes().identify(InputFile("gs://b/x/a.tif", "x", "a.tif", 1, "v1-again")).version
+    again = InputFile("gs://b/x/a.tif", "x", "a.tif", 1, "v1-again")
+    second = SceneFormat().claim(again, Headers()).version
     assert first.startswith("v1-")
     assert first.removeprefix("v1-") != second.removeprefix("v1-again-")
 
@@ -128,9 +129,10 @@ def test_a_header_that_does_not_arrive_is_no_header(client, tmp_path, method):
     client.fails = lambda asked, uri: asked == method
     with pytest.raises(TransientError):
         read_header("gs://b/x/a.tif")
-    assert header_or_none("gs://b/x/a.tif", f"v1-{method}") is None
+    file, headers = InputFile("gs://b/x/a.tif", "x", "a.tif", 1, ""), Headers()
+    assert headers.find(file) is None
     client.fails = lambda asked, uri: False
-    assert read_header("gs://b/x/a.tif", f"v1-{method}").mask == "mask"
+    assert headers.read(file).mask == "mask"
 
 
 def test_a_scene_that_is_not_there_says_so_without_paths(client):

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from pipelines.cli.values import FailureBudget
+from pipelines.formats.interface import Thumbnail
 from pipelines.results import contact_sheet
 from pipelines.results.contact_sheet import TILE_PX, TILES, UnitSample, color_table, draw, overlay
 from pipelines.results.totals import finish_run
-from pipelines.run.interface import Thumbnail
 from pipelines.run.plan import InputFile, WorkUnit
 from tests.fakes import BRIGHT, CLASSES, DARK, WIDE_CLASSES, brightness_labels
 from tests.pipelines.corpus import (

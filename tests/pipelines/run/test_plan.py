@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.formats.images import ImageFiles
+from pipelines.formats.images import ImageFormat
 from pipelines.inputs.catalogue import group_of
 from pipelines.inputs.find import list_inputs, root_folders
 from pipelines.run import plan
@@ -59,8 +59,8 @@ def test_the_number_of_groups_is_a_power_of_two_with_64_images_each_at_most_on_a
 def test_one_new_file_changes_one_unit():
     work = make_work(Path("run"), groups=16)
     before = [file(f"{number}.jpg") for number in range(300)]
-    old = {unit.id: unit for unit in ImageFiles().units(before, work, None)}
-    new = {unit.id: unit for unit in ImageFiles().units([*before, file("new.jpg")], work, None)}
+    old = {unit.id: unit for unit in ImageFormat().units(before, work, None)}
+    new = {unit.id: unit for unit in ImageFormat().units([*before, file("new.jpg")], work, None)}
     changed = [name for name in new if old.get(name) != new[name]]
     assert set(old) == set(new)
     assert len(changed) == 1
@@ -70,8 +70,8 @@ def test_one_new_file_changes_one_unit():
 def test_units_of_images_hold_every_file_once_whatever_the_order():
     work = make_work(Path("run"), groups=8)
     files = [file(f"{number}.jpg") for number in range(100)]
-    forward = list(ImageFiles().units(files, work, None))
-    backward = list(ImageFiles().units(files[::-1], work, None))
+    forward = list(ImageFormat().units(files, work, None))
+    backward = list(ImageFormat().units(files[::-1], work, None))
     assert forward == backward
     assert sorted(f.key for unit in forward for f in unit.files) == sorted(f.key for f in files)
 

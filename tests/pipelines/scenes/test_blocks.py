@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.crs import CRS
 
+from pipelines.formats.work import ReadOptions
 from pipelines.rasters.cog import Grid
 from pipelines.rasters.gdal import CACHE_BYTES
 from pipelines.rasters.header import Band, Header
-from pipelines.run.interface import Reading
 from pipelines.scenes.blocks import BLOCK_PX, area_of, blocks_of, model_grid
 from segmodel.errors import ConfigurationError, GroundError
 from segmodel.tiling.windows import Layout, Window, computed_pixels, core_side
@@ -57,7 +57,7 @@ def stored_as(kind: str, width: int) -> tuple[int, int]:
 @settings(deadline=None)
 @given(layout=layouts, height=st.integers(1, 30_000), width=st.integers(1, 30_000), kind=kinds)
 def test_blocks_cover_a_scene_once_on_multiples_of_the_stride(layout, height, width, kind):
-    blocks = list(blocks_of(header(height, width, stored_as(kind, width)), layout, Reading()))
+    blocks = list(blocks_of(header(height, width, stored_as(kind, width)), layout, ReadOptions()))
     assert_tile(blocks, height, width)
     for block in blocks:
         assert (block.row % layout.stride_px, block.column % layout.stride_px) == (0, 0)
@@ -77,7 +77,7 @@ def test_blocks_of_a_resampled_scene_cover_it_once_and_are_covered(
 ):
     if height * width / gsd**2 > 10**6:
         height = max(1, height // 20)
-    reading = Reading(resample_to=gsd)
+    reading = ReadOptions(resample_to=gsd)
     scene = header(height, width, stored_as(kind, width))
     grid = model_grid(scene, reading)
     blocks = list(blocks_of(scene, layout, reading))
@@ -96,7 +96,7 @@ def test_blocks_of_a_resampled_scene_cover_it_once_and_are_covered(
 @given(layout=layouts, height=st.integers(1, 30_000), width=st.integers(1, 30_000))
 def test_blocks_are_whole_windows_so_that_none_is_smaller_for_their_sake(layout, height, width):
     rows, columns = core_side(height, layout), core_side(width, layout)
-    for block in blocks_of(header(height, width), layout, Reading()):
+    for block in blocks_of(header(height, width), layout, ReadOptions()):
         assert block.height % rows == 0 or block.row + block.height == height
         assert block.width % columns == 0 or block.column + block.width == width
         assert max(block.height, block.width) <= max(BLOCK_PX, layout.window_px)
@@ -106,7 +106,7 @@ def computed_per_kept(side: int, layout: Layout, stored=TILES) -> float:
     raster = Window(0, 0, side, side)
     scene = header(side, side, stored)
     computed = sum(
-        computed_pixels(raster, block, layout) for block in blocks_of(scene, layout, Reading())
+        computed_pixels(raster, block, layout) for block in blocks_of(scene, layout, ReadOptions())
     )
     return computed / side**2
 
@@ -129,7 +129,7 @@ def test_an_8192_scene_with_a_halo_of_96_computes_1_145_pixels_per_pixel_kept():
 def test_a_scene_in_strips_has_blocks_of_its_whole_width(height, width):
     for rows in (1, 16):
         blocks = list(
-            blocks_of(header(height, width, (rows, width)), Layout(2048, 96, 32), Reading())
+            blocks_of(header(height, width, (rows, width)), Layout(2048, 96, 32), ReadOptions())
         )
         assert {(block.column, block.width) for block in blocks} == {(0, width)}
 
@@ -141,7 +141,7 @@ def test_the_strips_of_a_row_of_windows_fit_in_what_gdal_keeps(bands, dtype, siz
     layout, wide = Layout(2048, 96, 32), 0
     for width in range(4200, 60_000, 900):
         scene = header(20_000, width, (16, width), bands, dtype=dtype)
-        for block in blocks_of(scene, layout, Reading()):
+        for block in blocks_of(scene, layout, ReadOptions()):
             if block.width == width:
                 wide += 1
                 rows = core_side(block.height, layout) + 2 * layout.aligned_halo_px
@@ -155,7 +155,7 @@ def test_the_strips_of_a_row_of_windows_fit_in_what_gdal_keeps(bands, dtype, siz
 )
 def test_other_scenes_have_square_blocks(stored, width, fixed):
     layout = Layout(256 if fixed else 2048, 0, 32, fixed_px=fixed)
-    blocks = list(blocks_of(header(12_000, width, stored), layout, Reading()))
+    blocks = list(blocks_of(header(12_000, width, stored), layout, ReadOptions()))
     assert max(block.width for block in blocks) <= BLOCK_PX
     assert max(block.height for block in blocks) <= BLOCK_PX
 
@@ -164,7 +164,7 @@ def test_tests_can_ask_for_small_blocks_of_whole_windows(monkeypatch):
     small_blocks(monkeypatch, 64)
     layout = Layout(32, 0, 32)
     for stored in (TILES, (16, 130)):
-        blocks = list(blocks_of(header(100, 130, stored), layout, Reading()))
+        blocks = list(blocks_of(header(100, 130, stored), layout, ReadOptions()))
         assert {block.width for block in blocks} <= {64, 66, 32, 34, 2}
         assert_tile(blocks, 100, 130)
 
@@ -172,33 +172,35 @@ def test_tests_can_ask_for_small_blocks_of_whole_windows(monkeypatch):
 @pytest.mark.parametrize("gsd", [10 / 16 * 0.99, 160 * 1.01])
 def test_a_ground_sample_distance_too_far_away_is_refused(gsd):
     with pytest.raises(ConfigurationError, match=r"more than 16 times coarser or finer"):
-        model_grid(header(100, 100), Reading(resample_to=gsd), "in/a.tif")
+        model_grid(header(100, 100), ReadOptions(resample_to=gsd), "in/a.tif")
 
 
 def test_a_scene_of_unknown_pixel_size_cannot_be_resampled():
     with pytest.raises(ConfigurationError, match=r"^in/a.tif: --resample_to needs to know"):
-        model_grid(header(100, 100, crs=None), Reading(resample_to=10.0), "in/a.tif")
+        model_grid(header(100, 100, crs=None), ReadOptions(resample_to=10.0), "in/a.tif")
 
 
 def test_a_scene_in_a_local_system_cannot_be_resampled():
     local = CRS.from_wkt('LOCAL_CS["site plan",UNIT["metre",1]]')
     with pytest.raises(GroundError, match=r"^in/a.tif: "):
-        model_grid(header(100, 100, crs=local), Reading(resample_to=10.0), "in/a.tif")
+        model_grid(header(100, 100, crs=local), ReadOptions(resample_to=10.0), "in/a.tif")
 
 
 def test_without_resampling_there_is_no_other_grid():
-    assert model_grid(header(100, 100), Reading()) is None
+    assert model_grid(header(100, 100), ReadOptions()) is None
 
 
 @pytest.mark.parametrize(("gsd", "expected"), [(10.0, 100), (5.0, 200), (20.0, 50), (30.0, 33)])
 def test_the_grid_of_the_model_has_the_size_of_the_ratio(gsd, expected):
     # Pixels of 10 m on the map are 10 m on the ground to one part in a thousand.
-    grid = model_grid(header(100, 100), Reading(resample_to=gsd))
+    grid = model_grid(header(100, 100), ReadOptions(resample_to=gsd))
     assert grid.source_size == (100, 100)
     assert grid.model_size == (expected, expected)
 
 
 def test_scenes_in_degrees_have_another_ratio_for_rows_and_columns():
     degrees = {"transform": Affine(0.001, 0, 10, 0, -0.001, 60.05), "crs": CRS.from_epsg(4326)}
-    height, width = model_grid(header(100, 100, **degrees), Reading(resample_to=50.0)).model_size
+    height, width = model_grid(
+        header(100, 100, **degrees), ReadOptions(resample_to=50.0)
+    ).model_size
     assert (height, width) == (223, 112)

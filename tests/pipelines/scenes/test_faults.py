@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import rasterio
 from affine import Affine
 
 from pipelines.cli.values import FailureBudget
-from pipelines.rasters.header import read_header
+from pipelines.formats.work import ReadOptions
+from pipelines.rasters.header import Headers
 from pipelines.results.totals import finish_run
 from pipelines.run.commits import CommitLog
-from pipelines.run.interface import Reading
+from pipelines.scenes.task import BlockTask
 from segmodel.errors import TransientError
 from tests.fakes import brightness_labels, contract
 from tests.pipelines.corpus import (
@@ -71,33 +73,31 @@ def test_a_scene_that_is_whole_only_after_planning_is_left_to_the_next_run(tmp_p
     write(path, content[:100])
     (unit,) = units_in(work, path)
     write(path, content)
-    read_header.__globals__["_read_header"].cache_clear()
-    assert run_unit(unit, work).incomplete == 1
+    assert run_unit(unit, replace(work, headers=Headers())).incomplete == 1
     assert not CommitLog(work.run.root, work.options).is_done(unit)
 
 
-@pytest.mark.parametrize("reading", [Reading(), Reading(resample_to=20.0)])
+@pytest.mark.parametrize("reading", [ReadOptions(), ReadOptions(resample_to=20.0)])
 def test_a_server_that_is_away_leaves_a_unit_undone(tmp_path, monkeypatch, reading):
     work = make_work(tmp_path / "run", reading=reading)
     path = write_scene(tmp_path / "in" / "a.tif", pixels(200, 200))
     (unit,) = units_in(work, path)
 
-    def read_header(uri, version):
+    def read(headers, file):
         raise TransientError("the server answers 503")
 
-    monkeypatch.setattr("pipelines.scenes.task.read_header", read_header)
+    monkeypatch.setattr(Headers, "read", read)
     assert run_unit(unit, work).incomplete == 1
     assert failure_rows(work) == []
 
 
-@pytest.mark.parametrize("reading", [Reading(), Reading(resample_to=20.0)])
+@pytest.mark.parametrize("reading", [ReadOptions(), ReadOptions(resample_to=20.0)])
 def test_a_scene_that_is_gone_when_its_turn_comes_fails_alone(tmp_path, reading):
     work = make_work(tmp_path / "run", reading=reading)
     path = write_scene(tmp_path / "in" / "a.tif", pixels(200, 200))
     (unit,) = units_in(work, path)
     path.unlink()
-    read_header.__globals__["_read_header"].cache_clear()
-    assert run_unit(unit, work).done == 1
+    assert run_unit(unit, replace(work, headers=Headers())).done == 1
     tally = CommitLog(work.run.root, work.options).read(unit).tally
     assert (tally.images, tally.failed_images, tally.pixels) == (0, 1, {"failed": 40_000})
 
@@ -107,16 +107,16 @@ def test_blocks_out_of_reach_are_failed_ground_that_balances_when_counted_once(
 ):
     small_blocks(monkeypatch, 64)
     write_scene(tmp_path / "in" / "a.tif", pixels(128, 128))
-    original = read_header
+    original = BlockTask._open
     calls = []
 
-    def sometimes(uri, version=""):
-        calls.append(uri)
+    def sometimes(task):
+        calls.append(task)
         if len(calls) == 2:
-            raise OSError(2, "No such file or directory", uri)
-        return original(uri, version)
+            raise OSError(2, "No such file or directory", "a.tif")
+        return original(task)
 
-    monkeypatch.setattr("pipelines.scenes.task.read_header", sometimes)
+    monkeypatch.setattr(BlockTask, "_open", sometimes)
     asked = {"overlap": "first", "max_failures": FailureBudget.parse("9")}
     run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in", **asked)
     assert run.status == 0
@@ -129,8 +129,7 @@ def test_the_end_of_a_run_needs_no_scene_any_more(tmp_path, model_folder):
     run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
     before = (run.root / "labels.vrt").read_bytes()
     path.unlink()
-    read_header.__globals__["_read_header"].cache_clear()
-    assert finish_run(run.work, FailureBudget.parse("0"), {}) == 0
+    assert finish_run(replace(run.work, headers=Headers()), FailureBudget.parse("0"), {}) == 0
     assert (run.root / "labels.vrt").read_bytes() == before
     with rasterio.open(run.root / "labels.vrt") as mosaic:
         assert mosaic.shape == (40, 50)

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
+from pipelines.formats.work import ReadOptions
 from pipelines.rasters.cog import Grid
-from pipelines.rasters.header import Band, Header
+from pipelines.rasters.header import Band, Header, Headers
 from pipelines.run.commits import CommitLog
-from pipelines.run.interface import Reading
 from pipelines.scenes.blocks import BLOCK_PX, blocks_of
-from pipelines.scenes.format import Scenes
+from pipelines.scenes.format import SceneFormat
 from pipelines.segment import launch
 from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError, ContractError, GroundError
@@ -31,6 +31,7 @@ from tests.pipelines.corpus import (
     files_in,
     make_work,
     pixels,
+    plan_context,
     read_band,
     run_unit,
     spoil_strip,
@@ -54,7 +55,7 @@ def blocks_in(height: int, width: int, stride: int, stored=(512, 512)) -> list[W
     grid = Grid(height, width, Affine.identity(), None)
     band = Band(1, "uint8", (), None, 1.0, 0.0)
     header = Header(grid, (band,), "none", None, None, stored, None, None, ())
-    return list(blocks_of(header, Layout(2048, 0, stride), Reading()))
+    return list(blocks_of(header, Layout(2048, 0, stride), ReadOptions()))
 
 
 @given(
@@ -219,7 +220,7 @@ def test_a_scene_that_cannot_be_read_is_failed_ground_and_not_nodata(tmp_path):
 
 
 def check(path: Path, **fields) -> None:
-    Scenes().check(files_in(path), contract(**fields), Reading())
+    SceneFormat().check(files_in(path), plan_context(contract(**fields)))
 
 
 def test_scenes_of_other_bands_are_refused_by_field(tmp_path):
@@ -271,14 +272,17 @@ def test_tiffs_without_coordinates_are_no_scenes_and_broken_ones_fail_as_scenes(
     broken = write(tmp_path / "in" / "broken.tif", b"II*\0broken")
     text = write(tmp_path / "in" / "text.tif", b"no TIFF at all")
     scene = write_scene(tmp_path / "in" / "scene.TIFF", pixels(8, 8))
-    claims = {file.name: Scenes().claims(file) for file in files_in(tmp_path / "in")}
+    claims = {
+        file.name: SceneFormat().claim(file, Headers()) is not None
+        for file in files_in(tmp_path / "in")
+    }
     assert claims == {broken.name: True, plain.name: False, text.name: False, scene.name: True}
 
 
 def test_an_estimate_of_scenes_is_exact(tmp_path):
     write_scene(tmp_path / "in" / "a.tif", pixels(100, 200))
     write_scene(tmp_path / "in" / "b.tif", pixels(64, 64))
-    estimate = Scenes().estimate(files_in(tmp_path / "in"), Layout(64, 0, 32), Reading())
+    estimate = SceneFormat().estimate(files_in(tmp_path / "in"), plan_context())
     assert (estimate.images, estimate.pixels, estimate.windows) == (2, 24_096, 9)
     assert estimate.exact
 

@@ -12,11 +12,12 @@ import rasterio
 import shapely
 from affine import Affine
 
+from pipelines.formats.work import ReadOptions
 from pipelines.geodesy.polygons import Polygons
+from pipelines.rasters.header import Headers
 from pipelines.rasters.reader import SceneRaster
-from pipelines.run.interface import Reading
 from pipelines.run.polygons import AOI, store
-from pipelines.scenes.format import Scenes
+from pipelines.scenes.format import SceneFormat
 from pipelines.segment.inputs import check_scene_options, find_inputs
 from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError, ContractError
@@ -29,6 +30,7 @@ from tests.pipelines.corpus import (
     files_in,
     make_work,
     pixels,
+    plan_context,
     png,
     read_band,
     run_all,
@@ -69,7 +71,7 @@ def inside_of(area: Polygons) -> np.ndarray:
 
 
 def work_with(tmp_path: Path, area: Polygons | None, name: str = "run", **changes):
-    reading = Reading(aoi=None if area is None else area.digest)
+    reading = ReadOptions(aoi=None if area is None else area.digest)
     work = make_work(tmp_path / name, **({"reading": reading, "layout": LAYOUT} | changes))
     store(work.run, AOI, area)
     return work
@@ -223,7 +225,7 @@ def test_seams_of_a_resampled_scene_are_none_to_a_local_model(tmp_path, monkeypa
         tmp_path / "run",
         layout=Layout(32, 8, 8),
         check_seams=True,
-        reading=Reading(resample_to=gsd),
+        reading=ReadOptions(resample_to=gsd),
     )
     total = run_all(work, path)
     assert total.tally.seam_pixels > 0
@@ -237,7 +239,7 @@ def test_a_resampled_scene_is_labelled_as_its_resampled_pixels_are(
 ):
     small_blocks(monkeypatch, side)
     path = write_scene(tmp_path / "in" / "a.tif", VALUES)
-    reading = Reading(resample_to=gsd)
+    reading = ReadOptions(resample_to=gsd)
     work = make_work(tmp_path / "run", layout=LAYOUT, reading=reading)
     total = run_all(work, path)
     size = (round(HEIGHT * 10 / gsd), round(WIDTH * 10 / gsd))
@@ -262,7 +264,7 @@ def test_windows_that_a_resampled_scene_loses_are_failed_on_its_own_grid(
 ):
     small_blocks(monkeypatch, side)
     path = write_scene(tmp_path / "in" / "a.tif", VALUES, compress="deflate", blockysize=8)
-    reading = Reading(resample_to=gsd)
+    reading = ReadOptions(resample_to=gsd)
     whole = make_work(tmp_path / "whole", layout=LAYOUT, reading=reading)
     run_all(whole, path)
     expected = labels_of(whole)
@@ -285,7 +287,7 @@ def test_windows_that_a_resampled_scene_loses_are_failed_on_its_own_grid(
 def test_bands_are_taken_as_they_are_asked_for(tmp_path):
     values = np.dstack([VALUES[..., ::-1], VALUES[..., :1]])
     path = write_scene(tmp_path / "in" / "a.tif", values, photometric="RGB", alpha="unspecified")
-    work = make_work(tmp_path / "run", layout=LAYOUT, reading=Reading(bands=("3", "2", "4")))
+    work = make_work(tmp_path / "run", layout=LAYOUT, reading=ReadOptions(bands=("3", "2", "4")))
     run_all(work, path)
     expected = brightness_labels(VALUES[..., [0, 1, 0]])
     np.testing.assert_array_equal(labels_of(work), expected)
@@ -293,13 +295,13 @@ def test_bands_are_taken_as_they_are_asked_for(tmp_path):
 
 def version_of(path: Path) -> str:
     (file,) = files_in(path)
-    return Scenes().identify(file).version
+    return SceneFormat().claim(file, Headers()).version
 
 
 def test_the_version_of_a_plain_scene_is_that_of_its_file(tmp_path):
     path = write_scene(tmp_path / "a.tif", VALUES)
     (file,) = files_in(path)
-    assert Scenes().identify(file) is file
+    assert SceneFormat().claim(file, Headers()) is file
 
 
 def test_a_changed_mask_beside_a_scene_changes_its_version(tmp_path):
@@ -332,7 +334,7 @@ def test_a_changed_source_of_a_mosaic_changes_its_version(tmp_path, name, change
 def test_a_mosaic_that_cannot_be_opened_keeps_its_version(tmp_path):
     path = write(tmp_path / "a.vrt", b"no VRT")
     (file,) = files_in(path)
-    assert Scenes().identify(file) is file
+    assert SceneFormat().claim(file, Headers()) is file
 
 
 def test_a_moved_mosaic_has_the_version_of_its_content(tmp_path):
@@ -357,7 +359,7 @@ GIVEN = [
 
 def inputs_of(tmp_path: Path, **fields):
     options = SegmentOptions((str(tmp_path / "in"),), "model", str(tmp_path / "run"), **fields)
-    return options, find_inputs(options, contract(), Reading())
+    return options, find_inputs(options, plan_context(contract()))
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=lambda given: next(iter(given)))
@@ -365,8 +367,8 @@ def test_options_of_scenes_are_refused_where_there_is_none(tmp_path, given):
     write(tmp_path / "in" / "a.png", png(pixels(8, 8)))
     options, inputs = inputs_of(tmp_path, **given)
     with pytest.raises(ConfigurationError, match=f"^--{next(iter(given))} is for scenes, and no"):
-        check_scene_options(options, contract(), inputs)
-    check_scene_options(replace(options, **dict.fromkeys(given)), contract(), inputs)
+        check_scene_options(options, plan_context(contract()), inputs)
+    check_scene_options(replace(options, **dict.fromkeys(given)), plan_context(contract()), inputs)
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=lambda given: next(iter(given)))
@@ -374,14 +376,14 @@ def test_options_of_scenes_are_taken_where_there_is_one(tmp_path, given):
     write(tmp_path / "in" / "a.png", png(pixels(8, 8)))
     write_scene(tmp_path / "in" / "a.tif", pixels(8, 8))
     options, inputs = inputs_of(tmp_path, **given)
-    check_scene_options(options, contract(), inputs)
+    check_scene_options(options, plan_context(contract()), inputs)
 
 
 def test_seams_of_a_model_of_a_fixed_window_cannot_be_checked(tmp_path):
     write_scene(tmp_path / "in" / "a.tif", pixels(8, 8))
     options, inputs = inputs_of(tmp_path, check_seams=True)
     with pytest.raises(ConfigurationError, match="--check_seams needs windows that can be moved"):
-        check_scene_options(options, contract(fixed_window=64), inputs)
+        check_scene_options(options, plan_context(contract(fixed_window=64)), inputs)
 
 
 @pytest.mark.parametrize("bands", [("1",), ("1", "2"), ("1", "2", "3", "4")])
@@ -389,28 +391,28 @@ def test_another_number_of_bands_than_the_models_is_refused_before_any_scene_is(
     path = write_scene(tmp_path / "in" / "a.tif", pixels(8, 8))
     message = rf"^--bands names {len(bands)} bands, the model takes 3 \(red, green, blue\)$"
     with pytest.raises(ContractError, match=message):
-        Scenes().check(files_in(path), contract(), Reading(bands=bands))
+        SceneFormat().check(files_in(path), plan_context(contract(), ReadOptions(bands=bands)))
 
 
 def test_resampling_to_what_the_model_was_not_made_for_is_refused(tmp_path):
     path = write_scene(tmp_path / "in" / "a.tif", pixels(8, 8))
     made = contract(gsd_range_m=(0.5, 2.0))
     with pytest.raises(ContractError, match=r"^--resample_to: gsd_range_m"):
-        Scenes().check(files_in(path), made, Reading(resample_to=3.0))
+        SceneFormat().check(files_in(path), plan_context(made, ReadOptions(resample_to=3.0)))
     with pytest.raises(ContractError, match=r"^in/a.tif: gsd_range_m"):
-        Scenes().check(files_in(path), made, Reading())
-    Scenes().check(files_in(path), made, Reading(resample_to=2.0))
+        SceneFormat().check(files_in(path), plan_context(made))
+    SceneFormat().check(files_in(path), plan_context(made, ReadOptions(resample_to=2.0)))
 
 
 def test_scenes_are_not_resized(tmp_path):
     path = write_scene(tmp_path / "in" / "a.tif", pixels(8, 8))
     with pytest.raises(ConfigurationError, match=r"^--resize is for images .* give --resample_to"):
-        Scenes().check(files_in(path), contract(), Reading(resize=(8, 8)))
+        SceneFormat().check(files_in(path), plan_context(contract(), ReadOptions(resize=(8, 8))))
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_an_area_of_interest_needs_to_know_where_the_scene_is(tmp_path):
     path = write_scene(tmp_path / "in" / "a.tif", pixels(8, 8), (None, Affine(2, 0, 0, 0, -2, 9)))
     with pytest.raises(ConfigurationError, match=r"^in/a.tif has no coordinate .* --aoi cannot"):
-        Scenes().check(files_in(path), contract(), Reading(aoi="0" * 16))
-    Scenes().check(files_in(path), contract(), Reading())
+        SceneFormat().check(files_in(path), plan_context(contract(), ReadOptions(aoi="0" * 16)))
+    SceneFormat().check(files_in(path), plan_context(contract()))

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.formats.work import Counting
 from pipelines.inputs.catalogue import group_of
 from pipelines.run import plan
-from pipelines.run.interface import Counting, Reading
 from pipelines.segment.inputs import Inputs, estimate, find_inputs, units_of
 from pipelines.segment.options import SegmentOptions
-from segmodel.tiling.windows import Layout
 from tests.fakes import contract
-from tests.pipelines.corpus import make_work
+from tests.pipelines.corpus import make_work, plan_context
 from tests.pipelines.planned_corpus import digests, planned_corpus
 
 NOTHING = (0, "e3b0c44298fc1c14")
@@ -29,7 +28,7 @@ def patterns(tmp_path, monkeypatch) -> tuple[str, ...]:
 
 def inputs_of(patterns: tuple[str, ...], limit: int | None) -> Inputs:
     options = SegmentOptions(patterns, "model", "run", limit=limit)
-    return find_inputs(options, contract(), Reading())
+    return find_inputs(options, plan_context(contract()))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +64,7 @@ def test_files_by_format_and_what_is_estimated_of_them_are_as_recorded(
     found = inputs_of(patterns, limit)
     assert tuple(len(of_format) for _, of_format in found.files) == files
     assert (found.left_aside, found.grouped_files) == (24, 622)
-    guess = estimate(found, Layout(64, 0, 32), Reading())
+    guess = estimate(found, plan_context(contract()))
     assert (guess.images, guess.pixels, guess.windows) == (images, pixels, windows)
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.formats.work import Work
 from pipelines.results import verify_units
 from pipelines.results.totals import collect
 from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import Commit
-from pipelines.run.interface import Work
 from pipelines.run.plan import WorkUnit
 from pipelines.worker import model as worker_model
 from pipelines.worker import unit as work_module

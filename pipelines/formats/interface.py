@@ -1,0 +1,259 @@
+"""What a format is: how its files become work units, and how one unit is read and written."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from PIL import Image
+
+from pipelines.formats.work import PlanContext, ReadOptions, Work
+from pipelines.rasters.header import Headers
+from pipelines.run.commits import Output
+from pipelines.run.failures import Failure
+from pipelines.run.plan import InputFile, Unit, WorkUnit, unit_id
+from segmodel.engine.engine import Engine, Job, Labelled
+from segmodel.tiling.windows import Layout, Window, computed_pixels
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Ground area of the pixels of one label map.
+
+    Args:
+        pixel_areas_m2: Of some rows, given the first and their number: `(rows, 1)` or
+            `(rows, width)`; or one number for all pixels.
+        footprint_m2: The same ground from its outline.
+    """
+
+    pixel_areas_m2: Callable[[int, int], np.ndarray] | float
+    footprint_m2: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """How much work some files are.
+
+    Args:
+        images: Images and scenes.
+        pixels: Of all of them.
+        windows: Windows that cover them.
+        computed: Pixels that the model computes for them, with halos.
+        exact: Whether headers of all files were read, not of a sample.
+    """
+
+    images: int
+    pixels: int
+    windows: int
+    computed: int
+    exact: bool
+
+    @classmethod
+    def of_sample(cls, sizes: Sequence[tuple[int, int]], images: int, layout: Layout) -> "Estimate":
+        """For so many images like those of the given heights and widths."""
+        if not sizes:
+            return cls(images, 0, images, 0, False)
+        per_image = images / len(sizes)
+        return cls(
+            images=images,
+            pixels=round(per_image * sum(height * width for height, width in sizes)),
+            windows=round(per_image * sum(windows_of(*size, layout) for size in sizes)),
+            computed=round(per_image * sum(computed_for(*size, layout) for size in sizes)),
+            exact=len(sizes) == images,
+        )
+
+
+def windows_of(height: int, width: int, layout: Layout) -> int:
+    """Number of windows that cover a raster.
+
+    >>> windows_of(100, 600, Layout(window_px=512, halo_px=0, stride_px=32))
+    2
+    """
+    return -(-height // layout.window_px) * -(-width // layout.window_px)
+
+
+def computed_for(height: int, width: int, layout: Layout) -> int:
+    """Pixels that the model computes to label a raster.
+
+    >>> computed_for(64, 128, Layout(window_px=64, halo_px=32, stride_px=32))
+    12288
+    """
+    whole = Window(0, 0, height, width)
+    return computed_pixels(whole, whole, layout)
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small image and its label map.
+
+    Args:
+        caption: Names it.
+        image: `(height, width, 3)` uint8.
+        labels: `(height, width)` class ids.
+    """
+
+    caption: str
+    image: np.ndarray
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, caption: str, image: np.ndarray, labels: np.ndarray, side: int) -> "Thumbnail":
+        """One whose longer side has `side` pixels; of labels the nearest, as they have no mean."""
+        height, width = labels.shape
+        scale = side / max(height, width)
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        sampling = Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST
+        small = np.asarray(Image.fromarray(image).resize(size, sampling))
+        ids = Image.fromarray(labels).resize(size, Image.Resampling.NEAREST)
+        return cls(caption, small, np.asarray(ids))
+
+
+E = TypeVar("E")
+
+
+class UnitTask(AbstractContextManager["UnitTask[E]"], ABC, Generic[E]):
+    """One unit while it is done; `E` is a label map as the files of the format hold it.
+
+    As a context it removes what was not finished. The defaults are those of encoded images: without
+    a place on the ground, either whole or failed.
+
+    Args:
+        unit: Unit to label.
+        work: What all units have in common.
+    """
+
+    def __init__(self, unit: WorkUnit, work: Work) -> None:
+        self.unit, self.work = unit, work
+        self.outputs: list[Output] = []
+
+    def __exit__(self, *error: Any) -> bool | None:
+        """Nothing is left to remove."""
+        return None
+
+    @abstractmethod
+    def jobs(self) -> Iterator[Job | Failure]:
+        """Images of the unit in order, and what could not even become one."""
+
+    @abstractmethod
+    def source(self, key: str) -> tuple[InputFile, str | None]:
+        """File of a job, and name of the image within it if it is a shard."""
+
+    @abstractmethod
+    def discard(self, key: str) -> None:
+        """Remove what an earlier version of an image that fails now has left."""
+
+    @abstractmethod
+    def encode(self, labelled: Labelled) -> E:
+        """The label map as its file holds it; runs in a thread."""
+
+    @abstractmethod
+    def write(self, key: str, encoded: E) -> None:
+        """Add an encoded label map; called in the order of the jobs."""
+
+    def ground(self, labelled: Labelled) -> Ground | None:
+        """Ground area of a label map, where it is known."""
+        return square_ground(labelled.labels.size, self.work.pixel_size_m)
+
+    def failed_pixels(self) -> tuple[int, float | None] | None:
+        """Number of pixels and ground area in m² of a failed image, where they are known."""
+        return None
+
+    def lost(self, labelled: Labelled) -> list[tuple[Window, Failure]]:
+        """What could not be read of a label map, in its rows and columns, and why."""
+        return []
+
+    def seams(self, engine: Engine) -> tuple[int, int] | None:
+        """Pixels near borders of windows, and how many of them get another label by other windows.
+
+        None if they are not compared.
+        """
+        return None
+
+    def finish(self) -> list[Output]:
+        """Give all files their final names; returns what was written."""
+        return self.outputs
+
+
+class Format(ABC):
+    """A kind of input.
+
+    Attributes:
+        name: Name of the format in plans.
+        examples: What its files look like, for messages.
+        grouped: Whether files are assigned to units by a hash of their path.
+        decodes: Whether images are decoded as a whole.
+    """
+
+    name: ClassVar[str]
+    examples: ClassVar[str]
+    grouped: ClassVar[bool] = False
+    decodes: ClassVar[bool] = True
+
+    @abstractmethod
+    def claim(self, file: InputFile, headers: Headers) -> InputFile | None:
+        """The file if it is of this format, else None.
+
+        Its version changes with all that it is read from.
+        """
+
+    @abstractmethod
+    def check(self, files: Sequence[InputFile], context: PlanContext) -> None:
+        """Refuse what cannot be read or the model was not made for, before any work.
+
+        Raises:
+            ConfigurationError: If the options cannot be carried out with these files.
+            ContractError: If the model was not made for them.
+        """
+
+    def count(self, file: InputFile, limit: int, reading: ReadOptions) -> int:
+        """Number of images in a file, at most `limit`."""
+        return 1
+
+    @abstractmethod
+    def estimate(self, files: Sequence[InputFile], context: PlanContext) -> Estimate:
+        """Images, pixels and windows of some files, from headers or a sample of them."""
+
+    def units(
+        self, files: Sequence[InputFile], context: PlanContext, records: int | None
+    ) -> Iterable[Unit]:
+        """Work units of the files of this format; by default one for each file.
+
+        Args:
+            files: Files of this format.
+            context: What files are cut into units by.
+            records: Maximum number of images to read from a shard, or None for all.
+        """
+        for file in files:
+            yield WorkUnit(unit_id(self.name, file), self.name, (file,), records=records)
+
+    @abstractmethod
+    def outputs(self, unit: Unit) -> Iterable[str]:
+        """Paths within the run directory of all label files that a unit may write."""
+
+    @abstractmethod
+    def thumbnails(self, unit: Unit, work: Work, limit: int, side: int) -> Iterable[Thumbnail]:
+        """A few labelled images of a finished unit, the same ones every time.
+
+        Args:
+            unit: Finished unit.
+            work: What all units have in common.
+            limit: Maximum number of images.
+            side: Longest side of a thumbnail in pixels.
+
+        Raises:
+            OSError: If a file is not there any more.
+            InputError: If it cannot be decoded any more.
+        """
+
+    @abstractmethod
+    def open(self, unit: WorkUnit, work: Work) -> UnitTask[Any]:
+        """Begin a unit."""
+
+
+def square_ground(pixels: int, pixel_size_m: float | None) -> Ground | None:
+    """Ground area of pixels without coordinates, by the side of one that the user gave."""
+    if pixel_size_m is None:
+        return None
+    return Ground(pixel_size_m**2, pixel_size_m**2 * pixels)

@@ -1,0 +1,128 @@
+"""What all units of a run have in common: how inputs are read, planned, labelled and counted."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipelines.rasters.header import Headers
+from pipelines.run.commits import CommitLog
+from pipelines.run.directory import RunDirectory
+from pipelines.storage.digests import digest
+from segmodel.engine.engine import MemoryLimits
+from segmodel.images.encoded import MAX_PIXELS
+from segmodel.savedmodel.contract import Contract
+from segmodel.tiling.windows import Layout
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How images are found and decoded, and how scenes are read; shapes labels.
+
+    Args:
+        image_field: Feature, column or file extension that holds the image; None for the format's
+            own rule.
+        name_field: Feature or column that holds the name; None for the format's own rule.
+        max_pixels: Maximum number of pixels of an image that is decoded.
+        resize: Height and width to which images are scaled before the model sees them, or None.
+        bands: Numbers or names of the bands of scenes in the order of the model, or None.
+        resample_to: Ground sample distance in metres to which scenes are resampled before the model
+            sees them, or None.
+        aoi: Digest of the area of interest, or None.
+    """
+
+    image_field: str | None = None
+    name_field: str | None = None
+    max_pixels: int = MAX_PIXELS
+    resize: tuple[int, int] | None = None
+    bands: tuple[str, ...] | None = None
+    resample_to: float | None = None
+    aoi: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As in `run.json`.
+
+        >>> ReadOptions(resize=(512, 768)).to_json()["resize"]
+        [512, 768]
+        """
+        lists = {"resize": self.resize, "bands": self.bands}
+        return asdict(self) | {
+            name: list(value) if value else None for name, value in lists.items()
+        }
+
+    @property
+    def max_encoded_bytes(self) -> int:
+        """What no encoded image exceeds: 16 bits in four bands, and room for its header."""
+        return 8 * self.max_pixels + (1 << 20)
+
+
+@dataclass(frozen=True)
+class Counting:
+    """What finished scenes are counted for, beside the table of each.
+
+    Args:
+        zones: Digest of the zones, or None.
+        overlap: Which of the scenes that show the same ground counts it, or None for all.
+    """
+
+    zones: str | None
+    overlap: str | None
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits of the SHA-256 of both."""
+        return digest(asdict(self))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanContext:
+    """What input files are checked, estimated and cut into units by.
+
+    Args:
+        contract: Contract of the model.
+        layout: Sizes of windows, as resolved when the run was created.
+        reading: How images and scenes are read.
+        groups: Number of groups to which image files are assigned by a hash of their path.
+        counting: How finished scenes are counted again, or None.
+        headers: Headers of scenes that have been read.
+    """
+
+    contract: Contract
+    layout: Layout
+    reading: ReadOptions
+    groups: int = 1
+    counting: Counting | None = None
+    headers: Headers = field(default_factory=Headers, compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work(PlanContext):
+    """What every unit of a run has in common; travels to the workers.
+
+    Args:
+        run: Run directory.
+        model: Folder of the SavedModel, on this machine or in a store.
+        fingerprint: Digest of the SavedModel.
+        options: Digest of what shapes labels and statistics.
+        confidence: Whether confidence is written.
+        pixel_size_m: Side of a pixel of images without coordinates in metres, or None.
+        limits: Limits of the memory of images in one process.
+        trust_model: Whether operations that touch files are allowed.
+        check_seams: Whether what lies near borders of windows is labelled twice and compared.
+        provenance: What label files say of their making.
+    """
+
+    run: RunDirectory
+    model: str
+    fingerprint: str
+    options: str
+    confidence: bool
+    pixel_size_m: float | None
+    limits: MemoryLimits
+    trust_model: bool
+    provenance: tuple[tuple[str, str], ...]
+    check_seams: bool = False
+
+    @property
+    def log(self) -> CommitLog:
+        """The commit records of the run."""
+        counting = "" if self.counting is None else self.counting.digest
+        return CommitLog(self.run.root, self.options, counting=counting)
