@@ -38,7 +38,7 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from pipelines.scenes.assembly import finish_scene
-from pipelines.segment.launch import check, prepare
+from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker import unit as work
 from segmodel.savedmodel.contract import MeasuredHalo
@@ -121,7 +121,7 @@ def print_peak(scene: str, run: str) -> None:
     ):
         importlib.import_module(name)
     from pipelines.runners.execute import pipeline_options
-    from pipelines.segment.run import execute
+    from pipelines.segment.run import run_segment
 
     model = Path(run).with_name(f"{Path(run).name}-model")
     (model / CONTRACT_FILE).parent.mkdir(parents=True)
@@ -131,7 +131,7 @@ def print_peak(scene: str, run: str) -> None:
     before = peak_bytes()
     options = SegmentOptions((scene,), str(model), run)
     started = time.perf_counter()
-    execute(prepare(check(options)), options, pipeline_options([]))
+    run_segment(prepare_run(check_run(options)), options, pipeline_options([]))
     seconds = time.perf_counter() - started
     assert json.loads(Path(run, "summary.json").read_text())["exit_status"] == 0
     print(json.dumps([seconds, peak_bytes() - before, peak_bytes()]))
@@ -176,7 +176,7 @@ def network(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
     def tiled() -> float:
         run = folder / f"run-{next(runs)}"
         options = SegmentOptions((str(scene),), parsed.model, str(run), memory=parsed.memory << 20)
-        launch = prepare(check(options))
+        launch = prepare_run(check_run(options))
         work._models[launch.work.fingerprint] = predictor
         started = time.perf_counter()
         labels["layout"], labels["estimate"] = launch.work.layout, launch.estimate

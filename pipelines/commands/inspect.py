@@ -24,10 +24,10 @@ def parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Print the contract; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
-    from pipelines.storage.copies import contract_of, local_model
+    from pipelines.storage.copies import open_model
     from segmodel.savedmodel.description import describe
-    from segmodel.savedmodel.folder import fingerprint
 
-    for line in describe(contract_of(parsed.model), fingerprint(local_model(parsed.model))):
+    model = open_model(parsed.model)
+    for line in describe(model.contract, model.fingerprint):
         print(line)
     return 0

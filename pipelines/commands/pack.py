@@ -70,7 +70,7 @@ def run(arguments: Sequence[str]) -> int:
         stop_with_parent()
 
     from pipelines.datasets.launch import check, prepare
-    from pipelines.runners.engines import check_paths
+    from pipelines.runners.runner_options import check_paths
 
     check_paths(words, (*options.images, *options.masks, options.output))
     checked = check(options)
@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
     logging.disable(logging.WARNING)
     from pipelines.datasets.graph import execute
     from pipelines.runners.dataflow import is_detached
-    from pipelines.runners.execute import pipeline_options, tell_failures
+    from pipelines.runners.execute import pipeline_options, print_failures
 
     logging.disable(logging.NOTSET)
     beam_options = pipeline_options(without_process_options(words))
@@ -89,7 +89,7 @@ def run(arguments: Sequence[str]) -> int:
             "--dry_run out"
         )
     for number, what in (
-        (checked.found.left_aside, "files of other kinds are left aside"),
+        (checked.found.ignored_files, "files of other kinds are ignored"),
         (checked.found.unused, "masks have no image"),
     ):
         if number:
@@ -99,7 +99,7 @@ def run(arguments: Sequence[str]) -> int:
     summary = launch.work.run.read_json("summary.json")
     if summary is None:
         raise RuntimeError(f"{options.output} has no summary: the pipeline did not reach its end")
-    tell_failures(summary["first_failures"])
+    print_failures(summary["first_failures"])
     return tell_result(summary, options)
 
 

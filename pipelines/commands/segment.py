@@ -56,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.stop_with_parent:
         stop_with_parent()
 
-    from pipelines.runners.engines import check_paths
+    from pipelines.runners.runner_options import check_paths
 
     places = (*options.inputs, options.model, options.output)
     check_paths(words, places)
@@ -66,25 +66,25 @@ def run(arguments: Sequence[str]) -> int:
 
         pipeline_options(without_process_options(words))
 
-    from pipelines.segment.launch import check, prepare
+    from pipelines.segment.launch import check_run, prepare_run
 
-    checked = check(options)
+    resolved = check_run(options)
 
     # Beam warns of optional packages when it is imported, which tells a user nothing.
     logging.disable(logging.WARNING)
     from pipelines.runners.dataflow import check_options
     from pipelines.runners.execute import pipeline_options
-    from pipelines.segment.run import execute, tell_result
+    from pipelines.segment.run import print_run_result, run_segment
 
     logging.disable(logging.NOTSET)
     beam_options = pipeline_options(without_process_options(words))
     check_options(options.accelerator, beam_options)
-    launch = prepare(checked)
-    if launch.left_aside:
-        print(f"{launch.left_aside} files of other kinds are left aside", file=sys.stderr)
-    submitted = execute(launch, options, beam_options)
+    prepared = prepare_run(resolved)
+    if resolved.inputs.ignored_files:
+        print(f"{resolved.inputs.ignored_files} files of other kinds are ignored", file=sys.stderr)
+    submitted = run_segment(prepared, options, beam_options)
     if submitted is not None:
         print(submitted)
         record_result({"reason": "submitted"})
         return 0
-    return tell_result(launch.work.run, options)
+    return print_run_result(prepared.work.run, options)

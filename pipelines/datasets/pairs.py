@@ -32,12 +32,12 @@ class Pairs:
 
     Args:
         pairs: In order of patterns and names.
-        left_aside: Number of files that are no images.
+        ignored_files: Number of files that are no images.
         unused: Number of masks without an image.
     """
 
     pairs: tuple[Pair, ...]
-    left_aside: int
+    ignored_files: int
     unused: int
 
 
@@ -64,11 +64,11 @@ def find_pairs(images: Sequence[str], masks: Sequence[str], output: str) -> Pair
     """
     pairs: list[Pair] = []
     seen: set[str] = set()
-    left_aside = unused = 0
+    ignored_files = unused = 0
     mask_folders = root_folders(masks)
     for number, (pattern, folder) in enumerate(zip(images, root_folders(images), strict=True)):
         found, others = _listed(pattern, folder, output, "--images")
-        left_aside += others
+        ignored_files += others
         fresh = []
         for file in found:
             place = locations.canonical(file.uri)
@@ -79,11 +79,11 @@ def find_pairs(images: Sequence[str], masks: Sequence[str], output: str) -> Pair
             pairs += [Pair(file, None) for file in fresh]
             continue
         given, others = _listed(masks[number], mask_folders[number], output, "--masks")
-        left_aside += others
+        ignored_files += others
         pairs += _paired(fresh, given, masks[number])
         stems = {_stem(file.name) for file in found}
         unused += sum(_stem(file.name) not in stems for file in given)
-    return Pairs(tuple(pairs), left_aside, unused)
+    return Pairs(tuple(pairs), ignored_files, unused)
 
 
 def root_folders(patterns: Sequence[str]) -> list[str]:

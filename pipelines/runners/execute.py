@@ -1,8 +1,12 @@
-"""Running a prepared launch on Beam, and saying how it ended."""
+"""Running a graph on Beam, and turning its errors into ours."""
 
 import contextlib
 import io
+import logging
+import os
+import re
 import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,20 +15,18 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 from apache_beam.runners.runner import PipelineResult
 
+from pipelines.cli.exit_status import ExitStatus
+from pipelines.cli.process import result_json, wants_json
 from pipelines.run import plan
 from pipelines.run.failures import on_one_line
 from pipelines.runners.dataflow import is_detached, job_error
-from pipelines.runners.engines import (
-    DASK_SHARES,
-    be_quiet,
-    end_with_workers,
-    own_error,
-    with_engine,
-)
-from segmodel.errors import BeamsegError, ConfigurationError
+from pipelines.runners.runner_options import with_runner
+from segmodel.errors import BeamsegError, ConfigurationError, TransientError
 
-# DirectRunner looks for an engine on the internet first; this one is in the process, always.
+# DirectRunner first looks for another runner on the internet; this one is always in the process.
 LOCAL_RUNNER = "FnApiRunner"
+# Parts of a plan part for Dask, which ignores Reshuffle: a task keeps all that it has read.
+DASK_SHARDS = 100
 
 
 def pipeline_options(words: Sequence[str]) -> PipelineOptions:
@@ -33,7 +35,7 @@ def pipeline_options(words: Sequence[str]) -> PipelineOptions:
     Raises:
         ConfigurationError: If Beam refuses a value or does not know the runner.
     """
-    words = with_engine(words, LOCAL_RUNNER)
+    words = with_runner(words, LOCAL_RUNNER)
     printed = io.StringIO()
     try:
         with contextlib.redirect_stderr(printed):
@@ -56,29 +58,106 @@ def run_graph(
 ) -> PipelineResult:
     """Run a transform of the names of plan parts, to its end if it is waited for.
 
+    Args:
+        parts: Names of plan parts.
+        graph: Transform of these names.
+        beam_options: Options of Beam, with the runner.
+
+    Returns:
+        What the runner returns.
+
     Raises:
-        BeamsegError: Of a worker.
+        BeamsegError: If a worker raised it.
     """
-    be_quiet()
-    end_with_workers()
+    _silence_beam()
+    _end_with_workers()
     pipeline = beam.Pipeline(options=beam_options)
     if type(pipeline.runner).__name__ == "DaskRunner":
-        parts = plan.shard_parts(parts, DASK_SHARES)
+        parts = plan.shard_parts(parts, DASK_SHARDS)
     pipeline | "PlanParts" >> beam.Create(list(parts), reshuffle=False) | graph
     try:
         result = pipeline.run()
         if not is_detached(beam_options):
             result.wait_until_finish()
     except (BeamsegError, RuntimeError) as error:
-        raise own_error(error) from error
+        raise error_of_worker(error) from error
     except DataflowRuntimeException as error:
-        own = own_error(error)
-        raise (job_error(error) if own is error else own) from error
+        raised = error_of_worker(error)
+        raise (job_error(error) if raised is error else raised) from error
     return result
 
 
-def tell_failures(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print rows of a failures file, one a line."""
+def print_failures(rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print failed images, one a line.
+
+    Args:
+        rows: Rows of a file of failures.
+    """
     for row in rows:
         name = row["uri"] if row["key"] is None else f"{row['uri']} {row['key']}"
         print(f"failed: {on_one_line(name)}: {on_one_line(row['reason'])}", file=sys.stderr)
+
+
+def error_of_worker(error: Exception) -> Exception:
+    """The error that a worker raised, if it is one of ours; some runners pass on its text only.
+
+    A job that the runner ended without an error of a worker is worth another attempt.
+
+    Args:
+        error: What the runner raised.
+
+    Returns:
+        An error of `segmodel.errors`, or else `error` itself.
+    """
+    if isinstance(error, BeamsegError):
+        return type(error)(str(error).partition(" [while running ")[0])
+    text = str(error)
+    found = re.findall(r"segmodel\.errors\.(\w+): (.+?)(?: \[while running .*)?$", text, re.M)
+    if found:
+        name, reason = found[-1]
+        kinds = {kind.__name__: kind for kind in BeamsegError.__subclasses__()}
+        return kinds.get(name, BeamsegError)(reason)
+    lost = re.search(r"failed in state (\w+): *(.*)", text)
+    if lost and "Traceback" not in text:
+        reason = lost[2].rpartition("Exception: ")[2]
+        return TransientError(
+            f"the runner ended the job as {lost[1]}: {reason or 'no reason given'}; run the same "
+            f"command again to do the rest"
+        )
+    return error
+
+
+def _silence_beam() -> None:
+    """Keep Beam's own messages off the terminal: its errors are raised too, and we print them."""
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    # Prism's output, in which those of the workers are again; it sets a level of its own.
+    logging.getLogger("PrismJobServer").disabled = True
+    # Beam logs a runner's messages, with Java's stack traces, through the root logger.
+    logging.getLogger().addFilter(_is_not_of_beam)
+
+
+def _is_not_of_beam(record: logging.LogRecord) -> bool:
+    return "apache_beam" not in record.pathname
+
+
+def _end_with_workers() -> None:
+    """End this process if a worker process of the in-process runner ends.
+
+    With `--direct_running_mode=multi_processing` that runner would wait for it for ever.
+    """
+    default = threading.excepthook
+
+    def on_error(failure: threading.ExceptHookArgs) -> None:
+        if failure.thread is None or failure.thread.name != "run_worker":
+            default(failure)
+            return
+        reason = (
+            f"{failure.exc_value}: killed, or out of memory? Run the same command again to do the "
+            f"rest"
+        )
+        print(f"beamseg: {reason}", file=sys.stderr, flush=True)
+        if wants_json():
+            print(result_json(ExitStatus.INCOMPLETE, reason), flush=True)
+        os._exit(ExitStatus.INCOMPLETE)
+
+    threading.excepthook = on_error

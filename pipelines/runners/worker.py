@@ -1,10 +1,10 @@
-"""A process that does the work of one worker of Flink, Prism or another portable engine.
+"""A process that does the work of one worker of Flink, Prism or another portable runner.
 
-Engines start it as they start the boot program of Beam's containers: as the command of
+Runners start it as they start the boot program of Beam's containers: as the command of
 `--environment_type=PROCESS`, or from the worker pool of `--environment_type=EXTERNAL`. Unlike the
 pool's default, which is whatever `python` comes first on the path, it is the Python that beamseg is
-installed for. It ends with the engine: when nobody can tell it what to do any more, it is gone
-at once, and so is the memory of its GPU.
+installed for. It ends with the runner: when the runner is gone, it ends at once, and frees the
+memory of its GPU.
 """
 
 import argparse
@@ -24,21 +24,30 @@ from google.protobuf import json_format, text_format
 PROVISION_SECONDS = 60
 
 
-def arguments(words: Sequence[str]) -> argparse.Namespace:
-    """What engines say to the boot program of a container."""
+def parse_arguments(words: Sequence[str]) -> argparse.Namespace:
+    """What runners tell the boot program of a container.
+
+    Args:
+        words: Words of the command line.
+    """
     parser = argparse.ArgumentParser(prog="beamseg-worker", description=__doc__)
     parser.add_argument("--id", required=True, help="name of this worker")
-    parser.add_argument("--provision_endpoint", required=True, help="tells everything else")
+    parser.add_argument("--provision_endpoint", required=True, help="address of the rest")
     for name in ("logging", "artifact", "control"):
-        parser.add_argument(f"--{name}_endpoint", help="if the former does not tell it")
-    told = parser.parse_known_args(words)[0]
+        parser.add_argument(f"--{name}_endpoint", help="if the former does not provide it")
+    parsed = parser.parse_known_args(words)[0]
     # Prism quotes it as for a shell, and there is none.
-    told.id = told.id.strip("'")
-    return told
+    parsed.id = parsed.id.strip("'")
+    return parsed
 
 
-def provision(endpoint: str, worker_id: str) -> beam_provision_api_pb2.ProvisionInfo:
-    """What the engine knows of a worker that it has started."""
+def provision_info(endpoint: str, worker_id: str) -> beam_provision_api_pb2.ProvisionInfo:
+    """What the runner knows of a worker that it has started.
+
+    Args:
+        endpoint: Address of its provision service.
+        worker_id: Name of the worker.
+    """
     import grpc
 
     with grpc.insecure_channel(endpoint) as channel:
@@ -51,17 +60,22 @@ def provision(endpoint: str, worker_id: str) -> beam_provision_api_pb2.Provision
     return answer.info
 
 
-def environment(
-    told: argparse.Namespace, info: beam_provision_api_pb2.ProvisionInfo
+def harness_variables(
+    parsed: argparse.Namespace, info: beam_provision_api_pb2.ProvisionInfo
 ) -> dict[str, str]:
-    """The same as the variables that Beam's harness reads."""
+    """Environment variables that Beam's harness reads.
+
+    Args:
+        parsed: Command line of the worker.
+        info: What the runner knows of the worker.
+    """
 
     def service(name: str) -> str:
-        url = getattr(info, f"{name}_endpoint").url or getattr(told, f"{name}_endpoint", "")
+        url = getattr(info, f"{name}_endpoint").url or getattr(parsed, f"{name}_endpoint", "")
         return text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=url))
 
     return {
-        "WORKER_ID": told.id,
+        "WORKER_ID": parsed.id,
         "PIPELINE_OPTIONS": json_format.MessageToJson(info.pipeline_options),
         "LOGGING_API_SERVICE_DESCRIPTOR": service("logging"),
         "CONTROL_API_SERVICE_DESCRIPTOR": service("control"),
@@ -70,19 +84,19 @@ def environment(
 
 
 def main() -> None:
-    """Work until the engine ends it, or is gone."""
-    told = arguments(sys.argv[1:])
+    """Entry point of `beamseg-worker`: work until the runner ends this process, or is gone."""
+    parsed = parse_arguments(sys.argv[1:])
     status = 1
     try:
-        variables = environment(told, provision(told.provision_endpoint, told.id))
+        variables = harness_variables(parsed, provision_info(parsed.provision_endpoint, parsed.id))
         # Beam's interceptors of channels read the name of the worker from there.
-        os.environ["WORKER_ID"] = told.id
+        os.environ["WORKER_ID"] = parsed.id
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         _, harness, _ = sdk_worker_main.create_harness(variables)
         harness.run()
         status = 0
     except Exception:
-        logging.getLogger("beamseg").exception("worker %s", told.id)
+        logging.getLogger("beamseg").exception("worker %s", parsed.id)
     finally:
         # Threads that still label or write would keep the process, and nobody wants their results.
         os._exit(status)

@@ -26,12 +26,12 @@ class Inputs:
 
     Args:
         files: Files of each format, in order of formats.
-        left_aside: Number of files that no format claims.
+        ignored_files: Number of files that no format claims.
         grouped_files: Number of files that are dealt to groups, however the run is limited.
     """
 
     files: tuple[tuple[Format, Files], ...]
-    left_aside: int
+    ignored_files: int
     grouped_files: int
 
     @property
@@ -59,7 +59,7 @@ def find_inputs(
     inputs = sorted_inputs(catalogue, context.headers)
     if not any(files for _, files in inputs.files):
         raise ConfigurationError(
-            f"--input {' '.join(options.inputs)} matches {inputs.left_aside} files, none of a "
+            f"--input {' '.join(options.inputs)} matches {inputs.ignored_files} files, none of a "
             f"format that can be read: {'; '.join(entry.examples for entry in formats.FORMATS)}"
         )
     _check_names(inputs)
@@ -74,7 +74,7 @@ def find_inputs(
 
 
 def sorted_inputs(catalogue: Catalogue, headers: Headers) -> Inputs:
-    """The files of a catalogue by format; one without a format is left aside."""
+    """The files of a catalogue by format; one without a format is ignored."""
     looked_at = progress.Lines("looked at {:,} files")
 
     def claims(files: list[InputFile]) -> Iterator[tuple[str, str] | None]:
@@ -85,10 +85,10 @@ def sorted_inputs(catalogue: Catalogue, headers: Headers) -> Inputs:
             looked_at.add()
             yield _claim(file, headers)
 
-    left_aside = catalogue.sort(claims)
+    ignored_files = catalogue.sort(claims)
     files = tuple((entry, catalogue.of_format(entry.name)) for entry in formats.FORMATS)
     grouped = sum(len(found) for entry, found in files if entry.grouped)
-    return Inputs(files, left_aside, grouped)
+    return Inputs(files, ignored_files, grouped)
 
 
 def _claim(file: InputFile, headers: Headers) -> tuple[str, str] | None:

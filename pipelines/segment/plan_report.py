@@ -1,45 +1,38 @@
 """What a run would do, as text: no model is loaded and nothing is written."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
-from pipelines.formats.work import PlanContext
-from pipelines.run import plan, progress
+from pipelines.run import progress
+from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import WorkUnit
-from pipelines.scenes.overlaps import Overlaps, overlaps_of
-from pipelines.segment.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
+from pipelines.scenes.overlaps import Overlaps
+from pipelines.segment.inputs import estimate, units_of
+from pipelines.segment.launch import ResolvedRun, resolve_run
 from pipelines.segment.options import SegmentOptions
-from pipelines.segment.polygons import read_aoi, read_zones
-from pipelines.segment.sizes import MIB, resolve_sizes
-from pipelines.storage.copies import contract_of
+from pipelines.segment.sizes import MIB
+from pipelines.storage import locations
 
 
 def report(options: SegmentOptions) -> Iterator[str]:
     """Lines about what a run would do; writes nothing and loads no model.
 
     Raises:
-        ConfigurationError: As `pipelines.launch.check`.
-        ContractError: As `pipelines.launch.check`.
+        ConfigurationError: If options or inputs do not allow the run.
+        ContractError: If the model was not made for an input.
     """
-    contract = contract_of(options.model)
-    sizes = resolve_sizes(options, contract).of_area(read_aoi(options))
+    resolved = resolve_run(options, RunDirectory(locations.checked(options.output)))
+    contract, inputs, sizes = resolved.model.contract, resolved.inputs, resolved.sizes
     layout, memory = sizes.layout, sizes.memory
-    context = PlanContext(contract=contract, layout=layout, reading=sizes.reading)
-    inputs = find_inputs(options, context)
-    check_scene_options(options, context, inputs)
-    if inputs.of_format("scene"):
-        sizes.check_scenes(options.memory)
-    read_zones(options)
-    guess = estimate(inputs, context)
+    guess = estimate(inputs, resolved.context)
     about = "" if guess.exact else "about "
     size = sum(file.size for file in inputs.every)
     yield f"model     {contract.name}: {contract.architecture}, {len(contract.classes.ids)} classes"
     for entry, files in inputs.files:
         if files:
             yield f"input     {len(files)} files of format {entry.name}"
-    if inputs.left_aside:
-        yield f"input     {inputs.left_aside} files of other kinds are left aside"
-    yield f"units     {_count_units(inputs, context)}"
+    if inputs.ignored_files:
+        yield f"input     {inputs.ignored_files} files of other kinds are ignored"
+    yield f"units     {_count_units(resolved)}"
     yield f"images    {about}{guess.images:,}"
     yield f"pixels    {about}{guess.pixels:,}"
     yield (
@@ -49,9 +42,8 @@ def report(options: SegmentOptions) -> Iterator[str]:
     )
     yield f"bytes     {size:,} to read"
     scenes = inputs.of_format("scene")
-    overlaps = overlaps_of(scenes, context.headers) if scenes else None
-    if overlaps is not None:
-        yield _overlap_line(overlaps, options.overlap)
+    if resolved.overlaps is not None:
+        yield _overlap_line(resolved.overlaps, options.overlap)
     measured = "measured" if contract.bytes_per_pixel else "assumed"
     images = ""
     if any(entry.decodes for entry, files in inputs.files if files):
@@ -68,10 +60,11 @@ def report(options: SegmentOptions) -> Iterator[str]:
     )
 
 
-def _count_units(inputs: Inputs, context: PlanContext) -> int:
+def _count_units(resolved: ResolvedRun) -> int:
     """Number of units with work."""
-    context = replace(context, groups=plan.image_groups(inputs.grouped_files))
-    planned = progress.with_progress(units_of(inputs, context), "planned {:,} units")
+    planned = progress.with_progress(
+        units_of(resolved.inputs, resolved.context), "planned {:,} units"
+    )
     return sum(1 for unit in planned if isinstance(unit, WorkUnit))
 
 

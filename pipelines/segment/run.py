@@ -1,4 +1,4 @@
-"""Running a prepared launch of `segment`, and saying how it ended."""
+"""Running a prepared run of `segment`, and printing how it ended."""
 
 import sys
 
@@ -9,37 +9,50 @@ from pipelines.cli.process import record_result
 from pipelines.run import progress
 from pipelines.run.directory import RunDirectory
 from pipelines.runners.dataflow import is_detached, submission, unit_hints
-from pipelines.runners.execute import run_graph, tell_failures
+from pipelines.runners.execute import print_failures, run_graph
 from pipelines.segment.graph import SegmentImages
-from pipelines.segment.launch import Launch
+from pipelines.segment.launch import PreparedRun
 from pipelines.segment.options import SegmentOptions
 from segmodel.errors import TransientError
 
 
-def execute(launch: Launch, options: SegmentOptions, beam_options: PipelineOptions) -> str | None:
-    """Run the graph to its end, if it is waited for.
+def run_segment(
+    prepared: PreparedRun, options: SegmentOptions, beam_options: PipelineOptions
+) -> str | None:
+    """Run the graph, to its end unless Beam's options detach it.
 
     Args:
-        launch: What to run.
-        options: Of the user.
-        beam_options: For Beam.
+        prepared: The run, with its plan.
+        options: What the user asked for.
+        beam_options: Options of Beam.
 
     Returns:
-        None, and what the graph found is in the run directory; or what became of a job that goes
-        on without us.
+        None once the run has ended and its result is in the run directory; or a sentence about a
+        job that goes on without this process.
     """
-    run = launch.work.run
+    run = prepared.work.run
     hints = unit_hints(options.memory, options.accelerator, beam_options)
-    graph = "SegmentImages" >> SegmentImages(launch.work, options.max_failures, hints)
+    graph = "SegmentImages" >> SegmentImages(prepared.work, options.max_failures, hints)
     if is_detached(beam_options):
-        return submission(run_graph(launch.parts, graph, beam_options), beam_options, run.root)
-    with progress.progress_bar(launch.estimate.pixels, launch.units, run.path("commits")):
-        run_graph(launch.parts, graph, beam_options)
+        return submission(run_graph(prepared.parts, graph, beam_options), beam_options, run.root)
+    with progress.progress_bar(prepared.estimate.pixels, prepared.units, run.path("commits")):
+        run_graph(prepared.parts, graph, beam_options)
     return None
 
 
-def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
-    """Print how the run ended; returns the exit status."""
+def print_run_result(run: RunDirectory, options: SegmentOptions) -> int:
+    """Print how a run ended.
+
+    Args:
+        run: The run directory.
+        options: What the user asked for.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        TransientError: If the run did not reach its end.
+    """
     summary = run.read_json("summary.json")
     if summary is None:
         raise TransientError(
@@ -55,7 +68,7 @@ def tell_result(run: RunDirectory, options: SegmentOptions) -> int:
         f"{summary['units']} units, {attempt['units_skipped']} units were done before; "
         f"{attempt['seconds']:.0f} s"
     )
-    tell_failures(summary["first_failures"])
+    print_failures(summary["first_failures"])
     if status == ExitStatus.COMPLETE:
         print(f"complete: label maps in {run.root}/labels, totals in {run.root}/areas.csv")
     elif status == ExitStatus.INTERNAL_ERROR:

@@ -85,7 +85,7 @@ class Sizes:
                 f"{self.layout.read_px} pixels: give {-(-needed // MIB)}M, or lower --window"
             )
 
-    def of_area(self, aoi: Polygons | None) -> "Sizes":
+    def with_aoi(self, aoi: Polygons | None) -> "Sizes":
         """The same with an area of interest."""
         return self if aoi is None else replace(self, reading=replace(self.reading, aoi=aoi.digest))
 

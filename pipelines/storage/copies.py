@@ -6,12 +6,14 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from pipelines.storage import filesystem, locations
 from segmodel.errors import ConfigurationError, ContractError
 from segmodel.savedmodel.contract import Contract
-from segmodel.savedmodel.folder import read_contract
+from segmodel.savedmodel.folder import fingerprint, read_contract
 
 
 @contextmanager
@@ -110,27 +112,43 @@ def _path_below(folder: str, uri: str) -> PurePosixPath | None:
     return None if uri.endswith("/") else below
 
 
-def local_model(uri: str) -> str:
-    """The folder of a model on this machine; a copy if it is in a store.
+@dataclass(frozen=True)
+class OpenedModel:
+    """A SavedModel whose files are on this machine: listed once, and copied if it was in a store.
+
+    Args:
+        uri: Folder that the user named.
+        folder: The same files on this machine.
+    """
+
+    uri: str
+    folder: str
+
+    @cached_property
+    def contract(self) -> Contract:
+        """The model contract.
+
+        Raises:
+            ContractError: If the folder is no SavedModel, or has no contract that can be read.
+        """
+        try:
+            return read_contract(self.folder)
+        except ContractError as error:
+            raise ContractError(str(error).replace(self.folder, self.uri)) from error
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the files that shape labels, as hex digits."""
+        return fingerprint(self.folder)
+
+
+def open_model(uri: str) -> OpenedModel:
+    """The model in a folder here or in a store.
 
     Raises:
         ConfigurationError: If there is nothing in the store.
     """
     try:
-        return local_folder(locations.checked(uri))
+        return OpenedModel(uri, local_folder(locations.checked(uri)))
     except FileNotFoundError as error:
         raise ConfigurationError(f"{uri} is not a SavedModel: nothing is there") from error
-
-
-def contract_of(uri: str) -> Contract:
-    """The contract of a model.
-
-    Raises:
-        ContractError: If it is no SavedModel or has no contract that can be read.
-        ConfigurationError: If there is nothing in the store.
-    """
-    folder = local_model(uri)
-    try:
-        return read_contract(folder)
-    except ContractError as error:
-        raise ContractError(str(error).replace(folder, uri)) from error

@@ -9,7 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from pipelines.formats.work import Work
-from pipelines.storage.copies import local_model
+from pipelines.storage.copies import OpenedModel, open_model
 from pipelines.worker.gpu_claims import claim
 from segmodel.devices import cuda_driver
 from segmodel.devices.gpus import gpu_index, use_single_gpu
@@ -17,7 +17,6 @@ from segmodel.devices.startup import import_quietly
 from segmodel.engine.batching import BatchSizes
 from segmodel.engine.engine import Model
 from segmodel.errors import TransientError
-from segmodel.savedmodel.folder import fingerprint
 from segmodel.savedmodel.memory import ASSUMED_BYTES_PER_PIXEL
 from segmodel.tiling.windows import AUTO
 
@@ -36,25 +35,25 @@ def load(work: Work) -> Model:
     """
     from segmodel.savedmodel.predictor import Predictor
 
-    folder = local_model(work.model)
-    check_unchanged(work, folder)
+    opened = open_model(work.model)
+    check_model_unchanged(work, opened)
     gpu_of_process()
-    model = Predictor.load(folder, work.trust_model)
+    model = Predictor.load(opened.folder, work.trust_model)
     free_device_bytes()
     return model
 
 
-def check_unchanged(work: Work, folder: str) -> None:
+def check_model_unchanged(work: Work, opened: OpenedModel) -> None:
     """Refuse a model that was replaced after the run was begun.
 
     Args:
-        work: Of the run.
-        folder: The model on this machine.
+        work: Work that all units of the run share.
+        opened: The model as it is now.
 
     Raises:
         TransientError: If it is another one.
     """
-    if fingerprint(folder) != work.fingerprint:
+    if opened.fingerprint != work.fingerprint:
         raise TransientError(
             f"the model in {work.model} was replaced after the run was begun: put the former one "
             f"back and run again, or begin anew with --overwrite"

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.cli.parser import beam_options, parse
 from pipelines.commands.segment import parser
-from pipelines.runners.engines import check_paths, runner_of, with_engine
+from pipelines.runners.runner_options import check_paths, runner_of, with_runner
 from pipelines.segment.options import segment_options
 from tests.end_to_end.conftest import ROOT
 
@@ -29,7 +29,7 @@ def test_every_run_of_the_page_is_one_that_we_take(words):
     parsed, spelled = parse(parser(), words, with_beam=True)
     options = segment_options(parsed)
     check_paths(spelled, [*options.inputs, options.model, options.output])
-    assert runner_of(with_engine(spelled, "FnApiRunner"))
+    assert runner_of(with_runner(spelled, "FnApiRunner"))
 
 
 def test_options_in_the_text_are_ours_or_beams_but_two():

@@ -110,7 +110,7 @@ def run_scenes(
     fields = {"window": 64, "halo": 0, "batch": 2, "max_failures": FailureBudget(0, None)}
     paths = tuple(str(path) for path in inputs)
     asked = SegmentOptions(paths, str(model_folder), str(folder), **(fields | options))
-    work = launch.prepare(launch.check(asked)).work
+    work = launch.prepare_run(launch.check_run(asked)).work
     reports = [
         segment_unit(unit, work, model=lambda work: chosen)
         for unit in plan.read_units(work.run.plan, plan.WorkUnit)

@@ -13,7 +13,7 @@ import pytest
 
 from pipelines.datasets.launch import check, clear, prepare
 from pipelines.datasets.options import PackOptions, parse_shares
-from pipelines.segment.launch import check as check_run
+from pipelines.segment.launch import check_run
 from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import encoded, tree, write

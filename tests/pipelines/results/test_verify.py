@@ -15,7 +15,7 @@ from pipelines.results.verify_units import AGAIN, FORGET, OUTPUTS, Finding
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.scenes.assembly import finish_scene
-from pipelines.segment.launch import check, prepare
+from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
 from tests.fakes import BrightnessModel
@@ -60,7 +60,7 @@ def run(options) -> Path:
 
 def segment(options: SegmentOptions) -> int:
     """Do all of a run that is not done; gives its exit status."""
-    work = prepare(check(options)).work
+    work = prepare_run(check_run(options)).work
     for unit in plan.read_units(work.run.plan, plan.WorkUnit):
         segment_unit(unit, work, model=lambda work: BrightnessModel())
     for scene in plan.read_units(work.run.plan, plan.AssemblyUnit):
@@ -197,7 +197,7 @@ def test_a_scene_without_a_record_is_not_finished(run):
 
 
 def test_a_run_that_was_killed_is_not_finished_and_nothing_else(options):
-    work = prepare(check(options)).work
+    work = prepare_run(check_run(options)).work
     units = list(plan.read_units(work.run.plan, plan.WorkUnit))
     segment_unit(units[0], work, model=lambda work: BrightnessModel())
     write(Path(work.run.scratch) / "half", b"")

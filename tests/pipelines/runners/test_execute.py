@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.runners.engines import own_error
-from pipelines.runners.execute import pipeline_options
+from pipelines.runners.execute import error_of_worker, pipeline_options
 from segmodel.errors import ConfigurationError, ContractError
 
 
@@ -23,7 +22,7 @@ def test_what_beam_refuses_is_one_sentence(words, reason):
 
 
 def test_an_error_of_ours_loses_what_beam_adds():
-    error = own_error(ContractError("bands: 3 [while running 'SegmentUnit']"))
+    error = error_of_worker(ContractError("bands: 3 [while running 'SegmentUnit']"))
     assert type(error) is ContractError
     assert str(error) == "bands: 3"
 
@@ -33,11 +32,11 @@ def test_an_error_of_ours_is_found_in_the_text_that_a_runner_passes_on():
         "Traceback (most recent call last):\n"
         "segmodel.errors.ContractError: dtype: uint8 [while running 'SegmentUnit']\n"
     )
-    error = own_error(RuntimeError(text))
+    error = error_of_worker(RuntimeError(text))
     assert type(error) is ContractError
     assert str(error) == "dtype: uint8"
 
 
 def test_any_other_error_stays_as_it_is():
     error = RuntimeError("IndexError: list index out of range")
-    assert own_error(error) is error
+    assert error_of_worker(error) is error

@@ -303,5 +303,5 @@ def test_scenes_are_checked_before_the_run_directory_is_made(tmp_path, model_fol
     write_scene(tmp_path / "in" / "a.tif", pixels(8, 8, bands=2))
     options = SegmentOptions((str(tmp_path / "in"),), str(model_folder), str(tmp_path / "run"))
     with pytest.raises(ContractError, match="bands"):
-        launch.prepare(launch.check(options))
+        launch.prepare_run(launch.check_run(options))
     assert not (tmp_path / "run").exists()

@@ -20,7 +20,7 @@ from pipelines.run import plan
 from pipelines.run.attempts import UnitReport, sum_reports
 from pipelines.runners.execute import pipeline_options
 from pipelines.segment.graph import SegmentImages, SegmentPipelineOptions
-from pipelines.segment.launch import check, prepare
+from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker import unit as work_module
 from segmodel.savedmodel.folder import fingerprint
@@ -249,7 +249,7 @@ def test_what_crosses_a_shuffle_is_small(tmp_path, model_folder):
     options = SegmentOptions(
         (str(tmp_path / "in"),), str(model_folder), str(tmp_path / "run"), window=64
     )
-    launched = prepare(check(options))
+    launched = prepare_run(check_run(options))
     folder = launched.work.run.plan
     references = [ref for part in launched.parts for ref in plan.references(folder, part)]
     assert len(references) == 11

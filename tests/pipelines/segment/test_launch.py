@@ -13,7 +13,7 @@ from pipelines.results.totals import collect
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.segment import launch
-from pipelines.segment.launch import check, prepare
+from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.plan_report import report
 from pipelines.worker import formats
@@ -44,7 +44,7 @@ def options(tmp_path, model_folder) -> SegmentOptions:
     return SegmentOptions((str(folder),), str(model_folder), str(tmp_path / "run"), window=64)
 
 
-def run_everything(launched: launch.Launch):
+def run_everything(launched: launch.PreparedRun):
     """Do all units; their totals."""
     for unit in plan.read_units(launched.work.run.plan, plan.WorkUnit):
         run_unit(unit, launched.work)
@@ -52,17 +52,18 @@ def run_everything(launched: launch.Launch):
 
 
 def test_a_launch_plans_every_input_by_its_format(options):
-    launched = prepare(check(options))
+    resolved = check_run(options)
+    launched = prepare_run(resolved)
     units = list(plan.read_units(launched.work.run.plan, plan.WorkUnit))
     assert [unit.format for unit in units] == ["tfrecord", "tfrecord", "scene", "images"]
-    assert (launched.units, launched.left_aside) == (4, 1)
+    assert (launched.units, resolved.inputs.ignored_files) == (4, 1)
     assert launched.parts == ("part-00000.jsonl",)
     assert (launched.estimate.images, launched.estimate.exact) == (9, False)
     assert launched.estimate.pixels == 5 * 64 + 1600 + 3 * 64  # shards by bytes
 
 
 def test_run_json_says_what_the_run_is(options):
-    work = prepare(check(options)).work
+    work = prepare_run(check_run(options)).work
     document = work.run.read_json("run.json")
     assert document["options"]["input"] == list(options.inputs)
     assert document["labels"] == {
@@ -93,20 +94,20 @@ def test_run_json_is_written_before_the_plan(options, monkeypatch):
 
     monkeypatch.setattr(plan, "write_plan", die)
     with pytest.raises(KeyError, match="died"):
-        prepare(check(options))
+        prepare_run(check_run(options))
 
 
 def test_success_of_an_earlier_run_is_gone_before_the_work_begins(options):
-    prepare(check(options))
+    prepare_run(check_run(options))
     write(Path(options.output) / "_SUCCESS", b"")
-    prepare(check(options))
+    prepare_run(check_run(options))
     assert not (Path(options.output) / "_SUCCESS").exists()
 
 
 def test_the_same_options_resume(options):
-    run_everything(prepare(check(options)))
+    run_everything(prepare_run(check_run(options)))
     before = tree(options.output)
-    launched = prepare(check(options))
+    launched = prepare_run(check_run(options))
     for unit in plan.read_units(launched.work.run.plan, plan.WorkUnit):
         assert run_unit(unit, launched.work).skipped == 1
     assert tree(options.output) == before
@@ -122,10 +123,10 @@ def test_the_same_options_resume(options):
     ],
 )
 def test_a_changed_label_option_is_refused_by_name(options, change, named):
-    prepare(check(options))
+    prepare_run(check_run(options))
     before = tree(options.output)
     with pytest.raises(ConfigurationError, match=named):
-        prepare(check(replace(options, **change)))
+        prepare_run(check_run(replace(options, **change)))
     assert tree(options.output) == before
 
 
@@ -143,10 +144,10 @@ def test_a_changed_label_option_is_refused_by_name(options, change, named):
 def test_other_options_than_the_defaults_resume(options, change):
     (Path(options.inputs[0]) / "scene.tif").unlink()
     asked = replace(options, **change)
-    run_everything(prepare(check(asked)))
+    run_everything(prepare_run(check_run(asked)))
     before = tree(options.output)
 
-    launched = prepare(check(asked))
+    launched = prepare_run(check_run(asked))
 
     for unit in plan.read_units(launched.work.run.plan, plan.WorkUnit):
         assert run_unit(unit, launched.work).skipped == 1
@@ -154,33 +155,33 @@ def test_other_options_than_the_defaults_resume(options, change):
 
 
 def test_a_changed_model_is_refused_by_name(options):
-    prepare(check(options))
+    prepare_run(check_run(options))
     write(Path(options.model) / "variables" / "variables.data", b"other weights")
     with pytest.raises(ConfigurationError, match=r"model_fingerprint was .* and is "):
-        prepare(check(options))
+        prepare_run(check_run(options))
 
 
 def test_overwrite_begins_anew_with_other_options(options):
-    run_everything(prepare(check(options)))
+    run_everything(prepare_run(check_run(options)))
     write(Path(options.output) / "notes.txt", b"mine")
-    launched = prepare(check(replace(options, window=32, overwrite=True)))
+    launched = prepare_run(check_run(replace(options, window=32, overwrite=True)))
     assert launched.work.layout.window_px == 32
     names = {name.split("/")[0] for name in tree(options.output)}
     assert names == {"run.json", "plan", "notes.txt"}
 
 
 def test_a_quick_look_into_a_whole_run_is_refused(options):
-    prepare(check(options))
+    prepare_run(check_run(options))
     with pytest.raises(ConfigurationError, match="holds a whole run"):
-        check(replace(options, limit=100))
+        check_run(replace(options, limit=100))
 
 
 @pytest.mark.parametrize(
     "change", [{"max_failures": FailureBudget(3, None)}, {"trust_model": True}]
 )
 def test_a_changed_policy_resumes_what_is_done(options, change):
-    run_everything(prepare(check(options)))
-    launched = prepare(check(replace(options, **change)))
+    run_everything(prepare_run(check_run(options)))
+    launched = prepare_run(check_run(replace(options, **change)))
     images = [
         u for u in plan.read_units(launched.work.run.plan, plan.WorkUnit) if u.format != "tfrecord"
     ]
@@ -189,8 +190,8 @@ def test_a_changed_policy_resumes_what_is_done(options, change):
 
 
 def test_another_pixel_size_counts_the_ground_again(options):
-    run_everything(prepare(check(options)))
-    totals = run_everything(prepare(check(replace(options, pixel_size=2.0))))
+    run_everything(prepare_run(check_run(options)))
+    totals = run_everything(prepare_run(check_run(replace(options, pixel_size=2.0))))
     assert totals.tally.ground_pixels == totals.tally.pixels
     assert totals.tally.footprint_m2 == pytest.approx(7 * 64 * 4 + 1600 * 100, rel=2e-3)
 
@@ -199,14 +200,14 @@ def test_another_pixel_size_counts_the_ground_again(options):
 def test_a_folder_of_someone_else_is_refused(options, name):
     path = write(Path(options.output) / name, b"mine")
     with pytest.raises(ConfigurationError, match=r"holds files but no run.json"):
-        prepare(check(options))
+        prepare_run(check_run(options))
     assert tree(options.output) == {name: b"mine"}
     assert path.exists()
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4, 5, 6, 7, 8, 9])
 def test_a_limit_takes_so_many_images_across_formats(options, limit):
-    totals = run_everything(prepare(check(replace(options, limit=limit))))
+    totals = run_everything(prepare_run(check_run(replace(options, limit=limit))))
     assert totals.tally.images == min(limit, 8)
     assert totals.missing == 0
 
@@ -215,20 +216,20 @@ def test_a_quick_look_does_not_decide_the_units_of_the_whole_run(options, tmp_pa
     for number in range(300):
         write(tmp_path / "many" / f"{number}.png", png(pixels(1, 1)))
     many = replace(options, inputs=(str(tmp_path / "many"),))
-    prepare(check(replace(many, limit=3)))
-    assert prepare(check(many)).work.groups == plan.image_groups(300)
+    prepare_run(check_run(replace(many, limit=3)))
+    assert prepare_run(check_run(many)).work.groups == plan.image_groups(300)
 
 
 def test_the_number_of_groups_stays_when_files_are_added(options, tmp_path):
-    assert prepare(check(options)).work.groups == 1
+    assert prepare_run(check_run(options)).work.groups == 1
     for number in range(300):
         write(tmp_path / "in" / f"new-{number}.png", png(pixels(1, 1)))
-    assert prepare(check(options)).work.groups == 1
+    assert prepare_run(check_run(options)).work.groups == 1
 
 
 def refused(options: SegmentOptions, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
-        prepare(check(options))
+        prepare_run(check_run(options))
     assert not Path(options.output).exists()
 
 
@@ -263,7 +264,7 @@ def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(option
 
 def test_a_run_directory_in_an_unknown_store_is_refused(options):
     with pytest.raises(ConfigurationError, match=r"^swift:// locations cannot be read or written"):
-        prepare(check(replace(options, output="swift://bucket/run")))
+        prepare_run(check_run(replace(options, output="swift://bucket/run")))
 
 
 def test_a_report_writes_nothing_and_counts_the_units(options):
@@ -280,7 +281,7 @@ def test_a_report_writes_nothing_and_counts_the_units(options):
     assert json.dumps(lines)
 
 
-@pytest.mark.parametrize("begin", [check, lambda options: list(report(options))])
+@pytest.mark.parametrize("begin", [check_run, lambda options: list(report(options))])
 def test_a_report_refuses_the_options_of_scenes_that_a_launch_refuses(options, begin):
     with pytest.raises(ConfigurationError, match=r"^--zones zones.gpkg is not there"):
         begin(replace(options, zones="zones.gpkg"))
@@ -293,7 +294,7 @@ def test_an_image_whose_label_map_would_be_a_folder_is_refused_with_both_names(o
     folder = Path(options.inputs[0])
     write(folder / "0.png.png" / "b.png", png(pixels(8, 8)))
     with pytest.raises(ConfigurationError, match=r"of in/0.png and those of the folder in/0.png"):
-        check(options)
+        check_run(options)
 
 
 def test_every_format_has_a_name_of_its_own_and_is_found_by_it():

@@ -12,7 +12,7 @@ import pytest
 from pipelines.results.totals import collect
 from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
-from pipelines.segment.launch import check, prepare
+from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (
@@ -28,7 +28,7 @@ from tests.pipelines.corpus import (
 
 def run_launch(options: SegmentOptions):
     """Ids of the units that were done now, and the totals."""
-    launched = prepare(check(options))
+    launched = prepare_run(check_run(options))
     folder = launched.work.run.plan
     units = list(plan.read_units(folder, plan.WorkUnit))
     done = [unit.id for unit in units if not run_unit(unit, launched.work).skipped]

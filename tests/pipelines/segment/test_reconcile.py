@@ -12,7 +12,7 @@ import pytest
 from pipelines.results.totals import collect
 from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
-from pipelines.segment.launch import check, prepare
+from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
 from tests.fakes import BrightnessModel
@@ -44,7 +44,7 @@ def options(tmp_path, brightness_savedmodel, monkeypatch) -> SegmentOptions:
 
 def run(options: SegmentOptions):
     """Do all of a run; gives how many units were computed, and the totals."""
-    work = prepare(check(options)).work
+    work = prepare_run(check_run(options)).work
     computed = 0
     for unit in plan.read_units(work.run.plan, plan.WorkUnit):
         report = segment_unit(unit, work, model=lambda work: BrightnessModel())
@@ -146,7 +146,7 @@ def test_a_scene_that_turns_unreadable_loses_its_label_map(options, tmp_path, mo
 
 
 def test_what_an_unfinished_unit_wrote_goes_with_its_input(options, monkeypatch):
-    work = prepare(check(options)).work
+    work = prepare_run(check_run(options)).work
     unit = next(u for u in plan.read_units(work.run.plan, plan.WorkUnit) if u.format == "images")
     monkeypatch.setattr("pipelines.run.commits.CommitLog.write", dying)
     with pytest.raises(KeyError, match="died"):
@@ -156,7 +156,7 @@ def test_what_an_unfinished_unit_wrote_goes_with_its_input(options, monkeypatch)
     small_blocks(monkeypatch, 32)
 
     os.remove(Path(options.inputs[0]) / "0.png")
-    prepare(check(options))
+    prepare_run(check_run(options))
 
     left = tree(options.output)
     assert "labels/in/0.png.png" not in left

@@ -167,9 +167,9 @@ def test_how_scenes_are_read_is_handed_on():
     sizes = resolve_sizes(options, made())
     assert (sizes.reading.bands, sizes.reading.resample_to) == (("4", "3", "2"), 10.0)
     assert sizes.reading.aoi is None
-    assert sizes.of_area(None) is sizes
+    assert sizes.with_aoi(None) is sizes
     area = Polygons("WKT", ("a",), (b"wkb",))
-    assert sizes.of_area(area).reading == replace(sizes.reading, aoi=area.digest)
+    assert sizes.with_aoi(area).reading == replace(sizes.reading, aoi=area.digest)
 
 
 def test_windows_leave_room_for_the_least_images_before_memory_is_said_to_be_too_little():

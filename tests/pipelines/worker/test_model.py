@@ -69,7 +69,7 @@ def loads(monkeypatch) -> list[Greedy]:
 
     monkeypatch.setattr(work_module, "_models", {})
     monkeypatch.setattr("segmodel.savedmodel.predictor.Predictor.load", load)
-    monkeypatch.setattr(worker_model, "check_unchanged", lambda work, folder: None)
+    monkeypatch.setattr(worker_model, "check_model_unchanged", lambda work, opened: None)
     monkeypatch.setattr(worker_model, "gpu_of_process", lambda: None)
     return found
 

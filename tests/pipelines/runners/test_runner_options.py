@@ -7,8 +7,9 @@ import argparse
 import pytest
 
 from pipelines.run import plan
-from pipelines.runners.engines import check_paths, own_error, runner_of, with_engine
-from pipelines.runners.worker import arguments, environment
+from pipelines.runners.execute import error_of_worker
+from pipelines.runners.runner_options import check_paths, runner_of, with_runner
+from pipelines.runners.worker import harness_variables, parse_arguments
 from segmodel.errors import ConfigurationError, TransientError
 
 
@@ -38,12 +39,12 @@ def test_the_last_runner_counts():
 )
 def test_dask_is_refused_without_the_options_that_it_was_tested_with(given, missing):
     with pytest.raises(ConfigurationError, match=f"^DaskRunner needs {missing}: "):
-        with_engine(["--runner=DaskRunner", *given], "FnApiRunner")
+        with_runner(["--runner=DaskRunner", *given], "FnApiRunner")
 
 
 def test_dask_gets_the_name_that_beam_knows():
     words = ["--runner=DaskRunner", "--dask_client_address=a", "--dask_partition_size", "1"]
-    assert runner_of(with_engine(words, "FnApiRunner")).startswith("apache_beam.runners.dask.")
+    assert runner_of(with_runner(words, "FnApiRunner")).startswith("apache_beam.runners.dask.")
 
 
 def test_shares_of_a_part_are_the_part(tmp_path):
@@ -61,10 +62,10 @@ def test_a_job_that_an_engine_gave_up_is_worth_another_attempt():
         "Pipeline BeamApp-1 failed in state FAILED: org.apache.beam.vendor.grpc.v1p60p1.io.grpc."
         "StatusRuntimeException: CANCELLED: client cancelled"
     )
-    error = own_error(RuntimeError(text))
+    error = error_of_worker(RuntimeError(text))
     assert type(error) is TransientError
     assert str(error) == (
-        "the engine ended the job as FAILED: CANCELLED: client cancelled; run the same command "
+        "the runner ended the job as FAILED: CANCELLED: client cancelled; run the same command "
         "again to do the rest"
     )
 
@@ -72,19 +73,19 @@ def test_a_job_that_an_engine_gave_up_is_worth_another_attempt():
 def test_a_fault_of_ours_on_an_engine_stays_one():
     text = "Pipeline a failed in state FAILED: Traceback (most recent call last):\nIndexError: 3"
     error = RuntimeError(text)
-    assert own_error(error) is error
+    assert error_of_worker(error) is error
 
 
 def test_a_worker_is_told_as_the_boot_program_of_a_container():
     from apache_beam.portability.api import beam_provision_api_pb2
 
-    told = arguments(
+    parsed = parse_arguments(
         ["--id='job_1'", "--provision_endpoint=a:1", "--control_endpoint=a:2", "--more=1"]
     )
     info = beam_provision_api_pb2.ProvisionInfo()
     info.logging_endpoint.url = "a:3"
-    assert isinstance(told, argparse.Namespace)
-    assert environment(told, info) == {
+    assert isinstance(parsed, argparse.Namespace)
+    assert harness_variables(parsed, info) == {
         "WORKER_ID": "job_1",
         "PIPELINE_OPTIONS": "{}",
         "LOGGING_API_SERVICE_DESCRIPTOR": 'url: "a:3"\n',
