@@ -21,12 +21,12 @@ MORE_BYTES = 60 * MIB
 # Peak memory of a launch, and how many units and files are planned.
 CHILD = """
 import json, resource, sys
-from pipelines import progress
-from pipelines.launch import check, prepare
-from pipelines.options import SegmentOptions
+from pipelines.run import progress
+from pipelines.segment.launch import check_run, prepare_run
+from pipelines.segment.options import SegmentOptions
 
 progress._PLAN_SECONDS = 0.5
-launched = prepare(check(SegmentOptions((sys.argv[1],), "model", "run", window=64)))
+launched = prepare_run(check_run(SegmentOptions((sys.argv[1],), "model", "run", window=64)))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps({"peak": peak, "units": launched.units, "images": launched.estimate.images}))
 """
@@ -44,7 +44,7 @@ def plan_in_child(
         capture_output=True,
         text=True,
         cwd=folder,
-        env={"PYTHONPATH": str(Path(launch.__file__).parents[1]), **kept, **environment},
+        env={"PYTHONPATH": str(Path(launch.__file__).parents[2]), **kept, **environment},
         timeout=600,
     )
     assert done.returncode == 0, done.stderr

@@ -17,9 +17,10 @@ MORE_BYTES = 50 * MIB
 # Peak memory of a launch whose listing is made up, and how many units and files are planned.
 CHILD = """
 import json, resource, sys
-from pipelines import listing, progress
-from pipelines.launch import check, prepare
-from pipelines.options import SegmentOptions
+from pipelines.inputs import listing
+from pipelines.run import progress
+from pipelines.segment.launch import check_run, prepare_run
+from pipelines.segment.options import SegmentOptions
 
 def listed(pattern):
     for number in range(int(sys.argv[1])):
@@ -28,7 +29,7 @@ def listed(pattern):
         yield listing.FoundFile(f"photos/{name}", name, 100_000 + number, version)
 
 listing.find_files, progress._PLAN_SECONDS = listed, 0.5
-launched = prepare(check(SegmentOptions(("photos",), "model", "run", window=64)))
+launched = prepare_run(check_run(SegmentOptions(("photos",), "model", "run", window=64)))
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 print(json.dumps({"peak": peak, "units": launched.units, "images": launched.estimate.images}))
 """
@@ -45,7 +46,7 @@ def plan_in_child(folder: Path, model: Path, files: int) -> tuple[dict[str, int]
         text=True,
         check=True,
         cwd=folder,
-        env={"PYTHONPATH": str(Path(launch.__file__).parents[1])},
+        env={"PYTHONPATH": str(Path(launch.__file__).parents[2])},
     )
     return json.loads(done.stdout), done.stderr
 

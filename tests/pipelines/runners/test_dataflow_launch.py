@@ -17,7 +17,7 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeExceptio
 
 from pipelines.commands import main
 from pipelines.runners.dataflow import check_options, is_detached
-from pipelines.runners.execute import own_error, pipeline_options
+from pipelines.runners.execute import error_of_worker, pipeline_options
 from segmodel.errors import ConfigurationError, ContractError, TransientError
 from tests.pipelines.corpus import pixels, png, write
 from tests.pipelines.dataflow_service import (
@@ -255,7 +255,7 @@ def test_a_job_that_does_not_reach_its_end_is_worth_another_run(run, end):
 def test_an_error_of_ours_in_what_dataflow_says_is_that_error():
     text = "Traceback:\nsegmodel.errors.ContractError: bands: 3 [while running 'SegmentUnit']"
 
-    error = own_error(DataflowRuntimeException(text, None))
+    error = error_of_worker(DataflowRuntimeException(text, None))
 
     assert (type(error), str(error)) == (ContractError, "bands: 3")
 
