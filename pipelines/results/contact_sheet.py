@@ -74,20 +74,12 @@ def draw(
     for number, line in enumerate(lines):
         canvas.text((MARGIN, MARGIN + number * LINE_PX), line, INK, font)
     _draw_legend(canvas, legend, MARGIN + len(lines) * LINE_PX, font)
-    colors = color_table(classes)
+    colors = classes.palette(EMPTY)
     for number, tile in enumerate(tiles):
         left = MARGIN + number % COLUMNS * (2 * TILE_PX + MARGIN)
         upper = top + number // COLUMNS * (TILE_PX + CAPTION_PX + MARGIN)
         _draw_tile(sheet, tile, colors, classes.nodata, (left, upper))
     return sheet
-
-
-def color_table(classes: ClassTable) -> np.ndarray:
-    """`(nodata + 1, 3) uint8` colours by label; nodata and what is no class are light grey."""
-    table = np.full((classes.nodata + 1, 3), EMPTY, np.uint8)
-    for entry in classes.classes:
-        table[entry.id] = entry.color
-    return table
 
 
 def overlay(tile: Thumbnail, colors: np.ndarray, nodata: int) -> np.ndarray:

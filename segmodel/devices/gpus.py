@@ -6,8 +6,8 @@ import logging
 import re
 from typing import Any
 
-# Messages of errors other than RESOURCE_EXHAUSTED where memory of a GPU ran out: in a copy to it,
-# in the driver, in cuDNN and cuBLAS.
+# What other errors than RESOURCE_EXHAUSTED say where memory of a GPU ran out: in a copy to it, in
+# the driver, in cuDNN and cuBLAS.
 _OUT_OF_MEMORY = re.compile(
     r"Dst tensor is not initialized|out.of.memory|STATUS_ALLOC_FAILED|failed to alloc", re.I
 )
@@ -15,7 +15,7 @@ _OUT_OF_MEMORY = re.compile(
 _log = logging.getLogger("beamseg")
 
 
-def enable_memory_growth(config: Any) -> None:
+def let_memory_grow(config: Any) -> None:
     """Have TensorFlow take memory of GPUs as it needs it, not all of it at once.
 
     Once TensorFlow has begun to use GPUs nothing can be changed: a warning says so. Where a limit
@@ -38,15 +38,12 @@ def enable_memory_growth(config: Any) -> None:
             return
 
 
-def use_single_gpu(config: Any, gpu: Any) -> bool:
-    """Have TensorFlow use one GPU and no other.
+def use_only(config: Any, gpu: Any) -> bool:
+    """Have TensorFlow use no other GPU; False if it has begun to use others.
 
     Args:
         config: `tf.config`.
-        gpu: Physical device of TensorFlow.
-
-    Returns:
-        False if it is too late, as TensorFlow has begun to use others.
+        gpu: One of its physical devices.
     """
     try:
         config.set_visible_devices([gpu], "GPU")
@@ -55,14 +52,11 @@ def use_single_gpu(config: Any, gpu: Any) -> bool:
     return True
 
 
-def gpu_index(gpu: Any) -> int:
-    """Index of a physical device among those that this process sees.
-
-    Args:
-        gpu: Physical device of TensorFlow.
+def number_of(gpu: Any) -> int:
+    """Number of a physical device among those that this process sees.
 
     >>> from collections import namedtuple
-    >>> gpu_index(namedtuple("PhysicalDevice", "name")("/physical_device:GPU:12"))
+    >>> number_of(namedtuple("PhysicalDevice", "name")("/physical_device:GPU:12"))
     12
     """
     return int(gpu.name.rpartition(":")[2])
@@ -72,7 +66,7 @@ def is_out_of_memory(error: Any) -> bool:
     """Whether an error of TensorFlow says that memory ran out.
 
     Args:
-        error: Error, a `tf.errors.OpError`.
+        error: A `tf.errors.OpError`.
     """
     import tensorflow as tf
 

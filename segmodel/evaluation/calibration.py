@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -14,17 +15,18 @@ from segmodel.savedmodel.contract import Calibration
 from segmodel.tiling.windows import Layout, Tile, Window, tiles
 
 MAX_BYTES = 256 << 20
-WINDOWS_OF_A_PAIR, WINDOWS = 4, 128
+MAX_WINDOWS_OF_A_PAIR, MAX_WINDOWS = 4, 128
 BINS = 15
-COLDEST, HOTTEST = 0.05, 20.0
-# Of the search, in the logarithm of the temperature.
+MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
+# Precision of the search, in the logarithm of the temperature.
 TOLERANCE = 1e-4
 VALUES_AT_ONCE = 1 << 22
 
+Item = TypeVar("Item")
 
-@dataclass(frozen=True)
-class LogitSample:
-    """Logits at some pixels, and what is there.
+
+class LogitSample(NamedTuple):
+    """Logits at some pixels, and the true classes there.
 
     Args:
         logits: `(pixels, classes)` float32.
@@ -35,8 +37,8 @@ class LogitSample:
     truth: np.ndarray
 
     @classmethod
-    def of(cls, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> LogitSample:
-        """Those of several windows together."""
+    def joined(cls, parts: Sequence[LogitSample]) -> LogitSample:
+        """Logits and truth of several samples, one behind the other."""
         if not parts:
             return cls(np.empty((0, 0), np.float32), np.empty(0, np.int64))
         return cls(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
@@ -48,7 +50,7 @@ def sample_logits(
     fill: np.ndarray,
     window_px: int,
     stride: int,
-    most_pixels: int = 1_000_000,
+    max_pixels: int = 1_000_000,
 ) -> tuple[LogitSample, LogitSample]:
     """Logits at some pixels whose truth counts, in two samples; always the same ones.
 
@@ -58,24 +60,25 @@ def sample_logits(
 
     Args:
         logits_of: `(1, height, width, bands)` raw values to `(1, height, width, classes)`.
-        pairs: Of validation; evenly spaced ones of many.
-        fill: `(bands,)` what stands for nodata.
+        pairs: Pairs of validation; of many, evenly spaced ones are taken.
+        fill: `(bands,)` raw values that stand for nodata.
         window_px: Longest side of what the network is given at once; pixels near its edges are
             left out, as they lack the context that they have in production.
-        stride: Of the network.
-        most_pixels: Of both samples together; fewer if their logits take more than `MAX_BYTES`.
+        stride: Stride of the network in pixels.
+        max_pixels: Pixels of both samples together; fewer if their logits take more than
+            `MAX_BYTES`.
     """
     windows = []
     for pair, tile in _windows(pairs, window_px, stride):
         if count := int((pair.truth(tile.core) >= 0).sum()):
             windows.append((pair, tile, count))
     total, before = sum(count for *_, count in windows), 0
-    chosen: list[tuple[np.ndarray, np.ndarray]] = []
+    chosen = []
     for number, (pair, tile, count) in enumerate(windows):
         values = pair.pixels(tile.read).filled(fill)
         logits = np.asarray(logits_of(values[None]))[0][tile.core.relative_to(tile.read).slices]
         classes = logits.shape[-1]
-        most = min(most_pixels, MAX_BYTES // (4 * classes), total)
+        most = min(max_pixels, MAX_BYTES // (4 * classes), total)
         # Rounded so that all quotas together are `most`.
         quota = (before + count) * most // total - before * most // total
         before += count
@@ -83,12 +86,11 @@ def sample_logits(
         random = np.random.default_rng(number)
         counted = np.sort(random.choice(np.flatnonzero(truth >= 0), quota, replace=False))
         rows = logits.reshape(-1, classes)[counted].astype(np.float32)
-        chosen.append((rows, truth[counted].astype(np.int64)))
+        chosen.append(LogitSample(rows, truth[counted].astype(np.int64)))
     if len(chosen) == 1:
-        ((rows, truth),) = chosen
-        half = -(-len(truth) // 2)
-        chosen = [(rows[:half], truth[:half]), (rows[half:], truth[half:])]
-    return LogitSample.of(chosen[::2]), LogitSample.of(chosen[1::2])
+        halves = (np.array_split(values, 2) for values in chosen[0])
+        chosen = list(map(LogitSample, *halves))
+    return LogitSample.joined(chosen[::2]), LogitSample.joined(chosen[1::2])
 
 
 def calibrate(one: LogitSample, other: LogitSample) -> Calibration:
@@ -98,6 +100,10 @@ def calibrate(one: LogitSample, other: LogitSample) -> Calibration:
     other sample gives. A temperature that makes them no better is none: with few images it may be
     right for these and wrong for the next.
 
+    Args:
+        one: First sample.
+        other: Second sample, of other pixels.
+
     Raises:
         TrainingError: If a logit is not a finite number.
     """
@@ -106,14 +112,14 @@ def calibrate(one: LogitSample, other: LogitSample) -> Calibration:
         return Calibration(1.0, 0.0, 0.0, 0)
     if not all(np.isfinite(sample.logits).all() for sample in samples):
         raise TrainingError("the network gives logits that are not finite: its weights are lost")
-    whole = LogitSample.of([(sample.logits, sample.truth) for sample in samples])
-    fitted = [fit_temperature(sample.logits, sample.truth) for sample in samples[::-1]]
+    whole = LogitSample.joined(samples)
+    fitted = [fit_temperature(*sample) for sample in samples[::-1]]
     scaled = [sample.logits / of for sample, of in zip(samples, fitted, strict=True)]
-    before = calibration_error(whole.logits, whole.truth, 1.0)
+    before = calibration_error(*whole, 1.0)
     after = calibration_error(np.concatenate(scaled), whole.truth, 1.0)
     if after >= before:
         return Calibration(1.0, before, before, len(whole.truth))
-    return Calibration(fit_temperature(whole.logits, whole.truth), before, after, len(whole.truth))
+    return Calibration(fit_temperature(*whole), before, after, len(whole.truth))
 
 
 def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
@@ -132,24 +138,27 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     """
     if logits.shape[1] < 2 or (logits.argmax(axis=1) == truth).all():
         return 1.0
-    low, high = math.log(COLDEST), math.log(HOTTEST)
+    low, high = math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE)
     golden = (math.sqrt(5) - 1) / 2
-    inner = [high - golden * (high - low), low + golden * (high - low)]
-    losses = [log_loss(logits, truth, math.exp(x)) for x in inner]
+    left, right = high - golden * (high - low), low + golden * (high - low)
+    loss = cache(lambda x: log_loss(logits, truth, math.exp(x)))
     while high - low > TOLERANCE:
-        if losses[0] <= losses[1]:
-            high = inner[1]
-            inner = [high - golden * (high - low), inner[0]]
-            losses = [log_loss(logits, truth, math.exp(inner[0])), losses[0]]
+        if loss(left) <= loss(right):
+            high, right = right, left
+            left = high - golden * (high - low)
         else:
-            low = inner[0]
-            inner = [inner[1], low + golden * (high - low)]
-            losses = [losses[1], log_loss(logits, truth, math.exp(inner[1]))]
+            low, left = left, right
+            right = low + golden * (high - low)
     return math.exp((low + high) / 2)
 
 
 def log_loss(logits: np.ndarray, truth: np.ndarray, temperature: float) -> float:
     """Mean negative log-likelihood of the truth, in nats.
+
+    Args:
+        logits: `(pixels, classes)`.
+        truth: `(pixels,)` class indices.
+        temperature: By which logits are divided before the softmax.
 
     >>> round(log_loss(np.array([[0.0, 0.0]]), np.array([1]), 1.0), 4)
     0.6931
@@ -167,6 +176,11 @@ def calibration_error(logits: np.ndarray, truth: np.ndarray, temperature: float)
 
     The difference of mean confidence and share of right pixels in each bin of confidence, weighted
     by its pixels (Guo et al. 2017, section 2).
+
+    Args:
+        logits: `(pixels, classes)`.
+        truth: `(pixels,)` class indices.
+        temperature: By which logits are divided before the softmax.
 
     >>> calibration_error(np.array([[0.0, 0.0], [0.0, 0.0]]), np.array([0, 1]), 1.0)
     0.0
@@ -200,15 +214,15 @@ def _windows(pairs: Sequence[Pair], window_px: int, stride: int) -> Iterator[tup
     margin = window_px // 8 // stride * stride
     core = max(stride, (window_px - 2 * margin) // stride * stride)
     layout = Layout(core, margin, stride)
-    for pair in _spread(pairs, WINDOWS):
+    for pair in _spread(pairs, MAX_WINDOWS):
         whole = Window(0, 0, pair.height, pair.width)
-        each = min(WINDOWS_OF_A_PAIR, max(1, WINDOWS // len(pairs)))
+        each = min(MAX_WINDOWS_OF_A_PAIR, max(1, MAX_WINDOWS // len(pairs)))
         for tile in _spread(list(tiles(whole, whole, layout)), each):
             yield pair, tile
 
 
-def _spread(items: Sequence, most: int) -> list:
-    """At most so many of them, evenly spaced.
+def _spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most `most` of the items, evenly spaced.
 
     >>> _spread("abcdefgh", 3), _spread("ab", 3)
     (['b', 'e', 'g'], ['a', 'b'])

@@ -8,8 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from segmodel.engine.engine import Engine, Job, Labelled, Model
-from segmodel.engine.stitching import Failed
+from segmodel.engine.engine import Engine, Model
+from segmodel.engine.read_ahead import Job
+from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import BeamsegError, ContractError, InputError
 from segmodel.labels.classes import ClassTable
 from segmodel.labels.confusion import IGNORED, Scores, confusion_matrix
@@ -23,14 +24,15 @@ BLOCK_PX = 4096
 
 @dataclass(frozen=True)
 class ImageScore:
-    """What became of one image.
+    """The confusion matrix of one image, without its zeros.
+
+    Images have few classes, and there may be many images.
 
     Args:
-        name: Of the pair.
-        classes: Their number.
-        cells: Places in the flat confusion matrix that are not 0: images have few classes, and
-            there may be many images.
-        pixels: What stands there.
+        name: Name of the pair.
+        classes: Number of classes.
+        cells: `(cells,)` int64 places in the flat confusion matrix that are not 0.
+        pixels: `(cells,)` int64 numbers of pixels at these places.
     """
 
     name: str
@@ -40,7 +42,7 @@ class ImageScore:
 
     @classmethod
     def of(cls, name: str, matrix: np.ndarray) -> ImageScore:
-        """The score of a confusion matrix."""
+        """Keep a confusion matrix, `(classes, classes)` int64, under the name of a pair."""
         cells = np.flatnonzero(matrix)
         return cls(name, len(matrix), cells, matrix.ravel()[cells])
 
@@ -63,7 +65,7 @@ class Evaluation:
 
     Args:
         matrix: `(classes, classes)` int64 of the whole set, rows are truth.
-        per_image: Of each image, in the order of the pairs.
+        per_image: Score of each image, in the order of the pairs.
     """
 
     matrix: np.ndarray
@@ -80,9 +82,9 @@ class LabelledBlock:
     """A part of an image with its labels, as `evaluate` hands it on.
 
     Args:
-        number: Of the pair.
-        pair: It.
-        window: The part.
+        number: Place of the pair among the pairs.
+        pair: Image and truth.
+        window: Which part of the image this is.
         labels: `(height, width)` ids; nodata where the model had nothing to see.
         truth: `(height, width)` class indices, `IGNORED` where they count nowhere.
         matrix: Confusion matrix of the image up to here.
@@ -105,7 +107,7 @@ class PairRaster(Raster):
         self.pair, self.height, self.width = pair, pair.height, pair.width
 
     def read(self, window: Window) -> Pixels:
-        """Pixels of a window."""
+        """Read the pixels of a window."""
         return self.pair.pixels(window)
 
 
@@ -120,8 +122,8 @@ def evaluate(
     Args:
         model: Labels batches; its classes are in the order of the truth's indices.
         pairs: Of any size; they are labelled in blocks, so memory does not grow with them.
-        layout: How they are cut.
-        keep: Is given every block, in order, in the thread that calls.
+        layout: Windows that the model labels.
+        keep: Is called with every block, in order, in the thread that calls.
 
     Raises:
         InputError: If a pair cannot be read; names it.
@@ -169,14 +171,14 @@ def evaluate(
 
 
 def class_index(classes: ClassTable) -> np.ndarray:
-    """Class indices by label, -1 where no class is."""
+    """Class indices by label: `(nodata + 1,)` int32, -1 where no class is."""
     index = np.full(classes.nodata + 1, -1, np.int32)
     index[list(classes.ids)] = np.arange(len(classes.ids))
     return index
 
 
 def blocks_of(pair: Pair, layout: Layout) -> Iterator[Window]:
-    """Parts of a pair whose origins are multiples of the stride."""
+    """Parts of a pair, at most about 4096 pixels a side; origins are multiples of the stride."""
     side = max(1, BLOCK_PX // layout.window_px) * layout.window_px
     yield from Window(0, 0, pair.height, pair.width).subdivide(side, side)
 

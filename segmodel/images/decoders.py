@@ -10,23 +10,22 @@ from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
-from PIL import ExifTags, Image, ImageFile
-from PIL import TiffImagePlugin as Tiff
+from PIL import Image, ImageFile, TiffImagePlugin
 
 from segmodel.errors import InputError
 from segmodel.images.headers import (
     PNG_SIGNATURE_BYTES,
-    check_jpeg_scans,
-    check_tiff_parts,
-    has_duplicate_tag,
+    check_parts,
+    check_scans,
+    has_tag_twice,
     png_chunks,
     webp_size,
 )
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 _JPEG_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-# By EXIF orientation.
-_TRANSPOSITIONS = {
+_ORIENTATION = 0x0112  # EXIF
+_TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -36,7 +35,9 @@ _TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-_SIGNED = 2  # Of the tag SampleFormat.
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLES, _TIFF_PLANES = 258, 262, 277, 284
+_TIFF_SAMPLE_FORMAT, _SIGNED = 339, 2
+_TIFF_TILE_SIDES = (322, 323)
 _PNG_HEADER_BYTES = 33
 _INFLATED_BYTES = 1 << 20
 _PNG_FIELDS = struct.Struct(">IIBBBBB")
@@ -45,9 +46,9 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
 )  # fmt: skip
-# Marks of an EXIF orientation in a PNG, before or behind its pixels.
-_PNG_ORIENTATIONS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
-_PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+# Where a PNG may say how it is to be turned, before or behind its pixels.
+_PNG_TURNS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+_PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 # The transparent value of a PNG is in the depth of the file, and Pillow's pixels have 8 bits.
 _PNG_DEPTHS: dict[object, Callable[[int], int]] = {
     "1": lambda value: 255 if value else 0,
@@ -58,14 +59,10 @@ _PNG_DEPTHS: dict[object, Callable[[int], int]] = {
 
 
 def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """An encoded image, opened by its header; its pixels are not decoded.
-
-    Args:
-        encoded: Content of the file.
-        max_pixels: Most pixels that it may have.
+    """The image by its header.
 
     Raises:
-        InputError: If it is no image, or has too many pixels.
+        InputError: If it is none or has too many pixels.
     """
     if not encoded:
         raise InputError("empty file")
@@ -90,10 +87,10 @@ def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
             np.empty((2, *stated, 4), np.uint8)
         raise InputError(f"cannot be decoded: {error}") from error
     _check_pixels(image.size, max_pixels)
-    if isinstance(image, Tiff.TiffImageFile):
-        sides = [image.tag_v2.get(tag, 1) for tag in (Tiff.TILEWIDTH, Tiff.TILELENGTH)]
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        sides = [image.tag_v2.get(tag, 1) for tag in _TIFF_TILE_SIDES]
         # A tile is decoded whole, however little of it the image covers.
-        if has_duplicate_tag(encoded) or not all(isinstance(side, int) for side in sides):
+        if has_tag_twice(encoded) or not all(isinstance(side, int) for side in sides):
             raise InputError("truncated or corrupt TIFF: its header contradicts itself")
         if math.prod(sides) > max_pixels:
             raise InputError(
@@ -112,78 +109,61 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
-def oriented_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
-    """Height and width of an image once its EXIF orientation is applied, without decoding it.
-
-    Args:
-        image: Image from `open_image`.
-        encoded: Content of the file.
+def upright_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
+    """Height and width once it is turned upright, without decoding it.
 
     Raises:
-        InputError: If the metadata with the orientation are broken.
+        InputError: If what says how it is to be turned is broken.
     """
-    if isinstance(image, Tiff.TiffImageFile):
-        return image.height, image.width  # Pillow states the size of the upright image.
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return image.height, image.width  # Pillow gives it as it is once it is turned.
     try:
         if image.format != "PNG":
             sideways = _orientation(image) in _SIDEWAYS
-        elif any(mark in encoded for mark in _PNG_ORIENTATIONS):
-            sideways = _orientation(_png_metadata(encoded)) in _SIDEWAYS
+        elif any(mark in encoded for mark in _PNG_TURNS):
+            sideways = _orientation(_png_notes(encoded)) in _SIDEWAYS
         else:
             sideways = False
     except (InputError, MemoryError):
         raise
     except Exception as error:
-        # For a broken EXIF block, Pillow raises errors of many kinds.
+        # Of a broken EXIF block, Pillow raises whatever it stumbles over.
         raise InputError(f"cannot be decoded: {error}") from error
     return (image.width, image.height) if sideways else (image.height, image.width)
 
 
-def is_plain_jpeg(image: Image.Image) -> bool:
-    """Whether an image is a colour JPEG that stands upright, as most images are."""
-    # For a PNG, Pillow would decode all pixels to find its EXIF block.
+def is_plain_color(image: Image.Image) -> bool:
+    """Whether it is a colour JPEG that stands upright: what most collections hold."""
+    # Of a PNG, Pillow would decode all pixels to find its EXIF block.
     plain = image.format == "JPEG" and image.mode == "RGB"
-    return plain and _orientation(image) not in _TRANSPOSITIONS
+    return plain and _orientation(image) not in _TURNS
 
 
-def has_unmarked_band(image: Image.Image) -> bool:
-    """Whether an image is a TIFF with a fourth band, not marked as alpha, which Pillow drops."""
-    if not isinstance(image, Tiff.TiffImageFile):
+def leaves_a_band_out(image: Image.Image) -> bool:
+    """Whether it is a TIFF with a band beside its colours of which Pillow makes nothing."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
         return False
-    return image.mode == "RGB" and image.tag_v2.get(Tiff.SAMPLESPERPIXEL, 3) > 3
+    return image.mode == "RGB" and image.tag_v2.get(_TIFF_SAMPLES, 3) > 3
 
 
-def load_oriented(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
-    """The decoded image, upright as its EXIF orientation says, in the mode of the file.
-
-    Args:
-        image: Image from `open_image`.
-        encoded: Content of the file.
+def load_upright(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
+    """The image with its pixels, as its EXIF orientation says, in the mode of the file.
 
     Raises:
         InputError: If pixels are missing or corrupt, as far as the format can tell.
-        Exception: Errors of many kinds, from Pillow's decoders.
+        Exception: Whatever Pillow's decoders raise then.
     """
     loaded = _loaded(image, encoded)
-    transposition = _TRANSPOSITIONS.get(_orientation(loaded))
-    return loaded if transposition is None else loaded.transpose(transposition)
+    turn = _TURNS.get(_orientation(loaded))
+    return loaded if turn is None else loaded.transpose(turn)
 
 
 def jpeg_values(image: Image.Image, encoded: bytes) -> np.ndarray:
-    """Pixels of a JPEG, `(height, width)` or `(height, width, bands)` uint8.
+    """Values of a JPEG; an error where libjpeg warns, which Pillow hides.
 
-    Warnings of libjpeg, which Pillow hides, are errors here: a JPEG that ends in the middle but has
-    an end mark would be grey from there on.
-
-    Args:
-        image: Image from `open_image`.
-        encoded: Content of the file.
-
-    Raises:
-        InputError: If it is truncated or corrupt.
-        MemoryError: If memory does not suffice.
+    So does a picture that ends in the middle and got an end mark from someone: the rest is grey.
     """
-    check_jpeg_scans(encoded)
+    check_scans(encoded)
     try:
         height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
         if (width, height) != image.size:
@@ -201,7 +181,7 @@ def jpeg_values(image: Image.Image, encoded: bytes) -> np.ndarray:
 
 
 def _orientation(image: Image.Image) -> int:
-    stated = image.getexif().get(ExifTags.Base.Orientation)
+    stated = image.getexif().get(_ORIENTATION)
     return stated if isinstance(stated, int) else 1
 
 
@@ -215,31 +195,30 @@ def _loaded(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
         # Pillow stops at the last row.
         for _ in png_chunks(encoded):
             pass
-        _convert_transparency(image)
-    if isinstance(image, Tiff.TiffImageFile):
+        _fit_transparency(image)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
         _check_tiff_samples(image)
-        check_tiff_parts(image, encoded)
+        check_parts(image, encoded)
     image.load()
-    if image.format == "PNG" and not _has_last_row(image) and not _has_all_rows(encoded):
+    if image.format == "PNG" and not _ends_in_color(image) and not _is_filled(encoded):
         raise InputError("truncated or corrupt PNG: rows are missing")
     return image
 
 
-def _check_tiff_samples(image: Tiff.TiffImageFile) -> None:
-    """Refuse samples that Pillow would misread without an error."""
+def _check_tiff_samples(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Refuse samples that Pillow would read as what they are not, without a word."""
     tags = image.tag_v2
-    depth, kind = max(tags.get(Tiff.BITSPERSAMPLE, (1,))), max(tags.get(Tiff.SAMPLEFORMAT, (1,)))
-    several = tags.get(Tiff.SAMPLESPERPIXEL, 1) > 1
-    unsupported = {
+    depth, kind = max(tags.get(_TIFF_BITS, (1,))), max(tags.get(_TIFF_SAMPLE_FORMAT, (1,)))
+    several = tags.get(_TIFF_SAMPLES, 1) > 1
+    strange = {
         f"{depth} bits a sample": 8 < depth < 16,
         "8 bits a sample with a sign": depth == 8 and kind == _SIGNED,
         "16 bits a sample, band after band": depth == 16
         and several
-        and tags.get(Tiff.PLANAR_CONFIGURATION) == 2,
-        "16 bits a sample in which white is 0": depth == 16
-        and tags.get(Tiff.PHOTOMETRIC_INTERPRETATION) == 0,
+        and tags.get(_TIFF_PLANES) == 2,
+        "16 bits a sample in which white is 0": depth == 16 and tags.get(_TIFF_PHOTOMETRIC) == 0,
     }
-    found = [words for words, holds in unsupported.items() if holds]
+    found = [words for words, holds in strange.items() if holds]
     if found:
         raise InputError(
             f"the TIFF has {found[0]}, which is not supported: convert it, for example with "
@@ -247,8 +226,8 @@ def _check_tiff_samples(image: Tiff.TiffImageFile) -> None:
         )
 
 
-def _convert_transparency(image: ImageFile.ImageFile) -> None:
-    """Convert the transparent value of a PNG to the bit depth of its decoded pixels."""
+def _fit_transparency(image: ImageFile.ImageFile) -> None:
+    """Bring the transparent value of a PNG to the depth that its pixels will have."""
     convert = _PNG_DEPTHS.get(image.tile[0].args)
     value = image.info.get("transparency")
     if convert is not None and isinstance(value, int):
@@ -257,13 +236,13 @@ def _convert_transparency(image: ImageFile.ImageFile) -> None:
         image.info["transparency"] = tuple(map(convert, value))
 
 
-def _has_last_row(image: Image.Image) -> bool:
-    """Whether the last row is not all 0; Pillow leaves missing rows at 0."""
+def _ends_in_color(image: Image.Image) -> bool:
+    """Whether something stands in the last row; Pillow leaves rows that are missing empty."""
     last = image.crop((0, image.height - 1, image.width, image.height))
     return not image.info.get("interlace") and bool(np.asarray(last).any())
 
 
-def _has_all_rows(encoded: bytes) -> bool:
+def _is_filled(encoded: bytes) -> bool:
     """Whether a PNG has as many bytes of pixels as its header says."""
     place = PNG_SIGNATURE_BYTES + 8
     width, height, depth, color, _, _, interlaced = _PNG_FIELDS.unpack_from(encoded, place)
@@ -281,9 +260,9 @@ def _has_all_rows(encoded: bytes) -> bool:
     return missing <= 0
 
 
-def _png_metadata(encoded: bytes) -> Image.Image:
-    """An image of one pixel with the metadata of a PNG, as Pillow decodes a PNG to read them."""
-    kept = [chunk for kind, chunk in png_chunks(encoded) if kind in _PNG_METADATA]
+def _png_notes(encoded: bytes) -> Image.Image:
+    """An image of one pixel with the metadata of a PNG, for which Pillow would decode all of it."""
+    kept = [chunk for kind, chunk in png_chunks(encoded) if kind in _PNG_NOTES]
     pixel = io.BytesIO()
     Image.new("L", (1, 1)).save(pixel, "PNG")
     header, rest = pixel.getvalue()[:_PNG_HEADER_BYTES], pixel.getvalue()[_PNG_HEADER_BYTES:]

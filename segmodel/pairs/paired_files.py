@@ -85,8 +85,12 @@ def unique_names(files: Sequence[tuple[str, str]]) -> list[str]:
     return names
 
 
-def unique_folder_names(folders: Sequence[str]) -> list[str]:
-    """The last two parts of the paths of folders, or as many as tell them apart.
+def unique_folder_names(folders: Sequence[str], min_parts: int = 2) -> list[str]:
+    """The last parts of the paths of folders, as many as tell them apart.
+
+    Args:
+        folders: Paths of folders.
+        min_parts: Parts of a path that a name has at least, where the path has them.
 
     >>> unique_folder_names(["/data/tile1/images", "/data/tile2/images/"])
     ['tile1/images', 'tile2/images']
@@ -94,7 +98,7 @@ def unique_folder_names(folders: Sequence[str]) -> list[str]:
     ['a/train/images', 'b/train/images']
     """
     parts = [_parts(folder) for folder in folders]
-    count = 2
+    count = min_parts
     while len({found[-count:] for found in parts}) < len(set(parts)):
         count += 1
     return [PurePosixPath(*found[-count:]).as_posix() for found in parts]

@@ -16,32 +16,24 @@ from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.export import export_savedmodel
 from segmodel.savedmodel.folder import read_contract
-from segmodel.savedmodel.halo import usual_core_px
-from segmodel.savedmodel.merge import merge_contracts
+from segmodel.savedmodel.merge import core_px, merge_contracts
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.savedmodel.views import Orientation, Views, resize_taps
 
-# The least normal float32, for a class that no model thinks possible.
-_MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
+# Log of the least normal float32: of a class that no model thinks possible.
+_LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
 class Member(Predictor):
     """A SavedModel as a part of a graph."""
 
     def probability_map(self, images: tf.Tensor) -> tf.Tensor:
-        """Probabilities of a batch, as a part of the graph.
-
-        Args:
-            images: `(batch, height, width, bands)` raw values of the contract's dtype.
-
-        Returns:
-            `(batch, height, width, classes)` float32.
-        """
+        """Softmax of a batch of raw values of the contract's dtype."""
         return self._signatures["probabilities"](images=images)["probabilities"]
 
     @property
     def owner(self) -> object:
-        """The loaded model, which holds all that the signatures need."""
+        """What was loaded, with all that the signatures need."""
         return self._owner
 
     @property
@@ -51,7 +43,7 @@ class Member(Predictor):
 
 
 class _Part(NamedTuple):
-    """A member, and its channels in the order of the ensemble; None if they are in that order."""
+    """A member, and its channels in the order of the ensemble, or None if that is its own."""
 
     member: Member
     channels: list[int] | None
@@ -64,18 +56,18 @@ class Ensemble(tf.Module):
     same probabilities, flipped or turned.
 
     Args:
-        members: Models, whose contracts fit together.
-        contract: Contract of the ensemble, from `merge_contracts`.
-        views: Views of an image that each model labels.
+        members: With contracts that `merge_contracts` joined.
+        contract: What it gave.
+        views: How each member sees an image.
     """
 
     def __init__(self, members: Sequence[Member], contract: Contract, views: Views) -> None:
         super().__init__()
         self.contract, self.views = contract, views
         parts = [_Part(m, _channels(m.contract.classes, contract.classes)) for m in members]
-        functions = [self._on_scale(part, scale) for scale in views.scales for part in parts]
+        looks = [self._look(part, scale) for scale in views.scales for part in parts]
         # Behind a lambda, as TensorFlow would save each as a function of its own.
-        self._functions, self._members = (lambda: functions), len(parts)
+        self._looks, self._members = (lambda: looks), len(parts)
         # Saved and counted by these names; the owners hold what is no variable, such as tables.
         self.member_variables = [member.variables for member in members]
         self.member_owners = [member.owner for member in members]
@@ -84,21 +76,20 @@ class Ensemble(tf.Module):
     def __call__(self, values: tf.Tensor) -> tf.Tensor:
         """Float32 raw values, sides multiples of the stride, to logits at full resolution."""
         total: list[tf.Tensor] = []
-        for function in self._functions():
-            part = _sum_of_views(function, values, self.views.orientations, total)
-            total = [tf.add_n([*total, part])]
+        for look in self._looks():
+            seen = _sum_of_views(look, values, self.views.orientations, total)
+            total = [tf.add_n([*total, seen])]
         mean = total[0] / (self.views.count * self._members)
-        return tf.math.log(tf.maximum(mean, _MIN_PROBABILITY))
+        return tf.math.log(tf.maximum(mean, _LEAST_PROBABILITY))
 
-    def _on_scale(self, part: _Part, scale: Fraction) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Function of raw values: probabilities by one member at one scale, on the image's grid."""
+    def _look(self, part: _Part, scale: Fraction) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Probabilities by one member at one scale, on the grid of the image."""
         dtype = tf.as_dtype(self.contract.dtype)
 
-        # Exported models hold this function under its name.
         def look(values: tf.Tensor) -> tf.Tensor:
-            scaled = resize(values, scale)
-            scaled = tf.cast(tf.round(scaled), dtype) if dtype.is_integer else scaled
-            probabilities = part.member.probability_map(scaled)
+            seen = resize(values, scale)
+            seen = tf.cast(tf.round(seen), dtype) if dtype.is_integer else seen
+            probabilities = part.member.probability_map(seen)
             if part.channels is not None:
                 probabilities = tf.gather(probabilities, part.channels, axis=-1)
             return resize(probabilities, 1 / scale)
@@ -115,7 +106,7 @@ class Ensemble(tf.Module):
 
 
 def _sum_of_views(
-    function: Callable[[tf.Tensor], tf.Tensor],
+    look: Callable[[tf.Tensor], tf.Tensor],
     values: tf.Tensor,
     orientations: Sequence[Orientation],
     after: list[tf.Tensor],
@@ -123,17 +114,17 @@ def _sum_of_views(
     """Sum of probabilities over orientations, half by half: see `Views.orientations`."""
     if len(orientations) > 1:
         middle = len(orientations) // 2
-        one = _sum_of_views(function, values, orientations[:middle], after)
-        return one + _sum_of_views(function, values, orientations[middle:], [one])
+        one = _sum_of_views(look, values, orientations[:middle], after)
+        return one + _sum_of_views(look, values, orientations[middle:], [one])
     # One view after the other, or all of them would be in memory at a time.
     with tf.control_dependencies(after):
-        image = tf.identity(values)
+        seen = tf.identity(values)
     # Turned first and scaled then, as a resize gives other last bits for a mirrored image.
-    return orient_back(function(orient(image, orientations[0])), orientations[0])
+    return orient_back(look(orient(seen, orientations[0])), orientations[0])
 
 
 def orient(images: tf.Tensor, orientation: Orientation) -> tf.Tensor:
-    """A batch `(batch, height, width, channels)` of images, turned and mirrored."""
+    """A batch of images, turned and mirrored."""
     turned = _turn(images, orientation.quarters)
     return tf.reverse(turned, [2]) if orientation.mirrored else turned
 
@@ -155,14 +146,10 @@ def _turn(images: tf.Tensor, quarters: int) -> tf.Tensor:
 
 
 def resize(images: tf.Tensor, scale: Fraction) -> tf.Tensor:
-    """A batch of images, resized by `resize_taps`; beyond the border stands the nearest pixel.
+    """A batch of float32 images whose sides give integers when scaled; see `resize_taps`.
 
-    Each value is the same whatever else is in the image, to the last bit, so that windows get the
-    labels of the whole image.
-
-    Args:
-        images: `(batch, height, width, channels)` float32 whose sides give integers when scaled.
-        scale: Factor of height and width.
+    Beyond the border stands the nearest pixel. Each value is the same whatever else is in the
+    image, to the last bit, so that windows see what the whole image sees.
     """
     if scale == 1:
         return images
@@ -185,12 +172,12 @@ def resize(images: tf.Tensor, scale: Fraction) -> tf.Tensor:
 def load_ensemble(
     models: Sequence[str], views: Views, name: str | None = None, trust: bool = False
 ) -> Ensemble:
-    """Load models as one function with one contract.
+    """Load models, and make one function with one contract of them.
 
     Args:
         models: SavedModel folders with contracts.
-        views: Views of an image that each model labels.
-        name: Name of the ensemble; made of the names of the models if None.
+        views: How each sees an image.
+        name: Of the ensemble; made of those of the models if None.
         trust: Whether to load models whose operations touch files.
 
     Raises:
@@ -205,14 +192,18 @@ def load_ensemble(
         )
     contract = merge_contracts({model: read_contract(model) for model in models}, views)
     members = [Member.load(model, trust) for model in models]
-    seen: dict[str, str] = {}
-    for model, member in zip(models, members, strict=True):
-        if (same := seen.setdefault(member.fingerprint, model)) is not model:
+    prints = [member.fingerprint for member in members]
+    for number, model in enumerate(models):
+        if prints[number] in prints[:number]:
+            same = models[prints.index(prints[number])]
             raise ConfigurationError(f"{model} is the same model as {same}: give it once")
     data = [
-        {"name": m.contract.name, "architecture": m.contract.architecture}
-        | {"fingerprint": m.fingerprint}
-        for m in members
+        {
+            "name": member.contract.name,
+            "architecture": member.contract.architecture,
+            "fingerprint": member.fingerprint,
+        }
+        for member in members
     ]
     contract = dataclasses.replace(
         contract, name=name or contract.name, training_data={"members": data}
@@ -229,16 +220,16 @@ def export_ensemble(
     """Write an ensemble as a SavedModel; returns its contract.
 
     Args:
-        ensemble: Ensemble from `load_ensemble`.
-        path: Folder to write, as in `export_savedmodel`.
+        ensemble: See `load_ensemble`.
+        path: As in `export_savedmodel`.
         samples: Images to measure the halo on; without any it follows from those of the models.
-        measure_memory: Whether to measure memory, as in `export_savedmodel`.
+        measure_memory: As in `export_savedmodel`.
 
     Raises:
         ConfigurationError: If no sample is large enough to be cut, or the folder holds other files.
         ExportError: If the SavedModel gives other labels than the ensemble in memory.
     """
-    core = usual_core_px(ensemble.contract.stride)
+    core = core_px(ensemble.contract.stride)
     if samples and not any(max(sample.shape[:2]) > core for sample in samples):
         raise ConfigurationError(
             f"samples: none is larger than {core} pixels, so there is no seam to measure the halo "
@@ -247,7 +238,7 @@ def export_ensemble(
     return export_savedmodel(ensemble, ensemble.contract, path, samples, measure_memory)
 
 
-def _channels(classes: ClassTable, target: ClassTable) -> list[int] | None:
-    """Score channels of a model in the order of the ensemble; None if they are in that order."""
-    channels = [classes.ids.index(number) for number in target.ids]
+def _channels(own: ClassTable, common: ClassTable) -> list[int] | None:
+    """Score channels of a model in the order of the ensemble; None if that is their own."""
+    channels = [own.ids.index(number) for number in common.ids]
     return None if channels == sorted(channels) else channels

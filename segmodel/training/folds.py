@@ -19,7 +19,7 @@ from segmodel.errors import ConfigurationError
 from segmodel.labels.confusion import Scores
 from segmodel.pairs.pairs import Pair, TrainingData
 from segmodel.pairs.stats import DatasetStats, check_classes, collect_stats
-from segmodel.reports.score_report import scores_table
+from segmodel.reports.documents import decimal, text_table
 from segmodel.training.configuration import Configuration
 from segmodel.training.run_folder import RunFolder
 from segmodel.training.trainer import Hooks, train
@@ -103,9 +103,11 @@ def fold_configuration(config: Configuration) -> Configuration:
 
 
 def folds_table(folds: Folds, names: tuple[str, ...]) -> str:
-    """Mean IoU and IoU of each class by region, and of all together."""
-    rows = {**folds.by_group, "all": folds.pooled}
-    return scores_table(rows, names)
+    """Mean IoU and IoU of each class by region, and of all together, as lines of text."""
+    rows = [["", "mean IoU", *names]]
+    for name, scores in {**folds.by_group, "all": folds.pooled}.items():
+        rows.append([name, *map(decimal, (scores.mean_iou, *scores.iou))])
+    return text_table(rows)
 
 
 def folder_names(groups: list[str]) -> list[str]:

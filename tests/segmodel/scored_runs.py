@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from segmodel.labels.classes import ClassTable, format_color
+from segmodel.reports.card import write_scores
 from segmodel.reports.kept_images import keep_validation
-from segmodel.reports.panels import Look
-from segmodel.reports.score_report import write_scores
 from segmodel.tiling.windows import Layout
-from tests.fakes import CLASSES, BrightnessModel
+from tests.fakes import CLASSES, BrightnessModel, contract
 from tests.segmodel.made_pairs import ArrayPair
 from tests.segmodel.scored_pairs import random_pair
 
 LAYOUT = Layout(window_px=32, halo_px=0, stride_px=32)
-LOOK = Look(CLASSES, ("red", "green", "blue"), (0.0, 255.0))
+CONTRACT = contract()
 
 
 class ShiftedModel(BrightnessModel):
@@ -45,10 +44,11 @@ def made_run(
 ) -> Path:
     """A finished run of a model that adds `more` to the brightness."""
     pairs = [random_pair(f"tile/{n}.png", 40, 50, n) for n in range(4)] if pairs is None else pairs
-    look = Look(classes, LOOK.bands, LOOK.value_range)
     path.mkdir(parents=True)
     model = ShiftedModel(more, classes)
-    evaluation = keep_validation(path / "validation", model, pairs, LAYOUT, look)
+    evaluation = keep_validation(
+        path / "validation", model, pairs, LAYOUT, contract(classes=classes)
+    )
     write_scores(path, evaluation, classes)
     document = {
         "run": path.name,

@@ -15,7 +15,7 @@ from PIL import Image
 from pipelines.cli.values import FailureBudget
 from pipelines.formats.interface import Thumbnail
 from pipelines.results import contact_sheet
-from pipelines.results.contact_sheet import TILE_PX, TILES, UnitSample, color_table, draw, overlay
+from pipelines.results.contact_sheet import TILE_PX, TILES, UnitSample, draw, overlay
 from pipelines.results.totals import finish_run
 from pipelines.run.plan import InputFile, WorkUnit
 from tests.fakes import BRIGHT, CLASSES, DARK, WIDE_CLASSES, brightness_labels
@@ -138,7 +138,7 @@ def test_units_that_are_added_keep_most_of_a_sample():
 def test_colours_are_those_of_the_classes_and_nodata_is_not_mixed():
     labels = np.array([[DARK, BRIGHT, 255]], np.uint8)
     tile = Thumbnail("a", np.full((1, 3, 3), 100, np.uint8), labels)
-    painted = overlay(tile, color_table(CLASSES), CLASSES.nodata)[0]
+    painted = overlay(tile, CLASSES.palette(contact_sheet.EMPTY), CLASSES.nodata)[0]
     colors = {entry.id: np.array(entry.color) for entry in CLASSES.classes}
     for column, label in ((0, DARK), (1, BRIGHT)):
         expected = np.rint(0.65 * colors[label] + 35).astype(int)
@@ -147,7 +147,7 @@ def test_colours_are_those_of_the_classes_and_nodata_is_not_mixed():
 
 
 def test_ids_above_255_have_their_colours():
-    table = color_table(WIDE_CLASSES)
+    table = WIDE_CLASSES.palette(contact_sheet.EMPTY)
     assert table.shape == (65536, 3)
     assert table[300].tolist() == [1, 2, 3]
 

@@ -11,11 +11,11 @@ from PIL import Image
 from segmodel.errors import ConfigurationError
 from segmodel.reports.charts import (
     most_frequent,
-    read_history,
     write_confusion,
     write_curves,
     write_laid_over,
 )
+from segmodel.reports.documents import read_history
 from tests.fakes import CLASSES
 from tests.segmodel.scored_runs import history_lines
 

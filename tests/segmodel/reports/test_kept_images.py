@@ -13,21 +13,20 @@ from segmodel.evaluation.evaluate import evaluate
 from segmodel.labels.confusion import IGNORED
 from segmodel.reports.kept_images import (
     best_and_worst,
-    chosen,
+    choose_images,
     keep_validation,
     read_kept,
     safe_name,
 )
-from segmodel.reports.panels import Look
-from tests.fakes import CLASSES, WIDE_CLASSES, BrightnessModel, WideModel
+from tests.fakes import CLASSES, WIDE_CLASSES, BrightnessModel, WideModel, contract
 from tests.segmodel.made_pairs import ArrayPair
 from tests.segmodel.scored_pairs import random_pair
-from tests.segmodel.scored_runs import LAYOUT, LOOK
+from tests.segmodel.scored_runs import CONTRACT, LAYOUT
 
 
 def test_truth_labels_and_scores_are_kept_as_they_are(tmp_path):
     pairs = [random_pair("a/1.png", 40, 50, 1), random_pair("b/1.png", 30, 33, 2)]
-    evaluation = keep_validation(tmp_path, BrightnessModel(), pairs, LAYOUT, LOOK)
+    evaluation = keep_validation(tmp_path, BrightnessModel(), pairs, LAYOUT, CONTRACT)
     plain = evaluate(BrightnessModel(), pairs, LAYOUT)
     assert evaluation.matrix.tolist() == plain.matrix.tolist()
     ids = np.array([*CLASSES.ids, CLASSES.nodata], np.uint8)
@@ -50,7 +49,7 @@ def test_large_images_are_kept_shrunk_in_line(tmp_path, monkeypatch):
     monkeypatch.setattr("segmodel.reports.panels.KEPT_PX", 30)
     monkeypatch.setattr("segmodel.evaluation.evaluate.BLOCK_PX", 32)
     pair = random_pair("a", 100, 70, 1)
-    keep_validation(tmp_path, BrightnessModel(), [pair], LAYOUT, LOOK)
+    keep_validation(tmp_path, BrightnessModel(), [pair], LAYOUT, CONTRACT)
     (kept,) = read_kept(tmp_path)
     ids = np.array([*CLASSES.ids, CLASSES.nodata], np.uint8)
     rows, columns = (
@@ -65,8 +64,7 @@ def test_large_images_are_kept_shrunk_in_line(tmp_path, monkeypatch):
 
 def test_labels_of_16_bits_are_kept(tmp_path):
     pair = ArrayPair("a", np.full((3, 3, 3), 200, np.uint8), np.zeros((3, 3), np.int16))
-    look = Look(WIDE_CLASSES, ("red", "green", "blue"), (0.0, 255.0))
-    keep_validation(tmp_path, WideModel(), [pair], LAYOUT, look)
+    keep_validation(tmp_path, WideModel(), [pair], LAYOUT, contract(classes=WIDE_CLASSES))
     (kept,) = read_kept(tmp_path)
     assert kept.labels(WIDE_CLASSES).tolist() == [[300] * 3] * 3
 
@@ -76,7 +74,7 @@ def test_labels_of_16_bits_are_kept(tmp_path):
 )
 def test_no_name_escapes_from_the_folder_or_fails(tmp_path, name):
     pair = random_pair(name, 4, 4)
-    keep_validation(tmp_path / "v", BrightnessModel(), [pair], LAYOUT, LOOK)
+    keep_validation(tmp_path / "v", BrightnessModel(), [pair], LAYOUT, CONTRACT)
     (kept,) = read_kept(tmp_path / "v")
     assert kept.name == name
     assert kept.path.parent == tmp_path / "v"
@@ -91,7 +89,7 @@ def test_of_many_images_the_best_and_the_worst_are_among_those_that_are_kept(tmp
         truth.ravel()[: (number * 37) % 100] = 1
         pairs.append(ArrayPair(f"{number}.png", np.zeros((10, 10, 3), np.uint8), truth))
     pairs.append(ArrayPair("none", pairs[0].image, np.full((10, 10), IGNORED, np.int16)))
-    evaluation = keep_validation(tmp_path, BrightnessModel(), pairs, LAYOUT, LOOK)
+    evaluation = keep_validation(tmp_path, BrightnessModel(), pairs, LAYOUT, CONTRACT)
     kept = read_kept(tmp_path)
     assert 58 <= len(kept) <= 64
     scores = {i.name: i.scores.mean_iou for i in evaluation.per_image if i.name != "none"}
@@ -103,16 +101,18 @@ def test_of_many_images_the_best_and_the_worst_are_among_those_that_are_kept(tmp
 
 def test_which_images_are_kept_depends_on_names_alone():
     names = [f"{n}.png" for n in range(100)]
-    first = {names[n] for n in chosen(names)}
+    first = {names[n] for n in choose_images(names)}
     turned = names[::-1]
-    assert {turned[n] for n in chosen(turned)} == first
-    assert chosen(names[:64]) == set(range(64))
+    assert {turned[n] for n in choose_images(turned)} == first
+    assert choose_images(names[:64]) == set(range(64))
 
 
 def test_another_run_replaces_what_was_kept_and_nothing_else(tmp_path):
     (tmp_path / "0001-mine").mkdir()
-    keep_validation(tmp_path, BrightnessModel(), [random_pair("a"), random_pair("b")], LAYOUT, LOOK)
-    keep_validation(tmp_path, BrightnessModel(), [random_pair("c")], LAYOUT, LOOK)
+    keep_validation(
+        tmp_path, BrightnessModel(), [random_pair("a"), random_pair("b")], LAYOUT, CONTRACT
+    )
+    keep_validation(tmp_path, BrightnessModel(), [random_pair("c")], LAYOUT, CONTRACT)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == ["0000-c", "0001-mine", "index.json"]
 
@@ -126,7 +126,7 @@ def test_an_index_that_points_elsewhere_is_refused(tmp_path):
 
 
 def test_one_image_is_best_and_not_worst_too(tmp_path):
-    keep_validation(tmp_path, BrightnessModel(), [random_pair("a")], LAYOUT, LOOK)
+    keep_validation(tmp_path, BrightnessModel(), [random_pair("a")], LAYOUT, CONTRACT)
     best, worst = best_and_worst(read_kept(tmp_path))
     assert [image.name for image in best] == ["a"]
     assert worst == []

@@ -10,14 +10,14 @@ from segmodel.reports.panels import (
     PICTURE_PX,
     UNCOUNTED,
     WRONG,
-    Look,
     draw_classes,
     draw_errors,
     error_picture,
     legend_of,
     picture_of,
 )
-from tests.fakes import CLASSES, WIDE_CLASSES
+from segmodel.savedmodel.contract import Contract
+from tests.fakes import CLASSES, WIDE_CLASSES, contract
 from tests.segmodel.made_pairs import ArrayPair
 
 
@@ -25,26 +25,27 @@ def pair_of(image: np.ndarray, valid: np.ndarray | None = None) -> ArrayPair:
     return ArrayPair("a", image, np.zeros(image.shape[:2], np.int16), valid)
 
 
-def look(bands: tuple[str, ...], dtype: str = "uint8", limits=(0.0, 255.0)) -> Look:
-    return Look(CLASSES, bands, limits, dtype)
+def given(bands: tuple[str, ...], dtype: str = "uint8", limits=(0.0, 255.0)) -> Contract:
+    fill = (0.0,) * len(bands)
+    return contract(bands=bands, dtype=dtype, value_range=limits, nodata_fill=fill)
 
 
 def test_small_8_bit_images_are_shown_as_they_are():
     image = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
-    actual = picture_of(pair_of(image), look(("red", "green", "blue")))
+    actual = picture_of(pair_of(image), given(("red", "green", "blue")))
     np.testing.assert_array_equal(actual, image)
 
 
 def test_bands_are_found_by_their_names():
     image = np.zeros((2, 2, 4), np.uint8)
     image[...] = (10, 20, 30, 40)
-    actual = picture_of(pair_of(image), look(("nir", "blue", "green", "red")))
+    actual = picture_of(pair_of(image), given(("nir", "blue", "green", "red")))
     assert actual[0, 0].tolist() == [40, 30, 20]
 
 
 def test_one_band_is_grey():
     image = np.arange(4, dtype=np.uint8).reshape(2, 2, 1)
-    actual = picture_of(pair_of(image), look(("pan",)))
+    actual = picture_of(pair_of(image), given(("pan",)))
     np.testing.assert_array_equal(actual, image.repeat(3, axis=2))
 
 
@@ -55,7 +56,7 @@ def test_large_images_are_shrunk_by_a_whole_number_to_means_of_valid_pixels(monk
     image = random.integers(0, 256, (10, 7, 3), dtype=np.uint8)
     valid = random.random((10, 7)) < 0.7
     valid[:3, :3] = False
-    actual = picture_of(pair_of(image, valid), look(("red", "green", "blue")))
+    actual = picture_of(pair_of(image, valid), given(("red", "green", "blue")))
     assert actual.shape == (4, 3, 3)
     assert actual[0, 0].tolist() == list(NODATA)
     part = image[3:6, 3:6][valid[3:6, 3:6]].mean(axis=0)
@@ -67,7 +68,7 @@ def test_large_images_are_shrunk_by_a_whole_number_to_means_of_valid_pixels(monk
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
 def test_other_types_are_stretched_within_their_range(dtype):
     image = np.linspace(0, 3000, 200 * 3).reshape(10, 20, 3).astype(dtype)
-    actual = picture_of(pair_of(image), look(("a", "b", "c"), dtype, (0.0, 10000.0)))
+    actual = picture_of(pair_of(image), given(("a", "b", "c"), dtype, (0.0, 10000.0)))
     assert actual.min() == 0
     assert actual.max() == 255
 
@@ -75,7 +76,7 @@ def test_other_types_are_stretched_within_their_range(dtype):
 def test_nan_is_nodata_and_a_constant_image_does_not_fail():
     image = np.full((4, 4, 2), 50.0, np.float32)
     image[0, 0, 1] = np.nan
-    actual = picture_of(pair_of(image), look(("vv", "vh"), "float32", (0.0, 100.0)))
+    actual = picture_of(pair_of(image), given(("vv", "vh"), "float32", (0.0, 100.0)))
     assert actual[0, 0].tolist() == list(NODATA)
     assert actual[1, 1].tolist() == [128] * 3
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from segmodel.evaluation.evaluate import evaluate
+from segmodel.reports.kept_images import SamplePanels
 from segmodel.reports.panels import draw_errors, picture_of
-from segmodel.reports.sample_panels import SamplePanels
 from tests.fakes import CLASSES, BrightnessModel
 from tests.segmodel.scored_pairs import random_pair
-from tests.segmodel.scored_runs import LAYOUT, LOOK
+from tests.segmodel.scored_runs import CONTRACT, LAYOUT
 
 
 def test_the_first_three_images_get_a_panel_however_many_blocks_they_have(monkeypatch):
@@ -17,7 +17,7 @@ def test_the_first_three_images_get_a_panel_however_many_blocks_they_have(monkey
     monkeypatch.setattr("segmodel.evaluation.evaluate.BLOCK_PX", 32)
     sizes = ((20, 20), (100, 70), (33, 40), (20, 20))
     pairs = [random_pair(f"{n}", *size, n) for n, size in enumerate(sizes)]
-    panels = SamplePanels(LOOK)
+    panels = SamplePanels(CONTRACT)
 
     evaluate(BrightnessModel(), pairs, LAYOUT, panels.keep)
 
@@ -29,5 +29,5 @@ def test_the_first_three_images_get_a_panel_however_many_blocks_they_have(monkey
     ids = np.array([*CLASSES.ids, CLASSES.nodata], np.uint8)
     labels = BrightnessModel().labels(large.image[None])[0][grid]
     truth = ids[large.indices[grid]]
-    expected = draw_errors(picture_of(large, LOOK), truth, labels, CLASSES, "1")
+    expected = draw_errors(picture_of(large, CONTRACT), truth, labels, CLASSES, "1")
     np.testing.assert_array_equal(panels.pictures["1"], np.asarray(expected))

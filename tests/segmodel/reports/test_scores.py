@@ -9,8 +9,10 @@ import numpy as np
 from PIL import Image
 
 from segmodel.evaluation.evaluate import Evaluation, ImageScore
-from segmodel.reports.score_report import escaped, score_document, score_markdown, write_scores
-from tests.fakes import CLASSES
+from segmodel.reports.card import score_document, write_card, write_scores
+from segmodel.reports.documents import escaped
+from tests.fakes import CLASSES, contract
+from tests.segmodel.scored_runs import made_run
 
 MATRIX = np.array([[6, 2, 0], [0, 0, 0], [0, 0, 0]])
 EVALUATION = Evaluation(MATRIX, (ImageScore.of("a/1.png", MATRIX),))
@@ -27,8 +29,11 @@ def test_the_document_keeps_absent_classes_as_null_and_the_whole_matrix():
     json.dumps(actual, allow_nan=False)
 
 
-def test_markdown_has_a_row_for_each_class():
-    text = score_markdown(score_document(EVALUATION, CLASSES))
+def test_a_card_has_a_row_for_each_class(tmp_path):
+    run = made_run(tmp_path / "run")
+    write_scores(run, EVALUATION, CLASSES)
+    write_card(run, contract())
+    text = (run / "card.md").read_text()
     assert "| dark | 0.750 | 0.857 | 1.000 | 0.750 | 8 |" in text
     assert "| bright | - | - | - | - | 0 |" in text
     assert "| mean IoU | 0.375 |" in text
