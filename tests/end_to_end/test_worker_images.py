@@ -199,7 +199,7 @@ def test_the_steps_of_an_image_lead_to_a_command_that_works(tmp_path, empty):
     assert python("-m", "pipelines.segment", "--help").startswith("usage: beamseg segment")
     modules = "pipelines.segment.graph, segmodel.savedmodel.predictor, rasterio"
     program = f"import {modules}, apache_beam.io.gcp.gcsio"
-    place = python("-c", f"{program}; print(pipelines.transforms.__file__)").splitlines()[-1]
+    place = python("-c", f"{program}; print(pipelines.segment.graph.__file__)").splitlines()[-1]
     assert place == str(folder / "pipelines" / "segment" / "graph.py")
 
 

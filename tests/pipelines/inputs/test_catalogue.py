@@ -139,7 +139,7 @@ def test_names_are_a_set_whatever_they_are():
 
 CHILD = """
 import os, sys
-from pipelines.disk_tables import Names
+from pipelines.inputs.disk_tables import Names
 names = Names(str(number) * 20 for number in range(300_000))
 paths = [f"/proc/self/fd/{number}" for number in range(3, 50)]
 files = [os.stat(path) for path in paths if os.path.exists(path)]
@@ -157,7 +157,7 @@ def test_a_table_larger_than_its_cache_is_in_a_file_without_a_name(tmp_path):
         capture_output=True,
         text=True,
         env=environment,
-        cwd=Path(catalogue_module.__file__).parents[1],
+        cwd=Path(catalogue_module.__file__).parents[2],
     )
     assert done.returncode == -9
     names, unnamed_mib = map(int, done.stdout.split())

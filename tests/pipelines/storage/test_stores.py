@@ -162,7 +162,7 @@ def test_a_stream_does_not_mix_two_versions(bucket, scratch):
 
 def test_a_listing_has_all_pages_in_order(bucket, monkeypatch):
     for module in ("google", "amazon"):
-        monkeypatch.setattr(f"pipelines.stores.{module}.PAGE", 5)
+        monkeypatch.setattr(f"pipelines.storage.clients.{module}.PAGE", 5)
     names = [f"x/{number:04d}" for number in range(23)]
     for name in names:
         bucket.put(name, b"")

@@ -186,7 +186,7 @@ def test_a_unit_that_waits_for_its_next_attempt_lets_others_go_on(tmp_path, work
         other.start()
         other.join(30)
 
-    monkeypatch.setattr(work_module.time, "sleep", sleep)
+    monkeypatch.setattr("pipelines.run.attempts.time.sleep", sleep)
     reports.append(run_unit(first, work, BrokenModel(TransientError("busy"), times=1)))
 
     assert reports == [UnitReport(done=1, computed_pixels=2000)] * 2

@@ -228,8 +228,8 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
-from segmodel.optimization import MovingAverage, apply_gradients, build_optimizer
-from segmodel.training_config import TrainingConfig
+from segmodel.training.optimization import MovingAverage, apply_gradients, build_optimizer
+from segmodel.training.configuration import TrainingConfig
 
 PRECISION = "{precision}"
 
