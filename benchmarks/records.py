@@ -36,7 +36,7 @@ import numpy as np
 from comparison import CLASSES, CONTRACT, medians
 from PIL import Image
 
-from pipelines.formats.samples import Entry
+from pipelines.formats.samples import ShardEntry
 from pipelines.formats.tfrecord import TFRecordFormat
 from pipelines.formats.work import ReadOptions, Work
 from pipelines.inputs.find import list_inputs
@@ -100,7 +100,7 @@ def write_shard(path: Path, jpegs: Sequence[bytes], count: int) -> Path:
     with TFRecordFormat().writer(str(path), False, ("image",)) as shard:
         for number in range(count):
             jpeg = jpegs[number % len(jpegs)]
-            shard.add(Entry(number, f"{number:06d}.jpg", SIDE, SIDE, (jpeg, "jpg")))
+            shard.add(ShardEntry(number, f"{number:06d}.jpg", SIDE, SIDE, (jpeg, "jpg")))
     return path
 
 

@@ -41,6 +41,7 @@ from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker import unit as work
+from pipelines.worker.model import MODELS
 from segmodel.savedmodel.contract import MeasuredHalo
 from segmodel.savedmodel.folder import CONTRACT_FILE, fingerprint
 from segmodel.savedmodel.memory import peak_bytes
@@ -127,7 +128,7 @@ def print_peak(scene: str, run: str) -> None:
     (model / CONTRACT_FILE).parent.mkdir(parents=True)
     (model / CONTRACT_FILE).write_text(json.dumps(CONTRACT.to_json()))
     (model / "saved_model.pb").write_bytes(b"")
-    work._models[fingerprint(str(model))] = FreeModel()
+    MODELS.by_fingerprint[fingerprint(str(model))] = FreeModel()
     before = peak_bytes()
     options = SegmentOptions((scene,), str(model), run)
     started = time.perf_counter()
@@ -177,7 +178,7 @@ def network(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
         run = folder / f"run-{next(runs)}"
         options = SegmentOptions((str(scene),), parsed.model, str(run), memory=parsed.memory << 20)
         launch = prepare_run(check_run(options))
-        work._models[launch.work.fingerprint] = predictor
+        MODELS.by_fingerprint[launch.work.fingerprint] = predictor
         started = time.perf_counter()
         labels["layout"], labels["estimate"] = launch.work.layout, launch.estimate
         finish(launch.work)

@@ -64,7 +64,7 @@ def tfrecord(images: Sequence[Known], names: Names) -> KnownShard:
     content, spans = b"", []
     for image, name in zip(images, names, strict=True):
         values: dict[str, bytes | int] = {"image/encoded": image.encoded, "image/height": 3}
-        record = frame(example.serialize(values | {"image/filename": name.encode()}))
+        record = frame(example.serialize_example(values | {"image/filename": name.encode()}))
         spans.append((len(content), len(content) + len(record)))
         content += record
     return KnownShard(".tfrecord", content, tuple(images), tuple(names), tuple(spans))

@@ -223,7 +223,7 @@ def reconcile(work: PackWork, retry_failures: bool) -> None:
         log.discard(name)
     for unit in units:
         if log.is_done(unit) and not log.is_valid(unit, retry_failures):
-            log.forget(unit)
+            log.invalidate(unit)
 
 
 def clear(output: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 
-from pipelines.formats.samples import printable
+from pipelines.formats.samples import printable_name
 from pipelines.inputs.listing import input_files, root_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
@@ -96,9 +96,9 @@ def root_folders(patterns: Sequence[str]) -> list[str]:
     """
     roots = [_absolute(root_of(locations.checked(pattern))) for pattern in patterns]
     common = os.path.commonpath(roots) if roots else ""
-    top = printable(os.path.basename(common)) or "root"
+    top = printable_name(os.path.basename(common)) or "root"
     folders = [PurePath(top, os.path.relpath(root, common)).as_posix() for root in roots]
-    return [printable(folder) for folder in folders]
+    return [printable_name(folder) for folder in folders]
 
 
 def _listed(pattern: str, folder: str, output: str, option: str) -> tuple[list[InputFile], int]:
@@ -106,7 +106,7 @@ def _listed(pattern: str, folder: str, output: str, option: str) -> tuple[list[I
     files, others = [], 0
     for file in input_files(pattern, output):
         if PurePosixPath(file.name).suffix.lower() in IMAGE_SUFFIXES:
-            name = printable(file.name)
+            name = printable_name(file.name)
             files.append(InputFile(file.uri, folder, name, file.size, file.version))
         else:
             others += 1

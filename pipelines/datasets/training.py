@@ -13,7 +13,7 @@ from io import FileIO
 from itertools import zip_longest
 
 from pipelines.formats import SHARDS
-from pipelines.formats.samples import Sample, Unreadable, printable
+from pipelines.formats.samples import ShardSample, UnreadableSample, printable_name
 from pipelines.formats.shards import ShardFormat
 from pipelines.formats.work import ReadOptions
 from pipelines.inputs.listing import find_files
@@ -169,7 +169,7 @@ def _of_shards(config: Configuration, cache: PairCache, copy: _Copy) -> Sides:
                 continue
             image, label_map = entry
             full = f"{name}{image.key}"
-            where = f"{shard.file.uri}/{printable(image.name)}"
+            where = f"{shard.file.uri}/{printable_name(image.name)}"
             sides[shard.side].append(
                 EncodedPair(
                     full,
@@ -213,7 +213,7 @@ def _found(patterns: Sequence[str], side: int) -> Iterator[_Shard]:
             )
 
 
-def _samples(shard: _Shard) -> Iterator[tuple[Sample, Sample] | str]:
+def _samples(shard: _Shard) -> Iterator[tuple[ShardSample, ShardSample] | str]:
     """Images with their label maps, or in place of a sample what is wrong with it."""
     images = shard.format.samples(shard.file, ReadOptions())
     field = shard.format.label_field
@@ -222,9 +222,9 @@ def _samples(shard: _Shard) -> Iterator[tuple[Sample, Sample] | str]:
     try:
         for image, label_map in zip_longest(images, label_maps):
             count += 1
-            if isinstance(image, Unreadable):
+            if isinstance(image, UnreadableSample):
                 yield _fault(image, "image")
-            elif isinstance(label_map, Unreadable):
+            elif isinstance(label_map, UnreadableSample):
                 yield _fault(label_map, f"label map ({field})")
             elif image is None or label_map is None or image.number != label_map.number:
                 yield f"{(image or label_map).key}: images and label maps do not go together"
@@ -238,7 +238,7 @@ def _samples(shard: _Shard) -> Iterator[tuple[Sample, Sample] | str]:
         yield "the shard holds no sample"
 
 
-def _fault(entry: Unreadable, what: str) -> str:
+def _fault(entry: UnreadableSample, what: str) -> str:
     reason = _OTHER_ADVICE.sub("", entry.reason)
     return f"{entry.key} has no {what} that can be read: {reason}"
 

@@ -10,12 +10,12 @@ from pathlib import PurePosixPath
 
 from pipelines.datasets.pairs import Pair
 from pipelines.formats import SHARDS
-from pipelines.formats.samples import Entry
+from pipelines.formats.samples import ShardEntry
 from pipelines.formats.shards import ShardFormat
 from pipelines.formats.work import ReadOptions
 from pipelines.run import areas
 from pipelines.run.areas import Tally
-from pipelines.run.attempts import THREADS, UnitReport, with_attempts
+from pipelines.run.attempts import THREADS, UnitReport, report_of
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.directory import PACK, RunDirectory
 from pipelines.run.failures import Failure, is_transient, reason_of
@@ -79,9 +79,9 @@ class _Packed:
     labels: bytes | None
     tally: Tally
 
-    def entry(self, number: int) -> Entry:
+    def entry(self, number: int) -> ShardEntry:
         """As the shard has it."""
-        return Entry(number, self.name, self.height, self.width, self.image, self.labels)
+        return ShardEntry(number, self.name, self.height, self.width, self.image, self.labels)
 
 
 def split_name(unit: WorkUnit) -> str:
@@ -128,10 +128,7 @@ def pack_unit(
     if work.log.is_done(unit):
         return UnitReport(done=1, skipped=1)
     reuse_memory()
-    report = with_attempts(unit, work.log, lambda: _attempt(unit, work, on_pixels))
-    if report is None:
-        return UnitReport(done=1, skipped=1) if work.log.is_done(unit) else UnitReport(incomplete=1)
-    return report
+    return report_of(unit, work.log, lambda: _attempt(unit, work, on_pixels))
 
 
 def _attempt(unit: WorkUnit, work: PackWork, on_pixels: Callable[[int], None]) -> UnitReport:

@@ -121,7 +121,7 @@ def _write_shards(folder: Path, photos: Mapping[str, bytes]) -> None:
     names = list(photos)
     for number, shard in enumerate(_SHARDS):
         records = [
-            example.serialize(
+            example.serialize_example(
                 {tfrecord.IMAGE: photos[name], tfrecord.NAME: name.encode()},
             )
             for name in names[3 * number : 3 * number + 3]

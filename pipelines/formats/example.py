@@ -16,7 +16,7 @@ from segmodel.errors import InputError
 _FIELD = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "beamseg"
 # A list with one number has at most a tag, a length and ten bytes.
-_MOST_NUMBER_BYTES = 12
+_MAX_NUMBER_BYTES = 12
 
 
 def _classes() -> dict[str, type[Message]]:
@@ -67,7 +67,7 @@ _CLASSES = _classes()
 _NUMBERS = {"float_list": _CLASSES["FloatList"], "int64_list": _CLASSES["Int64List"]}
 
 
-def parse(record: bytes, names: Collection[str] | None = None) -> dict[str, list]:
+def parse_example(record: bytes, names: Collection[str] | None = None) -> dict[str, list]:
     """Features of a serialized example, each with its value in a list.
 
     Args:
@@ -80,10 +80,10 @@ def parse(record: bytes, names: Collection[str] | None = None) -> dict[str, list
     Raises:
         InputError: If the record is no example.
 
-    >>> example = serialize({"image/height": 3, "image/format": b"png"})
-    >>> parse(example)
+    >>> example = serialize_example({"image/height": 3, "image/format": b"png"})
+    >>> parse_example(example)
     {'image/format': [b'png'], 'image/height': [3]}
-    >>> parse(example, ["image/height"])
+    >>> parse_example(example, ["image/height"])
     {'image/format': [], 'image/height': [3]}
     """
     try:
@@ -99,14 +99,14 @@ def _value(feature) -> list:
     kind = feature.WhichOneof("kind")
     if kind == "bytes_list":
         values = feature.bytes_list.value
-    elif kind is None or len(getattr(feature, kind)) > _MOST_NUMBER_BYTES:
+    elif kind is None or len(getattr(feature, kind)) > _MAX_NUMBER_BYTES:
         return []
     else:
         values = _NUMBERS[kind].FromString(getattr(feature, kind)).value
     return list(values) if len(values) == 1 else []
 
 
-def serialize(values: dict[str, bytes | int]) -> bytes:
+def serialize_example(values: dict[str, bytes | int]) -> bytes:
     """An example with one value in each feature; the same values give the same bytes."""
     example = _CLASSES["Example"]()
     features = example.features.feature

@@ -10,7 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.formats.parquet_columns import Columns, find_columns, is_binary
-from pipelines.formats.samples import Entry, Maps, Sample, Unreadable, printable
+from pipelines.formats.samples import (
+    Maps,
+    Samples,
+    ShardEntry,
+    ShardSample,
+    UnreadableSample,
+    printable_name,
+)
 from pipelines.formats.shards import ShardFormat
 from pipelines.formats.work import PlanContext, ReadOptions
 from pipelines.run.plan import InputFile
@@ -25,7 +32,7 @@ _HEADER_BYTES = 64 << 20
 # What Arrow says when memory is short.
 _ASKED = re.compile(r"malloc of size (\d+) failed")
 # A footer that states more is taken for corrupt.
-_MOST_ROWS = 1 << 40
+_MAX_ROWS = 1 << 40
 
 
 class ParquetFormat(ShardFormat):
@@ -58,14 +65,14 @@ class ParquetFormat(ShardFormat):
         if reasons:
             raise ConfigurationError(reasons[0])
 
-    def samples(self, file: InputFile, reading: ReadOptions) -> Iterator[Sample | Unreadable]:
+    def samples(self, file: InputFile, reading: ReadOptions) -> Samples:
         """Samples by rows; a corrupt group of rows costs its own rows alone."""
         with filesystem.opened(file.uri, file.stat) as stream:
             try:
                 source = _opened(stream)
                 columns = find_columns(source.schema_arrow, reading)
             except InputError as error:
-                yield Unreadable(0, "", f"the file cannot be read: {error}")
+                yield UnreadableSample(0, "", f"the file cannot be read: {error}")
                 return
             first = 0
             for group in range(source.metadata.num_row_groups):
@@ -118,15 +125,15 @@ def _opened(stream: IO[bytes]) -> pq.ParquetFile:
         _ = [field.name for field in source.schema_arrow]
     except Exception as error:
         raise InputError(_reason(error)) from error
-    if min(rows, default=0) < 0 or not sum(rows) == described.num_rows <= _MOST_ROWS:
+    if min(rows, default=0) < 0 or not sum(rows) == described.num_rows <= _MAX_ROWS:
         raise InputError("its footer is corrupt: the rows of its groups are not those of the file")
     return source
 
 
 def _group(
     source: pq.ParquetFile, group: int, first: int, columns: Columns, reading: ReadOptions
-) -> Iterator[Sample | Unreadable]:
-    """Samples of one group of rows; where it is corrupt, an `Unreadable` ends it."""
+) -> Samples:
+    """Samples of one group of rows; where it is corrupt, an `UnreadableSample` ends it."""
     described = source.metadata.row_group(group)
     average = described.total_byte_size // max(1, described.num_rows)
     size = max(1, min(_READ_ROWS, _READ_BYTES // max(1, average)))
@@ -143,7 +150,7 @@ def _group(
     except Exception as error:
         why = str(error) if _asks_too_much(error, described) else _reason(error)
         reason = f"rows {number} to {end - 1} are lost: the group is corrupt: {why}"
-        yield Unreadable(number, "", reason)
+        yield UnreadableSample(number, "", reason)
 
 
 def _values(batch: pa.RecordBatch, path: str | None) -> Iterator[bytes | None]:
@@ -161,14 +168,14 @@ def _values(batch: pa.RecordBatch, path: str | None) -> Iterator[bytes | None]:
 
 def _sample(
     number: int, name: bytes | None, image: bytes | None, reading: ReadOptions
-) -> Sample | Unreadable:
+) -> ShardSample | UnreadableSample:
     text = (name or b"").decode("utf-8", "surrogateescape")
     if image is None:
-        return Unreadable(number, text, "the row has no image")
+        return UnreadableSample(number, text, "the row has no image")
     if len(image) > reading.max_encoded_bytes:
         reason = f"{len(image)} bytes are more than any image within --max_pixels has"
-        return Unreadable(number, text, reason)
-    return Sample(number, text, image)
+        return UnreadableSample(number, text, reason)
+    return ShardSample(number, text, image)
 
 
 def _asks_too_much(error: Exception, described: pq.RowGroupMetaData) -> bool:
@@ -195,18 +202,18 @@ class _RowWriter:
         self._rows: list[dict[str, Any]] = []
         self._bytes = 0
 
-    def add(self, entry: Entry) -> None:
-        shown = printable(entry.name)
+    def add(self, entry: ShardEntry) -> None:
+        name = printable_name(entry.name)
         row: dict[str, Any] = {
             "record": entry.number,
-            "filename": shown,
+            "filename": name,
             "height": entry.height,
             "width": entry.width,
             "labels": entry.labels,
             "confidence": entry.confidence,
         }
         if entry.image is not None:
-            row["image"] = {"bytes": entry.image[0], "path": shown}
+            row["image"] = {"bytes": entry.image[0], "path": name}
         self._rows.append(row)
         parts = (entry.image[0] if entry.image else None, entry.labels, entry.confidence)
         self._bytes += sum(len(part) for part in parts if part is not None)

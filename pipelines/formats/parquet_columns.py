@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from pipelines.formats.samples import listed
+from pipelines.formats.samples import join_names
 from pipelines.formats.work import ReadOptions
 from segmodel.errors import InputError
 
@@ -39,7 +39,7 @@ def find_columns(schema: pa.Schema, reading: ReadOptions) -> Columns:
     if found is None:
         raise InputError(
             f"no column {wanted!r} of encoded images; the columns are "
-            f"{listed(f'{field.name} ({field.type})' for field in schema)}: name the right one "
+            f"{join_names(f'{field.name} ({field.type})' for field in schema)}: name the right one "
             f"with --image_field, or leave the file out"
         )
     name = reading.name_field

@@ -29,14 +29,14 @@ class _Named:
     def key(self) -> str:
         """Names the image in tables: number and name.
 
-        >>> Sample(3, "cats/a.jpg", b"").key
+        >>> ShardSample(3, "cats/a.jpg", b"").key
         '#3 cats/a.jpg'
         """
-        return f"#{self.number} {printable(self.name)}".rstrip()
+        return f"#{self.number} {printable_name(self.name)}".rstrip()
 
 
 @dataclass(frozen=True)
-class Sample(_Named):
+class ShardSample(_Named):
     """One image of a shard.
 
     Args:
@@ -50,7 +50,7 @@ class Sample(_Named):
 
 
 @dataclass(frozen=True)
-class Unreadable(_Named):
+class UnreadableSample(_Named):
     """A sample, or the rest of a shard, that could not be read.
 
     Args:
@@ -62,13 +62,16 @@ class Unreadable(_Named):
     reason: str
 
 
+Samples = Iterator[ShardSample | UnreadableSample]
+
+
 @dataclass(frozen=True)
-class Entry:
+class ShardEntry:
     """What a shard that we write holds of one image.
 
     Args:
         number: Place of the image in the shard that it came from, or in this one.
-        name: As in `Sample`.
+        name: As in `ShardSample`.
         height: Of image and maps.
         width: Of image and maps.
         image: Encoded, with the suffix of its format (`jpg`), or None.
@@ -85,23 +88,23 @@ class Entry:
     confidence: bytes | None = None
 
 
-def printable(name: str) -> str:
+def printable_name(name: str) -> str:
     r"""A name with what is no UTF-8 written out, so that tables can hold it.
 
-    >>> printable("caf\udce9")
+    >>> printable_name("caf\udce9")
     'caf\\xe9'
     """
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def listed(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """The first of some names, as a reason shows them.
 
-    >>> listed(["jpg", "x" * 200])[:20], listed([])
+    >>> join_names(["jpg", "x" * 200])[:20], join_names([])
     ('jpg, xxxxxxxxxxxxxxx', 'none')
     """
     first = islice(names, _SHOWN_NAMES)
-    return ", ".join(printable(name[:_SHOWN_CHARACTERS]) for name in first) or "none"
+    return ", ".join(printable_name(name[:_SHOWN_CHARACTERS]) for name in first) or "none"
 
 
 # What the entries of a shard hold beside their names and sizes: of "image", "labels", "confidence".
@@ -111,24 +114,24 @@ Maps = tuple[str, ...]
 class ShardWriter(Protocol):
     """A shard that is being written; the same entries give the same bytes."""
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ShardEntry) -> None:
         """Add an entry behind the others."""
 
 
-def is_zipped(name: str) -> bool:
+def is_gzipped(name: str) -> bool:
     """Whether the name is that of a gzip file.
 
-    >>> is_zipped("a.TAR.GZ"), is_zipped("a.tgz"), is_zipped("a.tar")
+    >>> is_gzipped("a.TAR.GZ"), is_gzipped("a.tgz"), is_gzipped("a.tar")
     (True, True, False)
     """
     return name.lower().endswith((".gz", ".tgz"))
 
 
 @contextmanager
-def opened(file: InputFile) -> Iterator[IO[bytes]]:
+def open_shard(file: InputFile) -> Iterator[IO[bytes]]:
     """The uncompressed content of a file as a stream."""
     with filesystem.opened(file.uri, file.stat) as raw:
-        if not is_zipped(file.name):
+        if not is_gzipped(file.name):
             yield raw
             return
         with gzip.GzipFile(fileobj=raw) as zipped:
@@ -136,7 +139,7 @@ def opened(file: InputFile) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def created(path: str, zipped: bool) -> Iterator[IO[bytes]]:
+def create_shard(path: str, zipped: bool) -> Iterator[IO[bytes]]:
     """A new file, optionally compressed: without name and time, so that bytes are repeatable."""
     with open(path, "wb") as raw:
         if not zipped:

@@ -14,7 +14,15 @@ import pyarrow.parquet as pq
 
 from pipelines.formats.images import check_encoded, digest_of, encode_png
 from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
-from pipelines.formats.samples import Entry, Maps, Sample, ShardWriter, Unreadable, is_zipped
+from pipelines.formats.samples import (
+    Maps,
+    Samples,
+    ShardEntry,
+    ShardSample,
+    ShardWriter,
+    UnreadableSample,
+    is_gzipped,
+)
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.rasters.header import Headers
 from pipelines.run.commits import Output
@@ -52,7 +60,7 @@ class ShardFormat(Format):
         return file if self.matches(file.name) else None
 
     @abstractmethod
-    def samples(self, file: InputFile, reading: ReadOptions) -> Iterator[Sample | Unreadable]:
+    def samples(self, file: InputFile, reading: ReadOptions) -> Samples:
         """Samples of a shard in order; what cannot be read costs the rest of the shard at most.
 
         Raises:
@@ -80,8 +88,8 @@ class ShardFormat(Format):
             except TransientError:
                 # It costs its own unit, if it stays; the run begins without it.
                 continue
-            size = image_size(first.encoded) if isinstance(first, Sample) else None
-            if size and isinstance(first, Sample):
+            size = image_size(first.encoded) if isinstance(first, ShardSample) else None
+            if size and isinstance(first, ShardSample):
                 sizes.append(size)
                 sampled += len(first.encoded)
         images = round(sum(f.size for f in files) / (sampled / len(sizes))) if sizes else len(files)
@@ -103,7 +111,7 @@ class ShardFormat(Format):
             if not wanted:
                 return
             entry = wanted.pop(sample.key, None)
-            if isinstance(sample, Sample) and isinstance(entry, Sample):
+            if isinstance(sample, ShardSample) and isinstance(entry, ShardSample):
                 image = decode_image(sample.encoded, 3, work.reading.max_pixels)
                 labels = decode_image(entry.encoded, 0, work.reading.max_pixels)
                 caption = f"{unit.files[0].key} {sample.key}"
@@ -113,8 +121,8 @@ class ShardFormat(Format):
         """Begin a shard."""
         return _ShardTask(self, unit, work)
 
-    def read(self, file: InputFile, reading: ReadOptions) -> Iterator[Sample | Unreadable]:
-        """As `samples`, and an `Unreadable` where the shard cannot be read, now or ever."""
+    def read(self, file: InputFile, reading: ReadOptions) -> Samples:
+        """As `samples`, and an `UnreadableSample` where the shard cannot be read, now or ever."""
         number = 0
         try:
             for sample in self.samples(file, reading):
@@ -124,7 +132,7 @@ class ShardFormat(Format):
             if is_transient(error):
                 raise
             fault = "cannot be read on" if number else "cannot be opened"
-            yield Unreadable(number, "", f"the shard {fault}: {reason_of(error)}")
+            yield UnreadableSample(number, "", f"the shard {fault}: {reason_of(error)}")
 
 
 def _labelled(unit: Unit, work: Work) -> list[str]:
@@ -156,7 +164,7 @@ def label_path(file: InputFile) -> str:
     return f"labels/{file.key}"
 
 
-class _ShardTask(UnitTask[Entry]):
+class _ShardTask(UnitTask[ShardEntry]):
     """One shard while it is done; `_writing` publishes the output when it is closed well."""
 
     def __init__(self, shards: ShardFormat, unit: WorkUnit, work: Work) -> None:
@@ -176,7 +184,7 @@ class _ShardTask(UnitTask[Entry]):
         for count, entry in enumerate(self._shards.read(self._file, reading)):
             if count == self.unit.records:
                 return
-            if isinstance(entry, Unreadable):
+            if isinstance(entry, UnreadableSample):
                 yield Failure(self._file.key, entry.key, "record", entry.reason)
                 continue
             self._names[entry.key] = (entry.number, entry.name)
@@ -190,13 +198,13 @@ class _ShardTask(UnitTask[Entry]):
         """Nothing to remove, as the shard is written anew."""
         self._names.pop(key)
 
-    def encode(self, labelled: Labelled) -> Entry:
+    def encode(self, labelled: Labelled) -> ShardEntry:
         images = encode_png(labelled, self.work)
         number, name = self._names.pop(labelled.key)
         height, width = labelled.labels.shape
-        return Entry(number, name, height, width, None, images.labels, images.confidence)
+        return ShardEntry(number, name, height, width, None, images.labels, images.confidence)
 
-    def write(self, key: str, encoded: Entry) -> None:
+    def write(self, key: str, encoded: ShardEntry) -> None:
         self._writer().add(encoded)
 
     def finish(self) -> list[Output]:
@@ -212,7 +220,7 @@ class _ShardTask(UnitTask[Entry]):
             whole = filesystem.write_whole(run.path(self._path), run.scratch)
             self._draft = self._writing.enter_context(whole)
             maps = ("labels", "confidence") if self.work.confidence else ("labels",)
-            zipped = is_zipped(os.path.basename(self._file.name))
+            zipped = is_gzipped(os.path.basename(self._file.name))
             writer = self._shards.writer(self._draft.path, zipped, maps)
             self._output = self._writing.enter_context(writer)
         return self._output

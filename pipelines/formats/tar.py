@@ -16,14 +16,15 @@ from functools import partial
 from typing import IO, cast
 
 from pipelines.formats.samples import (
-    Entry,
     Maps,
-    Sample,
-    Unreadable,
-    created,
-    listed,
-    opened,
-    printable,
+    Samples,
+    ShardEntry,
+    ShardSample,
+    UnreadableSample,
+    create_shard,
+    join_names,
+    open_shard,
+    printable_name,
 )
 from pipelines.formats.shards import ShardFormat
 from pipelines.formats.tar_members import read_members
@@ -44,23 +45,23 @@ class TarFormat(ShardFormat):
     examples = "WebDataset shards (.tar .tar.gz .tgz)"
     label_field = "labels.png"
 
-    def samples(self, file: InputFile, reading: ReadOptions) -> Iterator[Sample | Unreadable]:
+    def samples(self, file: InputFile, reading: ReadOptions) -> Samples:
         """Samples by the keys of consecutive members."""
-        with opened(file) as stream:
-            yield from read_samples(stream, reading)
+        with open_shard(file) as stream:
+            yield from read_tar_samples(stream, reading)
 
     @contextmanager
     def writer(self, path: str, zipped: bool, maps: Maps) -> Iterator["_TarWriter"]:
         """A new archive."""
         with (
-            created(path, zipped) as stream,
+            create_shard(path, zipped) as stream,
             tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive,
         ):
             yield _TarWriter(archive)
 
 
-def read_samples(stream: IO[bytes], reading: ReadOptions) -> Iterator[Sample | Unreadable]:
-    """Samples of an archive in order; where it is broken, an `Unreadable` ends it."""
+def read_tar_samples(stream: IO[bytes], reading: ReadOptions) -> Samples:
+    """Samples of an archive in order; where it is broken, an `UnreadableSample` ends it."""
     number = 0
     sample: _Members | None = None
     try:
@@ -78,10 +79,10 @@ def read_samples(stream: IO[bytes], reading: ReadOptions) -> Iterator[Sample | U
     except InputError as error:
         if sample is not None and sample.images_found:
             yield sample.finished(reading)
-            yield Unreadable(number + 1, "", str(error))
+            yield UnreadableSample(number + 1, "", str(error))
         else:
             # The image of the sample at hand is in what is lost.
-            yield Unreadable(number, "" if sample is None else sample.key, str(error))
+            yield UnreadableSample(number, "" if sample is None else sample.key, str(error))
         return
     if sample is not None:
         yield sample.finished(reading)
@@ -135,18 +136,18 @@ class _Members:
         # Of a sample with several images none is taken, and none is kept.
         self._name, self._content = (name, content) if self.images_found == 1 else ("", b"")
 
-    def finished(self, reading: ReadOptions) -> Sample | Unreadable:
+    def finished(self, reading: ReadOptions) -> ShardSample | UnreadableSample:
         """The sample, if it has exactly one image."""
         if self.images_found != 1:
             wanted = reading.image_field or "jpg, jpeg, png, webp or tif"
             reason = (
                 f"the sample has {self.images_found} members with extension {wanted} "
-                f"({listed(self.extensions)}): choose one with --image_field"
+                f"({join_names(self.extensions)}): choose one with --image_field"
             )
-            return Unreadable(self.number, self.key, reason)
+            return UnreadableSample(self.number, self.key, reason)
         if isinstance(self._content, InputError):
-            return Unreadable(self.number, self._name, str(self._content))
-        return Sample(self.number, self._name, self._content)
+            return UnreadableSample(self.number, self._name, str(self._content))
+        return ShardSample(self.number, self._name, self._content)
 
 
 class _TarWriter:
@@ -157,7 +158,7 @@ class _TarWriter:
         # Digests, as names may be long and an archive may hold millions.
         self._keys: set[bytes] = set()
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ShardEntry) -> None:
         # Without an image, the entry belongs to a sample of another archive, and has its key.
         name = entry.name if entry.image is not None else _split(entry.name)[0]
         key = safe_key(name, entry.number)
@@ -165,10 +166,10 @@ class _TarWriter:
             # Names may be the same, and would be one file once the archive is unpacked.
             key += f"-{entry.number:08d}"
         self._keys.add(digest)
-        shown = printable(entry.name)
+        filename = printable_name(entry.name)
         about = {
             "record": entry.number,
-            "filename": shown,
+            "filename": filename,
             "height": entry.height,
             "width": entry.width,
         }

@@ -15,14 +15,15 @@ import google_crc32c
 
 from pipelines.formats import example
 from pipelines.formats.samples import (
-    Entry,
     Maps,
-    Sample,
-    Unreadable,
-    created,
-    is_zipped,
-    listed,
-    opened,
+    Samples,
+    ShardEntry,
+    ShardSample,
+    UnreadableSample,
+    create_shard,
+    is_gzipped,
+    join_names,
+    open_shard,
 )
 from pipelines.formats.shards import ShardFormat
 from pipelines.formats.work import ReadOptions
@@ -44,12 +45,14 @@ class TFRecordFormat(ShardFormat):
     examples = "TFRecord shards (.tfrecord .tfrecord.gz)"
     label_field = LABELS
 
-    def samples(self, file: InputFile, reading: ReadOptions) -> Iterator[Sample | Unreadable]:
+    def samples(self, file: InputFile, reading: ReadOptions) -> Samples:
         """Samples by their records."""
-        if is_zipped(file.name) and file.size == 0:
-            yield Unreadable(0, "", "the shard is empty, which gzip data never is: it was cut")
+        if is_gzipped(file.name) and file.size == 0:
+            yield UnreadableSample(
+                0, "", "the shard is empty, which gzip data never is: it was cut"
+            )
             return
-        with opened(file) as stream:
+        with open_shard(file) as stream:
             records = read_records(stream, reading.max_encoded_bytes)
             for number, record in enumerate(records):
                 try:
@@ -57,12 +60,12 @@ class TFRecordFormat(ShardFormat):
                         raise record
                     yield _sample(number, record, reading)
                 except InputError as error:
-                    yield Unreadable(number, "", str(error))
+                    yield UnreadableSample(number, "", str(error))
 
     @contextmanager
     def writer(self, path: str, zipped: bool, maps: Maps) -> Iterator["_RecordWriter"]:
         """A new shard."""
-        with created(path, zipped) as stream:
+        with create_shard(path, zipped) as stream:
             yield _RecordWriter(stream)
 
 
@@ -129,25 +132,25 @@ class _RecordWriter:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: ShardEntry) -> None:
         self._stream.write(frame(_example(entry)))
 
 
-def _sample(number: int, record: bytes, reading: ReadOptions) -> Sample:
+def _sample(number: int, record: bytes, reading: ReadOptions) -> ShardSample:
     """Name and encoded image of a serialized `tf.train.Example`.
 
     Raises:
         InputError: If it is no example or has no such feature; names it.
     """
     field, name = reading.image_field or IMAGE, reading.name_field or NAME
-    values = example.parse(record, (field, name))
+    values = example.parse_example(record, (field, name))
     encoded = values.get(field)
     if not encoded or not isinstance(encoded[0], bytes):
         raise InputError(
             f"the record has no feature {field} with one value of bytes; its features are "
-            f"{listed(values)}: name the right one with --image_field"
+            f"{join_names(values)}: name the right one with --image_field"
         )
-    return Sample(number, _text_of(values.get(name)), encoded[0])
+    return ShardSample(number, _text_of(values.get(name)), encoded[0])
 
 
 def _text_of(values: list | None) -> str:
@@ -158,7 +161,7 @@ def _text_of(values: list | None) -> str:
     return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
 
 
-def _example(entry: Entry) -> bytes:
+def _example(entry: ShardEntry) -> bytes:
     """A serialized `tf.train.Example`."""
     values: dict[str, bytes | int] = {
         "image/record": entry.number,
@@ -173,4 +176,4 @@ def _example(entry: Entry) -> bytes:
         values[LABELS], values["image/segmentation/class/format"] = entry.labels, b"png"
     if entry.confidence is not None:
         values[CONFIDENCE] = entry.confidence
-    return example.serialize(values)
+    return example.serialize_example(values)

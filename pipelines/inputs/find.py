@@ -29,7 +29,7 @@ def list_inputs(
         TransientError: If a web server cannot be reached.
     """
     folders = root_folders(patterns) if folders is None else folders
-    found, listed = Catalogue(), progress.Lines("listed {:,} files")
+    found, listed = Catalogue(), progress.ProgressLines("listed {:,} files")
     for pattern in patterns:
         root = _root_of(pattern)
         matched = False

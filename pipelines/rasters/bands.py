@@ -167,12 +167,12 @@ def _find(header: Header, name: str, what: str) -> Band:
     if len(same) != 1:
         raise ContractError(
             f"{what}: --bands {name}: {'no' if not same else 'more than one'} band of that "
-            f"{'number' if number is not None else 'name'}; the scene has {_listed(header)}"
+            f"{'number' if number is not None else 'name'}; the scene has {_bands_of(header)}"
         )
     return same[0]
 
 
-def _listed(header: Header) -> str:
+def _bands_of(header: Header) -> str:
     """Numbers and names of the bands of a scene."""
     return ", ".join(
         f"{band.index} ({'/'.join(band.names)})" if band.names else str(band.index)
@@ -195,5 +195,5 @@ def _dtype(bands: Sequence[Band], contract: Contract) -> str:
 def _miscounted(header: Header, count: int, contract: Contract, what: str) -> str:
     return (
         f"{what}: bands: the model takes {len(contract.bands)} ({', '.join(contract.bands)}), the "
-        f"input has {count}; name those to take with --bands: the scene has {_listed(header)}"
+        f"input has {count}; name those to take with --bands: the scene has {_bands_of(header)}"
     )

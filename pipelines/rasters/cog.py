@@ -18,7 +18,7 @@ from rasterio.windows import Window as RasterioWindow
 from pipelines.rasters.gdal import (
     GDAL_ERRORS,
     GDAL_OPTIONS,
-    environment,
+    gdal_env,
     open_scene,
     read_with_retries,
     unreadable,
@@ -57,7 +57,7 @@ def read_block(
 
     def read() -> np.ndarray:
         try:
-            with environment(uri), open_scene(uri) as source:
+            with gdal_env(uri), open_scene(uri) as source:
                 return source.read(1, window=place, out_shape=shape)
         except GDAL_ERRORS as error:
             raise unreadable(error, uri, "labels cannot be read") from error

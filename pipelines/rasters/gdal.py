@@ -39,7 +39,7 @@ _FOLDERS = re.compile(r"(?<![\w./])/[^:'\"`\n]*/")
 # as rasterio found them.
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, ValueError)
 # What a server or the network says that may answer later, and what it will say again.
-_PASSING = re.compile(r"(?i)response code\D*(?:429|5\d\d)|time[d ]*out|resolve host|connection")
+_TRANSIENT = re.compile(r"(?i)response code\D*(?:429|5\d\d)|time[d ]*out|resolve host|connection")
 _REFUSED = re.compile(r"(?i)response code\D*4(?!29)\d\d")
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ def location_of(path: str) -> str:
     return locations.normalized(_THROUGH_US.sub("", path))
 
 
-def environment(uri: str, **options: object) -> rasterio.Env:
+def gdal_env(uri: str, **options: object) -> rasterio.Env:
     """GDAL's settings to read a location.
 
     Args:
@@ -157,9 +157,9 @@ def without_warnings() -> Iterator[None]:
 def unreadable(error: Exception, uri: str, what: str) -> BeamsegError:
     """What to raise where GDAL cannot read; what comes from the web may be there a little later."""
     reason = reason_of_gdal(error, uri)
-    may_pass = locations.is_read_by_gdal(uri) or _PASSING.search(reason) is not None
+    is_from_network = locations.is_read_by_gdal(uri) or _TRANSIENT.search(reason) is not None
     is_other = "not recognized" in reason or _REFUSED.search(reason) is not None
-    kind = TransientError if may_pass and not is_other else InputError
+    kind = TransientError if is_from_network and not is_other else InputError
     return kind(f"{what}: {reason}")
 
 

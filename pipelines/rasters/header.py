@@ -19,7 +19,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from pipelines.rasters.cog import Grid
 from pipelines.rasters.gdal import (
     GDAL_ERRORS,
-    environment,
+    gdal_env,
     location_of,
     open_scene,
     read_with_retries,
@@ -173,7 +173,7 @@ def _headers_of_process(key: str) -> Headers:
 
 
 def _header_at(uri: str, version: str) -> Header:
-    with environment(uri), open_scene(uri, version) as source:
+    with gdal_env(uri), open_scene(uri, version) as source:
         if not source.count:
             raise InputError("the scene has no bands")
         try:
@@ -275,7 +275,7 @@ MAX_FILES, MAX_CHARACTERS = 100_000, 1 << 28
 _SOURCE = re.compile(r"<Source(?:Filename|Dataset)([^>]*)>([^<]*)</Source(?:Filename|Dataset)>")
 
 
-def sources_of(uri: str, listed: Iterable[str]) -> tuple[str, ...]:
+def sources_of(uri: str, files: Iterable[str]) -> tuple[str, ...]:
     """Other files that a scene is read from, in order of their names.
 
     GDAL lists the sources of a VRT, but neither the sources of VRTs among them nor those of masks
@@ -283,10 +283,10 @@ def sources_of(uri: str, listed: Iterable[str]) -> tuple[str, ...]:
 
     Args:
         uri: Of the scene.
-        listed: Files that GDAL lists for it.
+        files: Files that GDAL lists for it.
     """
     found: dict[str, None] = {}
-    ahead = [uri, *map(location_of, listed)]
+    ahead = [uri, *map(location_of, files)]
     while ahead and len(found) < MAX_FILES:
         path = ahead.pop()
         if path in found:

@@ -23,7 +23,7 @@ from pipelines.rasters.cog import Grid
 from pipelines.rasters.gdal import (
     GDAL_ERRORS,
     OpenRaster,
-    environment,
+    gdal_env,
     open_scene,
     read_with_retries,
     unreadable,
@@ -76,13 +76,13 @@ def read_small(
     step = max(1.0, max(area.height, area.width) / side)
     size = (max(1, int(area.height / step)), max(1, int(area.width / step)))
     indexes = [band.index for band in header.bands]
-    shown = indexes[:3] if len(indexes) >= 3 else indexes[:1] * 3
+    indexes = indexes[:3] if len(indexes) >= 3 else indexes[:1] * 3
     window = RasterioWindow(area.column, area.row, area.width, area.height)
 
     def read() -> np.ndarray:
         try:
-            with environment(uri), open_scene(uri) as source:
-                return source.read(shown, window=window, out_shape=(3, *size))
+            with gdal_env(uri), open_scene(uri) as source:
+                return source.read(indexes, window=window, out_shape=(3, *size))
         except GDAL_ERRORS as error:
             raise unreadable(error, uri, "pixels cannot be read") from error
 
@@ -186,7 +186,7 @@ class SceneRaster(Raster):
         """
         # GDAL's threads give zeros, and no error, where pixels without compression do not arrive.
         threads = _DECODING_THREADS if self.header.is_compressed else 1
-        with environment(self.uri, GDAL_NUM_THREADS=threads):
+        with gdal_env(self.uri, GDAL_NUM_THREADS=threads):
             if self._source is None:
                 self._source = open_scene(self.uri, self._version)
             try:

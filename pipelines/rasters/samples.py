@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 
 from pipelines.inputs.listing import find_files
-from pipelines.rasters.gdal import GDAL_ERRORS, environment, open_scene
+from pipelines.rasters.gdal import GDAL_ERRORS, gdal_env, open_scene
 from pipelines.storage.filesystem import read_bytes
 from pipelines.storage.locations import checked
 from segmodel.errors import ConfigurationError, InputError
@@ -67,7 +67,7 @@ def _encoded_pixels(uri: str, bands: int) -> Pixels:
 
 
 def _raster_pixels(uri: str) -> Pixels:
-    with environment(uri), open_scene(uri) as source:
+    with gdal_env(uri), open_scene(uri) as source:
         part = _middle(source.height, source.width)
         rows, columns = part.slices
         window = (rows.start, rows.stop), (columns.start, columns.stop)

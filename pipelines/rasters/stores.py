@@ -10,6 +10,7 @@ import io
 import threading
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
 from rasterio.abc import FileContainer
 
@@ -53,8 +54,8 @@ class StoredRaster:
         state = self._state(path)
         if state is None:
             raise FileNotFoundError(2, "no such object", path)
-        stream = RangeStream(store_of(path), path, *state)
-        return io.BufferedReader(_Told(stream, self._note), BUFFER_BYTES)
+        stream = _StreamForGDAL(self._note, store_of(path), path, *state)
+        return io.BufferedReader(stream, BUFFER_BYTES)
 
     def isfile(self, path: str) -> bool:
         """Whether there is such a file."""
@@ -97,17 +98,17 @@ class StoredRaster:
         with self._lock:
             if self._siblings is None:
                 try:
-                    listed = list(filesystem.files_below(self._folder, f"{self._stem}."))
+                    entries = list(filesystem.files_below(self._folder, f"{self._stem}."))
                     others = filesystem.files_below(self._folder, f"{self._stem}_")
-                    listed += islice(others, MAX_OTHERS)
+                    entries += islice(others, MAX_OTHERS)
                 except Exception as error:
                     self._note(error)
                     return {}
-                cut = len(self._folder) + 1
+                start = len(self._folder) + 1
                 self._siblings = {
-                    entry.uri[cut:]: (entry.size, entry.version)
-                    for entry in listed
-                    if "/" not in entry.uri[cut:]
+                    entry.uri[start:]: (entry.size, entry.version)
+                    for entry in entries
+                    if "/" not in entry.uri[start:]
                 }
                 own = self._siblings.get(self._name)
                 if own is not None and self._version and not self._version.startswith(own[1]):
@@ -121,32 +122,21 @@ class StoredRaster:
 FileContainer.register(StoredRaster)
 
 
-class _Told(io.RawIOBase):
-    """A stream that ends where it fails, as GDAL's threads take no exceptions, and tells why.
+class _StreamForGDAL(RangeStream):
+    """A stream that ends where a request fails, as GDAL's threads take no exceptions.
 
     Args:
-        stream: That is read.
-        fail: Is told the exception.
+        fail: Called with the exception.
+        arguments: Arguments of `RangeStream`.
     """
 
-    def __init__(self, stream: RangeStream, fail: Callable[[Exception], None]) -> None:
-        self._stream, self._fail = stream, fail
+    def __init__(self, fail: Callable[[Exception], None], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._fail = fail
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._stream.tell()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._stream.seek(offset, whence)
-
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         try:
-            return self._stream.readinto(buffer)
+            return super().readinto(buffer)
         except Exception as error:
             self._fail(error)
             return 0

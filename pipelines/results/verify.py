@@ -221,7 +221,7 @@ def _forgotten(checked: CheckedUnit, run: _Run, ledger: _Ledger) -> CheckedUnit:
         return checked
     if not ledger.forgotten:
         filesystem.remove(run.folder.path("_SUCCESS"))
-    run.log.forget(checked.unit)
+    run.log.invalidate(checked.unit)
     ledger.forgotten += 1
     return replace(
         checked, findings=tuple(replace(entry, remedy=FORGOTTEN) for entry in checked.findings)

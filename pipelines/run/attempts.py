@@ -1,4 +1,4 @@
-"""Actions on units, tried again while faults may pass, and what became of them."""
+"""Actions on units, retried after transient errors, and what became of them."""
 
 import logging
 import os
@@ -16,8 +16,8 @@ ATTEMPTS = 3
 RETRY_SECONDS = 1.0
 THREADS = min(8, max(2, os.cpu_count() or 1))
 
-# One unit at a time uses all threads of a process, and memory is that of one.
-_one_unit = threading.RLock()
+# Held while a unit is done: one at a time uses all threads of a process, in the memory of one.
+PROCESS_LOCK = threading.RLock()
 _log = logging.getLogger("beamseg")
 
 T = TypeVar("T")
@@ -29,8 +29,8 @@ class UnitReport(NamedTuple):
     Args:
         done: 1 if the unit has a commit record now.
         skipped: 1 if it had one before.
-        incomplete: 1 if a passing fault kept it from being finished.
-        computed_pixels: Pixels labelled now.
+        incomplete: 1 if a transient error kept it from being finished.
+        computed_pixels: Number of pixels labelled now.
     """
 
     done: int = 0
@@ -47,15 +47,15 @@ def _is_done(unit: Unit, log: CommitLog) -> bool:
         return False
 
 
-def with_attempts(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | None:
-    """What an action on a unit returns, tried again while faults may pass.
+def with_retries(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | None:
+    """What an action on a unit returns, retried after transient errors.
 
-    None if a fault stays, or if another attempt has finished the unit meanwhile: it may have
-    cleared away what this one was working with.
+    None if an error stays, or if another attempt has finished the unit meanwhile: it may have
+    removed what this one was working with.
     """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with _one_unit:
+            with PROCESS_LOCK:
                 return action()
         except Exception as error:
             if _is_done(unit, log):
@@ -66,6 +66,14 @@ def with_attempts(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | No
             if attempt < ATTEMPTS:
                 time.sleep(RETRY_SECONDS * 2**attempt)
     return None
+
+
+def report_of(unit: Unit, log: CommitLog, action: Callable[[], UnitReport]) -> UnitReport:
+    """The report of an action on a unit, retried after transient errors."""
+    report = with_retries(unit, log, action)
+    if report is None:
+        return UnitReport(done=1, skipped=1) if _is_done(unit, log) else UnitReport(incomplete=1)
+    return report
 
 
 def sum_reports(reports: Iterable[UnitReport]) -> UnitReport:

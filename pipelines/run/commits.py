@@ -176,7 +176,7 @@ class CommitLog:
             return False
         return not (retry_failures and commit.tally.failed_images)
 
-    def forget(self, unit: Unit) -> None:
+    def invalidate(self, unit: Unit) -> None:
         """Have a unit done again."""
         filesystem.remove(self.path(unit))
 

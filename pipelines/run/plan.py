@@ -163,13 +163,13 @@ def unit_from_json(line: str | bytes) -> Unit:
         ValueError, KeyError, TypeError: If it is no such line.
     """
     fields: dict[str, Any] = json.loads(line)
-    common = fields["id"], fields["format"], tuple(InputFile(**file) for file in fields["files"])
+    shared = fields["id"], fields["format"], tuple(InputFile(**file) for file in fields["files"])
     if fields["place"] is not None:
-        return CountUnit(*common, fields["place"])
+        return CountUnit(*shared, fields["place"])
     if fields["blocks"]:
-        return AssemblyUnit(*common, tuple(fields["blocks"]))
+        return AssemblyUnit(*shared, tuple(fields["blocks"]))
     window = None if fields["window"] is None else Window(*fields["window"])
-    return WorkUnit(*common, window, fields["records"], fields["scene"])
+    return WorkUnit(*shared, window, fields["records"], fields["scene"])
 
 
 @dataclass(frozen=True)

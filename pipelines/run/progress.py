@@ -123,7 +123,7 @@ def line(watch: Watch, seconds: float) -> str:
     )
 
 
-class Lines:
+class ProgressLines:
     """Lines on the error stream about a number that grows; none where that is quick.
 
     Args:
@@ -145,8 +145,8 @@ class Lines:
 
 
 def with_progress(items: Iterable[T], text: str) -> Iterator[T]:
-    """The items as they are, counted in `Lines`."""
-    lines = Lines(text)
+    """The items as they are, counted in `ProgressLines`."""
+    lines = ProgressLines(text)
     for item in items:
         lines.add()
         yield item

@@ -9,10 +9,10 @@ from pipelines.formats.work import Work
 from pipelines.rasters.cog import TILE_PX
 from pipelines.run.area_tables import area_table, rows_of
 from pipelines.run.areas import TallySum
-from pipelines.run.attempts import with_attempts
+from pipelines.run.attempts import with_retries
 from pipelines.run.commits import Commit, CommitLog, Output
 from pipelines.run.plan import AssemblyUnit, WorkUnit
-from pipelines.scenes.blocks import block_units, blocks_of
+from pipelines.scenes.blocks import block_units, block_windows
 from pipelines.scenes.files import StoredBlock, block_path, pieces_of, scene_paths, write_scene
 from pipelines.storage import filesystem
 from pipelines.storage.copies import local_copies
@@ -24,7 +24,7 @@ def finish_scene(unit: AssemblyUnit, work: Work) -> bool:
     """Put a scene together if all its blocks are done; whether it is finished now."""
     log = work.log
     if not log.is_done(unit):
-        with_attempts(unit, log, lambda: _assemble(unit, work, log))
+        with_retries(unit, log, lambda: _assemble(unit, work, log))
         if not log.is_done(unit):
             return False
     for name in unit.blocks:
@@ -104,4 +104,4 @@ def scene_blocks(unit: AssemblyUnit, work: Work) -> list[WorkUnit]:
     except InputError as error:
         # It could be opened when the run was planned.
         raise TransientError(f"{file.key} is out of reach: run the same command again") from error
-    return block_units(unit, list(blocks_of(header, work.layout, work.reading)))
+    return block_units(unit, list(block_windows(header, work.layout, work.reading)))

@@ -54,7 +54,7 @@ def model_grid(header: Header, reading: ReadOptions, what: str = "the scene") ->
     return ModelGrid.from_scale((grid.height, grid.width), scale)
 
 
-def blocks_of(header: Header, layout: Layout, reading: ReadOptions) -> Iterator[Window]:
+def block_windows(header: Header, layout: Layout, reading: ReadOptions) -> Iterator[Window]:
     """Blocks, in rows and columns of the scene, that cover a scene once, row by row.
 
     They are whole numbers of windows, so that no window is smaller for a block's sake. A scene that
@@ -74,7 +74,7 @@ def planned_blocks(header: Header | None, layout: Layout, reading: ReadOptions) 
     if header is None:
         return []
     try:
-        return list(blocks_of(header, layout, reading))
+        return list(block_windows(header, layout, reading))
     except BeamsegError:
         return []
 
@@ -84,7 +84,7 @@ def scene_unit(file: InputFile, windows: Sequence[Window]) -> WorkUnit | Assembl
 
     Args:
         file: Scene to label.
-        windows: Blocks of the scene, as `blocks_of` cuts it; none where it cannot be opened.
+        windows: Blocks of the scene, as `block_windows` cuts it; none where it cannot be opened.
 
     Returns:
         A unit with work where the scene has one block or none, else one that puts blocks together.
@@ -101,7 +101,7 @@ def block_units(scene: AssemblyUnit, windows: Sequence[Window]) -> list[WorkUnit
 
     Args:
         scene: Unit that puts the blocks together.
-        windows: Blocks of the scene, as `blocks_of` cuts it.
+        windows: Blocks of the scene, as `block_windows` cuts it.
     """
     return [
         WorkUnit(name, scene.format, scene.files, window, scene=scene.id)

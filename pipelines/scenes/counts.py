@@ -21,14 +21,14 @@ from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.geodesy.polygons import Polygons
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, Tally, TallySum
-from pipelines.run.attempts import with_attempts
+from pipelines.run.attempts import with_retries
 from pipelines.run.commits import Commit, Output
 from pipelines.run.failures import reason_of
 from pipelines.run.plan import CountUnit, InputFile
 from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.blocks import planned_blocks, scene_unit
 from pipelines.scenes.files import scene_paths
-from pipelines.scenes.sampling import ABSENT, Shown
+from pipelines.scenes.sampling import ABSENT, SceneView
 from pipelines.scenes.sampling import FAILED as FAILED_STATE
 from pipelines.scenes.tables import CountSums, counts_path
 from pipelines.storage.copies import local_copies
@@ -46,21 +46,21 @@ class _Scene:
 
     file: InputFile
     commit: Commit
-    shown: Shown | None
+    view: SceneView | None
 
     @property
     def footprint_m2(self) -> float | Fraction:
         """Ground area from the outline."""
-        if self.shown is None:
+        if self.view is None:
             return self.commit.tally.footprint_m2
-        return ground_grid(self.shown.grid).footprint_m2()
+        return ground_grid(self.view.grid).footprint_m2()
 
     def at_hand(self, copies: contextlib.ExitStack, work: Work) -> "_Scene":
         """The scene with its label map on this machine while `copies` are."""
-        if self.shown is None or self.shown.labels is None:
+        if self.view is None or self.view.labels is None:
             return self
-        (path,) = copies.enter_context(local_copies([self.shown.labels], work.run.scratch))
-        return replace(self, shown=replace(self.shown, labels=path))
+        (path,) = copies.enter_context(local_copies([self.view.labels], work.run.scratch))
+        return replace(self, view=replace(self.view, labels=path))
 
 
 def count_scene(unit: CountUnit, work: Work) -> bool:
@@ -68,7 +68,7 @@ def count_scene(unit: CountUnit, work: Work) -> bool:
     log = work.log
     if not log.is_done(unit):
         try:
-            with_attempts(unit, log, lambda: _count(unit, work))
+            with_retries(unit, log, lambda: _count(unit, work))
         except (BeamsegError, ShapelyError, ProjError) as error:
             # All label maps are there; the run says that it is not complete.
             _log.error("%s cannot be counted: %s", unit.id, reason_of(error))
@@ -99,7 +99,7 @@ def _count(unit: CountUnit, work: Work) -> None:
 
 
 def _count_scene(own: _Scene, found: Sequence[_Scene], work: Work, sums: CountSums) -> None:
-    if own.shown is None:
+    if own.view is None:
         # Without a place on the ground it is in no zone, and no other scene shows the same.
         sums.total.add(own.commit.tally)
         sums.zones[None] = TallySum()
@@ -124,21 +124,21 @@ def _scene(file: InputFile, work: Work) -> _Scene | None:
     has_labels = labels in commit.outputs_in("labels")
     lost = tuple(Window(*part) for part in commit.lost)
     path = work.run.path(labels) if has_labels else None
-    return _Scene(file, commit, Shown(header.grid, path, work.contract.classes.nodata, lost))
+    return _Scene(file, commit, SceneView(header.grid, path, work.contract.classes.nodata, lost))
 
 
 def _count_tiles(own: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountSums) -> None:
     """Count a scene tile by tile."""
-    assert own.shown is not None
-    ground = ground_grid(own.shown.grid)
+    assert own.view is not None
+    ground = ground_grid(own.view.grid)
     digest = None if work.counting is None else work.counting.zones
     polygons = None if digest is None else stored(work.run, ZONES, digest)
     zones = None if polygons is None else _brought(polygons, ground)
     line_of = _line_of_labels(work.contract.classes)
     lines = [*(str(i) for i in work.contract.classes.ids), NODATA, FAILED, ELSEWHERE]
     for tile in Window(0, 0, ground.height, ground.width).subdivide(TILE_PX, TILE_PX):
-        labels = own.shown.labels_in(tile)
-        states = own.shown.states(labels, tile)
+        labels = own.view.labels_in(tile)
+        states = own.view.states(labels, tile)
         line = np.zeros(states.shape, np.int64) if labels is None else line_of[labels]
         line[states == FAILED_STATE] = lines.index(FAILED)
         shadow = _shadow(own, scenes, states, tile)
@@ -174,14 +174,14 @@ def _shadow(own: _Scene, scenes: Sequence[_Scene], states: np.ndarray, tile: Win
     A label comes before nodata and nodata before what failed; among equals the order of scenes
     decides.
     """
-    assert own.shown is not None
+    assert own.view is not None
     best = states.copy()
     shadow = np.full(states.shape, -1, np.int64)
     here = scenes.index(own)
     for place, other in enumerate(scenes):
-        if other is own or other.shown is None:
+        if other is own or other.view is None:
             continue
-        found = other.shown.at_centres_of(tile, own.shown.grid)
+        found = other.view.at_centres_of(tile, own.view.grid)
         if found is None:
             continue
         # Of those looked at so far, the ones before have an earlier place in the order.
@@ -238,12 +238,12 @@ def _add_zones(
     sums: CountSums,
 ) -> None:
     """Add the pixels of a tile to the zones in which their centres lie, or to none."""
-    outside = np.ones(table.line.shape, bool)
+    in_no_zone = np.ones(table.line.shape, bool)
     layers = () if zones is None else (zones.indices(tile, n) for n in range(zones.layers))
     for index in layers:
-        outside &= index < 0
+        in_no_zone &= index < 0
         for zone, tally in table.by_group(index.astype(np.int64)):
             sums.zones.setdefault(names[zone], TallySum()).add(tally)
     rest = sums.zones.setdefault(None, TallySum())
-    for _, tally in table.by_group(np.where(outside, 0, -1)):
+    for _, tally in table.by_group(np.where(in_no_zone, 0, -1)):
         rest.add(tally)

@@ -26,7 +26,7 @@ from pipelines.scenes.blocks import (
     seen_by_model,
 )
 from pipelines.scenes.files import TIFF_SUFFIXES, block_path, scene_paths
-from pipelines.scenes.overlaps import count_units
+from pipelines.scenes.overlaps import plan_counts
 from pipelines.scenes.task import BlockTask
 from pipelines.storage import filesystem, locations
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError
@@ -132,7 +132,7 @@ class SceneFormat(Format):
                 yield from block_units(unit, blocks)
             yield unit
         if context.counting is not None:
-            yield from count_units(files, context.counting, context.headers)
+            yield from plan_counts(files, context.counting, context.headers)
 
     def outputs(self, unit: Unit) -> Iterable[str]:
         """The block, or the scene if the block is all of it."""

@@ -64,7 +64,7 @@ def _near(grids: tuple[GroundGrid, ...]) -> list[tuple[int, ...]]:
     return neighbours(grids)
 
 
-def count_units(
+def plan_counts(
     files: Sequence[InputFile], counting: Counting, headers: Headers
 ) -> Iterator[CountUnit]:
     """A unit for each scene that counts its pixels, with the scenes that it overlaps.

@@ -20,7 +20,7 @@ LABEL, NODATA, FAILED, ABSENT = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
-class Shown:
+class SceneView:
     """What a finished scene shows.
 
     Args:

@@ -75,7 +75,7 @@ def find_inputs(
 
 def sorted_inputs(catalogue: Catalogue, headers: Headers) -> Inputs:
     """The files of a catalogue by format; one without a format is ignored."""
-    looked_at = progress.Lines("looked at {:,} files")
+    looked_at = progress.ProgressLines("looked at {:,} files")
 
     def claims(files: list[InputFile]) -> Iterator[tuple[str, str] | None]:
         # Of a store, headers take long one after another; those that are read here are kept.

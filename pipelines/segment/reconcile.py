@@ -64,8 +64,8 @@ def _check_scene(scene: AssemblyUnit, work: Work, log: CommitLog, retry_failures
     for block in scene_blocks(scene, work):
         for folder in ("labels", "confidence"):
             filesystem.remove(work.run.path(block_path(block.id, folder)))
-        log.forget(block)
-    log.forget(scene)
+        log.invalidate(block)
+    log.invalidate(scene)
 
 
 def _check_counts(folder: str, log: CommitLog) -> None:
@@ -77,7 +77,7 @@ def _check_counts(folder: str, log: CommitLog) -> None:
         if labelled is None:
             labelled = _labelled(folder, log)
         if not log.is_valid(unit, False) or any(f.key not in labelled for f in unit.files):
-            log.forget(unit)
+            log.invalidate(unit)
 
 
 def _labelled(folder: str, log: CommitLog) -> Names:
@@ -98,7 +98,7 @@ def _check_unit(unit: WorkUnit, scene: str | None, log: CommitLog, retry_failure
     if not log.is_done(unit) or log.is_valid(unit, retry_failures):
         return
     if scene is None or not filesystem.exists(scene):
-        log.forget(unit)
+        log.invalidate(unit)
 
 
 def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:

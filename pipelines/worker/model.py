@@ -3,6 +3,7 @@
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -24,7 +25,39 @@ from segmodel.tiling.windows import AUTO
 CALL_SHARE = 0.8
 
 _log = logging.getLogger("beamseg")
-_learned: WeakKeyDictionary[Model, dict[tuple[int, int], int]] = WeakKeyDictionary()
+
+
+class LoadedModels:
+    """The model that a process has loaded, and the batches that its memory was found to hold.
+
+    A process has one, `MODELS`, so that it loads a model once, at the first unit that needs it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._batches: WeakKeyDictionary[Model, dict[tuple[int, int], int]] = WeakKeyDictionary()
+        self.by_fingerprint: dict[str, Model] = {}
+
+    def load(self, work: Work) -> Model:
+        """The model of a run.
+
+        That of another run is dropped before, so that memory is that of one.
+
+        Raises:
+            TransientError: If it is not the model that the run was begun with.
+        """
+        with self._lock:
+            if work.fingerprint not in self.by_fingerprint:
+                self.by_fingerprint.clear()
+                self.by_fingerprint[work.fingerprint] = load(work)
+            return self.by_fingerprint[work.fingerprint]
+
+    def batch_sizes(self, work: Work, model: Model) -> BatchSizes:
+        """Sizes of the batches of a model, with what earlier units have learned of them."""
+        return BatchSizes(self._batches.setdefault(model, {}), max_batch_pixels(work))
+
+
+MODELS = LoadedModels()
 
 
 def load(work: Work) -> Model:
@@ -60,13 +93,8 @@ def check_model_unchanged(work: Work, opened: OpenedModel) -> None:
         )
 
 
-def call_sizes(work: Work, model: Model) -> BatchSizes:
-    """Sizes of the calls of a model, with what earlier units of this process learned of them."""
-    return BatchSizes(_learned.setdefault(model, {}), most_call_pixels(work))
-
-
-def most_call_pixels(work: Work) -> int | None:
-    """Most pixels in a call of several windows, or None where that is not known before it fails.
+def max_batch_pixels(work: Work) -> int | None:
+    """Maximum number of pixels in a batch of several windows, or None if only a failure tells it.
 
     Only where the run leaves it to the worker: a number that was asked for is tried.
     """

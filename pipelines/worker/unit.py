@@ -1,24 +1,23 @@
 """One work unit from input to commit record, as a plain function."""
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from pipelines.formats.interface import UnitTask
 from pipelines.formats.work import Work
 from pipelines.run import areas
 from pipelines.run.area_tables import AreaTable, area_table, rows_of
 from pipelines.run.areas import Tally, TallySum
-from pipelines.run.attempts import THREADS, UnitReport, _is_done, with_attempts
+from pipelines.run.attempts import THREADS, UnitReport, report_of
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.failures import Failure, reason_of, reraise_transient
 from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem
 from pipelines.worker import formats
-from pipelines.worker import model as worker_model
+from pipelines.worker.model import MODELS
 from segmodel.devices.startup import reuse_memory
 from segmodel.engine.engine import Engine, Failed, Job, Labelled, Model
 from segmodel.errors import InputError, TransientError
@@ -26,41 +25,24 @@ from segmodel.tiling.raster import Raster
 from segmodel.tiling.windows import Window
 
 _log = logging.getLogger("beamseg")
-_models: dict[str, Model] = {}
-_models_lock = threading.Lock()
-
-
-T = TypeVar("T")
-
-
-def load_model(work: Work) -> Model:
-    """The predictor, loaded once per process, at the first unit that needs it.
-
-    The model of another run is dropped before, so that memory is that of one.
-    """
-    with _models_lock:
-        if work.fingerprint not in _models:
-            _models.clear()
-            _models[work.fingerprint] = worker_model.load(work)
-        return _models[work.fingerprint]
 
 
 def segment_unit(
     unit: WorkUnit,
     work: Work,
-    model: Callable[[Work], Model] = load_model,
+    model: Callable[[Work], Model] = MODELS.load,
     on_pixels: Callable[[int], None] = lambda pixels: None,
 ) -> UnitReport:
     """Do a unit unless it is done: label, write, commit.
 
-    Faults that may pass are met with a few attempts; if they stay, the unit has no commit record
-    and the next run does it again.
+    Transient errors are retried; if they stay, the unit has no commit record and the next run does
+    it again.
 
     Args:
-        unit: What to do.
+        unit: Unit to label.
         work: What all units have in common.
-        model: Gives what labels batches.
-        on_pixels: Told the number of pixels that each batch has finished.
+        model: Returns the model that labels batches.
+        on_pixels: Called with the number of pixels that each batch has finished.
     """
     reuse_memory()
     log = work.log
@@ -72,10 +54,7 @@ def segment_unit(
     if done is not None:
         on_pixels(sum(done.tally.pixels.values()))
         return UnitReport(done=1, skipped=1)
-    report = with_attempts(unit, log, lambda: _attempt(unit, work, log, model, on_pixels))
-    if report is None:
-        return UnitReport(done=1, skipped=1) if _is_done(unit, log) else UnitReport(incomplete=1)
-    return report
+    return report_of(unit, log, lambda: _attempt(unit, work, log, model, on_pixels))
 
 
 @dataclass
@@ -100,8 +79,8 @@ def _attempt(
         with area_table(rows) as table, formats.find_format(unit.format).open(unit, work) as task:
             results = _Results(table)
             loaded = model(work)
-            calls = worker_model.call_sizes(work, loaded)
-            limits = replace(work.limits, batch_sizes=calls)
+            sizes = MODELS.batch_sizes(work, loaded)
+            limits = replace(work.limits, batch_sizes=sizes)
             engine = Engine(loaded, work.layout, THREADS, work.confidence, on_pixels, limits)
             for outcome in engine.run_and_finish(_jobs(task), lambda m: _done(m, task, work)):
                 if isinstance(outcome, Failed):
@@ -119,7 +98,7 @@ def _attempt(
             outputs = task.finish()
         outputs += _write_tables(unit, work, results, rows)
     tally, scratch = results.tally.exact(), work.run.scratch
-    log.write(unit, outputs, tally, scratch, results.lost, calls.reduced)
+    log.write(unit, outputs, tally, scratch, results.lost, sizes.reduced)
     return UnitReport(done=1, computed_pixels=results.pixels)
 
 
@@ -203,10 +182,10 @@ def _write_tables(unit: WorkUnit, work: Work, results: _Results, rows: str) -> l
     """Rows of images and of failures, in place of earlier ones; returns what was written.
 
     Args:
-        unit: The unit.
-        work: Of the run.
-        results: What became of its images.
-        rows: The finished table of rows, under a temporary name.
+        unit: Unit that was labelled.
+        work: What all units have in common.
+        results: What became of the images of the unit.
+        rows: Path of the finished table of rows, under a temporary name.
     """
     table, failures = f"areas/{unit.id}.parquet", f"failures/{unit.id}.jsonl"
     outputs = []

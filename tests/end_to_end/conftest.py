@@ -72,7 +72,7 @@ def write_scene(path: Path, pixels: np.ndarray) -> None:
 def write_shard(path: Path, images: dict[str, bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     records = [
-        example.serialize({"image/encoded": encoded, "image/filename": name.encode()})
+        example.serialize_example({"image/encoded": encoded, "image/filename": name.encode()})
         for name, encoded in images.items()
     ]
     path.write_bytes(b"".join(frame(record) for record in records))

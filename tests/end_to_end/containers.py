@@ -92,6 +92,6 @@ def _encoded_maps(path: Path) -> Iterator[tuple[str, bytes]]:
         with path.open("rb") as stream:
             for record in read_records(stream, 1 << 30):
                 assert isinstance(record, bytes), record
-                values = example.parse(record)
+                values = example.parse_example(record)
                 name = values["image/filename"][0].decode()
                 yield name, values["image/segmentation/class/encoded"][0]

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.datasets.work import shards_of
-from pipelines.formats.samples import Sample
+from pipelines.formats.samples import ShardSample
 from pipelines.formats.work import ReadOptions
 from pipelines.run.plan import InputFile
 from tests import forked
@@ -81,6 +81,6 @@ def samples(path: Path, container: str, field: str | None) -> dict[str, bytes]:
     shards, _ = shards_of(container)
     file = InputFile(str(path), "x", path.name, path.stat().st_size, "")
     found = list(shards.samples(file, ReadOptions(field)))
-    assert all(isinstance(sample, Sample) for sample in found)
+    assert all(isinstance(sample, ShardSample) for sample in found)
     assert [sample.number for sample in found] == list(range(len(found)))
     return {Path(sample.name).stem.split(".")[0]: sample.encoded for sample in found}

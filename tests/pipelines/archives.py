@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.formats.samples import Sample, Unreadable
+from pipelines.formats.samples import Samples, ShardSample, UnreadableSample
 from pipelines.formats.tar import TarFormat
 from pipelines.formats.work import ReadOptions
 from pipelines.results.totals import Tally
@@ -85,15 +85,17 @@ def write_archive(path: Path, content: bytes) -> Path:
     return path
 
 
-def read(path: Path, reading: ReadOptions | None = None) -> list[Sample | Unreadable]:
+def read(path: Path, reading: ReadOptions | None = None) -> list[ShardSample | UnreadableSample]:
     (file,) = files_in(path)
     return list(TarFormat().read(file, reading or ReadOptions()))
 
 
-def names_and_reasons(entries: Iterable[Sample | Unreadable]) -> list[tuple[int, str, str | None]]:
+def names_and_reasons(
+    entries: Samples,
+) -> list[tuple[int, str, str | None]]:
     """Number and name of each entry, and what is wrong with it or None."""
     return [
-        (entry.number, entry.name, entry.reason if isinstance(entry, Unreadable) else None)
+        (entry.number, entry.name, entry.reason if isinstance(entry, UnreadableSample) else None)
         for entry in entries
     ]
 

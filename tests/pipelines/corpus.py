@@ -75,7 +75,7 @@ def make_files(folder: Path, *files: str) -> Path:
 def record(values: np.ndarray, name: str | None = None) -> bytes:
     """A serialized example with one image."""
     named = {} if name is None else {"image/filename": name.encode()}
-    return example.serialize({"image/encoded": png(values), **named})
+    return example.serialize_example({"image/encoded": png(values), **named})
 
 
 def write_shard(path: Path, records: Iterable[bytes]) -> Path:
@@ -89,7 +89,7 @@ def read_shard(path: Path) -> list[dict[str, list]]:
     plain = gzip.decompress(content) if path.suffix.lower() == ".gz" else content
     records = list(read_records(io.BytesIO(plain), 1 << 30))
     assert all(isinstance(entry, bytes) for entry in records), records
-    return [example.parse(entry) for entry in records]
+    return [example.parse_example(entry) for entry in records]
 
 
 def write_scene(path: Path, values: np.ndarray, place=UTM, mask=None, **profile) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.formats.samples import Sample, printable
+from pipelines.formats.samples import ShardSample, printable_name
 from pipelines.formats.shards import ShardFormat
 from pipelines.formats.work import Work
 from pipelines.run.plan import Unit
@@ -86,7 +86,7 @@ def check_shard(unit: Unit, mutant: Mutant, work: Work, rows: list[dict]) -> Che
         findings.append(f"{len(samples)} samples, {len(entries)} maps, {len(rows)} failures")
     for sample in samples:
         entry, reason = entries.get(sample.number), reasons.get(sample.key)
-        if not isinstance(sample, Sample):
+        if not isinstance(sample, ShardSample):
             if reason != sample.reason:
                 findings.append(f"{sample.key}: {sample.reason}: is not among the failures")
         elif (entry is None) == (reason is None):
@@ -95,7 +95,7 @@ def check_shard(unit: Unit, mutant: Mutant, work: Work, rows: list[dict]) -> Che
             wrong = labelled_rightly(sample.encoded, known, entry.labels)
             findings += [f"{sample.key} {finding}" for finding in wrong]
             if (entry.name, entry.height, entry.width) != (
-                printable(sample.name),
+                printable_name(sample.name),
                 *entry.labels.shape,
             ):
                 findings.append(f"{sample.key} stands as {entry.name}, {entry.height} high")

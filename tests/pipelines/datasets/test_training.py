@@ -58,7 +58,7 @@ def folders(root: Path) -> dict[str, tuple[str, ...]]:
 
 def record(**features: bytes) -> bytes:
     names = {"image": "image/encoded", "labels": LABELS, "name": "image/filename"}
-    return frame(example.serialize({names[key]: value for key, value in features.items()}))
+    return frame(example.serialize_example({names[key]: value for key, value in features.items()}))
 
 
 def good(number: int) -> bytes:

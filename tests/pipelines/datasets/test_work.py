@@ -143,7 +143,7 @@ def test_a_fault_that_may_pass_leaves_the_shard_for_the_next_attempt(options, mo
             raise OSError(errno.EIO, "the disk coughs")
         return read(uri, version)
 
-    monkeypatch.setattr(work_module.storage, "read_bytes", flaky)
+    monkeypatch.setattr(work_module.filesystem, "read_bytes", flaky)
     status, done = pack(options)
 
     assert status == 4

@@ -15,7 +15,7 @@ import pytest
 from pipelines.formats import images
 from pipelines.formats.images import ImageFormat, stated_size
 from pipelines.formats.parquet import ParquetFormat
-from pipelines.formats.samples import MAX_NAME_CHARACTERS, Sample, Unreadable
+from pipelines.formats.samples import MAX_NAME_CHARACTERS, ShardSample, UnreadableSample
 from pipelines.formats.shards import ShardFormat
 from pipelines.formats.tfrecord import TFRecordFormat
 from pipelines.formats.work import ReadOptions
@@ -63,9 +63,9 @@ def test_names_are_cut_in_tables_and_outputs(tmp_path, work, kind):
 
 
 def test_a_name_of_any_length_is_kept_up_to_the_limit():
-    for entry in (Sample(1, LONG, b""), Unreadable(1, LONG, "x")):
+    for entry in (ShardSample(1, LONG, b""), UnreadableSample(1, LONG, "x")):
         assert entry.name == LONG[:MAX_NAME_CHARACTERS]
-    assert Sample(1, LONG[:MAX_NAME_CHARACTERS], b"").name == LONG[:MAX_NAME_CHARACTERS]
+    assert ShardSample(1, LONG[:MAX_NAME_CHARACTERS], b"").name == LONG[:MAX_NAME_CHARACTERS]
 
 
 def test_reasons_show_the_beginning_of_long_names(tmp_path):
@@ -81,8 +81,8 @@ class Interrupted(TFRecordFormat):
     """Shards that cannot be read behind their second image."""
 
     def samples(self, file, reading):
-        yield Sample(0, "a", b"")
-        yield Unreadable(1, "b", "broken")
+        yield ShardSample(0, "a", b"")
+        yield UnreadableSample(1, "b", "broken")
         raise OSError(errno.ENAMETOOLONG, "no longer")
 
 
@@ -90,7 +90,7 @@ def test_a_fault_in_the_middle_of_a_shard_has_its_number():
     shards: ShardFormat = Interrupted()
     file = InputFile("/x/a", "x", "a", 1, "1")
     *_, lost = shards.read(file, ReadOptions())
-    assert lost == Unreadable(2, "", "the shard cannot be read on: no longer")
+    assert lost == UnreadableSample(2, "", "the shard cannot be read on: no longer")
 
 
 def tiff_with_late_header(values: np.ndarray) -> bytes:

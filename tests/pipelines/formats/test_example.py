@@ -28,20 +28,22 @@ def feature(name: str, content: bytes) -> bytes:
 
 
 def test_what_is_written_is_read():
-    assert example.parse(example.serialize(VALUES)) == {key: [v] for key, v in VALUES.items()}
-    assert example.parse(example.serialize({})) == example.parse(b"") == {}
+    assert example.parse_example(example.serialize_example(VALUES)) == {
+        key: [v] for key, v in VALUES.items()
+    }
+    assert example.parse_example(example.serialize_example({})) == example.parse_example(b"") == {}
 
 
 def test_only_features_that_are_wanted_have_values():
-    record = example.serialize(VALUES)
+    record = example.serialize_example(VALUES)
     expected = {name: [] for name in VALUES} | {"one": [1]}
-    assert example.parse(record, ["one", "two"]) == expected
+    assert example.parse_example(record, ["one", "two"]) == expected
 
 
 def test_examples_are_those_of_tensorflow():
     import tensorflow as tf
 
-    ours = example.serialize(VALUES)
+    ours = example.serialize_example(VALUES)
     parsed = tf.train.Example.FromString(ours).features.feature
     assert {name: parsed[name].WhichOneof("kind") for name in VALUES} == {
         name: "bytes_list" if isinstance(value, bytes) else "int64_list"
@@ -57,13 +59,13 @@ def test_examples_are_those_of_tensorflow():
     theirs.features.feature["nothing"].SetInParent()
     expected = {key: [value] for key, value in VALUES.items()}
     expected |= {"several": [], "score": [0.5], "scores": [], "nothing": []}
-    assert example.parse(theirs.SerializeToString()) == expected
+    assert example.parse_example(theirs.SerializeToString()) == expected
 
 
 def test_numbers_may_stand_one_by_one():
-    assert example.parse(feature("n", field(3, b"\x08\xac\x02"))) == {"n": [300]}
-    assert example.parse(feature("n", field(3, b"\x08\x01\x08\x02"))) == {"n": []}
-    assert example.parse(feature("n", field(2, b"\x0d\x00\x00\x00\x3f"))) == {"n": [0.5]}
+    assert example.parse_example(feature("n", field(3, b"\x08\xac\x02"))) == {"n": [300]}
+    assert example.parse_example(feature("n", field(3, b"\x08\x01\x08\x02"))) == {"n": []}
+    assert example.parse_example(feature("n", field(2, b"\x0d\x00\x00\x00\x3f"))) == {"n": [0.5]}
 
 
 @pytest.mark.parametrize(
@@ -79,17 +81,17 @@ def test_numbers_may_stand_one_by_one():
 )
 def test_what_is_no_example_is_refused(record):
     with pytest.raises(InputError, match=r"^the record is not a tf\.train\.Example$"):
-        example.parse(record)
+        example.parse_example(record)
 
 
 def test_damage_is_never_more_than_an_error_of_the_input():
     chance = random.Random(0)
-    whole = example.serialize(VALUES)
+    whole = example.serialize_example(VALUES)
     for _ in range(3000):
         broken = bytearray(whole)
         broken[chance.randrange(len(broken))] ^= 1 << chance.randrange(8)
         try:
-            example.parse(bytes(broken[: chance.randint(0, len(broken))]))
+            example.parse_example(bytes(broken[: chance.randint(0, len(broken))]))
         except InputError:
             continue
 
@@ -100,7 +102,7 @@ def test_many_values_are_not_made_objects_of(kind):
     record = feature("image/encoded", content)
     tracemalloc.start()
     try:
-        assert example.parse(record, ["image/encoded"]) == {"image/encoded": []}
+        assert example.parse_example(record, ["image/encoded"]) == {"image/encoded": []}
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.formats.parquet import ParquetFormat
-from pipelines.formats.samples import Sample, Unreadable
+from pipelines.formats.samples import ShardSample, UnreadableSample
 from pipelines.formats.tfrecord import masked_crc32c
 from pipelines.formats.work import ReadOptions
 from tests.image_kinds import KINDS
@@ -190,7 +190,9 @@ def test_a_page_that_is_gone_costs_its_group_of_rows(tmp_path, work):
     assert row["reason"].startswith("rows 2 to 3 are lost: the group is corrupt: ")
 
 
-def rows_with_memory_for(tmp_path: Path, monkeypatch, asked: int) -> list[Sample | Unreadable]:
+def rows_with_memory_for(
+    tmp_path: Path, monkeypatch, asked: int
+) -> list[ShardSample | UnreadableSample]:
     """Samples of a Parquet file, where Arrow does not get so many bytes."""
 
     def short_of_memory(*arguments, **options):

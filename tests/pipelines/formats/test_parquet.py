@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipelines.formats.parquet import ParquetFormat
-from pipelines.formats.samples import Sample, Unreadable
+from pipelines.formats.samples import ShardSample, UnreadableSample
 from pipelines.formats.work import ReadOptions
 from pipelines.run.commits import CommitLog
 from segmodel.errors import ConfigurationError, ContractError
@@ -41,7 +41,7 @@ def write_table(path: Path, columns: dict[str, object], **options) -> Path:
     return path
 
 
-def read(path: Path, **reading) -> list[Sample | Unreadable]:
+def read(path: Path, **reading) -> list[ShardSample | UnreadableSample]:
     (file,) = files_in(path)
     return list(ParquetFormat().read(file, ReadOptions(**reading)))
 

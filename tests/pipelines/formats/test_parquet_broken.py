@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.formats import parquet
 from pipelines.formats.parquet import ParquetFormat
-from pipelines.formats.samples import Sample, Unreadable
+from pipelines.formats.samples import ShardSample, UnreadableSample
 from pipelines.formats.work import ReadOptions
 from segmodel.errors import ConfigurationError
 from tests.fakes import contract
@@ -97,7 +97,7 @@ def test_any_turned_byte_costs_no_more_than_its_group(tmp_path, packing):
     for place in range(first, first + size, max(1, size // 150)):
         broken = tmp_path / "b.parquet"
         broken.write_bytes(content[:place] + bytes([content[place] ^ 0x41]) + content[place + 1 :])
-        kept = {entry.number: entry for entry in read(broken) if isinstance(entry, Sample)}
+        kept = {entry.number: entry for entry in read(broken) if isinstance(entry, ShardSample)}
         for number in (0, 1, 4, 5):
             assert kept[number].encoded == PNGS[number]
             assert kept[number].name == NAMES[number]
@@ -188,7 +188,7 @@ def test_no_turned_byte_of_a_footer_is_more_than_a_failure(tmp_path, step):
     for place in range(len(content) - 8 - length, len(content), step):
         broken.write_bytes(content[:place] + bytes([content[place] ^ 0x2A]) + content[place + 1 :])
         entries = read(broken)
-        assert all(isinstance(entry, Sample | Unreadable) for entry in entries)
+        assert all(isinstance(entry, ShardSample | UnreadableSample) for entry in entries)
         assert len(entries) <= 6 + 3
 
 
@@ -221,9 +221,9 @@ def test_a_group_with_fewer_rows_than_it_says_is_told(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pq, "ParquetFile", Forgetful)
     entries = read(path)
-    lost = [entry for entry in entries if isinstance(entry, Unreadable)]
+    lost = [entry for entry in entries if isinstance(entry, UnreadableSample)]
     reason = "rows 3 to 3 are lost: the group is corrupt: its rows end at 2"
-    assert lost == [Unreadable(3, "", reason)]
+    assert lost == [UnreadableSample(3, "", reason)]
     assert [entry.number for entry in entries] == [0, 1, 2, 3, 4, 5]
 
 
@@ -251,7 +251,7 @@ def test_an_image_larger_than_any_within_the_limit_costs_itself(tmp_path):
     pq.write_table(pa.table({"image": [large, PNGS[1]]}), tmp_path / "s.parquet")
     first, second = read(tmp_path / "s.parquet", max_pixels=1000)
     reason = "1056577 bytes are more than any image within --max_pixels has"
-    assert first == Unreadable(0, "", reason)
+    assert first == UnreadableSample(0, "", reason)
     assert second.encoded == PNGS[1]
 
 

@@ -92,7 +92,7 @@ def container(suffix: str, files: Named) -> bytes:
     elif suffix == ".tfrecord":
         for name, content in files:
             values = {"image/encoded": content, "image/filename": name.encode()}
-            buffer.write(frame(example.serialize(values)))
+            buffer.write(frame(example.serialize_example(values)))
     else:
         names, contents = [name for name, _ in files], [content for _, content in files]
         column = pa.array(contents, pa.binary())

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.formats.samples import Entry
+from pipelines.formats.samples import ShardEntry
 from pipelines.formats.tar import TarFormat, safe_key
 from pipelines.formats.work import ReadOptions
 from tests.fakes import CLASSES, WIDE_CLASSES, WideModel, brightness_labels, contract
@@ -205,7 +205,7 @@ def test_the_key_is_that_of_the_sample_whatever_the_extension_of_the_image(tmp_p
 def test_files_that_are_packed_keep_all_of_their_stem_as_key(tmp_path):
     with TarFormat().writer(str(tmp_path / "s.tar"), False, ("image", "labels")) as writer:
         for number, name in enumerate(["x/a.v1.png", "x/a.v2.png"]):
-            writer.add(Entry(number, name, 1, 1, (b"image", "png"), b"map"))
+            writer.add(ShardEntry(number, name, 1, 1, (b"image", "png"), b"map"))
     assert [key for key, _, _ in entries_of(tmp_path / "s.tar")] == ["x/a_v1", "x/a_v2"]
 
 
@@ -214,7 +214,7 @@ def test_keys_that_are_taken_by_others_are_told_apart(tmp_path):
     names = ["sample-00000001.png", "../x.png", "b-00000004.png", "b.png", "b.png"]
     with TarFormat().writer(str(target), False, ("labels",)) as writer:
         for number, name in enumerate(names):
-            writer.add(Entry(number, name, 1, 1, None, b"map"))
+            writer.add(ShardEntry(number, name, 1, 1, None, b"map"))
     keys = [key for key, _, _ in entries_of(target)]
     assert keys == [
         *["sample-00000001", "sample-00000001-00000001", "b-00000004", "b", "b-00000004-00000004"]
@@ -269,7 +269,7 @@ def test_memory_does_not_grow_with_the_number_of_members(tmp_path, monkeypatch):
 
 
 def test_memory_of_the_writer_does_not_grow_with_the_number_of_members(tmp_path):
-    entry = Entry(0, "", 1, 1, None, b"map")
+    entry = ShardEntry(0, "", 1, 1, None, b"map")
     with TarFormat().writer(str(tmp_path / "s.tar"), False, ("labels",)) as writer:
         for number in range(10_000):
             writer.add(replace(entry, number=number, name=f"{number}.png"))

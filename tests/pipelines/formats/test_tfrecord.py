@@ -185,12 +185,12 @@ def test_a_broken_zipped_shard_costs_the_rest(tmp_path, work, kind):
 
 
 BAD_RECORDS = {
-    "no image": (example.serialize({"image/height": 3}), "no feature image/encoded"),
+    "no image": (example.serialize_example({"image/height": 3}), "no feature image/encoded"),
     "nothing": (b"", "no feature image/encoded"),
     "garbage": (b"\xff\xfe\xfd", "not a tf.train.Example"),
-    "a number": (example.serialize({"image/encoded": 7}), "no feature image/encoded"),
-    "no image inside": (example.serialize({"image/encoded": b"text"}), "not a JPEG, PNG"),
-    "an empty image": (example.serialize({"image/encoded": b""}), "empty file"),
+    "a number": (example.serialize_example({"image/encoded": 7}), "no feature image/encoded"),
+    "no image inside": (example.serialize_example({"image/encoded": b"text"}), "not a JPEG, PNG"),
+    "an empty image": (example.serialize_example({"image/encoded": b""}), "empty file"),
 }
 
 
@@ -241,7 +241,9 @@ def test_label_maps_of_unnamed_images_tell_which_record_they_belong_to(tmp_path,
 
 
 def test_a_name_that_is_no_utf8_comes_out_as_it_went_in(tmp_path, work):
-    data = example.serialize({"image/encoded": png(IMAGES[0]), "image/filename": b"\xff.png"})
+    data = example.serialize_example(
+        {"image/encoded": png(IMAGES[0]), "image/filename": b"\xff.png"}
+    )
     ((features,), _) = run_shard(work, write_shard(tmp_path / "in" / "s.tfrecord", [data]))
     assert features["image/filename"] == [b"\xff.png"]
 
@@ -251,7 +253,7 @@ def test_a_name_that_is_no_utf8_comes_out_as_it_went_in(tmp_path, work):
 )
 def test_the_name_may_be_another_feature_of_bytes_or_numbers(tmp_path, value, expected):
     features = {"photo": png(IMAGES[0]), "image/filename": b"wrong"}
-    data = example.serialize(features | ({} if value is None else {"title": value}))
+    data = example.serialize_example(features | ({} if value is None else {"title": value}))
     (file,) = files_in(write_shard(tmp_path / "s.tfrecord", [data]))
     (sample,) = TFRecordFormat().read(file, ReadOptions(image_field="photo", name_field="title"))
     assert (sample.name, sample.encoded) == (expected, png(IMAGES[0]))

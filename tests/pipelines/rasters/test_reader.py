@@ -20,7 +20,7 @@ from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.header import read_header
 from pipelines.rasters.reader import SceneRaster, ground_grid, read_small, small_area
 from pipelines.rasters.resampled import ResampledRaster
-from pipelines.scenes.blocks import area_of, blocks_of, model_grid
+from pipelines.scenes.blocks import area_of, block_windows, model_grid
 from segmodel.engine.engine import Engine, Job
 from segmodel.errors import InputError
 from segmodel.tiling.resampling import ModelGrid
@@ -302,7 +302,7 @@ def test_blocks_of_a_scaled_scene_have_origins_on_the_stride_of_the_model(tmp_pa
     header = read_header(str(made("none", tmp_path / "a.tif")))
     reading, layout = ReadOptions(resample_to=17.0), Layout(8, 0, 4)
     grid = model_grid(header, reading)
-    for block in blocks_of(header, layout, reading):
+    for block in block_windows(header, layout, reading):
         area = area_of(block, grid, 4)
         assert (area.row % 4, area.column % 4) == (0, 0)
         covered = grid.labelled_window(area)

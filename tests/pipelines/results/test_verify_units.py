@@ -76,7 +76,7 @@ def test_of_a_block_of_a_finished_scene_only_the_failures_are_left(log, tmp_path
 
 
 def test_a_unit_without_a_record_is_unfinished_and_need_not_be_forgotten(log):
-    log.forget(UNIT)
+    log.invalidate(UNIT)
     actual = check_unit(UNIT, log, is_assembled=False)
     assert (actual.unfinished, actual.must_be_forgotten) == (True, False)
     assert [f.path for f in actual.findings] == [f"commits/{log.name(UNIT)}"]

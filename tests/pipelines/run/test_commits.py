@@ -106,9 +106,9 @@ def test_a_record_is_not_believed_for_other_options(log):
 
 def test_a_forgotten_unit_is_done_again(log):
     commit(log)
-    log.forget(UNIT)
+    log.invalidate(UNIT)
     assert not log.is_done(UNIT)
-    log.forget(UNIT)
+    log.invalidate(UNIT)
 
 
 def test_a_record_is_json_that_a_person_can_read(log, tmp_path):

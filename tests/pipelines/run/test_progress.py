@@ -114,7 +114,7 @@ class Clock:
 
 def test_what_takes_long_before_the_work_is_told_every_few_seconds(monkeypatch, capsys):
     monkeypatch.setattr(progress, "time", Clock(seconds=0.5))
-    lines = progress.Lines("listed {:,} files")
+    lines = progress.ProgressLines("listed {:,} files")
     for _ in range(25):
         lines.add(250)
     with_progress = capsys.readouterr().err.splitlines()
@@ -129,7 +129,7 @@ def test_what_is_told_of_goes_on_as_it_is(monkeypatch, capsys):
 
 def test_nothing_is_told_of_what_is_quick(monkeypatch, capsys):
     monkeypatch.setattr(progress, "time", Clock(seconds=0.0001))
-    lines = progress.Lines("listed {:,} files")
+    lines = progress.ProgressLines("listed {:,} files")
     for _ in range(10):
         lines.add(1000)
     assert capsys.readouterr().err == ""

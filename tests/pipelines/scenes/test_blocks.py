@@ -12,7 +12,7 @@ from pipelines.formats.work import ReadOptions
 from pipelines.rasters.cog import Grid
 from pipelines.rasters.gdal import CACHE_BYTES
 from pipelines.rasters.header import Band, Header
-from pipelines.scenes.blocks import BLOCK_PX, area_of, blocks_of, model_grid
+from pipelines.scenes.blocks import BLOCK_PX, area_of, block_windows, model_grid
 from segmodel.errors import ConfigurationError, GroundError
 from segmodel.tiling.windows import Layout, Window, computed_pixels, core_side
 from tests.examples import examples
@@ -57,7 +57,9 @@ def stored_as(kind: str, width: int) -> tuple[int, int]:
 @settings(deadline=None)
 @given(layout=layouts, height=st.integers(1, 30_000), width=st.integers(1, 30_000), kind=kinds)
 def test_blocks_cover_a_scene_once_on_multiples_of_the_stride(layout, height, width, kind):
-    blocks = list(blocks_of(header(height, width, stored_as(kind, width)), layout, ReadOptions()))
+    blocks = list(
+        block_windows(header(height, width, stored_as(kind, width)), layout, ReadOptions())
+    )
     assert_tile(blocks, height, width)
     for block in blocks:
         assert (block.row % layout.stride_px, block.column % layout.stride_px) == (0, 0)
@@ -80,7 +82,7 @@ def test_blocks_of_a_resampled_scene_cover_it_once_and_are_covered(
     reading = ReadOptions(resample_to=gsd)
     scene = header(height, width, stored_as(kind, width))
     grid = model_grid(scene, reading)
-    blocks = list(blocks_of(scene, layout, reading))
+    blocks = list(block_windows(scene, layout, reading))
     assert_tile(blocks, height, width)
     for block in blocks[:50]:
         area = area_of(block, grid, layout.stride_px)
@@ -96,7 +98,7 @@ def test_blocks_of_a_resampled_scene_cover_it_once_and_are_covered(
 @given(layout=layouts, height=st.integers(1, 30_000), width=st.integers(1, 30_000))
 def test_blocks_are_whole_windows_so_that_none_is_smaller_for_their_sake(layout, height, width):
     rows, columns = core_side(height, layout), core_side(width, layout)
-    for block in blocks_of(header(height, width), layout, ReadOptions()):
+    for block in block_windows(header(height, width), layout, ReadOptions()):
         assert block.height % rows == 0 or block.row + block.height == height
         assert block.width % columns == 0 or block.column + block.width == width
         assert max(block.height, block.width) <= max(BLOCK_PX, layout.window_px)
@@ -106,7 +108,8 @@ def computed_per_kept(side: int, layout: Layout, stored=TILES) -> float:
     raster = Window(0, 0, side, side)
     scene = header(side, side, stored)
     computed = sum(
-        computed_pixels(raster, block, layout) for block in blocks_of(scene, layout, ReadOptions())
+        computed_pixels(raster, block, layout)
+        for block in block_windows(scene, layout, ReadOptions())
     )
     return computed / side**2
 
@@ -129,7 +132,7 @@ def test_an_8192_scene_with_a_halo_of_96_computes_1_145_pixels_per_pixel_kept():
 def test_a_scene_in_strips_has_blocks_of_its_whole_width(height, width):
     for rows in (1, 16):
         blocks = list(
-            blocks_of(header(height, width, (rows, width)), Layout(2048, 96, 32), ReadOptions())
+            block_windows(header(height, width, (rows, width)), Layout(2048, 96, 32), ReadOptions())
         )
         assert {(block.column, block.width) for block in blocks} == {(0, width)}
 
@@ -141,7 +144,7 @@ def test_the_strips_of_a_row_of_windows_fit_in_what_gdal_keeps(bands, dtype, siz
     layout, wide = Layout(2048, 96, 32), 0
     for width in range(4200, 60_000, 900):
         scene = header(20_000, width, (16, width), bands, dtype=dtype)
-        for block in blocks_of(scene, layout, ReadOptions()):
+        for block in block_windows(scene, layout, ReadOptions()):
             if block.width == width:
                 wide += 1
                 rows = core_side(block.height, layout) + 2 * layout.aligned_halo_px
@@ -155,7 +158,7 @@ def test_the_strips_of_a_row_of_windows_fit_in_what_gdal_keeps(bands, dtype, siz
 )
 def test_other_scenes_have_square_blocks(stored, width, fixed):
     layout = Layout(256 if fixed else 2048, 0, 32, fixed_px=fixed)
-    blocks = list(blocks_of(header(12_000, width, stored), layout, ReadOptions()))
+    blocks = list(block_windows(header(12_000, width, stored), layout, ReadOptions()))
     assert max(block.width for block in blocks) <= BLOCK_PX
     assert max(block.height for block in blocks) <= BLOCK_PX
 
@@ -164,7 +167,7 @@ def test_tests_can_ask_for_small_blocks_of_whole_windows(monkeypatch):
     small_blocks(monkeypatch, 64)
     layout = Layout(32, 0, 32)
     for stored in (TILES, (16, 130)):
-        blocks = list(blocks_of(header(100, 130, stored), layout, ReadOptions()))
+        blocks = list(block_windows(header(100, 130, stored), layout, ReadOptions()))
         assert {block.width for block in blocks} <= {64, 66, 32, 34, 2}
         assert_tile(blocks, 100, 130)
 

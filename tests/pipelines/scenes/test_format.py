@@ -16,7 +16,7 @@ from pipelines.formats.work import ReadOptions
 from pipelines.rasters.cog import Grid
 from pipelines.rasters.header import Band, Header, Headers
 from pipelines.run.commits import CommitLog
-from pipelines.scenes.blocks import BLOCK_PX, blocks_of
+from pipelines.scenes.blocks import BLOCK_PX, block_windows
 from pipelines.scenes.format import SceneFormat
 from pipelines.segment import launch
 from pipelines.segment.options import SegmentOptions
@@ -55,7 +55,7 @@ def blocks_in(height: int, width: int, stride: int, stored=(512, 512)) -> list[W
     grid = Grid(height, width, Affine.identity(), None)
     band = Band(1, "uint8", (), None, 1.0, 0.0)
     header = Header(grid, (band,), "none", None, None, stored, None, None, ())
-    return list(blocks_of(header, Layout(2048, 0, stride), ReadOptions()))
+    return list(block_windows(header, Layout(2048, 0, stride), ReadOptions()))
 
 
 @given(

@@ -22,7 +22,7 @@ from pipelines.runners.execute import pipeline_options
 from pipelines.segment.graph import SegmentImages, SegmentPipelineOptions
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
-from pipelines.worker import unit as work_module
+from pipelines.worker.model import MODELS
 from segmodel.savedmodel.folder import fingerprint
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import (
@@ -71,7 +71,7 @@ def segment(root: Path, model: Path, *more: str) -> int:
 def fake_model(model_folder, monkeypatch) -> BrightnessModel:
     """Loaded in this process already, so that no TensorFlow is needed."""
     model = BrightnessModel()
-    monkeypatch.setitem(work_module._models, fingerprint(model_folder), model)
+    monkeypatch.setitem(MODELS.by_fingerprint, fingerprint(model_folder), model)
     return model
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.run.attempts import ATTEMPTS, UnitReport, with_attempts
+from pipelines.run.attempts import ATTEMPTS, UnitReport, with_retries
 from pipelines.run.commits import CommitLog
 from pipelines.storage import filesystem
-from pipelines.worker import unit as work_module
+from pipelines.worker import unit as unit_module
 from segmodel.errors import TransientError
 from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import (
@@ -132,7 +132,7 @@ def test_attempts_end_at_the_first_that_goes_well(tmp_path, work):
 
     unit = only_unit(work, photos(tmp_path))
     log = CommitLog(work.run.root, work.options)
-    assert with_attempts(unit, log, action) == "done"
+    assert with_retries(unit, log, action) == "done"
 
 
 def test_an_attempt_that_another_one_overtook_ends_in_peace(tmp_path, work):
@@ -152,7 +152,7 @@ def test_threads_of_a_process_do_one_unit_at_a_time_and_all_finish(tmp_path, wor
         write_shard(tmp_path / "in" / f"{number}.tfrecord", [record(pixels(40, 50, number))])
     units = units_in(work, tmp_path / "in")
     together, most, begin = set(), [], threading.Barrier(len(units))
-    original = work_module._attempt
+    original = unit_module._attempt
 
     def attempt(unit, *others):
         together.add(unit.id)
@@ -167,7 +167,7 @@ def test_threads_of_a_process_do_one_unit_at_a_time_and_all_finish(tmp_path, wor
         begin.wait(30)
         return run_unit(unit, work)
 
-    monkeypatch.setattr(work_module, "_attempt", attempt)
+    monkeypatch.setattr(unit_module, "_attempt", attempt)
     with ThreadPoolExecutor(len(units)) as pool:
         reports = list(pool.map(run, units, timeout=60))
 

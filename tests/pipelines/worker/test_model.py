@@ -18,10 +18,9 @@ from pipelines.results.totals import collect
 from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import Commit
 from pipelines.run.plan import WorkUnit
-from pipelines.worker import model as worker_model
-from pipelines.worker import unit as work_module
+from pipelines.worker import model as model_module
 from pipelines.worker.gpu_claims import claim
-from pipelines.worker.model import gpu_name, most_call_pixels, one_gpu
+from pipelines.worker.model import gpu_name, max_batch_pixels, one_gpu
 from pipelines.worker.unit import segment_unit
 from segmodel.devices import cuda_driver
 from segmodel.savedmodel.folder import fingerprint
@@ -67,18 +66,18 @@ def loads(monkeypatch) -> list[Greedy]:
         found.append(Greedy(2))
         return found[-1]
 
-    monkeypatch.setattr(work_module, "_models", {})
+    monkeypatch.setattr(model_module.MODELS, "by_fingerprint", {})
     monkeypatch.setattr("segmodel.savedmodel.predictor.Predictor.load", load)
-    monkeypatch.setattr(worker_model, "check_model_unchanged", lambda work, opened: None)
-    monkeypatch.setattr(worker_model, "gpu_of_process", lambda: None)
+    monkeypatch.setattr(model_module, "check_model_unchanged", lambda work, opened: None)
+    monkeypatch.setattr(model_module, "gpu_of_process", lambda: None)
     return found
 
 
 def with_gpu(monkeypatch, driver: FakeDriver, number: int = 0) -> None:
     """Have this process use a GPU of a fake driver."""
-    monkeypatch.setattr(worker_model, "gpu_of_process", lambda: number)
+    monkeypatch.setattr(model_module, "gpu_of_process", lambda: number)
     monkeypatch.setattr(cuda_driver, "driver", lambda: driver)
-    monkeypatch.setattr(worker_model, "free_device_bytes", lambda: cuda_driver.free_bytes(number))
+    monkeypatch.setattr(model_module, "free_device_bytes", lambda: cuda_driver.free_bytes(number))
 
 
 def shards(folder: Path, count: int, images: int = 4) -> Path:
@@ -124,7 +123,7 @@ def test_the_model_of_another_run_is_dropped_before_the_next_is_loaded(tmp_path,
     assert segment_unit(unit, other).done == 1
     gc.collect()
     assert gone() is None
-    assert list(work_module._models) == ["e" * 64]
+    assert list(model_module.MODELS.by_fingerprint) == ["e" * 64]
 
 
 def test_a_smaller_batch_is_remembered_by_the_process_and_stands_in_each_record(tmp_path, loads):
@@ -140,7 +139,7 @@ def test_a_smaller_batch_is_remembered_by_the_process_and_stands_in_each_record(
 def test_memory_that_runs_out_in_tensorflow_ends_in_a_record_that_says_so(
     tmp_path, greedy_savedmodel, monkeypatch
 ):
-    monkeypatch.setattr(work_module, "_models", {})
+    monkeypatch.setattr(model_module.MODELS, "by_fingerprint", {})
     work = make_work(
         tmp_path / "run",
         model=str(greedy_savedmodel),
@@ -209,7 +208,7 @@ def test_automatic_batches_follow_from_free_memory_of_the_gpu(tmp_path, monkeypa
         tmp_path / "run", layout=AUTOMATIC, contract=replace(contract(), bytes_per_pixel=1000)
     )
     with_gpu(monkeypatch, FakeDriver([bytes(16)] * 2, [GIB, 25 * 64**2 * 1000]), number=1)
-    assert most_call_pixels(work) == 20 * 64**2
+    assert max_batch_pixels(work) == 20 * 64**2
     (unit,) = units_in(work, shards(tmp_path / "in", 1, images=20))
     model = Greedy(99)
     assert run_unit(unit, work, model).done == 1
@@ -231,22 +230,22 @@ def test_automatic_batches_that_are_still_too_large_are_halved(tmp_path, monkeyp
 def test_automatic_batches_are_tried_where_the_driver_does_not_tell(tmp_path, monkeypatch):
     work = make_work(tmp_path / "run", layout=AUTOMATIC)
     with_gpu(monkeypatch, FakeDriver([bytes(16)], [GIB], failing="cuMemGetInfo"))
-    assert most_call_pixels(work) is None
+    assert max_batch_pixels(work) is None
 
 
 def test_automatic_batches_without_gpu_have_the_pixels_that_memory_was_planned_for(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(worker_model, "gpu_of_process", lambda: None)
+    monkeypatch.setattr(model_module, "gpu_of_process", lambda: None)
     work = make_work(tmp_path / "run", layout=AUTOMATIC)
-    assert most_call_pixels(work) == 512**2
+    assert max_batch_pixels(work) == 512**2
 
 
 def test_a_batch_that_was_asked_for_is_tried_whatever_is_free(tmp_path, monkeypatch):
     with_gpu(monkeypatch, FakeDriver([bytes(16)], [1]))
     for batch in (None, 16):
         layout = replace(AUTOMATIC, batch=batch)
-        assert most_call_pixels(make_work(tmp_path / "run", layout=layout)) is None
+        assert max_batch_pixels(make_work(tmp_path / "run", layout=layout)) is None
 
 
 def test_a_process_claims_a_gpu_and_tensorflow_sees_no_other(tmp_path, monkeypatch, caplog):
@@ -310,8 +309,8 @@ def test_without_a_driver_gpus_are_called_as_the_environment_calls_them(monkeypa
 
 
 def test_this_machine_is_asked_without_a_fault():
-    number = worker_model.gpu_of_process()
-    free = worker_model.free_device_bytes()
+    number = model_module.gpu_of_process()
+    free = model_module.free_device_bytes()
     assert (number is None) == (free is None)
 
 

@@ -13,8 +13,8 @@ from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import CommitLog
 from pipelines.storage import filesystem
 from pipelines.worker import model
-from pipelines.worker import unit as work_module
-from pipelines.worker.unit import load_model, segment_unit
+from pipelines.worker.model import MODELS
+from pipelines.worker.unit import segment_unit
 from segmodel.errors import TransientError
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import (
@@ -178,22 +178,22 @@ def test_pixels_are_reported_while_a_unit_is_done(tmp_path, work):
 
 def test_the_model_is_loaded_once_in_a_process(work, monkeypatch):
     loads = []
-    monkeypatch.setattr(work_module, "_models", {})
+    monkeypatch.setattr(MODELS, "by_fingerprint", {})
     monkeypatch.setattr(
         "segmodel.savedmodel.predictor.Predictor.load",
         lambda path, trust: loads.append((path, trust)) or 7,
     )
     monkeypatch.setattr(model, "fingerprint", lambda folder: work.fingerprint)
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(lambda _: load_model(work), range(8))) == [7] * 8
+        assert list(pool.map(lambda _: MODELS.load(work), range(8))) == [7] * 8
     assert loads == [("no-model", False)]
 
 
 def test_a_model_that_was_replaced_after_the_launch_is_refused(work, monkeypatch):
-    monkeypatch.setattr(work_module, "_models", {})
+    monkeypatch.setattr(MODELS, "by_fingerprint", {})
     monkeypatch.setattr(model, "fingerprint", lambda folder: "of another model")
     with pytest.raises(TransientError, match="the model in no-model was replaced after"):
-        load_model(work)
+        MODELS.load(work)
 
 
 def test_nothing_of_a_run_depends_on_where_the_input_is(tmp_path):
