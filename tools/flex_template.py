@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cli.options import Option, options_of
-from pipelines.commands.segment import HELP
+from pipelines.commands import segment
 from pipelines.segment.options import SegmentOptions
 
 PATH = Path(__file__).parents[1] / "containers" / "metadata.json"
@@ -20,7 +20,7 @@ def metadata() -> dict[str, Any]:
     """The whole document."""
     return {
         "name": "beamseg segment",
-        "description": " ".join(HELP.split("\n\n")[0].split()),
+        "description": segment.__doc__.split("\n\n")[0],
         "parameters": [parameter(option) for option in options_of(SegmentOptions).values()],
     }
 

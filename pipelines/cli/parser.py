@@ -28,11 +28,29 @@ _RENAMED = {"--forget": "--invalidate"}
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that raises instead of ending the process, and knows no abbreviations."""
+    """A parser that raises instead of ending the process, and knows no abbreviations.
 
-    def __init__(self, **kwargs) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
-        super().__init__(allow_abbrev=False, **kwargs)
+    Args:
+        prog: Program and command, as the user types them.
+        doc: Docstring of the command's module: what it does, then examples, if there are any.
+        epilog: Text after the examples.
+        add_help: Whether `--help` is an option.
+    """
+
+    def __init__(
+        self, prog: str = "beamseg", doc: str | None = None, epilog: str = "", add_help: bool = True
+    ) -> None:
+        text = doc or ""
+        found = re.search("^Examples:$", text, re.MULTILINE)
+        end = found.start() if found else len(text)
+        super().__init__(
+            prog=prog,
+            description=text[:end],
+            epilog=f"{text[end:]}\n{epilog}".strip("\n"),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+            add_help=add_help,
+        )
 
     def error(self, message: str):
         """Raise ConfigurationError."""

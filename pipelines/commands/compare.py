@@ -1,27 +1,24 @@
-"""`beamseg compare`: training runs side by side."""
+"""Lay training runs side by side.
+
+Shows settings that differ, scores with their difference to the first run, and the validation images
+on which the runs disagree most.
+
+With --output, writes compare.md, compare.json, curves.png with the curves of all runs, and
+pictures/ of the most disputed images: image, truth, and the labels of each run.
+
+Examples:
+  beamseg compare training/plain training/dice
+  beamseg compare training/plain training/dice training/sgd --output compared
+"""
 
 from collections.abc import Sequence
 
 from pipelines.cli.parser import Parser, parse
 
-HELP = """\
-Lay training runs side by side: settings that differ, scores with their difference to the first
-run, and the validation images on which the runs disagree most.
-
-With --output, writes compare.md, compare.json, curves.png with the curves of all runs, and
-pictures/ of the most disputed images: image, truth, and the labels of each run.
-"""
-
-EXAMPLES = """\
-examples:
-  beamseg compare training/plain training/dice
-  beamseg compare training/plain training/dice training/sgd --output compared
-"""
-
 
 def parser() -> Parser:
     """The command's parser."""
-    command = Parser(prog="beamseg compare", description=HELP, epilog=EXAMPLES)
+    command = Parser(prog="beamseg compare", doc=__doc__)
     command.add_argument(
         "runs", nargs="+", metavar="RUN", help="two or more folders, --output of train"
     )

@@ -1,21 +1,10 @@
-"""`beamseg demo`: the main job on real imagery, from the package alone."""
-
-from collections.abc import Sequence
-from importlib import resources
-from pathlib import Path
-
-from pipelines.cli.parser import Parser, parse
-
-HELP = """\
-How much of the Earth is ocean, land and lake?
+"""How much of the Earth is ocean, land and lake?
 
 Builds a scene from NASA's Blue Marble, segments it with the model in the package, and compares
 the ground area of each class with GSHHG's. Longitudes 60 W to 0 and 60 E to 120 E were held out
 of training; a second table says how the model does there.
-"""
 
-EXAMPLES = """\
-examples:
+Examples:
   beamseg demo
   beamseg demo --samples samples          # a model and small inputs of every kind
   beamseg segment --input samples/scenes --model samples/model --output runs/first
@@ -23,12 +12,18 @@ examples:
   beamseg train --config earth/train.toml --output earth/run
 """
 
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from pipelines.cli.parser import Parser, parse
+
 MODEL = "model"
 
 
 def parser() -> Parser:
     """The command's parser."""
-    command = Parser(prog="beamseg demo", description=HELP, epilog=EXAMPLES)
+    command = Parser(prog="beamseg demo", doc=__doc__)
     command.add_argument(
         "--output", default="demo", metavar="DIR", help="folder for all that is made (demo)"
     )

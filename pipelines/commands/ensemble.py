@@ -1,4 +1,16 @@
-"""`beamseg ensemble`: one SavedModel out of several, or out of several views of one."""
+"""Make one SavedModel of several, or of one that sees each image mirrored, turned and scaled.
+
+Its probabilities are the mean of theirs. `segment` needs no option for it.
+
+The models must have the same bands, dtype, value range, nodata fill and classes. Time and scores
+are not those of the models: as many times as there are models and views, and no scores at all until
+the ensemble itself is evaluated.
+
+Examples:
+  beamseg ensemble training/a/model training/b/model --output models/both
+  beamseg ensemble training/a/model --flips --turns --output models/steady
+  beamseg ensemble training/a/model --scales 0.75,1,1.25 --samples scenes/ --output models/scales
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -9,26 +21,10 @@ from segmodel.errors import ConfigurationError
 if TYPE_CHECKING:
     from segmodel.savedmodel.contract import Contract
 
-HELP = """\
-Make one SavedModel that gives the mean of the probabilities of several SavedModels, or of one that
-sees each image mirrored, turned and scaled. `segment` needs no option for it.
-
-The models must have the same bands, dtype, value range, nodata fill and classes. Time and scores
-are not those of the models: as many times as there are models and views, and no scores at all until
-the ensemble itself is evaluated.
-"""
-
-EXAMPLES = """\
-examples:
-  beamseg ensemble training/a/model training/b/model --output models/both
-  beamseg ensemble training/a/model --flips --turns --output models/steady
-  beamseg ensemble training/a/model --scales 0.75,1,1.25 --samples scenes/ --output models/scales
-"""
-
 
 def parser() -> Parser:
     """The command's parser."""
-    command = Parser(prog="beamseg ensemble", description=HELP, epilog=EXAMPLES)
+    command = Parser(prog="beamseg ensemble", doc=__doc__)
     command.add_argument(
         "models", nargs="*", metavar="MODEL", help="SavedModel folder with a model contract"
     )

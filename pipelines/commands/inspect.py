@@ -1,22 +1,17 @@
-"""`beamseg inspect`: a model contract as a person wants to read it."""
+"""Print what a SavedModel says about itself: input, classes, window and halo, scores, versions.
+
+Examples:
+  beamseg inspect models/land
+"""
 
 from collections.abc import Sequence
 
 from pipelines.cli.parser import Parser, parse
 
-HELP = """\
-Print what a SavedModel says about itself: input, classes, window and halo, scores, versions.
-"""
-
-EXAMPLES = """\
-example:
-  beamseg inspect models/land
-"""
-
 
 def parser() -> Parser:
     """The command's parser."""
-    command = Parser(prog="beamseg inspect", description=HELP, epilog=EXAMPLES)
+    command = Parser(prog="beamseg inspect", doc=__doc__)
     command.add_argument("model", metavar="MODEL", help="SavedModel folder with a model contract")
     return command
 

@@ -1,6 +1,30 @@
-"""`beamseg pack`: image files and masks into shards.
+r"""Pack image files, with their masks if there are any, into TFRecord, tar or Parquet shards.
 
-Also `python -m pipelines.pack`, as workflow orchestrators call it.
+Many small files are slow to list and to read; a shard of a thousand is not. Images are stored byte
+for byte, each decoded once to see that it is whole; masks become PNG label maps with class ids, and
+nodata where they are ignored. An image is named by its path below the folder that all --images have
+in common.
+
+Where an image goes follows from hashes of its group and its name: the same files give the same
+shards whatever the order, shards are shuffled, images of a group stay in one split, and images that
+are added move no others. Writes DIR/SPLIT/SPLIT-00000-of-00012.tfrecord and, last, DIR/pack.json
+with counts. Run the same command again to go on with an interrupted pack.
+
+Examples:
+  beamseg pack --images photos/ --output shards
+  beamseg pack --images streets/images --masks streets/masks --classes streets.toml \
+      --output shards --format tar --split train=0.8,validation=0.1,test=0.1
+  beamseg pack --images 'aerial/**/*.jpg' --output shards --split train=0.9,test=0.1 \
+      --group_by 'tile_(\d+)'
+  beamseg segment --input shards/ --model models/street --output runs/shards
+
+A file for --classes, if there is no configuration of a training run:
+  [data]
+  ignore_colors = ["#000000"]
+  [[classes]]
+  id = 0
+  name = "road"
+  color = "#6EC1E4"
 """
 
 import logging
@@ -20,43 +44,10 @@ from pipelines.cli.process import (
 from pipelines.datasets.options import PackOptions, pack_options
 from segmodel.errors import ConfigurationError
 
-HELP = """\
-Pack image files, with their masks if there are any, into TFRecord, tar or Parquet shards.
-
-Many small files are slow to list and to read; a shard of a thousand is not. Images are stored byte
-for byte, each decoded once to see that it is whole; masks become PNG label maps with class ids, and
-nodata where they are ignored. An image is named by its path below the folder that all --images have
-in common.
-
-Where an image goes follows from hashes of its group and its name: the same files give the same
-shards whatever the order, shards are shuffled, images of a group stay in one split, and images that
-are added move no others. Writes DIR/SPLIT/SPLIT-00000-of-00012.tfrecord and, last, DIR/pack.json
-with counts. Run the same command again to go on with an interrupted pack.
-"""
-
-EXAMPLES = """\
-examples:
-  beamseg pack --images photos/ --output shards
-  beamseg pack --images streets/images --masks streets/masks --classes streets.toml \\
-      --output shards --format tar --split train=0.8,validation=0.1,test=0.1
-  beamseg pack --images 'aerial/**/*.jpg' --output shards --split train=0.9,test=0.1 \\
-      --group_by 'tile_(\\d+)'
-  beamseg segment --input shards/ --model models/street --output runs/shards
-
-A file for --classes, if there is no configuration of a training run:
-  [data]
-  ignore_colors = ["#000000"]
-  [[classes]]
-  id = 0
-  name = "road"
-  color = "#6EC1E4"
-
-"""
-
 
 def parser() -> Parser:
     """The command's parser."""
-    command = Parser(prog="beamseg pack", description=HELP, epilog=EXAMPLES + PIPELINE_HELP)
+    command = Parser(prog="beamseg pack", doc=__doc__, epilog=PIPELINE_HELP)
     add_options(command, PackOptions)
     add_options(command, ProcessOptions)
     return command

@@ -1,4 +1,11 @@
-"""`beamseg plan`: what a run would do, without a model and without writing anything."""
+"""Print the units, pixels, windows, bytes and memory of a run, without starting it.
+
+Takes the options of `segment`. Reads listings, headers and the model contract; loads no model and
+writes nothing.
+
+Examples:
+  beamseg plan --input scenes/ --model models/land --output runs/may --window 1024
+"""
 
 from collections.abc import Sequence
 
@@ -6,22 +13,10 @@ from pipelines.cli.options import add_options
 from pipelines.cli.parser import Parser, parse
 from pipelines.segment.options import SegmentOptions, segment_options
 
-HELP = """\
-Print the units, pixels, windows, bytes and memory of a run, without starting it.
-
-Takes the options of `segment`. Reads listings, headers and the model contract; loads no model and
-writes nothing.
-"""
-
-EXAMPLES = """\
-example:
-  beamseg plan --input scenes/ --model models/land --output runs/may --window 1024
-"""
-
 
 def parser() -> Parser:
     """The command's parser."""
-    command = Parser(prog="beamseg plan", description=HELP, epilog=EXAMPLES)
+    command = Parser(prog="beamseg plan", doc=__doc__)
     add_options(command, SegmentOptions, without=("output",))
     command.add_argument(
         "--output",

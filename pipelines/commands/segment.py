@@ -1,6 +1,17 @@
-"""`beamseg segment`: label images, shards and scenes with a SavedModel.
+r"""Label every pixel of images, shards of images and georeferenced scenes with a SavedModel.
 
-Also `python -m pipelines.segment`, as workflow orchestrators call it.
+Shards are TFRecord files, WebDataset tar files or Parquet files. Writes to the run directory: label
+maps under labels/, rows per image under areas/, totals in areas.csv, failed images in failures.csv,
+a preview in preview.png, and _SUCCESS when the run is complete. Run the same command again to
+continue an interrupted run. Inputs, model and run directory may be in object stores (gs://, s3://).
+
+Examples:
+  beamseg segment --input 'photos/**/*.jpg' --model models/street --output runs/photos
+  beamseg segment --input scenes/ --input shards/ --model models/land --output runs/may \
+      --confidence --max_failures 1%
+  beamseg segment --input 'web/*.tar' --model models/street --output runs/web --image_field rgb.png
+  beamseg segment --input scenes/ --model models/land --output look --limit 5
+  beamseg segment --input 'gs://survey/**/*.tif' --model gs://survey/land --output gs://survey/may
 """
 
 import logging
@@ -19,31 +30,10 @@ from pipelines.cli.process import (
 from pipelines.segment.options import SegmentOptions, segment_options
 from pipelines.storage import locations
 
-HELP = """\
-Label every pixel of images, of shards of images (TFRecord, WebDataset tar, Parquet) and of
-georeferenced scenes with a SavedModel.
-
-Writes to the run directory: label maps under labels/, rows per image under areas/, totals in
-areas.csv, failed images in failures.csv, a preview in preview.png, and _SUCCESS when the run is
-complete. Run the same command again to continue an interrupted run. Inputs, model and run directory
-may be in object stores (gs://, s3://).
-"""
-
-EXAMPLES = """\
-examples:
-  beamseg segment --input 'photos/**/*.jpg' --model models/street --output runs/photos
-  beamseg segment --input scenes/ --input shards/ --model models/land --output runs/may \\
-      --confidence --max_failures 1%
-  beamseg segment --input 'web/*.tar' --model models/street --output runs/web --image_field rgb.png
-  beamseg segment --input scenes/ --model models/land --output look --limit 5
-  beamseg segment --input 'gs://survey/**/*.tif' --model gs://survey/land --output gs://survey/may
-
-"""
-
 
 def parser() -> Parser:
     """The command's parser."""
-    command = Parser(prog="beamseg segment", description=HELP, epilog=EXAMPLES + PIPELINE_HELP)
+    command = Parser(prog="beamseg segment", doc=__doc__, epilog=PIPELINE_HELP)
     add_options(command, SegmentOptions)
     add_options(command, ProcessOptions)
     return command

@@ -1,4 +1,17 @@
-"""`beamseg train`: a configuration in, a SavedModel with its contract, scores and card out."""
+"""Train a fully convolutional network on pairs of image and mask, and export the best weights.
+
+Writes to the output folder: model/ (a SavedModel with its contract, for `segment`), card.md (what
+the model is and how good it is, with pictures), scores, curves, and history.jsonl. A run that was
+interrupted goes on where it stopped when the same command is given again.
+
+Examples:
+  beamseg train --config streets.toml --output training/streets
+  beamseg train --config streets.toml --output training/short --set training.steps=200
+  beamseg train --config streets.toml --output training/more --init_from training/streets
+  beamseg train --config streets.toml --output training/folds --folds_by group
+  beamseg train --config streets.toml --output training/good --min_iou road=0.5 --min_iou mean=0.6
+  beamseg train --schema > train.schema.json
+"""
 
 import argparse
 import json
@@ -10,28 +23,10 @@ from contextlib import contextmanager
 from pipelines.cli.parser import Parser, parse
 from segmodel.errors import ConfigurationError
 
-HELP = """\
-Train a fully convolutional network on pairs of image and mask, and export the best weights.
-
-Writes to the output folder: model/ (a SavedModel with its contract, for `segment`), card.md (what
-the model is and how good it is, with pictures), scores, curves, and history.jsonl. A run that was
-interrupted goes on where it stopped when the same command is given again.
-"""
-
-EXAMPLES = """\
-examples:
-  beamseg train --config streets.toml --output training/streets
-  beamseg train --config streets.toml --output training/short --set training.steps=200
-  beamseg train --config streets.toml --output training/more --init_from training/streets
-  beamseg train --config streets.toml --output training/folds --folds_by group
-  beamseg train --config streets.toml --output training/good --min_iou road=0.5 --min_iou mean=0.6
-  beamseg train --schema > train.schema.json
-"""
-
 
 def parser() -> Parser:
     """The command's parser."""
-    command = Parser(prog="beamseg train", description=HELP, epilog=EXAMPLES)
+    command = Parser(prog="beamseg train", doc=__doc__)
     command.add_argument("--config", metavar="FILE", help="TOML file; see docs/training.md")
     command.add_argument("--output", metavar="DIR", help="folder for all that the run makes")
     command.add_argument(

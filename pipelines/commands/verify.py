@@ -1,12 +1,4 @@
-"""`beamseg verify`: whether all that a run wrote is still as it wrote it."""
-
-from collections.abc import Sequence
-
-from pipelines.cli.exit_status import ExitStatus
-from pipelines.cli.parser import Parser, parse
-
-HELP = """\
-Check that a run is complete and that all it wrote is as it wrote it.
+"""Check that a run is complete and that all it wrote is as it wrote it.
 
 Reads every file that a commit record names and compares its size and SHA-256, adds up the records
 and compares areas.csv, and looks for units that are not finished and for files that no record
@@ -15,10 +7,8 @@ names. Needs neither the inputs nor the model. Not for a run that is going on.
 `beamseg segment` by itself repeats work units whose files are missing or have another size. With
 --invalidate, it also repeats those whose files have the right size and other bytes, because the
 commit records of such units are removed.
-"""
 
-EXAMPLES = """\
-examples:
+Examples:
   beamseg verify runs/may                 # after a copy, or before the scratch disk is wiped
   beamseg verify runs/may --invalidate    # something is damaged: repeat its units,
   beamseg segment --input scenes/ --model models/land --output runs/may
@@ -29,13 +19,18 @@ exit status:
     4  the run is incomplete, or a file is missing, damaged or unknown
 """
 
+from collections.abc import Sequence
+
+from pipelines.cli.exit_status import ExitStatus
+from pipelines.cli.parser import Parser, parse
+
 FINDINGS_SHOWN = 20
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 
 
 def parser() -> Parser:
     """The command's parser."""
-    command = Parser(prog="beamseg verify", description=HELP, epilog=EXAMPLES)
+    command = Parser(prog="beamseg verify", doc=__doc__)
     command.add_argument("run", metavar="RUN", help="run directory, --output of segment")
     command.add_argument(
         "--invalidate",

@@ -285,7 +285,7 @@ def test_the_help_is_a_story_with_examples_and_exit_statuses(capsys):
         main.dispatch(["segment", "--help"])
     text = capsys.readouterr().out
     for part in (
-        "examples:",
+        "Examples:",
         "beamseg segment --input",
         "exit status:\n    0  complete\n    1  internal error (please report it)",
         "--max_failures",
