@@ -1,5 +1,6 @@
 """From the coordinates of a CRS to places on its ellipsoid, and areas there."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TypeVar
 
@@ -8,7 +9,7 @@ from pyproj import CRS, Geod, Transformer
 
 from segmodel.errors import GroundError
 
-Area = TypeVar("Area", float, np.ndarray)
+Number = TypeVar("Number", float, np.ndarray)
 
 
 def zone_area_m2(
@@ -87,10 +88,14 @@ def square(across: int, down: int) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def _without_steps(coarse: Area, middle: Area, fine: Area) -> Area:
-    """Limit of three areas whose steps halve; chords err with the square of the step (Romberg)."""
+def _extrapolated(area: Callable[[int], Number]) -> Number:
+    """Limit of areas of outlines with every 4th, 2nd and 1st point, for steps of length 0.
+
+    The error of chords falls with the square of their length (Romberg's method).
+    """
+    coarse, middle, fine = area(4), area(2), area(1)
     better, best = (4 * middle - coarse) / 3, (4 * fine - middle) / 3
-    limit: Area = (16 * best - better) / 15
+    limit: Number = (16 * best - better) / 15
     return limit
 
 
@@ -112,11 +117,8 @@ class Datum:
                 f"{crs.name!r} is a {crs.type_name}; assign the right CRS, for "
                 f"example with gdal_edit.py -a_srs"
             )
-        base = None
-        if crs.is_projected:
-            base = crs.geodetic_crs
-        elif crs.is_derived:  # a rotated pole
-            base = crs.source_crs
+        # That of a rotated pole is its source.
+        base = crs.geodetic_crs if crs.is_projected else crs.source_crs
         self.geographic = base is None
         angular = crs if base is None else base
         self.radians_per_unit = float(angular.axis_info[0].unit_conversion_factor)
@@ -175,10 +177,8 @@ class Datum:
             apex: `(3, 3)` of `sphere`: a point inside, and two close to it that turn with the ring.
         """
         turn = np.sign(np.cross(apex[1] - apex[0], apex[2] - apex[0]) @ apex[0])
-        coarse, middle, fine = (
-            turn * solid_angle(apex[0], ring[::stride]) % (4 * np.pi) for stride in (4, 2, 1)
-        )
-        return float(self.sphere_m2 * _without_steps(coarse, middle, fine))
+        steradians = _extrapolated(lambda n: turn * solid_angle(apex[0], ring[::n]) % (4 * np.pi))
+        return float(self.sphere_m2 * steradians)
 
     def geodesic_cells_m2(self, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
         """Geodesic areas of cells, extrapolated to steps of length 0 along their edges.
@@ -195,11 +195,10 @@ class Datum:
         if not np.isfinite(cells).all():
             return np.full(cells.shape[:2], np.nan)
         area = self.geod.polygon_area_perimeter
-        coarse, middle, fine = (
-            np.array([[area(*cell)[0] for cell in line] for line in cells[..., ::stride]])
-            for stride in (4, 2, 1)
+        areas_m2: np.ndarray = _extrapolated(
+            lambda n: np.array([[area(*cell)[0] for cell in line] for line in cells[..., ::n]])
         )
-        return np.asarray(np.abs(_without_steps(coarse, middle, fine)))
+        return np.asarray(np.abs(areas_m2))
 
 
 @lru_cache(maxsize=64)

@@ -8,6 +8,7 @@
   are good to 1e-2 of the scene, and what is smaller than a cell of both scenes may be missed.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,10 +64,10 @@ def neighbours(grids: Sequence[GroundGrid]) -> list[tuple[int, ...]]:
     for i, j in zip(first[lost].tolist(), second[lost].tolist(), strict=True):
         if (j, i) in near or held(grids[i], grids[j]).any() or held(grids[j], grids[i]).any():
             near.add((i, j))
-    found: list[list[int]] = [[] for _ in grids]
+    others = defaultdict(list)
     for i, j in sorted(near):
-        found[i].append(j)
-    return [tuple(others) for others in found]
+        others[i].append(j)
+    return [tuple(others[i]) for i in range(len(grids))]
 
 
 def covered(grid: GroundGrid, others: Sequence[GroundGrid]) -> BaseGeometry:
@@ -192,14 +193,14 @@ def _polygons(grid: GroundGrid, cells: np.ndarray) -> list[BaseGeometry]:
 
 def _density_m2(grid: GroundGrid, x: np.ndarray, y: np.ndarray, step: float) -> np.ndarray:
     """Ground area per area of the scene, at points in sides of it; NaN outside its projection."""
-    datum, (a, b, c, d, e, f) = datum_of(grid.crs_wkt), tuple(grid.transform)[:6]
+    datum = datum_of(grid.crs_wkt)
 
     def units(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        column, row = x * grid.width, y * grid.height
-        return datum.sphere(*datum.lon_lat(a * column + b * row + c, d * column + e * row + f))
+        return datum.sphere(*grid.lon_lat(x * grid.width, y * grid.height))
 
     if datum.geographic:
         e2, unit = 1 - (datum.b / datum.a) ** 2, datum.radians_per_unit
+        d, e, f = tuple(grid.transform)[3:6]
         lat = (d * x * grid.width + e * y * grid.height + f) * unit
         level = np.where(np.abs(lat) <= np.pi / 2, np.cos(lat), 0)
         ground = datum.b**2 * level / (1 - e2 * np.sin(lat) ** 2) ** 2 * unit**2

@@ -21,7 +21,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 from rasterio.crs import CRS as RasterioCRS
 
-from pipelines.geodesy.ellipsoid import datum_of, square, zone_area_m2
+from pipelines.geodesy.ellipsoid import Number, datum_of, square, zone_area_m2
 from segmodel.errors import GroundError
 
 TAIL = 1e-10  # share of the largest Chebyshev coefficient below which a series has converged
@@ -30,6 +30,8 @@ MAX_CELLS = 2304  # geodesic polygons of one scene
 EDGE_STEPS = 384  # geodesics along one grid line of the cells
 SAMPLES = 768  # cells along the longer side of a scene that leaves its projection
 RING_STEPS = 2048  # steps along one side of an outline
+
+Span = tuple[float, float]  # least and greatest pixel coordinate
 
 
 @dataclass(frozen=True)
@@ -100,9 +102,10 @@ class GroundGrid:
         density = _density(self)
         if density is None:
             return self._sampled_m2(row, column, height, width)
-        rows = _pixel_integrals(row, height, density.rows, len(density.series))
-        columns = _pixel_integrals(column, width, density.columns, density.series.shape[1])
-        return np.asarray(rows @ density.series @ columns.T)
+        series, row_span, column_span = density
+        rows = _pixel_integrals(row, height, row_span, len(series))
+        columns = _pixel_integrals(column, width, column_span, series.shape[1])
+        return np.asarray(rows @ series @ columns.T)
 
     def footprint_m2(self) -> float:
         """Ground area of the whole scene from its outline, in square metres."""
@@ -128,11 +131,15 @@ class GroundGrid:
             return float(self._strips_m2(np.array([row + height / 2]), height)[0]) * width
         if height == 0 or width == 0:
             return 0.0
-        if _density(self) is not None:
-            return self._outline_m2(row, column, height, width)
-        end = row + height  # in stripes, to spare memory
-        stripes = ((top, column, min(256, end - top), width) for top in range(row, end, 256))
-        return sum(float(self._sampled_m2(*stripe).sum()) for stripe in stripes)
+        if _density(self) is None:
+            end = row + height  # in stripes, to spare memory
+            stripes = ((top, column, min(256, end - top), width) for top in range(row, end, 256))
+            return sum(float(self._sampled_m2(*stripe).sum()) for stripe in stripes)
+        x, y = square(RING_STEPS, RING_STEPS)
+        x, y = np.append(x, [0.37, 0.371, 0.37]), np.append(y, [0.41, 0.41, 0.411])
+        datum = datum_of(self.crs_wkt)
+        points = datum.sphere(*self.lon_lat(column + width * x, row + height * y))
+        return datum.outline_m2(points[:-3], points[-3:])
 
     def pixel_size_m(self) -> tuple[float, float]:
         """Geodesic length of one pixel step in x and in y at the centre of the scene, in metres.
@@ -162,11 +169,22 @@ class GroundGrid:
                 f"row {row}, column {column}, {height} x {width}; clip it first"
             )
 
-    def _lon_lat(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def coordinates(self, columns: Number, rows: Number) -> tuple[Number, Number]:
+        """CRS coordinates x and y of places in pixels.
+
+        Args:
+            columns: Columns of the places; 0.5 is the centre of the first pixel.
+            rows: Rows of the places, of a shape that goes with `columns`.
+
+        Returns:
+            x and y, float64 in units of the CRS, of the shape of both arguments together.
+        """
         a, b, c, d, e, f = tuple(self.transform)[:6]
-        return datum_of(self.crs_wkt).lon_lat(
-            a * columns + b * rows + c, d * columns + e * rows + f
-        )
+        return a * columns + b * rows + c, d * columns + e * rows + f
+
+    def lon_lat(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Longitude and latitude of places in pixels, see `coordinates` and `Datum.lon_lat`."""
+        return datum_of(self.crs_wkt).lon_lat(*self.coordinates(columns, rows))
 
     def _strips_m2(self, centres: np.ndarray, rows: int) -> np.ndarray:
         """Area of one column of strips of `rows` rows, by the rows of their centres."""
@@ -195,7 +213,7 @@ class GroundGrid:
         corners = np.broadcast_arrays(
             x[np.newaxis] + tiny * np.cos(turn), y[:, np.newaxis] + tiny * np.sin(turn)
         )
-        points = datum.sphere(*self._lon_lat(*corners))
+        points = datum.sphere(*self.lon_lat(*corners))
         sides = points[..., 1:, :] - points[..., :1, :]
         triangles = np.linalg.norm(np.cross(sides[..., 0, :], sides[..., 1, :]), axis=-1)
         pixels = np.nan_to_num(triangles) * (datum.sphere_m2 / (1.5 * np.sqrt(3) * tiny**2))
@@ -205,26 +223,13 @@ class GroundGrid:
         row, column = row - top * pitch, column - left * pitch
         return np.asarray(pixels[row : row + height, column : column + width])
 
-    def _outline_m2(self, row: int, column: int, height: int, width: int) -> float:
-        x, y = square(RING_STEPS, RING_STEPS)
-        x, y = np.append(x, [0.37, 0.371, 0.37]), np.append(y, [0.41, 0.41, 0.411])
-        datum = datum_of(self.crs_wkt)
-        points = datum.sphere(*self._lon_lat(column + width * x, row + height * y))
-        return datum.outline_m2(points[:-3], points[-3:])
-
-
-@dataclass(frozen=True, eq=False)
-class _Density:
-    """Chebyshev series of the ground area over a rectangle of pixel coordinates."""
-
-    rows: tuple[float, float]
-    columns: tuple[float, float]
-    series: np.ndarray
-
 
 @lru_cache(maxsize=256)
-def _density(grid: GroundGrid) -> _Density | None:
-    """The converged series of a scene, or None where the scene is not smooth."""
+def _density(grid: GroundGrid) -> tuple[np.ndarray, Span, Span] | None:
+    """Chebyshev series of the ground area of a scene, and the rows and columns that it spans.
+
+    None where the scene is not smooth, so that no series converges.
+    """
     size = _pixel_size_m(grid)
     if not np.isfinite(size).all():
         return None
@@ -243,12 +248,12 @@ def _density(grid: GroundGrid) -> _Density | None:
         sizes = np.abs(series) / np.abs(series).max()
         rough_rows, rough_columns = sizes[-2:].max() > TAIL, sizes[:, -2:].max() > TAIL
         if not rough_rows and not rough_columns:
-            return _Density(rows, columns, series)
+            return series, rows, columns
         down, across = down * (1 + rough_rows), across * (1 + rough_columns)
     return None
 
 
-def _edges(cells: int, span: tuple[float, float]) -> np.ndarray:
+def _edges(cells: int, span: Span) -> np.ndarray:
     """Edges of cells at the Chebyshev extrema of a span."""
     share = (1 - np.cos(np.pi * np.arange(cells + 1) / cells)) / 2
     return np.asarray(span[0] + (span[1] - span[0]) * share)
@@ -262,7 +267,7 @@ def _series_of_cells(cells: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=8)  # strips of a block have the columns in common
-def _pixel_integrals(first: int, count: int, span: tuple[float, float], terms: int) -> np.ndarray:
+def _pixel_integrals(first: int, count: int, span: Span, terms: int) -> np.ndarray:
     """Integrals `(count, terms)` of the Chebyshev polynomials over pixels; Gauss, hence exact."""
     nodes, weights = np.polynomial.legendre.leggauss((terms + 1) // 2)
     half = 1 / (span[1] - span[0])
@@ -277,7 +282,7 @@ def _cell_areas_m2(grid: GroundGrid, rows: np.ndarray, columns: np.ndarray) -> n
     x = columns[:-1, np.newaxis] + np.diff(columns)[:, np.newaxis] * x
     y = rows[:-1, np.newaxis] + np.diff(rows)[:, np.newaxis] * y
     x, y = np.broadcast_arrays(x, y[:, np.newaxis])
-    return datum_of(grid.crs_wkt).geodesic_cells_m2(*grid._lon_lat(x, y))
+    return datum_of(grid.crs_wkt).geodesic_cells_m2(*grid.lon_lat(x, y))
 
 
 @lru_cache(maxsize=256)
@@ -286,7 +291,7 @@ def _pixel_size_m(grid: GroundGrid) -> tuple[float, float]:
     datum, ends = datum_of(grid.crs_wkt), np.array([-0.5, 0.5])
 
     def length(x: float, y: float) -> float:
-        lon, lat = np.degrees(grid._lon_lat(grid.width / 2 + x * ends, grid.height / 2 + y * ends))
+        lon, lat = np.degrees(grid.lon_lat(grid.width / 2 + x * ends, grid.height / 2 + y * ends))
         if not np.isfinite([lon, lat]).all():
             return np.nan
         return float(datum.geod.inv(lon[0], lat[0], lon[1], lat[1])[2])

@@ -162,13 +162,10 @@ def overlaps(scenes: SceneArrays, first: np.ndarray, second: np.ndarray) -> np.n
 def _all_or_nothing(scenes: SceneArrays, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """As `overlaps` where the outline of the first scene lies wholly inside or outside."""
     back, share = _outlined(scenes, second, first)
-    whole = shapely.box(0, 0, *scenes.size[first].T)
     known = ~shapely.is_missing(back)
-    return np.where(
-        known & (share >= 1 - ROUNDING),
-        whole,
-        np.where(known & (share <= 0), shapely.Polygon(), None),
-    )
+    ground = np.where(known & (share <= 0), shapely.Polygon(), None)
+    whole = shapely.box(0, 0, *scenes.size[first].T)
+    return np.where(known & (share >= 1 - ROUNDING), whole, ground)
 
 
 def _outlined(

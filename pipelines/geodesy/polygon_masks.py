@@ -10,8 +10,8 @@
 """
 
 import math
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -121,7 +121,9 @@ class ScenePolygons:
         start = np.maximum(start, _reached(end))  # the union of runs
         new = start < end
         mask = _filled((start[new], end[new], np.array(True)), np.array(False), window)
-        return np.logical_or.reduce([mask, *(inside for _, inside in self._by_centres(window))])
+        for _, inside in self._by_centres(window):
+            mask |= inside
+        return mask
 
     def indices(self, window: Window, layer: int) -> np.ndarray:
         """Polygons of a layer below `layers`, `(height, width)` int32; -1 none; first of two."""
@@ -176,16 +178,16 @@ class _View:
     grid: GroundGrid
     way: Transformer | None  # None where coordinates are the same
     turns: tuple[float, float]  # a full circle in the source and in the scene; 0 if projected
-    middle: tuple[float, float] = (0.0, 0.0)  # x of the middle of the scene in both
-    box: tuple[float, ...] = ()  # around the scene in the source; () where part has no place there
+    middle: tuple[float, float]  # x of the middle of the scene in both
 
     @property
     def around(self) -> set[float]:
         """How far longitudes of the source may be off."""
         return {0.0, -self.turns[0], self.turns[0]}
 
-    def bounds(self) -> tuple[float, ...]:
-        """Where the scene lies in the source, and one step of `SAMPLES` more."""
+    @cached_property
+    def box(self) -> tuple[float, ...]:
+        """Bounds of the scene in the source and a step more; () if part has no place there."""
         size = np.array([self.grid.width, self.grid.height])
         places = np.stack(self.to_source(*np.meshgrid(*np.linspace([0, 0], size, SAMPLES).T)))
         if not np.isfinite(places).all():
@@ -199,7 +201,7 @@ class _View:
 
     def to_source(self, columns: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixel to source coordinates, longitudes nearest to the middle of the scene."""
-        x, y = _placed(self.grid, columns, rows)
+        x, y = self.grid.coordinates(columns, rows)
         if not self.way:
             return x, y
         return _near(self.way.transform(x, y, direction="INVERSE"), self.middle[0], self.turns[0])
@@ -210,7 +212,7 @@ class _View:
             x, y = _near(self.way.transform(x, y), self.middle[1], self.turns[1])
         a, b, c, d, e, f = tuple(self.grid.transform)[:6]
         x, y = x - c, y - f
-        return np.stack([e * x - b * y, a * y - d * x], axis=-1) / (a * e - b * d)
+        return np.asarray(np.stack([e * x - b * y, a * y - d * x], axis=-1) / (a * e - b * d))
 
     def near(self, shape: Any) -> list[Any]:
         """What of a polygon is around the scene, with longitudes like those of the scene."""
@@ -260,7 +262,7 @@ class _View:
         near = (curve.max(axis=1) > -margin) & (curve.min(axis=1) < size + margin)
         close = BOUND_PX / 2  # at three points; half of the bound is for those between
         steep = apart > STEEPEST * np.hypot(*chord[:, 0].T) + close
-        return steep | ((apart > close) & near.all(axis=1))
+        return np.asarray(steep | ((apart > close) & near.all(axis=1)))
 
 
 @lru_cache(maxsize=16)
@@ -274,16 +276,9 @@ def _view(source_wkt: str, grid: GroundGrid) -> _View:
             f"give them in a CRS of the same body ({error})"
         ) from error
     same = str(way.definition).startswith("proj=noop")
-    x, y = _placed(grid, grid.width / 2, grid.height / 2)
+    x, y = grid.coordinates(grid.width / 2, grid.height / 2)
     middle = float(np.nan_to_num(way.transform(x, y, direction="INVERSE")[0], posinf=0))
-    view = _View(grid, None if same else way, (_turn(source), _turn(scene)), (middle, x))
-    return replace(view, box=view.bounds())
-
-
-def _placed(grid: GroundGrid, columns: Any, rows: Any) -> tuple[Any, Any]:
-    """Pixel to CRS coordinates."""
-    a, b, c, d, e, f = tuple(grid.transform)[:6]
-    return a * columns + b * rows + c, d * columns + e * rows + f
+    return _View(grid, None if same else way, (_turn(source), _turn(scene)), (middle, x))
 
 
 def _turn(crs: CRS) -> float:

@@ -82,9 +82,9 @@ def _layers(polygons: Polygons) -> tuple[int, ...]:
     one, other = shapely.STRtree(shapes).query(shapes, predicate="intersects")
     one, other = one[other < one], other[other < one]
     areas = shapely.area(shapes)
-    common = shapely.area(shapely.intersection(shapes[one], shapes[other]))
+    shared = shapely.area(shapely.intersection(shapes[one], shapes[other]))
     rivals = defaultdict(list)
-    apart = common > SLIVER * np.minimum(areas[one], areas[other])
+    apart = shared > SLIVER * np.minimum(areas[one], areas[other])
     for later, earlier in zip(one[apart].tolist(), other[apart].tolist(), strict=True):
         rivals[later].append(earlier)
     layers: list[int] = []

@@ -6,7 +6,9 @@ depend on the order of features, so that the same areas in another file give the
 
 import math
 import os
+import re
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -56,10 +58,8 @@ def read_polygons(path: str, option: str, name_field: str | None = None) -> Poly
 def _read_polygons(file: str, layer: str, source: str, name_field: str | None) -> Polygons:
     layer = _polygon_layer(file, layer, source)
     crs, names, content = _read_layer(file, layer, source, name_field)
-    shapes = _shapes(content, names, source)
-    _check_places(shapes, names, crs, source)
-    features: dict[str, list[Any]] = defaultdict(list)
-    for name, shape in zip(names, shapes, strict=True):
+    features = defaultdict(list)
+    for name, shape in zip(names, _shapes(content, names, crs, source), strict=True):
         polygon = _polygonal(shape)
         if polygon is not None:
             features[name].append(shapely.normalize(polygon))
@@ -67,34 +67,32 @@ def _read_polygons(file: str, layer: str, source: str, name_field: str | None) -
         raise ConfigurationError(
             f"{source} has no polygon with an area: name a file of polygons, not of points or lines"
         )
-    ordered = sorted(features)
-    return Polygons(
-        crs.to_wkt(), tuple(ordered), tuple(_joined(features[name]) for name in ordered)
-    )
+    ordered = tuple(sorted(features))
+    return Polygons(crs.to_wkt(), ordered, tuple(_joined(features[name]) for name in ordered))
 
 
 def _polygon_layer(file: str, layer: str, source: str) -> str:
     """The layer to read: the one asked for, or the only one that may have polygons."""
     import pyogrio
-    from pyogrio.errors import DataSourceError
 
     try:
-        found = [(str(name), str(kind)) for name, kind in pyogrio.list_layers(file)]
-    except DataSourceError as error:
+        kinds = {str(name): str(kind) for name, kind in pyogrio.list_layers(file)}
+    except pyogrio.errors.DataSourceError as error:
         raise ConfigurationError(
             f"{source} is not a vector file that GDAL reads: convert it to GeoPackage ({error})"
         ) from error
-    names = [name for name, _ in found]
-    if layer:
-        if layer not in names:
-            raise ConfigurationError(
-                f"{source} has no layer {layer!r}: take one of {', '.join(names)}"
-            )
+    if layer in kinds:
         return layer
-    sure = [name for name, kind in found if "Polygon" in kind or "Surface" in kind]
-    unsure = [name for name, kind in found if "Unknown" in kind or "Collection" in kind]
-    having = [name for name in names if name in sure or (name in unsure and len(found) == 1)]
-    having += [name for name in unsure if len(found) > 1 and _has_polygons(file, name)]
+    if layer:
+        raise ConfigurationError(f"{source} has no layer {layer!r}: take one of {', '.join(kinds)}")
+    having = [
+        name
+        for name, kind in kinds.items()
+        if re.search("Polygon|Surface", kind)
+        or (
+            re.search("Unknown|Collection", kind) and (len(kinds) == 1 or _has_polygons(file, name))
+        )
+    ]
     if not having:
         raise ConfigurationError(
             f"{source} has no layer of polygons: name a file of polygons, not of points or lines"
@@ -110,10 +108,10 @@ def _polygon_layer(file: str, layer: str, source: str) -> str:
 
 def _has_polygons(file: str, layer: str) -> bool:
     """Whether a layer of mixed geometry holds a polygon."""
-    from pyogrio.raw import read
+    import pyogrio
 
-    wkb = [part for part in read(file, layer=layer, columns=[], force_2d=True)[2] if part]
-    shapes = shapely.get_parts(shapely.from_wkb(np.array(wkb, dtype=object), on_invalid="fix"))
+    wkb = pyogrio.raw.read(file, layer=layer, columns=[], force_2d=True)[2]
+    shapes = shapely.get_parts(shapely.from_wkb(wkb, on_invalid="fix"))
     return bool(np.isin(shapely.get_type_id(shapes), _POLYGONS).any())
 
 
@@ -122,19 +120,15 @@ def _read_layer(
 ) -> tuple[CRS, list[str], list[bytes]]:
     """CRS, and names and WKB of the features that have geometry."""
     import pyogrio
-    from pyogrio.raw import read
 
     information = pyogrio.read_info(file, layer=layer)
     crs = _crs(information["crs"], source)
     fields = [str(field) for field in information["fields"]]
-    field = name_field
-    if field is None:
-        field = next((name for name in NAME_FIELDS if name in fields), None)
-    elif field not in fields:
+    if name_field is not None and name_field not in fields:
         known = f"take one of {', '.join(fields)}" if fields else "the file has no fields"
-        raise ConfigurationError(f"{source} has no field {field!r}: {known}")
-    columns = [] if field is None else [field]
-    _, ids, content, values = read(
+        raise ConfigurationError(f"{source} has no field {name_field!r}: {known}")
+    columns = [name for name in (name_field, *NAME_FIELDS) if name in fields][:1]
+    _, ids, content, values = pyogrio.raw.read(
         file, layer=layer, columns=columns, force_2d=True, return_fids=True
     )
     if len(ids) == 0:
@@ -174,25 +168,19 @@ def _crs(found: str | None, source: str) -> CRS:
     return crs
 
 
-def _shapes(content: list[bytes], names: list[str], source: str) -> list[Any]:
-    shapes = []
+def _shapes(content: list[bytes], names: list[str], crs: CRS, source: str) -> Iterator[Any]:
+    """Geometries; refuses coordinates that are no numbers, and metres that are called degrees."""
+    pole = math.inf
+    if crs.is_geographic:
+        pole = round(math.pi / 2 / crs.axis_info[0].unit_conversion_factor, 6)
     for name, wkb in zip(names, content, strict=True):
         try:
-            shapes.append(shapely.from_wkb(wkb, on_invalid="fix"))
+            shape = shapely.from_wkb(wkb, on_invalid="fix")
         except (shapely.errors.ShapelyError, NotImplementedError) as error:
             raise ConfigurationError(
                 f"{source} has a geometry of an unknown kind at {name!r}: convert the file with "
                 f"ogr2ogr -nlt CONVERT_TO_LINEAR ({error})"
             ) from error
-    return shapes
-
-
-def _check_places(shapes: list[Any], names: list[str], crs: CRS, source: str) -> None:
-    """Refuse coordinates that are no numbers, and metres that are called degrees."""
-    pole = math.inf
-    if crs.is_geographic:
-        pole = round(math.pi / 2 / crs.axis_info[0].unit_conversion_factor, 6)
-    for name, shape in zip(names, shapes, strict=True):
         points = shapely.get_coordinates(shape)
         if not np.isfinite(points).all():
             raise ConfigurationError(
@@ -204,6 +192,7 @@ def _check_places(shapes: list[Any], names: list[str], crs: CRS, source: str) ->
                 f"in {name!r}, but its CRS {crs.name!r} is in longitude and latitude: assign the "
                 "CRS of the coordinates with ogr2ogr -a_srs EPSG:..."
             )
+        yield shape
 
 
 def _polygonal(shape: Any) -> Any | None:

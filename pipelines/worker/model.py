@@ -13,7 +13,7 @@ from pipelines.formats.work import Work
 from pipelines.storage.copies import OpenedModel, open_model
 from pipelines.worker.gpu_claims import claim
 from segmodel.devices import cuda_driver
-from segmodel.devices.gpus import number_of, use_only
+from segmodel.devices.gpus import gpu_index, use_single_gpu
 from segmodel.devices.startup import import_quietly
 from segmodel.engine.batching import BatchSizes
 from segmodel.engine.engine import Model
@@ -138,10 +138,10 @@ def one_gpu(config: Any, locks: str, visible: str | None = None) -> int | None:
     gpus = config.get_visible_devices("GPU")
     if not gpus:
         return None
-    numbers = [number_of(gpu) for gpu in gpus]
+    numbers = [gpu_index(gpu) for gpu in gpus]
     claimed = claim([gpu_name(number, visible) for number in numbers], locks)
     place = 0 if claimed is None else claimed.place
-    if not use_only(config, gpus[place]):
+    if not use_single_gpu(config, gpus[place]):
         if claimed is not None:
             claimed.give_up()
         _log.warning(
@@ -180,4 +180,4 @@ def gpu_name(number: int, visible: str | None) -> str:
     """
     names: Sequence[str] = [name.strip() for name in (visible or "").split(",")]
     named = names[number] if number < len(names) and names[number] else str(number)
-    return cuda_driver.uuid_of(number) or named
+    return cuda_driver.gpu_uuid(number) or named

@@ -1,7 +1,7 @@
-"""What the CUDA driver says of GPUs, by the numbers that TensorFlow has for them.
+"""Facts about GPUs from the CUDA driver, by the index that TensorFlow has for them.
 
-TensorFlow tells neither which GPU of the machine a number stands for, as CUDA_VISIBLE_DEVICES
-changes the numbers, nor how much memory is free. The driver library, which is there wherever
+TensorFlow tells neither which GPU of the machine an index stands for, as CUDA_VISIBLE_DEVICES
+changes indices, nor how much memory is free. The driver library, which is there wherever
 TensorFlow sees a GPU, is asked through ctypes.
 """
 
@@ -18,7 +18,7 @@ LIBRARY = "libcuda.so.1"
 
 @cache
 def driver() -> Any:
-    """The driver library, ready for calls, or None where there is none."""
+    """The initialized driver library, or None where there is none."""
     try:
         library = ctypes.CDLL(LIBRARY)
         return None if library.cuInit(0) else library
@@ -26,38 +26,38 @@ def driver() -> Any:
         return None
 
 
-def uuid_of(number: int, library: Any = None) -> str | None:
-    """Identity of a GPU, the same in all processes of the machine; None if the driver has none.
+def gpu_uuid(index: int, library: Any = None) -> str | None:
+    """UUID of a GPU as 32 hex digits, the same in all processes of the machine; None if unknown.
 
     Args:
-        number: Of the GPU among those that this process sees.
-        library: The driver.
+        index: Index of the GPU among those that this process sees.
+        library: Driver library; None for that of the machine.
     """
     library = library or driver()
-    identity = (ctypes.c_ubyte * 16)()
+    uuid = (ctypes.c_ubyte * 16)()
     try:
-        ask = getattr(library, "cuDeviceGetUuid_v2", None) or library.cuDeviceGetUuid
-        if ask(identity, _device(number, library)):
+        get_uuid = getattr(library, "cuDeviceGetUuid_v2", None) or library.cuDeviceGetUuid
+        if get_uuid(uuid, _device(index, library)):
             return None
     except (AttributeError, OSError):
         return None
-    return bytes(identity).hex()
+    return bytes(uuid).hex()
 
 
-def free_bytes(number: int, library: Any = None) -> int | None:
+def free_bytes(index: int, library: Any = None) -> int | None:
     """Memory of a GPU that no process has taken, in bytes; None if the driver does not say.
 
-    To be asked once TensorFlow uses the GPU: the driver has to open it otherwise, which takes a
-    while and some memory.
+    Call it once TensorFlow uses the GPU; otherwise the driver has to open it, which takes time and
+    some memory.
 
     Args:
-        number: Of the GPU among those that this process sees.
-        library: The driver.
+        index: Index of the GPU among those that this process sees.
+        library: Driver library; None for that of the machine.
     """
     library = library or driver()
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     try:
-        with _context(_device(number, library), library):
+        with _context(_device(index, library), library):
             if library.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)):
                 return None
     except (AttributeError, OSError):
@@ -65,10 +65,10 @@ def free_bytes(number: int, library: Any = None) -> int | None:
     return free.value
 
 
-def _device(number: int, library: Any) -> ctypes.c_int:
+def _device(index: int, library: Any) -> ctypes.c_int:
     """Handle of a GPU."""
     device = ctypes.c_int()
-    _succeed(library.cuDeviceGet(ctypes.byref(device), number))
+    _check(library.cuDeviceGet(ctypes.byref(device), index))
     return device
 
 
@@ -76,9 +76,9 @@ def _device(number: int, library: Any) -> ctypes.c_int:
 def _context(device: ctypes.c_int, library: Any) -> Iterator[None]:
     """The context of a GPU that all libraries of the process share, TensorFlow among them."""
     context = ctypes.c_void_p()
-    _succeed(library.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
+    _check(library.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
     try:
-        _succeed(library.cuCtxPushCurrent_v2(context))
+        _check(library.cuCtxPushCurrent_v2(context))
         try:
             yield
         finally:
@@ -88,7 +88,7 @@ def _context(device: ctypes.c_int, library: Any) -> Iterator[None]:
         (release or library.cuDevicePrimaryCtxRelease)(device)
 
 
-def _succeed(status: int) -> None:
+def _check(status: int) -> None:
     """Raise OSError unless a call to the driver succeeded."""
     if status:
         raise OSError(f"CUDA driver error {status}")

@@ -6,8 +6,8 @@ import logging
 import re
 from typing import Any
 
-# What other errors than RESOURCE_EXHAUSTED say where memory of a GPU ran out: in a copy to it, in
-# the driver, in cuDNN and cuBLAS.
+# Messages of errors other than RESOURCE_EXHAUSTED where memory of a GPU ran out: in a copy to it,
+# in the driver, in cuDNN and cuBLAS.
 _OUT_OF_MEMORY = re.compile(
     r"Dst tensor is not initialized|out.of.memory|STATUS_ALLOC_FAILED|failed to alloc", re.I
 )
@@ -15,7 +15,7 @@ _OUT_OF_MEMORY = re.compile(
 _log = logging.getLogger("beamseg")
 
 
-def let_memory_grow(config: Any) -> None:
+def enable_memory_growth(config: Any) -> None:
     """Have TensorFlow take memory of GPUs as it needs it, not all of it at once.
 
     Once TensorFlow has begun to use GPUs nothing can be changed: a warning says so. Where a limit
@@ -38,12 +38,15 @@ def let_memory_grow(config: Any) -> None:
             return
 
 
-def use_only(config: Any, gpu: Any) -> bool:
-    """Have TensorFlow use no other GPU; False if it has begun to use others.
+def use_single_gpu(config: Any, gpu: Any) -> bool:
+    """Have TensorFlow use one GPU and no other.
 
     Args:
         config: `tf.config`.
-        gpu: One of its physical devices.
+        gpu: Physical device of TensorFlow.
+
+    Returns:
+        False if it is too late, as TensorFlow has begun to use others.
     """
     try:
         config.set_visible_devices([gpu], "GPU")
@@ -52,11 +55,14 @@ def use_only(config: Any, gpu: Any) -> bool:
     return True
 
 
-def number_of(gpu: Any) -> int:
-    """Number of a physical device among those that this process sees.
+def gpu_index(gpu: Any) -> int:
+    """Index of a physical device among those that this process sees.
+
+    Args:
+        gpu: Physical device of TensorFlow.
 
     >>> from collections import namedtuple
-    >>> number_of(namedtuple("PhysicalDevice", "name")("/physical_device:GPU:12"))
+    >>> gpu_index(namedtuple("PhysicalDevice", "name")("/physical_device:GPU:12"))
     12
     """
     return int(gpu.name.rpartition(":")[2])
@@ -66,7 +72,7 @@ def is_out_of_memory(error: Any) -> bool:
     """Whether an error of TensorFlow says that memory ran out.
 
     Args:
-        error: A `tf.errors.OpError`.
+        error: Error, a `tf.errors.OpError`.
     """
     import tensorflow as tf
 

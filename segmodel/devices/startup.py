@@ -1,4 +1,4 @@
-"""TensorFlow imported without the messages of its C++ start, which tell a user nothing."""
+"""A start without messages of TensorFlow's C++ libraries, and an allocator that reuses memory."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-_CHATTER = re.compile(
+_STARTUP_MESSAGES = re.compile(
     rb"^([IWE]0000 |WARNING: All log messages before absl|To enable the following)"
 )
 
 
 @contextmanager
 def import_quietly() -> Iterator[None]:
-    """Hold back the error stream while the block runs; then print all of it but TensorFlow's.
+    """Hold back standard error while the block runs; then print it without TensorFlow's messages.
 
     TF_CPP_MIN_LOG_LEVEL does not reach messages from before its logging is set up, nor does
     anything in Python, so the file descriptor itself is redirected. Without one, or once
@@ -44,7 +44,7 @@ def import_quietly() -> Iterator[None]:
             os.close(kept)
             held.seek(0)
             for line in held:
-                if not _CHATTER.match(line):
+                if not _STARTUP_MESSAGES.match(line):
                     os.write(2, line)
 
 

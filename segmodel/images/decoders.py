@@ -10,22 +10,23 @@ from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
-from PIL import Image, ImageFile, TiffImagePlugin
+from PIL import ExifTags, Image, ImageFile
+from PIL import TiffImagePlugin as Tiff
 
 from segmodel.errors import InputError
 from segmodel.images.headers import (
     PNG_SIGNATURE_BYTES,
-    check_parts,
-    check_scans,
-    has_tag_twice,
+    check_jpeg_scans,
+    check_tiff_parts,
+    has_duplicate_tag,
     png_chunks,
     webp_size,
 )
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 _JPEG_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
-_ORIENTATION = 0x0112  # EXIF
-_TURNS = {
+# By EXIF orientation.
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -35,9 +36,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
-_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_SAMPLES, _TIFF_PLANES = 258, 262, 277, 284
-_TIFF_SAMPLE_FORMAT, _SIGNED = 339, 2
-_TIFF_TILE_SIDES = (322, 323)
+_SIGNED = 2  # Of the tag SampleFormat.
 _PNG_HEADER_BYTES = 33
 _INFLATED_BYTES = 1 << 20
 _PNG_FIELDS = struct.Struct(">IIBBBBB")
@@ -46,9 +45,9 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _ADAM7 = (
     (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
 )  # fmt: skip
-# Where a PNG may say how it is to be turned, before or behind its pixels.
-_PNG_TURNS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
-_PNG_NOTES = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+# Marks of an EXIF orientation in a PNG, before or behind its pixels.
+_PNG_ORIENTATIONS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+_PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
 # The transparent value of a PNG is in the depth of the file, and Pillow's pixels have 8 bits.
 _PNG_DEPTHS: dict[object, Callable[[int], int]] = {
     "1": lambda value: 255 if value else 0,
@@ -59,10 +58,14 @@ _PNG_DEPTHS: dict[object, Callable[[int], int]] = {
 
 
 def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
-    """The image by its header.
+    """An encoded image, opened by its header; its pixels are not decoded.
+
+    Args:
+        encoded: Content of the file.
+        max_pixels: Most pixels that it may have.
 
     Raises:
-        InputError: If it is none or has too many pixels.
+        InputError: If it is no image, or has too many pixels.
     """
     if not encoded:
         raise InputError("empty file")
@@ -87,10 +90,10 @@ def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
             np.empty((2, *stated, 4), np.uint8)
         raise InputError(f"cannot be decoded: {error}") from error
     _check_pixels(image.size, max_pixels)
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        sides = [image.tag_v2.get(tag, 1) for tag in _TIFF_TILE_SIDES]
+    if isinstance(image, Tiff.TiffImageFile):
+        sides = [image.tag_v2.get(tag, 1) for tag in (Tiff.TILEWIDTH, Tiff.TILELENGTH)]
         # A tile is decoded whole, however little of it the image covers.
-        if has_tag_twice(encoded) or not all(isinstance(side, int) for side in sides):
+        if has_duplicate_tag(encoded) or not all(isinstance(side, int) for side in sides):
             raise InputError("truncated or corrupt TIFF: its header contradicts itself")
         if math.prod(sides) > max_pixels:
             raise InputError(
@@ -109,61 +112,78 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
         )
 
 
-def upright_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
-    """Height and width once it is turned upright, without decoding it.
+def oriented_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
+    """Height and width of an image once its EXIF orientation is applied, without decoding it.
+
+    Args:
+        image: Image from `open_image`.
+        encoded: Content of the file.
 
     Raises:
-        InputError: If what says how it is to be turned is broken.
+        InputError: If the metadata with the orientation are broken.
     """
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return image.height, image.width  # Pillow gives it as it is once it is turned.
+    if isinstance(image, Tiff.TiffImageFile):
+        return image.height, image.width  # Pillow states the size of the upright image.
     try:
         if image.format != "PNG":
             sideways = _orientation(image) in _SIDEWAYS
-        elif any(mark in encoded for mark in _PNG_TURNS):
-            sideways = _orientation(_png_notes(encoded)) in _SIDEWAYS
+        elif any(mark in encoded for mark in _PNG_ORIENTATIONS):
+            sideways = _orientation(_png_metadata(encoded)) in _SIDEWAYS
         else:
             sideways = False
     except (InputError, MemoryError):
         raise
     except Exception as error:
-        # Of a broken EXIF block, Pillow raises whatever it stumbles over.
+        # For a broken EXIF block, Pillow raises errors of many kinds.
         raise InputError(f"cannot be decoded: {error}") from error
     return (image.width, image.height) if sideways else (image.height, image.width)
 
 
-def is_plain_color(image: Image.Image) -> bool:
-    """Whether it is a colour JPEG that stands upright: what most collections hold."""
-    # Of a PNG, Pillow would decode all pixels to find its EXIF block.
+def is_plain_jpeg(image: Image.Image) -> bool:
+    """Whether an image is a colour JPEG that stands upright, as most images are."""
+    # For a PNG, Pillow would decode all pixels to find its EXIF block.
     plain = image.format == "JPEG" and image.mode == "RGB"
-    return plain and _orientation(image) not in _TURNS
+    return plain and _orientation(image) not in _TRANSPOSITIONS
 
 
-def leaves_a_band_out(image: Image.Image) -> bool:
-    """Whether it is a TIFF with a band beside its colours of which Pillow makes nothing."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+def has_unmarked_band(image: Image.Image) -> bool:
+    """Whether an image is a TIFF with a fourth band, not marked as alpha, which Pillow drops."""
+    if not isinstance(image, Tiff.TiffImageFile):
         return False
-    return image.mode == "RGB" and image.tag_v2.get(_TIFF_SAMPLES, 3) > 3
+    return image.mode == "RGB" and image.tag_v2.get(Tiff.SAMPLESPERPIXEL, 3) > 3
 
 
-def load_upright(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
-    """The image with its pixels, as its EXIF orientation says, in the mode of the file.
+def load_oriented(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
+    """The decoded image, upright as its EXIF orientation says, in the mode of the file.
+
+    Args:
+        image: Image from `open_image`.
+        encoded: Content of the file.
 
     Raises:
         InputError: If pixels are missing or corrupt, as far as the format can tell.
-        Exception: Whatever Pillow's decoders raise then.
+        Exception: Errors of many kinds, from Pillow's decoders.
     """
     loaded = _loaded(image, encoded)
-    turn = _TURNS.get(_orientation(loaded))
-    return loaded if turn is None else loaded.transpose(turn)
+    transposition = _TRANSPOSITIONS.get(_orientation(loaded))
+    return loaded if transposition is None else loaded.transpose(transposition)
 
 
 def jpeg_values(image: Image.Image, encoded: bytes) -> np.ndarray:
-    """Values of a JPEG; an error where libjpeg warns, which Pillow hides.
+    """Pixels of a JPEG, `(height, width)` or `(height, width, bands)` uint8.
 
-    So does a picture that ends in the middle and got an end mark from someone: the rest is grey.
+    Warnings of libjpeg, which Pillow hides, are errors here: a JPEG that ends in the middle but has
+    an end mark would be grey from there on.
+
+    Args:
+        image: Image from `open_image`.
+        encoded: Content of the file.
+
+    Raises:
+        InputError: If it is truncated or corrupt.
+        MemoryError: If memory does not suffice.
     """
-    check_scans(encoded)
+    check_jpeg_scans(encoded)
     try:
         height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
         if (width, height) != image.size:
@@ -181,7 +201,7 @@ def jpeg_values(image: Image.Image, encoded: bytes) -> np.ndarray:
 
 
 def _orientation(image: Image.Image) -> int:
-    stated = image.getexif().get(_ORIENTATION)
+    stated = image.getexif().get(ExifTags.Base.Orientation)
     return stated if isinstance(stated, int) else 1
 
 
@@ -195,30 +215,31 @@ def _loaded(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
         # Pillow stops at the last row.
         for _ in png_chunks(encoded):
             pass
-        _fit_transparency(image)
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _convert_transparency(image)
+    if isinstance(image, Tiff.TiffImageFile):
         _check_tiff_samples(image)
-        check_parts(image, encoded)
+        check_tiff_parts(image, encoded)
     image.load()
-    if image.format == "PNG" and not _ends_in_color(image) and not _is_filled(encoded):
+    if image.format == "PNG" and not _has_last_row(image) and not _has_all_rows(encoded):
         raise InputError("truncated or corrupt PNG: rows are missing")
     return image
 
 
-def _check_tiff_samples(image: TiffImagePlugin.TiffImageFile) -> None:
-    """Refuse samples that Pillow would read as what they are not, without a word."""
+def _check_tiff_samples(image: Tiff.TiffImageFile) -> None:
+    """Refuse samples that Pillow would misread without an error."""
     tags = image.tag_v2
-    depth, kind = max(tags.get(_TIFF_BITS, (1,))), max(tags.get(_TIFF_SAMPLE_FORMAT, (1,)))
-    several = tags.get(_TIFF_SAMPLES, 1) > 1
-    strange = {
+    depth, kind = max(tags.get(Tiff.BITSPERSAMPLE, (1,))), max(tags.get(Tiff.SAMPLEFORMAT, (1,)))
+    several = tags.get(Tiff.SAMPLESPERPIXEL, 1) > 1
+    unsupported = {
         f"{depth} bits a sample": 8 < depth < 16,
         "8 bits a sample with a sign": depth == 8 and kind == _SIGNED,
         "16 bits a sample, band after band": depth == 16
         and several
-        and tags.get(_TIFF_PLANES) == 2,
-        "16 bits a sample in which white is 0": depth == 16 and tags.get(_TIFF_PHOTOMETRIC) == 0,
+        and tags.get(Tiff.PLANAR_CONFIGURATION) == 2,
+        "16 bits a sample in which white is 0": depth == 16
+        and tags.get(Tiff.PHOTOMETRIC_INTERPRETATION) == 0,
     }
-    found = [words for words, holds in strange.items() if holds]
+    found = [words for words, holds in unsupported.items() if holds]
     if found:
         raise InputError(
             f"the TIFF has {found[0]}, which is not supported: convert it, for example with "
@@ -226,8 +247,8 @@ def _check_tiff_samples(image: TiffImagePlugin.TiffImageFile) -> None:
         )
 
 
-def _fit_transparency(image: ImageFile.ImageFile) -> None:
-    """Bring the transparent value of a PNG to the depth that its pixels will have."""
+def _convert_transparency(image: ImageFile.ImageFile) -> None:
+    """Convert the transparent value of a PNG to the bit depth of its decoded pixels."""
     convert = _PNG_DEPTHS.get(image.tile[0].args)
     value = image.info.get("transparency")
     if convert is not None and isinstance(value, int):
@@ -236,13 +257,13 @@ def _fit_transparency(image: ImageFile.ImageFile) -> None:
         image.info["transparency"] = tuple(map(convert, value))
 
 
-def _ends_in_color(image: Image.Image) -> bool:
-    """Whether something stands in the last row; Pillow leaves rows that are missing empty."""
+def _has_last_row(image: Image.Image) -> bool:
+    """Whether the last row is not all 0; Pillow leaves missing rows at 0."""
     last = image.crop((0, image.height - 1, image.width, image.height))
     return not image.info.get("interlace") and bool(np.asarray(last).any())
 
 
-def _is_filled(encoded: bytes) -> bool:
+def _has_all_rows(encoded: bytes) -> bool:
     """Whether a PNG has as many bytes of pixels as its header says."""
     place = PNG_SIGNATURE_BYTES + 8
     width, height, depth, color, _, _, interlaced = _PNG_FIELDS.unpack_from(encoded, place)
@@ -260,9 +281,9 @@ def _is_filled(encoded: bytes) -> bool:
     return missing <= 0
 
 
-def _png_notes(encoded: bytes) -> Image.Image:
-    """An image of one pixel with the metadata of a PNG, for which Pillow would decode all of it."""
-    kept = [chunk for kind, chunk in png_chunks(encoded) if kind in _PNG_NOTES]
+def _png_metadata(encoded: bytes) -> Image.Image:
+    """An image of one pixel with the metadata of a PNG, as Pillow decodes a PNG to read them."""
+    kept = [chunk for kind, chunk in png_chunks(encoded) if kind in _PNG_METADATA]
     pixel = io.BytesIO()
     Image.new("L", (1, 1)).save(pixel, "PNG")
     header, rest = pixel.getvalue()[:_PNG_HEADER_BYTES], pixel.getvalue()[_PNG_HEADER_BYTES:]

@@ -9,12 +9,12 @@ from PIL import Image
 
 from segmodel.errors import InputError
 from segmodel.images.decoders import (
-    is_plain_color,
+    has_unmarked_band,
+    is_plain_jpeg,
     jpeg_values,
-    leaves_a_band_out,
-    load_upright,
+    load_oriented,
     open_image,
-    upright_size,
+    oriented_size,
 )
 from segmodel.tiling.raster import Pixels, Raster
 from segmodel.tiling.scaling import SourceGrid, resize_image, resize_valid
@@ -35,10 +35,10 @@ def decode_image(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> np
     """Pixels of an encoded image, turned as its EXIF orientation says.
 
     Args:
-        encoded: A whole JPEG, PNG, WebP or TIFF file; of several pictures, the first.
+        encoded: Content of a JPEG, PNG, WebP or TIFF file; of several pictures, the first counts.
         bands: 1 for grey, 3 for red, green, blue, 4 with alpha; 0 for the stored values of a mask
             (palette indices, grey levels).
-        max_pixels: Greatest number of pixels that is decoded.
+        max_pixels: Most pixels that are decoded.
 
     Returns:
         `(height, width, bands)` uint8, or `(height, width)` for `bands` 0. Samples of 16 bits give
@@ -51,16 +51,16 @@ def decode_image(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> np
 
 
 def decode_pixels(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """As `decode_image`, with what is fully transparent as nodata unless alpha is a band."""
+    """Pixels as of `decode_image`; fully transparent ones are nodata unless alpha is a band."""
     opened = open_image(encoded, max_pixels)
     try:
-        if bands == 4 and leaves_a_band_out(opened):
+        if bands == 4 and has_unmarked_band(opened):
             raise InputError(
                 "the fourth band of the TIFF is not marked as alpha: mark it, or it is lost"
             )
-        if bands == 3 and is_plain_color(opened):
+        if bands == 3 and is_plain_jpeg(opened):
             return Pixels(jpeg_values(opened, encoded))
-        image = load_upright(opened, encoded)
+        image = load_oriented(opened, encoded)
         del opened  # Each image that is still named takes its memory.
         if bands == 0:
             return Pixels(_mask_values(image))
@@ -78,9 +78,9 @@ def decode_pixels(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> P
 def image_size(encoded: bytes) -> tuple[int, int] | None:
     """Height and width that the header of an encoded image states; None if there is none."""
     try:
-        return upright_size(open_image(encoded, MAX_PIXELS), encoded)
+        return oriented_size(open_image(encoded, MAX_PIXELS), encoded)
     except InputError:
-        # A broken file is reported when it is decoded; here it only counts for nothing.
+        # A broken file is reported when it is decoded.
         return None
 
 
@@ -88,9 +88,9 @@ class EncodedImage(Raster):
     """An encoded image as a raster of the engine: decoded at the first read, from any thread.
 
     Args:
-        encoded: As in `decode_image`.
-        bands: 1, 3 or 4.
-        max_pixels: Greatest number of pixels that is decoded.
+        encoded: Content of an image file, as in `decode_image`.
+        bands: Number of bands: 1, 3 or 4.
+        max_pixels: Most pixels that are decoded.
         resize: Height and width to which it is scaled before the model sees it, or None.
 
     Raises:
@@ -106,7 +106,7 @@ class EncodedImage(Raster):
     ) -> None:
         self._encoded, self._bands, self._max_pixels = encoded, bands, max_pixels
         image = open_image(encoded, max_pixels)
-        height, width = upright_size(image, encoded)
+        height, width = oriented_size(image, encoded)
         self._grid = SourceGrid(height, width, scaled=resize is not None)
         self.on_source_grid = self._grid.to_source_grid
         self.source_pixels = height * width

@@ -1,4 +1,4 @@
-"""What the bytes of encoded images say of themselves before a decoder is asked."""
+"""Checks of encoded images by their bytes, before a decoder reads them."""
 
 import re
 import zlib
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 import simplejpeg
-from PIL import TiffImagePlugin
+from PIL import TiffImagePlugin as Tiff
 
 from segmodel.errors import InputError
 
@@ -16,7 +16,7 @@ _BIG_TIFF = 43
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 _JPEG_START, _JPEG_END, _SCAN, _TEMPORARY = 0xD8, 0xD9, 0xDA, 0x01
 # Progressive JPEGs have about ten, and each takes the time of a whole picture.
-_MOST_SCANS = 128
+_MAX_SCANS = 128
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE_FRAMES = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _WEBP_CHUNK, _WEBP_DATA = 12, 20
@@ -27,8 +27,8 @@ def jpeg_scans(encoded: bytes, enough: int) -> int:
     """Number of scans of a JPEG, each of which may go over all of its pixels.
 
     Args:
-        encoded: The JPEG.
-        enough: Up to so many, the answer may be too large.
+        encoded: Content of the file.
+        enough: Number up to which the answer may be too large.
     """
     scans, place, bands, progressive = 0, 2, 0, False
     while marker := _MARKER.search(encoded, place):
@@ -41,7 +41,7 @@ def jpeg_scans(encoded: bytes, enough: int) -> int:
         if kind == _SCAN and scans == 1:
             if not progressive and encoded[place + 2 : place + 3] == bytes([bands]):
                 return 1  # As most are: all bands in one scan, and decoders read no other.
-            # What looks like one may be metadata, or a film behind the image.
+            # Bytes that look like a scan may be metadata, or a video behind the image.
             found = encoded.count(bytes([0xFF, _SCAN]), place) + 1
             if found <= enough:
                 return found
@@ -50,20 +50,23 @@ def jpeg_scans(encoded: bytes, enough: int) -> int:
     return scans
 
 
-def check_scans(encoded: bytes) -> None:
+def check_jpeg_scans(encoded: bytes) -> None:
     """Refuse a JPEG of so many scans that decoding it takes for ever.
+
+    Args:
+        encoded: Content of the file.
 
     Raises:
         InputError: If it has more than any camera or program writes.
     """
-    if jpeg_scans(encoded, _MOST_SCANS) > _MOST_SCANS:
+    if jpeg_scans(encoded, _MAX_SCANS) > _MAX_SCANS:
         raise InputError(
-            f"the JPEG has more than {_MOST_SCANS} scans, as no camera or program writes"
+            f"the JPEG has more than {_MAX_SCANS} scans, as no camera or program writes"
         )
 
 
 def webp_size(encoded: bytes) -> tuple[int, int] | None:
-    """Width and height of a WebP; None if its header is none.
+    """Width and height that the header of a WebP states; None if it has no such header.
 
     Source: RFC 9649, sections 2.7 (VP8X) and 3.4 (VP8L); RFC 6386, section 9.1 (VP8).
     """
@@ -82,8 +85,8 @@ def webp_size(encoded: bytes) -> tuple[int, int] | None:
     return None
 
 
-def has_tag_twice(encoded: bytes) -> bool:
-    """Whether the first directory of a TIFF has a tag twice, of which decoders take another one.
+def has_duplicate_tag(encoded: bytes) -> bool:
+    """Whether the first directory of a TIFF has a tag twice; decoders differ in which they take.
 
     Source: TIFF 6.0, section 2; BigTIFF has longer numbers in the same places.
     """
@@ -120,27 +123,20 @@ def png_chunks(encoded: bytes) -> Iterator[tuple[bytes, memoryview]]:
         begin = end + 4
 
 
-_WIDTH, _HEIGHT, _SAMPLES, _PLANES = 256, 257, 277, 284
-
-
-_STRIP_OFFSETS, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 278, 279
-
-
-_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
-
-
-_JPEG_TABLES, _BAND_AFTER_BAND = 347, 2
-
-
-# Of others, such as fax codes, libtiff says no more than a line on stderr where they make no sense,
-# and leaves what happens to be in memory.
+_BAND_AFTER_BAND = 2  # Of the tag PlanarConfiguration.
+# Where others, such as fax codes, are damaged, libtiff prints a line and leaves what happens to be
+# in memory.
 _CHECKED = frozenset(
     {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "lzma", "zstd", "webp"}
 )
 
 
-def check_parts(image: TiffImagePlugin.TiffImageFile, encoded: bytes) -> None:
-    """Refuse a TIFF some pixels of which would be black or what happens to be in memory.
+def check_tiff_parts(image: Tiff.TiffImageFile, encoded: bytes) -> None:
+    """Refuse a TIFF of which some pixels would be black, or bytes that happen to be in memory.
+
+    Args:
+        image: TIFF, opened by its header.
+        encoded: Content of the file.
 
     Raises:
         InputError: If a strip or tile is missing, a JPEG in it is damaged, or the compression is
@@ -153,21 +149,21 @@ def check_parts(image: TiffImagePlugin.TiffImageFile, encoded: bytes) -> None:
             f"for example with tiffcp -c lzw"
         )
     tags = image.tag_v2
-    width, height = tags[_WIDTH], tags[_HEIGHT]
-    tiled = _TILE_WIDTH in tags and _TILE_HEIGHT in tags
-    across = tags[_TILE_WIDTH] if tiled else width
-    down = tags[_TILE_HEIGHT] if tiled else tags.get(_ROWS_PER_STRIP) or height
+    width, height = tags[Tiff.IMAGEWIDTH], tags[Tiff.IMAGELENGTH]
+    tiled = Tiff.TILEWIDTH in tags and Tiff.TILELENGTH in tags
+    across = tags[Tiff.TILEWIDTH] if tiled else width
+    down = tags[Tiff.TILELENGTH] if tiled else tags.get(Tiff.ROWSPERSTRIP) or height
     columns, rows = -(-width // across), -(-height // down)
     parts = columns * rows
-    if tags.get(_PLANES) == _BAND_AFTER_BAND:
-        parts *= tags.get(_SAMPLES, 1)
-    offsets = tags.get(_TILE_OFFSETS) or tags.get(_STRIP_OFFSETS) or ()
-    sizes = tags.get(_TILE_BYTES) or tags.get(_STRIP_BYTES) or ()
+    if tags.get(Tiff.PLANAR_CONFIGURATION) == _BAND_AFTER_BAND:
+        parts *= tags.get(Tiff.SAMPLESPERPIXEL, 1)
+    offsets = tags.get(Tiff.TILEOFFSETS) or tags.get(Tiff.STRIPOFFSETS) or ()
+    sizes = tags.get(Tiff.TILEBYTECOUNTS) or tags.get(Tiff.STRIPBYTECOUNTS) or ()
     if len(offsets) < parts or (compression == "jpeg" and len(sizes) < parts):
         raise InputError("truncated or corrupt TIFF: strips or tiles are missing")
     for number in range(parts if compression == "jpeg" else 0):
         least = down if tiled else min(down, height - number // columns % rows * down)
-        first, tables = offsets[number], tags.get(_JPEG_TABLES, b"")
+        first, tables = offsets[number], tags.get(Tiff.JPEGTABLES, b"")
         part = encoded[first : first + sizes[number]]
         _check_jpeg(tables[:-2] + part[2:] if tables else part, across, range(least, down + 1))
 
@@ -176,7 +172,7 @@ def _check_jpeg(encoded: bytes, across: int, down: range) -> None:
     """Refuse a strip or tile that is no whole JPEG.
 
     Args:
-        encoded: The JPEG with the tables that all share.
+        encoded: JPEG, with the tables that all strips or tiles share.
         across: Width that it must have.
         down: Heights that it may have; the last strip may be as high as the others.
     """
@@ -187,9 +183,9 @@ def _check_jpeg(encoded: bytes, across: int, down: range) -> None:
                 f"truncated or corrupt TIFF: a JPEG in it has {width}x{height} pixels, "
                 f"{across}x{down[0]} are stated"
             )
-        check_scans(encoded)
-        inks = space in ("CMYK", "YCCK")
-        simplejpeg.decode_jpeg(encoded, "CMYK" if inks else "GRAY", strict=True)
+        check_jpeg_scans(encoded)
+        target = "CMYK" if space in ("CMYK", "YCCK") else "GRAY"
+        simplejpeg.decode_jpeg(encoded, target, strict=True)
     except InputError:
         raise
     except ValueError as error:

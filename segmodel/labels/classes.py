@@ -19,7 +19,16 @@ COMPARED_CLASSES = 16
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One class: `id` is its value in label maps, `color` is red, green, blue in 0..255."""
+    """One class of a model.
+
+    Args:
+        id: Value of the class in label maps, in 0..65534.
+        name: Name of the class.
+        color: Red, green and blue in 0..255.
+
+    Raises:
+        ContractError: If a value is not possible; names it.
+    """
 
     id: int
     name: str
@@ -36,7 +45,10 @@ class LabelClass:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """The classes of one model in the order of its score channels; ids need not be 0..n-1.
+    """The classes of one model.
+
+    Args:
+        classes: Classes in the order of the score channels; ids need not be 0..n-1.
 
     Raises:
         ContractError: If there is no class, or an id or a name occurs twice.
@@ -79,14 +91,24 @@ class ClassTable:
         return NODATA_UINT8 if self.label_dtype == np.uint8 else NODATA_UINT16
 
     def palette(self, background: tuple[int, int, int] = (0, 0, 0)) -> np.ndarray:
-        """Colours by label: `(nodata + 1, 3) uint8`; nodata and what is no class are background."""
+        """Colours by label, `(nodata + 1, 3)` uint8.
+
+        Args:
+            background: Colour of nodata and of ids that are no class.
+        """
         table = np.full((self.nodata + 1, 3), background, np.uint8)
         for entry in self.classes:
             table[entry.id] = entry.color
         return table
 
     def count(self, labels: np.ndarray) -> np.ndarray:
-        """Pixels of each class and, last, of nodata: `(classes + 1,) int64`.
+        """Number of pixels of each class and, last, of nodata.
+
+        Args:
+            labels: `(height, width)` label map.
+
+        Returns:
+            `(classes + 1,)` int64.
 
         Raises:
             ContractError: If a label is neither a class id nor nodata.
@@ -108,8 +130,8 @@ class ClassTable:
             found += np.bincount(strip, minlength=found.size)
         counts = found[values]
         if counts.sum() != labels.size:
-            strange = sorted(set(np.flatnonzero(found).tolist()) - {*values})
-            raise ContractError(f"classes: labels {strange[:5]} are not in the class table")
+            unknown = sorted(set(np.flatnonzero(found).tolist()) - {*values})
+            raise ContractError(f"classes: labels {unknown[:5]} are not in the class table")
         return counts
 
 

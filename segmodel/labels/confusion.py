@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 IGNORED = -1
-# Widened to 8 bytes at a time while they are counted.
+# Pixels that are counted at a time, as counting widens each to 8 bytes.
 COUNTED_PIXELS = 1 << 20
 
 
@@ -82,7 +82,13 @@ class Scores:
 
     @classmethod
     def of(cls, matrix: np.ndarray) -> Scores:
-        """Scores as Long, Shelhamer and Darrell (2015), section 5, define them.
+        """Scores of a confusion matrix.
+
+        Args:
+            matrix: `(classes, classes)` counts of pixels, rows are truth.
+
+        Source: Long, Shelhamer and Darrell, Fully Convolutional Networks for Semantic Segmentation
+        (2015), section 5.
 
         >>> scores = Scores.of(np.array([[3, 1], [0, 4]]))
         >>> scores.pixel_accuracy, scores.iou
@@ -108,7 +114,10 @@ class Scores:
         )
 
     def to_json(self, names: Sequence[str]) -> dict[str, Any]:
-        """As in `scores.json`; what is of a class stands under its name.
+        """Scores as in `scores.json`, those of classes by name.
+
+        Args:
+            names: Names of the classes, in their order.
 
         >>> Scores.of(np.array([[3, 1], [0, 4]])).to_json(["sea", "land"])["iou"]
         {'sea': 0.75, 'land': 0.8}
@@ -124,11 +133,11 @@ class Scores:
 
 
 def _shares(parts: np.ndarray, wholes: np.ndarray) -> PerClass:
-    """Parts of wholes as plain floats, None where the whole is nothing."""
+    """Ratios of counts as floats, None where the denominator is 0."""
     return tuple(int(p) / int(w) if w else None for p, w in zip(parts, wholes, strict=True))
 
 
 def _mean(values: PerClass) -> float | None:
-    """Mean of what is there."""
+    """Mean of the values that are not None; None if all are."""
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present else None

@@ -16,8 +16,11 @@ def encode_labels(labels: np.ndarray, classes: ClassTable, text: dict[str, str])
 
     Args:
         labels: `(height, width)` of the class table's dtype.
-        classes: Gives the palette.
-        text: Provenance, as PNG text chunks in this order.
+        classes: Class table, with the colours of the palette.
+        text: Provenance: keys and values of PNG text chunks, in this order.
+
+    Returns:
+        Content of the PNG file.
     """
     info = PngInfo()
     for key, value in text.items():
@@ -29,7 +32,7 @@ def encode_labels(labels: np.ndarray, classes: ClassTable, text: dict[str, str])
 
 
 def encode_confidence(confidence: np.ndarray) -> bytes:
-    """Confidence in [0, 1] as an 8-bit grey PNG in which 1.0 is 255."""
+    """Confidence in [0, 1] as an 8-bit grey PNG in which 1.0 is 255: content of the file."""
     return _png(Image.fromarray(quantize_confidence(confidence)))
 
 

@@ -15,7 +15,7 @@ from segmodel.networks.imagenet_bands import band_filters
 from segmodel.networks.variants import check_word
 
 STRIDES = (4, 8, 16, 32)
-# Keras lists all that it tried.
+# Most characters of an error of Keras, which lists all that it tried.
 MAX_CHARACTERS = 250
 
 
@@ -24,10 +24,10 @@ class Backbone:
     """What the network builder must know of a classification network.
 
     Args:
-        build: Makes the network without its top from `input_tensor`, `weights` and options.
-        skips: Name of the last layer at each stride, as (stride, layer name), fine to coarse.
-        mean: What is subtracted from bands scaled to 0..255, red, green, blue.
-        scale: What the difference is multiplied with.
+        build: Function of `keras.applications` that makes the network.
+        skips: Stride and name of the last layer at each stride, fine to coarse.
+        mean: Mean of red, green and blue in 0..255, which is subtracted.
+        scale: Factor of the difference.
         reverse: Whether the first convolution expects blue, green, red.
         publishes_widths: Whether there are ImageNet weights of other widths than 1; `build` then
             takes `alpha`.
@@ -115,7 +115,10 @@ BACKBONES: dict[str, Backbone] = {
 
 
 def find_backbone(name: str) -> Backbone:
-    """The backbone of this name.
+    """The backbone of a name.
+
+    Args:
+        name: One of `BACKBONES`.
 
     Raises:
         ConfigurationError: If there is none.
@@ -125,7 +128,16 @@ def find_backbone(name: str) -> Backbone:
 
 
 def build_backbone(name: str, width: float, prepared: keras.KerasTensor) -> keras.Model:
-    """The network without its top and with random weights, from the source of `prepared` on."""
+    """A backbone without its top and with random weights.
+
+    Args:
+        name: One of `BACKBONES`.
+        width: Factor of its channels.
+        prepared: Tensor that it starts from: bands after preprocessing.
+
+    Returns:
+        Model from the inputs of `prepared` to the coarsest features.
+    """
     backbone = find_backbone(name)
     if backbone.publishes_widths:
         return backbone.build(input_tensor=prepared, include_top=False, weights=None, alpha=width)
@@ -136,14 +148,14 @@ def build_backbone(name: str, width: float, prepared: keras.KerasTensor) -> kera
 def load_imagenet(
     model: keras.Model, name: str, width: float, weights: str, bands: Sequence[str]
 ) -> None:
-    """Give `model` weights of `keras.applications`, its first convolution by `band_filters`.
+    """Give a backbone weights of `keras.applications`, its first convolution by `band_filters`.
 
     Args:
-        model: From `build_backbone` with the same name and width; its layers are found by name.
-        name: Of the backbone.
-        width: Of the backbone.
+        model: Model from `build_backbone` with the same name and width.
+        name: Name of the backbone.
+        width: Factor of its channels.
         weights: `imagenet` (downloaded by Keras) or the path of a file without top.
-        bands: Names of the bands that `model` takes.
+        bands: Names of the bands that the model takes.
 
     Raises:
         ConfigurationError: If there are no such weights, or they belong to another network.
@@ -156,8 +168,8 @@ def load_imagenet(
         if not values:
             continue
         if layer is convolution:
-            turn = slice(None, None, -1 if backbone.reverse else 1)
-            values[0] = band_filters(bands, values[0][:, :, turn])[:, :, turn]
+            order = slice(None, None, -1 if backbone.reverse else 1)
+            values[0] = band_filters(bands, values[0][:, :, order])[:, :, order]
         model.get_layer(layer.name).set_weights(values)
 
 
@@ -189,7 +201,7 @@ def _trained(backbone: Backbone, name: str, width: float, weights: str) -> keras
 
 
 def scaled_channels(channels: int, width: float) -> int:
-    """Channels times width, as a multiple of 8 and at least 8.
+    """Number of channels times width, as a multiple of 8 and at least 8.
 
     >>> scaled_channels(64, 0.25), scaled_channels(64, 0.3), scaled_channels(16, 0.1)
     (16, 16, 8)
@@ -200,7 +212,7 @@ def scaled_channels(channels: int, width: float) -> int:
 
 
 def scale_width(model: keras.Model, width: float) -> keras.Model:
-    """A new network with the layers of `model`, by name, and other channels; weights are random.
+    """A copy of a network with other numbers of channels and random weights.
 
     Depthwise convolutions and normalizations follow their input. Layers that are added or
     multiplied had equal channels before and have so again, as scaling depends on channels alone.

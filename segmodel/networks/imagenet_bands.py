@@ -16,7 +16,10 @@ IMAGENET_BANDS = ("red", "green", "blue")
 
 
 def imagenet_sources(bands: Sequence[str]) -> tuple[int | None, ...]:
-    """For each band the position in `IMAGENET_BANDS`, or None for the mean of the three.
+    """For each band its position in `IMAGENET_BANDS`, or None for the mean of the three.
+
+    Args:
+        bands: Names of the bands, in order.
 
     >>> imagenet_sources(["blue", "green", "red", "nir"])
     (2, 1, 0, None)
@@ -31,7 +34,11 @@ def imagenet_sources(bands: Sequence[str]) -> tuple[int | None, ...]:
 
 
 def band_means(bands: Sequence[str], means: Sequence[float]) -> tuple[float, ...]:
-    """What is subtracted from each band, of three means in the order red, green, blue.
+    """Mean that is subtracted from each band.
+
+    Args:
+        bands: Names of the bands, in order.
+        means: Means of red, green and blue.
 
     >>> band_means(["blue", "nir"], [1.0, 2.0, 6.0])
     (6.0, 3.0)
@@ -44,8 +51,8 @@ def band_filters(bands: Sequence[str], kernel: np.ndarray) -> np.ndarray:
     """Filters of the first convolution for these bands.
 
     Args:
-        bands: Names, in order.
-        kernel: `(height, width, 3, filters)`, red, green, blue.
+        bands: Names of the bands, in order.
+        kernel: `(height, width, 3, filters)` filters of red, green and blue.
 
     Returns:
         `(height, width, bands, filters)` of the same dtype.

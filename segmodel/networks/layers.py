@@ -12,10 +12,10 @@ class Preprocessing(keras.layers.Layer):
     """Raw pixel values to what the backbone was trained on.
 
     Args:
-        mean: Subtracted from each band, in raw units.
-        scale: Multiplied with the difference, for each band.
-        reverse: Whether the order of bands is turned round afterwards.
-        limits: Least and greatest raw value, to which others are cut: training never shows any
+        mean: Mean of each band in raw units, which is subtracted.
+        scale: Factor of the difference, for each band.
+        reverse: Whether to reverse the order of bands afterwards.
+        limits: Least and greatest raw value, to which values are clipped: training never shows any
             beyond, so outliers of 16 bits or of float images would be far from all it knows.
     """
 
@@ -40,19 +40,19 @@ class Preprocessing(keras.layers.Layer):
         return tf.reverse(scaled, axis=[-1]) if self.reverse else scaled
 
     def get_config(self) -> dict:
-        """Arguments, for Keras."""
-        own = {
-            "mean": self.mean,
-            "scale": self.scale,
-            "reverse": self.reverse,
-            "limits": self.limits,
-        }
-        return super().get_config() | own
+        """Arguments of the layer, with which Keras makes it again."""
+        names = ("mean", "scale", "reverse", "limits")
+        return super().get_config() | {name: getattr(self, name) for name in names}
 
 
 @keras.saving.register_keras_serializable("beamseg")
 class BilinearUpsampling(keras.layers.Layer):
-    """The last upsampling of the paper, fixed to bilinear interpolation."""
+    """The last upsampling of the paper, fixed to bilinear interpolation.
+
+    Args:
+        factor: Factor of height and width.
+        **kwargs: Arguments of every Keras layer.
+    """
 
     def __init__(self, factor: int, **kwargs):
         super().__init__(**kwargs)
@@ -65,15 +65,19 @@ class BilinearUpsampling(keras.layers.Layer):
         return tf.image.resize(scores, size, method="bilinear")
 
     def get_config(self) -> dict:
-        """Arguments, for Keras."""
+        """Arguments of the layer, with which Keras makes it again."""
         return super().get_config() | {"factor": self.factor}
 
 
 def bilinear_kernel(factor: int, classes: int) -> np.ndarray:
     """Weights of a transposed convolution that interpolates each class by itself.
 
+    Args:
+        factor: Factor of height and width; even.
+        classes: Number of classes.
+
     Returns:
-        `(2 * factor, 2 * factor, classes, classes)` float32, for an even factor.
+        `(2 * factor, 2 * factor, classes, classes)` float32.
 
     >>> bilinear_kernel(2, 1)[0, :, 0, 0].tolist()
     [0.0625, 0.1875, 0.1875, 0.0625]

@@ -19,7 +19,7 @@ from segmodel.errors import ConfigurationError
 from segmodel.networks.backbones import build_backbone, find_backbone, load_imagenet
 from segmodel.networks.imagenet_bands import IMAGENET_BANDS, band_means
 from segmodel.networks.layers import BilinearUpsampling, Preprocessing, bilinear_kernel
-from segmodel.networks.receptive_field import Reach
+from segmodel.networks.receptive_field import ReceptiveField
 from segmodel.networks.variants import PRECISIONS, VARIANTS, check_word
 
 FC6_KERNEL_PX = 7
@@ -32,10 +32,16 @@ FC_DROPOUT = 0.5
 def build_network(config: NetworkConfig) -> keras.Model:
     """A network from raw pixel values to one score per class.
 
-    Input `(batch, height, width, bands)` float32 with height and width multiples of 32;
-    output `(batch, height, width, classes)` float32 logits. Layers have the same names in every
-    variant, so that weights can be carried from one to another: `score_32` scores features of
-    stride 32, `upsample_32` doubles their resolution, `fuse_16` adds those of stride 16.
+    Layers have the same names in every variant, so that weights can be transferred from one to
+    another: `score_32` scores features of stride 32, `upsample_32` doubles their resolution,
+    `fuse_16` adds those of stride 16.
+
+    Args:
+        config: Configuration of the network.
+
+    Returns:
+        Model from `(batch, height, width, bands)` float32, height and width multiples of the
+        stride, to `(batch, height, width, classes)` float32 logits.
 
     Raises:
         ConfigurationError: If the backbone's weights cannot be used.
@@ -121,7 +127,7 @@ def preprocessing(config: NetworkConfig) -> tuple[list[float], list[float]]:
     """Mean and scale of each band in raw units.
 
     The value range becomes 0..255 and then what the backbone was trained on, the mean by the rule
-    in `segmodel.imagenet_bands`; so a network does not change its input with its weights.
+    in `segmodel.networks.imagenet_bands`; so a network does not change its input with its weights.
     """
     low, high = config.value_range
     backbone = find_backbone(config.backbone)
@@ -134,8 +140,11 @@ def nodata_fill(config: NetworkConfig, dtype: str) -> tuple[float, ...]:
     """The raw value of each band nearest to the one that preprocessing turns into 0.
 
     Args:
-        config: Of the network.
-        dtype: Of raw values; whole numbers are rounded to.
+        config: Configuration of the network.
+        dtype: Sample type of raw values; for integers the value is rounded.
+
+    Returns:
+        `(bands,)` floats.
     """
     whole = np.issubdtype(np.dtype(dtype), np.integer)
     return tuple(float(round(m)) if whole else m for m in preprocessing(config)[0])
@@ -144,33 +153,37 @@ def nodata_fill(config: NetworkConfig, dtype: str) -> tuple[float, ...]:
 # Receptive field
 
 
-def reach(network: keras.Model) -> Reach | None:
-    """Which input pixels an output pixel of `network` can see.
+def receptive_field(network: keras.Model) -> ReceptiveField | None:
+    """Which input pixels an output pixel of a network can see.
+
+    Args:
+        network: Functional model of Keras.
 
     Returns:
-        None if it sees all of them: the network has global context, such as squeeze-and-excite.
+        The receptive field along one axis; None if an output pixel sees the whole image, as the
+        network has global context, such as squeeze-and-excite.
 
     Raises:
-        ConfigurationError: If the network has a layer whose reach is not known.
+        ConfigurationError: If the network has a layer of a kind that is not known here.
     """
-    reaches: dict[int, Reach | None] = {id(network.inputs[0]): Reach()}
+    fields: dict[int, ReceptiveField | None] = {id(network.inputs[0]): ReceptiveField()}
     for layer in network.layers:
         for node in layer._inbound_nodes:
-            sources = [reaches[id(t)] for t in node.input_tensors if id(t) in reaches]
+            sources = [fields[id(t)] for t in node.input_tensors if id(t) in fields]
             if sources:
-                reaches[id(node.outputs[0])] = _after(layer, _joined(sources))
-    return reaches[id(network.outputs[0])]
+                fields[id(node.outputs[0])] = _after(layer, _merged(sources))
+    return fields[id(network.outputs[0])]
 
 
-def _joined(sources: list[Reach | None]) -> Reach | None:
+def _merged(sources: list[ReceptiveField | None]) -> ReceptiveField | None:
     joined = sources[0]
     for other in sources[1:]:
         joined = None if joined is None or other is None else joined.join(other)
     return joined
 
 
-def _after(layer: keras.layers.Layer, source: Reach | None) -> Reach | None:
-    """Reach behind one layer; sizes are even before every stride of 2, as inputs are padded."""
+def _after(layer: keras.layers.Layer, source: ReceptiveField | None) -> ReceptiveField | None:
+    """Receptive field after a layer; sizes are even before strides of 2, as inputs are padded."""
     if source is None or isinstance(layer, _GLOBAL):
         return None
     kinds = keras.layers
@@ -220,15 +233,15 @@ class NetworkConfig:
     Args:
         classes: Number of classes.
         variant: One of `VARIANTS`.
-        backbone: One of `segmodel.backbones.BACKBONES`.
+        backbone: One of `segmodel.networks.backbones.BACKBONES`.
         backbone_weights: `none`, `imagenet` (downloaded by Keras) or the path of a weights file.
         width: Multiplier of the channels of the backbone.
         fc_layers: Whether fc6 and fc7 of the paper follow the backbone.
-        fc_channels: Their channels.
+        fc_channels: Channels of fc6 and fc7.
         bands: Names of the input bands, in order.
         value_range: Least and greatest raw pixel value.
-        batch_norm_momentum: With Keras's own for MobileNetV2, 0.999, statistics lag hundreds of
-            steps behind the weights.
+        batch_norm_momentum: Momentum of batch normalization; with 0.999, Keras's own for
+            MobileNetV2, statistics lag hundreds of steps behind the weights.
         precision: One of `PRECISIONS`; variables and logits are float32 in all of them.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Weights of networks that were trained before, read by name and carried into others."""
+"""Weights of trained networks, read by name and transferred to other networks."""
 
 from __future__ import annotations
 
@@ -19,11 +19,14 @@ _CHECKPOINT_KEY = re.compile(r"weights/([^/]+)/\.ATTRIBUTES/VARIABLE_VALUE")
 
 
 def read_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """Weights of a network by the path of its variable, such as `score_32/kernel`.
+    """Weights of a network.
 
     Args:
-        path: A SavedModel that beamseg exported from a Keras network, or the output folder of a
-            training run, whose `model` it is.
+        path: Folder of a SavedModel that beamseg exported from a Keras network, or output folder of
+            a training run, whose `model` it is.
+
+    Returns:
+        Arrays by the path of their variable, such as `score_32/kernel`.
 
     Raises:
         ConfigurationError: If there is no such model, or it does not name its weights.
@@ -60,52 +63,53 @@ def _unescaped(key: str) -> str:
     return re.sub(r"\.(.)", lambda match: "/" if match[1] == "S" else match[1], key)
 
 
-def carry_weights(
+def transfer_weights(
     source: Mapping[str, np.ndarray], network: keras.Model, classes_equal: bool
 ) -> list[str]:
-    """Give `network` the weights of another variant, or of one for other classes.
+    """Give a network the weights of another variant, or of a network for other classes.
 
-    With equal classes the score layers are carried too, and skip connections that the source does
-    not have start with scores of 0, so that the network begins as the coarser one did (Long,
-    Shelhamer and Darrell 2015, section 4.2). Otherwise all score layers start anew.
+    With equal classes the score layers are transferred too, and skip connections that the source
+    does not have start with scores of 0, so that the network begins as the coarser one did (Long,
+    Shelhamer and Darrell 2015, section 4.2). Otherwise all score layers start with new weights.
 
     Args:
-        source: Weights by the path of their variable; untouched.
-        network: From `build_network`; changed only if all fits.
-        classes_equal: Whether both have the same classes in the same order.
+        source: Weights by the path of their variable, as `read_weights` returns them.
+        network: Network from `build_network`; changed only if all weights fit.
+        classes_equal: Whether both networks have the same classes in the same order.
 
     Returns:
-        Paths of variables that `source` gave nothing for, in the order of the network.
+        Paths of variables of the network that got no weights from `source`, in its order.
 
     Raises:
         ConfigurationError: If another layer is missing, left over or of another shape.
     """
     variables = {variable.path: variable for variable in network.weights}
-    anew = [p for p in variables if _OF_CLASSES.match(p) and not (classes_equal and p in source)]
-    carried = [path for path in variables if path not in anew]
-    missing = [path for path in carried if path not in source]
+    kept = set(source) if classes_equal else set()
+    untrained = [p for p in variables if _OF_CLASSES.match(p) and p not in kept]
+    transferred = [path for path in variables if path not in untrained]
+    missing = [path for path in transferred if path not in source]
     left_over = [p for p in source if p not in variables and not _OF_CLASSES.match(p)]
-    shapes = {p: (source[p].shape, tuple(variables[p].shape)) for p in carried if p in source}
-    unlike = [f"{p} {given} for {own}" for p, (given, own) in shapes.items() if given != own]
+    shapes = {p: (source[p].shape, tuple(variables[p].shape)) for p in transferred if p in source}
+    unlike = [f"{p} {given} for {taken}" for p, (given, taken) in shapes.items() if given != taken]
     for what, paths in (("lack", missing), ("have no place for", left_over), ("have", unlike)):
         if paths:
             raise ConfigurationError(
-                f"the weights to start from {what} {_first(paths)}: model.backbone, width, "
+                f"the weights to start from {what} {_first_names(paths)}: model.backbone, width, "
                 f"fc_layers, fc_channels and the number of bands must be those of that model"
             )
-    for path in carried:
+    for path in transferred:
         variables[path].assign(source[path])
-    if any(_OF_CLASSES.match(path) for path in carried):
-        for path in anew:
+    if any(_OF_CLASSES.match(path) for path in transferred):
+        for path in untrained:
             if path.startswith("score_"):
                 variables[path].assign(np.zeros(variables[path].shape, np.float32))
-    return anew
+    return untrained
 
 
-def _first(paths: Iterable[str], most: int = 3) -> str:
-    """A few of many.
+def _first_names(paths: Iterable[str], most: int = 3) -> str:
+    """The first few names of many, and how many more there are.
 
-    >>> _first(["a", "b"], most=1)
+    >>> _first_names(["a", "b"], most=1)
     'a and 1 more'
     """
     paths = list(paths)

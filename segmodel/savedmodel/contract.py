@@ -22,9 +22,9 @@ class MeasuredHalo:
     """The least halo at which tiled labels were measured to equal untiled ones.
 
     Args:
-        pixels: The halo.
-        window_px: Longest side of the cores it was measured with.
-        equal_labels: Share of labels that were equal, or None where nothing was measured.
+        pixels: Halo in pixels.
+        window_px: Longest side, in pixels, of the cores that it was measured with.
+        equal_labels: Share of labels that were equal in [0, 1], or None if it was not measured.
     """
 
     pixels: int
@@ -37,10 +37,13 @@ class Calibration:
     """How well confidence says what share of pixels is right, on data that were held out.
 
     Args:
-        temperature: Logits are divided by it before the softmax.
+        temperature: Divisor of the logits before the softmax.
         error_before: Expected calibration error with temperature 1, in [0, 1].
-        error_after: The same with this temperature.
-        pixels: How many it was fitted on.
+        error_after: Expected calibration error with this temperature, in [0, 1].
+        pixels: Number of pixels that the temperature was fitted on.
+
+    Raises:
+        ContractError: If the temperature is not positive.
 
     Source: Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks (2017).
     """
@@ -57,18 +60,18 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Contract:
-    """What a SavedModel takes, gives and is.
+    """What a SavedModel takes, returns and is.
 
     Args:
         name: Name of the model.
-        architecture: Such as `fcn-8s mobilenet_v2`.
+        architecture: Architecture, such as `fcn-8s mobilenet_v2`.
         bands: Names of the input bands, in order.
-        dtype: Of the input, one of `DTYPES`.
+        dtype: Sample type of the input, one of `DTYPES`.
         value_range: Least and greatest raw value.
         nodata_fill: Raw value of each band that stands for nodata and pads to the stride, the
             same in training.
         classes: Classes in the order of the score channels.
-        stride: Height and width are padded to multiples of this inside the graph.
+        stride: Stride of the network; the graph pads height and width to multiples of it.
         receptive_field: Side in pixels of the square an output pixel can see, or None if unknown.
         halo: Recommended halo.
         fixed_window: Side of the only window the model accepts, for networks with global
@@ -77,9 +80,9 @@ class Contract:
         bytes_per_pixel: Memory that prediction takes, measured on a CPU, or None.
         parameters: Number of weights, or None.
         calibration: How confidence was calibrated, or None.
-        training_data: What the model learned from.
-        metrics: Scores on data that it did not learn from.
-        versions: Package versions that made it.
+        training_data: Description of the data that the model was trained on.
+        metrics: Scores on data that it was not trained on.
+        versions: Versions of the packages that made it.
 
     Raises:
         ContractError: If a field is not possible; names the field.
@@ -135,7 +138,7 @@ class Contract:
 
     @property
     def fill(self) -> np.ndarray:
-        """`(bands,)` of the input dtype: what stands in a pixel without valid input."""
+        """`(bands,)` of the input dtype: raw values of a pixel without valid input."""
         values = np.asarray(self.nodata_fill)
         exact = np.issubdtype(np.dtype(self.dtype), np.integer)
         return (np.rint(values) if exact else values).astype(self.dtype)
@@ -145,8 +148,8 @@ class Contract:
 
         Args:
             bands: Number of bands of the input.
-            dtype: Its sample type.
-            what: Names the input in the error.
+            dtype: Sample type of the input.
+            what: Name of the input for the error.
 
         Raises:
             ContractError: Names the field, both values and the remedy.
@@ -165,6 +168,10 @@ class Contract:
     def check_gsd(self, gsd_m: float, what: str) -> None:
         """Refuse a ground sample distance outside the range the model was made for.
 
+        Args:
+            gsd_m: Ground sample distance of the input in metres.
+            what: Name of the input for the error.
+
         Raises:
             ContractError: Names the field, the range and the remedy.
         """
@@ -178,7 +185,16 @@ class Contract:
             )
 
     def layout(self, window: int, halo: int | None = None, batch: Batch = None) -> Layout:
-        """Sizes of windows for this model; the recommended halo unless another is given."""
+        """Sizes of windows and batches for this model.
+
+        Args:
+            window: Longest side of a core in pixels; not used for a model of fixed window.
+            halo: Halo in pixels; None for the recommended one.
+            batch: Windows in a batch, as in `Layout`.
+
+        Raises:
+            ConfigurationError: If the sizes do not fit together.
+        """
         halo_px = self.halo.pixels if halo is None else halo
         if self.fixed_window is not None:
             whole = (self.fixed_window - 2 * halo_px) // self.stride * self.stride
@@ -186,7 +202,7 @@ class Contract:
         return Layout(window, halo_px, self.stride, batch)
 
     def to_json(self) -> dict[str, Any]:
-        """As in `segmodel.json`; names follow the STAC Machine Learning Model extension."""
+        """The document in `segmodel.json`; names follow the STAC MLM extension."""
         labels = self.classes.label_dtype.name
         classes = [
             {"value": c.id, "name": c.name, "color_hint": format_color(c.color)[1:]}
@@ -236,6 +252,9 @@ class Contract:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Contract:
         """The contract in a parsed `segmodel.json`.
+
+        Args:
+            document: JSON object.
 
         Raises:
             ContractError: If a field is missing or wrong, or the format is of another version.

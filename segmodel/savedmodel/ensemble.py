@@ -16,24 +16,32 @@ from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.export import export_savedmodel
 from segmodel.savedmodel.folder import read_contract
-from segmodel.savedmodel.merge import core_px, merge_contracts
+from segmodel.savedmodel.halo import usual_core_px
+from segmodel.savedmodel.merge import merge_contracts
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.savedmodel.views import Orientation, Views, resize_taps
 
-# Log of the least normal float32: of a class that no model thinks possible.
-_LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
+# The least normal float32, for a class that no model thinks possible.
+_MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 
 class Member(Predictor):
     """A SavedModel as a part of a graph."""
 
     def probability_map(self, images: tf.Tensor) -> tf.Tensor:
-        """Softmax of a batch of raw values of the contract's dtype."""
+        """Probabilities of a batch, as a part of the graph.
+
+        Args:
+            images: `(batch, height, width, bands)` raw values of the contract's dtype.
+
+        Returns:
+            `(batch, height, width, classes)` float32.
+        """
         return self._signatures["probabilities"](images=images)["probabilities"]
 
     @property
     def owner(self) -> object:
-        """What was loaded, with all that the signatures need."""
+        """The loaded model, which holds all that the signatures need."""
         return self._owner
 
     @property
@@ -43,7 +51,7 @@ class Member(Predictor):
 
 
 class _Part(NamedTuple):
-    """A member, and its channels in the order of the ensemble, or None if that is its own."""
+    """A member, and its channels in the order of the ensemble; None if they are in that order."""
 
     member: Member
     channels: list[int] | None
@@ -56,18 +64,18 @@ class Ensemble(tf.Module):
     same probabilities, flipped or turned.
 
     Args:
-        members: With contracts that `merge_contracts` joined.
-        contract: What it gave.
-        views: How each member sees an image.
+        members: Models, whose contracts fit together.
+        contract: Contract of the ensemble, from `merge_contracts`.
+        views: Views of an image that each model labels.
     """
 
     def __init__(self, members: Sequence[Member], contract: Contract, views: Views) -> None:
         super().__init__()
         self.contract, self.views = contract, views
         parts = [_Part(m, _channels(m.contract.classes, contract.classes)) for m in members]
-        looks = [self._look(part, scale) for scale in views.scales for part in parts]
+        functions = [self._on_scale(part, scale) for scale in views.scales for part in parts]
         # Behind a lambda, as TensorFlow would save each as a function of its own.
-        self._looks, self._members = (lambda: looks), len(parts)
+        self._functions, self._members = (lambda: functions), len(parts)
         # Saved and counted by these names; the owners hold what is no variable, such as tables.
         self.member_variables = [member.variables for member in members]
         self.member_owners = [member.owner for member in members]
@@ -76,20 +84,21 @@ class Ensemble(tf.Module):
     def __call__(self, values: tf.Tensor) -> tf.Tensor:
         """Float32 raw values, sides multiples of the stride, to logits at full resolution."""
         total: list[tf.Tensor] = []
-        for look in self._looks():
-            seen = _sum_of_views(look, values, self.views.orientations, total)
-            total = [tf.add_n([*total, seen])]
+        for function in self._functions():
+            part = _sum_of_views(function, values, self.views.orientations, total)
+            total = [tf.add_n([*total, part])]
         mean = total[0] / (self.views.count * self._members)
-        return tf.math.log(tf.maximum(mean, _LEAST_PROBABILITY))
+        return tf.math.log(tf.maximum(mean, _MIN_PROBABILITY))
 
-    def _look(self, part: _Part, scale: Fraction) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Probabilities by one member at one scale, on the grid of the image."""
+    def _on_scale(self, part: _Part, scale: Fraction) -> Callable[[tf.Tensor], tf.Tensor]:
+        """Function of raw values: probabilities by one member at one scale, on the image's grid."""
         dtype = tf.as_dtype(self.contract.dtype)
 
+        # Exported models hold this function under its name.
         def look(values: tf.Tensor) -> tf.Tensor:
-            seen = resize(values, scale)
-            seen = tf.cast(tf.round(seen), dtype) if dtype.is_integer else seen
-            probabilities = part.member.probability_map(seen)
+            scaled = resize(values, scale)
+            scaled = tf.cast(tf.round(scaled), dtype) if dtype.is_integer else scaled
+            probabilities = part.member.probability_map(scaled)
             if part.channels is not None:
                 probabilities = tf.gather(probabilities, part.channels, axis=-1)
             return resize(probabilities, 1 / scale)
@@ -106,7 +115,7 @@ class Ensemble(tf.Module):
 
 
 def _sum_of_views(
-    look: Callable[[tf.Tensor], tf.Tensor],
+    function: Callable[[tf.Tensor], tf.Tensor],
     values: tf.Tensor,
     orientations: Sequence[Orientation],
     after: list[tf.Tensor],
@@ -114,17 +123,17 @@ def _sum_of_views(
     """Sum of probabilities over orientations, half by half: see `Views.orientations`."""
     if len(orientations) > 1:
         middle = len(orientations) // 2
-        one = _sum_of_views(look, values, orientations[:middle], after)
-        return one + _sum_of_views(look, values, orientations[middle:], [one])
+        one = _sum_of_views(function, values, orientations[:middle], after)
+        return one + _sum_of_views(function, values, orientations[middle:], [one])
     # One view after the other, or all of them would be in memory at a time.
     with tf.control_dependencies(after):
-        seen = tf.identity(values)
+        image = tf.identity(values)
     # Turned first and scaled then, as a resize gives other last bits for a mirrored image.
-    return orient_back(look(orient(seen, orientations[0])), orientations[0])
+    return orient_back(function(orient(image, orientations[0])), orientations[0])
 
 
 def orient(images: tf.Tensor, orientation: Orientation) -> tf.Tensor:
-    """A batch of images, turned and mirrored."""
+    """A batch `(batch, height, width, channels)` of images, turned and mirrored."""
     turned = _turn(images, orientation.quarters)
     return tf.reverse(turned, [2]) if orientation.mirrored else turned
 
@@ -146,10 +155,14 @@ def _turn(images: tf.Tensor, quarters: int) -> tf.Tensor:
 
 
 def resize(images: tf.Tensor, scale: Fraction) -> tf.Tensor:
-    """A batch of float32 images whose sides give integers when scaled; see `resize_taps`.
+    """A batch of images, resized by `resize_taps`; beyond the border stands the nearest pixel.
 
-    Beyond the border stands the nearest pixel. Each value is the same whatever else is in the
-    image, to the last bit, so that windows see what the whole image sees.
+    Each value is the same whatever else is in the image, to the last bit, so that windows get the
+    labels of the whole image.
+
+    Args:
+        images: `(batch, height, width, channels)` float32 whose sides give integers when scaled.
+        scale: Factor of height and width.
     """
     if scale == 1:
         return images
@@ -172,12 +185,12 @@ def resize(images: tf.Tensor, scale: Fraction) -> tf.Tensor:
 def load_ensemble(
     models: Sequence[str], views: Views, name: str | None = None, trust: bool = False
 ) -> Ensemble:
-    """Load models, and make one function with one contract of them.
+    """Load models as one function with one contract.
 
     Args:
         models: SavedModel folders with contracts.
-        views: How each sees an image.
-        name: Of the ensemble; made of those of the models if None.
+        views: Views of an image that each model labels.
+        name: Name of the ensemble; made of the names of the models if None.
         trust: Whether to load models whose operations touch files.
 
     Raises:
@@ -192,18 +205,14 @@ def load_ensemble(
         )
     contract = merge_contracts({model: read_contract(model) for model in models}, views)
     members = [Member.load(model, trust) for model in models]
-    prints = [member.fingerprint for member in members]
-    for number, model in enumerate(models):
-        if prints[number] in prints[:number]:
-            same = models[prints.index(prints[number])]
+    seen: dict[str, str] = {}
+    for model, member in zip(models, members, strict=True):
+        if (same := seen.setdefault(member.fingerprint, model)) is not model:
             raise ConfigurationError(f"{model} is the same model as {same}: give it once")
     data = [
-        {
-            "name": member.contract.name,
-            "architecture": member.contract.architecture,
-            "fingerprint": member.fingerprint,
-        }
-        for member in members
+        {"name": m.contract.name, "architecture": m.contract.architecture}
+        | {"fingerprint": m.fingerprint}
+        for m in members
     ]
     contract = dataclasses.replace(
         contract, name=name or contract.name, training_data={"members": data}
@@ -220,16 +229,16 @@ def export_ensemble(
     """Write an ensemble as a SavedModel; returns its contract.
 
     Args:
-        ensemble: See `load_ensemble`.
-        path: As in `export_savedmodel`.
+        ensemble: Ensemble from `load_ensemble`.
+        path: Folder to write, as in `export_savedmodel`.
         samples: Images to measure the halo on; without any it follows from those of the models.
-        measure_memory: As in `export_savedmodel`.
+        measure_memory: Whether to measure memory, as in `export_savedmodel`.
 
     Raises:
         ConfigurationError: If no sample is large enough to be cut, or the folder holds other files.
         ExportError: If the SavedModel gives other labels than the ensemble in memory.
     """
-    core = core_px(ensemble.contract.stride)
+    core = usual_core_px(ensemble.contract.stride)
     if samples and not any(max(sample.shape[:2]) > core for sample in samples):
         raise ConfigurationError(
             f"samples: none is larger than {core} pixels, so there is no seam to measure the halo "
@@ -238,7 +247,7 @@ def export_ensemble(
     return export_savedmodel(ensemble, ensemble.contract, path, samples, measure_memory)
 
 
-def _channels(own: ClassTable, common: ClassTable) -> list[int] | None:
-    """Score channels of a model in the order of the ensemble; None if that is their own."""
-    channels = [own.ids.index(number) for number in common.ids]
+def _channels(classes: ClassTable, target: ClassTable) -> list[int] | None:
+    """Score channels of a model in the order of the ensemble; None if they are in that order."""
+    channels = [classes.ids.index(number) for number in target.ids]
     return None if channels == sorted(channels) else channels

@@ -18,7 +18,7 @@ import segmodel
 from segmodel.errors import ConfigurationError, ExportError
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.folder import write_contract
-from segmodel.savedmodel.halo import Sample, measure_halo
+from segmodel.savedmodel.halo import HaloSample, measure_halo
 from segmodel.savedmodel.memory import measure_bytes_per_pixel
 from segmodel.savedmodel.predictor import Predictor
 
@@ -35,9 +35,13 @@ class ServedModel(tf.Module):
     """The signatures of a SavedModel around a function from raw pixels to logits.
 
     Args:
-        function: `(batch, height, width, bands)` float32 raw values, height and width multiples
-            of the stride, to `(batch, h, w, classes)` logits at full or lower resolution.
-        contract: Of the model.
+        function: Function of `(batch, height, width, bands)` float32 raw values, height and width
+            multiples of the stride; gives `(batch, h, w, classes)` logits at full or lower
+            resolution.
+        contract: Contract of the model.
+
+    Raises:
+        ExportError: If the function gives another number of scores than the contract has classes.
     """
 
     def __init__(self, function: Callable[[tf.Tensor], tf.Tensor], contract: Contract) -> None:
@@ -61,7 +65,7 @@ class ServedModel(tf.Module):
         self._owned = function if isinstance(function, tf.Module) else list(concrete.variables)
 
     def signatures(self) -> dict[str, Callable]:
-        """Functions of a batch by signature name."""
+        """Concrete functions of a batch by the names of signatures."""
         functions = {
             "labels": self._labels,
             "serving_default": self._labels_and_confidence,
@@ -73,7 +77,7 @@ class ServedModel(tf.Module):
         }
 
     def _compute_logits(self, images: tf.Tensor) -> tf.Tensor:
-        """Fill NaN, pad to the stride, call, bring to full resolution, crop."""
+        """Fill NaN, pad to the stride, call the function, resize to full resolution, crop."""
         fill = tf.constant(self._contract.fill, tf.float32)
         values = tf.cast(images, tf.float32)
         if images.dtype.is_floating:
@@ -118,19 +122,19 @@ def export_savedmodel(
     function: Callable[[tf.Tensor], tf.Tensor],
     contract: Contract,
     path: str | Path,
-    samples: Sequence[np.ndarray | Sample] = (),
+    samples: Sequence[np.ndarray | HaloSample] = (),
     measure_memory: bool = True,
 ) -> Contract:
     """Write a SavedModel with its contract, and check that it does what the function does.
 
     Args:
-        function: See `ServedModel`; a Keras model, or any callable that TensorFlow can trace.
-        contract: Of the model; halo, memory and versions are filled in as measured.
+        function: Keras model, or any callable that TensorFlow can trace; see `ServedModel`.
+        contract: Contract of the model; halo, memory and versions are filled in as measured.
         path: Folder to write; one that is there is replaced once the new one is checked.
         samples: `(height, width, bands)` images of the contract's dtype, for the check beside
-            noise, and to measure the halo; a `Sample` where some pixels do not count. Without
-            any, the given halo is kept.
-        measure_memory: Whether to start a process that measures what prediction takes.
+            noise, and to measure the halo; a `HaloSample` where some pixels do not count. Without
+            any, the halo of the contract is kept.
+        measure_memory: Whether to start a process that measures the memory that prediction takes.
 
     Returns:
         The contract as written.
@@ -146,7 +150,7 @@ def export_savedmodel(
     # As any folder that a user makes, not private as temporary ones are.
     draft.chmod(0o777 & ~_umask())
     try:
-        whole = [one if isinstance(one, Sample) else Sample(one) for one in samples]
+        whole = [one if isinstance(one, HaloSample) else HaloSample(one) for one in samples]
         contract = _export(function, contract, draft, whole, measure_memory)
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
@@ -156,7 +160,10 @@ def export_savedmodel(
 
 
 def check_replaceable(folder: Path) -> None:
-    """Refuse to write a model where other things are.
+    """Refuse to replace a folder that is no model.
+
+    Args:
+        folder: Folder for a SavedModel; it may be absent.
 
     Raises:
         ConfigurationError: If the folder holds files and no SavedModel.
@@ -175,7 +182,7 @@ def _export(
     function: Callable[[tf.Tensor], tf.Tensor],
     contract: Contract,
     folder: Path,
-    samples: Sequence[Sample],
+    samples: Sequence[HaloSample],
     measure_memory: bool,
 ) -> Contract:
     """Write, reload, check and measure."""
@@ -192,7 +199,7 @@ def _export(
         fixed_window=fixed_window,
         bytes_per_pixel=measure_bytes_per_pixel(folder) if measure_memory else None,
         parameters=sum(int(np.prod(v.shape)) for v in served.variables),
-        versions=package_versions(),
+        versions=_package_versions(),
     )
     write_contract(contract, folder)
     return contract
@@ -206,7 +213,7 @@ def _check_reload(
     side = _checked_px(contract)
     order = np.argsort(ids)
     for image in images:
-        # What the graph does before the network: fill, then pad to a size that it accepts.
+        # As the graph does before the network: fill, then pad to a size that it accepts.
         whole = np.empty((side, side, len(contract.bands)), contract.dtype)
         whole[...] = contract.fill
         part = image[:side, :side]
@@ -229,14 +236,14 @@ def _check_reload(
 
 
 def _measured_halo(
-    predictor: Predictor, contract: Contract, samples: Sequence[Sample]
+    predictor: Predictor, contract: Contract, samples: Sequence[HaloSample]
 ) -> tuple[MeasuredHalo, int | None]:
     """Halo and fixed window, as measured on samples."""
     if contract.fixed_window is not None or not samples:
         return contract.halo, contract.fixed_window
     field = contract.receptive_field
-    most = MAX_HALO_PX if field is None else -(-(field // 2) // contract.stride) * contract.stride
-    halo = measure_halo(predictor, samples, contract.stride, most)
+    limit = MAX_HALO_PX if field is None else -(-(field // 2) // contract.stride) * contract.stride
+    halo = measure_halo(predictor, samples, contract.stride, limit)
     if halo is not None:
         return halo, None
     # Whatever the halo, tiled labels differ: context is global, so the window is part of the model.
@@ -245,7 +252,7 @@ def _measured_halo(
 
 
 def _checked_px(contract: Contract) -> int:
-    """Side of what labels are compared on: a few strides, unless those are long."""
+    """Side of the images that labels are compared on: a few strides, unless those are long."""
     stride = contract.stride
     few = min(CHECKED_STRIDES * stride, MAX_CHECKED_PX) // stride * stride
     return contract.fixed_window or max(stride, few)
@@ -258,8 +265,8 @@ def _noise(contract: Contract) -> np.ndarray:
     return np.random.default_rng(0).uniform(low, high, shape).astype(contract.dtype)
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of what makes and runs models."""
+def _package_versions() -> dict[str, str]:
+    """Versions of the packages that make and run models."""
     return {
         "beamseg": segmodel.__version__,
         "keras": keras.__version__,

@@ -15,6 +15,9 @@ CONTRACT_FILE = "assets.extra/segmodel.json"
 def read_contract(model: str | Path) -> Contract:
     """The contract of a SavedModel folder.
 
+    Args:
+        model: Folder on this machine.
+
     Raises:
         ContractError: If the folder is no SavedModel or has no contract that can be read.
     """
@@ -26,7 +29,7 @@ def read_contract(model: str | Path) -> Contract:
     path = folder / CONTRACT_FILE
     if not path.is_file():
         raise ContractError(
-            f"{folder} has no {CONTRACT_FILE}: wrap it once with segmodel.export.export_savedmodel"
+            f"{folder} has no {CONTRACT_FILE}: wrap it once with segmodel.export_savedmodel"
         )
     try:
         return Contract.from_json(json.loads(path.read_text("utf-8")))
@@ -35,7 +38,12 @@ def read_contract(model: str | Path) -> Contract:
 
 
 def write_contract(contract: Contract, model: str | Path) -> None:
-    """Write the contract into a SavedModel folder."""
+    """Write a contract into a SavedModel folder.
+
+    Args:
+        contract: Contract of the model.
+        model: Folder of the SavedModel.
+    """
     path = Path(model) / CONTRACT_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(contract.to_json(), indent=2) + "\n", "utf-8")

@@ -1,4 +1,4 @@
-"""The recommended halo: measured, as no formula tells how far a network really looks."""
+"""The recommended halo: measured, as no formula tells how much context a network really uses."""
 
 from __future__ import annotations
 
@@ -20,25 +20,22 @@ EQUAL_SHARE = 0.999
 
 
 @dataclass(frozen=True)
-class Sample:
+class HaloSample:
     """An image to measure the halo on.
 
     Args:
         image: `(height, width, bands)` raw values of the model's dtype, nodata filled.
-        counted: `(height, width)` bool, the pixels whose labels are compared; None for all.
+        counted: `(height, width)` bool, pixels whose labels are compared; None for all.
     """
 
     image: np.ndarray
     counted: np.ndarray | None = None
 
 
-def equal_share(
-    model: Model, samples: Sequence[Sample], untiled: Sequence[np.ndarray], layout: Layout
+def _equal_share(
+    model: Model, samples: Sequence[HaloSample], untiled: Sequence[np.ndarray], layout: Layout
 ) -> float | None:
-    """Share in [0, 1] of counted labels of tiled images that equal those of the whole images.
-
-    None where no pixel counts.
-    """
+    """Share in [0, 1] of tiled labels that equal those of whole images; None if none counts."""
     jobs = [Job(str(n), partial(ArrayRaster, sample.image)) for n, sample in enumerate(samples)]
     equal = total = 0
     outcomes = Engine(model, layout).run(jobs)
@@ -52,33 +49,33 @@ def equal_share(
 
 
 def measure_halo(
-    model: Model, samples: Sequence[Sample], stride: int, most_px: int
+    model: Model, samples: Sequence[HaloSample], stride: int, max_px: int
 ) -> MeasuredHalo | None:
     """The least halo at which at least 99.9 % of labels equal the untiled ones.
 
     Cores are of 512 pixels, or of half the longest side where no image is larger than that.
 
     Args:
-        model: Labels batches.
-        samples: Images; those that one core covers say nothing.
-        stride: Halos are multiples of it.
-        most_px: Greatest halo that is tried.
+        model: Model to measure.
+        samples: Images to label; those that one core covers are not used.
+        stride: Stride of the model, of which halos are multiples.
+        max_px: Greatest halo to try.
 
     Returns:
         The halo, or None if none is enough, as with networks that use global context. Where it
-        cannot be measured, `most_px` with `equal_labels` None: no image can be cut, or halos that
-        are not enough already make a window of each image the whole of it.
+        cannot be measured, `max_px` with `equal_labels` None: every image fits in one window, with
+        halos that are too small already.
     """
-    core = core_for(samples, stride)
-    not_measured = MeasuredHalo(most_px, core or max(stride, CORE_PX // stride * stride), None)
+    core = _choose_core(samples, stride)
+    not_measured = MeasuredHalo(max_px, core or usual_core_px(stride), None)
     if core is None:
         return not_measured
     large = [sample for sample in samples if max(sample.image.shape[:2]) > core]
     untiled = [model.labels(sample.image[None])[0] for sample in large]
-    for halo in range(0, most_px + stride, stride):
+    for halo in range(0, max_px + stride, stride):
         layout = Layout(core, halo, stride)
-        cut = [n for n, sample in enumerate(large) if is_cut(sample.image, layout)]
-        share = equal_share(model, [large[n] for n in cut], [untiled[n] for n in cut], layout)
+        tiled = [n for n, sample in enumerate(large) if _is_tiled(sample.image, layout)]
+        share = _equal_share(model, [large[n] for n in tiled], [untiled[n] for n in tiled], layout)
         if share is None:
             return not_measured
         if share >= EQUAL_SHARE:
@@ -86,21 +83,29 @@ def measure_halo(
     return None
 
 
-def core_for(samples: Sequence[Sample], stride: int) -> int | None:
-    """Side of the cores that cut at least one image, a multiple of the stride; None for none.
+def usual_core_px(stride: int) -> int:
+    """Side in pixels of the cores that halos are measured with, a multiple of the stride.
 
-    >>> core_for([Sample(np.zeros((256, 300, 3)))], 32)
+    >>> usual_core_px(96), usual_core_px(600)
+    (480, 600)
+    """
+    return CORE_PX // stride * stride or stride
+
+
+def _choose_core(samples: Sequence[HaloSample], stride: int) -> int | None:
+    """Side of cores that divide at least one image, a multiple of the stride; None if none does.
+
+    >>> _choose_core([HaloSample(np.zeros((256, 300, 3)))], 32)
     128
     """
     longest = max((max(sample.image.shape[:2]) for sample in samples), default=0)
-    usual = CORE_PX // stride * stride or stride
-    if longest > usual:
-        return usual
+    if longest > usual_core_px(stride):
+        return usual_core_px(stride)
     core = longest // 2 // stride * stride
     return core if core >= MIN_CORE_STRIDES * stride else None
 
 
-def is_cut(image: np.ndarray, layout: Layout) -> bool:
+def _is_tiled(image: np.ndarray, layout: Layout) -> bool:
     """Whether each window of the layout sees less than the whole image."""
     whole = Window(0, 0, *image.shape[:2])
     return all(tile.read != whole for tile in tiles(whole, whole, layout))

@@ -10,12 +10,12 @@ from segmodel.savedmodel.contract import Contract
 
 
 class KerasModel:
-    """What the exported model will be, before it is exported.
+    """A Keras network as a model of the engine, with the labels that its SavedModel will give.
 
     Args:
-        network: From `(batch, height, width, bands)` float32 raw values, height and width multiples
-            of the contract's stride, to logits.
-        contract: Of the model to be.
+        network: Network from `(batch, height, width, bands)` float32 raw values, height and width
+            multiples of the contract's stride, to logits.
+        contract: Contract of the model to be exported.
     """
 
     def __init__(self, network: keras.Model, contract: Contract) -> None:

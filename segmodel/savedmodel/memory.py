@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 SMALL_PX, LARGE_PX = 256, 1024
-# Of a model that was not measured.
+# For a model that was not measured.
 ASSUMED_BYTES_PER_PIXEL = 1024
 
 
@@ -17,7 +17,13 @@ def measure_bytes_per_pixel(model: str | Path) -> int | None:
     """Growth of a CPU process's peak memory with the size of the image, in bytes a pixel.
 
     A fresh process labels an image of 256 and then one of 1024 pixels on a side, or the next
-    multiples of the stride. None where the process could not be run to its end.
+    multiples of the stride.
+
+    Args:
+        model: Folder of a SavedModel.
+
+    Returns:
+        Bytes of memory per pixel of a batch, or None if the process failed.
     """
     command = [sys.executable, "-m", "segmodel.savedmodel.memory", str(model)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "-1"}
@@ -43,7 +49,7 @@ def _growth(model: str) -> int:
 
 
 def peak_bytes() -> int:
-    """Peak resident memory of this process so far.
+    """Peak resident memory of this process so far, in bytes.
 
     From /proc where there is one: `ru_maxrss` of a child starts at that of its parent.
     """

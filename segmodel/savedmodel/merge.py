@@ -1,4 +1,4 @@
-"""One contract of several: what models have in common, so that they can be averaged."""
+"""One contract of several, for models whose probabilities are averaged."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from fractions import Fraction
 from segmodel.errors import ConfigurationError, ContractError
 from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
-from segmodel.savedmodel.halo import CORE_PX
+from segmodel.savedmodel.halo import usual_core_px
 from segmodel.savedmodel.views import Views
 
 _EQUAL = ("bands", "dtype", "value_range", "nodata_fill", "fixed_window")
 
 
 def merge_contracts(contracts: Mapping[str, Contract], views: Views) -> Contract:
-    """What an ensemble takes and gives.
+    """The contract of an ensemble.
 
     Args:
-        contracts: By the names of the models in errors.
-        views: How each model sees an image.
+        contracts: Contracts of the models, by names for errors.
+        views: Views of an image that each model labels.
 
     Raises:
         ConfigurationError: If a scale does not fit the models.
@@ -36,7 +36,7 @@ def merge_contracts(contracts: Mapping[str, Contract], views: Views) -> Contract
         _check_fixed(first.fixed_window, stride, views)
     fields = [member.receptive_field for member in members]
     sides = [field // 2 for field in fields if field is not None]
-    halo = views.reach(max(member.halo.pixels for member in members))
+    halo = views.context_px(max(member.halo.pixels for member in members))
     if first.fixed_window is None:
         halo = -(-halo // stride) * stride
     name = "ensemble of " + ", ".join(member.name for member in members)
@@ -46,9 +46,9 @@ def merge_contracts(contracts: Mapping[str, Contract], views: Views) -> Contract
         name=name if len(members) > 1 else f"{first.name}, {views.count} views",
         architecture=f"mean of {count}, {views}",
         stride=stride,
-        receptive_field=2 * views.reach(max(sides)) + 1 if None not in fields else None,
-        halo=MeasuredHalo(halo, core_px(stride), None),
-        gsd_range_m=_common_gsd(contracts),
+        receptive_field=2 * views.context_px(max(sides)) + 1 if None not in fields else None,
+        halo=MeasuredHalo(halo, usual_core_px(stride), None),
+        gsd_range_m=_shared_gsd_range(contracts),
         bytes_per_pixel=None,
         parameters=None,
         calibration=None,
@@ -77,9 +77,9 @@ def _check_classes(tables: Mapping[str, ClassTable]) -> None:
         for there, missing, only in ((name, other, expected - entries),
                                      (other, name, entries - expected)):  # fmt: skip
             if only:
-                listed = ", ".join(f"{number} {text!r}" for number, text in sorted(only)[:5])
+                named = ", ".join(f"{number} {text!r}" for number, text in sorted(only)[:5])
                 raise ContractError(
-                    f"classes: must be the same in all models of an ensemble: {listed} of {there} "
+                    f"classes: must be the same in all models of an ensemble: {named} of {there} "
                     f"is not in {missing}; train them with one class table"
                 )
 
@@ -96,25 +96,16 @@ def _check_fixed(fixed_window: int, stride: int, views: Views) -> None:
         )
 
 
-def _common_gsd(contracts: Mapping[str, Contract]) -> tuple[float, float] | None:
-    """Ground sample distances that all models were made for."""
+def _shared_gsd_range(contracts: Mapping[str, Contract]) -> tuple[float, float] | None:
+    """Ground sample distances in metres that all models were made for; None for any."""
     ranges = {name: c.gsd_range_m for name, c in contracts.items() if c.gsd_range_m is not None}
     if not ranges:
         return None
     low = max(least for least, _ in ranges.values())
     high = min(most for _, most in ranges.values())
     if low > high:
-        told = ", ".join(f"{name} {a:g} to {b:g} m" for name, (a, b) in ranges.items())
+        given = ", ".join(f"{name} {a:g} to {b:g} m" for name, (a, b) in ranges.items())
         raise ContractError(
-            f"gsd_range_m: there is none that all models were made for: {told}; leave one out"
+            f"gsd_range_m: there is none that all models were made for: {given}; leave one out"
         )
     return low, high
-
-
-def core_px(stride: int) -> int:
-    """Side of the cores that halos are measured with, a multiple of the stride.
-
-    >>> core_px(96), core_px(600)
-    (480, 600)
-    """
-    return CORE_PX // stride * stride or stride

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from segmodel.devices.gpus import is_out_of_memory, let_memory_grow
+from segmodel.devices.gpus import enable_memory_growth, is_out_of_memory
 from segmodel.devices.startup import import_quietly
 from segmodel.engine.engine import Engine, Failed, Job
 from segmodel.errors import BeamsegError, ContractError, OutOfMemoryError
@@ -24,10 +24,10 @@ class Predictor:
     """A loaded model.
 
     Args:
-        contract: What it takes and gives.
-        signatures: Its `labels` and `serving_default`, as functions of a batch.
-        owner: What must stay alive, as the signatures do not keep the weights.
-        fingerprint: SHA-256 of the SavedModel's files.
+        contract: Contract of the model.
+        signatures: Signatures of the model by name, as functions of a batch.
+        owner: Loaded SavedModel, which must stay alive, as signatures do not keep the weights.
+        fingerprint: SHA-256 of the SavedModel's files, as 64 hex digits.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Predictor:
         """Load a SavedModel folder.
 
         Args:
-            path: The folder, with a model contract.
+            path: Folder of a SavedModel with a contract.
             trust: Whether to load a model whose operations touch files.
 
         Raises:
@@ -57,7 +57,7 @@ class Predictor:
 
             from segmodel.savedmodel.safety import refuse_file_operations
 
-            let_memory_grow(tf.config)
+            enable_memory_growth(tf.config)
         try:
             if not trust:
                 refuse_file_operations(path)
@@ -75,7 +75,7 @@ class Predictor:
         if missing := sorted(SIGNATURES - set(signatures)):
             raise ContractError(
                 f"{Path(path).name} has no signature {', '.join(missing)}: wrap it once with "
-                f"segmodel.export.export_savedmodel"
+                f"segmodel.export_savedmodel"
             )
         return cls(contract, signatures, loaded, fingerprint(path))
 
@@ -90,16 +90,26 @@ class Predictor:
         return self.contract.fill
 
     def labels(self, images: np.ndarray) -> np.ndarray:
-        """Labels of a batch: `(batch, height, width, bands)` to `(batch, height, width)`."""
+        """Labels of a batch.
+
+        Args:
+            images: `(batch, height, width, bands)` raw values of the contract's dtype.
+
+        Returns:
+            `(batch, height, width)` class ids of the class table's dtype.
+
+        Raises:
+            OutOfMemoryError: If memory does not suffice for the batch.
+        """
         return self._call("labels", images)["labels"]
 
     def labels_and_confidence(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of a batch, and the probability of each in [0, 1] as float32."""
+        """Labels of a batch as of `labels`, and the probability of each in [0, 1] as float32."""
         outputs = self._call("serving_default", images)
         return outputs["labels"], outputs["confidence"]
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Softmax of a batch: `(batch, height, width, classes)` float32."""
+        """Probabilities of a batch: `(batch, height, width, classes)` float32 that sum to 1."""
         return self._call("probabilities", images)["probabilities"]
 
     def segment(
@@ -113,12 +123,12 @@ class Predictor:
 
         Args:
             image: `(height, width, bands)` raw values of the contract's dtype.
-            valid: `(height, width)` bool, False for nodata, or None.
-            window: Side of the windows' cores in pixels; None labels the image in one piece.
-            halo: Context around a core in pixels; the recommended halo if None.
+            valid: `(height, width)` bool, False for nodata; None where all are valid.
+            window: Side of the windows' cores in pixels; None to label the image as a whole.
+            halo: Context around a core in pixels; None for the recommended halo.
 
         Returns:
-            `(height, width)` labels; nodata where `valid` is False.
+            `(height, width)` class ids of the class table's dtype; nodata where `valid` is False.
 
         Raises:
             ContractError: If bands or dtype do not fit.

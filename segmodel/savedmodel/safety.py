@@ -1,4 +1,4 @@
-"""What a SavedModel may do: a SavedModel is a program, and some operations touch files."""
+"""Safety of SavedModels: a SavedModel is a program, and some operations read or write files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ _INIT_SIGNATURE = "__saved_model_init_op"
 def refuse_file_operations(model: str | Path) -> None:
     """Refuse a SavedModel that touches files when it is called, or when it is loaded.
 
-    Saving and restoring variables is not touching files, unless a signature does it.
+    Operations that save and restore variables are allowed, unless a signature depends on them.
+
+    Args:
+        model: Folder of the SavedModel.
 
     Raises:
         ExportError: Names the operations and the remedy.

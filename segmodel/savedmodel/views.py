@@ -1,4 +1,4 @@
-"""Test-time views: an image mirrored, turned and scaled, on the grid of the models that see it."""
+"""Views of an image for test-time augmentation: mirrored, turned and scaled."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Orientation:
     """An image turned by so many quarters against the clock, then perhaps mirrored.
 
     Args:
-        quarters: 0 to 3.
-        mirrored: Left to right, after the turn.
+        quarters: Number of quarter turns, 0 to 3.
+        mirrored: Whether it is mirrored left to right, after the turn.
     """
 
     quarters: int
@@ -30,11 +30,11 @@ class Orientation:
 
 @dataclass(frozen=True)
 class Views:
-    """How a model sees each image: every orientation at every scale.
+    """Views of each image that a model labels: every orientation at every scale.
 
     Args:
-        flips: Mirrored left to right, top to bottom, and both.
-        turns: By quarters of a turn; with `flips` all eight symmetries of the square.
+        flips: Whether to mirror images left to right, top to bottom, and both.
+        turns: Whether to turn images by quarters; with `flips` all eight symmetries of the square.
         scales: Factors of height and width in 0.25..4, each once; exact, as windows start at
             places that follow from them.
 
@@ -57,7 +57,7 @@ class Views:
 
     @property
     def orientations(self) -> tuple[Orientation, ...]:
-        """In an order in which sums of halves, of halves of halves and so on are kept by symmetry.
+        """Orientations, in an order in which symmetry keeps sums of halves, of quarters and so on.
 
         Each such part is a right coset of a subgroup: a mirrored or turned image exchanges the two
         parts of a sum as wholes, and a sum of two numbers does not depend on their order.
@@ -77,14 +77,14 @@ class Views:
 
     @property
     def count(self) -> int:
-        """Views of one image."""
+        """Number of views of one image."""
         return len(self.orientations) * len(self.scales)
 
     def stride(self, strides: Iterable[int]) -> int:
         """Least stride at which all models see windows on the grids of the whole image.
 
         Args:
-            strides: Of the models.
+            strides: Strides of the models.
 
         Raises:
             ConfigurationError: If it is greater than 512.
@@ -94,8 +94,8 @@ class Views:
         """
         strides = tuple(strides)
         denominators = [scale.denominator for scale in self.scales]
-        # k * own * p / q is a multiple of own only where q, which has no factor of p, divides k.
-        stride = math.lcm(*(own * part for own in strides for part in denominators))
+        # k * s * p / q is a multiple of s only where q, which has no factor of p, divides k.
+        stride = math.lcm(*(s * part for s in strides for part in denominators))
         if stride > MAX_STRIDE_PX:
             scales = ", ".join(f"{float(scale):g}" for scale in self.scales)
             raise ConfigurationError(
@@ -105,10 +105,13 @@ class Views:
             )
         return stride
 
-    def reach(self, pixels: int) -> int:
-        """How far an output pixel looks, where a model's looks so many of the pixels it sees.
+    def context_px(self, pixels: int) -> int:
+        """Context that an output pixel of the ensemble uses, in pixels of the image.
 
-        >>> Views(scales=(Fraction("0.5"), Fraction(2))).reach(10)
+        Args:
+            pixels: Context that an output pixel of a model uses, in pixels of its view.
+
+        >>> Views(scales=(Fraction("0.5"), Fraction(2))).context_px(10)
         24
         """
         return max(math.ceil(pixels / scale + 2 * _margin(scale)) for scale in self.scales)
@@ -124,7 +127,10 @@ class Views:
 
 
 def parse_scales(text: str) -> tuple[Fraction, ...]:
-    """Scales of a list with commas, exactly as they are written.
+    """Scales of a list with commas, as exact fractions.
+
+    Args:
+        text: Numbers or fractions, such as `0.75,1,4/3`.
 
     Raises:
         ConfigurationError: If one is no number.
@@ -141,12 +147,12 @@ def parse_scales(text: str) -> tuple[Fraction, ...]:
 
 
 def _margin(scale: Fraction) -> Fraction:
-    """Pixels of the image that one resize looks beyond its own, there and back alike."""
+    """Pixels of the image that a resize uses beyond those of its output, forth or back."""
     return Fraction(0) if scale == 1 else max(Fraction(1), 1 / scale)
 
 
 def resize_taps(scale: Fraction) -> tuple[np.ndarray, np.ndarray]:
-    """What each pixel of a resized row is made of: bilinear, with antialias where it shrinks.
+    """Input pixels and weights of each pixel of a resized row: bilinear, with antialias.
 
     Pixel centres are aligned. Output pixel `i = n * p + r`, with `scale = p / q`, is the sum over
     `t` of `weights[r, t]` times input pixel `n * q + first[r] + t`. So the weights follow from

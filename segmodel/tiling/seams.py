@@ -1,4 +1,4 @@
-"""Seams: labels near the borders of windows, compared with those by windows across them."""
+"""Seams: labels near borders of windows, compared with labels from windows across the borders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from segmodel.errors import ConfigurationError
 from segmodel.tiling.windows import Layout, Tile, Window, spans, tile_of
 
-# Without a halo, labels are compared so far from borders.
+# Distance from borders up to which labels are compared where there is no halo.
 NEAR_PX = 32
 
 
@@ -23,8 +23,8 @@ def border_tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]
 
     Args:
         raster: The whole raster, at row 0 and column 0.
-        area: What was labelled.
-        layout: Sizes it was labelled with.
+        area: Part of the raster that was labelled.
+        layout: Sizes of windows that it was labelled with.
 
     Raises:
         ConfigurationError: If the model has a fixed window.
@@ -41,14 +41,14 @@ def border_tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]
     columns = list(spans(area.column, area.width, layout))
     for low, high in _strips(rows, raster.height, layout):
         for column, width in columns:
-            yield _cut(Window(low, column, high - low, width), raster, area, layout)
+            yield _tile_in(area, Window(low, column, high - low, width), raster, layout)
     for low, high in _strips(columns, raster.width, layout):
         for row, height in rows:
-            yield _cut(Window(row, low, height, high - low), raster, area, layout)
+            yield _tile_in(area, Window(row, low, height, high - low), raster, layout)
 
 
 def near_px(layout: Layout) -> int:
-    """How far from a border labels are compared."""
+    """Distance from a border, in pixels, up to which labels are compared."""
     return layout.aligned_halo_px or -(-NEAR_PX // layout.stride_px) * layout.stride_px
 
 
@@ -61,19 +61,19 @@ def _strips(cores: list[tuple[int, int]], length: int, layout: Layout) -> Iterat
             yield max(0, border - reach) // stride * stride, min(length, border + reach)
 
 
-def _cut(core: Window, raster: Window, area: Window, layout: Layout) -> Tile:
+def _tile_in(area: Window, core: Window, raster: Window, layout: Layout) -> Tile:
     return replace(tile_of(core, raster, layout), core=core.intersection(area))
 
 
 def seam_pixels(
-    labels: np.ndarray, again: np.ndarray, near_borders: Iterable[Window], nodata: int
+    labels: np.ndarray, shifted: np.ndarray, near_borders: Iterable[Window], nodata: int
 ) -> tuple[int, int]:
-    """Pixels near borders that have a label in both maps, and how many have another one.
+    """Number of pixels near borders that have a label in both maps, and of those that differ.
 
     Args:
         labels: `(height, width)` label map.
-        again: The same by `border_tiles`.
-        near_borders: Their cores, in rows and columns of the map.
+        shifted: Label map of the same area by `border_tiles`.
+        near_borders: Cores of these tiles, in rows and columns of the map.
         nodata: Value of pixels without a label.
 
     >>> seam_pixels(np.array([[1, 2, 2]]), np.array([[1, 1, 255]]), [Window(0, 1, 1, 2)], 255)
@@ -82,5 +82,5 @@ def seam_pixels(
     near = np.zeros(labels.shape, bool)
     for window in near_borders:
         near[window.slices] = True
-    near &= (labels != nodata) & (again != nodata)
-    return int(np.count_nonzero(near)), int(np.count_nonzero(near & (labels != again)))
+    near &= (labels != nodata) & (shifted != nodata)
+    return int(np.count_nonzero(near)), int(np.count_nonzero(near & (labels != shifted)))

@@ -12,8 +12,8 @@ MAX_BATCH_SIZE = 64
 # Windows smaller than a square of this side share a call of the model until they have its pixels:
 # below it a call costs more than what it computes.
 BATCH_PX = 512
-# In place of a number of windows: batches for accelerators, which then have the pixels of a square
-# of `AUTO_BATCH_PX`, as many as one window of usual size; fewer where device memory says so.
+# In place of a number of windows: batches for accelerators, which have the pixels of a square of
+# this side, as many as one window of usual size; fewer where device memory is too small.
 AUTO = "auto"
 AUTO_BATCH_PX = 2048
 Batch = int | str | None
@@ -21,7 +21,17 @@ Batch = int | str | None
 
 @dataclass(frozen=True, order=True)
 class Window:
-    """A rectangle of pixels, in rows and columns of its raster."""
+    """A rectangle of pixels in a raster.
+
+    Args:
+        row: First row.
+        column: First column.
+        height: Number of rows.
+        width: Number of columns.
+
+    Raises:
+        ConfigurationError: If height or width is negative.
+    """
 
     row: int
     column: int
@@ -52,7 +62,7 @@ class Window:
         return Window(self.row - outer.row, self.column - outer.column, self.height, self.width)
 
     def subdivide(self, height: int, width: int) -> Iterator[Window]:
-        """Rectangles of so many rows and columns, or the rest, that cover it once, row by row.
+        """Parts of this height and width, smaller at the end, that cover it once, row by row.
 
         >>> [part.width for part in Window(0, 0, 2, 5).subdivide(2, 3)]
         [3, 2]
@@ -84,10 +94,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Tile:
-    """One call of the model: it writes `core`, reads `read`, and `read` covers core and halo.
+    """One window: what is read for it, what the model sees and what is written.
 
-    `height` and `width` are what the model sees; they exceed `read` only where a model of fixed
-    window meets a smaller raster, which is then filled on the right and at the bottom.
+    Args:
+        core: Rectangle that gets labels.
+        read: Rectangle that is read: the core with its halo.
+        height: Rows that the model sees; more than those of `read` only where a model of fixed
+            window meets a smaller raster, which is then filled at the bottom.
+        width: Columns that the model sees; likewise, filled on the right.
     """
 
     core: Window
@@ -98,14 +112,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Layout:
-    """How rasters are cut for a model; every field shapes labels.
+    """Sizes of windows and batches for a model; every field shapes labels.
 
     Args:
         window_px: Longest side of a core in pixels; a multiple of `stride_px`.
         halo_px: Context in pixels around a core.
         stride_px: Stride of the network; origins of what is read are multiples of it.
-        batch: Windows in every call of the model; None for as many as have the pixels of a square
-            of `BATCH_PX`, `AUTO` for those of a square of `AUTO_BATCH_PX`, up to `MAX_BATCH_SIZE`.
+        batch: Windows in a batch; None for as many as have the pixels of a square of `BATCH_PX`,
+            `AUTO` for those of a square of `AUTO_BATCH_PX`, up to `MAX_BATCH_SIZE`.
         fixed_px: Side of the only window the model accepts, or None.
 
     Raises:
@@ -120,8 +134,8 @@ class Layout:
 
     def __post_init__(self) -> None:
         batch = self.batch
-        least_batch = batch >= 1 if isinstance(batch, int) else batch in (None, AUTO)
-        if self.stride_px < 1 or not least_batch or self.halo_px < 0:
+        is_batch = batch >= 1 if isinstance(batch, int) else batch in (None, AUTO)
+        if self.stride_px < 1 or not is_batch or self.halo_px < 0:
             raise ConfigurationError(
                 f"stride and batch must be at least 1 and halo at least 0, got {self}"
             )
@@ -147,11 +161,11 @@ class Layout:
 
     @property
     def read_px(self) -> int:
-        """Side of what one window reads away from the edges of the raster."""
+        """Side of a window with its halo, away from the edges of the raster."""
         return self.fixed_px or self.window_px + 2 * self.aligned_halo_px
 
     def batch_size(self, height: int, width: int) -> int:
-        """Windows of this shape in every call of the model.
+        """Number of windows of this height and width in a batch.
 
         The number depends on the shape alone and a batch that is not full is filled up, because
         the last bits of what a convolution gives change with the size of the batch.
@@ -173,7 +187,7 @@ class Layout:
 
     @property
     def max_batch_pixels(self) -> int:
-        """Most pixels in one call of the model.
+        """Most pixels in one batch.
 
         >>> Layout(window_px=64, halo_px=0, stride_px=32).max_batch_pixels
         262144
@@ -184,7 +198,7 @@ class Layout:
 
     @property
     def max_batch_pixels_on_cpu(self) -> int:
-        """The same where the model shares the memory of its process.
+        """Most pixels in one batch where the model runs on a CPU, in the memory of its process.
 
         >>> Layout(window_px=64, halo_px=0, stride_px=32, batch=AUTO).max_batch_pixels_on_cpu
         262144
@@ -201,8 +215,8 @@ def tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:
 
     Args:
         raster: The whole raster, at row 0 and column 0.
-        area: What to cover; its origin is a multiple of the stride.
-        layout: Sizes.
+        area: Part of the raster to cover; its origin is a multiple of the stride.
+        layout: Sizes of windows.
 
     Raises:
         ConfigurationError: If the origin of `area` is not a multiple of the stride, or it leaves
@@ -225,7 +239,13 @@ def tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:
 
 
 def tile_of(core: Window, raster: Window, layout: Layout) -> Tile:
-    """The tile of a core, with what it reads of the raster."""
+    """The tile of a core: with its halo, as far as the raster reaches.
+
+    Args:
+        core: Rectangle that gets labels.
+        raster: The whole raster, at row 0 and column 0.
+        layout: Sizes of windows.
+    """
     top, read_height = _span(core.row, core.height, raster.height, layout)
     left, read_width = _span(core.column, core.width, raster.width, layout)
     return Tile(
@@ -264,7 +284,7 @@ def _rounded_up(value: float, step: int) -> int:
 
 
 def computed_pixels(raster: Window, area: Window, layout: Layout) -> int:
-    """Pixels that the model computes to label an area, halos and filling included.
+    """Number of pixels that the model computes to label an area, halos and filling included.
 
     >>> layout = Layout(window_px=64, halo_px=32, stride_px=32)
     >>> computed_pixels(Window(0, 0, 64, 128), Window(0, 0, 64, 128), layout)

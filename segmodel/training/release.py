@@ -14,14 +14,14 @@ from segmodel.errors import ExportError
 from segmodel.evaluation.calibration import calibrate, sample_logits
 from segmodel.evaluation.evaluate import evaluate
 from segmodel.labels.confusion import Scores
-from segmodel.networks.network import NetworkConfig, nodata_fill, reach
+from segmodel.networks.network import NetworkConfig, nodata_fill, receptive_field
 from segmodel.pairs.pairs import Pair, TrainingData
 from segmodel.reports.card import write_card, write_scores
 from segmodel.reports.kept_images import keep_validation
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.export import FIXED_WINDOW_PX, export_savedmodel
 from segmodel.savedmodel.folder import write_contract
-from segmodel.savedmodel.halo import CORE_PX, Sample
+from segmodel.savedmodel.halo import CORE_PX, HaloSample
 from segmodel.savedmodel.keras_model import KerasModel
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.tiling.windows import Layout, Window
@@ -46,7 +46,7 @@ def draft_contract(
         network: As it is trained.
         images: Number of training images.
     """
-    model, seen, stride = config.model, reach(network), network_config.stride
+    model, seen, stride = config.model, receptive_field(network), network_config.stride
     gsd = model.gsd_range_m
     return Contract(
         name=model.name,
@@ -57,7 +57,7 @@ def draft_contract(
         nodata_fill=nodata_fill(network_config, model.dtype),
         classes=config.classes,
         stride=stride,
-        receptive_field=seen.receptive_field_px if seen else None,
+        receptive_field=seen.size_px if seen else None,
         halo=MeasuredHalo(seen.halo_px if seen else stride, WINDOW_PX, None),
         fixed_window=None if seen else FIXED_WINDOW_PX,
         gsd_range_m=(gsd[0], gsd[1]) if gsd else None,
@@ -141,7 +141,7 @@ def check_floors(config: Configuration, scores: Scores, then: str) -> None:
         )
 
 
-def samples(pairs: Sequence[Pair], fill: np.ndarray) -> list[Sample]:
+def samples(pairs: Sequence[Pair], fill: np.ndarray) -> list[HaloSample]:
     """What the halo is measured on: windows spread over the pairs, with where truth counts.
 
     Args:
@@ -154,7 +154,7 @@ def samples(pairs: Sequence[Pair], fill: np.ndarray) -> list[Sample]:
         [(pair, window) for window in _shuffled(sample_windows(pair.height, pair.width), random)]
         for pair in _shuffled(large or pairs, random)
     ]
-    found: list[Sample] = []
+    found: list[HaloSample] = []
     left = MAX_SAMPLE_PIXELS
     for pair, window in filter(None, itertools.chain(*itertools.zip_longest(*of_pairs))):
         if found and window.pixels > left:
@@ -162,7 +162,7 @@ def samples(pairs: Sequence[Pair], fill: np.ndarray) -> list[Sample]:
         counted = pair.truth(window) >= 0
         if counted.any():
             left -= window.pixels
-            found.append(Sample(pair.pixels(window).filled(fill), counted))
+            found.append(HaloSample(pair.pixels(window).filled(fill), counted))
     return found
 
 

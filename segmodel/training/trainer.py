@@ -14,7 +14,7 @@ from segmodel.errors import ConfigurationError
 from segmodel.evaluation.evaluate import evaluate
 from segmodel.labels.confusion import Scores
 from segmodel.networks.network import NetworkConfig, build_network, nodata_fill
-from segmodel.networks.pretrained import carry_weights, read_weights
+from segmodel.networks.pretrained import read_weights, transfer_weights
 from segmodel.pairs.crops import CropSampler
 from segmodel.pairs.pairs import TrainingData
 from segmodel.pairs.stats import DatasetStats, collect_stats
@@ -214,7 +214,7 @@ class TrainingRun:
         if before is not None:
             with before.averaged() as network:
                 values = {weight.path: np.asarray(weight) for weight in network.weights}
-            carry_weights(values, learner.network, classes_equal=True)
+            transfer_weights(values, learner.network, classes_equal=True)
             progress.best_iou, progress.without_better = -1.0, 0
         elif self.config.model.init_from:
             self._carry_from(self.config.model.init_from, learner.network)
@@ -236,7 +236,7 @@ class TrainingRun:
                 f"{', '.join(bands)}: name the same bands in the same order, or another model"
             )
         equal = contract.classes.names == self.config.classes.names
-        left = carry_weights(weights, network, classes_equal=equal)
+        left = transfer_weights(weights, network, classes_equal=equal)
         self.hooks.tell(f"weights of {Path(path).name}; {len(left)} start anew")
 
     def _fit(self, stage: Stage, learner: Learner, progress: Progress, history: History) -> None:

@@ -84,6 +84,8 @@ def test_the_wheel_holds_the_model_and_the_list_of_beam_options(tmp_path):
     assert {
         "pipelines/cli/beam_options.json",
         "pipelines/earth/train.toml",
+        "pipelines/earth/inputs/train.toml",
+        "pipelines/earth/inputs/area.geojson",
         "pipelines/earth/model/saved_model.pb",
         "pipelines/earth/model/assets.extra/segmodel.json",
         "pipelines/earth/model/variables/variables.index",

@@ -51,5 +51,5 @@ def test_files_and_targets_that_the_page_points_to_exist():
 
 def test_the_configuration_of_flink_is_that_of_the_tested_cluster():
     cluster = (ROOT / "tests" / "engines" / "flink_cluster.py").read_text()
-    for name in re.findall(r"^  ([a-z-]+\.[\w.-]+): ", PAGE, re.M):
+    for name in re.findall(r"^([a-z-]+\.[\w.-]+): ", PAGE, re.M):
         assert f'"{name}"' in cluster, name

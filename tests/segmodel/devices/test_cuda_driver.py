@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segmodel.devices.cuda_driver import free_bytes, uuid_of
+from segmodel.devices.cuda_driver import free_bytes, gpu_uuid
 from tests.fake_gpus import FakeDriver
 
 UUIDS = [bytes(range(16)), bytes(range(16, 32))]
@@ -45,8 +45,8 @@ int cuMemGetInfo_v2(size_t *free, size_t *total) {
 
 def test_a_gpu_is_known_by_its_uuid_whatever_its_number():
     driver = FakeDriver(UUIDS, [1, 2])
-    assert uuid_of(1, driver) == "101112131415161718191a1b1c1d1e1f"
-    assert uuid_of(0, FakeDriver(UUIDS[::-1], [1, 2])) == uuid_of(1, driver)
+    assert gpu_uuid(1, driver) == "101112131415161718191a1b1c1d1e1f"
+    assert gpu_uuid(0, FakeDriver(UUIDS[::-1], [1, 2])) == gpu_uuid(1, driver)
 
 
 def test_free_memory_is_that_of_the_gpu_that_was_asked_for():
@@ -65,13 +65,13 @@ def test_a_driver_that_refuses_tells_nothing_of_memory(failing):
 
 @pytest.mark.parametrize("failing", ["cuDeviceGet", "cuDeviceGetUuid"])
 def test_a_driver_that_refuses_tells_no_uuid(failing):
-    assert uuid_of(0, FakeDriver(UUIDS, [1, 2], failing)) is None
+    assert gpu_uuid(0, FakeDriver(UUIDS, [1, 2], failing)) is None
 
 
 def test_a_gpu_that_is_not_there_or_a_driver_without_the_calls_tells_nothing():
     driver = FakeDriver(UUIDS, [1, 2])
-    assert (uuid_of(2, driver), free_bytes(2, driver)) == (None, None)
-    assert (uuid_of(0, object()), free_bytes(0, object())) == (None, None)
+    assert (gpu_uuid(2, driver), free_bytes(2, driver)) == (None, None)
+    assert (gpu_uuid(0, object()), free_bytes(0, object())) == (None, None)
 
 
 def test_a_driver_library_is_called_as_its_header_says(tmp_path):
@@ -83,8 +83,8 @@ def test_a_driver_library_is_called_as_its_header_says(tmp_path):
     library = tmp_path / "libcuda.so.1"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
     program = (
-        f"from segmodel import cuda_driver; cuda_driver.LIBRARY = {str(library)!r}; "
-        f"print([(cuda_driver.uuid_of(n), cuda_driver.free_bytes(n)) for n in range(3)])"
+        f"from segmodel.devices import cuda_driver; cuda_driver.LIBRARY = {str(library)!r}; "
+        f"print([(cuda_driver.gpu_uuid(n), cuda_driver.free_bytes(n)) for n in range(3)])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

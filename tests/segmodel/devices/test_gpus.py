@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmodel.devices.gpus import is_out_of_memory, let_memory_grow, use_only
+from segmodel.devices.gpus import enable_memory_growth, is_out_of_memory, use_single_gpu
 from segmodel.engine.engine import Engine, Job
 from segmodel.errors import OutOfMemoryError, TransientError
 from segmodel.savedmodel.predictor import Predictor
@@ -17,18 +17,18 @@ from tests.fakes import brightness_labels
 
 def test_memory_of_all_gpus_grows():
     config = FakeConfig([gpu(0), gpu(1)])
-    let_memory_grow(config)
+    enable_memory_growth(config)
     assert config.growing == {gpu(0): True, gpu(1): True}
 
 
 def test_without_gpus_nothing_is_set(caplog):
     config = FakeConfig([], started=True)
-    let_memory_grow(config)
+    enable_memory_growth(config)
     assert (config.growing, caplog.messages) == ({}, [])
 
 
 def test_what_cannot_be_set_any_more_is_a_warning(caplog):
-    let_memory_grow(FakeConfig([gpu(0), gpu(1)], started=True))
+    enable_memory_growth(FakeConfig([gpu(0), gpu(1)], started=True))
     (message,) = caplog.messages
     assert message.startswith("TensorFlow was started before this model was loaded")
     assert "TF_FORCE_GPU_ALLOW_GROWTH=true" in message
@@ -36,26 +36,26 @@ def test_what_cannot_be_set_any_more_is_a_warning(caplog):
 
 def test_a_second_model_is_loaded_without_a_warning(caplog):
     config = FakeConfig([gpu(0)])
-    let_memory_grow(config)
+    enable_memory_growth(config)
     config.started = True
-    let_memory_grow(config)
+    enable_memory_growth(config)
     assert caplog.messages == []
 
 
 def test_a_limit_of_the_user_stays():
     config = FakeConfig([gpu(0), gpu(1)], limited=(gpu(0),))
-    let_memory_grow(config)
+    enable_memory_growth(config)
     assert config.growing == {gpu(1): True}
 
 
 def test_other_gpus_are_out_of_sight_unless_tensorflow_uses_them():
     config = FakeConfig([gpu(0), gpu(1)])
-    assert use_only(config, gpu(1))
+    assert use_single_gpu(config, gpu(1))
     assert config.visible == [gpu(1)]
     started = FakeConfig([gpu(0), gpu(1)], started=True)
-    assert not use_only(started, gpu(1))
+    assert not use_single_gpu(started, gpu(1))
     assert started.visible == [gpu(0), gpu(1)]
-    assert use_only(FakeConfig([gpu(0)], started=True), gpu(0))
+    assert use_single_gpu(FakeConfig([gpu(0)], started=True), gpu(0))
 
 
 def test_the_fake_has_the_functions_of_tensorflow():
@@ -65,7 +65,7 @@ def test_the_fake_has_the_functions_of_tensorflow():
     for name in [*names, "get_logical_device_configuration"]:
         assert callable(getattr(tf.config, name))
     assert callable(tf.config.experimental.set_memory_growth)
-    let_memory_grow(tf.config)
+    enable_memory_growth(tf.config)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from segmodel.networks.network import (
     build_network,
     nodata_fill,
     preprocessing,
-    reach,
+    receptive_field,
 )
 from segmodel.networks.variants import VARIANTS
 
@@ -36,7 +36,7 @@ def tiny(variant: str):
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("axis", [1, 2])
 def test_pixels_outside_of_the_claimed_reach_never_change_an_output_pixel(variant, axis):
-    model, seen = tiny(variant), reach(tiny(variant))
+    model, seen = tiny(variant), receptive_field(tiny(variant))
     shape = [1, 32, 32, 3]
     shape[axis] = 672
     random = np.random.default_rng(0)
@@ -97,7 +97,7 @@ def test_fcn_8s_vgg16_with_fc_layers_has_the_size_of_the_paper():
     scores = sum((channels + 1) * classes for channels in (4096, 512, 256))
     upsampling = 2 * 4 * 4 * classes * classes
     assert network.count_params() == convolutions + fc + scores + upsampling == 134_376_863
-    seen = reach(keras.Model(network.inputs[0], network.get_layer("fc7").output))
+    seen = receptive_field(keras.Model(network.inputs[0], network.get_layer("fc7").output))
     assert seen.high - seen.low + 1 == 404
 
 

@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 
 from segmodel.networks.network import NetworkConfig, build_network
-from segmodel.networks.pretrained import carry_weights, read_weights
+from segmodel.networks.pretrained import read_weights, transfer_weights
 
 
 def network(variant: str, classes: int = 3, **options) -> keras.Model:
@@ -45,7 +45,7 @@ def assert_taken(model: keras.Model, source: dict[str, np.ndarray], anew: list[s
 
 def test_the_same_network_takes_everything():
     model = network("fcn-8s")
-    assert carry_weights(trained("fcn-8s"), model, classes_equal=True) == []
+    assert transfer_weights(trained("fcn-8s"), model, classes_equal=True) == []
     assert_taken(model, trained("fcn-8s"), [])
 
 
@@ -60,7 +60,7 @@ def test_the_same_network_takes_everything():
 def test_skips_that_join_a_trained_stage_start_with_scores_of_0(coarse, fine, anew):
     model = network(fine)
     upsampling = {v.path: v.numpy() for v in network(fine).weights if v.path.startswith("up")}
-    actual = carry_weights(trained(coarse), model, classes_equal=True)
+    actual = transfer_weights(trained(coarse), model, classes_equal=True)
     expected = {f"score_{stride}/{part}" for stride in anew for part in ("kernel", "bias")}
     expected |= {f"upsample_{2 * stride}/kernel" for stride in anew}
     assert set(actual) == expected
@@ -75,7 +75,7 @@ def test_skips_that_join_a_trained_stage_start_with_scores_of_0(coarse, fine, an
 def test_a_finer_stage_begins_with_the_scores_of_the_coarser_one():
     source = build_network(NetworkConfig(2, "fcn-32s", width=0.1))
     model = build_network(NetworkConfig(2, "fcn-8s", width=0.1))
-    carry_weights(values(source), model, classes_equal=True)
+    transfer_weights(values(source), model, classes_equal=True)
     images = np.random.default_rng(0).integers(0, 256, (1, 256, 256, 3)).astype(np.float32)
     scores = [
         keras.Model(m.inputs[0], m.get_layer(n).output)(images).numpy()
@@ -92,7 +92,7 @@ def test_a_finer_stage_begins_with_the_scores_of_the_coarser_one():
 def test_score_layers_of_other_classes_start_anew_and_not_at_0():
     model = network("fcn-16s", classes=2)
     before = values(model)
-    anew = carry_weights(trained("fcn-16s", 3), model, classes_equal=False)
+    anew = transfer_weights(trained("fcn-16s", 3), model, classes_equal=False)
     kernels = ["score_32/kernel", "score_16/kernel", "upsample_32/kernel"]
     assert set(anew) == {*kernels, "score_32/bias", "score_16/bias"}
     assert_taken(model, trained("fcn-16s", 3), anew)
@@ -104,14 +104,14 @@ def test_score_layers_of_other_classes_start_anew_and_not_at_0():
 def test_other_classes_of_equal_number_start_anew_too():
     model = network("fcn-32s")
     before = values(model)["score_32/kernel"]
-    anew = carry_weights(trained("fcn-32s"), model, classes_equal=False)
+    anew = transfer_weights(trained("fcn-32s"), model, classes_equal=False)
     assert anew == ["score_32/kernel", "score_32/bias"]
     np.testing.assert_array_equal(values(model)["score_32/kernel"], before)
 
 
 def test_a_coarser_network_takes_what_it_has():
     model = network("fcn-32s")
-    assert carry_weights(trained("fcn-8s"), model, classes_equal=True) == []
+    assert transfer_weights(trained("fcn-8s"), model, classes_equal=True) == []
     assert_taken(model, trained("fcn-8s"), [])
 
 
@@ -127,7 +127,7 @@ def test_another_architecture_is_refused_and_nothing_is_changed(options, message
     model = network("fcn-8s", **options)
     before = values(model)
     with pytest.raises(ConfigurationError, match=message):
-        carry_weights(trained("fcn-8s"), model, classes_equal=True)
+        transfer_weights(trained("fcn-8s"), model, classes_equal=True)
     for path, value in values(model).items():
         np.testing.assert_array_equal(value, before[path])
 
@@ -135,7 +135,7 @@ def test_another_architecture_is_refused_and_nothing_is_changed(options, message
 def test_weights_without_a_place_are_refused():
     source = trained("fcn-32s") | {"fc6/kernel": np.zeros(3)}
     with pytest.raises(ConfigurationError, match="have no place for fc6/kernel: model"):
-        carry_weights(source, network("fcn-32s"), classes_equal=True)
+        transfer_weights(source, network("fcn-32s"), classes_equal=True)
 
 
 # Reading
@@ -182,7 +182,7 @@ def test_weights_are_read_by_the_path_of_their_variable(tmp_path, inside):
 def test_a_whole_network_comes_back(tmp_path):
     source, model = network("fcn-16s"), network("fcn-16s")
     save(source, tmp_path)
-    assert carry_weights(read_weights(tmp_path), model, classes_equal=True) == []
+    assert transfer_weights(read_weights(tmp_path), model, classes_equal=True) == []
     assert_taken(model, values(source), [])
 
 

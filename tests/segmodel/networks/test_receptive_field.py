@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from segmodel.errors import ConfigurationError
-from segmodel.networks.receptive_field import Reach
+from segmodel.networks.receptive_field import ReceptiveField
 
 HEIGHT, WIDTH = 96, 16
 
@@ -106,10 +106,10 @@ def offsets_seen(model) -> tuple[int, int]:
 
 @pytest.mark.parametrize("name", CHAINS)
 def test_the_reach_of_a_chain_of_positive_layers_is_exact(name):
-    from segmodel.networks.network import reach
+    from segmodel.networks.network import receptive_field
 
     model = network(CHAINS[name]())
-    actual = reach(model)
+    actual = receptive_field(model)
     assert actual.scale == 1
     assert offsets_seen(model) == (actual.low, actual.high)
     assert actual.halo_px == max(-actual.low, actual.high)
@@ -118,49 +118,51 @@ def test_the_reach_of_a_chain_of_positive_layers_is_exact(name):
 def test_branches_that_are_added_see_what_the_wider_one_sees():
     import keras
 
-    from segmodel.networks.network import reach
+    from segmodel.networks.network import receptive_field
 
     images = keras.Input((None, None, 1))
     wide = up(2)(conv(7)(conv(3, 2)(images)))
     model = keras.Model(images, keras.layers.Add()([conv(3)(images), wide]))
-    actual = reach(model)
+    actual = receptive_field(model)
     assert offsets_seen(model) == (actual.low, actual.high)
 
 
 def test_branches_of_different_scale_cannot_be_joined():
     with pytest.raises(ValueError, match="scale 1 and 2 cannot be joined"):
-        Reach().join(Reach(scale=Fraction(2)))
+        ReceptiveField().join(ReceptiveField(scale=Fraction(2)))
 
 
 @pytest.mark.parametrize("kind", ["LayerNormalization", "UpSampling2D", "Flatten"])
 def test_a_layer_of_unknown_reach_is_refused_by_name(kind):
     import keras
 
-    from segmodel.networks.network import reach
+    from segmodel.networks.network import receptive_field
 
     layer = getattr(keras.layers, kind)(name="culprit")
     with pytest.raises(ConfigurationError, match=f"'culprit' \\({kind}\\) unknown"):
-        reach(network([conv(3), layer]))
+        receptive_field(network([conv(3), layer]))
 
 
 @pytest.mark.parametrize("kind", ["GlobalAveragePooling2D", "GlobalMaxPooling2D"])
 def test_global_context_has_no_reach(kind):
     import keras
 
-    from segmodel.networks.network import reach
+    from segmodel.networks.network import receptive_field
 
     images = keras.Input((None, None, 1))
     features = conv(3)(images)
     context = getattr(keras.layers, kind)()(features)
     context = conv(1)(keras.layers.Reshape((1, 1, 1))(context))
-    assert reach(keras.Model(images, keras.layers.Multiply()([features, context]))) is None
-    assert reach(keras.Model(images, features)).halo_px == 1
+    assert (
+        receptive_field(keras.Model(images, keras.layers.Multiply()([features, context]))) is None
+    )
+    assert receptive_field(keras.Model(images, features)).halo_px == 1
 
 
 def test_efficientnet_has_no_reach():
-    from segmodel.networks.network import NetworkConfig, build_network, reach
+    from segmodel.networks.network import NetworkConfig, build_network, receptive_field
 
-    assert reach(build_network(NetworkConfig(2, "fcn-8s", "efficientnet_v2_s"))) is None
+    assert receptive_field(build_network(NetworkConfig(2, "fcn-8s", "efficientnet_v2_s"))) is None
 
 
 # Araujo, Norris and Sim (2019), table of receptive fields of published networks. VGG19 by hand: a
@@ -183,11 +185,11 @@ def test_backbones_see_what_is_published(name):
     import keras
 
     from segmodel.networks.backbones import BACKBONES
-    from segmodel.networks.network import NetworkConfig, build_network, reach
+    from segmodel.networks.network import NetworkConfig, build_network, receptive_field
 
     model = build_network(NetworkConfig(2, "fcn-32s", name))
     layer = BACKBONES[name].skips[-1][1]
-    features = reach(keras.Model(model.inputs[0], model.get_layer(layer).output))
+    features = receptive_field(keras.Model(model.inputs[0], model.get_layer(layer).output))
     assert features.high - features.low + 1 == FIELDS[name]
     assert features.scale == 32
     assert model.output_shape == (None, None, None, 2)
@@ -218,13 +220,18 @@ NETWORKS = [
 
 @pytest.mark.parametrize(("backbone", "variant", "fc_layers"), NETWORKS)
 def test_the_reach_of_a_network_is_exact(backbone, variant, fc_layers):
-    from segmodel.networks.network import NetworkConfig, build_network, preprocessing, reach
+    from segmodel.networks.network import (
+        NetworkConfig,
+        build_network,
+        preprocessing,
+        receptive_field,
+    )
 
     config = NetworkConfig(
         1, variant, backbone, width=0.1, bands=("grey",), fc_layers=fc_layers, fc_channels=1
     )
     model = positive(build_network(config))
-    seen = reach(model)
+    seen = receptive_field(model)
     middle = -(-seen.halo_px // 32) * 32 + 32
     images = np.full((32, 2 * middle + 32, 32, 1), preprocessing(config)[0], np.float32)
     rows = middle + np.arange(32)
@@ -237,11 +244,11 @@ def test_the_reach_of_a_network_is_exact(backbone, variant, fc_layers):
 def test_a_wide_kernel_is_refused_or_seen():
     import keras
 
-    from segmodel.networks.network import reach
+    from segmodel.networks.network import receptive_field
 
     wide = keras.layers.Conv2D(1, (1, 9), padding="same", kernel_initializer="ones")
     try:
-        actual = reach(network([wide])).halo_px
+        actual = receptive_field(network([wide])).halo_px
     except ConfigurationError:
         return
     assert actual >= 4
@@ -250,12 +257,12 @@ def test_a_wide_kernel_is_refused_or_seen():
 def test_a_transposed_convolution_without_padding_is_refused_or_seen():
     import keras
 
-    from segmodel.networks.network import reach
+    from segmodel.networks.network import receptive_field
 
     layer = keras.layers.Conv2DTranspose(1, 5, padding="valid", kernel_initializer="ones")
     model = network([layer])
     try:
-        actual = reach(model)
+        actual = receptive_field(model)
     except ConfigurationError:
         return
     assert offsets_seen(model) == (actual.low, actual.high)
@@ -272,5 +279,5 @@ def test_a_transposed_convolution_without_padding_is_refused_or_seen():
     ],
 )
 def test_the_receptive_field_is_odd_and_holds_both_sides(low, high, halo, field):
-    actual = Reach(low=Fraction(low), high=Fraction(high))
-    assert (actual.halo_px, actual.receptive_field_px) == (halo, field)
+    actual = ReceptiveField(low=Fraction(low), high=Fraction(high))
+    assert (actual.halo_px, actual.size_px) == (halo, field)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segmodel.savedmodel.contract import MeasuredHalo
-from segmodel.savedmodel.halo import Sample, measure_halo
+from segmodel.savedmodel.halo import HaloSample, measure_halo
 from tests.fakes import CLASSES
 
 SHAPE = (1, 1536, 3)
@@ -48,7 +48,7 @@ def beside_the_seam(distance: int) -> np.ndarray:
 @pytest.mark.parametrize(("radius", "expected"), [(0, 0), (3, 4), (4, 4), (5, 8), (16, 16)])
 def test_the_halo_is_the_least_multiple_of_the_stride_that_is_enough(radius, expected):
     image = beside_the_seam(radius)
-    actual = measure_halo(Looking(radius), [Sample(image)], stride=4, most_px=32)
+    actual = measure_halo(Looking(radius), [HaloSample(image)], stride=4, max_px=32)
     assert actual.pixels == expected
     assert actual.window_px == 512
     assert 0.999 <= actual.equal_labels <= 1.0
@@ -57,40 +57,40 @@ def test_the_halo_is_the_least_multiple_of_the_stride_that_is_enough(radius, exp
 def test_the_share_is_that_of_equal_labels():
     image = np.zeros(SHAPE, np.uint8)
     image[:, 512] = 255
-    actual = measure_halo(Looking(1), [Sample(image)], stride=4, most_px=8)
+    actual = measure_halo(Looking(1), [HaloSample(image)], stride=4, max_px=8)
     assert actual == MeasuredHalo(0, 512, 1535 / 1536)
 
 
 def test_a_model_with_global_context_has_no_halo():
     image = np.repeat((np.arange(1536) // 6).astype(np.uint8)[None, :, None], 3, axis=2)
-    assert measure_halo(Global(), [Sample(image)], stride=32, most_px=256) is None
+    assert measure_halo(Global(), [HaloSample(image)], stride=32, max_px=256) is None
 
 
 def test_a_halo_beyond_the_greatest_is_not_tried():
     image = beside_the_seam(15)
-    assert measure_halo(Looking(20), [Sample(image)], stride=4, most_px=12) is None
+    assert measure_halo(Looking(20), [HaloSample(image)], stride=4, max_px=12) is None
 
 
 @pytest.mark.parametrize(
     ("shape", "core"), [((512, 512, 3), 256), ((1, 512, 3), 256), ((40, 130, 3), 64)]
 )
 def test_images_that_one_core_covers_are_cut_in_halves(shape, core):
-    sample = Sample(np.zeros(shape, np.uint8))
+    sample = HaloSample(np.zeros(shape, np.uint8))
     assert measure_halo(Looking(0), [sample], 32, 96) == MeasuredHalo(0, core, 1.0)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (127, 127, 3), (64, 1, 3)])
 def test_images_of_less_than_four_strides_say_nothing(shape):
-    sample = Sample(np.zeros(shape, np.uint8))
+    sample = HaloSample(np.zeros(shape, np.uint8))
     assert measure_halo(Looking(0), [sample], 32, 96) == MeasuredHalo(96, 512, None)
 
 
 def test_a_window_that_is_the_whole_image_proves_no_halo():
     image = np.repeat((np.arange(600) // 3).astype(np.uint8)[None, :, None], 3, axis=2)
-    assert measure_halo(Global(), [Sample(image)], 32, 512) == MeasuredHalo(512, 512, None)
+    assert measure_halo(Global(), [HaloSample(image)], 32, 512) == MeasuredHalo(512, 512, None)
     # And it does not outweigh an image that is still cut.
-    plain = Sample(np.repeat(image, 40, axis=0))
-    wide = Sample(np.repeat((np.arange(1536) // 6).astype(np.uint8)[None, :, None], 3, axis=2))
+    plain = HaloSample(np.repeat(image, 40, axis=0))
+    wide = HaloSample(np.repeat((np.arange(1536) // 6).astype(np.uint8)[None, :, None], 3, axis=2))
     assert measure_halo(Global(), [plain, wide], 32, 320) is None
 
 
@@ -102,17 +102,17 @@ def test_labels_are_compared_only_where_they_count():
     image = beside_the_seam(5)
     counted = np.zeros(SHAPE[:2], bool)
     counted[:, 500:530] = True
-    actual = measure_halo(Looking(5), [Sample(image, counted)], stride=4, most_px=32)
+    actual = measure_halo(Looking(5), [HaloSample(image, counted)], stride=4, max_px=32)
     # One wrong pixel of 30 is too many, though it would be few of all.
     assert (actual.pixels, actual.equal_labels) == (8, 1.0)
     counted[...] = False
     counted[:, :100] = True
-    actual = measure_halo(Looking(5), [Sample(image, counted)], stride=4, most_px=32)
+    actual = measure_halo(Looking(5), [HaloSample(image, counted)], stride=4, max_px=32)
     assert actual == MeasuredHalo(0, 512, 1.0)
-    nothing = Sample(image, np.zeros(SHAPE[:2], bool))
+    nothing = HaloSample(image, np.zeros(SHAPE[:2], bool))
     assert measure_halo(Looking(5), [nothing], 4, 32) == MeasuredHalo(32, 512, None)
 
 
 def test_the_core_is_a_multiple_of_the_stride():
-    sample = Sample(np.zeros((1, 600, 3), np.uint8))
-    assert measure_halo(Looking(0), [sample], stride=48, most_px=48) == MeasuredHalo(0, 480, 1.0)
+    sample = HaloSample(np.zeros((1, 600, 3), np.uint8))
+    assert measure_halo(Looking(0), [sample], stride=48, max_px=48) == MeasuredHalo(0, 480, 1.0)
