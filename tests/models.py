@@ -29,7 +29,7 @@ def export_neighbourhood(path: Path) -> None:
     import keras
     import numpy as np
 
-    from segmodel.networks.network import BilinearUpsampling, reach
+    from segmodel.networks.network import BilinearUpsampling, receptive_field
     from segmodel.savedmodel.export import export_savedmodel
 
     images = keras.Input((None, None, 3))
@@ -40,7 +40,7 @@ def export_neighbourhood(path: Path) -> None:
     network = keras.Model(images, BilinearUpsampling(4)(scores))
     random = np.random.default_rng(7)
     network.set_weights([random.integers(-3, 4, w.shape) for w in network.get_weights()])
-    fields = {"stride": 4, "receptive_field": reach(network).receptive_field_px}
+    fields = {"stride": 4, "receptive_field": receptive_field(network).size_px}
     export_savedmodel(network, contract(**fields), path, measure_memory=False)
 
 
