@@ -65,7 +65,7 @@ def throughput(steps: int, repeats: int) -> None:
         from segmodel.pairs.crops import CropSampler
         from segmodel.pairs.stats import collect_stats
         from segmodel.training.batches import training_batches
-        from segmodel.training.loop import Clock, Learner, check_loss, choose_strategy
+        from segmodel.training.loop import Learner, StepTimer, check_loss, device_strategy
         from segmodel.training.trainer import network_configuration
 
     config = Configuration(
@@ -96,19 +96,19 @@ def throughput(steps: int, repeats: int) -> None:
     survey = collect_stats(pairs, CLASSES, allow_empty=False)
     sampler = CropSampler(pairs, survey, CROP, (0.5, 2.0), 0.0, np.zeros(3, np.uint8), seed=0)
     learner = Learner(
-        lambda: build_network(network_config), config, (), 10**6, choose_strategy(config.training)
+        lambda: build_network(network_config), config, (), 10**6, device_strategy(config.training)
     )
-    clock = Clock()
-    batches = clock.fed(training_batches(sampler, config, 0, 10**6))
+    clock = StepTimer()
+    batches = clock.timed(training_batches(sampler, config, 0, 10**6))
     waited = []
 
     def ours() -> float:
         start = time.perf_counter()
         for number in range(steps):
             inputs, labels = next(batches)
-            with clock.working():
+            with clock.measured():
                 check_loss(learner.step(inputs, labels), number, str)
-                learner.follow(number)
+                learner.update_average(number)
         waited.append(clock.read())
         return steps / (time.perf_counter() - start)
 
@@ -134,7 +134,7 @@ def recipe(data: Path, weights: Path, output: Path) -> None:
         config = parse_configuration(document, data.resolve())
         start = time.perf_counter()
         with read_data(config) as pairs:
-            contract = train(config, pairs, output / name, Hooks(tell=print))
+            contract = train(config, pairs, output / name, Hooks(log=print))
         found[name] = contract.metrics | {"minutes": (time.perf_counter() - start) / 60}
     print(json.dumps(found, indent=2))
     difference = found["pretrained"]["mean_iou"] - found["random"]["mean_iou"]

@@ -2,7 +2,7 @@
 
 Writes to the output folder: model/ (a SavedModel with its contract, for `segment`), card.md (what
 the model is and how good it is, with pictures), scores, curves, and history.jsonl. A run that was
-interrupted goes on where it stopped when the same command is given again.
+interrupted resumes where it stopped when the same command is given again.
 
 Examples:
   beamseg train --config streets.toml --output training/streets

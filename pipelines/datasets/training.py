@@ -27,7 +27,7 @@ from segmodel.pairs.pairs import EncodedFile, EncodedPair, Pair, PairCache, Pair
 from segmodel.training.configuration import Configuration
 
 _MIB = 1 << 20
-_MOST_FAULTS = 10
+_MAX_FAULTS = 10
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # What readers of shards advise names an option that training does not have.
 _OTHER_ADVICE = re.compile(r": [^:]*--image_field.*$")
@@ -53,7 +53,7 @@ class _Shard:
     side: int
 
 
-class _Copy:
+class _SpooledShards:
     """Encoded images and label maps in a file of which any part can be read, from any thread.
 
     Args:
@@ -125,13 +125,13 @@ def read_data(config: Configuration, without_validation: bool = False) -> Iterat
             "data.validation_images or data.validation_shards must name something to validate on"
         )
     cache = PairCache(data.cache_mb * _MIB)
-    found = _of_folders(config, cache)
+    found = _folder_pairs(config, cache)
     with tempfile.TemporaryFile(prefix="beamseg-train-", buffering=0) as stream:
-        packed = _of_shards(config, cache, _Copy(stream))
+        packed = _shard_pairs(config, cache, _SpooledShards(stream))
         yield TrainingData((*found[0], *packed[0]), (*found[1], *packed[1]))
 
 
-def _of_folders(config: Configuration, cache: PairCache) -> Sides:
+def _folder_pairs(config: Configuration, cache: PairCache) -> Sides:
     data = config.data
     masks = MaskReader.of(config.classes, data.mask_encoding, data.ignore_colors, data.ignore_ids)
     source = _source(config, masks)
@@ -149,10 +149,10 @@ def _of_folders(config: Configuration, cache: PairCache) -> Sides:
     return sides
 
 
-def _of_shards(config: Configuration, cache: PairCache, copy: _Copy) -> Sides:
+def _shard_pairs(config: Configuration, cache: PairCache, copy: _SpooledShards) -> Sides:
     data = config.data
     source = _source(config, MaskReader.of_label_maps(config.classes, data.ignore_ids))
-    shards = [*_found(data.shards, 0), *_found(data.validation_shards, 1)]
+    shards = [*_find_shards(data.shards, 0), *_find_shards(data.validation_shards, 1)]
     places: dict[str, int] = {}
     for shard in shards:
         _check_once(shard.file.uri, shard.side, places)
@@ -164,7 +164,7 @@ def _of_shards(config: Configuration, cache: PairCache, copy: _Copy) -> Sides:
         for entry in _samples(shard):
             if isinstance(entry, str):
                 faults.append(f"{shard.file.uri}: {entry}")
-                if len(faults) == _MOST_FAULTS:
+                if len(faults) == _MAX_FAULTS:
                     break
                 continue
             image, label_map = entry
@@ -180,7 +180,7 @@ def _of_shards(config: Configuration, cache: PairCache, copy: _Copy) -> Sides:
                     cache,
                 )
             )
-        if len(faults) == _MOST_FAULTS:
+        if len(faults) == _MAX_FAULTS:
             break
     if faults:
         raise InputError("".join(["shards that cannot be used:", *(f"\n  {f}" for f in faults)]))
@@ -192,7 +192,7 @@ def _source(config: Configuration, masks: MaskReader) -> PairSource:
     return PairSource(model.bands, model.dtype, masks, model.limits, config.data.group)
 
 
-def _found(patterns: Sequence[str], side: int) -> Iterator[_Shard]:
+def _find_shards(patterns: Sequence[str], side: int) -> Iterator[_Shard]:
     """Shards of files, folders or patterns.
 
     Raises:

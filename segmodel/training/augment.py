@@ -32,7 +32,7 @@ def augment(
         truth: `(side, side)` class indices, or `IGNORED`.
         seed: `(2,)` int32; the same seed gives the same crop.
         crop: Side of the result in pixels.
-        config: What is allowed; what is 0 there has no operation in the graph.
+        config: Greatest changes; a change that is 0 there has no operation in the graph.
         value_range: Least and greatest raw value, to which the result is clipped.
 
     Returns:
@@ -132,6 +132,6 @@ def _lit(
     return image + offset if config.color or config.contrast or config.brightness else image
 
 
-def _signed(drawn: tf.Tensor, most: float) -> tf.Tensor:
-    """Numbers in 0..1 to -most..most."""
-    return (2 * drawn - 1) * most
+def _signed(drawn: tf.Tensor, limit: float) -> tf.Tensor:
+    """Numbers in 0..1 to -limit..limit."""
+    return (2 * drawn - 1) * limit

@@ -18,10 +18,10 @@ def training_batches(
     """One augmented batch for each step; which one depends on the seed and the step alone.
 
     Args:
-        sampler: Cuts crops out of the training pairs.
-        config: Batch, crop, augmentation and seed.
-        first_step: Steps before it are left out, as a resumed run has done them.
-        steps: The end of the steps.
+        sampler: Sampler of crops of the training pairs.
+        config: Settings of the run: batch, crop, augmentation and seed.
+        first_step: Number of the first step; a resumed run has done those before it.
+        steps: Number of the step after the last.
 
     Returns:
         Batches of images `(batch, crop, crop, bands)` float32 in raw units, and truth

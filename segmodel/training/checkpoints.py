@@ -28,9 +28,9 @@ class Progress:
         step: Steps that are done, of all stages.
         best_iou: Greatest mean IoU of a validation so far, of classes that truth has; -1 before
             the first.
-        best_step: When it was.
-        without_better: Validations since the best.
-        losses: Of the steps since the last validation.
+        best_step: Step of that validation.
+        without_better: Validations since then.
+        losses: Losses of the steps since the last validation.
     """
 
     run: str
@@ -45,8 +45,8 @@ def save_checkpoint(folder: Path, progress: Progress, variables: Sequence[tf.Var
     """Replace the checkpoint by this state.
 
     Args:
-        folder: Of the checkpoint.
-        progress: Counters.
+        folder: Folder of the checkpoint.
+        progress: How far the run has come.
         variables: All that the next step depends on: weights, optimizer, averages, random state.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,6 +79,10 @@ def read_progress(folder: Path) -> Progress | None:
 
 def restore_checkpoint(folder: Path, variables: Sequence[tf.Variable]) -> None:
     """Give variables the values of the checkpoint.
+
+    Args:
+        folder: Folder of the checkpoint.
+        variables: Variables in the order in which they were saved.
 
     Raises:
         TrainingError: If it was written for other variables.

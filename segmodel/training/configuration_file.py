@@ -45,7 +45,7 @@ def load_configuration(
             names the file and the key.
     """
     path = Path(path)
-    with named_errors(path):
+    with errors_with_file(path):
         document = tomllib.loads(path.read_text("utf-8"))
         for name, text in (overrides or {}).items():
             override(document, name, text)
@@ -121,7 +121,7 @@ def load_mask_config(path: str | Path) -> MaskConfig:
     Raises:
         ConfigurationError: As for `load_configuration`.
     """
-    with named_errors(Path(path)):
+    with errors_with_file(Path(path)):
         document = tomllib.loads(Path(path).read_text("utf-8"))
         check_keys(document, keys_of(Configuration), "")
         data = document.get("data", {})
@@ -135,7 +135,7 @@ def load_mask_config(path: str | Path) -> MaskConfig:
 
 
 @contextmanager
-def named_errors(path: Path) -> Iterator[None]:
+def errors_with_file(path: Path) -> Iterator[None]:
     """Errors of a configuration file, with its name."""
     try:
         yield

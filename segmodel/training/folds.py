@@ -31,10 +31,10 @@ _NAME_LENGTH = 60
 
 @dataclass(frozen=True)
 class Folds:
-    """What all folds found.
+    """Scores of all folds.
 
     Args:
-        by_group: Scores on each region, by a model that has not seen it.
+        by_group: Scores on each region, of a model that has not seen it.
         pooled: Scores of all regions together, from the sum of their confusion matrices.
     """
 
@@ -51,14 +51,14 @@ def cross_validate(
 ) -> Folds:
     """Train once for each region, without it, and score it; see `DataConfig.group`.
 
-    Each fold is a run of its own in `output/<region>`, so that an interrupted evaluation goes on
+    Each fold is a run of its own in `output/<region>`, so that an interrupted evaluation resumes
     where it stopped. All folds can be trained, or none is begun.
 
     Args:
         config: The run that each fold is, but for what `fold_configuration` changes.
         data: Pairs for training and validation, which are dealt anew.
         output: Folder for the folds, `folds.json` and `folds.txt`.
-        hooks: What is told meanwhile.
+        hooks: Functions that are called meanwhile.
         overwrite: Whether folds with other settings or data are replaced.
 
     Raises:
@@ -75,13 +75,13 @@ def cross_validate(
             f"regular expression that finds the region in the path of an image"
         )
     folder, config = Path(output), fold_configuration(config)
-    survey = collect_stats(pairs, config.classes, True, hooks.tell)
+    survey = collect_stats(pairs, config.classes, True, hooks.log)
     folds_of = {group: _fold(group, pairs, survey) for group in groups}
     for group, (_, surveys) in folds_of.items():
         _check_fold(group, surveys, config)
     matrices = {}
-    for number, (group, name) in enumerate(zip(groups, folder_names(groups), strict=True), 1):
-        hooks.tell(f"fold {number} of {len(groups)}: {group} left out")
+    for number, (group, name) in enumerate(zip(groups, region_folders(groups), strict=True), 1):
+        hooks.log(f"fold {number} of {len(groups)}: {group} left out")
         fold, surveys = folds_of[group]
         train(config, fold, folder / name, hooks, overwrite, surveys)
         matrices[group] = RunFolder(folder / name).confusion()
@@ -110,17 +110,17 @@ def folds_table(folds: Folds, names: tuple[str, ...]) -> str:
     return text_table(rows)
 
 
-def folder_names(groups: list[str]) -> list[str]:
+def region_folders(groups: list[str]) -> list[str]:
     """Names of folders for regions, whatever characters those have.
 
-    >>> folder_names(["tile 1", "tile/1", ".."])
+    >>> region_folders(["tile 1", "tile/1", ".."])
     ['tile-1', 'tile-1-2', 'region']
     """
     found: list[str] = []
     taken = set(FILES)
     for group in groups:
         plain = re.sub(r"[^\w.]+", "-", group).strip("-.")[:_NAME_LENGTH] or "region"
-        # File systems that do not tell capitals apart would put two regions into one folder.
+        # File systems that ignore case would put two regions into one folder.
         names = (plain if n == 1 else f"{plain}-{n}" for n in itertools.count(1))
         found.append(next(name for name in names if name.casefold() not in taken))
         taken.add(found[-1].casefold())
@@ -130,7 +130,7 @@ def folder_names(groups: list[str]) -> list[str]:
 def _fold(
     group: str, pairs: Sequence[Pair], survey: DatasetStats
 ) -> tuple[TrainingData, tuple[DatasetStats, DatasetStats]]:
-    """The pairs of one fold, and what is known of them."""
+    """The pairs of one fold, and their statistics."""
     others = [n for n, pair in enumerate(pairs) if pair.group != group]
     own = [n for n, pair in enumerate(pairs) if pair.group == group]
     data = TrainingData(tuple(pairs[n] for n in others), tuple(pairs[n] for n in own))

@@ -19,12 +19,13 @@ class Validation:
     """One validation.
 
     Args:
-        step: After which it was.
+        step: Number of steps before it.
         stage: Variant of the network.
-        loss: Mean of the steps since the last one.
-        learning_rate: Of the last step.
-        times: Seconds of the steps since the last one, and of them those that waited for data.
-        scores: On the validation set.
+        loss: Mean loss of the steps since the last validation.
+        learning_rate: Learning rate of the last step.
+        times: Seconds of the steps since the last validation, and those of them that were spent
+            waiting for data.
+        scores: Scores on the validation set.
     """
 
     step: int
@@ -35,7 +36,7 @@ class Validation:
     scores: Scores
 
     def to_json(self, names: Sequence[str]) -> dict[str, Any]:
-        """As in `history.jsonl`."""
+        """The validation as a line of `history.jsonl` holds it; `names` are those of classes."""
         seconds, waited = self.times
         return {
             "step": self.step,
@@ -48,7 +49,7 @@ class Validation:
         }
 
     def scalars(self, names: Sequence[str]) -> dict[str, float | None]:
-        """As TensorBoard shows them, by tag."""
+        """Values by their tag in TensorBoard; `names` are those of classes."""
         overall = {
             "loss": self.loss,
             "learning_rate": self.learning_rate,
@@ -59,8 +60,8 @@ class Validation:
             f"iou/{name}": value for name, value in zip(names, self.scores.iou, strict=True)
         }
 
-    def line(self, names: Sequence[str]) -> str:
-        """As the log shows it."""
+    def log_line(self, names: Sequence[str]) -> str:
+        """The validation as a line of text; `names` are those of classes."""
         iou = "  ".join(
             f"{name} {'-' if value is None else format(value, '.3f')}"
             for name, value in zip(names, self.scores.iou, strict=True)
@@ -77,9 +78,9 @@ class History:
     """The file with a line for each validation.
 
     Args:
-        path: Of the file.
-        names: Of the classes.
-        step: Lines of later steps are of an attempt that was interrupted, and go.
+        path: Path of the file.
+        names: Names of the classes.
+        step: Steps that are done; lines of later steps, from an interrupted attempt, are removed.
     """
 
     def __init__(self, path: Path, names: Sequence[str], step: int) -> None:
@@ -88,13 +89,13 @@ class History:
         path.write_text("".join(kept), "utf-8")
 
     def write(self, validation: Validation) -> None:
-        """Add a line."""
+        """Append a validation as a line."""
         with self._path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(validation.to_json(self._names)) + "\n")
 
 
 def _lines(path: Path) -> list[str]:
-    """Whole lines; the last may have been cut by a kill."""
+    """Complete lines of a file; a kill may have cut the last."""
     if not path.is_file():
         return []
     return [line for line in path.read_text("utf-8").splitlines(True) if line.endswith("\n")]
@@ -104,11 +105,11 @@ def _lines(path: Path) -> list[str]:
 SCALARS, IMAGES = "scalars", "images"
 
 
-class EventLog:
-    """Events of one run, one file a start.
+class TensorBoardLog:
+    """Events of one run for TensorBoard; each start of the run writes a file of its own.
 
     Args:
-        folder: Of the event files.
+        folder: Folder of the event files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -117,10 +118,10 @@ class EventLog:
     def write(
         self, step: int, scalars: Mapping[str, float | None], pictures: Mapping[str, np.ndarray]
     ) -> None:
-        """Write what one step has to show.
+        """Write values and pictures of one step.
 
         Args:
-            step: Its number.
+            step: Number of the step.
             scalars: Values by tag; None is left out.
             pictures: `(height, width, 3)` uint8 by tag.
         """

@@ -1,4 +1,4 @@
-"""A network that learns step by step, on one device or several."""
+"""Training steps of a network, on one device or several."""
 
 from __future__ import annotations
 
@@ -19,8 +19,14 @@ from segmodel.training.losses import build_loss
 from segmodel.training.optimization import MovingAverage, apply_gradients, build_optimizer
 
 
-def choose_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
+def device_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
     """How a batch is shared: mirrored over several devices, or one device alone.
+
+    Args:
+        config: Devices and batch of the run.
+
+    Returns:
+        A strategy of `tf.distribute`.
 
     Raises:
         ConfigurationError: If a device is not there, or the batch cannot be dealt evenly.
@@ -55,14 +61,14 @@ def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
 
 
 class Learner:
-    """A network with its loss, optimizer and averages.
+    """A network with its loss, optimizer and moving averages.
 
     Args:
-        build: Makes the network.
-        config: Of the run.
-        class_weights: Of the loss.
-        steps: How many there will be, for the schedule.
-        strategy: See `choose_strategy`.
+        build: Function that makes the network.
+        config: Settings of the run.
+        class_weights: Weight of each class in the loss; all alike if empty.
+        steps: Number of steps of the stage, for the schedule.
+        strategy: Strategy of `tf.distribute`, from `device_strategy`.
     """
 
     def __init__(
@@ -84,7 +90,15 @@ class Learner:
         self._run = tf.function(self._on_all_devices)
 
     def step(self, images: tf.Tensor, truth: tf.Tensor) -> float:
-        """Learn from one batch; returns its loss, the mean over the devices."""
+        """Move the weights by one batch.
+
+        Args:
+            images: `(batch, crop, crop, bands)` float32 raw values.
+            truth: `(batch, crop, crop)` int16 class indices, or `IGNORED`.
+
+        Returns:
+            Loss of the batch, the mean over the devices.
+        """
         return float(self._run(images, truth))
 
     def _on_all_devices(self, images: tf.Tensor, truth: tf.Tensor) -> tf.Tensor:
@@ -99,20 +113,24 @@ class Learner:
         apply_gradients(self.optimizer, tape.gradient(scaled, weights), weights)
         return loss
 
-    def follow(self, step: int) -> None:
-        """Let the averages follow the weights, once after each step."""
+    def update_average(self, step: int) -> None:
+        """Take the weights into the moving average, once after each step.
+
+        Args:
+            step: Number of the step in its stage, from 0.
+        """
         if self.average is not None:
             self.average.update(step)
 
     @contextmanager
     def averaged(self) -> Iterator[keras.Model]:
-        """The network as it is validated and exported: with averaged weights where there are."""
+        """The network as it is validated and exported: with averaged weights if there are any."""
         with self.average.swapped() if self.average is not None else nullcontext():
             yield self.network
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """Learning rate of the next step."""
         return float(np.asarray(self.optimizer.learning_rate))
 
     @property
@@ -122,20 +140,20 @@ class Learner:
         return [*self.network.variables, *self.optimizer.variables, *averages]
 
     def distributed(self, batches: tf.data.Dataset) -> tf.data.Dataset:
-        """Batches, dealt to the devices."""
+        """Batches as the strategy gives them to the devices."""
         if self.strategy.num_replicas_in_sync == 1:
             return batches
         return self.strategy.experimental_distribute_dataset(batches)
 
 
-class Clock:
-    """Time of steps since it was last read, and the part of it that they waited for data."""
+class StepTimer:
+    """Measures the time of steps, and the part of it in which they waited for data."""
 
     def __init__(self) -> None:
         self._seconds = self._waited_seconds = 0.0
 
-    def fed(self, batches: tf.data.Dataset) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        """Batches, with the time that each was waited for.
+    def timed(self, batches: tf.data.Dataset) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        """Pass batches on, and measure how long each takes to arrive.
 
         Raises:
             TrainingError: If a crop cannot be cut, such as from a file that is gone by now.
@@ -155,14 +173,14 @@ class Clock:
             yield batch
 
     @contextmanager
-    def working(self) -> Iterator[None]:
-        """What happens inside counts."""
+    def measured(self) -> Iterator[None]:
+        """Add the time of the block."""
         start = time.perf_counter()
         yield
         self._seconds += time.perf_counter() - start
 
     def read(self) -> tuple[float, float]:
-        """Seconds, and those that were waiting; both begin at 0 again."""
+        """Seconds since the last call, and those of them that were spent waiting for data."""
         times = self._seconds, self._waited_seconds
         self._seconds = self._waited_seconds = 0.0
         return times
@@ -177,9 +195,9 @@ def check_loss(loss: float, step: int, keep: Callable[[], str]) -> None:
     """Stop a run whose loss is no number.
 
     Args:
-        loss: Of a step.
-        step: Its number.
-        keep: Saves the batch and returns the name of the file.
+        loss: Loss of a step.
+        step: Number of the step.
+        keep: Function that saves the batch and returns the name of the file.
 
     Raises:
         TrainingError: If the loss is NaN or infinite.

@@ -23,7 +23,7 @@ from segmodel.labels.confusion import IGNORED
 from segmodel.training.configuration import TrainingConfig
 
 # Keeps the slope of the focal factor finite where the truth is certain and gamma less than 1.
-_LEAST_DOUBT = 1e-6
+_MIN_DOUBT = 1e-6
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
@@ -32,8 +32,11 @@ def build_loss(config: TrainingConfig, class_weights: Sequence[float] = ()) -> L
     """The sum of losses that a configuration asks for, as a function of truth and logits.
 
     Args:
-        config: Names the losses and their weights.
-        class_weights: As `segmodel.class_weights.resolve` gives them; all alike if empty.
+        config: Losses and their weights.
+        class_weights: Weight of each class, from `loss_weights`; all alike if empty.
+
+    Returns:
+        A function of truth and logits, which returns a scalar float32.
     """
     smoothing, gamma = config.label_smoothing, config.focal_gamma
     known: dict[str, Loss] = {
@@ -59,15 +62,15 @@ def cross_entropy(
     """Weighted mean of the cross-entropy of the pixels that count, in nats.
 
     Args:
-        truth: As in the text of the module.
-        logits: As in the text of the module.
+        truth: `(batch, height, width)` class indices, or `IGNORED`.
+        logits: `(batch, height, width, classes)` scores.
         class_weights: How much a pixel of each true class counts; all alike if empty.
         label_smoothing: Share of the truth that is spread evenly over all classes.
 
     Source: label smoothing, Szegedy et al., Rethinking the Inception Architecture (2016).
     """
     logits = tf.cast(logits, tf.float32)
-    loss, index, counts = _surprise(truth, logits)
+    loss, index, counts = _pixel_losses(truth, logits)
     if label_smoothing:
         # The cross-entropy to even shares is logsumexp(z) - mean(z).
         even = tf.reduce_logsumexp(logits, axis=-1) - tf.reduce_mean(logits, axis=-1)
@@ -84,16 +87,16 @@ def focal(
     """Weighted mean of the cross-entropy times `(1 - p)^gamma`, `p` the probability of the truth.
 
     Args:
-        truth: As in the text of the module.
-        logits: As in the text of the module.
+        truth: `(batch, height, width)` class indices, or `IGNORED`.
+        logits: `(batch, height, width, classes)` scores.
         class_weights: How much a pixel of each true class counts; all alike if empty.
         gamma: How much less pixels count that are right already; 0 is cross-entropy.
 
     Source: Lin et al., Focal Loss for Dense Object Detection (2017), eq. 5; the mean is over
     pixels, where they divide by the number of objects.
     """
-    loss, index, counts = _surprise(truth, logits)
-    doubt = tf.maximum(-tf.math.expm1(-loss), _LEAST_DOUBT)
+    loss, index, counts = _pixel_losses(truth, logits)
+    doubt = tf.maximum(-tf.math.expm1(-loss), _MIN_DOUBT)
     return _weighted_mean(tf.pow(doubt, gamma) * loss, index, counts, class_weights)
 
 
@@ -108,7 +111,7 @@ def dice(truth: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """
     logits = tf.cast(logits, tf.float32)
     classes = logits.shape[-1]
-    loss, index, counts = _surprise(truth, logits)
+    loss, index, counts = _pixel_losses(truth, logits)
     counted, index = tf.reshape(counts, [-1]), tf.reshape(index, [-1])
     of_truth = tf.reshape(tf.exp(-loss), [-1]) * counted
     both = tf.math.unsorted_segment_sum(of_truth, index, classes)
@@ -120,8 +123,8 @@ def dice(truth: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum((1 - overlap) * present), tf.reduce_sum(present))
 
 
-def _surprise(truth: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """`-log p` of the truth, its class index (0 where it is ignored), and 1.0 where it counts."""
+def _pixel_losses(truth: tf.Tensor, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """`-log p` of the true class, its index (0 where ignored), and 1.0 where the pixel counts."""
     counts = tf.not_equal(truth, IGNORED)
     index = tf.where(counts, tf.cast(truth, tf.int32), 0)
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(
@@ -143,15 +146,15 @@ def _weighted_mean(
 _LOG_OFFSET = 1.02
 
 
-def resolve(
+def loss_weights(
     setting: str | Sequence[float], counts: np.ndarray, around: np.ndarray | None = None
 ) -> tuple[float, ...]:
-    """Weights of `training.class_weights` for the data at hand.
+    """Weights of the classes by `training.class_weights` and the training data.
 
     Args:
         setting: `median_frequency`, `inverse_log`, the weights themselves, or nothing.
         counts: Pixels of each class in the training data, `(classes,)`; or `(images, classes)`.
-        around: For each class the pixels of any class in the images that have it; without it they
+        around: `(classes,)` pixels of any class in the images that have the class; without it they
             follow from `counts`, as if all were one image where those are not by image.
 
     Returns:
@@ -161,11 +164,11 @@ def resolve(
     Raises:
         ConfigurationError: If weights are asked for by frequency and no pixel counts.
 
-    >>> resolve((), np.array([3, 1]))
+    >>> loss_weights((), np.array([3, 1]))
     ()
-    >>> resolve("median_frequency", np.array([50, 25, 25, 0]))
+    >>> loss_weights("median_frequency", np.array([50, 25, 25, 0]))
     (0.5, 1.0, 1.0, 0.0)
-    >>> [round(weight, 3) for weight in resolve("inverse_log", np.array([75, 25, 0]))]
+    >>> [round(weight, 3) for weight in loss_weights("inverse_log", np.array([75, 25, 0]))]
     [1.751, 4.184, 0.0]
     """
     if not isinstance(setting, str):
@@ -185,7 +188,7 @@ def resolve(
 
 
 def _median_frequency(pixels: np.ndarray, around: np.ndarray) -> np.ndarray:
-    """The median of all frequencies over the own, which is the share in images with the class.
+    """The median of all frequencies over that of the class, its share in images that have it.
 
     Source: Eigen and Fergus, Predicting Depth, Surface Normals and Semantic Labels with a Common
     Multi-Scale Convolutional Architecture (2015), section 6.3.2.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -22,8 +23,8 @@ class WarmupThenDecay(keras.optimizers.schedules.LearningRateSchedule):
     The value is 0 after `steps` steps, so the last step still moves.
 
     Args:
-        learning_rate: The greatest, at the end of the warm-up.
-        steps: All steps, the warm-up among them.
+        learning_rate: Greatest learning rate, at the end of the warm-up.
+        steps: Number of all steps, those of the warm-up among them.
         warmup_steps: Steps of the warm-up; at most `steps - 1` of them are taken.
         schedule: `cosine`, `poly` or `constant`.
         power: Exponent of `poly`.
@@ -49,8 +50,8 @@ class WarmupThenDecay(keras.optimizers.schedules.LearningRateSchedule):
             share *= tf.minimum(step / self.warmup_steps, 1.0)
         return self.learning_rate * share
 
-    def get_config(self) -> dict:
-        """Arguments, for Keras."""
+    def get_config(self) -> dict[str, Any]:
+        """Arguments by name, with which Keras makes the schedule again."""
         names = ("learning_rate", "steps", "warmup_steps", "schedule", "power")
         return {name: getattr(self, name) for name in names}
 
@@ -63,8 +64,11 @@ def build_optimizer(config: TrainingConfig, steps: int) -> keras.optimizers.Opti
     as it is otherwise. Gradients are to be applied by `apply_gradients` below.
 
     Args:
-        config: Of the whole run.
+        config: Settings of the run.
         steps: Optimizer steps of the stage.
+
+    Returns:
+        An optimizer whose schedule starts at 0.
 
     Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization (2019).
     """
@@ -98,8 +102,8 @@ def apply_gradients(
 
     Args:
         optimizer: From `build_optimizer`, made under the scope of the same strategy.
-        gradients: Of the loss of this replica.
-        variables: What they are gradients of.
+        gradients: Gradients of the loss of this replica.
+        variables: Variable of each gradient.
     """
     replica = tf.distribute.get_replica_context()
     count = replica.num_replicas_in_sync
@@ -122,7 +126,7 @@ class MovingAverage:
     first are averaged, and all replicas have them after `swapped()`.
 
     Args:
-        network: Whose weights are averaged; they are where the average starts.
+        network: Network whose weights are averaged; the average starts at them.
         decay: Share of the average that is kept at each step, in 0..1.
     """
 

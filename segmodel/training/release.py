@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -41,9 +41,9 @@ def draft_contract(
     """What is known of a model before it is exported: all but what is measured.
 
     Args:
-        config: Of the run.
-        network_config: Of the network.
-        network: As it is trained.
+        config: Settings of the run.
+        network_config: Configuration of the network.
+        network: Trained network.
         images: Number of training images.
     """
     model, seen, stride = config.model, receptive_field(network), network_config.stride
@@ -66,7 +66,7 @@ def draft_contract(
 
 
 def validation_layout(contract: Contract) -> Layout:
-    """Windows of validation while the halo is not measured yet."""
+    """Layout of windows for validation while the halo is not measured yet."""
     return contract.layout(WINDOW_PX, min(MAX_HALO_PX, contract.halo.pixels))
 
 
@@ -75,16 +75,16 @@ def release(
     network: keras.Model,
     contract: Contract,
     data: TrainingData,
-    to: RunFolder,
+    folder: RunFolder,
 ) -> Contract:
     """Export a network, score what was exported, and describe it.
 
     Args:
-        config: Of the run.
-        network: With the weights to export.
-        contract: Its draft.
-        data: Whose validation pairs the model is measured on.
-        to: Folder of the run.
+        config: Settings of the run.
+        network: Network with the weights to export.
+        contract: Draft of the contract, from `draft_contract`.
+        data: Pairs, of which those for validation measure the model.
+        folder: Folder of the run.
 
     Returns:
         The contract as written, with scores.
@@ -96,7 +96,7 @@ def release(
     keras_model = KerasModel(network, contract)
     if config.export.min_iou:
         scores = evaluate(keras_model, data.validation, validation_layout(contract)).scores
-        check_floors(config, scores, "nothing was exported")
+        check_min_iou(config, scores, "nothing was exported")
     if config.export.calibrate:
         side = contract.fixed_window or WINDOW_PX
         sampled = sample_logits(
@@ -104,26 +104,26 @@ def release(
         )
         contract = replace(contract, calibration=calibrate(*sampled))
     contract = export_savedmodel(
-        network, contract, to.model, samples(data.validation, contract.fill)
+        network, contract, folder.model, halo_samples(data.validation, contract.fill)
     )
-    predictor, layout = Predictor.load(to.model, trust=True), contract.layout(WINDOW_PX)
+    predictor, layout = Predictor.load(folder.model, trust=True), contract.layout(WINDOW_PX)
     evaluation = keep_validation(
-        to.path / "validation", predictor, data.validation, layout, contract
+        folder.path / "validation", predictor, data.validation, layout, contract
     )
     contract = replace(contract, metrics=_metrics(evaluation.scores, config.classes.names))
-    write_contract(contract, to.model)
-    write_scores(to.path, evaluation, config.classes)
-    write_card(to.path, contract)
+    write_contract(contract, folder.model)
+    write_scores(folder.path, evaluation, config.classes)
+    write_card(folder.path, contract)
     return contract
 
 
-def check_floors(config: Configuration, scores: Scores, then: str) -> None:
+def check_min_iou(config: Configuration, scores: Scores, then: str) -> None:
     """Refuse a model that is not as good as was asked for.
 
     Args:
-        config: Of the run.
-        scores: On validation.
-        then: What comes of the model.
+        config: Settings of the run, with the floors.
+        scores: Scores on validation.
+        then: What happens to a model that is worse, for the message.
 
     Raises:
         ExportError: Names the classes, their IoU and what was asked for.
@@ -141,17 +141,18 @@ def check_floors(config: Configuration, scores: Scores, then: str) -> None:
         )
 
 
-def samples(pairs: Sequence[Pair], fill: np.ndarray) -> list[HaloSample]:
-    """What the halo is measured on: windows spread over the pairs, with where truth counts.
+def halo_samples(pairs: Sequence[Pair], fill: np.ndarray) -> list[HaloSample]:
+    """Windows spread over the pairs, on which the halo is measured, with where truth counts.
 
     Args:
-        pairs: Of validation; of those that a core cuts, if there are any, first one window each.
-        fill: `(bands,)` what stands for nodata.
+        pairs: Validation pairs; those larger than a core are taken if there are any, and one
+            window of each before a second one.
+        fill: `(bands,)` raw values that stand for nodata.
     """
     large = [pair for pair in pairs if max(pair.height, pair.width) > CORE_PX]
     random = np.random.default_rng(0)
     of_pairs = [
-        [(pair, window) for window in _shuffled(sample_windows(pair.height, pair.width), random)]
+        [(pair, window) for window in _shuffled(halo_windows(pair.height, pair.width), random)]
         for pair in _shuffled(large or pairs, random)
     ]
     found: list[HaloSample] = []
@@ -166,12 +167,12 @@ def samples(pairs: Sequence[Pair], fill: np.ndarray) -> list[HaloSample]:
     return found
 
 
-def sample_windows(height: int, width: int) -> list[Window]:
+def halo_windows(height: int, width: int) -> list[Window]:
     """The middle of an image, or of each of as many equal parts as have room for a window.
 
-    >>> sample_windows(1000, 2000)
+    >>> halo_windows(1000, 2000)
     [Window(row=0, column=232, height=1000, width=1536)]
-    >>> [window.column for window in sample_windows(8, 3200)]
+    >>> [window.column for window in halo_windows(8, 3200)]
     [32, 1632]
     """
 
@@ -187,8 +188,8 @@ def _shuffled(items: Sequence[Item], random: np.random.Generator) -> list[Item]:
     return [items[n] for n in random.permutation(len(items))]
 
 
-def _metrics(scores: Scores, names: Sequence[str]) -> dict:
-    """What the contract says of scores."""
+def _metrics(scores: Scores, names: Sequence[str]) -> dict[str, Any]:
+    """Scores of the whole set as the contract holds them."""
     document = scores.to_json(names)
     overall = ("mean_iou", "pixel_accuracy", "frequency_weighted_iou", "mean_f1", "iou", "f1")
     return {name: document[name] for name in overall}

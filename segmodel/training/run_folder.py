@@ -45,7 +45,7 @@ class RunFolder:
     """One training run on disk.
 
     Args:
-        path: The folder.
+        path: Folder of the run.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +55,13 @@ class RunFolder:
         self.history, self.best_weights = path / "history.jsonl", path / BEST_WEIGHTS
 
     def finished(self, identity: str, overwrite: bool) -> Contract | None:
-        """The contract of a finished run of this identity, or None where it is to be done.
+        """The contract of the model if the folder holds this run and it is finished, else None.
+
+        A run that may be replaced is removed.
+
+        Args:
+            identity: Digest of settings and data.
+            overwrite: Whether another run, or this one, is replaced.
 
         Raises:
             ConfigurationError: If the folder holds another run, or files that are none of a run.
@@ -67,7 +73,7 @@ class RunFolder:
                 f"{self.path} holds {clash[0]} and no {CONFIGURATION}, so it is of no run: name "
                 f"another --output"
             )
-        if known not in (None, identity) and self._has_learned() and not overwrite:
+        if known not in (None, identity) and self._has_weights() and not overwrite:
             raise ConfigurationError(
                 f"{self.path} holds a run with other settings or data: --overwrite replaces it, or "
                 f"name another --output"
@@ -80,12 +86,12 @@ class RunFolder:
         return None
 
     def begin(self, identity: str, configuration: dict[str, Any]) -> None:
-        """Write what the run is; it comes first, so that another one is told from it."""
+        """Write the identity and the settings of the run, before any other file of it."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.write_json(CONFIGURATION, {"run": identity} | configuration)
 
     def finish(self) -> None:
-        """Say that all is there, and remove what only an unfinished run needs."""
+        """Mark the run as finished, and remove what only an unfinished run needs."""
         (self.path / FINISHED).touch()
         for left in (self.checkpoint, *self.path.glob(".model-*")):
             shutil.rmtree(left, ignore_errors=True)
@@ -109,7 +115,7 @@ class RunFolder:
         draft.replace(self.path / name)
 
     def confusion(self) -> np.ndarray:
-        """Confusion matrix of a finished run."""
+        """Confusion matrix of a finished run, `(classes, classes)` int64; rows are truth."""
         document = json.loads((self.path / "scores.json").read_text("utf-8"))
         return np.array(document["confusion"], np.int64)
 
@@ -124,7 +130,7 @@ class RunFolder:
                 f"{self.path / CONFIGURATION} is of no run: name another --output"
             ) from error
 
-    def _has_learned(self) -> bool:
+    def _has_weights(self) -> bool:
         """Whether more than the configuration would be lost."""
         return any((self.path / name).exists() for name in ("checkpoint", "model", BEST_WEIGHTS))
 
@@ -141,13 +147,13 @@ class RunFolder:
                 (self.path / name).rmdir()
 
 
-def model_of(path: str | Path) -> Path:
-    """The SavedModel that a path names: itself, or that of a training run."""
+def model_folder(path: str | Path) -> Path:
+    """Folder of the SavedModel at a path: the path itself, or `model` in a training run."""
     folder = Path(path)
     return folder if (folder / "saved_model.pb").is_file() else folder / "model"
 
 
 def _whole(batch: Any) -> np.ndarray:
-    """A batch as an array, also where it is dealt to several devices."""
+    """A batch as one array, also where several devices share it."""
     parts = getattr(batch, "values", (batch,))
     return np.concatenate([np.asarray(part) for part in parts])

@@ -14,7 +14,7 @@ from segmodel.pairs.stats import DatasetStats
 from segmodel.savedmodel.folder import fingerprint
 from segmodel.training.configuration import NO_FILES, Configuration
 from segmodel.training.configuration_file import to_document
-from segmodel.training.run_folder import model_of
+from segmodel.training.run_folder import model_folder
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,12 @@ def run_digest(
     """SHA-256 of what a run depends on: settings, weights to start from, pixels and masks.
 
     Args:
-        config: Of the run.
+        config: Settings of the run.
         data: Pairs for training and for validation.
-        surveys: Of each of the two.
+        surveys: Statistics of the pairs for training, and of those for validation.
+
+    Returns:
+        The digest in hexadecimal digits.
     """
     content = to_document(config)
     # How much memory it takes, when it is saved and what is refused at the end change no weight.
@@ -93,13 +96,13 @@ def run_digest(
 
 
 def _start_digest(config: Configuration) -> str:
-    """Of the files that weights are read from; empty where none are.
+    """Digests of the files that weights are read from; empty where there are none.
 
     Raises:
         ConfigurationError: If a file is not there.
     """
     model, found = config.model, ""
-    if model.init_from and (folder := model_of(model.init_from)).is_dir():
+    if model.init_from and (folder := model_folder(model.init_from)).is_dir():
         found += fingerprint(folder)
     if model.backbone_weights not in NO_FILES and not model.init_from:
         try:

@@ -32,24 +32,24 @@ from segmodel.training.checkpoints import (
 )
 from segmodel.training.configuration import Configuration
 from segmodel.training.configuration_file import to_document
-from segmodel.training.history import EventLog, History, Validation
-from segmodel.training.loop import Clock, Learner, check_loss, choose_strategy
-from segmodel.training.losses import resolve
-from segmodel.training.release import check_floors, draft_contract, release, validation_layout
-from segmodel.training.run_folder import RunFolder, model_of
+from segmodel.training.history import History, TensorBoardLog, Validation
+from segmodel.training.loop import Learner, StepTimer, check_loss, device_strategy
+from segmodel.training.losses import loss_weights
+from segmodel.training.release import check_min_iou, draft_contract, release, validation_layout
+from segmodel.training.run_folder import RunFolder, model_folder
 from segmodel.training.run_plan import Stage, network_configuration, run_digest, stages
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a run tells while it trains.
+    """Functions that a run calls while it trains.
 
     Args:
-        tell: Is given a line of text now and then.
-        on_step: Is given the number of steps done so far and the loss of the last.
+        log: Called with a line of text now and then.
+        on_step: Called after each step with the number of steps done and the loss of the last.
     """
 
-    tell: Callable[[str], None] = lambda line: None
+    log: Callable[[str], None] = lambda line: None
     on_step: Callable[[int, float], None] = lambda step, loss: None
 
 
@@ -63,16 +63,16 @@ def train(
 ) -> Contract:
     """Train a network, and export its best or its last weights; see `TrainingConfig.keep`.
 
-    A run that was interrupted goes on from its last checkpoint when it is called again, and ends
-    with the same weights; one that is finished is left as it is.
+    A run that was interrupted resumes from its last checkpoint when it is called again, and ends
+    with the same weights; a finished run is left as it is.
 
     Args:
-        config: The whole run.
+        config: Settings of the run.
         data: Pairs for training and for validation.
         output: Folder for what the run makes; see `docs/training.md`.
-        hooks: What is told meanwhile.
+        hooks: Functions that are called while the run trains.
         overwrite: Whether a run with other settings or data in the folder is replaced.
-        surveys: Of the pairs for training and for validation, where they are known.
+        surveys: Statistics of the pairs for training and for validation, where they are known.
 
     Returns:
         The contract of the exported model, with its scores on the validation set.
@@ -89,21 +89,21 @@ def train(
     folder = RunFolder(Path(output))
     network_config = network_configuration(config)
     # What is wrong with the settings is said before any image is read.
-    choose_strategy(config.training)
+    device_strategy(config.training)
     need_matplotlib()
     surveys = surveys or survey_data(config, data, hooks)
     identity = run_digest(config, data, surveys)
     if (done := folder.finished(identity, overwrite)) is not None:
-        check_floors(config, Scores.of(folder.confusion()), "the model there stays as it is")
-        hooks.tell(f"{folder.name} is finished: nothing to do")
+        check_min_iou(config, Scores.of(folder.confusion()), "the model there stays as it is")
+        hooks.log(f"{folder.name} is finished: nothing to do")
         return done
     folder.begin(identity, to_document(config))
     run = TrainingRun(config, network_config, data, surveys[0], folder, hooks)
-    network = run.learn(identity)
+    network = run.fit(identity)
     contract = release(config, network, run.draft(network), data, folder)
     folder.finish()
     if contract.fixed_window is None and contract.halo.equal_labels is None:
-        hooks.tell(
+        hooks.log(
             f"the halo is not measured, as validation images are too small to be cut: it is "
             f"{contract.halo.pixels} pixels, half the receptive field"
         )
@@ -115,26 +115,34 @@ def survey_data(
 ) -> tuple[DatasetStats, DatasetStats]:
     """Survey the pairs for training and those for validation.
 
+    Args:
+        config: Settings of the run.
+        data: Pairs for training and for validation.
+        hooks: Functions that are called meanwhile.
+
+    Returns:
+        Statistics of the training pairs, and of the validation pairs.
+
     Raises:
         ConfigurationError: If a class has no pixel in training, unless that is allowed.
         InputError: If images or masks cannot be used; names the files.
     """
     allow_empty = config.data.allow_empty_classes
-    survey = collect_stats(data.training, config.classes, allow_empty, hooks.tell)
+    survey = collect_stats(data.training, config.classes, allow_empty, hooks.log)
     # A class may be absent where it is validated; its scores are None.
-    return survey, collect_stats(data.validation, config.classes, True, hooks.tell)
+    return survey, collect_stats(data.validation, config.classes, True, hooks.log)
 
 
 class TrainingRun:
-    """The part of a run that learns.
+    """Steps, validations and checkpoints of a run, stage by stage.
 
     Args:
-        config: The whole run.
-        network_config: Of the last stage's network.
+        config: Settings of the run.
+        network_config: Network of the last stage.
         data: Pairs for training and for validation.
-        survey: Of the training pairs.
-        folder: Where the run keeps its state.
-        hooks: What is told meanwhile.
+        survey: Statistics of the training pairs.
+        folder: Folder of the run.
+        hooks: Functions that are called meanwhile.
     """
 
     def __init__(
@@ -148,9 +156,11 @@ class TrainingRun:
     ) -> None:
         self.config, self.network_config, self.data = config, network_config, data
         self.folder, self.hooks = folder, hooks
-        self._events = EventLog(folder.path / "tensorboard")
-        self._strategy = choose_strategy(config.training)
-        self._weights = resolve(config.training.class_weights, survey.counts, survey.image_pixels)
+        self._events = TensorBoardLog(folder.path / "tensorboard")
+        self._strategy = device_strategy(config.training)
+        self._weights = loss_weights(
+            config.training.class_weights, survey.counts, survey.image_pixels
+        )
         fill = nodata_fill(network_config, config.model.dtype)
         self._sampler = CropSampler(
             data.training,
@@ -162,8 +172,14 @@ class TrainingRun:
             config.training.seed,
         )
 
-    def learn(self, identity: str) -> keras.Model:
-        """Train all stages, from the last checkpoint on; returns the network to export.
+    def fit(self, identity: str) -> keras.Model:
+        """Train all stages, from the last checkpoint on.
+
+        Args:
+            identity: Digest of settings and data, by which a checkpoint of this run is known.
+
+        Returns:
+            The network to export, in float32 on one device.
 
         Raises:
             TrainingError: If the loss is no longer a number.
@@ -178,10 +194,10 @@ class TrainingRun:
         for stage in stages(self.config):
             if progress.step >= stage.last and stage.last < self.config.training.steps:
                 continue
-            learner = self._begin(stage, progress, learner, resumed)
-            self._fit(stage, learner, progress, history)
+            learner = self._start_stage(stage, progress, learner, resumed)
+            self._run_stage(stage, learner, progress, history)
             if progress.step < stage.last:
-                # It ended early: what came after the best is not handed on.
+                # It ended early: the next stage starts from the best weights.
                 learner.network.load_weights(self.folder.best_weights)
                 if learner.average is not None:
                     learner.average.restart()
@@ -195,21 +211,21 @@ class TrainingRun:
         network.load_weights(self.folder.best_weights)
         return network
 
-    def _begin(
+    def _start_stage(
         self, stage: Stage, progress: Progress, before: Learner | None, resumed: bool
     ) -> Learner:
         """A learner at the first step of its stage that is not done."""
         keras.utils.set_random_seed(self.config.training.seed + stage.number)
         steps = stage.last - stage.first + 1
-        going_on = resumed and before is None
+        resumes = resumed and before is None
         fresh = replace(self.network_config, variant=stage.variant)
-        if before is not None or going_on or self.config.model.init_from:
+        if before is not None or resumes or self.config.model.init_from:
             fresh = replace(fresh, backbone_weights="none")
         build = partial(build_network, fresh)
         learner = Learner(build, self.config, self._weights, steps, self._strategy)
-        if going_on:
+        if resumes:
             restore_checkpoint(self.folder.checkpoint, learner.state)
-            self.hooks.tell(f"going on after step {progress.step}")
+            self.hooks.log(f"resuming after step {progress.step}")
             return learner
         if before is not None:
             with before.averaged() as network:
@@ -220,7 +236,7 @@ class TrainingRun:
             self._carry_from(self.config.model.init_from, learner.network)
         if learner.average is not None:
             learner.average.restart()
-        self.hooks.tell(
+        self.hooks.log(
             f"{stage.variant} {fresh.backbone}: {learner.network.count_params():,} weights; "
             f"{len(self.data.training)} training and {len(self.data.validation)} validation images"
         )
@@ -229,7 +245,7 @@ class TrainingRun:
 
     def _carry_from(self, path: str, network: keras.Model) -> None:
         weights = read_weights(path)
-        contract, bands = read_contract(model_of(path)), self.config.model.bands
+        contract, bands = read_contract(model_folder(path)), self.config.model.bands
         if contract.bands != bands:
             raise ConfigurationError(
                 f"model.init_from sees {', '.join(contract.bands)}, model.bands are "
@@ -237,21 +253,23 @@ class TrainingRun:
             )
         equal = contract.classes.names == self.config.classes.names
         left = transfer_weights(weights, network, classes_equal=equal)
-        self.hooks.tell(f"weights of {Path(path).name}; {len(left)} start anew")
+        self.hooks.log(f"weights of {Path(path).name}; {len(left)} start anew")
 
-    def _fit(self, stage: Stage, learner: Learner, progress: Progress, history: History) -> None:
+    def _run_stage(
+        self, stage: Stage, learner: Learner, progress: Progress, history: History
+    ) -> None:
         """Steps of one stage, with validations and checkpoints."""
-        training, clock = self.config.training, Clock()
+        training, timer = self.config.training, StepTimer()
         contract = self.draft(learner.network)
         model = KerasModel(learner.network, contract)
         batches = training_batches(self._sampler, self.config, progress.step, stage.last)
-        for images, truth in clock.fed(learner.distributed(batches)):
+        for images, truth in timer.timed(learner.distributed(batches)):
             step = progress.step + 1
-            with clock.working():
+            with timer.measured():
                 rate = learner.learning_rate
                 loss = learner.step(images, truth)
                 check_loss(loss, step, partial(self.folder.keep_batch, step, images, truth))
-                learner.follow(step - stage.first)
+                learner.update_average(step - stage.first)
             progress.step = step
             progress.losses.append(loss)
             self.hooks.on_step(step, loss)
@@ -259,14 +277,14 @@ class TrainingRun:
                 with learner.averaged() as network:
                     scores, pictures = self._validate(model, contract)
                     self._keep_best(network, scores, progress)
-                loss, times = float(np.mean(progress.losses)), clock.read()
+                loss, times = float(np.mean(progress.losses)), timer.read()
                 progress.losses.clear()
-                report = Validation(step, stage.variant, loss, rate, times, scores)
-                history.write(report)
-                self._events.write(step, report.scalars(self.config.classes.names), pictures)
-                self.hooks.tell(report.line(self.config.classes.names))
+                validation = Validation(step, stage.variant, loss, rate, times, scores)
+                history.write(validation)
+                self._events.write(step, validation.scalars(self.config.classes.names), pictures)
+                self.hooks.log(validation.log_line(self.config.classes.names))
                 if training.patience and progress.without_better >= training.patience:
-                    self.hooks.tell(f"no better validation for {training.patience}: stage ends")
+                    self.hooks.log(f"no better validation for {training.patience}: stage ends")
                     return
             # The end of a stage is saved as the beginning of the next.
             if step % training.checkpoint_every == 0 and step != stage.last:
@@ -292,6 +310,6 @@ class TrainingRun:
             self.folder.save_best(network)
 
     def draft(self, network: keras.Model) -> Contract:
-        """The contract of a network, as far as it is known before the export."""
+        """The contract of a network, without what is measured at the export."""
         images = len(self.data.training)
         return draft_contract(self.config, self.network_config, network, images)

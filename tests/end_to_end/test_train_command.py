@@ -89,7 +89,7 @@ def test_a_run_that_was_killed_twice_ends_as_one_that_was_not(whole):
     last = train(whole, "cut")
 
     assert last.returncode == 0, last.stderr
-    assert "going on after step 24" in last.stdout
+    assert "resuming after step 24" in last.stdout
     assert history(run) == history(whole / "whole")
     actual, expected = read_weights(run), read_weights(whole / "whole")
     assert sorted(actual) == sorted(expected)

@@ -54,7 +54,7 @@ def narrow(model: dict | None = None, **training) -> Configuration:
     return configuration(NARROW | (model or {}), **(small | training))
 
 
-def learn(
+def fit_run(
     config: Configuration,
     folder: Path,
     copies: dict[int, Path] | None = None,
@@ -62,12 +62,12 @@ def learn(
     data: TrainingData = DATA,
 ) -> tuple[keras.Model, Told]:
     """Train, without export; gives the network with the best weights, and what was told."""
-    told = Told(folder, copies or {})
+    logged = Told(folder, copies or {})
     output = RunFolder(folder)
     output.begin(identity, {})
     survey = collect_stats(data.training, config.classes, False)
-    run = TrainingRun(config, network_configuration(config), data, survey, output, told.hooks)
-    return run.learn(identity), told
+    run = TrainingRun(config, network_configuration(config), data, survey, output, logged.hooks)
+    return run.fit(identity), logged
 
 
 def history(folder: Path, clock: bool = False) -> list[dict]:

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from segmodel.training.configuration import Configuration
-from segmodel.training.loop import Learner, choose_strategy
+from segmodel.training.loop import Learner, device_strategy
 
 BATCH, SIDE = 4, 8
 
@@ -23,7 +23,7 @@ def tiny_network(precision: str) -> keras.Model:
 
 
 def learner(config: Configuration, weights: tuple[float, ...] = (), steps: int = 20) -> Learner:
-    strategy = choose_strategy(config.training)
+    strategy = device_strategy(config.training)
     return Learner(
         lambda: tiny_network(config.training.precision), config, weights, steps, strategy
     )
@@ -44,5 +44,5 @@ def losses_of(learner: Learner, count: int) -> list[float]:
     losses = []
     for step, (images, truth) in enumerate(learner.distributed(batches(count)), 1):
         losses.append(learner.step(images, truth))
-        learner.follow(step)
+        learner.update_average(step)
     return losses

@@ -18,8 +18,8 @@ tf.config.set_logical_device_configuration(
 )
 
 from segmodel.errors import ConfigurationError  # noqa: E402
-from segmodel.training.loop import choose_strategy  # noqa: E402
-from tests.segmodel.made_runs import history, learn, narrow, values  # noqa: E402
+from segmodel.training.loop import device_strategy  # noqa: E402
+from tests.segmodel.made_runs import fit_run, history, narrow, values  # noqa: E402
 from tests.segmodel.tiny_learner import BATCH, learner, losses_of  # noqa: E402
 
 BOTH = ("CPU:0", "CPU:1")
@@ -32,13 +32,13 @@ def farthest(one: dict, other: dict) -> float:
 
 
 def runs(folder: Path) -> dict:
-    alone, told_alone = learn(narrow(**RUN), folder / "alone")
+    alone, told_alone = fit_run(narrow(**RUN), folder / "alone")
     shared = narrow(devices=BOTH, **RUN)
-    both, told = learn(shared, folder / "both", {3: folder / "killed"})
-    again, _ = learn(shared, folder / "killed")
+    both, logged = fit_run(shared, folder / "both", {3: folder / "killed"})
+    again, _ = fit_run(shared, folder / "killed")
     return {
-        "steps": told.steps,
-        "losses": [told_alone.losses, told.losses],
+        "steps": logged.steps,
+        "losses": [told_alone.losses, logged.losses],
         "apart": farthest(values(alone), values(both)),
         "resumed_apart": farthest(values(both), values(again)),
         "histories": [history(folder / "both"), history(folder / "killed")],
@@ -53,7 +53,7 @@ def refused() -> dict[str, str]:
         "twice": {"devices": ("CPU:1", "CPU:1")},
     }.items():
         try:
-            choose_strategy(narrow(**changes).training)
+            device_strategy(narrow(**changes).training)
         except ConfigurationError as error:
             found[name] = str(error)
     return found
@@ -69,7 +69,7 @@ def batch_norm() -> dict:
 
 
 def main() -> None:
-    one = choose_strategy(narrow(devices=("CPU:1",)).training)
+    one = device_strategy(narrow(devices=("CPU:1",)).training)
     print(
         json.dumps(
             {
@@ -77,7 +77,7 @@ def main() -> None:
                 "refused": refused(),
                 "batch_norm": batch_norm(),
                 "one": one.num_replicas_in_sync,
-                "none": choose_strategy(narrow().training).num_replicas_in_sync,
+                "none": device_strategy(narrow().training).num_replicas_in_sync,
             }
         )
     )

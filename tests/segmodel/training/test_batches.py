@@ -12,7 +12,7 @@ from segmodel.pairs.crops import CropSampler
 from segmodel.pairs.stats import collect_stats
 from segmodel.training.batches import training_batches
 from segmodel.training.configuration import AugmentationConfig
-from segmodel.training.loop import Clock
+from segmodel.training.loop import StepTimer
 from tests.segmodel.made_pairs import CLASSES, ArrayPair, configuration, halves
 
 PAIRS = halves(3, 0)
@@ -93,7 +93,7 @@ def test_a_file_that_can_no_longer_be_read_is_an_error_of_one_line():
         def crop(self, number: int):
             raise InputError(f"a.png: crop {number} has changed since the run began: train anew")
 
-    found = Clock().fed(training_batches(Gone(), CONFIG, 0, 1))
+    found = StepTimer().timed(training_batches(Gone(), CONFIG, 0, 1))
     with pytest.raises(TrainingError) as error:
         next(found)
     (line,) = str(error.value).splitlines()

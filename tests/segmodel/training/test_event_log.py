@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from segmodel.training.history import EventLog
+from segmodel.training.history import TensorBoardLog
 
 
 def events(folder) -> list:
@@ -19,7 +19,7 @@ def events(folder) -> list:
 
 def test_scalars_and_pictures_are_written_for_the_plugins_that_show_them(tmp_path):
     picture = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
-    EventLog(tmp_path).write(7, {"loss": 0.25, "iou/absent": None}, {"validation/a": picture})
+    TensorBoardLog(tmp_path).write(7, {"loss": 0.25, "iou/absent": None}, {"validation/a": picture})
 
     (first, loss), (second, shown) = events(tmp_path)
 

@@ -12,7 +12,7 @@ from segmodel.errors import ConfigurationError
 from segmodel.labels.confusion import Scores
 from segmodel.pairs.pairs import TrainingData
 from segmodel.training import folds as module
-from segmodel.training.folds import cross_validate, folder_names, folds_table
+from segmodel.training.folds import cross_validate, folds_table, region_folders
 from segmodel.training.run_folder import RunFolder
 from segmodel.training.trainer import Hooks
 from tests.segmodel.made_pairs import CLASSES, files_of, halves
@@ -51,13 +51,13 @@ def trainings(monkeypatch) -> list:
 
 def test_each_region_is_left_out_once_and_validated_on(tmp_path, trainings):
     pairs = pairs_of()
-    told: list[str] = []
+    logged: list[str] = []
     # What was for validation is dealt anew; a pair that is on both sides counts once.
     data = TrainingData(pairs[:5], pairs[4:])
 
-    cross_validate(narrow(), data, tmp_path, Hooks(tell=told.append))
+    cross_validate(narrow(), data, tmp_path, Hooks(log=logged.append))
 
-    assert [line for line in told if line.startswith("fold")] == [
+    assert [line for line in logged if line.startswith("fold")] == [
         "fold 1 of 3: .. left out",
         "fold 2 of 3: tile 1 left out",
         "fold 3 of 3: tile/1 left out",
@@ -115,11 +115,11 @@ def test_one_region_is_refused(tmp_path, trainings):
     ],
 )
 def test_regions_have_names_of_folders(groups, expected):
-    assert folder_names(groups) == expected
+    assert region_folders(groups) == expected
 
 
 def test_long_names_of_regions_fit_into_file_systems(tmp_path):
-    names = folder_names(["東" * 400, "東" * 400 + "京", "x" * 400])
+    names = region_folders(["東" * 400, "東" * 400 + "京", "x" * 400])
     assert len(set(names)) == 3
     for name in names:
         (tmp_path / name).mkdir()
@@ -128,7 +128,7 @@ def test_long_names_of_regions_fit_into_file_systems(tmp_path):
 def test_folds_that_were_interrupted_go_on(tmp_path):
     data = TrainingData(pairs_of(("a", "b")), ())
     config = narrow(steps=1)
-    told: list[str] = []
+    logged: list[str] = []
 
     class KilledError(Exception):
         pass
@@ -140,10 +140,10 @@ def test_folds_that_were_interrupted_go_on(tmp_path):
     with pytest.raises(KilledError):
         cross_validate(config, data, tmp_path, Hooks(on_step=stop))
     assert files_of(tmp_path) == {"a", "b"}
-    folds = cross_validate(config, data, tmp_path, Hooks(tell=told.append))
+    folds = cross_validate(config, data, tmp_path, Hooks(log=logged.append))
 
-    assert "a is finished: nothing to do" in told
-    assert "b is finished: nothing to do" not in told
+    assert "a is finished: nothing to do" in logged
+    assert "b is finished: nothing to do" not in logged
     total = sum(RunFolder(tmp_path / name).confusion() for name in ("a", "b"))
     assert total.sum() == 4 * 64 * 64
     assert folds.pooled == Scores.of(total)

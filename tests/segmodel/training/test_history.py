@@ -24,7 +24,7 @@ def test_a_line_says_what_absent_classes_lack_and_how_long_steps_waited(tmp_path
     assert found["step"] == 20
     assert (found["stage"], found["seconds"], found["waited_seconds"]) == ("fcn-8s", 10.0, 0.5)
     assert found["scores"]["iou"] == {"sea": 1.0, "land": None}
-    assert validation(20).line(NAMES) == (
+    assert validation(20).log_line(NAMES) == (
         "step 20  loss 0.5000  mean IoU 1.000  sea 1.000  land -  "
         "(10 s, 5.0% of it waiting for data)"
     )

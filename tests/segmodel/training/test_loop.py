@@ -18,15 +18,15 @@ from segmodel.networks.network import build_network
 from segmodel.savedmodel.export import export_savedmodel
 from segmodel.savedmodel.keras_model import KerasModel
 from segmodel.savedmodel.predictor import Predictor
-from segmodel.training.loop import Clock, check_loss, choose_strategy
-from segmodel.training.losses import resolve
+from segmodel.training.loop import StepTimer, check_loss, device_strategy
+from segmodel.training.losses import loss_weights
 from segmodel.training.release import draft_contract
 from segmodel.training.run_plan import network_configuration
 from segmodel.training.trainer import TrainingRun
 from tests import forked
 from tests.end_to_end.conftest import ROOT, environment
 from tests.segmodel.made_pairs import halves
-from tests.segmodel.made_runs import assert_equal_weights, history, learn, narrow, values
+from tests.segmodel.made_runs import assert_equal_weights, fit_run, history, narrow, values
 from tests.segmodel.tiny_learner import BATCH, batches, learner, losses_of
 
 PRECISIONS = ("mixed_float16", "mixed_bfloat16")
@@ -79,7 +79,7 @@ def test_one_device_by_name_learns_what_the_default_learns():
 
 def test_an_unknown_device_is_refused():
     with pytest.raises(ConfigurationError, match=r"training\.devices: TPU:0 is not there: CPU:0"):
-        choose_strategy(narrow(devices=("TPU:0",)).training)
+        device_strategy(narrow(devices=("TPU:0",)).training)
 
 
 def test_the_state_is_all_that_changes_in_a_step():
@@ -148,9 +148,9 @@ def test_a_word_for_class_weights_is_resolved_by_the_data(tmp_path, monkeypatch,
         return begin(self, *arguments)
 
     monkeypatch.setattr(TrainingRun, "_begin", kept)
-    learn(narrow(class_weights=word, steps=1), tmp_path)
+    fit_run(narrow(class_weights=word, steps=1), tmp_path)
     counts = np.array([[(pair.indices == n).sum() for n in (0, 1)] for pair in halves(4, 0)])
-    assert found == [resolve(word, counts)]
+    assert found == [loss_weights(word, counts)]
     assert found[0][0] != found[0][1]
 
 
@@ -168,9 +168,9 @@ def test_what_half_precision_learned_is_exported_in_full_precision(tmp_path, pre
     assert half(np.zeros((1, 32, 32, 3), np.float32)).dtype == tf.float32
     assert half.get_layer("block1_conv1").compute_dtype == precision.removeprefix("mixed_")
 
-    network, told = learn(config, tmp_path / "run")
+    network, logged = fit_run(config, tmp_path / "run")
 
-    assert all(map(math.isfinite, told.losses))
+    assert all(map(math.isfinite, logged.losses))
     assert {layer.compute_dtype for layer in network.layers} == {"float32"}
     contract = draft_contract(config, network_configuration(config), network, 4)
     export_savedmodel(network, contract, tmp_path / "model", measure_memory=False)
@@ -196,17 +196,17 @@ def half_types(content: bytes) -> set[int]:
 
 def test_the_same_seed_gives_the_same_weights_and_another_others(tmp_path):
     config = narrow({"variant": "fcn-16s", "fc_layers": True, "fc_channels": 4}, ema=0.5)
-    one, told = learn(config, tmp_path / "one")
+    one, logged = fit_run(config, tmp_path / "one")
     script = (
         "import sys; from pathlib import Path; import numpy as np\n"
-        "from tests.segmodel.made_runs import learn, narrow, values\n"
+        "from tests.segmodel.made_runs import fit_run, narrow, values\n"
         'config = narrow({"variant": "fcn-16s", "fc_layers": True, "fc_channels": 4}, ema=0.5)\n'
-        "network, told = learn(config, Path(sys.argv[1]))\n"
+        "network, logged = fit_run(config, Path(sys.argv[1]))\n"
         'np.savez(sys.argv[1] + ".npz", **values(network))\n'
     )
     command = [sys.executable, "-c", script, str(tmp_path / "other")]
     subprocess.run(command, cwd=ROOT, env=environment(), check=True, timeout=200)
-    again, _ = learn(config, tmp_path / "again")
+    again, _ = fit_run(config, tmp_path / "again")
     assert_equal_weights(again, one)
     with np.load(tmp_path / "other.npz") as other:
         assert sorted(other.files) == sorted(values(one))
@@ -215,8 +215,8 @@ def test_the_same_seed_gives_the_same_weights_and_another_others(tmp_path):
     assert history(tmp_path / "other") == history(tmp_path / "one")
 
     other_seed = replace(config, training=replace(config.training, seed=1))
-    reseeded, others = learn(other_seed, tmp_path / "new")
-    assert others.losses != told.losses
+    reseeded, others = fit_run(other_seed, tmp_path / "new")
+    assert others.losses != logged.losses
     assert not np.array_equal(
         values(reseeded)["block1_conv1/kernel"], values(one)["block1_conv1/kernel"]
     )
@@ -228,9 +228,9 @@ def test_time_that_is_waited_for_data_is_told_from_that_of_steps():
             time.sleep(0.05)
             yield number
 
-    clock = Clock()
-    for _ in clock.fed(slow()):
-        with clock.working():
+    clock = StepTimer()
+    for _ in clock.timed(slow()):
+        with clock.measured():
             time.sleep(0.02)
         # Validation, which is neither.
         time.sleep(0.1)
@@ -256,7 +256,7 @@ def test_a_run_counts_waiting_and_leaves_validation_out(tmp_path, monkeypatch):
     monkeypatch.setattr(CropSampler, "crop", slow_crop)
     monkeypatch.setattr(TrainingRun, "_validate", slow_validate)
     started = time.monotonic()
-    learn(narrow(validate_every=2), tmp_path)
+    fit_run(narrow(validate_every=2), tmp_path)
     took = time.monotonic() - started
     lines = history(tmp_path, clock=True)
     assert sum(line["seconds"] for line in lines) < took - 10

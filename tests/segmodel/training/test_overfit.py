@@ -56,7 +56,7 @@ def mean_iou(
     survey = collect_stats(images, config.classes, allow_empty=False)
     data = TrainingData(images, images)
     run = TrainingRun(config, network_configuration(config), data, survey, output, Hooks())
-    network = run.learn("identity")
+    network = run.fit("identity")
     contract = run.draft(network)
     layout = validation_layout(contract)
     found = evaluate(KerasModel(network, contract), images, layout).scores.mean_iou

@@ -18,7 +18,7 @@ from segmodel.savedmodel.folder import read_contract
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.training.configuration import ExportConfig
 from segmodel.training.history import History, Validation
-from segmodel.training.release import check_floors, draft_contract, release, validation_layout
+from segmodel.training.release import check_min_iou, draft_contract, release, validation_layout
 from segmodel.training.run_folder import RunFolder
 from segmodel.training.run_plan import network_configuration
 from tests.segmodel.made_pairs import CLASSES, files_of, with_floor
@@ -101,7 +101,7 @@ def test_confidence_is_not_calibrated_where_that_is_not_asked_for(network, tmp_p
 
     written: list = []
 
-    def export(network, contract, path, samples):
+    def export(network, contract, path, halo_samples):
         written.append(contract)
         raise ExportError("far enough")
 
@@ -116,7 +116,7 @@ def test_confidence_is_not_calibrated_where_that_is_not_asked_for(network, tmp_p
 
 
 def floors(matrix=MATRIX, config=CONFIG, **least: float) -> None:
-    check_floors(with_floor(config, **least), Scores.of(matrix), "nothing was exported")
+    check_min_iou(with_floor(config, **least), Scores.of(matrix), "nothing was exported")
 
 
 def test_a_floor_may_be_reached_exactly():

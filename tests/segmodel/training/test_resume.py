@@ -6,8 +6,8 @@ import pytest
 
 from tests.segmodel.made_runs import (
     assert_equal_weights,
+    fit_run,
     history,
-    learn,
     narrow,
 )
 
@@ -43,27 +43,27 @@ HALF_PRECISION = narrow(steps=3, checkpoint_every=2, precision="mixed_float16")
 )
 def test_weights_and_history_are_those_of_a_run_that_was_not_interrupted(tmp_path, config, stops):
     copies = {stop: tmp_path / f"killed after {stop}" for stop in stops}
-    expected, _ = learn(config, tmp_path / "whole", copies)
+    expected, _ = fit_run(config, tmp_path / "whole", copies)
 
     for stop, folder in copies.items():
-        actual, told = learn(config, folder)
-        assert 1 < told.steps[0] <= stop
+        actual, logged = fit_run(config, folder)
+        assert 1 < logged.steps[0] <= stop
         assert history(folder) == history(tmp_path / "whole")
         assert_equal_weights(actual, expected)
 
 
 def test_a_run_that_was_killed_after_its_last_step_is_only_exported(tmp_path):
     config = narrow(steps=2, checkpoint_every=1)
-    expected, _ = learn(config, tmp_path)
-    actual, told = learn(config, tmp_path)
-    assert told.steps == []
-    assert told.lines == ["going on after step 2"]
+    expected, _ = fit_run(config, tmp_path)
+    actual, logged = fit_run(config, tmp_path)
+    assert logged.steps == []
+    assert logged.lines == ["resuming after step 2"]
     assert_equal_weights(actual, expected)
 
 
 def test_a_checkpoint_of_another_run_is_not_gone_on_with(tmp_path):
     config = narrow(checkpoint_every=1)
-    learn(config, tmp_path / "one", {3: tmp_path / "two"})
-    _, told = learn(config, tmp_path / "two", identity="another")
-    assert told.steps == [1, 2, 3, 4]
+    fit_run(config, tmp_path / "one", {3: tmp_path / "two"})
+    _, logged = fit_run(config, tmp_path / "two", identity="another")
+    assert logged.steps == [1, 2, 3, 4]
     assert [line["step"] for line in history(tmp_path / "two")] == [2, 4]

@@ -13,7 +13,7 @@ from tests.fakes import contract
 
 pytest.importorskip("tensorflow")
 
-from segmodel.training.run_folder import RunFolder, model_of
+from segmodel.training.run_folder import RunFolder, model_folder
 
 
 @pytest.fixture
@@ -111,5 +111,5 @@ def test_the_batch_of_a_failed_step_is_kept(folder):
 
 def test_a_model_is_named_by_itself_or_by_its_run(folder):
     finish(folder, "a")
-    assert model_of(folder.path) == folder.model
-    assert model_of(folder.model) == folder.model
+    assert model_folder(folder.path) == folder.model
+    assert model_folder(folder.model) == folder.model

@@ -14,7 +14,7 @@ from segmodel.networks.pretrained import read_weights
 from segmodel.pairs.pairs import TrainingData
 from segmodel.training.trainer import TrainingRun, train
 from tests.segmodel.made_pairs import CLASSES, halves
-from tests.segmodel.made_runs import DATA, history, learn, narrow, values
+from tests.segmodel.made_runs import DATA, fit_run, history, narrow, values
 
 # Weights that do not move, so that all that changes between stages can be told.
 STILL = {"learning_rate": 1e-30, "weight_decay": 0.0}
@@ -50,7 +50,7 @@ def test_the_best_validation_gives_the_weights_and_not_the_last(tmp_path, monkey
     scored(monkeypatch, [20, 60, 60, 50])
     bests = kept(monkeypatch)
 
-    network, _ = learn(narrow(validate_every=1), tmp_path)
+    network, _ = fit_run(narrow(validate_every=1), tmp_path)
 
     assert len(bests) == 2
     for path, value in values(network).items():
@@ -68,8 +68,8 @@ def test_the_last_weights_are_kept_if_asked_for_though_others_were_better(tmp_pa
         last[:] = [values(network)]
 
     monkeypatch.setattr(TrainingRun, "_keep_best", keep_best)
-    network, told = learn(narrow(validate_every=1, keep="last", ema=0.5), tmp_path)
-    assert told.steps == [1, 2, 3, 4]
+    network, logged = fit_run(narrow(validate_every=1, keep="last", ema=0.5), tmp_path)
+    assert logged.steps == [1, 2, 3, 4]
     for path, value in values(network).items():
         np.testing.assert_array_equal(value, last[0][path], err_msg=path)
 
@@ -83,7 +83,7 @@ def test_a_class_that_truth_lacks_does_not_choose_the_weights(tmp_path, monkeypa
 
     monkeypatch.setattr(TrainingRun, "_validate", validate)
     bests = kept(monkeypatch)
-    learn(narrow(validate_every=1), tmp_path)
+    fit_run(narrow(validate_every=1), tmp_path)
     assert len(bests) == 3
     means = [line["scores"]["mean_iou"] for line in history(tmp_path)]
     assert means == [0.3, 0.4, 1.0, 1.0]
@@ -91,11 +91,11 @@ def test_a_class_that_truth_lacks_does_not_choose_the_weights(tmp_path, monkeypa
 
 def test_training_ends_after_so_many_validations_without_a_better_one(tmp_path, monkeypatch):
     scored(monkeypatch, [20, 30, 30, 10])
-    _, told = learn(narrow(steps=9, validate_every=1, patience=2), tmp_path)
-    assert told.steps == [1, 2, 3, 4]
-    assert told.lines[-1] == "no better validation for 2: stage ends"
+    _, logged = fit_run(narrow(steps=9, validate_every=1, patience=2), tmp_path)
+    assert logged.steps == [1, 2, 3, 4]
+    assert logged.lines[-1] == "no better validation for 2: stage ends"
     # And it stays ended.
-    _, again = learn(narrow(steps=9, validate_every=1, patience=2), tmp_path)
+    _, again = fit_run(narrow(steps=9, validate_every=1, patience=2), tmp_path)
     assert again.steps == []
 
 
@@ -110,9 +110,9 @@ def test_a_stage_that_ends_early_goes_on_to_the_next(tmp_path, monkeypatch):
         patience=1,
     )
 
-    network, told = learn(config, tmp_path)
+    network, logged = fit_run(config, tmp_path)
 
-    assert told.steps == [1, 2, 4, 5, 6]
+    assert logged.steps == [1, 2, 4, 5, 6]
     found = [(line["step"], line["stage"]) for line in history(tmp_path)]
     expected = [(1, "fcn-32s"), (2, "fcn-32s")] + [(step, "fcn-16s") for step in (4, 5, 6)]
     assert found == expected
@@ -130,8 +130,8 @@ def test_each_stage_begins_with_the_weights_of_the_last(tmp_path, monkeypatch):
         validate_every=1,
         **STILL,
     )
-    network, told = learn(config, tmp_path)
-    begun = [line.split()[0] for line in told.lines if "weights; " in line]
+    network, logged = fit_run(config, tmp_path)
+    begun = [line.split()[0] for line in logged.lines if "weights; " in line]
     assert begun == ["fcn-32s", "fcn-16s", "fcn-8s"]
     first, last = bests[0], values(network)
     assert not {"score_16/kernel", "upsample_32/kernel"} & set(first)
@@ -156,7 +156,7 @@ def test_the_averages_of_one_stage_are_where_the_next_begins(tmp_path, monkeypat
         learning_rate=1e-4,
         weight_decay=0.0,
     )
-    learn(config, tmp_path)
+    fit_run(config, tmp_path)
     # One step of such a rate is far less than a forgotten average would be.
     for path in ("block1_conv1/kernel", "score_32/kernel"):
         np.testing.assert_allclose(bests[1][path], bests[0][path], atol=1e-3, err_msg=path)
@@ -173,15 +173,15 @@ def trained(tmp_path_factory):
 def started(tmp_path, trained, model: dict, classes: ClassTable = CLASSES):
     """The first weights of a run that begins with those of another, and what it told."""
     config = narrow({"variant": "fcn-16s"} | model, steps=1, validate_every=1, **STILL)
-    network, told = learn(replace(config, classes=classes), tmp_path / "second")
-    return values(network), told
+    network, logged = fit_run(replace(config, classes=classes), tmp_path / "second")
+    return values(network), logged
 
 
 @pytest.mark.parametrize("part", ["", "model"])
 def test_a_run_with_the_same_classes_begins_with_the_scores_of_the_other(tmp_path, trained, part):
     path = trained / part
-    found, told = started(tmp_path, trained, {"init_from": str(path)})
-    assert told.lines[0] == f"weights of {path.name}; 0 start anew"
+    found, logged = started(tmp_path, trained, {"init_from": str(path)})
+    assert logged.lines[0] == f"weights of {path.name}; 0 start anew"
     expected = read_weights(trained)
     assert set(found) == set(expected)
     for name, value in expected.items():
@@ -193,9 +193,9 @@ def test_a_run_with_the_same_classes_begins_with_the_scores_of_the_other(tmp_pat
 
 def test_score_layers_of_other_classes_start_anew(tmp_path, trained):
     classes = ClassTable((LabelClass(1, "warm", (9, 9, 9)), LabelClass(2, "cold", (8, 8, 8))))
-    found, told = started(tmp_path, trained, {"init_from": str(trained)}, classes)
+    found, logged = started(tmp_path, trained, {"init_from": str(trained)}, classes)
     expected = read_weights(trained)
-    assert told.lines[0] == "weights of first; 5 start anew"
+    assert logged.lines[0] == "weights of first; 5 start anew"
     for name, value in expected.items():
         if not name.startswith(("score_", "upsample_")):
             np.testing.assert_allclose(found[name], value, atol=1e-6, err_msg=name)
@@ -204,8 +204,8 @@ def test_score_layers_of_other_classes_start_anew(tmp_path, trained):
 
 
 def test_a_coarser_stage_may_begin_with_a_finer_model(tmp_path, trained):
-    found, told = started(tmp_path, trained, {"init_from": str(trained), "variant": "fcn-32s"})
-    assert told.lines[0] == "weights of first; 0 start anew"
+    found, logged = started(tmp_path, trained, {"init_from": str(trained), "variant": "fcn-32s"})
+    assert logged.lines[0] == "weights of first; 0 start anew"
     assert not [name for name in found if name.startswith("score_16")]
 
 
@@ -219,5 +219,5 @@ def test_a_path_without_a_model_is_refused_and_the_right_one_may_follow(tmp_path
         train(replace(config, model=wider), DATA, tmp_path / "run")
     data = TrainingData(halves(2, 0), halves(1, 1))
     model = replace(config.model, init_from=str(trained))
-    steps = learn(replace(config, model=model), tmp_path / "run", data=data)[1].steps
+    steps = fit_run(replace(config, model=model), tmp_path / "run", data=data)[1].steps
     assert steps == [1]

@@ -20,10 +20,10 @@ DATA = TrainingData(halves(6, 0), halves(2, 1))
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     output = tmp_path_factory.mktemp("training") / "run"
-    told: list[str] = []
+    logged: list[str] = []
     config = configuration(model={"gsd_range_m": (0.5, 2.0)}, ema=0.5)
-    contract = train(config, DATA, output, Hooks(tell=told.append))
-    return output, contract, told, config
+    contract = train(config, DATA, output, Hooks(log=logged.append))
+    return output, contract, logged, config
 
 
 def history(output) -> list[dict]:
@@ -31,17 +31,17 @@ def history(output) -> list[dict]:
 
 
 def test_the_history_has_a_line_at_every_validation(trained):
-    output, _, told, _ = trained
+    output, _, logged, _ = trained
     lines = history(output)
     assert [line["step"] for line in lines] == [16, 32, 40]
     assert {line["stage"] for line in lines} == {"fcn-4s"}
     assert lines[-1]["loss"] < lines[0]["loss"]
     assert 0 < lines[-1]["learning_rate"] < lines[1]["learning_rate"] < 1e-2
     assert all(0 <= line["waited_seconds"] <= line["seconds"] for line in lines)
-    assert told[0].endswith("6 training and 2 validation images")
-    assert sum(line.startswith("step ") for line in told) == 3
-    assert "waiting for data" in told[-2]
-    assert told[-1].startswith("the halo is not measured, as validation images are too small")
+    assert logged[0].endswith("6 training and 2 validation images")
+    assert sum(line.startswith("step ") for line in logged) == 3
+    assert "waiting for data" in logged[-2]
+    assert logged[-1].startswith("the halo is not measured, as validation images are too small")
 
 
 def test_the_model_is_better_than_chance(trained):
@@ -104,10 +104,10 @@ def test_the_folder_has_all_that_a_reader_needs_and_no_checkpoint(trained):
 
 def test_a_finished_run_is_left_as_it_is(trained):
     output, contract, _, config = trained
-    told: list[str] = []
+    logged: list[str] = []
     before = (output / "history.jsonl").stat().st_mtime_ns
-    assert train(config, DATA, output, Hooks(tell=told.append)) == contract
-    assert told == ["run is finished: nothing to do"]
+    assert train(config, DATA, output, Hooks(log=logged.append)) == contract
+    assert logged == ["run is finished: nothing to do"]
     assert (output / "history.jsonl").stat().st_mtime_ns == before
 
 
