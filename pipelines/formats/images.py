@@ -17,7 +17,8 @@ from pipelines.run.commits import Output
 from pipelines.run.failures import Failure
 from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage import filesystem
-from segmodel.engine.engine import Job, Labelled
+from segmodel.engine.read_ahead import Job
+from segmodel.engine.stitching import Labelled
 from segmodel.errors import ContractError, InputError, TransientError
 from segmodel.images.encoded import IMAGE_SUFFIXES, EncodedImage, decode_image, image_size
 from segmodel.labels.label_images import encode_confidence, encode_labels

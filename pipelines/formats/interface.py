@@ -14,7 +14,9 @@ from pipelines.rasters.header import Headers
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure
 from pipelines.run.plan import InputFile, Unit, WorkUnit, unit_id
-from segmodel.engine.engine import Engine, Job, Labelled
+from segmodel.engine.engine import Engine
+from segmodel.engine.read_ahead import Job
+from segmodel.engine.stitching import Labelled
 from segmodel.tiling.windows import Layout, Window, computed_pixels
 
 

@@ -29,7 +29,8 @@ from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, is_transient, reason_of
 from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage import filesystem
-from segmodel.engine.engine import Job, Labelled
+from segmodel.engine.read_ahead import Job
+from segmodel.engine.stitching import Labelled
 from segmodel.errors import InputError, TransientError
 from segmodel.images.encoded import EncodedImage, decode_image, image_size
 

@@ -20,7 +20,9 @@ from pipelines.run.polygons import AOI, stored
 from pipelines.scenes.blocks import area_of, check_scene, model_grid, seen_by_model
 from pipelines.scenes.files import block_path, label_name, scene_paths, write_scene
 from pipelines.storage import filesystem
-from segmodel.engine.engine import Engine, Failed, Job, Labelled
+from segmodel.engine.engine import Engine
+from segmodel.engine.read_ahead import Job
+from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import GroundError, TransientError
 from segmodel.labels.label_images import quantize_confidence
 from segmodel.tiling.resampling import ModelGrid

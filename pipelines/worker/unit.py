@@ -19,7 +19,9 @@ from pipelines.storage import filesystem
 from pipelines.worker import formats
 from pipelines.worker.model import MODELS
 from segmodel.devices.startup import reuse_memory
-from segmodel.engine.engine import Engine, Failed, Job, Labelled, Model
+from segmodel.engine.engine import Engine, Model
+from segmodel.engine.read_ahead import Job
+from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import InputError, TransientError
 from segmodel.tiling.raster import Raster
 from segmodel.tiling.windows import Window

@@ -188,7 +188,7 @@ def jpeg_values(image: Image.Image, encoded: bytes) -> np.ndarray:
         height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
         if (width, height) != image.size:
             raise InputError(f"the header says {image.size}, decoded are {(width, height)}")
-        values = simplejpeg.decode_jpeg(encoded, _JPEG_SPACES[image.mode], strict=True)
+        values: np.ndarray = simplejpeg.decode_jpeg(encoded, _JPEG_SPACES[image.mode], strict=True)
     except InputError:
         raise
     except ValueError as error:

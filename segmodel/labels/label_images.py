@@ -28,7 +28,7 @@ def encode_labels(labels: np.ndarray, classes: ClassTable, text: dict[str, str])
     image = Image.fromarray(labels)
     if labels.dtype == np.uint8:
         image.putpalette(classes.palette().tobytes())
-    return _png(image, pnginfo=info)
+    return _png(image, info)
 
 
 def encode_confidence(confidence: np.ndarray) -> bytes:
@@ -42,10 +42,10 @@ def quantize_confidence(confidence: np.ndarray) -> np.ndarray:
     >>> quantize_confidence(np.array([0.0, 0.5, 1.0]))
     array([  0, 128, 255], dtype=uint8)
     """
-    return (np.clip(confidence, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return np.asarray(np.clip(confidence, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _png(image: Image.Image, **options) -> bytes:
+def _png(image: Image.Image, info: PngInfo | None = None) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=1, **options)
+    image.save(buffer, "PNG", compress_level=1, pnginfo=info)
     return buffer.getvalue()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image
+from PIL import TiffImagePlugin as Tiff
 
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.images.decoders import open_image
@@ -24,7 +25,7 @@ MAX_CLASSES = 32767
 _IDS, _COLORS = 1 << 16, 1 << 24
 # Look-up tables hold class indices from 2 on: their zeros, which take no memory, mean neither.
 _FIRST, _NOWHERE = 2, 1
-_PNG_DEPTH_AT, _TIFF_BITS = 24, 258
+_PNG_DEPTH_AT = 24
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class ClassMapping:
             if unknown.any():
                 self._refuse(values[unknown])
             values = np.where(too_large, 0, values).astype(np.uint16)
-        indices = _table(self)[values]
+        indices: np.ndarray = _table(self)[values]
         indices -= _FIRST
         if too_large is not None:
             indices[too_large] = IGNORED
@@ -289,6 +290,6 @@ def _bits(image: Image.Image, encoded: bytes) -> int:
     """Bits of a sample as the file has them; Pillow gives colours of 16 bits by their high byte."""
     if image.format == "PNG":
         return encoded[_PNG_DEPTH_AT]
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return max(image.tag_v2.get(_TIFF_BITS, (1,)))
+    if isinstance(image, Tiff.TiffImageFile):
+        return int(max(image.tag_v2.get(Tiff.BITSPERSAMPLE, (1,))))
     return 8

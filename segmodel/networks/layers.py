@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -25,8 +27,8 @@ class Preprocessing(keras.layers.Layer):
         scale: list[float],
         reverse: bool,
         limits: tuple[float, float] | None = None,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.mean, self.scale, self.reverse = list(mean), list(scale), bool(reverse)
         self.limits = tuple(limits) if limits else None
@@ -39,10 +41,11 @@ class Preprocessing(keras.layers.Layer):
         scaled = (values - self.mean) * self.scale
         return tf.reverse(scaled, axis=[-1]) if self.reverse else scaled
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         """Arguments of the layer, with which Keras makes it again."""
         names = ("mean", "scale", "reverse", "limits")
-        return super().get_config() | {name: getattr(self, name) for name in names}
+        config: dict[str, Any] = super().get_config()
+        return config | {name: getattr(self, name) for name in names}
 
 
 @keras.saving.register_keras_serializable("beamseg")
@@ -54,7 +57,7 @@ class BilinearUpsampling(keras.layers.Layer):
         **kwargs: Arguments of every Keras layer.
     """
 
-    def __init__(self, factor: int, **kwargs):
+    def __init__(self, factor: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.factor = factor
 
@@ -64,9 +67,10 @@ class BilinearUpsampling(keras.layers.Layer):
         size = shape[1:3] * self.factor
         return tf.image.resize(scores, size, method="bilinear")
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         """Arguments of the layer, with which Keras makes it again."""
-        return super().get_config() | {"factor": self.factor}
+        config: dict[str, Any] = super().get_config()
+        return config | {"factor": self.factor}
 
 
 def bilinear_kernel(factor: int, classes: int) -> np.ndarray:

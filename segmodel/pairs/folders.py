@@ -17,6 +17,7 @@ from segmodel.pairs.pairs import (
     Pair,
     PairCache,
     PairSource,
+    cached,
     errors_naming,
     read_indices,
 )
@@ -76,7 +77,8 @@ class RasterPair:
     def truth(self, window: Window) -> np.ndarray:
         """Class indices of a window, `(height, width)` int16; see `Pair.truth`."""
         if self._mask is None:
-            truth = self._whole_mask()[window.slices].astype(np.int16)
+            (whole,) = cached(self._cache, self, self._lock, self._decode_mask)
+            truth: np.ndarray = whole[window.slices].astype(np.int16)
         else:
             with errors_naming(self._files.mask):
                 truth = self._mask.read(window)
@@ -93,15 +95,9 @@ class RasterPair:
             self.pixels(window)
         return _LAST.finite
 
-    def _whole_mask(self) -> np.ndarray:
-        with self._lock:
-            found = None if self._cache is None else self._cache.get(self)
-            if found is None:
-                mask = EncodedFile.of(self._files.mask)
-                found = (read_indices(mask, (self.height, self.width), self._reader),)
-                if self._cache is not None:
-                    self._cache.put(self, found)
-            return found[0]  # type: ignore[return-value]
+    def _decode_mask(self) -> tuple[np.ndarray]:
+        mask = EncodedFile.of(self._files.mask)
+        return (read_indices(mask, (self.height, self.width), self._reader),)
 
 
 class _Last(threading.local):

@@ -144,6 +144,26 @@ class PairCache:
                 self._held -= _bytes_of(self._kept.popitem(last=False)[1])
 
 
+def cached(
+    cache: PairCache | None, pair: object, lock: threading.Lock, decode: Callable[[], Arrays]
+) -> Any:
+    """The decoded arrays of a pair; threads that want the same pair wait for the one that decodes.
+
+    Args:
+        cache: Cache of decoded pairs; None to decode the pair.
+        pair: Key of the pair in the cache.
+        lock: Lock of the pair.
+        decode: Function that decodes it.
+    """
+    with lock:
+        found = None if cache is None else cache.get(pair)
+        if found is None:
+            found = decode()
+            if cache is not None:
+                cache.put(pair, found)
+        return found
+
+
 class _LastUsed(threading.local):
     """The pair that a thread used last."""
 
@@ -222,7 +242,8 @@ class EncodedPair:
 
     def truth(self, window: Window) -> np.ndarray:
         """Class indices of a window; see `Pair.truth`."""
-        return self._decoded()[2][window.slices].astype(np.int16)
+        truth: np.ndarray = self._decoded()[2]
+        return truth[window.slices].astype(np.int16)
 
     @cached_property
     def _size(self) -> tuple[int, int]:
@@ -233,14 +254,7 @@ class EncodedPair:
 
     def _decoded(self) -> Any:
         """Values, where they are valid or None, and class indices."""
-        # Threads that want the same pair wait for the one that decodes it.
-        with self._lock:
-            found = None if self.cache is None else self.cache.get(self)
-            if found is None:
-                found = self._decode()
-                if self.cache is not None:
-                    self.cache.put(self, found)
-            return found
+        return cached(self.cache, self, self._lock, self._decode)
 
     def _decode(self) -> Arrays:
         with errors_naming(self.image.file):

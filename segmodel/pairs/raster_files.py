@@ -224,7 +224,7 @@ def check_alignment(image: RasterHeader, mask: RasterHeader) -> None:
 
 def _applied(transform: Affine, points: np.ndarray) -> np.ndarray:
     matrix = np.array(tuple(transform)[:6]).reshape(2, 3)
-    return points @ matrix[:, :2].T + matrix[:, 2]
+    return np.asarray(points @ matrix[:, :2].T + matrix[:, 2])
 
 
 def _is_same(one: CRS, other: CRS) -> bool:

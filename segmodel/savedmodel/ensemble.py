@@ -24,6 +24,9 @@ from segmodel.savedmodel.views import Orientation, Views, resize_taps
 # The least normal float32, for a class that no model thinks possible.
 _MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 
+# Function of a batch of raw values.
+Probabilities = Callable[[tf.Tensor], tf.Tensor]
+
 
 class Member(Predictor):
     """A SavedModel as a part of a graph."""
@@ -75,7 +78,8 @@ class Ensemble(tf.Module):
         parts = [_Part(m, _channels(m.contract.classes, contract.classes)) for m in members]
         functions = [self._on_scale(part, scale) for scale in views.scales for part in parts]
         # Behind a lambda, as TensorFlow would save each as a function of its own.
-        self._functions, self._members = (lambda: functions), len(parts)
+        self._functions: Callable[[], list[Probabilities]] = lambda: functions
+        self._members = len(parts)
         # Saved and counted by these names; the owners hold what is no variable, such as tables.
         self.member_variables = [member.variables for member in members]
         self.member_owners = [member.owner for member in members]
@@ -90,7 +94,7 @@ class Ensemble(tf.Module):
         mean = total[0] / (self.views.count * self._members)
         return tf.math.log(tf.maximum(mean, _MIN_PROBABILITY))
 
-    def _on_scale(self, part: _Part, scale: Fraction) -> Callable[[tf.Tensor], tf.Tensor]:
+    def _on_scale(self, part: _Part, scale: Fraction) -> Probabilities:
         """Function of raw values: probabilities by one member at one scale, on the image's grid."""
         dtype = tf.as_dtype(self.contract.dtype)
 
@@ -106,16 +110,17 @@ class Ensemble(tf.Module):
         # Once in the graph, whatever the number of orientations: 48 copies of a network of three
         # layers took TensorFlow 20 seconds to make ready.
         spec = tf.TensorSpec((None, None, None, len(self.contract.bands)))
-        return tf.function(
+        function: Probabilities = tf.function(
             look,
             input_signature=[spec],
             autograph=False,
             experimental_attributes={"_noinline": True},
         )
+        return function
 
 
 def _sum_of_views(
-    function: Callable[[tf.Tensor], tf.Tensor],
+    function: Probabilities,
     values: tf.Tensor,
     orientations: Sequence[Orientation],
     after: list[tf.Tensor],
@@ -207,8 +212,9 @@ def load_ensemble(
     members = [Member.load(model, trust) for model in models]
     seen: dict[str, str] = {}
     for model, member in zip(models, members, strict=True):
-        if (same := seen.setdefault(member.fingerprint, model)) is not model:
+        if (same := seen.get(member.fingerprint)) is not None:
             raise ConfigurationError(f"{model} is the same model as {same}: give it once")
+        seen[member.fingerprint] = model
     data = [
         {"name": m.contract.name, "architecture": m.contract.architecture}
         | {"fingerprint": m.fingerprint}

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -30,6 +31,9 @@ CHECKED_STRIDES, MAX_CHECKED_PX = 8, 1024
 # Scores that differ by a smaller share of their range are a near-tie.
 NEAR_TIE = 1e-4
 
+# Function of a batch of raw values.
+Logits = Callable[[tf.Tensor], tf.Tensor]
+
 
 class ServedModel(tf.Module):
     """The signatures of a SavedModel around a function from raw pixels to logits.
@@ -44,10 +48,11 @@ class ServedModel(tf.Module):
         ExportError: If the function gives another number of scores than the contract has classes.
     """
 
-    def __init__(self, function: Callable[[tf.Tensor], tf.Tensor], contract: Contract) -> None:
+    def __init__(self, function: Logits, contract: Contract) -> None:
         super().__init__()
         # Behind a lambda, as Keras would save each of its variables a second time.
-        self._call, self._contract = (lambda values: function(values)), contract
+        self._call: Logits = lambda values: function(values)
+        self._contract = contract
         self._images = tf.TensorSpec(
             (None, None, None, len(contract.bands)), contract.dtype, "images"
         )
@@ -64,7 +69,7 @@ class ServedModel(tf.Module):
         self.weights = {weight.path: weight.value for weight in getattr(function, "weights", ())}
         self._owned = function if isinstance(function, tf.Module) else list(concrete.variables)
 
-    def signatures(self) -> dict[str, Callable]:
+    def signatures(self) -> dict[str, Callable[..., Any]]:
         """Concrete functions of a batch by the names of signatures."""
         functions = {
             "labels": self._labels,
@@ -119,7 +124,7 @@ class ServedModel(tf.Module):
 
 
 def export_savedmodel(
-    function: Callable[[tf.Tensor], tf.Tensor],
+    function: Logits,
     contract: Contract,
     path: str | Path,
     samples: Sequence[np.ndarray | HaloSample] = (),
@@ -179,7 +184,7 @@ def _umask() -> int:
 
 
 def _export(
-    function: Callable[[tf.Tensor], tf.Tensor],
+    function: Logits,
     contract: Contract,
     folder: Path,
     samples: Sequence[HaloSample],
@@ -206,7 +211,10 @@ def _export(
 
 
 def _check_reload(
-    predictor: Predictor, function: Callable, contract: Contract, images: Sequence[np.ndarray]
+    predictor: Predictor,
+    function: Logits,
+    contract: Contract,
+    images: Sequence[np.ndarray],
 ) -> None:
     """Compare labels of the reloaded SavedModel with those of the function in memory."""
     ids = np.array(contract.classes.ids, contract.classes.label_dtype)

@@ -8,7 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from segmodel.engine.engine import Engine, Job, Labelled, Model
+from segmodel.engine.engine import Engine, Model
+from segmodel.engine.read_ahead import Job
+from segmodel.engine.stitching import Labelled
 from segmodel.savedmodel.contract import MeasuredHalo
 from segmodel.tiling.raster import ArrayRaster
 from segmodel.tiling.windows import Layout, Window, tiles

@@ -33,7 +33,8 @@ class KerasModel:
     def labels(self, images: np.ndarray) -> np.ndarray:
         """Labels of a batch: `(batch, height, width, bands)` to `(batch, height, width)`."""
         height, width = images.shape[1:3]
-        return self._ids[self._best(self._padded(images)).numpy()[:, :height, :width]]
+        best: np.ndarray = self._best(self._padded(images)).numpy()
+        return np.asarray(self._ids[best[:, :height, :width]])
 
     def labels_and_confidence(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Labels of a batch, and the probability of each in [0, 1] as float32."""
@@ -44,7 +45,8 @@ class KerasModel:
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Logits of a batch: `(batch, height, width, classes)` float32."""
         height, width = images.shape[1:3]
-        return self._logits(self._padded(images)).numpy()[:, :height, :width]
+        logits: np.ndarray = self._logits(self._padded(images)).numpy()
+        return logits[:, :height, :width]
 
     def _padded(self, images: np.ndarray) -> np.ndarray:
         """As float32, filled on the right and at the bottom to multiples of the stride."""

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
 from segmodel.devices.gpus import enable_memory_growth, is_out_of_memory
 from segmodel.devices.startup import import_quietly
-from segmodel.engine.engine import Engine, Failed, Job
+from segmodel.engine.engine import Engine
+from segmodel.engine.read_ahead import Job
+from segmodel.engine.stitching import Failed
 from segmodel.errors import BeamsegError, ContractError, OutOfMemoryError
 from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract
@@ -31,7 +33,11 @@ class Predictor:
     """
 
     def __init__(
-        self, contract: Contract, signatures: dict[str, Callable], owner: object, fingerprint: str
+        self,
+        contract: Contract,
+        signatures: dict[str, Callable[..., Any]],
+        owner: object,
+        fingerprint: str,
     ) -> None:
         self.contract, self.fingerprint = contract, fingerprint
         self._signatures, self._owner = signatures, owner

@@ -162,7 +162,7 @@ class ModelGrid:
         rows, columns = zip(self.source_size, self.model_size, strict=True)
         at_rows = nearest(*rows, target.row, target.height) - area.row
         at_columns = nearest(*columns, target.column, target.width) - area.column
-        return values[at_rows[:, None], at_columns]
+        return np.asarray(values[at_rows[:, None], at_columns])
 
 
 @dataclass(frozen=True)
@@ -291,7 +291,7 @@ def _average(
 def _labels_valid(valid: np.ndarray, rows: _Side, columns: _Side) -> np.ndarray:
     """Where pixels of the model are valid, `(height, width)` bool; see `ModelGrid.resample`."""
     labels = _sums(_sums(valid, rows.labels, 0), columns.labels, 1)
-    return (labels > 0) | valid[rows.nearest[:, None], columns.nearest]
+    return np.asarray((labels > 0) | valid[rows.nearest[:, None], columns.nearest])
 
 
 def _check_within(window: Window, outer: Window) -> None:

@@ -65,7 +65,7 @@ def resize_valid(valid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _merge_rows(valid: np.ndarray, rows: int) -> np.ndarray:
     """Rows merged to so many; a new row that none is merged into is as the nearest old one."""
-    merged = valid[nearest(rows, len(valid))]
+    merged: np.ndarray = valid[nearest(rows, len(valid))]
     for row, target in zip(valid, nearest(len(valid), rows), strict=True):
         merged[target] |= row
     return merged
@@ -100,7 +100,7 @@ class SourceGrid:
         if not self.scaled:
             return values
         rows, columns = nearest(self.height, values.shape[0]), nearest(self.width, values.shape[1])
-        labels = values[rows[:, None], columns]
+        labels: np.ndarray = values[rows[:, None], columns]
         if self.valid is not None:
             labels[~self.valid] = nodata
         return labels

@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.commands import segment
-from segmodel.engine.engine import Engine, Job, Labelled
+from segmodel.engine.engine import Engine
+from segmodel.engine.read_ahead import Job
+from segmodel.engine.stitching import Labelled
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.tiling.raster import ArrayRaster
 from segmodel.tiling.windows import Layout

@@ -21,7 +21,8 @@ from pipelines.rasters.header import read_header
 from pipelines.rasters.reader import SceneRaster, ground_grid, read_small, small_area
 from pipelines.rasters.resampled import ResampledRaster
 from pipelines.scenes.blocks import area_of, block_windows, model_grid
-from segmodel.engine.engine import Engine, Job
+from segmodel.engine.engine import Engine
+from segmodel.engine.read_ahead import Job
 from segmodel.errors import InputError
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Layout, Window

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from segmodel.devices.gpus import enable_memory_growth, is_out_of_memory, use_single_gpu
-from segmodel.engine.engine import Engine, Job
+from segmodel.engine.engine import Engine
+from segmodel.engine.read_ahead import Job
 from segmodel.errors import OutOfMemoryError, TransientError
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.tiling.raster import ArrayRaster

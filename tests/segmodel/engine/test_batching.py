@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from segmodel.engine.batching import BatchSizes
-from segmodel.engine.engine import Engine, Job, MemoryLimits
+from segmodel.engine.engine import Engine, MemoryLimits
+from segmodel.engine.read_ahead import Job
 from segmodel.errors import OutOfMemoryError, TransientError
 from segmodel.tiling.raster import ArrayRaster
 from segmodel.tiling.windows import AUTO, Layout

@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from segmodel.engine.engine import Engine, Job
+from segmodel.engine.engine import Engine
+from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import InputError
 from segmodel.tiling.raster import ArrayRaster, Pixels

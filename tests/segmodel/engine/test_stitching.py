@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from segmodel.engine.engine import Engine, Job, MemoryLimits
+from segmodel.engine.engine import Engine, MemoryLimits
+from segmodel.engine.read_ahead import Job
 from segmodel.tiling.raster import ArrayRaster, Pixels
 from segmodel.tiling.windows import MAX_BATCH_SIZE, Layout, Window
 from tests.fakes import BrightnessModel, brightness_labels

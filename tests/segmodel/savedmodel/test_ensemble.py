@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from segmodel.engine.engine import Engine, Job
+from segmodel.engine.engine import Engine
+from segmodel.engine.read_ahead import Job
 from segmodel.errors import ConfigurationError, ContractError, ExportError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.savedmodel.contract import MeasuredHalo

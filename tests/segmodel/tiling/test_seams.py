@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmodel.engine.engine import Engine, Job
+from segmodel.engine.engine import Engine
+from segmodel.engine.read_ahead import Job
 from segmodel.errors import ConfigurationError
 from segmodel.tiling.raster import ArrayRaster
 from segmodel.tiling.seams import NEAR_PX, border_tiles, near_px, seam_pixels
