@@ -126,7 +126,7 @@ def fit_temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     """The temperature of least negative log-likelihood, by golden section over its logarithm.
 
     Args:
-        logits: `(pixels, classes)`.
+        logits: `(pixels, classes)` floats.
         truth: `(pixels,)` class indices.
 
     Returns:
@@ -156,9 +156,9 @@ def log_loss(logits: np.ndarray, truth: np.ndarray, temperature: float) -> float
     """Mean negative log-likelihood of the truth, in nats.
 
     Args:
-        logits: `(pixels, classes)`.
+        logits: `(pixels, classes)` floats.
         truth: `(pixels,)` class indices.
-        temperature: By which logits are divided before the softmax.
+        temperature: Divisor of the logits before the softmax.
 
     >>> round(log_loss(np.array([[0.0, 0.0]]), np.array([1]), 1.0), 4)
     0.6931
@@ -178,9 +178,9 @@ def calibration_error(logits: np.ndarray, truth: np.ndarray, temperature: float)
     by its pixels (Guo et al. 2017, section 2).
 
     Args:
-        logits: `(pixels, classes)`.
+        logits: `(pixels, classes)` floats.
         truth: `(pixels,)` class indices.
-        temperature: By which logits are divided before the softmax.
+        temperature: Divisor of the logits before the softmax.
 
     >>> calibration_error(np.array([[0.0, 0.0], [0.0, 0.0]]), np.array([0, 1]), 1.0)
     0.0

@@ -121,7 +121,8 @@ def evaluate(
 
     Args:
         model: Labels batches; its classes are in the order of the truth's indices.
-        pairs: Of any size; they are labelled in blocks, so memory does not grow with them.
+        pairs: Images of any size and their truth; they are labelled in blocks, so memory does
+            not grow with their size.
         layout: Windows that the model labels.
         keep: Is called with every block, in order, in the thread that calls.
 

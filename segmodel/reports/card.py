@@ -59,7 +59,13 @@ def write_scores(folder: str | Path, evaluation: Evaluation, classes: ClassTable
 def score_document(evaluation: Evaluation, classes: ClassTable) -> dict[str, Any]:
     """Scores of the whole set and of each image, as `scores.json` holds them.
 
-    What is absent is null. `confusion` has the order of `classes`; rows are truth.
+    Args:
+        evaluation: Scores of the validation pairs.
+        classes: Class table of the model.
+
+    Returns:
+        Values that JSON has. What is absent is None. `confusion` has the order of `classes`, and
+        its rows are truth.
     """
     return {
         **evaluation.scores.to_json(classes.names),

@@ -166,7 +166,11 @@ def most_frequent(matrix: np.ndarray) -> np.ndarray:
 
 
 def label_text(text: str, characters: int) -> str:
-    r"""A name as matplotlib shows it as it is, on one line, shortened in the middle.
+    r"""Escape a name so that matplotlib shows it as it is: on one line, shortened in the middle.
+
+    Args:
+        text: Any name.
+        characters: Greatest length.
 
     >>> label_text("grass $ and\ttrees", 20)
     'grass \\$ and trees'
@@ -182,7 +186,7 @@ def label_text(text: str, characters: int) -> str:
 
 
 def short_count(pixels: int) -> str:
-    """A number of pixels in at most five characters.
+    """Format a number of pixels in at most five characters.
 
     >>> [short_count(n) for n in (0, 999, 1000, 45_678, 3_999_999, 2_500_000_000)]
     ['0', '999', '1.0k', '46k', '4.0M', '2.5G']

@@ -40,7 +40,7 @@ class ComparedRun:
         configuration: Settings by dotted name.
         classes: Class table of its model.
         scores: Scores as in `scores.json`, or None where the run is not finished.
-        history: Its validations.
+        history: Validations of the run, in order.
         images: What is kept of validation, by name.
     """
 
@@ -54,7 +54,12 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """An image, and the share of its counted pixels, in [0, 1], at which not all runs agree."""
+    """An image on which runs disagree.
+
+    Args:
+        name: Name of the pair.
+        share: Share of its counted pixels, in [0, 1], at which not all runs agree.
+    """
 
     name: str
     share: float
@@ -62,7 +67,7 @@ class Disagreement:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What sets runs apart; the first is the one that the others are measured by.
+    """Differences of runs; the first run is the one that the others are measured by.
 
     Args:
         runs: At least two runs.
@@ -117,7 +122,7 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
 
 
 def comparison_text(comparison: Comparison) -> str:
-    """Format a comparison for a terminal."""
+    """Format settings, scores, disputed images and notes as lines for a terminal."""
     tables = [_setting_rows(comparison), _score_rows(comparison)]
     if images := comparison.disagreements[:MAX_PICTURES]:
         rows = [[image.name, f"{image.share:.1%}"] for image in images]

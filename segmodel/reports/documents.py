@@ -30,7 +30,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """Read the validations of a run, in order; the last line may be torn, as of a killed run.
+    """Read `history.jsonl` of a run; a last line that a killed run did not finish is left out.
+
+    Returns:
+        One object for each validation, in order: step, stage, loss, and scores as in
+        `scores.json`.
 
     Raises:
         ConfigurationError: If the file cannot be read.
@@ -82,6 +86,9 @@ def render(template: str, **values: Any) -> str:
 def text_table(rows: Sequence[Sequence[str]]) -> str:
     """Format columns of equal width: the first to the left, the others to the right.
 
+    Args:
+        rows: Cells of each row; rows are of one length, and the first one is the head.
+
     >>> print(text_table([["class", "IoU"], ["sea", "0.512"]]))
     class    IoU
     sea    0.512
@@ -92,7 +99,10 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    r"""Format a Markdown table whose first row is its head; numbers stand to the right.
+    r"""Format a Markdown table: the first column to the left, the others to the right.
+
+    Args:
+        rows: Cells of each row, which are escaped here; the first row is the head.
 
     >>> print(markdown_table([["class", "IoU"], ["a|b", "0.512"]]))
     | class | IoU |

@@ -105,7 +105,7 @@ class Shrinker:
         self._maps: list[np.ndarray] = []
 
     def keep(self, block: LabelledBlock) -> None:
-        """Take from the next block what falls on the shrunk grid."""
+        """Take the next block: what of it falls on the shrunk grid is kept."""
         window, pair = block.window, block.pair
         factor = shrinking(pair.height, pair.width)
         if not self._maps:
@@ -193,7 +193,13 @@ def keep_validation(
 
 
 def read_kept(folder: str | Path) -> list[KeptImage]:
-    """Read what `keep_validation` kept, in the order of the pairs; nothing where it kept nothing.
+    """List what `keep_validation` kept; nothing where it kept nothing.
+
+    Args:
+        folder: Folder that was given to `keep_validation`.
+
+    Returns:
+        The images in the order of the pairs; their pixels are read when they are asked for.
 
     Raises:
         ConfigurationError: If the index cannot be read.
@@ -216,13 +222,20 @@ def read_kept(folder: str | Path) -> list[KeptImage]:
 
 
 def remove_kept(folder: Path) -> None:
-    """Remove what an earlier run kept, and nothing else."""
+    """Remove the images that an earlier run kept in a folder, and nothing else."""
     for image in read_kept(folder):
         shutil.rmtree(image.path, ignore_errors=True)
 
 
 def best_and_worst(images: Sequence[KeptImage]) -> tuple[list[KeptImage], list[KeptImage]]:
-    """Up to three of the greatest mean IoU and, of the others, three of the least."""
+    """Choose up to three images of the greatest mean IoU, and of the others three of the least.
+
+    Args:
+        images: Kept images; those where nothing counts are left out.
+
+    Returns:
+        The best, best first, and the worst, worst first; no image is in both.
+    """
     ranked = sorted(
         (image for image in images if image.mean_iou is not None),
         key=lambda image: (-(image.mean_iou or 0.0), image.name),
@@ -232,7 +245,14 @@ def best_and_worst(images: Sequence[KeptImage]) -> tuple[list[KeptImage], list[K
 
 
 def choose_images(names: Sequence[str]) -> set[int]:
-    """Places of the images that are kept whatever their scores: those of the lowest digests."""
+    """Choose the images that are kept whatever their scores: those of the lowest digests.
+
+    Args:
+        names: Names of all pairs.
+
+    Returns:
+        Places among the names: all of up to 64, or 58 of more.
+    """
     if len(names) <= MAX_IMAGES:
         return set(range(len(names)))
     digests = ((hashlib.sha256(name.encode()).digest(), n) for n, name in enumerate(names))
@@ -240,7 +260,7 @@ def choose_images(names: Sequence[str]) -> set[int]:
 
 
 def safe_name(name: str) -> str:
-    """What of a name may stand in a path anywhere, and not too much of it.
+    """Make a file name of any name: at most 60 letters, digits, points, hyphens and underscores.
 
     >>> safe_name("../../dubai/tile 8/image_part_001.jpg"), safe_name("水")
     ('dubai_tile_8_image_part_001.jpg', 'image')

@@ -26,7 +26,13 @@ Color = tuple[int, int, int]
 
 
 def visible_bands(bands: Sequence[str]) -> list[int]:
-    """Places of red, green and blue; else the first three bands, or one as grey.
+    """Places of red, green and blue; else of the first three bands, or one as grey.
+
+    Args:
+        bands: Names of the bands of an image.
+
+    Returns:
+        Three places, from 0.
 
     >>> visible_bands(["nir", "blue", "green", "red"])
     [3, 2, 1]
@@ -73,7 +79,13 @@ def picture_of(pair: Pair, contract: Contract) -> np.ndarray:
 
 
 def shrinking(height: int, width: int) -> int:
-    """By how much an image is shrunk to be kept: a whole number, so that pixels stay in line.
+    """The factor by which an image is shrunk to be kept, so that no side exceeds 1024 pixels.
+
+    It is a whole number, so that pixels of image and labels stay in line.
+
+    Args:
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
 
     >>> shrinking(1024, 10), shrinking(1025, 10)
     (1, 2)
@@ -88,7 +100,7 @@ def centres(start: int, length: int, whole: int, factor: int) -> np.ndarray:
         start: First pixel of the part.
         length: Pixels of the part.
         whole: Pixels of the side.
-        factor: By how much the image is shrunk.
+        factor: Factor by which the image is shrunk.
 
     Returns:
         `(shrunk pixels,)` int64 places on the side.
@@ -146,7 +158,15 @@ def draw_errors(
 
 
 def legend_of(classes: ClassTable, maps: Iterable[np.ndarray]) -> list[tuple[str, Color]]:
-    """Names and colours of the classes that occur in maps of ids, at most 40 of them."""
+    """Choose the entries of a legend: classes that occur, at most 40 of them.
+
+    Args:
+        classes: Names and colours.
+        maps: Label maps, `(height, width)` ids each.
+
+    Returns:
+        Names and colours, in the order of the class table.
+    """
     seen = set().union(*(np.unique(labels).tolist() for labels in maps))
     legend = [(entry.name, entry.color) for entry in classes.classes if entry.id in seen]
     if (more := len(legend) - LEGEND_ENTRIES) > 0:
@@ -155,7 +175,7 @@ def legend_of(classes: ClassTable, maps: Iterable[np.ndarray]) -> list[tuple[str
 
 
 def draw_classes(classes: ClassTable) -> Image.Image:
-    """Draw names and colours of all classes."""
+    """Draw a legend of all classes, 1260 pixels wide."""
     return draw_legend([(entry.name, entry.color) for entry in classes.classes], 3 * PICTURE_PX)
 
 
