@@ -30,7 +30,6 @@ A file for --classes, if there is no configuration of a training run:
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from pipelines.cli.exit_status import PIPELINE_HELP, ExitStatus
 from pipelines.cli.options import add_options
@@ -60,67 +59,48 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.stop_with_parent:
         stop_with_parent()
 
-    from pipelines.datasets.launch import check, prepare
+    from pipelines.datasets.launch import check_pack, prepare_pack
     from pipelines.runners.runner_options import check_paths
 
     check_paths(words, (*options.images, *options.masks, options.output))
-    checked = check(options)
+    resolved = check_pack(options)
 
     # Beam warns of optional packages when it is imported, which tells a user nothing.
     logging.disable(logging.WARNING)
-    from pipelines.datasets.graph import execute
+    from pipelines.datasets.graph import run_pack
     from pipelines.runners.dataflow import is_detached
-    from pipelines.runners.execute import pipeline_options, print_failures
+    from pipelines.runners.execute import pipeline_options, print_result
 
     logging.disable(logging.NOTSET)
     beam_options = pipeline_options(without_process_options(words))
     if is_detached(beam_options):
         raise ConfigurationError(
-            "pack tells how it ended: leave --no_wait_until_finish, --template_location and "
+            "pack waits for its end: leave --no_wait_until_finish, --template_location and "
             "--dry_run out"
         )
     for number, what in (
-        (checked.found.ignored_files, "files of other kinds are ignored"),
-        (checked.found.unused, "masks have no image"),
+        (resolved.inputs.ignored_files, "files of other kinds are ignored"),
+        (resolved.inputs.unused_masks, "masks have no image"),
     ):
         if number:
             print(f"{number} {what}", file=sys.stderr)
-    launch = prepare(checked)
-    execute(launch, options.max_failures, beam_options)
-    summary = launch.work.run.read_json("summary.json")
+    prepared = prepare_pack(resolved)
+    run_pack(prepared, options.max_failures, beam_options)
+    summary = prepared.work.run.read_json("summary.json")
     if summary is None:
         raise RuntimeError(f"{options.output} has no summary: the pipeline did not reach its end")
-    print_failures(summary["first_failures"])
-    return tell_result(summary, options)
-
-
-def tell_result(summary: dict[str, Any], options: PackOptions) -> int:
-    """Print how the pack ended; returns the exit status."""
     # A shard is the work unit of a pack.
-    record_result(
-        summary | {"units": summary["shards"], "unfinished_units": summary["unfinished_shards"]}
-    )
-    images, failed = summary["images"], summary["failed_images"]
-    attempt = summary["this_attempt"]
+    units = {"units": summary["shards"], "unfinished_units": summary["unfinished_shards"]}
+    record_result(summary | units)
+    attempt, output = summary["this_attempt"], options.output
     print(
-        f"{images} images packed, {failed} failed; {summary['shards']} shards, "
-        f"{attempt['shards_skipped']} were done before; {attempt['seconds']:.0f} s"
+        f"{summary['images']} images packed, {summary['failed_images']} failed; "
+        f"{summary['shards']} shards, {attempt['shards_skipped']} were done before; "
+        f"{attempt['seconds']:.0f} s"
     )
-    status = summary["exit_status"]
-    if status == ExitStatus.COMPLETE:
-        print(f"complete: shards in {options.output}, counts in {options.output}/pack.json")
-    elif status == ExitStatus.OVER_BUDGET:
-        print(
-            f"{failed} of {images + failed} images failed, more than --max_failures "
-            f"{options.max_failures} allows: see {options.output}/.beamseg/failures.csv, then "
-            f"raise --max_failures or mend them and run again (a mended file is done again by "
-            f"itself)",
-            file=sys.stderr,
-        )
-    else:
-        print(
-            f"{summary['unfinished_shards']} shards could not be finished: run the same command "
-            f"again to do the rest",
-            file=sys.stderr,
-        )
-    return status
+    texts = {
+        ExitStatus.COMPLETE: f"complete: shards in {output}, counts in {output}/pack.json",
+        ExitStatus.INCOMPLETE: f"{summary['unfinished_shards']} shards could not be finished: run "
+        f"the same command again to do the rest",
+    }
+    return print_result(summary, texts, f"{output}/.beamseg/failures.csv", options.max_failures)

@@ -50,13 +50,13 @@ def run(arguments: Sequence[str]) -> int:
 
     findings = 0
 
-    def tell(finding: object) -> None:
+    def print_finding(finding: object) -> None:
         nonlocal findings
         findings += 1
         if findings <= FINDINGS_SHOWN:
             print(on_one_line(str(finding)))
 
-    verdict = verify(parsed.run, tell, parsed.invalidate)
+    verdict = verify(parsed.run, print_finding, parsed.invalidate)
     if findings > FINDINGS_SHOWN:
         print(f"and {findings - FINDINGS_SHOWN} more")
     checked = f"{verdict.units} units, {verdict.files} files, {amount(verdict.size)}"

@@ -1,1 +1,1 @@
-"""Pairs as shards: written by `pack`, read by `train`."""
+"""Training pairs as shards: written by `pack`, read by `train`."""

@@ -9,9 +9,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.cli.options import add_options, options_of
 from pipelines.cli.values import FailureBudget
-from pipelines.datasets.ending import finish_pack
-from pipelines.datasets.launch import PackLaunch
+from pipelines.datasets.launch import PreparedPack
 from pipelines.datasets.options import PackOptions
+from pipelines.datasets.summary import finish_pack
 from pipelines.datasets.work import PackWork, pack_unit
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport, sum_reports
@@ -33,7 +33,7 @@ class PackImages(beam.PTransform):
     """Write all shards of a plan, and the end of the pack.
 
     Args:
-        work: What all shards have in common.
+        work: Work that all shards share.
         budget: How many images may fail.
     """
 
@@ -82,14 +82,14 @@ def _finish(report: UnitReport, work: PackWork, budget: FailureBudget, started: 
     return finish_pack(work, budget, counts)
 
 
-def execute(launch: PackLaunch, budget: FailureBudget, beam_options: PipelineOptions) -> None:
+def run_pack(prepared: PreparedPack, budget: FailureBudget, beam_options: PipelineOptions) -> None:
     """Run the graph to its end; what it found is in the output folder afterwards.
 
     Args:
-        launch: What to run.
+        prepared: The pack, with its plan.
         budget: How many images may fail.
-        beam_options: For Beam.
+        beam_options: Options of Beam.
     """
-    commits = launch.work.run.path("commits")
-    with progress.progress_bar(launch.pixels, launch.units, commits, "pack"):
-        run_graph(launch.parts, "PackImages" >> PackImages(launch.work, budget), beam_options)
+    commits = prepared.work.run.path("commits")
+    with progress.progress_bar(prepared.pixels, prepared.units, commits, "pack"):
+        run_graph(prepared.parts, "PackImages" >> PackImages(prepared.work, budget), beam_options)

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import segmodel
+from pipelines.datasets.inputs import PackInputs, find_pack_inputs
 from pipelines.datasets.options import ENCODINGS, PackOptions
-from pipelines.datasets.pairs import Pair, Pairs, find_pairs
-from pipelines.datasets.splits import Split, deal
+from pipelines.datasets.splits import Split, assign_splits
 from pipelines.datasets.work import (
     BYTES_PER_PIXEL,
     METADATA_DIR,
     PackWork,
+    items_of,
     metadata_directory,
-    pairs_of,
     shard_path,
     split_name,
 )
@@ -44,14 +44,44 @@ SAMPLE = 64
 
 
 @dataclass(frozen=True)
-class PackLaunch:
-    """A pack that is ready to start.
+class ResolvedPack:
+    """A pack that can be carried out; nothing is written yet.
 
     Args:
-        work: What all shards have in common.
+        options: What the user asked for.
+        inputs: Images and masks.
+        splits: Where each image goes.
+        masks: How masks are read, or None without masks.
+        shape: What shapes shards beside the files, as in `run.json`.
+    """
+
+    options: PackOptions
+    inputs: PackInputs
+    splits: list[Split]
+    masks: MaskReader | None
+    shape: dict[str, Any]
+
+    @property
+    def units(self) -> Iterator[WorkUnit]:
+        """One unit for each shard, split by split; an empty shard is written too."""
+        items = {item.name: item for item in self.inputs.items}
+        for split in self.splits:
+            for number, names in enumerate(split.shards):
+                chosen = [items[name] for name in names]
+                files = [file for item in chosen for file in (item.image, item.mask) if file]
+                name = f"{split.name}-{number:05d}-of-{len(split.shards):05d}"
+                yield WorkUnit(name, self.options.container, tuple(files))
+
+
+@dataclass(frozen=True)
+class PreparedPack:
+    """A pack whose plan is written.
+
+    Args:
+        work: Work that all shards share.
         parts: Names of the plan parts.
         units: Number of shards.
-        pixels: Of the images that are not packed yet, guessed from a sample.
+        pixels: Pixels of the images that are not packed yet, estimated from a sample.
     """
 
     work: PackWork
@@ -60,39 +90,11 @@ class PackLaunch:
     pixels: int
 
 
-@dataclass(frozen=True)
-class CheckedPack:
-    """A pack that can be carried out, before anything is written.
-
-    Args:
-        options: Of the user.
-        earlier: The `run.json` of the pack that is continued, or None.
-        found: Images and masks.
-        splits: Where each image goes.
-        masks: How masks are read, or None without masks.
-        max_pixels: Greatest number of pixels of an image.
-    """
-
-    options: PackOptions
-    earlier: dict[str, Any] | None
-    found: Pairs
-    splits: tuple[Split, ...]
-    masks: MaskReader | None
-    max_pixels: int
-
-    @property
-    def shape(self) -> dict[str, Any]:
-        """What shapes shards, beside the files."""
-        return shape_of(self.options, self.masks, self.max_pixels)
-
-    @property
-    def decoding_bytes(self) -> int:
-        """What images may take while they are decoded."""
-        return int((self.options.memory - RUNTIME_BYTES) * DECODING_SHARE)
-
-
-def check(options: PackOptions) -> CheckedPack:
+def check_pack(options: PackOptions) -> ResolvedPack:
     """Check everything that can be checked before anything is written.
+
+    Returns:
+        The pack, which continues the one that the output folder holds, if any.
 
     Raises:
         ConfigurationError: If options, files or the output folder do not allow the pack.
@@ -101,15 +103,14 @@ def check(options: PackOptions) -> CheckedPack:
     earlier = _earlier(options.output)
     if options.overwrite:
         earlier = None
-    begun = (earlier or {}).get("shape", {})
     masks = read_masks(options)
-    max_pixels = _max_pixels(options, begun.get("max_pixels"))
+    max_pixels = _max_pixels(options, (earlier or {}).get("shape", {}).get("max_pixels"))
+    shape = _shape_of(options, masks, max_pixels)
     if earlier is not None:
-        shape = shape_of(options, masks, max_pixels)
         check_unchanged(earlier, shape, options.output, "shape")
-    found = find_pairs(options.images, options.masks, options.output)
-    splits = deal(
-        (pair.name for pair in found.pairs),
+    inputs = find_pack_inputs(options.images, options.masks, options.output)
+    splits = assign_splits(
+        (item.name for item in inputs.items),
         options.shares,
         options.group_by,
         options.images_per_shard,
@@ -119,42 +120,45 @@ def check(options: PackOptions) -> CheckedPack:
         if not split.images:
             groups = sum(entry.groups for entry in splits)
             raise ConfigurationError(
-                f"--split: {split.name} gets none of the {groups} groups, which are dealt by hash: "
-                f"give it a larger share, or group images into smaller groups"
+                f"--split: {split.name} gets none of the {groups} groups, which are assigned by "
+                f"hash: give it a larger share, or group images into smaller groups"
             )
-    return CheckedPack(options, earlier, found, tuple(splits), masks, max_pixels)
+    return ResolvedPack(options, inputs, splits, masks, shape)
 
 
-def prepare(checked: CheckedPack) -> PackLaunch:
+def prepare_pack(resolved: ResolvedPack) -> PreparedPack:
     """Write `run.json` and the plan, and make what earlier attempts left agree with it."""
-    options = checked.options
+    options = resolved.options
+    usable_bytes = options.memory - RUNTIME_BYTES
+    decoding_bytes = int(usable_bytes * DECODING_SHARE)
     work = PackWork(
         output=options.output,
-        options=digest(checked.shape),
-        masks=checked.masks,
-        max_pixels=checked.max_pixels,
-        encoded_bytes=options.memory - RUNTIME_BYTES - checked.decoding_bytes,
-        decoding_bytes=checked.decoding_bytes,
+        options=digest(resolved.shape),
+        masks=resolved.masks,
+        max_pixels=resolved.shape["max_pixels"],
+        encoded_bytes=usable_bytes - decoding_bytes,
+        decoding_bytes=decoding_bytes,
     )
     run = work.run
     if options.overwrite and run.earlier() is not None:
-        clear(options.output)
+        clear_pack(options.output)
     filesystem.remove(f"{options.output}/{RESULT}")
     run.begin()
     document = {
-        "shape": checked.shape,
-        "shards": {split.name: len(split.shards) for split in checked.splits},
-        "groups": {split.name: split.groups for split in checked.splits},
+        "shape": resolved.shape,
+        "shards": {split.name: len(split.shards) for split in resolved.splits},
+        "groups": {split.name: split.groups for split in resolved.splits},
         "versions": {"beamseg": segmodel.__version__},
     }
     run.write_json("run.json", MARK | {"format": PACK} | document)
-    parts = plan.write_plan(units_of(checked), run.plan, run.scratch)
-    reconcile(work, options.retry_failures)
-    left = [unit for unit in plan.read_units(run.plan, WorkUnit) if not work.log.is_done(unit)]
-    pairs = [pair for unit in left for pair in pairs_of(unit, work.masks is not None)]
-    units = sum(len(split.shards) for split in checked.splits)
-    pixels = _guessed_pixels(pairs, ReadOptions(max_pixels=work.max_pixels))
-    return PackLaunch(work, tuple(parts), units, pixels)
+    parts = plan.write_plan(resolved.units, run.plan, run.scratch)
+    _reconcile(work, options.retry_failures)
+    return PreparedPack(
+        work=work,
+        parts=tuple(parts),
+        units=sum(len(split.shards) for split in resolved.splits),
+        pixels=_estimate_pixels(work),
+    )
 
 
 def read_masks(options: PackOptions) -> MaskReader | None:
@@ -178,7 +182,7 @@ def read_masks(options: PackOptions) -> MaskReader | None:
         raise ConfigurationError(f"{options.classes}: {error}") from None
 
 
-def shape_of(options: PackOptions, masks: MaskReader | None, max_pixels: int) -> dict[str, Any]:
+def _shape_of(options: PackOptions, masks: MaskReader | None, max_pixels: int) -> dict[str, Any]:
     """What shapes shards, beside the files; frozen when a pack is begun."""
     shape: dict[str, Any] = {
         "format": options.container,
@@ -201,18 +205,7 @@ def shape_of(options: PackOptions, masks: MaskReader | None, max_pixels: int) ->
     return shape
 
 
-def units_of(checked: CheckedPack) -> Iterator[WorkUnit]:
-    """One unit for each shard, split by split; an empty shard is written too."""
-    pairs = {pair.name: pair for pair in checked.found.pairs}
-    for split in checked.splits:
-        for number, names in enumerate(split.shards):
-            chosen = [pairs[name] for name in names]
-            files = [file for pair in chosen for file in (pair.image, pair.mask) if file]
-            name = f"{split.name}-{number:05d}-of-{len(split.shards):05d}"
-            yield WorkUnit(name, checked.options.container, tuple(files))
-
-
-def reconcile(work: PackWork, retry_failures: bool) -> None:
+def _reconcile(work: PackWork, retry_failures: bool) -> None:
     """Remove what earlier attempts left and the plan on disk does not contain."""
     log = work.log
     found = set(log.names())
@@ -226,7 +219,7 @@ def reconcile(work: PackWork, retry_failures: bool) -> None:
             log.invalidate(unit)
 
 
-def clear(output: str) -> None:
+def clear_pack(output: str) -> None:
     """Remove what a pack wrote, `run.json` last, so that it stays a pack until all is gone."""
     run = metadata_directory(output)
     filesystem.remove(f"{output}/{RESULT}")
@@ -268,8 +261,13 @@ def _max_pixels(options: PackOptions, frozen: int | None) -> int:
     return asked or min(MAX_PIXELS, affordable)
 
 
-def _guessed_pixels(pairs: list[Pair], reading: ReadOptions) -> int:
-    sample = pairs[:: -(-len(pairs) // SAMPLE) or 1]
-    # What is wrong with a file shows when it is packed.
-    sizes = [size for pair in sample if (size := stated_size(pair.image, reading))]
-    return len(pairs) * sum(height * width for height, width in sizes) // max(1, len(sizes))
+def _estimate_pixels(work: PackWork) -> int:
+    """Pixels of the images of all shards that are not packed yet, by the headers of a sample."""
+    units = plan.read_units(work.run.plan, WorkUnit)
+    unfinished = [unit for unit in units if not work.log.is_done(unit)]
+    items = [item for unit in unfinished for item in items_of(unit, work.masks is not None)]
+    sample = items[:: -(-len(items) // SAMPLE) or 1]
+    reading = ReadOptions(max_pixels=work.max_pixels)
+    # An image that cannot be read is reported when it is packed.
+    sizes = [size for item in sample if (size := stated_size(item.image, reading))]
+    return len(items) * sum(height * width for height, width in sizes) // max(1, len(sizes))

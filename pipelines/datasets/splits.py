@@ -20,9 +20,9 @@ class Split:
     """Images of one split.
 
     Args:
-        name: Of the split.
+        name: Name of the split.
         shards: Names of the images in each shard, in order.
-        groups: How many groups they are of.
+        groups: Number of groups of these images.
     """
 
     name: str
@@ -35,38 +35,41 @@ class Split:
         return sum(len(shard) for shard in self.shards)
 
 
-def deal(
+def assign_splits(
     names: Iterable[str],
     shares: Shares,
     rule: str | None,
     images_per_shard: int,
     frozen: Mapping[str, int] | None = None,
 ) -> list[Split]:
-    """Images dealt to splits and shards.
+    """Images assigned to splits and shards.
 
     Args:
         names: Paths of the images below their root.
         shares: Splits and their shares.
-        rule: As in `group_of`.
+        rule: Rule of groups, as `group_by_rule` takes it.
         images_per_shard: Images in a shard on average.
         frozen: Number of shards of each split, where it is fixed already.
+
+    Returns:
+        The splits, in order of `shares`.
 
     Raises:
         ConfigurationError: If an image has no group.
 
     >>> from fractions import Fraction
-    >>> deal(["a.png", "b.png"], (("train", Fraction(1)),), None, 1000)
+    >>> assign_splits(["a.png", "b.png"], (("train", Fraction(1)),), None, 1000)
     [Split(name='train', shards=(('a.png', 'b.png'),), groups=2)]
     """
-    dealt: dict[str, list[str]] = {split: [] for split, _ in shares}
+    assigned: dict[str, list[str]] = {split: [] for split, _ in shares}
     groups: dict[str, set[str]] = {split: set() for split, _ in shares}
     for name in names:
-        group = group_of(name, rule)
+        group = group_by_rule(name, rule)
         split = split_of(group, shares)
-        dealt[split].append(name)
+        assigned[split].append(name)
         groups[split].add(group)
     splits = []
-    for split, images in dealt.items():
+    for split, images in assigned.items():
         count = (frozen or {}).get(split) or max(1, -(-len(images) // images_per_shard))
         shards: list[list[str]] = [[] for _ in range(count)]
         for name in images:
@@ -76,7 +79,7 @@ def deal(
     return splits
 
 
-def group_of(name: str, rule: str | None) -> str:
+def group_by_rule(name: str, rule: str | None) -> str:
     r"""The group of an image; all images of a group lie in the same split.
 
     Args:
@@ -87,9 +90,9 @@ def group_of(name: str, rule: str | None) -> str:
     Raises:
         ConfigurationError: If the rule finds nothing; names the image.
 
-    >>> group_of("tile_07/left.jpg", None), group_of("tile_07/left.jpg", "folder")
+    >>> group_by_rule("tile_07/left.jpg", None), group_by_rule("tile_07/left.jpg", "folder")
     ('tile_07/left', 'tile_07')
-    >>> group_of("tile_07/left.jpg", r"tile_(\d+)")
+    >>> group_by_rule("tile_07/left.jpg", r"tile_(\d+)")
     '07'
     """
     path = PurePosixPath(name)
@@ -133,12 +136,12 @@ def shard_of(name: str, shards: int) -> int:
 
 
 def order_of(name: str) -> tuple[bytes, str]:
-    """What images are sorted by in their shard."""
+    """The key by which images are sorted in their shard."""
     return _hash("image", name)[8:], name
 
 
 def _hash(kind: str, text: str) -> bytes:
-    """Unlike of the same text as a group and as an image, so that splits are shuffled too."""
+    """SHA-256 of a text, which differs for groups and images, so that splits are shuffled too."""
     return hashlib.sha256(f"{kind}\0{text}".encode()).digest()
 
 

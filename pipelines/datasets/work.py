@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pipelines.datasets.pairs import Pair
+from pipelines.datasets.inputs import PackInput
 from pipelines.formats import SHARDS
 from pipelines.formats.samples import ShardEntry
 from pipelines.formats.shards import ShardFormat
@@ -34,13 +34,13 @@ BYTES_PER_PIXEL = 20
 
 @dataclass(frozen=True)
 class PackWork:
-    """What all shards of a pack have in common; travels to the workers.
+    """Work that all shards of a pack share; travels to the workers.
 
     Args:
         output: Folder of the shards.
         options: Digest of what shapes shards.
         masks: How masks are read, or None without masks.
-        max_pixels: Greatest number of pixels of an image.
+        max_pixels: Maximum number of pixels of an image.
         encoded_bytes: What files that are read ahead may take in one process.
         decoding_bytes: What images that are being decoded may take in one process.
     """
@@ -70,7 +70,7 @@ def metadata_directory(output: str) -> RunDirectory:
 
 @dataclass(frozen=True)
 class _Packed:
-    """An image, checked, with its label map."""
+    """An image that was checked, with its label map."""
 
     name: str
     image: tuple[bytes, str]
@@ -80,12 +80,12 @@ class _Packed:
     tally: Tally
 
     def entry(self, number: int) -> ShardEntry:
-        """As the shard has it."""
+        """What the shard holds of the image."""
         return ShardEntry(number, self.name, self.height, self.width, self.image, self.labels)
 
 
 def split_name(unit: WorkUnit) -> str:
-    """The split that a shard is of.
+    """The split that a shard belongs to.
 
     >>> split_name(WorkUnit("hold-out-00003-of-00012", "tar.gz", ()))
     'hold-out'
@@ -108,11 +108,16 @@ def shards_of(container: str) -> tuple[ShardFormat, bool]:
     return next(entry for entry in SHARDS if entry.name == name), bool(zipped)
 
 
-def pairs_of(unit: WorkUnit, masked: bool) -> list[Pair]:
-    """Images of a shard; each is followed by its mask where there are masks."""
-    if not masked:
-        return [Pair(file, None) for file in unit.files]
-    return [Pair(*both) for both in zip(unit.files[::2], unit.files[1::2], strict=True)]
+def items_of(unit: WorkUnit, is_masked: bool) -> list[PackInput]:
+    """Images of a shard with their masks.
+
+    Args:
+        unit: The shard.
+        is_masked: Whether each image in the unit is followed by its mask.
+    """
+    if not is_masked:
+        return [PackInput(file, None) for file in unit.files]
+    return [PackInput(*both) for both in zip(unit.files[::2], unit.files[1::2], strict=True)]
 
 
 def pack_unit(
@@ -121,9 +126,12 @@ def pack_unit(
     """Write a shard unless it is done: read, check, write, commit.
 
     Args:
-        unit: What to do.
-        work: What all units have in common.
-        on_pixels: Told the number of pixels of each image.
+        unit: The shard.
+        work: Work that all shards share.
+        on_pixels: Called with the number of pixels of each image.
+
+    Returns:
+        Counts of what was done.
     """
     if work.log.is_done(unit):
         return UnitReport(done=1, skipped=1)
@@ -141,7 +149,7 @@ def _attempt(unit: WorkUnit, work: PackWork, on_pixels: Callable[[int], None]) -
         filesystem.write_whole(f"{work.output}/{path}", work.run.scratch) as draft,
         shards.writer(draft.path, zipped, maps) as shard,
     ):
-        for future in _in_order(pairs_of(unit, work.masks is not None), work):
+        for future in _in_order(items_of(unit, work.masks is not None), work):
             packed = future.result()
             if isinstance(packed, Failure):
                 failures.append(packed)
@@ -166,38 +174,38 @@ def _write_failures(unit: WorkUnit, work: PackWork, failures: list[Failure]) -> 
     return [Output.of(f"{METADATA_DIR}/{name}", work.run.write(name, content))]
 
 
-def _in_order(pairs: list[Pair], work: PackWork) -> Iterator[Future[_Packed | Failure]]:
+def _in_order(items: list[PackInput], work: PackWork) -> Iterator[Future[_Packed | Failure]]:
     """Images read and checked by threads, few ahead, within the memory that they may take."""
     room = _Room(work.decoding_bytes)
     pool = ThreadPoolExecutor(THREADS, "beamseg-pack")
     ahead: deque[tuple[int, Future[_Packed | Failure]]] = deque()
     held = 0
     try:
-        for pair in pairs:
-            size = pair.image.size + (pair.mask.size if pair.mask else 0)
+        for item in items:
+            size = item.image.size + (item.mask.size if item.mask else 0)
             while ahead and (len(ahead) > THREADS or held + size > work.encoded_bytes):
                 before, future = ahead.popleft()
                 held -= before
                 yield future
             held += size
-            ahead.append((size, pool.submit(_pack, pair, work, room)))
+            ahead.append((size, pool.submit(_pack, item, work, room)))
         yield from (future for _, future in ahead)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _pack(pair: Pair, work: PackWork, room: "_Room") -> _Packed | Failure:
-    """Read and check an image and its mask; raises what may pass, and what is a fault of ours."""
-    file, stage = pair.image, "read"
+def _pack(item: PackInput, work: PackWork, room: "_Room") -> _Packed | Failure:
+    """Read and check an image and its mask; raises transient and internal errors."""
+    file, stage = item.image, "read"
     labels, tally = None, Tally(images=1)
     try:
-        encoded = _read(pair.image, work)
+        encoded = _read(item.image, work)
         height, width = image_size(encoded) or (1, work.max_pixels)
         with room.taken(min(height * width, work.max_pixels) * BYTES_PER_PIXEL):
             height, width = decode_image(encoded, 3, work.max_pixels).shape[:2]
-            if pair.mask is not None and work.masks is not None:
-                file, stage = pair.mask, "mask"
-                content = _read(pair.mask, work)
+            if item.mask is not None and work.masks is not None:
+                file, stage = item.mask, "mask"
+                content = _read(item.mask, work)
                 values = work.masks.read(content, (height, width), work.max_pixels)
                 tally = areas.measure(values, work.masks.mapping.classes, None)
                 labels = work.masks.encode(values)
@@ -205,14 +213,14 @@ def _pack(pair: Pair, work: PackWork, room: "_Room") -> _Packed | Failure:
         if is_transient(error):
             raise
         return Failure(file.key, None, stage, reason_of(error))
-    suffix = PurePosixPath(pair.image.name).suffix.lower().removeprefix(".")
-    return _Packed(pair.name, (encoded, suffix), height, width, labels, tally)
+    suffix = PurePosixPath(item.image.name).suffix.lower().removeprefix(".")
+    return _Packed(item.name, (encoded, suffix), height, width, labels, tally)
 
 
 def _read(file: InputFile, work: PackWork) -> bytes:
     if file.size > ReadOptions(max_pixels=work.max_pixels).max_encoded_bytes:
         raise InputError(f"{file.size} bytes are more than any image within --max_pixels has")
-    # Of image and mask, each half.
+    # An image and its mask may take one half each.
     if file.size > work.encoded_bytes // 2:
         raise InputError(
             f"{file.size} bytes are more than --memory leaves for one file: raise it and run again "
@@ -222,7 +230,7 @@ def _read(file: InputFile, work: PackWork) -> bytes:
 
 
 class _Room:
-    """Bytes that threads take and give back; what is larger than all of it is let in alone."""
+    """Bytes that threads take and give back; a request for more than all of them waits for all."""
 
     def __init__(self, size: int) -> None:
         self._size, self._held = size, 0

@@ -52,16 +52,19 @@ def thumbnails(sample: UnitSample, work: Work) -> Iterator[Thumbnail]:
             continue
 
 
-def draw(
+def draw_sheet(
     tiles: Sequence[Thumbnail], classes: ClassTable, captions: dict[str, str], lines: Sequence[str]
 ) -> Image.Image:
-    """The sheet.
+    """Draw the contact sheet.
 
     Args:
-        tiles: At most `TILES`.
-        classes: Names and colours.
-        captions: What the legend says behind the name of a class.
-        lines: Text above.
+        tiles: At most `TILES` images with their label maps.
+        classes: Names and colours of the classes.
+        captions: Text behind the name of a class in the legend, by that name.
+        lines: Lines of text above the images.
+
+    Returns:
+        The sheet, in RGB.
     """
     font = ImageFont.load_default(15)
     width = COLUMNS * (2 * TILE_PX + MARGIN) + MARGIN

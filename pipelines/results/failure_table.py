@@ -21,17 +21,17 @@ OTHER = ("", "other reasons")
 COLUMNS = [field.name for field in fields(Failure)]
 
 
-class Lines(Protocol):
-    """What takes text."""
+class TextStream(Protocol):
+    """A stream that text is written to."""
 
     def write(self, text: str, /) -> object:
         """Add text."""
 
 
 class FailureTable:
-    """Rows as they are found, written to a stream and counted."""
+    """Table of failed images, written row by row and counted by reason."""
 
-    def __init__(self, stream: Lines) -> None:
+    def __init__(self, stream: TextStream) -> None:
         self.first: list[dict[str, Any]] = []
         self._counts: Counter[tuple[str, str]] = Counter()
         self._examples: dict[tuple[str, str], str] = {}
@@ -66,8 +66,11 @@ def write_failures(
     """Write `failures.csv`.
 
     Args:
-        run: Where.
-        collect: Adds all rows, and gives what it finds on the way.
+        run: Run directory.
+        collect: Adds all rows to a table, and returns what else it finds.
+
+    Returns:
+        What `collect` returned, and the table.
     """
 
     def write() -> tuple[T, FailureTable]:
@@ -84,7 +87,7 @@ def write_failures(
 
 
 def without_numbers(reason: str) -> str:
-    """A reason as others of its kind have it.
+    """A reason without its numbers, by which reasons are counted.
 
     >>> without_numbers("30000x20000 pixels exceed the limit of 500")
     '#x# pixels exceed the limit of #'
@@ -93,11 +96,11 @@ def without_numbers(reason: str) -> str:
 
 
 def failures_of(commit: Commit, root: str) -> Iterator[Failure]:
-    """Rows of one unit.
+    """Failed images of one unit.
 
     Args:
-        commit: Its record.
-        root: The folder in which the record names outputs.
+        commit: Commit record of the unit.
+        root: Folder below which the record names outputs.
     """
     for output in commit.outputs:
         if output.path.endswith(".jsonl"):

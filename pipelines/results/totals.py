@@ -29,11 +29,11 @@ class Totals:
     """What the commit records of the plan add up to.
 
     Args:
-        units: Work units of the plan.
-        missing: Of them, or of what follows from them, without a record.
-        tally: The sum.
-        smaller_batches: Units for whose batches memory did not suffice.
-        sample: Units for the contact sheet.
+        units: Number of work units of the plan.
+        missing: Number of these, or of units that follow from them, without a commit record.
+        tally: Sum of the tallies.
+        smaller_batches: Number of units for whose batches memory did not suffice.
+        sample: Units that the contact sheet shows.
     """
 
     units: int
@@ -55,16 +55,16 @@ class Totals:
         if self.missing:
             return ExitStatus.INCOMPLETE
         images = self.tally.images + self.tally.failed_images
-        within = budget.allows(self.tally.failed_images, images)
-        return ExitStatus.COMPLETE if within else ExitStatus.OVER_BUDGET
+        is_allowed = budget.allows(self.tally.failed_images, images)
+        return ExitStatus.COMPLETE if is_allowed else ExitStatus.OVER_BUDGET
 
 
-def collect(work: Work, failures: FailureTable | None = None) -> Totals:
+def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
     """Totals of all units whose numbers count, see `Unit.is_in_totals`.
 
     Args:
-        work: Of the run.
-        failures: Where rows of failures go, or None.
+        work: Work that all units of the run share.
+        failures: Table to which the failed images are added, or None.
     """
     log = work.log
     once = work.counting is not None and work.counting.overlap is not None
@@ -98,15 +98,15 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
     """Write totals, failures, summary, contact sheet and, if complete within budget, `_SUCCESS`.
 
     Args:
-        work: Of the run.
+        work: Work that all units of the run share.
         budget: How many images may fail.
-        counts: Of this attempt, for the summary.
+        counts: Counts of this attempt, for the summary.
 
     Returns:
         The exit status: 0, 1 if the table does not balance, 3 or 4.
     """
     run, classes = work.run, work.contract.classes
-    totals, failures = write_failures(run, lambda table: collect(work, table))
+    totals, failures = write_failures(run, lambda table: sum_commits(work, table))
     run.write("areas.csv", totals_csv(totals.tally, classes))
     status = totals.status(budget)
     summary = {
@@ -155,5 +155,5 @@ def _contact_sheet(totals: Totals, failures: FailureTable, work: Work) -> bytes:
         lines.append(contact_sheet.shortened(f"{row['count']:,} failed: {row['reason']}", 150))
     tiles = list(contact_sheet.thumbnails(totals.sample, work))
     buffer = io.BytesIO()
-    contact_sheet.draw(tiles, classes, captions, lines).save(buffer, "PNG")
+    contact_sheet.draw_sheet(tiles, classes, captions, lines).save(buffer, "PNG")
     return buffer.getvalue()

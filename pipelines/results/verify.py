@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from pipelines.formats.work import Counting
-from pipelines.results.verify_tables import Ending, check_results
+from pipelines.results.verify_tables import ExpectedResults, check_results
 from pipelines.results.verify_units import (
     AGAIN,
     MALFORMED,
@@ -37,7 +37,7 @@ from segmodel.savedmodel.contract import Contract
 # Scenes before parts, so that it is known of which blocks the scene is finished.
 KINDS: tuple[type[Unit], ...] = (AssemblyUnit, WorkUnit, CountUnit)
 
-FORGOTTEN = f"its unit is forgotten, {AGAIN}"
+INVALIDATED = f"its commit record was removed: {AGAIN}"
 REMOVE = "remove it"
 
 
@@ -80,15 +80,15 @@ class _Ledger:
     """What has been found so far.
 
     Args:
-        tell: Is told every finding.
+        on_finding: Called with every finding.
         names: Keys of the paths that are right to find.
         assembled: Keys of the ids of scenes that have a record.
-        forgotten: Units whose record was removed.
+        invalidated: Units whose record was removed.
         plan_is_whole: Whether the plan could be read.
         sum_is_whole: Whether all records that are there could be read.
     """
 
-    tell: Callable[[Finding], None]
+    on_finding: Callable[[Finding], None]
     names: "array[int]" = field(default_factory=lambda: array("Q"))
     assembled: set[int] = field(default_factory=set)
     units: int = 0
@@ -96,13 +96,13 @@ class _Ledger:
     size: int = 0
     unfinished: int = 0
     faults: int = 0
-    forgotten: int = 0
+    invalidated: int = 0
     plan_is_whole: bool = True
     sum_is_whole: bool = True
 
     def fault(self, path: str, wrong: str, remedy: str) -> None:
         self.faults += 1
-        self.tell(Finding(path, wrong, remedy))
+        self.on_finding(Finding(path, wrong, remedy))
 
     def add(self, checked: CheckedUnit) -> None:
         if isinstance(checked.unit, WorkUnit):
@@ -118,10 +118,10 @@ class _Ledger:
             self.faults += len(checked.findings)
             self.sum_is_whole &= checked.commit is not None
         for finding in checked.findings:
-            self.tell(finding)
+            self.on_finding(finding)
 
 
-def verify(root: str, tell: Callable[[Finding], None], forget: bool = False) -> Verdict:
+def verify(root: str, on_finding: Callable[[Finding], None], invalidate: bool = False) -> Verdict:
     """Check size and SHA-256 of all that a run wrote, and that it wrote all.
 
     Of the names of files, 8 bytes of a digest each are kept in memory. That two share theirs, so
@@ -130,21 +130,23 @@ def verify(root: str, tell: Callable[[Finding], None], forget: bool = False) -> 
 
     Args:
         root: The run directory.
-        tell: Is told every finding, as soon as there is one.
-        forget: Whether the record of a unit is removed if a file of it is missing or damaged, so
-            that `segment` does the unit again. `_SUCCESS` goes before the first of them.
+        on_finding: Called with every finding, as soon as there is one.
+        invalidate: Whether the record of a unit is removed if one of its files is missing or
+            damaged, so that `segment` does the unit again. `_SUCCESS` is removed before.
 
     Raises:
         ConfigurationError: If the folder is no run.
         ContractError: If the model contract in `run.json` is malformed.
     """
-    run, ledger = _open(root), _Ledger(tell)
-    total = Tally.sum(tally for kind in KINDS for tally in _check_units(kind, run, ledger, forget))
+    run, ledger = _open(root), _Ledger(on_finding)
+    total = Tally.sum(
+        tally for kind in KINDS for tally in _check_units(kind, run, ledger, invalidate)
+    )
     if ledger.plan_is_whole and not ledger.units:
         ledger.plan_is_whole = False
         ledger.fault("plan", "has no work units", AGAIN)
     if ledger.plan_is_whole:
-        ending = Ending(
+        expected = ExpectedResults(
             run=run.folder,
             log=run.log,
             classes=run.classes,
@@ -153,9 +155,9 @@ def verify(root: str, tell: Callable[[Finding], None], forget: bool = False) -> 
             is_whole=ledger.sum_is_whole,
             files_are_whole=not ledger.faults,
             unfinished=ledger.unfinished,
-            forgotten=ledger.forgotten,
+            invalidated=ledger.invalidated,
         )
-        check_results(ending, ledger.fault)
+        check_results(expected, ledger.fault)
         _check_names(run, ledger)
     return Verdict(ledger.units, ledger.files, ledger.size, ledger.unfinished, ledger.faults)
 
@@ -193,7 +195,7 @@ def _open(root: str) -> _Run:
     return _Run(folder, log, classes, counting)
 
 
-def _check_units(kind: type[Unit], run: _Run, ledger: _Ledger, forget: bool) -> Iterator[Tally]:
+def _check_units(kind: type[Unit], run: _Run, ledger: _Ledger, invalidate: bool) -> Iterator[Tally]:
     """Check all units of a kind; yields the tallies that count in totals."""
     once = run.counting is not None and run.counting.overlap is not None
 
@@ -202,7 +204,7 @@ def _check_units(kind: type[Unit], run: _Run, ledger: _Ledger, forget: bool) -> 
         return check_unit(unit, run.log, scene is not None and path_key(scene) in ledger.assembled)
 
     for checked in in_order(check, _planned(kind, run, ledger)):
-        ledger.add(_forgotten(checked, run, ledger) if forget else checked)
+        ledger.add(_invalidated(checked, run, ledger) if invalidate else checked)
         if checked.commit is not None and checked.unit.is_in_totals(once):
             yield checked.commit.tally
 
@@ -215,16 +217,16 @@ def _planned(kind: type[Unit], run: _Run, ledger: _Ledger) -> Iterator[Unit]:
         ledger.fault("plan", f"has a line in {kind.kind}-*.jsonl that is no work unit", AGAIN)
 
 
-def _forgotten(checked: CheckedUnit, run: _Run, ledger: _Ledger) -> CheckedUnit:
+def _invalidated(checked: CheckedUnit, run: _Run, ledger: _Ledger) -> CheckedUnit:
     """Remove the record of a unit if it must be done again, and say so in the remedies."""
-    if not checked.must_be_forgotten:
+    if not checked.must_be_invalidated:
         return checked
-    if not ledger.forgotten:
+    if not ledger.invalidated:
         filesystem.remove(run.folder.path("_SUCCESS"))
     run.log.invalidate(checked.unit)
-    ledger.forgotten += 1
+    ledger.invalidated += 1
     return replace(
-        checked, findings=tuple(replace(entry, remedy=FORGOTTEN) for entry in checked.findings)
+        checked, findings=tuple(replace(entry, remedy=INVALIDATED) for entry in checked.findings)
     )
 
 

@@ -19,19 +19,19 @@ from segmodel.labels.classes import ClassTable
 
 
 @dataclass(frozen=True)
-class Ending:
-    """What the records of a run say about its end.
+class ExpectedResults:
+    """What the commit records of a run say about its tables, summary and mark.
 
     Args:
         run: The run directory.
-        log: Its commit records.
-        classes: Of the model.
+        log: Commit records of the run.
+        classes: Classes of the model.
         counting: What scenes are counted for, or None.
-        total: Sum of the records.
+        total: Sum of the commit records.
         is_whole: Whether all records that are there could be read.
         files_are_whole: Whether all files that they name are as they say.
         unfinished: Number of units without a record.
-        forgotten: Number of units whose record was removed just now.
+        invalidated: Number of units whose record was removed just now.
     """
 
     run: RunDirectory
@@ -42,23 +42,23 @@ class Ending:
     is_whole: bool
     files_are_whole: bool
     unfinished: int
-    forgotten: int
+    invalidated: int
 
 
-def check_results(ending: Ending, fault: Callable[[str, str, str], None]) -> None:
-    """Check what the end of a run writes; while units are unfinished, none of it is missed.
+def check_results(expected: ExpectedResults, fault: Callable[[str, str, str], None]) -> None:
+    """Check what the end of a run writes; nothing is missing while units are unfinished.
 
     Args:
-        ending: What it must agree with.
-        fault: Told path, what is wrong, and the remedy.
+        expected: What the commit records say.
+        fault: Called with the path, what is wrong, and the remedy.
     """
-    run = ending.run
-    if ending.is_whole:
-        _check_digest("areas.csv", _areas_digest, ending, fault)
-        if ending.files_are_whole:
-            _check_digest("failures.csv", _failures_digest, ending, fault)
-            for name, digest in _counted_digests(ending).items():
-                _check_digest(name, digest, ending, fault)
+    run = expected.run
+    if expected.is_whole:
+        _check_digest("areas.csv", _areas_digest, expected, fault)
+        if expected.files_are_whole:
+            _check_digest("failures.csv", _failures_digest, expected, fault)
+            for name, digest in _counted_digests(expected).items():
+                _check_digest(name, digest, expected, fault)
     try:
         summary = run.read_json("summary.json")
         status = summary["exit_status"] if summary is not None else None
@@ -66,15 +66,15 @@ def check_results(ending: Ending, fault: Callable[[str, str, str], None]) -> Non
         fault("summary.json", "is not what the end of a run writes", AGAIN)
         status = None
     has_mark = filesystem.exists(run.path("_SUCCESS"))
-    if ending.unfinished:
+    if expected.unfinished:
         if has_mark:
             fault("_SUCCESS", "is there although units are not finished", AGAIN)
         return
-    counted = _counted_digests(ending)
+    counted = _counted_digests(expected)
     for name in ("areas.csv", "failures.csv", *counted, "summary.json", "preview.png"):
         if not filesystem.exists(run.path(name)):
             fault(name, "is not there", AGAIN)
-    if ending.forgotten:
+    if expected.invalidated:
         return
     if status == ExitStatus.INCOMPLETE:
         fault("summary.json", "says that units are unfinished, and all are finished", AGAIN)
@@ -86,19 +86,19 @@ def check_results(ending: Ending, fault: Callable[[str, str, str], None]) -> Non
 
 def _check_digest(
     name: str,
-    digest: Callable[[Ending], str],
-    ending: Ending,
+    digest: Callable[[ExpectedResults], str],
+    expected: ExpectedResults,
     fault: Callable[[str, str, str], None],
 ) -> None:
-    path = ending.run.path(name)
-    if filesystem.exists(path) and filesystem.sha256(path) != digest(ending):
+    path = expected.run.path(name)
+    if filesystem.exists(path) and filesystem.sha256(path) != digest(expected):
         fault(name, "is not what the commit records add up to", AGAIN)
 
 
-def _counted_digests(ending: Ending) -> dict[str, Callable[[Ending], str]]:
+def _counted_digests(expected: ExpectedResults) -> dict[str, Callable[[ExpectedResults], str]]:
     """Tables of counts, and how their digests are found."""
-    counting = ending.counting
-    found: dict[str, Callable[[Ending], str]] = {}
+    counting = expected.counting
+    found: dict[str, Callable[[ExpectedResults], str]] = {}
     if counting is not None and counting.zones is not None:
         found["zones.csv"] = lambda e: _sha256(zones_csv(e.run, e.log, e.classes))
     if counting is not None and counting.overlap is not None:
@@ -110,18 +110,18 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _areas_digest(ending: Ending) -> str:
-    return _sha256(totals_csv(ending.total, ending.classes))
+def _areas_digest(expected: ExpectedResults) -> str:
+    return _sha256(totals_csv(expected.total, expected.classes))
 
 
-def _failures_digest(ending: Ending) -> str:
+def _failures_digest(expected: ExpectedResults) -> str:
     stream = _Digest()
     table = FailureTable(stream)
     for kind in plan.KINDS:
-        for unit in plan.read_units(ending.run.plan, kind):
-            commit = ending.log.read(unit)
+        for unit in plan.read_units(expected.run.plan, kind):
+            commit = expected.log.read(unit)
             if commit is not None:
-                table.add(failures_of(commit, ending.run.root))
+                table.add(failures_of(commit, expected.run.root))
     return stream.sha256.hexdigest()
 
 

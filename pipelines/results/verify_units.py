@@ -14,7 +14,7 @@ from pipelines.storage import filesystem
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError)
 
 AGAIN = "run the same `beamseg segment` again"
-FORGET = "run `beamseg verify` with --invalidate, then the same `beamseg segment` again"
+INVALIDATE = "run `beamseg verify` with --invalidate, then the same `beamseg segment` again"
 UNREADABLE = "make it readable or remove it, then verify again"
 
 
@@ -23,8 +23,8 @@ class Finding:
     """Something that is not as it should be.
 
     Args:
-        path: Within the run directory.
-        wrong: What is wrong with it.
+        path: Path within the run directory.
+        wrong: What is wrong with that file.
         remedy: What to do.
     """
 
@@ -41,8 +41,8 @@ class CheckedUnit:
     """What was found of one unit.
 
     Args:
-        unit: The unit.
-        commit: Its record, or None if it has none that can be believed.
+        unit: Unit that was checked.
+        commit: Commit record of the unit, or None if it has none that is valid.
         unfinished: Whether it has no record at all.
         outputs: Outputs that should be there.
         names: Keys of the paths of the record and of these outputs, see `path_key`.
@@ -57,26 +57,26 @@ class CheckedUnit:
     findings: tuple[Finding, ...]
 
     @property
-    def must_be_forgotten(self) -> bool:
-        """Whether it must be done again although there is a record."""
-        return any(finding.remedy == FORGET for finding in self.findings)
+    def must_be_invalidated(self) -> bool:
+        """Whether the unit must be done again although it has a commit record."""
+        return any(finding.remedy == INVALIDATE for finding in self.findings)
 
 
 def check_unit(unit: Unit, log: CommitLog, is_assembled: bool) -> CheckedUnit:
     """Check the record of a unit and the files that it names.
 
     Args:
-        unit: The unit.
+        unit: Unit to check.
         log: Commit records of the run.
-        is_assembled: Whether it is a block of a finished scene. Then its label map and its rows
-            are part of those of the scene, and only what it says of failures is left of it.
+        is_assembled: Whether the unit is a block of a finished scene. Its label map and its rows
+            are then part of those of the scene, and only its rows of failures are left.
     """
     path = f"commits/{log.name(unit)}"
     commit, wrong = None, None
     try:
         commit = _read(unit, log)
     except MALFORMED:
-        wrong = Finding(path, f"is no commit record of {unit.id}", FORGET)
+        wrong = Finding(path, f"is no commit record of {unit.id}", INVALIDATE)
     except OSError as error:
         wrong = Finding(path, f"cannot be read ({reason_of(error)})", UNREADABLE)
     unfinished = commit is None and wrong is None
@@ -118,8 +118,8 @@ def check_output(output: Output, run: str) -> Finding | None:
     """What is wrong with a file that a unit wrote, or None.
 
     Args:
-        output: What the record says.
-        run: The run directory.
+        output: What the commit record says of the file.
+        run: Run directory.
 
     >>> check_output(Output("labels/a.png", 3, "0a"), "no-run").wrong
     'is not there'
@@ -128,11 +128,11 @@ def check_output(output: Output, run: str) -> Finding | None:
     try:
         size = filesystem.size_of(uri)
         if size is None:
-            return Finding(path, "is not there", FORGET)
+            return Finding(path, "is not there", INVALIDATE)
         if size != output.size:
-            return Finding(path, f"has {size} bytes, {output.size} are recorded", FORGET)
+            return Finding(path, f"has {size} bytes, {output.size} are recorded", INVALIDATE)
         if filesystem.sha256(uri) != output.sha256:
-            return Finding(path, "has the recorded size, but not the recorded SHA-256", FORGET)
+            return Finding(path, "has the recorded size, but not the recorded SHA-256", INVALIDATE)
     except (OSError, ValueError) as error:
         return Finding(path, f"cannot be read ({reason_of(error)})", UNREADABLE)
     return None

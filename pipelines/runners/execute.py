@@ -87,15 +87,34 @@ def run_graph(
     return result
 
 
-def print_failures(rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print failed images, one a line.
+def print_result(
+    summary: Mapping[str, Any], texts: Mapping[ExitStatus, str], failures: str, budget: object
+) -> int:
+    """Print the first failed images, and how a run or a pack ended.
 
     Args:
-        rows: Rows of a file of failures.
+        summary: Content of `summary.json`.
+        texts: What to print, by exit status.
+        failures: The table of failed images.
+        budget: Value of `--max_failures`.
+
+    Returns:
+        The exit status.
     """
-    for row in rows:
+    for row in summary["first_failures"]:
         name = row["uri"] if row["key"] is None else f"{row['uri']} {row['key']}"
         print(f"failed: {on_one_line(name)}: {on_one_line(row['reason'])}", file=sys.stderr)
+    status = ExitStatus(summary["exit_status"])
+    failed = summary["failed_images"]
+    over_budget = (
+        f"{failed} of {summary['images'] + failed} images failed, more than --max_failures "
+        f"{budget} allows: see {failures}, then raise --max_failures, or correct the images and "
+        f"run the same command again (corrected images are read again without an option)"
+    )
+    is_complete = status == ExitStatus.COMPLETE
+    text = {ExitStatus.OVER_BUDGET: over_budget, **texts}[status]
+    print(text, file=sys.stdout if is_complete else sys.stderr)
+    return status.value
 
 
 def error_of_worker(error: Exception) -> Exception:

@@ -55,14 +55,15 @@ class SegmentImages(beam.PTransform):
             | "SpreadUnits" >> beam.Reshuffle()
             | "SegmentUnit" >> label
             | "SumUnits" >> beam.CombineGlobally(sum_reports).without_defaults()
-            | "ListScenes" >> beam.FlatMap(lambda report: _listed(AssemblyUnit, folder, report))
+            | "ListScenes" >> beam.FlatMap(lambda report: _list_units(AssemblyUnit, folder, report))
             | "SpreadScenes" >> beam.Reshuffle()
             | "FinishScene"
-            >> beam.Map(lambda entry: _ended(entry, work, AssemblyUnit, finish_scene))
+            >> beam.Map(lambda entry: _finish_unit(entry, work, AssemblyUnit, finish_scene))
             | "SumScenes" >> beam.CombineGlobally(sum_reports).without_defaults()
-            | "ListCounts" >> beam.FlatMap(lambda report: _listed(CountUnit, folder, report))
+            | "ListCounts" >> beam.FlatMap(lambda report: _list_units(CountUnit, folder, report))
             | "SpreadCounts" >> beam.Reshuffle()
-            | "CountScene" >> beam.Map(lambda entry: _ended(entry, work, CountUnit, count_scene))
+            | "CountScene"
+            >> beam.Map(lambda entry: _finish_unit(entry, work, CountUnit, count_scene))
             | "SumCounts" >> beam.CombineGlobally(sum_reports).without_defaults()
             | "FinishRun" >> beam.Map(lambda report: _finish_run(report, work, budget, started))
         )
@@ -84,7 +85,7 @@ class _SegmentUnit(beam.DoFn):
         yield report
 
 
-def _listed(
+def _list_units(
     kind: type[Unit], folder: str, report: UnitReport
 ) -> Iterator[tuple[UnitReference | None, UnitReport]]:
     """The report once, and every unit of a kind that follows from finished ones."""
@@ -94,7 +95,7 @@ def _listed(
             yield reference, UnitReport()
 
 
-def _ended(
+def _finish_unit(
     entry: tuple[UnitReference | None, UnitReport],
     work: Work,
     kind: type[U],

@@ -1,7 +1,5 @@
 """Running a prepared run of `segment`, and printing how it ended."""
 
-import sys
-
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.cli.exit_status import ExitStatus
@@ -9,7 +7,7 @@ from pipelines.cli.process import record_result
 from pipelines.run import progress
 from pipelines.run.directory import RunDirectory
 from pipelines.runners.dataflow import is_detached, submission, unit_hints
-from pipelines.runners.execute import print_failures, run_graph
+from pipelines.runners.execute import print_result, run_graph
 from pipelines.segment.graph import SegmentImages
 from pipelines.segment.launch import PreparedRun
 from pipelines.segment.options import SegmentOptions
@@ -60,34 +58,18 @@ def print_run_result(run: RunDirectory, options: SegmentOptions) -> int:
             f"into the same directory has begun since; run the same command again"
         )
     record_result(summary)
-    status = summary["exit_status"]
-    failed, images = summary["failed_images"], summary["images"]
     attempt = summary["this_attempt"]
     print(
-        f"{images} images labelled, {failed} failed; {summary['pixels'] / 1e6:.1f} Mpx in "
-        f"{summary['units']} units, {attempt['units_skipped']} units were done before; "
-        f"{attempt['seconds']:.0f} s"
+        f"{summary['images']} images labelled, {summary['failed_images']} failed; "
+        f"{summary['pixels'] / 1e6:.1f} Mpx in {summary['units']} units, "
+        f"{attempt['units_skipped']} units were done before; {attempt['seconds']:.0f} s"
     )
-    print_failures(summary["first_failures"])
-    if status == ExitStatus.COMPLETE:
-        print(f"complete: label maps in {run.root}/labels, totals in {run.root}/areas.csv")
-    elif status == ExitStatus.INTERNAL_ERROR:
-        print(
-            f"the areas in {run.root}/areas.csv do not add up to the footprint: this is an "
-            f"internal error, please report it",
-            file=sys.stderr,
-        )
-    elif status == ExitStatus.OVER_BUDGET:
-        print(
-            f"{failed} of {images + failed} images failed, more than --max_failures "
-            f"{options.max_failures} allows: see {run.root}/failures.csv, then raise "
-            f"--max_failures or mend them and run again (a mended file is done again by itself)",
-            file=sys.stderr,
-        )
-    else:
-        print(
-            f"{summary['unfinished_units']} units could not be finished: run the same command "
-            f"again to do the rest",
-            file=sys.stderr,
-        )
-    return status
+    texts = {
+        ExitStatus.COMPLETE: f"complete: label maps in {run.root}/labels, totals in "
+        f"{run.root}/areas.csv",
+        ExitStatus.INTERNAL_ERROR: f"the areas in {run.root}/areas.csv do not add up to the "
+        f"footprint: this is an internal error, please report it",
+        ExitStatus.INCOMPLETE: f"{summary['unfinished_units']} units could not be finished: run "
+        f"the same command again to do the rest",
+    }
+    return print_result(summary, texts, f"{run.root}/failures.csv", options.max_failures)

@@ -67,7 +67,8 @@ def test_a_flipped_byte_is_found_and_its_unit_made_again(corpus, beamseg, segmen
     assert forgotten.returncode == 4
     *lines, summary = forgotten.stdout.splitlines()
     assert [line.split()[0] for line in lines] == list(paths)
-    assert all("is forgotten, run the same `beamseg segment` again" in line for line in lines)
+    remedy = "its commit record was removed: run the same `beamseg segment` again"
+    assert all(remedy in line for line in lines)
     assert not (corpus / "run" / "_SUCCESS").exists()
     assert segment() == before
     assert beamseg("verify", "run").stdout == good.stdout

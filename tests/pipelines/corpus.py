@@ -19,7 +19,7 @@ from pipelines.formats import example
 from pipelines.formats.tfrecord import frame, read_records
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.inputs.find import list_inputs
-from pipelines.results.totals import Totals, collect
+from pipelines.results.totals import Totals, sum_commits
 from pipelines.run import plan
 from pipelines.run.attempts import UnitReport
 from pipelines.run.directory import RunDirectory
@@ -197,7 +197,7 @@ def run_all(work: Work, *patterns: Path | str) -> Totals:
     for unit in units:
         if isinstance(unit, AssemblyUnit):
             finish_scene(unit, work)
-    return collect(work)
+    return sum_commits(work)
 
 
 def dying(*arguments) -> bytes:

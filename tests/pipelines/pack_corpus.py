@@ -1,4 +1,4 @@
-"""Pairs of image and mask with known ids, and packs of them without an engine."""
+"""PackInputs of image and mask with known ids, and packs of them without an engine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.datasets.ending import finish_pack
-from pipelines.datasets.launch import check, prepare
+from pipelines.datasets.launch import check_pack, prepare_pack
 from pipelines.datasets.options import PackOptions, parse_shares
+from pipelines.datasets.summary import finish_pack
 from pipelines.datasets.work import pack_unit
 from pipelines.run import plan
 from tests.pipelines.corpus import png, tree, write
@@ -54,7 +54,7 @@ def write_pairs(folder: Path) -> PackOptions:
 
 def pack(options: PackOptions) -> tuple[int, list[str]]:
     """Exit status, and ids of the shards that were done now."""
-    work = prepare(check(options)).work
+    work = prepare_pack(check_pack(options)).work
     units = plan.read_units(work.run.plan, plan.WorkUnit)
     reports = [(unit.id, pack_unit(unit, work)) for unit in units]
     done = [name for name, report in reports if report.done and not report.skipped]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.datasets.launch import check, clear, prepare
+from pipelines.datasets.launch import check_pack, clear_pack, prepare_pack
 from pipelines.datasets.options import PackOptions, parse_shares
 from pipelines.segment.launch import check_run
 from pipelines.segment.options import SegmentOptions
@@ -37,11 +37,11 @@ def test_images_of_one_name_and_two_suffixes_stay_two_in_an_archive(tmp_path):
 
 
 def test_pixels_are_guessed_from_headers_that_can_be_read(options):
-    launch = prepare(check(options))
+    launch = prepare_pack(check_pack(options))
     exact = sum(image(number).shape[0] * image(number).shape[1] for number in range(COUNT))
     assert launch.pixels == exact
     os.truncate(f"{options.images[0]}/00.png", 1 << 40)
-    assert prepare(check(replace(options, overwrite=True))).pixels > 0
+    assert prepare_pack(check_pack(replace(options, overwrite=True))).pixels > 0
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_pack_is_not_continued_with_other_options(options, changes, reason):
     pack(options)
     before = tree(options.output)
     with pytest.raises(ConfigurationError, match=f"begun with other options: .*{reason}"):
-        check(replace(options, **changes))
+        check_pack(replace(options, **changes))
     assert tree(options.output) == before
 
 
@@ -89,20 +89,20 @@ def test_overwrite_begins_anew_and_leaves_what_is_not_ours(options):
 
 def test_clearing_removes_all_that_a_pack_wrote(options):
     pack(options)
-    clear(options.output)
+    clear_pack(options.output)
     assert tree(options.output) == {}
 
 
 def test_folders_that_hold_other_things_are_refused(options, tmp_path):
     write(tmp_path / "full" / "x.txt", b"mine")
     with pytest.raises(ConfigurationError, match=r"full holds files but no \.beamseg of a pack"):
-        check(replace(options, output=str(tmp_path / "full")))
+        check_pack(replace(options, output=str(tmp_path / "full")))
     write(tmp_path / "file", b"mine")
     with pytest.raises(ConfigurationError, match="file is a file: name a folder"):
-        check(replace(options, output=str(tmp_path / "file")))
+        check_pack(replace(options, output=str(tmp_path / "file")))
     write(tmp_path / "strange" / ".beamseg" / "run.json", b'{"format": "beamseg run"}')
     with pytest.raises(ConfigurationError, match="was not written by this beamseg"):
-        check(replace(options, output=str(tmp_path / "strange")))
+        check_pack(replace(options, output=str(tmp_path / "strange")))
 
 
 def test_segment_does_not_write_into_a_pack_nor_take_its_books_for_input(options, model_folder):
@@ -117,7 +117,7 @@ def test_segment_does_not_write_into_a_pack_nor_take_its_books_for_input(options
 
 def test_a_split_that_gets_no_group_is_refused(options):
     with pytest.raises(ConfigurationError, match="train gets none of the 1 groups"):
-        check(replace(options, group_by="folder"))
+        check_pack(replace(options, group_by="folder"))
     assert not Path(options.output).exists()
 
 

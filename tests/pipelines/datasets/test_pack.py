@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipelines.cli.parser import parse
 from pipelines.commands.pack import parser
 from pipelines.datasets.options import pack_options, parse_shares
-from pipelines.datasets.splits import deal, group_of, order_of, shard_of, split_of
+from pipelines.datasets.splits import assign_splits, group_by_rule, order_of, shard_of, split_of
 from segmodel.errors import ConfigurationError
 
 THREE = parse_shares("train=0.8,validation=0.1,test=0.1")
@@ -33,7 +33,7 @@ def places(names, rule, frozen=None, per_shard=3) -> dict[str, tuple[str, int]]:
     """Split and shard of every image."""
     return {
         name: (split.name, number)
-        for split in deal(names, THREE, rule, per_shard, frozen)
+        for split in assign_splits(names, THREE, rule, per_shard, frozen)
         for number, shard in enumerate(split.shards)
         for name in shard
     }
@@ -41,20 +41,20 @@ def places(names, rule, frozen=None, per_shard=3) -> dict[str, tuple[str, int]]:
 
 @given(NAMES, RULES)
 def test_every_image_is_dealt_once_and_no_group_straddles_splits(names, rule):
-    dealt = deal(names, THREE, rule, 3)
+    assigned = assign_splits(names, THREE, rule, 3)
 
-    flat = [name for split in dealt for shard in split.shards for name in shard]
+    flat = [name for split in assigned for shard in split.shards for name in shard]
     assert sorted(flat) == sorted(names)
     splits_of: dict[str, set[str]] = {}
     for name, (split, _) in places(names, rule).items():
-        splits_of.setdefault(group_of(name, rule), set()).add(split)
+        splits_of.setdefault(group_by_rule(name, rule), set()).add(split)
     assert all(len(found) == 1 for found in splits_of.values())
-    assert sum(split.groups for split in dealt) == len(splits_of)
+    assert sum(split.groups for split in assigned) == len(splits_of)
 
 
 @given(NAMES, NAMES, RULES)
 def test_images_that_are_added_move_none_that_is_there(names, added, rule):
-    before = deal(names, THREE, rule, 3)
+    before = assign_splits(names, THREE, rule, 3)
     frozen = {split.name: len(split.shards) for split in before}
 
     after = places(names | added, rule, frozen)
@@ -68,13 +68,13 @@ def test_the_order_of_the_listing_does_not_matter(names, rule, shuffler):
     shuffled = list(listed)
     shuffler.shuffle(shuffled)
 
-    assert deal(shuffled, THREE, rule, 3) == deal(listed, THREE, rule, 3)
+    assert assign_splits(shuffled, THREE, rule, 3) == assign_splits(listed, THREE, rule, 3)
 
 
 def test_places_stay_the_same_from_version_to_version():
     names = [f"tile_{tile:02d}/{side}.jpg" for tile in range(4) for side in ("left", "right")]
 
-    (train, test) = deal(names, parse_shares("train=0.5,test=0.5"), r"tile_(\d+)", 3)
+    (train, test) = assign_splits(names, parse_shares("train=0.5,test=0.5"), r"tile_(\d+)", 3)
 
     # By hand, from `printf "image\\0tile_00/left.jpg" | sha256sum` and its like.
     assert train.shards == (
@@ -98,7 +98,7 @@ def test_shares_are_those_of_groups_where_there_are_many():
 def test_shards_are_about_as_large_as_asked_for_and_shuffled():
     names = [f"{number:05d}.jpg" for number in range(5000)]
 
-    (split,) = deal(names, parse_shares("train=1"), None, 1000)
+    (split,) = assign_splits(names, parse_shares("train=1"), None, 1000)
 
     assert len(split.shards) == 5
     assert all(880 < len(shard) < 1120 for shard in split.shards)
@@ -112,7 +112,7 @@ def test_the_split_says_nothing_of_the_shard_or_the_place():
     halves = parse_shares("train=0.5,test=0.5")
     names = [f"{number}.jpg" for number in range(4000)]
 
-    train = [name for name in names if split_of(group_of(name, None), halves) == "train"]
+    train = [name for name in names if split_of(group_by_rule(name, None), halves) == "train"]
 
     first = sum(shard_of(name, 2) == 0 for name in train)
     early = sum(order_of(name)[0][0] < 128 for name in train)
@@ -121,26 +121,26 @@ def test_the_split_says_nothing_of_the_shard_or_the_place():
 
 
 def test_a_split_has_a_shard_even_if_it_has_no_image():
-    assert [split.shards for split in deal([], THREE, None, 10)] == [((),), ((),), ((),)]
+    assert [split.shards for split in assign_splits([], THREE, None, 10)] == [((),), ((),), ((),)]
 
 
 @pytest.mark.parametrize(("images", "shards"), [(1, 1), (10, 1), (11, 2), (20, 2), (21, 3)])
 def test_the_number_of_shards_is_rounded_up(images, shards):
     names = [f"{number}.jpg" for number in range(images)]
-    (split,) = deal(names, parse_shares("train=1"), None, 10)
+    (split,) = assign_splits(names, parse_shares("train=1"), None, 10)
     assert len(split.shards) == shards
 
 
 def test_the_number_of_shards_stays_once_it_is_frozen():
     names = [f"{number}.jpg" for number in range(100)]
-    (split,) = deal(names, parse_shares("train=1"), None, 10, {"train": 3})
+    (split,) = assign_splits(names, parse_shares("train=1"), None, 10, {"train": 3})
     assert len(split.shards) == 3
 
 
 @pytest.mark.parametrize("rule", [r"tile_(\d+)", r"b/(x*)"])
 def test_an_image_without_a_group_is_named(rule):
     with pytest.raises(ConfigurationError, match=r"finds no group in b/1\.jpg: mend"):
-        group_of("b/1.jpg", rule)
+        group_by_rule("b/1.jpg", rule)
 
 
 def test_shares_reach_exactly_to_1():

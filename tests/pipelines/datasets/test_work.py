@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.cli.values import FailureBudget
 from pipelines.datasets import work as work_module
-from pipelines.datasets.launch import check, prepare
+from pipelines.datasets.launch import check_pack, prepare_pack
 from pipelines.datasets.options import PackOptions
 from pipelines.datasets.work import _Room, pack_unit
 from pipelines.run import plan
@@ -179,11 +179,11 @@ def test_a_fault_of_ours_is_no_failure_of_an_image(options, monkeypatch):
 
 def test_too_little_memory_is_refused_and_large_files_fail(options):
     with pytest.raises(ConfigurationError, match=r"--memory 256M is not enough .*give 283M"):
-        check(replace(options, memory=256 << 20))
+        check_pack(replace(options, memory=256 << 20))
     with pytest.raises(ConfigurationError, match="images of 178956970 pixels: give 4808M"):
-        check(replace(options, max_pixels=178_956_970))
+        check_pack(replace(options, max_pixels=178_956_970))
 
-    work = replace(prepare(check(options)).work, encoded_bytes=100)
+    work = replace(prepare_pack(check_pack(options)).work, encoded_bytes=100)
     unit = next(plan.read_units(work.run.plan, plan.WorkUnit))
     pack_unit(unit, work)
     assert all("are more than --memory leaves for one file" in r["reason"] for r in rows(options))

@@ -15,7 +15,7 @@ from PIL import Image
 from pipelines.cli.values import FailureBudget
 from pipelines.formats.interface import Thumbnail
 from pipelines.results import contact_sheet
-from pipelines.results.contact_sheet import TILE_PX, TILES, UnitSample, draw, overlay
+from pipelines.results.contact_sheet import TILE_PX, TILES, UnitSample, draw_sheet, overlay
 from pipelines.results.totals import finish_run
 from pipelines.run.plan import InputFile, WorkUnit
 from tests.fakes import BRIGHT, CLASSES, DARK, WIDE_CLASSES, brightness_labels
@@ -157,7 +157,7 @@ def test_any_number_of_tiles_and_classes_fits(count):
     labels = brightness_labels(HALVES)
     tile = Thumbnail.of("name " * 40, HALVES, labels, TILE_PX)
     captions = dict.fromkeys(CLASSES.names, "12.3%")
-    sheet = draw([tile] * count, CLASSES, captions, ["first line", "second line"])
+    sheet = draw_sheet([tile] * count, CLASSES, captions, ["first line", "second line"])
     rows = -(-count // contact_sheet.COLUMNS)
     assert sheet.height > rows * TILE_PX
     assert sheet.width > 2 * TILE_PX * contact_sheet.COLUMNS

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli.values import FailureBudget
-from pipelines.results.totals import Totals, collect, finish_run
+from pipelines.results.totals import Totals, finish_run, sum_commits
 from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
@@ -51,7 +51,7 @@ def test_totals_sum_the_units_of_the_plan_alone(work):
     planned(work, unit("a"), unit("b"))
     for name, pixels in (("a", 1), ("b", 10), ("not in the plan", 100)):
         commit(work, unit(name), images=1, pixels={"0": pixels})
-    actual = collect(work)
+    actual = sum_commits(work)
     assert (actual.units, actual.missing) == (2, 0)
     assert (actual.tally.images, actual.tally.pixels) == (2, {"0": 11})
 
@@ -64,7 +64,7 @@ def test_blocks_of_a_scene_count_once_through_their_scene(work):
         commit(work, done, images=1, pixels={"0": 64})
     commit(work, scene, images=1, pixels={"0": 128})
     commit(work, unit("other"), images=1, pixels={"0": 1000})
-    actual = collect(work)
+    actual = sum_commits(work)
     assert (actual.units, actual.missing) == (3, 0)
     assert (actual.tally.images, actual.tally.pixels) == (2, {"0": 1128})
 
@@ -74,7 +74,7 @@ def test_a_scene_that_is_not_put_together_is_missing_although_its_blocks_are_don
     planned(work, *blocks, unit("whole", ("b0", "b1")))
     for done in blocks:
         commit(work, done, images=1)
-    actual = collect(work)
+    actual = sum_commits(work)
     assert (actual.units, actual.missing, actual.tally) == (2, 1, Tally())
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from pipelines.cli.values import FailureBudget
 from pipelines.results.totals import finish_run
-from pipelines.results.verify import FORGOTTEN, REMOVE, Verdict, verify
-from pipelines.results.verify_units import AGAIN, FORGET, OUTPUTS, Finding
+from pipelines.results.verify import INVALIDATED, REMOVE, Verdict, verify
+from pipelines.results.verify_units import AGAIN, INVALIDATE, OUTPUTS, Finding
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.scenes.assembly import finish_scene
@@ -68,9 +68,9 @@ def segment(options: SegmentOptions) -> int:
     return finish_run(work, options.max_failures, {})
 
 
-def found(run: Path, forget: bool = False) -> list[Finding]:
+def found(run: Path, invalidate: bool = False) -> list[Finding]:
     findings: list[Finding] = []
-    verdict = verify(str(run), findings.append, forget)
+    verdict = verify(str(run), findings.append, invalidate)
     assert verdict.unfinished + verdict.faults == len(findings)
     assert verdict.is_good == (not findings)
     return findings
@@ -106,7 +106,7 @@ def test_a_complete_run_is_as_recorded(run):
     before = tree(run)
 
     findings: list[Finding] = []
-    actual = verify(str(run), findings.append, forget=True)
+    actual = verify(str(run), findings.append, invalidate=True)
 
     # Three maps and their rows; the scene with class names and rows; two blocks that failed.
     assert len(outputs) == 4 + 3 + 2
@@ -123,13 +123,13 @@ def test_a_complete_run_is_as_recorded(run):
 def test_a_damaged_file_is_named(run, path, damage, wrong):
     size = (run / path).stat().st_size
     damage(run / path)
-    assert found(run) == [Finding(path, wrong.format(size=size), FORGET)]
+    assert found(run) == [Finding(path, wrong.format(size=size), INVALIDATE)]
 
 
 @pytest.mark.parametrize("path", [MAP, SCENE])
 def test_a_missing_file_is_named(run, path):
     (run / path).unlink()
-    assert found(run) == [Finding(path, "is not there", FORGET)]
+    assert found(run) == [Finding(path, "is not there", INVALIDATE)]
 
 
 def test_rows_of_images_and_of_failures_are_checked_too(run):
@@ -215,21 +215,21 @@ def test_a_record_that_cannot_be_read_is_named(run, kind):
     path = record(run, kind)
     truncate(run / path)
     first, *others = found(run)
-    assert (first.path, first.remedy) == (path, FORGET)
+    assert (first.path, first.remedy) == (path, INVALIDATE)
     assert first.wrong.startswith("is no commit record of ")
     assert {(f.wrong, f.remedy) for f in others} <= {(NO_RECORD, f"{AGAIN}, then verify again")}
 
 
 @pytest.mark.parametrize("kind", ["images", "block", "scene"])
 @pytest.mark.parametrize("damage", [truncate, flip, Path.unlink])
-def test_a_unit_with_a_damaged_file_is_forgotten_and_done_again(options, run, kind, damage):
+def test_a_unit_with_a_damaged_file_is_invalidated_and_done_again(options, run, kind, damage):
     before, path = tree(run), record(run, kind)
     output = json.loads(before[path])["outputs"][0]["path"]
     damage(run / output)
 
-    findings = found(run, forget=True)
+    findings = found(run, invalidate=True)
 
-    assert [(f.path, f.remedy) for f in findings] == [(output, FORGOTTEN)]
+    assert [(f.path, f.remedy) for f in findings] == [(output, INVALIDATED)]
     assert set(before) - set(tree(run)) - {output} == {path, "_SUCCESS"}
     assert segment(options) == 0
     assert tree(run) == before
@@ -237,13 +237,13 @@ def test_a_unit_with_a_damaged_file_is_forgotten_and_done_again(options, run, ki
 
 
 @pytest.mark.parametrize("kind", ["images", "block", "scene"])
-def test_a_unit_whose_record_cannot_be_read_is_forgotten_and_done_again(options, run, kind):
+def test_a_unit_whose_record_cannot_be_read_is_invalidated_and_done_again(options, run, kind):
     before, path = tree(run), record(run, kind)
     truncate(run / path)
 
-    first = found(run, forget=True)[0]
+    first = found(run, invalidate=True)[0]
 
-    assert (first.path, first.remedy) == (path, FORGOTTEN)
+    assert (first.path, first.remedy) == (path, INVALIDATED)
     assert set(before) - set(tree(run)) == {path, "_SUCCESS"}
     assert segment(options) == 0
     assert tree(run) == before

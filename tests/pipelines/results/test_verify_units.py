@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.results.verify_units import FORGET, UNREADABLE, Finding, check_unit, path_key
+from pipelines.results.verify_units import INVALIDATE, UNREADABLE, Finding, check_unit, path_key
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.plan import InputFile, WorkUnit
@@ -59,7 +59,7 @@ def with_first_path(path: str) -> Callable[[bytes], bytes]:
 def test_a_unit_that_is_as_recorded_has_no_findings_and_names_its_files(log):
     actual = check_unit(UNIT, log, is_assembled=False)
     assert actual.findings == ()
-    assert (actual.unfinished, actual.must_be_forgotten) == (False, False)
+    assert (actual.unfinished, actual.must_be_invalidated) == (False, False)
     assert actual.commit == log.read(UNIT)
     assert tuple(output.path for output in actual.outputs) == PATHS
     assert actual.names == tuple(map(path_key, (f"commits/{log.name(UNIT)}", *PATHS)))
@@ -75,10 +75,10 @@ def test_of_a_block_of_a_finished_scene_only_the_failures_are_left(log, tmp_path
     assert actual.commit == log.read(UNIT)
 
 
-def test_a_unit_without_a_record_is_unfinished_and_need_not_be_forgotten(log):
+def test_a_unit_without_a_record_is_unfinished_and_need_not_be_invalidated(log):
     log.invalidate(UNIT)
     actual = check_unit(UNIT, log, is_assembled=False)
-    assert (actual.unfinished, actual.must_be_forgotten) == (True, False)
+    assert (actual.unfinished, actual.must_be_invalidated) == (True, False)
     assert [f.path for f in actual.findings] == [f"commits/{log.name(UNIT)}"]
     assert (actual.commit, actual.outputs) == (None, ())
 
@@ -109,11 +109,11 @@ def test_a_unit_without_a_record_is_unfinished_and_need_not_be_forgotten(log):
         with_tally(weight=3),
     ],
 )
-def test_a_record_that_is_not_the_units_must_be_forgotten(log, change):
+def test_a_record_that_is_not_the_units_must_be_invalidated(log, change):
     path = rewrite(log, change)
     actual = check_unit(UNIT, log, is_assembled=False)
-    assert actual.findings == (Finding(path, "is no commit record of images-0", FORGET),)
-    assert (actual.commit, actual.unfinished, actual.must_be_forgotten) == (None, False, True)
+    assert actual.findings == (Finding(path, "is no commit record of images-0", INVALIDATE),)
+    assert (actual.commit, actual.unfinished, actual.must_be_invalidated) == (None, False, True)
     assert actual.names == (path_key(path),)
 
 
@@ -132,13 +132,13 @@ def test_a_file_that_is_not_as_recorded_is_named(log, tmp_path, path, content, w
     if content is not None:
         write(tmp_path / path, content)
     actual = check_unit(UNIT, log, is_assembled=False)
-    assert actual.findings == (Finding(path, wrong, FORGET),)
-    assert actual.must_be_forgotten
+    assert actual.findings == (Finding(path, wrong, INVALIDATE),)
+    assert actual.must_be_invalidated
     assert actual.commit is not None
 
 
 @pytest.mark.parametrize("function", ["sha256", "read_bytes"])
-def test_what_cannot_be_read_now_is_not_forgotten(log, monkeypatch, function):
+def test_what_cannot_be_read_now_is_not_invalidated(log, monkeypatch, function):
     def deny(uri: str) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied", uri)
 
@@ -147,7 +147,7 @@ def test_what_cannot_be_read_now_is_not_forgotten(log, monkeypatch, function):
     paths = PATHS if function == "sha256" else [f"commits/{log.name(UNIT)}"]
     wrong = "cannot be read (Permission denied)"
     assert actual.findings == tuple(Finding(path, wrong, UNREADABLE) for path in paths)
-    assert (actual.unfinished, actual.must_be_forgotten) == (False, False)
+    assert (actual.unfinished, actual.must_be_invalidated) == (False, False)
 
 
 def test_a_name_that_no_file_can_have_is_a_finding_too(log):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 
-from pipelines.results.totals import collect
+from pipelines.results.totals import sum_commits
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
 from pipelines.scenes.assembly import finish_scene, scene_blocks
@@ -120,7 +120,7 @@ def test_a_scene_waits_for_its_last_block(tmp_path, scene):
         run_unit(block, work)
     assert finish_scene(whole, work) is False
     assert not labels_of(work).exists()
-    assert collect(work).missing == 1
+    assert sum_commits(work).missing == 1
     run_unit(blocks[-1], work)
     assert finish_scene(whole, work) is True
     np.testing.assert_array_equal(read_band(labels_of(work)), expected_labels())
@@ -147,7 +147,7 @@ def test_an_assembly_that_dies_before_its_record_is_done_again(tmp_path, scene, 
         broken.setattr("pipelines.run.area_tables.AreaTable.close", dying)
         with pytest.raises(KeyError, match="died"):
             finish_scene(whole, work)
-    assert collect(work).missing == 1
+    assert sum_commits(work).missing == 1
     assert finish_scene(whole, work) is True
     np.testing.assert_array_equal(read_band(labels_of(work)), expected_labels())
 
@@ -160,7 +160,7 @@ def test_two_assemblies_at_once_end_in_one_right_result(tmp_path, scene):
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda _: finish_scene(whole, work), range(2))) == [True, True]
     np.testing.assert_array_equal(read_band(labels_of(work)), expected_labels())
-    assert collect(work).missing == 0
+    assert sum_commits(work).missing == 0
 
 
 def spoiled(work, scene: Path) -> np.ndarray:
@@ -182,7 +182,7 @@ def test_windows_that_cannot_be_read_are_nodata_in_the_map_and_the_rest_is_there
     )
     confidence = read_band(Path(work.run.root) / "confidence" / "in" / "a.tif")
     np.testing.assert_array_equal(confidence > 0, ~lost & (expected_labels() != 255))
-    tally = collect(work).tally
+    tally = sum_commits(work).tally
     assert (tally.images, tally.failed_images) == (0, 1)
     assert tally.pixels["nodata"] == ((expected_labels() == 255) & ~lost).sum()
     assert {row["uri"] for row in failure_rows(work)} == {"in/a.tif"}
@@ -191,7 +191,7 @@ def test_windows_that_cannot_be_read_are_nodata_in_the_map_and_the_rest_is_there
 def test_windows_that_cannot_be_read_are_failed_ground(tmp_path, scene):
     work = work_at(tmp_path / "run")
     lost = spoiled(work, scene)
-    total = collect(work)
+    total = sum_commits(work)
     assert (total.units, total.missing) == (6, 0)
     tally = total.tally
     assert tally.pixels["failed"] == lost.sum()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli.values import FailureBudget
-from pipelines.results.totals import collect
+from pipelines.results.totals import sum_commits
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.segment import launch
@@ -48,7 +48,7 @@ def run_everything(launched: launch.PreparedRun):
     """Do all units; their totals."""
     for unit in plan.read_units(launched.work.run.plan, plan.WorkUnit):
         run_unit(unit, launched.work)
-    return collect(launched.work)
+    return sum_commits(launched.work)
 
 
 def test_a_launch_plans_every_input_by_its_format(options):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.results.totals import collect
+from pipelines.results.totals import sum_commits
 from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check_run, prepare_run
@@ -34,7 +34,7 @@ def run_launch(options: SegmentOptions):
     done = [unit.id for unit in units if not run_unit(unit, launched.work).skipped]
     for unit in plan.read_units(folder, plan.AssemblyUnit):
         finish_scene(unit, launched.work)
-    return done, collect(launched.work)
+    return done, sum_commits(launched.work)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.results.totals import collect
+from pipelines.results.totals import sum_commits
 from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check_run, prepare_run
@@ -51,7 +51,7 @@ def run(options: SegmentOptions):
         computed += report.done - report.skipped
     for scene in plan.read_units(work.run.plan, plan.AssemblyUnit):
         assert finish_scene(scene, work)
-    return computed, collect(work)
+    return computed, sum_commits(work)
 
 
 def rows(options: SegmentOptions) -> list[dict]:

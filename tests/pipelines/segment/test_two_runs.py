@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli.values import FailureBudget
-from pipelines.results.totals import collect, finish_run
+from pipelines.results.totals import finish_run, sum_commits
 from pipelines.run import plan
 from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import CommitLog
@@ -159,7 +159,7 @@ def test_blocks_of_a_scene_that_another_run_finishes_meanwhile_stay_done(
     monkeypatch.setattr(CommitLog, "is_intact", is_intact)
     reconcile(work, retry_failures=False)
 
-    assert collect(work).missing == 0
+    assert sum_commits(work).missing == 0
     log = CommitLog(work.run.root, work.options)
     assert all(log.is_done(unit) for unit in plan.read_units(work.run.plan, plan.WorkUnit))
     assert json.loads(Path(log.path(scene)).read_bytes())["tally"]["images"] == 1

@@ -14,7 +14,7 @@ import pytest
 
 from pipelines.formats.work import Work
 from pipelines.results import verify_units
-from pipelines.results.totals import collect
+from pipelines.results.totals import sum_commits
 from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import Commit
 from pipelines.run.plan import WorkUnit
@@ -132,7 +132,7 @@ def test_a_smaller_batch_is_remembered_by_the_process_and_stands_in_each_record(
         assert segment_unit(unit, work).done == 1
     assert loads[0].tried == [8, 4, 2, 2, 2, 2, 2, 2]
     assert [commit["smaller_batches"] for commit in commits(work)] == [{"64x64": 2}] * 3
-    assert collect(work).smaller_batches == 3
+    assert sum_commits(work).smaller_batches == 3
 
 
 # TensorFlow waits ten seconds for memory before it gives up.
@@ -164,8 +164,8 @@ def test_labels_and_tables_are_those_of_a_run_that_had_the_memory(tmp_path):
             assert run_unit(unit, work, Greedy(room)).done == 1
     short, enough = works
     assert label_files(short) == label_files(enough)
-    assert collect(short).tally == collect(enough).tally
-    assert (collect(short).smaller_batches, collect(enough).smaller_batches) == (3, 0)
+    assert sum_commits(short).tally == sum_commits(enough).tally
+    assert (sum_commits(short).smaller_batches, sum_commits(enough).smaller_batches) == (3, 0)
     for record_short, record_enough in zip(commits(short), commits(enough), strict=True):
         assert set(record_short.pop("smaller_batches").values()) == {1}
         assert record_short == record_enough

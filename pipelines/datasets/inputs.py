@@ -1,4 +1,4 @@
-"""Images and their masks: listed and paired by path."""
+"""Images and masks to pack: listed, and matched by path."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from segmodel.images.encoded import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
-class Pair:
+class PackInput:
     """An image, and its mask if masks are packed."""
 
     image: InputFile
@@ -23,51 +23,51 @@ class Pair:
     @property
     def name(self) -> str:
         """Path of the image below the folder that all images have in common."""
-        return shown_name(self.image)
+        return name_in_shard(self.image)
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """What was found.
+class PackInputs:
+    """Images and masks that were found.
 
     Args:
-        pairs: In order of patterns and names.
+        items: Images with their masks, in order of patterns and names.
         ignored_files: Number of files that are no images.
-        unused: Number of masks without an image.
+        unused_masks: Number of masks without an image.
     """
 
-    pairs: tuple[Pair, ...]
+    items: tuple[PackInput, ...]
     ignored_files: int
-    unused: int
+    unused_masks: int
 
 
-def shown_name(image: InputFile) -> str:
+def name_in_shard(image: InputFile) -> str:
     """Name of an image in a shard.
 
-    >>> shown_name(InputFile("/data/photos/a/1.jpg", "photos", "a/1.jpg", 9, "0"))
+    >>> name_in_shard(InputFile("/data/photos/a/1.jpg", "photos", "a/1.jpg", 9, "0"))
     'a/1.jpg'
     """
     return image.key.partition("/")[2]
 
 
-def find_pairs(images: Sequence[str], masks: Sequence[str], output: str) -> Pairs:
+def find_pack_inputs(images: Sequence[str], masks: Sequence[str], output: str) -> PackInputs:
     """Images of all patterns, each once, with their masks.
 
     Args:
-        images: Files, folders or globs.
-        masks: The same for masks, one for each of the images, or none.
+        images: Files, folders or glob patterns of images.
+        masks: Files, folders or glob patterns of masks, one for each entry of `images`; or none.
         output: Folder of the shards; what is in it is no input.
 
     Raises:
         ConfigurationError: If a pattern matches no image, an image has no mask or several, or two
             images cannot be told apart; names the files.
     """
-    pairs: list[Pair] = []
+    items: list[PackInput] = []
     seen: set[str] = set()
-    ignored_files = unused = 0
-    mask_folders = root_folders(masks)
-    for number, (pattern, folder) in enumerate(zip(images, root_folders(images), strict=True)):
-        found, others = _listed(pattern, folder, output, "--images")
+    ignored_files = unused_masks = 0
+    mask_folders = folders_of_roots(masks)
+    for number, (pattern, folder) in enumerate(zip(images, folders_of_roots(images), strict=True)):
+        found, others = _image_files(pattern, folder, output, "--images")
         ignored_files += others
         fresh = []
         for file in found:
@@ -76,32 +76,34 @@ def find_pairs(images: Sequence[str], masks: Sequence[str], output: str) -> Pair
                 fresh.append(file)
             seen.add(place)
         if not masks:
-            pairs += [Pair(file, None) for file in fresh]
+            items += [PackInput(file, None) for file in fresh]
             continue
-        given, others = _listed(masks[number], mask_folders[number], output, "--masks")
+        given, others = _image_files(masks[number], mask_folders[number], output, "--masks")
         ignored_files += others
-        pairs += _paired(fresh, given, masks[number])
+        items += _with_masks(fresh, given, masks[number])
         stems = {_stem(file.name) for file in found}
-        unused += sum(_stem(file.name) not in stems for file in given)
-    return Pairs(tuple(pairs), ignored_files, unused)
+        unused_masks += sum(_stem(file.name) not in stems for file in given)
+    return PackInputs(tuple(items), ignored_files, unused_masks)
 
 
-def root_folders(patterns: Sequence[str]) -> list[str]:
+def folders_of_roots(patterns: Sequence[str]) -> list[str]:
     """A folder for the root of each pattern: its path from the one that all have in common.
 
-    >>> root_folders(["data/tile1/images/*.jpg", "data/tile2/images/*.jpg"])
+    >>> folders_of_roots(["data/tile1/images/*.jpg", "data/tile2/images/*.jpg"])
     ['data/tile1/images', 'data/tile2/images']
-    >>> root_folders(["data/photos/*.jpg"])
+    >>> folders_of_roots(["data/photos/*.jpg"])
     ['photos']
     """
     roots = [_absolute(root_of(locations.checked(pattern))) for pattern in patterns]
-    common = os.path.commonpath(roots) if roots else ""
-    top = printable_name(os.path.basename(common)) or "root"
-    folders = [PurePath(top, os.path.relpath(root, common)).as_posix() for root in roots]
+    parent = os.path.commonpath(roots) if roots else ""
+    top = printable_name(os.path.basename(parent)) or "root"
+    folders = [PurePath(top, os.path.relpath(root, parent)).as_posix() for root in roots]
     return [printable_name(folder) for folder in folders]
 
 
-def _listed(pattern: str, folder: str, output: str, option: str) -> tuple[list[InputFile], int]:
+def _image_files(
+    pattern: str, folder: str, output: str, option: str
+) -> tuple[list[InputFile], int]:
     """Image files of a pattern, and how many other files it matches."""
     files, others = [], 0
     for file in input_files(pattern, output):
@@ -124,9 +126,9 @@ def _absolute(root: str) -> str:
     return f"/{root}" if locations.is_remote(root) else os.path.abspath(root)
 
 
-def _paired(
+def _with_masks(
     images: Iterable[InputFile], masks: Iterable[InputFile], pattern: str
-) -> Iterator[Pair]:
+) -> Iterator[PackInput]:
     by_stem: dict[str, list[InputFile]] = {}
     for mask in masks:
         by_stem.setdefault(_stem(mask.name), []).append(mask)
@@ -146,7 +148,7 @@ def _paired(
                 f"remove all but one, or name --masks by a pattern such as '*.png'"
             )
         if found:
-            yield Pair(image, found[0])
+            yield PackInput(image, found[0])
         else:
             missing.append(image)
     if missing:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.datasets.pairs import Pairs, find_pairs
+from pipelines.datasets.inputs import PackInputs, find_pack_inputs
 from pipelines.run.directory import MARK
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import write
@@ -24,13 +24,13 @@ def touch(root: Path, *names: str) -> None:
         write(root / name, name.encode())
 
 
-def found(root: Path, images, masks=()) -> Pairs:
+def found(root: Path, images, masks=()) -> PackInputs:
     patterns = [[str(root / pattern) for pattern in patterns] for patterns in (images, masks)]
-    return find_pairs(*patterns, str(root / "packed"))
+    return find_pack_inputs(*patterns, str(root / "packed"))
 
 
-def names(pairs: Pairs) -> list[tuple[str, str | None]]:
-    return [(pair.name, pair.mask and pair.mask.key) for pair in pairs.pairs]
+def names(pairs: PackInputs) -> list[tuple[str, str | None]]:
+    return [(pair.name, pair.mask and pair.mask.key) for pair in pairs.items]
 
 
 def test_masks_are_found_by_the_path_without_suffix(root):
@@ -44,7 +44,7 @@ def test_masks_are_found_by_the_path_without_suffix(root):
         ("a/b/001.jpg", "masks/a/b/001.png"),
         ("x.RGB.tif", "masks/x.RGB.png"),
     ]
-    assert (actual.ignored_files, actual.unused) == (0, 0)
+    assert (actual.ignored_files, actual.unused_masks) == (0, 0)
 
 
 def test_images_and_masks_may_lie_side_by_side(root):
@@ -53,7 +53,7 @@ def test_images_and_masks_may_lie_side_by_side(root):
     actual = found(root, ["*.jpg"], ["*.png"])
 
     assert names(actual) == [("1.jpg", "data/1.png"), ("2.jpg", "data/2.png")]
-    assert actual.unused == 1
+    assert actual.unused_masks == 1
 
 
 def test_images_of_several_roots_are_named_from_the_one_they_have_in_common(root):
@@ -66,7 +66,7 @@ def test_images_of_several_roots_are_named_from_the_one_they_have_in_common(root
         ("tile1/images/1.jpg", "data/tile1/masks/1.png"),
         ("tile2/images/1.jpg", "data/tile2/masks/1.png"),
     ]
-    assert [pair.image.key for pair in actual.pairs] == [
+    assert [pair.image.key for pair in actual.items] == [
         "data/tile1/images/1.jpg",
         "data/tile2/images/1.jpg",
     ]
@@ -78,7 +78,7 @@ def test_an_image_that_two_patterns_match_is_packed_once(root):
 
     actual = found(root, ["a", "a/b", "link.jpg"])
 
-    assert [pair.name for pair in actual.pairs] == ["a/1.jpg", "a/b/2.jpg"]
+    assert [pair.name for pair in actual.items] == ["a/1.jpg", "a/b/2.jpg"]
 
 
 def test_several_images_may_have_one_mask_by_links(root):
@@ -164,4 +164,4 @@ def test_a_pattern_without_images_is_refused(root):
 
 def test_an_unknown_store_is_refused():
     with pytest.raises(ConfigurationError, match="swift:// locations cannot be read"):
-        find_pairs(["swift://bucket/images"], [], "packed")
+        find_pack_inputs(["swift://bucket/images"], [], "packed")

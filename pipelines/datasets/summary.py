@@ -24,10 +24,10 @@ class SplitTotal:
     """What the commit records of one split add up to.
 
     Args:
-        name: Of the split.
-        shards: Shards of the plan.
-        missing: Those without a commit record.
-        tally: Images and pixels.
+        name: Name of the split.
+        shards: Number of its shards in the plan.
+        missing: Number of these without a commit record.
+        tally: Images and pixels of the others.
     """
 
     name: str
@@ -36,12 +36,12 @@ class SplitTotal:
     tally: Tally
 
 
-def collect(work: PackWork, failures: FailureTable) -> list[SplitTotal]:
+def totals_of_splits(work: PackWork, failures: FailureTable) -> list[SplitTotal]:
     """Totals of all splits, in order of the plan.
 
     Args:
-        work: Of the pack.
-        failures: Where rows of failures go.
+        work: Work that all shards share.
+        failures: Table to which the failed images are added.
     """
     units = plan.read_units(work.run.plan, WorkUnit)
     return [
@@ -73,23 +73,23 @@ def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -
     """Write failures, summary and, if all shards are there within the budget, `pack.json`.
 
     Args:
-        work: Of the pack.
+        work: Work that all shards share.
         budget: How many images may fail.
-        counts: Of this attempt, for the summary.
+        counts: Counts of this attempt, for the summary.
 
     Returns:
         The exit status: 0, 3 or 4.
     """
     run = work.run
-    totals, failures = write_failures(run, lambda table: collect(work, table))
+    totals, failures = write_failures(run, lambda table: totals_of_splits(work, table))
     missing = sum(total.missing for total in totals)
     images = sum(total.tally.images for total in totals)
     failed = sum(total.tally.failed_images for total in totals)
     if missing:
         status = ExitStatus.INCOMPLETE
     else:
-        within = budget.allows(failed, images + failed)
-        status = ExitStatus.COMPLETE if within else ExitStatus.OVER_BUDGET
+        is_allowed = budget.allows(failed, images + failed)
+        status = ExitStatus.COMPLETE if is_allowed else ExitStatus.OVER_BUDGET
     summary = {
         "exit_status": status.value,
         "reason": status.reason,
