@@ -26,6 +26,7 @@ from segmodel.training.configuration import json_schema, settings_table
 from segmodel.training.configuration_file import load_configuration, parse_configuration
 from tests import forked
 from tests.end_to_end.conftest import ROOT, command, environment
+from tests.end_to_end.pages import command_lines
 
 PAGE = (ROOT / "docs" / "training.md").read_text("utf-8")
 RECIPE = ROOT / "benchmarks" / "dubai.toml"
@@ -37,7 +38,7 @@ def blocks(language: str) -> list[str]:
 
 # Key and meaning.
 SETTINGS = re.findall(r"^\| `(\w+\.\w+)` \| .+ \| (.+) \|$", settings_table(), re.MULTILINE)
-COMMANDS = [line for block in blocks("sh") for line in block.splitlines() if line]
+COMMANDS = command_lines(PAGE)
 SMALL = (
     *("training.steps=2", "training.batch=1", "training.crop=64", "training.warmup_steps=1"),
     *("model.backbone=vgg16", "model.width=0.05"),
