@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from segmodel.errors import ConfigurationError
+from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.reports.card import write_card
 from segmodel.savedmodel.contract import Calibration, MeasuredHalo
-from tests.fakes import contract
+from tests.fakes import CLASSES, contract
 from tests.segmodel.made_pairs import ArrayPair
 from tests.segmodel.scored_runs import made_run
 
@@ -131,3 +132,23 @@ def test_a_missing_file_is_named(tmp_path, name):
     (run / name).unlink()
     with pytest.raises(ConfigurationError, match=f"{name}: cannot be read"):
         write_card(run, GIVEN)
+
+
+def test_text_of_users_is_escaped_wherever_a_card_shows_it(tmp_path):
+    hostile = "<b>|_x\n"
+    classes = ClassTable((LabelClass(0, f"{hostile}0", (0, 0, 0)), *CLASSES.classes[1:]))
+    image = np.full((20, 20, 3), 100, np.uint8)
+    pair = ArrayPair(hostile, image, np.zeros((20, 20), np.int16))
+    run = made_run(tmp_path / "run", pairs=[pair], classes=classes, **{hostile: hostile})
+    described = contract(
+        name=hostile,
+        architecture=hostile,
+        bands=(hostile, "green", "blue"),
+        classes=classes,
+        training_data={"about": hostile, hostile: hostile},
+    )
+    write_card(run, described)
+    text = (run / "card.md").read_text().replace("<details><summary>", "").replace("</summary>", "")
+    assert "<b>" not in text
+    # Name, classes, architecture, band, data, scores, setting, caption, limits.
+    assert text.count("\\<b\\>\\|\\_x ") == 12

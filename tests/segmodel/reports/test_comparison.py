@@ -134,3 +134,18 @@ def test_a_comparison_is_not_written_into_a_run(tmp_path):
     runs = [made_run(tmp_path / name) for name in ("one", "two")]
     with pytest.raises(ConfigurationError, match="needs a folder of its own"):
         write_comparison(runs[0], compare_runs(runs))
+
+
+def test_text_of_users_is_escaped_wherever_a_comparison_shows_it(tmp_path):
+    hostile = "<b>|_x"
+    pair = ArrayPair(hostile, np.full((10, 10, 3), 80, np.uint8), np.zeros((10, 10), np.int16))
+    runs = [
+        made_run(tmp_path / f"{hostile}{n}", n, [pair], **{hostile: f"{hostile}{n}"})
+        for n in (1, 2)
+    ]
+    (runs[1] / "history.jsonl").unlink()
+    write_comparison(tmp_path / "out", compare_runs(runs))
+    text = (tmp_path / "out" / "compare.md").read_text()
+    assert "<b>" not in text
+    # Title, note, names of columns, setting and its values, the first run, the image.
+    assert text.count("\\<b\\>\\|\\_x") == 12
