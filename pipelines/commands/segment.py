@@ -50,7 +50,7 @@ def run(arguments: Sequence[str]) -> int:
 
     places = (*options.inputs, options.model, options.output)
     check_paths(words, places)
-    if any(locations.scheme_of(place) in locations.OF_BEAM for place in places):
+    if any(locations.scheme_of(place) in locations.BEAM_SCHEMES for place in places):
         # Beam's file systems have options of their own, which it notes when it reads them.
         from pipelines.runners.execute import pipeline_options
 

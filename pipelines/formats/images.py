@@ -158,7 +158,7 @@ def stated_size(file: InputFile, reading: ReadOptions) -> tuple[int, int] | None
     with (
         contextlib.suppress(OSError, TransientError),
         quiet,
-        filesystem.opened(file.uri, file.stat, HEADER_BYTES[0]) as stream,
+        filesystem.open_stream(file.uri, file.stat, HEADER_BYTES[0]) as stream,
     ):
         for most in HEADER_BYTES:
             begin += stream.read(most - len(begin))

@@ -53,7 +53,7 @@ class ParquetFormat(ShardFormat):
         reasons = []
         for file in files[:8]:
             try:
-                with filesystem.opened(file.uri, file.stat) as stream:
+                with filesystem.open_stream(file.uri, file.stat) as stream:
                     schema = _opened(stream).schema_arrow
             except (InputError, OSError, TransientError):
                 continue
@@ -67,7 +67,7 @@ class ParquetFormat(ShardFormat):
 
     def samples(self, file: InputFile, reading: ReadOptions) -> Samples:
         """Samples by rows; a corrupt group of rows costs its own rows alone."""
-        with filesystem.opened(file.uri, file.stat) as stream:
+        with filesystem.open_stream(file.uri, file.stat) as stream:
             try:
                 source = _opened(stream)
                 columns = find_columns(source.schema_arrow, reading)

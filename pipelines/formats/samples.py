@@ -130,7 +130,7 @@ def is_gzipped(name: str) -> bool:
 @contextmanager
 def open_shard(file: InputFile) -> Iterator[IO[bytes]]:
     """The uncompressed content of a file as a stream."""
-    with filesystem.opened(file.uri, file.stat) as raw:
+    with filesystem.open_stream(file.uri, file.stat) as raw:
         if not is_gzipped(file.name):
             yield raw
             return

@@ -145,7 +145,7 @@ def _labelled(unit: Unit, work: Work) -> list[str]:
     keys: dict[str, None] = {}  # A row for each class, so that keys repeat.
     try:
         with (
-            filesystem.opened(work.run.path(f"areas/{unit.id}.parquet")) as stream,
+            filesystem.open_stream(work.run.path(f"areas/{unit.id}.parquet")) as stream,
             pq.ParquetFile(stream) as table,
         ):
             for rows in table.iter_batches(TABLE_ROWS, columns=["key"]):

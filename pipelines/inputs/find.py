@@ -10,7 +10,7 @@ from pipelines.inputs.web import find_web
 from pipelines.run import progress
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
-from pipelines.storage.locations import is_web, web_root
+from pipelines.storage.locations import is_web
 from segmodel.errors import ConfigurationError
 
 
@@ -69,7 +69,7 @@ def root_folders(patterns: Sequence[str], known: Mapping[str, str] | None = None
 
 def _root_of(pattern: str) -> str:
     """The folder or address below which a pattern varies."""
-    return web_root(pattern) if is_web(pattern) else root_of(locations.checked(pattern))
+    return pattern.rpartition("/")[0] if is_web(pattern) else root_of(locations.checked(pattern))
 
 
 def _root_key(root: str) -> str:

@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from pipelines.rasters.stores import StoredRaster
 from pipelines.run.failures import is_transient, reason_of
 from pipelines.storage import locations
-from pipelines.storage.clients.interface import Fault
+from pipelines.storage.clients.failures import RequestFailure
 from pipelines.storage.clients.retry import ATTEMPTS, retry
 from segmodel.errors import BeamsegError, InputError, TransientError
 
@@ -185,7 +185,7 @@ def read_with_retries(uri: str, read: Callable[[], T]) -> T:
         TransientError: Of the last attempt.
     """
 
-    def meaning(error: Exception) -> Fault | None:
-        return Fault(error, may_pass=True) if isinstance(error, TransientError) else None
+    def meaning(error: Exception) -> RequestFailure | None:
+        return RequestFailure(error, transient=isinstance(error, TransientError))
 
     return retry(read, meaning, ATTEMPTS) if locations.is_read_by_gdal(uri) else read()

@@ -16,7 +16,7 @@ from rasterio.abc import FileContainer
 
 from pipelines.storage import filesystem, locations
 from pipelines.storage.clients import RangeStream, store_of
-from pipelines.storage.clients.retry import replaced
+from pipelines.storage.clients.failures import replaced_error
 
 # What a request asks for: several tiles, which often follow each other.
 BUFFER_BYTES = 1 << 20
@@ -87,7 +87,7 @@ class StoredRaster:
             if name in beside or name.startswith(f"{self._stem}."):
                 return beside.get(name)
         try:
-            found = filesystem.state_of(path)
+            found = filesystem.stat(path)
         except Exception as error:
             self._note(error)
             return None
@@ -112,7 +112,7 @@ class StoredRaster:
                 }
                 own = self._siblings.get(self._name)
                 if own is not None and self._version and not self._version.startswith(own[1]):
-                    self._note(replaced(f"{self._folder}/{self._name}"))
+                    self._note(replaced_error(f"{self._folder}/{self._name}"))
             return self._siblings
 
     def _note(self, error: Exception) -> None:

@@ -36,7 +36,7 @@ class InputFile:
 
     @property
     def stat(self) -> tuple[int, str]:
-        """Size and version, as `filesystem.opened` takes them."""
+        """Size and version, as `filesystem.open_stream` takes them."""
         return self.size, self.version
 
     @property
@@ -257,7 +257,7 @@ def references(folder: str, part: str) -> Iterator[UnitReference]:
     name, _, shard = part.partition("#")
     first, step = map(int, shard.split("/")) if shard else (0, 1)
     offset = 0
-    with filesystem.opened(f"{folder}/{name}") as stream:
+    with filesystem.open_stream(f"{folder}/{name}") as stream:
         for number, line in enumerate(stream):
             if number % step == first:
                 yield UnitReference(name, offset, len(line))
@@ -288,7 +288,7 @@ def read_unit(folder: str, reference: UnitReference, kind: type[U]) -> U:
 def read_units(folder: str, kind: type[U]) -> Iterator[U]:
     """All units of a kind, one of `KINDS`, in order of the plan."""
     for part in part_names(folder, kind):
-        with filesystem.opened(f"{folder}/{part}") as stream:
+        with filesystem.open_stream(f"{folder}/{part}") as stream:
             for line in stream:
                 yield _of_kind(unit_from_json(line), kind)
 

@@ -170,7 +170,7 @@ def _gdal_suffixes() -> frozenset[str]:
 def _state(uri: str) -> tuple[int, str]:
     """Size and version; nothing if it cannot be asked for."""
     try:
-        found = filesystem.state_of(uri)
+        found = filesystem.stat(uri)
     except OSError:
         found = None
     return (0, "") if found is None else (found.size, found.version)

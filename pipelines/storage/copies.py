@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,23 +19,29 @@ from segmodel.savedmodel.folder import fingerprint, read_contract
 
 @contextmanager
 def local_copies(uris: Iterable[str], scratch: str) -> Iterator[list[str]]:
-    """Paths of some files on this machine for the time of the block: their own, or of copies."""
+    """Paths of some files on this machine for the time of the block.
+
+    Args:
+        uris: Paths of this machine, or addresses in stores.
+        scratch: Folder of this machine for copies.
+
+    Yields:
+        Paths in the order of `uris`: their own, or those of copies.
+    """
     with contextlib.ExitStack() as copies:
-        yield [_local_copy(uri, scratch, copies) for uri in uris]
-
-
-def _local_copy(uri: str, scratch: str, copies: contextlib.ExitStack) -> str:
-    if not locations.is_remote(uri):
-        return uri
-    path = copies.enter_context(filesystem.temporary(scratch))
-    _download(uri, path)
-    return path
+        paths = []
+        for uri in uris:
+            path = uri
+            if locations.is_remote(uri):
+                path = copies.enter_context(filesystem.temporary(scratch))
+                _download(uri, path)
+            paths.append(path)
+        yield paths
 
 
 def _download(uri: str, path: str) -> None:
-    with filesystem.opened(uri) as source, open(path, "wb") as target:
-        while piece := source.read(filesystem.BUFFER_BYTES):
-            target.write(piece)
+    with filesystem.open_stream(uri) as source, open(path, "wb") as target:
+        shutil.copyfileobj(source, target, filesystem.BUFFER_BYTES)
 
 
 @contextmanager
@@ -52,10 +59,9 @@ def with_sidecars(uri: str) -> Iterator[str]:
         return
     folder, _, name = uri.rpartition("/")
     with tempfile.TemporaryDirectory(dir=filesystem.machine_folder()) as copies:
-        for found in filesystem.files_below(folder, name.partition(".")[0] + "."):
-            if "/" in found.uri[len(folder) + 1 :]:
-                continue
-            _download(found.uri, os.path.join(copies, locations.base_name(found.uri)))
+        for below in filesystem.names_below(folder, name.partition(".")[0] + "."):
+            if "/" not in below:
+                _download(f"{folder}/{below}", os.path.join(copies, below))
         path = os.path.join(copies, name)
         if not os.path.exists(path):
             raise FileNotFoundError(2, "no such object", uri)

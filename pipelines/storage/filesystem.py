@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from pipelines.storage import locations
 from pipelines.storage.clients import RangeStream, StoredObject, store_of
@@ -38,66 +38,66 @@ class Written:
     @classmethod
     def of(cls, path: str) -> "Written":
         """Of a file of this machine."""
-        with open(path, "rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            return cls(stream.tell(), digest)
+        return cls(os.path.getsize(path), sha256(path))
 
 
 class ClearedError(TransientError):
     """The folder for temporary files was cleared by another run."""
 
 
+@dataclass
 class Draft:
     """A file that is being written, under a temporary name.
 
-    Args:
-        path: Where to write it.
+    Attributes:
+        path: Path of this machine to write to.
+        written: What the file holds, once it has its final name.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.written: Written | None = None
+    path: str
+    written: Written | None = None
 
 
 def read_bytes(uri: str, version: str | None = None) -> bytes:
     """The whole content of a file.
 
     Args:
-        uri: The file.
-        version: That it must still have if it is in a store, or None for any.
+        uri: Path of this machine, or address in a store.
+        version: Version that an object in a store must still have, or None for any.
 
     Raises:
-        TransientError: If it has another one by now.
+        TransientError: If the object has another version by now.
     """
     return store_of(uri).read(uri, 0, None, version)
 
 
 def read_part(uri: str, start: int, length: int) -> bytes:
-    """Some bytes of a file."""
+    """`length` bytes of a file from byte `start` on; fewer at its end only."""
     return store_of(uri).read(uri, start, length, None)
 
 
-def opened(uri: str, stat: tuple[int, str] | None = None, ahead: int = BUFFER_BYTES) -> IO[bytes]:
+def open_stream(
+    uri: str, known: tuple[int, str] | None = None, ahead: int = BUFFER_BYTES
+) -> io.BufferedReader:
     """A file as a stream.
 
     Args:
-        uri: The file.
-        stat: Its size and version by the listing, which spares a request to a store.
+        uri: Path of this machine, or address in a store.
+        known: Size in bytes and version by a listing, which spares a request to a store.
         ahead: Bytes that a store is asked for at once.
 
     Raises:
-        FileNotFoundError: If there is none.
-        TransientError: While it is read, if an object was replaced since.
+        FileNotFoundError: If there is no such file.
+        TransientError: While the stream is read, if an object was replaced since.
     """
     if not locations.is_remote(uri):
         return open(uri, "rb")
-    store = store_of(uri)
-    if stat is None:
-        found = store.stat(uri)
+    if known is None:
+        found = stat(uri)
         if found is None:
             raise FileNotFoundError(2, "no such object", uri)
-        stat = (found.size, found.version)
-    return io.BufferedReader(RangeStream(store, uri, *stat), ahead)
+        known = (found.size, found.version)
+    return io.BufferedReader(RangeStream(store_of(uri), uri, *known), ahead)
 
 
 def exists(uri: str) -> bool:
@@ -112,11 +112,11 @@ def begins_with(uri: str, marks: tuple[bytes, ...]) -> bool:
 
 def size_of(uri: str) -> int | None:
     """Bytes of a file, or None if there is none."""
-    found = store_of(uri).stat(uri)
+    found = stat(uri)
     return None if found is None else found.size
 
 
-def state_of(uri: str) -> StoredObject | None:
+def stat(uri: str) -> StoredObject | None:
     """Size and version of a file, or None if there is none."""
     return store_of(uri).stat(uri)
 
@@ -125,16 +125,15 @@ def files_below(folder: str, prefix: str = "") -> Iterator[StoredObject]:
     """All files below a folder, hidden ones too, by path; none where there is no such folder.
 
     Args:
-        folder: The folder.
-        prefix: What the rest of their paths begins with.
+        folder: Path of this machine, or address in a store.
+        prefix: Start of the rest of their paths.
     """
     return store_of(folder).below(folder, prefix)
 
 
 def names_below(folder: str, prefix: str = "") -> Iterator[str]:
-    """The same as paths below the folder."""
-    for found in files_below(folder, prefix):
-        yield found.uri[len(folder) + 1 :]
+    """Paths of `files_below`, from the folder on, with forward slashes."""
+    return (found.uri[len(folder) + 1 :] for found in files_below(folder, prefix))
 
 
 def scratch_of(root: str) -> str:
@@ -263,8 +262,5 @@ def remove_below(folder: str) -> None:
 
 def sha256(uri: str) -> str:
     """SHA-256 of a file's content as 64 hex digits."""
-    digest = hashlib.sha256()
-    with opened(uri) as stream:
-        while piece := stream.read(BUFFER_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
+    with open_stream(uri) as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

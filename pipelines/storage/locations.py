@@ -5,15 +5,15 @@ import mimetypes
 import os
 import posixpath
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from segmodel.errors import ConfigurationError
 
 # What we reach by clients of our own; of the others, Beam has file systems.
 GOOGLE, AMAZON = "gs", "s3"
-OF_BEAM = ("azfs", "hdfs")
-SCHEMES = (GOOGLE, AMAZON, *OF_BEAM)
-WEB_SCHEMES = ("http", "https")
+BEAM_SCHEMES = ("azfs", "hdfs")
+SCHEMES = (GOOGLE, AMAZON, *BEAM_SCHEMES)
 # How GDAL opens files of the web.
 WEB_PREFIX = "/vsicurl/"
 _WILDCARDS = "*?["
@@ -66,11 +66,14 @@ def check_local(uri: str, what: str) -> str:
     """The same location, if it is on this machine.
 
     Args:
-        uri: The location.
-        what: Names it in the error.
+        uri: Path or address.
+        what: What is there, for the error: "images".
+
+    Returns:
+        `uri`.
 
     Raises:
-        ConfigurationError: If it is in a store.
+        ConfigurationError: If the location is in a store.
     """
     if scheme_of(uri):
         raise ConfigurationError(f"{what} {uri} must be on this machine: copy it to a local folder")
@@ -95,9 +98,8 @@ def normalized(uri: str) -> str:
     """
     if not is_remote(uri) or "/../" not in uri:
         return uri
-    scheme, _, path = uri.partition("://")
-    bucket, _, name = path.partition("/")
-    return f"{scheme}://{bucket}{posixpath.normpath(f'/{name}')}"
+    bucket, name = bucket_and_name(uri)
+    return f"{uri.partition('://')[0]}://{bucket}{posixpath.normpath(f'/{name}')}"
 
 
 def canonical(uri: str) -> str:
@@ -138,15 +140,10 @@ def fixed_part(pattern: str) -> str:
     >>> fixed_part("gs://bucket/photos/**/*.jpg"), fixed_part("data/photos/a.jpg")
     ('gs://bucket/photos', 'data/photos')
     """
-    start = "" if not is_remote(pattern) else "/".join(pattern.split("/", 3)[:3])
-    fixed = []
-    for part in Path(pattern.removeprefix(start).lstrip("/") if start else pattern).parts[:-1]:
-        if has_wildcards(part):
-            break
-        fixed.append(part)
-    if start:
-        return "/".join([start, *fixed])
-    return str(Path(*fixed)) if fixed else "."
+    bucket = "/".join(pattern.split("/", 3)[:3]) if is_remote(pattern) else ""
+    parts = Path(pattern.removeprefix(bucket).lstrip("/") if bucket else pattern).parts[:-1]
+    fixed = takewhile(lambda part: not has_wildcards(part), parts)
+    return "/".join([bucket, *fixed]) if bucket else str(Path(*fixed))
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -174,23 +171,14 @@ def _match(patterns: Sequence[str], names: Sequence[str]) -> bool:
 
 
 def is_web(pattern: str) -> bool:
-    """Whether a pattern is an address.
+    """Whether a pattern is an address of the web.
 
     >>> is_web("https://example.org/a.tif"), is_web("a.tif"), is_web("gs://bucket/a.tif")
     (True, False, False)
     """
-    return pattern.partition("://")[0].lower() in WEB_SCHEMES and "://" in pattern
+    return scheme_of(pattern) in ("http", "https")
 
 
 def is_read_by_gdal(uri: str) -> bool:
     """Whether a file is where GDAL alone reads it."""
     return uri.startswith(WEB_PREFIX)
-
-
-def web_root(address: str) -> str:
-    """The address of the folder of a file.
-
-    >>> web_root("https://example.org/maps/a.tif")
-    'https://example.org/maps'
-    """
-    return address.rpartition("/")[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.storage.clients.interface import Fault, StoredObject
-from pipelines.storage.clients.retry import passing, replaced
+from pipelines.storage.clients.failures import RequestFailure, replaced_error, transient_error
+from pipelines.storage.clients.interface import StoredObject
 from segmodel.errors import TransientError
 
 
@@ -55,7 +55,7 @@ class MemoryClient:
         if uri not in self.objects:
             raise FileNotFoundError(2, "no such object", uri)
         if version not in (None, self.version):
-            raise replaced(uri)
+            raise replaced_error(uri)
         return self.objects[uri][start:][:length]
 
     def upload(self, path, uri):
@@ -70,7 +70,7 @@ class MemoryClient:
         self._ask("remove", uri)
         self.objects.pop(uri, None)
 
-    def fault(self, error, uri):
+    def failure(self, error, uri):
         if isinstance(error, DownError):
-            return Fault(passing(uri, "the store is down"), may_pass=True)
-        return Fault(error) if isinstance(error, OSError | TransientError) else None
+            return RequestFailure(transient_error(uri, "the store is down"), transient=True)
+        return RequestFailure(error) if isinstance(error, OSError | TransientError) else None

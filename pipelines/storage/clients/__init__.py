@@ -3,16 +3,32 @@
 from functools import cache
 
 from pipelines.storage import locations
-from pipelines.storage.clients.interface import Fault, Store, StoredObject
+from pipelines.storage.clients.interface import Client, Store, StoredObject
 from pipelines.storage.clients.local import LocalStore
 from pipelines.storage.clients.retry import RetryingStore
 from pipelines.storage.clients.streams import RangeStream
+from segmodel.errors import ConfigurationError
 
-__all__ = ["Fault", "LocalStore", "RangeStream", "Store", "StoredObject", "store_of"]
+__all__ = ["RangeStream", "Store", "StoredObject", "store_of"]
+
+# What the client of a scheme needs, as pip names it.
+PACKAGES = {
+    locations.GOOGLE: "beamseg[gcp]",
+    locations.AMAZON: "beamseg[aws]",
+    "azfs": "apache-beam[azure]",
+    "hdfs": "apache-beam[hadoop]",
+}
 
 
 def store_of(uri: str) -> Store:
-    """The store that a location is in; one client a process."""
+    """The store that a location is in, with one client a process.
+
+    Args:
+        uri: Path of this machine, or an address in a store.
+
+    Raises:
+        ConfigurationError: If the client of the store is not installed, or finds no credentials.
+    """
     return _store(locations.scheme_of(uri))
 
 
@@ -20,14 +36,24 @@ def store_of(uri: str) -> Store:
 def _store(scheme: str) -> Store:
     if not scheme:
         return LocalStore()
+    try:
+        return RetryingStore(_client(scheme))
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{scheme}:// locations need a package that is not installed: pip install "
+            f"'{PACKAGES[scheme]}'"
+        ) from error
+
+
+def _client(scheme: str) -> Client:
     if scheme == locations.GOOGLE:
         from pipelines.storage.clients.google import GoogleClient
 
-        return RetryingStore(GoogleClient())
+        return GoogleClient()
     if scheme == locations.AMAZON:
         from pipelines.storage.clients.amazon import AmazonClient
 
-        return RetryingStore(AmazonClient())
+        return AmazonClient()
     from pipelines.storage.clients.beam import BeamClient
 
-    return RetryingStore(BeamClient(scheme))
+    return BeamClient(scheme)

@@ -1,47 +1,40 @@
 """Amazon S3 and stores that speak its protocol, by boto3."""
 
-import errno
+from typing import Any
 
-from pipelines.storage.clients.interface import Fault, StoredObject
-from pipelines.storage.clients.retry import ATTEMPTS, passing, replaced
+from pipelines.storage.clients.failures import (
+    RequestFailure,
+    failed_answer,
+    transient_error,
+    unreachable,
+)
+from pipelines.storage.clients.interface import StoredObject
+from pipelines.storage.clients.retry import ATTEMPTS
 from pipelines.storage.locations import bucket_and_name, media_type
-from segmodel.errors import ConfigurationError
 
 PAGE = 1000
 # An upload above this goes in parts of this size, each of which is sent again if it has to.
 PART_BYTES = 16 << 20
 CONNECTIONS = 32
 SECONDS = 60
-_PASSING = {408, 429, 500, 502, 503, 504}
-_THROTTLED = {"SlowDown", "Throttling", "RequestTimeout", "RequestLimitExceeded", "InternalError"}
-_MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound"}
-# A store that does not know how to write only if nothing is there.
-_UNKNOWN = {"NotImplemented", "501"}
+# Codes of transient failures with HTTP statuses that say nothing of it.
+_TRANSIENT_CODES = {"ConditionalRequestConflict", "RequestTimeout", "Throttling"}
 
 
 class AmazonClient:
     """Objects of S3; versions are entity tags.
 
     Credentials, region and endpoint (`AWS_ENDPOINT_URL_S3`) are those that boto3 finds.
-
-    Raises:
-        ConfigurationError: If boto3 is not installed.
     """
 
     def __init__(self) -> None:
-        try:
-            import boto3
-            from boto3.s3.transfer import TransferConfig
-            from botocore.config import Config
-        except ImportError as error:
-            raise ConfigurationError(
-                "s3:// locations need a package that is not installed: pip install 'beamseg[aws]'"
-            ) from error
+        import boto3
+        from boto3.s3.transfer import TransferConfig
+        from botocore.config import Config
 
-        def client(attempts: int):
-            retries = {"total_max_attempts": attempts, "mode": "standard"}
+        def client(attempts: int) -> Any:
             config = Config(
-                retries=retries,
+                retries={"total_max_attempts": attempts, "mode": "standard"},
                 max_pool_connections=CONNECTIONS,
                 connect_timeout=SECONDS,
                 read_timeout=SECONDS,
@@ -53,7 +46,7 @@ class AmazonClient:
         self._parts = TransferConfig(
             multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False
         )
-        self._creates_conditionally = True
+        self._unless_there = {"IfNoneMatch": "*"}
 
     def page(self, start: str, token: str | None) -> tuple[list[StoredObject], str | None]:
         bucket, prefix = bucket_and_name(start)
@@ -67,19 +60,15 @@ class AmazonClient:
 
     def stat(self, uri: str) -> StoredObject | None:
         bucket, name = bucket_and_name(uri)
-        if not name:
-            return None
         try:
             answer = self._client.head_object(Bucket=bucket, Key=name)
         except self._client.exceptions.ClientError as error:
-            if error.response["Error"]["Code"] in _MISSING:
+            if _status(error) == 404:
                 return None
             raise
         return StoredObject(uri, answer["ContentLength"], _tag(answer["ETag"]))
 
     def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
-        if length == 0:
-            return b""
         bucket, name = bucket_and_name(uri)
         asked = {}
         if start or length is not None:
@@ -89,10 +78,10 @@ class AmazonClient:
         try:
             answer = self._client.get_object(Bucket=bucket, Key=name, **asked)
         except self._client.exceptions.ClientError as error:
-            if error.response["Error"]["Code"] in ("InvalidRange", "416"):
+            if _status(error) == 416:
                 return b""
             raise
-        return answer["Body"].read()
+        return bytes(answer["Body"].read())
 
     def upload(self, path: str, uri: str) -> None:
         bucket, name = bucket_and_name(uri)
@@ -101,20 +90,17 @@ class AmazonClient:
 
     def create(self, uri: str, content: bytes) -> bool:
         bucket, name = bucket_and_name(uri)
-        if not self._creates_conditionally:
-            if self.stat(uri) is not None:
-                return False
-            self._client.put_object(Bucket=bucket, Key=name, Body=content)
-            return True
+        if not self._unless_there and self.stat(uri) is not None:
+            return False
         try:
-            self._client.put_object(Bucket=bucket, Key=name, Body=content, IfNoneMatch="*")
+            self._client.put_object(Bucket=bucket, Key=name, Body=content, **self._unless_there)
         except self._client.exceptions.ClientError as error:
-            code = error.response["Error"]["Code"]
-            if code in ("PreconditionFailed", "412"):
+            if _status(error) == 412:
                 return False
-            if code not in _UNKNOWN:
+            if _status(error) != 501 or not self._unless_there:
                 raise
-            self._creates_conditionally = False
+            # The store does not know how to write only if nothing is there.
+            self._unless_there = {}
             return self.create(uri, content)
         return True
 
@@ -122,53 +108,44 @@ class AmazonClient:
         bucket, name = bucket_and_name(uri)
         self._client.delete_object(Bucket=bucket, Key=name)
 
-    def fault(self, error: Exception, uri: str) -> Fault | None:
+    def failure(self, error: Exception, uri: str) -> RequestFailure | None:
         import urllib3
         from boto3.exceptions import Boto3Error
         from botocore import exceptions
 
         if isinstance(error, exceptions.ClientError):
-            return _answered(error, uri)
+            code = error.response["Error"].get("Code", "")
+            status = 503 if code in _TRANSIENT_CODES else _status(error)
+            remedy = "check the policy of the account"
+            return failed_answer(uri, status, f"{_status(error)} {code}", remedy)
         if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
             what = (
                 "there are no credentials for s3:// (run `aws configure`, or set AWS_ACCESS_KEY_ID "
                 "and AWS_SECRET_ACCESS_KEY)"
             )
-            # No fault of a file, wherever a worker lacks them.
-            return Fault(passing(uri, what))
+            # A worker lacks them: nothing is wrong with the file.
+            return RequestFailure(transient_error(uri, what))
         broken = (exceptions.HTTPClientError, exceptions.ConnectionError, ConnectionError)
         incomplete = (exceptions.IncompleteReadError, exceptions.ResponseStreamingError)
         transport = (urllib3.exceptions.HTTPError, exceptions.FlexibleChecksumError, TimeoutError)
         if isinstance(error, (*broken, *incomplete, *transport)):
-            return Fault(passing(uri, f"the store is out of reach ({type(error).__name__})"), True)
+            return unreachable(error, uri)
         if isinstance(error, Boto3Error):
             # What the upload of a file wraps.
             cause = error.__cause__ or error.__context__
-            return self.fault(cause, uri) if isinstance(cause, Exception) else None
+            return self.failure(cause, uri) if isinstance(cause, Exception) else None
         if isinstance(error, exceptions.BotoCoreError):
             # Its text may name files of this machine.
             what = f"the client of the store fails ({type(error).__name__}): check its settings"
-            return Fault(passing(uri, what))
+            return RequestFailure(transient_error(uri, what))
         return None
+
+
+def _status(error: Any) -> int:
+    """HTTP status of an error that the store answers; 0 if it has none."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _tag(text: str) -> str:
     """An entity tag without its quotes."""
     return text.strip('"')
-
-
-def _answered(error: Exception, uri: str) -> Fault:
-    """What an error that the store answers means."""
-    answer = error.response  # type: ignore[attr-defined]
-    code = str(answer["Error"].get("Code", ""))
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code in _MISSING:
-        return Fault(FileNotFoundError(errno.ENOENT, "no such object or bucket", uri))
-    if code in _THROTTLED or status in _PASSING or code == "ConditionalRequestConflict":
-        return Fault(passing(uri, f"the store answers {status} {code}"), True)
-    if code in ("PreconditionFailed", "412"):
-        return Fault(replaced(uri))
-    if status in (401, 403):
-        what = f"the store refuses access ({status} {code}): check the policy of the account"
-        return Fault(PermissionError(errno.EACCES, what, uri))
-    return Fault(OSError(errno.EINVAL, f"the store answers {status} {code}", uri))

@@ -1,10 +1,16 @@
 """Google Cloud Storage, by its own client."""
 
-import errno
+import contextlib
 import os
+from typing import Any
 
-from pipelines.storage.clients.interface import Fault, StoredObject
-from pipelines.storage.clients.retry import passing, replaced
+from pipelines.storage.clients.failures import (
+    RequestFailure,
+    failed_answer,
+    transient_error,
+    unreachable,
+)
+from pipelines.storage.clients.interface import StoredObject
 from pipelines.storage.locations import bucket_and_name, media_type
 from segmodel.errors import ConfigurationError
 
@@ -12,7 +18,6 @@ PAGE = 1000
 # An upload above 8 MiB goes in parts of this size, each of which is sent again if it has to.
 PART_BYTES = 16 << 20
 SECONDS = 60.0
-_PASSING = {408, 429, 500, 502, 503, 504}
 
 
 class GoogleClient:
@@ -21,35 +26,30 @@ class GoogleClient:
     Credentials are the application default ones. `STORAGE_EMULATOR_HOST` names an emulator.
 
     Raises:
-        ConfigurationError: If the client is not installed, or there are no credentials.
+        ConfigurationError: If there are no credentials.
     """
 
     def __init__(self) -> None:
-        try:
-            from google.cloud import storage  # type: ignore[attr-defined]
-            from google.cloud.storage.retry import DEFAULT_RETRY
-        except ImportError as error:
-            raise ConfigurationError(
-                "gs:// locations need a package that is not installed: pip install 'beamseg[gcp]'"
-            ) from error
         import google.auth
+        from google.api_core import exceptions
         from google.auth.credentials import AnonymousCredentials
         from google.auth.exceptions import DefaultCredentialsError
+        from google.cloud import storage  # type: ignore[attr-defined]
+        from google.cloud.storage.retry import DEFAULT_RETRY
 
-        emulator = os.environ.get("STORAGE_EMULATOR_HOST")
+        # Objects need no project; the client does.
+        credentials: Any = AnonymousCredentials()
+        project: str | None = "emulated"
         try:
-            credentials, project = (
-                (AnonymousCredentials(), "emulated")
-                if emulator
-                else google.auth.default(storage.Client.SCOPE)
-            )
+            if not os.environ.get("STORAGE_EMULATOR_HOST"):
+                credentials, project = google.auth.default(storage.Client.SCOPE)
         except DefaultCredentialsError as error:
             raise ConfigurationError(
                 "gs:// locations need credentials, and none were found: run `gcloud auth "
                 "application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
             ) from error
-        # Objects need no project; the client does.
         self._client = storage.Client(project or "none", credentials)
+        self._exceptions = exceptions
         self._parts = DEFAULT_RETRY.with_delay(0.5, 16.0, 2.0).with_timeout(SECONDS)
 
     def page(self, start: str, token: str | None) -> tuple[list[StoredObject], str | None]:
@@ -72,21 +72,15 @@ class GoogleClient:
 
     def stat(self, uri: str) -> StoredObject | None:
         bucket, name = bucket_and_name(uri)
-        if not name:
-            return None
         blob = self._client.bucket(bucket).get_blob(name, timeout=SECONDS, retry=None)
         if blob is None:
             return None
         return StoredObject(uri, int(blob.size or 0), str(blob.generation))
 
     def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
-        from google.api_core.exceptions import RequestRangeNotSatisfiable
-
-        if length == 0:
-            return b""
         whole = start == 0 and length is None
         try:
-            return self._blob(uri).download_as_bytes(
+            content = self._blob(uri).download_as_bytes(
                 start=None if whole else start,
                 end=None if length is None else start + length - 1,
                 if_generation_match=None if version is None else int(version),
@@ -96,82 +90,55 @@ class GoogleClient:
                 timeout=SECONDS,
                 retry=None,
             )
-        except RequestRangeNotSatisfiable:
+        except self._exceptions.RequestRangeNotSatisfiable:
             return b""
+        return bytes(content)
 
     def upload(self, path: str, uri: str) -> None:
         blob = self._blob(uri)
         blob.chunk_size = PART_BYTES
-        blob.upload_from_filename(
-            path,
-            content_type=media_type(uri),
-            timeout=SECONDS,
-            checksum="crc32c",
-            retry=self._parts,
-        )
+        described = {"content_type": media_type(uri), "checksum": "crc32c"}
+        blob.upload_from_filename(path, timeout=SECONDS, retry=self._parts, **described)
 
     def create(self, uri: str, content: bytes) -> bool:
-        from google.api_core.exceptions import PreconditionFailed
-
+        described = {"content_type": media_type(uri), "checksum": "crc32c"}
         try:
             self._blob(uri).upload_from_string(
-                content,
-                content_type=media_type(uri),
-                if_generation_match=0,
-                timeout=SECONDS,
-                checksum="crc32c",
-                retry=None,
+                content, if_generation_match=0, timeout=SECONDS, retry=None, **described
             )
-        except PreconditionFailed:
+        except self._exceptions.PreconditionFailed:
             return False
         return True
 
     def remove(self, uri: str) -> None:
-        from google.api_core.exceptions import NotFound
-
-        try:
+        with contextlib.suppress(self._exceptions.NotFound):
             self._blob(uri).delete(timeout=SECONDS, retry=None)
-        except NotFound:
-            return
 
-    def fault(self, error: Exception, uri: str) -> Fault | None:
+    def failure(self, error: Exception, uri: str) -> RequestFailure | None:
         import requests
         import urllib3
-        from google.api_core.exceptions import GoogleAPICallError, RetryError
         from google.auth.exceptions import GoogleAuthError, TransportError
         from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
         broken = (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError)
-        if isinstance(error, RetryError) and isinstance(error.cause, Exception):
+        if isinstance(error, self._exceptions.RetryError) and isinstance(error.cause, Exception):
             error = error.cause
+        status = None
         if isinstance(error, InvalidResponse):
-            return _answered(error.response.status_code, uri)
-        if isinstance(error, GoogleAPICallError):
-            return _answered(int(error.code or 0), uri)
+            status = error.response.status_code
+        elif isinstance(error, self._exceptions.GoogleAPICallError):
+            status = error.code
+        if status:
+            remedy = "check the role of the account"
+            return failed_answer(uri, int(status), str(int(status)), remedy)
         if isinstance(error, (*broken, TransportError, DataCorruption, TimeoutError)):
-            return Fault(passing(uri, f"the store is out of reach ({type(error).__name__})"), True)
+            return unreachable(error, uri)
         if isinstance(error, GoogleAuthError):
-            # They may be renewed, and an account's server may answer later: no fault of a file.
-            return Fault(passing(uri, "the credentials are not accepted, renew them"), True)
+            # They may be renewed, and an account's server may answer later: the file is fine.
+            what = "the credentials are not accepted, renew them"
+            return RequestFailure(transient_error(uri, what), transient=True)
         return None
 
-    def _blob(self, uri: str):
+    def _blob(self, uri: str) -> Any:
         bucket, name = bucket_and_name(uri)
         return self._client.bucket(bucket).blob(name)
-
-
-def _answered(status: int, uri: str) -> Fault | None:
-    """What an answer of the store with this HTTP status means."""
-    if status == 404:
-        return Fault(FileNotFoundError(errno.ENOENT, "no such object or bucket", uri))
-    if status in (401, 403):
-        return Fault(_refused(uri, f"the store refuses access ({status})"))
-    if status == 412:
-        return Fault(replaced(uri))
-    if status in _PASSING:
-        return Fault(passing(uri, f"the store answers {status}"), True)
-    return Fault(OSError(errno.EINVAL, f"the store answers {status}", uri)) if status else None
-
-
-def _refused(uri: str, what: str) -> PermissionError:
-    return PermissionError(errno.EACCES, f"{what}: check the role of the account", uri)

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from pipelines.storage.clients.interface import StoredObject
 
@@ -68,7 +69,7 @@ class LocalStore:
             shutil.rmtree(folder, onerror=_ignore_vanished)
 
 
-def _ignore_vanished(function: object, path: str, caught: tuple) -> None:
+def _ignore_vanished(function: object, path: str, caught: Any) -> None:
     """Another run may remove the same files, or write new ones; what else is wrong is raised."""
     if caught[1].errno not in (errno.ENOENT, errno.ENOTEMPTY):
         raise caught[1]

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TypeVar
 
-from pipelines.storage.clients.interface import Client, Fault, StoredObject
+from pipelines.storage import locations
+from pipelines.storage.clients.failures import RequestFailure
+from pipelines.storage.clients.interface import Client, StoredObject
 from pipelines.storage.threads import in_order
-from segmodel.errors import TransientError
 
 # Waits of up to 0.5, 1, 2, 4, 8 and 16 s between them: half a minute at most.
 ATTEMPTS = 7
@@ -20,13 +21,13 @@ T = TypeVar("T")
 class RetryingStore:
     """A store behind a client.
 
-    A request that fails in a way that may pass is made again after a while that doubles, and of
-    which a random part is waited, so that workers that failed together do not return together
-    ("full jitter", Brooker, Exponential Backoff and Jitter, 2015).
+    A request whose failure is transient is made again after a while that doubles, and of which a
+    random part is waited, so that workers that failed together do not return together ("full
+    jitter", Brooker, Exponential Backoff and Jitter, 2015).
 
     Args:
-        client: Makes one request at a time.
-        sleep: Waits so many seconds.
+        client: Client that makes each request once.
+        sleep: Function that waits so many seconds.
     """
 
     def __init__(self, client: Client, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -43,9 +44,12 @@ class RetryingStore:
                 return
 
     def stat(self, uri: str) -> StoredObject | None:
-        return self._ask(uri, lambda: self._client.stat(uri))
+        has_name = locations.bucket_and_name(uri)[1] != ""
+        return self._ask(uri, lambda: self._client.stat(uri)) if has_name else None
 
     def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
+        if length == 0:
+            return b""
         return self._ask(uri, lambda: self._client.read(uri, start, length, version))
 
     def publish(self, path: str, uri: str) -> None:
@@ -75,50 +79,33 @@ class RetryingStore:
             pass
 
     def _ask(self, uri: str, request: Callable[[], T], attempts: int = ATTEMPTS) -> T:
-        """What a request returns; raises what the last fault means."""
-        return retry(request, lambda error: self._client.fault(error, uri), attempts, self._sleep)
+        """What a request returns; raises what the last failure means."""
+        return retry(request, lambda error: self._client.failure(error, uri), attempts, self._sleep)
 
 
 def retry(
     request: Callable[[], T],
-    meaning: Callable[[Exception], Fault | None],
+    meaning: Callable[[Exception], RequestFailure | None],
     attempts: int = ATTEMPTS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """What a request returns, made again after a while as long as its faults may pass.
+    """What a request returns, made again after a while as long as its failures are transient.
 
     Args:
-        request: What to do.
-        meaning: Of an exception; None if it says nothing about the store.
+        request: Function that makes the request.
+        meaning: Function that says what an exception of the request means; None if the exception
+            says nothing about the store, and is raised as it is.
         attempts: How often the request is made at most.
-        sleep: Waits so many seconds.
+        sleep: Function that waits so many seconds.
     """
     for attempt in range(attempts):
         try:
             return request()
         except Exception as error:
-            fault = meaning(error)
-            if fault is None:
-                raise
-            if not fault.may_pass or attempt == attempts - 1:
-                if fault.error is error:
+            failure = meaning(error) or RequestFailure(error)
+            if not failure.transient or attempt == attempts - 1:
+                if failure.error is error:
                     raise
-                raise fault.error from error
+                raise failure.error from error
         sleep(random.uniform(0, FIRST_SECONDS * 2**attempt))
     raise AssertionError("unreachable")
-
-
-def passing(uri: str, what: str) -> TransientError:
-    """The error for a fault that has not passed.
-
-    >>> str(passing("gs://bucket/a", "the store answers 503"))
-    'gs://bucket/a: the store answers 503: run the same command again a little later'
-    """
-    return TransientError(f"{uri}: {what}: run the same command again a little later")
-
-
-def replaced(uri: str) -> TransientError:
-    """The error for an object that has another version than the one that was listed."""
-    return TransientError(
-        f"{uri} was replaced after it was listed: run the same command again, which lists it anew"
-    )

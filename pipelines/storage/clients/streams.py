@@ -1,19 +1,20 @@
 """An object of a store as a stream that is read by ranges."""
 
 import io
+from typing import Any
 
+from pipelines.storage.clients.failures import transient_error
 from pipelines.storage.clients.interface import Store
-from pipelines.storage.clients.retry import passing
 
 
 class RangeStream(io.RawIOBase):
     """The bytes of one version of an object, from anywhere in it.
 
     Args:
-        store: Where it is.
-        uri: The object.
-        size: Its bytes.
-        version: Its version; another one is refused in mid-stream.
+        store: Store that holds the object.
+        uri: Location of the object.
+        size: Bytes of the object.
+        version: Version of the object; another one is refused in mid-stream.
     """
 
     def __init__(self, store: Store, uri: str, size: int, version: str) -> None:
@@ -36,14 +37,14 @@ class RangeStream(io.RawIOBase):
         self._place = base + offset
         return self._place
 
-    def readinto(self, buffer) -> int:
+    def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer)
         length = min(len(view), self._size - self._place)
         if length <= 0:
             return 0
         content = self._store.read(self._uri, self._place, length, self._version)
         if len(content) != length:
-            raise passing(self._uri, f"{len(content)} of {length} bytes were answered")
+            raise transient_error(self._uri, f"{len(content)} of {length} bytes were answered")
         view[:length] = content
         self._place += length
         return length

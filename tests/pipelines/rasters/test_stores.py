@@ -193,7 +193,7 @@ def test_a_scene_that_was_replaced_after_it_was_planned_is_not_read(client, tmp_
 
 def test_an_answer_that_is_too_short_is_no_end_of_a_file(client):
     client.objects["gs://b/a"] = b"12345"
-    with filesystem.opened("gs://b/a") as stream:
+    with filesystem.open_stream("gs://b/a") as stream:
         client.objects["gs://b/a"] = b"123"
         with pytest.raises(TransientError, match="3 of 5 bytes were answered"):
             stream.read()

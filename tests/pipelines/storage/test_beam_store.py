@@ -21,6 +21,8 @@ from pipelines.storage.clients.retry import RetryingStore
 from segmodel.errors import ConfigurationError
 from segmodel.tiling.windows import Window
 
+REAL_STORE = clients._store
+
 
 class FolderSystem(beam_files.FileSystem):
     """`hdfs://host/...` as a folder of this machine."""
@@ -131,7 +133,7 @@ def test_what_is_written_is_read_listed_and_removed(folder, scratch):
     assert os.listdir(folder / "host/run/labels") == ["a.bin"]
     assert filesystem.read_bytes("hdfs://host/run/labels/a.bin") == content
     assert filesystem.read_part("hdfs://host/run/labels/a.bin", 1500, 3000) == content[1500:4500]
-    with filesystem.opened("hdfs://host/run/labels/a.bin") as stream:
+    with filesystem.open_stream("hdfs://host/run/labels/a.bin") as stream:
         assert stream.read() == content
     assert list(filesystem.names_below("hdfs://host/run")) == ["labels/a.bin"]
     filesystem.remove("hdfs://host/run/labels/a.bin")
@@ -181,5 +183,6 @@ def test_rasters_are_read_by_windows(tmp_path, scratch):
 
 def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(beam_store, "importlib", importlib)
+    monkeypatch.setattr(clients, "_store", REAL_STORE)
     with pytest.raises(ConfigurationError, match=r"azfs://.*apache-beam\[azure\]"):
-        BeamClient("azfs")
+        clients.store_of("azfs://account/a")

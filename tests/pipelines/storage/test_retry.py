@@ -6,8 +6,9 @@ import pytest
 
 from pipelines.inputs.listing import find_files
 from pipelines.storage import clients
-from pipelines.storage.clients.interface import Fault, StoredObject
-from pipelines.storage.clients.retry import ATTEMPTS, FIRST_SECONDS, RetryingStore, passing
+from pipelines.storage.clients.failures import RequestFailure, transient_error
+from pipelines.storage.clients.interface import StoredObject
+from pipelines.storage.clients.retry import ATTEMPTS, FIRST_SECONDS, RetryingStore
 from pipelines.storage.copies import local_folder
 from segmodel.errors import ConfigurationError, TransientError
 
@@ -70,10 +71,10 @@ class FlakyClient:
         self._next("remove")
         self.objects.pop(uri, None)
 
-    def fault(self, error, uri):
+    def failure(self, error, uri):
         if isinstance(error, BusyError | LostError):
-            return Fault(passing(uri, "busy"), may_pass=True)
-        return Fault(error) if isinstance(error, FileNotFoundError) else None
+            return RequestFailure(transient_error(uri, "busy"), transient=True)
+        return RequestFailure(error) if isinstance(error, FileNotFoundError) else None
 
 
 @pytest.fixture

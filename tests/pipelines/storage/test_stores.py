@@ -57,9 +57,9 @@ def test_what_is_written_is_read(bucket, scratch):
 
 def test_what_is_written_replaces_what_is_there_and_has_another_version(bucket, scratch):
     uri = write(bucket, "a", b"one", scratch)
-    first = filesystem.state_of(uri)
+    first = filesystem.stat(uri)
     write(bucket, "a", b"two, longer", scratch)
-    second = filesystem.state_of(uri)
+    second = filesystem.stat(uri)
     assert filesystem.read_bytes(uri) == b"two, longer"
     assert (first.size, second.size) == (3, 11)
     assert first.version != second.version
@@ -76,7 +76,7 @@ def test_an_empty_object_is_written_and_read(bucket, scratch):
     uri = write(bucket, "_SUCCESS", b"", scratch)
     assert filesystem.size_of(uri) == 0
     assert filesystem.read_bytes(uri) == b""
-    with filesystem.opened(uri) as stream:
+    with filesystem.open_stream(uri) as stream:
         assert stream.read() == b""
 
 
@@ -94,11 +94,11 @@ def test_a_failed_write_leaves_no_object(bucket, scratch):
 
 def test_what_is_not_there_is_not_found(bucket):
     missing = f"{bucket.uri}/missing"
-    assert filesystem.state_of(missing) is None
+    assert filesystem.stat(missing) is None
     assert not filesystem.exists(missing)
     assert list(filesystem.files_below(missing)) == []
     filesystem.remove(missing)
-    for read in (filesystem.read_bytes, filesystem.opened):
+    for read in (filesystem.read_bytes, filesystem.open_stream):
         with pytest.raises(FileNotFoundError) as raised:
             read(missing)
         assert raised.value.filename == missing
@@ -139,7 +139,7 @@ def test_of_many_threads_that_create_a_record_exactly_one_wins(bucket, scratch):
 def test_a_stream_is_read_by_ranges_from_anywhere(bucket, scratch):
     content = np.arange(5000, dtype=np.uint16).tobytes()
     uri = write(bucket, "a.bin", content, scratch)
-    with filesystem.opened(uri, ahead=1000) as stream:
+    with filesystem.open_stream(uri, ahead=1000) as stream:
         assert stream.read(10) == content[:10]
         stream.seek(-5, os.SEEK_END)
         assert stream.read() == content[-5:]
@@ -147,13 +147,13 @@ def test_a_stream_is_read_by_ranges_from_anywhere(bucket, scratch):
         assert stream.read(3000) == content[2999:5999]
         stream.seek(len(content) + 7)
         assert stream.read(1) == b""
-    with filesystem.opened(uri, ahead=1000) as stream:
+    with filesystem.open_stream(uri, ahead=1000) as stream:
         assert b"".join(iter(lambda: stream.read(777), b"")) == content
 
 
 def test_a_stream_does_not_mix_two_versions(bucket, scratch):
     uri = write(bucket, "a.bin", b"1" * 1000, scratch)
-    with filesystem.opened(uri, ahead=100) as stream:
+    with filesystem.open_stream(uri, ahead=100) as stream:
         stream.read(100)
         write(bucket, "a.bin", b"2" * 1000, scratch)
         with pytest.raises(TransientError, match="was replaced after it was listed"):
@@ -277,7 +277,7 @@ def test_nothing_is_lost_or_doubled_while_every_fifth_request_fails(faulty_bucke
     assert list(filesystem.names_below(f"{bucket.uri}/f")) == [name[2:] for name in contents]
     for name, content in contents.items():
         assert filesystem.read_bytes(f"{bucket.uri}/{name}") == content
-        with filesystem.opened(f"{bucket.uri}/{name}") as stream:
+        with filesystem.open_stream(f"{bucket.uri}/{name}") as stream:
             assert stream.read() == content
     filesystem.remove_below(f"{bucket.uri}/f")
     assert bucket.names() == [f"c/{number:03d}" for number in range(20)]
