@@ -74,6 +74,7 @@ class _PlannedRead:
     gives: int = 0
 
 
+@dataclass(frozen=True)
 class ReadAhead:
     """Opens and reads rasters in the order of the jobs, before they are asked for.
 
@@ -90,28 +91,21 @@ class ReadAhead:
             what is only opened.
     """
 
-    def __init__(
-        self,
-        pool: ThreadPoolExecutor,
-        threads: int,
-        layout: Layout,
-        classes: ClassTable,
-        confidence: bool,
-        itemsize: int,
-        max_bytes: int,
-    ) -> None:
-        # Enough that no thread waits while the model or the reader of a shard has its turn.
-        self.pool, self.max_reads, self.layout = pool, 2 * threads, layout
-        self.classes, self.confidence = classes, confidence
-        self.itemsize, self.max_opened_bytes = itemsize, max_bytes // 4
-        self.max_read_bytes = max_bytes - self.max_opened_bytes
+    pool: ThreadPoolExecutor
+    threads: int
+    layout: Layout
+    classes: ClassTable
+    confidence: bool
+    itemsize: int
+    max_bytes: int
 
     def run(self, jobs: Iterable[Job]) -> Iterator[PendingWindow]:
         """Windows of all jobs, in order, while their pixels are read."""
         queue: deque[tuple[_PlannedRead, PendingWindow]] = deque()
         held = reads = 0
+        max_bytes = self.max_bytes - self.max_bytes // 4
         for step in self._reads(self._opened(jobs)):
-            while queue and (reads > self.max_reads or held + step.takes > self.max_read_bytes):
+            while queue and (reads > self._max_queued or held + step.takes > max_bytes):
                 before, pending = queue.popleft()
                 held -= before.gives
                 reads -= before.raster is not None
@@ -120,6 +114,11 @@ class ReadAhead:
             reads += step.raster is not None
             queue.append((step, self._start(step)))
         yield from (pending for _, pending in queue)
+
+    @property
+    def _max_queued(self) -> int:
+        # Enough that no thread waits while the model or the reader of a shard has its turn.
+        return 2 * self.threads
 
     def _start(self, step: _PlannedRead) -> PendingWindow:
         if step.tile is None or step.raster is None:
@@ -135,7 +134,7 @@ class ReadAhead:
             opening = job.open if job.open_inline else self.pool.submit(job.open).result
             queue.append((job, opening))
             held += job.held_bytes
-            while len(queue) > 1 and (len(queue) > self.max_reads or held > self.max_opened_bytes):
+            while len(queue) > 1 and (len(queue) > self._max_queued or held > self.max_bytes // 4):
                 held -= queue[0][0].held_bytes
                 yield queue.popleft()
         yield from queue

@@ -67,7 +67,7 @@ class ModelWindow:
 
     Args:
         slot: Label map that the window belongs to.
-        tile: The window.
+        tile: Window with its halo.
         values: `(height, width, bands)` raw values, nodata filled, of the tile's size.
         labelled: `(height, width)` bool, the pixels that get a label; None for all.
     """
@@ -128,7 +128,7 @@ class MapInProgress:
         """Take in a window that was read.
 
         Args:
-            tile: The window.
+            tile: Window with its halo.
             pending: Its pixels once they are read, or None if none of them gets a label.
             fill: `(bands,)` raw value of each band that stands for nodata.
 

@@ -51,7 +51,15 @@ def decode_image(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> np
 
 
 def decode_pixels(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Pixels as of `decode_image`; fully transparent ones are nodata unless alpha is a band."""
+    """Pixels of an encoded image, and where they are valid; arguments as in `decode_image`.
+
+    Returns:
+        Values as `decode_image` returns them; fully transparent pixels are not valid, unless alpha
+        is a band.
+
+    Raises:
+        InputError: As `decode_image` does.
+    """
     opened = open_image(encoded, max_pixels)
     try:
         if bands == 4 and has_unmarked_band(opened):

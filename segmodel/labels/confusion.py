@@ -122,13 +122,10 @@ class Scores:
         >>> Scores.of(np.array([[3, 1], [0, 4]])).to_json(["sea", "land"])["iou"]
         {'sea': 0.75, 'land': 0.8}
         """
-        per_class = ("iou", "f1", "precision", "recall")
-        overall = (
-            *("mean_iou", "mean_iou_of_truth", "pixel_accuracy"),
-            *("frequency_weighted_iou", "mean_f1"),
-        )
-        return {name: getattr(self, name) for name in overall} | {
-            what: dict(zip(names, getattr(self, what), strict=True)) for what in per_class
+        overall = "mean_iou mean_iou_of_truth pixel_accuracy frequency_weighted_iou mean_f1"
+        return {name: getattr(self, name) for name in overall.split()} | {
+            name: dict(zip(names, getattr(self, name), strict=True))
+            for name in ("iou", "f1", "precision", "recall")
         }
 
 

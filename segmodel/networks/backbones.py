@@ -214,6 +214,10 @@ def scaled_channels(channels: int, width: float) -> int:
 def scale_width(model: keras.Model, width: float) -> keras.Model:
     """A copy of a network with other numbers of channels and random weights.
 
+    Args:
+        model: Network of `keras.applications`.
+        width: Factor of its channels.
+
     Depthwise convolutions and normalizations follow their input. Layers that are added or
     multiplied had equal channels before and have so again, as scaling depends on channels alone.
     """

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 
 import keras
 import numpy as np
@@ -171,15 +172,10 @@ def receptive_field(network: keras.Model) -> ReceptiveField | None:
         for node in layer._inbound_nodes:
             sources = [fields[id(t)] for t in node.input_tensors if id(t) in fields]
             if sources:
-                fields[id(node.outputs[0])] = _after(layer, _merged(sources))
+                known = [source for source in sources if source is not None]
+                merged = reduce(ReceptiveField.join, known) if len(known) == len(sources) else None
+                fields[id(node.outputs[0])] = _after(layer, merged)
     return fields[id(network.outputs[0])]
-
-
-def _merged(sources: list[ReceptiveField | None]) -> ReceptiveField | None:
-    joined = sources[0]
-    for other in sources[1:]:
-        joined = None if joined is None or other is None else joined.join(other)
-    return joined
 
 
 def _after(layer: keras.layers.Layer, source: ReceptiveField | None) -> ReceptiveField | None:

@@ -123,7 +123,8 @@ class _OpenFile:
 
     def opened(self, path: str) -> rasterio.DatasetReader:
         """The raster as the file is now, which may be another than when it was opened."""
-        version = _version_of(path)
+        status = os.stat(path)
+        version = status.st_size, status.st_mtime_ns
         if self._version != version:
             self.close()
             self._version = version
@@ -137,11 +138,6 @@ class _OpenFile:
         if self._source is not None:
             self._source.close()
             self._source = None
-
-
-def _version_of(path: str) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_size, status.st_mtime_ns
 
 
 def read_raster_header(path: str, files: OpenRasters) -> RasterHeader:

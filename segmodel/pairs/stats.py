@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -86,18 +86,10 @@ class DatasetStats:
         Args:
             numbers: Numbers of the pairs, in the order that they have then.
         """
-        by_pair: dict[int, list[Block]] = {number: [] for number in numbers}
-        counts = np.zeros_like(self.counts)
-        for block in self.blocks:
-            if block.pair in by_pair:
-                by_pair[block.pair].append(block)
-                counts[block.classes] += block.counts
-        blocks = (
-            replace(block, pair=place)
-            for place, found in enumerate(by_pair.values())
-            for block in found
-        )
-        return DatasetStats(tuple(blocks), counts, len(by_pair))
+        places = {number: place for place, number in enumerate(numbers)}
+        found = [replace(b, pair=places[b.pair]) for b in self.blocks if b.pair in places]
+        blocks = tuple(sorted(found, key=lambda block: block.pair))
+        return DatasetStats(blocks, _pixels_of_classes(blocks, len(self.counts)), len(places))
 
 
 def collect_stats(
@@ -144,11 +136,16 @@ def collect_stats(
         first = "the first " if len(faults) == _MAX_FAULTS else ""
         lines = "".join(f"\n  {fault}" for fault in faults)
         raise InputError(f"{first}{count} that cannot be used:{lines}")
-    counts = np.zeros(len(classes.ids), np.int64)
-    for block in blocks:
-        counts[block.classes] += block.counts
+    counts = _pixels_of_classes(blocks, len(classes.ids))
     check_classes(counts, classes, allow_empty)
     return DatasetStats(tuple(blocks), counts, len(pairs))
+
+
+def _pixels_of_classes(blocks: Iterable[Block], classes: int) -> np.ndarray:
+    counts = np.zeros(classes, np.int64)
+    for block in blocks:
+        counts[block.classes] += block.counts
+    return counts
 
 
 def check_classes(counts: np.ndarray, classes: ClassTable, allow_empty: bool) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import platform
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -151,9 +150,8 @@ def export_savedmodel(
     folder = Path(path)
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    # As any folder that a user makes, not private as temporary ones are.
-    draft.chmod(0o777 & ~_umask())
+    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    draft.mkdir()
     try:
         whole = [one if isinstance(one, HaloSample) else HaloSample(one) for one in samples]
         contract = _export(function, contract, draft, whole, measure_memory)
@@ -175,12 +173,6 @@ def check_replaceable(folder: Path) -> None:
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "saved_model.pb").is_file():
         raise ConfigurationError(f"{folder} holds files that are no SavedModel: name another")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _export(

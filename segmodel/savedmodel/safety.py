@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
@@ -11,6 +12,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 from segmodel.errors import ExportError
+
+T = TypeVar("T")
 
 _DATASETS_AND_READERS = (
     "CSVDataset CSVDatasetV2 CacheDataset CacheDatasetV2 DataServiceDataset DataServiceDatasetV2 "
@@ -88,39 +91,30 @@ def _operations(graph: MetaGraphDef, signatures: list[str], called: list[str]) -
         for tensor in graph.signature_def[key].outputs.values()
         if tensor.name
     ]
+    nodes = {node.name: node for node in graph.graph_def.node}
     functions = {entry.signature.name: entry for entry in graph.graph_def.library.function}
-    found: set[str] = set()
-    waiting = list(called)
-    for node in _nodes_before(graph.graph_def.node, roots):
-        found.add(node.op)
-        waiting += _functions_of(node)
-    return found | _operations_of(waiting, functions)
+    found = list(_reached(map(_node_name, roots), nodes, lambda n: map(_node_name, n.input)))
+    waiting = [*called, *(name for node in found for name in _functions_of(node))]
+    for function in _reached(waiting, functions, _functions_called):
+        found += function.node_def
+    return {node.op for node in found}
 
 
-def _nodes_before(nodes: Iterable[NodeDef], roots: list[str]) -> Iterator[NodeDef]:
-    """Nodes of a graph that the roots depend on."""
-    by_name = {node.name: node for node in nodes}
-    waiting, seen = [_node_name(root) for root in roots], set()
+def _reached(
+    names: Iterable[str], known: Mapping[str, T], next_names: Callable[[T], Iterable[str]]
+) -> Iterator[T]:
+    """What is known by some names, and by all names that lead on from there, each once."""
+    waiting, seen = list(names), set()
     while waiting:
         name = waiting.pop()
-        if name not in seen and name in by_name:
+        if name in known and name not in seen:
             seen.add(name)
-            yield by_name[name]
-            waiting += [_node_name(source) for source in by_name[name].input]
+            yield known[name]
+            waiting += next_names(known[name])
 
 
-def _operations_of(waiting: list[str], functions: dict[str, FunctionDef]) -> set[str]:
-    """Operations of functions and of all that they call."""
-    found: set[str] = set()
-    done: set[str] = set()
-    while waiting:
-        name = waiting.pop()
-        if name in functions and name not in done:
-            done.add(name)
-            for node in functions[name].node_def:
-                found.add(node.op)
-                waiting += _functions_of(node)
-    return found
+def _functions_called(function: FunctionDef) -> list[str]:
+    return [name for node in function.node_def for name in _functions_of(node)]
 
 
 def _node_name(reference: str) -> str:

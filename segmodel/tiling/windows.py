@@ -259,6 +259,11 @@ def tile_of(core: Window, raster: Window, layout: Layout) -> Tile:
 def spans(start: int, length: int, layout: Layout) -> Iterator[tuple[int, int]]:
     """Start and length of the cores along one axis: as few as possible, about equal.
 
+    Args:
+        start: First pixel.
+        length: Number of pixels to cover.
+        layout: Sizes of windows.
+
     >>> list(spans(0, 140, Layout(window_px=64, halo_px=0, stride_px=8)))
     [(0, 48), (48, 48), (96, 44)]
     """
@@ -271,20 +276,17 @@ def spans(start: int, length: int, layout: Layout) -> Iterator[tuple[int, int]]:
 
 def core_side(length: int, layout: Layout) -> int:
     """Side of the cores along an axis of so many pixels, a multiple of the stride."""
-    return _rounded_up(length / -(-length // layout.window_px), layout.stride_px)
-
-
-def _rounded_up(value: float, step: int) -> int:
-    """The least multiple of a step that is not less.
-
-    >>> _rounded_up(46.7, 8), _rounded_up(48, 8)
-    (48, 48)
-    """
-    return math.ceil(value / step) * step
+    cores = -(-length // layout.window_px)
+    return math.ceil(length / cores / layout.stride_px) * layout.stride_px
 
 
 def computed_pixels(raster: Window, area: Window, layout: Layout) -> int:
     """Number of pixels that the model computes to label an area, halos and filling included.
+
+    Args:
+        raster: The whole raster, at row 0 and column 0.
+        area: Part of the raster that is labelled.
+        layout: Sizes of windows.
 
     >>> layout = Layout(window_px=64, halo_px=32, stride_px=32)
     >>> computed_pixels(Window(0, 0, 64, 128), Window(0, 0, 64, 128), layout)
