@@ -19,9 +19,13 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, NoReturn
 
 from pipelines.cli.parser import Parser, parse
 from segmodel.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
 def parser() -> Parser:
@@ -150,9 +154,13 @@ def _quoted(text: str) -> str:
 
 
 class _Bar:
-    """Steps as a bar on a terminal, and lines above it."""
+    """Steps as a progress bar on a terminal, and lines above it.
 
-    def __init__(self, bar) -> None:
+    Args:
+        bar: Bar of `tqdm`.
+    """
+
+    def __init__(self, bar: "tqdm[NoReturn]") -> None:
         self._bar = bar
 
     def write(self, line: str) -> None:

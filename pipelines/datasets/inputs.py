@@ -1,7 +1,7 @@
 """Images and masks to pack: listed, and matched by path."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 
@@ -11,6 +11,7 @@ from pipelines.run.plan import InputFile
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import IMAGE_SUFFIXES
+from segmodel.pairs.paired_files import match_masks, without_suffix
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,8 @@ def find_pack_inputs(images: Sequence[str], masks: Sequence[str], output: str) -
         given, others = _image_files(masks[number], mask_folders[number], output, "--masks")
         ignored_files += others
         items += _with_masks(fresh, given, masks[number])
-        stems = {_stem(file.name) for file in found}
-        unused_masks += sum(_stem(file.name) not in stems for file in given)
+        stems = {without_suffix(file.name) for file in found}
+        unused_masks += sum(without_suffix(file.name) not in stems for file in given)
     return PackInputs(tuple(items), ignored_files, unused_masks)
 
 
@@ -126,38 +127,18 @@ def _absolute(root: str) -> str:
     return f"/{root}" if locations.is_remote(root) else os.path.abspath(root)
 
 
-def _with_masks(
-    images: Iterable[InputFile], masks: Iterable[InputFile], pattern: str
-) -> Iterator[PackInput]:
-    by_stem: dict[str, list[InputFile]] = {}
-    for mask in masks:
-        by_stem.setdefault(_stem(mask.name), []).append(mask)
-    missing: list[InputFile] = []
-    by_mask: dict[str, str] = {}
-    for image in images:
-        stem = _stem(image.name)
-        if stem in by_mask:
-            raise ConfigurationError(
-                f"{by_mask[stem]} and {image.key} would have the same mask: rename one"
-            )
-        by_mask[stem] = image.key
-        found = by_stem.get(stem, [])
-        if len(found) > 1:
-            raise ConfigurationError(
-                f"{image.key} needs one mask, found {' and '.join(file.key for file in found)}: "
-                f"remove all but one, or name --masks by a pattern such as '*.png'"
-            )
-        if found:
-            yield PackInput(image, found[0])
-        else:
-            missing.append(image)
+def _with_masks(images: list[InputFile], masks: list[InputFile], pattern: str) -> list[PackInput]:
+    matched = match_masks(
+        [(image.name, image.key) for image in images],
+        [(mask.name, mask.key) for mask in masks],
+        "remove all but one, or name --masks by a pattern such as '*.png'",
+    )
+    missing = [image for image, mask in zip(images, matched, strict=True) if mask is None]
     if missing:
         more = f", and {len(missing) - 1} more have none" if len(missing) > 1 else ""
         raise ConfigurationError(
-            f"{missing[0].key} has no mask {_stem(missing[0].name)}.* in {pattern}{more}: add what "
-            f"is missing, or name fewer images"
+            f"{missing[0].key} has no mask {without_suffix(missing[0].name)}.* in {pattern}{more}: "
+            f"add what is missing, or name fewer images"
         )
-
-
-def _stem(name: str) -> str:
-    return str(PurePosixPath(name).with_suffix(""))
+    numbers = (number for number in matched if number is not None)
+    return [PackInput(image, masks[n]) for image, n in zip(images, numbers, strict=True)]

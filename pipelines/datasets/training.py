@@ -40,11 +40,11 @@ Sides = tuple[list[Pair], list[Pair]]
 
 @dataclass(frozen=True)
 class _Shard:
-    """A shard.
+    """A shard of pairs.
 
     Args:
-        file: What is read.
-        format: How it is read.
+        file: File of the shard.
+        format: Format of the shard.
         side: 0 for training, 1 for validation.
     """
 
@@ -54,17 +54,23 @@ class _Shard:
 
 
 class _SpooledShards:
-    """Encoded images and label maps in a file of which any part can be read, from any thread.
+    """Encoded images and label maps in a temporary file; any thread can read any of them.
 
     Args:
-        stream: The file, empty and without a buffer.
+        stream: Empty file, opened without a buffer.
     """
 
     def __init__(self, stream: FileIO) -> None:
         self._stream, self._size = stream, 0
 
     def add(self, content: bytes) -> Callable[[], bytes]:
-        """Append some bytes; returns what reads them again.
+        """Append the content of a file.
+
+        Args:
+            content: Encoded image or label map.
+
+        Returns:
+            A function that reads the content again.
 
         Raises:
             ConfigurationError: If there is no room for them.
@@ -101,15 +107,18 @@ def _check_room(shards: Sequence[_Shard]) -> None:
 
 @contextmanager
 def read_data(config: Configuration, without_validation: bool = False) -> Iterator[TrainingData]:
-    """Pairs for training and for validation, of folders and of shards, while the block runs.
+    """Open the pairs for training and for validation, of folders and of shards, for a block.
 
     Folders are only listed. Encoded images and label maps of shards are copied to a temporary file
     in the folder that `TMPDIR` names, which is gone after the block: what is compressed can only be
     read from front to back, and so samples of all containers are read alike, in any order.
 
     Args:
-        config: Of the run.
+        config: Settings of the run.
         without_validation: Whether there may be nothing to validate on.
+
+    Yields:
+        The pairs, which are read and decoded when they are asked for.
 
     Raises:
         ConfigurationError: If there is nothing to train on or to validate on, files cannot be told
@@ -214,7 +223,7 @@ def _find_shards(patterns: Sequence[str], side: int) -> Iterator[_Shard]:
 
 
 def _samples(shard: _Shard) -> Iterator[tuple[ShardSample, ShardSample] | str]:
-    """Images with their label maps, or in place of a sample what is wrong with it."""
+    """Images with their label maps; in place of an unreadable sample, what is wrong with it."""
     images = shard.format.samples(shard.file, ReadOptions())
     field = shard.format.label_field
     label_maps = shard.format.samples(shard.file, ReadOptions(image_field=field))
@@ -244,7 +253,7 @@ def _fault(entry: UnreadableSample, what: str) -> str:
 
 
 def _check_once(path: str, side: int, places: dict[str, int]) -> None:
-    """Refuse a file that is found twice, and above all one that is learned from and measured on.
+    """Refuse a file that is found twice, above all one for both training and validation.
 
     Raises:
         ConfigurationError: Names the file.

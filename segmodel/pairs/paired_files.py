@@ -134,28 +134,63 @@ def _below(folder: str, path: str) -> str:
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
-def _paired(images: str, masks: str) -> Iterator[tuple[str, str]]:
-    """Images of a folder in order of name, each with its mask."""
-    by_stem: dict[str, list[str]] = {}
-    for path in _find_images(masks, images):
-        by_stem.setdefault(_stem(masks, path), []).append(path)
-    missing, seen = [], dict[str, str]()
-    for path in _find_images(images, masks):
-        stem = _stem(images, path)
+def match_masks(
+    images: Sequence[tuple[str, str]], masks: Sequence[tuple[str, str]], remedy: str
+) -> list[int | None]:
+    """Find the mask of each image: the one with the same path but for the suffix.
+
+    Args:
+        images: For each image, its path below the folder of images, and its name in messages.
+        masks: The same for each mask.
+        remedy: What to do if an image has several masks, for the message.
+
+    Returns:
+        The number of the mask of each image, or None where it has none.
+
+    Raises:
+        ConfigurationError: If two images differ by their suffix alone, or an image has two masks.
+
+    >>> match_masks([("a/1.jpg", ""), ("2.jpg", "")], [("1.png", ""), ("a/1.png", "")], "")
+    [1, None]
+    """
+    by_stem: dict[str, list[int]] = {}
+    for number, (path, _) in enumerate(masks):
+        by_stem.setdefault(without_suffix(path), []).append(number)
+    matched: list[int | None] = []
+    seen: dict[str, str] = {}
+    for path, name in images:
+        stem = without_suffix(path)
         if stem in seen:
             raise ConfigurationError(
-                f"{seen[stem]} and {path} would have the same mask: rename one"
+                f"{seen[stem]} and {name} would have the same mask: rename one"
             )
-        seen[stem] = path
+        seen[stem] = name
         found = by_stem.get(stem, [])
         if len(found) > 1:
-            raise ConfigurationError(
-                f"{path} needs one mask, found {' and '.join(found)}: remove all but one"
-            )
-        if found:
-            yield path, found[0]
-        else:
-            missing.append(path)
+            names = " and ".join(masks[number][1] for number in found)
+            raise ConfigurationError(f"{name} needs one mask, found {names}: {remedy}")
+        matched.append(found[0] if found else None)
+    return matched
+
+
+def without_suffix(path: str) -> str:
+    """A path without the suffix of the file.
+
+    >>> without_suffix("a/1.old.jpg")
+    'a/1.old'
+    """
+    return str(PurePosixPath(path).with_suffix(""))
+
+
+def _paired(images: str, masks: str) -> Iterator[tuple[str, str]]:
+    """Images of a folder in order of name, each with its mask."""
+    of_masks, of_images = _find_images(masks, images), _find_images(images, masks)
+    matched = match_masks(
+        [(_below(images, path), path) for path in of_images],
+        [(_below(masks, path), path) for path in of_masks],
+        "remove all but one",
+    )
+    missing = [path for path, mask in zip(of_images, matched, strict=True) if mask is None]
     if missing:
         named = ", ".join(missing[:_MAX_NAMED])
         more = f" and {len(missing) - _MAX_NAMED} more" if len(missing) > _MAX_NAMED else ""
@@ -163,6 +198,9 @@ def _paired(images: str, masks: str) -> Iterator[tuple[str, str]]:
             f"no mask with the same path but for its suffix is in {masks} for {named}{more}: add "
             f"masks, or remove the images"
         )
+    for path, mask in zip(of_images, matched, strict=True):
+        if mask is not None:
+            yield path, of_masks[mask]
 
 
 def _find_images(folder: str, other: str) -> list[str]:
@@ -194,7 +232,3 @@ def _find_images(folder: str, other: str) -> list[str]:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise ConfigurationError(f"{folder} holds no image ({suffixes})")
     return sorted(found, key=lambda path: _below(folder, path))
-
-
-def _stem(folder: str, path: str) -> str:
-    return str(PurePosixPath(_below(folder, path)).with_suffix(""))

@@ -90,7 +90,10 @@ def _resized(image: tf.Tensor, truth: tf.Tensor, crop: int) -> tuple[tf.Tensor, 
             tf.image.resize(truth, (crop, crop), "nearest"),
         )
 
-    return tf.cond(tf.shape(image)[0] == crop, lambda: (tf.cast(image, tf.float32), truth), resize)
+    moved: tuple[tf.Tensor, tf.Tensor] = tf.cond(
+        tf.shape(image)[0] == crop, lambda: (tf.cast(image, tf.float32), truth), resize
+    )
+    return moved
 
 
 def _blurred(image: tf.Tensor, sigma: tf.Tensor, greatest: float) -> tf.Tensor:

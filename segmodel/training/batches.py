@@ -28,7 +28,7 @@ def training_batches(
         `(batch, crop, crop)` int16 class indices.
     """
     training = config.training
-    bands, low_high = len(config.model.bands), config.model.limits
+    bands = len(config.model.bands)
 
     def load(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, truth = tf.numpy_function(
@@ -37,9 +37,8 @@ def training_batches(
         image.set_shape((None, None, bands))
         truth.set_shape((None, None))
         seed = tf.stack([training.seed, tf.cast(number, tf.int32)])
-        return augment(
-            image, truth, seed, training.crop, config.augmentation, (low_high[0], low_high[1])
-        )
+        limits = config.model.limits
+        return augment(image, truth, seed, training.crop, config.augmentation, limits)
 
     numbers = tf.data.Dataset.range(first_step * training.batch, steps * training.batch)
     crops = numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -99,8 +99,10 @@ def restore_checkpoint(folder: Path, variables: Sequence[tf.Variable]) -> None:
 
 def _value(variable: tf.Variable) -> np.ndarray:
     """The value of a variable, of Keras or of TensorFlow; bfloat16, which numpy lacks, is wider."""
-    value = tf.convert_to_tensor(variable)
-    return (tf.cast(value, tf.float32) if value.dtype == tf.bfloat16 else value).numpy()
+    tensor = tf.convert_to_tensor(variable)
+    wide = tf.cast(tensor, tf.float32) if tensor.dtype == tf.bfloat16 else tensor
+    value: np.ndarray = wide.numpy()
+    return value
 
 
 def _assign(variable: tf.Variable, value: np.ndarray) -> None:

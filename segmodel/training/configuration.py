@@ -201,8 +201,9 @@ class ModelConfig:
                 f"model.value_range is missing: two numbers, such as the least and the greatest "
                 f"value of most {self.dtype} pixels; the network sees them scaled"
             )
-        low, high = (*self.limits, math.nan)[:2]
-        if len(self.limits) != 2 or not -math.inf < low < high < math.inf:
+        limits = self.value_range or (0.0, 255.0)
+        low, high = (*limits, math.nan)[:2]
+        if len(limits) != 2 or not -math.inf < low < high < math.inf:
             raise ConfigurationError(
                 f"model.value_range must be two rising numbers, got {list(self.value_range)}"
             )
@@ -215,9 +216,10 @@ class ModelConfig:
                 )
 
     @property
-    def limits(self) -> tuple[float, ...]:
+    def limits(self) -> tuple[float, float]:
         """Least and greatest raw value."""
-        return self.value_range or (0.0, 255.0)
+        low, high = self.value_range or (0.0, 255.0)
+        return low, high
 
 
 @settings("training")

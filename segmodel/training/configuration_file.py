@@ -21,14 +21,9 @@ from segmodel.training.configuration import (
 )
 from segmodel.training.settings import check_keys, keys_of
 
-FOLDERS = (
-    "images",
-    "masks",
-    "shards",
-    "validation_images",
-    "validation_masks",
-    "validation_shards",
-)
+FOLDERS = [
+    f"{side}{kind}" for side in ("", "validation_") for kind in ("images", "masks", "shards")
+]
 
 
 def load_configuration(
@@ -62,9 +57,7 @@ def parse_configuration(document: dict[str, Any], folder: Path = Path()) -> Conf
     Raises:
         ConfigurationError: If a key or a value is wrong; the text names the key.
     """
-    check_keys(document, keys_of(Configuration), "")
-    tables = {name: {} for name in TABLES} | {"classes": []} | document
-    config = Configuration(**tables)
+    config = Configuration(**{name: {} for name in TABLES} | {"classes": []} | document)
     data, model = config.data, config.model
     located: dict[str, Any] = {
         key: tuple(str(folder / name) for name in getattr(data, key)) for key in FOLDERS
@@ -161,34 +154,20 @@ def override(document: dict[str, Any], name: str, text: str) -> None:
     >>> document
     {'export': {'min_iou': {'bare soil': 0.5}}}
     """
-    *sections, key = _parts_of(name)
-    table = document
-    for section in sections:
-        inner = table.setdefault(section, {})
-        if not isinstance(inner, dict):
-            sections = []
-            break
-        table = inner
-    if not sections or not key:
-        raise ConfigurationError(f"--set needs SECTION.KEY=VALUE, got {name!r}")
+    wrong = ConfigurationError(f"--set needs SECTION.KEY=VALUE, got {name!r}")
+    try:
+        ((key, inner),) = tomllib.loads(f"{name} = 0").items()
+    except tomllib.TOMLDecodeError:
+        raise wrong from None
+    table: Any = document
+    if not inner:
+        raise wrong
+    while inner:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise wrong
+        ((key, inner),) = inner.items()
     try:
         table[key] = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         table[key] = text
-
-
-def _parts_of(name: str) -> list[str]:
-    """Parts of a dotted key.
-
-    Raises:
-        ConfigurationError: If it is none.
-    """
-    try:
-        inner: Any = tomllib.loads(f"{name} = 0")
-    except tomllib.TOMLDecodeError:
-        raise ConfigurationError(f"--set needs SECTION.KEY=VALUE, got {name!r}") from None
-    parts = []
-    while isinstance(inner, dict):
-        ((part, inner),) = inner.items()
-        parts.append(part)
-    return parts

@@ -196,7 +196,8 @@ def _median_frequency(pixels: np.ndarray, around: np.ndarray) -> np.ndarray:
     present = pixels > 0
     frequency = np.divide(pixels, around, out=np.zeros_like(pixels), where=present)
     median = np.median(frequency[present])
-    return np.divide(median, frequency, out=np.zeros_like(pixels), where=present)
+    weights: np.ndarray = np.divide(median, frequency, out=np.zeros_like(pixels), where=present)
+    return weights
 
 
 def _inverse_log(pixels: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ def draft_contract(
         architecture=f"{model.variant} {model.backbone}",
         bands=model.bands,
         dtype=model.dtype,
-        value_range=(model.limits[0], model.limits[1]),
+        value_range=model.limits,
         nodata_fill=nodata_fill(network_config, model.dtype),
         classes=config.classes,
         stride=stride,

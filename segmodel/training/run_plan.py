@@ -53,7 +53,7 @@ def network_configuration(config: Configuration) -> NetworkConfig:
         fc_layers=model.fc_layers,
         fc_channels=model.fc_channels,
         bands=model.bands,
-        value_range=(model.limits[0], model.limits[1]),
+        value_range=model.limits,
         batch_norm_momentum=model.batch_norm_momentum,
         precision=config.training.precision,
     )
