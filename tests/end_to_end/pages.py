@@ -29,12 +29,13 @@ def command_lines(page: str) -> list[str]:
     return [line for line in text.splitlines() if line.strip()]
 
 
-def run_page(name: str, folder: Path) -> str:
+def run_page(name: str, folder: Path, only: str = "") -> str:
     """Run every `sh` and `python` block of a page in a folder; gives all that was printed.
 
     Args:
         name: File name of the page, from the root of the repository.
         folder: What the reader has when the page begins; empty for most pages.
+        only: Run only the command lines with this word in them.
     """
     printed = []
     for language, block in blocks((ROOT / name).read_text("utf-8"), "sh", "python"):
@@ -42,7 +43,7 @@ def run_page(name: str, folder: Path) -> str:
             printed.append(_run([sys.executable, "-c", block], folder, f"{name}: python"))
             continue
         for line in command_lines(f"```sh\n{block}```"):
-            printed.append(_run_line(line, folder, name))
+            printed += [_run_line(line, folder, name)] if only in line else []
     return "".join(printed)
 
 

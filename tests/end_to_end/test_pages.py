@@ -35,6 +35,15 @@ def test_a_page_works_from_an_empty_folder(page):
             assert json.loads((run / "summary.json").read_text())["exit_status"] == 0, run
 
 
+def test_commands_on_samples_of_the_page_on_running_work(tmp_path):
+    """The others on that page need clusters and buckets; `test_running_page.py` parses them."""
+    printed = run_page("docs/running.md", tmp_path, only="samples")
+
+    runs = {path.parent.name for path in tmp_path.glob("runs/*/_SUCCESS")}
+    assert runs == {"first", "processes", "nightly"}
+    assert '"reason": "complete"' in printed
+
+
 def test_the_tutorial_shows_what_is_printed(page):
     name, folder, printed = page
     if name != "tutorial":
