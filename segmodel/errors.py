@@ -14,7 +14,7 @@ class ContractError(BeamsegError, ValueError):
 
 
 class InputError(BeamsegError, ValueError):
-    """One image, mask or shard that cannot be used; it costs itself and nothing else."""
+    """An image, mask or shard that cannot be used; all others are processed."""
 
 
 class TrainingError(BeamsegError, RuntimeError):

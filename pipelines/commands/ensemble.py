@@ -1,10 +1,9 @@
-"""Make one SavedModel of several, or of one that sees each image mirrored, turned and scaled.
+"""Make one SavedModel of several, or of one that labels images also mirrored, turned and scaled.
 
-Its probabilities are the mean of theirs. `segment` needs no option for it.
+The new model gives the mean of all probabilities; `segment` uses it like any other model.
 
-The models must have the same bands, dtype, value range, nodata fill and classes. Time and scores
-are not those of the models: as many times as there are models and views, and no scores at all until
-the ensemble itself is evaluated.
+The models must have the same bands, dtype, value range, nodata fill and classes. The ensemble takes
+the time of all models and views together. It has no scores until it is evaluated itself.
 
 Examples:
   beamseg ensemble training/a/model training/b/model --output models/both
@@ -29,14 +28,18 @@ def parser() -> Parser:
         "models", nargs="*", metavar="MODEL", help="SavedModel folder with a model contract"
     )
     command.add_argument("--output", metavar="DIR", help="folder for the new SavedModel")
-    command.add_argument("--name", help="of the ensemble; made of those of the models by default")
+    command.add_argument(
+        "--name", help="name of the ensemble (default: from the names of the models)"
+    )
     command.add_argument(
         "--flips",
         action="store_true",
-        help="also mirrored left to right, top to bottom, and both; with --turns all eight "
-        "symmetries of the square",
+        help="label images also mirrored left to right, top to bottom, and both; with --turns all "
+        "eight symmetries of the square",
     )
-    command.add_argument("--turns", action="store_true", help="also by quarters of a turn")
+    command.add_argument(
+        "--turns", action="store_true", help="label images also turned by 90, 180 and 270 degrees"
+    )
     command.add_argument(
         "--scales",
         default="1",
@@ -49,8 +52,8 @@ def parser() -> Parser:
         action="append",
         default=[],
         metavar="PATTERN",
-        help="images to measure the halo on: a folder or a quoted glob; repeatable. Without any, "
-        "the halo follows from those of the models",
+        help="images to measure the halo on: a folder or a quoted glob; repeatable. Without this "
+        "option, the halo is computed from the halos of the models",
     )
     command.add_argument(
         "--trust_model", action="store_true", help="load models whose operations touch files"

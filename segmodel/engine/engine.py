@@ -32,7 +32,7 @@ class MemoryLimits:
     Args:
         read_ahead_bytes: Most bytes of rasters that are read before the model asks for them.
         finishing_bytes: Most bytes of maps that are being finished.
-        batch_sizes: Sizes of batches that are known to fit in memory; None to find them anew.
+        batch_sizes: Sizes of batches that are known to fit in memory; None if nothing is known.
     """
 
     read_ahead_bytes: int = 512 << 20
@@ -41,15 +41,15 @@ class MemoryLimits:
 
 
 class Model(Protocol):
-    """What labels batches of windows: a `Predictor`, a `KerasModel`, or a fake of a test."""
+    """What labels batches of windows: a `Predictor`, a `KerasModel`, or a fake of a test.
 
-    @property
-    def classes(self) -> ClassTable:
-        """Classes whose ids the labels are."""
+    Attributes:
+        classes: Classes whose ids the labels are.
+        fill: `(bands,)` raw value of each band that stands for nodata, of the input's dtype.
+    """
 
-    @property
-    def fill(self) -> np.ndarray:
-        """`(bands,)` raw value of each band that stands for nodata, of the input's dtype."""
+    classes: ClassTable
+    fill: np.ndarray
 
     def labels(self, images: np.ndarray) -> np.ndarray:
         """Labels `(batch, height, width)` of raw values `(batch, height, width, bands)`."""
@@ -226,7 +226,7 @@ class Engine:
 
 
 def _stacked(values: list[np.ndarray], size: int) -> np.ndarray:
-    """Arrays of equal shape in a batch of so many, the rest of which is zero.
+    """Arrays of equal shape as a batch of a given size, the rest of which is zero.
 
     >>> _stacked([np.ones((2, 2, 1))], 3).sum(axis=(1, 2, 3)).tolist()
     [4.0, 0.0, 0.0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from segmodel.errors import InputError
 from segmodel.labels.classes import ClassTable
-from segmodel.tiling.raster import Pixels, combine_masks
+from segmodel.tiling.raster import Pixels, ToSourceGrid, combine_masks
 from segmodel.tiling.windows import Layout, Tile, Window
 
 
@@ -99,7 +98,7 @@ class MapInProgress:
         area: Window,
         windows: int,
         confidence: bool,
-        on_source_grid: Callable[[np.ndarray, int], np.ndarray],
+        on_source_grid: ToSourceGrid,
         source_pixels: int,
     ) -> None:
         """Say what is to be labelled, once the raster is open.

@@ -51,7 +51,7 @@ def jpeg_scans(encoded: bytes, enough: int) -> int:
 
 
 def check_jpeg_scans(encoded: bytes) -> None:
-    """Refuse a JPEG of so many scans that decoding it takes for ever.
+    """Refuse a JPEG with so many scans that decoding would take very long.
 
     Args:
         encoded: Content of the file.

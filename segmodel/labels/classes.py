@@ -13,7 +13,7 @@ from segmodel.errors import ContractError
 NODATA_UINT8 = 255
 NODATA_UINT16 = 65535
 COUNTED_PIXELS = 1 << 20
-# Up to so many values, comparing with each is faster than a histogram.
+# Most values for which comparing with each is faster than a histogram.
 COMPARED_CLASSES = 16
 
 

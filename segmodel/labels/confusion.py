@@ -18,7 +18,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
 
     Args:
         truth: Class indices, any integer dtype; `IGNORED` and other values outside 0..classes-1
-            count nowhere.
+            are not counted.
         predicted: Class indices of the same shape, all in 0..classes-1 where truth counts.
         classes: Number of classes.
 

@@ -18,7 +18,7 @@ from segmodel.labels.classes import ClassTable, parse_color
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.label_images import encode_labels
 
-# Values are looked up so many at a time, as that takes many bytes for each.
+# Pixels whose values are looked up at a time, as that takes many bytes for each.
 STRIP_PIXELS = 1 << 18
 # Class indices are int16.
 MAX_CLASSES = 32767

@@ -155,12 +155,12 @@ def _turn(images: tf.Tensor, quarters: int) -> tf.Tensor:
         return images
     if quarters == 2:
         return tf.reverse(images, [1, 2])
-    # Transposed, columns become rows; then what was on the right stands on top.
+    # Transposed, columns become rows; then the right side is the top.
     return tf.reverse(tf.transpose(images, [0, 2, 1, 3]), [1 if quarters == 1 else 2])
 
 
 def resize(images: tf.Tensor, scale: Fraction) -> tf.Tensor:
-    """A batch of images, resized by `resize_taps`; beyond the border stands the nearest pixel.
+    """A batch of images, resized by `resize_taps`; pixels beyond the border are the nearest inside.
 
     Each value is the same whatever else is in the image, to the last bit, so that windows get the
     labels of the whole image.

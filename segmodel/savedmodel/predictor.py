@@ -14,7 +14,6 @@ from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Failed
 from segmodel.errors import BeamsegError, ContractError, OutOfMemoryError
-from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import fingerprint, read_contract
 from segmodel.tiling.raster import ArrayRaster
@@ -40,6 +39,7 @@ class Predictor:
         fingerprint: str,
     ) -> None:
         self.contract, self.fingerprint = contract, fingerprint
+        self.classes, self.fill = contract.classes, contract.fill
         self._signatures, self._owner = signatures, owner
 
     @classmethod
@@ -84,16 +84,6 @@ class Predictor:
                 f"segmodel.export_savedmodel"
             )
         return cls(contract, signatures, loaded, fingerprint(path))
-
-    @property
-    def classes(self) -> ClassTable:
-        """Classes of the contract."""
-        return self.contract.classes
-
-    @property
-    def fill(self) -> np.ndarray:
-        """Raw value of each band that stands for nodata."""
-        return self.contract.fill
 
     def labels(self, images: np.ndarray) -> np.ndarray:
         """Labels of a batch.

@@ -17,7 +17,7 @@ MAX_STRIDE_PX = 512
 
 @dataclass(frozen=True)
 class Orientation:
-    """An image turned by so many quarters against the clock, then perhaps mirrored.
+    """An image turned by quarters counterclockwise, then perhaps mirrored.
 
     Args:
         quarters: Number of quarter turns, 0 to 3.

@@ -10,6 +10,9 @@ import numpy as np
 
 from segmodel.tiling.windows import Window
 
+# Function of a map of what was read, and its nodata value.
+ToSourceGrid = Callable[[np.ndarray, int], np.ndarray]
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -59,11 +62,6 @@ def combine_masks(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarra
     return np.asarray(one & other)
 
 
-def _same_grid(values: np.ndarray, nodata: int) -> np.ndarray:
-    """A map of what was read as the map on the source grid, where nothing is resampled."""
-    return values
-
-
 class Raster(ABC):
     """What the engine reads by windows, from any thread.
 
@@ -83,7 +81,7 @@ class Raster(ABC):
     width: int
     held_bytes: int = 0
     source_pixels: int = 0
-    on_source_grid: Callable[[np.ndarray, int], np.ndarray] = staticmethod(_same_grid)
+    on_source_grid: ToSourceGrid = staticmethod(lambda values, nodata: values)
 
     @abstractmethod
     def read(self, window: Window) -> Pixels:

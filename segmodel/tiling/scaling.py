@@ -64,7 +64,7 @@ def resize_valid(valid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _merge_rows(valid: np.ndarray, rows: int) -> np.ndarray:
-    """Rows merged to so many; a new row that none is merged into is as the nearest old one."""
+    """Rows merged to a number of rows; one that none is merged into is as the nearest of them."""
     merged: np.ndarray = valid[nearest(rows, len(valid))]
     for row, target in zip(valid, nearest(len(valid), rows), strict=True):
         merged[target] |= row

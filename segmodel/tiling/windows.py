@@ -123,7 +123,7 @@ class Layout:
         fixed_px: Side of the only window the model accepts, or None.
 
     Raises:
-        ConfigurationError: If the numbers cannot be carried out together.
+        ConfigurationError: If the sizes do not fit together.
     """
 
     window_px: int
@@ -209,7 +209,7 @@ class Layout:
 def tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:
     """Tiles that cover `area` of `raster`, row by row; their cores cover each pixel once.
 
-    Cores are about equal, so that none of a few pixels needs a halo of its own. What a tile reads
+    Cores are about equal, so that no narrow rest needs a halo of its own. What a tile reads
     never leaves the raster. Where the halo reaches the edge, the tile ends there, so that the
     network pads as it would on the whole raster.
 
@@ -275,7 +275,7 @@ def spans(start: int, length: int, layout: Layout) -> Iterator[tuple[int, int]]:
 
 
 def core_side(length: int, layout: Layout) -> int:
-    """Side of the cores along an axis of so many pixels, a multiple of the stride."""
+    """Side of the cores along an axis of a length in pixels, a multiple of the stride."""
     cores = -(-length // layout.window_px)
     return math.ceil(length / cores / layout.stride_px) * layout.stride_px
 
