@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
+from typing import NoReturn
 
 from segmodel.errors import ConfigurationError
 
@@ -52,7 +53,7 @@ class Parser(argparse.ArgumentParser):
             add_help=add_help,
         )
 
-    def error(self, message: str):
+    def error(self, message: str) -> NoReturn:
         """Raise ConfigurationError."""
         raise ConfigurationError(message)
 
@@ -65,7 +66,8 @@ def beam_options() -> dict[str, int]:
     Beam.
     """
     text = resources.files("pipelines.cli").joinpath("beam_options.json").read_text("utf-8")
-    return json.loads(text)
+    options: dict[str, int] = json.loads(text)
+    return options
 
 
 def parse(

@@ -72,7 +72,8 @@ def dispatch(arguments: Sequence[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else f"commands: {', '.join(COMMANDS)}"
         raise ConfigurationError(f"unknown command {arguments[0]!r}: {hint}")
     module = importlib.import_module(COMMANDS[arguments[0]][0])
-    return module.run(arguments[1:])
+    status: int = module.run(arguments[1:])
+    return status
 
 
 def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:

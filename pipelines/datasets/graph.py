@@ -1,11 +1,11 @@
 """The Beam graph of `pack`, one linear chain through which only references and counts pass."""
 
+import argparse
 import time
-from collections.abc import Iterator
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import PCollection
 
 from pipelines.cli.options import add_options, options_of
 from pipelines.cli.values import FailureBudget
@@ -15,8 +15,8 @@ from pipelines.datasets.summary import finish_pack
 from pipelines.datasets.work import PackWork, pack_unit
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport, sum_reports
-from pipelines.run.plan import UnitReference, WorkUnit
 from pipelines.runners.execute import run_graph
+from pipelines.runners.units import DoUnit, attempt_counts
 from pipelines.segment.options import SegmentOptions
 
 
@@ -24,7 +24,7 @@ class PackPipelineOptions(PipelineOptions):
     """Our options as Beam's; those that `segment` has too come with its class."""
 
     @classmethod
-    def _add_argparse_args(cls, parser) -> None:
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         shared = {option.name for option in options_of(SegmentOptions).values()}
         add_options(parser, PackOptions, without=shared)
 
@@ -41,45 +41,23 @@ class PackImages(beam.PTransform):
         super().__init__()
         self.work, self.budget = work, budget
 
-    def expand(self, parts: beam.PCollection[str]) -> beam.PCollection[int]:
+    def expand(self, parts: PCollection[str]) -> PCollection[int]:
         """Names of plan parts to the exit status."""
         work, budget, folder = self.work, self.budget, self.work.run.plan
         started = time.time()
+        pack = DoUnit(pack_unit, work, "shards", "packed_pixels")
         return (
             parts
             | "ReadPlan" >> beam.FlatMap(lambda part: plan.references(folder, part))
             | "SpreadShards" >> beam.Reshuffle()
-            | "PackShard" >> beam.ParDo(_PackShard(work))
+            | "PackShard" >> beam.ParDo(pack)
             | "CountShards" >> beam.CombineGlobally(sum_reports).without_defaults()
             | "FinishPack" >> beam.Map(lambda report: _finish(report, work, budget, started))
         )
 
 
-class _PackShard(beam.DoFn):
-    """Reads, checks, writes and commits one shard: images stay inside."""
-
-    def __init__(self, work: PackWork) -> None:
-        self.work = work
-        self.shards = Metrics.counter("beamseg", "shards")
-        self.pixels = Metrics.counter("beamseg", "packed_pixels")
-
-    def process(self, reference: UnitReference) -> Iterator[UnitReport]:
-        unit = plan.read_unit(self.work.run.plan, reference, WorkUnit)
-        report = pack_unit(unit, self.work, on_pixels=progress.add_pixels)
-        self.shards.inc(report.done)
-        self.pixels.inc(report.computed_pixels)
-        yield report
-
-
 def _finish(report: UnitReport, work: PackWork, budget: FailureBudget, started: float) -> int:
-    counts = {
-        "shards_done": report.done - report.skipped,
-        "shards_skipped": report.skipped,
-        "shards_unfinished": report.incomplete,
-        "packed_pixels": report.computed_pixels,
-        "seconds": round(time.time() - started, 3),
-    }
-    return finish_pack(work, budget, counts)
+    return finish_pack(work, budget, attempt_counts(report, "shards", "packed_pixels", started))
 
 
 def run_pack(prepared: PreparedPack, budget: FailureBudget, beam_options: PipelineOptions) -> None:

@@ -21,6 +21,10 @@ OVERLAY = 0.65
 PAPER, INK, QUIET, EMPTY = (255, 255, 255), (40, 44, 52), (110, 116, 128), (228, 230, 235)
 CAPTION_CHARACTERS = 52
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+# Left edge, colour and text of each class.
+LegendRow = list[tuple[int, tuple[int, int, int], str]]
+
 
 @dataclass
 class UnitSample:
@@ -89,7 +93,8 @@ def overlay(tile: Thumbnail, colors: np.ndarray, nodata: int) -> np.ndarray:
     """The colours of labels over the image, `(height, width, 3) uint8`; nodata is not mixed."""
     painted = colors[tile.labels].astype(np.float32)
     share = np.where(tile.labels == nodata, 1.0, OVERLAY)[..., None]
-    return np.rint(painted * share + tile.image * (1 - share)).astype(np.uint8)
+    mixed: np.ndarray = np.rint(painted * share + tile.image * (1 - share)).astype(np.uint8)
+    return mixed
 
 
 def _draw_tile(
@@ -119,10 +124,10 @@ def shortened(text: str, characters: int = CAPTION_CHARACTERS) -> str:
 
 
 def _legend_rows(
-    classes: ClassTable, captions: dict[str, str], font, width: int
-) -> list[list[tuple[int, tuple[int, int, int], str]]]:
+    classes: ClassTable, captions: dict[str, str], font: Font, width: int
+) -> list[LegendRow]:
     """Left edge, colour and text of each class, in as many rows as they need."""
-    rows: list[list[tuple[int, tuple[int, int, int], str]]] = [[]]
+    rows: list[LegendRow] = [[]]
     left = MARGIN
     for entry in classes.classes:
         text = shortened(f"{entry.name}  {captions.get(entry.name, '')}".strip())
@@ -135,7 +140,7 @@ def _legend_rows(
     return rows
 
 
-def _draw_legend(canvas: ImageDraw.ImageDraw, rows, top: int, font) -> None:
+def _draw_legend(canvas: ImageDraw.ImageDraw, rows: list[LegendRow], top: int, font: Font) -> None:
     for number, row in enumerate(rows):
         upper = top + number * LINE_PX
         for left, color, text in row:

@@ -1,4 +1,4 @@
-"""Dataflow: which workers the model gets, and a launcher that does not wait for the end."""
+"""Dataflow: the workers that run the model, and jobs that go on without the launcher."""
 
 from apache_beam.options.pipeline_options import (
     GoogleCloudOptions,
@@ -10,16 +10,16 @@ from apache_beam.options.pipeline_options import (
 
 # By another name, as pytest takes classes called Test... for tests.
 from apache_beam.options.pipeline_options import TestOptions as DryRunOptions
-from apache_beam.runners import DataflowRunner, create_runner
 from apache_beam.runners.dataflow.dataflow_runner import (
     DataflowPipelineResult,
+    DataflowRunner,
     DataflowRuntimeException,
 )
-from apache_beam.runners.runner import PipelineResult
+from apache_beam.runners.runner import PipelineResult, create_runner
 
 from segmodel.errors import ConfigurationError, TransientError
 
-# For what runs on a worker beside the process that --memory is about.
+# Memory of a worker for what runs beside the process that --memory limits.
 OVERHEAD_BYTES = 1 << 30
 
 
@@ -33,11 +33,11 @@ def check_options(accelerator: str | None, beam_options: PipelineOptions) -> Non
     Raises:
         ConfigurationError: Names the option and the remedy.
     """
-    left = _ways_to_leave(beam_options)
-    if left and not is_dataflow(beam_options):
+    given = _detaching_options(beam_options)
+    if given and not is_dataflow(beam_options):
         raise ConfigurationError(
-            f"{left[0]} is for a job that goes on without this process: give "
-            f"--runner=DataflowRunner, or leave {left[0]} out"
+            f"{given[0]} is for a job that goes on without this process: give "
+            f"--runner=DataflowRunner, or leave {given[0]} out"
         )
     if is_dataflow(beam_options) and not _brings_package(beam_options):
         raise ConfigurationError(
@@ -77,9 +77,12 @@ def unit_hints(
     processes of its own.
 
     Args:
-        memory_bytes: What one worker process may take.
+        memory_bytes: Memory that one worker process may take, in bytes.
         accelerator: Value of `--accelerator`.
         beam_options: Options of Beam.
+
+    Returns:
+        Hints by name; empty for other runners.
     """
     if not is_dataflow(beam_options) or not _has_right_fitting(beam_options):
         return {}
@@ -92,16 +95,16 @@ def unit_hints(
 
 def is_detached(beam_options: PipelineOptions) -> bool:
     """Whether the launcher ends once Dataflow has the job; totals are in the graph."""
-    return bool(_ways_to_leave(beam_options))
+    return bool(_detaching_options(beam_options))
 
 
 def submission(result: PipelineResult, beam_options: PipelineOptions, run: str) -> str:
     """What became of a job that is not waited for, as a sentence.
 
     Args:
-        result: Of the runner.
-        beam_options: For Beam.
-        run: The run directory.
+        result: What the runner returned.
+        beam_options: Options of Beam.
+        run: Run directory.
     """
     cloud = beam_options.view_as(GoogleCloudOptions)
     if isinstance(result, DataflowPipelineResult) and result.has_job:
@@ -122,8 +125,8 @@ def job_error(error: DataflowRuntimeException) -> TransientError:
     )
 
 
-def _ways_to_leave(beam_options: PipelineOptions) -> list[str]:
-    """Options because of which there is nothing to wait for.
+def _detaching_options(beam_options: PipelineOptions) -> list[str]:
+    """Given options that detach the job from this process, so that there is no end to wait for.
 
     The launcher of a Flex Template gives `--template_location`, reads the job from there when we
     are done, and submits it itself.

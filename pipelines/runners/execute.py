@@ -54,7 +54,7 @@ def pipeline_options(words: Sequence[str]) -> PipelineOptions:
 
 
 def run_graph(
-    parts: Iterable[str], graph: beam.PTransform, beam_options: PipelineOptions
+    parts: Iterable[str], graph: beam.PTransform[Any, Any], beam_options: PipelineOptions
 ) -> PipelineResult:
     """Run a transform of the names of plan parts, to its end if it is waited for.
 

@@ -57,7 +57,8 @@ def provision_info(endpoint: str, worker_id: str) -> beam_provision_api_pb2.Prov
             timeout=PROVISION_SECONDS,
             wait_for_ready=True,
         )
-    return answer.info
+    info: beam_provision_api_pb2.ProvisionInfo = answer.info
+    return info
 
 
 def harness_variables(
@@ -72,7 +73,7 @@ def harness_variables(
 
     def service(name: str) -> str:
         url = getattr(info, f"{name}_endpoint").url or getattr(parsed, f"{name}_endpoint", "")
-        return text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=url))
+        return str(text_format.MessageToString(endpoints_pb2.ApiServiceDescriptor(url=url)))
 
     return {
         "WORKER_ID": parsed.id,

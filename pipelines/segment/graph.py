@@ -1,19 +1,21 @@
 """The Beam graph of `segment`: one linear chain, through which only references and counts pass."""
 
+import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping
 
 import apache_beam as beam
-from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import PCollection
 
 from pipelines.cli.options import add_options
 from pipelines.cli.values import FailureBudget
 from pipelines.formats.work import Work
 from pipelines.results.totals import finish_run
-from pipelines.run import plan, progress
+from pipelines.run import plan
 from pipelines.run.attempts import UnitReport, sum_reports
-from pipelines.run.plan import AssemblyUnit, CountUnit, U, Unit, UnitReference, WorkUnit
+from pipelines.run.plan import AssemblyUnit, CountUnit, U, Unit, UnitReference
+from pipelines.runners.units import DoUnit, attempt_counts
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
 from pipelines.segment.options import SegmentOptions
@@ -24,7 +26,7 @@ class SegmentPipelineOptions(PipelineOptions):
     """Our options as Beam's, so that services show them and templates can pass them."""
 
     @classmethod
-    def _add_argparse_args(cls, parser) -> None:
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
         add_options(parser, SegmentOptions)
 
 
@@ -32,7 +34,7 @@ class SegmentImages(beam.PTransform):
     """Label all units of a plan and write the totals.
 
     Args:
-        work: What all units have in common.
+        work: Work that all units share.
         budget: How many images may fail.
         hints: Resource hints of the step that runs the model.
     """
@@ -43,12 +45,13 @@ class SegmentImages(beam.PTransform):
         super().__init__()
         self.work, self.budget, self.hints = work, budget, hints or {}
 
-    def expand(self, parts: beam.PCollection[str]) -> beam.PCollection[int]:
+    def expand(self, parts: PCollection[str]) -> PCollection[int]:
         """Names of plan parts to the exit status."""
         work, budget, folder = self.work, self.budget, self.work.run.plan
         started = time.time()
         read = beam.FlatMap(lambda part: plan.references(folder, part))
-        label = beam.ParDo(_SegmentUnit(work)).with_resource_hints(**self.hints)
+        unit = DoUnit(segment_unit, work, "units", "computed_pixels")
+        label = beam.ParDo(unit).with_resource_hints(**self.hints)
         return (
             parts
             | "ReadPlan" >> read.with_output_types(UnitReference)
@@ -67,22 +70,6 @@ class SegmentImages(beam.PTransform):
             | "SumCounts" >> beam.CombineGlobally(sum_reports).without_defaults()
             | "FinishRun" >> beam.Map(lambda report: _finish_run(report, work, budget, started))
         )
-
-
-class _SegmentUnit(beam.DoFn):
-    """Reads, labels, writes and commits one unit: pixels stay inside."""
-
-    def __init__(self, work: Work) -> None:
-        self.work = work
-        self.units = Metrics.counter("beamseg", "units")
-        self.pixels = Metrics.counter("beamseg", "computed_pixels")
-
-    def process(self, reference: UnitReference) -> Iterator[UnitReport]:
-        unit = plan.read_unit(self.work.run.plan, reference, WorkUnit)
-        report = segment_unit(unit, self.work, on_pixels=progress.add_pixels)
-        self.units.inc(report.done)
-        self.pixels.inc(report.computed_pixels)
-        yield report
 
 
 def _list_units(
@@ -109,13 +96,8 @@ def _finish_unit(
 
 
 def _finish_run(report: UnitReport, work: Work, budget: FailureBudget, started: float) -> int:
-    seconds = time.time() - started
-    counts = {
-        "units_done": report.done - report.skipped,
-        "units_skipped": report.skipped,
-        "units_unfinished": report.incomplete,
-        "computed_pixels": report.computed_pixels,
-        "seconds": round(seconds, 3),
-        "pixels_per_second": round(report.computed_pixels / seconds) if seconds else None,
-    }
-    return finish_run(work, budget, counts)
+    counts = attempt_counts(report, "units", "computed_pixels", started)
+    seconds, pixels = counts["seconds"], report.computed_pixels
+    return finish_run(
+        work, budget, counts | {"pixels_per_second": round(pixels / seconds) if seconds else None}
+    )

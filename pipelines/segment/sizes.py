@@ -35,13 +35,15 @@ MIN_PIXELS = 1 << 20
 
 @dataclass(frozen=True)
 class Memory:
-    """What a worker takes, in bytes.
+    """Memory that a worker takes, in bytes.
 
     Args:
-        model: Prediction of one batch.
-        windows: Windows that wait, and the maps that they belong to.
-        images: What is left for encoded images before and behind the model.
-        scenes: What GDAL keeps of a scene, and the maps of a block; never while images are there.
+        model: Memory of the prediction of one batch.
+        windows: Memory of windows that wait, and of the maps that they belong to.
+        images: Memory that is left for encoded images before and after the model.
+        scenes: Memory of what GDAL keeps of a scene, and of the maps of a block; a worker never
+            holds scenes and images at the same time.
+        runtime: Memory of a process that has imported Beam and TensorFlow.
     """
 
     model: int
@@ -52,7 +54,7 @@ class Memory:
 
     @property
     def needed(self) -> int:
-        """Without encoded images and scenes."""
+        """Memory without encoded images and scenes."""
         return self.runtime + self.model + self.windows
 
 
@@ -61,10 +63,10 @@ class Sizes:
     """Sizes as resolved.
 
     Args:
-        layout: Of windows.
-        reading: Of encoded images.
-        memory: What they take.
-        limits: Of the engine.
+        layout: Sizes of windows.
+        reading: How images are read, with the maximum of their pixels.
+        memory: Memory that a worker takes with these sizes.
+        limits: Limits of the engine.
     """
 
     layout: Layout
@@ -96,8 +98,8 @@ def resolve_sizes(
     """Sizes as asked for, as a run was begun with, or else as large as memory allows.
 
     Args:
-        options: Of the user.
-        contract: Of the model.
+        options: What the user asked for.
+        contract: Contract of the model.
         frozen: What shaped labels when the run was begun with the same model, or None.
 
     Raises:
@@ -131,7 +133,7 @@ def resolve_sizes(
 
 
 def image_bytes_per_pixel(contract: Contract, confidence: bool) -> tuple[int, int]:
-    """What one pixel of an encoded image takes before the model and behind it."""
+    """Bytes that one pixel of an encoded image takes before the model, and after it."""
     of_map = contract.classes.label_dtype.itemsize + (4 if confidence else 0)
     return MAX_DECODING_BYTES_PER_PIXEL + of_map, 2 * of_map
 
@@ -169,7 +171,7 @@ def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, An
 
 
 def model_bytes(layout: Layout, contract: Contract) -> int:
-    """What prediction of one batch takes on a CPU, by the contract's measurement."""
+    """Bytes that prediction of one batch takes on a CPU, by the contract's measurement."""
     return layout.max_batch_pixels_on_cpu * (contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL)
 
 
