@@ -7,67 +7,60 @@ Schema: tensorflow/core/example/feature.proto and example.proto.
 """
 
 from collections.abc import Collection
+from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError, Message
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf.message import DecodeError
 
 from segmodel.errors import InputError
 
-_FIELD = descriptor_pb2.FieldDescriptorProto
 _PACKAGE = "beamseg"
 # A list with one number has at most a tag, a length and ten bytes.
 _MAX_NUMBER_BYTES = 12
+_SCHEMA = """
+name: "beamseg/example.proto" package: "beamseg" syntax: "proto3"
+message_type { name: "BytesList"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
+message_type { name: "FloatList"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_FLOAT } }
+message_type { name: "Int64List"
+  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
+message_type { name: "Feature" oneof_decl { name: "kind" }
+  field { name: "bytes_list" number: 1 label: LABEL_OPTIONAL oneof_index: 0
+    type: TYPE_MESSAGE type_name: ".beamseg.BytesList" }
+  field { name: "float_list" number: 2 label: LABEL_OPTIONAL oneof_index: 0 type: TYPE_BYTES }
+  field { name: "int64_list" number: 3 label: LABEL_OPTIONAL oneof_index: 0 type: TYPE_BYTES } }
+message_type { name: "Features"
+  nested_type { name: "FeatureEntry" options { map_entry: true }
+    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field { name: "value" number: 2 label: LABEL_OPTIONAL
+      type: TYPE_MESSAGE type_name: ".beamseg.Feature" } }
+  field { name: "feature" number: 1 label: LABEL_REPEATED
+    type: TYPE_MESSAGE type_name: ".beamseg.Features.FeatureEntry" } }
+message_type { name: "Example"
+  field { name: "features" number: 1 label: LABEL_OPTIONAL
+    type: TYPE_MESSAGE type_name: ".beamseg.Features" } }
+"""
 
 
-def _classes() -> dict[str, type[Message]]:
+def _classes() -> dict[str, Any]:
     """The message classes, in a pool of their own so that TensorFlow's may be loaded too."""
-    file = descriptor_pb2.FileDescriptorProto(
-        name="beamseg/example.proto", package=_PACKAGE, syntax="proto3"
-    )
-    for name, kind in (
-        ("BytesList", _FIELD.TYPE_BYTES),
-        ("FloatList", _FIELD.TYPE_FLOAT),
-        ("Int64List", _FIELD.TYPE_INT64),
-    ):
-        message = file.message_type.add(name=name)
-        message.field.add(name="value", number=1, label=_FIELD.LABEL_REPEATED, type=kind)
-    feature = file.message_type.add(name="Feature")
-    feature.oneof_decl.add(name="kind")
-    for number, name in enumerate(("bytes_list", "float_list", "int64_list"), 1):
-        field = feature.field.add(
-            name=name, number=number, label=_FIELD.LABEL_OPTIONAL, oneof_index=0
-        )
-        field.type = _FIELD.TYPE_BYTES
-    field = feature.field[0]
-    field.type, field.type_name = _FIELD.TYPE_MESSAGE, f".{_PACKAGE}.BytesList"
-    features = file.message_type.add(name="Features")
-    entry = features.nested_type.add(name="FeatureEntry")
-    entry.options.map_entry = True
-    entry.field.add(name="key", number=1, label=_FIELD.LABEL_OPTIONAL, type=_FIELD.TYPE_STRING)
-    _message_field(entry, "value", 2, "Feature", _FIELD.LABEL_OPTIONAL)
-    _message_field(features, "feature", 1, "Features.FeatureEntry", _FIELD.LABEL_REPEATED)
-    _message_field(
-        file.message_type.add(name="Example"), "features", 1, "Features", _FIELD.LABEL_OPTIONAL
-    )
+    file = text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto())
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    names = [message.name for message in file.message_type]
     return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-        for name in names
+        message.name: message_factory.GetMessageClass(
+            pool.FindMessageTypeByName(f"{_PACKAGE}.{message.name}")
+        )
+        for message in file.message_type
     }
-
-
-def _message_field(message, name: str, number: int, kind: str, label: int) -> None:
-    field = message.field.add(name=name, number=number, label=label)
-    field.type, field.type_name = _FIELD.TYPE_MESSAGE, f".{_PACKAGE}.{kind}"
 
 
 _CLASSES = _classes()
 _NUMBERS = {"float_list": _CLASSES["FloatList"], "int64_list": _CLASSES["Int64List"]}
 
 
-def parse_example(record: bytes, names: Collection[str] | None = None) -> dict[str, list]:
+def parse_example(record: bytes, names: Collection[str] | None = None) -> dict[str, list[Any]]:
     """Features of a serialized example, each with its value in a list.
 
     Args:
@@ -94,7 +87,7 @@ def parse_example(record: bytes, names: Collection[str] | None = None) -> dict[s
         raise InputError("the record is not a tf.train.Example") from error
 
 
-def _value(feature) -> list:
+def _value(feature: Any) -> list[Any]:
     """The only value of a feature in a list, or an empty one."""
     kind = feature.WhichOneof("kind")
     if kind == "bytes_list":
@@ -115,4 +108,4 @@ def serialize_example(values: dict[str, bytes | int]) -> bytes:
             features[name].bytes_list.value.append(value)
         else:
             features[name].int64_list = _NUMBERS["int64_list"](value=[value]).SerializeToString()
-    return example.SerializeToString(deterministic=True)
+    return bytes(example.SerializeToString(deterministic=True))

@@ -25,9 +25,9 @@ class Ground:
     """Ground area of the pixels of one label map.
 
     Args:
-        pixel_areas_m2: Of some rows, given the first and their number: `(rows, 1)` or
-            `(rows, width)`; or one number for all pixels.
-        footprint_m2: The same ground from its outline.
+        pixel_areas_m2: Areas of the pixels of some rows in m², `(rows, 1)` or `(rows, width)`,
+            given the first row and the number of rows; or one number for all pixels.
+        footprint_m2: Area of the same ground in m², computed from its outline.
     """
 
     pixel_areas_m2: Callable[[int, int], np.ndarray] | float
@@ -39,10 +39,10 @@ class Estimate:
     """How much work some files are.
 
     Args:
-        images: Images and scenes.
-        pixels: Of all of them.
-        windows: Windows that cover them.
-        computed: Pixels that the model computes for them, with halos.
+        images: Number of images and scenes.
+        pixels: Number of pixels of all images and scenes.
+        windows: Number of windows that cover them.
+        computed: Number of pixels that the model computes for them, with halos.
         exact: Whether headers of all files were read, not of a sample.
     """
 
@@ -54,7 +54,7 @@ class Estimate:
 
     @classmethod
     def of_sample(cls, sizes: Sequence[tuple[int, int]], images: int, layout: Layout) -> "Estimate":
-        """For so many images like those of the given heights and widths."""
+        """The estimate for a number of images of which some heights and widths are known."""
         if not sizes:
             return cls(images, 0, images, 0, False)
         per_image = images / len(sizes)
@@ -91,7 +91,7 @@ class Thumbnail:
     """A small image and its label map.
 
     Args:
-        caption: Names it.
+        caption: Name of the image.
         image: `(height, width, 3)` uint8.
         labels: `(height, width)` class ids.
     """

@@ -40,10 +40,10 @@ class ShardSample(_Named):
     """One image of a shard.
 
     Args:
-        number: Its place in the shard, from 0.
-        name: As the shard has it, empty if it has none; any text, with what is no UTF-8 as
+        number: Place of the image in the shard, from 0.
+        name: Name in the shard, empty if it has none; any text, with what is no UTF-8 as
             surrogates. It is data and never a path.
-        encoded: The image.
+        encoded: Encoded image.
     """
 
     encoded: bytes
@@ -54,8 +54,8 @@ class UnreadableSample(_Named):
     """A sample, or the rest of a shard, that could not be read.
 
     Args:
-        number: Of the first sample that is lost.
-        name: Of the sample, or empty.
+        number: Place of the first sample that is lost.
+        name: Name of that sample, or empty.
         reason: What was wrong.
     """
 
@@ -71,10 +71,10 @@ class ShardEntry:
 
     Args:
         number: Place of the image in the shard that it came from, or in this one.
-        name: As in `ShardSample`.
-        height: Of image and maps.
-        width: Of image and maps.
-        image: Encoded, with the suffix of its format (`jpg`), or None.
+        name: Name of the image, as in `ShardSample`.
+        height: Rows of image and maps.
+        width: Columns of image and maps.
+        image: Encoded image with the suffix of its format (`jpg`), or None.
         labels: Label map as PNG, or None.
         confidence: Confidence as 8-bit PNG, or None.
     """

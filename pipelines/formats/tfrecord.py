@@ -9,7 +9,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 import google_crc32c
 
@@ -115,7 +115,7 @@ def masked_crc32c(data: bytes) -> int:
     >>> hex(masked_crc32c(b""))
     '0xa282ead8'
     """
-    crc = google_crc32c.value(data)
+    crc = int(google_crc32c.value(data))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -153,7 +153,7 @@ def _sample(number: int, record: bytes, reading: ReadOptions) -> ShardSample:
     return ShardSample(number, _text_of(values.get(name)), encoded[0])
 
 
-def _text_of(values: list | None) -> str:
+def _text_of(values: list[Any] | None) -> str:
     """The only value of a feature as text; empty if it has none or several."""
     if not values:
         return ""

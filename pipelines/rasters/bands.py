@@ -17,12 +17,12 @@ class SceneBands:
     """The bands of one scene in the order of the model.
 
     Args:
-        bands: Of the file.
-        dtype: Of the model.
+        bands: Bands of the file that are read.
+        dtype: Dtype that the model takes.
         palette: Colours by value, where a palette gives the bands, else None.
         value_range: Least and greatest raw value of the model.
-        mask: As in the header.
-        alpha: As in the header.
+        mask: Where nodata is, as `Header.mask`.
+        alpha: Index of the alpha band, or None.
     """
 
     bands: tuple[Band, ...]
@@ -42,10 +42,10 @@ class SceneBands:
         as the contract calls its bands, and where not all are found, all of the file in its order.
 
         Args:
-            header: Of the scene.
-            contract: Of the model.
+            header: Header of the scene.
+            contract: Contract of the model.
             wanted: Numbers from 1, or names, in the order of the model; or None.
-            what: Names the scene in errors.
+            what: Name of the scene in errors.
 
         Raises:
             ContractError: If the model was not made for them; names the field and the remedy.
@@ -72,21 +72,23 @@ class SceneBands:
 
     @property
     def indexes(self) -> list[int]:
-        """Of the bands that are read."""
+        """Indexes of the bands that are read, from 1."""
         return [band.index for band in self.bands]
 
     @property
     def read_dtype(self) -> np.dtype:
-        """Of the samples that are read."""
+        """Dtype of the samples that are read."""
         return np.result_type(*(np.dtype(band.dtype) for band in self.bands))
 
     def values(self, samples: np.ndarray) -> np.ndarray:
-        """`(height, width, bands)` samples to what the model takes, of its dtype."""
+        """What the model takes for samples, `(height, width, bands)` of its dtype."""
         if self.palette is not None:
-            return colors_of(self.palette)[:, :3][samples[..., 0]]
+            colors: np.ndarray = colors_of(self.palette)[:, :3][samples[..., 0]]
+            return colors
         if self.dtype == "float32" and any(band.is_scaled for band in self.bands):
             scale = np.array([band.scale for band in self.bands])
-            return (samples * scale + [band.offset for band in self.bands]).astype(np.float32)
+            offset = [band.offset for band in self.bands]
+            return np.asarray(samples * scale + offset, np.float32)
         return samples
 
     def valid_by_values(self, samples: np.ndarray) -> np.ndarray | None:

@@ -1,7 +1,8 @@
 """Label maps as GeoTIFF: blocks while a scene is unfinished, then one Cloud Optimized GeoTIFF."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,23 @@ def write_block(path: str, grid: Grid, window: Window, values: np.ndarray) -> No
 def read_block(
     uri: str, window: Window | None = None, shape: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Values of a block, or of a window of it; every so manieth where a smaller shape is given."""
+    """Values of a block of labels or confidence.
+
+    Args:
+        uri: Location of the block.
+        window: Part of the block to read, or None for all of it.
+        shape: Rows and columns of the result, or None for those of the window; with fewer, GDAL
+            leaves out rows and columns.
+
+    Returns:
+        `(height, width)` of the dtype of the file.
+    """
     place = None if window is None else _window(window)
 
     def read() -> np.ndarray:
         try:
             with gdal_env(uri), open_scene(uri) as source:
-                return source.read(1, window=place, out_shape=shape)
+                return np.asarray(source.read(1, window=place, out_shape=shape))
         except GDAL_ERRORS as error:
             raise unreadable(error, uri, "labels cannot be read") from error
 
@@ -75,72 +86,68 @@ def write_label_cog(
     """Write a label map as a Cloud Optimized GeoTIFF with palette, class names and nodata.
 
     Args:
-        path: To write; class names stand beside it in `path + ".aux.xml"`.
-        grid: Of the scene.
+        path: File to write; class names stand beside it in `path + ".aux.xml"`.
+        grid: Size and place of the scene.
         blocks: Labels by window, which together cover the scene.
         classes: Palette, names and nodata.
         tags: Provenance.
     """
-    draft = f"{path}.draft.tif"
     dtype, nodata = classes.label_dtype, classes.nodata
     names = {f"CLASS_{entry.id}": entry.name for entry in classes.classes}
-    with rasterio.Env(**_COG_OPTIONS):
-        with rasterio.open(draft, "w", **_grid_profile(grid, dtype), nodata=nodata) as target:
-            target.update_tags(**tags, **names)
-            target.set_band_description(1, "label")
-            if dtype == np.uint8:
-                palette = [(*color, 255) for color in classes.palette().tolist()]
-                palette[nodata] = (0, 0, 0, 0)
-                target.write_colormap(1, dict(enumerate(palette)))
-                target.colorinterp = [ColorInterp.palette]
-            _fill(target, blocks, draft)
-        # Overviews of classes are classes too: the most frequent one, never a mean.
-        _copy(draft, path, "MODE")
+    # Overviews of classes are classes too: the most frequent one, never a mean.
+    with _new_cog(path, grid, dtype, blocks, "MODE", nodata=nodata) as target:
+        target.update_tags(**tags, **names)
+        target.set_band_description(1, "label")
+        if dtype == np.uint8:
+            palette = [(*color, 255) for color in classes.palette().tolist()]
+            palette[nodata] = (0, 0, 0, 0)
+            target.write_colormap(1, dict(enumerate(palette)))
+            target.colorinterp = [ColorInterp.palette]
     Path(path + ".aux.xml").write_bytes(_category_names(classes))
 
 
 def write_confidence_cog(
-    path: str,
-    grid: Grid,
-    blocks: Iterable[tuple[Window, np.ndarray]],
-    tags: Mapping[str, str],
+    path: str, grid: Grid, blocks: Iterable[tuple[Window, np.ndarray]], tags: Mapping[str, str]
 ) -> None:
     """Write 8-bit confidence, in which 1.0 is 255, as a Cloud Optimized GeoTIFF."""
+    with _new_cog(path, grid, np.dtype(np.uint8), blocks, "AVERAGE") as target:
+        target.update_tags(**tags)
+        target.set_band_description(1, "confidence")
+        target.scales = (1 / 255,)
+
+
+@contextmanager
+def _new_cog(
+    path: str,
+    grid: Grid,
+    dtype: np.dtype,
+    blocks: Iterable[tuple[Window, np.ndarray]],
+    overviews: str,
+    **profile: Any,
+) -> Iterator[Any]:
+    """A tiled GeoTIFF to describe in the block; with its pixels it becomes a COG after that.
+
+    Args:
+        path: File to write.
+        grid: Size and place of the scene.
+        dtype: Dtype of the values.
+        blocks: Values by window, which together cover the scene.
+        overviews: GDAL's name of a resampling.
+        profile: More fields of the profile.
+    """
     draft = f"{path}.draft.tif"
     with rasterio.Env(**_COG_OPTIONS):
-        with rasterio.open(draft, "w", **_grid_profile(grid, np.dtype(np.uint8))) as target:
-            target.update_tags(**tags)
-            target.set_band_description(1, "confidence")
-            target.scales = (1 / 255,)
-            _fill(target, blocks, draft)
-        _copy(draft, path, "AVERAGE")
-
-
-def _fill(target, blocks: Iterable[tuple[Window, np.ndarray]], draft: str) -> None:
-    """Write all blocks; the draft is gone if one of them cannot be had."""
-    try:
-        for window, values in blocks:
-            target.write(values, 1, window=_window(window))
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
-
-
-def _copy(draft: str, path: str, overviews: str) -> None:
-    """Turn a tiled GeoTIFF into a COG; `overviews` is GDAL's name of a resampling."""
-    rasterio.shutil.copy(
-        draft,
-        path,
-        driver="COG",
-        compress="DEFLATE",
-        level=6,
-        blocksize=TILE_PX,
-        overview_resampling=overviews,
-        bigtiff="IF_SAFER",
-        num_threads=1,
-    )
-    for name in (draft, draft + ".aux.xml"):
-        Path(name).unlink(missing_ok=True)
+        try:
+            with rasterio.open(draft, "w", **_grid_profile(grid, dtype), **profile) as target:
+                yield target
+                for window, values in blocks:
+                    target.write(values, 1, window=_window(window))
+            options = {"compress": "DEFLATE", "level": 6, "bigtiff": "IF_SAFER", "num_threads": 1}
+            options |= {"blocksize": TILE_PX, "overview_resampling": overviews}
+            rasterio.shutil.copy(draft, path, driver="COG", **options)
+        finally:
+            for name in (draft, draft + ".aux.xml"):
+                Path(name).unlink(missing_ok=True)
 
 
 def _window(window: Window) -> RasterioWindow:

@@ -49,8 +49,8 @@ class OpenRaster:
     """A raster that is open; as a context it is the dataset, and closed at the end.
 
     Args:
-        source: The dataset.
-        stored: What GDAL reads it through, if it is in a store.
+        source: Open dataset.
+        stored: What GDAL reads it through, if it is in a store, else None.
     """
 
     def __init__(self, source: rasterio.DatasetReader, stored: StoredRaster | None) -> None:
@@ -69,7 +69,7 @@ class OpenRaster:
 
         Raises:
             InputError: If the store does not give it.
-            TransientError: If that may pass.
+            TransientError: If the store may give it later.
         """
         try:
             yield self.source
@@ -104,8 +104,8 @@ def gdal_env(uri: str, **options: object) -> rasterio.Env:
     """GDAL's settings to read a location.
 
     Args:
-        uri: The location.
-        options: In place of those that all rasters are read with.
+        uri: Location to read.
+        options: GDAL options, in place of those that all rasters are read with.
     """
     more = _WEB_OPTIONS if locations.is_read_by_gdal(uri) else {}
     return rasterio.Env(**{**GDAL_OPTIONS, **more, **options})
@@ -115,12 +115,12 @@ def open_scene(uri: str, version: str = "") -> OpenRaster:
     """A scene, open.
 
     Args:
-        uri: Of the scene.
-        version: As it is planned, which one in a store must still have; empty for any.
+        uri: Location of the scene.
+        version: Version that a scene in a store must still have, as it is planned; empty for any.
 
     Raises:
         InputError: If GDAL cannot open the file.
-        TransientError: If it is behind a network, and that may pass, or was replaced.
+        TransientError: If it is behind a network and may be opened later, or was replaced.
     """
     stored = StoredRaster(uri, version) if locations.is_remote(uri) else None
     try:
@@ -177,12 +177,12 @@ def reason_of_gdal(error: BaseException, uri: str) -> str:
 
 
 def read_with_retries(uri: str, read: Callable[[], T]) -> T:
-    """What an action reads of a raster; read again after a while if it is on the web and may help.
+    """What an action reads of a raster; transient errors of the web are retried.
 
-    What is in a store is read by a client that has patience of its own.
+    What is in a store is read by a client that retries by itself.
 
     Raises:
-        TransientError: Of the last attempt.
+        TransientError: The error of the last attempt.
     """
 
     def meaning(error: Exception) -> RequestFailure | None:

@@ -47,12 +47,12 @@ class Band:
     """A band that is not alpha.
 
     Args:
-        index: Of the band in the file, from 1.
-        dtype: Of its samples.
-        names: What it is called, in lower case: its description, its colour.
+        index: Index of the band in the file, from 1.
+        dtype: Dtype of its samples.
+        names: Names of the band in lower case: its description, its colour.
         nodata: Value that stands for nodata, or None.
-        scale: Factor to the values that it stands for.
-        offset: What is added to them then.
+        scale: Factor from samples to the values that they stand for.
+        offset: What is added to the values after that.
     """
 
     index: int
@@ -73,8 +73,8 @@ class Header:
     """What the header of a scene says.
 
     Args:
-        grid: Size and place.
-        bands: Those that are not alpha.
+        grid: Size and place of the scene.
+        bands: Bands that are not alpha.
         mask: Where nodata is: `none`, `values` of bands, an `alpha` band, one `mask` for all bands,
             or one for each of the `bands`.
         alpha: Index of the alpha band, or None.
@@ -183,7 +183,8 @@ def _header_at(uri: str, version: str) -> Header:
 
 
 def _header_of(source: rasterio.DatasetReader, uri: str) -> Header:
-    alpha = [i for i, c in zip(source.indexes, source.colorinterp, strict=True) if _is_alpha(c)]
+    kinds = zip(source.indexes, source.colorinterp, strict=True)
+    alpha = [index for index, kind in kinds if kind == ColorInterp.alpha]
     bands = tuple(_band(source, index) for index in source.indexes if index not in alpha)
     located = not source.transform.is_identity
     located_by = None
@@ -214,10 +215,6 @@ def _shared(wkt: str) -> CRS:
     return CRS.from_wkt(wkt)
 
 
-def _is_alpha(kind: ColorInterp) -> bool:
-    return kind == ColorInterp.alpha
-
-
 def _band(source: rasterio.DatasetReader, index: int) -> Band:
     kind = source.colorinterp[index - 1]
     try:
@@ -239,15 +236,15 @@ def _band(source: rasterio.DatasetReader, index: int) -> Band:
 
 def _mask_kind(flags: Sequence[Sequence[MaskFlags]]) -> str:
     """Where nodata is, by the flags of all bands; GDAL has masks before values before alpha."""
-    every = {flag for of_band in flags for flag in of_band}
-    if MaskFlags.alpha in every:
+    flags_of_all = {flag for of_band in flags for flag in of_band}
+    if MaskFlags.alpha in flags_of_all:
         return "alpha"
-    if MaskFlags.per_dataset in every:
+    if MaskFlags.per_dataset in flags_of_all:
         return "mask"
     if not all(flags):
         # A band without any flag has a mask of its own, which for the others is their values.
         return "bands"
-    return "values" if MaskFlags.nodata in every else "none"
+    return "values" if MaskFlags.nodata in flags_of_all else "none"
 
 
 def _palette(
@@ -264,7 +261,7 @@ def _acquired(source: rasterio.DatasetReader) -> str | None:
         with suppress(UnicodeDecodeError):
             found = source.tags(ns=domain).get(name)
             if found:
-                return found
+                return str(found)
     return None
 
 
@@ -282,7 +279,7 @@ def sources_of(uri: str, files: Iterable[str]) -> tuple[str, ...]:
     of bands, nor the masks beside a source.
 
     Args:
-        uri: Of the scene.
+        uri: Location of the scene.
         files: Files that GDAL lists for it.
     """
     found: dict[str, None] = {}

@@ -61,11 +61,11 @@ def read_small(
     """A part of a scene in at most `side` pixels, for a person to look at.
 
     Args:
-        uri: Of the scene.
-        header: Of the scene.
-        area: The part.
+        uri: Location of the scene.
+        header: Header of the scene.
+        area: Part of the scene that is read.
         value_range: Values that become black and white.
-        side: In pixels.
+        side: Longest side of the result in pixels.
 
     Returns:
         `(height, width, 3)` uint8.
@@ -82,13 +82,13 @@ def read_small(
     def read() -> np.ndarray:
         try:
             with gdal_env(uri), open_scene(uri) as source:
-                return source.read(indexes, window=window, out_shape=(3, *size))
+                return np.asarray(source.read(indexes, window=window, out_shape=(3, *size)))
         except GDAL_ERRORS as error:
             raise unreadable(error, uri, "pixels cannot be read") from error
 
     values = read_with_retries(uri, read)
     if header.palette is not None:
-        return colors_of(header.palette)[values[0]][..., :3]
+        return np.asarray(colors_of(header.palette)[values[0]][..., :3])
     low, high = value_range
     scaled = np.clip(np.nan_to_num((values.astype(np.float64) - low) / (high - low)), 0, 1) * 255
     return np.moveaxis(np.rint(scaled).astype(np.uint8), 0, -1)
@@ -98,11 +98,11 @@ class SceneRaster(Raster):
     """A scene as a raster of the engine.
 
     Args:
-        uri: Of the scene.
-        header: Of the scene.
-        bands: Those that the model takes.
-        aoi: Area of interest, or None for all of it.
-        version: As it is planned; see `open_scene`.
+        uri: Location of the scene.
+        header: Header of the scene.
+        bands: Bands that the model takes.
+        aoi: Area of interest, or None for all of the scene.
+        version: Version that a scene in a store must still have; see `open_scene`.
     """
 
     def __init__(

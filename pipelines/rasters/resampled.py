@@ -17,8 +17,8 @@ class ResampledRaster(Raster):
     """A scene as a model sees it that was made for another ground sample distance.
 
     Args:
-        scene: The scene.
-        grid: Of the model.
+        scene: Scene that is read.
+        grid: Grid that the model sees.
         own: The part of the scene that is labelled, which gets the labels.
         area: The same on the grid of the model.
     """

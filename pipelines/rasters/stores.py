@@ -31,9 +31,9 @@ class StoredRaster:
     there, as metadata of satellites do; of the latter there may be only so many.
 
     Args:
-        uri: Of the raster.
-        version: What its planned version begins with is the version that it must still have; empty
-            for any.
+        uri: Location of the raster.
+        version: Version as it is planned, which begins with the one that the raster must still
+            have; empty for any.
     """
 
     def __init__(self, uri: str, version: str = "") -> None:

@@ -1,11 +1,10 @@
 """Pixels and ground area by class: of one label map, and summed."""
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +14,8 @@ from segmodel.tiling.windows import Window
 NODATA, FAILED = "nodata", "failed"
 # Ground that is counted in another scene that shows it too.
 ELSEWHERE = "elsewhere"
+# Fields of a tally that are summed as fractions.
+_FRACTIONS = {"area_m2", "confidence_sum", "footprint_m2"}
 _REST = (NODATA, FAILED, ELSEWHERE)
 V = TypeVar("V")
 _STRIP_PIXELS = 1 << 20
@@ -25,15 +26,16 @@ class Tally:
     """Pixels and ground area of some images.
 
     Args:
-        images: Images labelled.
-        failed_images: Images that failed.
-        pixels: By class id as text, `nodata` and `failed`.
-        ground_pixels: The same, of images whose ground area is known.
-        area_m2: Their ground area; a float, or a fraction where it is a sum to be summed again.
-        confidence_sum: Confidence summed over pixels, where it was computed.
-        footprint_m2: Their ground area from the outline.
-        seam_pixels: Pixels near borders of windows that were labelled twice.
-        seam_differences: How many of them got two labels.
+        images: Number of images labelled.
+        failed_images: Number of images that failed.
+        pixels: Number of pixels by class id as text, `nodata` and `failed`.
+        ground_pixels: The same for images whose ground area is known.
+        area_m2: Ground area of those pixels in m²; a float, or a fraction where it is a sum to be
+            summed again.
+        confidence_sum: Confidence summed over pixels by class, where it was computed.
+        footprint_m2: Ground area of those images in m², computed from their outlines.
+        seam_pixels: Number of pixels near borders of windows that were labelled twice.
+        seam_differences: Number of those that got two labels.
     """
 
     images: int = 0
@@ -59,51 +61,35 @@ class TallySum:
     """Sums of tallies as whole numbers and fractions, in which floating point is exact."""
 
     def __init__(self) -> None:
-        self.images = self.failed_images = 0
-        self.pixels: Counter[str] = Counter()
-        self.ground_pixels: Counter[str] = Counter()
-        self.area_m2: dict[str, Fraction] = {}
-        self.confidence_sum: dict[str, Fraction] = {}
-        self.footprint_m2 = Fraction(0)
-        self.seam_pixels = self.seam_differences = 0
+        self._sum = vars(Tally(footprint_m2=Fraction(0)))
 
     def add(self, tally: Tally) -> None:
         """Add a tally."""
-        self.images += tally.images
-        self.failed_images += tally.failed_images
-        self.pixels.update(tally.pixels)
-        self.ground_pixels.update(tally.ground_pixels)
-        for target, values in (
-            (self.area_m2, tally.area_m2),
-            (self.confidence_sum, tally.confidence_sum),
-        ):
-            for key, value in values.items():
-                target[key] = target.get(key, Fraction(0)) + Fraction(value)
-        self.footprint_m2 += Fraction(tally.footprint_m2)
-        self.seam_pixels += tally.seam_pixels
-        self.seam_differences += tally.seam_differences
+        for name, value in vars(tally).items():
+            exact = Fraction if name in _FRACTIONS else int
+            if isinstance(value, Mapping):
+                total = self._sum[name]
+                for key, number in value.items():
+                    total[key] = total.get(key, 0) + exact(number)
+            else:
+                self._sum[name] += exact(value)
 
     def exact(self) -> Tally:
         """The sum so far, with fractions, so that it can be part of another sum."""
-        return replace(
-            self.rounded(),
-            area_m2=_sorted(self.area_m2),
-            confidence_sum=_sorted(self.confidence_sum),
-            footprint_m2=self.footprint_m2,
-        )
+        fields: dict[str, Any] = {
+            name: _sorted(value) if isinstance(value, Mapping) else value
+            for name, value in self._sum.items()
+        }
+        return Tally(**fields)
 
     def rounded(self) -> Tally:
-        """The sum so far."""
-        return Tally(
-            images=self.images,
-            failed_images=self.failed_images,
-            pixels=_sorted(self.pixels),
-            ground_pixels=_sorted(self.ground_pixels),
-            area_m2={key: float(value) for key, value in _sorted(self.area_m2).items()},
-            confidence_sum={k: float(v) for k, v in _sorted(self.confidence_sum).items()},
-            footprint_m2=float(self.footprint_m2),
-            seam_pixels=self.seam_pixels,
-            seam_differences=self.seam_differences,
+        """The sum so far, exactly rounded."""
+        exact = self.exact()
+        return replace(
+            exact,
+            area_m2={key: float(value) for key, value in exact.area_m2.items()},
+            confidence_sum={key: float(value) for key, value in exact.confidence_sum.items()},
+            footprint_m2=float(exact.footprint_m2),
         )
 
 
@@ -136,9 +122,10 @@ def measure(
     Args:
         labels: `(height, width)` of the class table's dtype.
         classes: The class table.
-        pixel_areas_m2: Of some rows, given the first and their number, `(rows, 1)` or
-            `(rows, width)`; one number for all pixels; None where it is not known.
-        footprint_m2: The same ground from the outline.
+        pixel_areas_m2: Ground area of the pixels of some rows in m², `(rows, 1)` or
+            `(rows, width)`, given the first row and the number of rows; one number for all pixels;
+            None where it is not known.
+        footprint_m2: Ground area of the label map in m², computed from its outline.
         confidence: `(height, width)` float32 in [0, 1], or None.
         lost: What could not be read; its labels are nodata, and it counts as failed. With any, the
             tally is that of a failed image.

@@ -52,10 +52,10 @@ class Commit:
     """What a finished unit did.
 
     Args:
-        unit: Its id.
-        digest: Of its input and options.
-        outputs: What it wrote.
-        tally: Its pixels and areas.
+        unit: Id of the unit.
+        digest: Digest of its input and options.
+        outputs: Files that it wrote.
+        tally: Pixels and areas of its images.
         lost: Row, column, height and width of what could not be read of a scene.
         smaller_batches: Windows in a batch where memory did not hold as many as the run has, by
             their height and width, such as `{"256x256": 8}`: near ties, labels may differ.
@@ -115,7 +115,7 @@ class CommitLog:
         return f"{unit.id}-{self.digest(unit)}.json"
 
     def digest(self, unit: Unit) -> str:
-        """Of all that the outputs of a unit follow from."""
+        """16 hex digits for all that the outputs of a unit follow from."""
         return unit.digest(self.options + (self.counting if isinstance(unit, CountUnit) else ""))
 
     def path(self, unit: Unit) -> str:
@@ -165,8 +165,8 @@ class CommitLog:
         """Whether a finished unit stays finished: its record is sound and its outputs are there.
 
         Args:
-            unit: The unit.
-            retry_failures: Whether it does not if an image failed.
+            unit: Finished unit.
+            retry_failures: Whether a unit in which an image failed is done again.
         """
         try:
             commit = self.read(unit)

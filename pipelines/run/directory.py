@@ -22,8 +22,8 @@ class RunDirectory:
     """Paths of one run.
 
     Args:
-        root: The folder.
-        format: What `run.json` says that it is.
+        root: Folder of the run.
+        format: What `run.json` says that the folder is.
     """
 
     root: str
@@ -58,7 +58,8 @@ class RunDirectory:
     def read_json(self, name: str) -> dict[str, Any] | None:
         """A JSON file, or None if it is not there."""
         try:
-            return json.loads(filesystem.read_bytes(self.path(name)))
+            document: dict[str, Any] = json.loads(filesystem.read_bytes(self.path(name)))
+            return document
         except FileNotFoundError:
             return None
 

@@ -1,4 +1,4 @@
-"""Failures: one row per image that could not be labelled, and which faults may pass."""
+"""Failures: one row per image that could not be labelled, and which errors are transient."""
 
 import errno
 import json
@@ -41,7 +41,7 @@ class Failure:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether an error comes from the store, the network or memory and may pass.
+    """Whether an error comes from the store, the network or memory, so that a retry may help.
 
     >>> is_transient(ConnectionResetError()), is_transient(FileNotFoundError(2, "gone"))
     (True, False)
@@ -56,7 +56,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def reraise_transient(error: Exception) -> None:
-    """Raise a fault that may pass, or one of ours, which says nothing about the image."""
+    """Raise a transient error, or an internal one, which says nothing about the image."""
     if is_transient(error) or not isinstance(error, BeamsegError | OSError):
         raise error
 

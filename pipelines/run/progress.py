@@ -41,11 +41,11 @@ class Watch:
     estimated from the share of units that have a commit record.
 
     Args:
-        total_pixels: Of the plan, estimated where the listing does not know.
-        units: Of the plan.
+        total_pixels: Number of pixels of the plan, estimated where the listing does not tell.
+        units: Number of units of the plan.
         commits: Folder of commit records.
-        before: Pixels that this process had counted when the run began.
-        command: That runs.
+        before: Number of pixels that this process had counted when the run began.
+        command: Name of the command that runs.
     """
 
     total_pixels: int
@@ -127,7 +127,7 @@ class ProgressLines:
     """Lines on the error stream about a number that grows; none where that is quick.
 
     Args:
-        text: With a place for the number, such as `"listed {:,} files"`.
+        text: Text of a line with a place for the number, such as `"listed {:,} files"`.
     """
 
     def __init__(self, text: str) -> None:
@@ -136,7 +136,7 @@ class ProgressLines:
         self._last = time.monotonic()
 
     def add(self, count: int = 1) -> None:
-        """Count, and tell if nothing was told for some seconds."""
+        """Count, and print a line if none was printed for some seconds."""
         self._count += count
         now = time.monotonic()
         if now - self._last >= _PLAN_SECONDS:

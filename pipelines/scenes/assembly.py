@@ -71,9 +71,9 @@ def _write(
     """Put the blocks of a scene together; returns what was written.
 
     Args:
-        unit: The unit of the scene.
-        blocks: Its blocks with their records; those that wrote nothing become nodata.
-        work: Of the run.
+        unit: Unit of the scene.
+        blocks: Blocks of the scene with their records; those that wrote nothing become nodata.
+        work: What all units have in common.
     """
     file, classes = unit.files[0], work.contract.classes
     grid = work.headers.read(file).grid

@@ -203,10 +203,10 @@ def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: 
     """Refuse a scene that the model was not made for.
 
     Args:
-        header: Of the scene.
-        contract: Of the model.
+        header: Header of the scene.
+        contract: Contract of the model.
         reading: How scenes are read.
-        what: Names the scene in errors.
+        what: Name of the scene in errors.
 
     Raises:
         ContractError: If bands, dtype or ground sample distance do not fit.
@@ -238,14 +238,3 @@ def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: 
         contract.check_gsd(gsd_m, what)
     else:
         model_grid(header, reading, what)
-
-
-def misfit(
-    header: Header, contract: Contract, reading: ReadOptions, what: str
-) -> BeamsegError | None:
-    """Why the model was not made for a scene, or None if it was."""
-    try:
-        check_scene(header, contract, reading, what)
-    except BeamsegError as error:
-        return error
-    return None

@@ -198,9 +198,9 @@ class _Lines:
     """The lines of the table that the pixels of a tile belong to.
 
     Args:
-        line: `(height, width)` index of the line.
-        areas_m2: `(height, width)` ground area.
-        names: Of the lines.
+        line: `(height, width)` int64 index of the line of each pixel.
+        areas_m2: `(height, width)` float64 ground area of each pixel in m².
+        names: Names of the lines.
     """
 
     line: np.ndarray

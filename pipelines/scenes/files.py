@@ -62,11 +62,11 @@ def write_scene(
     """Write the label COG of a scene, its class names and its confidence; returns what they are.
 
     Args:
-        file: The scene.
-        grid: Of the scene.
+        file: Scene whose label map is written.
+        grid: Size and place of the scene.
         labels: Label maps of windows that cover the scene.
-        confidence: The same of its confidence, or None.
-        work: Of the run.
+        confidence: 8-bit confidence of such windows, or None.
+        work: What all units have in common.
     """
     run, tags = work.run, dict(work.provenance)
     paths = scene_paths(file)
@@ -91,11 +91,11 @@ def pieces_of(
     So every tile of the label map is written once, wherever blocks begin and end.
 
     Args:
-        blocks: In reading order.
-        grid: Of the scene.
+        blocks: Stored blocks in reading order.
+        grid: Size and place of the scene.
         tile_px: Side of the tiles of the label map; a piece is a row of up to `TILES_AT_ONCE`.
         empty: Value where a block has none.
-        dtype: Of the values.
+        dtype: Dtype of the values.
     """
     whole = Window(0, 0, grid.height, grid.width)
     for piece in whole.subdivide(tile_px, tile_px * TILES_AT_ONCE):

@@ -19,7 +19,7 @@ from pipelines.scenes.blocks import (
     SCENE,
     area_of,
     block_units,
-    misfit,
+    check_scene,
     model_grid,
     planned_blocks,
     scene_unit,
@@ -95,10 +95,12 @@ class SceneFormat(Format):
         first: BeamsegError | None = None
         for file, header in context.headers.find_all(files):
             if header is not None:
-                error = misfit(header, contract, reading, file.key)
-                if error is None:
+                try:
+                    check_scene(header, contract, reading, file.key)
+                except BeamsegError as error:
+                    first = first or error
+                else:
                     return
-                first = first or error
         if first is not None:
             raise first
 

@@ -26,10 +26,10 @@ class Overlaps:
     """How far scenes show the same ground.
 
     Args:
-        scenes: Scenes with a place on the ground.
-        overlapping: Those that share ground with another one.
-        footprint_m2: Sum of their footprints.
-        repeated_m2: What the sum contains more than once.
+        scenes: Number of scenes with a place on the ground.
+        overlapping: Number of those that share ground with another one.
+        footprint_m2: Sum of their footprints in m².
+        repeated_m2: What the sum contains more than once, in m².
     """
 
     scenes: int
@@ -42,20 +42,16 @@ def overlaps_of(files: Sequence[InputFile], headers: Headers) -> Overlaps | None
     """How far scenes show the same ground, by their outlines; None if that cannot be told."""
     grids = [grid for file in files if (grid := _ground(headers.find(file))) is not None]
     try:
-        return _overlaps(grids)
+        near = _near(tuple(grids))
+        return Overlaps(
+            scenes=len(grids),
+            overlapping=sum(1 for others in near if others),
+            footprint_m2=float(sum(grid.footprint_m2() for grid in grids)),
+            repeated_m2=counted_twice_m2(grids, near),
+        )
     except (BeamsegError, ShapelyError, ProjError) as error:
         _log.warning("how much ground scenes share cannot be told: %s", error)
         return None
-
-
-def _overlaps(grids: Sequence[GroundGrid]) -> Overlaps:
-    near = _near(tuple(grids))
-    return Overlaps(
-        scenes=len(grids),
-        overlapping=sum(1 for others in near if others),
-        footprint_m2=float(sum(grid.footprint_m2() for grid in grids)),
-        repeated_m2=counted_twice_m2(grids, near),
-    )
 
 
 @lru_cache(1)

@@ -24,8 +24,8 @@ class SceneView:
     """What a finished scene shows.
 
     Args:
-        grid: Of the scene; with a CRS.
-        labels: Its label map, or None if it has none.
+        grid: Size and place of the scene; with a CRS.
+        labels: Path of its label map, or None if it has none.
         nodata: Value of pixels without a label.
         lost: Windows that could not be read.
     """
@@ -54,8 +54,8 @@ class SceneView:
         """States at the pixel centres of a window of another scene; None where it shows nothing.
 
         Args:
-            window: Of the other scene.
-            grid: Of the other scene.
+            window: Part of the other scene.
+            grid: Size and place of the other scene.
 
         Returns:
             `(height, width)` uint8; `ABSENT` outside this scene.

@@ -112,7 +112,7 @@ class _KnownFailureError(InputError):
         self.failure = failure
 
 
-def _jobs(task: UnitTask) -> Iterator[Job]:
+def _jobs(task: UnitTask[Any]) -> Iterator[Job]:
     """Jobs of a unit; what could not become one takes its place in the order and fails at once."""
 
     def fail(failure: Failure) -> Raster:
@@ -137,7 +137,7 @@ class _Done(NamedTuple):
     lost: list[Window]
 
 
-def _done(labelled: Labelled, task: UnitTask, work: Work) -> _Done:
+def _done(labelled: Labelled, task: UnitTask[Any], work: Work) -> _Done:
     """Count and encode a label map; runs in a thread."""
     classes = work.contract.classes
     ground = task.ground(labelled)
@@ -165,7 +165,7 @@ def _done(labelled: Labelled, task: UnitTask, work: Work) -> _Done:
     )
 
 
-def _record_failure(failed: Failed, unit: WorkUnit, task: UnitTask, results: _Results) -> None:
+def _record_failure(failed: Failed, unit: WorkUnit, task: UnitTask[Any], results: _Results) -> None:
     reraise_transient(failed.error)
     results.tally.add(Tally(failed_images=1))
     if isinstance(failed.error, _KnownFailureError):

@@ -9,8 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from pipelines.formats.tar import TarFormat
-from pipelines.formats.tar_members import MAX_EXTRA_BYTES
+from pipelines.formats.tar import MAX_EXTRA_BYTES, TarFormat
 from pipelines.formats.work import ReadOptions
 from tests.fakes import brightness_labels
 from tests.pipelines.archives import (
