@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,24 +15,21 @@ from segmodel.labels.confusion import Scores, confusion_matrix
 
 KM2 = 1e6
 
+Areas = dict[str, float]
 
-def read_totals(areas_csv: Path) -> dict[str, float]:
+
+def read_totals(areas_csv: Path) -> Areas:
     """Ground area in m² by class, `nodata`, `failed`, `total` and `footprint`."""
     with areas_csv.open(encoding="utf-8", newline="") as stream:
         return {row["class"]: float(row["area_m2"]) for row in csv.DictReader(stream)}
 
 
-def whole_earth(measured: dict[str, float]) -> Iterator[str]:
+def whole_earth(measured: Areas) -> Iterator[str]:
     """Lines of the first table."""
     reference = imagery.reference_areas_m2()
     classes = math.fsum(measured[name] for name in imagery.CLASSES.names)
-    yield f"{'class':<8}{'km² measured':>16}{'km² in GSHHG':>16}{'difference':>12}{'share':>9}"
-    for name in imagery.CLASSES.names:
-        value, truth = measured[name], reference[name]
-        yield (
-            f"{name:<8}{value / KM2:>16,.0f}{truth / KM2:>16,.0f}"
-            f"{value / truth - 1:>+12.2%}{value / classes:>9.2%}"
-        )
+    shares = [f"{measured[name] / classes:.2%}" for name in imagery.CLASSES.names]
+    yield from _class_lines(measured, reference, "share", shares)
     yield f"{'nodata':<8}{measured['nodata'] / KM2:>16,.0f}"
     total, earth = measured["total"], math.fsum(reference.values())
     yield f"{'total':<8}{total / KM2:>16,.0f}{earth / KM2:>16,.0f}"
@@ -44,17 +41,19 @@ def held_out(labels: np.ndarray) -> Iterator[str]:
     Args:
         labels: `(2700, 5400)` label map of the scene.
     """
-    names = imagery.CLASSES.names
-    truth_areas = imagery.reference_areas_m2(imagery.HELD_OUT)
-    areas = _areas_m2(labels, imagery.HELD_OUT)
-    scores = held_out_scores(labels)
-    yield f"{'class':<8}{'km² measured':>16}{'km² in GSHHG':>16}{'difference':>12}{'IoU':>9}"
-    for name, iou in zip(names, scores.iou, strict=True):
-        difference = areas[name] / truth_areas[name] - 1
-        yield (
-            f"{name:<8}{areas[name] / KM2:>16,.0f}{truth_areas[name] / KM2:>16,.0f}"
-            f"{difference:>+12.2%}{'-' if iou is None else format(iou, '.3f'):>9}"
-        )
+    scores = ["-" if iou is None else f"{iou:.3f}" for iou in held_out_scores(labels).iou]
+    reference = imagery.reference_areas_m2(imagery.HELD_OUT)
+    return _class_lines(_areas_m2(labels, imagery.HELD_OUT), reference, "IoU", scores)
+
+
+def _class_lines(
+    measured: Areas, reference: Areas, heading: str, values: Sequence[str]
+) -> Iterator[str]:
+    yield f"{'class':<8}{'km² measured':>16}{'km² in GSHHG':>16}{'difference':>12}{heading:>9}"
+    for name, last in zip(imagery.CLASSES.names, values, strict=True):
+        area, truth = measured[name], reference[name]
+        areas = f"{area / KM2:>16,.0f}{truth / KM2:>16,.0f}{area / truth - 1:>+12.2%}"
+        yield f"{name:<8}{areas}{last:>9}"
 
 
 def held_out_scores(labels: np.ndarray) -> Scores:
@@ -67,7 +66,7 @@ def held_out_scores(labels: np.ndarray) -> Scores:
     return Scores.of(np.asarray(matrix))
 
 
-def _areas_m2(labels: np.ndarray, columns: tuple[tuple[int, int], ...]) -> dict[str, float]:
+def _areas_m2(labels: np.ndarray, columns: tuple[tuple[int, int], ...]) -> Areas:
     height, width = imagery.HEIGHT, imagery.WIDTH
     grid = GroundGrid.of(imagery.global_transform(height, width), imagery.CRS, height, width)
     row_areas = grid.pixel_areas_m2(0, 0, height, 1)
