@@ -25,6 +25,7 @@ import tempfile
 import threading
 import time
 import types
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import NoReturn
@@ -94,10 +95,10 @@ def serve(control: socket.socket) -> Request:
         if not data:
             os._exit(0)
         reader, writer = os.pipe()
-        between = os.fork()
+        between = _fork()
         if not between:
             between = os.getpid()
-            child = os.fork()
+            child = _fork()
             if child:
                 os.write(writer, b"%d" % child)
                 os._exit(0)
@@ -113,6 +114,13 @@ def serve(control: socket.socket) -> Request:
         control.send(os.read(reader, 20))
         for descriptor in (reader, writer, *descriptors):
             os.close(descriptor)
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # Of threads: memory allocators and numpy have some, which know what a fork is.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _settle(request: Request, descriptors: list[int]) -> Request:

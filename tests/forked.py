@@ -101,7 +101,7 @@ class Popen(subprocess.Popen):
                 args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *more
             )
             return
-        option, program, *words = args[1:]
+        option, program, *words = map(os.fspath, args[1:])
         request = Request(
             option, program, words, str(cwd or os.getcwd()), environment, bool(new_session)
         )

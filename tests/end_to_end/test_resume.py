@@ -93,7 +93,7 @@ def test_a_finished_run_is_left_as_it_is_and_never_imports_tensorflow(runs, expe
     books = Books(runs.folder / "whole")
     books.look()
     program = (
-        "import sys; from pipelines import segment; status = segment.run(sys.argv[1:]); "
+        "import sys; from pipelines.commands import segment; status = segment.run(sys.argv[1:]); "
         "print(status, 'tensorflow' in sys.modules)"
     )
 
