@@ -177,7 +177,7 @@ def write_worker(path: Path, log: Path) -> None:
     """What the installed `beamseg-worker` is, from the source tree."""
     path.write_text(
         f'#!/bin/sh\nexport PYTHONPATH="{ROOT}"\n'
-        f'exec "{sys.executable}" -m pipelines.worker "$@" 2>>"{log}"\n'
+        f'exec "{sys.executable}" -m pipelines.runners.worker "$@" 2>>"{log}"\n'
     )
     path.chmod(0o755)
 
