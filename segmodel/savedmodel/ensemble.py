@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -28,35 +28,10 @@ _MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 Probabilities = Callable[[tf.Tensor], tf.Tensor]
 
 
-class Member(Predictor):
-    """A SavedModel as a part of a graph."""
-
-    def probability_map(self, images: tf.Tensor) -> tf.Tensor:
-        """Probabilities of a batch, as a part of the graph.
-
-        Args:
-            images: `(batch, height, width, bands)` raw values of the contract's dtype.
-
-        Returns:
-            `(batch, height, width, classes)` float32.
-        """
-        return self._signatures["probabilities"](images=images)["probabilities"]
-
-    @property
-    def owner(self) -> object:
-        """The loaded model, which holds all that the signatures need."""
-        return self._owner
-
-    @property
-    def variables(self) -> list[tf.Variable]:
-        """Weights, in the order of the signature."""
-        return list(cast(Any, self._signatures["probabilities"]).variables)
-
-
 class _Part(NamedTuple):
     """A member, and its channels in the order of the ensemble; None if they are in that order."""
 
-    member: Member
+    member: Predictor
     channels: list[int] | None
 
 
@@ -72,7 +47,7 @@ class Ensemble(tf.Module):
         views: Views of an image that each model labels.
     """
 
-    def __init__(self, members: Sequence[Member], contract: Contract, views: Views) -> None:
+    def __init__(self, members: Sequence[Predictor], contract: Contract, views: Views) -> None:
         super().__init__()
         self.contract, self.views = contract, views
         parts = [_Part(m, _channels(m.contract.classes, contract.classes)) for m in members]
@@ -81,7 +56,7 @@ class Ensemble(tf.Module):
         self._functions: Callable[[], list[Probabilities]] = lambda: functions
         self._members = len(parts)
         # Saved and counted by these names; the owners hold what is no variable, such as tables.
-        self.member_variables = [member.variables for member in members]
+        self.member_variables = [list(m.signatures["probabilities"].variables) for m in members]
         self.member_owners = [member.owner for member in members]
 
     @tf.autograph.experimental.do_not_convert
@@ -102,7 +77,7 @@ class Ensemble(tf.Module):
         def look(values: tf.Tensor) -> tf.Tensor:
             scaled = resize(values, scale)
             scaled = tf.cast(tf.round(scaled), dtype) if dtype.is_integer else scaled
-            probabilities = part.member.probability_map(scaled)
+            probabilities = part.member.signatures["probabilities"](images=scaled)["probabilities"]
             if part.channels is not None:
                 probabilities = tf.gather(probabilities, part.channels, axis=-1)
             return resize(probabilities, 1 / scale)
@@ -209,7 +184,7 @@ def load_ensemble(
             "an ensemble needs two models, or one with flips, turns or several scales"
         )
     contract = merge_contracts({model: read_contract(model) for model in models}, views)
-    members = [Member.load(model, trust) for model in models]
+    members = [Predictor.load(model, trust) for model in models]
     seen: dict[str, str] = {}
     for model, member in zip(models, members, strict=True):
         if (same := seen.get(member.fingerprint)) is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -34,16 +34,16 @@ class Predictor:
     def __init__(
         self,
         contract: Contract,
-        signatures: dict[str, Callable[..., Any]],
+        signatures: Mapping[str, Any],
         owner: object,
         fingerprint: str,
     ) -> None:
         self.contract, self.fingerprint = contract, fingerprint
         self.classes, self.fill = contract.classes, contract.fill
-        self._signatures, self._owner = signatures, owner
+        self.signatures, self.owner = signatures, owner
 
     @classmethod
-    def load(cls, path: str | Path, trust: bool = False) -> Self:
+    def load(cls, path: str | Path, trust: bool = False) -> Predictor:
         """Load a SavedModel folder.
 
         Args:
@@ -149,7 +149,7 @@ class Predictor:
         import tensorflow as tf
 
         try:
-            outputs = self._signatures[signature](images=tf.constant(images))
+            outputs = self.signatures[signature](images=tf.constant(images))
             return {name: tensor.numpy() for name, tensor in outputs.items()}
         except tf.errors.OpError as error:
             if not is_out_of_memory(error):
