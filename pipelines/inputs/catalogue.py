@@ -4,12 +4,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import overload
+from typing import Any, overload
 
 from pipelines.inputs.disk_tables import Database, to_bytes, to_text
 from pipelines.run.plan import InputFile
 
-AT_ONCE = 1000
+PAGE_ROWS = 1000
 _TABLE = """
 CREATE TABLE files (
     number INTEGER PRIMARY KEY,
@@ -43,26 +43,30 @@ class Catalogue:
     def __init__(self) -> None:
         self._tables = Database(_TABLE)
         self._tables.add_function("group_of", 2, group_of)
-        self._new: list[tuple] = []
+        self._new: list[tuple[Any, ...]] = []
 
     def add(self, place: str, file: InputFile) -> None:
         """Add a file, unless there is one at the same place already.
 
         Args:
-            place: Where it is, however it was found.
-            file: The file.
+            place: Canonical location of the file, however it was found.
+            file: File as it was found.
         """
         uri = None if file.uri == place else to_bytes(file.uri)
         row = (to_bytes(place), uri, file.folder, file.name, file.size, file.version)
         self._new.append(row)
-        if len(self._new) == AT_ONCE:
+        if len(self._new) == PAGE_ROWS:
             self._flush()
 
     def sort(self, claim: Callable[[list[InputFile]], Iterable[tuple[str, str] | None]]) -> int:
-        """Give files their formats; returns how many have none.
+        """Give files their formats.
 
         Args:
-            claim: Of some files the format and the version of each, or None if it has no format.
+            claim: Function that says format and version of each of some files, or None for a file
+                that has no format.
+
+        Returns:
+            Number of files without a format.
         """
         counts: Counter[str | None] = Counter()
         for page in self._pages():
@@ -80,11 +84,14 @@ class Catalogue:
         return counts[None]
 
     def limit(self, format_name: str, records: Iterable[int]) -> int:
-        """Keep only the first files of a format; returns how many records that are.
+        """Keep only the first files of a format.
 
         Args:
-            format_name: Of the format.
-            records: How many records to read of each of the files that are kept.
+            format_name: Name of the format.
+            records: How many records to read of each file that is kept.
+
+        Returns:
+            Sum of `records`.
         """
         total = kept = 0
         for count in records:
@@ -107,18 +114,11 @@ class Catalogue:
 
     def __len__(self) -> int:
         self._flush()
-        return self._tables.value("SELECT count(*) FROM files")
+        return int(self._tables.value("SELECT count(*) FROM files"))
 
-    def _pages(self) -> Iterator[list[tuple]]:
-        """Numbers and fields of all files; rows may change meanwhile."""
+    def _pages(self) -> Iterator[list[tuple[Any, ...]]]:
         self._flush()
-        query = (
-            f"SELECT number, {_FILE} FROM files WHERE number > ? ORDER BY number LIMIT {AT_ONCE}"
-        )
-        last = 0
-        while page := list(self._tables.rows(query, last)):
-            yield page
-            last = page[-1][0]
+        return _pages(self._tables, "number", "TRUE")
 
     def _flush(self) -> None:
         self._tables.run_each(
@@ -133,9 +133,9 @@ class Files(Sequence[InputFile]):
     """Files of one format in the order in which they were added, read as they are asked for.
 
     Args:
-        tables: Of the catalogue.
-        format_name: Of the format.
-        records: Only those of which so many records are read, or None for all.
+        tables: Tables of the catalogue.
+        format_name: Name of the format.
+        records: Take only files of which so many records are read; None takes all files.
     """
 
     def __init__(self, tables: Database, format_name: str, records: int | None = None) -> None:
@@ -168,18 +168,13 @@ class Files(Sequence[InputFile]):
             yield group, tuple(_input_file(fields) for _, *fields in members)
 
     def __iter__(self) -> Iterator[InputFile]:
-        query = (
-            f"SELECT position, {_FILE} FROM files WHERE {self._where} AND position > ? "
-            f"ORDER BY position LIMIT {AT_ONCE}"
-        )
-        last = -1
-        while page := list(self._tables.rows(query, *self._values, last)):
+        for page in _pages(self._tables, "position", self._where, *self._values):
             for _, *fields in page:
                 yield _input_file(fields)
-            last = page[-1][0]
 
     def __len__(self) -> int:
-        return self._tables.value(f"SELECT count(*) FROM files WHERE {self._where}", *self._values)
+        query = f"SELECT count(*) FROM files WHERE {self._where}"
+        return int(self._tables.value(query, *self._values))
 
     @overload
     def __getitem__(self, index: int) -> InputFile: ...
@@ -190,10 +185,8 @@ class Files(Sequence[InputFile]):
     def __getitem__(self, index: int | slice) -> InputFile | list[InputFile]:
         """One file, or a list of some: a sample, not all."""
         if isinstance(index, slice):
-            return [self._at(place) for place in range(*index.indices(len(self)))]
-        return self._at(index if index >= 0 else index + len(self))
-
-    def _at(self, place: int) -> InputFile:
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = index if index >= 0 else index + len(self)
         # Where files of all numbers of records are taken, none is skipped.
         whole = len(self._values) == 1
         chosen = "AND position = ?" if whole else "ORDER BY position LIMIT 1 OFFSET ?"
@@ -217,6 +210,29 @@ def in_groups(
     return catalogue.of_format("").in_groups(groups)
 
 
-def _input_file(fields: Sequence) -> InputFile:
+def _pages(
+    tables: Database, number: str, where: str, *values: Any
+) -> Iterator[list[tuple[Any, ...]]]:
+    """Files page by page, in ascending order of a number, as rows may change meanwhile.
+
+    Args:
+        tables: Tables of the catalogue.
+        number: Column of numbers from 0.
+        where: Condition on the files, with a question mark for each value.
+        values: Values for the question marks.
+
+    Yields:
+        Rows of the number and the fields of an input file.
+    """
+    condition = f"WHERE {where} AND {number} > ? ORDER BY {number} LIMIT {PAGE_ROWS}"
+    last = -1
+    while page := list(
+        tables.rows(f"SELECT {number}, {_FILE} FROM files {condition}", *values, last)
+    ):
+        yield page
+        last = page[-1][0]
+
+
+def _input_file(fields: Sequence[Any]) -> InputFile:
     uri, *rest = fields
     return InputFile(to_text(uri), *rest)

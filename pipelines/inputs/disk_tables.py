@@ -24,14 +24,9 @@ class Database:
 
     def __init__(self, *tables: str) -> None:
         self._connection = sqlite3.connect("", isolation_level=None)
-        settings = {
-            "cache_size": -CACHE_KIB,
-            "temp_store": "FILE",
-            "journal_mode": "OFF",
-            "synchronous": "OFF",
-        }
-        for name, value in settings.items():
-            self._connection.execute(f"PRAGMA {name} = {value}")
+        settings = f"cache_size = {-CACHE_KIB}", "temp_store = FILE"
+        for setting in (*settings, "journal_mode = OFF", "synchronous = OFF"):
+            self._connection.execute(f"PRAGMA {setting}")
         for statement in (*tables, "BEGIN"):
             self._connection.execute(statement)
 
@@ -39,21 +34,24 @@ class Database:
         """Have statements call a pure function by a name."""
         self._connection.create_function(name, arguments, function, deterministic=True)
 
-    def run(self, statement: str, *values: Any) -> int:
-        """Run one statement; returns how many rows it changed.
+    def run(self, statement: str, *values: Any) -> None:
+        """Run one statement.
+
+        Args:
+            statement: SQL with a question mark for each value.
+            values: Values for the question marks.
 
         Raises:
             TransientError: If there is no room on disk; as all methods.
         """
-        with _room():
-            return self._connection.execute(statement, values).rowcount
+        self.run_each(statement, [values])
 
-    def run_each(self, statement: str, rows: Iterable[tuple]) -> None:
+    def run_each(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Run a statement with the values of each row, of which there may be any number."""
         with _room():
             self._connection.executemany(statement, rows)
 
-    def rows(self, statement: str, *values: Any) -> Iterator[tuple]:
+    def rows(self, statement: str, *values: Any) -> Iterator[tuple[Any, ...]]:
         """Rows of a query, read as they are asked for."""
         with _room():
             yield from self._connection.execute(statement, values)

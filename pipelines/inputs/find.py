@@ -29,11 +29,11 @@ def list_inputs(
         TransientError: If a web server cannot be reached.
     """
     folders = root_folders(patterns) if folders is None else folders
-    found, listed = Catalogue(), progress.ProgressLines("listed {:,} files")
+    found, lines = Catalogue(), progress.ProgressLines("listed {:,} files")
     for pattern in patterns:
         root = _root_of(pattern)
         matched = False
-        files = [find_web(pattern)] if is_web(pattern) else input_files(pattern, output, listed.add)
+        files = [find_web(pattern)] if is_web(pattern) else input_files(pattern, output, lines.add)
         for file in files:
             is_far = is_web(pattern) or locations.is_remote(file.uri)
             place = file.uri if is_far else locations.canonical(file.uri)

@@ -43,31 +43,30 @@ def root_of(pattern: str) -> str:
     """
     if locations.is_remote(pattern):
         whole = locations.checked(pattern)
-        if locations.has_wildcards(pattern) or store_of(whole).stat(whole) is not None:
-            return locations.fixed_part(whole)
-        return whole
+        is_folder = not locations.has_wildcards(whole) and filesystem.stat(whole) is None
+        return whole if is_folder else locations.fixed_part(whole)
     if os.path.isdir(pattern):
         return os.path.normpath(pattern)
     return locations.fixed_part(pattern)
 
 
 def input_files(
-    pattern: str, output: str, listed: Callable[[], object] = lambda: None
+    pattern: str, output: str, on_file: Callable[[], object] = lambda: None
 ) -> Iterator[FoundFile]:
     """As `find_files`, without what is in a run directory.
 
     Args:
         pattern: The pattern.
         output: The run directory of this run; those of others are known by their `run.json`.
-        listed: Is called for every file of a listing.
+        on_file: Function to call for every file of a listing.
     """
     own = os.path.join(locations.canonical(output), "")
     if locations.is_remote(pattern):
-        yield from _remote_inputs(pattern, own, listed)
+        yield from _remote_inputs(pattern, own, on_file)
         return
     root, runs = root_of(pattern), dict[str, bool]()
     for file in find_files(pattern):
-        listed()
+        on_file()
         if len(runs) == FOLDERS_KNOWN:
             # A listing is in order, so that most of what is known is not asked for again.
             runs.clear()
@@ -75,17 +74,17 @@ def input_files(
             yield file
 
 
-def _remote_inputs(pattern: str, own: str, listed: Callable[[], object]) -> Iterator[FoundFile]:
+def _remote_inputs(pattern: str, own: str, on_file: Callable[[], object]) -> Iterator[FoundFile]:
     """The listing to its end, as `run.json` comes after much of what a run wrote."""
     runs = {own}
 
-    def note(found: StoredObject) -> None:
-        listed()
+    def note_run(found: StoredObject) -> None:
+        on_file()
         if found.uri.endswith("/run.json") and _is_run(found.uri):
             runs.add(found.uri.removesuffix("run.json"))
 
     with tempfile.SpooledTemporaryFile(SPOOLED_BYTES, "w+", encoding="utf-8") as spool:
-        for file in find_files(pattern, note):
+        for file in find_files(pattern, note_run):
             spool.write(json.dumps(astuple(file)) + "\n")
         spool.seek(0)
         for line in spool:
@@ -113,7 +112,7 @@ def _folders_above(uri: str) -> Iterator[str]:
 
 
 def find_files(
-    pattern: str, passed: Callable[[StoredObject], None] = lambda found: None
+    pattern: str, on_object: Callable[[StoredObject], None] = lambda found: None
 ) -> Iterator[FoundFile]:
     """Files of a pattern in order of name: a file, a folder with all below it, or a glob.
 
@@ -122,17 +121,17 @@ def find_files(
 
     Args:
         pattern: The pattern.
-        passed: Is told every object of a store that is passed on the way, whether it matches or
+        on_object: Function to call with every object of a store on the way, whether it matches or
             not.
 
     Raises:
         ConfigurationError: If a pattern leads out of its root.
     """
     find = _find_remote if locations.is_remote(pattern) else _find_local
-    yield from find(pattern, passed)
+    yield from find(pattern, on_object)
 
 
-def _find_local(pattern: str, passed: Callable[[StoredObject], None]) -> Iterator[FoundFile]:
+def _find_local(pattern: str, on_object: Callable[[StoredObject], None]) -> Iterator[FoundFile]:
     root = root_of(pattern)
     if os.path.isfile(pattern):
         paths = [pattern]
@@ -152,7 +151,7 @@ def _find_local(pattern: str, passed: Callable[[StoredObject], None]) -> Iterato
             yield FoundFile(path, name, status.st_size, str(status.st_mtime_ns))
 
 
-def _find_remote(pattern: str, passed: Callable[[StoredObject], None]) -> Iterator[FoundFile]:
+def _find_remote(pattern: str, on_object: Callable[[StoredObject], None]) -> Iterator[FoundFile]:
     whole = locations.checked(pattern)
     root = root_of(whole)
     store = store_of(whole)
@@ -162,7 +161,7 @@ def _find_remote(pattern: str, passed: Callable[[StoredObject], None]) -> Iterat
         return
     wanted = whole[len(root) + 1 :] or "**"
     for found in store.below(root):
-        passed(found)
+        on_object(found)
         name = found.uri[len(root) + 1 :]
         # A name that ends with a slash is a folder that a console made.
         if not name.endswith("/") and locations.matches(wanted, name):

@@ -22,14 +22,14 @@ def find_web(address: str) -> FoundFile:
     """
     parts = urllib.parse.urlsplit(address)
     name = urllib.parse.unquote(parts.path).rpartition("/")[2]
-    shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
+    plain = f"{parts.scheme}://{parts.hostname}{parts.path}"
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ConfigurationError(
-            f"--input {shown}: an address is written to the plan of the run, so it must have "
+            f"--input {plain}: an address is written to the plan of the run, so it must have "
             f"neither user nor query: give GDAL the credentials (GDAL_HTTP_HEADER_FILE or .netrc)"
         )
     if not name:
-        raise ConfigurationError(f"--input {shown}: name a file; a web server lists no folder")
+        raise ConfigurationError(f"--input {plain}: name a file; a web server lists no folder")
     quoted = urllib.parse.quote(parts.path, safe="/%:~+,;=!$&'()*")
     whole = urllib.parse.urlunsplit(parts._replace(path=quoted))
     request = urllib.request.Request(whole, method="HEAD")
@@ -38,13 +38,13 @@ def find_web(address: str) -> FoundFile:
             headers = answer.headers
     except urllib.error.HTTPError as error:
         if error.code == 429 or error.code >= 500:
-            raise TransientError(f"{shown}: the server answers {error.code}: try later") from None
+            raise TransientError(f"{plain}: the server answers {error.code}: try later") from None
         raise ConfigurationError(
-            f"--input {shown}: the server answers {error.code}: check the address"
+            f"--input {plain}: the server answers {error.code}: check the address"
         ) from None
     except (OSError, HTTPException, ValueError) as error:
         kind = type(getattr(error, "reason", error)).__name__
-        raise TransientError(f"{shown} cannot be reached ({kind}): try later") from error
+        raise TransientError(f"{plain} cannot be reached ({kind}): try later") from error
     size = int(headers.get("Content-Length") or 0)
     said = (size, headers.get("Last-Modified"), headers.get("ETag"))
     version = hashlib.sha256(repr(said).encode()).hexdigest()[:16]

@@ -2,8 +2,10 @@
 
 import hashlib
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import IO
 from xml.sax.saxutils import escape
 
@@ -15,7 +17,7 @@ from pyproj.exceptions import CRSError
 from segmodel.errors import InputError
 from segmodel.labels.classes import ClassTable
 
-LARGEST_PX = 2**31 - 1  # GDAL counts rows and columns in 32 bits
+MAX_PX = 2**31 - 1  # GDAL counts rows and columns in 32 bits
 ALIGNED_PX = 1e-4  # edges that are not further from a grid line lie on it
 DATA_TYPES = {"uint8": "Byte", "uint16": "UInt16"}
 
@@ -40,10 +42,16 @@ class Piece:
     block_px: int
 
     @property
-    def north_up(self) -> bool:
+    def is_north_up(self) -> bool:
         """Whether columns go east and rows south, as the sources of a VRT have to."""
         a, b, _, d, e, _ = tuple(self.transform)[:6]
         return bool(np.isfinite(tuple(self.transform)).all() and a > 0 == b == d > e)
+
+    @property
+    def edges(self) -> tuple[float, float, float, float]:
+        """West, east, north and south edge in CRS units; of a north-up piece."""
+        step_x, _, west, _, step_y, north = tuple(self.transform)[:6]
+        return west, west + step_x * self.width, north, north + step_y * self.height
 
 
 @dataclass(frozen=True)
@@ -63,7 +71,7 @@ class _Frame:
         first = pieces[0].transform
         step_x = min(piece.transform.a for piece in pieces)
         step_y = min(-piece.transform.e for piece in pieces)
-        edges = np.array([_edges(piece) for piece in pieces])
+        edges = np.array([piece.edges for piece in pieces])
         columns = (edges[:, :2] - first.c) / step_x
         rows = (first.f - edges[:, 2:]) / step_y
         left, top = (math.floor(axis.min() + ALIGNED_PX) for axis in (columns, rows))
@@ -73,10 +81,15 @@ class _Frame:
 
     def place(self, piece: Piece) -> tuple[float, float, float, float]:
         """Column, row, width and height of a piece in pixels of the mosaic."""
-        west, east, north, south = _edges(piece)
+        west, east, north, south = piece.edges
         column, row = (west - self.west) / self.step_x, (self.north - north) / self.step_y
         width, height = (east - west) / self.step_x, (north - south) / self.step_y
         return _tidy(column), _tidy(row), _tidy(width), _tidy(height)
+
+    @property
+    def fits(self) -> bool:
+        """Whether GDAL can count the rows and columns."""
+        return max(self.height, self.width) <= MAX_PX
 
 
 def mosaics(pieces: Sequence[Piece]) -> tuple[dict[str, list[Piece]], list[Piece]]:
@@ -91,20 +104,12 @@ def mosaics(pieces: Sequence[Piece]) -> tuple[dict[str, list[Piece]], list[Piece
         the code where the CRS has none. And the pieces that no VRT can hold: rotated, sheared or
         south-up ones, those without a CRS, and all of a CRS whose mosaic has 2^31 rows or columns.
     """
-    names: dict[str, str] = {}
-    by_name: dict[str, list[Piece]] = {}
+    by_name = defaultdict(list)
     for piece in pieces:
-        if piece.crs_wkt not in names:
-            names[piece.crs_wkt] = _crs_name(piece.crs_wkt)
-        if piece.north_up and names[piece.crs_wkt]:
-            by_name.setdefault(names[piece.crs_wkt], []).append(piece)
-    frames = {name: _Frame.around(group) for name, group in by_name.items()}
-    held = {
-        name: by_name[name]
-        for name, frame in frames.items()
-        if max(frame.height, frame.width) <= LARGEST_PX
-    }
-    left = [piece for piece in pieces if not piece.north_up or names[piece.crs_wkt] not in held]
+        if piece.is_north_up and (name := _crs_name(piece.crs_wkt)):
+            by_name[name].append(piece)
+    held = {name: group for name, group in by_name.items() if _Frame.around(group).fits}
+    left = [p for p in pieces if not p.is_north_up or _crs_name(p.crs_wkt) not in held]
     if len(held) == 1:
         return {"labels.vrt": next(iter(held.values()))}, left
     return {f"labels-{name}.vrt": group for name, group in held.items()}, left
@@ -120,47 +125,30 @@ def write_mosaic(stream: IO[str], pieces: Sequence[Piece], classes: ClassTable) 
         classes: Type, palette, names and nodata of all label maps.
 
     Raises:
-        InputError: If there is no piece, one is not north-up or of another CRS than the first, or
-            the mosaic has 2^31 rows or columns.
+        InputError: If the pieces are not those of one mosaic, see `mosaics`.
 
     Source: GDAL's VRT driver, https://gdal.org/en/stable/drivers/raster/vrt.html.
     """
-    frame = _checked_frame(pieces)
+    found, left = mosaics(pieces)
+    if len(found) != 1 or left:
+        raise InputError(
+            f"a mosaic must be of north-up label maps of one CRS, with fewer than 2^31 rows and "
+            f"columns in all, got {len(found)} mosaics, and {[piece.path for piece in left]} that "
+            f"fit in none; write each mosaic that mosaics() gives"
+        )
+    frame = _Frame.around(pieces)
     kind = DATA_TYPES[classes.label_dtype.name]
     transform = (frame.west, frame.step_x, 0.0, frame.north, 0.0, -frame.step_y)
-    stream.write(f'<VRTDataset rasterXSize="{frame.width}" rasterYSize="{frame.height}">\n')
-    stream.write(f"  <SRS>{escape(pieces[0].crs_wkt)}</SRS>\n")
-    stream.write(f"  <GeoTransform>{', '.join(map(repr, transform))}</GeoTransform>\n")
-    stream.write(f'  <VRTRasterBand dataType="{kind}" band="1">\n')
+    stream.write(
+        f'<VRTDataset rasterXSize="{frame.width}" rasterYSize="{frame.height}">\n'
+        f"  <SRS>{escape(pieces[0].crs_wkt)}</SRS>\n"
+        f"  <GeoTransform>{', '.join(map(repr, transform))}</GeoTransform>\n"
+        f'  <VRTRasterBand dataType="{kind}" band="1">\n'
+    )
     stream.writelines(_legend(classes))
     # Later sources overwrite earlier ones.
     stream.writelines(_source(piece, frame, classes) for piece in reversed(pieces))
     stream.write("  </VRTRasterBand>\n</VRTDataset>\n")
-
-
-def _checked_frame(pieces: Sequence[Piece]) -> _Frame:
-    if not pieces:
-        raise InputError("a mosaic needs a label map, got none; do not write one")
-    names = {wkt: _crs_name(wkt) for wkt in {piece.crs_wkt for piece in pieces}}
-    for piece in pieces:
-        if not piece.north_up:
-            raise InputError(
-                f"{piece.path}: a mosaic holds north-up grids only, got "
-                f"{tuple(piece.transform)[:6]}; leave it out, as mosaics() does"
-            )
-        if not names[piece.crs_wkt] or names[piece.crs_wkt] != names[pieces[0].crs_wkt]:
-            raise InputError(
-                f"{piece.path}: all label maps of a mosaic must be of one CRS, got "
-                f"{names[piece.crs_wkt] or 'none'} after {names[pieces[0].crs_wkt] or 'none'}; "
-                "write one mosaic by CRS, as mosaics() gives them"
-            )
-    frame = _Frame.around(pieces)
-    if max(frame.height, frame.width) > LARGEST_PX:
-        raise InputError(
-            f"a mosaic must have fewer than 2^31 rows and columns, got {frame.height} x "
-            f"{frame.width}; leave out the label maps that are far away or very fine"
-        )
-    return frame
 
 
 def _legend(classes: ClassTable) -> Iterator[str]:
@@ -197,18 +185,13 @@ def _source(piece: Piece, frame: _Frame, classes: ClassTable) -> str:
     )
 
 
-def _edges(piece: Piece) -> tuple[float, float, float, float]:
-    """West, east, north and south edge in CRS units."""
-    step_x, _, west, _, step_y, north = tuple(piece.transform)[:6]
-    return west, west + step_x * piece.width, north, north + step_y * piece.height
-
-
 def _tidy(pixels: float) -> float:
     """A whole number where only rounding is in the way of one."""
     whole = round(pixels)
     return float(whole if abs(pixels - whole) <= ALIGNED_PX else pixels)
 
 
+@lru_cache(maxsize=1024)
 def _crs_name(wkt: str) -> str:
     """Short name of a CRS for a file name, `EPSG-32633`; empty if it cannot be read.
 
