@@ -23,8 +23,8 @@ class Option:
     """One option of a command.
 
     Args:
-        help: What it does, in lower case and without a full stop.
-        metavar: What the help calls its value; None for a flag.
+        help: Description of what the option does, in lower case and without a full stop.
+        metavar: Name of the value in the help; None for a flag.
         type: Makes a number of the word on the command line, or None for a text. Beam passes the
             result to its workers, so that JSON must be able to hold it.
         parse: Makes the value of the field from that. It raises ValueError with what must hold,
@@ -142,7 +142,7 @@ def parse_options(kind: type[T], parsed: argparse.Namespace) -> T:
 
     Args:
         kind: Dataclass with declared options.
-        parsed: What a parser with these options made of a command line.
+        parsed: Result of a parser with these options.
 
     Returns:
         An instance of `kind`.

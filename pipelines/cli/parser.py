@@ -132,6 +132,20 @@ def each_value(option: str, values: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def last_value(words: Sequence[str], option: str) -> str | None:
+    """The last value of an option on a command line, which need not be one that a parser takes.
+
+    >>> last_value(["--runner=FlinkRunner", "--runner", "PrismRunner"], "--runner")
+    'PrismRunner'
+    """
+    found = None
+    for word, following in zip(words, [*words, None][1:], strict=True):
+        name, equals, value = word.partition("=")
+        if name == option:
+            found = value if equals else following
+    return found
+
+
 def _plain_flags(words: Sequence[str], flags: set[str]) -> list[str]:
     """The words with flags in the one way that argparse knows: there or not, the last one wins.
 

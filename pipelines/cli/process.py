@@ -1,4 +1,4 @@
-"""What programs that start a command ask of it: how it ended, as JSON, and to end with them."""
+"""Commands that another program starts: a line of JSON about their end, and ending with it."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from typing import Any
 import segmodel
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.options import Option, options_of
+from pipelines.cli.parser import last_value
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ class ProcessOptions:
     ).field()
 
 
-# What the line has of `summary.json`, under the same names.
-_OF_SUMMARY = (
+# Entries of `summary.json` that the line repeats, under the same names.
+_SUMMARY_KEYS = (
     "images",
     "failed_images",
     "pixels",
@@ -35,12 +36,12 @@ _OF_SUMMARY = (
     "unfinished_units",
     "this_attempt",
 )
-_LOOK_SECONDS = 0.5
+_POLL_SECONDS = 0.5
 
-# Of the one command that a process runs.
+# State of the one command that a process runs.
 _words: Sequence[str] = ()
 _started = time.monotonic()
-_known: dict[str, Any] = {}
+_result: dict[str, Any] = {}
 
 
 def without_process_options(words: Sequence[str]) -> list[str]:
@@ -54,20 +55,24 @@ def without_process_options(words: Sequence[str]) -> list[str]:
 
 
 def begin(words: Sequence[str]) -> None:
-    """Note the command line of this process, before anything of it is checked."""
+    """Store the command line of this process, before it is checked."""
     global _words, _started
     _words, _started = words, time.monotonic()
-    _known.clear()
+    _result.clear()
 
 
 def wants_json() -> bool:
-    """Whether the command line asks for a line of JSON, even if something else of it is wrong."""
+    """Whether the command line asks for a line of JSON, even if the rest of it is wrong."""
     return any(word.lower() in ("--json", "--json=true") for word in _words)
 
 
 def record_result(facts: Mapping[str, Any]) -> None:
-    """Note what is known of the end, such as a `summary.json` that this attempt has written."""
-    _known.update(facts)
+    """Store what is known of the result, such as the `summary.json` that this attempt wrote.
+
+    Args:
+        facts: Entries for the line of JSON.
+    """
+    _result.update(facts)
 
 
 def result_json(status: int, error: str | None = None) -> str:
@@ -75,54 +80,47 @@ def result_json(status: int, error: str | None = None) -> str:
 
     Args:
         status: Exit status.
-        error: What was wrong, if that is not in `summary.json`.
+        error: Message of the error that ended the command, if one did.
+
+    Returns:
+        An object in JSON; numbers are null where the command did not get that far.
     """
     document = {
         "beamseg": segmodel.__version__,
-        "run": _value_of("--output"),
+        "run": last_value(_words, "--output"),
         "exit_status": status,
-        "reason": _known.get("reason", ExitStatus(status).reason),
+        "reason": _result.get("reason", ExitStatus(status).reason),
         "error": error,
-        **{name: _known.get(name) for name in _OF_SUMMARY},
+        **{name: _result.get(name) for name in _SUMMARY_KEYS},
         "seconds": round(time.monotonic() - _started, 3),
     }
     return json.dumps(document)
 
 
-def _value_of(option: str) -> str | None:
-    """The last value of an option; the command line may not be one that a parser takes."""
-    found = None
-    for word, following in zip(_words, [*_words[1:], None], strict=True):
-        name, equals, value = word.partition("=")
-        if name == option:
-            found = value if equals else following
-    return found
-
-
 def end_interrupted(number: int) -> None:
-    """End the process at once: what is under a final name is whole, and the next run goes on there.
+    """End the process at once: files under final names are complete, and the next run continues.
 
     Nothing is printed through Python's streams, which a signal may have found in the middle of a
     line, and locked.
     """
     status = 128 + number
-    _write(2, "\nbeamseg: interrupted; run the same command again to go on\n")
+    _write(2, "\nbeamseg: interrupted; run the same command again to continue\n")
     if wants_json():
         _write(1, f"\n{result_json(status)}\n")
     os._exit(status)
 
 
 def stop_with_parent() -> None:
-    """End this process when the one that started it is gone, even if that was killed.
+    """End this process when the one that started it has ended, even if that was killed.
 
-    Looking is better than the signal that Linux can send: that comes when the thread that started
-    us ends, and only on Linux.
+    Polling is better than the signal that Linux can send: that signal comes when the thread that
+    started this process ends, and only on Linux.
     """
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
         end_interrupted(signal.SIGTERM)
 
     threading.Thread(target=watch, name="stop_with_parent", daemon=True).start()
@@ -132,5 +130,5 @@ def _write(stream: int, text: str) -> None:
     try:
         os.write(stream, text.encode())
     except OSError:
-        # Whoever read it is gone.
+        # The reader has closed the stream.
         return

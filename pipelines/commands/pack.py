@@ -1,14 +1,14 @@
 r"""Pack image files, with their masks if there are any, into TFRecord, tar or Parquet shards.
 
-Many small files are slow to list and to read; a shard of a thousand is not. Images are stored byte
-for byte, each decoded once to see that it is whole; masks become PNG label maps with class ids, and
-nodata where they are ignored. An image is named by its path below the folder that all --images have
-in common.
+Many small files are slow to list and to read; a shard of a thousand images is not. Images are
+stored byte for byte; each is decoded once to check that it is complete. Masks become PNG label maps
+with class ids, and nodata where they are ignored. The name of an image is its path below the folder
+that all --images have in common.
 
-Where an image goes follows from hashes of its group and its name: the same files give the same
-shards whatever the order, shards are shuffled, images of a group stay in one split, and images that
-are added move no others. Writes DIR/SPLIT/SPLIT-00000-of-00012.tfrecord and, last, DIR/pack.json
-with counts. Run the same command again to go on with an interrupted pack.
+The place of an image follows from hashes of its group and its name: the same files give the same
+shards in any order, shards are shuffled, images of a group stay in one split, and added images move
+no others. Writes DIR/SPLIT/SPLIT-00000-of-00012.tfrecord and, last, DIR/pack.json with counts. Run
+the same command again to continue an interrupted pack.
 
 Examples:
   beamseg pack --images photos/ --output shards

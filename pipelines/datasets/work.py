@@ -1,4 +1,4 @@
-"""One shard from its line of the plan to its commit record, as a plain function."""
+"""Packing one shard: from its line of the plan to its commit record."""
 
 import contextlib
 import threading
@@ -41,8 +41,8 @@ class PackWork:
         options: Digest of what shapes shards.
         masks: How masks are read, or None without masks.
         max_pixels: Maximum number of pixels of an image.
-        encoded_bytes: What files that are read ahead may take in one process.
-        decoding_bytes: What images that are being decoded may take in one process.
+        encoded_bytes: Memory that files read ahead may take in one process.
+        decoding_bytes: Memory that images may take in one process while they are decoded.
     """
 
     output: str

@@ -43,14 +43,14 @@ REMOVE = "remove it"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a verification came to.
+    """Result of a verification.
 
     Args:
-        units: Work units of the plan.
-        files: Files with a recorded size and SHA-256 that should be there.
-        size: Their bytes, by the records.
-        unfinished: Units and scenes without a commit record.
-        faults: All other findings.
+        units: Number of work units of the plan.
+        files: Number of files with a recorded size and SHA-256 that should be there.
+        size: Bytes of these files, by the records.
+        unfinished: Number of units and scenes without a commit record.
+        faults: Number of all other findings.
     """
 
     units: int
@@ -77,7 +77,7 @@ class _Run:
 
 @dataclass
 class _Ledger:
-    """What has been found so far.
+    """Findings and counts so far.
 
     Args:
         on_finding: Called with every finding.

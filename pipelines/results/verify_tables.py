@@ -26,7 +26,7 @@ class ExpectedResults:
         run: The run directory.
         log: Commit records of the run.
         classes: Classes of the model.
-        counting: What scenes are counted for, or None.
+        counting: Zones and overlap rule by which scenes are counted again, or None.
         total: Sum of the commit records.
         is_whole: Whether all records that are there could be read.
         files_are_whole: Whether all files that they name are as they say.

@@ -25,7 +25,7 @@ class Finding:
     Args:
         path: Path within the run directory.
         wrong: What is wrong with that file.
-        remedy: What to do.
+        remedy: Advice to the user.
     """
 
     path: str
@@ -38,15 +38,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class CheckedUnit:
-    """What was found of one unit.
+    """Result of checking one unit.
 
     Args:
         unit: Unit that was checked.
         commit: Commit record of the unit, or None if it has none that is valid.
-        unfinished: Whether it has no record at all.
+        unfinished: Whether the unit has no commit record at all.
         outputs: Outputs that should be there.
         names: Keys of the paths of the record and of these outputs, see `path_key`.
-        findings: What is wrong.
+        findings: Everything that is wrong with the unit.
     """
 
     unit: Unit

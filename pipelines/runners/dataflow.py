@@ -102,7 +102,7 @@ def submission(result: PipelineResult, beam_options: PipelineOptions, run: str) 
     """What became of a job that is not waited for, as a sentence.
 
     Args:
-        result: What the runner returned.
+        result: Result of the run, from the runner.
         beam_options: Options of Beam.
         run: Run directory.
     """
@@ -121,7 +121,7 @@ def job_error(error: DataflowRuntimeException) -> TransientError:
     """A job that failed or was cancelled, as an error that says what to do."""
     reason = " ".join(str(error).split())
     return TransientError(
-        f"{reason[:1000]} (job {error.result.job_id()}): run the same command again to go on"
+        f"{reason[:1000]} (job {error.result.job_id()}): run the same command again to continue"
     )
 
 

@@ -94,7 +94,7 @@ def print_result(
 
     Args:
         summary: Content of `summary.json`.
-        texts: What to print, by exit status.
+        texts: Sentences to print, by exit status.
         failures: The table of failed images.
         budget: Value of `--max_failures`.
 
@@ -123,7 +123,7 @@ def error_of_worker(error: Exception) -> Exception:
     A job that the runner ended without an error of a worker is worth another attempt.
 
     Args:
-        error: What the runner raised.
+        error: Error that the runner raised.
 
     Returns:
         An error of `segmodel.errors`, or else `error` itself.

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Sequence
 
+from pipelines.cli.parser import last_value
 from segmodel.errors import ConfigurationError
 
 # Runners whose workers may be processes or machines with another working directory.
@@ -14,17 +15,8 @@ _DASK_PARTITIONS = {"--dask_npartitions", "--dask_partition_size"}
 
 
 def runner_of(words: Sequence[str]) -> str | None:
-    """The runner that a command line names last, or None.
-
-    >>> runner_of(["--runner=FlinkRunner"]), runner_of(["--runner", "PrismRunner"]), runner_of([])
-    ('FlinkRunner', 'PrismRunner', None)
-    """
-    found = None
-    for word, following in zip(words, [*words, ""][1:], strict=True):
-        name, equals, value = word.partition("=")
-        if name == "--runner":
-            found = value if equals else following
-    return found
+    """The runner that a command line names last, or None."""
+    return last_value(words, "--runner")
 
 
 def check_paths(words: Sequence[str], paths: Iterable[str]) -> None:

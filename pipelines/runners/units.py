@@ -44,9 +44,12 @@ def attempt_counts(report: UnitReport, units: str, pixels: str, started: float) 
 
     Args:
         report: Sum of the reports of all units.
-        units: What the summary calls units.
-        pixels: What the summary calls their pixels.
+        units: Name of the units in the keys, such as `shards`.
+        pixels: Key of the number of pixels.
         started: Time at which the graph was built, in seconds.
+
+    Returns:
+        Counts by key, as in `this_attempt`.
     """
     return {
         f"{units}_done": report.done - report.skipped,

@@ -1,4 +1,4 @@
-"""Input files by format: found, limited, checked, and cut into work units."""
+"""Input files by format: found, limited, checked, and split into work units."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -44,9 +44,9 @@ class ResolvedRun:
     Args:
         options: What the user asked for.
         run: The run directory.
-        earlier: Its `run.json`, if the run is continued.
+        earlier: Content of `run.json`, if the run is continued; None for a new run.
         model: The model, on this machine.
-        context: What the inputs were checked and are planned by.
+        context: Contract, layout and read options by which inputs are checked and planned.
         sizes: Sizes of windows and images.
         inputs: Input files by format.
         folders: Folder of each input root in the run directory.

@@ -1,8 +1,8 @@
-"""Before any work: what earlier attempts left, made to agree with the plan.
+"""Makes what earlier attempts left agree with the plan, before any work.
 
-A record is believed only if it is of the planned input and options and its outputs are there.
-Everything else is removed with its outputs, so that neither a change and its undoing nor a removed
-input leaves a table or a label map that the totals do not contain.
+A commit record is valid only if it belongs to the planned input and options, and its outputs are
+there. Every other record is removed with its outputs, so that neither an undone change nor a
+removed input leaves a table or a label map that the totals do not contain.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ def reconcile(work: Work, retry_failures: bool) -> None:
     """Remove what earlier attempts left and the plan on disk does not contain.
 
     Args:
-        work: What the units of the plan have in common.
+        work: Work that all units of the plan share.
         retry_failures: Whether units in which an image failed are done again.
     """
     log = work.log
@@ -58,7 +58,7 @@ def reconcile(work: Work, retry_failures: bool) -> None:
 
 
 def _check_scene(scene: AssemblyUnit, work: Work, log: CommitLog, retry_failures: bool) -> None:
-    """Believe a finished scene, or have all of it done again: its blocks are gone."""
+    """Keep the record of a finished scene, or repeat the whole scene: its blocks are gone."""
     if log.is_valid(scene, retry_failures):
         return
     for block in scene_blocks(scene, work):
@@ -69,7 +69,7 @@ def _check_scene(scene: AssemblyUnit, work: Work, log: CommitLog, retry_failures
 
 
 def _check_counts(folder: str, log: CommitLog) -> None:
-    """Believe a count that is sound and whose label maps are; failures are a matter of those."""
+    """Keep the record of a count if it and its label maps are valid."""
     labelled: Names | None = None
     for unit in plan.read_units(folder, CountUnit):
         if not log.is_done(unit):
@@ -88,7 +88,9 @@ def _labelled(folder: str, log: CommitLog) -> Names:
 
 
 def _check_unit(unit: WorkUnit, scene: str | None, log: CommitLog, retry_failures: bool) -> None:
-    """Believe a finished unit; a block of a finished scene, which has the record `scene`, always.
+    """Keep the record of a finished unit; that of a block of a finished scene always.
+
+    `scene` is the path of the record of that scene.
 
     Blocks are removed after that record is written. So it is looked for once more when one is
     gone, as another run may be finishing the scene.
@@ -107,8 +109,8 @@ def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
     Nothing else would ever remove it. What is planned stays, as another run may be writing it.
 
     Args:
-        work: Of the run, before its plan is replaced.
-        planned: Gives the units of the plan to come.
+        work: Work that all units share, before the plan is replaced.
+        planned: Returns the units of the new plan.
     """
     log = work.log
     recorded = Names(name.rpartition("-")[0] for name in log.names())
@@ -137,7 +139,7 @@ def _unfinished(work: Work, recorded: Names) -> Iterator[Unit]:
 
 
 def _digest(unit: Unit) -> str:
-    """Of all that a unit may write."""
+    """Digest of the paths of all that a unit may write."""
     return hashlib.sha256("\0".join(_outputs(unit)).encode()).hexdigest()
 
 

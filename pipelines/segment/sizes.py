@@ -88,7 +88,7 @@ class Sizes:
             )
 
     def with_aoi(self, aoi: Polygons | None) -> "Sizes":
-        """The same with an area of interest."""
+        """These sizes with the digest of an area of interest, if there is one."""
         return self if aoi is None else replace(self, reading=replace(self.reading, aoi=aoi.digest))
 
 
@@ -100,7 +100,7 @@ def resolve_sizes(
     Args:
         options: What the user asked for.
         contract: Contract of the model.
-        frozen: What shaped labels when the run was begun with the same model, or None.
+        frozen: Entry `labels` of `run.json`, if the run was begun with the same model; or None.
 
     Raises:
         ConfigurationError: If the sizes cannot be carried out, or take more than `--memory`.
