@@ -64,7 +64,7 @@ def throughput(steps: int, repeats: int) -> None:
         from segmodel.networks.network import build_network
         from segmodel.pairs.crops import CropSampler
         from segmodel.pairs.stats import collect_stats
-        from segmodel.training.batches import training_batches
+        from segmodel.training.augment import training_batches
         from segmodel.training.loop import Learner, StepTimer, check_loss, device_strategy
         from segmodel.training.trainer import network_configuration
 
@@ -93,8 +93,8 @@ def throughput(steps: int, repeats: int) -> None:
     large = random.integers(0, 256, (1000, 1000, 3), np.uint8)
     known = random.integers(0, len(CLASSES.ids), large.shape[:2]).astype(np.int16)
     pairs = [NoisePair(str(number), large, known) for number in range(4)]
-    survey = collect_stats(pairs, CLASSES, allow_empty=False)
-    sampler = CropSampler(pairs, survey, CROP, (0.5, 2.0), 0.0, np.zeros(3, np.uint8), seed=0)
+    stats = collect_stats(pairs, CLASSES, allow_empty=False)
+    sampler = CropSampler(pairs, stats, CROP, (0.5, 2.0), 0.0, np.zeros(3, np.uint8), seed=0)
     learner = Learner(
         lambda: build_network(network_config), config, (), 10**6, device_strategy(config.training)
     )

@@ -1,4 +1,4 @@
-"""Augmentation of training crops in the graph; image and truth are moved alike."""
+"""Batches of training crops, augmented in the graph; image and truth are moved alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from segmodel.training.configuration import AugmentationConfig
+from segmodel.pairs.crops import CropSampler
+from segmodel.training.configuration import AugmentationConfig, Configuration
 
 # Where the number of each change is among the numbers of a crop, so that a change that is switched
 # on leaves the others as they were. The gains of the bands come last.
@@ -138,3 +139,44 @@ def _lit(
 def _signed(drawn: tf.Tensor, limit: float) -> tf.Tensor:
     """Numbers in 0..1 to -limit..limit."""
     return (2 * drawn - 1) * limit
+
+
+# Batches that are ready before they are asked for.
+AHEAD = 2
+
+
+def training_batches(
+    sampler: CropSampler, config: Configuration, first_step: int, steps: int
+) -> tf.data.Dataset:
+    """One augmented batch for each step; which one depends on the seed and the step alone.
+
+    Args:
+        sampler: Sampler of crops of the training pairs.
+        config: Settings of the run: batch, crop, augmentation and seed.
+        first_step: Number of the first step; a resumed run has done those before it.
+        steps: Number of the step after the last.
+
+    Returns:
+        Batches of images `(batch, crop, crop, bands)` float32 in raw units, and truth
+        `(batch, crop, crop)` int16 class indices.
+    """
+    training = config.training
+    bands = len(config.model.bands)
+
+    def load(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image, truth = tf.numpy_function(
+            lambda n: sampler.crop(int(n)), [number], [config.model.dtype, tf.int16]
+        )
+        image.set_shape((None, None, bands))
+        truth.set_shape((None, None))
+        seed = tf.stack([training.seed, tf.cast(number, tf.int32)])
+        limits = config.model.limits
+        return augment(image, truth, seed, training.crop, config.augmentation, limits)
+
+    numbers = tf.data.Dataset.range(first_step * training.batch, steps * training.batch)
+    crops = numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    options = tf.data.Options()
+    # The model has the cores; more threads for one operation only take them from it.
+    options.threading.max_intra_op_parallelism = 1
+    batched = crops.batch(training.batch, drop_remainder=True).prefetch(AHEAD)
+    return batched.with_options(options)

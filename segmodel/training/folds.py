@@ -75,15 +75,15 @@ def cross_validate(
             f"regular expression that finds the region in the path of an image"
         )
     folder, config = Path(output), fold_configuration(config)
-    survey = collect_stats(pairs, config.classes, True, hooks.log)
-    folds_of = {group: _fold(group, pairs, survey) for group in groups}
-    for group, (_, surveys) in folds_of.items():
-        _check_fold(group, surveys, config)
+    whole = collect_stats(pairs, config.classes, True, hooks.log)
+    folds_of = {group: _fold(group, pairs, whole) for group in groups}
+    for group, (_, stats) in folds_of.items():
+        _check_fold(group, stats, config)
     matrices = {}
     for number, (group, name) in enumerate(zip(groups, region_folders(groups), strict=True), 1):
         hooks.log(f"fold {number} of {len(groups)}: {group} left out")
-        fold, surveys = folds_of[group]
-        train(config, fold, folder / name, hooks, overwrite, surveys)
+        fold, stats = folds_of[group]
+        train(config, fold, folder / name, hooks, overwrite, stats)
         matrices[group] = RunFolder(folder / name).confusion()
     folds = Folds(
         {group: Scores.of(matrix) for group, matrix in matrices.items()},
@@ -128,27 +128,25 @@ def region_folders(groups: list[str]) -> list[str]:
 
 
 def _fold(
-    group: str, pairs: Sequence[Pair], survey: DatasetStats
+    group: str, pairs: Sequence[Pair], stats: DatasetStats
 ) -> tuple[TrainingData, tuple[DatasetStats, DatasetStats]]:
     """The pairs of one fold, and their statistics."""
     others = [n for n, pair in enumerate(pairs) if pair.group != group]
     own = [n for n, pair in enumerate(pairs) if pair.group == group]
     data = TrainingData(tuple(pairs[n] for n in others), tuple(pairs[n] for n in own))
-    return data, (survey.subset(others), survey.subset(own))
+    return data, (stats.subset(others), stats.subset(own))
 
 
 def _check_fold(
-    group: str, surveys: tuple[DatasetStats, DatasetStats], config: Configuration
+    group: str, stats: tuple[DatasetStats, DatasetStats], config: Configuration
 ) -> None:
     allow_empty = config.data.allow_empty_classes
-    try:
-        check_classes(surveys[0].counts, config.classes, allow_empty)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"with {group} left out, {error}") from None
-    try:
-        check_classes(surveys[1].counts, config.classes, True)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"in {group} alone, {error}") from None
+    where = (f"with {group} left out", f"in {group} alone")
+    for side, may_be_empty, place in zip(stats, (allow_empty, True), where, strict=True):
+        try:
+            check_classes(side.counts, config.classes, may_be_empty)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{place}, {error}") from None
 
 
 def _write(folds: Folds, folder: Path, config: Configuration) -> None:

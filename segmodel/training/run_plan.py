@@ -65,14 +65,14 @@ def network_configuration(config: Configuration) -> NetworkConfig:
 
 
 def run_digest(
-    config: Configuration, data: TrainingData, surveys: tuple[DatasetStats, DatasetStats]
+    config: Configuration, data: TrainingData, stats: tuple[DatasetStats, DatasetStats]
 ) -> str:
     """SHA-256 of what a run depends on: settings, weights to start from, pixels and masks.
 
     Args:
         config: Settings of the run.
         data: Pairs for training and for validation.
-        surveys: Statistics of the pairs for training, and of those for validation.
+        stats: Statistics of the pairs for training, and of those for validation.
 
     Returns:
         The digest in hexadecimal digits.
@@ -87,10 +87,10 @@ def run_digest(
         del content[table][key]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
     digest.update(_start_digest(config).encode())
-    for pairs, survey in zip((data.training, data.validation), surveys, strict=True):
+    for pairs, pair_stats in zip((data.training, data.validation), stats, strict=True):
         for pair in pairs:
             digest.update(f"\n{json.dumps([pair.name, pair.height, pair.width])}".encode())
-        for block in survey.blocks:
+        for block in pair_stats.blocks:
             digest.update(f"\n{block.pair} {block.content}".encode())
     return digest.hexdigest()
 

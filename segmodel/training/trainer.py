@@ -23,7 +23,7 @@ from segmodel.reports.kept_images import SamplePanels
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import read_contract
 from segmodel.savedmodel.keras_model import KerasModel
-from segmodel.training.batches import training_batches
+from segmodel.training.augment import training_batches
 from segmodel.training.checkpoints import (
     Progress,
     read_progress,
@@ -59,7 +59,7 @@ def train(
     output: str | Path,
     hooks: Hooks | None = None,
     overwrite: bool = False,
-    surveys: tuple[DatasetStats, DatasetStats] | None = None,
+    stats: tuple[DatasetStats, DatasetStats] | None = None,
 ) -> Contract:
     """Train a network, and export its best or its last weights; see `TrainingConfig.keep`.
 
@@ -72,7 +72,7 @@ def train(
         output: Folder for what the run makes; see `docs/training.md`.
         hooks: Functions that are called while the run trains.
         overwrite: Whether a run with other settings or data in the folder is replaced.
-        surveys: Statistics of the pairs for training and for validation, where they are known.
+        stats: Statistics of the pairs for training and for validation, where they are known.
 
     Returns:
         The contract of the exported model, with its scores on the validation set.
@@ -91,14 +91,19 @@ def train(
     # What is wrong with the settings is said before any image is read.
     device_strategy(config.training)
     need_matplotlib()
-    surveys = surveys or survey_data(config, data, hooks)
-    identity = run_digest(config, data, surveys)
+    allow_empty = config.data.allow_empty_classes
+    stats = stats or (
+        collect_stats(data.training, config.classes, allow_empty, hooks.log),
+        # A class may be absent where it is validated; its scores are None.
+        collect_stats(data.validation, config.classes, True, hooks.log),
+    )
+    identity = run_digest(config, data, stats)
     if (done := folder.finished(identity, overwrite)) is not None:
         check_min_iou(config, Scores.of(folder.confusion()), "the model there stays as it is")
         hooks.log(f"{folder.name} is finished: nothing to do")
         return done
     folder.begin(identity, to_document(config))
-    run = TrainingRun(config, network_config, data, surveys[0], folder, hooks)
+    run = TrainingRun(config, network_config, data, stats[0], folder, hooks)
     network = run.fit(identity)
     contract = release(config, network, run.draft(network), data, folder)
     folder.finish()
@@ -110,29 +115,6 @@ def train(
     return contract
 
 
-def survey_data(
-    config: Configuration, data: TrainingData, hooks: Hooks
-) -> tuple[DatasetStats, DatasetStats]:
-    """Survey the pairs for training and those for validation.
-
-    Args:
-        config: Settings of the run.
-        data: Pairs for training and for validation.
-        hooks: Functions that are called meanwhile.
-
-    Returns:
-        Statistics of the training pairs, and of the validation pairs.
-
-    Raises:
-        ConfigurationError: If a class has no pixel in training, unless that is allowed.
-        InputError: If images or masks cannot be used; names the files.
-    """
-    allow_empty = config.data.allow_empty_classes
-    survey = collect_stats(data.training, config.classes, allow_empty, hooks.log)
-    # A class may be absent where it is validated; its scores are None.
-    return survey, collect_stats(data.validation, config.classes, True, hooks.log)
-
-
 class TrainingRun:
     """Steps, validations and checkpoints of a run, stage by stage.
 
@@ -140,7 +122,7 @@ class TrainingRun:
         config: Settings of the run.
         network_config: Network of the last stage.
         data: Pairs for training and for validation.
-        survey: Statistics of the training pairs.
+        stats: Statistics of the training pairs.
         folder: Folder of the run.
         hooks: Functions that are called meanwhile.
     """
@@ -150,7 +132,7 @@ class TrainingRun:
         config: Configuration,
         network_config: NetworkConfig,
         data: TrainingData,
-        survey: DatasetStats,
+        stats: DatasetStats,
         folder: RunFolder,
         hooks: Hooks,
     ) -> None:
@@ -159,12 +141,12 @@ class TrainingRun:
         self._events = TensorBoardLog(folder.path / "tensorboard")
         self._strategy = device_strategy(config.training)
         self._weights = loss_weights(
-            config.training.class_weights, survey.counts, survey.image_pixels
+            config.training.class_weights, stats.counts, stats.image_pixels
         )
         fill = nodata_fill(network_config, config.model.dtype)
         self._sampler = CropSampler(
             data.training,
-            survey,
+            stats,
             config.training.crop,
             (config.augmentation.scale[0], config.augmentation.scale[1]),
             config.training.class_balance,

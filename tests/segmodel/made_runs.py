@@ -65,8 +65,8 @@ def fit_run(
     logged = Told(folder, copies or {})
     output = RunFolder(folder)
     output.begin(identity, {})
-    survey = collect_stats(data.training, config.classes, False)
-    run = TrainingRun(config, network_configuration(config), data, survey, output, logged.hooks)
+    stats = collect_stats(data.training, config.classes, False)
+    run = TrainingRun(config, network_configuration(config), data, stats, output, logged.hooks)
     return run.fit(identity), logged
 
 

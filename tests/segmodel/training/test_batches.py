@@ -10,7 +10,7 @@ import pytest
 from segmodel.errors import InputError, TrainingError
 from segmodel.pairs.crops import CropSampler
 from segmodel.pairs.stats import collect_stats
-from segmodel.training.batches import training_batches
+from segmodel.training.augment import training_batches
 from segmodel.training.configuration import AugmentationConfig
 from segmodel.training.loop import StepTimer
 from tests.segmodel.made_pairs import CLASSES, ArrayPair, configuration, halves

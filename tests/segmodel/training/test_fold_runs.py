@@ -39,7 +39,7 @@ def trainings(monkeypatch) -> list:
     """Trainings that only write down the scores of the region that they left out."""
     found: list = []
 
-    def train(config, data, output, hooks, overwrite, *surveys):
+    def train(config, data, output, hooks, overwrite, *stats):
         (region,) = {pair.group for pair in data.validation}
         found.append((data, overwrite))
         output.mkdir(parents=True, exist_ok=True)

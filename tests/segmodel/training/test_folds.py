@@ -50,14 +50,14 @@ def test_a_fold_is_scored_by_its_last_weights_and_the_region_chooses_nothing(tmp
     folds = cross_validate(config, TrainingData(FIRST, SECOND), tmp_path)
 
     assert [given[2].name for given in begun] == ["region-0", "region-1"]
-    for (fold, data, *_, surveys), own in zip(begun, (FIRST, SECOND), strict=True):
+    for (fold, data, *_, stats), own in zip(begun, (FIRST, SECOND), strict=True):
         assert (fold.training.keep, fold.training.patience) == ("last", 0)
         assert fold.export == ExportConfig(calibrate=False, min_iou={})
         assert fold.training == replace(config.training, keep="last", patience=0)
         assert data.validation == own
         assert not {pair.name for pair in data.training} & {pair.name for pair in own}
-        assert [survey.images for survey in surveys] == [len(data.training), len(own)]
-        assert surveys[1].counts.sum() == len(own) * 64 * 64
+        assert [stats.images for stats in stats] == [len(data.training), len(own)]
+        assert stats[1].counts.sum() == len(own) * 64 * 64
     assert folds.pooled == Scores.of(2 * np.array([[3, 1], [0, 4]]))
     document = json.loads((tmp_path / "folds.json").read_text())
     assert document["scored"] == "weights after the last step; the region left out chose nothing"

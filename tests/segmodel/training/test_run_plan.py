@@ -19,8 +19,8 @@ CONFIG = configuration()
 
 
 def digest(config=CONFIG, data=DATA) -> str:
-    surveys = tuple(collect_stats(p, CLASSES, True) for p in (data.training, data.validation))
-    return run_digest(config, data, surveys)
+    stats = tuple(collect_stats(p, CLASSES, True) for p in (data.training, data.validation))
+    return run_digest(config, data, stats)
 
 
 def test_without_stages_the_variant_of_the_model_has_all_steps():
