@@ -105,7 +105,8 @@ class ReadAhead:
         held = reads = 0
         max_bytes = self.max_bytes - self.max_bytes // 4
         for step in self._reads(self._opened(jobs)):
-            while queue and (reads > self._max_queued or held + step.takes > max_bytes):
+            # So many that no thread waits while the model or the reader of a shard has its turn.
+            while queue and (reads > 2 * self.threads or held + step.takes > max_bytes):
                 before, pending = queue.popleft()
                 held -= before.gives
                 reads -= before.raster is not None
@@ -114,11 +115,6 @@ class ReadAhead:
             reads += step.raster is not None
             queue.append((step, self._start(step)))
         yield from (pending for _, pending in queue)
-
-    @property
-    def _max_queued(self) -> int:
-        # Enough that no thread waits while the model or the reader of a shard has its turn.
-        return 2 * self.threads
 
     def _start(self, step: _PlannedRead) -> PendingWindow:
         if step.tile is None or step.raster is None:
@@ -134,7 +130,7 @@ class ReadAhead:
             opening = job.open if job.open_inline else self.pool.submit(job.open).result
             queue.append((job, opening))
             held += job.held_bytes
-            while len(queue) > 1 and (len(queue) > self._max_queued or held > self.max_bytes // 4):
+            while len(queue) > 1 and (len(queue) > 2 * self.threads or held > self.max_bytes // 4):
                 held -= queue[0][0].held_bytes
                 yield queue.popleft()
         yield from queue

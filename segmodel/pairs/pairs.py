@@ -118,7 +118,8 @@ class PairCache:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes, self._held, self._lock = max_bytes, 0, threading.Lock()
         self._kept: OrderedDict[object, Arrays] = OrderedDict()
-        self._last = _LastUsed()
+        # Of each thread, key and arrays of the pair that it used last.
+        self._last = threading.local()
 
     def get(self, key: object) -> Arrays | None:
         """The arrays of a pair, or None if they are not kept."""
@@ -126,15 +127,16 @@ class PairCache:
             found = self._kept.get(key)
             if found is not None:
                 self._kept.move_to_end(key)
-        if found is None and self._last.key == key:
-            found = self._last.arrays
+        last_key, last = getattr(self._last, "pair", (None, None))
+        if found is None and last_key == key:
+            found = last
         if found is not None:
-            self._last.key, self._last.arrays = key, found
+            self._last.pair = key, found
         return found
 
     def put(self, key: object, arrays: Arrays) -> None:
         """Keep the arrays of a pair, in place of those that were not used for longest."""
-        self._last.key, self._last.arrays = key, arrays
+        self._last.pair = key, arrays
         with self._lock:
             if key in self._kept:
                 return
@@ -162,13 +164,6 @@ def cached(
             if cache is not None:
                 cache.put(pair, found)
         return found
-
-
-class _LastUsed(threading.local):
-    """The pair that a thread used last."""
-
-    key: object = None
-    arrays: Arrays | None = None
 
 
 def _bytes_of(arrays: Arrays) -> int:
