@@ -46,7 +46,7 @@ class PackImages(beam.PTransform):
         work, budget, folder = self.work, self.budget, self.work.run.plan
         started = time.time()
         pack = DoUnit(pack_unit, work, "shards", "packed_pixels")
-        return (
+        status: PCollection[int] = (
             parts
             | "ReadPlan" >> beam.FlatMap(lambda part: plan.references(folder, part))
             | "SpreadShards" >> beam.Reshuffle()
@@ -54,6 +54,7 @@ class PackImages(beam.PTransform):
             | "CountShards" >> beam.CombineGlobally(sum_reports).without_defaults()
             | "FinishPack" >> beam.Map(lambda report: _finish(report, work, budget, started))
         )
+        return status
 
 
 def _finish(report: UnitReport, work: PackWork, budget: FailureBudget, started: float) -> int:

@@ -37,7 +37,7 @@ class SplitTotal:
 
 
 def totals_of_splits(work: PackWork, failures: FailureTable) -> list[SplitTotal]:
-    """Totals of all splits, in order of the plan.
+    """Sums of the commit records of each split, in order of the plan.
 
     Args:
         work: Work that all shards share.

@@ -18,7 +18,7 @@ from segmodel.labels.classes import ClassTable
 TILES, COLUMNS = 24, 4
 TILE_PX, MARGIN, CAPTION_PX, LINE_PX, SWATCH = 176, 12, 20, 26, 16
 OVERLAY = 0.65
-PAPER, INK, QUIET, EMPTY = (255, 255, 255), (40, 44, 52), (110, 116, 128), (228, 230, 235)
+BACKGROUND, TEXT, CAPTION, EMPTY = (255, 255, 255), (40, 44, 52), (110, 116, 128), (228, 230, 235)
 CAPTION_CHARACTERS = 52
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -76,10 +76,10 @@ def draw_sheet(
     top = MARGIN + LINE_PX * (len(lines) + len(legend)) + MARGIN
     rows = -(-len(tiles) // COLUMNS)
     height = top + rows * (TILE_PX + CAPTION_PX + MARGIN) + MARGIN
-    sheet = Image.new("RGB", (width, height), PAPER)
+    sheet = Image.new("RGB", (width, height), BACKGROUND)
     canvas = ImageDraw.Draw(sheet)
     for number, line in enumerate(lines):
-        canvas.text((MARGIN, MARGIN + number * LINE_PX), line, INK, font)
+        canvas.text((MARGIN, MARGIN + number * LINE_PX), line, TEXT, font)
     _draw_legend(canvas, legend, MARGIN + len(lines) * LINE_PX, font)
     colors = classes.palette(EMPTY)
     for number, tile in enumerate(tiles):
@@ -106,7 +106,7 @@ def _draw_tile(
     font = ImageFont.load_default(11)
     canvas = ImageDraw.Draw(sheet)
     lower = upper + tile.image.shape[0] + 3
-    canvas.text((left, lower), shortened(tile.caption), QUIET, font)
+    canvas.text((left, lower), shortened(tile.caption), CAPTION, font)
 
 
 def shortened(text: str, characters: int = CAPTION_CHARACTERS) -> str:
@@ -144,5 +144,5 @@ def _draw_legend(canvas: ImageDraw.ImageDraw, rows: list[LegendRow], top: int, f
     for number, row in enumerate(rows):
         upper = top + number * LINE_PX
         for left, color, text in row:
-            canvas.rectangle((left, upper, left + SWATCH, upper + SWATCH), color, INK)
-            canvas.text((left + SWATCH + 8, upper - 1), text, INK, font)
+            canvas.rectangle((left, upper, left + SWATCH, upper + SWATCH), color, TEXT)
+            canvas.text((left + SWATCH + 8, upper - 1), text, TEXT, font)

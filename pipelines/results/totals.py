@@ -60,7 +60,7 @@ class Totals:
 
 
 def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
-    """Totals of all units whose numbers count, see `Unit.is_in_totals`.
+    """Sum of the commit records of all units that count; see `Unit.is_in_totals`.
 
     Args:
         work: Work that all units of the run share.

@@ -134,6 +134,9 @@ def verify(root: str, on_finding: Callable[[Finding], None], invalidate: bool = 
         invalidate: Whether the record of a unit is removed if one of its files is missing or
             damaged, so that `segment` does the unit again. `_SUCCESS` is removed before.
 
+    Returns:
+        Counts of units, files, bytes and findings.
+
     Raises:
         ConfigurationError: If the folder is no run.
         ContractError: If the model contract in `run.json` is malformed.

@@ -99,7 +99,7 @@ def is_detached(beam_options: PipelineOptions) -> bool:
 
 
 def submission(result: PipelineResult, beam_options: PipelineOptions, run: str) -> str:
-    """What became of a job that is not waited for, as a sentence.
+    """A sentence about a job that goes on without this process.
 
     Args:
         result: Result of the run, from the runner.

@@ -52,7 +52,7 @@ class SegmentImages(beam.PTransform):
         read = beam.FlatMap(lambda part: plan.references(folder, part))
         unit = DoUnit(segment_unit, work, "units", "computed_pixels")
         label = beam.ParDo(unit).with_resource_hints(**self.hints)
-        return (
+        status: PCollection[int] = (
             parts
             | "ReadPlan" >> read.with_output_types(UnitReference)
             | "SpreadUnits" >> beam.Reshuffle()
@@ -70,6 +70,7 @@ class SegmentImages(beam.PTransform):
             | "SumCounts" >> beam.CombineGlobally(sum_reports).without_defaults()
             | "FinishRun" >> beam.Map(lambda report: _finish_run(report, work, budget, started))
         )
+        return status
 
 
 def _list_units(

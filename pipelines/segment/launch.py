@@ -160,6 +160,9 @@ def resolve_run(
         run: The run directory.
         earlier: The `run.json` of the run that is continued, or None.
 
+    Returns:
+        The run with all of its values.
+
     Raises:
         ConfigurationError: If options or inputs do not allow the run.
         ContractError: If the model was not made for an input.

@@ -102,6 +102,9 @@ def resolve_sizes(
         contract: Contract of the model.
         frozen: Entry `labels` of `run.json`, if the run was begun with the same model; or None.
 
+    Returns:
+        Sizes in pixels, and the memory in bytes that they take.
+
     Raises:
         ConfigurationError: If the sizes cannot be carried out, or take more than `--memory`.
     """
