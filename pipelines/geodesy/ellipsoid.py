@@ -88,6 +88,22 @@ def square(across: int, down: int) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def nearest(x: np.ndarray, middle: np.ndarray | float, period: float) -> np.ndarray:
+    """Coordinates moved by whole periods, to within half a period of the middle.
+
+    Args:
+        x: Longitudes, or eastings of a map that goes around the Earth.
+        middle: Coordinate to be near to, of a shape that goes with `x`.
+        period: Width of the world in the unit of `x`; infinite moves nothing.
+
+    >>> nearest(np.array([-170.0, 10.0]), 180.0, 360.0).tolist()
+    [190.0, 10.0]
+    """
+    if not np.isfinite(period):
+        return x
+    return np.asarray(x - period * np.round((x - middle) / period))
+
+
 def _extrapolated(area: Callable[[int], Number]) -> Number:
     """Limit of areas of outlines with every 4th, 2nd and 1st point, for steps of length 0.
 
@@ -154,9 +170,7 @@ class Datum:
         lon, lat = (np.asarray(angle) for angle in self.transformer.transform(x, y))
         back_x, back_y = self.transformer.transform(lon, lat, direction="INVERSE")
         with np.errstate(invalid="ignore"):  # PROJ answers inf where it has no answer
-            gap_x = back_x - x
-            if np.isfinite(self.period):
-                gap_x = gap_x - self.period * np.round(gap_x / self.period)
+            gap_x = nearest(back_x - x, 0.0, self.period)
             inside = (np.abs(gap_x) < self.tolerance) & (np.abs(back_y - y) < self.tolerance)
             lon, lat = lon * self.radians_per_unit, lat * self.radians_per_unit
         return np.where(inside, lon, np.nan), np.where(inside, lat, np.nan)

@@ -296,9 +296,9 @@ def _pixel_size_m(grid: GroundGrid) -> tuple[float, float]:
             return np.nan
         return float(datum.geod.inv(lon[0], lat[0], lon[1], lat[1])[2])
 
-    sizes = []
-    for x, y in ((1, 0), (0, 1)):
+    def step(x: int, y: int) -> float:
         rough = length(1e-3 * x, 1e-3 * y) / 1e-3
         pixels = datum.a / 6400 / rough
-        sizes.append(length(pixels * x, pixels * y) / pixels)
-    return sizes[0], sizes[1]
+        return length(pixels * x, pixels * y) / pixels
+
+    return step(1, 0), step(0, 1)

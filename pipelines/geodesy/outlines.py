@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from pyproj import CRS, Transformer
 
-from pipelines.geodesy.ellipsoid import datum_of, square
+from pipelines.geodesy.ellipsoid import datum_of, nearest, square
 from pipelines.geodesy.ground import GroundGrid
 
 STEPS = 64  # along a side of an outline
@@ -64,9 +64,7 @@ class Place:
 
     def near(self, x: np.ndarray, middle: np.ndarray) -> np.ndarray:
         """The same places as near to the middle as maps that go around the Earth show them."""
-        if not np.isfinite(self.period):
-            return x
-        return np.asarray(x - self.period * np.round((x - middle) / self.period))
+        return nearest(x, middle, self.period)
 
     def unrolled(self, rings: np.ndarray) -> np.ndarray:
         """Rings `(n, points, 2)` without jumps at the antimeridian; NaN if around a pole."""
@@ -84,8 +82,6 @@ class Place:
         low, high = x.min(axis=1), x.max(axis=1)
         first = np.ceil((far.min(axis=1) - high) / self.period)
         last = np.floor((far.max(axis=1) - low) / self.period)
-        if not np.isfinite(self.period):
-            first, last = np.zeros_like(first), np.zeros_like(last)
         if not len(x) or not np.isfinite([first.min(), last.max()]).all():
             return
         for turn in range(int(first.min()), int(last.max()) + 1):
@@ -254,10 +250,9 @@ def held(grid: GroundGrid, other: GroundGrid) -> np.ndarray:
     points = _samples(grid, other.crs_wkt)
     found = np.zeros(SAMPLES**2, bool)
     known = points[:, np.isfinite(points).all(axis=(0, 2))]
-    if not known.size:
-        return found.reshape(SAMPLES, SAMPLES)
-    corners = scenes.points(zero, CORNERS)[..., 0]
-    for shift, _ in scenes.places[0].turns(known[..., 0], corners):
-        pixels = applied(scenes.inverse, points + np.array([shift, 0]))[0]
-        found |= ((pixels >= 0) & (pixels <= scenes.size)).all(axis=-1)
+    if known.size:
+        corners = scenes.points(zero, CORNERS)[..., 0]
+        for shift, _ in scenes.places[0].turns(known[..., 0], corners):
+            pixels = applied(scenes.inverse, points + np.array([shift, 0]))[0]
+            found |= ((pixels >= 0) & (pixels <= scenes.size)).all(axis=-1)
     return found.reshape(SAMPLES, SAMPLES)

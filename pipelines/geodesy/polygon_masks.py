@@ -19,6 +19,7 @@ import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
+from pipelines.geodesy.ellipsoid import nearest
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygons import Polygons
 from segmodel.errors import InputError
@@ -290,4 +291,4 @@ def _turn(crs: CRS) -> float:
 def _near(places: tuple[Any, Any], middle: float, turn: float) -> tuple[np.ndarray, np.ndarray]:
     """Places with longitudes within half a turn of `middle`, else untouched; NaN for no place."""
     x, y = (np.where(np.isfinite(part), part, np.nan) for part in places)
-    return (x - turn * np.round((x - middle) / turn) if turn else x), y
+    return nearest(x, middle, turn or np.inf), y

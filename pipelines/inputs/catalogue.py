@@ -93,15 +93,13 @@ class Catalogue:
         Returns:
             Sum of `records`.
         """
-        total = kept = 0
-        for count in records:
-            self._tables.run(
-                "UPDATE files SET records = ? WHERE format = ? AND position = ?",
-                *(count, format_name, kept),
-            )
-            total, kept = total + count, kept + 1
-        self._tables.run("DELETE FROM files WHERE format = ? AND position >= ?", format_name, kept)
-        return total
+        self._tables.run_each(
+            "UPDATE files SET records = ? WHERE format = ? AND position = ?",
+            ((count, format_name, position) for position, count in enumerate(records)),
+        )
+        self._tables.run("DELETE FROM files WHERE format = ? AND records IS NULL", format_name)
+        query = "SELECT coalesce(sum(records), 0) FROM files WHERE format = ?"
+        return int(self._tables.value(query, format_name))
 
     def of_format(self, name: str) -> "Files":
         """Files of one format, once they are sorted."""

@@ -87,11 +87,11 @@ class Names:
 
     def update(self, names: Iterable[str]) -> None:
         """Add names."""
-        self._tables.run_each("INSERT OR IGNORE INTO names VALUES (?)", _each(names))
+        self._tables.run_each("INSERT OR IGNORE INTO names VALUES (?)", zip(map(to_bytes, names)))
 
     def difference_update(self, names: Iterable[str]) -> None:
         """Remove names that are there."""
-        self._tables.run_each("DELETE FROM names WHERE name = ?", _each(names))
+        self._tables.run_each("DELETE FROM names WHERE name = ?", zip(map(to_bytes, names)))
 
     def __contains__(self, name: str) -> bool:
         found = self._tables.value("SELECT 1 FROM names WHERE name = ?", to_bytes(name))
@@ -103,10 +103,6 @@ class Names:
 
     def __bool__(self) -> bool:
         return self._tables.value("SELECT 1 FROM names LIMIT 1") is not None
-
-
-def _each(names: Iterable[str]) -> Iterator[tuple[bytes]]:
-    return ((to_bytes(name),) for name in names)
 
 
 def to_bytes(name: str) -> bytes:

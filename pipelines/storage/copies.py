@@ -31,11 +31,10 @@ def local_copies(uris: Iterable[str], scratch: str) -> Iterator[list[str]]:
     with contextlib.ExitStack() as copies:
         paths = []
         for uri in uris:
-            path = uri
+            paths.append(uri)
             if locations.is_remote(uri):
-                path = copies.enter_context(filesystem.temporary(scratch))
-                _download(uri, path)
-            paths.append(path)
+                paths[-1] = copies.enter_context(filesystem.temporary(scratch))
+                _download(uri, paths[-1])
         yield paths
 
 

@@ -35,11 +35,6 @@ class Written:
     size: int
     sha256: str
 
-    @classmethod
-    def of(cls, path: str) -> "Written":
-        """Of a file of this machine."""
-        return cls(os.path.getsize(path), sha256(path))
-
 
 class ClearedError(TransientError):
     """The folder for temporary files was cleared by another run."""
@@ -206,7 +201,7 @@ def publish(path: str, uri: str) -> Written:
     Raises:
         ConfigurationError: If it may not be written there.
     """
-    written = Written.of(path)
+    written = Written(os.path.getsize(path), sha256(path))
     with _allowed(uri):
         store_of(uri).publish(path, uri)
     return written

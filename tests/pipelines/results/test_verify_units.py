@@ -26,7 +26,7 @@ TALLY = Tally(images=1, pixels={"0": 5}, ground_pixels={"0": 5}, area_m2={"0": 0
 def log(tmp_path) -> CommitLog:
     """Of a run with one unit that has written three files."""
     outputs = [
-        Output.of(path, filesystem.Written.of(str(write(tmp_path / path, b"abc"))))
+        Output.of(path, filesystem.write_bytes(str(tmp_path / path), b"abc", str(tmp_path / "tmp")))
         for path in PATHS
     ]
     log = CommitLog(str(tmp_path), "options")
