@@ -41,7 +41,7 @@ class EncodedImages:
 
 
 class ImageFormat(Format):
-    """Files that hold one image each, dealt to units by a hash of their path."""
+    """Files that hold one image each, assigned to units by a hash of their path."""
 
     name = "images"
     examples = "image files (.jpg .png .webp .tif)"

@@ -297,7 +297,7 @@ def _is_text(kind: pa.DataType | None) -> bool:
 def _holder(field: pa.Field) -> str | None:
     """Path of the bytes in a column that can hold encoded images, or None."""
     if is_binary(field.type):
-        return field.name
+        return str(field.name)
     if pa.types.is_struct(field.type):
         index = field.type.get_field_index("bytes")
         if index >= 0 and is_binary(field.type.field(index).type):
@@ -307,4 +307,4 @@ def _holder(field: pa.Field) -> str | None:
 
 def is_binary(kind: pa.DataType) -> bool:
     """Whether values of this type are bytes."""
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import IO, cast
+from typing import IO, Any, Self, cast
 
 from pipelines.formats.samples import (
     Maps,
@@ -242,7 +242,7 @@ class _CheckedMember(tarfile.TarInfo):
     """
 
     @classmethod
-    def fromtarfile(cls, archive):
+    def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
         except _PASSED_ON:
@@ -252,7 +252,7 @@ class _CheckedMember(tarfile.TarInfo):
             raise InputError(f"a header is corrupt ({error})") from error
 
     @classmethod
-    def frombuf(cls, buf, encoding, errors):
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         if not buf:
             raise InputError("the archive ends without its end mark")
         member = super().frombuf(buf, encoding, errors)
@@ -262,7 +262,7 @@ class _CheckedMember(tarfile.TarInfo):
     # Maps of sparse files, of any length, are neither needed nor read: no image is such a file.
     # In place of each the library's own parser is left out, one for each way of writing them.
 
-    def _proc_sparse(self, tarfile):
+    def _proc_sparse(self, tarfile: Any) -> Self:
         extended = self._sparse_structs[1]  # type: ignore[attr-defined]
         while extended:
             block = tarfile.fileobj.read(_BLOCK_BYTES)
@@ -274,7 +274,7 @@ class _CheckedMember(tarfile.TarInfo):
         tarfile.offset = self.offset_data + self._block(self.size)  # type: ignore[attr-defined]
         return self
 
-    def _proc_gnusparse_00(self, member, *arguments):
+    def _proc_gnusparse_00(self, member: Any, *arguments: Any) -> None:
         member.sparse = b""
 
     _proc_gnusparse_01 = _proc_gnusparse_10 = _proc_gnusparse_00

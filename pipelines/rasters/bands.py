@@ -129,7 +129,7 @@ class SceneBands:
 def _equal(samples: np.ndarray, nodata: float) -> np.ndarray:
     """Where samples are a nodata value, as their dtype holds it."""
     if np.isnan(nodata):
-        return np.isnan(samples)
+        return np.asarray(np.isnan(samples))
     if np.issubdtype(samples.dtype, np.integer):
         limits = np.iinfo(samples.dtype)
         if not limits.min <= nodata <= limits.max or nodata != int(nodata):

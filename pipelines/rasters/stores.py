@@ -2,7 +2,7 @@
 
 GDAL's own file systems for stores go on with zeros after some answers that were cut short, as
 its threads do not tell of them, and they look for credentials by rules of their own. So GDAL asks
-us for bytes: with the same credentials and patience as for everything else, and of one version of
+us for bytes: with the same credentials and retries as for everything else, and of one version of
 the object. What a request failed with in the end is kept, and raised once GDAL is done.
 """
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import IO
@@ -102,6 +102,13 @@ def area_table(path: str) -> Iterator[AreaTable]:
             table.close()
 
 
+def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
+    """Rows as CSV in UTF-8, the first of them the header; what UTF-8 cannot hold is written out."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows(rows)
+    return buffer.getvalue().encode("utf-8", "backslashreplace")
+
+
 def totals_csv(total: Tally, classes: ClassTable) -> bytes:
     """The table of totals: classes, nodata, failed, their sum, and the footprint.
 
@@ -116,13 +123,13 @@ def totals_csv(total: Tally, classes: ClassTable) -> bytes:
     lines = [*class_lines(classes), (FAILED, "", FAILED)]
     if ELSEWHERE in total.pixels:
         lines.append((ELSEWHERE, "", ELSEWHERE))
-    buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(["class_id", "class", "pixels", "pixel_share", "area_m2", "area_share"])
+    rows: list[list[object]] = [
+        ["class_id", "class", "pixels", "pixel_share", "area_m2", "area_share"]
+    ]
     for key, class_id, name in lines:
         pixels, area = total.pixels.get(key, 0), total.area_m2.get(key, 0.0)
         is_class = key in keys
-        table.writerow(
+        rows.append(
             [
                 class_id,
                 name,
@@ -133,13 +140,13 @@ def totals_csv(total: Tally, classes: ClassTable) -> bytes:
             ]
         )
     summed = math.fsum(total.area_m2.values())
-    table.writerow(
+    rows.append(
         ["", "total", sum(total.pixels.values()), "", _number(summed if summed else None), ""]
     )
     if total.area_m2:
         footprint_pixels = sum(total.ground_pixels.values())
-        table.writerow(["", "footprint", footprint_pixels, "", _number(total.footprint_m2), ""])
-    return buffer.getvalue().encode()
+        rows.append(["", "footprint", footprint_pixels, "", _number(total.footprint_m2), ""])
+    return csv_bytes(rows)
 
 
 def _number(value: float | Fraction | None) -> str:

@@ -188,11 +188,8 @@ def unit_id(kind: str, file: InputFile, suffix: str = "") -> str:
     'scene-b-c-cef10aa5ad4fad0e'
     """
     stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(file.name).name.split(".")[0]).strip("-")[:40]
-    return "-".join(part for part in (kind, stem, _short_hash(file.key), suffix) if part)
-
-
-def _short_hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    key = hashlib.sha256(file.key.encode()).hexdigest()[:16]
+    return "-".join(part for part in (kind, stem, key, suffix) if part)
 
 
 def image_groups(files: int) -> int:

@@ -18,18 +18,14 @@ def store(run: RunDirectory, name: str, polygons: Polygons | None) -> None:
         run.write(name, polygons.to_bytes())
 
 
+@lru_cache(8)
 def stored(run: RunDirectory, name: str, digest: str) -> Polygons:
-    """Polygons of the run directory.
+    """Polygons of the run directory, read once in a process.
 
     Raises:
         TransientError: If they are not those of this digest.
     """
-    return _stored(run.path(name), digest)
-
-
-@lru_cache(8)
-def _stored(path: str, digest: str) -> Polygons:
-    polygons = Polygons.from_bytes(filesystem.read_bytes(path))
+    polygons = Polygons.from_bytes(run.read(name))
     if polygons.digest != digest:
         raise TransientError(
             "the polygons of the run were replaced by another run into the same directory: run the "

@@ -65,7 +65,7 @@ class Watch:
             try:
                 found = min(self.units, sum(1 for _ in filesystem.names_below(self.commits)))
             except (OSError, TransientError):
-                # Whether the run goes on without the store is not for its bar to say.
+                # The run itself reports that the store is out of reach.
                 found = self._looks[-1][1] if self._looks else 0
             taken = time.monotonic() - now
             self._looks[:] = [(now + _LOOK_SHARE * taken, found)]

@@ -16,9 +16,7 @@ from pyproj.exceptions import ProjError
 from shapely.errors import ShapelyError
 
 from pipelines.formats.work import Work
-from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
-from pipelines.geodesy.polygons import Polygons
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, Tally, TallySum
 from pipelines.run.attempts import with_retries
@@ -33,7 +31,6 @@ from pipelines.scenes.sampling import FAILED as FAILED_STATE
 from pipelines.scenes.tables import CountSums, counts_path
 from pipelines.storage.copies import local_copies
 from segmodel.errors import BeamsegError, InputError
-from segmodel.labels.classes import ClassTable
 from segmodel.tiling.windows import Window
 
 TILE_PX = 1024
@@ -133,9 +130,16 @@ def _count_tiles(own: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountS
     ground = ground_grid(own.view.grid)
     digest = None if work.counting is None else work.counting.zones
     polygons = None if digest is None else stored(work.run, ZONES, digest)
-    zones = None if polygons is None else _brought(polygons, ground)
-    line_of = _line_of_labels(work.contract.classes)
-    lines = [*(str(i) for i in work.contract.classes.ids), NODATA, FAILED, ELSEWHERE]
+    zones = None
+    if polygons is not None:
+        # No way leads there from Earth to the Moon.
+        with contextlib.suppress(InputError):
+            zones = ScenePolygons.of(polygons, ground)
+    classes = work.contract.classes
+    # Index of the line of the table by label: classes in their order, then nodata.
+    line_of = np.zeros(classes.nodata + 1, np.int64)
+    line_of[[*classes.ids, classes.nodata]] = np.arange(len(classes.ids) + 1)
+    lines = [*(str(i) for i in classes.ids), NODATA, FAILED, ELSEWHERE]
     for tile in Window(0, 0, ground.height, ground.width).subdivide(TILE_PX, TILE_PX):
         labels = own.view.labels_in(tile)
         states = own.view.states(labels, tile)
@@ -151,21 +155,6 @@ def _count_tiles(own: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountS
             sums.elsewhere.setdefault(scenes[other].file.key, TallySum()).add(tally)
         if polygons is not None:
             _add_zones(zones, polygons.names, tile, table, sums)
-
-
-def _brought(polygons: Polygons, ground: GroundGrid) -> ScenePolygons | None:
-    """Polygons on the pixels of a scene; None if no way leads there, as from Earth to the Moon."""
-    try:
-        return ScenePolygons.of(polygons, ground)
-    except InputError:
-        return None
-
-
-def _line_of_labels(classes: ClassTable) -> np.ndarray:
-    """Index of the line of the table by label: classes in their order, then nodata."""
-    lines = np.zeros(classes.nodata + 1, np.int64)
-    lines[[*classes.ids, classes.nodata]] = np.arange(len(classes.ids) + 1)
-    return lines
 
 
 def _shadow(own: _Scene, scenes: Sequence[_Scene], states: np.ndarray, tile: Window) -> np.ndarray:

@@ -1,13 +1,11 @@
 """Counts of scenes by zone, and of ground that several scenes show: one file each, and tables."""
 
-import csv
-import io
 import json
 from collections.abc import Iterator
 from typing import Any
 
 from pipelines.run import plan
-from pipelines.run.area_tables import class_lines
+from pipelines.run.area_tables import class_lines, csv_bytes
 from pipelines.run.areas import ELSEWHERE, FAILED, Tally, TallySum
 from pipelines.run.commits import CommitLog, number
 from pipelines.run.directory import RunDirectory
@@ -40,15 +38,6 @@ def _row(key: str, name: str | None, total: TallySum) -> dict[str, Any]:
     return {key: name, "pixels": exact.pixels, "area_m2": areas}
 
 
-def read_counts(content: bytes) -> dict[str, list[tuple[str | None, Tally]]]:
-    """What `CountSums.to_json` wrote: tallies by zone, and by the scene that counts instead."""
-    document = json.loads(content)
-    return {
-        "zones": [(row["zone"], _tally(row)) for row in document["zones"]],
-        "elsewhere": [(row["counted_in"], _tally(row)) for row in document["elsewhere"]],
-    }
-
-
 def _tally(row: dict[str, Any]) -> Tally:
     pixels, areas = row["pixels"], number(row["area_m2"])
     return Tally(pixels=pixels, ground_pixels=pixels if areas else {}, area_m2=areas)
@@ -62,14 +51,23 @@ def counts_path(unit: CountUnit) -> str:
 def _counted(
     run: RunDirectory, log: CommitLog
 ) -> Iterator[tuple[CountUnit, dict[str, list[tuple[str | None, Tally]]]]]:
-    """Finished counts, and what they hold."""
+    """Finished counts, with tallies by zone, and by the scene that counts instead."""
 
     def counted(unit: CountUnit) -> tuple[CountUnit, bytes | None]:
         return unit, run.read(counts_path(unit)) if log.is_done(unit) else None
 
     for unit, content in in_order(counted, plan.read_units(run.plan, CountUnit)):
         if content is not None:
-            yield unit, read_counts(content)
+            document = json.loads(content)
+            yield (
+                unit,
+                {
+                    "zones": [(row["zone"], _tally(row)) for row in document["zones"]],
+                    "elsewhere": [
+                        (row["counted_in"], _tally(row)) for row in document["elsewhere"]
+                    ],
+                },
+            )
 
 
 def zones_csv(run: RunDirectory, log: CommitLog, classes: ClassTable) -> bytes:
@@ -78,15 +76,13 @@ def zones_csv(run: RunDirectory, log: CommitLog, classes: ClassTable) -> bytes:
     for _, counted in _counted(run, log):
         for name, tally in counted["zones"]:
             zones.setdefault(name, TallySum()).add(tally)
-    buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(["zone", "class_id", "class", "pixels", "area_m2", "area_share"])
+    rows: list[list[object]] = [["zone", "class_id", "class", "pixels", "area_m2", "area_share"]]
     for name in sorted(zones, key=lambda name: (name is None, name or "")):
-        _write_zone(table, OUTSIDE if name is None else name, zones[name].rounded(), classes)
-    return buffer.getvalue().encode("utf-8", "backslashreplace")
+        rows += _zone_rows(OUTSIDE if name is None else name, zones[name].rounded(), classes)
+    return csv_bytes(rows)
 
 
-def _write_zone(table: Any, zone: str, total: Tally, classes: ClassTable) -> None:
+def _zone_rows(zone: str, total: Tally, classes: ClassTable) -> Iterator[list[object]]:
     lines: list[tuple[str, int | str, str]] = [*class_lines(classes)]
     lines += [(name, "", name) for name in (FAILED, ELSEWHERE) if name in total.pixels]
     known = bool(total.area_m2)
@@ -95,16 +91,14 @@ def _write_zone(table: Any, zone: str, total: Tally, classes: ClassTable) -> Non
         area = total.area_m2.get(key, 0.0)
         share = area / of_classes if key.isdigit() and of_classes else None
         cells = [repr(float(v)) if v is not None else "" for v in (area if known else None, share)]
-        table.writerow([zone, class_id, name, total.pixels.get(key, 0), *cells])
+        yield [zone, class_id, name, total.pixels.get(key, 0), *cells]
 
 
 def overlaps_csv(run: RunDirectory, log: CommitLog) -> bytes:
     """What of each scene is counted in which other one."""
-    buffer = io.StringIO()
-    table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(["scene", "counted_in", "pixels", "area_m2"])
+    rows: list[list[object]] = [["scene", "counted_in", "pixels", "area_m2"]]
     for unit, counted in _counted(run, log):
         for other, tally in counted["elsewhere"]:
             pixels, area = tally.pixels[ELSEWHERE], float(tally.area_m2[ELSEWHERE])
-            table.writerow([unit.file.key, other, pixels, repr(area)])
-    return buffer.getvalue().encode("utf-8", "backslashreplace")
+            rows.append([unit.file.key, other, pixels, repr(area)])
+    return csv_bytes(rows)
