@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -114,7 +115,10 @@ def kill_at(moment: Moment, runs: Runs, name: str) -> Killed | None:
 
 
 def _temporary_files(run: Path) -> int:
-    return len(list((run / "tmp").glob("*")))
+    # The folder may vanish while it is listed: a run that ends removes it.
+    with suppress(FileNotFoundError):
+        return len(list((run / "tmp").glob("*")))
+    return 0
 
 
 def _has_reached(moment: Moment, run: Path, started: float) -> bool:

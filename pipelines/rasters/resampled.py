@@ -19,14 +19,16 @@ class ResampledRaster(Raster):
     Args:
         scene: Scene that is read.
         grid: Grid that the model sees.
-        own: The part of the scene that is labelled, which gets the labels.
+        source_window: Part of the scene that is labelled, which gets the labels.
         area: The same on the grid of the model.
     """
 
-    def __init__(self, scene: SceneRaster, grid: ModelGrid, own: Window, area: Window) -> None:
-        self.scene, self.grid, self.own, self.area = scene, grid, own, area
+    def __init__(
+        self, scene: SceneRaster, grid: ModelGrid, source_window: Window, area: Window
+    ) -> None:
+        self.scene, self.grid, self.source_window, self.area = scene, grid, source_window, area
         self.height, self.width = grid.model_size
-        self.source_pixels = own.pixels
+        self.source_pixels = source_window.pixels
 
     def wants(self, core: Window) -> bool:
         """Whether a core touches the area of interest."""
@@ -47,11 +49,11 @@ class ResampledRaster(Raster):
         Raises:
             InputError: If what was labelled cannot be read any more.
         """
-        own = self.grid.to_source_grid(values, self.area, self.own)
-        pieces = list(self.own.subdivide(STRIP_ROWS, self.own.width))
+        result = self.grid.to_source_grid(values, self.area, self.source_window)
+        pieces = list(self.source_window.subdivide(STRIP_ROWS, self.source_window.width))
         while pieces:
             piece = pieces.pop()
-            labels = own[piece.relative_to(self.own).slices]
+            labels = result[piece.relative_to(self.source_window).slices]
             if (labels == nodata).all():
                 continue
             try:
@@ -64,7 +66,7 @@ class ResampledRaster(Raster):
                 continue
             if has_label is not None:
                 labels[~has_label] = nodata
-        return own
+        return result
 
 
 def _halves(window: Window) -> list[Window]:

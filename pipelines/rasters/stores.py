@@ -110,8 +110,8 @@ class StoredRaster:
                     for entry in entries
                     if "/" not in entry.uri[start:]
                 }
-                own = self._siblings.get(self._name)
-                if own is not None and self._version and not self._version.startswith(own[1]):
+                stat = self._siblings.get(self._name)
+                if stat is not None and self._version and not self._version.startswith(stat[1]):
                     self._note(replaced_error(f"{self._folder}/{self._name}"))
             return self._siblings
 

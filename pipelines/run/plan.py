@@ -50,7 +50,7 @@ class Unit:
     """What one worker does and commits as a whole; see the three kinds below.
 
     Args:
-        id: Its name in the run directory.
+        id: Name of the unit in the run directory.
         format: Name of the format that handles it.
         files: Input files that it reads.
     """
@@ -109,8 +109,8 @@ class WorkUnit(Unit):
 
     def _fields(self) -> dict[str, Any]:
         window = None if self.window is None else astuple(self.window)
-        own = {"window": window, "records": self.records, "scene": self.scene}
-        return super()._fields() | own
+        fields = {"window": window, "records": self.records, "scene": self.scene}
+        return super()._fields() | fields
 
 
 @dataclass(frozen=True)

@@ -64,9 +64,9 @@ def block_windows(header: Header, layout: Layout, reading: ReadOptions) -> Itera
     scaled = model_grid(header, reading)
     sides = _scaled_sides(scaled, layout) if scaled else _sides(header, layout)
     for area in seen_by_model(header, scaled).subdivide(*sides):
-        own = scaled.labelled_window(area) if scaled else area
-        if own.pixels:
-            yield own
+        source = scaled.labelled_window(area) if scaled else area
+        if source.pixels:
+            yield source
 
 
 def planned_blocks(header: Header | None, layout: Layout, reading: ReadOptions) -> list[Window]:
@@ -115,15 +115,15 @@ def seen_by_model(header: Header, scaled: ModelGrid | None) -> Window:
     return Window(0, 0, *size)
 
 
-def area_of(own: Window, grid: ModelGrid | None, stride_px: int) -> Window:
+def model_window(source: Window, grid: ModelGrid | None, stride_px: int) -> Window:
     """What the model labels for a part of a scene; its origin is a multiple of the stride."""
     if grid is None:
-        return own
+        return source
     (top, bottom), (left, right) = (
         _labelling(first, size, axis, stride_px)
         for first, size, axis in (
-            (own.row, own.height, (grid.source_size[0], grid.model_size[0])),
-            (own.column, own.width, (grid.source_size[1], grid.model_size[1])),
+            (source.row, source.height, (grid.source_size[0], grid.model_size[0])),
+            (source.column, source.width, (grid.source_size[1], grid.model_size[1])),
         )
     )
     return Window(top, left, bottom - top, right - left)
@@ -135,16 +135,16 @@ def _labelling(first: int, size: int, axis: tuple[int, int], stride_px: int) -> 
     >>> _labelling(10, 10, (40, 20), 4)
     (4, 10)
     """
-    own, model = axis
-    start, last = ((2 * place + 1) * model // (2 * own) for place in (first, first + size - 1))
+    source, model = axis
+    start, last = ((2 * place + 1) * model // (2 * source) for place in (first, first + size - 1))
     return start // stride_px * stride_px, last + 1
 
 
 def _scaled_sides(scaled: ModelGrid, layout: Layout) -> tuple[int, int]:
     """Height and width of blocks on the grid of the model that are no larger on the scene's own."""
     sides = []
-    for own, model in zip(scaled.source_size, scaled.model_size, strict=True):
-        most = int(BLOCK_PX * min(1.0, model / own)) // layout.stride_px * layout.stride_px
+    for source, model in zip(scaled.source_size, scaled.model_size, strict=True):
+        most = int(BLOCK_PX * min(1.0, model / source)) // layout.stride_px * layout.stride_px
         most = max(most, layout.stride_px)
         smaller = replace(layout, window_px=min(layout.window_px, most))
         sides.append(_side(model, smaller, most))

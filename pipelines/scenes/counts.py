@@ -81,28 +81,28 @@ def _count(unit: CountUnit, work: Work) -> None:
     with contextlib.ExitStack() as copies:
         found = [scene.at_hand(copies, work) for scene in found]
         _count_scene(found[unit.place], found, work, sums)
-    own = found[unit.place]
+    scene = found[unit.place]
     tally = replace(
         sums.total.exact(),
-        images=own.commit.tally.images,
-        failed_images=own.commit.tally.failed_images,
-        footprint_m2=own.footprint_m2,
-        seam_pixels=own.commit.tally.seam_pixels,
-        seam_differences=own.commit.tally.seam_differences,
+        images=scene.commit.tally.images,
+        failed_images=scene.commit.tally.failed_images,
+        footprint_m2=scene.footprint_m2,
+        seam_pixels=scene.commit.tally.seam_pixels,
+        seam_differences=scene.commit.tally.seam_differences,
     )
     path = counts_path(unit)
     written = work.run.write(path, json.dumps(sums.to_json()).encode())
     work.log.write(unit, [Output.of(path, written)], tally, work.run.scratch)
 
 
-def _count_scene(own: _Scene, found: Sequence[_Scene], work: Work, sums: CountSums) -> None:
-    if own.view is None:
+def _count_scene(scene: _Scene, found: Sequence[_Scene], work: Work, sums: CountSums) -> None:
+    if scene.view is None:
         # Without a place on the ground it is in no zone, and no other scene shows the same.
-        sums.total.add(own.commit.tally)
+        sums.total.add(scene.commit.tally)
         sums.zones[None] = TallySum()
-        sums.zones[None].add(own.commit.tally)
+        sums.zones[None].add(scene.commit.tally)
     else:
-        _count_tiles(own, found, work, sums)
+        _count_tiles(scene, found, work, sums)
 
 
 def _scene(file: InputFile, work: Work) -> _Scene | None:
@@ -124,10 +124,10 @@ def _scene(file: InputFile, work: Work) -> _Scene | None:
     return _Scene(file, commit, SceneView(header.grid, path, work.contract.classes.nodata, lost))
 
 
-def _count_tiles(own: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountSums) -> None:
+def _count_tiles(scene: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountSums) -> None:
     """Count a scene tile by tile."""
-    assert own.view is not None
-    ground = ground_grid(own.view.grid)
+    assert scene.view is not None
+    ground = ground_grid(scene.view.grid)
     digest = None if work.counting is None else work.counting.zones
     polygons = None if digest is None else stored(work.run, ZONES, digest)
     zones = None
@@ -141,14 +141,14 @@ def _count_tiles(own: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountS
     line_of[[*classes.ids, classes.nodata]] = np.arange(len(classes.ids) + 1)
     lines = [*(str(i) for i in classes.ids), NODATA, FAILED, ELSEWHERE]
     for tile in Window(0, 0, ground.height, ground.width).subdivide(TILE_PX, TILE_PX):
-        labels = own.view.labels_in(tile)
-        states = own.view.states(labels, tile)
+        labels = scene.view.labels_in(tile)
+        states = scene.view.states(labels, tile)
         line = np.zeros(states.shape, np.int64) if labels is None else line_of[labels]
         line[states == FAILED_STATE] = lines.index(FAILED)
-        shadow = _shadow(own, scenes, states, tile)
+        shadow = _shadow(scene, scenes, states, tile)
         line[shadow >= 0] = lines.index(ELSEWHERE)
         areas = ground.pixel_areas_m2(tile.row, tile.column, tile.height, tile.width)
-        table = _Lines(line, np.broadcast_to(areas, line.shape), lines)
+        table = _TableLines(line, np.broadcast_to(areas, line.shape), lines)
         for _, tally in table.by_group(np.zeros(line.shape, np.int64)):
             sums.total.add(tally)
         for other, tally in table.by_group(shadow):
@@ -157,20 +157,22 @@ def _count_tiles(own: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountS
             _add_zones(zones, polygons.names, tile, table, sums)
 
 
-def _shadow(own: _Scene, scenes: Sequence[_Scene], states: np.ndarray, tile: Window) -> np.ndarray:
+def _shadow(
+    scene: _Scene, scenes: Sequence[_Scene], states: np.ndarray, tile: Window
+) -> np.ndarray:
     """Place of the scene in which a pixel counts instead of here, or -1, `(height, width)`.
 
     A label comes before nodata and nodata before what failed; among equals the order of scenes
     decides.
     """
-    assert own.view is not None
+    assert scene.view is not None
     best = states.copy()
     shadow = np.full(states.shape, -1, np.int64)
-    here = scenes.index(own)
+    here = scenes.index(scene)
     for place, other in enumerate(scenes):
-        if other is own or other.view is None:
+        if other is scene or other.view is None:
             continue
-        found = other.view.at_centres_of(tile, own.view.grid)
+        found = other.view.at_centres_of(tile, scene.view.grid)
         if found is None:
             continue
         # Of those looked at so far, the ones before have an earlier place in the order.
@@ -183,7 +185,7 @@ def _shadow(own: _Scene, scenes: Sequence[_Scene], states: np.ndarray, tile: Win
 
 
 @dataclass(frozen=True)
-class _Lines:
+class _TableLines:
     """The lines of the table that the pixels of a tile belong to.
 
     Args:
@@ -223,7 +225,7 @@ def _add_zones(
     zones: ScenePolygons | None,
     names: Sequence[str],
     tile: Window,
-    table: "_Lines",
+    table: _TableLines,
     sums: CountSums,
 ) -> None:
     """Add the pixels of a tile to the zones in which their centres lie, or to none."""

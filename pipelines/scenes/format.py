@@ -17,10 +17,10 @@ from pipelines.rasters.reader import read_small, small_area
 from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.blocks import (
     SCENE,
-    area_of,
     block_units,
     check_scene,
     model_grid,
+    model_window,
     planned_blocks,
     scene_unit,
     seen_by_model,
@@ -116,7 +116,7 @@ class SceneFormat(Format):
             scaled = model_grid(header, reading)
             whole = seen_by_model(header, scaled)
             for block in blocks:
-                area = area_of(block, scaled, layout.stride_px)
+                area = model_window(block, scaled, layout.stride_px)
                 pixels += block.pixels
                 windows += windows_of(area.height, area.width, layout)
                 computed += computed_pixels(whole, area, layout)

@@ -17,7 +17,7 @@ from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, reason_of, reraise_transient
 from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.run.polygons import AOI, stored
-from pipelines.scenes.blocks import area_of, check_scene, model_grid, seen_by_model
+from pipelines.scenes.blocks import check_scene, model_grid, model_window, seen_by_model
 from pipelines.scenes.files import block_path, label_name, scene_paths, write_scene
 from pipelines.storage import filesystem
 from segmodel.engine.engine import Engine
@@ -62,7 +62,7 @@ class BlockTask(UnitTask[Labelled]):
 
     def _model_area(self) -> Window:
         """What the model labels for the block, once the scene is open."""
-        return area_of(self._area, self._scaled, self.work.layout.stride_px)
+        return model_window(self._area, self._scaled, self.work.layout.stride_px)
 
     def _open(self) -> SceneRaster | ResampledRaster:
         header = self._header = self.work.headers.read(self._file)

@@ -15,8 +15,8 @@ class Claim:
     """A GPU that a process uses until it ends.
 
     Args:
-        place: Of the GPU among those that were to be had.
-        others: Other processes that have claimed it.
+        place: Index of the GPU among those that could be claimed.
+        others: Number of other processes that have claimed it.
         lock: Open file that holds the lock; the kernel frees it when the process ends, however it
             does.
     """

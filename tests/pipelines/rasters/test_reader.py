@@ -20,7 +20,7 @@ from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.header import read_header
 from pipelines.rasters.reader import SceneRaster, ground_grid, read_small, small_area
 from pipelines.rasters.resampled import ResampledRaster
-from pipelines.scenes.blocks import area_of, block_windows, model_grid
+from pipelines.scenes.blocks import block_windows, model_grid, model_window
 from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.errors import InputError
@@ -218,7 +218,7 @@ def test_what_is_wanted_is_what_the_area_of_interest_covers(tmp_path):
 def scaled(path: Path, model: tuple[int, int], stride: int = 4, aoi=None, own: Window = WHOLE):
     scene = raster_of(path, aoi)
     grid = ModelGrid((HEIGHT, WIDTH), model)
-    return ResampledRaster(scene, grid, own, area_of(own, grid, stride))
+    return ResampledRaster(scene, grid, own, model_window(own, grid, stride))
 
 
 GRIDS = [(45, 55), (30, 37), (180, 220), (97, 101), (90, 110), (200, 40), (1, 1)]
@@ -304,7 +304,7 @@ def test_blocks_of_a_scaled_scene_have_origins_on_the_stride_of_the_model(tmp_pa
     reading, layout = ReadOptions(resample_to=17.0), Layout(8, 0, 4)
     grid = model_grid(header, reading)
     for block in block_windows(header, layout, reading):
-        area = area_of(block, grid, 4)
+        area = model_window(block, grid, 4)
         assert (area.row % 4, area.column % 4) == (0, 0)
         covered = grid.labelled_window(area)
         assert covered.row <= block.row

@@ -12,7 +12,7 @@ from pipelines.formats.work import ReadOptions
 from pipelines.rasters.cog import Grid
 from pipelines.rasters.gdal import CACHE_BYTES
 from pipelines.rasters.header import Band, Header
-from pipelines.scenes.blocks import BLOCK_PX, area_of, block_windows, model_grid
+from pipelines.scenes.blocks import BLOCK_PX, block_windows, model_grid, model_window
 from segmodel.errors import ConfigurationError, GroundError
 from segmodel.tiling.windows import Layout, Window, computed_pixels, core_side
 from tests.examples import examples
@@ -63,7 +63,7 @@ def test_blocks_cover_a_scene_once_on_multiples_of_the_stride(layout, height, wi
     assert_tile(blocks, height, width)
     for block in blocks:
         assert (block.row % layout.stride_px, block.column % layout.stride_px) == (0, 0)
-        assert area_of(block, None, layout.stride_px) is block
+        assert model_window(block, None, layout.stride_px) is block
 
 
 @settings(deadline=None, max_examples=examples(60))
@@ -85,7 +85,7 @@ def test_blocks_of_a_resampled_scene_cover_it_once_and_are_covered(
     blocks = list(block_windows(scene, layout, reading))
     assert_tile(blocks, height, width)
     for block in blocks[:50]:
-        area = area_of(block, grid, layout.stride_px)
+        area = model_window(block, grid, layout.stride_px)
         assert (area.row % layout.stride_px, area.column % layout.stride_px) == (0, 0)
         own = grid.labelled_window(area)
         assert own.row <= block.row
