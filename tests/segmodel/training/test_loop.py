@@ -141,13 +141,13 @@ def test_class_weights_reach_the_loss():
 @pytest.mark.parametrize("word", ["median_frequency", "inverse_log"])
 def test_a_word_for_class_weights_is_resolved_by_the_data(tmp_path, monkeypatch, word):
     found = []
-    begin = TrainingRun._begin
+    begin = TrainingRun._start_stage
 
     def kept(self, *arguments):
         found.append(self._weights)
         return begin(self, *arguments)
 
-    monkeypatch.setattr(TrainingRun, "_begin", kept)
+    monkeypatch.setattr(TrainingRun, "_start_stage", kept)
     fit_run(narrow(class_weights=word, steps=1), tmp_path)
     counts = np.array([[(pair.indices == n).sum() for n in (0, 1)] for pair in halves(4, 0)])
     assert found == [loss_weights(word, counts)]

@@ -55,7 +55,7 @@ def test_windows_without_counted_truth_are_skipped():
 
 
 def test_each_image_gives_a_window_before_any_gives_two(monkeypatch):
-    monkeypatch.setattr(release, "MOST_SAMPLE_PIXELS", 3 * 1536 * 2)
+    monkeypatch.setattr(release, "MAX_SAMPLE_PIXELS", 3 * 1536 * 2)
     pairs = [plain(str(n), 2, 6 * 1536, n) for n in range(3)]
     found = halo_samples(pairs, FILL)
     assert sorted(int(sample.image.max()) for sample in found) == [0, 1, 2]
@@ -64,7 +64,7 @@ def test_each_image_gives_a_window_before_any_gives_two(monkeypatch):
 
 
 def test_the_pixels_of_all_samples_are_bounded(monkeypatch):
-    monkeypatch.setattr(release, "MOST_SAMPLE_PIXELS", 10_000)
+    monkeypatch.setattr(release, "MAX_SAMPLE_PIXELS", 10_000)
     found = halo_samples([plain(str(n), 5, 600) for n in range(9)], FILL)
     assert len(found) == 3
     # One is taken, whatever its size.
