@@ -50,7 +50,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_the_site_loads_nothing_from_other_hosts(site):
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 20
@@ -67,7 +66,6 @@ def test_the_site_loads_nothing_from_other_hosts(site):
     assert re.findall(r"(?:url\(|@import )['\"]?(?:https?:)?//[^)]*", styles) == []
 
 
-@pytest.mark.slow
 def test_the_page_of_commands_has_every_option(site):
     page = (site / "reference" / "commands.html").read_text("utf-8")
 
@@ -78,7 +76,6 @@ def test_the_page_of_commands_has_every_option(site):
                 assert option in page, (name, option)
 
 
-@pytest.mark.slow
 def test_the_page_of_the_api_has_the_public_face(site):
     import segmodel
 
