@@ -44,6 +44,8 @@ measures all tests and marks it slow, so that `make test` leaves it out."""
 
 # CPU seconds for what all tests share, such as SavedModels; not of the test that needs them first.
 _shared_seconds = 0.0
+# CPU seconds of fixtures that several tests of a module share.
+_fixture_seconds: dict[str, float] = {}
 
 
 def cpu_seconds() -> float:
@@ -83,8 +85,39 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(mark)
         if STORES & {*getattr(item, "fixturenames", ())}:
             item.add_marker("stores")
-        if measured.get(item.nodeid, 0.0) > SLOW_SECONDS:
+        parts = [item.nodeid, *shared_fixtures(item)]
+        if sum(measured.get(part, 0.0) for part in parts) > SLOW_SECONDS:
             item.add_marker("slow")
+
+
+def shared_fixtures(item: pytest.Item) -> list[str]:
+    """Names in the file of durations of what a test shares with others of its module."""
+    found = getattr(item, "_fixtureinfo", None)
+    return [
+        _fixture_name(definitions[-1])
+        for definitions in (found.name2fixturedefs.values() if found else ())
+        if definitions[-1].scope == "module"
+    ]
+
+
+def _fixture_name(fixture: pytest.FixtureDef[Any]) -> str:
+    return f"{fixture.baseid}::{fixture.argname}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(
+    fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest
+) -> Generator[None, object, object]:
+    """Charge what tests share to each of them: any may be the one that is run first, or alone."""
+    if fixturedef.scope == "function":
+        return (yield)
+    start = cpu_seconds()
+    try:
+        return (yield)
+    finally:
+        seconds = cpu_seconds() - start
+        leave_out(seconds)
+        _fixture_seconds[_fixture_name(fixturedef)] = seconds
 
 
 @pytest.hookimpl(wrapper=True)
@@ -102,6 +135,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
         # An import is nothing that a test could save: TensorFlow and Beam take about 4 s.
         return
     item.user_properties.append(("cpu_seconds", round(seconds, 2)))
+    shared = {name: _fixture_seconds.get(name, 0.0) for name in shared_fixtures(item)}
+    item.user_properties.append(("fixtures", {name: round(s, 2) for name, s in shared.items()}))
+    seconds += sum(shared.values())
     is_limited = not any(item.get_closest_marker(mark) for mark in UNLIMITED)
     if seconds > LIMIT_SECONDS and is_limited and not item.config.getoption("--measure"):
         pytest.fail(TOO_LONG.format(seconds=seconds, limit=LIMIT_SECONDS), pytrace=False)
@@ -119,11 +155,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     if not config.getoption("--measure"):
         return
     reports = [r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])]
-    measured = {
-        report.nodeid: dict(report.user_properties)["cpu_seconds"]
-        for report in reports
-        if "cpu_seconds" in dict(report.user_properties)
-    }
+    measured: dict[str, float] = {}
+    for properties, name in ((dict(report.user_properties), report.nodeid) for report in reports):
+        if "cpu_seconds" in properties:
+            measured |= {name: properties["cpu_seconds"], **properties["fixtures"]}
     before = json.loads(DURATIONS.read_text()) if DURATIONS.exists() else {}
     DURATIONS.write_text(json.dumps(merged(before, measured), indent=0, sort_keys=True) + "\n")
     terminalreporter.write_line(f"written anew: {DURATIONS}")

@@ -21,6 +21,8 @@ class Item:
     def config(self) -> Item:
         return self
 
+    nodeid = "tests/test_x.py::test_y"
+
     def getoption(self, name: str) -> bool:
         return name in self.given
 
@@ -39,7 +41,7 @@ def test_above_the_limit_a_test_fails_and_is_told_what_to_do():
     told = r"(?s)^6\.0 s of CPU.* has 5\.\n.*`make durations`"
     with pytest.raises(pytest.fail.Exception, match=told):
         run(item, 6)
-    assert item.user_properties == [("cpu_seconds", 6.0)]
+    assert item.user_properties == [("cpu_seconds", 6.0), ("fixtures", {})]
 
 
 def test_within_the_limit_or_with_a_mark_it_does_not():

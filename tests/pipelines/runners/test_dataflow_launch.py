@@ -232,7 +232,8 @@ def test_a_job_that_is_waited_for_tells_its_result(run, capsys):
     def finish() -> None:
         attempt = {"units_skipped": 0, "seconds": 1}
         summary = {"exit_status": 3, "failed_images": 1, "images": 1, "pixels": 0, "units": 1}
-        text = json.dumps(summary | {"this_attempt": attempt, "first_failures": []})
+        summary |= {"unfinished_units": 0, "this_attempt": attempt, "first_failures": []}
+        text = json.dumps(summary)
         (run / "summary.json").write_text(text)
 
     with dataflow_service("JOB_STATE_DONE", finish) as service:
@@ -265,5 +266,5 @@ def test_pack_waits_for_its_end(tmp_path, word):
     write(tmp_path / "in" / "a.png", png(pixels(50, 60, 1)))
     words = ["--images", str(tmp_path / "in"), "--output", str(tmp_path / "out"), word]
 
-    with pytest.raises(ConfigurationError, match=r"^pack tells how it ended: leave --no_wait"):
+    with pytest.raises(ConfigurationError, match=r"^pack waits for its end: leave --no_wait"):
         main.dispatch(["pack", *words])

@@ -6,6 +6,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -183,7 +184,8 @@ def test_the_model_is_loaded_once_in_a_process(work, monkeypatch):
         "segmodel.savedmodel.predictor.Predictor.load",
         lambda path, trust: loads.append((path, trust)) or 7,
     )
-    monkeypatch.setattr(model, "fingerprint", lambda folder: work.fingerprint)
+    opened = SimpleNamespace(folder=work.model, fingerprint=work.fingerprint)
+    monkeypatch.setattr(model, "open_model", lambda folder: opened)
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda _: MODELS.load(work), range(8))) == [7] * 8
     assert loads == [("no-model", False)]
@@ -191,7 +193,8 @@ def test_the_model_is_loaded_once_in_a_process(work, monkeypatch):
 
 def test_a_model_that_was_replaced_after_the_launch_is_refused(work, monkeypatch):
     monkeypatch.setattr(MODELS, "by_fingerprint", {})
-    monkeypatch.setattr(model, "fingerprint", lambda folder: "of another model")
+    opened = SimpleNamespace(folder=work.model, fingerprint="of another model")
+    monkeypatch.setattr(model, "open_model", lambda folder: opened)
     with pytest.raises(TransientError, match="the model in no-model was replaced after"):
         MODELS.load(work)
 
