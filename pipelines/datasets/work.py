@@ -146,7 +146,7 @@ def _attempt(unit: WorkUnit, work: PackWork, on_pixels: Callable[[int], None]) -
     failures: list[Failure] = []
     pixels = 0
     with (
-        filesystem.write_whole(f"{work.output}/{path}", work.run.scratch) as draft,
+        filesystem.write_atomic(f"{work.output}/{path}", work.run.scratch) as draft,
         shards.writer(draft.path, zipped, maps) as shard,
     ):
         for future in _in_order(items_of(unit, work.masks is not None), work):

@@ -218,7 +218,7 @@ class _ShardTask(UnitTask[ShardEntry]):
         """The shard of label maps, begun at the first of them."""
         if self._output is None:
             run = self.work.run
-            whole = filesystem.write_whole(run.path(self._path), run.scratch)
+            whole = filesystem.write_atomic(run.path(self._path), run.scratch)
             self._draft = self._writing.enter_context(whole)
             maps = ("labels", "confidence") if self.work.confidence else ("labels",)
             zipped = is_gzipped(os.path.basename(self._file.name))

@@ -88,7 +88,7 @@ def square(across: int, down: int) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def nearest(x: np.ndarray, middle: np.ndarray | float, period: float) -> np.ndarray:
+def wrap_near(x: np.ndarray, middle: np.ndarray | float, period: float) -> np.ndarray:
     """Coordinates moved by whole periods, to within half a period of the middle.
 
     Args:
@@ -96,7 +96,7 @@ def nearest(x: np.ndarray, middle: np.ndarray | float, period: float) -> np.ndar
         middle: Coordinate to be near to, of a shape that goes with `x`.
         period: Width of the world in the unit of `x`; infinite moves nothing.
 
-    >>> nearest(np.array([-170.0, 10.0]), 180.0, 360.0).tolist()
+    >>> wrap_near(np.array([-170.0, 10.0]), 180.0, 360.0).tolist()
     [190.0, 10.0]
     """
     if not np.isfinite(period):
@@ -163,6 +163,13 @@ class Datum:
         Outside is what does not come back to where it came from: some projections answer with
         infinity there, others (sinusoidal) fold the plane over the Earth a second time. Maps whose
         meridians are parallel, as Web Mercator, go on beyond the antimeridian.
+
+        Args:
+            x: Eastings or longitudes, in units of the CRS.
+            y: Northings or latitudes, in units of the CRS, of the shape of `x`.
+
+        Returns:
+            Two float64 arrays of the shape of the arguments.
         """
         if self.geographic:
             lon, lat = x * self.radians_per_unit, y * self.radians_per_unit
@@ -170,13 +177,23 @@ class Datum:
         lon, lat = (np.asarray(angle) for angle in self.transformer.transform(x, y))
         back_x, back_y = self.transformer.transform(lon, lat, direction="INVERSE")
         with np.errstate(invalid="ignore"):  # PROJ answers inf where it has no answer
-            gap_x = nearest(back_x - x, 0.0, self.period)
+            gap_x = wrap_near(back_x - x, 0.0, self.period)
             inside = (np.abs(gap_x) < self.tolerance) & (np.abs(back_y - y) < self.tolerance)
             lon, lat = lon * self.radians_per_unit, lat * self.radians_per_unit
         return np.where(inside, lon, np.nan), np.where(inside, lat, np.nan)
 
     def sphere(self, lon: np.ndarray, lat: np.ndarray) -> np.ndarray:
-        """Unit vectors `(..., 3)` on the authalic sphere, which keeps all areas."""
+        """Unit vectors on the authalic sphere, which keeps all areas.
+
+        Args:
+            lon: Longitudes in radians.
+            lat: Geodetic latitudes in radians, of the shape of `lon`.
+
+        Returns:
+            `(..., 3)` float64; multiply areas on it by `sphere_m2` for square metres.
+
+        Source: Snyder, Map Projections: A Working Manual (1987), eq. 3-11 and 3-12.
+        """
         colatitude = np.maximum(np.pi / 2 - np.abs(lat), 0)
         cap = zone_area_m2(np.pi / 2 - colatitude / 2, colatitude, self.a, self.b) / self.sphere_m2
         radius = np.sqrt(cap * (2 - cap))
@@ -187,8 +204,12 @@ class Datum:
         """Area inside a finely stepped ring, extrapolated to steps of length 0.
 
         Args:
-            ring: `(points, 3)` of `sphere`; four points to the coarsest step.
-            apex: `(3, 3)` of `sphere`: a point inside, and two close to it that turn with the ring.
+            ring: `(points, 3)` unit vectors from `sphere`; four points to the coarsest step.
+            apex: `(3, 3)` unit vectors from `sphere`: a point inside, and two close to it that turn
+                with the ring.
+
+        Returns:
+            Square metres.
         """
         turn = np.sign(np.cross(apex[1] - apex[0], apex[2] - apex[0]) @ apex[0])
         steradians = _extrapolated(lambda n: turn * solid_angle(apex[0], ring[::n]) % (4 * np.pi))
@@ -200,10 +221,13 @@ class Datum:
         Args:
             lon: `(rows, columns, points)` in radians, the points of each cell along its outline,
                 four to the coarsest step.
-            lat: As `lon`.
+            lat: Latitudes of the same points, in radians.
 
         Returns:
-            `(rows, columns)`; all NaN if any point lies outside the projection.
+            `(rows, columns)` float64 in square metres; all NaN if any point lies outside the
+            projection.
+
+        Source: Karney, Algorithms for geodesics, Journal of Geodesy 87 (2013), as PROJ has them.
         """
         cells = np.degrees(np.stack([lon, lat], axis=-2))
         if not np.isfinite(cells).all():
@@ -217,7 +241,10 @@ class Datum:
 
 @lru_cache(maxsize=64)
 def datum_of(wkt: str) -> Datum:
-    """The datum of a CRS, once per process; of the horizontal part if the CRS has two.
+    """The datum of a CRS, made once a process; that of the horizontal part if the CRS has two.
+
+    Args:
+        wkt: CRS as WKT 2.
 
     Raises:
         GroundError: If the CRS has no ellipsoid.

@@ -26,8 +26,8 @@ from pipelines.geodesy.outlines import (
     ROUNDING,
     SAMPLES,
     SceneArrays,
-    held,
-    one_body,
+    cells_inside,
+    is_same_body,
     overlaps,
 )
 
@@ -43,7 +43,7 @@ def neighbours(grids: Sequence[GroundGrid]) -> list[tuple[int, ...]]:
     """For each scene the others that lie on its ground, by more than a sliver.
 
     Args:
-        grids: Scenes in any CRS.
+        grids: Pixel grids of scenes in any CRS.
 
     Returns:
         Ascending indices by scene. An overlap counts if it is more than `SLIVER_PX` pixels of the
@@ -62,7 +62,11 @@ def neighbours(grids: Sequence[GroundGrid]) -> list[tuple[int, ...]]:
     lost = shapely.is_missing(ground)
     near = set(zip(first[wide & ~lost].tolist(), second[wide & ~lost].tolist(), strict=True))
     for i, j in zip(first[lost].tolist(), second[lost].tolist(), strict=True):
-        if (j, i) in near or held(grids[i], grids[j]).any() or held(grids[j], grids[i]).any():
+        if (
+            (j, i) in near
+            or cells_inside(grids[i], grids[j]).any()
+            or cells_inside(grids[j], grids[i]).any()
+        ):
             near.add((i, j))
     others = defaultdict(list)
     for i, j in sorted(near):
@@ -74,8 +78,8 @@ def covered(grid: GroundGrid, others: Sequence[GroundGrid]) -> BaseGeometry:
     """The part of a scene on whose ground at least one of the others lies.
 
     Args:
-        grid: The scene.
-        others: Scenes in any CRS, overlapping or not.
+        grid: Pixel grid of the scene.
+        others: Pixel grids of scenes in any CRS, overlapping or not.
 
     Returns:
         Polygons in pixel coordinates (column, row) of `grid`; the rectangle of the scene itself if
@@ -87,7 +91,7 @@ def covered(grid: GroundGrid, others: Sequence[GroundGrid]) -> BaseGeometry:
     second = second[_meet(scenes, _caps(scenes), np.zeros_like(second), second)]
     parts = overlaps(scenes, np.zeros_like(second), second)
     lost = second[shapely.is_missing(parts)]
-    cells = [held(grid, scenes.grids[number]) for number in lost]
+    cells = [cells_inside(grid, scenes.grids[number]) for number in lost]
     sampled = _polygons(grid, np.any(cells, axis=0)) if cells else []
     part = shapely.intersection(shapely.union_all([*parts, *sampled]), whole)
     return whole if whole.area - part.area <= ROUNDING * whole.area else part
@@ -95,6 +99,10 @@ def covered(grid: GroundGrid, others: Sequence[GroundGrid]) -> BaseGeometry:
 
 def covered_m2(grid: GroundGrid, others: Sequence[GroundGrid]) -> float:
     """Ground area of the `covered` part of a scene, in square metres.
+
+    Args:
+        grid: Pixel grid of the scene.
+        others: Pixel grids of scenes in any CRS, overlapping or not.
 
     Exact where all or nothing is covered. Else the area of the polygons is good to 1e-6 of the
     footprint of the scene (1e-3 if it leaves its projection), which adds to how well the polygons
@@ -118,12 +126,12 @@ def counted_twice_m2(grids: Sequence[GroundGrid], near: Sequence[Sequence[int]])
     """Ground that the sum of all footprints contains more than once, in square metres.
 
     Args:
-        grids: Scenes in any CRS.
-        near: Their `neighbours`.
+        grids: Pixel grids of scenes in any CRS.
+        near: For each scene the indices of its `neighbours`.
 
     Returns:
-        Sum over scenes of the ground that earlier ones cover: the sum of all footprints less this
-        is the ground of all scenes together.
+        Square metres: the sum over scenes of the ground that earlier ones cover. The sum of all
+        footprints less this is the ground of all scenes together.
     """
     earlier = ([grids[j] for j in others if j < i] for i, others in enumerate(near))
     pairs = ((grid, before) for grid, before in zip(grids, earlier, strict=True) if before)
@@ -133,9 +141,9 @@ def counted_twice_m2(grids: Sequence[GroundGrid], near: Sequence[Sequence[int]])
 def _caps(scenes: SceneArrays) -> np.ndarray:
     """Unit vector and radius `(n, 4)` of caps that hold scenes, from 25 points of each."""
     units = np.empty((len(scenes.crs), 25, 3))
-    for number, place in enumerate(scenes.places):
+    for number, transformer in enumerate(scenes.transformers):
         own = np.flatnonzero(scenes.crs == number)
-        lon, lat = np.moveaxis(place.lon_lat(scenes.points(own, LATTICE)), -1, 0)
+        lon, lat = np.moveaxis(transformer.lon_lat(scenes.points(own, LATTICE)), -1, 0)
         level = np.cos(lat)
         units[own] = np.stack([level * np.cos(lon), level * np.sin(lon), np.sin(lat)], axis=-1)
     lattice = units.reshape(-1, 5, 5, 3)
@@ -155,11 +163,11 @@ def _meet(
     scenes: SceneArrays, caps: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
     """Whether the caps of pairs of scenes meet, on the same celestial body."""
-    a = np.array([place.a for place in scenes.places])[scenes.crs]
+    a = np.array([transformer.a for transformer in scenes.transformers])[scenes.crs]
     cosine = np.einsum("ij,ij->i", caps[first, :3], caps[second, :3])
     reach = np.minimum(caps[first, 3] + caps[second, 3], np.pi)
     meet = np.arccos(np.clip(cosine, -1, 1)) <= reach + 1e-7
-    return np.asarray(meet & one_body(a[first], a[second]))
+    return np.asarray(meet & is_same_body(a[first], a[second]))
 
 
 def _candidates(scenes: SceneArrays) -> tuple[np.ndarray, np.ndarray]:

@@ -3,7 +3,7 @@
 Scenes of one CRS are compared in its plane. Between two CRSs the outline goes through longitude and
 latitude in `STEPS` straight steps a side, which errs by 1e-4 of the smaller scene (5e-4 if it spans
 180 degrees of longitude at a pole). It is used only if points in both scenes confirm it. At poles,
-at rims of projections and for whole worlds there is no such outline; `held` then tells for
+at rims of projections and for whole worlds there is no such outline; `cells_inside` then tells for
 `SAMPLES` x `SAMPLES` points of a scene whether they lie in the other. Scenes of different datums
 meet on WGS 84, by the operation that PROJ takes for best at each place.
 """
@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 from pyproj import CRS, Transformer
 
-from pipelines.geodesy.ellipsoid import datum_of, nearest, square
+from pipelines.geodesy.ellipsoid import datum_of, square, wrap_near
 from pipelines.geodesy.ground import GroundGrid
 
 STEPS = 64  # along a side of an outline
@@ -30,8 +30,12 @@ LATTICE = np.stack(np.meshgrid(*[np.linspace(0, 1, 5)] * 2), axis=-1).reshape(25
 INNER = 0.05 + 0.87 * LATTICE + np.array([0.013, 0.007])  # not on poles, where longitude is lost
 
 
-class Place:
-    """From coordinates of one CRS to longitude and latitude that all scenes share, and back."""
+class GroundTransformer:
+    """From coordinates of one CRS to longitude and latitude that all scenes share, and back.
+
+    Args:
+        wkt: CRS as WKT 2.
+    """
 
     def __init__(self, wkt: str) -> None:
         datum, crs = datum_of(wkt), CRS.from_wkt(wkt)
@@ -41,7 +45,7 @@ class Place:
         self.period = 2 * np.pi / datum.radians_per_unit if self.geographic else datum.period
         self.tolerance = np.inf if self.geographic else datum.tolerance
         base = crs.source_crs if crs.is_derived and not crs.is_projected else crs.geodetic_crs
-        hub = "EPSG:4326" if one_body(self.a, EARTH_M) else base
+        hub = "EPSG:4326" if is_same_body(self.a, EARTH_M) else base
         self.transformer = Transformer.from_crs(crs, hub, always_xy=True)
 
     def lon_lat(self, points: np.ndarray) -> np.ndarray:
@@ -64,7 +68,7 @@ class Place:
 
     def near(self, x: np.ndarray, middle: np.ndarray) -> np.ndarray:
         """The same places as near to the middle as maps that go around the Earth show them."""
-        return nearest(x, middle, self.period)
+        return wrap_near(x, middle, self.period)
 
     def unrolled(self, rings: np.ndarray) -> np.ndarray:
         """Rings `(n, points, 2)` without jumps at the antimeridian; NaN if around a pole."""
@@ -94,15 +98,19 @@ class Place:
         return np.where(np.isfinite(there), there, np.nan)
 
 
-place_of = lru_cache(maxsize=64)(Place)
+ground_transformer = lru_cache(maxsize=64)(GroundTransformer)
 
 
 class SceneArrays:
-    """Scenes as arrays: numbers of CRSs `(n,)`, affine maps `(n, 6)`, sizes `(n, 2)`."""
+    """Scenes as arrays: numbers of CRSs `(n,)`, affine maps `(n, 6)`, sizes `(n, 2)`.
+
+    Args:
+        grids: Pixel grids of the scenes.
+    """
 
     def __init__(self, grids: Sequence[GroundGrid]) -> None:
         systems = {wkt: i for i, wkt in enumerate(dict.fromkeys(g.crs_wkt for g in grids))}
-        self.grids, self.places = grids, [place_of(wkt) for wkt in systems]
+        self.grids, self.transformers = grids, [ground_transformer(wkt) for wkt in systems]
         self.crs = np.array([systems[grid.crs_wkt] for grid in grids], int)
         self.affine = np.array([tuple(g.transform)[:6] for g in grids]).reshape(-1, 6)
         self.inverse = np.array([tuple(~g.transform)[:6] for g in grids]).reshape(-1, 6)
@@ -110,21 +118,23 @@ class SceneArrays:
 
     def points(self, which: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """Coordinates `(n, points, 2)` of points given in sides of the scenes."""
-        return applied(self.affine[which], shares * self.size[which, np.newaxis])
+        return apply_affine(self.affine[which], shares * self.size[which, np.newaxis])
 
-    def points_in(self, place: Place, which: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    def points_in(
+        self, place: GroundTransformer, which: np.ndarray, shares: np.ndarray
+    ) -> np.ndarray:
         """As `points`, of scenes of one CRS, in coordinates of another one."""
-        own = self.places[self.crs[which[0]]]
+        own = self.transformers[self.crs[which[0]]]
         once, back = np.unique(which, return_inverse=True)
         return place.coordinates(own.lon_lat(self.points(once, shares)))[back]
 
 
-def one_body(a: np.ndarray | float, b: np.ndarray | float) -> np.ndarray:
+def is_same_body(a: np.ndarray | float, b: np.ndarray | float) -> np.ndarray:
     """Whether semi-major axes are of one celestial body."""
     return np.asarray(np.abs(np.divide(a, b) - 1) < SAME_BODY)
 
 
-def applied(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
+def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points `(n, points, 2)`, each row through its own affine map of `(n, 6)`."""
     a, b, c, d, e, f = affine.T[..., np.newaxis]
     x, y = points[..., 0], points[..., 1]
@@ -135,14 +145,14 @@ def overlaps(scenes: SceneArrays, first: np.ndarray, second: np.ndarray) -> np.n
     """Ground that pairs of scenes share.
 
     Args:
-        scenes: All scenes.
-        first, second: Their numbers, pair by pair.
+        scenes: Scenes as arrays.
+        first, second: `(n,)` indices of the scenes of each pair.
 
     Returns:
         `(n,)` geometries in pixels of the first scene; None where there is no outline.
     """
     ground = np.full(len(first), None, object)
-    kinds = scenes.crs[first] * len(scenes.places) + scenes.crs[second]
+    kinds = scenes.crs[first] * len(scenes.transformers) + scenes.crs[second]
     order = np.argsort(kinds, kind="stable")
     for group in np.split(order, np.flatnonzero(np.diff(kinds[order])) + 1):
         for start in range(0, len(group), BATCH):
@@ -168,7 +178,7 @@ def _outlined(
     scenes: SceneArrays, first: np.ndarray, second: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `overlaps`, of scenes of two CRSs; also the share of the second that is shared."""
-    here, there = (scenes.places[scenes.crs[side[0]]] for side in (first, second))
+    here, there = (scenes.transformers[scenes.crs[side[0]]] for side in (first, second))
     same = here is there
     if same:
         rings = scenes.points(second, CORNERS)
@@ -187,10 +197,10 @@ def _outlined(
     parts = np.full(len(one), shapely.Polygon(), object)
     boxes = shapely.box(0, 0, *scenes.size[one].T)
     for shift, meets in here.turns(rings[..., 0], scenes.points(one, CORNERS)[..., 0]):
-        pixels = applied(scenes.inverse[one[meets]], rings[meets] + np.array([shift, 0]))
+        pixels = apply_affine(scenes.inverse[one[meets]], rings[meets] + np.array([shift, 0]))
         turned = shapely.intersection(shapely.polygons(pixels), boxes[meets])
         parts[meets] = shapely.union(parts[meets], turned)
-    area = shapely.area(shapely.polygons(applied(scenes.inverse[one], rings)))
+    area = shapely.area(shapely.polygons(apply_affine(scenes.inverse[one], rings)))
     share[good] = shapely.area(parts) / area
     if not same and len(one):
         parts[~_confirmed(scenes, one, two, parts)] = None
@@ -205,7 +215,7 @@ def _rounded(rings: np.ndarray) -> np.ndarray:
 
 
 def _holds_inner(
-    scenes: SceneArrays, here: Place, second: np.ndarray, rings: np.ndarray
+    scenes: SceneArrays, here: GroundTransformer, second: np.ndarray, rings: np.ndarray
 ) -> np.ndarray:
     """Whether rings in coordinates of a CRS hold the inner points of their scenes."""
     inner = scenes.points_in(here, second, INNER)
@@ -220,11 +230,11 @@ def _confirmed(
     scenes: SceneArrays, first: np.ndarray, second: np.ndarray, parts: np.ndarray
 ) -> np.ndarray:
     """Whether points of the first scenes that lie in the second ones are those in the parts."""
-    there = scenes.places[scenes.crs[second[0]]]
+    there = scenes.transformers[scenes.crs[second[0]]]
     points = scenes.points_in(there, first, INNER)
     middle = scenes.points(second, np.array([[0.5, 0.5]]))
     points[..., 0] = there.near(points[..., 0], middle[..., 0])
-    shares = applied(scenes.inverse[second], points) / scenes.size[second, np.newaxis]
+    shares = apply_affine(scenes.inverse[second], points) / scenes.size[second, np.newaxis]
     depth = np.minimum(shares, 1 - shares).min(axis=-1)
     x, y = np.moveaxis(INNER * scenes.size[first, np.newaxis], -1, 0)
     shapely.prepare(parts)
@@ -241,10 +251,10 @@ def _samples(grid: GroundGrid, wkt: str) -> np.ndarray:
     scenes = SceneArrays([grid])
     if wkt == grid.crs_wkt:
         return scenes.points(np.array([0]), shares)
-    return scenes.points_in(place_of(wkt), np.array([0]), shares)
+    return scenes.points_in(ground_transformer(wkt), np.array([0]), shares)
 
 
-def held(grid: GroundGrid, other: GroundGrid) -> np.ndarray:
+def cells_inside(grid: GroundGrid, other: GroundGrid) -> np.ndarray:
     """`(SAMPLES, SAMPLES)` bool: which cells of a scene have their centre in another scene."""
     scenes, zero = SceneArrays([other]), np.array([0])
     points = _samples(grid, other.crs_wkt)
@@ -252,7 +262,7 @@ def held(grid: GroundGrid, other: GroundGrid) -> np.ndarray:
     known = points[:, np.isfinite(points).all(axis=(0, 2))]
     if known.size:
         corners = scenes.points(zero, CORNERS)[..., 0]
-        for shift, _ in scenes.places[0].turns(known[..., 0], corners):
-            pixels = applied(scenes.inverse, points + np.array([shift, 0]))[0]
+        for shift, _ in scenes.transformers[0].turns(known[..., 0], corners):
+            pixels = apply_affine(scenes.inverse, points + np.array([shift, 0]))[0]
             found |= ((pixels >= 0) & (pixels <= scenes.size)).all(axis=-1)
     return found.reshape(SAMPLES, SAMPLES)

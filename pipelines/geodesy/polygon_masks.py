@@ -19,7 +19,7 @@ import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
-from pipelines.geodesy.ellipsoid import nearest
+from pipelines.geodesy.ellipsoid import wrap_near
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygons import Polygons
 from segmodel.errors import InputError
@@ -93,6 +93,10 @@ class ScenePolygons:
     def of(cls, polygons: Polygons, grid: GroundGrid) -> "ScenePolygons":
         """Bring polygons to the pixels of a scene; what lies elsewhere costs nothing later.
 
+        Args:
+            polygons: Polygons in any CRS.
+            grid: Pixel grid of the scene.
+
         Raises:
             InputError: If there is no way from one CRS to the other.
         """
@@ -117,7 +121,14 @@ class ScenePolygons:
         return len(self.drawn.runs(window)[0]) > 0 or any(covered)
 
     def mask(self, window: Window) -> np.ndarray:
-        """Pixels whose centres are in any polygon, `(height, width)` bool."""
+        """Pixels whose centres are in any polygon.
+
+        Args:
+            window: Rectangle of the scene.
+
+        Returns:
+            `(height, width)` bool.
+        """
         start, end, _ = self.drawn.runs(window)
         start = np.maximum(start, _reached(end))  # the union of runs
         new = start < end
@@ -127,7 +138,16 @@ class ScenePolygons:
         return mask
 
     def indices(self, window: Window, layer: int) -> np.ndarray:
-        """Polygons of a layer below `layers`, `(height, width)` int32; -1 none; first of two."""
+        """The polygon of each pixel of a window.
+
+        Args:
+            window: Rectangle of the scene.
+            layer: Number of the layer, below `layers`.
+
+        Returns:
+            `(height, width)` int32: index of the polygon, the first where there are two; -1 where
+            there is none.
+        """
         start, end, index = self.drawn.runs(window)
         held = np.array(self.layer_of)[index] == layer
         start, end, index = start[held], end[held], index[held]
@@ -291,4 +311,4 @@ def _turn(crs: CRS) -> float:
 def _near(places: tuple[Any, Any], middle: float, turn: float) -> tuple[np.ndarray, np.ndarray]:
     """Places with longitudes within half a turn of `middle`, else untouched; NaN for no place."""
     x, y = (np.where(np.isfinite(part), part, np.nan) for part in places)
-    return nearest(x, middle, turn or np.inf), y
+    return wrap_near(x, middle, turn or np.inf), y

@@ -19,7 +19,7 @@ class Database:
     journal nor a transaction that ends: nothing is ever undone.
 
     Args:
-        tables: Statements that create them.
+        tables: Statements that create the tables.
     """
 
     def __init__(self, *tables: str) -> None:
@@ -31,7 +31,13 @@ class Database:
             self._connection.execute(statement)
 
     def add_function(self, name: str, arguments: int, function: Callable[..., Any]) -> None:
-        """Have statements call a pure function by a name."""
+        """Have statements call a pure function.
+
+        Args:
+            name: Name of the function in statements.
+            arguments: Number of its arguments.
+            function: Function of values of SQLite.
+        """
         self._connection.create_function(name, arguments, function, deterministic=True)
 
     def run(self, statement: str, *values: Any) -> None:
@@ -72,10 +78,13 @@ def _room() -> Iterator[None]:
         ) from error
 
 
-class Names:
+class NameSet:
     """A set of names in a temporary file.
 
-    >>> names = Names(["b", "a", "b"])
+    Args:
+        names: Names to begin with.
+
+    >>> names = NameSet(["b", "a", "b"])
     >>> names.difference_update(["b", "c"])
     >>> list(names), "a" in names, "b" in names
     (['a'], True, False)

@@ -21,8 +21,9 @@ def list_inputs(
 
     Args:
         patterns: Files, folders or globs.
-        output: The run directory; neither what is in it nor in that of another run is an input.
-        folders: Folders by root, see `root_folders`.
+        output: Run directory; neither what is in it nor in that of another run is an input.
+        folders: Folders in the run directory by digest of the root, see `root_folders`; None makes
+            them from the patterns.
 
     Raises:
         ConfigurationError: If a pattern matches nothing.
@@ -56,6 +57,9 @@ def root_folders(patterns: Sequence[str], known: Mapping[str, str] | None = None
     Args:
         patterns: Files, folders or globs.
         known: Folders that an earlier attempt has given; they stay.
+
+    Returns:
+        Folders by the first 16 hex digits of the SHA-256 of the location of the root.
     """
     folders = dict(known or {})
     for pattern in patterns:

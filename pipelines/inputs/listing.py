@@ -56,8 +56,8 @@ def input_files(
     """As `find_files`, without what is in a run directory.
 
     Args:
-        pattern: The pattern.
-        output: The run directory of this run; those of others are known by their `run.json`.
+        pattern: File, folder or glob, here or in a store.
+        output: Run directory of this run; those of others are known by their `run.json`.
         on_file: Function to call for every file of a listing.
     """
     own = os.path.join(locations.canonical(output), "")
@@ -120,7 +120,7 @@ def find_files(
     read page by page.
 
     Args:
-        pattern: The pattern.
+        pattern: File, folder or glob, here or in a store.
         on_object: Function to call with every object of a store on the way, whether it matches or
             not.
 

@@ -16,6 +16,13 @@ SECONDS = 60
 def find_web(address: str) -> FoundFile:
     """The file behind an address; its version follows from what the server says of it.
 
+    Args:
+        address: Address that begins with http:// or https://.
+
+    Returns:
+        File with the path that GDAL opens, its name, its size in bytes (0 where the server does not
+        say), and a version from size, time of modification and entity tag.
+
     Raises:
         ConfigurationError: If there is none, or the address holds what may be a secret.
         TransientError: If the server cannot be reached.

@@ -303,7 +303,7 @@ def sidecars_of(path: str) -> tuple[str, str]:
 def _sources_in(path: str) -> Iterator[str]:
     """Files that a VRT names as its sources."""
     try:
-        text = filesystem.read_part(path, 0, MAX_CHARACTERS).decode("utf-8", "replace")
+        text = filesystem.read_range(path, 0, MAX_CHARACTERS).decode("utf-8", "replace")
     except OSError:
         return
     for attributes, name in _SOURCE.findall(text):

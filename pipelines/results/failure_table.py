@@ -75,7 +75,7 @@ def write_failures(
 
     def write() -> tuple[T, FailureTable]:
         with (
-            filesystem.write_whole(run.path("failures.csv"), run.scratch) as draft,
+            filesystem.write_atomic(run.path("failures.csv"), run.scratch) as draft,
             open(
                 draft.path, "w", encoding="utf-8", errors="backslashreplace", newline=""
             ) as stream,

@@ -272,7 +272,7 @@ def read_unit(folder: str, reference: UnitReference, kind: type[U]) -> U:
     Raises:
         TransientError: If another run has replaced the plan.
     """
-    line = filesystem.read_part(f"{folder}/{reference.part}", reference.offset, reference.length)
+    line = filesystem.read_range(f"{folder}/{reference.part}", reference.offset, reference.length)
     try:
         return _of_kind(unit_from_json(line), kind)
     except (ValueError, KeyError, TypeError) as error:

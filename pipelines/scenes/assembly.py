@@ -56,7 +56,7 @@ def _assemble(unit: AssemblyUnit, work: Work, log: CommitLog) -> None:
     rows = rows_of(unit.files[0].key, None, total.rounded(), work.contract.classes)
     path = f"areas/{unit.id}.parquet"
     with (
-        filesystem.write_whole(work.run.path(path), work.run.scratch) as draft,
+        filesystem.write_atomic(work.run.path(path), work.run.scratch) as draft,
         area_table(draft.path) as table,
     ):
         table.add(rows)

@@ -70,14 +70,14 @@ def write_scene(
     """
     run, tags = work.run, dict(work.provenance)
     paths = scene_paths(file)
-    with filesystem.write_whole(run.path(paths.labels), run.scratch) as draft:
+    with filesystem.write_atomic(run.path(paths.labels), run.scratch) as draft:
         write_label_cog(draft.path, grid, labels, work.contract.classes, tags)
         sidecar = Path(draft.path + ".aux.xml")
         names = run.write(paths.names, sidecar.read_bytes())
         sidecar.unlink()
     outputs = [Output.of(paths.labels, draft.written), Output.of(paths.names, names)]
     if confidence is not None:
-        with filesystem.write_whole(run.path(paths.confidence), run.scratch) as draft:
+        with filesystem.write_atomic(run.path(paths.confidence), run.scratch) as draft:
             write_confidence_cog(draft.path, grid, confidence, tags)
         outputs.append(Output.of(paths.confidence, draft.written))
     return outputs

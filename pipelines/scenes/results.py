@@ -53,7 +53,7 @@ def write_scene_results(work: Work) -> None:
 def _write_mosaic(work: Work, name: str, pieces: list[Piece], classes: ClassTable) -> None:
     def write() -> None:
         with (
-            filesystem.write_whole(work.run.path(name), work.run.scratch) as draft,
+            filesystem.write_atomic(work.run.path(name), work.run.scratch) as draft,
             open(draft.path, "w", encoding="utf-8", newline="\n") as stream,
         ):
             write_mosaic(stream, pieces, classes)

@@ -161,7 +161,7 @@ class BlockTask(UnitTask[Labelled]):
             if values is not None:
                 path = block_path(self.unit.id, folder)
                 run = self.work.run
-                with filesystem.write_whole(run.path(path), run.scratch) as draft:
+                with filesystem.write_atomic(run.path(path), run.scratch) as draft:
                     write_block(draft.path, self._grid, self._area, values)
                 self.outputs.append(Output.of(path, draft.written))
 

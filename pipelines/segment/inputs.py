@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pipelines.formats.interface import Estimate, Format
 from pipelines.formats.work import PlanContext, ReadOptions
 from pipelines.inputs.catalogue import Catalogue, Files
-from pipelines.inputs.disk_tables import Names
+from pipelines.inputs.disk_tables import NameSet
 from pipelines.inputs.find import list_inputs
 from pipelines.rasters.header import Headers
 from pipelines.run import progress
@@ -111,7 +111,7 @@ def _check_names(inputs: Inputs) -> None:
     Raises:
         ConfigurationError: Names both.
     """
-    folders = Names(
+    folders = NameSet(
         folder
         for file in inputs.every
         for folder in _folders_above(file.key)
@@ -124,7 +124,7 @@ def _check_names(inputs: Inputs) -> None:
                 f"the label map of {name} and those of the folder {name}.png would have the same "
                 f"name: rename one of them"
             )
-    seen = Names()
+    seen = NameSet()
     for file in inputs.of_format("scene"):
         label = label_name(file.key)
         for other in {label, label.removesuffix(".tif")} - {file.key}:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from pipelines.formats.work import Work
-from pipelines.inputs.disk_tables import Names
+from pipelines.inputs.disk_tables import NameSet
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.run.plan import AssemblyUnit, CountUnit, Unit, WorkUnit
@@ -30,11 +30,13 @@ def reconcile(work: Work, retry_failures: bool) -> None:
         retry_failures: Whether units in which an image failed are done again.
     """
     log = work.log
-    found = Names(log.names())
+    found = NameSet(log.names())
     if not found:
         return
     folder = work.run.plan
-    wanted = Names(log.name(unit) for kind in plan.KINDS for unit in plan.read_units(folder, kind))
+    wanted = NameSet(
+        log.name(unit) for kind in plan.KINDS for unit in plan.read_units(folder, kind)
+    )
     for name in found:
         if name not in wanted:
             log.discard(name)
@@ -70,7 +72,7 @@ def _check_scene(scene: AssemblyUnit, work: Work, log: CommitLog, retry_failures
 
 def _check_counts(folder: str, log: CommitLog) -> None:
     """Keep the record of a count if it and its label maps are valid."""
-    labelled: Names | None = None
+    labelled: NameSet | None = None
     for unit in plan.read_units(folder, CountUnit):
         if not log.is_done(unit):
             continue
@@ -80,11 +82,11 @@ def _check_counts(folder: str, log: CommitLog) -> None:
             log.invalidate(unit)
 
 
-def _labelled(folder: str, log: CommitLog) -> Names:
+def _labelled(folder: str, log: CommitLog) -> NameSet:
     """Keys of scenes whose label maps are finished."""
     whole = (u for u in plan.read_units(folder, WorkUnit) if u.format == "scene" and not u.scene)
     scenes: Iterator[Unit] = chain(whole, plan.read_units(folder, AssemblyUnit))
-    return Names(unit.files[0].key for unit in scenes if log.is_done(unit))
+    return NameSet(unit.files[0].key for unit in scenes if log.is_done(unit))
 
 
 def _check_unit(unit: WorkUnit, scene: str | None, log: CommitLog, retry_failures: bool) -> None:
@@ -113,12 +115,12 @@ def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
         planned: Returns the units of the new plan.
     """
     log = work.log
-    recorded = Names(name.rpartition("-")[0] for name in log.names())
+    recorded = NameSet(name.rpartition("-")[0] for name in log.names())
     if next(_unfinished(work, recorded), None) is None:
         return
     # Most of what is unfinished is planned as it was: that is told by one digest a unit.
-    same = Names(_digest(unit) for unit in planned())
-    left = Names(
+    same = NameSet(_digest(unit) for unit in planned())
+    left = NameSet(
         path
         for unit in _unfinished(work, recorded)
         if _digest(unit) not in same
@@ -130,7 +132,7 @@ def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
         filesystem.remove(work.run.path(path))
 
 
-def _unfinished(work: Work, recorded: Names) -> Iterator[Unit]:
+def _unfinished(work: Work, recorded: NameSet) -> Iterator[Unit]:
     """Units of the plan on disk whose ids are not among the recorded ones."""
     for kind in plan.KINDS:
         for unit in plan.read_units(work.run.plan, kind):

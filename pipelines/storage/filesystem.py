@@ -66,7 +66,7 @@ def read_bytes(uri: str, version: str | None = None) -> bytes:
     return store_of(uri).read(uri, 0, None, version)
 
 
-def read_part(uri: str, start: int, length: int) -> bytes:
+def read_range(uri: str, start: int, length: int) -> bytes:
     """`length` bytes of a file from byte `start` on; fewer at its end only."""
     return store_of(uri).read(uri, start, length, None)
 
@@ -102,7 +102,7 @@ def exists(uri: str) -> bool:
 
 def begins_with(uri: str, marks: tuple[bytes, ...]) -> bool:
     """Whether a file begins with one of some byte strings."""
-    return read_part(uri, 0, max(map(len, marks))).startswith(marks)
+    return read_range(uri, 0, max(map(len, marks))).startswith(marks)
 
 
 def size_of(uri: str) -> int | None:
@@ -179,7 +179,7 @@ def temporary(scratch: str) -> Iterator[str]:
 
 
 @contextmanager
-def write_whole(uri: str, scratch: str) -> Iterator[Draft]:
+def write_atomic(uri: str, scratch: str) -> Iterator[Draft]:
     """A draft to write to; its file gets the final name when the block ends well.
 
     Args:

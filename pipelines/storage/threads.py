@@ -15,7 +15,12 @@ B = TypeVar("B")
 
 
 def in_order(function: Callable[[A], B], items: Iterable[A], threads: int = THREADS) -> Iterator[B]:
-    """Results of a function, few ahead; of the items no more than a few are taken ahead either.
+    """Results of a function in the order of its items, few of which are taken ahead.
+
+    Args:
+        function: Function of one item, called in several threads at once.
+        items: Items; no more than `AHEAD` are taken before their results are asked for.
+        threads: Number of threads.
 
     >>> list(in_order(abs, [-3, 1, -2]))
     [3, 1, 2]

@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.inputs import catalogue as catalogue_module
 from pipelines.inputs.catalogue import Catalogue, Files, in_groups
-from pipelines.inputs.disk_tables import Database, Names
+from pipelines.inputs.disk_tables import Database, NameSet
 from pipelines.run.plan import InputFile
 from segmodel.errors import TransientError
 
@@ -128,19 +128,19 @@ def test_two_readers_of_groups_do_not_disturb_each_other():
 
 
 def test_names_are_a_set_whatever_they_are():
-    names = Names(["a", "b/é", "caf\udce9", "a"])
+    names = NameSet(["a", "b/é", "caf\udce9", "a"])
     names.update(f"{number}" for number in range(3000))
     names.difference_update(iter(["2999", "none"]))
     assert "caf\udce9" in names
     assert "2999" not in names
     assert set(names) == {"a", "b/é", "caf\udce9", *map(str, range(2999))}
-    assert not Names()
+    assert not NameSet()
 
 
 CHILD = """
 import os, sys
-from pipelines.inputs.disk_tables import Names
-names = Names(str(number) * 20 for number in range(300_000))
+from pipelines.inputs.disk_tables import NameSet
+names = NameSet(str(number) * 20 for number in range(300_000))
 paths = [f"/proc/self/fd/{number}" for number in range(3, 50)]
 files = [os.stat(path) for path in paths if os.path.exists(path)]
 print(len(os.listdir(sys.argv[1])), max(f.st_size for f in files if not f.st_nlink) >> 20)

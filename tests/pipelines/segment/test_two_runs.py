@@ -84,7 +84,7 @@ def test_a_scratch_folder_that_is_cleared_again_and_again_is_a_passing_fault(
 def test_what_the_block_itself_does_not_find_is_no_fault_of_the_scratch_folder(tmp_path):
     with (
         pytest.raises(FileNotFoundError, match="input"),
-        filesystem.write_whole(str(tmp_path / "a"), str(tmp_path / "tmp")),
+        filesystem.write_atomic(str(tmp_path / "a"), str(tmp_path / "tmp")),
     ):
         (tmp_path / "input").read_bytes()
 

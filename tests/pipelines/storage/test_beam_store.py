@@ -132,7 +132,7 @@ def test_what_is_written_is_read_listed_and_removed(folder, scratch):
     assert (folder / "host/run/labels/a.bin").read_bytes() == content
     assert os.listdir(folder / "host/run/labels") == ["a.bin"]
     assert filesystem.read_bytes("hdfs://host/run/labels/a.bin") == content
-    assert filesystem.read_part("hdfs://host/run/labels/a.bin", 1500, 3000) == content[1500:4500]
+    assert filesystem.read_range("hdfs://host/run/labels/a.bin", 1500, 3000) == content[1500:4500]
     with filesystem.open_stream("hdfs://host/run/labels/a.bin") as stream:
         assert stream.read() == content
     assert list(filesystem.names_below("hdfs://host/run")) == ["labels/a.bin"]

@@ -14,20 +14,20 @@ from segmodel.errors import TransientError
 from tests.pipelines.corpus import make_files as make
 
 
-def test_write_whole_gives_the_final_name_to_a_finished_file(tmp_path):
+def test_write_atomic_gives_the_final_name_to_a_finished_file(tmp_path):
     target, scratch = tmp_path / "deep" / "er" / "a.bin", tmp_path / "tmp"
-    with filesystem.write_whole(str(target), str(scratch)) as draft:
+    with filesystem.write_atomic(str(target), str(scratch)) as draft:
         Path(draft.path).write_bytes(b"whole")
         assert not target.exists()
     assert target.read_bytes() == b"whole"
     assert list(scratch.iterdir()) == []
 
 
-def test_write_whole_leaves_nothing_behind_after_an_exception(tmp_path):
+def test_write_atomic_leaves_nothing_behind_after_an_exception(tmp_path):
     target, scratch = tmp_path / "a.bin", tmp_path / "tmp"
 
     def write_half():
-        with filesystem.write_whole(str(target), str(scratch)) as draft:
+        with filesystem.write_atomic(str(target), str(scratch)) as draft:
             Path(draft.path).write_bytes(b"half")
             raise KeyError("stop")
 
@@ -37,12 +37,12 @@ def test_write_whole_leaves_nothing_behind_after_an_exception(tmp_path):
     assert list(scratch.iterdir()) == []
 
 
-def test_write_whole_keeps_the_earlier_content_after_an_exception(tmp_path):
+def test_write_atomic_keeps_the_earlier_content_after_an_exception(tmp_path):
     target = tmp_path / "a.bin"
     target.write_bytes(b"earlier")
 
     def write_half():
-        with filesystem.write_whole(str(target), str(tmp_path / "tmp")) as draft:
+        with filesystem.write_atomic(str(target), str(tmp_path / "tmp")) as draft:
             Path(draft.path).write_bytes(b"half")
             raise KeyError("stop")
 
@@ -51,11 +51,11 @@ def test_write_whole_keeps_the_earlier_content_after_an_exception(tmp_path):
     assert target.read_bytes() == b"earlier"
 
 
-def test_write_whole_without_a_written_file_is_an_error_and_no_empty_file(tmp_path):
+def test_write_atomic_without_a_written_file_is_an_error_and_no_empty_file(tmp_path):
     target = tmp_path / "a.bin"
     with (
         pytest.raises(TransientError),
-        filesystem.write_whole(str(target), str(tmp_path / "tmp")),
+        filesystem.write_atomic(str(target), str(tmp_path / "tmp")),
     ):
         pass
     assert not target.exists()
@@ -140,7 +140,7 @@ def test_files_below_a_folder_are_in_order_of_their_names_and_begin_as_asked(tmp
 
 
 def test_a_draft_says_what_was_written(tmp_path):
-    with filesystem.write_whole(str(tmp_path / "a"), str(tmp_path / "tmp")) as draft:
+    with filesystem.write_atomic(str(tmp_path / "a"), str(tmp_path / "tmp")) as draft:
         Path(draft.path).write_bytes(b"abc")
     assert draft.written == filesystem.Written(3, hashlib.sha256(b"abc").hexdigest())
 

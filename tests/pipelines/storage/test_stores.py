@@ -82,7 +82,7 @@ def test_an_empty_object_is_written_and_read(bucket, scratch):
 
 def test_a_failed_write_leaves_no_object(bucket, scratch):
     def write_half():
-        with filesystem.write_whole(f"{bucket.uri}/a", scratch) as draft:
+        with filesystem.write_atomic(f"{bucket.uri}/a", scratch) as draft:
             Path(draft.path).write_bytes(b"half")
             raise KeyError("stop")
 
