@@ -62,11 +62,8 @@ def neighbours(grids: Sequence[GroundGrid]) -> list[tuple[int, ...]]:
     lost = shapely.is_missing(ground)
     near = set(zip(first[wide & ~lost].tolist(), second[wide & ~lost].tolist(), strict=True))
     for i, j in zip(first[lost].tolist(), second[lost].tolist(), strict=True):
-        if (
-            (j, i) in near
-            or cells_inside(grids[i], grids[j]).any()
-            or cells_inside(grids[j], grids[i]).any()
-        ):
+        one, two = grids[i], grids[j]
+        if (j, i) in near or cells_inside(one, two).any() or cells_inside(two, one).any():
             near.add((i, j))
     others = defaultdict(list)
     for i, j in sorted(near):

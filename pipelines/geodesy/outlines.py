@@ -30,7 +30,7 @@ LATTICE = np.stack(np.meshgrid(*[np.linspace(0, 1, 5)] * 2), axis=-1).reshape(25
 INNER = 0.05 + 0.87 * LATTICE + np.array([0.013, 0.007])  # not on poles, where longitude is lost
 
 
-class GroundTransformer:
+class HubTransformer:
     """From coordinates of one CRS to longitude and latitude that all scenes share, and back.
 
     Args:
@@ -98,7 +98,7 @@ class GroundTransformer:
         return np.where(np.isfinite(there), there, np.nan)
 
 
-ground_transformer = lru_cache(maxsize=64)(GroundTransformer)
+hub_transformer = lru_cache(maxsize=64)(HubTransformer)
 
 
 class SceneArrays:
@@ -110,7 +110,7 @@ class SceneArrays:
 
     def __init__(self, grids: Sequence[GroundGrid]) -> None:
         systems = {wkt: i for i, wkt in enumerate(dict.fromkeys(g.crs_wkt for g in grids))}
-        self.grids, self.transformers = grids, [ground_transformer(wkt) for wkt in systems]
+        self.grids, self.transformers = grids, [hub_transformer(wkt) for wkt in systems]
         self.crs = np.array([systems[grid.crs_wkt] for grid in grids], int)
         self.affine = np.array([tuple(g.transform)[:6] for g in grids]).reshape(-1, 6)
         self.inverse = np.array([tuple(~g.transform)[:6] for g in grids]).reshape(-1, 6)
@@ -120,9 +120,7 @@ class SceneArrays:
         """Coordinates `(n, points, 2)` of points given in sides of the scenes."""
         return apply_affine(self.affine[which], shares * self.size[which, np.newaxis])
 
-    def points_in(
-        self, place: GroundTransformer, which: np.ndarray, shares: np.ndarray
-    ) -> np.ndarray:
+    def points_in(self, place: HubTransformer, which: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """As `points`, of scenes of one CRS, in coordinates of another one."""
         own = self.transformers[self.crs[which[0]]]
         once, back = np.unique(which, return_inverse=True)
@@ -215,7 +213,7 @@ def _rounded(rings: np.ndarray) -> np.ndarray:
 
 
 def _holds_inner(
-    scenes: SceneArrays, here: GroundTransformer, second: np.ndarray, rings: np.ndarray
+    scenes: SceneArrays, here: HubTransformer, second: np.ndarray, rings: np.ndarray
 ) -> np.ndarray:
     """Whether rings in coordinates of a CRS hold the inner points of their scenes."""
     inner = scenes.points_in(here, second, INNER)
@@ -251,7 +249,7 @@ def _samples(grid: GroundGrid, wkt: str) -> np.ndarray:
     scenes = SceneArrays([grid])
     if wkt == grid.crs_wkt:
         return scenes.points(np.array([0]), shares)
-    return scenes.points_in(ground_transformer(wkt), np.array([0]), shares)
+    return scenes.points_in(hub_transformer(wkt), np.array([0]), shares)
 
 
 def cells_inside(grid: GroundGrid, other: GroundGrid) -> np.ndarray:
