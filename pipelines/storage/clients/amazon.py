@@ -2,12 +2,7 @@
 
 from typing import Any
 
-from pipelines.storage.clients.failures import (
-    RequestFailure,
-    failed_answer,
-    transient_error,
-    unreachable,
-)
+from pipelines.storage.clients.failures import RequestFailure, transient_error
 from pipelines.storage.clients.interface import StoredObject
 from pipelines.storage.clients.retry import ATTEMPTS
 from pipelines.storage.locations import bucket_and_name, media_type
@@ -117,7 +112,7 @@ class AmazonClient:
             code = error.response["Error"].get("Code", "")
             status = 503 if code in _TRANSIENT_CODES else _status(error)
             remedy = "check the policy of the account"
-            return failed_answer(uri, status, f"{_status(error)} {code}", remedy)
+            return RequestFailure.answered(uri, status, f"{_status(error)} {code}", remedy)
         if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
             what = (
                 "there are no credentials for s3:// (run `aws configure`, or set AWS_ACCESS_KEY_ID "
@@ -129,7 +124,7 @@ class AmazonClient:
         incomplete = (exceptions.IncompleteReadError, exceptions.ResponseStreamingError)
         transport = (urllib3.exceptions.HTTPError, exceptions.FlexibleChecksumError, TimeoutError)
         if isinstance(error, (*broken, *incomplete, *transport)):
-            return unreachable(error, uri)
+            return RequestFailure.unreachable(error, uri)
         if isinstance(error, Boto3Error):
             # What the upload of a file wraps.
             cause = error.__cause__ or error.__context__

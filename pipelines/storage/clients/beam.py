@@ -9,7 +9,7 @@ import sys
 import uuid
 from typing import IO, Any
 
-from pipelines.storage.clients.failures import RequestFailure, replaced_error, unreachable
+from pipelines.storage.clients.failures import RequestFailure, replaced_error
 from pipelines.storage.clients.interface import StoredObject
 from segmodel.errors import BeamsegError
 
@@ -84,7 +84,7 @@ class BeamClient:
             return RequestFailure(error)
         if isinstance(error, BeamIOError | OSError):
             # What is behind it differs from store to store, and most of it is transient.
-            return unreachable(error, uri)
+            return RequestFailure.unreachable(error, uri)
         return None
 
     def _write(self, uri: str, source: IO[bytes]) -> None:

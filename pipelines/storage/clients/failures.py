@@ -21,6 +21,33 @@ class RequestFailure:
     error: Exception
     transient: bool = False
 
+    @classmethod
+    def unreachable(cls, error: Exception, uri: str) -> "RequestFailure":
+        """The failure of a connection, which may be better a little later."""
+        what = f"the store is out of reach ({type(error).__name__})"
+        return cls(transient_error(uri, what), transient=True)
+
+    @classmethod
+    def answered(cls, uri: str, status: int, text: str, remedy: str) -> "RequestFailure":
+        """What an answer of a store over HTTP means.
+
+        Args:
+            uri: Location that the request was about.
+            status: HTTP status, 400 or more.
+            text: Status and code as the store gave them, for the message.
+            remedy: What to do where access is refused.
+        """
+        if status == 404:
+            return cls(FileNotFoundError(errno.ENOENT, "no such object or bucket", uri))
+        if status in (401, 403):
+            what = f"the store refuses access ({text}): {remedy}"
+            return cls(PermissionError(errno.EACCES, what, uri))
+        if status == 412:
+            return cls(replaced_error(uri))
+        if status in TRANSIENT_STATUSES:
+            return cls(transient_error(uri, f"the store answers {text}"), transient=True)
+        return cls(OSError(errno.EINVAL, f"the store answers {text}", uri))
+
 
 def transient_error(uri: str, what: str) -> TransientError:
     """The error for a transient failure that is left after the last attempt.
@@ -40,30 +67,3 @@ def replaced_error(uri: str) -> TransientError:
     return TransientError(
         f"{uri} was replaced after it was listed: run the same command again, which lists it anew"
     )
-
-
-def unreachable(error: Exception, uri: str) -> RequestFailure:
-    """The failure of a connection, which may be better a little later."""
-    what = f"the store is out of reach ({type(error).__name__})"
-    return RequestFailure(transient_error(uri, what), transient=True)
-
-
-def failed_answer(uri: str, status: int, text: str, remedy: str) -> RequestFailure:
-    """What an answer of a store over HTTP means.
-
-    Args:
-        uri: Location that the request was about.
-        status: HTTP status, 400 or more.
-        text: Status and code as the store gave them, for the message.
-        remedy: What to do where access is refused.
-    """
-    if status == 404:
-        return RequestFailure(FileNotFoundError(errno.ENOENT, "no such object or bucket", uri))
-    if status in (401, 403):
-        what = f"the store refuses access ({text}): {remedy}"
-        return RequestFailure(PermissionError(errno.EACCES, what, uri))
-    if status == 412:
-        return RequestFailure(replaced_error(uri))
-    if status in TRANSIENT_STATUSES:
-        return RequestFailure(transient_error(uri, f"the store answers {text}"), transient=True)
-    return RequestFailure(OSError(errno.EINVAL, f"the store answers {text}", uri))

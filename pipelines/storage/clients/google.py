@@ -4,12 +4,7 @@ import contextlib
 import os
 from typing import Any
 
-from pipelines.storage.clients.failures import (
-    RequestFailure,
-    failed_answer,
-    transient_error,
-    unreachable,
-)
+from pipelines.storage.clients.failures import RequestFailure, transient_error
 from pipelines.storage.clients.interface import StoredObject
 from pipelines.storage.locations import bucket_and_name, media_type
 from segmodel.errors import ConfigurationError
@@ -130,9 +125,9 @@ class GoogleClient:
             status = error.code
         if status:
             remedy = "check the role of the account"
-            return failed_answer(uri, int(status), str(int(status)), remedy)
+            return RequestFailure.answered(uri, int(status), str(int(status)), remedy)
         if isinstance(error, (*broken, TransportError, DataCorruption, TimeoutError)):
-            return unreachable(error, uri)
+            return RequestFailure.unreachable(error, uri)
         if isinstance(error, GoogleAuthError):
             # They may be renewed, and an account's server may answer later: the file is fine.
             what = "the credentials are not accepted, renew them"
