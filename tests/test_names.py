@@ -1,4 +1,4 @@
-"""Names are the field's: those that one had to learn from us do not come back, and none has a twin."""
+"""Names are the field's: words that were replaced do not come back, and none has a twin."""
 
 from __future__ import annotations
 
@@ -77,9 +77,8 @@ def names(tree: ast.AST) -> Iterator[tuple[str, int]]:
                     yield target.id, node.lineno
                 elif isinstance(target, ast.Attribute):
                     yield target.attr, node.lineno
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if re.fullmatch(r"--[a-z_]+", node.value):
-                yield node.value, node.lineno
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"--[a-z_]+", str(node.value)):
+            yield node.value, node.lineno
 
 
 def better(name: str) -> str | None:

@@ -29,7 +29,7 @@ class PackPipelineOptions(PipelineOptions):
         add_options(parser, PackOptions, without=shared)
 
 
-class PackImages(beam.PTransform):
+class PackImages(beam.PTransform[PCollection[str], PCollection[int]]):
     """Write all shards of a plan, and the end of the pack.
 
     Args:

@@ -87,7 +87,8 @@ def reference_areas_m2(columns: tuple[tuple[int, int], ...] = ((0, WIDTH),)) -> 
 def reference_labels() -> np.ndarray:
     """The class that covers most of each pixel of the scene, by GSHHG: `(2700, 5400)` uint8."""
     counts = np.stack([_coverage(entry.id) for entry in CLASSES.classes])
-    return np.array(CLASSES.ids, np.uint8)[counts.argmax(axis=0)]
+    labels: np.ndarray = np.array(CLASSES.ids, np.uint8)[counts.argmax(axis=0)]
+    return labels
 
 
 def _coverage(class_id: int) -> np.ndarray:

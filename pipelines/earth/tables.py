@@ -78,4 +78,5 @@ def _areas_m2(labels: np.ndarray, columns: tuple[tuple[int, int], ...]) -> Areas
 def read_labels(path: Path) -> np.ndarray:
     """The label map of the scene."""
     with rasterio.open(path) as source:
-        return source.read(1)
+        labels: np.ndarray = source.read(1)
+        return labels

@@ -30,7 +30,7 @@ class SegmentPipelineOptions(PipelineOptions):
         add_options(parser, SegmentOptions)
 
 
-class SegmentImages(beam.PTransform):
+class SegmentImages(beam.PTransform[PCollection[str], PCollection[int]]):
     """Label all units of a plan and write the totals.
 
     Args:
