@@ -5,10 +5,15 @@ docs follow from these declarations.
 """
 
 import argparse
+import ast
+import inspect
 import math
 import re
+import textwrap
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from segmodel.errors import ConfigurationError
@@ -20,10 +25,9 @@ _KEY = "option"
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a command.
+    """One option of a command; what it does is the docstring of the field that holds its value.
 
     Args:
-        help: Description of what the option does, in lower case and without a full stop.
         metavar: Name of the value in the help; None for a flag.
         type: Makes a number of the word on the command line, or None for a text. Beam passes the
             result to its workers, so that JSON must be able to hold it.
@@ -39,9 +43,10 @@ class Option:
         pattern: Regular expression in RE2 of the values that a Flex Template accepts, where
             `type` and `choices` do not tell it.
         name: Name without hyphens; empty for that of the field.
+        help: What the option does, in lower case and without a full stop; empty for the docstring
+            of the field.
     """
 
-    help: str
     metavar: str | None = None
     type: Callable[[str], Any] | None = None
     parse: Callable[[Any], Any] | None = None
@@ -53,6 +58,7 @@ class Option:
     place: str = "TEXT"
     pattern: str | None = None
     name: str = ""
+    help: str = ""
 
     @property
     def is_flag(self) -> bool:
@@ -104,10 +110,23 @@ class Option:
 
 def options_of(kind: type) -> Mapping[str, Option]:
     """The options that a dataclass declares, by the name of their field, in order."""
+    docs = _field_docstrings(kind)
+    declared = {entry.name: entry.metadata[_KEY] for entry in fields(kind)}
     return {
-        entry.name: replace(entry.metadata[_KEY], name=entry.metadata[_KEY].name or entry.name)
-        for entry in fields(kind)
+        name: replace(option, name=option.name or name, help=option.help or docs[name])
+        for name, option in declared.items()
     }
+
+
+@cache
+def _field_docstrings(kind: type) -> dict[str, str]:
+    """The docstrings below the fields of a class, by name, each on one line."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    found = {}
+    for entry, below in pairwise(definition.body):  # type: ignore[attr-defined]
+        if isinstance(entry, ast.AnnAssign) and isinstance(below, ast.Expr):
+            found[ast.unparse(entry.target)] = " ".join(ast.literal_eval(below.value).split())
+    return found
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type, without: Container[str] = ()) -> None:

@@ -19,12 +19,10 @@ from pipelines.cli.parser import last_value
 class ProcessOptions:
     """Options of the process that starts a pipeline, for programs that start a command."""
 
-    json: bool = Option(
-        "print how the command ended as one line of JSON, the last on standard output"
-    ).field()
-    stop_with_parent: bool = Option(
-        "end, as if interrupted, when the process that started this one has ended"
-    ).field()
+    json: bool = Option().field()
+    """print how the command ended as one line of JSON, the last on standard output"""
+    stop_with_parent: bool = Option().field()
+    """end, as if interrupted, when the process that started this one has ended"""
 
 
 # Entries of `summary.json` that the line repeats, under the same names.

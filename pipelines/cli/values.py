@@ -68,16 +68,16 @@ def parse_size(text: str) -> int:
 
 
 MEMORY = Option(
-    "memory that one worker process may use, such as 2500M",
     metavar="SIZE",
     parse=parse_size,
     default="4G",
     pattern="[0-9]+([.][0-9]+)? ?[KMGTkmgt]?([Ii]?[Bb])?",
+    help="memory that one worker process may use, such as 2500M",
 )
 MAX_FAILURES = Option(
-    "how many images may fail: a number, a share such as 0.01, or 1%",
     metavar="N",
     parse=FailureBudget.parse,
     default="0",
     pattern="[0-9]+([.][0-9]+)?%?",
+    help="how many images may fail: a number, a share such as 0.01, or 1%",
 )

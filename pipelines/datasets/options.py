@@ -69,73 +69,45 @@ def parse_group_rule(rule: str) -> str:
 class PackOptions:
     """What the user asked for; each field is declared with its option."""
 
-    images: tuple[str, ...] = Option(
-        "image files: a file, a folder or a glob pattern (** for any depth); repeatable",
-        metavar="PATTERN",
-        example="photos/",
-        is_repeatable=True,
-    ).field()
-    output: str = Option(
-        "folder of the shards; give the same one again to continue a pack",
-        metavar="DIR",
-        example="shards",
-    ).field()
-    masks: tuple[str, ...] = Option(
-        "masks of the images, under the same path without suffix; one for each --images, in order",
-        metavar="PATTERN",
-        is_repeatable=True,
-    ).field()
+    images: tuple[str, ...] = Option("PATTERN", example="photos/", is_repeatable=True).field()
+    """image files: a file, a folder or a glob pattern (** for any depth); repeatable"""
+    output: str = Option("DIR", example="shards").field()
+    """folder of the shards; give the same one again to continue a pack"""
+    masks: tuple[str, ...] = Option("PATTERN", is_repeatable=True).field()
+    """masks of the images, under the same path without suffix; one for each --images, in order"""
     container: str = Option(
-        f"format of the shards: {', '.join(CONTAINERS)}",
-        metavar="FORMAT",
-        default=CONTAINERS[0],
-        choices=CONTAINERS,
-        name="format",
+        "FORMAT", default=CONTAINERS[0], choices=CONTAINERS, name="format"
     ).field()
+    """format of the shards: tfrecord, tfrecord.gz, tar, tar.gz, parquet"""
     shares: Shares = Option(
-        "splits and their shares of the groups, such as train=0.9,test=0.1",
-        metavar="NAME=SHARE,...",
-        parse=parse_shares,
-        default="train=1",
-        name="split",
+        "NAME=SHARE,...", parse=parse_shares, default="train=1", name="split"
     ).field()
+    """splits and their shares of the groups, such as train=0.9,test=0.1"""
     group_by: str | None = Option(
-        "what stays together in one split: 'folder', or a regular expression with one group that "
-        "finds a name in the path, such as 'tile_(\\d+)'",
-        metavar="RULE",
-        parse=parse_group_rule,
-        default_help="each image by itself",
+        "RULE", parse=parse_group_rule, default_help="each image by itself"
     ).field()
-    images_per_shard: int = Option(
-        "images in a shard on average; fixed when DIR is begun",
-        metavar="N",
-        type=int,
-        parse=positive,
-        default=1000,
-    ).field()
+    r"""what stays together in one split: 'folder', or a regular expression with one group that
+    finds a name in the path, such as 'tile_(\d+)'"""
+    images_per_shard: int = Option("N", int, positive, default=1000).field()
+    """images in a shard on average; fixed when DIR is begun"""
     mask_encoding: str | None = Option(
-        "what masks hold: color (red, green, blue of a class), palette (indices of an indexed "
-        "image are class ids) or id (grey levels are)",
-        metavar="ENCODING",
-        choices=ENCODINGS,
-        default_help="as --classes says, or color",
+        "ENCODING", choices=ENCODINGS, default_help="as --classes says, or color"
     ).field()
-    classes: str | None = Option(
-        "TOML file with [[classes]], and ignore_colors or ignore_ids in [data]; it may be the "
-        "configuration of a training run",
-        metavar="FILE",
-    ).field()
+    """what masks hold: color (red, green, blue of a class), palette (indices of an indexed image
+    are class ids) or id (grey levels are)"""
+    classes: str | None = Option("FILE").field()
+    """TOML file with [[classes]], and ignore_colors or ignore_ids in [data]; it may be the
+    configuration of a training run"""
     memory: int = MEMORY.field()
     max_pixels: int | None = Option(
-        "images with more pixels are refused as decompression bombs",
-        metavar="N",
-        type=int,
-        parse=positive,
-        default_help="what --memory allows, at most 178956970",
+        "N", int, positive, default_help="what --memory allows, at most 178956970"
     ).field()
+    """images with more pixels are refused as decompression bombs"""
     max_failures: FailureBudget = MAX_FAILURES.field()
-    retry_failures: bool = Option("repeat shards in which an image failed before").field()
-    overwrite: bool = Option("delete the earlier pack in DIR and begin anew").field()
+    retry_failures: bool = Option().field()
+    """repeat shards in which an image failed before"""
+    overwrite: bool = Option().field()
+    """delete the earlier pack in DIR and begin anew"""
 
 
 def pack_options(parsed: argparse.Namespace) -> PackOptions:

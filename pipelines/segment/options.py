@@ -73,135 +73,85 @@ class SegmentOptions:
     """What the user asked for; each field is declared with its option."""
 
     inputs: tuple[str, ...] = Option(
-        "images, shards or scenes: a file, a folder or a glob pattern (** for any depth); "
-        "repeatable; one value may hold several as a JSON list",
-        metavar="PATTERN",
+        "PATTERN",
         parse=partial(each_value, "--input"),
         example="'photos/*.jpg'",
         is_repeatable=True,
         pattern=rf"({_ADDRESS}|\s*\[.+\]\s*)",
         name="input",
     ).field()
+    """images, shards or scenes: a file, a folder or a glob pattern (** for any depth); repeatable;
+    one value may hold several as a JSON list"""
     model: str = Option(
-        "SavedModel folder with a model contract",
-        metavar="DIR",
-        example="models/earth",
-        place="GCS_READ_FOLDER",
-        pattern=_ADDRESS,
+        "DIR", example="models/earth", place="GCS_READ_FOLDER", pattern=_ADDRESS
     ).field()
-    output: str = Option(
-        "run directory; give the same one again to continue a run",
-        metavar="RUN",
-        example="run",
-        place="GCS_WRITE_FOLDER",
-        pattern=_ADDRESS,
-    ).field()
-    window: int | None = Option(
-        "side of a window's core, the part of a window whose labels are kept",
-        metavar="PX",
-        type=int,
-        parse=positive,
-        default_help="by memory",
-    ).field()
+    """SavedModel folder with a model contract"""
+    output: str = Option("RUN", example="run", place="GCS_WRITE_FOLDER", pattern=_ADDRESS).field()
+    """run directory; give the same one again to continue a run"""
+    window: int | None = Option("PX", int, positive, default_help="by memory").field()
+    """side of a window's core, the part of a window whose labels are kept"""
     halo: int | None = Option(
-        "context around a core, which the model sees and whose labels are dropped",
-        metavar="PX",
-        type=int,
-        parse=_parse_halo,
-        default_help="by the contract",
-        pattern="[0-9]+",
+        "PX", int, _parse_halo, default_help="by the contract", pattern="[0-9]+"
     ).field()
+    """context around a core, which the model sees and whose labels are dropped"""
     batch: int | str | None = Option(
-        "windows in every call of the model; auto, for GPUs: as many as have 4 megapixels, or as "
-        "many as device memory holds",
-        metavar="N",
-        type=batch_size,
-        parse=_parse_batch,
+        "N",
+        batch_size,
+        _parse_batch,
         default_help="1, or more where windows are small",
         pattern="(auto|[1-9][0-9]*)",
     ).field()
+    """windows in every call of the model; auto, for GPUs: as many as have 4 megapixels, or as many
+    as device memory holds"""
     memory: int = MEMORY.field()
-    accelerator: str | None = Option(
-        "accelerator of the workers that run the model, where the runner starts machines; in the "
-        "runner's notation, such as 'type:nvidia-l4;count:1;install-nvidia-driver' for Dataflow",
-        metavar="TEXT",
-        pattern="type:.+",
-    ).field()
+    accelerator: str | None = Option("TEXT", pattern="type:.+").field()
+    """accelerator of the workers that run the model, where the runner starts machines; in the
+    runner's notation, such as 'type:nvidia-l4;count:1;install-nvidia-driver' for Dataflow"""
     max_pixels: int | None = Option(
-        "encoded images with more pixels are refused as decompression bombs",
-        metavar="N",
-        type=int,
-        parse=positive,
-        default_help="178956970, or what --memory allows",
+        "N", int, positive, default_help="178956970, or what --memory allows"
     ).field()
+    """encoded images with more pixels are refused as decompression bombs"""
     resize: tuple[int, int] | None = Option(
-        "scale encoded images to this size for the model, and labels back: one number, or "
-        "WIDTHxHEIGHT",
-        metavar="PX",
-        parse=parse_resize,
-        pattern="[1-9][0-9]*([xX][1-9][0-9]*)?",
+        "PX", parse=parse_resize, pattern="[1-9][0-9]*([xX][1-9][0-9]*)?"
     ).field()
-    image_field: str | None = Option(
-        "feature (TFRecord), column (Parquet) or extension (tar) that holds the image, in all "
-        "shards of the run",
-        metavar="NAME",
-    ).field()
-    name_field: str | None = Option(
-        "feature (TFRecord) or column (Parquet) that holds the name of the image", metavar="NAME"
-    ).field()
+    """scale encoded images to this size for the model, and labels back: one number, or
+    WIDTHxHEIGHT"""
+    image_field: str | None = Option("NAME").field()
+    """feature (TFRecord), column (Parquet) or extension (tar) that holds the image, in all shards
+    of the run"""
+    name_field: str | None = Option("NAME").field()
+    """feature (TFRecord) or column (Parquet) that holds the name of the image"""
     bands: tuple[str, ...] | None = Option(
-        "bands of scenes in the order of the model: numbers from 1, or names, such as 4,3,2",
-        metavar="LIST",
-        parse=parse_bands,
-        default_help="by the names in the contract, or all in order",
+        "LIST", parse=parse_bands, default_help="by the names in the contract, or all in order"
     ).field()
-    resample_to: float | None = Option(
-        "ground sample distance at which the model sees scenes; label maps keep the grid of the "
-        "scene",
-        metavar="M",
-        type=float,
-        parse=positive,
-    ).field()
-    aoi: str | None = Option(
-        "area of interest, polygons of a vector file; pixels outside are nodata and are not read",
-        metavar="FILE",
-        place="GCS_READ_FILE",
-        pattern=_ADDRESS,
-    ).field()
-    zones: str | None = Option(
-        "polygons of a vector file; zones.csv then has pixels and areas by zone and class",
-        metavar="FILE",
-        place="GCS_READ_FILE",
-        pattern=_ADDRESS,
-    ).field()
-    zone_field: str | None = Option(
-        "field with the names of zones", metavar="NAME", default_help="name"
-    ).field()
-    overlap: str | None = Option(
-        "count ground that several scenes show only once: in the first of them in order of --input "
-        "and names (first), or in the newest (newest)",
-        metavar="RULE",
-        choices=OVERLAP_RULES,
-    ).field()
-    check_seams: bool = Option(
-        "label pixels near window borders twice, and report how many labels differ"
-    ).field()
-    confidence: bool = Option(
-        "also write the probability of each label, as 8-bit images in which 1.0 is 255"
-    ).field()
-    pixel_size: float | None = Option(
-        "side of a pixel on the ground, in metres, for images without coordinates",
-        metavar="M",
-        type=float,
-        parse=positive,
-    ).field()
+    """bands of scenes in the order of the model: numbers from 1, or names, such as 4,3,2"""
+    resample_to: float | None = Option("M", float, positive).field()
+    """ground sample distance at which the model sees scenes; label maps keep the grid of the
+    scene"""
+    aoi: str | None = Option("FILE", place="GCS_READ_FILE", pattern=_ADDRESS).field()
+    """area of interest, polygons of a vector file; pixels outside are nodata and are not read"""
+    zones: str | None = Option("FILE", place="GCS_READ_FILE", pattern=_ADDRESS).field()
+    """polygons of a vector file; zones.csv then has pixels and areas by zone and class"""
+    zone_field: str | None = Option("NAME", default_help="name").field()
+    """field with the names of zones"""
+    overlap: str | None = Option("RULE", choices=OVERLAP_RULES).field()
+    """count ground that several scenes show only once: in the first of them in order of --input
+    and names (first), or in the newest (newest)"""
+    check_seams: bool = Option().field()
+    """label pixels near window borders twice, and report how many labels differ"""
+    confidence: bool = Option().field()
+    """also write the probability of each label, as 8-bit images in which 1.0 is 255"""
+    pixel_size: float | None = Option("M", float, positive).field()
+    """side of a pixel on the ground, in metres, for images without coordinates"""
     max_failures: FailureBudget = MAX_FAILURES.field()
-    retry_failures: bool = Option("repeat work units in which an image failed before").field()
-    overwrite: bool = Option("delete the earlier run in RUN and begin anew").field()
-    limit: int | None = Option(
-        "only the first N images, for a quick look", metavar="N", type=int, parse=positive
-    ).field()
-    trust_model: bool = Option("load a model whose operations access files").field()
+    retry_failures: bool = Option().field()
+    """repeat work units in which an image failed before"""
+    overwrite: bool = Option().field()
+    """delete the earlier run in RUN and begin anew"""
+    limit: int | None = Option("N", int, positive).field()
+    """only the first N images, for a quick look"""
+    trust_model: bool = Option().field()
+    """load a model whose operations access files"""
 
 
 def segment_options(parsed: argparse.Namespace) -> SegmentOptions:

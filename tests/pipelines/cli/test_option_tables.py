@@ -19,15 +19,15 @@ from segmodel.errors import ConfigurationError
 class Chosen:
     """Options of no command."""
 
-    place: str = Option("where", metavar="DIR", example="here").field()
+    place: str = Option(help="where", metavar="DIR", example="here").field()
     sizes: tuple[str, ...] = Option(
-        "how | large", metavar="N", is_repeatable=True, name="size"
+        help="how | large", metavar="N", is_repeatable=True, name="size"
     ).field()
-    count: int = Option("how many", metavar="N", type=int, parse=positive, default=3).field()
+    count: int = Option(help="how many", metavar="N", type=int, parse=positive, default=3).field()
     kind: str | None = Option(
-        "50% or 100%", metavar="KIND", choices=("50%", "100%"), default_help="by place"
+        help="50% or 100%", metavar="KIND", choices=("50%", "100%"), default_help="by place"
     ).field()
-    quick: bool = Option("at once").field()
+    quick: bool = Option(help="at once").field()
 
 
 def chosen(*words: str) -> Chosen:
