@@ -64,7 +64,7 @@ def cross_validate(
     Raises:
         ConfigurationError: If there is one region only, or a class is in one region only and no
             class may be empty.
-        BeamsegError: As for `segmodel.trainer.train`.
+        BeamsegError: As for `segmodel.training.trainer.train`.
     """
     hooks = hooks or Hooks()
     pairs = tuple({pair.name: pair for pair in (*data.training, *data.validation)}.values())
