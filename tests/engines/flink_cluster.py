@@ -133,7 +133,7 @@ class Cluster:
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
-            if parent == self.task_manager and b"pipelines.worker" in words:
+            if parent == self.task_manager and b"pipelines.runners.worker" in words:
                 found.append(int(entry.name))
         return sorted(found)
 
