@@ -21,7 +21,6 @@ from pipelines.run.plan import InputFile
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.masks import MaskReader
-from segmodel.pairs.folders import open_pair
 from segmodel.pairs.paired_files import match_group, pair_files, unique_names
 from segmodel.pairs.pairs import EncodedFile, EncodedPair, Pair, PairCache, PairSource, TrainingData
 from segmodel.training.configuration import Configuration
@@ -154,7 +153,7 @@ def _folder_pairs(config: Configuration, cache: PairCache) -> Sides:
     for found in files:
         side = int(found.folder >= len(data.images))
         _check_once(found.image, side, places)
-        sides[side].append(open_pair(found, source, cache))
+        sides[side].append(source.open_pair(found, cache))
     return sides
 
 
@@ -198,7 +197,7 @@ def _shard_pairs(config: Configuration, cache: PairCache, copy: _SpooledShards) 
 
 def _source(config: Configuration, masks: MaskReader) -> PairSource:
     model = config.model
-    return PairSource(model.bands, model.dtype, masks, model.limits, config.data.group)
+    return PairSource(model.bands, model.dtype, masks, model.limits)
 
 
 def _find_shards(patterns: Sequence[str], side: int) -> Iterator[_Shard]:

@@ -12,11 +12,9 @@ from weakref import WeakKeyDictionary
 from pipelines.formats.work import Work
 from pipelines.storage.copies import OpenedModel, open_model
 from pipelines.worker.gpu_claims import claim
-from segmodel.devices import cuda_driver
-from segmodel.devices.gpus import gpu_index, use_single_gpu
+from segmodel.devices.gpus import free_bytes, gpu_index, gpu_uuid, use_single_gpu
 from segmodel.devices.startup import import_quietly
-from segmodel.engine.batching import BatchSizes
-from segmodel.engine.engine import Model
+from segmodel.engine.engine import BatchSizes, Model
 from segmodel.errors import TransientError
 from segmodel.savedmodel.memory import ASSUMED_BYTES_PER_PIXEL
 from segmodel.tiling.windows import AUTO
@@ -121,7 +119,7 @@ def gpu_of_process() -> int | None:
 def free_device_bytes() -> int | None:
     """Free memory of the GPU at the first call, or None; later, TensorFlow keeps what it took."""
     number = gpu_of_process()
-    return None if number is None else cuda_driver.free_bytes(number)
+    return None if number is None else free_bytes(number)
 
 
 def one_gpu(config: Any, locks: str, visible: str | None = None) -> int | None:
@@ -180,4 +178,4 @@ def gpu_name(number: int, visible: str | None) -> str:
     """
     names: Sequence[str] = [name.strip() for name in (visible or "").split(",")]
     named = names[number] if number < len(names) and names[number] else str(number)
-    return cuda_driver.gpu_uuid(number) or named
+    return gpu_uuid(number) or named

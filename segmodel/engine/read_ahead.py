@@ -112,15 +112,12 @@ class ReadAhead:
                 reads -= before.raster is not None
                 yield pending
             held += step.takes
-            reads += step.raster is not None
-            queue.append((step, self._start(step)))
+            pixels = None
+            if step.tile is not None and step.raster is not None:
+                pixels = self.pool.submit(step.raster.read, step.tile.read)
+                reads += 1
+            queue.append((step, PendingWindow(step.slot, step.tile, pixels)))
         yield from (pending for _, pending in queue)
-
-    def _start(self, step: _PlannedRead) -> PendingWindow:
-        if step.tile is None or step.raster is None:
-            return PendingWindow(step.slot, step.tile)
-        pixels = self.pool.submit(step.raster.read, step.tile.read)
-        return PendingWindow(step.slot, step.tile, pixels)
 
     def _opened(self, jobs: Iterable[Job]) -> Iterator[tuple[Job, Callable[[], Raster]]]:
         """Jobs, each with a function that returns its raster once it is open."""
@@ -150,9 +147,7 @@ class ReadAhead:
             if slot.failure is not None:
                 yield _PlannedRead(slot)
                 continue
-            slot.begin(
-                area, len(plan), self.confidence, raster.on_source_grid, raster.source_pixels
-            )
+            slot.begin(area, len(plan), self.confidence, raster)
             yield from self._reads_of(slot, raster, plan)
 
     def _reads_of(

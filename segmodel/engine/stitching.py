@@ -10,7 +10,7 @@ import numpy as np
 
 from segmodel.errors import InputError
 from segmodel.labels.classes import ClassTable
-from segmodel.tiling.raster import Pixels, ToSourceGrid, combine_masks
+from segmodel.tiling.raster import Pixels, Raster, combine_masks
 from segmodel.tiling.windows import Layout, Tile, Window
 
 
@@ -93,25 +93,17 @@ class MapInProgress:
         self.emitted = False
         self.lost: list[LostWindow] = []
 
-    def begin(
-        self,
-        area: Window,
-        windows: int,
-        confidence: bool,
-        on_source_grid: ToSourceGrid,
-        source_pixels: int,
-    ) -> None:
+    def begin(self, area: Window, windows: int, confidence: bool, raster: Raster) -> None:
         """Say what is to be labelled, once the raster is open.
 
         Args:
             area: Part of the raster that is labelled.
             windows: Number of windows that cover it.
             confidence: Whether confidence is kept beside labels.
-            on_source_grid: See `Raster.on_source_grid`.
-            source_pixels: See `Raster.source_pixels`.
+            raster: The raster, which is not kept: only how its map gets on the source grid.
         """
-        self.area, self.expected, self.on_source_grid = area, windows, on_source_grid
-        self.source_pixels = source_pixels
+        self.area, self.expected = area, windows
+        self.on_source_grid, self.source_pixels = raster.on_source_grid, raster.source_pixels
         self._wants_confidence = confidence
         self._labels: np.ndarray | None = None
         self._confidence: np.ndarray | None = None
@@ -142,7 +134,12 @@ class MapInProgress:
         try:
             pixels = _checked(pending.result(), tile, fill)
         except Exception as error:
-            self._miss(tile, error)
+            # The window is left nodata where the job allows it and has others.
+            if self.allow_partial and self.expected > 1:
+                self.lost.append(LostWindow(tile.core, error))
+                self.done += 1
+            else:
+                self.failure = Failed(self.key, "read", error)
             return None
         values, valid = pixels.values, pixels.finite
         labelled = combine_masks(valid, pixels.wanted)
@@ -152,19 +149,10 @@ class MapInProgress:
         if valid is not None and not valid.all():
             values = np.where(valid[..., None], values, fill)
         if values.shape[:2] != (tile.height, tile.width):
-            whole = np.empty((tile.height, tile.width, values.shape[2]), values.dtype)
-            whole[...] = fill
+            whole = np.full((tile.height, tile.width, values.shape[2]), fill, values.dtype)
             whole[: values.shape[0], : values.shape[1]] = values
             values = whole
         return ModelWindow(self, tile, values, labelled)
-
-    def _miss(self, tile: Tile, error: Exception) -> None:
-        """Leave a window nodata where the job allows it and has others; else fail."""
-        if self.allow_partial and self.expected > 1:
-            self.lost.append(LostWindow(tile.core, error))
-            self.done += 1
-        else:
-            self.failure = Failed(self.key, "read", error)
 
     def stitch(
         self, window: ModelWindow, labels: np.ndarray, confidence: np.ndarray | None

@@ -17,7 +17,7 @@ from segmodel.images.decoders import (
     oriented_size,
 )
 from segmodel.tiling.raster import Pixels, Raster
-from segmodel.tiling.scaling import SourceGrid, resize_image, resize_valid
+from segmodel.tiling.resampling import SourceGrid, resize_image, resize_valid
 from segmodel.tiling.windows import Window
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
@@ -71,7 +71,9 @@ def decode_pixels(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> P
         image = load_oriented(opened, encoded)
         del opened  # Each image that is still named takes its memory.
         if bands == 0:
-            return Pixels(_mask_values(image))
+            if image.mode not in ("P", "L", "1", "I", *_SIXTEEN_BITS):
+                raise InputError(f"a mask of ids has one band, got mode {image.mode}")
+            return Pixels(np.asarray(image))
         image = _eight_bits(image)
         valid = _valid(image) if bands != 4 else None
         image = _converted(image, bands)
@@ -119,9 +121,8 @@ class EncodedImage(Raster):
         self.on_source_grid = self._grid.to_source_grid
         self.source_pixels = height * width
         self.height, self.width = resize or (height, width)
-        decoding = (
-            MAX_DECODING_BYTES_PER_PIXEL if image.format == "WEBP" else DECODING_BYTES_PER_PIXEL
-        )
+        is_webp = image.format == "WEBP"
+        decoding = MAX_DECODING_BYTES_PER_PIXEL if is_webp else DECODING_BYTES_PER_PIXEL
         scaling = resize[0] * resize[1] * DECODING_BYTES_PER_PIXEL if resize else 0
         self.held_bytes = height * width * decoding + scaling + len(encoded)
         self._lock = threading.Lock()
@@ -154,12 +155,6 @@ class EncodedImage(Raster):
         size = (self.height, self.width)
         valid = None if pixels.valid is None else resize_valid(pixels.valid, size)
         return Pixels(resize_image(pixels.values, size), valid)
-
-
-def _mask_values(image: Image.Image) -> np.ndarray:
-    if image.mode not in ("P", "L", "1", "I", *_SIXTEEN_BITS):
-        raise InputError(f"a mask of ids has one band, got mode {image.mode}")
-    return np.asarray(image)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

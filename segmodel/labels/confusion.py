@@ -73,12 +73,8 @@ class Scores:
         A class that truth lacks is 0 in `mean_iou` from its first wrong pixel on; here it is left
         out, so that models can be compared by it.
         """
-        return _mean(
-            tuple(
-                None if recall is None else iou
-                for iou, recall in zip(self.iou, self.recall, strict=True)
-            )
-        )
+        of_classes = zip(self.iou, self.recall, strict=True)
+        return _mean(tuple(iou for iou, recall in of_classes if recall is not None))
 
     @classmethod
     def of(cls, matrix: np.ndarray) -> Scores:

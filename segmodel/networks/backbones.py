@@ -1,4 +1,10 @@
-"""Backbones of `keras.applications`: their skip layers, strides, preprocessing and weights."""
+"""Backbones of `keras.applications`: their skip layers, strides, preprocessing and weights.
+
+They were trained on red, green and blue and take any bands. The rule: a band called red, green or
+blue takes its own filters; every other band takes the mean of the three. Three bands without one
+of these names are read as red, green, blue in order. All filters are multiplied by 3 / bands, so
+that activations keep their magnitude. What is subtracted from a band before follows the same rule.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +15,67 @@ from functools import partial
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from segmodel.errors import ConfigurationError
-from segmodel.networks.imagenet_bands import band_filters
 from segmodel.networks.variants import check_word
 
 STRIDES = (4, 8, 16, 32)
 # Most characters of an error of Keras, which lists all that it tried.
 MAX_CHARACTERS = 250
+
+
+IMAGENET_BANDS = ("red", "green", "blue")
+
+
+def imagenet_sources(bands: Sequence[str]) -> tuple[int | None, ...]:
+    """For each band its position in `IMAGENET_BANDS`, or None for the mean of the three.
+
+    Args:
+        bands: Names of the bands, in order.
+
+    >>> imagenet_sources(["blue", "green", "red", "nir"])
+    (2, 1, 0, None)
+    >>> imagenet_sources(["a", "b", "c"])
+    (0, 1, 2)
+    """
+    names = [band.lower() for band in bands]
+    known = [IMAGENET_BANDS.index(n) if n in IMAGENET_BANDS else None for n in names]
+    if len(known) == 3 and known == [None] * 3:
+        return 0, 1, 2
+    return tuple(known)
+
+
+def band_means(bands: Sequence[str], means: Sequence[float]) -> tuple[float, ...]:
+    """Mean that is subtracted from each band.
+
+    Args:
+        bands: Names of the bands, in order.
+        means: Means of red, green and blue.
+
+    >>> band_means(["blue", "nir"], [1.0, 2.0, 6.0])
+    (6.0, 3.0)
+    """
+    middle = sum(means) / 3
+    return tuple(middle if s is None else means[s] for s in imagenet_sources(bands))
+
+
+def band_filters(bands: Sequence[str], kernel: np.ndarray) -> np.ndarray:
+    """Filters of the first convolution for these bands.
+
+    Args:
+        bands: Names of the bands, in order.
+        kernel: `(height, width, 3, filters)` filters of red, green and blue.
+
+    Returns:
+        `(height, width, bands, filters)` of the same dtype.
+
+    >>> band_filters(["nir", "red"], np.float32([[[[2], [4], [6]]]]))[0, 0, :, 0].tolist()
+    [6.0, 3.0]
+    """
+    mean = kernel.mean(axis=2)
+    filters = [mean if s is None else kernel[:, :, s] for s in imagenet_sources(bands)]
+    return (np.stack(filters, axis=2) * (3 / len(bands))).astype(kernel.dtype)
 
 
 @dataclass(frozen=True)
@@ -139,10 +198,9 @@ def build_backbone(name: str, width: float, prepared: keras.KerasTensor) -> kera
         Model from the inputs of `prepared` to the coarsest features.
     """
     backbone = find_backbone(name)
-    if backbone.publishes_widths:
-        return backbone.build(input_tensor=prepared, include_top=False, weights=None, alpha=width)
-    model = backbone.build(input_tensor=prepared, include_top=False, weights=None)
-    return model if width == 1 else scale_width(model, width)
+    options = {"alpha": width} if backbone.publishes_widths else {}
+    model = backbone.build(input_tensor=prepared, include_top=False, weights=None, **options)
+    return model if options or width == 1 else scale_width(model, width)
 
 
 def load_imagenet(

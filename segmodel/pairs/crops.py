@@ -113,8 +113,7 @@ class CropSampler:
         if (height, width) == (side, side):
             image, whole = values.copy(), truth
         else:
-            image = np.empty((side, side, values.shape[2]), values.dtype)
-            image[...] = fill
+            image = np.full((side, side, values.shape[2]), fill)
             image[:height, :width] = values
             whole = np.full((side, side), IGNORED, np.int16)
             whole[:height, :width] = truth

@@ -1,4 +1,7 @@
-"""Images with their truth, read by windows from any thread; those that are decoded whole."""
+"""Images with their truth, read by windows from any thread.
+
+An image is decoded whole where that is what `beamseg segment` does; else GDAL reads it by windows.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,14 +19,23 @@ import numpy as np
 from segmodel.errors import InputError
 from segmodel.images.encoded import decode_pixels, image_size
 from segmodel.labels.confusion import IGNORED
-from segmodel.labels.masks import MaskReader
-from segmodel.pairs.raster_files import OpenRasters
+from segmodel.labels.masks import MaskReader, check_size
+from segmodel.pairs.paired_files import FilePair
+from segmodel.pairs.raster_files import (
+    BandReader,
+    ClassReader,
+    OpenRasters,
+    RasterHeader,
+    check_alignment,
+    read_raster_header,
+)
 from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 
 _ENCODED_BANDS = (1, 3, 4)
 # What is decoded keeps class indices in a byte where they fit.
 _BYTE_CLASSES = 128
+_RASTER_SUFFIXES = (".tif", ".tiff")
 
 
 class Pair(Protocol):
@@ -77,14 +89,13 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class PairSource:
-    """Settings that all pairs of a run share.
+    """Settings that all pairs of a run share, and by which pairs of files are opened.
 
     Args:
         bands: Names of the model's bands.
         dtype: Sample type of the model.
         masks: Reader of masks.
         value_range: Least and greatest raw value of the model.
-        group: Regular expression for groups, as in `DataConfig.group`.
         files: Open rasters, which GDAL reads.
     """
 
@@ -92,13 +103,39 @@ class PairSource:
     dtype: str
     masks: MaskReader
     value_range: tuple[float, ...] = (0.0, 255.0)
-    group: str = ""
     files: OpenRasters = field(default_factory=OpenRasters, compare=False, repr=False)
 
     @property
     def accepts_encoded(self) -> bool:
         """Whether JPEG, PNG and WebP can feed the model."""
         return self.dtype == "uint8" and len(self.bands) in _ENCODED_BANDS
+
+    def open_pair(self, files: FilePair, cache: PairCache | None) -> Pair:
+        """A pair of files, by the header of the image.
+
+        GDAL reads TIFFs that are georeferenced, as it does scenes, and those of bands or samples
+        that no other decoder gives.
+
+        Args:
+            files: Paths of image and mask.
+            cache: Cache of decoded images and masks; None to decode them for every window.
+
+        Raises:
+            InputError: If the image has other bands or samples than the model.
+        """
+        if _is_tiff(files.image):
+            header = None
+            try:
+                with errors_naming(files.image):
+                    header = read_raster_header(files.image, self.files)
+            except InputError:
+                # Where it can be decoded, the decoder's error says more.
+                if not self.accepts_encoded:
+                    raise
+            if header is not None and (header.is_georeferenced or not self.accepts_encoded):
+                return RasterPair(files, header, self, cache)
+        image, mask = EncodedFile.of(files.image), EncodedFile.of(files.mask)
+        return EncodedPair(files.name, files.group, image, mask, self, cache)
 
 
 Arrays = tuple[np.ndarray | None, ...]
@@ -285,3 +322,84 @@ def errors_naming(file: str) -> Iterator[None]:
         raise InputError(f"{file}: {error}") from error
     except OSError as error:
         raise InputError(f"{file}: {error.strerror or error}") from error
+
+
+class RasterPair:
+    """A raster that GDAL reads by windows; its mask is read like it, or decoded whole.
+
+    Args:
+        files: Paths of image and mask.
+        header: Header of the image.
+        source: Settings that all pairs share.
+        cache: Cache of masks that are decoded whole; None to decode them for every window.
+
+    Raises:
+        InputError: If the model takes other bands or samples, or the mask has another size or lies
+            elsewhere.
+    """
+
+    def __init__(
+        self, files: FilePair, header: RasterHeader, source: PairSource, cache: PairCache | None
+    ) -> None:
+        self.name, self.group = files.name, files.group
+        self.height, self.width = header.height, header.width
+        self._files, self._reader, self._cache = files, source.masks, cache
+        with errors_naming(files.image):
+            self._image = BandReader(
+                files.image, header, source.bands, source.dtype, source.value_range, source.files
+            )
+        self._mask: ClassReader | None = None
+        if _is_tiff(files.mask):
+            with errors_naming(files.mask):
+                of_mask = read_raster_header(files.mask, source.files)
+                check_size((of_mask.height, of_mask.width), (self.height, self.width))
+                self._mask = ClassReader(files.mask, of_mask, source.masks, source.files)
+            with errors_naming(f"{files.mask} and {files.image}"):
+                check_alignment(header, of_mask)
+        self._lock = threading.Lock()
+
+    def pixels(self, window: Window) -> Pixels:
+        """Pixels of a window of the image; see `Pair.pixels`."""
+        with errors_naming(self._files.image):
+            pixels = self._image.read(window)
+        _LAST.window, _LAST.finite = (self, window), pixels.finite
+        return pixels
+
+    def truth(self, window: Window) -> np.ndarray:
+        """Class indices of a window, `(height, width)` int16; see `Pair.truth`."""
+        if self._mask is None:
+            (whole,) = cached(self._cache, self, self._lock, self._decode_mask)
+            truth: np.ndarray = whole[window.slices].astype(np.int16)
+        else:
+            with errors_naming(self._files.mask):
+                truth = self._mask.read(window)
+        finite = self._finite(window)
+        if finite is not None:
+            truth[~finite] = IGNORED
+        return truth
+
+    def _finite(self, window: Window) -> np.ndarray | None:
+        """Where the image has pixels; it is read once where a thread asks for both in turn."""
+        if self._image.is_always_valid:
+            return None
+        if _LAST.window != (self, window):
+            self.pixels(window)
+        return _LAST.finite
+
+    def _decode_mask(self) -> tuple[np.ndarray]:
+        mask = EncodedFile.of(self._files.mask)
+        return (read_indices(mask, (self.height, self.width), self._reader),)
+
+
+class _Last(threading.local):
+    """Where the window that this thread read last has pixels."""
+
+    window: tuple[RasterPair, Window] | None = None
+    finite: np.ndarray | None = None
+
+
+_LAST = _Last()
+
+
+def _is_tiff(path: str) -> bool:
+    return PurePath(path).suffix.lower() in _RASTER_SUFFIXES

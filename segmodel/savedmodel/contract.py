@@ -15,6 +15,8 @@ from segmodel.tiling.windows import Batch, Layout
 
 FORMAT_VERSION = 1
 DTYPES = ("uint8", "uint16", "int16", "float32")
+# Fields that a contract may lack, and whose names in JSON are their own.
+_OPTIONAL = ("fixed_window", "bytes_per_pixel", "calibration", "training_data", "metrics")
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,9 @@ class Contract:
             )
         if not np.all(np.isfinite(self.nodata_fill)):
             raise ContractError("nodata_fill: must be finite, NaN spreads through convolutions")
-        low, high = _range_of(self.dtype)
+        kind = np.dtype(self.dtype)
+        limits = np.iinfo(kind) if np.issubdtype(kind, np.integer) else np.finfo(kind)
+        low, high = float(limits.min), float(limits.max)
         if not all(low <= value <= high for value in self.nodata_fill):
             raise ContractError(f"nodata_fill: must be in {low:g}..{high:g}, as {self.dtype} is")
         if not self.value_range[0] < self.value_range[1]:
@@ -197,18 +201,18 @@ class Contract:
         """
         halo_px = self.halo.pixels if halo is None else halo
         if self.fixed_window is not None:
-            whole = (self.fixed_window - 2 * halo_px) // self.stride * self.stride
-            return Layout(whole, halo_px, self.stride, batch, self.fixed_window)
-        return Layout(window, halo_px, self.stride, batch)
+            window = (self.fixed_window - 2 * halo_px) // self.stride * self.stride
+        return Layout(window, halo_px, self.stride, batch, self.fixed_window)
 
     def to_json(self) -> dict[str, Any]:
         """The document in `segmodel.json`; names follow the STAC MLM extension."""
-        labels = self.classes.label_dtype.name
+        fields = asdict(self)
         classes = [
             {"value": c.id, "name": c.name, "color_hint": format_color(c.color)[1:]}
             for c in self.classes.classes
         ]
         shape = {"shape": [-1, -1, -1, len(self.bands)], "data_type": self.dtype}
+        result = {"shape": [-1, -1, -1], "dim_order": ["batch", "height", "width"]}
         return {
             "format_version": FORMAT_VERSION,
             "mlm:name": self.name,
@@ -229,24 +233,14 @@ class Contract:
                 {
                     "name": "labels",
                     "tasks": ["semantic-segmentation"],
-                    "result": {
-                        "shape": [-1, -1, -1],
-                        "dim_order": ["batch", "height", "width"],
-                        "data_type": labels,
-                    },
+                    "result": result | {"data_type": self.classes.label_dtype.name},
                     "classification:classes": classes,
                 }
             ],
             "gsd_range_m": list(self.gsd_range_m) if self.gsd_range_m else None,
-            "stride": self.stride,
-            "receptive_field": self.receptive_field,
-            "halo": asdict(self.halo),
-            "fixed_window": self.fixed_window,
-            "bytes_per_pixel": self.bytes_per_pixel,
-            "calibration": asdict(self.calibration) if self.calibration else None,
-            "training_data": dict(self.training_data),
-            "metrics": dict(self.metrics),
-            "package_versions": dict(self.versions),
+            **{name: fields[name] for name in ("stride", "receptive_field", "halo")},
+            **{name: fields[name] for name in _OPTIONAL},
+            "package_versions": fields["versions"],
         }
 
     @classmethod
@@ -277,12 +271,6 @@ class Contract:
             raise ContractError(f"the contract is malformed: {error}") from error
 
 
-def _range_of(dtype: str) -> tuple[float, float]:
-    kind = np.dtype(dtype)
-    limits = np.iinfo(kind) if np.issubdtype(kind, np.integer) else np.finfo(kind)
-    return float(limits.min), float(limits.max)
-
-
 def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of `Contract` from its JSON form."""
     source, target = document["mlm:input"][0], document["mlm:output"][0]
@@ -307,12 +295,9 @@ def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
         "stride": document["stride"],
         "receptive_field": document.get("receptive_field"),
         "halo": MeasuredHalo(halo["pixels"], halo["window_px"], halo["equal_labels"]),
-        "fixed_window": document.get("fixed_window"),
         "gsd_range_m": (gsd[0], gsd[1]) if gsd else None,
-        "bytes_per_pixel": document.get("bytes_per_pixel"),
         "parameters": document.get("mlm:total_parameters"),
-        "calibration": Calibration(**calibration) if calibration else None,
-        "training_data": document.get("training_data", {}),
-        "metrics": document.get("metrics", {}),
         "versions": document.get("package_versions", {}),
+        **{name: document[name] for name in _OPTIONAL if name in document},
+        "calibration": Calibration(**calibration) if calibration else None,
     }

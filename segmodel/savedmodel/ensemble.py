@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, ContractError
 from segmodel.labels.classes import ClassTable
-from segmodel.savedmodel.contract import Contract
+from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.export import export_savedmodel
 from segmodel.savedmodel.folder import read_contract
 from segmodel.savedmodel.halo import usual_core_px
-from segmodel.savedmodel.merge import merge_contracts
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.savedmodel.views import Orientation, Views, resize_taps
 
+# Fields of contracts that all models of an ensemble share.
+_EQUAL = ("bands", "dtype", "value_range", "nodata_fill", "fixed_window")
 # The least normal float32, for a class that no model thinks possible.
 _MIN_PROBABILITY = float(np.finfo(np.float32).tiny)
 
 # Function of a batch of raw values.
 Probabilities = Callable[[tf.Tensor], tf.Tensor]
-
-
-class _Part(NamedTuple):
-    """A member, and its channels in the order of the ensemble; None if they are in that order."""
-
-    member: Predictor
-    channels: list[int] | None
 
 
 class Ensemble(tf.Module):
@@ -50,8 +43,8 @@ class Ensemble(tf.Module):
     def __init__(self, members: Sequence[Predictor], contract: Contract, views: Views) -> None:
         super().__init__()
         self.contract, self.views = contract, views
-        parts = [_Part(m, _channels(m.contract.classes, contract.classes)) for m in members]
-        functions = [self._on_scale(part, scale) for scale in views.scales for part in parts]
+        parts = [(m, _channels(m.contract.classes, contract.classes)) for m in members]
+        functions = [self._on_scale(*part, scale) for scale in views.scales for part in parts]
         # Behind a lambda, as TensorFlow would save each as a function of its own.
         self._functions: Callable[[], list[Probabilities]] = lambda: functions
         self._members = len(parts)
@@ -69,7 +62,9 @@ class Ensemble(tf.Module):
         mean = total[0] / (self.views.count * self._members)
         return tf.math.log(tf.maximum(mean, _MIN_PROBABILITY))
 
-    def _on_scale(self, part: _Part, scale: Fraction) -> Probabilities:
+    def _on_scale(
+        self, member: Predictor, channels: list[int] | None, scale: Fraction
+    ) -> Probabilities:
         """Function of raw values: probabilities by one member at one scale, on the image's grid."""
         dtype = tf.as_dtype(self.contract.dtype)
 
@@ -77,9 +72,9 @@ class Ensemble(tf.Module):
         def look(values: tf.Tensor) -> tf.Tensor:
             scaled = resize(values, scale)
             scaled = tf.cast(tf.round(scaled), dtype) if dtype.is_integer else scaled
-            probabilities = part.member.signatures["probabilities"](images=scaled)["probabilities"]
-            if part.channels is not None:
-                probabilities = tf.gather(probabilities, part.channels, axis=-1)
+            probabilities = member.signatures["probabilities"](images=scaled)["probabilities"]
+            if channels is not None:
+                probabilities = tf.gather(probabilities, channels, axis=-1)
             return resize(probabilities, 1 / scale)
 
         # Once in the graph, whatever the number of orientations: 48 copies of a network of three
@@ -160,6 +155,102 @@ def resize(images: tf.Tensor, scale: Fraction) -> tf.Tensor:
         ]
         images = tf.add_n(taps)
     return images
+
+
+def merge_contracts(contracts: Mapping[str, Contract], views: Views) -> Contract:
+    """The contract of an ensemble.
+
+    Args:
+        contracts: Contracts of the models, by names for errors.
+        views: Views of an image that each model labels.
+
+    Raises:
+        ConfigurationError: If a scale does not fit the models.
+        ContractError: If the models differ in what they take or give; names field and models.
+    """
+    members = list(contracts.values())
+    first = members[0]
+    for field in _EQUAL:
+        _check_equal(field, {name: getattr(member, field) for name, member in contracts.items()})
+    _check_classes({name: member.classes for name, member in contracts.items()})
+    stride = views.stride(member.stride for member in members)
+    if first.fixed_window is not None:
+        _check_fixed(first.fixed_window, stride, views)
+    fields = [member.receptive_field for member in members]
+    sides = [field // 2 for field in fields if field is not None]
+    halo = views.context_px(max(member.halo.pixels for member in members))
+    if first.fixed_window is None:
+        halo = -(-halo // stride) * stride
+    name = "ensemble of " + ", ".join(member.name for member in members)
+    count = f"{len(members)} model{'s' if len(members) > 1 else ''}"
+    return dataclasses.replace(
+        first,
+        name=name if len(members) > 1 else f"{first.name}, {views.count} views",
+        architecture=f"mean of {count}, {views}",
+        stride=stride,
+        receptive_field=2 * views.context_px(max(sides)) + 1 if None not in fields else None,
+        halo=MeasuredHalo(halo, usual_core_px(stride), None),
+        gsd_range_m=_shared_gsd_range(contracts),
+        bytes_per_pixel=None,
+        parameters=None,
+        calibration=None,
+        training_data={},
+        # Scores of the models are not those of their mean.
+        metrics={},
+        versions={},
+    )
+
+
+def _check_equal(field: str, values: Mapping[str, object]) -> None:
+    (name, expected), *others = values.items()
+    for other, value in others:
+        if value != expected:
+            raise ContractError(
+                f"{field}: must be the same in all models of an ensemble: {name} has {expected}, "
+                f"{other} has {value}; leave one of them out"
+            )
+
+
+def _check_classes(tables: Mapping[str, ClassTable]) -> None:
+    (name, table), *others = tables.items()
+    expected = set(zip(table.ids, table.names, strict=True))
+    for other, found in others:
+        entries = set(zip(found.ids, found.names, strict=True))
+        for there, missing, only in ((name, other, expected - entries),
+                                     (other, name, entries - expected)):  # fmt: skip
+            if only:
+                named = ", ".join(f"{number} {text!r}" for number, text in sorted(only)[:5])
+                raise ContractError(
+                    f"classes: must be the same in all models of an ensemble: {named} of {there} "
+                    f"is not in {missing}; train them with one class table"
+                )
+
+
+def _check_fixed(fixed_window: int, stride: int, views: Views) -> None:
+    if views.scales != (Fraction(1),):
+        raise ConfigurationError(
+            f"scales: the models take windows of {fixed_window} pixels only: leave scales out"
+        )
+    if fixed_window % stride:
+        raise ContractError(
+            f"fixed_window: {fixed_window} is no multiple of {stride}, the stride that the models "
+            f"have in common: leave one of them out"
+        )
+
+
+def _shared_gsd_range(contracts: Mapping[str, Contract]) -> tuple[float, float] | None:
+    """Ground sample distances in metres that all models were made for; None for any."""
+    ranges = {name: c.gsd_range_m for name, c in contracts.items() if c.gsd_range_m is not None}
+    if not ranges:
+        return None
+    low = max(least for least, _ in ranges.values())
+    high = min(most for _, most in ranges.values())
+    if low > high:
+        given = ", ".join(f"{name} {a:g} to {b:g} m" for name, (a, b) in ranges.items())
+        raise ContractError(
+            f"gsd_range_m: there is none that all models were made for: {given}; leave one out"
+        )
+    return low, high
 
 
 def load_ensemble(

@@ -26,6 +26,7 @@ MAX_HALO_PX = 256
 # Where labels depend on the whole window, its size is part of the model: this, or the next multiple
 # of the stride.
 FIXED_WINDOW_PX = 1024
+# Labels are compared on images of a few strides, unless those are long.
 CHECKED_STRIDES, MAX_CHECKED_PX = 8, 1024
 # Scores that differ by a smaller share of their range are a near-tie.
 NEAR_TIE = 1e-4
@@ -188,7 +189,7 @@ def _export(
     write_contract(contract, folder)
     predictor = Predictor.load(folder, trust=True)
     images = [sample.image for sample in samples[:3]]
-    _check_reload(predictor, function, contract, [*images, _noise(contract)])
+    _check_reload(predictor, function, contract, images)
     halo, fixed_window = _measured_halo(predictor, contract, samples)
     contract = dataclasses.replace(
         contract,
@@ -203,19 +204,19 @@ def _export(
 
 
 def _check_reload(
-    predictor: Predictor,
-    function: Logits,
-    contract: Contract,
-    images: Sequence[np.ndarray],
+    predictor: Predictor, function: Logits, contract: Contract, images: Sequence[np.ndarray]
 ) -> None:
-    """Compare labels of the reloaded SavedModel with those of the function in memory."""
+    """Compare labels of the reloaded SavedModel, also of noise, with those of the function."""
     ids = np.array(contract.classes.ids, contract.classes.label_dtype)
-    side = _checked_px(contract)
     order = np.argsort(ids)
-    for image in images:
+    stride = contract.stride
+    few = min(CHECKED_STRIDES * stride, MAX_CHECKED_PX) // stride * stride
+    side = contract.fixed_window or max(stride, few)
+    shape = (side, side, len(contract.bands))
+    noise = np.random.default_rng(0).uniform(*contract.value_range, shape).astype(contract.dtype)
+    for image in [*images, noise]:
         # As the graph does before the network: fill, then pad to a size that it accepts.
-        whole = np.empty((side, side, len(contract.bands)), contract.dtype)
-        whole[...] = contract.fill
+        whole = np.full(shape, contract.fill)
         part = image[:side, :side]
         whole[: part.shape[0], : part.shape[1]] = part
         whole = np.where(np.isnan(whole), contract.fill, whole).astype(contract.dtype)
@@ -249,20 +250,6 @@ def _measured_halo(
     # Whatever the halo, tiled labels differ: context is global, so the window is part of the model.
     side = -(-FIXED_WINDOW_PX // contract.stride) * contract.stride
     return MeasuredHalo(contract.stride, side, None), side
-
-
-def _checked_px(contract: Contract) -> int:
-    """Side of the images that labels are compared on: a few strides, unless those are long."""
-    stride = contract.stride
-    few = min(CHECKED_STRIDES * stride, MAX_CHECKED_PX) // stride * stride
-    return contract.fixed_window or max(stride, few)
-
-
-def _noise(contract: Contract) -> np.ndarray:
-    low, high = contract.value_range
-    side = _checked_px(contract)
-    shape = (side, side, len(contract.bands))
-    return np.random.default_rng(0).uniform(low, high, shape).astype(contract.dtype)
 
 
 def _package_versions() -> dict[str, str]:

@@ -35,13 +35,13 @@ class HaloSample:
 
 
 def _equal_share(
-    model: Model, samples: Sequence[HaloSample], untiled: Sequence[np.ndarray], layout: Layout
+    model: Model, samples: Sequence[tuple[HaloSample, np.ndarray]], layout: Layout
 ) -> float | None:
     """Share in [0, 1] of tiled labels that equal those of whole images; None if none counts."""
-    jobs = [Job(str(n), partial(ArrayRaster, sample.image)) for n, sample in enumerate(samples)]
+    jobs = [Job(str(n), partial(ArrayRaster, one.image)) for n, (one, _) in enumerate(samples)]
     equal = total = 0
     outcomes = Engine(model, layout).run(jobs)
-    for sample, whole, outcome in zip(samples, untiled, outcomes, strict=True):
+    for (sample, whole), outcome in zip(samples, outcomes, strict=True):
         assert isinstance(outcome, Labelled)
         alike = outcome.labels == whole
         counted = alike if sample.counted is None else alike[sample.counted]
@@ -73,11 +73,11 @@ def measure_halo(
     if core is None:
         return not_measured
     large = [sample for sample in samples if max(sample.image.shape[:2]) > core]
-    untiled = [model.labels(sample.image[None])[0] for sample in large]
+    untiled = [(sample, model.labels(sample.image[None])[0]) for sample in large]
     for halo in range(0, max_px + stride, stride):
         layout = Layout(core, halo, stride)
-        tiled = [n for n, sample in enumerate(large) if _is_tiled(sample.image, layout)]
-        share = _equal_share(model, [large[n] for n in tiled], [untiled[n] for n in tiled], layout)
+        tiled = [(one, whole) for one, whole in untiled if _is_tiled(one.image, layout)]
+        share = _equal_share(model, tiled, layout)
         if share is None:
             return not_measured
         if share >= EQUAL_SHARE:

@@ -52,7 +52,6 @@ class KerasModel:
         """As float32, filled on the right and at the bottom to multiples of the stride."""
         count, height, width, bands = images.shape
         below, right = -height % self._stride, -width % self._stride
-        padded = np.empty((count, height + below, width + right, bands), np.float32)
-        padded[...] = self.fill
+        padded = np.full((count, height + below, width + right, bands), self.fill, np.float32)
         padded[:, :height, :width] = images
         return padded

@@ -32,11 +32,7 @@ class Predictor:
     """
 
     def __init__(
-        self,
-        contract: Contract,
-        signatures: Mapping[str, Any],
-        owner: object,
-        fingerprint: str,
+        self, contract: Contract, signatures: Mapping[str, Any], owner: object, fingerprint: str
     ) -> None:
         self.contract, self.fingerprint = contract, fingerprint
         self.classes, self.fill = contract.classes, contract.fill

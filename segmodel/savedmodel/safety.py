@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from tensorflow.core.framework.function_pb2 import FunctionDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
@@ -94,8 +93,8 @@ def _operations(graph: MetaGraphDef, signatures: list[str], called: list[str]) -
     nodes = {node.name: node for node in graph.graph_def.node}
     functions = {entry.signature.name: entry for entry in graph.graph_def.library.function}
     found = list(_reached(map(_node_name, roots), nodes, lambda n: map(_node_name, n.input)))
-    waiting = [*called, *(name for node in found for name in _functions_of(node))]
-    for function in _reached(waiting, functions, _functions_called):
+    waiting = [*called, *_functions_called(found)]
+    for function in _reached(waiting, functions, lambda f: _functions_called(f.node_def)):
         found += function.node_def
     return {node.op for node in found}
 
@@ -113,18 +112,16 @@ def _reached(
             waiting += next_names(known[name])
 
 
-def _functions_called(function: FunctionDef) -> list[str]:
-    return [name for node in function.node_def for name in _functions_of(node)]
-
-
 def _node_name(reference: str) -> str:
     return reference.removeprefix("^").split(":")[0]
 
 
-def _functions_of(node: NodeDef) -> list[str]:
-    """Functions that a node calls: those in its attributes, and the operation itself."""
-    names = [node.op]
-    for value in node.attr.values():
-        names += [value.func.name] if value.HasField("func") else []
-        names += [entry.name for entry in value.list.func]
+def _functions_called(nodes: Iterable[NodeDef]) -> list[str]:
+    """Functions that nodes call: those in their attributes, and the operations themselves."""
+    names = []
+    for node in nodes:
+        names.append(node.op)
+        for value in node.attr.values():
+            names += [value.func.name] if value.HasField("func") else []
+            names += [entry.name for entry in value.list.func]
     return names

@@ -11,13 +11,111 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from segmodel.errors import ConfigurationError, ContractError
-from segmodel.tiling.scaling import nearest
 from segmodel.tiling.windows import Window
 
 # Pixels of a band that are averaged at a time: 1 MiB of float64, which stays in a cache.
 STRIP_PX = 2**17
+
+
+def nearest(to: int, of: int, start: int = 0, length: int | None = None) -> np.ndarray:
+    """Nearest neighbour along a side: for each of `to` pixels the one of `of` with its centre.
+
+    Args:
+        to: Pixels of the side that is filled.
+        of: Pixels of the side that values are taken from.
+        start: First pixel that is wanted.
+        length: Number of pixels that are wanted; None for all.
+
+    Returns:
+        `(length,)` int64.
+
+    >>> nearest(4, 2), nearest(2, 4), nearest(4, 2, 1, 2)
+    (array([0, 0, 1, 1]), array([1, 3]), array([0, 1]))
+    """
+    wanted = np.arange(start, to if length is None else start + length, dtype=np.int64)
+    return (2 * wanted + 1) * of // (2 * to)
+
+
+def resize_image(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """An image scaled to another size, band by band: bilinear, with antialias where it shrinks.
+
+    Args:
+        values: `(height, width, bands)` uint8.
+        size: New height and width.
+
+    Returns:
+        `(height, width, bands)` uint8 of the new size.
+    """
+    height, width = size
+    scaled = np.empty((height, width, values.shape[2]), np.uint8)
+    for band in range(values.shape[2]):
+        # Pillow would take a fourth band for alpha and weight the others with it.
+        image = Image.fromarray(np.ascontiguousarray(values[..., band]))
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+        scaled[..., band] = np.asarray(image)
+    return scaled
+
+
+def resize_valid(valid: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where a scaled image is valid: where any pixel is that takes its label from there.
+
+    Args:
+        valid: `(height, width)` bool, False for nodata.
+        size: New height and width.
+
+    Returns:
+        `(height, width)` bool of the new size.
+
+    >>> resize_valid(np.array([[False, True, False, False]]), (1, 2))
+    array([[ True, False]])
+    """
+    return _merge_rows(_merge_rows(valid, size[0]).T, size[1]).T
+
+
+def _merge_rows(valid: np.ndarray, rows: int) -> np.ndarray:
+    """Rows merged to a number of rows; one that none is merged into is as the nearest of them."""
+    merged: np.ndarray = valid[nearest(rows, len(valid))]
+    for row, target in zip(valid, nearest(len(valid), rows), strict=True):
+        merged[target] |= row
+    return merged
+
+
+@dataclass
+class SourceGrid:
+    """The grid of an image that the model may see scaled; keeps no pixels.
+
+    Args:
+        height: Rows of the image.
+        width: Columns of the image.
+        scaled: Whether the model sees another size.
+        valid: `(height, width)` bool, False for nodata; None where all are valid.
+    """
+
+    height: int
+    width: int
+    scaled: bool
+    valid: np.ndarray | None = None
+
+    def to_source_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
+        """A map of what the model saw, on the grid of the image: nearest, and nodata exact.
+
+        Args:
+            values: `(height, width)` labels or confidence, as large as the model saw the image.
+            nodata: Value of pixels that are not valid.
+
+        Returns:
+            `(height, width)` of the image, of the same dtype; `values` itself if nothing is scaled.
+        """
+        if not self.scaled:
+            return values
+        rows, columns = nearest(self.height, values.shape[0]), nearest(self.width, values.shape[1])
+        labels: np.ndarray = values[rows[:, None], columns]
+        if self.valid is not None:
+            labels[~self.valid] = nodata
+        return labels
 
 
 @dataclass(frozen=True)
@@ -64,10 +162,9 @@ class ModelGrid:
         Window(row=1, column=0, height=2, width=2)
         """
         _check_within(window, Window(0, 0, *self.model_size))
-        row, height = _needed(self.source_size[0], self.model_size[0], window.row, window.height)
-        column, width = _needed(
-            self.source_size[1], self.model_size[1], window.column, window.width
-        )
+        rows, columns = zip(self.source_size, self.model_size, strict=True)
+        row, height = _needed(*rows, window.row, window.height)
+        column, width = _needed(*columns, window.column, window.width)
         return Window(row, column, height, width)
 
     def resample(
@@ -110,10 +207,8 @@ class ModelGrid:
             height = min(step, window.height - top)
             strip = Window(window.row + top, window.column, height, window.width)
             rows = _side(self.source_size[0], self.model_size[0], strip.row, strip.height)
-            here, there = (
-                strip.relative_to(window).slices,
-                self.source_window(strip).relative_to(source).slices,
-            )
+            here = strip.relative_to(window).slices
+            there = self.source_window(strip).relative_to(source).slices
             part = None if valid is None or valid[there].all() else valid[there]
             _average(values[there], part, rows, columns, seen[here])
             if seen_valid is not None:
@@ -132,12 +227,10 @@ class ModelGrid:
         Window(row=2, column=0, height=2, width=0)
         """
         _check_within(window, Window(0, 0, *self.model_size))
-        rows = _label_bounds(self.source_size[0], self.model_size[0], window.row, window.height)
-        columns = _label_bounds(
-            self.source_size[1], self.model_size[1], window.column, window.width
-        )
-        (row, bottom), (column, right) = rows[[0, -1]].tolist(), columns[[0, -1]].tolist()
-        return Window(row, column, bottom - row, right - column)
+        rows, columns = zip(self.source_size, self.model_size, strict=True)
+        tops = _label_bounds(*rows, window.row, window.height).tolist()
+        lefts = _label_bounds(*columns, window.column, window.width).tolist()
+        return Window(tops[0], lefts[0], tops[-1] - tops[0], lefts[-1] - lefts[0])
 
     def to_source_grid(self, values: np.ndarray, area: Window, target: Window) -> np.ndarray:
         """Labels of source pixels from those of a window of the model's grid: the nearest.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from segmodel.pairs.folders import open_pair
 from segmodel.pairs.paired_files import pair_files
 from segmodel.pairs.pairs import Pair, PairCache, PairSource
 
@@ -12,4 +11,4 @@ from segmodel.pairs.pairs import Pair, PairCache, PairSource
 def read_folders(
     images: Sequence[str], masks: Sequence[str], source: PairSource, cache: PairCache | None
 ) -> list[Pair]:
-    return [open_pair(files, source, cache) for files in pair_files(images, masks, source.group)]
+    return [source.open_pair(files, cache) for files in pair_files(images, masks)]

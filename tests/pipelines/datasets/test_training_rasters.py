@@ -12,8 +12,7 @@ from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.header import read_header
 from pipelines.rasters.reader import SceneRaster
 from segmodel.labels.masks import MaskReader
-from segmodel.pairs.folders import RasterPair
-from segmodel.pairs.pairs import PairSource
+from segmodel.pairs.pairs import PairSource, RasterPair
 from segmodel.tiling.windows import Window
 from tests.fakes import contract
 from tests.pipelines.corpus import png, write

@@ -11,7 +11,7 @@ import pytest
 from pipelines.formats.work import ReadOptions
 from pipelines.run.commits import CommitLog
 from segmodel.images.encoded import decode_pixels
-from segmodel.tiling.scaling import SourceGrid, resize_image, resize_valid
+from segmodel.tiling.resampling import SourceGrid, resize_image, resize_valid
 from segmodel.tiling.windows import Layout
 from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (

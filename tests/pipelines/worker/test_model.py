@@ -22,7 +22,7 @@ from pipelines.worker import model as model_module
 from pipelines.worker.gpu_claims import claim
 from pipelines.worker.model import gpu_name, max_batch_pixels, one_gpu
 from pipelines.worker.unit import segment_unit
-from segmodel.devices import cuda_driver
+from segmodel.devices import gpus
 from segmodel.savedmodel.folder import fingerprint
 from segmodel.tiling.windows import AUTO, Layout
 from tests.fake_gpus import FakeConfig, FakeDriver, gpu
@@ -76,8 +76,8 @@ def loads(monkeypatch) -> list[Greedy]:
 def with_gpu(monkeypatch, driver: FakeDriver, number: int = 0) -> None:
     """Have this process use a GPU of a fake driver."""
     monkeypatch.setattr(model_module, "gpu_of_process", lambda: number)
-    monkeypatch.setattr(cuda_driver, "driver", lambda: driver)
-    monkeypatch.setattr(model_module, "free_device_bytes", lambda: cuda_driver.free_bytes(number))
+    monkeypatch.setattr(gpus, "driver", lambda: driver)
+    monkeypatch.setattr(model_module, "free_device_bytes", lambda: gpus.free_bytes(number))
 
 
 def shards(folder: Path, count: int, images: int = 4) -> Path:
@@ -249,7 +249,7 @@ def test_a_batch_that_was_asked_for_is_tried_whatever_is_free(tmp_path, monkeypa
 
 
 def test_a_process_claims_a_gpu_and_tensorflow_sees_no_other(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(cuda_driver, "driver", lambda: FakeDriver([bytes(16), b"\1" * 16], [1, 1]))
+    monkeypatch.setattr(gpus, "driver", lambda: FakeDriver([bytes(16), b"\1" * 16], [1, 1]))
     configs = [FakeConfig([gpu(0), gpu(1)]) for _ in range(2)]
     assert [one_gpu(config, str(tmp_path)) for config in configs] == [0, 1]
     assert [config.visible for config in configs] == [[gpu(0)], [gpu(1)]]
@@ -292,17 +292,17 @@ def test_a_gpu_that_cannot_be_locked_is_used_all_the_same(tmp_path, caplog):
 
 def test_processes_that_number_gpus_in_other_ways_mean_the_same_ones(tmp_path, monkeypatch):
     uuids = [bytes([n] * 16) for n in range(2)]
-    monkeypatch.setattr(cuda_driver, "driver", lambda: FakeDriver(uuids, [1, 1]))
+    monkeypatch.setattr(gpus, "driver", lambda: FakeDriver(uuids, [1, 1]))
     assert one_gpu(FakeConfig([gpu(0), gpu(1)]), str(tmp_path)) == 0
     # A process that sees the second one alone, as its first.
-    monkeypatch.setattr(cuda_driver, "driver", lambda: FakeDriver(uuids[1:], [1]))
+    monkeypatch.setattr(gpus, "driver", lambda: FakeDriver(uuids[1:], [1]))
     alone = FakeConfig([gpu(0)])
     assert one_gpu(alone, str(tmp_path), visible="1") == 0
     assert claim([uuids[1].hex()], str(tmp_path)).others == 1
 
 
 def test_without_a_driver_gpus_are_called_as_the_environment_calls_them(monkeypatch):
-    monkeypatch.setattr(cuda_driver, "driver", lambda: None)
+    monkeypatch.setattr(gpus, "driver", lambda: None)
     assert [gpu_name(n, None) for n in (0, 3)] == ["0", "3"]
     assert [gpu_name(n, "3, MIG-7") for n in (0, 1)] == ["3", "MIG-7"]
     assert gpu_name(0, "") == "0"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from segmodel.devices.cuda_driver import free_bytes, gpu_uuid
+from segmodel.devices.gpus import free_bytes, gpu_uuid
 from tests.fake_gpus import FakeDriver
 
 UUIDS = [bytes(range(16)), bytes(range(16, 32))]
@@ -83,8 +83,8 @@ def test_a_driver_library_is_called_as_its_header_says(tmp_path):
     library = tmp_path / "libcuda.so.1"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True)
     program = (
-        f"from segmodel.devices import cuda_driver; cuda_driver.LIBRARY = {str(library)!r}; "
-        f"print([(cuda_driver.gpu_uuid(n), cuda_driver.free_bytes(n)) for n in range(3)])"
+        f"from segmodel.devices import gpus; gpus.LIBRARY = {str(library)!r}; "
+        f"print([(gpus.gpu_uuid(n), gpus.free_bytes(n)) for n in range(3)])"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmodel.engine.batching import BatchSizes
-from segmodel.engine.engine import Engine, MemoryLimits
+from segmodel.engine.engine import BatchSizes, Engine, MemoryLimits
 from segmodel.engine.read_ahead import Job
 from segmodel.errors import OutOfMemoryError, TransientError
 from segmodel.tiling.raster import ArrayRaster

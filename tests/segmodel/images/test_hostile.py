@@ -11,8 +11,8 @@ from PIL import Image
 
 from segmodel.errors import InputError
 from segmodel.images import decoders
+from segmodel.images.decoders import jpeg_scans, webp_size
 from segmodel.images.encoded import EncodedImage, decode_image
-from segmodel.images.headers import jpeg_scans, webp_size
 from tests.segmodel.pictures import encoded, exif, noise, smooth
 
 SCAN = b"\xff\xda"

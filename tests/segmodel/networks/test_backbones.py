@@ -41,7 +41,7 @@ PREPROCESS = {
 
 @pytest.mark.parametrize("name", BACKBONES)
 def test_preprocessing_is_that_of_keras(name):
-    from segmodel.networks.layers import Preprocessing
+    from segmodel.networks.network import Preprocessing
 
     mean, scale = preprocessing(NetworkConfig(classes=2, backbone=name))
     actual = Preprocessing(mean, scale, find_backbone(name).reverse)(GOLDEN).numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmodel.networks.imagenet_bands import band_filters, band_means, imagenet_sources
+from segmodel.networks.backbones import band_filters, band_means, imagenet_sources
 
 KERNEL = np.random.default_rng(0).normal(size=(3, 3, 3, 4)).astype(np.float32)
 

@@ -16,9 +16,11 @@ pytest.importorskip("tensorflow")
 
 import keras
 
-from segmodel.networks.layers import BilinearUpsampling, Preprocessing, bilinear_kernel
 from segmodel.networks.network import (
+    BilinearUpsampling,
     NetworkConfig,
+    Preprocessing,
+    bilinear_kernel,
     build_network,
     nodata_fill,
     preprocessing,

@@ -20,9 +20,8 @@ from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader
 from segmodel.pairs import raster_files
-from segmodel.pairs.folders import RasterPair
 from segmodel.pairs.paired_files import pair_files, unique_folder_names, unique_names
-from segmodel.pairs.pairs import EncodedFile, EncodedPair, PairCache, PairSource
+from segmodel.pairs.pairs import EncodedFile, EncodedPair, PairCache, PairSource, RasterPair
 from segmodel.pairs.raster_files import OpenRasters
 from segmodel.tiling.windows import Window
 from tests.segmodel.folder_pairs import read_folders

@@ -13,7 +13,7 @@ from segmodel.engine.read_ahead import Job
 from segmodel.errors import ConfigurationError, ContractError, ExportError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.savedmodel.contract import MeasuredHalo
-from segmodel.savedmodel.merge import merge_contracts
+from segmodel.savedmodel.ensemble import merge_contracts
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.savedmodel.views import Orientation, Views, parse_scales, resize_taps
 from segmodel.tiling.raster import ArrayRaster

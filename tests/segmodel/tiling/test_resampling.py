@@ -14,8 +14,7 @@ from PIL import Image
 
 from segmodel.errors import ConfigurationError, ContractError
 from segmodel.tiling import resampling
-from segmodel.tiling.resampling import ModelGrid
-from segmodel.tiling.scaling import nearest, resize_valid
+from segmodel.tiling.resampling import ModelGrid, nearest, resize_valid
 from segmodel.tiling.windows import Window
 from tests.examples import examples
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from segmodel.images.encoded import EncodedImage, decode_image
-from segmodel.tiling.scaling import SourceGrid, nearest, resize_image, resize_valid
+from segmodel.tiling.resampling import SourceGrid, nearest, resize_image, resize_valid
 from segmodel.tiling.windows import Window
 from tests.segmodel.pictures import encoded, noise, smooth
 
