@@ -122,7 +122,7 @@ def print_peak(scene: str, run: str) -> None:
     ):
         importlib.import_module(name)
     from pipelines.runners.execute import pipeline_options
-    from pipelines.segment.run import run_segment
+    from pipelines.segment.graph import run_segment
 
     model = Path(run).with_name(f"{Path(run).name}-model")
     (model / CONTRACT_FILE).parent.mkdir(parents=True)

@@ -52,8 +52,7 @@ DOORS = ("pipelines.pack", "pipelines.segment.__main__")
 
 # Rooms whose modules may import these at their top; elsewhere only functions do, when they run.
 TENSORFLOW = {"segmodel.networks", "segmodel.savedmodel", "segmodel.training"}
-BEAM = {"pipelines.runners", "pipelines.segment.graph", "pipelines.segment.run"}
-BEAM |= {"pipelines.datasets.graph"}
+BEAM = {"pipelines.runners", "pipelines.segment.graph", "pipelines.datasets.graph"}
 
 # What a command line needs before it knows that it is right.
 LIGHT = {"pipelines.cli", "pipelines.commands", "pipelines.segment.options"}

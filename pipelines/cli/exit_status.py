@@ -20,12 +20,8 @@ class ExitStatus(IntEnum):
         """The word for it in `summary.json` and in the line of `--json`."""
         return _WORDS[self][0]
 
-    @property
-    def meaning(self) -> str:
-        """What it means, for the help and the docs."""
-        return _WORDS[self][1]
 
-
+# The word for it, and what it means, for the help.
 _WORDS = {
     ExitStatus.COMPLETE: ("complete", "complete"),
     ExitStatus.INTERNAL_ERROR: ("fault", "internal error (please report it)"),
@@ -43,7 +39,7 @@ PIPELINE_HELP = "\n".join(
         "start this command give --json and --stop_with_parent.",
         "",
         "exit status:",
-        *(f"  {status.value:>3}  {status.meaning}" for status in ExitStatus),
+        *(f"  {status.value:>3}  {meaning}" for status, (_, meaning) in _WORDS.items()),
         "",
     ]
 )

@@ -41,13 +41,11 @@ class Parser(argparse.ArgumentParser):
     def __init__(
         self, prog: str = "beamseg", doc: str | None = None, epilog: str = "", add_help: bool = True
     ) -> None:
-        text = doc or ""
-        found = re.search("^Examples:$", text, re.MULTILINE)
-        end = found.start() if found else len(text)
+        description, examples, rest = (doc or "").partition("\nExamples:\n")
         super().__init__(
             prog=prog,
-            description=text[:end],
-            epilog=f"{text[end:]}\n{epilog}".strip("\n"),
+            description=description,
+            epilog=f"{examples}{rest}\n{epilog}".strip("\n"),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
             add_help=add_help,
@@ -89,16 +87,14 @@ def parse(
         ConfigurationError: If a word is neither ours nor Beam's, and suggests the nearest; or if
             a flag has another value than true or false.
     """
-    own = {name for action in parser._actions for name in action.option_strings}
+    own = parser._option_string_actions
     known = beam_options() if with_beam else {}
-    flags = {
-        name for action in parser._actions if action.nargs == 0 for name in action.option_strings
-    }
+    flags = {name for name, action in own.items() if action.nargs == 0}
     flags |= {name for name, values in known.items() if values == 0}
     words = _plain_flags([_canonical(word, own) for word in arguments], flags)
     parsed, strange = parser.parse_known_args(_without_beam(words, known))
     if strange:
-        raise ConfigurationError(_unknown(strange[0], own | set(known)))
+        raise ConfigurationError(_unknown(strange[0], {*own, *known}))
     return parsed, words
 
 
@@ -184,7 +180,7 @@ def _without_beam(words: Sequence[str], known: dict[str, int]) -> list[str]:
     return rest
 
 
-def _canonical(word: str, own: set[str]) -> str:
+def _canonical(word: str, own: dict[str, argparse.Action]) -> str:
     """A word with the option in it, if it is one of ours, spelled as it is registered."""
     name, equals, value = word.partition("=")
     spelled = "--" + name[2:].replace("-", "_")

@@ -26,14 +26,7 @@ class ProcessOptions:
 
 
 # Entries of `summary.json` that the line repeats, under the same names.
-_SUMMARY_KEYS = (
-    "images",
-    "failed_images",
-    "pixels",
-    "units",
-    "unfinished_units",
-    "this_attempt",
-)
+_SUMMARY_KEYS = ("images", "failed_images", "pixels", "units", "unfinished_units", "this_attempt")
 _POLL_SECONDS = 0.5
 
 # State of the one command that a process runs.

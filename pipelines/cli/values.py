@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.options import Option
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -47,6 +48,12 @@ class FailureBudget:
         """Whether so many failed images of all are within the budget."""
         limit = self.count if self.share is None else self.share * images
         return failed <= (limit or 0)
+
+    def status(self, failed: int, images: int, missing: int) -> ExitStatus:
+        """How a command ends, by the numbers of failed images, of all, and of missing units."""
+        if missing:
+            return ExitStatus.INCOMPLETE
+        return ExitStatus.COMPLETE if self.allows(failed, images) else ExitStatus.OVER_BUDGET
 
     def __str__(self) -> str:
         return str(self.count) if self.share is None else f"{float(self.share):g} of all images"

@@ -64,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     logging.disable(logging.WARNING)
     from pipelines.runners.dataflow import check_options
     from pipelines.runners.execute import pipeline_options
-    from pipelines.segment.run import print_run_result, run_segment
+    from pipelines.segment.graph import print_run_result, run_segment
 
     logging.disable(logging.NOTSET)
     beam_options = pipeline_options(without_process_options(words))

@@ -15,8 +15,7 @@ from pipelines.datasets.summary import finish_pack
 from pipelines.datasets.work import PackWork, pack_unit
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport, sum_reports
-from pipelines.runners.execute import run_graph
-from pipelines.runners.units import DoUnit, attempt_counts
+from pipelines.runners.execute import DoUnit, attempt_counts, run_graph
 from pipelines.segment.options import SegmentOptions
 
 
@@ -45,12 +44,11 @@ class PackImages(beam.PTransform[PCollection[str], PCollection[int]]):
         """Names of plan parts to the exit status."""
         work, budget, folder = self.work, self.budget, self.work.run.plan
         started = time.time()
-        pack = DoUnit(pack_unit, work, "shards", "packed_pixels")
         status: PCollection[int] = (
             parts
             | "ReadPlan" >> beam.FlatMap(lambda part: plan.references(folder, part))
             | "SpreadShards" >> beam.Reshuffle()
-            | "PackShard" >> beam.ParDo(pack)
+            | "PackShard" >> beam.ParDo(DoUnit(pack_unit, work, "shards", "packed_pixels"))
             | "CountShards" >> beam.CombineGlobally(sum_reports).without_defaults()
             | "FinishPack" >> beam.Map(lambda report: _finish(report, work, budget, started))
         )

@@ -23,8 +23,12 @@ class PackInput:
 
     @property
     def name(self) -> str:
-        """Path of the image below the folder that all images have in common."""
-        return name_in_shard(self.image)
+        """Path of the image below the folder that all images have in common.
+
+        >>> PackInput(InputFile("/data/photos/a/1.jpg", "photos", "a/1.jpg", 9, "0"), None).name
+        'a/1.jpg'
+        """
+        return self.image.key.partition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,6 @@ class PackInputs:
     items: tuple[PackInput, ...]
     ignored_files: int
     unused_masks: int
-
-
-def name_in_shard(image: InputFile) -> str:
-    """Name of an image in a shard.
-
-    >>> name_in_shard(InputFile("/data/photos/a/1.jpg", "photos", "a/1.jpg", 9, "0"))
-    'a/1.jpg'
-    """
-    return image.key.partition("/")[2]
 
 
 def find_pack_inputs(images: Sequence[str], masks: Sequence[str], output: str) -> PackInputs:

@@ -117,7 +117,7 @@ def check_pack(options: PackOptions) -> ResolvedPack:
         (earlier or {}).get("shards"),
     )
     for split in splits:
-        if not split.images:
+        if not any(split.shards):
             groups = sum(entry.groups for entry in splits)
             raise ConfigurationError(
                 f"--split: {split.name} gets none of the {groups} groups, which are assigned by "
@@ -153,12 +153,8 @@ def prepare_pack(resolved: ResolvedPack) -> PreparedPack:
     run.write_json("run.json", MARK | {"format": PACK} | document)
     parts = plan.write_plan(resolved.units, run.plan, run.scratch)
     _reconcile(work, options.retry_failures)
-    return PreparedPack(
-        work=work,
-        parts=tuple(parts),
-        units=sum(len(split.shards) for split in resolved.splits),
-        pixels=_estimate_pixels(work),
-    )
+    units = sum(len(split.shards) for split in resolved.splits)
+    return PreparedPack(work, tuple(parts), units, _estimate_pixels(work))
 
 
 def read_masks(options: PackOptions) -> MaskReader | None:

@@ -29,11 +29,6 @@ class Split:
     shards: tuple[tuple[str, ...], ...]
     groups: int
 
-    @property
-    def images(self) -> int:
-        """How many images there are."""
-        return sum(len(shard) for shard in self.shards)
-
 
 def assign_splits(
     names: Iterable[str],
@@ -117,7 +112,7 @@ def split_of(group: str, shares: Shares) -> str:
     >>> [split_of(group, (("train", half), ("test", half))) for group in "abcd"]
     ['train', 'train', 'train', 'test']
     """
-    place = _number(_hash("group", group))
+    place = int.from_bytes(_hash("group", group)[:8], "big")
     upper = Fraction(0)
     for split, share in shares:
         upper += share * (1 << 64)
@@ -132,7 +127,7 @@ def shard_of(name: str, shards: int) -> int:
     >>> shard_of("tile_07/left.jpg", 1), shard_of("tile_07/left.jpg", 12)
     (0, 1)
     """
-    return _number(_hash("image", name)) % shards
+    return int.from_bytes(_hash("image", name)[:8], "big") % shards
 
 
 def order_of(name: str) -> tuple[bytes, str]:
@@ -143,7 +138,3 @@ def order_of(name: str) -> tuple[bytes, str]:
 def _hash(kind: str, text: str) -> bytes:
     """SHA-256 of a text, which differs for groups and images, so that splits are shuffled too."""
     return hashlib.sha256(f"{kind}\0{text}".encode()).digest()
-
-
-def _number(digest: bytes) -> int:
-    return int.from_bytes(digest[:8], "big")

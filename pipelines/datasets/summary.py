@@ -1,7 +1,6 @@
 """The end of a pack: counts from the commit records, summary, and `pack.json` if all is done."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -13,7 +12,7 @@ from pipelines.datasets.launch import RESULT
 from pipelines.datasets.work import PackWork, shards_of, split_name
 from pipelines.results.failure_table import FailureTable, failures_of, write_failures
 from pipelines.run import plan
-from pipelines.run.areas import NODATA, Tally
+from pipelines.run.areas import NODATA, Tally, TallySum
 from pipelines.run.directory import MARK, PACK
 from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem
@@ -43,30 +42,18 @@ def totals_of_splits(work: PackWork, failures: FailureTable) -> list[SplitTotal]
         work: Work that all shards share.
         failures: Table to which the failed images are added.
     """
-    units = plan.read_units(work.run.plan, WorkUnit)
-    return [
-        _total_of(split, of_split, work, failures) for split, of_split in groupby(units, split_name)
-    ]
-
-
-def _total_of(
-    split: str, units: Iterator[WorkUnit], work: PackWork, failures: FailureTable
-) -> SplitTotal:
-    shards = missing = 0
-
-    def tallies() -> Iterator[Tally]:
-        nonlocal shards, missing
-        for unit in units:
+    totals = []
+    for split, units in groupby(plan.read_units(work.run.plan, WorkUnit), split_name):
+        shards, missing, total = 0, 0, TallySum()
+        for _, commit in work.log.read_all(units):
             shards += 1
-            commit = work.log.read(unit)
             if commit is None:
                 missing += 1
                 continue
             failures.add(failures_of(commit, work.output))
-            yield commit.tally
-
-    tally = Tally.sum(tallies())
-    return SplitTotal(split, shards, missing, tally)
+            total.add(commit.tally)
+        totals.append(SplitTotal(split, shards, missing, total.rounded()))
+    return totals
 
 
 def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -> int:
@@ -85,11 +72,7 @@ def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -
     missing = sum(total.missing for total in totals)
     images = sum(total.tally.images for total in totals)
     failed = sum(total.tally.failed_images for total in totals)
-    if missing:
-        status = ExitStatus.INCOMPLETE
-    else:
-        is_allowed = budget.allows(failed, images + failed)
-        status = ExitStatus.COMPLETE if is_allowed else ExitStatus.OVER_BUDGET
+    status = budget.status(failed, images + failed, missing)
     summary = {
         "exit_status": status.value,
         "reason": status.reason,
@@ -120,11 +103,7 @@ def _document(work: PackWork, totals: list[SplitTotal]) -> dict[str, Any]:
     if work.masks is not None:
         shards, _ = shards_of(options["format"])
         table = work.masks.mapping.classes
-        document |= {
-            "label_field": shards.label_field,
-            "classes": classes,
-            "nodata": table.nodata,
-        }
+        document |= {"label_field": shards.label_field, "classes": classes, "nodata": table.nodata}
     return document | {
         "splits": {total.name: _split(total, begun["groups"], work) for total in totals}
     }

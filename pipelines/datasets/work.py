@@ -5,7 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from pipelines.datasets.inputs import PackInput
@@ -30,6 +30,9 @@ from segmodel.labels.masks import MaskReader
 METADATA_DIR = ".beamseg"
 # An image while it is decoded: Pillow and numpy take 18 for a PNG, less for a JPEG.
 BYTES_PER_PIXEL = 20
+
+# What a shard holds of an image and its mask, and their counts; or why they cannot be packed.
+_Packed = tuple[ShardEntry, Tally] | Failure
 
 
 @dataclass(frozen=True)
@@ -66,22 +69,6 @@ class PackWork:
 def metadata_directory(output: str) -> RunDirectory:
     """What a pack keeps beside its shards."""
     return RunDirectory(f"{output}/{METADATA_DIR}", PACK)
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """An image that was checked, with its label map."""
-
-    name: str
-    image: tuple[bytes, str]
-    height: int
-    width: int
-    labels: bytes | None
-    tally: Tally
-
-    def entry(self, number: int) -> ShardEntry:
-        """What the shard holds of the image."""
-        return ShardEntry(number, self.name, self.height, self.width, self.image, self.labels)
 
 
 def split_name(unit: WorkUnit) -> str:
@@ -154,10 +141,11 @@ def _attempt(unit: WorkUnit, work: PackWork, on_pixels: Callable[[int], None]) -
             if isinstance(packed, Failure):
                 failures.append(packed)
                 continue
-            shard.add(packed.entry(len(tallies)))
-            tallies.append(packed.tally)
-            pixels += packed.height * packed.width
-            on_pixels(packed.height * packed.width)
+            entry, tally = packed
+            shard.add(replace(entry, number=len(tallies)))
+            tallies.append(tally)
+            pixels += entry.height * entry.width
+            on_pixels(entry.height * entry.width)
     outputs = [Output.of(path, draft.written), *_write_failures(unit, work, failures)]
     tally = Tally.sum([*tallies, Tally(failed_images=len(failures))])
     work.log.write(unit, outputs, tally, work.run.scratch)
@@ -174,11 +162,11 @@ def _write_failures(unit: WorkUnit, work: PackWork, failures: list[Failure]) -> 
     return [Output.of(f"{METADATA_DIR}/{name}", work.run.write(name, content))]
 
 
-def _in_order(items: list[PackInput], work: PackWork) -> Iterator[Future[_Packed | Failure]]:
+def _in_order(items: list[PackInput], work: PackWork) -> Iterator[Future[_Packed]]:
     """Images read and checked by threads, few ahead, within the memory that they may take."""
     room = _Room(work.decoding_bytes)
     pool = ThreadPoolExecutor(THREADS, "beamseg-pack")
-    ahead: deque[tuple[int, Future[_Packed | Failure]]] = deque()
+    ahead: deque[tuple[int, Future[_Packed]]] = deque()
     held = 0
     try:
         for item in items:
@@ -194,7 +182,7 @@ def _in_order(items: list[PackInput], work: PackWork) -> Iterator[Future[_Packed
         pool.shutdown(cancel_futures=True)
 
 
-def _pack(item: PackInput, work: PackWork, room: "_Room") -> _Packed | Failure:
+def _pack(item: PackInput, work: PackWork, room: "_Room") -> _Packed:
     """Read and check an image and its mask; raises transient and internal errors."""
     file, stage = item.image, "read"
     labels, tally = None, Tally(images=1)
@@ -214,7 +202,8 @@ def _pack(item: PackInput, work: PackWork, room: "_Room") -> _Packed | Failure:
             raise
         return Failure(file.key, None, stage, reason_of(error))
     suffix = PurePosixPath(item.image.name).suffix.lower().removeprefix(".")
-    return _Packed(item.name, (encoded, suffix), height, width, labels, tally)
+    # Its number follows from how many images before it could be packed.
+    return ShardEntry(0, item.name, height, width, (encoded, suffix), labels), tally
 
 
 def _read(file: InputFile, work: PackWork) -> bytes:

@@ -52,11 +52,8 @@ class Totals:
         """How the run ended."""
         if not self.is_balanced:
             return ExitStatus.INTERNAL_ERROR
-        if self.missing:
-            return ExitStatus.INCOMPLETE
-        images = self.tally.images + self.tally.failed_images
-        is_allowed = budget.allows(self.tally.failed_images, images)
-        return ExitStatus.COMPLETE if is_allowed else ExitStatus.OVER_BUDGET
+        failed = self.tally.failed_images
+        return budget.status(failed, self.tally.images + failed, self.missing)
 
 
 def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
@@ -90,8 +87,7 @@ def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
     total = Tally.sum(tallies())
     # A block that is missing shows in its scene, which is missing too, and that in its count.
     missing = next((n for kind in plan.KINDS if (n := counts["missing", kind])), 0)
-    smaller = counts["smaller batches"]
-    return Totals(counts[WorkUnit], missing, total, smaller_batches=smaller, sample=sample)
+    return Totals(counts[WorkUnit], missing, total, counts["smaller batches"], sample)
 
 
 def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int:

@@ -4,6 +4,7 @@ Commit records carry no digest of their own: one in which a number was changed s
 which is not the sum of the records then.
 """
 
+import hashlib
 import os
 from array import array
 from bisect import bisect_left
@@ -12,8 +13,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from pipelines.cli.exit_status import ExitStatus
 from pipelines.formats.work import Counting
-from pipelines.results.verify_tables import ExpectedResults, check_results
+from pipelines.results.failure_table import FailureTable, failures_of
 from pipelines.results.verify_units import (
     AGAIN,
     MALFORMED,
@@ -23,10 +25,12 @@ from pipelines.results.verify_units import (
     path_key,
 )
 from pipelines.run import plan
+from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Commit, CommitLog
 from pipelines.run.directory import OUTPUTS, RunDirectory, is_run
 from pipelines.run.plan import AssemblyUnit, CountUnit, Unit, WorkUnit
+from pipelines.scenes.tables import overlaps_csv, zones_csv
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
 from pipelines.storage.threads import in_order
@@ -149,18 +153,8 @@ def verify(root: str, on_finding: Callable[[Finding], None], invalidate: bool = 
         ledger.plan_is_whole = False
         ledger.fault("plan", "has no work units", AGAIN)
     if ledger.plan_is_whole:
-        expected = ExpectedResults(
-            run=run.folder,
-            log=run.log,
-            classes=run.classes,
-            counting=run.counting,
-            total=total,
-            is_whole=ledger.sum_is_whole,
-            files_are_whole=not ledger.faults,
-            unfinished=ledger.unfinished,
-            invalidated=ledger.invalidated,
-        )
-        check_results(expected, ledger.fault)
+        _check_tables(run, total, ledger)
+        _check_end(run, ledger)
         _check_names(run, ledger)
     return Verdict(ledger.units, ledger.files, ledger.size, ledger.unfinished, ledger.faults)
 
@@ -233,6 +227,82 @@ def _invalidated(checked: CheckedUnit, run: _Run, ledger: _Ledger) -> CheckedUni
     )
 
 
+def _check_tables(run: _Run, total: Tally, ledger: _Ledger) -> None:
+    """Report tables that are not what the commit records add up to."""
+    if not ledger.sum_is_whole:
+        return
+    tables = {"areas.csv": lambda: _sha256(totals_csv(total, run.classes))}
+    if not ledger.faults:
+        tables |= {"failures.csv": lambda: _failures_digest(run)} | _counted_digests(run)
+    for name, expected_digest in tables.items():
+        path = run.folder.path(name)
+        if filesystem.exists(path) and filesystem.sha256(path) != expected_digest():
+            ledger.fault(name, "is not what the commit records add up to", AGAIN)
+
+
+def _check_end(run: _Run, ledger: _Ledger) -> None:
+    """Check what the end of a run writes; nothing is missing while units are unfinished."""
+    try:
+        summary = run.folder.read_json("summary.json")
+        status = summary["exit_status"] if summary is not None else None
+    except MALFORMED:
+        ledger.fault("summary.json", "is not what the end of a run writes", AGAIN)
+        status = None
+    has_mark = filesystem.exists(run.folder.path("_SUCCESS"))
+    if ledger.unfinished:
+        if has_mark:
+            ledger.fault("_SUCCESS", "is there although units are not finished", AGAIN)
+        return
+    tables = ("areas.csv", "failures.csv", *_counted_digests(run))
+    for name in (*tables, "summary.json", "preview.png"):
+        if not filesystem.exists(run.folder.path(name)):
+            ledger.fault(name, "is not there", AGAIN)
+    if ledger.invalidated:
+        return
+    if status == ExitStatus.INCOMPLETE:
+        ledger.fault("summary.json", "says that units are unfinished, and all are finished", AGAIN)
+    if status == ExitStatus.COMPLETE and not has_mark:
+        ledger.fault("_SUCCESS", "is not there although the run is complete", AGAIN)
+    if status not in (ExitStatus.COMPLETE, None) and has_mark:
+        ledger.fault("_SUCCESS", f"is there although the run ended with {status}", AGAIN)
+
+
+def _counted_digests(run: _Run) -> dict[str, Callable[[], str]]:
+    """Tables of counts, and how their digests are found."""
+    counting = run.counting
+    found: dict[str, Callable[[], str]] = {}
+    if counting is not None and counting.zones is not None:
+        found["zones.csv"] = lambda: _sha256(zones_csv(run.folder, run.log, run.classes))
+    if counting is not None and counting.overlap is not None:
+        found["overlaps.csv"] = lambda: _sha256(overlaps_csv(run.folder, run.log))
+    return found
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _failures_digest(run: _Run) -> str:
+    stream = _Digest()
+    table = FailureTable(stream)
+    for kind in plan.KINDS:
+        for unit in plan.read_units(run.folder.plan, kind):
+            commit = run.log.read(unit)
+            if commit is not None:
+                table.add(failures_of(commit, run.folder.root))
+    return stream.sha256.hexdigest()
+
+
+class _Digest:
+    """A file that keeps nothing but the digest of what is written to it."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def write(self, text: str) -> None:
+        self.sha256.update(text.encode("utf-8", "backslashreplace"))
+
+
 def _check_names(run: _Run, ledger: _Ledger) -> None:
     """Report files that no commit record of the plan names."""
     names = ledger.names
@@ -240,7 +310,8 @@ def _check_names(run: _Run, ledger: _Ledger) -> None:
     may_be_written = ledger.unfinished or not ledger.sum_is_whole
     remedy = f"{AGAIN}, then verify again" if may_be_written else REMOVE
     for folder in (*OUTPUTS, "commits"):
-        for path in _files_below(run.folder, folder):
+        for name in filesystem.names_below(run.folder.path(folder)):
+            path = f"{folder}/{name}"
             key = path_key(path)
             place = bisect_left(names, key)
             if place < len(names) and names[place] == key:
@@ -259,9 +330,3 @@ def _report_record(path: str, run: _Run, ledger: _Ledger) -> None:
     except (OSError, *MALFORMED):
         remedy = REMOVE
     ledger.fault(path, "is an unknown file: the plan has no such unit", remedy)
-
-
-def _files_below(run: RunDirectory, folder: str) -> Iterator[str]:
-    """Paths within the run of all files below a folder; links are files."""
-    for name in filesystem.names_below(run.path(folder)):
-        yield f"{folder}/{name}"

@@ -86,10 +86,7 @@ def unit_hints(
     """
     if not is_dataflow(beam_options) or not _has_right_fitting(beam_options):
         return {}
-    hints: dict[str, str] = {
-        "min_ram": f"{memory_bytes + OVERHEAD_BYTES}B",
-        "max_active_bundles_per_worker": "1",
-    }
+    hints = {"min_ram": f"{memory_bytes + OVERHEAD_BYTES}B", "max_active_bundles_per_worker": "1"}
     return hints if accelerator is None else hints | {"accelerator": accelerator}
 
 

@@ -1,4 +1,4 @@
-"""Running a graph on Beam, and turning its errors into ours."""
+"""Running a graph of work units on Beam, and turning its errors into ours."""
 
 import contextlib
 import io
@@ -7,18 +7,22 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.metrics.metric import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 from apache_beam.runners.runner import PipelineResult
 
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.process import result_json, wants_json
-from pipelines.run import plan
+from pipelines.run import plan, progress
+from pipelines.run.attempts import UnitReport
 from pipelines.run.failures import on_one_line
+from pipelines.run.plan import UnitReference, WorkUnit
 from pipelines.runners.dataflow import is_detached, job_error
 from pipelines.runners.runner_options import with_runner
 from segmodel.errors import BeamsegError, ConfigurationError, TransientError
@@ -180,3 +184,51 @@ def _end_with_workers() -> None:
         os._exit(ExitStatus.INCOMPLETE)
 
     threading.excepthook = on_error
+
+
+class DoUnit(beam.DoFn):
+    """Does one work unit of a plan: references come in, counts go out, and pixels stay inside.
+
+    Args:
+        action: Does a unit, given the unit, `work` and, as `on_pixels`, a function to call with
+            the pixels that are done.
+        work: Work that all units share.
+        units: Name of Beam's counter of units.
+        pixels: Name of Beam's counter of pixels.
+    """
+
+    def __init__(
+        self, action: Callable[..., UnitReport], work: Any, units: str, pixels: str
+    ) -> None:
+        self.action, self.work = action, work
+        self.units = Metrics.counter("beamseg", units)
+        self.pixels = Metrics.counter("beamseg", pixels)
+
+    def process(self, reference: UnitReference) -> Iterator[UnitReport]:
+        """Do the unit that a reference names."""
+        unit = plan.read_unit(self.work.run.plan, reference, WorkUnit)
+        report = self.action(unit, self.work, on_pixels=progress.add_pixels)
+        self.units.inc(report.done)
+        self.pixels.inc(report.computed_pixels)
+        yield report
+
+
+def attempt_counts(report: UnitReport, units: str, pixels: str, started: float) -> dict[str, Any]:
+    """What one attempt did, for `summary.json`.
+
+    Args:
+        report: Sum of the reports of all units.
+        units: Name of the units in the keys, such as `shards`.
+        pixels: Key of the number of pixels.
+        started: Time at which the graph was built, in seconds.
+
+    Returns:
+        Counts by key, as in `this_attempt`.
+    """
+    return {
+        f"{units}_done": report.done - report.skipped,
+        f"{units}_skipped": report.skipped,
+        f"{units}_unfinished": report.incomplete,
+        pixels: report.computed_pixels,
+        "seconds": round(time.time() - started, 3),
+    }

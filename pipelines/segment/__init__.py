@@ -1,1 +1,1 @@
-"""The pipeline of `segment`: options, sizes, inputs, launch, graph and run."""
+"""The pipeline of `segment`: options, sizes, inputs, launch and graph."""

@@ -1,4 +1,7 @@
-"""The Beam graph of `segment`: one linear chain, through which only references and counts pass."""
+"""The Beam graph of `segment`, and running it.
+
+The graph is one linear chain, through which only references and counts pass.
+"""
 
 import argparse
 import time
@@ -8,18 +11,24 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import PCollection
 
+from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.options import add_options
+from pipelines.cli.process import record_result
 from pipelines.cli.values import FailureBudget
 from pipelines.formats.work import Work
 from pipelines.results.totals import finish_run
-from pipelines.run import plan
+from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport, sum_reports
+from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import AssemblyUnit, CountUnit, U, Unit, UnitReference
-from pipelines.runners.units import DoUnit, attempt_counts
+from pipelines.runners.dataflow import is_detached, submission, unit_hints
+from pipelines.runners.execute import DoUnit, attempt_counts, print_result, run_graph
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
+from pipelines.segment.launch import PreparedRun
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
+from segmodel.errors import TransientError
 
 
 class SegmentPipelineOptions(PipelineOptions):
@@ -51,12 +60,11 @@ class SegmentImages(beam.PTransform[PCollection[str], PCollection[int]]):
         started = time.time()
         read = beam.FlatMap(lambda part: plan.references(folder, part))
         unit = DoUnit(segment_unit, work, "units", "computed_pixels")
-        label = beam.ParDo(unit).with_resource_hints(**self.hints)
         status: PCollection[int] = (
             parts
             | "ReadPlan" >> read.with_output_types(UnitReference)
             | "SpreadUnits" >> beam.Reshuffle()
-            | "SegmentUnit" >> label
+            | "SegmentUnit" >> beam.ParDo(unit).with_resource_hints(**self.hints)
             | "SumUnits" >> beam.CombineGlobally(sum_reports).without_defaults()
             | "ListScenes" >> beam.FlatMap(lambda report: _list_units(AssemblyUnit, folder, report))
             | "SpreadScenes" >> beam.Reshuffle()
@@ -98,7 +106,67 @@ def _finish_unit(
 
 def _finish_run(report: UnitReport, work: Work, budget: FailureBudget, started: float) -> int:
     counts = attempt_counts(report, "units", "computed_pixels", started)
-    seconds, pixels = counts["seconds"], report.computed_pixels
-    return finish_run(
-        work, budget, counts | {"pixels_per_second": round(pixels / seconds) if seconds else None}
+    seconds = counts["seconds"]
+    counts["pixels_per_second"] = round(report.computed_pixels / seconds) if seconds else None
+    return finish_run(work, budget, counts)
+
+
+def run_segment(
+    prepared: PreparedRun, options: SegmentOptions, beam_options: PipelineOptions
+) -> str | None:
+    """Run the graph, to its end unless Beam's options detach it.
+
+    Args:
+        prepared: The run, with its plan.
+        options: What the user asked for.
+        beam_options: Options of Beam.
+
+    Returns:
+        None once the run has ended and its result is in the run directory; or a sentence about a
+        job that goes on without this process.
+    """
+    run = prepared.work.run
+    hints = unit_hints(options.memory, options.accelerator, beam_options)
+    graph = "SegmentImages" >> SegmentImages(prepared.work, options.max_failures, hints)
+    if is_detached(beam_options):
+        return submission(run_graph(prepared.parts, graph, beam_options), beam_options, run.root)
+    with progress.progress_bar(prepared.estimate.pixels, prepared.units, run.path("commits")):
+        run_graph(prepared.parts, graph, beam_options)
+    return None
+
+
+def print_run_result(run: RunDirectory, options: SegmentOptions) -> int:
+    """Print how a run ended.
+
+    Args:
+        run: The run directory.
+        options: What the user asked for.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        TransientError: If the run did not reach its end.
+    """
+    summary = run.read_json("summary.json")
+    if summary is None:
+        raise TransientError(
+            f"{run.root} has no summary.json: the pipeline did not reach its end, or another run "
+            f"into the same directory has begun since; run the same command again"
+        )
+    record_result(summary)
+    attempt = summary["this_attempt"]
+    print(
+        f"{summary['images']} images labelled, {summary['failed_images']} failed; "
+        f"{summary['pixels'] / 1e6:.1f} Mpx in {summary['units']} units, "
+        f"{attempt['units_skipped']} units were done before; {attempt['seconds']:.0f} s"
     )
+    texts = {
+        ExitStatus.COMPLETE: f"complete: label maps in {run.root}/labels, totals in "
+        f"{run.root}/areas.csv",
+        ExitStatus.INTERNAL_ERROR: f"the areas in {run.root}/areas.csv do not add up to the "
+        f"footprint: this is an internal error, please report it",
+        ExitStatus.INCOMPLETE: f"{summary['unfinished_units']} units could not be finished: run "
+        f"the same command again to do the rest",
+    }
+    return print_result(summary, texts, f"{run.root}/failures.csv", options.max_failures)

@@ -45,9 +45,7 @@ class Inputs:
 
 
 def find_inputs(
-    options: SegmentOptions,
-    context: PlanContext,
-    folders: Mapping[str, str] | None = None,
+    options: SegmentOptions, context: PlanContext, folders: Mapping[str, str] | None = None
 ) -> Inputs:
     """List, sort by format and check the input files.
 
@@ -94,15 +92,12 @@ def sorted_inputs(catalogue: Catalogue, headers: Headers) -> Inputs:
 def _claim(file: InputFile, headers: Headers) -> tuple[str, str] | None:
     """Format and version of a file; that of a scene takes reading its header."""
     for entry in formats.FORMATS:
-        claimed = entry.claim(file, headers) if _may_read(entry, file) else None
+        # Only GDAL reads from the web.
+        may_read = entry.name == "scene" or not locations.is_read_by_gdal(file.uri)
+        claimed = entry.claim(file, headers) if may_read else None
         if claimed is not None:
             return entry.name, claimed.version
     return None
-
-
-def _may_read(entry: Format, file: InputFile) -> bool:
-    """Whether a format can reach a file: only GDAL reads from the web."""
-    return entry.name == "scene" or not locations.is_read_by_gdal(file.uri)
 
 
 def _check_names(inputs: Inputs) -> None:

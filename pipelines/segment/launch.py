@@ -44,7 +44,6 @@ class ResolvedRun:
     Args:
         options: What the user asked for.
         run: The run directory.
-        earlier: Content of `run.json`, if the run is continued; None for a new run.
         model: The model, on this machine.
         context: Contract, layout and read options by which inputs are checked and planned.
         sizes: Sizes of windows and images.
@@ -57,7 +56,6 @@ class ResolvedRun:
 
     options: SegmentOptions
     run: RunDirectory
-    earlier: dict[str, Any] | None
     model: OpenedModel
     context: PlanContext
     sizes: Sizes
@@ -87,14 +85,9 @@ class ResolvedRun:
     @property
     def work(self) -> Work:
         """Work that all units of the run share."""
-        options, context = self.options, self.context
+        options = self.options
         return Work(
-            contract=context.contract,
-            layout=context.layout,
-            reading=context.reading,
-            groups=context.groups,
-            counting=context.counting,
-            headers=context.headers,
+            **vars(self.context),
             run=self.run,
             model=options.model,
             fingerprint=self.model.fingerprint,
@@ -104,7 +97,13 @@ class ResolvedRun:
             limits=self.sizes.limits,
             trust_model=options.trust_model,
             check_seams=options.check_seams,
-            provenance=_provenance(self),
+            provenance=(
+                ("BEAMSEG_VERSION", segmodel.__version__),
+                ("BEAMSEG_TENSORFLOW_VERSION", _package_versions()["tensorflow"]),
+                ("BEAMSEG_MODEL", self.model.contract.name),
+                ("BEAMSEG_MODEL_FINGERPRINT", self.model.fingerprint),
+                ("BEAMSEG_LABEL_DIGEST", digest(self.labels)),
+            ),
         )
 
 
@@ -169,12 +168,10 @@ def resolve_run(
     """
     model = open_model(options.model)
     contract = model.contract
-    frozen = None
-    if earlier is not None:
-        frozen = earlier.get("labels", {})
-        shaping = (frozen.get("model_fingerprint"), frozen.get("confidence"))
-        if shaping != (model.fingerprint, options.confidence):
-            frozen = None
+    frozen = (earlier or {}).get("labels", {})
+    shaping = (frozen.get("model_fingerprint"), frozen.get("confidence"))
+    if shaping != (model.fingerprint, options.confidence):
+        frozen = None
     aoi = None if options.aoi is None else read_polygons(options.aoi, "--aoi")
     sizes = resolve_sizes(options, contract, frozen).with_aoi(aoi)
     folders = root_folders(options.inputs, (earlier or {}).get("folders"))
@@ -194,7 +191,6 @@ def resolve_run(
     return ResolvedRun(
         options=options,
         run=run,
-        earlier=earlier,
         model=model,
         context=replace(context, groups=groups, counting=counting),
         sizes=sizes,
@@ -227,20 +223,15 @@ def prepare_run(resolved: ResolvedRun) -> PreparedRun:
 def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, object]:
     options = resolved.options
     policy = {"max_failures": str(options.max_failures)}
+    sections = {"labels": resolved.labels, "statistics": resolved.statistics, "policy": policy}
     return MARK | {
         "options": {
             "input": list(options.inputs),
             "model": PurePath(options.model).name,
             "limit": options.limit,
         },
-        "labels": resolved.labels,
-        "statistics": resolved.statistics,
-        "policy": policy,
-        "digests": {
-            "labels": digest(resolved.labels),
-            "statistics": digest(resolved.statistics),
-            "policy": digest(policy),
-        },
+        **sections,
+        "digests": {name: digest(section) for name, section in sections.items()},
         "counting": None if work.counting is None else asdict(work.counting),
         "overlaps": None if resolved.overlaps is None else asdict(resolved.overlaps),
         "folders": resolved.folders,
@@ -248,17 +239,6 @@ def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, object]:
         "model": resolved.model.contract.to_json(),
         "versions": _package_versions(),
     }
-
-
-def _provenance(resolved: ResolvedRun) -> tuple[tuple[str, str], ...]:
-    versions = _package_versions()
-    return (
-        ("BEAMSEG_VERSION", segmodel.__version__),
-        ("BEAMSEG_TENSORFLOW_VERSION", versions["tensorflow"]),
-        ("BEAMSEG_MODEL", resolved.model.contract.name),
-        ("BEAMSEG_MODEL_FINGERPRINT", resolved.model.fingerprint),
-        ("BEAMSEG_LABEL_DIGEST", digest(resolved.labels)),
-    )
 
 
 def _package_versions() -> dict[str, str]:

@@ -7,9 +7,9 @@ from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import WorkUnit
 from pipelines.scenes.overlaps import Overlaps
 from pipelines.segment.inputs import estimate, units_of
-from pipelines.segment.launch import ResolvedRun, resolve_run
+from pipelines.segment.launch import resolve_run
 from pipelines.segment.options import SegmentOptions
-from pipelines.segment.sizes import MIB
+from pipelines.segment.sizes import MIB, RUNTIME_BYTES
 from pipelines.storage import locations
 
 
@@ -32,7 +32,8 @@ def report(options: SegmentOptions) -> Iterator[str]:
             yield f"input     {len(files)} files of format {entry.name}"
     if inputs.ignored_files:
         yield f"input     {inputs.ignored_files} files of other kinds are ignored"
-    yield f"units     {_count_units(resolved)}"
+    planned = progress.with_progress(units_of(inputs, resolved.context), "planned {:,} units")
+    yield f"units     {sum(isinstance(unit, WorkUnit) for unit in planned)}"
     yield f"images    {about}{guess.images:,}"
     yield f"pixels    {about}{guess.pixels:,}"
     yield (
@@ -41,7 +42,6 @@ def report(options: SegmentOptions) -> Iterator[str]:
         f"computed per pixel kept"
     )
     yield f"bytes     {size:,} to read"
-    scenes = inputs.of_format("scene")
     if resolved.overlaps is not None:
         yield _overlap_line(resolved.overlaps, options.overlap)
     measured = "measured" if contract.bytes_per_pixel else "assumed"
@@ -51,21 +51,13 @@ def report(options: SegmentOptions) -> Iterator[str]:
             f", and up to {memory.images / MIB:,.0f} MiB for images of up to "
             f"{sizes.reading.max_pixels:,} pixels"
         )
-    if scenes:
+    if inputs.of_format("scene"):
         images += f", and up to {memory.scenes / MIB:,.0f} MiB for what is kept of a scene"
     yield (
-        f"memory    about {memory.needed / MIB:,.0f} MiB a worker: {memory.runtime / MIB:,.0f} for "
+        f"memory    about {memory.needed / MIB:,.0f} MiB a worker: {RUNTIME_BYTES / MIB:,.0f} for "
         f"Beam and TensorFlow, {memory.model / MIB:,.0f} for the model ({measured}), "
         f"{memory.windows / MIB:,.0f} for windows{images}"
     )
-
-
-def _count_units(resolved: ResolvedRun) -> int:
-    """Number of units with work."""
-    planned = progress.with_progress(
-        units_of(resolved.inputs, resolved.context), "planned {:,} units"
-    )
-    return sum(1 for unit in planned if isinstance(unit, WorkUnit))
 
 
 def _overlap_line(overlaps: Overlaps, rule: str | None) -> str:

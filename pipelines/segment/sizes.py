@@ -43,19 +43,17 @@ class Memory:
         images: Memory that is left for encoded images before and after the model.
         scenes: Memory of what GDAL keeps of a scene, and of the maps of a block; a worker never
             holds scenes and images at the same time.
-        runtime: Memory of a process that has imported Beam and TensorFlow.
     """
 
     model: int
     windows: int
     images: int
-    scenes: int = 0
-    runtime: int = RUNTIME_BYTES
+    scenes: int
 
     @property
     def needed(self) -> int:
         """Memory without encoded images and scenes."""
-        return self.runtime + self.model + self.windows
+        return RUNTIME_BYTES + self.model + self.windows
 
 
 @dataclass(frozen=True)
@@ -129,9 +127,7 @@ def resolve_sizes(
         bands=options.bands,
         resample_to=options.resample_to,
     )
-    limits = MemoryLimits(
-        read_ahead_bytes=affordable * ahead, finishing_bytes=affordable * finishing
-    )
+    limits = MemoryLimits(affordable * ahead, affordable * finishing)
     return Sizes(layout, reading, memory, limits)
 
 
