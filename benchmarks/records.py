@@ -36,7 +36,7 @@ import numpy as np
 from comparison import CLASSES, CONTRACT, medians
 from PIL import Image
 
-from pipelines.formats.samples import ShardEntry
+from pipelines.formats.shards import ShardEntry
 from pipelines.formats.tfrecord import TFRecordFormat
 from pipelines.formats.work import ReadOptions, Work
 from pipelines.inputs.find import list_inputs

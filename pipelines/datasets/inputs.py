@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 
-from pipelines.formats.samples import printable_name
+from pipelines.formats.shards import printable_name
 from pipelines.inputs.listing import input_files, root_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations

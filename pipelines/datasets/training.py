@@ -13,8 +13,7 @@ from io import FileIO
 from itertools import zip_longest
 
 from pipelines.formats import SHARDS
-from pipelines.formats.samples import ShardSample, UnreadableSample, printable_name
-from pipelines.formats.shards import ShardFormat
+from pipelines.formats.shards import ShardFormat, ShardSample, UnreadableSample, printable_name
 from pipelines.formats.work import ReadOptions
 from pipelines.inputs.listing import find_files
 from pipelines.run.plan import InputFile

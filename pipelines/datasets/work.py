@@ -10,8 +10,7 @@ from pathlib import PurePosixPath
 
 from pipelines.datasets.inputs import PackInput
 from pipelines.formats import SHARDS
-from pipelines.formats.samples import ShardEntry
-from pipelines.formats.shards import ShardFormat
+from pipelines.formats.shards import ShardEntry, ShardFormat
 from pipelines.formats.work import ReadOptions
 from pipelines.run import areas
 from pipelines.run.areas import Tally

@@ -14,7 +14,6 @@ from google.protobuf.message import DecodeError
 
 from segmodel.errors import InputError
 
-_PACKAGE = "beamseg"
 # A list with one number has at most a tag, a length and ten bytes.
 _MAX_NUMBER_BYTES = 12
 _SCHEMA = """
@@ -26,20 +25,18 @@ message_type { name: "FloatList"
 message_type { name: "Int64List"
   field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
 message_type { name: "Feature" oneof_decl { name: "kind" }
-  field { name: "bytes_list" number: 1 label: LABEL_OPTIONAL oneof_index: 0
+  field { name: "bytes_list" number: 1 oneof_index: 0
     type: TYPE_MESSAGE type_name: ".beamseg.BytesList" }
-  field { name: "float_list" number: 2 label: LABEL_OPTIONAL oneof_index: 0 type: TYPE_BYTES }
-  field { name: "int64_list" number: 3 label: LABEL_OPTIONAL oneof_index: 0 type: TYPE_BYTES } }
+  field { name: "float_list" number: 2 oneof_index: 0 type: TYPE_BYTES }
+  field { name: "int64_list" number: 3 oneof_index: 0 type: TYPE_BYTES } }
 message_type { name: "Features"
   nested_type { name: "FeatureEntry" options { map_entry: true }
-    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
-    field { name: "value" number: 2 label: LABEL_OPTIONAL
-      type: TYPE_MESSAGE type_name: ".beamseg.Feature" } }
+    field { name: "key" number: 1 type: TYPE_STRING }
+    field { name: "value" number: 2 type: TYPE_MESSAGE type_name: ".beamseg.Feature" } }
   field { name: "feature" number: 1 label: LABEL_REPEATED
     type: TYPE_MESSAGE type_name: ".beamseg.Features.FeatureEntry" } }
 message_type { name: "Example"
-  field { name: "features" number: 1 label: LABEL_OPTIONAL
-    type: TYPE_MESSAGE type_name: ".beamseg.Features" } }
+  field { name: "features" number: 1 type: TYPE_MESSAGE type_name: ".beamseg.Features" } }
 """
 
 
@@ -48,12 +45,9 @@ def _classes() -> dict[str, Any]:
     file = text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto())
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return {
-        message.name: message_factory.GetMessageClass(
-            pool.FindMessageTypeByName(f"{_PACKAGE}.{message.name}")
-        )
-        for message in file.message_type
-    }
+    names = [message.name for message in file.message_type]
+    found = [pool.FindMessageTypeByName(f"{file.package}.{name}") for name in names]
+    return dict(zip(names, map(message_factory.GetMessageClass, found), strict=True))
 
 
 _CLASSES = _classes()

@@ -5,7 +5,6 @@ import hashlib
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -30,14 +29,8 @@ SAMPLE = 64
 HEADER_BYTES = (1 << 20, 16 << 20)
 # What file systems allow, less the suffix that label maps add.
 MAX_NAME_BYTES = 255 - len(".png")
-
-
-@dataclass(frozen=True)
-class EncodedImages:
-    """Label map and confidence as PNG files."""
-
-    labels: bytes
-    confidence: bytes | None
+# Label map and confidence as PNG files.
+EncodedMaps = tuple[bytes, bytes | None]
 
 
 class ImageFormat(Format):
@@ -111,7 +104,7 @@ def check_encoded(contract: Contract, what: str) -> None:
         )
 
 
-class _ImagesTask(UnitTask[EncodedImages]):
+class _ImagesTask(UnitTask[EncodedMaps]):
     """One group of image files while it is done."""
 
     def __init__(self, unit: WorkUnit, work: Work) -> None:
@@ -134,15 +127,14 @@ class _ImagesTask(UnitTask[EncodedImages]):
         for folder in ("labels", "confidence"):
             filesystem.remove(self.work.run.path(f"{folder}/{key}.png"))
 
-    def encode(self, labelled: Labelled) -> EncodedImages:
+    def encode(self, labelled: Labelled) -> EncodedMaps:
         return encode_png(labelled, self.work)
 
-    def write(self, key: str, encoded: EncodedImages) -> None:
-        run = self.work.run
-        for folder, content in (("labels", encoded.labels), ("confidence", encoded.confidence)):
+    def write(self, key: str, encoded: EncodedMaps) -> None:
+        for folder, content in zip(("labels", "confidence"), encoded, strict=True):
             if content is not None:
                 path = f"{folder}/{key}.png"
-                self.outputs.append(Output.of(path, run.write(path, content)))
+                self.outputs.append(Output.of(path, self.work.run.write(path, content)))
 
 
 def stated_size(file: InputFile, reading: ReadOptions) -> tuple[int, int] | None:
@@ -175,10 +167,8 @@ def _open(file: InputFile, bands: int, reading: ReadOptions) -> EncodedImage:
     return EncodedImage(content, bands, reading.max_pixels, reading.resize)
 
 
-def encode_png(labelled: Labelled, work: Work) -> EncodedImages:
-    """Label map and confidence as PNG files."""
+def encode_png(labelled: Labelled, work: Work) -> EncodedMaps:
+    """Label map and confidence as PNG files; None in place of a confidence that is not written."""
+    labels = encode_labels(labelled.labels, work.contract.classes, dict(work.provenance))
     confidence = labelled.confidence
-    return EncodedImages(
-        encode_labels(labelled.labels, work.contract.classes, dict(work.provenance)),
-        None if confidence is None else encode_confidence(confidence),
-    )
+    return labels, None if confidence is None else encode_confidence(confidence)

@@ -256,6 +256,4 @@ class Format(ABC):
 
 def square_ground(pixels: int, pixel_size_m: float | None) -> Ground | None:
     """Ground area of pixels without coordinates, by the side of one that the user gave."""
-    if pixel_size_m is None:
-        return None
-    return Ground(pixel_size_m**2, pixel_size_m**2 * pixels)
+    return None if pixel_size_m is None else Ground(pixel_size_m**2, pixel_size_m**2 * pixels)

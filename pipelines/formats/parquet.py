@@ -3,23 +3,13 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import repeat
 from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.formats.samples import (
-    Maps,
-    Samples,
-    ShardEntry,
-    ShardSample,
-    UnreadableSample,
-    join_names,
-    printable_name,
-)
-from pipelines.formats.shards import ShardFormat
+from pipelines.formats import shards
 from pipelines.formats.work import PlanContext, ReadOptions
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem
@@ -34,17 +24,11 @@ _HEADER_BYTES = 64 << 20
 _ASKED = re.compile(r"malloc of size (\d+) failed")
 # A footer that states more is taken for corrupt.
 _MAX_ROWS = 1 << 40
+# Paths of the columns of image and, where there is one, name.
+Columns = tuple[str, str | None]
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Paths of the columns of image and, where there is one, name."""
-
-    image: str
-    name: str | None
-
-
-class ParquetFormat(ShardFormat):
+class ParquetFormat(shards.ShardFormat):
     """A binary column, or a struct of `bytes` and `path` as dataset hubs write it."""
 
     name = "parquet"
@@ -74,14 +58,14 @@ class ParquetFormat(ShardFormat):
         if reasons:
             raise ConfigurationError(reasons[0])
 
-    def samples(self, file: InputFile, reading: ReadOptions) -> Samples:
+    def samples(self, file: InputFile, reading: ReadOptions) -> shards.Samples:
         """Samples by rows; a corrupt group of rows costs its own rows alone."""
         with filesystem.open_stream(file.uri, file.stat) as stream:
             try:
                 source = _opened(stream)
                 columns = find_columns(source.schema_arrow, reading)
             except InputError as error:
-                yield UnreadableSample(0, "", f"the file cannot be read: {error}")
+                yield shards.UnreadableSample(0, "", f"the file cannot be read: {error}")
                 return
             first = 0
             for group in range(source.metadata.num_row_groups):
@@ -89,7 +73,7 @@ class ParquetFormat(ShardFormat):
                 first += source.metadata.row_group(group).num_rows
 
     @contextmanager
-    def writer(self, path: str, zipped: bool, maps: Maps) -> Iterator["_RowWriter"]:
+    def writer(self, path: str, zipped: bool, maps: shards.Maps) -> Iterator["_RowWriter"]:
         """A new file."""
         fields = [("record", pa.int64()), ("filename", pa.string())]
         fields += [("height", pa.int32()), ("width", pa.int32())]
@@ -106,28 +90,25 @@ class ParquetFormat(ShardFormat):
             rows.flush()
 
 
-def _parquet(stream: IO[bytes]) -> pq.ParquetFile:
-    """The file, read piece by piece; hostile headers may not ask for more than a limit."""
-    return pq.ParquetFile(
-        stream,
-        pre_buffer=False,
-        buffer_size=_STREAM_BYTES,
-        thrift_string_size_limit=_HEADER_BYTES,
-        thrift_container_size_limit=1 << 20,
-        page_checksum_verification=True,
-        # A stored schema may name types that are programs of others.
-        arrow_extensions_enabled=False,
-    )
-
-
 def _opened(stream: IO[bytes]) -> pq.ParquetFile:
-    """The file, with a footer that makes sense.
+    """The file, read piece by piece, with a footer that makes sense.
+
+    Hostile headers may not ask for more than a limit.
 
     Raises:
         InputError: If it has none.
     """
     try:
-        source = _parquet(stream)
+        source = pq.ParquetFile(
+            stream,
+            pre_buffer=False,
+            buffer_size=_STREAM_BYTES,
+            thrift_string_size_limit=_HEADER_BYTES,
+            thrift_container_size_limit=1 << 20,
+            page_checksum_verification=True,
+            # A stored schema may name types that are programs of others.
+            arrow_extensions_enabled=False,
+        )
         described = source.metadata
         rows = [described.row_group(group).num_rows for group in range(described.num_row_groups)]
         # What is asked of it later is in the footer too.
@@ -141,16 +122,16 @@ def _opened(stream: IO[bytes]) -> pq.ParquetFile:
 
 def _group(
     source: pq.ParquetFile, group: int, first: int, columns: Columns, reading: ReadOptions
-) -> Samples:
+) -> shards.Samples:
     """Samples of one group of rows; where it is corrupt, an `UnreadableSample` ends it."""
     described = source.metadata.row_group(group)
     average = described.total_byte_size // max(1, described.num_rows)
     size = max(1, min(_READ_ROWS, _READ_BYTES // max(1, average)))
-    wanted = [columns.image, *([columns.name] if columns.name else [])]
+    wanted = [column for column in columns if column is not None]
     number, end = first, first + described.num_rows
     try:
         for batch in source.iter_batches(size, [group], wanted, use_threads=False):
-            images, names = _values(batch, columns.image), _values(batch, columns.name)
+            images, names = (_values(batch, column) for column in columns)
             for image, name in zip(images, names, strict=True):
                 yield _sample(number, name, image, reading)
                 number += 1
@@ -159,7 +140,7 @@ def _group(
     except Exception as error:
         why = str(error) if _asks_too_much(error, described) else _reason(error)
         reason = f"rows {number} to {end - 1} are lost: the group is corrupt: {why}"
-        yield UnreadableSample(number, "", reason)
+        yield shards.UnreadableSample(number, "", reason)
 
 
 def _values(batch: pa.RecordBatch, path: str | None) -> Iterator[bytes | None]:
@@ -177,14 +158,14 @@ def _values(batch: pa.RecordBatch, path: str | None) -> Iterator[bytes | None]:
 
 def _sample(
     number: int, name: bytes | None, image: bytes | None, reading: ReadOptions
-) -> ShardSample | UnreadableSample:
+) -> shards.ShardSample | shards.UnreadableSample:
     text = (name or b"").decode("utf-8", "surrogateescape")
     if image is None:
-        return UnreadableSample(number, text, "the row has no image")
+        return shards.UnreadableSample(number, text, "the row has no image")
     if len(image) > reading.max_encoded_bytes:
         reason = f"{len(image)} bytes are more than any image within --max_pixels has"
-        return UnreadableSample(number, text, reason)
-    return ShardSample(number, text, image)
+        return shards.UnreadableSample(number, text, reason)
+    return shards.ShardSample(number, text, image)
 
 
 def _asks_too_much(error: Exception, described: pq.RowGroupMetaData) -> bool:
@@ -211,20 +192,12 @@ class _RowWriter:
         self._rows: list[dict[str, Any]] = []
         self._bytes = 0
 
-    def add(self, entry: ShardEntry) -> None:
-        name = printable_name(entry.name)
-        row: dict[str, Any] = {
-            "record": entry.number,
-            "filename": name,
-            "height": entry.height,
-            "width": entry.width,
-            "labels": entry.labels,
-            "confidence": entry.confidence,
-        }
-        if entry.image is not None:
-            row["image"] = {"bytes": entry.image[0], "path": name}
+    def add(self, entry: shards.ShardEntry) -> None:
+        name, image = shards.printable_name(entry.name), entry.image[0] if entry.image else None
+        row = vars(entry) | {"record": entry.number, "filename": name}
+        row["image"] = None if image is None else {"bytes": image, "path": name}
         self._rows.append(row)
-        parts = (entry.image[0] if entry.image else None, entry.labels, entry.confidence)
+        parts = (image, entry.labels, entry.confidence)
         self._bytes += sum(len(part) for part in parts if part is not None)
         if len(self._rows) >= _WRITE_ROWS or self._bytes >= _WRITE_BYTES:
             self.flush()
@@ -247,31 +220,26 @@ def find_columns(schema: pa.Schema, reading: ReadOptions) -> Columns:
     Raises:
         InputError: If there is no such column, or several could be meant; names the columns.
     """
-    holders = {}
-    for field in schema:
-        inner = _holder(field)
-        if inner is not None:
-            holders[field.name] = inner
+    holders = {f.name: path for f in schema if (path := _holder(f)) is not None}
     wanted = reading.image_field
     if wanted is None:
         wanted = next(iter(holders)) if len(holders) == 1 else _IMAGE
     found = holders.get(wanted) or holders.get(wanted.removesuffix(".bytes"))
     if found is None:
+        known = shards.join_names(f"{field.name} ({field.type})" for field in schema)
         raise InputError(
-            f"no column {wanted!r} of encoded images; the columns are "
-            f"{join_names(f'{field.name} ({field.type})' for field in schema)}: name the right one "
+            f"no column {wanted!r} of encoded images; the columns are {known}: name the right one "
             f"with --image_field, or leave the file out"
         )
     name = reading.name_field
     if name is not None and not _is_text(_type_of(schema, name)):
-        raise InputError(
-            f"no column {name!r} of text or numbers: name the right one with --name_field"
-        )
+        fault = f"no column {name!r} of text or numbers: name the right one with --name_field"
+        raise InputError(fault)
     if name is None:
         inside = [] if found in schema.names else [found.removesuffix("bytes") + "path"]
         likely = (path for path in (*inside, *_NAMES) if path != found)
         name = next((path for path in likely if _is_text(_type_of(schema, path))), None)
-    return Columns(found, name)
+    return found, name
 
 
 def _type_of(schema: pa.Schema, path: str) -> pa.DataType | None:

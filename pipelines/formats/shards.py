@@ -1,28 +1,23 @@
-"""What formats of shards have in common; a shard in gives a shard of the same name out."""
+"""What formats of shards have in common: samples that are read, entries that are written.
 
-import os
+A shard in gives a shard of the same name out.
+"""
+
+import gzip
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import replace
-from functools import partial
-from typing import Any, ClassVar
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import islice
+from typing import IO, Any, ClassVar, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.formats.images import check_encoded, digest_of, encode_png
 from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
-from pipelines.formats.samples import (
-    Maps,
-    Samples,
-    ShardEntry,
-    ShardSample,
-    ShardWriter,
-    UnreadableSample,
-    is_gzipped,
-)
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.rasters.header import Headers
 from pipelines.run.commits import Output
@@ -38,6 +33,141 @@ SAMPLE = 16
 # A sheet shows some of so many images of a shard, as the rest may be far away.
 FIRST_SAMPLES = 64
 TABLE_ROWS = 1024
+# Names are anybody's: of a longer one no more is kept, in memory and in tables.
+MAX_NAME_CHARACTERS = 1000
+_SHOWN_NAMES, _SHOWN_CHARACTERS = 10, 100
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What has a place in a shard, and a name that is cut where it is too long."""
+
+    number: int
+    name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name[:MAX_NAME_CHARACTERS])
+
+    @property
+    def key(self) -> str:
+        """Names the image in tables: number and name.
+
+        >>> ShardSample(3, "cats/a.jpg", b"").key
+        '#3 cats/a.jpg'
+        """
+        return f"#{self.number} {printable_name(self.name)}".rstrip()
+
+
+@dataclass(frozen=True)
+class ShardSample(_Named):
+    """One image of a shard.
+
+    Args:
+        number: Place of the image in the shard, from 0.
+        name: Name in the shard, empty if it has none; any text, with what is no UTF-8 as
+            surrogates. It is data and never a path.
+        encoded: Encoded image.
+    """
+
+    encoded: bytes
+
+
+@dataclass(frozen=True)
+class UnreadableSample(_Named):
+    """A sample, or the rest of a shard, that could not be read.
+
+    Args:
+        number: Place of the first sample that is lost.
+        name: Name of that sample, or empty.
+        reason: What was wrong.
+    """
+
+    reason: str
+
+
+Samples = Iterator[ShardSample | UnreadableSample]
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """What a shard that we write holds of one image.
+
+    Args:
+        number: Place of the image in the shard that it came from, or in this one.
+        name: Name of the image, as in `ShardSample`.
+        height: Rows of image and maps.
+        width: Columns of image and maps.
+        image: Encoded image with the suffix of its format (`jpg`), or None.
+        labels: Label map as PNG, or None.
+        confidence: Confidence as 8-bit PNG, or None.
+    """
+
+    number: int
+    name: str
+    height: int
+    width: int
+    image: tuple[bytes, str] | None = None
+    labels: bytes | None = None
+    confidence: bytes | None = None
+
+
+def printable_name(name: str) -> str:
+    r"""A name with what is no UTF-8 written out, so that tables can hold it.
+
+    >>> printable_name("caf\udce9")
+    'caf\\xe9'
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def join_names(names: Iterable[str]) -> str:
+    """The first of some names, as a reason shows them.
+
+    >>> join_names(["jpg", "x" * 200])[:20], join_names([])
+    ('jpg, xxxxxxxxxxxxxxx', 'none')
+    """
+    first = islice(names, _SHOWN_NAMES)
+    return ", ".join(printable_name(name[:_SHOWN_CHARACTERS]) for name in first) or "none"
+
+
+# What the entries of a shard hold beside their names and sizes: of "image", "labels", "confidence".
+Maps = tuple[str, ...]
+
+
+class ShardWriter(Protocol):
+    """A shard that is being written; the same entries give the same bytes."""
+
+    def add(self, entry: ShardEntry) -> None:
+        """Add an entry behind the others."""
+
+
+def is_gzipped(name: str) -> bool:
+    """Whether the name is that of a gzip file.
+
+    >>> is_gzipped("a.TAR.GZ"), is_gzipped("a.tgz"), is_gzipped("a.tar")
+    (True, True, False)
+    """
+    return name.lower().endswith((".gz", ".tgz"))
+
+
+@contextmanager
+def open_shard(file: InputFile) -> Iterator[IO[bytes]]:
+    """The uncompressed content of a file as a stream."""
+    with (
+        filesystem.open_stream(file.uri, file.stat) as raw,
+        gzip.GzipFile(fileobj=raw) if is_gzipped(file.name) else nullcontext(raw) as stream,
+    ):
+        yield cast(IO[bytes], stream)
+
+
+@contextmanager
+def create_shard(path: str, zipped: bool) -> Iterator[IO[bytes]]:
+    """A new file, optionally compressed: without name and time, so that bytes are repeatable."""
+    with (
+        open(path, "wb") as raw,
+        gzip.GzipFile("", "wb", 6, raw, mtime=0) if zipped else nullcontext(raw) as stream,
+    ):
+        yield cast(IO[bytes], stream)
 
 
 class ShardFormat(Format):
@@ -84,15 +214,12 @@ class ShardFormat(Format):
         """From the first image of a sample of shards, by bytes."""
         sizes, sampled = [], 0
         for file in files[:: -(-len(files) // SAMPLE)]:
-            try:
+            # A transient error costs its own unit, if it stays; the run begins without it.
+            with suppress(TransientError):
                 first = next(self.read(file, context.reading), None)
-            except TransientError:
-                # It costs its own unit, if it stays; the run begins without it.
-                continue
-            size = image_size(first.encoded) if isinstance(first, ShardSample) else None
-            if size and isinstance(first, ShardSample):
-                sizes.append(size)
-                sampled += len(first.encoded)
+                if isinstance(first, ShardSample) and (size := image_size(first.encoded)):
+                    sizes.append(size)
+                    sampled += len(first.encoded)
         images = round(sum(f.size for f in files) / (sampled / len(sizes))) if sizes else len(files)
         return replace(Estimate.of_sample(sizes, images, context.layout), exact=False)
 
@@ -106,8 +233,7 @@ class ShardFormat(Format):
         output = replace(unit.files[0], uri=work.run.path(path))
         maps = self.samples(output, ReadOptions(image_field=self.label_field))
         labelled = list(zip(_labelled(unit, work), maps, strict=False))
-        chosen = sorted(labelled, key=lambda pair: digest_of(pair[0]))[:limit]
-        wanted = dict(chosen)
+        wanted = dict(sorted(labelled, key=lambda pair: digest_of(pair[0]))[:limit])
         for sample in self.samples(unit.files[0], work.reading):
             if not wanted:
                 return
@@ -173,8 +299,6 @@ class _ShardTask(UnitTask[ShardEntry]):
         self._shards, self._writing = shards, ExitStack()
         self._file = unit.files[0]
         self._path = label_path(self._file)
-        self._draft: filesystem.Draft | None = None
-        self._output: ShardWriter | None = None
         self._names: dict[str, tuple[int, str]] = {}
 
     def __exit__(self, *error: Any) -> bool | None:
@@ -200,28 +324,25 @@ class _ShardTask(UnitTask[ShardEntry]):
         self._names.pop(key)
 
     def encode(self, labelled: Labelled) -> ShardEntry:
-        images = encode_png(labelled, self.work)
+        labels, confidence = encode_png(labelled, self.work)
         number, name = self._names.pop(labelled.key)
         height, width = labelled.labels.shape
-        return ShardEntry(number, name, height, width, None, images.labels, images.confidence)
+        return ShardEntry(number, name, height, width, None, labels, confidence)
 
     def write(self, key: str, encoded: ShardEntry) -> None:
-        self._writer().add(encoded)
+        self._output[1].add(encoded)
 
     def finish(self) -> list[Output]:
-        self._writer()
+        draft, _ = self._output
         self._writing.close()
-        assert self._draft is not None
-        return [Output.of(self._path, self._draft.written)]
+        return [Output.of(self._path, draft.written)]
 
-    def _writer(self) -> ShardWriter:
+    @cached_property
+    def _output(self) -> tuple[filesystem.Draft, ShardWriter]:
         """The shard of label maps, begun at the first of them."""
-        if self._output is None:
-            run = self.work.run
-            whole = filesystem.write_atomic(run.path(self._path), run.scratch)
-            self._draft = self._writing.enter_context(whole)
-            maps = ("labels", "confidence") if self.work.confidence else ("labels",)
-            zipped = is_gzipped(os.path.basename(self._file.name))
-            writer = self._shards.writer(self._draft.path, zipped, maps)
-            self._output = self._writing.enter_context(writer)
-        return self._output
+        run = self.work.run
+        whole = filesystem.write_atomic(run.path(self._path), run.scratch)
+        draft = self._writing.enter_context(whole)
+        maps = ("labels", "confidence") if self.work.confidence else ("labels",)
+        writer = self._shards.writer(draft.path, is_gzipped(self._file.name), maps)
+        return draft, self._writing.enter_context(writer)

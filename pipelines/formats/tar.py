@@ -17,18 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any, Self, cast
 
-from pipelines.formats.samples import (
-    Maps,
-    Samples,
-    ShardEntry,
-    ShardSample,
-    UnreadableSample,
-    create_shard,
-    join_names,
-    open_shard,
-    printable_name,
-)
-from pipelines.formats.shards import ShardFormat
+from pipelines.formats import shards
 from pipelines.formats.work import ReadOptions
 from pipelines.run.plan import InputFile
 from segmodel.errors import InputError
@@ -38,7 +27,7 @@ _IMAGES = frozenset(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
 MAX_KEY_BYTES = 200
 
 
-class TarFormat(ShardFormat):
+class TarFormat(shards.ShardFormat):
     """Samples with one image each; the extension is that of an image, or the one the user names."""
 
     name = "tar"
@@ -46,22 +35,22 @@ class TarFormat(ShardFormat):
     examples = "WebDataset shards (.tar .tar.gz .tgz)"
     label_field = "labels.png"
 
-    def samples(self, file: InputFile, reading: ReadOptions) -> Samples:
+    def samples(self, file: InputFile, reading: ReadOptions) -> shards.Samples:
         """Samples by the keys of consecutive members."""
-        with open_shard(file) as stream:
+        with shards.open_shard(file) as stream:
             yield from read_tar_samples(stream, reading)
 
     @contextmanager
-    def writer(self, path: str, zipped: bool, maps: Maps) -> Iterator["_TarWriter"]:
+    def writer(self, path: str, zipped: bool, maps: shards.Maps) -> Iterator["_TarWriter"]:
         """A new archive."""
         with (
-            create_shard(path, zipped) as stream,
+            shards.create_shard(path, zipped) as stream,
             tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive,
         ):
             yield _TarWriter(archive)
 
 
-def read_tar_samples(stream: IO[bytes], reading: ReadOptions) -> Samples:
+def read_tar_samples(stream: IO[bytes], reading: ReadOptions) -> shards.Samples:
     """Samples of an archive in order; where it is broken, an `UnreadableSample` ends it."""
     number = 0
     sample: _Members | None = None
@@ -80,10 +69,10 @@ def read_tar_samples(stream: IO[bytes], reading: ReadOptions) -> Samples:
     except InputError as error:
         if sample is not None and sample.images_found:
             yield sample.finished(reading)
-            yield UnreadableSample(number + 1, "", str(error))
+            yield shards.UnreadableSample(number + 1, "", str(error))
         else:
             # The image of the sample at hand is in what is lost.
-            yield UnreadableSample(number, "" if sample is None else sample.key, str(error))
+            yield shards.UnreadableSample(number, "" if sample is None else sample.key, str(error))
         return
     if sample is not None:
         yield sample.finished(reading)
@@ -137,18 +126,18 @@ class _Members:
         # Of a sample with several images none is taken, and none is kept.
         self._name, self._content = (name, content) if self.images_found == 1 else ("", b"")
 
-    def finished(self, reading: ReadOptions) -> ShardSample | UnreadableSample:
+    def finished(self, reading: ReadOptions) -> shards.ShardSample | shards.UnreadableSample:
         """The sample, if it has exactly one image."""
         if self.images_found != 1:
             wanted = reading.image_field or "jpg, jpeg, png, webp or tif"
             reason = (
                 f"the sample has {self.images_found} members with extension {wanted} "
-                f"({join_names(self.extensions)}): choose one with --image_field"
+                f"({shards.join_names(self.extensions)}): choose one with --image_field"
             )
-            return UnreadableSample(self.number, self.key, reason)
+            return shards.UnreadableSample(self.number, self.key, reason)
         if isinstance(self._content, InputError):
-            return UnreadableSample(self.number, self._name, str(self._content))
-        return ShardSample(self.number, self._name, self._content)
+            return shards.UnreadableSample(self.number, self._name, str(self._content))
+        return shards.ShardSample(self.number, self._name, self._content)
 
 
 class _TarWriter:
@@ -159,7 +148,7 @@ class _TarWriter:
         # Digests, as names may be long and an archive may hold millions.
         self._keys: set[bytes] = set()
 
-    def add(self, entry: ShardEntry) -> None:
+    def add(self, entry: shards.ShardEntry) -> None:
         # Without an image, the entry belongs to a sample of another archive, and has its key.
         name = entry.name if entry.image is not None else _split(entry.name)[0]
         key = safe_key(name, entry.number)
@@ -167,19 +156,12 @@ class _TarWriter:
             # Names may be the same, and would be one file once the archive is unpacked.
             key += f"-{entry.number:08d}"
         self._keys.add(digest)
-        filename = printable_name(entry.name)
-        about = {
-            "record": entry.number,
-            "filename": filename,
-            "height": entry.height,
-            "width": entry.width,
-        }
+        size = {"height": entry.height, "width": entry.width}
+        about = {"record": entry.number, "filename": shards.printable_name(entry.name)} | size
         if entry.image is not None:
             self._write(f"{key}.{entry.image[1]}", entry.image[0])
-        for extension, content in (
-            ("labels.png", entry.labels),
-            ("confidence.png", entry.confidence),
-        ):
+        maps = {"labels.png": entry.labels, "confidence.png": entry.confidence}
+        for extension, content in maps.items():
             if content is not None:
                 self._write(f"{key}.{extension}", content)
         self._write(f"{key}.json", json.dumps(about).encode())

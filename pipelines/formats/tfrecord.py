@@ -9,50 +9,36 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO
 
 import google_crc32c
 
-from pipelines.formats import example
-from pipelines.formats.samples import (
-    Maps,
-    Samples,
-    ShardEntry,
-    ShardSample,
-    UnreadableSample,
-    create_shard,
-    is_gzipped,
-    join_names,
-    open_shard,
-)
-from pipelines.formats.shards import ShardFormat
+from pipelines.formats import example, shards
 from pipelines.formats.work import ReadOptions
 from pipelines.run.plan import InputFile
 from segmodel.errors import InputError
 
-_NAME = re.compile(r"\.(tfrecords?|tfrec)(-\d+-of-\d+)?(\.gz)?$|tfrecord-\d+-of-\d+(\.gz)?$")
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 IMAGE, NAME = "image/encoded", "image/filename"
 LABELS, CONFIDENCE = "image/segmentation/class/encoded", "image/segmentation/confidence/encoded"
 
 
-class TFRecordFormat(ShardFormat):
+class TFRecordFormat(shards.ShardFormat):
     """Features `image/encoded` and, optionally, `image/filename`, or those that the user names."""
 
     name = "tfrecord"
-    pattern = _NAME
+    pattern = re.compile(r"\.(tfrecords?|tfrec)(-\d+-of-\d+)?(\.gz)?$|tfrecord-\d+-of-\d+(\.gz)?$")
     examples = "TFRecord shards (.tfrecord .tfrecord.gz)"
     label_field = LABELS
 
-    def samples(self, file: InputFile, reading: ReadOptions) -> Samples:
+    def samples(self, file: InputFile, reading: ReadOptions) -> shards.Samples:
         """Samples by their records."""
-        if is_gzipped(file.name) and file.size == 0:
-            yield UnreadableSample(
-                0, "", "the shard is empty, which gzip data never is: it was cut"
-            )
+        if shards.is_gzipped(file.name) and file.size == 0:
+            reason = "the shard is empty, which gzip data never is: it was cut"
+            yield shards.UnreadableSample(0, "", reason)
             return
-        with open_shard(file) as stream:
+        with shards.open_shard(file) as stream:
             records = read_records(stream, reading.max_encoded_bytes)
             for number, record in enumerate(records):
                 try:
@@ -60,12 +46,12 @@ class TFRecordFormat(ShardFormat):
                         raise record
                     yield _sample(number, record, reading)
                 except InputError as error:
-                    yield UnreadableSample(number, "", str(error))
+                    yield shards.UnreadableSample(number, "", str(error))
 
     @contextmanager
-    def writer(self, path: str, zipped: bool, maps: Maps) -> Iterator["_RecordWriter"]:
+    def writer(self, path: str, zipped: bool, maps: shards.Maps) -> Iterator["_RecordWriter"]:
         """A new shard."""
-        with create_shard(path, zipped) as stream:
+        with shards.create_shard(path, zipped) as stream:
             yield _RecordWriter(stream)
 
 
@@ -95,9 +81,8 @@ def read_records(stream: IO[bytes], max_bytes: int) -> Iterator[bytes | InputErr
             if masked_crc32c(data) == checksum:
                 yield data
             else:
-                yield InputError(
-                    f"the checksum of the record at byte {start} is not that of its data"
-                )
+                fault = f"the checksum of the record at byte {start} is not that of its data"
+                yield InputError(fault)
     except (InputError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         yield InputError(f"{error}; the rest of the shard from byte {offset} on is lost")
 
@@ -132,11 +117,24 @@ class _RecordWriter:
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
 
-    def add(self, entry: ShardEntry) -> None:
-        self._stream.write(frame(_example(entry)))
+    def add(self, entry: shards.ShardEntry) -> None:
+        values: dict[str, bytes | int] = {
+            "image/record": entry.number,
+            "image/height": entry.height,
+            "image/width": entry.width,
+        }
+        if entry.name:
+            values[NAME] = entry.name.encode("utf-8", "surrogateescape")
+        if entry.image is not None:
+            values[IMAGE], values["image/format"] = entry.image[0], entry.image[1].encode()
+        if entry.labels is not None:
+            values[LABELS], values["image/segmentation/class/format"] = entry.labels, b"png"
+        if entry.confidence is not None:
+            values[CONFIDENCE] = entry.confidence
+        self._stream.write(frame(example.serialize_example(values)))
 
 
-def _sample(number: int, record: bytes, reading: ReadOptions) -> ShardSample:
+def _sample(number: int, record: bytes, reading: ReadOptions) -> shards.ShardSample:
     """Name and encoded image of a serialized `tf.train.Example`.
 
     Raises:
@@ -148,32 +146,8 @@ def _sample(number: int, record: bytes, reading: ReadOptions) -> ShardSample:
     if not encoded or not isinstance(encoded[0], bytes):
         raise InputError(
             f"the record has no feature {field} with one value of bytes; its features are "
-            f"{join_names(values)}: name the right one with --image_field"
+            f"{shards.join_names(values)}: name the right one with --image_field"
         )
-    return ShardSample(number, _text_of(values.get(name)), encoded[0])
-
-
-def _text_of(values: list[Any] | None) -> str:
-    """The only value of a feature as text; empty if it has none or several."""
-    if not values:
-        return ""
-    (value,) = values
-    return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else str(value)
-
-
-def _example(entry: ShardEntry) -> bytes:
-    """A serialized `tf.train.Example`."""
-    values: dict[str, bytes | int] = {
-        "image/record": entry.number,
-        "image/height": entry.height,
-        "image/width": entry.width,
-    }
-    if entry.name:
-        values[NAME] = entry.name.encode("utf-8", "surrogateescape")
-    if entry.image is not None:
-        values[IMAGE], values["image/format"] = entry.image[0], entry.image[1].encode()
-    if entry.labels is not None:
-        values[LABELS], values["image/segmentation/class/format"] = entry.labels, b"png"
-    if entry.confidence is not None:
-        values[CONFIDENCE] = entry.confidence
-    return example.serialize_example(values)
+    text = next(iter(values.get(name, ())), "")
+    text = text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else str(text)
+    return shards.ShardSample(number, text, encoded[0])

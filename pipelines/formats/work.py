@@ -44,9 +44,7 @@ class ReadOptions:
         [512, 768]
         """
         lists = {"resize": self.resize, "bands": self.bands}
-        return asdict(self) | {
-            name: list(value) if value else None for name, value in lists.items()
-        }
+        return asdict(self) | {key: list(value) if value else None for key, value in lists.items()}
 
     @property
     def max_encoded_bytes(self) -> int:

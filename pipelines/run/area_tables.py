@@ -4,7 +4,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from fractions import Fraction
 from typing import IO
 
@@ -81,9 +81,8 @@ class AreaTable:
 
     def close(self) -> None:
         """Write what is left; a second time it does nothing."""
-        if self._file.is_open:
-            self._flush()
-            self._file.close()
+        self._flush()
+        self._file.close()
 
     def _flush(self) -> None:
         if self._rows:
@@ -94,12 +93,8 @@ class AreaTable:
 @contextmanager
 def area_table(path: str) -> Iterator[AreaTable]:
     """A new table, complete once the context is left."""
-    with open(path, "wb") as stream:
-        table = AreaTable(stream)
-        try:
-            yield table
-        finally:
-            table.close()
+    with open(path, "wb") as stream, closing(AreaTable(stream)) as table:
+        yield table
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
@@ -128,21 +123,12 @@ def totals_csv(total: Tally, classes: ClassTable) -> bytes:
     ]
     for key, class_id, name in lines:
         pixels, area = total.pixels.get(key, 0), total.area_m2.get(key, 0.0)
-        is_class = key in keys
-        rows.append(
-            [
-                class_id,
-                name,
-                pixels,
-                _number(pixels / all_pixels if is_class and all_pixels else None),
-                _number(area if total.area_m2 else None),
-                _number(area / all_area if is_class and all_area else None),
-            ]
-        )
-    summed = math.fsum(total.area_m2.values())
-    rows.append(
-        ["", "total", sum(total.pixels.values()), "", _number(summed if summed else None), ""]
-    )
+        known = _number(area if total.area_m2 else None)
+        pixel_share = _number(pixels / all_pixels if key in keys and all_pixels else None)
+        area_share = _number(area / all_area if key in keys and all_area else None)
+        rows.append([class_id, name, pixels, pixel_share, known, area_share])
+    summed = math.fsum(total.area_m2.values()) or None
+    rows.append(["", "total", sum(total.pixels.values()), "", _number(summed), ""])
     if total.area_m2:
         footprint_pixels = sum(total.ground_pixels.values())
         rows.append(["", "footprint", footprint_pixels, "", _number(total.footprint_m2), ""])

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,6 @@ ELSEWHERE = "elsewhere"
 # Fields of a tally that are summed as fractions.
 _FRACTIONS = {"area_m2", "confidence_sum", "footprint_m2"}
 _REST = (NODATA, FAILED, ELSEWHERE)
-V = TypeVar("V")
 _STRIP_PIXELS = 1 << 20
 
 
@@ -77,7 +76,7 @@ class TallySum:
     def exact(self) -> Tally:
         """The sum so far, with fractions, so that it can be part of another sum."""
         fields: dict[str, Any] = {
-            name: _sorted(value) if isinstance(value, Mapping) else value
+            name: dict(sorted(value.items(), key=_rank)) if isinstance(value, Mapping) else value
             for name, value in self._sum.items()
         }
         return Tally(**fields)
@@ -93,11 +92,8 @@ class TallySum:
         )
 
 
-def _sorted(values: Mapping[str, V]) -> dict[str, V]:
-    return {key: values[key] for key in sorted(values, key=_rank)}
-
-
-def _rank(key: str) -> tuple[int, int]:
+def _rank(item: tuple[str, Any]) -> tuple[int, int]:
+    key = item[0]
     return (0, int(key)) if key.isdigit() else (1 + _REST.index(key), 0)
 
 
@@ -183,7 +179,7 @@ def _weighted_sums(
         strip = _marked(labels[top : top + rows], top, lost, failed)
         by_pixel = np.asarray(weights(top, len(strip)) if callable(weights) else weights, float)
         if by_pixel.ndim == 0 or by_pixel.shape[1] == 1:
-            by_row = by_pixel if by_pixel.ndim == 0 else by_pixel[:, 0]
+            by_row = by_pixel.ravel()
             for part, value in zip(parts, values, strict=True):
                 if value <= classes.nodata or strip.dtype != labels.dtype:
                     part.extend((np.count_nonzero(strip == value, axis=1) * by_row).tolist())

@@ -78,12 +78,8 @@ class RunDirectory:
 
     def mosaics(self) -> list[str]:
         """Names of the VRTs over all label maps."""
-        several = [
-            name
-            for name in filesystem.names_below(self.root, "labels-")
-            if name.endswith(".vrt") and "/" not in name
-        ]
-        return ["labels.vrt", *several]
+        found = filesystem.names_below(self.root, "labels-")
+        return ["labels.vrt", *(n for n in found if n.endswith(".vrt") and "/" not in n)]
 
     def earlier(self) -> dict[str, Any] | None:
         """The `run.json` of an earlier run, or None where nothing is.

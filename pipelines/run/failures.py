@@ -48,8 +48,6 @@ def is_transient(error: BaseException) -> bool:
     """
     if isinstance(error, TransientError | MemoryError):
         return True
-    if isinstance(error, BeamsegError):
-        return False
     if isinstance(error, _PERMANENT):
         return False
     return isinstance(error, OSError) and error.errno not in _PERMANENT_ERRNO

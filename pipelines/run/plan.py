@@ -14,6 +14,8 @@ from segmodel.tiling.windows import Window
 
 UNITS_PER_PART = 1000
 IMAGES_PER_GROUP = 64
+# Of a plan line, in this order.
+_FIELDS = ("id", "format", "files", "window", "blocks", "records", "scene", "place")
 
 
 @dataclass(frozen=True)
@@ -82,9 +84,7 @@ class Unit:
 
     def _fields(self) -> dict[str, Any]:
         """Fields of a plan line, which are the same for all kinds."""
-        missing = {"window": None, "blocks": (), "records": None, "scene": None, "place": None}
-        files = [asdict(file) for file in self.files]
-        return {"id": self.id, "format": self.format, "files": files} | missing
+        return dict.fromkeys(_FIELDS) | {"blocks": ()} | asdict(self)
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,7 @@ class WorkUnit(Unit):
 
     def _fields(self) -> dict[str, Any]:
         window = None if self.window is None else astuple(self.window)
-        fields = {"window": window, "records": self.records, "scene": self.scene}
-        return super()._fields() | fields
+        return super()._fields() | {"window": window}
 
 
 @dataclass(frozen=True)
@@ -123,9 +122,6 @@ class AssemblyUnit(Unit):
 
     kind: ClassVar[str] = "scenes"
     blocks: tuple[str, ...]
-
-    def _fields(self) -> dict[str, Any]:
-        return super()._fields() | {"blocks": self.blocks}
 
 
 @dataclass(frozen=True)
@@ -147,9 +143,6 @@ class CountUnit(Unit):
     def is_in_totals(self, ground_counts_once: bool) -> bool:
         """Whether it takes the place of its scene."""
         return ground_counts_once
-
-    def _fields(self) -> dict[str, Any]:
-        return super()._fields() | {"place": self.place}
 
 
 KINDS: tuple[type[Unit], ...] = (WorkUnit, AssemblyUnit, CountUnit)
@@ -219,12 +212,11 @@ def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
         lines[unit.kind].append(unit.to_json().encode() + b"\n")
         if len(lines[unit.kind]) == UNITS_PER_PART:
             flush(unit.kind)
-    for kind, rest in lines.items():
+    for name, rest in lines.items():
         if rest:
-            flush(kind)
-    written = {name for names in parts.values() for name in names}
-    for name in (name for kind in KINDS for name in part_names(folder, kind)):
-        if name not in written:
+            flush(name)
+    for kind in KINDS:
+        for name in set(part_names(folder, kind)).difference(parts[kind.kind]):
             filesystem.remove(f"{folder}/{name}")
     return parts[WorkUnit.kind]
 

@@ -4,8 +4,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -33,7 +33,7 @@ def add_pixels(pixels: int) -> None:
         _pixels += pixels
 
 
-@dataclass(frozen=True)
+@dataclass
 class Watch:
     """What is done of a run, seen from the launcher.
 
@@ -53,7 +53,8 @@ class Watch:
     commits: str
     before: int
     command: str = "segment"
-    _looks: list[tuple[float, int]] = field(default_factory=list, compare=False)
+    _next_look: float = 0.0
+    _found: int = 0
 
     def units_done(self) -> int:
         """Units with a commit record, as of the last look.
@@ -61,15 +62,13 @@ class Watch:
         A look at a store lists them all: looking takes one part in `_LOOK_SHARE` of the time.
         """
         now = time.monotonic()
-        if not self._looks or now >= self._looks[-1][0]:
-            try:
-                found = min(self.units, sum(1 for _ in filesystem.names_below(self.commits)))
-            except (OSError, TransientError):
-                # The run itself reports that the store is out of reach.
-                found = self._looks[-1][1] if self._looks else 0
-            taken = time.monotonic() - now
-            self._looks[:] = [(now + _LOOK_SHARE * taken, found)]
-        return self._looks[-1][1]
+        if now >= self._next_look:
+            # The run itself reports that the store is out of reach.
+            with suppress(OSError, TransientError):
+                found = sum(1 for _ in filesystem.names_below(self.commits))
+                self._found = min(self.units, found)
+            self._next_look = now + _LOOK_SHARE * (time.monotonic() - now)
+        return self._found
 
     def pixels_done(self) -> int:
         """Pixels finished so far."""
@@ -108,8 +107,7 @@ def _follow_bar(watch: Watch, stop: threading.Event) -> None:
 def _follow_lines(watch: Watch, stop: threading.Event) -> None:
     started = time.monotonic()
     while not stop.wait(_LINE_SECONDS):
-        text = line(watch, time.monotonic() - started)
-        print(text, file=sys.stderr, flush=True)
+        print(line(watch, time.monotonic() - started), file=sys.stderr, flush=True)
 
 
 def line(watch: Watch, seconds: float) -> str:
@@ -131,9 +129,7 @@ class ProgressLines:
     """
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._count = 0
-        self._last = time.monotonic()
+        self._text, self._count, self._last = text, 0, time.monotonic()
 
     def add(self, count: int = 1) -> None:
         """Count, and print a line if none was printed for some seconds."""

@@ -91,8 +91,9 @@ def _attempt(
                 task.write(outcome.key, outcome.encoded)
                 table.add(outcome.rows)
                 results.tally.add(outcome.tally)
-                results.failures += outcome.failures
-                results.lost += [part.to_outer(unit.window) for part in outcome.lost if unit.window]
+                for part, failure in outcome.lost:
+                    results.failures.append(failure)
+                    results.lost += [part.to_outer(unit.window)] if unit.window else []
                 results.pixels += outcome.pixels
             seams = task.seams(engine)
             if seams is not None:
@@ -133,8 +134,7 @@ class _Done(NamedTuple):
     tally: Tally
     rows: list[dict[str, object]]
     pixels: int
-    failures: list[Failure]
-    lost: list[Window]
+    lost: list[tuple[Window, Failure]]
 
 
 def _done(labelled: Labelled, task: UnitTask[Any], work: Work) -> _Done:
@@ -144,25 +144,12 @@ def _done(labelled: Labelled, task: UnitTask[Any], work: Work) -> _Done:
     for part in labelled.lost:
         reraise_transient(part.error)
     lost = task.lost(labelled)
-    tally = areas.measure(
-        labelled.labels,
-        classes,
-        None if ground is None else ground.pixel_areas_m2,
-        0.0 if ground is None else ground.footprint_m2,
-        labelled.confidence,
-        [window for window, _ in lost],
-    )
+    windows, confidence = [window for window, _ in lost], labelled.confidence
+    of_pixels, footprint = (ground.pixel_areas_m2, ground.footprint_m2) if ground else (None, 0.0)
+    tally = areas.measure(labelled.labels, classes, of_pixels, footprint, confidence, windows)
     file, key = task.source(labelled.key)
     rows = rows_of(file.key, key, tally, classes)
-    return _Done(
-        key=labelled.key,
-        encoded=task.encode(labelled),
-        tally=tally,
-        rows=rows,
-        pixels=labelled.labels.size,
-        failures=[failure for _, failure in lost],
-        lost=[window for window, _ in lost],
-    )
+    return _Done(labelled.key, task.encode(labelled), tally, rows, labelled.labels.size, lost)
 
 
 def _record_failure(failed: Failed, unit: WorkUnit, task: UnitTask[Any], results: _Results) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.datasets.work import shards_of
-from pipelines.formats.samples import ShardSample
+from pipelines.formats.shards import ShardSample
 from pipelines.formats.work import ReadOptions
 from pipelines.run.plan import InputFile
 from tests import forked

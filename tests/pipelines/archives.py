@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.formats.samples import Samples, ShardSample, UnreadableSample
+from pipelines.formats.shards import Samples, ShardSample, UnreadableSample
 from pipelines.formats.tar import TarFormat
 from pipelines.formats.work import ReadOptions
 from pipelines.results.totals import Tally

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.formats.samples import ShardSample, printable_name
-from pipelines.formats.shards import ShardFormat
+from pipelines.formats.shards import ShardFormat, ShardSample, printable_name
 from pipelines.formats.work import Work
 from pipelines.run.plan import Unit
 from pipelines.worker.formats import find_format

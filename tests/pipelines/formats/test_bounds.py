@@ -15,8 +15,7 @@ import pytest
 from pipelines.formats import images
 from pipelines.formats.images import ImageFormat, stated_size
 from pipelines.formats.parquet import ParquetFormat
-from pipelines.formats.samples import MAX_NAME_CHARACTERS, ShardSample, UnreadableSample
-from pipelines.formats.shards import ShardFormat
+from pipelines.formats.shards import MAX_NAME_CHARACTERS, ShardFormat, ShardSample, UnreadableSample
 from pipelines.formats.tfrecord import TFRecordFormat
 from pipelines.formats.work import ReadOptions
 from pipelines.run.plan import InputFile

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.formats.parquet import ParquetFormat
-from pipelines.formats.samples import ShardSample, UnreadableSample
+from pipelines.formats.shards import ShardSample, UnreadableSample
 from pipelines.formats.tfrecord import masked_crc32c
 from pipelines.formats.work import ReadOptions
 from tests.image_kinds import KINDS

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipelines.formats.parquet import ParquetFormat
-from pipelines.formats.samples import ShardSample, UnreadableSample
+from pipelines.formats.shards import ShardSample, UnreadableSample
 from pipelines.formats.work import ReadOptions
 from pipelines.run.commits import CommitLog
 from segmodel.errors import ConfigurationError, ContractError

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.formats import parquet
 from pipelines.formats.parquet import ParquetFormat
-from pipelines.formats.samples import ShardSample, UnreadableSample
+from pipelines.formats.shards import ShardSample, UnreadableSample
 from pipelines.formats.work import ReadOptions
 from segmodel.errors import ConfigurationError
 from tests.fakes import contract

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.formats.samples import ShardEntry
+from pipelines.formats.shards import ShardEntry
 from pipelines.formats.tar import TarFormat, safe_key
 from pipelines.formats.work import ReadOptions
 from tests.fakes import CLASSES, WIDE_CLASSES, WideModel, brightness_labels, contract

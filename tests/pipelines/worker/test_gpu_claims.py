@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.worker.gpu_claims import MAX_SHARING, claim, lock_name
+from pipelines.worker.model import MAX_SHARING, claim, lock_name
 
 GPUS = ["GPU-a", "GPU-b", "GPU-c"]
 

@@ -19,8 +19,7 @@ from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import Commit
 from pipelines.run.plan import WorkUnit
 from pipelines.worker import model as model_module
-from pipelines.worker.gpu_claims import claim
-from pipelines.worker.model import gpu_name, max_batch_pixels, one_gpu
+from pipelines.worker.model import claim, gpu_name, max_batch_pixels, one_gpu
 from pipelines.worker.unit import segment_unit
 from segmodel.devices import gpus
 from segmodel.savedmodel.folder import fingerprint
