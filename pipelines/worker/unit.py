@@ -12,7 +12,7 @@ from pipelines.run import areas
 from pipelines.run.area_tables import AreaTable, area_table, rows_of
 from pipelines.run.areas import Tally, TallySum
 from pipelines.run.attempts import THREADS, UnitReport, report_of
-from pipelines.run.commits import CommitLog, Output
+from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, reason_of, reraise_transient
 from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem
@@ -56,7 +56,7 @@ def segment_unit(
     if done is not None:
         on_pixels(sum(done.tally.pixels.values()))
         return UnitReport(done=1, skipped=1)
-    return report_of(unit, log, lambda: _attempt(unit, work, log, model, on_pixels))
+    return report_of(unit, log, lambda: _attempt(unit, work, model, on_pixels))
 
 
 @dataclass
@@ -71,11 +71,7 @@ class _Results:
 
 
 def _attempt(
-    unit: WorkUnit,
-    work: Work,
-    log: CommitLog,
-    model: Callable[[Work], Model],
-    on_pixels: Callable[[int], None],
+    unit: WorkUnit, work: Work, model: Callable[[Work], Model], on_pixels: Callable[[int], None]
 ) -> UnitReport:
     with filesystem.temporary(work.run.scratch) as rows:
         with area_table(rows) as table, formats.find_format(unit.format).open(unit, work) as task:
@@ -101,7 +97,7 @@ def _attempt(
             outputs = task.finish()
         outputs += _write_tables(unit, work, results, rows)
     tally, scratch = results.tally.exact(), work.run.scratch
-    log.write(unit, outputs, tally, scratch, results.lost, sizes.reduced)
+    work.log.write(unit, outputs, tally, scratch, results.lost, sizes.reduced)
     return UnitReport(done=1, computed_pixels=results.pixels)
 
 
