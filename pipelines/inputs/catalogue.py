@@ -1,14 +1,18 @@
-"""Input files, kept on disk: each once, in order, by format and by group."""
+"""Input files, kept on disk as they may be too many for memory: each once, in order, by format."""
 
 import hashlib
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, overload
 
-from pipelines.inputs.disk_tables import Database, to_bytes, to_text
 from pipelines.run.plan import InputFile
+from segmodel.errors import TransientError
 
+# What a database keeps in memory, and again while it sorts.
+CACHE_KIB = 8 << 10
 PAGE_ROWS = 1000
 _TABLE = """
 CREATE TABLE files (
@@ -27,6 +31,125 @@ _INDEX = "CREATE INDEX IF NOT EXISTS by_format ON files (format, position)"
 _FILE = "coalesce(uri, place), folder, name, size, version"
 _KEY = "folder || '/' || name"
 
+Row = tuple[Any, ...]
+
+
+class Database:
+    """Tables of SQLite that nobody else sees, and that vanish with the process however it ends.
+
+    An empty name has SQLite make a file once the cache is full, in the folder for temporary files
+    (`SQLITE_TMPDIR`, `TMPDIR`, `/var/tmp`, `/tmp`), and remove its name at once. There is neither a
+    journal nor a transaction that ends: nothing is ever undone.
+
+    Args:
+        tables: Statements that create the tables.
+    """
+
+    def __init__(self, *tables: str) -> None:
+        self._connection = sqlite3.connect("", isolation_level=None)
+        settings = f"cache_size = {-CACHE_KIB}", "temp_store = FILE"
+        for setting in (*settings, "journal_mode = OFF", "synchronous = OFF"):
+            self._connection.execute(f"PRAGMA {setting}")
+        for statement in (*tables, "BEGIN"):
+            self._connection.execute(statement)
+
+    def add_function(self, name: str, arguments: int, function: Callable[..., Any]) -> None:
+        """Have statements call a pure function.
+
+        Args:
+            name: Name of the function in statements.
+            arguments: Number of its arguments.
+            function: Function of values of SQLite.
+        """
+        self._connection.create_function(name, arguments, function, deterministic=True)
+
+    def run(self, statement: str, *values: Any) -> None:
+        """Run one statement.
+
+        Args:
+            statement: SQL with a question mark for each value.
+            values: Values for the question marks.
+
+        Raises:
+            TransientError: If there is no room on disk; as all methods.
+        """
+        self.run_each(statement, [values])
+
+    def run_each(self, statement: str, rows: Iterable[Row]) -> None:
+        """Run a statement with the values of each row, of which there may be any number."""
+        with _room():
+            self._connection.executemany(statement, rows)
+
+    def rows(self, statement: str, *values: Any) -> Iterator[Row]:
+        """Rows of a query, read as they are asked for."""
+        with _room():
+            yield from self._connection.execute(statement, values)
+
+    def value(self, statement: str, *values: Any) -> Any:
+        """What a query gives first, or None."""
+        return next(self.rows(statement, *values), (None,))[0]
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise TransientError(
+            f"lists of files do not fit in the folder for temporary files ({error}): make room "
+            f"there, or name another folder with TMPDIR"
+        ) from error
+
+
+class NameSet:
+    """A set of names in a temporary file.
+
+    Args:
+        names: Names to begin with.
+
+    >>> names = NameSet(["b", "a", "b"])
+    >>> names.difference_update(["b", "c"])
+    >>> list(names), "a" in names, "b" in names
+    (['a'], True, False)
+    """
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._tables = Database("CREATE TABLE names (name BLOB PRIMARY KEY) WITHOUT ROWID")
+        self.update(names)
+
+    def update(self, names: Iterable[str]) -> None:
+        """Add names."""
+        self._tables.run_each("INSERT OR IGNORE INTO names VALUES (?)", zip(map(to_bytes, names)))
+
+    def difference_update(self, names: Iterable[str]) -> None:
+        """Remove names that are there."""
+        self._tables.run_each("DELETE FROM names WHERE name = ?", zip(map(to_bytes, names)))
+
+    def __contains__(self, name: str) -> bool:
+        found = self._tables.value("SELECT 1 FROM names WHERE name = ?", to_bytes(name))
+        return found is not None
+
+    def __iter__(self) -> Iterator[str]:
+        for (name,) in self._tables.rows("SELECT name FROM names"):
+            yield to_text(name)
+
+    def __bool__(self) -> bool:
+        return self._tables.value("SELECT 1 FROM names LIMIT 1") is not None
+
+
+def to_bytes(name: str) -> bytes:
+    """A name as tables hold it, in the order of its characters; also what is no UTF-8 of a path.
+
+    >>> to_text(to_bytes("é"))
+    'é'
+    """
+    return name.encode("utf-8", "surrogatepass")
+
+
+def to_text(name: bytes) -> str:
+    """The name that `to_bytes` was given."""
+    return name.decode("utf-8", "surrogatepass")
+
 
 def group_of(key: str, groups: int) -> int:
     """The group of an image file, which depends on its key alone."""
@@ -43,7 +166,7 @@ class Catalogue:
     def __init__(self) -> None:
         self._tables = Database(_TABLE)
         self._tables.add_function("group_of", 2, group_of)
-        self._new: list[tuple[Any, ...]] = []
+        self._new: list[Row] = []
 
     def add(self, place: str, file: InputFile) -> None:
         """Add a file, unless there is one at the same place already.
@@ -114,7 +237,7 @@ class Catalogue:
         self._flush()
         return int(self._tables.value("SELECT count(*) FROM files"))
 
-    def _pages(self) -> Iterator[list[tuple[Any, ...]]]:
+    def _pages(self) -> Iterator[list[Row]]:
         self._flush()
         return _pages(self._tables, "number", "TRUE")
 
@@ -208,9 +331,7 @@ def in_groups(
     return catalogue.of_format("").in_groups(groups)
 
 
-def _pages(
-    tables: Database, number: str, where: str, *values: Any
-) -> Iterator[list[tuple[Any, ...]]]:
+def _pages(tables: Database, number: str, where: str, *values: Any) -> Iterator[list[Row]]:
     """Files page by page, in ascending order of a number, as rows may change meanwhile.
 
     Args:
@@ -222,11 +343,10 @@ def _pages(
     Yields:
         Rows of the number and the fields of an input file.
     """
-    condition = f"WHERE {where} AND {number} > ? ORDER BY {number} LIMIT {PAGE_ROWS}"
+    order = f"ORDER BY {number} LIMIT {PAGE_ROWS}"
+    query = f"SELECT {number}, {_FILE} FROM files WHERE {where} AND {number} > ? {order}"
     last = -1
-    while page := list(
-        tables.rows(f"SELECT {number}, {_FILE} FROM files {condition}", *values, last)
-    ):
+    while page := list(tables.rows(query, *values, last)):
         yield page
         last = page[-1][0]
 

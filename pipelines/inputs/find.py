@@ -5,8 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from pipelines.inputs.catalogue import Catalogue
-from pipelines.inputs.listing import input_files, root_of
-from pipelines.inputs.web import find_web
+from pipelines.inputs.listing import find_web, input_files, root_of
 from pipelines.run import progress
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
@@ -32,16 +31,14 @@ def list_inputs(
     folders = root_folders(patterns) if folders is None else folders
     found, lines = Catalogue(), progress.ProgressLines("listed {:,} files")
     for pattern in patterns:
-        root = _root_of(pattern)
-        matched = False
+        folder, matched = folders[_root_key(_root_of(pattern))], False
         files = [find_web(pattern)] if is_web(pattern) else input_files(pattern, output, lines.add)
         for file in files:
             is_far = is_web(pattern) or locations.is_remote(file.uri)
             place = file.uri if is_far else locations.canonical(file.uri)
             matched = True
-            folder, name = folders[_root_key(root)], _printable(file.name)
-            entry = InputFile(file.uri, folder, name, file.size, file.version)
-            found.add(place, entry)
+            name = _printable(file.name)
+            found.add(place, InputFile(file.uri, folder, name, file.size, file.version))
         if not matched:
             raise ConfigurationError(
                 f"--input {pattern} matches no file: check the path, and quote patterns with *"

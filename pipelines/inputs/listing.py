@@ -1,21 +1,27 @@
-"""Input files by patterns: paths of this machine, or listings of stores."""
+"""Input files by patterns: paths of this machine, listings of stores, addresses of the web."""
 
 import glob
+import hashlib
 import json
 import os
 import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
+from http.client import HTTPException
 from pathlib import Path
 
 from pipelines.run.directory import is_run, lies_in_run
 from pipelines.storage import filesystem, locations
 from pipelines.storage.clients import StoredObject, store_of
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, TransientError
 
 # Of a listing that waits in memory for its end.
 SPOOLED_BYTES = 16 << 20
 FOLDERS_KNOWN = 10_000
+WEB_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -127,28 +133,22 @@ def find_files(
     Raises:
         ConfigurationError: If a pattern leads out of its root.
     """
-    find = _find_remote if locations.is_remote(pattern) else _find_local
-    yield from find(pattern, on_object)
+    if locations.is_remote(pattern):
+        return _find_remote(pattern, on_object)
+    return _find_local(pattern)
 
 
-def _find_local(pattern: str, on_object: Callable[[StoredObject], None]) -> Iterator[FoundFile]:
+def _find_local(pattern: str) -> Iterator[FoundFile]:
     root = root_of(pattern)
-    if os.path.isfile(pattern):
-        paths = [pattern]
-    else:
-        folder = os.path.isdir(pattern)
-        wild = os.path.join(glob.escape(pattern), "**") if folder else pattern
-        paths = sorted(glob.glob(wild, recursive=True))
+    wild = os.path.join(glob.escape(pattern), "**") if os.path.isdir(pattern) else pattern
+    paths = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(wild, recursive=True))
     for path in paths:
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            continue
-        if os.path.isfile(path):
+        found = filesystem.stat(path)
+        if found is not None and os.path.isfile(path):
             name = Path(os.path.relpath(path, root)).as_posix()
             if name.startswith("../"):
                 raise ConfigurationError(f"--input {pattern}: write the path without ..")
-            yield FoundFile(path, name, status.st_size, str(status.st_mtime_ns))
+            yield FoundFile(path, name, found.size, found.version)
 
 
 def _find_remote(pattern: str, on_object: Callable[[StoredObject], None]) -> Iterator[FoundFile]:
@@ -175,3 +175,50 @@ def _as_path(name: str) -> str:
     'a/%/b.jpg'
     """
     return "/".join(part or "%" for part in name.split("/"))
+
+
+def find_web(address: str) -> FoundFile:
+    """The file behind an address of the web, whose servers have no lists of their files.
+
+    Its version follows from what the server says of it.
+
+    Args:
+        address: Address that begins with http:// or https://.
+
+    Returns:
+        File with the path that GDAL opens, its name, its size in bytes (0 where the server does not
+        say), and a version from size, time of modification and entity tag.
+
+    Raises:
+        ConfigurationError: If there is none, or the address holds what may be a secret.
+        TransientError: If the server cannot be reached.
+    """
+    parts = urllib.parse.urlsplit(address)
+    name = urllib.parse.unquote(parts.path).rpartition("/")[2]
+    plain = f"{parts.scheme}://{parts.hostname}{parts.path}"
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigurationError(
+            f"--input {plain}: an address is written to the plan of the run, so it must have "
+            f"neither user nor query: give GDAL the credentials (GDAL_HTTP_HEADER_FILE or .netrc)"
+        )
+    if not name:
+        raise ConfigurationError(f"--input {plain}: name a file; a web server lists no folder")
+    quoted = urllib.parse.quote(parts.path, safe="/%:~+,;=!$&'()*")
+    whole = urllib.parse.urlunsplit(parts._replace(path=quoted))
+    request = urllib.request.Request(whole, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=WEB_SECONDS) as answer:
+            headers = answer.headers
+    except urllib.error.HTTPError as error:
+        if error.code == 429 or error.code >= 500:
+            raise TransientError(f"{plain}: the server answers {error.code}: try later") from None
+        raise ConfigurationError(
+            f"--input {plain}: the server answers {error.code}: check the address"
+        ) from None
+    except (OSError, HTTPException, ValueError) as error:
+        kind = type(getattr(error, "reason", error)).__name__
+        raise TransientError(f"{plain} cannot be reached ({kind}): try later") from error
+    size = int(headers.get("Content-Length") or 0)
+    said = (size, headers.get("Last-Modified"), headers.get("ETag"))
+    version = hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+    return FoundFile(locations.WEB_PREFIX + whole, name, size, version)

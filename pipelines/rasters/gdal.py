@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from pipelines.rasters.stores import StoredRaster
 from pipelines.run.failures import is_transient, reason_of
 from pipelines.storage import locations
-from pipelines.storage.clients.failures import RequestFailure
+from pipelines.storage.clients.interface import RequestFailure
 from pipelines.storage.clients.retry import ATTEMPTS, retry
 from segmodel.errors import BeamsegError, InputError, TransientError
 

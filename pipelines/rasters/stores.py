@@ -16,7 +16,7 @@ from rasterio.abc import FileContainer
 
 from pipelines.storage import filesystem, locations
 from pipelines.storage.clients import RangeStream, store_of
-from pipelines.storage.clients.failures import replaced_error
+from pipelines.storage.clients.interface import replaced_error
 
 # What a request asks for: several tiles, which often follow each other.
 BUFFER_BYTES = 1 << 20

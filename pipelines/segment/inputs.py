@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 from pipelines.formats.interface import Estimate, Format
 from pipelines.formats.work import PlanContext, ReadOptions
-from pipelines.inputs.catalogue import Catalogue, Files
-from pipelines.inputs.disk_tables import NameSet
+from pipelines.inputs.catalogue import Catalogue, Files, NameSet
 from pipelines.inputs.find import list_inputs
 from pipelines.rasters.header import Headers
 from pipelines.run import progress

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from pipelines.formats.work import Work
-from pipelines.inputs.disk_tables import NameSet
+from pipelines.inputs.catalogue import NameSet
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.run.plan import AssemblyUnit, CountUnit, Unit, WorkUnit

@@ -1,12 +1,11 @@
 """Files of stores on this machine, for libraries that read paths."""
 
-import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -28,7 +27,7 @@ def local_copies(uris: Iterable[str], scratch: str) -> Iterator[list[str]]:
     Yields:
         Paths in the order of `uris`: their own, or those of copies.
     """
-    with contextlib.ExitStack() as copies:
+    with ExitStack() as copies:
         paths = []
         for uri in uris:
             paths.append(uri)

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from pipelines.storage.clients.failures import RequestFailure, replaced_error, transient_error
-from pipelines.storage.clients.interface import StoredObject
+from pipelines.storage.clients.interface import (
+    RequestFailure,
+    StoredObject,
+    replaced_error,
+    transient_error,
+)
 from segmodel.errors import TransientError
 
 

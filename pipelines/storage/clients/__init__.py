@@ -3,10 +3,9 @@
 from functools import cache
 
 from pipelines.storage import locations
-from pipelines.storage.clients.interface import Client, Store, StoredObject
+from pipelines.storage.clients.interface import Client, RangeStream, Store, StoredObject
 from pipelines.storage.clients.local import LocalStore
 from pipelines.storage.clients.retry import RetryingStore
-from pipelines.storage.clients.streams import RangeStream
 from segmodel.errors import ConfigurationError
 
 __all__ = ["RangeStream", "Store", "StoredObject", "store_of"]

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from pipelines.storage.clients.failures import RequestFailure, transient_error
-from pipelines.storage.clients.interface import StoredObject
+from pipelines.storage.clients.interface import RequestFailure, StoredObject, transient_error
 from pipelines.storage.clients.retry import ATTEMPTS
 from pipelines.storage.locations import bucket_and_name, media_type
 

@@ -9,8 +9,7 @@ import sys
 import uuid
 from typing import IO, Any
 
-from pipelines.storage.clients.failures import RequestFailure, replaced_error
-from pipelines.storage.clients.interface import StoredObject
+from pipelines.storage.clients.interface import RequestFailure, StoredObject, replaced_error
 from segmodel.errors import BeamsegError
 
 # Beam's streams give no more than 16 MiB at once of some files, so that one read is not enough.
@@ -95,8 +94,7 @@ class BeamClient:
             # There is one already; what else is wrong shows when the file is written.
             self._systems.mkdirs(folder)
         try:
-            kind = "application/octet-stream"
-            with self._systems.create(hidden, kind, self._as_stored) as stream:
+            with self._systems.create(hidden, compression_type=self._as_stored) as stream:
                 shutil.copyfileobj(source, stream, PIECE_BYTES)
             self._systems.rename([hidden], [uri])
         except BaseException:

@@ -4,15 +4,18 @@ import contextlib
 import os
 from typing import Any
 
-from pipelines.storage.clients.failures import RequestFailure, transient_error
-from pipelines.storage.clients.interface import StoredObject
+from pipelines.storage.clients.interface import RequestFailure, StoredObject, transient_error
 from pipelines.storage.locations import bucket_and_name, media_type
 from segmodel.errors import ConfigurationError
 
 PAGE = 1000
 # An upload above 8 MiB goes in parts of this size, each of which is sent again if it has to.
 PART_BYTES = 16 << 20
+# What a listing shows of each object.
+FIELDS = "items(name,size,generation),nextPageToken"
 SECONDS = 60.0
+# Each request is made once; see `RetryingStore`.
+_ONCE: dict[str, Any] = {"timeout": SECONDS, "retry": None}
 
 
 class GoogleClient:
@@ -50,27 +53,15 @@ class GoogleClient:
     def page(self, start: str, token: str | None) -> tuple[list[StoredObject], str | None]:
         bucket, prefix = bucket_and_name(start)
         answer = self._client.list_blobs(
-            bucket,
-            prefix=prefix or None,
-            page_size=PAGE,
-            page_token=token,
-            fields="items(name,size,generation),nextPageToken",
-            timeout=SECONDS,
-            retry=None,
+            bucket, prefix=prefix or None, page_size=PAGE, page_token=token, fields=FIELDS, **_ONCE
         )
-        blobs = next(answer.pages, ())
-        found = [
-            StoredObject(f"gs://{bucket}/{blob.name}", int(blob.size or 0), str(blob.generation))
-            for blob in blobs
-        ]
+        found = [_stored(f"gs://{bucket}/{blob.name}", blob) for blob in next(answer.pages, ())]
         return found, answer.next_page_token
 
     def stat(self, uri: str) -> StoredObject | None:
         bucket, name = bucket_and_name(uri)
-        blob = self._client.bucket(bucket).get_blob(name, timeout=SECONDS, retry=None)
-        if blob is None:
-            return None
-        return StoredObject(uri, int(blob.size or 0), str(blob.generation))
+        blob = self._client.bucket(bucket).get_blob(name, **_ONCE)
+        return None if blob is None else _stored(uri, blob)
 
     def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
         whole = start == 0 and length is None
@@ -82,8 +73,7 @@ class GoogleClient:
                 # As it is stored, also if it is marked as compressed.
                 raw_download=True,
                 checksum="auto" if whole else None,
-                timeout=SECONDS,
-                retry=None,
+                **_ONCE,
             )
         except self._exceptions.RequestRangeNotSatisfiable:
             return b""
@@ -98,16 +88,14 @@ class GoogleClient:
     def create(self, uri: str, content: bytes) -> bool:
         described = {"content_type": media_type(uri), "checksum": "crc32c"}
         try:
-            self._blob(uri).upload_from_string(
-                content, if_generation_match=0, timeout=SECONDS, retry=None, **described
-            )
+            self._blob(uri).upload_from_string(content, if_generation_match=0, **described, **_ONCE)
         except self._exceptions.PreconditionFailed:
             return False
         return True
 
     def remove(self, uri: str) -> None:
         with contextlib.suppress(self._exceptions.NotFound):
-            self._blob(uri).delete(timeout=SECONDS, retry=None)
+            self._blob(uri).delete(**_ONCE)
 
     def failure(self, error: Exception, uri: str) -> RequestFailure | None:
         import requests
@@ -137,3 +125,8 @@ class GoogleClient:
     def _blob(self, uri: str) -> Any:
         bucket, name = bucket_and_name(uri)
         return self._client.bucket(bucket).blob(name)
+
+
+def _stored(uri: str, blob: Any) -> StoredObject:
+    """An object as the client describes it."""
+    return StoredObject(uri, int(blob.size or 0), str(blob.generation))

@@ -1,10 +1,75 @@
-"""What a store is: objects by name, which appear whole or not at all."""
+"""What a store is: objects by name, which appear whole or not at all; and how its requests fail."""
 
+import errno
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from pipelines.storage.clients.failures import RequestFailure
+from segmodel.errors import TransientError
+
+# HTTP statuses after which the same request may succeed a little later.
+TRANSIENT_STATUSES = {408, 429, 500, 502, 503, 504}
+
+
+@dataclass(frozen=True)
+class RequestFailure:
+    """What the exception of a client means.
+
+    Args:
+        error: Error to raise in place of the exception.
+        transient: Whether the same request may succeed a little later.
+    """
+
+    error: Exception
+    transient: bool = False
+
+    @classmethod
+    def unreachable(cls, error: Exception, uri: str) -> "RequestFailure":
+        """The failure of a connection, which may be better a little later."""
+        what = f"the store is out of reach ({type(error).__name__})"
+        return cls(transient_error(uri, what), transient=True)
+
+    @classmethod
+    def answered(cls, uri: str, status: int, text: str, remedy: str) -> "RequestFailure":
+        """What an answer of a store over HTTP means.
+
+        Args:
+            uri: Location that the request was about.
+            status: HTTP status, 400 or more.
+            text: Status and code as the store gave them, for the message.
+            remedy: What to do where access is refused.
+        """
+        if status == 404:
+            return cls(FileNotFoundError(errno.ENOENT, "no such object or bucket", uri))
+        if status in (401, 403):
+            what = f"the store refuses access ({text}): {remedy}"
+            return cls(PermissionError(errno.EACCES, what, uri))
+        if status == 412:
+            return cls(replaced_error(uri))
+        if status in TRANSIENT_STATUSES:
+            return cls(transient_error(uri, f"the store answers {text}"), transient=True)
+        return cls(OSError(errno.EINVAL, f"the store answers {text}", uri))
+
+
+def transient_error(uri: str, what: str) -> TransientError:
+    """The error for a transient failure that is left after the last attempt.
+
+    Args:
+        uri: Location that the request was about.
+        what: What was wrong.
+
+    >>> str(transient_error("gs://bucket/a", "the store answers 503"))
+    'gs://bucket/a: the store answers 503: run the same command again a little later'
+    """
+    return TransientError(f"{uri}: {what}: run the same command again a little later")
+
+
+def replaced_error(uri: str) -> TransientError:
+    """The error for an object that has another version than the one that was listed."""
+    return TransientError(
+        f"{uri} was replaced after it was listed: run the same command again, which lists it anew"
+    )
 
 
 @dataclass(frozen=True)
@@ -93,3 +158,43 @@ class Client(_Objects, Protocol):
 
     def failure(self, error: Exception, uri: str) -> RequestFailure | None:
         """What an exception of these methods means; None if it says nothing about the store."""
+
+
+class RangeStream(io.RawIOBase):
+    """The bytes of one version of an object, from anywhere in it.
+
+    Args:
+        store: Store that holds the object.
+        uri: Location of the object.
+        size: Bytes of the object.
+        version: Version of the object; another one is refused in mid-stream.
+    """
+
+    def __init__(self, store: Store, uri: str, size: int, version: str) -> None:
+        self._store, self._uri, self._size, self._version = store, uri, size, version
+        self._place = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"negative place in {self._uri}")
+        self._place = base + offset
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)
+        length = min(len(view), self._size - self._place)
+        if length <= 0:
+            return 0
+        content = self._store.read(self._uri, self._place, length, self._version)
+        if len(content) != length:
+            raise transient_error(self._uri, f"{len(content)} of {length} bytes were answered")
+        view[:length] = content
+        self._place += length
+        return length

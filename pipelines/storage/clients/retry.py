@@ -7,8 +7,7 @@ from functools import partial
 from typing import TypeVar
 
 from pipelines.storage import locations
-from pipelines.storage.clients.failures import RequestFailure
-from pipelines.storage.clients.interface import Client, StoredObject
+from pipelines.storage.clients.interface import Client, RequestFailure, StoredObject
 from pipelines.storage.threads import in_order
 
 # Waits of up to 0.5, 1, 2, 4, 8 and 16 s between them: half a minute at most.

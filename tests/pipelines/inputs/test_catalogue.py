@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.inputs import catalogue as catalogue_module
-from pipelines.inputs.catalogue import Catalogue, Files, in_groups
-from pipelines.inputs.disk_tables import Database, NameSet
+from pipelines.inputs.catalogue import Catalogue, Database, Files, NameSet, in_groups
 from pipelines.run.plan import InputFile
 from segmodel.errors import TransientError
 
@@ -139,7 +138,7 @@ def test_names_are_a_set_whatever_they_are():
 
 CHILD = """
 import os, sys
-from pipelines.inputs.disk_tables import NameSet
+from pipelines.inputs.catalogue import NameSet
 names = NameSet(str(number) * 20 for number in range(300_000))
 paths = [f"/proc/self/fd/{number}" for number in range(3, 50)]
 files = [os.stat(path) for path in paths if os.path.exists(path)]

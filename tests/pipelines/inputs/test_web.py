@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipelines.inputs.find import list_inputs
-from pipelines.inputs.web import find_web
+from pipelines.inputs.listing import find_web
 from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.header import Headers, open_scene, read_header, unreadable
 from pipelines.rasters.reader import SceneRaster

@@ -6,8 +6,7 @@ import pytest
 
 from pipelines.inputs.listing import find_files
 from pipelines.storage import clients
-from pipelines.storage.clients.failures import RequestFailure, transient_error
-from pipelines.storage.clients.interface import StoredObject
+from pipelines.storage.clients.interface import RequestFailure, StoredObject, transient_error
 from pipelines.storage.clients.retry import ATTEMPTS, FIRST_SECONDS, RetryingStore
 from pipelines.storage.copies import local_folder
 from segmodel.errors import ConfigurationError, TransientError
