@@ -13,31 +13,33 @@ Examples:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from pipelines.cli.options import Option, add_options, parse_options
 from pipelines.cli.parser import Parser, parse
 
 MODEL = "model"
 
 
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the user asked for; each field is declared with its option."""
+
+    output: str = Option("DIR", default="demo").field()
+    """folder for all that is made"""
+    samples: str | None = Option("DIR").field()
+    """write the model and small inputs of every kind to try the other commands on: scenes, photos
+    with masks, shards, an area of interest and districts; then stop"""
+    training_data: str | None = Option("DIR").field()
+    """write the pairs that the model was trained on, and its configuration, and stop"""
+
+
 def parser() -> Parser:
     """The command's parser."""
     command = Parser(prog="beamseg demo", doc=__doc__)
-    command.add_argument(
-        "--output", default="demo", metavar="DIR", help="folder for all that is made (demo)"
-    )
-    command.add_argument(
-        "--samples",
-        metavar="DIR",
-        help="write the model and small inputs of every kind to try the other commands on: "
-        "scenes, photos with masks, shards, an area of interest and districts; then stop",
-    )
-    command.add_argument(
-        "--training_data",
-        metavar="DIR",
-        help="write the pairs that the model was trained on, and its configuration, and stop",
-    )
+    add_options(command, DemoOptions)
     return command
 
 
@@ -50,11 +52,12 @@ def package_folder() -> Path:
 def run(arguments: Sequence[str]) -> int:
     """Run the demo; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
-    if parsed.samples:
-        return _write_samples(Path(parsed.samples))
-    if parsed.training_data:
-        return _write_training_data(Path(parsed.training_data))
-    return _measure_earth(Path(parsed.output))
+    options = parse_options(DemoOptions, parsed)
+    if options.samples:
+        return _write_samples(Path(options.samples))
+    if options.training_data:
+        return _write_training_data(Path(options.training_data))
+    return _measure_earth(Path(options.output))
 
 
 def _write_samples(folder: Path) -> int:
@@ -99,10 +102,8 @@ def _measure_earth(folder: Path) -> int:
     print("\n".join(tables.whole_earth(measured)))
     print("\nLongitudes 60 W to 0 and 60 E to 120 E, held out of training:\n")
     print("\n".join(tables.held_out(labels)))
-    captions = {
-        name: f"{measured[name] / 1e12:.2f} million sq km" for name in imagery.CLASSES.names
-    }
-    image = folder / "earth.png"
-    picture.draw_picture(image, imagery.read_image(), labels, imagery.CLASSES, captions)
+    classes, image = imagery.CLASSES, folder / "earth.png"
+    captions = {name: f"{measured[name] / 1e12:.2f} million sq km" for name in classes.names}
+    picture.draw_picture(image, imagery.read_image(), labels, classes, captions)
     print(f"\nmade: label map {label_map}, table {run_folder}/areas.csv, picture {image}")
     return 0

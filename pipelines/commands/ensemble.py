@@ -12,13 +12,38 @@ Examples:
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipelines.cli.options import Option, add_options, parse_options
 from pipelines.cli.parser import Parser, parse
 from segmodel.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from segmodel.savedmodel.contract import Contract
+
+
+@dataclass(frozen=True)
+class EnsembleOptions:
+    """What the user asked for; each field is declared with its option."""
+
+    output: str | None = Option("DIR").field()
+    """folder for the new SavedModel"""
+    name: str | None = Option("NAME", default_help="from the names of the models").field()
+    """name of the ensemble"""
+    flips: bool = Option().field()
+    """label images also mirrored left to right, top to bottom, and both; with --turns all eight
+    symmetries of the square"""
+    turns: bool = Option().field()
+    """label images also turned by 90, 180 and 270 degrees"""
+    scales: str = Option("LIST", default="1").field()
+    """factors of height and width in 0.25..4, such as 0.75,1,1.25; each needs windows on multiples
+    of the model's stride times the denominator of the factor"""
+    samples: tuple[str, ...] = Option("PATTERN", is_repeatable=True).field()
+    """images to measure the halo on: a folder or a quoted glob; repeatable. Without this option,
+    the halo is computed from the halos of the models"""
+    trust_model: bool = Option().field()
+    """load models whose operations touch files"""
 
 
 def parser() -> Parser:
@@ -27,58 +52,29 @@ def parser() -> Parser:
     command.add_argument(
         "models", nargs="*", metavar="MODEL", help="SavedModel folder with a model contract"
     )
-    command.add_argument("--output", metavar="DIR", help="folder for the new SavedModel")
-    command.add_argument(
-        "--name", help="name of the ensemble (default: from the names of the models)"
-    )
-    command.add_argument(
-        "--flips",
-        action="store_true",
-        help="label images also mirrored left to right, top to bottom, and both; with --turns all "
-        "eight symmetries of the square",
-    )
-    command.add_argument(
-        "--turns", action="store_true", help="label images also turned by 90, 180 and 270 degrees"
-    )
-    command.add_argument(
-        "--scales",
-        default="1",
-        metavar="LIST",
-        help="factors of height and width in 0.25..4, such as 0.75,1,1.25 (default 1); each needs "
-        "windows on multiples of the model's stride times the denominator of the factor",
-    )
-    command.add_argument(
-        "--samples",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="images to measure the halo on: a folder or a quoted glob; repeatable. Without this "
-        "option, the halo is computed from the halos of the models",
-    )
-    command.add_argument(
-        "--trust_model", action="store_true", help="load models whose operations touch files"
-    )
+    add_options(command, EnsembleOptions)
     return command
 
 
 def run(arguments: Sequence[str]) -> int:
     """Make the ensemble; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
+    options = parse_options(EnsembleOptions, parsed)
     if not parsed.models:
         raise ConfigurationError("name a model: see beamseg ensemble --help")
-    if not parsed.output:
+    if not options.output:
         raise ConfigurationError("--output is missing: see beamseg ensemble --help")
 
     from pathlib import Path
 
-    output = Path(parsed.output).resolve()
+    output = Path(options.output).resolve()
     for model in parsed.models:
         if output == Path(model).resolve():
             raise ConfigurationError(f"--output is one of the models, {model}: name another folder")
 
     from segmodel.savedmodel.views import Views, parse_scales
 
-    views = Views(parsed.flips, parsed.turns, parse_scales(parsed.scales))
+    views = Views(options.flips, options.turns, parse_scales(options.scales))
 
     from pipelines.rasters.samples import read_samples
     from segmodel.devices.startup import import_quietly
@@ -86,11 +82,11 @@ def run(arguments: Sequence[str]) -> int:
     with import_quietly():
         from segmodel.savedmodel.ensemble import export_ensemble, load_ensemble
 
-    ensemble = load_ensemble(parsed.models, views, parsed.name, parsed.trust_model)
-    samples = read_samples(parsed.samples, ensemble.contract)
-    contract = export_ensemble(ensemble, parsed.output, samples)
+    ensemble = load_ensemble(parsed.models, views, options.name, options.trust_model)
+    samples = read_samples(options.samples, ensemble.contract)
+    contract = export_ensemble(ensemble, options.output, samples)
     print(f"{contract.architecture}: stride {contract.stride}, {_halo(contract)}")
-    print(f"model in {parsed.output}: see beamseg inspect")
+    print(f"model in {options.output}: see beamseg inspect")
     return 0
 
 

@@ -26,8 +26,7 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.storage.copies import open_model
 
     model = open_model(parsed.model)
-    for line in describe(model.contract, model.fingerprint):
-        print(line)
+    print(*describe(model.contract, model.fingerprint), sep="\n")
     return 0
 
 
@@ -47,12 +46,12 @@ def describe(contract: "Contract", model_fingerprint: str) -> Iterator[str]:
     yield f"  fingerprint    {model_fingerprint[:16]}"
     yield f"  input          {', '.join(contract.bands)}; {contract.dtype}, {low:g} to {high:g}"
     yield f"  nodata         filled with {', '.join(f'{v:g}' for v in contract.nodata_fill)}"
-    yield f"  ground pixel   {_gsd(contract)}"
+    size = contract.gsd_range_m
+    yield f"  ground pixel   {'{:g} to {:g} m'.format(*size) if size else 'any size'}"
     yield f"  window         {_window(contract)}"
     if contract.bytes_per_pixel:
         yield f"  memory         {contract.bytes_per_pixel} bytes a pixel, measured on a CPU"
-    label = f"{contract.classes.label_dtype}, nodata {contract.classes.nodata}"
-    yield f"  labels         {label}"
+    yield f"  labels         {contract.classes.label_dtype}, nodata {contract.classes.nodata}"
     yield "classes"
     iou = contract.metrics.get("iou", {})
     for entry in contract.classes.classes:
@@ -66,19 +65,10 @@ def describe(contract: "Contract", model_fingerprint: str) -> Iterator[str]:
     ]
     if scores:
         yield f"scores on validation data: {', '.join(scores)}"
-    about = contract.training_data.get("about")
-    if about:
+    if about := contract.training_data.get("about"):
         yield f"trained on: {about}"
-    versions = ", ".join(f"{name} {number}" for name, number in contract.versions.items())
-    if versions:
+    if versions := ", ".join(f"{name} {number}" for name, number in contract.versions.items()):
         yield f"made with: {versions}"
-
-
-def _gsd(contract: "Contract") -> str:
-    if contract.gsd_range_m is None:
-        return "any size"
-    low, high = contract.gsd_range_m
-    return f"{low:g} to {high:g} m"
 
 
 def _window(contract: "Contract") -> str:

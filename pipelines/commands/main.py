@@ -33,19 +33,15 @@ PERMANENT = (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionE
 
 def usage() -> str:
     """Help of `beamseg` itself."""
-    lines = [f"  {name:<9} {what}" for name, (_, what) in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: beamseg COMMAND [options]",
-            "",
-            "Label every pixel of image collections too large for a notebook, and report the",
-            "ground area of every class.",
-            "",
-            *lines,
-            "",
-            "beamseg COMMAND --help prints the options; beamseg --version prints the version.",
-        ]
-    )
+    commands = "\n".join(f"  {name:<9} {what}" for name, (_, what) in COMMANDS.items())
+    return f"""usage: beamseg COMMAND [options]
+
+Label every pixel of image collections too large for a notebook, and report the
+ground area of every class.
+
+{commands}
+
+beamseg COMMAND --help prints the options; beamseg --version prints the version."""
 
 
 def main() -> None:

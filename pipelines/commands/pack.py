@@ -31,15 +31,10 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from pipelines.cli import process
 from pipelines.cli.exit_status import PIPELINE_HELP, ExitStatus
 from pipelines.cli.options import add_options
 from pipelines.cli.parser import Parser, parse
-from pipelines.cli.process import (
-    ProcessOptions,
-    record_result,
-    stop_with_parent,
-    without_process_options,
-)
 from pipelines.datasets.options import PackOptions, pack_options
 from segmodel.errors import ConfigurationError
 
@@ -48,7 +43,7 @@ def parser() -> Parser:
     """The command's parser."""
     command = Parser(prog="beamseg pack", doc=__doc__, epilog=PIPELINE_HELP)
     add_options(command, PackOptions)
-    add_options(command, ProcessOptions)
+    add_options(command, process.ProcessOptions)
     return command
 
 
@@ -57,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     parsed, words = parse(parser(), arguments, with_beam=True)
     options = pack_options(parsed)
     if parsed.stop_with_parent:
-        stop_with_parent()
+        process.stop_with_parent()
 
     from pipelines.datasets.launch import check_pack, prepare_pack
     from pipelines.runners.runner_options import check_paths
@@ -72,7 +67,7 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.runners.execute import pipeline_options, print_result
 
     logging.disable(logging.NOTSET)
-    beam_options = pipeline_options(without_process_options(words))
+    beam_options = pipeline_options(process.without_process_options(words))
     if is_detached(beam_options):
         raise ConfigurationError(
             "pack waits for its end: leave --no_wait_until_finish, --template_location and "
@@ -91,7 +86,7 @@ def run(arguments: Sequence[str]) -> int:
         raise RuntimeError(f"{options.output} has no summary: the pipeline did not reach its end")
     # A shard is the work unit of a pack.
     units = {"units": summary["shards"], "unfinished_units": summary["unfinished_shards"]}
-    record_result(summary | units)
+    process.record_result(summary | units)
     attempt, output = summary["this_attempt"], options.output
     print(
         f"{summary['images']} images packed, {summary['failed_images']} failed; "

@@ -18,15 +18,10 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from pipelines.cli import process
 from pipelines.cli.exit_status import PIPELINE_HELP
 from pipelines.cli.options import add_options
 from pipelines.cli.parser import Parser, parse
-from pipelines.cli.process import (
-    ProcessOptions,
-    record_result,
-    stop_with_parent,
-    without_process_options,
-)
 from pipelines.segment.options import SegmentOptions, segment_options
 from pipelines.storage import locations
 
@@ -35,7 +30,7 @@ def parser() -> Parser:
     """The command's parser."""
     command = Parser(prog="beamseg segment", doc=__doc__, epilog=PIPELINE_HELP)
     add_options(command, SegmentOptions)
-    add_options(command, ProcessOptions)
+    add_options(command, process.ProcessOptions)
     return command
 
 
@@ -44,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
     parsed, words = parse(parser(), arguments, with_beam=True)
     options = segment_options(parsed)
     if parsed.stop_with_parent:
-        stop_with_parent()
+        process.stop_with_parent()
 
     from pipelines.runners.runner_options import check_paths
 
@@ -54,7 +49,7 @@ def run(arguments: Sequence[str]) -> int:
         # Beam's file systems have options of their own, which it notes when it reads them.
         from pipelines.runners.execute import pipeline_options
 
-        pipeline_options(without_process_options(words))
+        pipeline_options(process.without_process_options(words))
 
     from pipelines.segment.launch import check_run, prepare_run
 
@@ -67,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.segment.graph import print_run_result, run_segment
 
     logging.disable(logging.NOTSET)
-    beam_options = pipeline_options(without_process_options(words))
+    beam_options = pipeline_options(process.without_process_options(words))
     check_options(options.accelerator, beam_options)
     prepared = prepare_run(resolved)
     if resolved.inputs.ignored_files:
@@ -75,6 +70,6 @@ def run(arguments: Sequence[str]) -> int:
     submitted = run_segment(prepared, options, beam_options)
     if submitted is not None:
         print(submitted)
-        record_result({"reason": "submitted"})
+        process.record_result({"reason": "submitted"})
         return 0
     return print_run_result(prepared.work.run, options)
