@@ -121,20 +121,10 @@ def write_raster(path: Path, pixels: np.ndarray, west: float, north: float) -> N
         west: Longitude of the left edge, in degrees.
         north: Latitude of the upper edge, in degrees.
     """
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=pixels.shape[0],
-        width=pixels.shape[1],
-        count=3,
-        dtype="uint8",
-        crs=CRS,
-        transform=from_origin(west, north, 360 / WIDTH, 180 / HEIGHT),
-        photometric="RGB",
-        tiled=True,
-        compress="deflate",
-    ) as target:
+    values = {"height": pixels.shape[0], "width": pixels.shape[1], "count": 3, "dtype": "uint8"}
+    grid = {"crs": CRS, "transform": from_origin(west, north, 360 / WIDTH, 180 / HEIGHT)}
+    layout = {"photometric": "RGB", "tiled": True, "compress": "deflate"}
+    with rasterio.open(path, "w", "GTiff", **values, **grid, **layout) as target:
         target.write(np.moveaxis(pixels, -1, 0))
 
 

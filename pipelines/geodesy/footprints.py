@@ -19,17 +19,9 @@ from affine import Affine
 from numpy.polynomial import chebyshev
 from shapely.geometry.base import BaseGeometry
 
+from pipelines.geodesy import outlines
 from pipelines.geodesy.ellipsoid import datum_of
 from pipelines.geodesy.ground import GroundGrid
-from pipelines.geodesy.outlines import (
-    LATTICE,
-    ROUNDING,
-    SAMPLES,
-    SceneArrays,
-    cells_inside,
-    is_same_body,
-    overlaps,
-)
 
 SLIVER_PX = 0.01  # overlaps that are not wider are rounding
 SERIES_TERMS = (12, 24, 48)  # of the ground area per pixel, along each axis
@@ -55,15 +47,16 @@ def neighbours(grids: Sequence[GroundGrid]) -> list[tuple[int, ...]]:
     >>> neighbours(tile)
     [(), (2,), (1,)]
     """
-    scenes = SceneArrays(grids)
+    scenes = outlines.SceneArrays(grids)
     first, second = _candidates(scenes)
-    ground = overlaps(scenes, first, second)
+    ground = outlines.overlaps(scenes, first, second)
     wide = ~shapely.is_empty(shapely.buffer(ground, -SLIVER_PX / 2, join_style="mitre"))
     lost = shapely.is_missing(ground)
     near = set(zip(first[wide & ~lost].tolist(), second[wide & ~lost].tolist(), strict=True))
     for i, j in zip(first[lost].tolist(), second[lost].tolist(), strict=True):
         one, two = grids[i], grids[j]
-        if (j, i) in near or cells_inside(one, two).any() or cells_inside(two, one).any():
+        sampled = (outlines.cells_inside(*pair).any() for pair in ((one, two), (two, one)))
+        if (j, i) in near or any(sampled):
             near.add((i, j))
     others = defaultdict(list)
     for i, j in sorted(near):
@@ -83,15 +76,15 @@ def covered(grid: GroundGrid, others: Sequence[GroundGrid]) -> BaseGeometry:
         no more than 1e-9 of it is left.
     """
     whole = shapely.box(0, 0, grid.width, grid.height)
-    scenes = SceneArrays([grid, *others])
+    scenes = outlines.SceneArrays([grid, *others])
     second = np.arange(1, len(others) + 1)
     second = second[_meet(scenes, _caps(scenes), np.zeros_like(second), second)]
-    parts = overlaps(scenes, np.zeros_like(second), second)
+    parts = outlines.overlaps(scenes, np.zeros_like(second), second)
     lost = second[shapely.is_missing(parts)]
-    cells = [cells_inside(grid, scenes.grids[number]) for number in lost]
+    cells = [outlines.cells_inside(grid, scenes.grids[number]) for number in lost]
     sampled = _polygons(grid, np.any(cells, axis=0)) if cells else []
     part = shapely.intersection(shapely.union_all([*parts, *sampled]), whole)
-    return whole if whole.area - part.area <= ROUNDING * whole.area else part
+    return whole if whole.area - part.area <= outlines.ROUNDING * whole.area else part
 
 
 def covered_m2(grid: GroundGrid, others: Sequence[GroundGrid]) -> float:
@@ -106,14 +99,14 @@ def covered_m2(grid: GroundGrid, others: Sequence[GroundGrid]) -> float:
     are known: see the head of the module.
     """
     part = covered(grid, others)
-    if part.is_empty or grid.height * grid.width - part.area <= ROUNDING * part.area:
+    if part.is_empty or grid.height * grid.width - part.area <= outlines.ROUNDING * part.area:
         return 0.0 if part.is_empty else grid.footprint_m2()
     for terms in SERIES_TERMS:
         series = _series(grid, terms)
         tails = np.abs(series[-2:]).max(), np.abs(series[:, -2:]).max()
         if max(tails) <= TAIL * np.abs(series).max():
             return _integral(grid, series, part)
-    y, x = (np.indices((SAMPLES, SAMPLES)) + 0.5) / SAMPLES
+    y, x = (np.indices((outlines.SAMPLES, outlines.SAMPLES)) + 0.5) / outlines.SAMPLES
     weights = np.nan_to_num(_density_m2(grid, x, y, STEP_AT_RIM))
     inside = shapely.contains_xy(part, x * grid.width, y * grid.height)
     return float(grid.footprint_m2() * weights[inside].sum() / weights.sum())
@@ -135,12 +128,12 @@ def counted_twice_m2(grids: Sequence[GroundGrid], near: Sequence[Sequence[int]])
     return float(sum(covered_m2(grid, before) for grid, before in pairs))
 
 
-def _caps(scenes: SceneArrays) -> np.ndarray:
+def _caps(scenes: outlines.SceneArrays) -> np.ndarray:
     """Unit vector and radius `(n, 4)` of caps that hold scenes, from 25 points of each."""
     units = np.empty((len(scenes.crs), 25, 3))
     for number, transformer in enumerate(scenes.transformers):
         own = np.flatnonzero(scenes.crs == number)
-        lon, lat = np.moveaxis(transformer.lon_lat(scenes.points(own, LATTICE)), -1, 0)
+        lon, lat = np.moveaxis(transformer.lon_lat(scenes.points(own, outlines.LATTICE)), -1, 0)
         level = np.cos(lat)
         units[own] = np.stack([level * np.cos(lon), level * np.sin(lon), np.sin(lat)], axis=-1)
     lattice = units.reshape(-1, 5, 5, 3)
@@ -157,17 +150,17 @@ def _caps(scenes: SceneArrays) -> np.ndarray:
 
 
 def _meet(
-    scenes: SceneArrays, caps: np.ndarray, first: np.ndarray, second: np.ndarray
+    scenes: outlines.SceneArrays, caps: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
     """Whether the caps of pairs of scenes meet, on the same celestial body."""
     a = np.array([transformer.a for transformer in scenes.transformers])[scenes.crs]
     cosine = np.einsum("ij,ij->i", caps[first, :3], caps[second, :3])
     reach = np.minimum(caps[first, 3] + caps[second, 3], np.pi)
     meet = np.arccos(np.clip(cosine, -1, 1)) <= reach + 1e-7
-    return np.asarray(meet & is_same_body(a[first], a[second]))
+    return np.asarray(meet & outlines.is_same_body(a[first], a[second]))
 
 
-def _candidates(scenes: SceneArrays) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(scenes: outlines.SceneArrays) -> tuple[np.ndarray, np.ndarray]:
     """Ordered pairs of scenes whose caps meet, found by their longitudes and latitudes."""
     count = len(scenes.crs)
     if not count:
@@ -191,7 +184,7 @@ def _candidates(scenes: SceneArrays) -> tuple[np.ndarray, np.ndarray]:
 
 def _polygons(grid: GroundGrid, cells: np.ndarray) -> list[BaseGeometry]:
     """Cells of a scene as polygons in its pixels."""
-    scale = Affine.scale(grid.width / SAMPLES, grid.height / SAMPLES)
+    scale = Affine.scale(grid.width / outlines.SAMPLES, grid.height / outlines.SAMPLES)
     shapes = rasterio.features.shapes(cells.astype(np.uint8), mask=cells, transform=scale)
     return [shapely.geometry.shape(outline) for outline, _ in shapes]
 

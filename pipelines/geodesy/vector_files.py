@@ -85,14 +85,9 @@ def _polygon_layer(file: str, layer: str, source: str) -> str:
         return layer
     if layer:
         raise ConfigurationError(f"{source} has no layer {layer!r}: take one of {', '.join(kinds)}")
-    having = [
-        name
-        for name, kind in kinds.items()
-        if re.search("Polygon|Surface", kind)
-        or (
-            re.search("Unknown|Collection", kind) and (len(kinds) == 1 or _has_polygons(file, name))
-        )
-    ]
+    mixed = [name for name, kind in kinds.items() if re.search("Unknown|Collection", kind)]
+    having = [name for name, kind in kinds.items() if re.search("Polygon|Surface", kind)]
+    having += [name for name in mixed if len(kinds) == 1 or _has_polygons(file, name)]
     if not having:
         raise ConfigurationError(
             f"{source} has no layer of polygons: name a file of polygons, not of points or lines"

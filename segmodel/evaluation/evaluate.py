@@ -12,7 +12,6 @@ from segmodel.engine.engine import Engine, Model
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import BeamsegError, ContractError, InputError
-from segmodel.labels.classes import ClassTable
 from segmodel.labels.confusion import IGNORED, Scores, confusion_matrix
 from segmodel.pairs.pairs import Pair
 from segmodel.tiling.raster import Pixels, Raster
@@ -131,7 +130,9 @@ def evaluate(
         ContractError: If the model gives a label that is not in its class table.
     """
     classes = len(model.classes.ids)
-    index = class_index(model.classes)
+    # Class indices by label, -1 where no class is.
+    index = np.full(model.classes.nodata + 1, -1, np.int32)
+    index[list(model.classes.ids)] = np.arange(classes)
     under_way: dict[str, tuple[int, Window, bool]] = {}
 
     def jobs() -> Iterator[Job]:
@@ -169,13 +170,6 @@ def evaluate(
             total += of_image
             of_image = np.zeros_like(total)
     return Evaluation(total, tuple(per_image))
-
-
-def class_index(classes: ClassTable) -> np.ndarray:
-    """Class indices by label: `(nodata + 1,)` int32, -1 where no class is."""
-    index = np.full(classes.nodata + 1, -1, np.int32)
-    index[list(classes.ids)] = np.arange(len(classes.ids))
-    return index
 
 
 def blocks_of(pair: Pair, layout: Layout) -> Iterator[Window]:

@@ -102,11 +102,8 @@ def write_card(folder: str | Path, contract: Contract) -> None:
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
     draw_classes(contract.classes).save(pictures / "classes.png")
-    settings = {
-        name: value
-        for name, value in flattened(configuration).items()
-        if not f"{name}.".startswith(ELSEWHERE)
-    }
+    values = flattened(configuration)
+    settings = {key: values[key] for key in values if not f"{key}.".startswith(ELSEWHERE)}
     text = render(
         "card.md.jinja",
         contract=contract,

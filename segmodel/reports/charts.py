@@ -30,6 +30,7 @@ MAX_LUMA = 170
 DPI = 110
 
 History = Sequence[Mapping[str, Any]]
+Curve = Iterable[float | None]
 
 
 def write_curves(path: str | Path, history: History, classes: ClassTable) -> None:
@@ -47,10 +48,8 @@ def write_curves(path: str | Path, history: History, classes: ClassTable) -> Non
     loss, mean, each = figure.subplots(1, 3)
     blue, orange, *_ = RUN_COLORS
     _line(loss, history, (line.get("loss") for line in history), "loss", blue)
-    for key, label, color in (
-        ("mean_iou", "mean IoU", blue),
-        ("pixel_accuracy", "pixel accuracy", orange),
-    ):
+    scores = ("mean_iou", "mean IoU", blue), ("pixel_accuracy", "pixel accuracy", orange)
+    for key, label, color in scores:
         _line(mean, history, (line["scores"].get(key) for line in history), label, color)
     for entry in classes.classes[:MAX_PANELS]:
         color = _dark_enough(entry.color)
@@ -90,7 +89,7 @@ def write_laid_over(
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     looks = cycle(product(("-", "--", ":"), RUN_COLORS))
     for (run, history), (style, color) in zip(histories.items(), looks, strict=False):
-        curves: list[Iterable[float | None]] = [
+        curves: list[Curve] = [
             (line.get("loss") for line in history),
             (line["scores"].get("mean_iou") for line in history),
             *(_class_iou(history, name) for name in names),
@@ -211,17 +210,12 @@ def need_matplotlib() -> None:
         ) from None
 
 
-def _class_iou(history: History, name: str) -> Iterable[float | None]:
+def _class_iou(history: History, name: str) -> Curve:
     return (line["scores"]["iou"].get(name) for line in history)
 
 
 def _line(
-    axes: Axes,
-    history: History,
-    values: Iterable[float | None],
-    label: str,
-    color: str,
-    style: str = "-",
+    axes: Axes, history: History, values: Curve, label: str, color: str, style: str = "-"
 ) -> None:
     """Draw a curve with gaps where there is no value, and a dot where there is only one."""
     steps = [line["step"] for line in history]

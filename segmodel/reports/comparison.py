@@ -14,17 +14,9 @@ from PIL import Image
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable, LabelClass, parse_color
 from segmodel.pairs.paired_files import unique_folder_names
+from segmodel.reports import documents
 from segmodel.reports.card import OVERALL
 from segmodel.reports.charts import write_laid_over
-from segmodel.reports.documents import (
-    decimal,
-    flattened,
-    read_history,
-    read_json,
-    render,
-    setting_text,
-    text_table,
-)
 from segmodel.reports.kept_images import KeptImage, read_kept
 from segmodel.reports.panels import NODATA, UNCOUNTED, draw_panel, legend_of
 
@@ -110,11 +102,8 @@ def compare_runs(folders: Sequence[str | Path]) -> Comparison:
         if run.scores is None
     ]
     notes += [f"{run.name} has no validation yet" for run in runs if not run.history]
-    measured = [
-        {(image["name"], image["pixels"]) for image in run.scores["images"]}
-        for run in runs
-        if run.scores is not None
-    ]
+    scored = [run.scores["images"] for run in runs if run.scores is not None]
+    measured = [{(image["name"], image["pixels"]) for image in images} for images in scored]
     if any(images != measured[0] for images in measured):
         notes.append("the runs were validated on different images or truth: scores do not compare")
     disagreements = _disagreements(runs, notes)
@@ -128,7 +117,7 @@ def comparison_text(comparison: Comparison) -> str:
         rows = [[image.name, f"{image.share:.1%}"] for image in images]
         tables.append([["most disputed image", "pixels"], *rows])
     notes = [f"note: {note}" for note in comparison.notes]
-    return "\n\n".join([*map(text_table, tables), *notes])
+    return "\n\n".join([*map(documents.text_table, tables), *notes])
 
 
 def write_comparison(folder: str | Path, comparison: Comparison) -> None:
@@ -153,7 +142,7 @@ def write_comparison(folder: str | Path, comparison: Comparison) -> None:
         old.unlink()
     for number, image in enumerate(comparison.disagreements[:MAX_PICTURES], 1):
         _draw(comparison.runs, image).save(pictures / f"disagreement-{number}.png")
-    text = render(
+    text = documents.render(
         "comparison.md.jinja",
         comparison=comparison,
         settings=_setting_rows(comparison),
@@ -181,22 +170,19 @@ def _read_run(path: Path, name: str) -> ComparedRun:
         raise ConfigurationError(
             f"{path} is no training run: it has no configuration.json; give the --output of train"
         )
-    configuration = read_json(path / "configuration.json")
+    configuration = documents.read_json(path / "configuration.json")
     try:
-        classes = [
-            LabelClass(entry["id"], entry["name"], parse_color(entry["color"]))
-            for entry in configuration["classes"]
-        ]
-        table = ClassTable(tuple(classes))
+        rows = [(c["id"], c["name"], parse_color(c["color"])) for c in configuration["classes"]]
+        classes = ClassTable(tuple(LabelClass(*row) for row in rows))
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{path / 'configuration.json'}: classes: {error}") from error
-    history = path / "history.jsonl"
+    history, scores = path / "history.jsonl", path / "scores.json"
     return ComparedRun(
         name=name,
-        configuration=flattened({k: v for k, v in configuration.items() if k != "run"}),
-        classes=table,
-        scores=read_json(path / "scores.json") if (path / "scores.json").exists() else None,
-        history=read_history(history) if history.exists() else [],
+        configuration=documents.flattened({k: v for k, v in configuration.items() if k != "run"}),
+        classes=classes,
+        scores=documents.read_json(scores) if scores.exists() else None,
+        history=documents.read_history(history) if history.exists() else [],
         images={image.name: image for image in read_kept(path / "validation")},
     )
 
@@ -238,7 +224,7 @@ def _differ(labels: Sequence[np.ndarray]) -> np.ndarray:
 def _setting_rows(comparison: Comparison) -> list[list[str]]:
     rows = [["setting", *(run.name for run in comparison.runs)]]
     for name, values in comparison.settings.items():
-        cells = ["-" if value is None else setting_text(value) for value in values]
+        cells = ["-" if value is None else documents.setting_text(value) for value in values]
         rows.append([name, *map(_shortened, cells)])
     return rows if len(rows) > 1 else [["all settings are equal"]]
 
@@ -253,10 +239,10 @@ def _score_rows(comparison: Comparison) -> list[list[str]]:
     rows = [["score", *(run.name for run in comparison.runs)]]
     for label, (first, *others) in table.items():
         cells = [
-            decimal(value) + ("" if None in (first, value) else f" ({value - first:+.3f})")
-            for value in others
+            documents.decimal(one) + ("" if None in (first, one) else f" ({one - first:+.3f})")
+            for one in others
         ]
-        rows.append([label, decimal(first), *cells])
+        rows.append([label, documents.decimal(first), *cells])
     return rows
 
 
@@ -267,7 +253,7 @@ def _draw(runs: Sequence[ComparedRun], disagreement: Disagreement) -> Image.Imag
     truth, labels = images[0].truth(classes), [image.labels(classes) for image in images]
     pictures = {"image": images[0].image(), "truth": colors[truth]}
     for run, image, one in zip(runs, images, labels, strict=True):
-        pictures[f"{run.name}   {decimal(image.mean_iou)}"] = colors[one]
+        pictures[f"{run.name}   {documents.decimal(image.mean_iou)}"] = colors[one]
     differ = np.where(_differ(labels), 40, 235).astype(np.uint8)[..., None].repeat(3, axis=2)
     differ[truth == classes.nodata] = UNCOUNTED
     pictures["where they disagree"] = differ

@@ -213,10 +213,7 @@ def read_kept(folder: str | Path) -> list[KeptImage]:
             # Only names that we may have written: what is kept is also removed.
             if not _FOLDER.fullmatch(entry["folder"]):
                 raise ValueError(f"{entry['folder']!r} is no folder of a validation image")
-        return [
-            KeptImage(entry["name"], entry["mean_iou"], index.parent / entry["folder"])
-            for entry in entries
-        ]
+        return [KeptImage(e["name"], e["mean_iou"], index.parent / e["folder"]) for e in entries]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{index}: no index of validation images: {error}") from error
 
