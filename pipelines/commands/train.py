@@ -13,139 +13,115 @@ Examples:
   beamseg train --schema > train.schema.json
 """
 
-import argparse
 import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from pipelines.cli.options import Option, add_options, parse_options
 from pipelines.cli.parser import Parser, parse
 from segmodel.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
+    from segmodel.training.trainer import Hooks
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the user asked for; each field is declared with its option."""
+
+    config: str | None = Option("FILE").field()
+    """TOML file; see docs/training.md"""
+    output: str | None = Option("DIR").field()
+    """folder for all that the run makes"""
+    values: tuple[str, ...] = Option("SECTION.KEY=VALUE", is_repeatable=True, name="set").field()
+    """replace a value of the configuration; repeatable"""
+    backbone_weights: str | None = Option("imagenet|none|PATH").field()
+    """where the backbone starts: instead of model.backbone_weights"""
+    init_from: str | None = Option("PATH").field()
+    """an exported model or a training run, whose weights are where to start"""
+    min_iou: tuple[str, ...] = Option("CLASS=VALUE", is_repeatable=True).field()
+    """export nothing if the IoU of a class, or the mean, is below; repeatable"""
+    folds_by: str | None = Option("{group}", choices=("group",)).field()
+    """a run for each region (data.group), trained on the others and scored on it"""
+    overwrite: bool = Option().field()
+    """replace a run with other settings or data"""
+    schema: bool = Option().field()
+    """print the JSON Schema of configuration files, by which editors complete them"""
 
 
 def parser() -> Parser:
     """The command's parser."""
     command = Parser(prog="beamseg train", doc=__doc__)
-    command.add_argument("--config", metavar="FILE", help="TOML file; see docs/training.md")
-    command.add_argument("--output", metavar="DIR", help="folder for all that the run makes")
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="replace a value of the configuration; repeatable",
-    )
-    command.add_argument(
-        "--backbone_weights",
-        metavar="imagenet|none|PATH",
-        help="where the backbone starts: instead of model.backbone_weights",
-    )
-    command.add_argument(
-        "--init_from",
-        metavar="PATH",
-        help="an exported model or a training run, whose weights are where to start",
-    )
-    command.add_argument(
-        "--min_iou",
-        action="append",
-        default=[],
-        metavar="CLASS=VALUE",
-        help="export nothing if the IoU of a class, or the mean, is below; repeatable",
-    )
-    command.add_argument(
-        "--folds_by",
-        choices=["group"],
-        help="a run for each region (data.group), trained on the others and scored on it",
-    )
-    command.add_argument(
-        "--overwrite", action="store_true", help="replace a run with other settings or data"
-    )
-    command.add_argument(
-        "--schema",
-        action="store_true",
-        help="print the JSON Schema of configuration files, by which editors complete them",
-    )
+    add_options(command, TrainOptions)
     return command
 
 
 def run(arguments: Sequence[str]) -> int:
     """Train; returns the exit status."""
-    parsed, _ = parse(parser(), arguments, with_beam=False)
-    if parsed.schema:
+    options = parse_options(TrainOptions, parse(parser(), arguments, with_beam=False)[0])
+    if options.schema:
         from segmodel.training.configuration import json_schema
 
         print(json.dumps(json_schema(), indent=2))
         return 0
-    for name in ("config", "output"):
-        if not getattr(parsed, name):
-            raise ConfigurationError(f"--{name} is missing: see beamseg train --help")
-    changes = overrides(parsed)
+    if not options.config or not options.output:
+        missing = "output" if options.config else "config"
+        raise ConfigurationError(f"--{missing} is missing: see beamseg train --help")
+    changes = overrides(options)
 
     from segmodel.training.configuration_file import load_configuration
 
-    config = load_configuration(parsed.config, changes)
+    config = load_configuration(options.config, changes)
 
     from pipelines.datasets.training import read_data
     from segmodel.devices.startup import import_quietly
 
     with import_quietly():
         from segmodel.training.folds import cross_validate, folds_table
-        from segmodel.training.trainer import Hooks, train
+        from segmodel.training.trainer import train
 
-    with read_data(config, bool(parsed.folds_by)) as data, _bar(config.training.steps) as bar:
-        hooks = Hooks(bar.write, bar.step)
-        if parsed.folds_by:
-            folds = cross_validate(config, data, parsed.output, hooks, parsed.overwrite)
+    where, overwrite = options.output, options.overwrite
+    with read_data(config, bool(options.folds_by)) as data, _hooks(config.training.steps) as hooks:
+        if options.folds_by:
+            folds = cross_validate(config, data, where, hooks, overwrite)
+            result = folds_table(folds, config.classes.names)
         else:
-            contract = train(config, data, parsed.output, hooks, parsed.overwrite)
-    if parsed.folds_by:
-        print(folds_table(folds, config.classes.names))
-        return 0
-    mean = contract.metrics["mean_iou"]
-    print(f"model with mean IoU {mean:.3f} in {parsed.output}/model, described in card.md there")
+            mean = train(config, data, where, hooks, overwrite).metrics["mean_iou"]
+            result = f"model with mean IoU {mean:.3f} in {where}/model, described in card.md there"
+    print(result)
     return 0
 
 
-def overrides(parsed: argparse.Namespace) -> dict[str, str]:
+def overrides(options: TrainOptions) -> dict[str, str]:
     """Values of options by their dotted names in the configuration.
 
     Raises:
         ConfigurationError: If an option is not of the form `NAME=VALUE`.
     """
-    changes = dict(_setting(text) for text in parsed.set)
-    if parsed.backbone_weights:
-        known = parsed.backbone_weights in ("none", "imagenet")
-        weights = parsed.backbone_weights if known else os.path.abspath(parsed.backbone_weights)
-        changes["model.backbone_weights"] = _quoted(weights)
-    if parsed.init_from:
-        changes["model.init_from"] = _quoted(os.path.abspath(parsed.init_from))
-    for text in parsed.min_iou:
-        name, least = _floor(text)
-        changes[f"export.min_iou.{_quoted(name)}"] = repr(least)
+    changes: dict[str, str] = {}
+    for text in options.values:
+        key, equals, changes[key] = text.partition("=")
+        if not equals:
+            raise ConfigurationError(f"--set needs SECTION.KEY=VALUE, got {text!r}")
+    if weights := options.backbone_weights:
+        known = weights in ("none", "imagenet")
+        changes["model.backbone_weights"] = _quoted(weights if known else os.path.abspath(weights))
+    if options.init_from:
+        changes["model.init_from"] = _quoted(os.path.abspath(options.init_from))
+    for text in options.min_iou:
+        # A class may have the sign in its name, a number has not.
+        name, equals, least = text.rpartition("=")
+        if not equals:
+            raise ConfigurationError(f"--min_iou needs CLASS=VALUE, got {text!r}")
+        try:
+            changes[f"export.min_iou.{_quoted(name)}"] = repr(float(least))
+        except ValueError:
+            raise ConfigurationError(f"--min_iou {name} must be a number, got {least!r}") from None
     return changes
-
-
-def _setting(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigurationError(f"--set needs SECTION.KEY=VALUE, got {text!r}")
-    return key, value
-
-
-def _floor(text: str) -> tuple[str, float]:
-    # A class may have the sign in its name, a number has not.
-    name, equals, least = text.rpartition("=")
-    if not equals:
-        raise ConfigurationError(f"--min_iou needs CLASS=VALUE, got {text!r}")
-    try:
-        return name, float(least)
-    except ValueError:
-        raise ConfigurationError(f"--min_iou {name} must be a number, got {least!r}") from None
 
 
 def _quoted(text: str) -> str:
@@ -153,29 +129,22 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-class _Bar:
-    """Steps as a progress bar on a terminal, and lines above it.
-
-    Args:
-        bar: Bar of `tqdm`.
-    """
-
-    def __init__(self, bar: "tqdm[NoReturn]") -> None:
-        self._bar = bar
-
-    def write(self, line: str) -> None:
-        self._bar.clear()
-        print(line, flush=True)
-
-    def step(self, step: int, loss: float) -> None:
-        self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        self._bar.update(step - self._bar.n)
-
-
 @contextmanager
-def _bar(steps: int) -> Iterator[_Bar]:
+def _hooks(steps: int) -> Iterator["Hooks"]:
+    """Functions that show the steps of a run as a progress bar on a terminal, and lines above."""
     from tqdm import tqdm
+
+    from segmodel.training.trainer import Hooks
 
     # Without a terminal the lines of the validations are enough.
     with tqdm(total=steps, unit="step", disable=not sys.stderr.isatty(), leave=False) as bar:
-        yield _Bar(bar)
+
+        def log(line: str) -> None:
+            bar.clear()
+            print(line, flush=True)
+
+        def on_step(step: int, loss: float) -> None:
+            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            bar.update(step - bar.n)
+
+        yield Hooks(log, on_step)

@@ -146,10 +146,9 @@ def _folder_pairs(config: Configuration, cache: PairCache) -> Sides:
     masks_of = (*data.masks, *data.validation_masks)
     for pattern in (*images, *masks_of):
         locations.check_local(pattern, "training on folders: pack them into shards, or")
-    files = pair_files(images, masks_of, data.group)
     sides: Sides = ([], [])
     places: dict[str, int] = {}
-    for found in files:
+    for found in pair_files(images, masks_of, data.group):
         side = int(found.folder >= len(data.images))
         _check_once(found.image, side, places)
         sides[side].append(source.open_pair(found, cache))
@@ -167,28 +166,21 @@ def _shard_pairs(config: Configuration, cache: PairCache, copy: _SpooledShards) 
     names = unique_names([(os.path.dirname(s.file.uri), s.file.uri) for s in shards])
     sides: Sides = ([], [])
     faults: list[str] = []
-    for shard, name in zip(shards, names, strict=True):
-        for entry in _samples(shard):
-            if isinstance(entry, str):
-                faults.append(f"{shard.file.uri}: {entry}")
-                if len(faults) == _MAX_FAULTS:
-                    break
-                continue
-            image, label_map = entry
-            full = f"{name}{image.key}"
-            where = f"{shard.file.uri}/{printable_name(image.name)}"
-            sides[shard.side].append(
-                EncodedPair(
-                    full,
-                    match_group(where, data.group) if data.group else name,
-                    EncodedFile(full, copy.add(image.encoded)),
-                    EncodedFile(f"label map of {full}", copy.add(label_map.encoded)),
-                    source,
-                    cache,
-                )
-            )
-        if len(faults) == _MAX_FAULTS:
-            break
+    named = zip(shards, names, strict=True)
+    entries = ((shard, name, entry) for shard, name in named for entry in _samples(shard))
+    for shard, name, entry in entries:
+        if isinstance(entry, str):
+            faults.append(f"{shard.file.uri}: {entry}")
+            if len(faults) == _MAX_FAULTS:
+                break
+            continue
+        image, label_map = entry
+        full = f"{name}{image.key}"
+        where = f"{shard.file.uri}/{printable_name(image.name)}"
+        group = match_group(where, data.group) if data.group else name
+        image_file = EncodedFile(full, copy.add(image.encoded))
+        mask_file = EncodedFile(f"label map of {full}", copy.add(label_map.encoded))
+        sides[shard.side].append(EncodedPair(full, group, image_file, mask_file, source, cache))
     if faults:
         raise InputError("".join(["shards that cannot be used:", *(f"\n  {f}" for f in faults)]))
     return sides
@@ -206,14 +198,14 @@ def _find_shards(patterns: Sequence[str], side: int) -> Iterator[_Shard]:
         ConfigurationError: If one of them matches no shard.
     """
     for pattern in patterns:
-        count = 0
-        for found in find_files(locations.checked(pattern)):
-            file = InputFile(found.uri, "", found.name, found.size, found.version)
-            form = next((entry for entry in SHARDS if entry.matches(file.name)), None)
-            if form is not None:
-                count += 1
-                yield _Shard(file, form, side)
-        if not count:
+        shards = [
+            _Shard(InputFile(found.uri, "", found.name, found.size, found.version), form, side)
+            for found in find_files(locations.checked(pattern))
+            for form in SHARDS
+            if form.matches(found.name)
+        ]
+        yield from shards
+        if not shards:
             known = ", ".join(entry.examples for entry in SHARDS)
             raise ConfigurationError(
                 f"data.{'validation_' if side else ''}shards: {pattern} matches no shard: {known}"

@@ -114,15 +114,11 @@ def _blurred(image: tf.Tensor, sigma: tf.Tensor, greatest: float) -> tf.Tensor:
 
 
 def _lit(
-    image: tf.Tensor,
-    drawn: tf.Tensor,
-    config: AugmentationConfig,
-    value_range: tuple[float, float],
+    image: tf.Tensor, drawn: tf.Tensor, config: AugmentationConfig, limits: tuple[float, float]
 ) -> tf.Tensor:
     """Bands with gains of their own, then contrast, then brightness, as one linear change."""
-    low, high = value_range
-    middle = (low + high) / 2
-    slope, offset = 1.0, 0.0
+    low, high = limits
+    slope, offset, middle = 1.0, 0.0, (low + high) / 2
     if config.color:
         slope = 1 + _signed(drawn[_GAINS:], config.color)
         offset = low * (1 - slope)
@@ -160,18 +156,16 @@ def training_batches(
         Batches of images `(batch, crop, crop, bands)` float32 in raw units, and truth
         `(batch, crop, crop)` int16 class indices.
     """
-    training = config.training
-    bands = len(config.model.bands)
+    training, model = config.training, config.model
 
     def load(number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, truth = tf.numpy_function(
-            lambda n: sampler.crop(int(n)), [number], [config.model.dtype, tf.int16]
+            lambda n: sampler.crop(int(n)), [number], [model.dtype, tf.int16]
         )
-        image.set_shape((None, None, bands))
+        image.set_shape((None, None, len(model.bands)))
         truth.set_shape((None, None))
         seed = tf.stack([training.seed, tf.cast(number, tf.int32)])
-        limits = config.model.limits
-        return augment(image, truth, seed, training.crop, config.augmentation, limits)
+        return augment(image, truth, seed, training.crop, config.augmentation, model.limits)
 
     numbers = tf.data.Dataset.range(first_step * training.batch, steps * training.batch)
     crops = numbers.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import numpy as np
 from pydantic import (
@@ -403,13 +403,7 @@ class Configuration:
 
 
 # Tables of a configuration file, beside `[[classes]]`.
-TABLES: dict[str, Any] = {
-    "data": DataConfig,
-    "model": ModelConfig,
-    "training": TrainingConfig,
-    "augmentation": AugmentationConfig,
-    "export": ExportConfig,
-}
+TABLES = {name: kind for name, kind in get_type_hints(Configuration).items() if name != "classes"}
 
 
 def json_schema() -> dict[str, Any]:
@@ -429,9 +423,8 @@ def settings_table() -> str:
     for table, kind in TABLES.items():
         properties = TypeAdapter(kind).json_schema()["properties"]
         for name, field in kind.__pydantic_fields__.items():
-            default = ""
-            if not field.is_required():
-                default = f"`{_toml(field.get_default(call_default_factory=True))}`"
+            value = field.get_default(call_default_factory=True)
+            default = "" if field.is_required() else f"`{_toml(value)}`"
             meaning = " ".join((field.description or "").removesuffix(".").split())
             cells = (f"`{table}.{name}`", _type(properties[name]), default, meaning)
             rows.append(f"| {' | '.join(cells)} |")

@@ -12,13 +12,7 @@ from typing import Any
 
 from segmodel.errors import BeamsegError, ConfigurationError
 from segmodel.labels.classes import ClassTable, format_color, parse_color
-from segmodel.training.configuration import (
-    NO_FILES,
-    TABLES,
-    Configuration,
-    DataConfig,
-    class_table,
-)
+from segmodel.training.configuration import NO_FILES, TABLES, Configuration, DataConfig, class_table
 from segmodel.training.settings import check_keys, keys_of
 
 FOLDERS = [
@@ -39,12 +33,10 @@ def load_configuration(
         ConfigurationError: If the file cannot be read, or a key or a value is wrong; the text
             names the file and the key.
     """
-    path = Path(path)
-    with errors_with_file(path):
-        document = tomllib.loads(path.read_text("utf-8"))
+    with _parsed(Path(path)) as document:
         for name, text in (overrides or {}).items():
             override(document, name, text)
-        return parse_configuration(document, path.parent)
+        return parse_configuration(document, Path(path).parent)
 
 
 def parse_configuration(document: dict[str, Any], folder: Path = Path()) -> Configuration:
@@ -114,8 +106,7 @@ def load_mask_config(path: str | Path) -> MaskConfig:
     Raises:
         ConfigurationError: As for `load_configuration`.
     """
-    with errors_with_file(Path(path)):
-        document = tomllib.loads(Path(path).read_text("utf-8"))
+    with _parsed(Path(path)) as document:
         check_keys(document, keys_of(Configuration), "")
         data = document.get("data", {})
         check_keys(data, keys_of(DataConfig), "data")
@@ -128,10 +119,10 @@ def load_mask_config(path: str | Path) -> MaskConfig:
 
 
 @contextmanager
-def errors_with_file(path: Path) -> Iterator[None]:
-    """Errors of a configuration file, with its name."""
+def _parsed(path: Path) -> Iterator[dict[str, Any]]:
+    """The document in a file; errors in it, also those that the block finds, name the file."""
     try:
-        yield
+        yield tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: no such file") from None
     except (BeamsegError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:

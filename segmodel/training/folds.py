@@ -87,7 +87,7 @@ def cross_validate(
         matrices[group] = RunFolder(folder / name).confusion()
     folds = Folds(
         {group: Scores.of(matrix) for group, matrix in matrices.items()},
-        Scores.of(sum(matrices.values(), np.zeros_like(next(iter(matrices.values()))))),
+        Scores.of(np.sum(list(matrices.values()), axis=0)),
     )
     _write(folds, folder, config)
     return folds

@@ -85,7 +85,10 @@ class History:
 
     def __init__(self, path: Path, names: Sequence[str], step: int) -> None:
         self._path, self._names = path, names
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
+        text = path.read_text("utf-8") if path.is_file() else ""
+        # A kill may have cut the last line.
+        whole = [line for line in text.splitlines(True) if line.endswith("\n")]
+        kept = [line for line in whole if json.loads(line)["step"] <= step]
         path.write_text("".join(kept), "utf-8")
 
     def write(self, validation: Validation) -> None:
@@ -94,15 +97,10 @@ class History:
             stream.write(json.dumps(validation.to_json(self._names)) + "\n")
 
 
-def _lines(path: Path) -> list[str]:
-    """Complete lines of a file; a kill may have cut the last."""
-    if not path.is_file():
-        return []
-    return [line for line in path.read_text("utf-8").splitlines(True) if line.endswith("\n")]
-
-
-# Names by which TensorBoard knows which of its plugins shows a value.
-SCALARS, IMAGES = "scalars", "images"
+# TensorBoard's plugins that show values, and the classes of values, without which it skips them:
+# 1 are scalars, 3 are blobs.
+SCALARS = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"}, data_class=1)
+IMAGES = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "images"}, data_class=3)
 
 
 class TensorBoardLog:
@@ -128,19 +126,9 @@ class TensorBoardLog:
         with self._writer.as_default():
             for tag, value in scalars.items():
                 if value is not None:
-                    tf.summary.write(tag, float(value), step, _shown_by(SCALARS))
+                    tf.summary.write(tag, float(value), step, SCALARS)
             for tag, picture in pictures.items():
                 height, width = picture.shape[:2]
-                encoded = tf.io.encode_png(picture)
-                sizes = tf.constant([str(width), str(height)])
-                content = tf.concat([sizes, encoded[None]], axis=0)
-                tf.summary.write(tag, content, step, _shown_by(IMAGES))
+                content = tf.stack([str(width), str(height), tf.io.encode_png(picture)])
+                tf.summary.write(tag, content, step, IMAGES)
         self._writer.flush()
-
-
-def _shown_by(plugin: str) -> tf.compat.v1.SummaryMetadata:
-    metadata = tf.compat.v1.SummaryMetadata()
-    metadata.plugin_data.plugin_name = plugin
-    # A class of values, without which TensorBoard skips them: 1 are scalars, 3 are blobs.
-    metadata.data_class = 1 if plugin == SCALARS else 3
-    return metadata

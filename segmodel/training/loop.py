@@ -32,8 +32,7 @@ def device_strategy(config: TrainingConfig) -> tf.distribute.Strategy:
         ConfigurationError: If a device is not there, or the batch cannot be dealt evenly.
     """
     present = [d.name.removeprefix("/device:") for d in tf.config.list_logical_devices()]
-    gpus = [name for name in present if name.startswith("GPU:")]
-    devices = list(config.devices) or gpus
+    devices = list(config.devices) or [name for name in present if name.startswith("GPU:")]
     for name in devices:
         if name not in present:
             raise ConfigurationError(f"training.devices: {name} is not there: {', '.join(present)}")
@@ -164,7 +163,9 @@ class StepTimer:
             try:
                 batch = next(iterator, None)
             except tf.errors.OpError as error:
-                raise TrainingError(f"a crop cannot be cut: {_reason(error)}") from error
+                # What Python raised inside the graph, without the graph and the traceback.
+                reason = re.sub(r"^.*?\w+Error: ", "", error.message.partition("\nTraceback")[0])
+                raise TrainingError(f"a crop cannot be cut: {reason}") from error
             if batch is None:
                 return
             waited = time.perf_counter() - start
@@ -184,11 +185,6 @@ class StepTimer:
         times = self._seconds, self._waited_seconds
         self._seconds = self._waited_seconds = 0.0
         return times
-
-
-def _reason(error: tf.errors.OpError) -> str:
-    """What Python raised inside a graph, without the graph and the traceback."""
-    return re.sub(r"^.*?\w+Error: ", "", error.message.partition("\nTraceback")[0])
 
 
 def check_loss(loss: float, step: int, keep: Callable[[], str]) -> None:

@@ -79,10 +79,7 @@ def cross_entropy(
 
 
 def focal(
-    truth: tf.Tensor,
-    logits: tf.Tensor,
-    class_weights: Sequence[float] = (),
-    gamma: float = 2.0,
+    truth: tf.Tensor, logits: tf.Tensor, class_weights: Sequence[float] = (), gamma: float = 2.0
 ) -> tf.Tensor:
     """Weighted mean of the cross-entropy times `(1 - p)^gamma`, `p` the probability of the truth.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import keras
 import numpy as np
@@ -31,6 +31,8 @@ from segmodel.training.run_folder import RunFolder
 WINDOW_PX, MAX_HALO_PX = 1024, 128
 # What the halo is measured on: so many pixels, in windows of up to three cores a side.
 MAX_SAMPLE_PIXELS, SAMPLE_PX = 1 << 24, 3 * CORE_PX
+# Scores of the whole set that the contract holds.
+METRICS = ("mean_iou", "pixel_accuracy", "frequency_weighted_iou", "mean_f1", "iou", "f1")
 
 Item = TypeVar("Item")
 
@@ -93,24 +95,22 @@ def release(
         ExportError: If scores are below the floors of the configuration, or the SavedModel gives
             other labels than the network.
     """
-    keras_model = KerasModel(network, contract)
+    model = KerasModel(network, contract)
     if config.export.min_iou:
-        scores = evaluate(keras_model, data.validation, validation_layout(contract)).scores
+        scores = evaluate(model, data.validation, validation_layout(contract)).scores
         check_min_iou(config, scores, "nothing was exported")
     if config.export.calibrate:
         side = contract.fixed_window or WINDOW_PX
-        sampled = sample_logits(
-            keras_model.logits, data.validation, contract.fill, side, contract.stride
-        )
+        sampled = sample_logits(model.logits, data.validation, contract.fill, side, contract.stride)
         contract = replace(contract, calibration=calibrate(*sampled))
-    contract = export_savedmodel(
-        network, contract, folder.model, halo_samples(data.validation, contract.fill)
-    )
+    samples = halo_samples(data.validation, contract.fill)
+    contract = export_savedmodel(network, contract, folder.model, samples)
     predictor, layout = Predictor.load(folder.model, trust=True), contract.layout(WINDOW_PX)
     evaluation = keep_validation(
         folder.path / "validation", predictor, data.validation, layout, contract
     )
-    contract = replace(contract, metrics=_metrics(evaluation.scores, config.classes.names))
+    found = evaluation.scores.to_json(config.classes.names)
+    contract = replace(contract, metrics={name: found[name] for name in METRICS})
     write_contract(contract, folder.model)
     write_scores(folder.path, evaluation, config.classes)
     write_card(folder.path, contract)
@@ -186,10 +186,3 @@ def halo_windows(height: int, width: int) -> list[Window]:
 
 def _shuffled(items: Sequence[Item], random: np.random.Generator) -> list[Item]:
     return [items[n] for n in random.permutation(len(items))]
-
-
-def _metrics(scores: Scores, names: Sequence[str]) -> dict[str, Any]:
-    """Scores of the whole set as the contract holds them."""
-    document = scores.to_json(names)
-    overall = ("mean_iou", "pixel_accuracy", "frequency_weighted_iou", "mean_f1", "iou", "f1")
-    return {name: document[name] for name in overall}

@@ -1,26 +1,31 @@
-"""The folder of a training run: what is where, and whether it is finished."""
+"""The folder of a training run: what is where, its checkpoint, and whether it is finished."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, TrainingError
 from segmodel.reports.kept_images import remove_kept
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import read_contract
 
 CONFIGURATION, FINISHED = "configuration.json", "_SUCCESS"
-BEST_WEIGHTS = "best.weights.h5"
+BEST_WEIGHTS, STATE = "best.weights.h5", "state.npz"
 # What a run makes, and a new one with other settings removes.
 FOLDERS = ("model", "pictures", "validation", "checkpoint", "tensorboard")
 MADE_IN_FOLDERS = (
-    "checkpoint/state.npz*",
+    f"checkpoint/{STATE}*",
     "pictures/best-*.png",
     "pictures/classes.png",
     "pictures/worst-*.png",
@@ -50,7 +55,6 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.name = path.name
         self.model, self.checkpoint = path / "model", path / "checkpoint"
         self.history, self.best_weights = path / "history.jsonl", path / BEST_WEIGHTS
 
@@ -73,7 +77,9 @@ class RunFolder:
                 f"{self.path} holds {clash[0]} and no {CONFIGURATION}, so it is of no run: name "
                 f"another --output"
             )
-        if known not in (None, identity) and self._has_weights() and not overwrite:
+        # More than the configuration would be lost.
+        has_weights = any(p.exists() for p in (self.checkpoint, self.model, self.best_weights))
+        if known not in (None, identity) and has_weights and not overwrite:
             raise ConfigurationError(
                 f"{self.path} holds a run with other settings or data: --overwrite replaces it, or "
                 f"name another --output"
@@ -130,10 +136,6 @@ class RunFolder:
                 f"{self.path / CONFIGURATION} is of no run: name another --output"
             ) from error
 
-    def _has_weights(self) -> bool:
-        """Whether more than the configuration would be lost."""
-        return any((self.path / name).exists() for name in ("checkpoint", "model", BEST_WEIGHTS))
-
     def _clear(self) -> None:
         """Remove what a run made, and nothing that anybody put beside it."""
         remove_kept(self.path / "validation")
@@ -157,3 +159,88 @@ def _whole(batch: Any) -> np.ndarray:
     """A batch as one array, also where several devices share it."""
     parts = getattr(batch, "values", (batch,))
     return np.concatenate([np.asarray(part) for part in parts])
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Args:
+        run: Digest of configuration and data.
+        step: Steps that are done, of all stages.
+        best_iou: Greatest mean IoU of a validation so far, of classes that truth has; -1 before
+            the first.
+        best_step: Step of that validation.
+        without_better: Validations since then.
+        losses: Losses of the steps since the last validation.
+    """
+
+    run: str
+    step: int = 0
+    best_iou: float = -1.0
+    best_step: int = 0
+    without_better: int = 0
+    losses: list[float] = field(default_factory=list)
+
+
+def save_checkpoint(folder: Path, progress: Progress, variables: Sequence[tf.Variable]) -> None:
+    """Replace the checkpoint by this state.
+
+    Args:
+        folder: Folder of the checkpoint.
+        progress: How far the run has come.
+        variables: All that the next step depends on: weights, optimizer, averages, random state.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    draft = folder / f"{STATE}.part"
+    arrays: dict[str, Any] = {f"v{number:05d}": _value(one) for number, one in enumerate(variables)}
+    with draft.open("wb") as stream:
+        np.savez(stream, progress=json.dumps(asdict(progress)), **arrays)
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(folder / STATE)
+
+
+def read_progress(folder: Path) -> Progress | None:
+    """How far the run of this folder has come, or None where there is no checkpoint.
+
+    Raises:
+        TrainingError: If the checkpoint cannot be read.
+    """
+    path = folder / STATE
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as state:
+            return Progress(**json.loads(str(state["progress"])))
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise TrainingError(
+            f"{folder.name}/{STATE} cannot be read ({error}): remove it to start anew"
+        ) from error
+
+
+def restore_checkpoint(folder: Path, variables: Sequence[tf.Variable]) -> None:
+    """Give variables the values of the checkpoint.
+
+    Args:
+        folder: Folder of the checkpoint.
+        variables: Variables in the order in which they were saved.
+
+    Raises:
+        TrainingError: If it was written for other variables.
+    """
+    with np.load(folder / STATE) as state:
+        if len(state.files) != len(variables) + 1:
+            raise TrainingError(
+                f"{folder.name}/{STATE} has {len(state.files) - 1} variables, the run "
+                f"{len(variables)}: remove it to start anew"
+            )
+        for number, variable in enumerate(variables):
+            variable.assign(tf.cast(tf.constant(state[f"v{number:05d}"]), variable.dtype))
+
+
+def _value(variable: tf.Variable) -> np.ndarray:
+    """The value of a variable, of Keras or of TensorFlow; bfloat16, which numpy lacks, is wider."""
+    tensor = tf.convert_to_tensor(variable)
+    wide = tf.cast(tensor, tf.float32) if tensor.dtype == tf.bfloat16 else tensor
+    return np.asarray(wide)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Annotated, Any, TypeVar
 
@@ -111,7 +111,7 @@ def keys_of(kind: Any) -> list[str]:
     return [field.name for field in fields(kind)]
 
 
-def check_keys(given: Any, known: Iterable[str], section: str) -> None:
+def check_keys(given: Any, known: Sequence[str], section: str) -> None:
     """Refuse what is no table, and keys that are not known.
 
     Args:
@@ -124,7 +124,6 @@ def check_keys(given: Any, known: Iterable[str], section: str) -> None:
     """
     if not isinstance(given, dict):
         raise ConfigurationError(f"{section or 'the file'} must be a table")
-    known = sorted(known)
     for key in given:
         if key not in known:
             raise ConfigurationError(_unknown(key, known, section))

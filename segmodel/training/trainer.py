@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,23 +23,24 @@ from segmodel.pairs.stats import DatasetStats, collect_stats
 from segmodel.reports.charts import need_matplotlib
 from segmodel.reports.kept_images import SamplePanels
 from segmodel.savedmodel.contract import Contract
-from segmodel.savedmodel.folder import read_contract
+from segmodel.savedmodel.folder import fingerprint, read_contract
 from segmodel.savedmodel.keras_model import KerasModel
 from segmodel.training.augment import training_batches
-from segmodel.training.checkpoints import (
-    Progress,
-    read_progress,
-    restore_checkpoint,
-    save_checkpoint,
-)
-from segmodel.training.configuration import Configuration
+from segmodel.training.configuration import NO_FILES, Configuration
 from segmodel.training.configuration_file import to_document
 from segmodel.training.history import History, TensorBoardLog, Validation
 from segmodel.training.loop import Learner, StepTimer, check_loss, device_strategy
 from segmodel.training.losses import loss_weights
 from segmodel.training.release import check_min_iou, draft_contract, release, validation_layout
-from segmodel.training.run_folder import RunFolder, model_folder
-from segmodel.training.run_plan import Stage, network_configuration, run_digest, stages
+from segmodel.training.run_folder import (
+    Progress,
+    RunFolder,
+    model_folder,
+    read_progress,
+    restore_checkpoint,
+    save_checkpoint,
+)
+from segmodel.training.settings import keys_of
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ def train(
     identity = run_digest(config, data, stats)
     if (done := folder.finished(identity, overwrite)) is not None:
         check_min_iou(config, Scores.of(folder.confusion()), "the model there stays as it is")
-        hooks.log(f"{folder.name} is finished: nothing to do")
+        hooks.log(f"{folder.path.name} is finished: nothing to do")
         return done
     folder.begin(identity, to_document(config))
     run = TrainingRun(config, network_config, data, stats[0], folder, hooks)
@@ -139,19 +142,13 @@ class TrainingRun:
         self.config, self.network_config, self.data = config, network_config, data
         self.folder, self.hooks = folder, hooks
         self._events = TensorBoardLog(folder.path / "tensorboard")
-        self._strategy = device_strategy(config.training)
-        self._weights = loss_weights(
-            config.training.class_weights, stats.counts, stats.image_pixels
-        )
-        fill = nodata_fill(network_config, config.model.dtype)
+        training = config.training
+        self._strategy = device_strategy(training)
+        self._weights = loss_weights(training.class_weights, stats.counts, stats.image_pixels)
+        fill = np.array(nodata_fill(network_config, config.model.dtype), config.model.dtype)
+        scale = config.augmentation.scale[0], config.augmentation.scale[1]
         self._sampler = CropSampler(
-            data.training,
-            stats,
-            config.training.crop,
-            (config.augmentation.scale[0], config.augmentation.scale[1]),
-            config.training.class_balance,
-            np.array(fill, config.model.dtype),
-            config.training.seed,
+            data.training, stats, training.crop, scale, training.class_balance, fill, training.seed
         )
 
     def fit(self, identity: str) -> keras.Model:
@@ -170,8 +167,7 @@ class TrainingRun:
         resumed = progress is not None and progress.run == identity
         if progress is None or not resumed:
             progress = Progress(identity)
-        names = self.config.classes.names
-        history = History(self.folder.history, names, progress.step)
+        history = History(self.folder.history, self.config.classes.names, progress.step)
         learner = None
         for stage in stages(self.config):
             if progress.step >= stage.last and stage.last < self.config.training.steps:
@@ -187,9 +183,8 @@ class TrainingRun:
         assert learner is not None
         save_checkpoint(self.folder.checkpoint, progress, learner.state)
         # Built anew: in full precision, and on one device.
-        network = build_network(
-            replace(self.network_config, backbone_weights="none", precision="float32")
-        )
+        exported = replace(self.network_config, backbone_weights="none", precision="float32")
+        network = build_network(exported)
         network.load_weights(self.folder.best_weights)
         return network
 
@@ -276,8 +271,7 @@ class TrainingRun:
         self, model: KerasModel, contract: Contract
     ) -> tuple[Scores, dict[str, np.ndarray]]:
         """Scores of the network as it would be exported now, and panels of a few images."""
-        panels = SamplePanels(contract)
-        layout = validation_layout(contract)
+        panels, layout = SamplePanels(contract), validation_layout(contract)
         return evaluate(model, self.data.validation, layout, panels.keep).scores, panels.pictures
 
     def _keep_best(self, network: keras.Model, scores: Scores, progress: Progress) -> None:
@@ -286,8 +280,7 @@ class TrainingRun:
         is_better = mean > progress.best_iou
         progress.without_better += 1
         if is_better:
-            progress.best_iou, progress.best_step = mean, progress.step
-            progress.without_better = 0
+            progress.best_iou, progress.best_step, progress.without_better = mean, progress.step, 0
         if is_better or self.config.training.keep == "last":
             self.folder.save_best(network)
 
@@ -295,3 +288,87 @@ class TrainingRun:
         """The contract of a network, without what is measured at the export."""
         images = len(self.data.training)
         return draft_contract(self.config, self.network_config, network, images)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Steps `first` to `last` of a run, ends included, with one variant of the network."""
+
+    number: int
+    variant: str
+    first: int
+    last: int
+
+
+def stages(config: Configuration) -> Iterator[Stage]:
+    """The stages of a run, with about equal numbers of steps."""
+    variants = config.training.stages or (config.model.variant,)
+    count, first = len(variants), 1
+    for number, variant in enumerate(variants):
+        last = config.training.steps * (number + 1) // count
+        yield Stage(number, variant, first, last)
+        first = last + 1
+
+
+def network_configuration(config: Configuration) -> NetworkConfig:
+    """The network that a configuration asks for.
+
+    Raises:
+        ConfigurationError: If there is none, or its stride does not fit the crops.
+    """
+    settings = asdict(config.model) | asdict(config.training) | {"value_range": config.model.limits}
+    shared = {key: settings[key] for key in keys_of(NetworkConfig) if key in settings}
+    network = NetworkConfig(len(config.classes.ids), **shared)
+    if config.training.crop % network.stride:
+        raise ConfigurationError(
+            f"training.crop must be a multiple of {network.stride}, got {config.training.crop}"
+        )
+    return network
+
+
+def run_digest(
+    config: Configuration, data: TrainingData, stats: tuple[DatasetStats, DatasetStats]
+) -> str:
+    """SHA-256 of what a run depends on: settings, weights to start from, pixels and masks.
+
+    Args:
+        config: Settings of the run.
+        data: Pairs for training and for validation.
+        stats: Statistics of the pairs for training, and of those for validation.
+
+    Returns:
+        The digest in hexadecimal digits.
+    """
+    content = to_document(config)
+    # How much memory it takes, when it is saved and what is refused at the end change no weight.
+    del content["data"]["cache_mb"]
+    del content["training"]["checkpoint_every"]
+    del content["export"]["min_iou"]
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode())
+    digest.update(_start_digest(config).encode())
+    for pairs, pair_stats in zip((data.training, data.validation), stats, strict=True):
+        for pair in pairs:
+            digest.update(f"\n{json.dumps([pair.name, pair.height, pair.width])}".encode())
+        for block in pair_stats.blocks:
+            digest.update(f"\n{block.pair} {block.content}".encode())
+    return digest.hexdigest()
+
+
+def _start_digest(config: Configuration) -> str:
+    """Digests of the files that weights are read from; empty where there are none.
+
+    Raises:
+        ConfigurationError: If a file is not there.
+    """
+    model, found = config.model, ""
+    if model.init_from and (folder := model_folder(model.init_from)).is_dir():
+        found += fingerprint(folder)
+    if model.backbone_weights not in NO_FILES and not model.init_from:
+        try:
+            with open(model.backbone_weights, "rb") as stream:
+                found += hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise ConfigurationError(
+                f"model.backbone_weights {model.backbone_weights}: {error.strerror}"
+            ) from None
+    return found

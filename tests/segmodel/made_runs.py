@@ -14,8 +14,7 @@ from segmodel.pairs.pairs import TrainingData
 from segmodel.pairs.stats import collect_stats
 from segmodel.training.configuration import Configuration
 from segmodel.training.run_folder import RunFolder
-from segmodel.training.run_plan import network_configuration
-from segmodel.training.trainer import Hooks, TrainingRun
+from segmodel.training.trainer import Hooks, TrainingRun, network_configuration
 from tests.segmodel.made_pairs import configuration, halves
 
 DATA = TrainingData(halves(4, 0), halves(1, 1))

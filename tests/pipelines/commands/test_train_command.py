@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.cli.options import parse_options
 from pipelines.commands import train
 from pipelines.commands.main import guarded
 from segmodel.errors import ConfigurationError
@@ -47,7 +48,7 @@ def fails(capsys, *words: object) -> str:
 
 
 def overrides(*words: str) -> dict[str, str]:
-    return train.overrides(train.parser().parse_args(words))
+    return train.overrides(parse_options(train.TrainOptions, train.parser().parse_args(words)))
 
 
 def test_the_schema_of_configuration_files_is_printed(capsys):

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from segmodel.errors import TrainingError
-from segmodel.training.checkpoints import (
+from segmodel.training.run_folder import (
     STATE,
     Progress,
     read_progress,

@@ -19,8 +19,7 @@ from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.keras_model import KerasModel
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.training.configuration import Configuration, DataConfig, ModelConfig, TrainingConfig
-from segmodel.training.run_plan import network_configuration
-from segmodel.training.trainer import train
+from segmodel.training.trainer import network_configuration, train
 from tests.segmodel.made_pairs import ArrayPair, blocks, table
 
 

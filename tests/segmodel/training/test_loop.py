@@ -21,8 +21,7 @@ from segmodel.savedmodel.predictor import Predictor
 from segmodel.training.loop import StepTimer, check_loss, device_strategy
 from segmodel.training.losses import loss_weights
 from segmodel.training.release import draft_contract
-from segmodel.training.run_plan import network_configuration
-from segmodel.training.trainer import TrainingRun
+from segmodel.training.trainer import TrainingRun, network_configuration
 from tests import forked
 from tests.end_to_end.conftest import ROOT, environment
 from tests.segmodel.made_pairs import halves

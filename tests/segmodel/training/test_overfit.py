@@ -19,8 +19,7 @@ from segmodel.training.configuration import (
 )
 from segmodel.training.release import validation_layout
 from segmodel.training.run_folder import RunFolder
-from segmodel.training.run_plan import network_configuration
-from segmodel.training.trainer import Hooks, TrainingRun
+from segmodel.training.trainer import Hooks, TrainingRun, network_configuration
 from tests.segmodel.made_pairs import ArrayPair, blocks, table
 
 IMAGES = blocks(4, classes=2, bands=3, dtype="uint8")

@@ -20,7 +20,7 @@ from segmodel.training.configuration import ExportConfig
 from segmodel.training.history import History, Validation
 from segmodel.training.release import check_min_iou, draft_contract, release, validation_layout
 from segmodel.training.run_folder import RunFolder
-from segmodel.training.run_plan import network_configuration
+from segmodel.training.trainer import network_configuration
 from tests.segmodel.made_pairs import CLASSES, files_of, with_floor
 from tests.segmodel.made_runs import DATA, narrow
 

@@ -11,7 +11,7 @@ from segmodel.errors import ConfigurationError
 from segmodel.pairs.pairs import TrainingData
 from segmodel.pairs.stats import collect_stats
 from segmodel.training.configuration import ExportConfig
-from segmodel.training.run_plan import Stage, network_configuration, run_digest, stages
+from segmodel.training.trainer import Stage, network_configuration, run_digest, stages
 from tests.segmodel.made_pairs import CLASSES, ArrayPair, configuration, halves
 
 DATA = TrainingData(halves(2, 0), halves(1, 1))
