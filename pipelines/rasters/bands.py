@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.rasters.header import Band, Header
+from pipelines.rasters.header import Band, Header, Palette
 from segmodel.errors import ContractError
 from segmodel.savedmodel.contract import Contract
+from segmodel.tiling.raster import combine_masks
 
 _COMPLEX = {"complex_int16", "complex64", "complex128"}
 
@@ -27,7 +28,7 @@ class SceneBands:
 
     bands: tuple[Band, ...]
     dtype: str
-    palette: tuple[tuple[int, int, int, int], ...] | None
+    palette: Palette | None
     value_range: tuple[float, float]
     mask: str
     alpha: int | None
@@ -50,23 +51,23 @@ class SceneBands:
         Raises:
             ContractError: If the model was not made for them; names the field and the remedy.
         """
-        bands = _named(header, contract.bands) if wanted is None else None
-        if wanted is not None:
-            bands = tuple(_find(header, name, what) for name in wanted)
-        if bands is None:
-            bands = header.bands
-        palette = None
-        if header.palette is not None and len(contract.bands) == 3 and len(bands) == 1:
-            palette, dtype, count = header.palette, "uint8", 3
+        if wanted is None:
+            bands = _named(header, contract.bands)
         else:
-            dtype, count = _dtype(bands, contract), len(bands)
-            if header.palette is not None:
-                raise ContractError(
-                    f"{what}: bands: its values are numbers of colours, which the model was not "
-                    f"made for: expand them (for example gdal_translate -expand gray)"
-                )
-        if count != len(contract.bands):
-            raise ContractError(_miscounted(header, count, contract, what))
+            bands = tuple(_find(header, name, what) for name in wanted)
+        taken, palette = len(contract.bands), header.palette
+        if palette is not None and (taken, len(bands)) != (3, 1):
+            raise ContractError(
+                f"{what}: bands: its values are numbers of colours, which the model was not "
+                f"made for: expand them (for example gdal_translate -expand gray)"
+            )
+        dtype = "uint8" if palette is not None else _dtype(bands, contract)
+        count = 3 if palette is not None else len(bands)
+        if count != taken:
+            raise ContractError(
+                f"{what}: bands: the model takes {taken} ({', '.join(contract.bands)}), the input "
+                f"has {count}; name those to take with --bands: the scene has {_bands_of(header)}"
+            )
         contract.check_input(count, dtype, what)
         return cls(bands, contract.dtype, palette, contract.value_range, header.mask, header.alpha)
 
@@ -83,8 +84,7 @@ class SceneBands:
     def values(self, samples: np.ndarray) -> np.ndarray:
         """What the model takes for samples, `(height, width, bands)` of its dtype."""
         if self.palette is not None:
-            colors: np.ndarray = colors_of(self.palette)[:, :3][samples[..., 0]]
-            return colors
+            return np.asarray(colors_of(self.palette)[:, :3][samples[..., 0]])
         if self.dtype == "float32" and any(band.is_scaled for band in self.bands):
             scale = np.array([band.scale for band in self.bands])
             offset = [band.offset for band in self.bands]
@@ -102,28 +102,25 @@ class SceneBands:
         if self.palette is not None:
             valid = colors_of(self.palette)[:, 3][samples[..., 0]] > 0
         if self.mask == "values":
-            partly, wholly = self._missing(samples)
-            found = ~(partly | wholly)
-            valid = found if valid is None else valid & found
+            valid = combine_masks(valid, ~self._missing(samples))
         return None if valid is None or valid.all() else valid
 
-    def _missing(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where a band holds a value that no pixel can have, and where all hold nodata."""
+    def _missing(self, samples: np.ndarray) -> np.ndarray:
+        """Where a band holds a value that no pixel can have, or all hold nodata."""
         partly = np.zeros(samples.shape[:2], bool)
         wholly = np.ones(samples.shape[:2], bool)
         low, high = self.value_range
+        is_scaled = self.dtype == "float32"
         for number, band in enumerate(self.bands):
             if band.nodata is None:
                 wholly[:] = False
                 continue
             equal = _equal(samples[..., number], band.nodata)
             wholly &= equal
-            stands_for = band.nodata
-            if self.dtype == "float32" and self.palette is None:
-                stands_for = band.nodata * band.scale + band.offset
-            if self.palette is None and not low <= stands_for <= high:
+            value = band.nodata * band.scale + band.offset if is_scaled else band.nodata
+            if self.palette is None and not low <= value <= high:
                 partly |= equal
-        return partly, wholly
+        return partly | wholly
 
 
 def _equal(samples: np.ndarray, nodata: float) -> np.ndarray:
@@ -139,22 +136,18 @@ def _equal(samples: np.ndarray, nodata: float) -> np.ndarray:
         return np.asarray(samples == np.asarray(nodata).astype(samples.dtype))
 
 
-def colors_of(palette: Sequence[tuple[int, int, int, int]]) -> np.ndarray:
+def colors_of(palette: Palette) -> np.ndarray:
     """`(values, 4)` uint8 for every value of a byte; what the palette lacks is transparent."""
     table = np.zeros((65536 if len(palette) > 256 else 256, 4), np.uint8)
     table[: len(palette)] = palette
     return table
 
 
-def _named(header: Header, names: Sequence[str]) -> tuple[Band, ...] | None:
-    """The bands of these names in this order, or None if one is missing or there are two."""
-    found = []
-    for name in names:
-        same = [band for band in header.bands if name.lower() in band.names]
-        if len(same) != 1:
-            return None
-        found.append(same[0])
-    return tuple(found) if len(set(found)) == len(found) else None
+def _named(header: Header, names: Sequence[str]) -> tuple[Band, ...]:
+    """The bands of these names in this order; all of the file unless each name has one."""
+    same = [[band for band in header.bands if name.lower() in band.names] for name in names]
+    found = tuple(bands[0] for bands in same if len(bands) == 1)
+    return found if len(set(found)) == len(names) else header.bands
 
 
 def _find(header: Header, name: str, what: str) -> Band:
@@ -192,10 +185,3 @@ def _dtype(bands: Sequence[Band], contract: Contract) -> str:
     if is_scaled and contract.dtype == "float32" and not types & _COMPLEX:
         return "float32"
     return min(types - {contract.dtype} or types)
-
-
-def _miscounted(header: Header, count: int, contract: Contract, what: str) -> str:
-    return (
-        f"{what}: bands: the model takes {len(contract.bands)} ({', '.join(contract.bands)}), the "
-        f"input has {count}; name those to take with --bands: the scene has {_bands_of(header)}"
-    )

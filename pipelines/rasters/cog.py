@@ -14,22 +14,17 @@ import rasterio.windows
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
-from rasterio.windows import Window as RasterioWindow
 
-from pipelines.rasters.gdal import (
-    GDAL_ERRORS,
-    GDAL_OPTIONS,
-    gdal_env,
-    open_scene,
-    read_with_retries,
-    unreadable,
-)
+from pipelines.rasters.gdal import GDAL_OPTIONS, gdal_window, read_pixels
 from segmodel.labels.classes import ClassTable
 from segmodel.tiling.windows import Window
 
 TILE_PX = 512
 # A COG is written from one end to the other: what was written is not needed again.
 _COG_OPTIONS = GDAL_OPTIONS | {"GDAL_CACHEMAX": 32 << 20}
+
+# Values of a scene by window.
+Blocks = Iterable[tuple[Window, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +39,7 @@ class Grid:
 
 def write_block(path: str, grid: Grid, window: Window, values: np.ndarray) -> None:
     """Write the `(height, width)` values of a window of a scene as a tiled GeoTIFF."""
-    corner = rasterio.windows.transform(_window(window), grid.transform)
+    corner = rasterio.windows.transform(gdal_window(window), grid.transform)
     profile = _grid_profile(Grid(window.height, window.width, corner, grid.crs), values.dtype)
     with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path, "w", **profile) as target:
         target.write(values, 1)
@@ -64,24 +59,11 @@ def read_block(
     Returns:
         `(height, width)` of the dtype of the file.
     """
-    place = None if window is None else _window(window)
-
-    def read() -> np.ndarray:
-        try:
-            with gdal_env(uri), open_scene(uri) as source:
-                return np.asarray(source.read(1, window=place, out_shape=shape))
-        except GDAL_ERRORS as error:
-            raise unreadable(error, uri, "labels cannot be read") from error
-
-    return read_with_retries(uri, read)
+    return read_pixels(uri, "labels cannot be read", 1, window, shape)
 
 
 def write_label_cog(
-    path: str,
-    grid: Grid,
-    blocks: Iterable[tuple[Window, np.ndarray]],
-    classes: ClassTable,
-    tags: Mapping[str, str],
+    path: str, grid: Grid, blocks: Blocks, classes: ClassTable, tags: Mapping[str, str]
 ) -> None:
     """Write a label map as a Cloud Optimized GeoTIFF with palette, class names and nodata.
 
@@ -106,9 +88,7 @@ def write_label_cog(
     Path(path + ".aux.xml").write_bytes(_category_names(classes))
 
 
-def write_confidence_cog(
-    path: str, grid: Grid, blocks: Iterable[tuple[Window, np.ndarray]], tags: Mapping[str, str]
-) -> None:
+def write_confidence_cog(path: str, grid: Grid, blocks: Blocks, tags: Mapping[str, str]) -> None:
     """Write 8-bit confidence, in which 1.0 is 255, as a Cloud Optimized GeoTIFF."""
     with _new_cog(path, grid, np.dtype(np.uint8), blocks, "AVERAGE") as target:
         target.update_tags(**tags)
@@ -118,12 +98,7 @@ def write_confidence_cog(
 
 @contextmanager
 def _new_cog(
-    path: str,
-    grid: Grid,
-    dtype: np.dtype,
-    blocks: Iterable[tuple[Window, np.ndarray]],
-    overviews: str,
-    **profile: Any,
+    path: str, grid: Grid, dtype: np.dtype, blocks: Blocks, overviews: str, **profile: Any
 ) -> Iterator[Any]:
     """A tiled GeoTIFF to describe in the block; with its pixels it becomes a COG after that.
 
@@ -141,7 +116,7 @@ def _new_cog(
             with rasterio.open(draft, "w", **_grid_profile(grid, dtype), **profile) as target:
                 yield target
                 for window, values in blocks:
-                    target.write(values, 1, window=_window(window))
+                    target.write(values, 1, window=gdal_window(window))
             options = {"compress": "DEFLATE", "level": 6, "bigtiff": "IF_SAFER", "num_threads": 1}
             options |= {"blocksize": TILE_PX, "overview_resampling": overviews}
             rasterio.shutil.copy(draft, path, driver="COG", **options)
@@ -150,26 +125,13 @@ def _new_cog(
                 Path(name).unlink(missing_ok=True)
 
 
-def _window(window: Window) -> RasterioWindow:
-    return RasterioWindow(window.column, window.row, window.width, window.height)
-
-
 def _grid_profile(grid: Grid, dtype: np.dtype) -> dict[str, Any]:
-    place = {} if grid.transform.is_identity else {"transform": grid.transform}
-    place |= {"crs": grid.crs} if grid.crs else {}
-    return place | {
-        "driver": "GTiff",
-        "height": grid.height,
-        "width": grid.width,
-        "count": 1,
-        "dtype": dtype.name,
-        "tiled": True,
-        "blockxsize": TILE_PX,
-        "blockysize": TILE_PX,
-        "compress": "deflate",
-        "zlevel": 1,
-        "bigtiff": "IF_SAFER",
-    }
+    profile: dict[str, Any] = {} if grid.transform.is_identity else {"transform": grid.transform}
+    profile |= {"crs": grid.crs} if grid.crs else {}
+    profile |= {"driver": "GTiff", "height": grid.height, "width": grid.width}
+    profile |= {"count": 1, "dtype": dtype.name}
+    profile |= {"tiled": True, "blockxsize": TILE_PX, "blockysize": TILE_PX}
+    return profile | {"compress": "deflate", "zlevel": 1, "bigtiff": "IF_SAFER"}
 
 
 def _category_names(classes: ClassTable) -> bytes:

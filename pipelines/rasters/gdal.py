@@ -4,12 +4,14 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
+import numpy as np
 import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
 
 from pipelines.rasters.stores import StoredRaster
 from pipelines.run.failures import is_transient, reason_of
@@ -17,6 +19,7 @@ from pipelines.storage import locations
 from pipelines.storage.clients.interface import RequestFailure
 from pipelines.storage.clients.retry import ATTEMPTS, retry
 from segmodel.errors import BeamsegError, InputError, TransientError
+from segmodel.tiling.windows import Window
 
 # A size, not a share of the machine: the same on every worker. rasterio hands it to GDAL as bytes,
 # not as GDAL's option of that name, which is in megabytes.
@@ -79,10 +82,9 @@ class OpenRaster:
     def check(self) -> None:
         """Raise what a request to the store has failed with; GDAL may have gone on without it."""
         fault = None if self._stored is None else self._stored.fault()
-        if isinstance(fault, OSError) and is_transient(fault):
-            raise TransientError(f"the scene cannot be read: {reason_of(fault)}") from fault
         if isinstance(fault, OSError):
-            raise InputError(f"the scene cannot be read: {reason_of(fault)}") from fault
+            kind = TransientError if is_transient(fault) else InputError
+            raise kind(f"the scene cannot be read: {reason_of(fault)}") from fault
         if fault is not None:
             raise fault
 
@@ -142,16 +144,13 @@ def open_scene(uri: str, version: str = "") -> OpenRaster:
     return opened
 
 
-@contextmanager
-def without_warnings() -> Iterator[None]:
+def without_warnings() -> AbstractContextManager[None]:
     """Nothing is said of rasters without a place.
 
     Filters of warnings are those of all threads: where several read headers, it is also around all
     of them.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
+    return warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning)
 
 
 def unreadable(error: Exception, uri: str, what: str) -> BeamsegError:
@@ -189,3 +188,40 @@ def read_with_retries(uri: str, read: Callable[[], T]) -> T:
         return RequestFailure(error, transient=isinstance(error, TransientError))
 
     return retry(read, meaning, ATTEMPTS) if locations.is_read_by_gdal(uri) else read()
+
+
+def read_pixels(
+    uri: str,
+    what: str,
+    bands: int | list[int],
+    window: Window | None,
+    shape: tuple[int, ...] | None,
+) -> np.ndarray:
+    """Pixels of a raster that is opened for them only; transient errors of the web are retried.
+
+    Args:
+        uri: Location of the raster.
+        what: What is wrong where they cannot be read.
+        bands: Number of a band from 1, or of several.
+        window: Part of the raster to read, or None for all of it.
+        shape: Shape of the result, or None for that of the window; with fewer rows and columns,
+            GDAL leaves some out.
+
+    Returns:
+        `(height, width)`, or `(bands, height, width)` for several bands, of the raster's dtype.
+    """
+
+    def read() -> np.ndarray:
+        part = None if window is None else gdal_window(window)
+        try:
+            with gdal_env(uri), open_scene(uri) as source:
+                return np.asarray(source.read(bands, window=part, out_shape=shape))
+        except GDAL_ERRORS as error:
+            raise unreadable(error, uri, what) from error
+
+    return read_with_retries(uri, read)
+
+
+def gdal_window(window: Window) -> RasterioWindow:
+    """A window as GDAL takes it."""
+    return RasterioWindow(window.column, window.row, window.width, window.height)

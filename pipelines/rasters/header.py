@@ -41,6 +41,9 @@ _DATE_TAGS = (
     (None, "TIFFTAG_DATETIME"),
 )
 
+# Red, green, blue and alpha by value.
+Palette = tuple[tuple[int, int, int, int], ...]
+
 
 @dataclass(frozen=True)
 class Band:
@@ -91,7 +94,7 @@ class Header:
     bands: tuple[Band, ...]
     mask: str
     alpha: int | None
-    palette: tuple[tuple[int, int, int, int], ...] | None
+    palette: Palette | None
     block_px: tuple[int, int]
     located_by: str | None
     acquired: str | None
@@ -151,10 +154,9 @@ class Headers:
 
     def find(self, file: InputFile) -> Header | None:
         """The header, or None where the scene cannot be opened, which its unit then reports."""
-        try:
+        with suppress(InputError, TransientError):
             return self.read(file)
-        except (InputError, TransientError):
-            return None
+        return None
 
     def find_all(self, files: Iterable[InputFile]) -> Iterator[tuple[InputFile, Header | None]]:
         """Files with their headers or None, in order; read by several threads, some at a time."""
@@ -186,13 +188,10 @@ def _header_of(source: rasterio.DatasetReader, uri: str) -> Header:
     kinds = zip(source.indexes, source.colorinterp, strict=True)
     alpha = [index for index, kind in kinds if kind == ColorInterp.alpha]
     bands = tuple(_band(source, index) for index in source.indexes if index not in alpha)
-    located = not source.transform.is_identity
     located_by = None
-    if not located and source.gcps[0]:
-        located_by = "gcps"
-    elif not located and source.rpcs is not None:
-        located_by = "rpcs"
-    crs = _shared(source.crs.to_wkt()) if source.crs else None
+    if source.transform.is_identity and (source.gcps[0] or source.rpcs is not None):
+        located_by = "gcps" if source.gcps[0] else "rpcs"
+    crs = _shared_crs(source.crs.to_wkt()) if source.crs else None
     first = bands[0].index if bands else source.indexes[0]
     return Header(
         grid=Grid(source.height, source.width, source.transform, crs),
@@ -209,10 +208,8 @@ def _header_of(source: rasterio.DatasetReader, uri: str) -> Header:
     )
 
 
-@lru_cache(1024)
-def _shared(wkt: str) -> CRS:
-    """One object for all scenes of a CRS: parsing it takes longer than the rest of a header."""
-    return CRS.from_wkt(wkt)
+# One object for all scenes of a CRS: parsing it takes longer than the rest of a header.
+_shared_crs = lru_cache(1024)(CRS.from_wkt)
 
 
 def _band(source: rasterio.DatasetReader, index: int) -> Band:
@@ -247,9 +244,7 @@ def _mask_kind(flags: Sequence[Sequence[MaskFlags]]) -> str:
     return "values" if MaskFlags.nodata in flags_of_all else "none"
 
 
-def _palette(
-    source: rasterio.DatasetReader, bands: tuple[Band, ...]
-) -> tuple[tuple[int, int, int, int], ...] | None:
+def _palette(source: rasterio.DatasetReader, bands: tuple[Band, ...]) -> Palette | None:
     if len(bands) != 1 or source.colorinterp[bands[0].index - 1] != ColorInterp.palette:
         return None
     colors = source.colormap(bands[0].index)
@@ -259,16 +254,13 @@ def _palette(
 def _acquired(source: rasterio.DatasetReader) -> str | None:
     for domain, name in _DATE_TAGS:
         with suppress(UnicodeDecodeError):
-            found = source.tags(ns=domain).get(name)
-            if found:
+            if found := source.tags(ns=domain).get(name):
                 return str(found)
     return None
 
 
 # Of VRTs that name other VRTs, and of the text of one.
 MAX_FILES, MAX_CHARACTERS = 100_000, 1 << 28
-
-
 _SOURCE = re.compile(r"<Source(?:Filename|Dataset)([^>]*)>([^<]*)</Source(?:Filename|Dataset)>")
 
 
@@ -289,15 +281,11 @@ def sources_of(uri: str, files: Iterable[str]) -> tuple[str, ...]:
         if path in found:
             continue
         found[path] = None
-        ahead += [side for side in sidecars_of(path) if filesystem.exists(side)]
+        # Where GDAL looks for the mask of a raster, and for what its own header does not say.
+        ahead += filter(filesystem.exists, (f"{path}.msk", f"{path}.aux.xml"))
         if path.lower().endswith(".vrt"):
             ahead += _sources_in(path)
     return tuple(sorted(set(found) - {uri}))
-
-
-def sidecars_of(path: str) -> tuple[str, str]:
-    """Where GDAL looks for the mask of a raster, and for what its own header does not say."""
-    return f"{path}.msk", f"{path}.aux.xml"
 
 
 def _sources_in(path: str) -> Iterator[str]:

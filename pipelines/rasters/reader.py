@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import numpy as np
 import rasterio
-from rasterio.windows import Window as RasterioWindow
 
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
@@ -24,19 +23,23 @@ from pipelines.rasters.gdal import (
     GDAL_ERRORS,
     OpenRaster,
     gdal_env,
+    gdal_window,
     open_scene,
+    read_pixels,
     read_with_retries,
     unreadable,
 )
 from pipelines.rasters.header import Header
-from segmodel.errors import BeamsegError
+from segmodel.errors import BeamsegError, InputError
 from segmodel.tiling.raster import Pixels, Raster, combine_masks
+from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Window
 
 # Pixels that are decoded at most for a picture of a scene without overviews.
 DECODED_FOR_PICTURE = 1 << 24
+# Rows of a label map that are compared with what is valid at a time.
+STRIP_ROWS = 512
 _DECODING_THREADS = min(4, os.cpu_count() or 1)
-
 
 T = TypeVar("T")
 
@@ -51,7 +54,16 @@ def small_area(header: Header) -> Window:
     height, width = header.grid.height, header.grid.width
     if header.has_overviews or height * width <= DECODED_FOR_PICTURE:
         return Window(0, 0, height, width)
-    rows, columns = (min(length, math.isqrt(DECODED_FOR_PICTURE)) for length in (height, width))
+    return middle(height, width, math.isqrt(DECODED_FOR_PICTURE))
+
+
+def middle(height: int, width: int, side: int) -> Window:
+    """The middle of an image, of at most so many rows and columns.
+
+    >>> middle(2000, 100, 1536)
+    Window(row=232, column=0, height=1536, width=100)
+    """
+    rows, columns = min(height, side), min(width, side)
     return Window((height - rows) // 2, (width - columns) // 2, rows, columns)
 
 
@@ -77,16 +89,7 @@ def read_small(
     size = (max(1, int(area.height / step)), max(1, int(area.width / step)))
     indexes = [band.index for band in header.bands]
     indexes = indexes[:3] if len(indexes) >= 3 else indexes[:1] * 3
-    window = RasterioWindow(area.column, area.row, area.width, area.height)
-
-    def read() -> np.ndarray:
-        try:
-            with gdal_env(uri), open_scene(uri) as source:
-                return np.asarray(source.read(indexes, window=window, out_shape=(3, *size)))
-        except GDAL_ERRORS as error:
-            raise unreadable(error, uri, "pixels cannot be read") from error
-
-    values = read_with_retries(uri, read)
+    values = read_pixels(uri, "pixels cannot be read", indexes, area, (3, *size))
     if header.palette is not None:
         return np.asarray(colors_of(header.palette)[values[0]][..., :3])
     low, high = value_range
@@ -148,15 +151,13 @@ class SceneRaster(Raster):
 
     def _read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
         """Samples `(height, width, bands)`, and where a mask or alpha says that they are valid."""
-        area = RasterioWindow(window.column, window.row, window.width, window.height)
-        shape = (window.height, window.width, len(self.bands.bands))
+        area, shape = gdal_window(window), (window.height, window.width, len(self.bands.bands))
         samples = np.empty(shape, self.bands.read_dtype)
         valid = None
         try:
             with self._opened() as source:
                 # GDAL writes pixel by pixel; what is read is a view of it, band by band.
-                bands_first = samples.transpose(2, 0, 1)
-                source.read(self.bands.indexes, out=bands_first, window=area)
+                source.read(self.bands.indexes, out=samples.transpose(2, 0, 1), window=area)
                 if self.bands.mask == "alpha" and self.bands.alpha is not None:
                     valid = source.read(self.bands.alpha, window=area) > 0
                 elif self.bands.mask == "mask":
@@ -204,3 +205,61 @@ class SceneRaster(Raster):
         if self._source is not None:
             self._source.close()
             self._source = None
+
+
+class ResampledRaster(Raster):
+    """A scene as a model sees it that was made for another ground sample distance.
+
+    Args:
+        scene: Scene that is read.
+        grid: Grid that the model sees.
+        source_window: Part of the scene that is labelled, which gets the labels.
+        area: The same on the grid of the model.
+    """
+
+    def __init__(
+        self, scene: SceneRaster, grid: ModelGrid, source_window: Window, area: Window
+    ) -> None:
+        self.scene, self.grid, self.source_window, self.area = scene, grid, source_window, area
+        self.height, self.width = grid.model_size
+        self.source_pixels = source_window.pixels
+
+    def wants(self, core: Window) -> bool:
+        """Whether a core touches the area of interest."""
+        return self.scene.wants(self.grid.source_window(core))
+
+    def read(self, window: Window) -> Pixels:
+        """Pixels of a window of the model's grid.
+
+        Raises:
+            InputError: If GDAL cannot read it.
+        """
+        source = self.scene.read(self.grid.source_window(window))
+        return Pixels(*self.grid.resample(source.values, source.finite, window))
+
+    def on_source_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
+        """A map of the area on the scene's own grid: nearest, and nodata exact.
+
+        Raises:
+            InputError: If what was labelled cannot be read any more.
+        """
+        result = self.grid.to_source_grid(values, self.area, self.source_window)
+        pieces = list(self.source_window.subdivide(STRIP_ROWS, self.source_window.width))
+        while pieces:
+            piece = pieces.pop()
+            labels = result[piece.relative_to(self.source_window).slices]
+            if (labels == nodata).all():
+                continue
+            try:
+                has_label = self.scene.has_label(piece)
+            except InputError:
+                if piece.pixels == 1:
+                    raise
+                # Part of it is in a window that was lost, and that is nodata.
+                rows, columns = piece.height, piece.width
+                half = (-(-rows // 2), columns) if rows >= columns else (rows, -(-columns // 2))
+                pieces += piece.subdivide(*half)
+                continue
+            if has_label is not None:
+                labels[~has_label] = nodata
+        return result

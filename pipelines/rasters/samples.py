@@ -1,19 +1,19 @@
 """Sample images for the measurement of a halo."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
 import numpy as np
 
 from pipelines.inputs.listing import find_files
-from pipelines.rasters.gdal import GDAL_ERRORS, gdal_env, open_scene
+from pipelines.rasters.gdal import GDAL_ERRORS, gdal_env, gdal_window, open_scene
+from pipelines.rasters.reader import middle
 from pipelines.storage.filesystem import read_bytes
 from pipelines.storage.locations import checked
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.images.encoded import IMAGE_SUFFIXES, decode_pixels
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.raster import Pixels
-from segmodel.tiling.windows import Window
 
 MAX_SAMPLES = 4
 # Three cores of the halo's measurement side by side.
@@ -34,17 +34,13 @@ def read_samples(patterns: Sequence[str], contract: Contract) -> list[np.ndarray
     """
     samples: list[np.ndarray] = []
     for pattern in patterns:
-        found = list(islice(_images(pattern), MAX_SAMPLES))
+        uris = (file.uri for file in find_files(checked(pattern)))
+        images = (uri for uri in uris if uri.lower().endswith(tuple(IMAGE_SUFFIXES)))
+        found = list(islice(images, MAX_SAMPLES))
         if not found:
             raise ConfigurationError(f"--samples: no image matches {pattern}")
         samples += [_read_sample(uri, contract) for uri in found[: MAX_SAMPLES - len(samples)]]
     return samples
-
-
-def _images(pattern: str) -> Iterator[str]:
-    for file in find_files(checked(pattern)):
-        if file.uri.lower().endswith(tuple(IMAGE_SUFFIXES)):
-            yield file.uri
 
 
 def _read_sample(uri: str, contract: Contract) -> np.ndarray:
@@ -62,27 +58,16 @@ def _read_sample(uri: str, contract: Contract) -> np.ndarray:
 
 def _encoded_pixels(uri: str, bands: int) -> Pixels:
     whole = decode_pixels(read_bytes(uri), bands)
-    part = _middle(*whole.values.shape[:2]).slices
+    height, width = whole.values.shape[:2]
+    part = middle(height, width, SAMPLE_PX).slices
     return Pixels(whole.values[part].copy(), None if whole.valid is None else whole.valid[part])
 
 
 def _raster_pixels(uri: str) -> Pixels:
     with gdal_env(uri), open_scene(uri) as source:
-        part = _middle(source.height, source.width)
-        rows, columns = part.slices
-        window = (rows.start, rows.stop), (columns.start, columns.stop)
+        window = gdal_window(middle(source.height, source.width, SAMPLE_PX))
         try:
             values = np.moveaxis(source.read(window=window), 0, -1)
             return Pixels(values, source.dataset_mask(window=window) > 0)
         except GDAL_ERRORS as error:
             raise InputError(f"cannot be read: {error}") from error
-
-
-def _middle(height: int, width: int) -> Window:
-    """What is read of an image.
-
-    >>> _middle(2000, 100)
-    Window(row=232, column=0, height=1536, width=100)
-    """
-    rows, columns = min(height, SAMPLE_PX), min(width, SAMPLE_PX)
-    return Window((height - rows) // 2, (width - columns) // 2, rows, columns)

@@ -30,7 +30,7 @@ from pipelines.run.areas import Tally
 from pipelines.run.commits import Commit, CommitLog
 from pipelines.run.directory import OUTPUTS, RunDirectory, is_run
 from pipelines.run.plan import AssemblyUnit, CountUnit, Unit, WorkUnit
-from pipelines.scenes.tables import overlaps_csv, zones_csv
+from pipelines.scenes.results import overlaps_csv, zones_csv
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
 from pipelines.storage.threads import in_order

@@ -10,7 +10,7 @@ from pipelines.rasters.cog import TILE_PX
 from pipelines.run.area_tables import area_table, rows_of
 from pipelines.run.areas import TallySum
 from pipelines.run.attempts import with_retries
-from pipelines.run.commits import Commit, CommitLog, Output
+from pipelines.run.commits import CommitLog, Output
 from pipelines.run.plan import AssemblyUnit, WorkUnit
 from pipelines.scenes.blocks import block_units, block_windows
 from pipelines.scenes.files import StoredBlock, block_path, pieces_of, scene_paths, write_scene
@@ -42,8 +42,10 @@ def _assemble(unit: AssemblyUnit, work: Work, log: CommitLog) -> None:
     if len(finished) < len(commits):
         return
     outputs = []
-    if any(commit.outputs_in("blocks") for commit in finished):
-        outputs = _write(unit, list(zip(blocks, finished, strict=True)), work)
+    pairs = zip(blocks, finished, strict=True)
+    written = [block for block, commit in pairs if commit.outputs_in("blocks")]
+    if written:
+        outputs = _write(unit, written, work)
     else:
         for path in scene_paths(unit.files[0]):
             filesystem.remove(work.run.path(path))
@@ -65,30 +67,23 @@ def _assemble(unit: AssemblyUnit, work: Work, log: CommitLog) -> None:
     log.write(unit, outputs, tally, work.run.scratch, lost)
 
 
-def _write(
-    unit: AssemblyUnit, blocks: Sequence[tuple[WorkUnit, Commit]], work: Work
-) -> list[Output]:
+def _write(unit: AssemblyUnit, blocks: Sequence[WorkUnit], work: Work) -> list[Output]:
     """Put the blocks of a scene together; returns what was written.
 
     Args:
         unit: Unit of the scene.
-        blocks: Blocks of the scene with their records; those that wrote nothing become nodata.
+        blocks: Blocks of the scene that wrote labels; the rest of it becomes nodata.
         work: What all units have in common.
     """
     file, classes = unit.files[0], work.contract.classes
     grid = work.headers.read(file).grid
 
     def values(folder: str, empty: int, dtype: np.dtype) -> Iterator[tuple[Window, np.ndarray]]:
-        areas, uris = [], []
-        for block, commit in blocks:
-            assert block.window is not None
-            areas.append((block.window, bool(commit.outputs_in("blocks"))))
-            uris.append(work.run.path(block_path(block.id, folder)))
-        written = [uri for uri, (_, is_there) in zip(uris, areas, strict=True) if is_there]
+        uris = [work.run.path(block_path(block.id, folder)) for block in blocks]
         # Of a store, blocks are read as a whole: their tiles are small, and each is needed.
-        with local_copies(written, work.run.scratch) as copies:
-            paths = iter(copies)
-            stored = [StoredBlock(a, next(paths) if is_there else None) for a, is_there in areas]
+        with local_copies(uris, work.run.scratch) as copies:
+            pairs = zip(blocks, copies, strict=True)
+            stored = [StoredBlock(block.window, path) for block, path in pairs if block.window]
             yield from pieces_of(stored, grid, TILE_PX, empty, dtype)
 
     confidence = values("confidence", 0, np.dtype(np.uint8)) if work.confidence else None

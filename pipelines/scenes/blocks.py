@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from pipelines.formats.work import ReadOptions
 from pipelines.rasters.bands import SceneBands
+from pipelines.rasters.cog import Grid
 from pipelines.rasters.gdal import CACHE_BYTES
 from pipelines.rasters.header import Header
 from pipelines.rasters.reader import ground_grid
@@ -41,10 +42,7 @@ def model_grid(header: Header, reading: ReadOptions, what: str = "the scene") ->
             f"{what}: --resample_to needs to know the size of its pixels: assign a coordinate "
             f"reference system (for example gdal_translate -a_srs), or leave the option out"
         )
-    try:
-        across, down = ground_grid(grid).pixel_size_m()
-    except GroundError as error:
-        raise GroundError(f"{what}: {error}") from error
+    across, down = _pixel_size_m(grid, what)
     scale = (down / reading.resample_to, across / reading.resample_to)
     if not all(1 / MAX_SCALED <= factor <= MAX_SCALED for factor in scale):
         raise ConfigurationError(
@@ -52,6 +50,14 @@ def model_grid(header: Header, reading: ReadOptions, what: str = "the scene") ->
             f"coarser or finer than its pixels of {max(down, across):.4g} m"
         )
     return ModelGrid.from_scale((grid.height, grid.width), scale)
+
+
+def _pixel_size_m(grid: Grid, what: str) -> tuple[float, float]:
+    """Size of a pixel in x and in y on the ground, in metres; errors name the scene."""
+    try:
+        return ground_grid(grid).pixel_size_m()
+    except GroundError as error:
+        raise GroundError(f"{what}: {error}") from error
 
 
 def block_windows(header: Header, layout: Layout, reading: ReadOptions) -> Iterator[Window]:
@@ -62,7 +68,11 @@ def block_windows(header: Header, layout: Layout, reading: ReadOptions) -> Itera
     what GDAL keeps: otherwise a strip would be decoded once for every block in it.
     """
     scaled = model_grid(header, reading)
-    sides = _scaled_sides(scaled, layout) if scaled else _sides(header, layout)
+    if scaled is None:
+        sides = _sides(header, layout)
+    else:
+        rows, columns = zip(scaled.source_size, scaled.model_size, strict=True)
+        sides = _scaled_side(*rows, layout), _scaled_side(*columns, layout)
     for area in seen_by_model(header, scaled).subdivide(*sides):
         source = scaled.labelled_window(area) if scaled else area
         if source.pixels:
@@ -119,13 +129,9 @@ def model_window(source: Window, grid: ModelGrid | None, stride_px: int) -> Wind
     """What the model labels for a part of a scene; its origin is a multiple of the stride."""
     if grid is None:
         return source
-    (top, bottom), (left, right) = (
-        _labelling(first, size, axis, stride_px)
-        for first, size, axis in (
-            (source.row, source.height, (grid.source_size[0], grid.model_size[0])),
-            (source.column, source.width, (grid.source_size[1], grid.model_size[1])),
-        )
-    )
+    rows, columns = zip(grid.source_size, grid.model_size, strict=True)
+    top, bottom = _labelling(source.row, source.height, rows, stride_px)
+    left, right = _labelling(source.column, source.width, columns, stride_px)
     return Window(top, left, bottom - top, right - left)
 
 
@@ -140,15 +146,11 @@ def _labelling(first: int, size: int, axis: tuple[int, int], stride_px: int) -> 
     return start // stride_px * stride_px, last + 1
 
 
-def _scaled_sides(scaled: ModelGrid, layout: Layout) -> tuple[int, int]:
-    """Height and width of blocks on the grid of the model that are no larger on the scene's own."""
-    sides = []
-    for source, model in zip(scaled.source_size, scaled.model_size, strict=True):
-        most = int(BLOCK_PX * min(1.0, model / source)) // layout.stride_px * layout.stride_px
-        most = max(most, layout.stride_px)
-        smaller = replace(layout, window_px=min(layout.window_px, most))
-        sides.append(_side(model, smaller, most))
-    return sides[0], sides[1]
+def _scaled_side(source: int, model: int, layout: Layout) -> int:
+    """Side of blocks along an axis of the model's grid that are no larger on the scene's own."""
+    most = int(BLOCK_PX * min(1.0, model / source)) // layout.stride_px * layout.stride_px
+    most = max(most, layout.stride_px)
+    return _side(model, replace(layout, window_px=min(layout.window_px, most)), most)
 
 
 def _sides(header: Header, layout: Layout) -> tuple[int, int]:
@@ -222,19 +224,10 @@ def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: 
             f"{what} has a coordinate reference system but no transform: give it one with gdalwarp "
             f"(from ground control points) or gdal_translate -a_ullr"
         )
-    if grid.crs is None:
-        if reading.aoi is not None:
-            raise ConfigurationError(
-                f"{what} has no coordinate reference system, so that --aoi cannot be found in it: "
-                f"assign one (for example gdal_translate -a_srs)"
-            )
-        model_grid(header, reading, what)
-        return
-    try:
-        gsd_m = max(ground_grid(grid).pixel_size_m())
-    except GroundError as error:
-        raise GroundError(f"{what}: {error}") from error
-    if reading.resample_to is None:
-        contract.check_gsd(gsd_m, what)
-    else:
-        model_grid(header, reading, what)
+    if grid.crs is None and reading.aoi is not None:
+        raise ConfigurationError(
+            f"{what} has no coordinate reference system, so that --aoi cannot be found in it: "
+            f"assign one (for example gdal_translate -a_srs)"
+        )
+    if model_grid(header, reading, what) is None and grid.crs is not None:
+        contract.check_gsd(max(_pixel_size_m(grid, what)), what)

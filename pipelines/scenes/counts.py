@@ -7,9 +7,10 @@ of precedence needs the model again.
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from pyproj.exceptions import ProjError
@@ -25,16 +26,37 @@ from pipelines.run.failures import reason_of
 from pipelines.run.plan import CountUnit, InputFile
 from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.blocks import planned_blocks, scene_unit
-from pipelines.scenes.files import scene_paths
+from pipelines.scenes.files import counts_path, scene_paths
 from pipelines.scenes.sampling import ABSENT, SceneView
 from pipelines.scenes.sampling import FAILED as FAILED_STATE
-from pipelines.scenes.tables import CountSums, counts_path
 from pipelines.storage.copies import local_copies
 from segmodel.errors import BeamsegError, InputError
 from segmodel.tiling.windows import Window
 
 TILE_PX = 1024
 _log = logging.getLogger("beamseg")
+
+
+class _Sums:
+    """Pixels and ground area by zone, and by the scene in which ground counts instead."""
+
+    def __init__(self) -> None:
+        self.zones: dict[str | None, TallySum] = {}
+        self.elsewhere: dict[str, TallySum] = {}
+        self.total = TallySum()
+
+    def to_json(self) -> dict[str, Any]:
+        """As in the file of a count."""
+        return {
+            "zones": [_row("zone", name, total) for name, total in self.zones.items()],
+            "elsewhere": [_row("counted_in", name, t) for name, t in self.elsewhere.items()],
+        }
+
+
+def _row(key: str, name: str | None, total: TallySum) -> dict[str, Any]:
+    exact = total.exact()
+    areas = {line: str(value) for line, value in exact.area_m2.items()}
+    return {key: name, "pixels": exact.pixels, "area_m2": areas}
 
 
 @dataclass(frozen=True)
@@ -77,32 +99,27 @@ def _count(unit: CountUnit, work: Work) -> None:
     found = [scene for scene in scenes if scene is not None]
     if len(found) < len(scenes):
         return
-    sums = CountSums()
+    sums, labelled = _Sums(), found[unit.place].commit.tally
     with contextlib.ExitStack() as copies:
         found = [scene.at_hand(copies, work) for scene in found]
-        _count_scene(found[unit.place], found, work, sums)
-    scene = found[unit.place]
+        scene = found[unit.place]
+        if scene.view is None:
+            # Without a place on the ground it is in no zone, and no other scene shows the same.
+            for total in (sums.total, sums.zones.setdefault(None, TallySum())):
+                total.add(labelled)
+        else:
+            _count_tiles(scene, found, work, sums)
     tally = replace(
         sums.total.exact(),
-        images=scene.commit.tally.images,
-        failed_images=scene.commit.tally.failed_images,
+        images=labelled.images,
+        failed_images=labelled.failed_images,
         footprint_m2=scene.footprint_m2,
-        seam_pixels=scene.commit.tally.seam_pixels,
-        seam_differences=scene.commit.tally.seam_differences,
+        seam_pixels=labelled.seam_pixels,
+        seam_differences=labelled.seam_differences,
     )
     path = counts_path(unit)
     written = work.run.write(path, json.dumps(sums.to_json()).encode())
     work.log.write(unit, [Output.of(path, written)], tally, work.run.scratch)
-
-
-def _count_scene(scene: _Scene, found: Sequence[_Scene], work: Work, sums: CountSums) -> None:
-    if scene.view is None:
-        # Without a place on the ground it is in no zone, and no other scene shows the same.
-        sums.total.add(scene.commit.tally)
-        sums.zones[None] = TallySum()
-        sums.zones[None].add(scene.commit.tally)
-    else:
-        _count_tiles(scene, found, work, sums)
 
 
 def _scene(file: InputFile, work: Work) -> _Scene | None:
@@ -124,7 +141,7 @@ def _scene(file: InputFile, work: Work) -> _Scene | None:
     return _Scene(file, commit, SceneView(header.grid, path, work.contract.classes.nodata, lost))
 
 
-def _count_tiles(scene: _Scene, scenes: Sequence[_Scene], work: Work, sums: CountSums) -> None:
+def _count_tiles(scene: _Scene, scenes: Sequence[_Scene], work: Work, sums: _Sums) -> None:
     """Count a scene tile by tile."""
     assert scene.view is not None
     ground = ground_grid(scene.view.grid)
@@ -154,7 +171,8 @@ def _count_tiles(scene: _Scene, scenes: Sequence[_Scene], work: Work, sums: Coun
         for other, tally in table.by_group(shadow):
             sums.elsewhere.setdefault(scenes[other].file.key, TallySum()).add(tally)
         if polygons is not None:
-            _add_zones(zones, polygons.names, tile, table, sums)
+            layers = () if zones is None else (zones.indices(tile, n) for n in range(zones.layers))
+            _add_zones(layers, polygons.names, table, sums)
 
 
 def _shadow(
@@ -214,23 +232,24 @@ class _TableLines:
         sums = np.bincount(cell, self.areas_m2.ravel(), counts.size).reshape(-1, size)
         for row in np.flatnonzero(counts.any(axis=1)).tolist():
             if row:
-                values = zip(self.names, counts[row].tolist(), sums[row].tolist(), strict=True)
-                found = [(name, count, area) for name, count, area in values if count]
-                pixels = {name: count for name, count, _ in found}
-                areas = {name: area for name, _, area in found}
+                there = np.flatnonzero(counts[row]).tolist()
+                pixels = {self.names[line]: int(counts[row, line]) for line in there}
+                areas = {self.names[line]: float(sums[row, line]) for line in there}
                 yield row - 1, Tally(pixels=pixels, ground_pixels=pixels, area_m2=areas)
 
 
 def _add_zones(
-    zones: ScenePolygons | None,
-    names: Sequence[str],
-    tile: Window,
-    table: _TableLines,
-    sums: CountSums,
+    layers: Iterable[np.ndarray], names: Sequence[str], table: _TableLines, sums: _Sums
 ) -> None:
-    """Add the pixels of a tile to the zones in which their centres lie, or to none."""
+    """Add the pixels of a tile to the zones in which their centres lie, or to none.
+
+    Args:
+        layers: `(height, width)` index of the zone of each pixel, or -1, by layer of zones.
+        names: Names of the zones.
+        table: Lines and areas of the pixels.
+        sums: Sums to add to.
+    """
     in_no_zone = np.ones(table.line.shape, bool)
-    layers = () if zones is None else (zones.indices(tile, n) for n in range(zones.layers))
     for index in layers:
         in_no_zone &= index < 0
         for zone, tally in table.by_group(index.astype(np.int64)):

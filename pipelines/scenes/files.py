@@ -1,15 +1,15 @@
 """Where the files of a scene are in a run directory, and how they are written."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 
 from pipelines.formats.work import Work
-from pipelines.rasters.cog import Grid, read_block, write_confidence_cog, write_label_cog
+from pipelines.rasters.cog import Blocks, Grid, read_block, write_confidence_cog, write_label_cog
 from pipelines.run.commits import Output
-from pipelines.run.plan import InputFile
+from pipelines.run.plan import CountUnit, InputFile
 from pipelines.storage import filesystem
 from segmodel.tiling.windows import Window
 
@@ -26,15 +26,20 @@ class ScenePaths(NamedTuple):
 
 
 class StoredBlock(NamedTuple):
-    """A block of a scene, and where its values are; None where it has none."""
+    """A block of a scene, and the file on this machine that has its values."""
 
     window: Window
-    path: str | None
+    path: str
 
 
 def block_path(unit: str, folder: str) -> str:
     """Where a block is until its scene is finished, within the run directory."""
     return f"blocks/{unit}-{folder}.tif"
+
+
+def counts_path(unit: CountUnit) -> str:
+    """Where the sums of a count are, within the run directory."""
+    return f"counts/{unit.id}.json"
 
 
 def label_name(name: str) -> str:
@@ -53,11 +58,7 @@ def scene_paths(file: InputFile) -> ScenePaths:
 
 
 def write_scene(
-    file: InputFile,
-    grid: Grid,
-    labels: Iterable[tuple[Window, np.ndarray]],
-    confidence: Iterable[tuple[Window, np.ndarray]] | None,
-    work: Work,
+    file: InputFile, grid: Grid, labels: Blocks, confidence: Blocks | None, work: Work
 ) -> list[Output]:
     """Write the label COG of a scene, its class names and its confidence; returns what they are.
 
@@ -91,10 +92,10 @@ def pieces_of(
     So every tile of the label map is written once, wherever blocks begin and end.
 
     Args:
-        blocks: Stored blocks in reading order.
+        blocks: Blocks that have values, in reading order.
         grid: Size and place of the scene.
         tile_px: Side of the tiles of the label map; a piece is a row of up to `TILES_AT_ONCE`.
-        empty: Value where a block has none.
+        empty: Value where there is no block.
         dtype: Dtype of the values.
     """
     whole = Window(0, 0, grid.height, grid.width)
@@ -102,6 +103,6 @@ def pieces_of(
         values = np.full((piece.height, piece.width), empty, dtype)
         for window, path in blocks:
             part = window.intersection(piece)
-            if path is not None and part.pixels:
+            if part.pixels:
                 values[part.relative_to(piece).slices] = read_block(path, part.relative_to(window))
         yield piece, values

@@ -61,18 +61,15 @@ class SceneFormat(Format):
         suffix = Path(file.name).suffix.lower()
         if suffix in RASTER_SUFFIXES:
             return True
-        if suffix in TIFF_SUFFIXES:
-            header = headers.find(file)
-            if header is not None:
-                return header.is_located
-            # A TIFF that GDAL cannot open is reported as what it claims to be.
-            return locations.is_read_by_gdal(file.uri) or filesystem.begins_with(
-                file.uri, TIFF_MARKS
-            )
-        if suffix in IMAGE_SUFFIXES or suffix not in _gdal_suffixes():
+        if not may_be_scene(file):
             return False
         header = headers.find(file)
-        return header is not None and bool(header.bands)
+        if suffix not in TIFF_SUFFIXES:
+            return header is not None and bool(header.bands)
+        if header is not None:
+            return header.is_located
+        # A TIFF that GDAL cannot open is reported as what it claims to be.
+        return locations.is_read_by_gdal(file.uri) or filesystem.begins_with(file.uri, TIFF_MARKS)
 
     def check(self, files: Sequence[InputFile], context: PlanContext) -> None:
         """Refuse the run if the model was made for none of the scenes.
@@ -159,7 +156,7 @@ class SceneFormat(Format):
 
 def may_be_scene(file: InputFile) -> bool:
     """Whether the header of a file, if it has one, is asked for to tell what it is."""
-    suffix = os.path.splitext(file.name)[1].lower()
+    suffix = Path(file.name).suffix.lower()
     return suffix in TIFF_SUFFIXES or (suffix not in IMAGE_SUFFIXES and suffix in _gdal_suffixes())
 
 

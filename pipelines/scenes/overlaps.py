@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -13,7 +14,7 @@ from shapely.errors import ShapelyError
 from pipelines.formats.work import Counting
 from pipelines.geodesy.footprints import counted_twice_m2, neighbours
 from pipelines.geodesy.ground import GroundGrid
-from pipelines.rasters.header import Header, Headers
+from pipelines.rasters.header import Headers
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.plan import CountUnit, InputFile, unit_id
 from segmodel.errors import BeamsegError, ConfigurationError
@@ -40,7 +41,7 @@ class Overlaps:
 
 def overlaps_of(files: Sequence[InputFile], headers: Headers) -> Overlaps | None:
     """How far scenes show the same ground, by their outlines; None if that cannot be told."""
-    grids = [grid for file in files if (grid := _ground(headers.find(file))) is not None]
+    grids = list(_grounds(files, headers).values())
     try:
         near = _near(tuple(grids))
         return Overlaps(
@@ -71,17 +72,14 @@ def plan_counts(
     ranks = precedence(files, counting.overlap, headers)
     near: dict[int, list[int]] = {}
     if counting.overlap is not None:
-        grids = {
-            index: grid for index, file in enumerate(files) if (grid := _ground(headers.find(file)))
-        }
+        grids = _grounds(files, headers)
         places = list(grids)
         for index, others in zip(places, _near(tuple(grids.values())), strict=True):
             near[index] = [places[other] for other in others]
     for index, file in enumerate(files):
         group = sorted([index, *near.get(index, [])], key=ranks.__getitem__)
         members = tuple(files[member] for member in group)
-        name = unit_id("counts", file)
-        yield CountUnit(name, "scene", members, group.index(index))
+        yield CountUnit(unit_id("counts", file), "scene", members, group.index(index))
 
 
 def precedence(
@@ -94,32 +92,27 @@ def precedence(
     """
     if overlap != "newest":
         return [(0, index) for index in range(len(files))]
-    dates = [_acquired(headers.find(file)) for file in files]
-    for file, date in zip(files, dates, strict=True):
-        if date is None:
-            raise ConfigurationError(
-                f"--overlap newest: {file.key} does not say when it was taken, as YYYY-MM-DD or "
-                f"YYYY:MM:DD and perhaps a time: give it the tag "
-                f"TIFFTAG_DATETIME (for example gdal_edit.py -mo "
-                f"'TIFFTAG_DATETIME=2026:11:25 10:00:00'), or use --overlap first"
-            )
-    newest_first = sorted({date for date in dates if date is not None}, reverse=True)
+    dates = [_acquired(file, headers) for file in files]
+    newest_first = sorted(set(dates), reverse=True)
     place = {date: number for number, date in enumerate(newest_first)}
-    return [(place[date], index) for index, date in enumerate(dates) if date is not None]
+    return [(place[date], index) for index, date in enumerate(dates)]
 
 
-def _acquired(header: Header | None) -> datetime | None:
-    """When a scene was taken: long ago if it cannot be opened, None if it does not say.
-
-    A time without a zone is taken for UTC.
-    """
-    if header is None:
-        return datetime.min.replace(tzinfo=UTC)
-    return parse_date(header.acquired or "")
+def _acquired(file: InputFile, headers: Headers) -> datetime:
+    """When a scene was taken; long ago if it cannot be opened."""
+    header = headers.find(file)
+    date = datetime.min.replace(tzinfo=UTC) if header is None else parse_date(header.acquired or "")
+    if date is None:
+        raise ConfigurationError(
+            f"--overlap newest: {file.key} does not say when it was taken, as YYYY-MM-DD or "
+            f"YYYY:MM:DD and perhaps a time: give it the tag TIFFTAG_DATETIME (for example "
+            f"gdal_edit.py -mo 'TIFFTAG_DATETIME=2026:11:25 10:00:00'), or use --overlap first"
+        )
+    return date
 
 
 def parse_date(text: str) -> datetime | None:
-    """A time as ISO 8601 or TIFF spell it, or None.
+    """A time as ISO 8601 or TIFF spell it, or None; one without a zone is taken for UTC.
 
     >>> parse_date("2026:11:25 10:00:00") == parse_date("2026-11-25T12:00:00+02:00")
     True
@@ -133,13 +126,14 @@ def parse_date(text: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _ground(header: Header | None) -> GroundGrid | None:
-    """Where a scene is on the ground, or None if it does not say."""
-    if header is None or not header.is_placed:
-        return None
-    try:
-        ground = ground_grid(header.grid)
-        ground.pixel_size_m()
-    except BeamsegError:
-        return None
-    return ground
+def _grounds(files: Sequence[InputFile], headers: Headers) -> dict[int, GroundGrid]:
+    """Where scenes are on the ground, by their index; without those that do not say."""
+    grounds = {}
+    for index, file in enumerate(files):
+        header = headers.find(file)
+        if header is not None and header.is_placed:
+            with suppress(BeamsegError):
+                ground = ground_grid(header.grid)
+                ground.pixel_size_m()
+                grounds[index] = ground
+    return grounds

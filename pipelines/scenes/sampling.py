@@ -17,6 +17,8 @@ from segmodel.tiling.windows import Window
 STEP_PX = 16
 INTERPOLATED_PX = 0.01
 LABEL, NODATA, FAILED, ABSENT = 0, 1, 2, 3
+# An array for each of the two axes.
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,14 @@ class SceneView:
         return found
 
 
-def _places(window: Window, grid: Grid, other: Grid) -> tuple[np.ndarray, np.ndarray]:
+def _places(window: Window, grid: Grid, other: Grid) -> Pair:
     """Column and row in another scene of the pixel centres of a window, `(height, width)` each."""
     rows, columns = _nodes(window.row, window.height), _nodes(window.column, window.width)
     at_nodes = _other_pixels(columns, rows, grid, other)
     # Halfway between nodes the interpolation is worst.
-    middle = [(axis[:-1] + axis[1:]) / 2 if len(axis) > 1 else axis for axis in (rows, columns)]
-    exact = _other_pixels(middle[1], middle[0], grid, other)
-    guessed = [_at(values, (rows, columns), (middle[0], middle[1])) for values in at_nodes]
+    down, across = ((at[:-1] + at[1:]) / 2 if len(at) > 1 else at for at in (rows, columns))
+    exact = _other_pixels(across, down, grid, other)
+    guessed = [_at(values, (rows, columns), (down, across)) for values in at_nodes]
     with np.errstate(invalid="ignore"):
         error = max(float(np.abs(g - e).max()) for g, e in zip(guessed, exact, strict=True))
     every_row = window.row + np.arange(window.height) + 0.5
@@ -97,11 +99,7 @@ def _nodes(first: int, count: int) -> np.ndarray:
     return np.append(np.arange(0, count - 1, STEP_PX), count - 1) + first + 0.5
 
 
-def _at(
-    values: np.ndarray,
-    nodes: tuple[np.ndarray, np.ndarray],
-    wanted: tuple[np.ndarray, np.ndarray],
-) -> np.ndarray:
+def _at(values: np.ndarray, nodes: Pair, wanted: Pair) -> np.ndarray:
     """Values at rows and columns of nodes, interpolated linearly to other rows and columns."""
     down, across = (_weights(*axis) for axis in zip(nodes, wanted, strict=True))
     return np.asarray(down @ values @ across.T)
@@ -109,10 +107,9 @@ def _at(
 
 def _weights(nodes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """`(wanted, nodes)` weights of linear interpolation."""
-    weights = np.zeros((len(wanted), len(nodes)))
     if len(nodes) == 1:
-        weights[:, 0] = 1
-        return weights
+        return np.ones((len(wanted), 1))
+    weights = np.zeros((len(wanted), len(nodes)))
     left = np.clip(np.searchsorted(nodes, wanted, "right") - 1, 0, len(nodes) - 2)
     share = (wanted - nodes[left]) / (nodes[left + 1] - nodes[left])
     each = np.arange(len(wanted))
@@ -120,9 +117,7 @@ def _weights(nodes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return weights
 
 
-def _other_pixels(
-    columns: np.ndarray, rows: np.ndarray, grid: Grid, other: Grid
-) -> tuple[np.ndarray, np.ndarray]:
+def _other_pixels(columns: np.ndarray, rows: np.ndarray, grid: Grid, other: Grid) -> Pair:
     """Places at columns and rows of one scene, in another; infinite where there is none."""
     x, y = _applied(grid.transform, *np.meshgrid(columns, rows))
     assert grid.crs is not None

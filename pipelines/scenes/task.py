@@ -11,8 +11,7 @@ from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.cog import Grid, read_block, write_block
 from pipelines.rasters.header import Header
-from pipelines.rasters.reader import SceneRaster, ground_grid
-from pipelines.rasters.resampled import ResampledRaster
+from pipelines.rasters.reader import ResampledRaster, SceneRaster, ground_grid
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, reason_of, reraise_transient
 from pipelines.run.plan import InputFile, WorkUnit
@@ -85,6 +84,10 @@ class BlockTask(UnitTask[Labelled]):
             return self._scene
         return ResampledRaster(self._scene, self._scaled, self._area, self._model_area())
 
+    def _own(self, core: Window) -> Window:
+        """Pixels of the scene that take their labels from a core of the model."""
+        return core if self._scaled is None else self._scaled.labelled_window(core)
+
     @property
     def _area(self) -> Window:
         assert self.unit.window is not None
@@ -134,7 +137,7 @@ class BlockTask(UnitTask[Labelled]):
         """Windows that could not be read."""
         parts = []
         for lost in labelled.lost:
-            own = lost.core if self._scaled is None else self._scaled.labelled_window(lost.core)
+            own = self._own(lost.core)
             reason = reason_of(lost.error)
             failure = Failure(self._file.key, _place_of(own), "read", reason)
             parts.append((own.relative_to(self._area), failure))
@@ -149,18 +152,13 @@ class BlockTask(UnitTask[Labelled]):
         labels, confidence = encoded.labels, encoded.confidence
         levels = None if confidence is None else quantize_confidence(confidence)
         if self.unit.scene is None:
-            self.outputs += write_scene(
-                self._file,
-                self._grid,
-                [(self._area, labels)],
-                None if levels is None else [(self._area, levels)],
-                self.work,
-            )
+            area = self._area
+            shares = None if levels is None else [(area, levels)]
+            self.outputs += write_scene(self._file, self._grid, [(area, labels)], shares, self.work)
             return
         for folder, values in (("labels", labels), ("confidence", levels)):
             if values is not None:
-                path = block_path(self.unit.id, folder)
-                run = self.work.run
+                path, run = block_path(self.unit.id, folder), self.work.run
                 with filesystem.write_atomic(run.path(path), run.scratch) as draft:
                     write_block(draft.path, self._grid, self._area, values)
                 self.outputs.append(Output.of(path, draft.written))
@@ -181,9 +179,7 @@ class BlockTask(UnitTask[Labelled]):
             return 0, 0
         for lost in outcome.lost:
             reraise_transient(lost.error)
-        cores = [tile.core for tile in near]
-        if self._scaled is not None:
-            cores = [self._scaled.labelled_window(core).intersection(self._area) for core in cores]
+        cores = [self._own(tile.core).intersection(self._area) for tile in near]
         labels = read_block(self.work.run.path(self.outputs[0].path))
         cores = [core.relative_to(self._area) for core in cores]
         return seam_pixels(labels, outcome.labels, cores, self.work.contract.classes.nodata)

@@ -15,8 +15,7 @@ from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.run.plan import AssemblyUnit, CountUnit, Unit, WorkUnit
 from pipelines.scenes.assembly import scene_blocks
-from pipelines.scenes.files import block_path
-from pipelines.scenes.tables import counts_path
+from pipelines.scenes.files import block_path, counts_path
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from pipelines.worker import formats

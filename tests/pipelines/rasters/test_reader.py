@@ -18,8 +18,13 @@ from pipelines.geodesy.polygons import Polygons
 from pipelines.rasters import reader
 from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.header import read_header
-from pipelines.rasters.reader import SceneRaster, ground_grid, read_small, small_area
-from pipelines.rasters.resampled import ResampledRaster
+from pipelines.rasters.reader import (
+    ResampledRaster,
+    SceneRaster,
+    ground_grid,
+    read_small,
+    small_area,
+)
 from pipelines.scenes.blocks import block_windows, model_grid, model_window
 from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job

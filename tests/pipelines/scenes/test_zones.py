@@ -10,7 +10,7 @@ import pytest
 import shapely
 from affine import Affine
 
-from pipelines.scenes.tables import OUTSIDE
+from pipelines.scenes.results import OUTSIDE
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (
     UTM,
