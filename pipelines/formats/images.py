@@ -145,7 +145,7 @@ def stated_size(file: InputFile, reading: ReadOptions) -> tuple[int, int] | None
     if file.size > reading.max_encoded_bytes:
         return None
     begin = b""
-    # Of a TIFF that goes on, Pillow warns.
+    # Pillow warns of a TIFF that has more bytes than were read here.
     quiet = warnings.catch_warnings(action="ignore")
     with (
         contextlib.suppress(OSError, TransientError),

@@ -58,8 +58,9 @@ class TFRecordFormat(shards.ShardFormat):
 def read_records(stream: IO[bytes], max_bytes: int) -> Iterator[bytes | InputError]:
     """Payloads of a shard in order, and errors in place of those that are corrupt.
 
-    While lengths are right, a corrupt record costs itself alone. Else an error ends the shard and
-    says from which byte offset of the uncompressed shard the rest is lost.
+    A corrupt record whose length is right is one error; the records after it are read. After a
+    wrong length an error ends the shard, and says from which byte offset of the uncompressed shard
+    the rest is lost.
 
     Args:
         stream: The shard.

@@ -36,7 +36,7 @@ def check_options(accelerator: str | None, beam_options: PipelineOptions) -> Non
     given = _detaching_options(beam_options)
     if given and not is_dataflow(beam_options):
         raise ConfigurationError(
-            f"{given[0]} is for a job that goes on without this process: give "
+            f"{given[0]} is for a job that continues without this process: give "
             f"--runner=DataflowRunner, or leave {given[0]} out"
         )
     if is_dataflow(beam_options) and not _brings_package(beam_options):
@@ -96,7 +96,7 @@ def is_detached(beam_options: PipelineOptions) -> bool:
 
 
 def submission(result: PipelineResult, beam_options: PipelineOptions, run: str) -> str:
-    """A sentence about a job that goes on without this process.
+    """A sentence about a job that continues without this process.
 
     Args:
         result: Result of the run, from the runner.

@@ -123,7 +123,7 @@ def run_segment(
 
     Returns:
         None once the run has ended and its result is in the run directory; or a sentence about a
-        job that goes on without this process.
+        job that continues without this process.
     """
     run = prepared.work.run
     hints = unit_hints(options.memory, options.accelerator, beam_options)

@@ -117,7 +117,7 @@ def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
     recorded = NameSet(name.rpartition("-")[0] for name in log.names())
     if next(_unfinished(work, recorded), None) is None:
         return
-    # Most of what is unfinished is planned as it was: that is told by one digest a unit.
+    # Most unfinished units are planned as before, which one digest a unit shows.
     same = NameSet(_digest(unit) for unit in planned())
     left = NameSet(
         path

@@ -170,9 +170,8 @@ def temporary(scratch: str) -> Iterator[str]:
         if error.filename != path:
             raise
         raise ClearedError(
-            "the folder for temporary files of the run was cleared while it was written to, as a "
-            "run does that ends while another one into the same directory goes on: run the same "
-            "command again"
+            "another run into the same directory ended and cleared the folder for temporary "
+            "files while this run was writing there: run the same command again"
         ) from error
     finally:
         Path(path).unlink(missing_ok=True)

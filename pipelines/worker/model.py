@@ -1,6 +1,6 @@
 """The model of a worker process: on one GPU, with the batches that its memory holds.
 
-Which process of a machine uses which GPU is told by locks that end with their process.
+Processes of a machine claim their GPUs by file locks, which end with the process.
 """
 
 import fcntl

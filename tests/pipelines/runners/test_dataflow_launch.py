@@ -40,7 +40,7 @@ ROOT = Path(__file__).parents[3]
 def test_only_a_service_goes_on_without_its_launcher(word):
     name = word.partition("=")[0]
     for runner in ([], ["--runner=PrismRunner"]):
-        with pytest.raises(ConfigurationError, match=f"^{name} is for a job that goes on without"):
+        with pytest.raises(ConfigurationError, match=f"^{name} is for a job that continues"):
             check_options(None, pipeline_options([*runner, word]))
     check_options(None, pipeline_options([*DRY, word]))
 
