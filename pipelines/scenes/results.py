@@ -1,6 +1,5 @@
 """What the end of a run says of its scenes: tables by zone and of overlaps, mosaics, seams."""
 
-import io
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -17,6 +16,7 @@ from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.files import counts_path, scene_paths
 from pipelines.scenes.overlaps import precedence
+from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable
@@ -51,9 +51,20 @@ def write_scene_results(work: Work) -> None:
     if work.counting is not None and work.counting.overlap is not None:
         run.write("overlaps.csv", overlaps_csv(run, work.log))
     for name, pieces in mosaics(list(_pieces(work)))[0].items():
-        text = io.StringIO()
-        write_mosaic(text, pieces, classes)
-        run.write(name, text.getvalue().encode())
+        _write_mosaic(work, name, pieces, classes)
+
+
+def _write_mosaic(work: Work, name: str, pieces: list[Piece], classes: ClassTable) -> None:
+    """Write a mosaic piece by piece, as its text grows with the number of scenes."""
+
+    def write() -> None:
+        with (
+            filesystem.write_atomic(work.run.path(name), work.run.scratch) as draft,
+            open(draft.path, "w", encoding="utf-8", newline="\n") as stream,
+        ):
+            write_mosaic(stream, pieces, classes)
+
+    filesystem.retry_if_cleared(write)
 
 
 def _counted(run: RunDirectory, log: CommitLog) -> Iterator[tuple[CountUnit, dict[str, Any]]]:
