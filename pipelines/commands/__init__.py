@@ -1,1 +1,1 @@
-"""Commands other than `segment`, one file each: parser, help and the call into the library."""
+"""Commands, one file each: parser, help and the call into the library."""

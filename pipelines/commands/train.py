@@ -104,9 +104,10 @@ def overrides(options: TrainOptions) -> dict[str, str]:
     """
     changes: dict[str, str] = {}
     for text in options.values:
-        key, equals, changes[key] = text.partition("=")
+        key, equals, value = text.partition("=")
         if not equals:
             raise ConfigurationError(f"--set needs SECTION.KEY=VALUE, got {text!r}")
+        changes[key] = value
     if weights := options.backbone_weights:
         known = weights in ("none", "imagenet")
         changes["model.backbone_weights"] = _quoted(weights if known else os.path.abspath(weights))
