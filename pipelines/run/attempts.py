@@ -30,7 +30,7 @@ class UnitReport(NamedTuple):
         done: 1 if the unit has a commit record now.
         skipped: 1 if it had one before.
         incomplete: 1 if a transient error kept it from being finished.
-        computed_pixels: Number of pixels labelled now.
+        computed_pixels: Number of pixels labelled now, each counted once, without halos.
     """
 
     done: int = 0

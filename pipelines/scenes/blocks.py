@@ -230,4 +230,4 @@ def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: 
             f"assign one (for example gdal_translate -a_srs)"
         )
     if model_grid(header, reading, what) is None and grid.crs is not None:
-        contract.check_gsd(max(_pixel_size_m(grid, what)), what)
+        contract.check_gsd(*_pixel_size_m(grid, what), what)

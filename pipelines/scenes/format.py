@@ -88,7 +88,7 @@ class SceneFormat(Format):
                 f"({', '.join(contract.bands)})"
             )
         if reading.resample_to is not None:
-            contract.check_gsd(reading.resample_to, "--resample_to")
+            contract.check_gsd(reading.resample_to, reading.resample_to, "--resample_to")
         first: BeamsegError | None = None
         for file, header in context.headers.find_all(files):
             if header is not None:

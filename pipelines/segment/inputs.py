@@ -61,7 +61,7 @@ def find_inputs(
         )
     _check_names(inputs)
     if options.pixel_size is not None:
-        context.contract.check_gsd(options.pixel_size, "--pixel_size")
+        context.contract.check_gsd(options.pixel_size, options.pixel_size, "--pixel_size")
     if options.limit is not None:
         _limit(catalogue, options.limit, context.reading)
     for entry, files in inputs.files:

@@ -169,23 +169,25 @@ class Contract:
                 f"input (for example gdal_translate -ot) or use a model for {dtype}"
             )
 
-    def check_gsd(self, gsd_m: float, what: str) -> None:
-        """Refuse a ground sample distance outside the range the model was made for.
+    def check_gsd(self, across_m: float, down_m: float, what: str) -> None:
+        """Refuse pixels of which a side is outside the range the model was made for.
 
         Args:
-            gsd_m: Ground sample distance of the input in metres.
+            across_m: Width of a pixel of the input on the ground in metres.
+            down_m: Height of a pixel in metres.
             what: Name of the input for the error.
 
         Raises:
-            ContractError: Names the field, the range and the remedy.
+            ContractError: Names the field, the range, both sides and the remedy.
         """
         if self.gsd_range_m is None:
             return
         low, high = self.gsd_range_m
-        if not low <= gsd_m <= high:
+        if not all(low <= side <= high for side in (across_m, down_m)):
             raise ContractError(
                 f"{what}: gsd_range_m: the model was made for {low:g} to {high:g} m a pixel, the "
-                f"input has {gsd_m:.4g}; resample it (for example gdalwarp -tr) or use another one"
+                f"input has {across_m:.4g} x {down_m:.4g} m (width x height); resample it "
+                f"(--resample_to, or gdalwarp -tr) or use another model"
             )
 
     def layout(self, window: int, halo: int | None = None, batch: Batch = None) -> Layout:

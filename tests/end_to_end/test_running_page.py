@@ -39,6 +39,17 @@ def test_options_in_the_text_are_ours_or_beams_but_two():
     assert named - own - set(beam_options()) == {"--add", "--number_of_execution_retries"}
 
 
+def test_the_arithmetic_of_the_page_is_right():
+    sums = re.findall(r"(\d[\d.]*(?: [/*] \d[\d.]*)+) = (\d[\d.]*)", PAGE)
+    assert len(sums) == 2
+    for terms, result in sums:
+        value, *steps = re.split(r" ([/*]) ", terms)
+        actual = float(value)
+        for sign, term in zip(steps[::2], steps[1::2], strict=True):
+            actual *= float(term) if sign == "*" else 1 / float(term)
+        assert f"{actual:.2g}" == f"{float(result):.2g}", terms
+
+
 def test_files_and_targets_that_the_page_points_to_exist():
     for name in re.findall(r"\]\(([\w./-]+)\)", PAGE):
         assert (ROOT / "docs" / name).exists(), name

@@ -242,6 +242,23 @@ def test_scenes_of_another_ground_sample_distance_are_refused_by_field(tmp_path,
         check(path, gsd_range_m=(low, high))
 
 
+@pytest.mark.parametrize("sides", [(5.0, 10.0), (10.0, 5.0), (10.0, 20.0)])
+def test_scenes_with_one_side_of_a_pixel_outside_the_range_are_refused(tmp_path, sides):
+    place = ("EPSG:32633", Affine(sides[0], 0, 500000, 0, -sides[1], 5400000))
+    path = write_scene(tmp_path / "in" / "a.tif", pixels(8, 8), place)
+    with pytest.raises(ContractError, match=rf"^in/a.tif: gsd_range_m: .* {sides[0]:g}.* x "):
+        check(path, gsd_range_m=(8.0, 12.0))
+
+
+def test_the_sides_of_pixels_in_degrees_are_those_on_the_ground(tmp_path):
+    # At 60 degrees north a degree of longitude has 55.8 km, one of latitude 111.4 km.
+    place = ("EPSG:4326", Affine(1e-4, 0, 10, 0, -1e-4, 60))
+    path = write_scene(tmp_path / "in" / "a.tif", pixels(8, 8), place)
+    check(path, gsd_range_m=(5.5, 11.2))
+    with pytest.raises(ContractError, match=r"5\.58 x 11\.14 m"):
+        check(path, gsd_range_m=(8.0, 12.0))
+
+
 def test_scenes_within_the_range_of_ground_sample_distances_are_taken(tmp_path):
     check(write_scene(tmp_path / "in" / "a.tif", pixels(8, 8)), gsd_range_m=(9.0, 11.0))
 

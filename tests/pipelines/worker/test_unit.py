@@ -17,6 +17,7 @@ from pipelines.worker import model
 from pipelines.worker.model import MODELS
 from pipelines.worker.unit import segment_unit
 from segmodel.errors import TransientError
+from segmodel.tiling.windows import Layout
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import (
     dying,
@@ -70,6 +71,12 @@ def test_a_unit_writes_labels_rows_and_last_its_record(tmp_path, work, monkeypat
         *(f"labels/photos/{number}.png.png" for number in range(3)),
     ]
     assert is_done(work, unit)
+
+
+def test_halos_are_computed_and_are_not_counted_as_pixels_that_are_labelled(tmp_path):
+    work = make_work(tmp_path / "run", layout=Layout(window_px=16, halo_px=16, stride_px=16))
+    report = run_unit(only_unit(work, photos(tmp_path)), work)
+    assert report.computed_pixels == 40 * 50 + 41 * 50 + 42 * 50
 
 
 def test_a_unit_that_dies_before_its_record_is_done_again(tmp_path, work, monkeypatch):

@@ -121,19 +121,22 @@ def test_another_dtype_is_refused_by_field_and_input(dtype):
         contract().check_input(3, dtype, "a.tif")
 
 
-@pytest.mark.parametrize("gsd", [0.5, 0.75, 1.0])
-def test_a_ground_sample_distance_in_the_range_is_accepted(gsd):
-    contract(gsd_range_m=(0.5, 1.0)).check_gsd(gsd, "a.tif")
+@pytest.mark.parametrize("sides", [(0.5, 0.5), (0.75, 0.6), (0.5, 1.0), (1.0, 1.0)])
+def test_a_ground_sample_distance_in_the_range_is_accepted(sides):
+    contract(gsd_range_m=(0.5, 1.0)).check_gsd(*sides, "a.tif")
 
 
-@pytest.mark.parametrize("gsd", [0.0, 0.499, 1.001])
-def test_a_ground_sample_distance_outside_the_range_is_refused(gsd):
-    with pytest.raises(ContractError, match=r"^a.tif: gsd_range_m: .*0\.5 to 1 m"):
-        contract(gsd_range_m=(0.5, 1.0)).check_gsd(gsd, "a.tif")
+@pytest.mark.parametrize(
+    "sides", [(0.0, 0.0), (0.499, 0.499), (1.001, 1.001), (0.499, 1.0), (0.5, 1.001), (1.0, 0.25)]
+)
+def test_a_ground_sample_distance_of_which_a_side_is_outside_the_range_is_refused(sides):
+    message = rf"^a.tif: gsd_range_m: .*0\.5 to 1 m a pixel, .* {sides[0]:g} x {sides[1]:g} m"
+    with pytest.raises(ContractError, match=message):
+        contract(gsd_range_m=(0.5, 1.0)).check_gsd(*sides, "a.tif")
 
 
 def test_without_a_range_any_ground_sample_distance_is_accepted():
-    contract().check_gsd(1e9, "a.tif")
+    contract().check_gsd(1e9, 1.0, "a.tif")
 
 
 def test_the_layout_takes_the_recommended_halo_unless_another_is_given():
