@@ -19,6 +19,7 @@ MAX_ROOMS, MAX_MODULES = 30, 15
 # Rooms from the ground floor up: each imports from those before it only.
 FLOORS = (
     "segmodel.errors",
+    "segmodel.settings",
     "segmodel.devices",
     "segmodel.tiling",
     "segmodel.images",

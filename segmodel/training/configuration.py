@@ -6,7 +6,6 @@ documentation follow from this declaration.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -27,10 +26,11 @@ from pydantic import (
 )
 
 from segmodel.errors import ConfigurationError
-from segmodel.labels.classes import ClassTable, LabelClass, parse_color
+from segmodel.labels.class_settings import ClassConfig, class_table
+from segmodel.labels.classes import ClassTable
 from segmodel.networks.variants import PRECISIONS, VARIANTS
 from segmodel.savedmodel.contract import DTYPES
-from segmodel.training.settings import (
+from segmodel.settings import (
     LIST,
     WORD,
     Amount,
@@ -45,6 +45,7 @@ from segmodel.training.settings import (
     Words,
     as_list,
     settings,
+    table_of_settings,
 )
 
 # Seeds of stateless operations are 32-bit integers, and each stage has one of its own.
@@ -326,41 +327,6 @@ class ExportConfig:
     """Least IoU on validation by class name, or `mean`; below it nothing is exported."""
 
 
-@settings("classes")
-class ClassConfig:
-    """A class: one `[[classes]]` table for each."""
-
-    id: StrictInt
-    """Value of the class in label maps."""
-    name: str
-    """Name of the class."""
-    color: str
-    """Color of the class, such as `#8429F6`."""
-
-
-@settings("")
-class ClassList:
-    """The classes of a configuration, in the order of the score channels."""
-
-    classes: list[ClassConfig]
-
-
-def class_table(entries: Any) -> ClassTable:
-    """The class table of `[[classes]]` tables.
-
-    Args:
-        entries: Parsed tables, or the table that was made of them.
-
-    Raises:
-        ConfigurationError: If it is no list of tables, or a key is missing or wrong.
-        ContractError: If a class cannot be, or there is none.
-    """
-    if isinstance(entries, ClassTable):
-        return entries
-    found = ClassList(classes=entries).classes
-    return ClassTable(tuple(LabelClass(c.id, c.name, parse_color(c.color)) for c in found))
-
-
 @settings("")
 class Configuration:
     """A whole training run."""
@@ -413,48 +379,5 @@ def json_schema() -> dict[str, Any]:
 
 
 def settings_table() -> str:
-    """All settings as rows of a Markdown table: key, type, default and meaning.
-
-    Returns:
-        Head and rows, a line each; the default is written as in TOML, and empty where there is
-        none, because the setting must be given.
-    """
-    rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-    for table, kind in TABLES.items():
-        properties = TypeAdapter(kind).json_schema()["properties"]
-        for name, field in kind.__pydantic_fields__.items():
-            value = field.get_default(call_default_factory=True)
-            default = "" if field.is_required() else f"`{_toml(value)}`"
-            meaning = " ".join((field.description or "").removesuffix(".").split())
-            cells = (f"`{table}.{name}`", _type(properties[name]), default, meaning)
-            rows.append(f"| {' | '.join(cells)} |")
-    return "\n".join(rows)
-
-
-def _toml(value: Any) -> str:
-    """A value as TOML has it.
-
-    >>> _toml(("a", "b")), _toml({"dice": 0.5}), _toml(1e-4), _toml(False)
-    ('["a", "b"]', '{ dice = 0.5 }', '0.0001', 'false')
-    """
-    if isinstance(value, Mapping):
-        inner = ", ".join(f"{key} = {_toml(item)}" for key, item in value.items())
-        return f"{{ {inner} }}" if inner else "{}"
-    return json.dumps(value)
-
-
-def _type(schema: Mapping[str, Any]) -> str:
-    """What a JSON Schema takes, in words.
-
-    >>> _type({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "number"}}]})
-    'string or list of numbers'
-    """
-    if choices := schema.get("anyOf") or schema.get("oneOf"):
-        # One value stands for a list of one, so that a list takes what the other choice says.
-        words = [_type(choice) for choice in choices]
-        return next((word for word in words if word == f"list of {words[0]}s"), " or ".join(words))
-    if schema["type"] == "array":
-        return f"list of {_type(schema['items'])}s"
-    if schema["type"] == "object":
-        return f"table of {_type(schema['additionalProperties'])}s"
-    return str(schema["type"])
+    """All settings as rows of a Markdown table: key, type, default and meaning."""
+    return table_of_settings(TABLES)

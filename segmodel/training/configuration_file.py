@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segmodel.errors import BeamsegError, ConfigurationError
+from segmodel.errors import ConfigurationError
+from segmodel.labels.class_settings import class_table
 from segmodel.labels.classes import ClassTable, format_color, parse_color
-from segmodel.training.configuration import NO_FILES, TABLES, Configuration, DataConfig, class_table
-from segmodel.training.settings import check_keys, keys_of
+from segmodel.settings import check_keys, keys_of, parsed_toml
+from segmodel.training.configuration import NO_FILES, TABLES, Configuration, DataConfig
 
 FOLDERS = [
     f"{side}{kind}" for side in ("", "validation_") for kind in ("images", "masks", "shards")
@@ -33,7 +33,7 @@ def load_configuration(
         ConfigurationError: If the file cannot be read, or a key or a value is wrong; the text
             names the file and the key.
     """
-    with _parsed(Path(path)) as document:
+    with parsed_toml(path) as document:
         for name, text in (overrides or {}).items():
             override(document, name, text)
         return parse_configuration(document, Path(path).parent)
@@ -106,7 +106,7 @@ def load_mask_config(path: str | Path) -> MaskConfig:
     Raises:
         ConfigurationError: As for `load_configuration`.
     """
-    with _parsed(Path(path)) as document:
+    with parsed_toml(path) as document:
         check_keys(document, keys_of(Configuration), "")
         data = document.get("data", {})
         check_keys(data, keys_of(DataConfig), "data")
@@ -116,17 +116,6 @@ def load_mask_config(path: str | Path) -> MaskConfig:
             parse_color(color)
         values = {key: getattr(found, key) for key in read}
         return MaskConfig(class_table(document.get("classes", [])), **values)
-
-
-@contextmanager
-def _parsed(path: Path) -> Iterator[dict[str, Any]]:
-    """The document in a file; errors in it, also those that the block finds, name the file."""
-    try:
-        yield tomllib.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise ConfigurationError(f"{path}: no such file") from None
-    except (BeamsegError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise ConfigurationError(f"{path}: {error}") from error
 
 
 def override(document: dict[str, Any], name: str, text: str) -> None:

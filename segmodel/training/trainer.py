@@ -25,6 +25,7 @@ from segmodel.reports.kept_images import SamplePanels
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import fingerprint, read_contract
 from segmodel.savedmodel.keras_model import KerasModel
+from segmodel.settings import keys_of
 from segmodel.training.augment import training_batches
 from segmodel.training.configuration import NO_FILES, Configuration
 from segmodel.training.configuration_file import to_document
@@ -40,7 +41,6 @@ from segmodel.training.run_folder import (
     restore_checkpoint,
     save_checkpoint,
 )
-from segmodel.training.settings import keys_of
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 import re
+import tomllib
 import typing
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
@@ -16,6 +20,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     StrictFloat,
     StrictInt,
+    TypeAdapter,
     ValidationError,
 )
 from pydantic.dataclasses import dataclass
@@ -106,6 +111,21 @@ def settings(section: str) -> Callable[[type[Kind]], type[Kind]]:
     return decorate
 
 
+@contextmanager
+def parsed_toml(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The document in a TOML file; errors in it, also those that the block finds, name the file.
+
+    Raises:
+        ConfigurationError: If the file cannot be read, or the block finds an error in it.
+    """
+    try:
+        yield tomllib.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise ConfigurationError(f"{path}: no such file") from None
+    except (BeamsegError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
 def keys_of(kind: Any) -> list[str]:
     """Names of the settings of a table, in the order of their declaration."""
     return [field.name for field in fields(kind)]
@@ -175,3 +195,55 @@ def _message(detail: ErrorDetails, key: str) -> str:
     for long, short in _PLAIN.items():
         text = text.replace(long, short)
     return f"{key} {text}, got {detail['input']!r}"
+
+
+def table_of_settings(tables: Mapping[str, Any]) -> str:
+    """Settings as rows of a Markdown table: key, type, default and meaning.
+
+    Args:
+        tables: Classes that `settings` made, by the names of their tables; an empty name for
+            keys at the top of the file.
+
+    Returns:
+        Head and rows, a line each; the default is written as in TOML, and empty where there is
+        none, because the setting must be given.
+    """
+    rows = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
+    for table, kind in tables.items():
+        properties = TypeAdapter(kind).json_schema()["properties"]
+        for name, field in kind.__pydantic_fields__.items():
+            value = field.get_default(call_default_factory=True)
+            default = "" if field.is_required() else f"`{_toml(value)}`"
+            meaning = " ".join((field.description or "").removesuffix(".").split())
+            cells = (f"`{_dotted([table, name])}`", _type(properties[name]), default, meaning)
+            rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def _toml(value: Any) -> str:
+    """A value as TOML has it.
+
+    >>> _toml(("a", "b")), _toml({"dice": 0.5}), _toml(1e-4), _toml(False)
+    ('["a", "b"]', '{ dice = 0.5 }', '0.0001', 'false')
+    """
+    if isinstance(value, Mapping):
+        inner = ", ".join(f"{key} = {_toml(item)}" for key, item in value.items())
+        return f"{{ {inner} }}" if inner else "{}"
+    return json.dumps(value)
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """What a JSON Schema takes, in words.
+
+    >>> _type({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "number"}}]})
+    'string or list of numbers'
+    """
+    if choices := schema.get("anyOf") or schema.get("oneOf"):
+        # One value stands for a list of one, so that a list takes what the other choice says.
+        words = [_type(choice) for choice in choices]
+        return next((word for word in words if word == f"list of {words[0]}s"), " or ".join(words))
+    if schema["type"] == "array":
+        return f"list of {_type(schema['items'])}s"
+    if schema["type"] == "object":
+        return f"table of {_type(schema['additionalProperties'])}s"
+    return str(schema["type"])

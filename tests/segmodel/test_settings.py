@@ -10,8 +10,7 @@ import pytest
 from pydantic import Discriminator, Field, StrictBool, StrictFloat, StrictInt, Tag
 
 from segmodel.errors import ConfigurationError
-from segmodel.training.configuration_file import override
-from segmodel.training.settings import (
+from segmodel.settings import (
     LIST,
     WORD,
     Numbers,
@@ -20,6 +19,7 @@ from segmodel.training.settings import (
     check_keys,
     settings,
 )
+from segmodel.training.configuration_file import override
 
 EITHER = Discriminator(lambda value: WORD if isinstance(value, str) else LIST)
 
