@@ -1,20 +1,86 @@
-"""Every error that beamseg raises on purpose, with one root class."""
+"""Every error that beamseg raises on purpose, with one root class, and the codes of failures."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import ClassVar
+
+
+class FailureCode(StrEnum):
+    """What is wrong with an image, mask or shard, as a word that programs group failures by.
+
+    docs/failures.md says of each what it means and what helps; a test holds the two together.
+    """
+
+    BAD_GEOREFERENCE = "bad_georeference"
+    CANNOT_OPEN = "cannot_open"
+    CANNOT_READ = "cannot_read"
+    CORRUPT_IMAGE = "corrupt_image"
+    CORRUPT_RECORD = "corrupt_record"
+    CORRUPT_SHARD = "corrupt_shard"
+    DOES_NOT_FIT = "does_not_fit"
+    EMPTY_FILE = "empty_file"
+    MASK_KIND = "mask_kind"
+    MASK_SIZE = "mask_size"
+    NAME_TOO_LONG = "name_too_long"
+    NO_IMAGE = "no_image"
+    NOT_AN_IMAGE = "not_an_image"
+    NOT_FOUND = "not_found"
+    NO_PERMISSION = "no_permission"
+    OTHER = "other"
+    SEVERAL_IMAGES = "several_images"
+    TOO_LARGE = "too_large"
+    TOO_MANY_PIXELS = "too_many_pixels"
+    UNKNOWN_CLASS = "unknown_class"
+    UNREADABLE = "unreadable"
+    UNSUPPORTED = "unsupported"
+    WRONG_BANDS = "wrong_bands"
+    WRONG_DTYPE = "wrong_dtype"
+    WRONG_GSD = "wrong_gsd"
 
 
 class BeamsegError(Exception):
-    """Root of all errors of beamseg; the text says what must hold, what was found, the remedy."""
+    """Root of all errors of beamseg; the text says what must hold, what was found, the remedy.
+
+    Args:
+        text: What is wrong, without the name of the input.
+        code: Kind of the failure, if an image fails with this error; None for that of the class.
+        name: Name of the input that is wrong, which `str` gives before the text.
+
+    Attributes:
+        default_code: Code of an error that is given none.
+
+    >>> error = InputError("empty file", code=FailureCode.EMPTY_FILE, name="photos/a.jpg")
+    >>> str(error), error.text, error.code.value
+    ('photos/a.jpg: empty file', 'empty file', 'empty_file')
+    """
+
+    default_code: ClassVar[FailureCode] = FailureCode.OTHER
+
+    def __init__(self, text: str = "", *, code: FailureCode | None = None, name: str = "") -> None:
+        super().__init__(text)
+        self.text, self.code, self.name = text, code or self.default_code, name
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.text}" if self.name else self.text
 
 
 class ConfigurationError(BeamsegError, ValueError):
     """Options or a configuration file that cannot be carried out."""
 
+    default_code = FailureCode.DOES_NOT_FIT
+
 
 class ContractError(BeamsegError, ValueError):
     """A model contract that is malformed, or an input that does not fit it; names the field."""
 
+    default_code = FailureCode.DOES_NOT_FIT
+
 
 class InputError(BeamsegError, ValueError):
     """An image, mask or shard that cannot be used; all others are processed."""
+
+    default_code = FailureCode.UNREADABLE
 
 
 class TrainingError(BeamsegError, RuntimeError):
@@ -27,6 +93,8 @@ class ExportError(BeamsegError, RuntimeError):
 
 class GroundError(BeamsegError, ValueError):
     """A raster whose pixels have no ground area."""
+
+    default_code = FailureCode.BAD_GEOREFERENCE
 
 
 class TransientError(BeamsegError, RuntimeError):

@@ -17,11 +17,11 @@ from pipelines.run.areas import Tally
 from pipelines.run.attempts import THREADS, UnitReport, report_of
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.directory import PACK, RunDirectory
-from pipelines.run.failures import Failure, is_transient, reason_of
+from pipelines.run.failures import Failure, is_transient
 from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.devices.startup import reuse_memory
-from segmodel.errors import BeamsegError, InputError
+from segmodel.errors import BeamsegError, FailureCode, InputError
 from segmodel.images.encoded import decode_image, image_size
 from segmodel.labels.masks import MaskReader
 
@@ -199,7 +199,7 @@ def _pack(item: PackInput, work: PackWork, room: "_Room") -> _Packed:
     except (BeamsegError, OSError) as error:
         if is_transient(error):
             raise
-        return Failure(file.key, None, stage, reason_of(error))
+        return Failure.of(file.key, None, stage, error)
     suffix = PurePosixPath(item.image.name).suffix.lower().removeprefix(".")
     # Its number follows from how many images before it could be packed.
     return ShardEntry(0, item.name, height, width, (encoded, suffix), labels), tally
@@ -207,12 +207,16 @@ def _pack(item: PackInput, work: PackWork, room: "_Room") -> _Packed:
 
 def _read(file: InputFile, work: PackWork) -> bytes:
     if file.size > ReadOptions(max_pixels=work.max_pixels).max_encoded_bytes:
-        raise InputError(f"{file.size} bytes are more than any image within --max_pixels has")
+        raise InputError(
+            f"{file.size} bytes are more than any image within --max_pixels has",
+            code=FailureCode.TOO_LARGE,
+        )
     # An image and its mask may take one half each.
     if file.size > work.encoded_bytes // 2:
         raise InputError(
             f"{file.size} bytes are more than --memory leaves for one file: raise it and run again "
-            f"with --retry_failures"
+            f"with --retry_failures",
+            code=FailureCode.TOO_LARGE,
         )
     return filesystem.read_bytes(file.uri, file.version)
 

@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
 
-from segmodel.errors import InputError
+from segmodel.errors import FailureCode, InputError
 
 # A list with one number has at most a tag, a length and ten bytes.
 _MAX_NUMBER_BYTES = 12
@@ -78,7 +78,9 @@ def parse_example(record: bytes, names: Collection[str] | None = None) -> dict[s
         wanted = features if names is None else names
         return {name: _value(features[name]) if name in wanted else [] for name in sorted(features)}
     except DecodeError as error:
-        raise InputError("the record is not a tf.train.Example") from error
+        raise InputError(
+            "the record is not a tf.train.Example", code=FailureCode.CORRUPT_RECORD
+        ) from error
 
 
 def _value(feature: Any) -> list[Any]:

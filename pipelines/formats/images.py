@@ -18,7 +18,7 @@ from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
-from segmodel.errors import ContractError, InputError, TransientError
+from segmodel.errors import ContractError, FailureCode, InputError, TransientError
 from segmodel.images.encoded import IMAGE_SUFFIXES, EncodedImage, decode_image, image_size
 from segmodel.labels.label_images import encode_confidence, encode_labels
 from segmodel.savedmodel.contract import Contract
@@ -94,13 +94,17 @@ def check_encoded(contract: Contract, what: str) -> None:
     """
     if len(contract.bands) not in DECODED_BANDS:
         raise ContractError(
-            f"{what}: bands: the model takes {len(contract.bands)} ({', '.join(contract.bands)}), "
-            f"encoded images give 1, 3 or 4; give GeoTIFF scenes with those bands"
+            f"bands: the model takes {len(contract.bands)} ({', '.join(contract.bands)}), encoded "
+            f"images give 1, 3 or 4; give GeoTIFF scenes with those bands",
+            code=FailureCode.WRONG_BANDS,
+            name=what,
         )
     if contract.dtype != "uint8":
         raise ContractError(
-            f"{what}: dtype: the model takes {contract.dtype}, encoded images give uint8; give "
-            f"GeoTIFF scenes of that dtype or use a model for uint8"
+            f"dtype: the model takes {contract.dtype}, encoded images give uint8; give GeoTIFF "
+            f"scenes of that dtype or use a model for uint8",
+            code=FailureCode.WRONG_DTYPE,
+            name=what,
         )
 
 
@@ -116,7 +120,8 @@ class _ImagesTask(UnitTask[EncodedMaps]):
         for file in self._files.values():
             if len(os.fsencode(Path(file.name).name)) > MAX_NAME_BYTES:
                 reason = f"the name has more than {MAX_NAME_BYTES} bytes: no room for .png after it"
-                yield Failure(file.key, None, "name", reason)
+                error = InputError(reason, code=FailureCode.NAME_TOO_LONG)
+                yield Failure.of(file.key, None, "name", error)
                 continue
             yield Job(file.key, partial(_open, file, bands, reading), held_bytes=file.size)
 
@@ -162,7 +167,10 @@ def stated_size(file: InputFile, reading: ReadOptions) -> tuple[int, int] | None
 
 def _open(file: InputFile, bands: int, reading: ReadOptions) -> EncodedImage:
     if file.size > reading.max_encoded_bytes:
-        raise InputError(f"{file.size} bytes are more than any image within --max_pixels has")
+        raise InputError(
+            f"{file.size} bytes are more than any image within --max_pixels has",
+            code=FailureCode.TOO_LARGE,
+        )
     content = filesystem.read_bytes(file.uri, file.version)
     return EncodedImage(content, bands, reading.max_pixels, reading.resize)
 

@@ -13,7 +13,7 @@ from pipelines.formats import shards
 from pipelines.formats.work import PlanContext, ReadOptions
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem
-from segmodel.errors import ConfigurationError, InputError, TransientError
+from segmodel.errors import ConfigurationError, FailureCode, InputError, TransientError
 
 # Rows are read a few at a time, by the average of their group, from which single ones may be far.
 _READ_BYTES, _READ_ROWS = 8 << 20, 16
@@ -65,7 +65,9 @@ class ParquetFormat(shards.ShardFormat):
                 source = _opened(stream)
                 columns = find_columns(source.schema_arrow, reading)
             except InputError as error:
-                yield shards.UnreadableSample(0, "", f"the file cannot be read: {error}")
+                yield shards.UnreadableSample(
+                    0, "", f"the file cannot be read: {error}", error.code
+                )
                 return
             first = 0
             for group in range(source.metadata.num_row_groups):
@@ -114,9 +116,12 @@ def _opened(stream: IO[bytes]) -> pq.ParquetFile:
         # What is asked of it later is in the footer too.
         _ = [field.name for field in source.schema_arrow]
     except Exception as error:
-        raise InputError(_reason(error)) from error
+        raise InputError(_reason(error), code=FailureCode.CORRUPT_SHARD) from error
     if min(rows, default=0) < 0 or not sum(rows) == described.num_rows <= _MAX_ROWS:
-        raise InputError("its footer is corrupt: the rows of its groups are not those of the file")
+        raise InputError(
+            "its footer is corrupt: the rows of its groups are not those of the file",
+            code=FailureCode.CORRUPT_SHARD,
+        )
     return source
 
 
@@ -140,7 +145,7 @@ def _group(
     except Exception as error:
         why = str(error) if _asks_too_much(error, described) else _reason(error)
         reason = f"rows {number} to {end - 1} are lost: the group is corrupt: {why}"
-        yield shards.UnreadableSample(number, "", reason)
+        yield shards.UnreadableSample(number, "", reason, FailureCode.CORRUPT_SHARD)
 
 
 def _values(batch: pa.RecordBatch, path: str | None) -> Iterator[bytes | None]:
@@ -161,10 +166,10 @@ def _sample(
 ) -> shards.ShardSample | shards.UnreadableSample:
     text = (name or b"").decode("utf-8", "surrogateescape")
     if image is None:
-        return shards.UnreadableSample(number, text, "the row has no image")
+        return shards.UnreadableSample(number, text, "the row has no image", FailureCode.NO_IMAGE)
     if len(image) > reading.max_encoded_bytes:
         reason = f"{len(image)} bytes are more than any image within --max_pixels has"
-        return shards.UnreadableSample(number, text, reason)
+        return shards.UnreadableSample(number, text, reason, FailureCode.TOO_LARGE)
     return shards.ShardSample(number, text, image)
 
 
@@ -229,12 +234,13 @@ def find_columns(schema: pa.Schema, reading: ReadOptions) -> Columns:
         known = shards.join_names(f"{field.name} ({field.type})" for field in schema)
         raise InputError(
             f"no column {wanted!r} of encoded images; the columns are {known}: name the right one "
-            f"with --image_field, or leave the file out"
+            f"with --image_field, or leave the file out",
+            code=FailureCode.NO_IMAGE,
         )
     name = reading.name_field
     if name is not None and not _is_text(_type_of(schema, name)):
         fault = f"no column {name!r} of text or numbers: name the right one with --name_field"
-        raise InputError(fault)
+        raise InputError(fault, code=FailureCode.NO_IMAGE)
     if name is None:
         inside = [] if found in schema.names else [found.removesuffix("bytes") + "path"]
         likely = (path for path in (*inside, *_NAMES) if path != found)

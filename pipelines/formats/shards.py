@@ -21,12 +21,12 @@ from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.rasters.header import Headers
 from pipelines.run.commits import Output
-from pipelines.run.failures import Failure, is_transient, reason_of
+from pipelines.run.failures import Failure, code_of, is_transient, reason_of
 from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
-from segmodel.errors import InputError, TransientError
+from segmodel.errors import FailureCode, InputError, TransientError
 from segmodel.images.encoded import EncodedImage, decode_image, image_size
 
 SAMPLE = 16
@@ -80,9 +80,11 @@ class UnreadableSample(_Named):
         number: Place of the first sample that is lost.
         name: Name of that sample, or empty.
         reason: What was wrong.
+        code: Kind of the failure.
     """
 
     reason: str
+    code: FailureCode
 
 
 Samples = Iterator[ShardSample | UnreadableSample]
@@ -259,7 +261,8 @@ class ShardFormat(Format):
             if is_transient(error):
                 raise
             fault = "cannot be read on" if number else "cannot be opened"
-            yield UnreadableSample(number, "", f"the shard {fault}: {reason_of(error)}")
+            reason = f"the shard {fault}: {reason_of(error)}"
+            yield UnreadableSample(number, "", reason, code_of(error))
 
 
 def _labelled(unit: Unit, work: Work) -> list[str]:
@@ -310,7 +313,9 @@ class _ShardTask(UnitTask[ShardEntry]):
             if count == self.unit.records:
                 return
             if isinstance(entry, UnreadableSample):
-                yield Failure(self._file.key, entry.key, "record", entry.reason)
+                yield Failure(
+                    self._file.key, entry.key, "record", entry.reason, code=entry.code.value
+                )
                 continue
             self._names[entry.key] = (entry.number, entry.name)
             raster = partial(EncodedImage, entry.encoded, bands, reading.max_pixels, reading.resize)

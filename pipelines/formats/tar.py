@@ -20,7 +20,7 @@ from typing import IO, Any, Self, cast
 from pipelines.formats import shards
 from pipelines.formats.work import ReadOptions
 from pipelines.run.plan import InputFile
-from segmodel.errors import InputError
+from segmodel.errors import FailureCode, InputError
 from segmodel.images.encoded import IMAGE_SUFFIXES
 
 _IMAGES = frozenset(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
@@ -69,10 +69,11 @@ def read_tar_samples(stream: IO[bytes], reading: ReadOptions) -> shards.Samples:
     except InputError as error:
         if sample is not None and sample.images_found:
             yield sample.finished(reading)
-            yield shards.UnreadableSample(number + 1, "", str(error))
+            yield shards.UnreadableSample(number + 1, "", error.text, error.code)
         else:
             # The image of the sample at hand is in what is lost.
-            yield shards.UnreadableSample(number, "" if sample is None else sample.key, str(error))
+            key = "" if sample is None else sample.key
+            yield shards.UnreadableSample(number, key, error.text, error.code)
         return
     if sample is not None:
         yield sample.finished(reading)
@@ -134,9 +135,12 @@ class _Members:
                 f"the sample has {self.images_found} members with extension {wanted} "
                 f"({shards.join_names(self.extensions)}): choose one with --image_field"
             )
-            return shards.UnreadableSample(self.number, self.key, reason)
+            several = self.images_found > 1
+            code = FailureCode.SEVERAL_IMAGES if several else FailureCode.NO_IMAGE
+            return shards.UnreadableSample(self.number, self.key, reason, code)
         if isinstance(self._content, InputError):
-            return shards.UnreadableSample(self.number, self._name, str(self._content))
+            lost = self._content
+            return shards.UnreadableSample(self.number, self._name, lost.text, lost.code)
         return shards.ShardSample(self.number, self._name, self._content)
 
 
@@ -303,7 +307,10 @@ def read_members(
         if stream.read(MAX_PADDING_BYTES).strip(b"\0"):
             raise InputError("there is more behind the end mark of the archive")
     except (InputError, tarfile.TarError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{error}; the rest of the shard from byte {place} on is lost") from error
+        raise InputError(
+            f"{error}; the rest of the shard from byte {place} on is lost",
+            code=FailureCode.CORRUPT_SHARD,
+        ) from error
 
 
 def _content(stream: IO[bytes], member: tarfile.TarInfo, max_bytes: int) -> bytes | InputError:
@@ -313,9 +320,15 @@ def _content(stream: IO[bytes], member: tarfile.TarInfo, max_bytes: int) -> byte
         InputError: If the archive ends before it does.
     """
     if not member.isreg() or member.issparse():
-        return InputError("is a link or a sparse file in the archive, not a plain file")
+        return InputError(
+            "is a link or a sparse file in the archive, not a plain file",
+            code=FailureCode.UNSUPPORTED,
+        )
     if member.size > max_bytes:
-        return InputError(f"{member.size} bytes are more than any image within --max_pixels has")
+        return InputError(
+            f"{member.size} bytes are more than any image within --max_pixels has",
+            code=FailureCode.TOO_LARGE,
+        )
     stream.seek(member.offset_data)
     content = stream.read(member.size)
     if len(content) < member.size:

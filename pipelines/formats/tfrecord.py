@@ -16,7 +16,7 @@ import google_crc32c
 from pipelines.formats import example, shards
 from pipelines.formats.work import ReadOptions
 from pipelines.run.plan import InputFile
-from segmodel.errors import InputError
+from segmodel.errors import FailureCode, InputError
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
@@ -36,7 +36,7 @@ class TFRecordFormat(shards.ShardFormat):
         """Samples by their records."""
         if shards.is_gzipped(file.name) and file.size == 0:
             reason = "the shard is empty, which gzip data never is: it was cut"
-            yield shards.UnreadableSample(0, "", reason)
+            yield shards.UnreadableSample(0, "", reason, FailureCode.CORRUPT_SHARD)
             return
         with shards.open_shard(file) as stream:
             records = read_records(stream, reading.max_encoded_bytes)
@@ -46,7 +46,7 @@ class TFRecordFormat(shards.ShardFormat):
                         raise record
                     yield _sample(number, record, reading)
                 except InputError as error:
-                    yield shards.UnreadableSample(number, "", str(error))
+                    yield shards.UnreadableSample(number, "", error.text, error.code)
 
     @contextmanager
     def writer(self, path: str, zipped: bool, maps: shards.Maps) -> Iterator["_RecordWriter"]:
@@ -83,9 +83,12 @@ def read_records(stream: IO[bytes], max_bytes: int) -> Iterator[bytes | InputErr
                 yield data
             else:
                 fault = f"the checksum of the record at byte {start} is not that of its data"
-                yield InputError(fault)
+                yield InputError(fault, code=FailureCode.CORRUPT_RECORD)
     except (InputError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        yield InputError(f"{error}; the rest of the shard from byte {offset} on is lost")
+        yield InputError(
+            f"{error}; the rest of the shard from byte {offset} on is lost",
+            code=FailureCode.CORRUPT_SHARD,
+        )
 
 
 def _read(stream: IO[bytes], length: int, needed: bool = False) -> bytes:
@@ -147,7 +150,8 @@ def _sample(number: int, record: bytes, reading: ReadOptions) -> shards.ShardSam
     if not encoded or not isinstance(encoded[0], bytes):
         raise InputError(
             f"the record has no feature {field} with one value of bytes; its features are "
-            f"{shards.join_names(values)}: name the right one with --image_field"
+            f"{shards.join_names(values)}: name the right one with --image_field",
+            code=FailureCode.NO_IMAGE,
         )
     text = next(iter(values.get(name, ())), "")
     text = text.decode("utf-8", "surrogateescape") if isinstance(text, bytes) else str(text)

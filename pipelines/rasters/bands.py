@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.rasters.header import Band, Header, Palette
-from segmodel.errors import ContractError
+from segmodel.errors import ContractError, FailureCode
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.raster import combine_masks
 
@@ -58,15 +58,19 @@ class SceneBands:
         taken, palette = len(contract.bands), header.palette
         if palette is not None and (taken, len(bands)) != (3, 1):
             raise ContractError(
-                f"{what}: bands: its values are numbers of colours, which the model was not "
-                f"made for: expand them (for example gdal_translate -expand gray)"
+                "bands: its values are numbers of colours, which the model was not made for: "
+                "expand them (for example gdal_translate -expand gray)",
+                code=FailureCode.WRONG_BANDS,
+                name=what,
             )
         dtype = "uint8" if palette is not None else _dtype(bands, contract)
         count = 3 if palette is not None else len(bands)
         if count != taken:
             raise ContractError(
-                f"{what}: bands: the model takes {taken} ({', '.join(contract.bands)}), the input "
-                f"has {count}; name those to take with --bands: the scene has {_bands_of(header)}"
+                f"bands: the model takes {taken} ({', '.join(contract.bands)}), the input has "
+                f"{count}; name those to take with --bands: the scene has {_bands_of(header)}",
+                code=FailureCode.WRONG_BANDS,
+                name=what,
             )
         contract.check_input(count, dtype, what)
         return cls(bands, contract.dtype, palette, contract.value_range, header.mask, header.alpha)
@@ -161,8 +165,10 @@ def _find(header: Header, name: str, what: str) -> Band:
     same = [b for b in header.bands if b.index == number or (number is None and lower in b.names)]
     if len(same) != 1:
         raise ContractError(
-            f"{what}: --bands {name}: {'no' if not same else 'more than one'} band of that "
-            f"{'number' if number is not None else 'name'}; the scene has {_bands_of(header)}"
+            f"--bands {name}: {'no' if not same else 'more than one'} band of that "
+            f"{'number' if number is not None else 'name'}; the scene has {_bands_of(header)}",
+            code=FailureCode.WRONG_BANDS,
+            name=what,
         )
     return same[0]
 

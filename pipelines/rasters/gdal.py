@@ -14,11 +14,11 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
 from pipelines.rasters.stores import StoredRaster
-from pipelines.run.failures import is_transient, reason_of
+from pipelines.run.failures import code_of, is_transient, reason_of
 from pipelines.storage import locations
 from pipelines.storage.clients.interface import RequestFailure
 from pipelines.storage.clients.retry import ATTEMPTS, retry
-from segmodel.errors import BeamsegError, InputError, TransientError
+from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError
 from segmodel.tiling.windows import Window
 
 # A size, not a share of the machine: the same on every worker. rasterio hands it to GDAL as bytes,
@@ -84,7 +84,9 @@ class OpenRaster:
         fault = None if self._stored is None else self._stored.fault()
         if isinstance(fault, OSError):
             kind = TransientError if is_transient(fault) else InputError
-            raise kind(f"the scene cannot be read: {reason_of(fault)}") from fault
+            raise kind(
+                f"the scene cannot be read: {reason_of(fault)}", code=code_of(fault)
+            ) from fault
         if fault is not None:
             raise fault
 
@@ -135,7 +137,9 @@ def open_scene(uri: str, version: str = "") -> OpenRaster:
             raise fault from error
         if fault is not None and is_transient(fault):
             raise TransientError(f"the scene cannot be opened: {reason_of(fault)}") from error
-        raise unreadable(fault or error, uri, "the scene cannot be opened") from error
+        raise unreadable(
+            fault or error, uri, "the scene cannot be opened", FailureCode.CANNOT_OPEN
+        ) from error
     try:
         opened.check()
     except BeamsegError:
@@ -153,13 +157,23 @@ def without_warnings() -> AbstractContextManager[None]:
     return warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning)
 
 
-def unreadable(error: Exception, uri: str, what: str) -> BeamsegError:
-    """What to raise where GDAL cannot read; what comes from the web may be there a little later."""
+def unreadable(
+    error: Exception, uri: str, what: str, code: FailureCode = FailureCode.CANNOT_READ
+) -> BeamsegError:
+    """What to raise where GDAL cannot read; what comes from the web may be there a little later.
+
+    Args:
+        error: Error of GDAL or of the store.
+        uri: Location of the raster.
+        what: What failed, for the text.
+        code: Code of the failure; what the store says has its own.
+    """
     reason = reason_of_gdal(error, uri)
     is_from_network = locations.is_read_by_gdal(uri) or _TRANSIENT.search(reason) is not None
     is_other = "not recognized" in reason or _REFUSED.search(reason) is not None
     kind = TransientError if is_from_network and not is_other else InputError
-    return kind(f"{what}: {reason}")
+    known = code_of(error) if isinstance(error, OSError) else FailureCode.CANNOT_READ
+    return kind(f"{what}: {reason}", code=code if known == FailureCode.CANNOT_READ else known)
 
 
 def reason_of_gdal(error: BaseException, uri: str) -> str:

@@ -28,7 +28,7 @@ from pipelines.rasters.gdal import (
 )
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem, locations
-from segmodel.errors import InputError, TransientError
+from segmodel.errors import FailureCode, InputError, TransientError
 
 # Of 40,000 scenes, every header is read once.
 MAX_HEADERS = 50_000
@@ -177,7 +177,7 @@ def _headers_of_process(key: str) -> Headers:
 def _header_at(uri: str, version: str) -> Header:
     with gdal_env(uri), open_scene(uri, version) as source:
         if not source.count:
-            raise InputError("the scene has no bands")
+            raise InputError("the scene has no bands", code=FailureCode.WRONG_BANDS)
         try:
             return _header_of(source, uri)
         except GDAL_ERRORS as error:

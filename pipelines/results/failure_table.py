@@ -1,10 +1,10 @@
-"""`failures.csv`: all rows of a run in one table, and how often each reason occurs."""
+"""`failures.csv`: all rows of a run in one table, and how often each kind of failure occurs."""
 
 import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Protocol, TypeVar
 
@@ -12,13 +12,17 @@ from pipelines.run.commits import Commit
 from pipelines.run.directory import RunDirectory
 from pipelines.run.failures import Failure
 from pipelines.storage import filesystem
+from segmodel.errors import FailureCode
 
 T = TypeVar("T")
 FIRST = 10
-# Reasons without their numbers are few; names in them may be many.
-MAX_REASONS = 1000
-OTHER = ("", "other reasons")
-COLUMNS = [field.name for field in fields(Failure)]
+# Failures of earlier releases have no code: their reasons without numbers are few, but names in
+# them may be many.
+MAX_KINDS = 1000
+OTHER = ("", FailureCode.OTHER.value, "other reasons")
+COLUMNS = tuple(field.name for field in fields(Failure))
+# The tables of releases in which a failure had no code.
+COLUMNS_WITHOUT_CODE = tuple(name for name in COLUMNS if name != "code")
 
 
 class TextStream(Protocol):
@@ -29,13 +33,18 @@ class TextStream(Protocol):
 
 
 class FailureTable:
-    """Table of failed images, written row by row and counted by reason."""
+    """Table of failed images, written row by row and counted by stage and code.
 
-    def __init__(self, stream: TextStream) -> None:
+    Args:
+        stream: Where the table is written.
+        columns: Columns of the table.
+    """
+
+    def __init__(self, stream: TextStream, columns: Sequence[str] = COLUMNS) -> None:
         self.first: list[dict[str, Any]] = []
-        self._counts: Counter[tuple[str, str]] = Counter()
-        self._examples: dict[tuple[str, str], str] = {}
-        self._table = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+        self._examples: dict[tuple[str, str, str], Failure] = {}
+        self._table = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
         self._table.writeheader()
 
     def add(self, failures: Iterable[Failure]) -> None:
@@ -45,19 +54,23 @@ class FailureTable:
             self._table.writerow(row)
             if len(self.first) < FIRST:
                 self.first.append(row)
-            kind = (failure.stage, without_numbers(failure.reason))
-            if kind not in self._counts and len(self._counts) >= MAX_REASONS:
+            has_code = failure.code != FailureCode.OTHER
+            reason = "" if has_code else without_numbers(failure.reason)
+            kind = (failure.stage, failure.code, reason)
+            if kind not in self._counts and len(self._counts) >= MAX_KINDS:
                 kind = OTHER
             self._counts[kind] += 1
-            self._examples.setdefault(kind, failure.reason)
+            self._examples.setdefault(kind, failure)
 
     def by_reason(self) -> list[dict[str, Any]]:
-        """Stage, one reason and number of failures of each kind, the most frequent first."""
+        """Number, stage, code and one example of each kind of failure, the most frequent first."""
         kinds = sorted(self._counts, key=lambda kind: (-self._counts[kind], kind))
-        return [
-            {"count": self._counts[kind], "stage": kind[0], "reason": self._examples[kind]}
-            for kind in kinds[:FIRST]
-        ]
+        found = []
+        for kind in kinds[:FIRST]:
+            example = self._examples[kind]
+            named = {"reason": example.reason, "example": example.name}
+            found.append({"count": self._counts[kind], "stage": kind[0], "code": kind[1]} | named)
+        return found
 
 
 def write_failures(
@@ -87,7 +100,7 @@ def write_failures(
 
 
 def without_numbers(reason: str) -> str:
-    """A reason without its numbers, by which reasons are counted.
+    """A reason without its numbers, by which failures without a code are counted.
 
     >>> without_numbers("30000x20000 pixels exceed the limit of 500")
     '#x# pixels exceed the limit of #'

@@ -18,6 +18,7 @@ from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
 from pipelines.run.plan import CountUnit, WorkUnit
 from pipelines.scenes.results import scene_summary, write_scene_results
+from segmodel.errors import FailureCode
 
 # How far ground areas of pixels may be from the footprint, relatively.
 BALANCE = 1e-6
@@ -148,7 +149,9 @@ def _contact_sheet(totals: Totals, failures: FailureTable, work: Work) -> bytes:
         f"units unfinished"
     ]
     for row in failures.by_reason()[:REASONS_SHOWN]:
-        lines.append(contact_sheet.shortened(f"{row['count']:,} failed: {row['reason']}", 150))
+        code = "" if row["code"] == FailureCode.OTHER else f" ({row['code']})"
+        text = f"{row['count']:,} failed{code}: {row['reason']}"
+        lines.append(contact_sheet.shortened(text, 150))
     tiles = list(contact_sheet.thumbnails(totals.sample, work))
     buffer = io.BytesIO()
     contact_sheet.draw_sheet(tiles, classes, captions, lines).save(buffer, "PNG")

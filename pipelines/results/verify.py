@@ -15,7 +15,12 @@ import numpy as np
 
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.formats.work import Counting
-from pipelines.results.failure_table import FailureTable, failures_of
+from pipelines.results.failure_table import (
+    COLUMNS,
+    COLUMNS_WITHOUT_CODE,
+    FailureTable,
+    failures_of,
+)
 from pipelines.results.verify_units import (
     AGAIN,
     MALFORMED,
@@ -283,8 +288,12 @@ def _sha256(content: bytes) -> str:
 
 
 def _failures_digest(run: _Run) -> str:
+    """Digest of the table of failures, with the columns that the table at hand has."""
+    with filesystem.open_stream(run.folder.path("failures.csv")) as content:
+        heading = content.read(1 << 10).partition(b"\n")[0].decode("utf-8", "replace")
+    columns = COLUMNS_WITHOUT_CODE if heading == ",".join(COLUMNS_WITHOUT_CODE) else COLUMNS
     stream = _Digest()
-    table = FailureTable(stream)
+    table = FailureTable(stream, columns)
     for kind in plan.KINDS:
         for unit in plan.read_units(run.folder.plan, kind):
             commit = run.log.read(unit)

@@ -3,8 +3,9 @@
 import errno
 import json
 from dataclasses import asdict, dataclass
+from typing import Self
 
-from segmodel.errors import BeamsegError, TransientError
+from segmodel.errors import BeamsegError, FailureCode, TransientError
 
 _PERMANENT = (
     FileExistsError,
@@ -25,8 +26,9 @@ class Failure:
         key: Name of the image within a shard, block within a scene, or None.
         stage: `open`, `read`, `record` (of a shard), `name` (that no file can have) or `mask` (of
             an image that is packed).
-        reason: What was wrong, for a person.
+        reason: What was wrong, for a person, without the name of the file.
         transient: Whether a later attempt may succeed.
+        code: What was wrong, for a program: a `FailureCode`.
     """
 
     uri: str
@@ -34,6 +36,17 @@ class Failure:
     stage: str
     reason: str
     transient: bool = False
+    code: str = FailureCode.OTHER.value
+
+    @classmethod
+    def of(cls, uri: str, key: str | None, stage: str, error: BaseException) -> Self:
+        """The failure of an image by the error that it met, with the code that the error has."""
+        return cls(uri, key, stage, reason_of(error), code=code_of(error).value)
+
+    @property
+    def name(self) -> str:
+        """File and image, as a line on the screen names them."""
+        return self.uri if self.key is None else f"{self.uri} {self.key}"
 
     def to_json(self) -> str:
         """One line of a failures file."""
@@ -60,10 +73,27 @@ def reraise_transient(error: Exception) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """What was wrong, without paths of this machine."""
+    """What was wrong, without the name of the input and paths of this machine."""
+    if isinstance(error, BeamsegError) and error.text:
+        return error.text
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__
+
+
+def code_of(error: BaseException) -> FailureCode:
+    """The code of a failure by this error.
+
+    >>> code_of(FileNotFoundError(2, "gone")).value
+    'not_found'
+    """
+    if isinstance(error, BeamsegError):
+        return error.code
+    if isinstance(error, FileNotFoundError):
+        return FailureCode.NOT_FOUND
+    if isinstance(error, PermissionError):
+        return FailureCode.NO_PERMISSION
+    return FailureCode.CANNOT_READ if isinstance(error, OSError) else FailureCode.OTHER
 
 
 def on_one_line(text: str) -> str:

@@ -11,7 +11,7 @@ from pipelines.rasters.gdal import CACHE_BYTES
 from pipelines.rasters.header import Header
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.plan import AssemblyUnit, InputFile, WorkUnit, unit_id
-from segmodel.errors import BeamsegError, ConfigurationError, GroundError
+from segmodel.errors import BeamsegError, ConfigurationError, FailureCode, GroundError
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Layout, Window, core_side
@@ -39,15 +39,19 @@ def model_grid(header: Header, reading: ReadOptions, what: str = "the scene") ->
     grid = header.grid
     if grid.crs is None or header.located_by is not None:
         raise ConfigurationError(
-            f"{what}: --resample_to needs to know the size of its pixels: assign a coordinate "
-            f"reference system (for example gdal_translate -a_srs), or leave the option out"
+            "--resample_to needs to know the size of its pixels: assign a coordinate reference "
+            "system (for example gdal_translate -a_srs), or leave the option out",
+            code=FailureCode.BAD_GEOREFERENCE,
+            name=what,
         )
     across, down = _pixel_size_m(grid, what)
     scale = (down / reading.resample_to, across / reading.resample_to)
     if not all(1 / MAX_SCALED <= factor <= MAX_SCALED for factor in scale):
         raise ConfigurationError(
-            f"{what}: --resample_to {reading.resample_to:g} is more than {MAX_SCALED} times "
-            f"coarser or finer than its pixels of {max(down, across):.4g} m"
+            f"--resample_to {reading.resample_to:g} is more than {MAX_SCALED} times coarser or "
+            f"finer than its pixels of {max(down, across):.4g} m",
+            code=FailureCode.WRONG_GSD,
+            name=what,
         )
     return ModelGrid.from_scale((grid.height, grid.width), scale)
 
@@ -57,7 +61,7 @@ def _pixel_size_m(grid: Grid, what: str) -> tuple[float, float]:
     try:
         return ground_grid(grid).pixel_size_m()
     except GroundError as error:
-        raise GroundError(f"{what}: {error}") from error
+        raise GroundError(error.text, code=error.code, name=what) from error
 
 
 def block_windows(header: Header, layout: Layout, reading: ReadOptions) -> Iterator[Window]:
@@ -218,16 +222,24 @@ def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: 
     SceneBands.of(header, contract, reading.bands, what)
     grid = header.grid
     if header.located_by is not None:
-        raise ConfigurationError(f"{what} is located by {_WARPS[header.located_by]}")
+        raise ConfigurationError(
+            f"it is located by {_WARPS[header.located_by]}",
+            code=FailureCode.BAD_GEOREFERENCE,
+            name=what,
+        )
     if grid.crs is not None and grid.transform.is_identity:
         raise ConfigurationError(
-            f"{what} has a coordinate reference system but no transform: give it one with gdalwarp "
-            f"(from ground control points) or gdal_translate -a_ullr"
+            "it has a coordinate reference system but no transform: give it one with gdalwarp "
+            "(from ground control points) or gdal_translate -a_ullr",
+            code=FailureCode.BAD_GEOREFERENCE,
+            name=what,
         )
     if grid.crs is None and reading.aoi is not None:
         raise ConfigurationError(
-            f"{what} has no coordinate reference system, so that --aoi cannot be found in it: "
-            f"assign one (for example gdal_translate -a_srs)"
+            "it has no coordinate reference system, so that --aoi cannot be found in it: assign "
+            "one (for example gdal_translate -a_srs)",
+            code=FailureCode.BAD_GEOREFERENCE,
+            name=what,
         )
     if model_grid(header, reading, what) is None and grid.crs is not None:
         contract.check_gsd(*_pixel_size_m(grid, what), what)

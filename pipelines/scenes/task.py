@@ -13,7 +13,7 @@ from pipelines.rasters.cog import Grid, read_block, write_block
 from pipelines.rasters.header import Header
 from pipelines.rasters.reader import ResampledRaster, SceneRaster, ground_grid
 from pipelines.run.commits import Output
-from pipelines.run.failures import Failure, reason_of, reraise_transient
+from pipelines.run.failures import Failure, reraise_transient
 from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.run.polygons import AOI, stored
 from pipelines.scenes.blocks import check_scene, model_grid, model_window, seen_by_model
@@ -22,7 +22,7 @@ from pipelines.storage import filesystem
 from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Failed, Labelled
-from segmodel.errors import GroundError, TransientError
+from segmodel.errors import FailureCode, GroundError, InputError, TransientError
 from segmodel.labels.label_images import quantize_confidence
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.seams import border_tiles, seam_pixels
@@ -55,7 +55,8 @@ class BlockTask(UnitTask[Labelled]):
         name = Path(label_name(self._file.name)).name
         if len(os.fsencode(name)) > MAX_NAME_BYTES:
             reason = f"the name has more than {MAX_NAME_BYTES} bytes: no room for .aux.xml after it"
-            yield Failure(self._file.key, None, "name", reason)
+            error = InputError(reason, code=FailureCode.NAME_TOO_LONG)
+            yield Failure.of(self._file.key, None, "name", error)
             return
         yield Job(self.unit.id, self._open, self._model_area, allow_partial=True)
 
@@ -138,8 +139,7 @@ class BlockTask(UnitTask[Labelled]):
         parts = []
         for lost in labelled.lost:
             own = self._own(lost.core)
-            reason = reason_of(lost.error)
-            failure = Failure(self._file.key, _place_of(own), "read", reason)
+            failure = Failure.of(self._file.key, _place_of(own), "read", lost.error)
             parts.append((own.relative_to(self._area), failure))
         return parts
 

@@ -22,7 +22,7 @@ from segmodel.devices.startup import reuse_memory
 from segmodel.engine.engine import Engine, Model
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Failed, Labelled
-from segmodel.errors import InputError, TransientError
+from segmodel.errors import FailureCode, InputError, TransientError
 from segmodel.tiling.raster import Raster
 from segmodel.tiling.windows import Window
 
@@ -105,7 +105,7 @@ class _KnownFailureError(InputError):
     """What could not even become a job."""
 
     def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.reason)
+        super().__init__(failure.reason, code=FailureCode(failure.code))
         self.failure = failure
 
 
@@ -156,7 +156,7 @@ def _record_failure(failed: Failed, unit: WorkUnit, task: UnitTask[Any], results
         return
     task.discard(failed.key)
     file, key = task.source(failed.key)
-    results.failures.append(Failure(file.key, key, failed.stage, reason_of(failed.error)))
+    results.failures.append(Failure.of(file.key, key, failed.stage, failed.error))
     lost = task.failed_pixels()
     if lost is not None:
         results.tally.add(areas.failed_tally(*lost))

@@ -141,7 +141,9 @@ class ReadAhead:
                 area = (job.area() if callable(job.area) else job.area) or whole
                 plan = list(job.tiling(whole, area, self.layout))
             except ConfigurationError as error:
-                slot.failure = Failed(job.key, "open", InputError(str(error)))
+                slot.failure = Failed(
+                    job.key, "open", InputError(error.text, code=error.code, name=error.name)
+                )
             except Exception as error:
                 slot.failure = Failed(job.key, "open", error)
             if slot.failure is not None:

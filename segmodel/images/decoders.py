@@ -15,7 +15,7 @@ import simplejpeg
 from PIL import ExifTags, Image, ImageFile
 from PIL import TiffImagePlugin as Tiff
 
-from segmodel.errors import InputError
+from segmodel.errors import FailureCode, InputError
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
 _JPEG_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
@@ -106,7 +106,8 @@ def check_jpeg_scans(encoded: bytes) -> None:
     """
     if jpeg_scans(encoded, _MAX_SCANS) > _MAX_SCANS:
         raise InputError(
-            f"the JPEG has more than {_MAX_SCANS} scans, as no camera or program writes"
+            f"the JPEG has more than {_MAX_SCANS} scans, as no camera or program writes",
+            code=FailureCode.UNSUPPORTED,
         )
 
 
@@ -156,13 +157,20 @@ def png_chunks(encoded: bytes) -> Iterator[tuple[bytes, memoryview]]:
         length = int.from_bytes(view[begin : begin + 4], "big")
         kind = encoded[begin + 4 : begin + 8]
         if begin == PNG_SIGNATURE_BYTES and kind != b"IHDR":
-            raise InputError("truncated or corrupt PNG: it does not begin with its header")
+            raise InputError(
+                "truncated or corrupt PNG: it does not begin with its header",
+                code=FailureCode.CORRUPT_IMAGE,
+            )
         end = begin + 8 + length
         if end + 4 > len(encoded):
-            raise InputError("truncated or corrupt PNG: it ends without its end mark")
+            raise InputError(
+                "truncated or corrupt PNG: it ends without its end mark",
+                code=FailureCode.CORRUPT_IMAGE,
+            )
         if zlib.crc32(view[begin + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
             raise InputError(
-                f"truncated or corrupt PNG: the checksum of chunk {kind!r} does not match"
+                f"truncated or corrupt PNG: the checksum of chunk {kind!r} does not match",
+                code=FailureCode.CORRUPT_IMAGE,
             )
         yield kind, view[begin : end + 4]
         begin = end + 4
@@ -183,7 +191,8 @@ def check_tiff_parts(image: Tiff.TiffImageFile, encoded: bytes) -> None:
     if compression not in _CHECKED and compression != "jpeg":
         raise InputError(
             f"the TIFF has compression {compression}, in which damage goes unnoticed: convert it, "
-            f"for example with tiffcp -c lzw"
+            f"for example with tiffcp -c lzw",
+            code=FailureCode.UNSUPPORTED,
         )
     tags = image.tag_v2
     width, height = tags[Tiff.IMAGEWIDTH], tags[Tiff.IMAGELENGTH]
@@ -197,7 +206,9 @@ def check_tiff_parts(image: Tiff.TiffImageFile, encoded: bytes) -> None:
     offsets = tags.get(Tiff.TILEOFFSETS) or tags.get(Tiff.STRIPOFFSETS) or ()
     sizes = tags.get(Tiff.TILEBYTECOUNTS) or tags.get(Tiff.STRIPBYTECOUNTS) or ()
     if len(offsets) < parts or (compression == "jpeg" and len(sizes) < parts):
-        raise InputError("truncated or corrupt TIFF: strips or tiles are missing")
+        raise InputError(
+            "truncated or corrupt TIFF: strips or tiles are missing", code=FailureCode.CORRUPT_IMAGE
+        )
     for number in range(parts if compression == "jpeg" else 0):
         least = down if tiled else min(down, height - number // columns % rows * down)
         first, tables = offsets[number], tags.get(Tiff.JPEGTABLES, b"")
@@ -218,7 +229,8 @@ def _check_jpeg(encoded: bytes, across: int, down: range) -> None:
         if width != across or height not in down:
             raise InputError(
                 f"truncated or corrupt TIFF: a JPEG in it has {width}x{height} pixels, "
-                f"{across}x{down[0]} are stated"
+                f"{across}x{down[0]} are stated",
+                code=FailureCode.CORRUPT_IMAGE,
             )
         check_jpeg_scans(encoded)
         target = "CMYK" if space in ("CMYK", "YCCK") else "GRAY"
@@ -226,7 +238,9 @@ def _check_jpeg(encoded: bytes, across: int, down: range) -> None:
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(f"truncated or corrupt JPEG in a TIFF: {error}") from error
+        raise InputError(
+            f"truncated or corrupt JPEG in a TIFF: {error}", code=FailureCode.CORRUPT_IMAGE
+        ) from error
 
 
 def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
@@ -240,7 +254,7 @@ def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
         InputError: If it is no image, or has too many pixels.
     """
     if not encoded:
-        raise InputError("empty file")
+        raise InputError("empty file", code=FailureCode.EMPTY_FILE)
     # `Image.open` would apply Pillow's own limit of pixels, which all of a process shares.
     Image.init()
     for name in _FORMATS:
@@ -248,7 +262,7 @@ def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
         if accepts is not None and accepts(encoded[:16]) is True:
             break
     else:
-        raise InputError("not a JPEG, PNG, WebP or TIFF image")
+        raise InputError("not a JPEG, PNG, WebP or TIFF image", code=FailureCode.NOT_AN_IMAGE)
     stated = webp_size(encoded) if name == "WEBP" else None
     if stated is not None:
         _check_pixels(stated, max_pixels)
@@ -260,17 +274,21 @@ def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
         if stated is not None:
             # Without memory for its two canvases, libwebp says no more than of a broken file.
             np.empty((2, *stated, 4), np.uint8)
-        raise InputError(f"cannot be decoded: {error}") from error
+        raise InputError(f"cannot be decoded: {error}", code=FailureCode.CORRUPT_IMAGE) from error
     _check_pixels(image.size, max_pixels)
     if isinstance(image, Tiff.TiffImageFile):
         sides = [image.tag_v2.get(tag, 1) for tag in (Tiff.TILEWIDTH, Tiff.TILELENGTH)]
         # A tile is decoded whole, however little of it the image covers.
         if has_duplicate_tag(encoded) or not all(isinstance(side, int) for side in sides):
-            raise InputError("truncated or corrupt TIFF: its header contradicts itself")
+            raise InputError(
+                "truncated or corrupt TIFF: its header contradicts itself",
+                code=FailureCode.CORRUPT_IMAGE,
+            )
         if math.prod(sides) > max_pixels:
             raise InputError(
                 f"the TIFF has tiles of {sides[0]}x{sides[1]} pixels, above the limit of "
-                f"{max_pixels}"
+                f"{max_pixels}",
+                code=FailureCode.TOO_MANY_PIXELS,
             )
     return image
 
@@ -280,7 +298,8 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     if width * height > max_pixels:
         raise InputError(
             f"{width}x{height} pixels exceed the limit of {max_pixels}: raise --max_pixels (and "
-            f"--memory) if it is no decompression bomb"
+            f"--memory) if it is no decompression bomb",
+            code=FailureCode.TOO_MANY_PIXELS,
         )
 
 
@@ -306,7 +325,7 @@ def oriented_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
         raise
     except Exception as error:
         # For a broken EXIF block, Pillow raises errors of many kinds.
-        raise InputError(f"cannot be decoded: {error}") from error
+        raise InputError(f"cannot be decoded: {error}", code=FailureCode.CORRUPT_IMAGE) from error
     return (image.width, image.height) if sideways else (image.height, image.width)
 
 
@@ -358,14 +377,19 @@ def jpeg_values(image: Image.Image, encoded: bytes) -> np.ndarray:
     try:
         height, width = simplejpeg.decode_jpeg_header(encoded)[:2]
         if (width, height) != image.size:
-            raise InputError(f"the header says {image.size}, decoded are {(width, height)}")
+            raise InputError(
+                f"the header says {image.size}, decoded are {(width, height)}",
+                code=FailureCode.CORRUPT_IMAGE,
+            )
         values: np.ndarray = simplejpeg.decode_jpeg(encoded, _JPEG_SPACES[image.mode], strict=True)
     except InputError:
         raise
     except ValueError as error:
         if "Insufficient memory" in str(error):
             raise MemoryError(str(error)) from error
-        raise InputError(f"truncated or corrupt JPEG: {error}") from error
+        raise InputError(
+            f"truncated or corrupt JPEG: {error}", code=FailureCode.CORRUPT_IMAGE
+        ) from error
     if image.mode == "CMYK":
         np.subtract(255, values, out=values)  # Stored inverted, as Adobe does and Pillow expects.
     return values[..., 0] if image.mode == "L" else values
@@ -392,7 +416,9 @@ def _loaded(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
         check_tiff_parts(image, encoded)
     image.load()
     if image.format == "PNG" and not _has_last_row(image) and not _has_all_rows(encoded):
-        raise InputError("truncated or corrupt PNG: rows are missing")
+        raise InputError(
+            "truncated or corrupt PNG: rows are missing", code=FailureCode.CORRUPT_IMAGE
+        )
     return image
 
 
@@ -414,7 +440,8 @@ def _check_tiff_samples(image: Tiff.TiffImageFile) -> None:
     if found:
         raise InputError(
             f"the TIFF has {found[0]}, which is not supported: convert it, for example with "
-            f"gdal_translate -ot Byte -scale"
+            f"gdal_translate -ot Byte -scale",
+            code=FailureCode.UNSUPPORTED,
         )
 
 

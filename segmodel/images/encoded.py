@@ -7,7 +7,7 @@ import threading
 import numpy as np
 from PIL import Image
 
-from segmodel.errors import InputError
+from segmodel.errors import FailureCode, InputError
 from segmodel.images.decoders import (
     has_unmarked_band,
     is_plain_jpeg,
@@ -64,7 +64,8 @@ def decode_pixels(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> P
     try:
         if bands == 4 and has_unmarked_band(opened):
             raise InputError(
-                "the fourth band of the TIFF is not marked as alpha: mark it, or it is lost"
+                "the fourth band of the TIFF is not marked as alpha: mark it, or it is lost",
+                code=FailureCode.WRONG_BANDS,
             )
         if bands == 3 and is_plain_jpeg(opened):
             return Pixels(jpeg_values(opened, encoded))
@@ -72,7 +73,9 @@ def decode_pixels(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> P
         del opened  # Each image that is still named takes its memory.
         if bands == 0:
             if image.mode not in ("P", "L", "1", "I", *_SIXTEEN_BITS):
-                raise InputError(f"a mask of ids has one band, got mode {image.mode}")
+                raise InputError(
+                    f"a mask of ids has one band, got mode {image.mode}", code=FailureCode.MASK_KIND
+                )
             return Pixels(np.asarray(image))
         image = _eight_bits(image)
         valid = _valid(image) if bands != 4 else None
@@ -82,7 +85,7 @@ def decode_pixels(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> P
         raise
     except Exception as error:
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others.
-        raise InputError(f"cannot be decoded: {error}") from error
+        raise InputError(f"cannot be decoded: {error}", code=FailureCode.CORRUPT_IMAGE) from error
 
 
 def image_size(encoded: bytes) -> tuple[int, int] | None:
@@ -148,7 +151,10 @@ class EncodedImage(Raster):
         self._encoded = b""
         stated = (self._grid.height, self._grid.width)
         if pixels.values.shape[:2] != stated:
-            raise InputError(f"the header says {stated}, decoded are {pixels.values.shape[:2]}")
+            raise InputError(
+                f"the header says {stated}, decoded are {pixels.values.shape[:2]}",
+                code=FailureCode.CORRUPT_IMAGE,
+            )
         if not self._grid.scaled:
             return pixels
         self._grid.valid = pixels.valid
@@ -160,7 +166,10 @@ class EncodedImage(Raster):
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Samples of 16 bits as their high byte; of more bits nobody knows the range."""
     if image.mode in ("I", "F"):
-        raise InputError(f"mode {image.mode} has 32 bits a sample; expected 8 or 16")
+        raise InputError(
+            f"mode {image.mode} has 32 bits a sample; expected 8 or 16",
+            code=FailureCode.UNSUPPORTED,
+        )
     if image.mode not in _SIXTEEN_BITS:
         return image
     values = np.asarray(image)
@@ -181,7 +190,9 @@ def _valid(image: Image.Image) -> np.ndarray | None:
 
 def _converted(image: Image.Image, bands: int) -> Image.Image:
     if bands not in _MODES:
-        raise InputError(f"an encoded image gives 1, 3 or 4 bands, not {bands}")
+        raise InputError(
+            f"an encoded image gives 1, 3 or 4 bands, not {bands}", code=FailureCode.WRONG_BANDS
+        )
     if image.mode == _MODES[bands]:
         return image
     if image.mode == "P" and image.has_transparency_data:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from PIL import TiffImagePlugin as Tiff
 
-from segmodel.errors import ConfigurationError, InputError
+from segmodel.errors import ConfigurationError, FailureCode, InputError
 from segmodel.images.decoders import open_image
 from segmodel.images.encoded import MAX_PIXELS, decode_image, image_size
 from segmodel.labels.classes import ClassTable, parse_color
@@ -105,7 +105,8 @@ class ClassMapping:
     def _refuse(self, unknown: np.ndarray) -> None:
         named = self._format(np.unique(unknown)[:5].tolist())
         raise InputError(
-            f"mask has {self.encoding} {', '.join(named)}, which is neither a class nor ignored"
+            f"mask has {self.encoding} {', '.join(named)}, which is neither a class nor ignored",
+            code=FailureCode.UNKNOWN_CLASS,
         )
 
     def _format(self, values: Iterable[int]) -> list[str]:
@@ -209,16 +210,19 @@ class MaskReader:
         if self.encoding == "color" and bits > 8:
             raise InputError(
                 f"the mask has {bits} bits a sample, colours have 8: mask_encoding id takes grey "
-                f"levels for class ids"
+                f"levels for class ids",
+                code=FailureCode.MASK_KIND,
             )
         if indexed and self.encoding == "id":
             raise InputError(
                 "the mask is an indexed image: mask_encoding palette takes its indices for class "
-                "ids, color its colours for those of classes"
+                "ids, color its colours for those of classes",
+                code=FailureCode.MASK_KIND,
             )
         if not indexed and self.encoding == "palette":
             raise InputError(
-                "the mask is no indexed image: mask_encoding id takes grey levels for class ids"
+                "the mask is no indexed image: mask_encoding id takes grey levels for class ids",
+                code=FailureCode.MASK_KIND,
             )
 
     def _values(self, encoded: bytes, size: tuple[int, int], max_pixels: int) -> np.ndarray:
@@ -268,7 +272,8 @@ def check_size(found: tuple[int, ...], expected: tuple[int, int]) -> None:
     """
     if found != expected:
         raise InputError(
-            f"the mask is {found[1]}x{found[0]}, its image {expected[1]}x{expected[0]}"
+            f"the mask is {found[1]}x{found[0]}, its image {expected[1]}x{expected[0]}",
+            code=FailureCode.MASK_SIZE,
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from segmodel.errors import ContractError
+from segmodel.errors import ContractError, FailureCode
 from segmodel.labels.classes import ClassTable, LabelClass, format_color, parse_color
 from segmodel.tiling.windows import Batch, Layout
 
@@ -160,13 +160,17 @@ class Contract:
         """
         if bands != len(self.bands):
             raise ContractError(
-                f"{what}: bands: the model takes {len(self.bands)} ({', '.join(self.bands)}), the "
-                f"input has {bands}; give it a model made for {bands} or an input with those bands"
+                f"bands: the model takes {len(self.bands)} ({', '.join(self.bands)}), the input "
+                f"has {bands}; give it a model made for {bands} or an input with those bands",
+                code=FailureCode.WRONG_BANDS,
+                name=what,
             )
         if dtype != self.dtype:
             raise ContractError(
-                f"{what}: dtype: the model takes {self.dtype}, the input is {dtype}; convert the "
-                f"input (for example gdal_translate -ot) or use a model for {dtype}"
+                f"dtype: the model takes {self.dtype}, the input is {dtype}; convert the input "
+                f"(for example gdal_translate -ot) or use a model for {dtype}",
+                code=FailureCode.WRONG_DTYPE,
+                name=what,
             )
 
     def check_gsd(self, across_m: float, down_m: float, what: str) -> None:
@@ -185,9 +189,11 @@ class Contract:
         low, high = self.gsd_range_m
         if not all(low <= side <= high for side in (across_m, down_m)):
             raise ContractError(
-                f"{what}: gsd_range_m: the model was made for {low:g} to {high:g} m a pixel, the "
-                f"input has {across_m:.4g} x {down_m:.4g} m (width x height); resample it "
-                f"(--resample_to, or gdalwarp -tr) or use another model"
+                f"gsd_range_m: the model was made for {low:g} to {high:g} m a pixel, the input has "
+                f"{across_m:.4g} x {down_m:.4g} m (width x height); resample it (--resample_to, or "
+                f"gdalwarp -tr) or use another model",
+                code=FailureCode.WRONG_GSD,
+                name=what,
             )
 
     def layout(self, window: int, halo: int | None = None, batch: Batch = None) -> Layout:

@@ -258,7 +258,7 @@ def _gcps(path: Path) -> Odd:
     corners = [(0, 0, 10.0, 50.0), (0, 100, 11.0, 50.0), (90, 0, 10.0, 49.0), (90, 100, 11.0, 49.0)]
     points = [GroundControlPoint(row, col, x, y, 0) for row, col, x, y in corners]
     write_scene(path, pixels(90, 100), (None, None), gcps=points, crs="EPSG:4326")
-    return failing(r"in/gcps.tif is located by ground control points.*gdalwarp", failed=9000)
+    return failing(r"in/gcps.tif: it is located by ground control points.*gdalwarp", failed=9000)
 
 
 @raster("rpcs.tif")
@@ -282,7 +282,9 @@ def _rpcs(path: Path) -> Odd:
             samp_off=50,
             samp_scale=50,
         )
-    return failing(r"in/rpcs.tif is located by rational polynomials.*gdalwarp -rpc", failed=9000)
+    return failing(
+        r"in/rpcs.tif: it is located by rational polynomials.*gdalwarp -rpc", failed=9000
+    )
 
 
 @raster("complex.tif")
@@ -296,7 +298,9 @@ def _complex(path: Path) -> Odd:
 @raster("no-transform.tif")
 def _no_transform(path: Path) -> Odd:
     write_scene(path, pixels(90, 100), (UTM[0], None))
-    return failing(r"in/no-transform.tif has a coordinate .* no transform: give it", failed=9000)
+    return failing(
+        r"in/no-transform.tif: it has a coordinate .* no transform: give it", failed=9000
+    )
 
 
 @raster("four-bands.tif")
@@ -318,7 +322,7 @@ def _float(path: Path) -> Odd:
 def _local(path: Path) -> Odd:
     local = 'LOCAL_CS["site plan",UNIT["metre",1]]'
     write_scene(path, pixels(90, 100), (local, UTM[1]))
-    return failing(r"in/local.tif: .*assign the right CRS", failed=9000)
+    return failing(r"in/local.tif: .* assign the right CRS", failed=9000)
 
 
 @raster("corrupt-strip.tif")

@@ -89,7 +89,7 @@ class Finished:
     def failures(self) -> dict[str, Row]:
         """Rows of `failures.csv` by scene; of several, the last."""
         rows = self.rows("failures.csv")
-        assert all(list(row) == COLUMNS for row in rows)
+        assert all(tuple(row) == COLUMNS for row in rows)
         return {row["uri"]: row for row in rows}
 
     def labels(self, name: str) -> np.ndarray:

@@ -12,7 +12,7 @@ import rasterio
 from affine import Affine
 
 from pipelines.cli.values import FailureBudget
-from segmodel.errors import BeamsegError, ContractError
+from segmodel.errors import BeamsegError, ContractError, FailureCode
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import pixels, write_model_folder, write_scene
 from tests.pipelines.odd_rasters import MAKERS, Odd, label_name, labelled, make_all
@@ -51,7 +51,10 @@ def test_a_raster_is_labelled_rightly_or_fails_with_its_reason(whole, name):
         assert row is None
     else:
         assert row is not None
-        assert re.search(odd.reason, row["reason"]), row["reason"]
+        without_name = odd.reason.removeprefix(f"in/{name}: ")
+        assert re.search(without_name, row["reason"]), row["reason"]
+        assert name not in row["reason"].partition(":")[0]
+        assert row["code"] not in ("", FailureCode.OTHER)
     if odd.labels is None:
         assert not path.exists()
         return

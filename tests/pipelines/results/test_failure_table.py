@@ -1,12 +1,13 @@
-"""All failures of a run in one table, and how often each reason occurs."""
+"""All failures of a run in one table, and how often each kind occurs."""
 
 from __future__ import annotations
 
 import csv
 import io
 
-from pipelines.results.failure_table import FIRST, MAX_REASONS, FailureTable
+from pipelines.results.failure_table import FIRST, MAX_KINDS, FailureTable
 from pipelines.run.failures import Failure
+from segmodel.errors import ContractError, FailureCode, InputError
 
 
 def table(*failures: Failure) -> tuple[FailureTable, list[dict[str, str]]]:
@@ -23,8 +24,8 @@ def test_every_failure_is_a_row_whatever_its_name_holds():
     _, rows = table(*failures)
 
     assert [row["uri"] for row in rows] == names
-    assert set(rows[0]) == {"uri", "key", "stage", "reason", "transient"}
-    assert (rows[0]["key"], rows[0]["transient"]) == ("", "False")
+    assert set(rows[0]) == {"uri", "key", "stage", "reason", "transient", "code"}
+    assert (rows[0]["key"], rows[0]["transient"], rows[0]["code"]) == ("", "False", "other")
 
 
 def test_a_run_without_failures_has_a_table_with_its_heading_alone():
@@ -33,16 +34,42 @@ def test_a_run_without_failures_has_a_table_with_its_heading_alone():
     assert (made.first, made.by_reason()) == ([], [])
 
 
-def test_reasons_that_differ_in_numbers_count_together_and_the_most_frequent_is_first():
-    made, _ = table(
-        Failure("a", None, "read", "truncated"),
-        Failure("b", None, "open", "10x10 pixels exceed the limit of 99"),
-        Failure("c", None, "open", "20x30 pixels exceed the limit of 99"),
+def test_failures_of_one_code_count_together_and_the_most_frequent_is_first():
+    wrong_bands = [
+        ContractError(text, code=FailureCode.WRONG_BANDS, name=text)
+        for text in ("the scene has 1 (red)", "the scene has 2 (nir, swir)")
+    ]
+    made, rows = table(
+        Failure.of("a", None, "read", InputError("cut", code=FailureCode.CORRUPT_IMAGE)),
+        Failure.of("b", "#1 b.jpg", "open", wrong_bands[0]),
+        Failure.of("c", None, "open", wrong_bands[1]),
     )
     assert made.by_reason() == [
-        {"count": 2, "stage": "open", "reason": "10x10 pixels exceed the limit of 99"},
-        {"count": 1, "stage": "read", "reason": "truncated"},
+        {
+            "count": 2,
+            "stage": "open",
+            "code": "wrong_bands",
+            "reason": "the scene has 1 (red)",
+            "example": "b #1 b.jpg",
+        },
+        {
+            "count": 1,
+            "stage": "read",
+            "code": "corrupt_image",
+            "reason": "cut",
+            "example": "a",
+        },
     ]
+    assert [row["code"] for row in rows] == ["corrupt_image", "wrong_bands", "wrong_bands"]
+
+
+def test_failures_without_a_code_that_differ_in_numbers_count_together():
+    made, _ = table(
+        Failure("a", None, "open", "10x10 pixels exceed the limit of 99"),
+        Failure("b", None, "open", "20x30 pixels exceed the limit of 99"),
+        Failure("c", None, "open", "truncated"),
+    )
+    assert [(row["count"], row["code"]) for row in made.by_reason()] == [(2, "other"), (1, "other")]
 
 
 def test_the_same_reason_at_two_stages_is_two_kinds():
@@ -61,6 +88,6 @@ def test_memory_does_not_grow_with_the_number_of_reasons():
     letters = "abcdefghijklmnopqrstuvwxyz"
     reasons = [f"{a}{b}{c}" for a in letters for b in letters for c in letters[:4]]
     made, _ = table(*(Failure("f", None, "open", reason) for reason in reasons))
-    assert len(reasons) > MAX_REASONS
-    assert made.by_reason()[0]["count"] == len(reasons) - MAX_REASONS
-    assert len(made._counts) == MAX_REASONS + 1
+    assert len(reasons) > MAX_KINDS
+    assert made.by_reason()[0]["count"] == len(reasons) - MAX_KINDS
+    assert len(made._counts) == MAX_KINDS + 1

@@ -84,4 +84,5 @@ def test_a_row_is_one_line_of_json_whatever_the_names_hold():
         "stage": "open",
         "reason": "line 1\nline 2",
         "transient": False,
+        "code": "other",
     }
