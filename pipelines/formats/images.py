@@ -19,7 +19,13 @@ from pipelines.storage import filesystem
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
 from segmodel.errors import ContractError, FailureCode, InputError, TransientError
-from segmodel.images.encoded import IMAGE_SUFFIXES, EncodedImage, decode_image, image_size
+from segmodel.images.encoded import (
+    IMAGE_SUFFIXES,
+    EncodedImage,
+    decode_image,
+    decode_pixels,
+    image_size,
+)
 from segmodel.labels.label_images import encode_confidence, encode_labels
 from segmodel.savedmodel.contract import Contract
 
@@ -72,13 +78,23 @@ class ImageFormat(Format):
             path = work.run.path(f"labels/{file.key}.png")
             if limit and filesystem.exists(path):
                 limit -= 1
-                image = decode_image(filesystem.read_bytes(file.uri), 3, work.reading.max_pixels)
-                labels = decode_image(filesystem.read_bytes(path), 0, work.reading.max_pixels)
-                yield Thumbnail.of(file.key, image, labels, side)
+                image, labels = filesystem.read_bytes(file.uri), filesystem.read_bytes(path)
+                yield decoded(file.key, image, labels, work.reading).fitted(side)
 
     def open(self, unit: WorkUnit, work: Work) -> "_ImagesTask":
         """Begin a group of files."""
         return _ImagesTask(unit, work)
+
+
+def decoded(caption: str, image: bytes, labels: bytes, reading: ReadOptions) -> Thumbnail:
+    """An encoded image and its label map.
+
+    Raises:
+        InputError: If one of them cannot be decoded.
+    """
+    pixels = decode_pixels(image, 3, reading.max_pixels)
+    ids = decode_image(labels, 0, reading.max_pixels)
+    return Thumbnail(caption, pixels.values, ids, pixels.valid)
 
 
 def digest_of(key: str) -> bytes:

@@ -1,5 +1,6 @@
 """What a format is: how its files become work units, and how one unit is read and written."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -18,6 +19,11 @@ from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
 from segmodel.tiling.windows import Layout, Window, computed_pixels
+
+# Sides of an image that is long and narrow, one to the other.
+LONG = 2
+# Scale above which pixels of a thumbnail are squares.
+SQUARES = 4
 
 
 @dataclass(frozen=True)
@@ -94,22 +100,35 @@ class Thumbnail:
         caption: Name of the image.
         image: `(height, width, 3)` uint8.
         labels: `(height, width)` class ids.
+        valid: `(height, width)` bool, False for nodata of the image; None where all is valid.
     """
 
     caption: str
     image: np.ndarray
     labels: np.ndarray
+    valid: np.ndarray | None = None
 
-    @classmethod
-    def of(cls, caption: str, image: np.ndarray, labels: np.ndarray, side: int) -> "Thumbnail":
-        """One whose longer side has `side` pixels; of labels the nearest, as they have no mean."""
-        height, width = labels.shape
-        scale = side / max(height, width)
+    def fitted(self, side: int) -> "Thumbnail":
+        """The same, scaled to a longer side of `side` pixels.
+
+        What is long and narrow gets as many pixels as a square, and up to twice the side. Labels
+        and masks take the nearest pixel, as they have no mean.
+        """
+        height, width = self.labels.shape
+        longest, shortest = max(height, width), min(height, width)
+        scale = side / longest
+        if longest >= LONG * shortest:
+            scale = min(side / math.sqrt(height * width), 2 * side / longest)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        sampling = Image.Resampling.BOX if scale < 1 else Image.Resampling.NEAREST
-        small = np.asarray(Image.fromarray(image).resize(size, sampling))
-        ids = Image.fromarray(labels).resize(size, Image.Resampling.NEAREST)
-        return cls(caption, small, np.asarray(ids))
+        how = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
+        if scale > SQUARES:
+            how = Image.Resampling.NEAREST
+        image = np.asarray(Image.fromarray(self.image).resize(size, how))
+        rows = (np.arange(size[1]) + 0.5) * height // size[1]
+        columns = (np.arange(size[0]) + 0.5) * width // size[0]
+        nearest = np.ix_(rows.astype(int), columns.astype(int))
+        valid = None if self.valid is None else self.valid[nearest]
+        return Thumbnail(self.caption, image, self.labels[nearest], valid)
 
 
 E = TypeVar("E")
@@ -242,7 +261,7 @@ class Format(ABC):
             unit: Finished unit.
             work: What all units have in common.
             limit: Maximum number of images.
-            side: Longest side of a thumbnail in pixels.
+            side: Side of a thumbnail in pixels, as `Thumbnail.fitted` takes it.
 
         Raises:
             OSError: If a file is not there any more.

@@ -16,7 +16,7 @@ from typing import IO, Any, ClassVar, Protocol, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.formats.images import check_encoded, digest_of, encode_png
+from pipelines.formats.images import check_encoded, decoded, digest_of, encode_png
 from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.rasters.header import Headers
@@ -27,7 +27,7 @@ from pipelines.storage import filesystem
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
 from segmodel.errors import FailureCode, InputError, TransientError
-from segmodel.images.encoded import EncodedImage, decode_image, image_size
+from segmodel.images.encoded import EncodedImage, image_size
 
 SAMPLE = 16
 # A sheet shows some of so many images of a shard, as the rest may be far away.
@@ -241,10 +241,9 @@ class ShardFormat(Format):
                 return
             entry = wanted.pop(sample.key, None)
             if isinstance(sample, ShardSample) and isinstance(entry, ShardSample):
-                image = decode_image(sample.encoded, 3, work.reading.max_pixels)
-                labels = decode_image(entry.encoded, 0, work.reading.max_pixels)
                 caption = f"{unit.files[0].key} {sample.key}"
-                yield Thumbnail.of(caption, image, labels, side)
+                tile = decoded(caption, sample.encoded, entry.encoded, work.reading)
+                yield tile.fitted(side)
 
     def open(self, unit: WorkUnit, work: Work) -> "_ShardTask":
         """Begin a shard."""

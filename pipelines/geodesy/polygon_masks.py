@@ -115,6 +115,19 @@ class ScenePolygons:
         """Number of layers; polygons of one layer overlap in slivers at most."""
         return max(self.layer_of, default=-1) + 1
 
+    def bounds(self) -> Window:
+        """The smallest window with all pixels that are covered; all where polygons are torn."""
+        whole = Window(0, 0, self.grid.height, self.grid.width)
+        if self.torn:
+            return whole
+        start, end, _ = self.drawn.runs(whole)
+        if not len(start):
+            return Window(0, 0, 0, 0)
+        rows, columns = np.divmod(start, whole.width)
+        top, left = int(rows.min()), int(columns.min())
+        right = int((columns + end - start).max())
+        return Window(top, left, int(rows.max()) + 1 - top, right - left)
+
     def touches(self, window: Window) -> bool:
         """Whether a polygon covers the centre of a pixel of a window; exact."""
         covered = (inside.any() for _, inside in self._by_centres(window))

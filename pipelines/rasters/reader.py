@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ import rasterio
 
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
-from pipelines.rasters.bands import SceneBands, colors_of
+from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.cog import Grid
 from pipelines.rasters.gdal import (
     GDAL_ERRORS,
@@ -25,7 +26,6 @@ from pipelines.rasters.gdal import (
     gdal_env,
     gdal_window,
     open_scene,
-    read_pixels,
     read_with_retries,
     unreadable,
 )
@@ -49,12 +49,12 @@ def ground_grid(grid: Grid) -> GroundGrid:
     return GroundGrid.of(grid.transform, grid.crs, grid.height, grid.width)
 
 
-def small_area(header: Header) -> Window:
-    """The part of a scene that a small picture shows: its middle where all would be too much."""
-    height, width = header.grid.height, header.grid.width
-    if header.has_overviews or height * width <= DECODED_FOR_PICTURE:
-        return Window(0, 0, height, width)
-    return middle(height, width, math.isqrt(DECODED_FOR_PICTURE))
+def small_area(header: Header, area: Window) -> Window:
+    """What a small picture shows of a part of a scene: its middle where all would be too much."""
+    if header.has_overviews or area.pixels <= DECODED_FOR_PICTURE:
+        return area
+    part = middle(area.height, area.width, math.isqrt(DECODED_FOR_PICTURE))
+    return Window(area.row + part.row, area.column + part.column, part.height, part.width)
 
 
 def middle(height: int, width: int, side: int) -> Window:
@@ -65,36 +65,6 @@ def middle(height: int, width: int, side: int) -> Window:
     """
     rows, columns = min(height, side), min(width, side)
     return Window((height - rows) // 2, (width - columns) // 2, rows, columns)
-
-
-def read_small(
-    uri: str, header: Header, area: Window, value_range: tuple[float, float], side: int
-) -> np.ndarray:
-    """A part of a scene in at most `side` pixels, for a person to look at.
-
-    Args:
-        uri: Location of the scene.
-        header: Header of the scene.
-        area: Part of the scene that is read.
-        value_range: Values that become black and white.
-        side: Longest side of the result in pixels.
-
-    Returns:
-        `(height, width, 3)` uint8.
-
-    Raises:
-        InputError: If GDAL cannot read it.
-    """
-    step = max(1.0, max(area.height, area.width) / side)
-    size = (max(1, int(area.height / step)), max(1, int(area.width / step)))
-    indexes = [band.index for band in header.bands]
-    indexes = indexes[:3] if len(indexes) >= 3 else indexes[:1] * 3
-    values = read_pixels(uri, "pixels cannot be read", indexes, area, (3, *size))
-    if header.palette is not None:
-        return np.asarray(colors_of(header.palette)[values[0]][..., :3])
-    low, high = value_range
-    scaled = np.clip(np.nan_to_num((values.astype(np.float64) - low) / (high - low)), 0, 1) * 255
-    return np.moveaxis(np.rint(scaled).astype(np.uint8), 0, -1)
 
 
 class SceneRaster(Raster):
@@ -133,10 +103,20 @@ class SceneRaster(Raster):
         Raises:
             InputError: If GDAL cannot read it.
         """
-        samples, valid = read_with_retries(self.uri, lambda: self._locked(self._read, window))
+        pixels = self.read_small(window, (window.height, window.width))
+        return pixels if self.aoi is None else replace(pixels, wanted=self.aoi.mask(window))
+
+    def read_small(self, window: Window, shape: tuple[int, int]) -> Pixels:
+        """Pixels of a window in as many rows and columns; with fewer, GDAL leaves some out.
+
+        Raises:
+            InputError: If GDAL cannot read it.
+        """
+        samples, valid = read_with_retries(
+            self.uri, lambda: self._locked(self._read, window, shape)
+        )
         valid = combine_masks(valid, self.bands.valid_by_values(samples))
-        wanted = None if self.aoi is None else self.aoi.mask(window)
-        return Pixels(self.bands.values(samples), valid, wanted)
+        return Pixels(self.bands.values(samples), valid)
 
     def has_label(self, window: Window) -> np.ndarray | None:
         """Where the pixels of a window are valid and wanted, `(height, width)`; None where all are.
@@ -149,21 +129,22 @@ class SceneRaster(Raster):
         pixels = self.read(window)
         return combine_masks(pixels.finite, pixels.wanted)
 
-    def _read(self, window: Window) -> tuple[np.ndarray, np.ndarray | None]:
+    def _read(self, window: Window, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
         """Samples `(height, width, bands)`, and where a mask or alpha says that they are valid."""
-        area, shape = gdal_window(window), (window.height, window.width, len(self.bands.bands))
-        samples = np.empty(shape, self.bands.read_dtype)
+        area, indexes = gdal_window(window), self.bands.indexes
+        samples = np.empty((*shape, len(indexes)), self.bands.read_dtype)
         valid = None
         try:
             with self._opened() as source:
                 # GDAL writes pixel by pixel; what is read is a view of it, band by band.
-                source.read(self.bands.indexes, out=samples.transpose(2, 0, 1), window=area)
+                source.read(indexes, out=samples.transpose(2, 0, 1), window=area)
                 if self.bands.mask == "alpha" and self.bands.alpha is not None:
-                    valid = source.read(self.bands.alpha, window=area) > 0
+                    valid = source.read(self.bands.alpha, out_shape=shape, window=area) > 0
                 elif self.bands.mask == "mask":
-                    valid = source.read_masks(self.bands.indexes[0], window=area) > 0
+                    valid = source.read_masks(indexes[0], out_shape=shape, window=area) > 0
                 elif self.bands.mask == "bands":
-                    masks = source.read_masks(self.bands.indexes, window=area)
+                    of_all = (len(indexes), *shape)
+                    masks = source.read_masks(indexes, out_shape=of_all, window=area)
                     valid = (masks > 0).all(axis=0)
         except GDAL_ERRORS as error:
             raise unreadable(error, self.uri, f"pixels of {window} cannot be read") from error

@@ -14,50 +14,78 @@ from pipelines.run.plan import Unit
 from pipelines.worker import formats
 from segmodel.errors import BeamsegError
 from segmodel.labels.classes import ClassTable
+from segmodel.reports.drawing import (
+    INK,
+    MARGIN,
+    PAPER,
+    QUIET,
+    Color,
+    draw_legend,
+    fitted_text,
+)
+from segmodel.reports.panels import legend_of
 
-TILES, COLUMNS = 24, 4
-TILE_PX, MARGIN, CAPTION_PX, LINE_PX, SWATCH = 176, 12, 20, 26, 16
-OVERLAY = 0.65
-BACKGROUND, TEXT, CAPTION, EMPTY = (255, 255, 255), (40, 44, 52), (110, 116, 128), (228, 230, 235)
-CAPTION_CHARACTERS = 52
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-# Left edge, colour and text of each class.
-LegendRow = list[tuple[int, tuple[int, int, int], str]]
+# As many as a PNG of about 4 MB holds.
+TILES = 6
+TILE_PX, GAP_PX = 512, 6
+TEXT_PX, CAPTION_PX, LINE_PX = 20, 16, 30
+# Two pairs of square pictures; one pair; and what a caption needs.
+WIDTH_PX, MIN_WIDTH_PX, MIN_CELL_PX = 4 * TILE_PX + 2 * GAP_PX + MARGIN, 2 * TILE_PX + GAP_PX, 320
+LEGEND_CLASSES, LEGEND_NAME_PX = 60, 300
+# Colours of nodata: the first that no class has, or nearly has.
+EMPTY = ((228, 230, 235), (150, 154, 160), (70, 72, 76), (255, 255, 255), (255, 0, 255))
+DISTINCT = 40
 
 
 @dataclass
 class UnitSample:
-    """The units of a plan that a sheet shows: those of the lowest digests, so always the same."""
+    """The units of a plan that a sheet shows.
 
-    _heap: list[tuple[int, str, Unit]] = field(default_factory=list)
+    They are those of the lowest digests, so always the same; what has no label but nodata is shown
+    only where there is nothing else.
+    """
 
-    def offer(self, unit: Unit) -> None:
-        """Consider a unit in which an image was labelled."""
+    _heap: list[tuple[bool, int, str, Unit]] = field(default_factory=list)
+
+    def offer(self, unit: Unit, has_classes: bool) -> None:
+        """Consider a unit in which an image was labelled.
+
+        Args:
+            unit: Finished unit.
+            has_classes: Whether a pixel of it has a class.
+        """
         rank = -int.from_bytes(hashlib.sha256(unit.id.encode()).digest()[:8], "big")
-        heapq.heappush(self._heap, (rank, unit.id, unit))
+        heapq.heappush(self._heap, (has_classes, rank, unit.id, unit))
         if len(self._heap) > TILES:
             heapq.heappop(self._heap)
 
     def units(self) -> list[Unit]:
         """The units, in order of their ids."""
-        return sorted((unit for _, _, unit in self._heap), key=lambda unit: unit.id)
+        return sorted((unit for *_, unit in self._heap), key=lambda unit: unit.id)
 
 
 def thumbnails(sample: UnitSample, work: Work) -> Iterator[Thumbnail]:
     """Images of the sampled units and their label maps; what cannot be read again is left out."""
-    units = sample.units()
+    # Small units first, so that others take the places that they leave.
+    units = sorted(sample.units(), key=lambda unit: len(unit.files))
+    room = TILES
     for number, unit in enumerate(units):
-        share = (number + 1) * TILES // len(units) - number * TILES // len(units)
+        share = -(-room // (len(units) - number))
         try:
-            yield from formats.find_format(unit.format).thumbnails(unit, work, share, TILE_PX)
+            for tile in formats.find_format(unit.format).thumbnails(unit, work, share, TILE_PX):
+                room -= 1
+                yield tile
         except (BeamsegError, OSError):
             # An input that is gone since then is no fault of the run.
             continue
 
 
 def draw_sheet(
-    tiles: Sequence[Thumbnail], classes: ClassTable, captions: dict[str, str], lines: Sequence[str]
+    tiles: Sequence[Thumbnail],
+    classes: ClassTable,
+    captions: dict[str, str],
+    lines: Sequence[str],
+    nodata: str = "nodata",
 ) -> Image.Image:
     """Draw the contact sheet.
 
@@ -66,83 +94,117 @@ def draw_sheet(
         classes: Names and colours of the classes.
         captions: Text behind the name of a class in the legend, by that name.
         lines: Lines of text above the images.
+        nodata: What the legend calls nodata, where a tile has some.
 
     Returns:
         The sheet, in RGB.
     """
-    font = ImageFont.load_default(15)
-    width = COLUMNS * (2 * TILE_PX + MARGIN) + MARGIN
-    legend = _legend_rows(classes, captions, font, width)
-    top = MARGIN + LINE_PX * (len(lines) + len(legend)) + MARGIN
-    rows = -(-len(tiles) // COLUMNS)
-    height = top + rows * (TILE_PX + CAPTION_PX + MARGIN) + MARGIN
-    sheet = Image.new("RGB", (width, height), BACKGROUND)
-    canvas = ImageDraw.Draw(sheet)
+    rows = _rows(tiles)
+    width = max([MIN_WIDTH_PX, *(row[-1].right for row in rows)]) + 2 * MARGIN
+    empty = nodata_color(classes)
+    legend = _legend(tiles, classes, captions)
+    if any(_has_nodata(tile, classes) for tile in tiles):
+        legend.append((nodata, empty))
+    swatches = draw_legend(legend, width, TEXT_PX - 2, LEGEND_NAME_PX + 120)
+    top = MARGIN + LINE_PX * len(lines) + swatches.height
+    height = top + sum(_height(row) for row in rows) + MARGIN
+    sheet = Image.new("RGB", (width, height), PAPER)
+    canvas, font = ImageDraw.Draw(sheet), ImageFont.load_default(TEXT_PX)
     for number, line in enumerate(lines):
-        canvas.text((MARGIN, MARGIN + number * LINE_PX), line, TEXT, font)
-    _draw_legend(canvas, legend, MARGIN + len(lines) * LINE_PX, font)
-    colors = classes.palette(EMPTY)
-    for number, tile in enumerate(tiles):
-        left = MARGIN + number % COLUMNS * (2 * TILE_PX + MARGIN)
-        upper = top + number // COLUMNS * (TILE_PX + CAPTION_PX + MARGIN)
-        _draw_tile(sheet, tile, colors, classes.nodata, (left, upper))
+        text = fitted_text(line, font, width - 2 * MARGIN)
+        canvas.text((MARGIN, MARGIN + number * LINE_PX), text, INK, font)
+    sheet.paste(swatches, (0, MARGIN + LINE_PX * len(lines)))
+    for row in rows:
+        for cell in row:
+            _draw_cell(sheet, cell, classes, empty, top)
+        top += _height(row)
     return sheet
 
 
-def overlay(tile: Thumbnail, colors: np.ndarray, nodata: int) -> np.ndarray:
-    """The colours of labels over the image, `(height, width, 3) uint8`; nodata is not mixed."""
-    painted = colors[tile.labels].astype(np.float32)
-    share = np.where(tile.labels == nodata, 1.0, OVERLAY)[..., None]
-    mixed: np.ndarray = np.rint(painted * share + tile.image * (1 - share)).astype(np.uint8)
-    return mixed
+def nodata_color(classes: ClassTable) -> Color:
+    """The colour of nodata in a sheet: light grey, unless that looks like one of the classes."""
+    colors = np.array([entry.color for entry in classes.classes])
+    apart = [int(np.abs(colors - color).max(axis=1).min()) for color in EMPTY]
+    return next((c for c, far in zip(EMPTY, apart, strict=True) if far >= DISTINCT), EMPTY[0])
 
 
-def _draw_tile(
-    sheet: Image.Image, tile: Thumbnail, colors: np.ndarray, nodata: int, corner: tuple[int, int]
-) -> None:
-    left, upper = corner
-    sheet.paste(Image.fromarray(tile.image), (left, upper))
-    sheet.paste(Image.fromarray(overlay(tile, colors, nodata)), (left + TILE_PX, upper))
-    font = ImageFont.load_default(11)
-    canvas = ImageDraw.Draw(sheet)
-    lower = upper + tile.image.shape[0] + 3
-    canvas.text((left, lower), shortened(tile.caption), CAPTION, font)
+@dataclass(frozen=True)
+class _Cell:
+    """A pair of pictures in a row: its left edge and its width in pixels."""
+
+    tile: Thumbnail
+    left: int
+    width: int
+
+    @classmethod
+    def after(cls, left: int, tile: Thumbnail) -> "_Cell":
+        width = tile.labels.shape[1]
+        pair = width if _is_stacked(tile) else 2 * width + GAP_PX
+        return cls(tile, left, max(pair, MIN_CELL_PX))
+
+    @property
+    def right(self) -> int:
+        return self.left + self.width
+
+    @property
+    def height(self) -> int:
+        height: int = self.tile.labels.shape[0]
+        return 2 * height + GAP_PX if _is_stacked(self.tile) else height
 
 
-def shortened(text: str, characters: int = CAPTION_CHARACTERS) -> str:
-    """A caption that fits, with what cannot be printed written out.
-
-    >>> shortened("photos/a" + "b" * 60)
-    'photos/abbbbbbbbbbbbbbbbb...bbbbbbbbbbbbbbbbbbbbbbbb'
-    """
-    # The font that comes with Pillow has no other letters.
-    plain = text.encode("unicode_escape").decode()
-    if len(plain) <= characters:
-        return plain
-    half = (characters - 3) // 2
-    return f"{plain[: half + 1]}...{plain[-half:]}"
+def _is_stacked(tile: Thumbnail) -> bool:
+    """Whether the label map is below the image, as both are wide."""
+    return bool(tile.labels.shape[1] > TILE_PX)
 
 
-def _legend_rows(
-    classes: ClassTable, captions: dict[str, str], font: Font, width: int
-) -> list[LegendRow]:
-    """Left edge, colour and text of each class, in as many rows as they need."""
-    rows: list[LegendRow] = [[]]
-    left = MARGIN
-    for entry in classes.classes:
-        text = shortened(f"{entry.name}  {captions.get(entry.name, '')}".strip())
-        needed = SWATCH + 8 + round(font.getlength(text)) + 28
-        if rows[-1] and left + needed > width:
+def _rows(tiles: Sequence[Thumbnail]) -> list[list[_Cell]]:
+    """Pairs from left to right, in as many rows as they need."""
+    rows: list[list[_Cell]] = []
+    for tile in tiles:
+        cell = _Cell.after(rows[-1][-1].right + MARGIN if rows else 0, tile)
+        if not rows or cell.right > WIDTH_PX:
+            cell = _Cell.after(0, tile)
             rows.append([])
-            left = MARGIN
-        rows[-1].append((left, entry.color, text))
-        left += needed
+        rows[-1].append(cell)
     return rows
 
 
-def _draw_legend(canvas: ImageDraw.ImageDraw, rows: list[LegendRow], top: int, font: Font) -> None:
-    for number, row in enumerate(rows):
-        upper = top + number * LINE_PX
-        for left, color, text in row:
-            canvas.rectangle((left, upper, left + SWATCH, upper + SWATCH), color, TEXT)
-            canvas.text((left + SWATCH + 8, upper - 1), text, TEXT, font)
+def _height(row: Sequence[_Cell]) -> int:
+    return max(cell.height for cell in row) + CAPTION_PX + 2 * MARGIN
+
+
+def _draw_cell(
+    sheet: Image.Image, cell: _Cell, classes: ClassTable, empty: Color, top: int
+) -> None:
+    tile, left = cell.tile, MARGIN + cell.left
+    image = tile.image
+    if tile.valid is not None:
+        image = np.where(tile.valid[..., None], image, np.array(empty, np.uint8))
+    height, width = tile.labels.shape
+    across, down = (0, height + GAP_PX) if _is_stacked(tile) else (width + GAP_PX, 0)
+    sheet.paste(Image.fromarray(image), (left, top))
+    labels = Image.fromarray(classes.palette(empty)[tile.labels])
+    sheet.paste(labels, (left + across, top + down))
+    font = ImageFont.load_default(CAPTION_PX)
+    caption = fitted_text(tile.caption, font, cell.width)
+    ImageDraw.Draw(sheet).text((left, top + cell.height + 4), caption, QUIET, font)
+
+
+def _has_nodata(tile: Thumbnail, classes: ClassTable) -> bool:
+    is_partial = tile.valid is not None and not tile.valid.all()
+    return is_partial or bool((tile.labels == classes.nodata).any())
+
+
+def _legend(
+    tiles: Sequence[Thumbnail], classes: ClassTable, captions: dict[str, str]
+) -> list[tuple[str, Color]]:
+    """Names, captions and colours of all classes, or of those in the tiles if all are too many."""
+    font = ImageFont.load_default(TEXT_PX - 2)
+    if len(classes.classes) <= LEGEND_CLASSES:
+        legend = [(entry.name, entry.color) for entry in classes.classes]
+    else:
+        legend = legend_of(classes, [tile.labels for tile in tiles])
+    return [
+        (f"{fitted_text(name, font, LEGEND_NAME_PX)}  {captions.get(name, '')}".strip(), color)
+        for name, color in legend
+    ]

@@ -65,6 +65,7 @@ def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
         failures: Table to which the failed images are added, or None.
     """
     log = work.log
+    of_classes = [str(i) for i in work.contract.classes.ids]
     once = work.counting is not None and work.counting.overlap is not None
     counts = Counter[object]()
     sample = UnitSample()
@@ -81,7 +82,7 @@ def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
                     failures.add(failures_of(commit, work.run.root))
                 is_block = isinstance(unit, WorkUnit) and unit.scene is not None
                 if not is_block and not isinstance(unit, CountUnit) and commit.tally.images:
-                    sample.offer(unit)
+                    sample.offer(unit, any(commit.tally.pixels.get(key) for key in of_classes))
                 if unit.is_in_totals(once):
                     yield commit.tally
 
@@ -145,14 +146,15 @@ def _contact_sheet(totals: Totals, failures: FailureTable, work: Work) -> bytes:
     nodata = tally.pixels.get(areas.NODATA, 0)
     lines = [
         f"{tally.images:,} images labelled, {tally.failed_images:,} failed; {labelled / 1e6:,.1f} "
-        f"Mpx in classes, {nodata / 1e6:,.1f} Mpx nodata; {totals.missing:,} of {totals.units:,} "
-        f"units unfinished"
+        f"Mpx in classes, {nodata / 1e6:,.1f} Mpx nodata"
     ]
+    if totals.missing:
+        lines.append(f"{totals.missing:,} of {totals.units:,} units unfinished")
     for row in failures.by_reason()[:REASONS_SHOWN]:
         code = "" if row["code"] == FailureCode.OTHER else f" ({row['code']})"
-        text = f"{row['count']:,} failed{code}: {row['reason']}"
-        lines.append(contact_sheet.shortened(text, 150))
+        lines.append(f"{row['count']:,} failed{code}: {row['reason']}")
     tiles = list(contact_sheet.thumbnails(totals.sample, work))
+    empty = "nodata" if work.reading.aoi is None else "nodata, or outside the area of interest"
     buffer = io.BytesIO()
-    contact_sheet.draw_sheet(tiles, classes, captions, lines).save(buffer, "PNG")
+    contact_sheet.draw_sheet(tiles, classes, captions, lines, empty).save(buffer, "PNG")
     return buffer.getvalue()

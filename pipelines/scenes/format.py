@@ -11,9 +11,7 @@ from rasterio.drivers import raster_driver_extensions
 
 from pipelines.formats.interface import Estimate, Format, Thumbnail, windows_of
 from pipelines.formats.work import PlanContext, Work
-from pipelines.rasters.cog import read_block
 from pipelines.rasters.header import Headers
-from pipelines.rasters.reader import read_small, small_area
 from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.blocks import (
     SCENE,
@@ -27,6 +25,7 @@ from pipelines.scenes.blocks import (
 )
 from pipelines.scenes.files import TIFF_SUFFIXES, block_path, scene_paths
 from pipelines.scenes.overlaps import plan_counts
+from pipelines.scenes.pictures import scene_thumbnail
 from pipelines.scenes.task import BlockTask
 from pipelines.storage import filesystem, locations
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError
@@ -140,14 +139,9 @@ class SceneFormat(Format):
         return scene_paths(unit.files[0])
 
     def thumbnails(self, unit: Unit, work: Work, limit: int, side: int) -> Iterable[Thumbnail]:
-        """The scene, from its overviews, or the middle of it where it has none."""
+        """The scene, or what the area of interest touches of it."""
         if limit:
-            file = unit.files[0]
-            header = work.headers.read(file)
-            area = small_area(header)
-            image = read_small(file.uri, header, area, work.contract.value_range, side)
-            labels = read_block(work.run.path(scene_paths(file).labels), area, image.shape[:2])
-            yield Thumbnail(file.key, image, labels)
+            yield scene_thumbnail(unit.files[0], work, side)
 
     def open(self, unit: WorkUnit, work: Work) -> BlockTask:
         """Begin a block."""

@@ -75,10 +75,7 @@ class BlockTask(UnitTask[Labelled]):
             )
         self._scaled = model_grid(header, reading, self._file.key)
         bands = SceneBands.of(header, contract, reading.bands, self._file.key)
-        aoi = None
-        if reading.aoi is not None:
-            polygons = stored(self.work.run, AOI, reading.aoi)
-            aoi = ScenePolygons.of(polygons, ground_grid(header.grid))
+        aoi = area_of_interest(header, self.work)
         self._close()
         self._scene = SceneRaster(self._file.uri, header, bands, aoi, self._file.version)
         if self._scaled is None:
@@ -183,6 +180,14 @@ class BlockTask(UnitTask[Labelled]):
         labels = read_block(self.work.run.path(self.outputs[0].path))
         cores = [core.relative_to(self._area) for core in cores]
         return seam_pixels(labels, outcome.labels, cores, self.work.contract.classes.nodata)
+
+
+def area_of_interest(header: Header, work: Work) -> ScenePolygons | None:
+    """The area of interest on the pixels of a scene; None for a run without one."""
+    if work.reading.aoi is None:
+        return None
+    polygons = stored(work.run, AOI, work.reading.aoi)
+    return ScenePolygons.of(polygons, ground_grid(header.grid))
 
 
 def _place_of(area: Window) -> str:

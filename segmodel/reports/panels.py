@@ -9,48 +9,33 @@ from PIL import Image, ImageDraw, ImageFont
 
 from segmodel.labels.classes import ClassTable
 from segmodel.pairs.pairs import Pair
-from segmodel.reports.documents import one_line
+from segmodel.reports.drawing import (
+    INK,
+    MARGIN,
+    PAPER,
+    QUIET,
+    Color,
+    draw_legend,
+    fitted_text,
+    to_8_bits,
+    visible_bands,
+)
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Window
 
 # Longest side of what is kept of an image, and of one picture in a panel.
 KEPT_PX, PICTURE_PX, SMALLEST_PX = 1024, 420, 240
 READ_PX = 1024
-MARGIN, LINE_PX, SWATCH, LEGEND_ENTRIES = 12, 24, 14, 40
-PAPER, INK, QUIET = (255, 255, 255), (40, 44, 52), (110, 116, 128)
+LINE_PX, LEGEND_ENTRIES = 24, 40
 WRONG, UNCOUNTED, NODATA = (214, 39, 40), (150, 154, 160), (228, 230, 235)
 FADED = 0.7
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
-Color = tuple[int, int, int]
-
-
-def visible_bands(bands: Sequence[str]) -> list[int]:
-    """Places of red, green and blue; else of the first three bands, or one as grey.
-
-    Args:
-        bands: Names of the bands of an image.
-
-    Returns:
-        Three places, from 0.
-
-    >>> visible_bands(["nir", "blue", "green", "red"])
-    [3, 2, 1]
-    >>> visible_bands(["a", "b", "c", "d"]), visible_bands(["vv", "vh"])
-    ([0, 1, 2], [0, 0, 0])
-    """
-    places = {name.lower(): place for place, name in enumerate(bands)}
-    colors = ("red", "green", "blue")
-    if all(name in places for name in colors):
-        return [places[name] for name in colors]
-    return [0, 1, 2] if len(bands) >= 3 else [0, 0, 0]
 
 
 def picture_of(pair: Pair, contract: Contract) -> np.ndarray:
     """The image of a pair in 8-bit colour, shrunk to at most 1024 pixels a side.
 
-    8-bit values are scaled from their range. Others mostly fill a small part of theirs, so within
-    it the 1st to the 99th percentile of what is seen is scaled. Nodata is light grey.
+    8-bit values are scaled from their range, each band of others from the 2nd to the 98th
+    percentile of what is seen. Nodata is light grey.
 
     Args:
         pair: Image to show.
@@ -63,7 +48,7 @@ def picture_of(pair: Pair, contract: Contract) -> np.ndarray:
     height, width = -(-pair.height // factor), -(-pair.width // factor)
     means = np.empty((height, width, 3), np.float32)
     valid = np.empty((height, width), bool)
-    bands = visible_bands(contract.bands)
+    bands = visible_bands([[name] for name in contract.bands])
     side = max(1, READ_PX // factor) * factor
     for window in Window(0, 0, pair.height, pair.width).subdivide(side, side):
         pixels = pair.pixels(window)
@@ -75,7 +60,9 @@ def picture_of(pair: Pair, contract: Contract) -> np.ndarray:
         place = Window(window.row // factor, window.column // factor, *numbers.shape).slices
         means[place] = _sums(values, factor) / np.maximum(numbers, 1)[..., None]
         valid[place] = numbers > 0
-    return _in_8_bits(means, valid, contract)
+    picture = to_8_bits(means, valid, contract.value_range, stretch=contract.dtype != "uint8")
+    picture[~valid] = NODATA
+    return picture
 
 
 def shrinking(height: int, width: int) -> int:
@@ -208,46 +195,6 @@ def draw_panel(
     return sheet
 
 
-def draw_legend(legend: Sequence[tuple[str, Color]], width: int) -> Image.Image:
-    """Draw swatches with names, in as many rows as they need.
-
-    Args:
-        legend: Names and colours.
-        width: Width of the picture in pixels.
-    """
-    font, places = ImageFont.load_default(13), []
-    left = top = MARGIN
-    for name, color in legend:
-        text = fitted_text(name, font, 220)
-        needed = SWATCH + 6 + round(font.getlength(text)) + 22
-        if left > MARGIN and left + needed > width:
-            left, top = MARGIN, top + LINE_PX
-        places.append((left, top, color, text))
-        left += needed
-    sheet = Image.new("RGB", (width, top + LINE_PX + MARGIN), PAPER)
-    canvas = ImageDraw.Draw(sheet)
-    for left, top, color, text in places:
-        canvas.rectangle((left, top, left + SWATCH, top + SWATCH), color, QUIET)
-        canvas.text((left + SWATCH + 6, top - 1), text, INK, font)
-    return sheet
-
-
-def fitted_text(text: str, font: Font, width: float) -> str:
-    """Shorten text in the middle; letters that the font does not have are written out.
-
-    Args:
-        text: Any text.
-        font: Font in which the text is drawn.
-        width: Room in pixels.
-    """
-    plain = one_line(text).encode("latin-1", "backslashreplace").decode("latin-1")
-    half, fitting = len(plain) // 2, plain
-    while half > 1 and font.getlength(fitting) > width:
-        half = min(half - 1, round(half * 0.95))
-        fitting = f"{plain[:half]}...{plain[-half:]}"
-    return fitting
-
-
 def _sums(values: np.ndarray, factor: int) -> np.ndarray:
     """Sums of squares of `factor` pixels a side; those at the right and below may be smaller.
 
@@ -257,17 +204,6 @@ def _sums(values: np.ndarray, factor: int) -> np.ndarray:
     rows = np.add.reduceat(values, np.arange(0, values.shape[0], factor), axis=0)
     columns: np.ndarray = np.add.reduceat(rows, np.arange(0, values.shape[1], factor), axis=1)
     return columns
-
-
-def _in_8_bits(values: np.ndarray, valid: np.ndarray, contract: Contract) -> np.ndarray:
-    low, high = contract.value_range
-    if contract.dtype != "uint8" and valid.any():
-        seen = np.clip(np.percentile(values[valid], (1, 99)), low, high)
-        low, high = seen if seen[0] < seen[1] else (low, high)
-    scaled = np.clip((values - low) / (high - low), 0, 1)
-    picture = (scaled * 255 + 0.5).astype(np.uint8)
-    picture[~valid] = NODATA
-    return picture
 
 
 def _fitted(height: int, width: int) -> tuple[int, int]:

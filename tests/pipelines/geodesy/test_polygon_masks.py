@@ -349,3 +349,17 @@ def test_polygons_of_another_body_are_refused() -> None:
 
     with pytest.raises(InputError, match="give them in a CRS of the same body"):
         ScenePolygons.of(moon, UTM)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "expected"),
+    [
+        ([block(2, 3, 7, 9)], Window(3, 2, 6, 5)),
+        ([block(-5, -5, 2, 1), block(10, 11, 90, 90)], Window(0, 0, 12, 16)),
+        ([block(3, 2, 900, 4)], Window(2, 3, 2, 13)),
+        ([block(1.6, 1.6, 2.4, 2.4)], Window(0, 0, 0, 0)),
+        ([block(100, 100, 120, 120)], Window(0, 0, 0, 0)),
+    ],
+)
+def test_bounds_are_those_of_the_covered_pixels(shapes, expected):
+    assert ScenePolygons.of(named(shapes), UTM).bounds() == expected
