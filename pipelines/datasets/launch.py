@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import segmodel
@@ -21,6 +22,8 @@ from pipelines.datasets.work import (
 )
 from pipelines.formats.images import stated_size
 from pipelines.formats.work import ReadOptions
+from pipelines.inputs.catalogue import NameSet
+from pipelines.inputs.gone import STOP, check_gone, files_of, find_gone
 from pipelines.run import plan
 from pipelines.run.directory import MARK, PACK, check_unchanged, holds_any
 from pipelines.run.plan import WorkUnit
@@ -123,7 +126,20 @@ def check_pack(options: PackOptions) -> ResolvedPack:
                 f"--split: {split.name} gets none of the {groups} groups, which are assigned by "
                 f"hash: give it a larger share, or group images into smaller groups"
             )
-    return ResolvedPack(options, inputs, splits, masks, shape)
+    resolved = ResolvedPack(options, inputs, splits, masks, shape)
+    if earlier is not None and options.gone == STOP:
+        remedy = "to remove them from their shards, give --gone prune"
+        check_gone(_gone_inputs(resolved), options.output, "--images", remedy)
+    return resolved
+
+
+def _gone_inputs(resolved: ResolvedPack) -> NameSet:
+    """Keys of images and masks of the plan on disk that are not found; none before any shard."""
+    run = metadata_directory(resolved.options.output)
+    if next(filesystem.names_below(run.path("commits")), None) is None:
+        return NameSet()
+    planned = partial(plan.read_units, run.plan, WorkUnit)
+    return find_gone(lambda: files_of(planned()), lambda: files_of(resolved.units))
 
 
 def prepare_pack(resolved: ResolvedPack) -> PreparedPack:
@@ -208,8 +224,10 @@ def _reconcile(work: PackWork, retry_failures: bool) -> None:
     if not found:
         return
     units = list(plan.read_units(work.run.plan, WorkUnit))
+    # A shard whose images have changed is there until the new one takes its place.
+    planned = {shard_path(unit) for unit in units}
     for name in found - {log.name(unit) for unit in units}:
-        log.discard(name)
+        log.discard(name, planned)
     for unit in units:
         if log.is_done(unit) and not log.is_valid(unit, retry_failures):
             log.invalidate(unit)

@@ -12,6 +12,7 @@ from segmodel.errors import ConfigurationError
 CONTAINERS = ("tfrecord", "tfrecord.gz", "tar", "tar.gz", "parquet")
 ENCODINGS = ("color", "palette", "id")
 BY_FOLDER = "folder"
+GONE_RULES = ("stop", "prune")
 
 Shares = tuple[tuple[str, Fraction], ...]
 
@@ -106,6 +107,9 @@ class PackOptions:
     max_failures: FailureBudget = MAX_FAILURES.field()
     retry_failures: bool = Option().field()
     """repeat shards in which an image failed before"""
+    gone: str = Option("RULE", default="stop", choices=GONE_RULES).field()
+    """what becomes of a pack whose images or masks are not found any more, or are empty now: end
+    before anything is changed (stop), or remove them from their shards (prune)"""
     overwrite: bool = Option().field()
     """delete the earlier pack in DIR and begin anew"""
 

@@ -125,13 +125,16 @@ class NameSet:
         """Remove names that are there."""
         self._tables.run_each("DELETE FROM names WHERE name = ?", zip(map(to_bytes, names)))
 
-    def __contains__(self, name: str) -> bool:
-        found = self._tables.value("SELECT 1 FROM names WHERE name = ?", to_bytes(name))
-        return found is not None
+    def __contains__(self, name: object) -> bool:
+        known = "SELECT 1 FROM names WHERE name = ?"
+        return self._tables.value(known, to_bytes(str(name))) is not None
 
     def __iter__(self) -> Iterator[str]:
         for (name,) in self._tables.rows("SELECT name FROM names"):
             yield to_text(name)
+
+    def __len__(self) -> int:
+        return int(self._tables.value("SELECT count(*) FROM names"))
 
     def __bool__(self) -> bool:
         return self._tables.value("SELECT 1 FROM names LIMIT 1") is not None

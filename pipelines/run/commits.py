@@ -1,7 +1,7 @@
 """Commit records: the small files, written last, that say a work unit is finished."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
@@ -184,8 +184,13 @@ class CommitLog:
         """File names of all records that are there, in order."""
         return filesystem.names_below(f"{self.run}/{self.folder}")
 
-    def discard(self, name: str) -> None:
-        """Remove a superseded or damaged record, after its outputs if it names them."""
+    def discard(self, name: str, planned: Container[str] = ()) -> None:
+        """Remove a superseded or damaged record, after its outputs if it names them.
+
+        Args:
+            name: File name of the record.
+            planned: Paths of outputs that stay until a unit of the plan writes them anew.
+        """
         path = f"{self.run}/{self.folder}/{name}"
         try:
             outputs = Commit.from_bytes(filesystem.read_bytes(path)).outputs
@@ -194,7 +199,8 @@ class CommitLog:
         except ValueError:
             outputs = ()
         for output in outputs:
-            filesystem.remove(f"{self.run}/{output.path}")
+            if output.path not in planned:
+                filesystem.remove(f"{self.run}/{output.path}")
         filesystem.remove(path)
 
     def is_intact(self, commit: Commit) -> bool:

@@ -11,16 +11,19 @@ from pipelines.formats.interface import Estimate
 from pipelines.formats.work import Counting, PlanContext, Work
 from pipelines.geodesy.polygons import Polygons
 from pipelines.geodesy.vector_files import read_polygons
+from pipelines.inputs.catalogue import NameSet
 from pipelines.inputs.find import root_folders
+from pipelines.inputs.gone import STOP, check_gone, files_of, find_gone
 from pipelines.run import plan, progress
 from pipelines.run.directory import MARK, RunDirectory, check_unchanged
+from pipelines.run.plan import WorkUnit
 from pipelines.run.polygons import AOI, ZONES, store
 from pipelines.scenes.overlaps import Overlaps, overlaps_of
 from pipelines.segment.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.reconcile import reconcile, remove_leftovers
 from pipelines.segment.sizes import Sizes, resolve_sizes
-from pipelines.storage import locations
+from pipelines.storage import filesystem, locations
 from pipelines.storage.copies import OpenedModel, open_model
 from pipelines.storage.digests import digest
 from segmodel.errors import ConfigurationError
@@ -52,6 +55,7 @@ class ResolvedRun:
         aoi: Area of interest, or None.
         zones: Zones of the tables, or None.
         overlaps: How far scenes show the same ground, or None if there are no scenes.
+        gone: Keys of inputs of the plan on disk that are not found any more.
     """
 
     options: SegmentOptions
@@ -64,6 +68,7 @@ class ResolvedRun:
     aoi: Polygons | None
     zones: Polygons | None
     overlaps: Overlaps | None
+    gone: NameSet
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -146,6 +151,9 @@ def check_run(options: SegmentOptions) -> ResolvedRun:
                 f"--limit: {options.output} holds a whole run, and a limited one would keep a part "
                 f"of it only; name another --output"
             )
+        if options.gone == STOP:
+            remedy = "to remove their results, give --gone prune"
+            check_gone(resolved.gone, options.output, "--input", remedy)
     return resolved
 
 
@@ -199,7 +207,15 @@ def resolve_run(
         aoi=aoi,
         zones=zones,
         overlaps=overlaps_of(scenes, context.headers) if scenes else None,
+        gone=NameSet() if earlier is None else _gone_inputs(run, inputs),
     )
+
+
+def _gone_inputs(run: RunDirectory, inputs: Inputs) -> NameSet:
+    """Keys of inputs of the plan on disk that are not found; none while nothing is finished."""
+    if next(filesystem.names_below(run.path("commits")), None) is None:
+        return NameSet()
+    return find_gone(lambda: files_of(plan.read_units(run.plan, WorkUnit)), lambda: inputs.every)
 
 
 def prepare_run(resolved: ResolvedRun) -> PreparedRun:

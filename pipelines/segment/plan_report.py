@@ -1,7 +1,10 @@
 """What a run would do, as text: no model is loaded and nothing is written."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
+from pipelines.inputs.gone import PRUNE, STOP, some_of
 from pipelines.run import progress
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import WorkUnit
@@ -11,6 +14,7 @@ from pipelines.segment.launch import resolve_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.sizes import MIB, RUNTIME_BYTES
 from pipelines.storage import locations
+from segmodel.errors import ConfigurationError
 
 
 def report(options: SegmentOptions) -> Iterator[str]:
@@ -20,7 +24,8 @@ def report(options: SegmentOptions) -> Iterator[str]:
         ConfigurationError: If options or inputs do not allow the run.
         ContractError: If the model was not made for an input.
     """
-    resolved = resolve_run(options, RunDirectory(locations.checked(options.output)))
+    run = RunDirectory(locations.checked(options.output))
+    resolved = resolve_run(options, run, _earlier(options, run))
     contract, inputs, sizes = resolved.model.contract, resolved.inputs, resolved.sizes
     layout, memory = sizes.layout, sizes.memory
     guess = estimate(inputs, resolved.context)
@@ -32,6 +37,8 @@ def report(options: SegmentOptions) -> Iterator[str]:
             yield f"input     {len(files)} files of format {entry.name}"
     if inputs.ignored_files:
         yield f"input     {inputs.ignored_files} files of other kinds are ignored"
+    if resolved.gone:
+        yield f"gone      {some_of(resolved.gone)} of {options.output}: {_GONE[options.gone]}"
     planned = progress.with_progress(units_of(inputs, resolved.context), "planned {:,} units")
     yield f"units     {sum(isinstance(unit, WorkUnit) for unit in planned)}"
     yield f"images    {about}{guess.images:,}"
@@ -58,6 +65,21 @@ def report(options: SegmentOptions) -> Iterator[str]:
         f"Beam and TensorFlow, {memory.model / MIB:,.0f} for the model ({measured}), "
         f"{memory.windows / MIB:,.0f} for windows{images}"
     )
+
+
+_GONE = {
+    STOP: "segment stops before anything is changed (--gone)",
+    PRUNE: "their results are removed",
+}
+
+
+def _earlier(options: SegmentOptions, run: RunDirectory) -> dict[str, Any] | None:
+    """The `run.json` of the run that would be continued; None where there is none to continue."""
+    if options.overwrite:
+        return None
+    with suppress(ConfigurationError):
+        return run.earlier()
+    return None
 
 
 def _overlap_line(overlaps: Overlaps, rule: str | None) -> str:

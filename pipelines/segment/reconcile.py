@@ -36,9 +36,7 @@ def reconcile(work: Work, retry_failures: bool) -> None:
     wanted = NameSet(
         log.name(unit) for kind in plan.KINDS for unit in plan.read_units(folder, kind)
     )
-    for name in found:
-        if name not in wanted:
-            log.discard(name)
+    _discard(NameSet(name for name in found if name not in wanted), work)
     records: dict[str, str] = {}
 
     def scenes() -> Iterator[AssemblyUnit]:
@@ -56,6 +54,19 @@ def reconcile(work: Work, retry_failures: bool) -> None:
     for _ in in_order(check, (unit for unit in parts if log.name(unit) in found)):
         pass
     _check_counts(folder, log)
+
+
+def _discard(names: NameSet, work: Work) -> None:
+    """Remove records with their outputs, but for those that a unit of the plan writes anew.
+
+    So the label map of an input that has changed is there until the new one takes its place.
+    """
+    if not names:
+        return
+    units = (unit for kind in plan.KINDS for unit in plan.read_units(work.run.plan, kind))
+    planned = NameSet(path for unit in units for path in _outputs(unit))
+    for name in names:
+        work.log.discard(name, planned)
 
 
 def _check_scene(scene: AssemblyUnit, work: Work, log: CommitLog, retry_failures: bool) -> None:

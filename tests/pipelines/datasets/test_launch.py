@@ -135,3 +135,37 @@ def test_a_pack_says_the_same_wherever_and_whenever_it_is_made(options, tmp_path
     )
     pack(other)
     assert shards(other) == shards(options)
+
+
+@pytest.mark.parametrize("change", ["remove", "empty", "other folder"])
+def test_a_pack_stops_before_anything_is_changed_where_images_are_gone(options, change):
+    pack(options)
+    image_path, mask_path = (
+        Path(folder[0], "00.png") for folder in (options.images, options.masks)
+    )
+    asked = options
+    if change == "empty":
+        image_path.write_bytes(b"")
+    elif change == "remove":
+        image_path.unlink()
+        mask_path.unlink()
+    else:
+        asked = replace(options, images=(f"{options.images[0]}/*[1-9].png",))
+    before = tree(options.output)
+
+    with pytest.raises(ConfigurationError, match=r"packed was begun with .* not found.*--images"):
+        prepare_pack(check_pack(asked))
+
+    assert tree(options.output) == before
+    assert pack(replace(asked, gone="prune"))[1]
+
+
+def test_a_shard_is_there_until_the_new_one_takes_its_place(options):
+    pack(options)
+    before = shards(options)
+    write(Path(options.images[0], "new.png"), encoded(image(3), "png"))
+    write(Path(options.masks[0], "new.png"), Path(options.masks[0], "03.png").read_bytes())
+
+    prepare_pack(check_pack(options))
+
+    assert shards(options) == {name: before[name] for name in before if name != "pack.json"}

@@ -112,7 +112,7 @@ def test_a_removed_input_leaves_neither_label_map_nor_rows(options, tmp_path):
     run(options)
     (tmp_path / "in" / "scene.tif").unlink()
 
-    _, total = run(options)
+    _, total = run(replace(options, gone="prune"))
 
     assert label_maps(options) == {f"in/{n}.png.png" for n in range(3)}
     assert sum(row["pixels"] for row in rows(options)) == sum(total.tally.pixels.values())

@@ -1,0 +1,69 @@
+"""Inputs of an earlier attempt that a new listing does not find any more."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+
+from pipelines.inputs.catalogue import NameSet
+from pipelines.run.plan import InputFile, Unit
+from pipelines.storage import locations
+from segmodel.errors import ConfigurationError
+
+STOP, KEEP, PRUNE = "stop", "keep", "prune"
+EXAMPLES = 3
+
+
+def find_gone(
+    planned: Callable[[], Iterable[InputFile]], found: Callable[[], Iterable[InputFile]]
+) -> NameSet:
+    """Keys of planned files that are not found, or that have lost all their bytes.
+
+    Args:
+        planned: Returns the files of the plan on disk; one may come several times.
+        found: Returns the files of the new listing.
+    """
+    gone = NameSet(file.key for file in planned())
+    gone.difference_update(file.key for file in found() if not _is_empty(file))
+    empty = NameSet(file.key for file in found() if _is_empty(file))
+    if empty:
+        gone.difference_update(f.key for f in planned() if not f.size and f.key in empty)
+    return gone
+
+
+def _is_empty(file: InputFile) -> bool:
+    """Whether a file has no bytes; a web server does not always say how many there are."""
+    return not file.size and not locations.is_read_by_gdal(file.uri)
+
+
+def files_of(units: Iterable[Unit]) -> Iterator[InputFile]:
+    """Input files of units, in order."""
+    return (file for unit in units for file in unit.files)
+
+
+def some_of(gone: NameSet) -> str:
+    """Number and a few examples of what is gone, for a message.
+
+    >>> some_of(NameSet(["in/a.tif", "in/b.tif"]))
+    '2 inputs (in/a.tif, in/b.tif)'
+    """
+    examples = list(islice(gone, EXAMPLES))
+    more = ", ..." if len(gone) > len(examples) else ""
+    return f"{len(gone)} input{'' if len(gone) == 1 else 's'} ({', '.join(examples)}{more})"
+
+
+def check_gone(gone: NameSet, output: str, option: str, others: str) -> None:
+    """Refuse to continue where inputs are gone.
+
+    Args:
+        gone: Keys of what is gone.
+        output: Folder of the earlier results.
+        option: Option that names inputs.
+        others: What to do where it is meant.
+
+    Raises:
+        ConfigurationError: If anything is gone; names some of it, and the remedies.
+    """
+    if gone:
+        raise ConfigurationError(
+            f"{output} was begun with inputs that are not found or are empty now: {some_of(gone)}. "
+            f"Nothing was changed. Mount the disk, or correct {option} or --output; {others}"
+        )

@@ -1,0 +1,151 @@
+"""A finished run loses nothing to inputs that are not found any more, unless it is asked to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.results.totals import sum_commits
+from pipelines.run import plan
+from pipelines.scenes.assembly import finish_scene
+from pipelines.segment.launch import check_run, prepare_run
+from pipelines.segment.options import SegmentOptions
+from pipelines.segment.plan_report import report
+from segmodel.errors import ConfigurationError
+from tests.pipelines.corpus import (
+    pixels,
+    png,
+    record,
+    run_unit,
+    small_blocks,
+    tree,
+    write,
+    write_scene,
+    write_shard,
+)
+
+KINDS = ("a/0.png", "a/1.png", "b/one.tif", "b/several.tif", "b/shard.tfrecord")
+
+
+@pytest.fixture
+def options(tmp_path, model_folder, monkeypatch) -> SegmentOptions:
+    """Two images, a shard, a scene of one block and one of four."""
+    small_blocks(monkeypatch, 64)
+    for number in range(2):
+        write(tmp_path / "a" / f"{number}.png", png(pixels(8, 8 + number, number)))
+    write_scene(tmp_path / "b" / "one.tif", pixels(40, 40))
+    write_scene(tmp_path / "b" / "several.tif", pixels(128, 128))
+    write_shard(tmp_path / "b" / "shard.tfrecord", [record(pixels(8, 8, n)) for n in range(2)])
+    inputs = tuple(str(tmp_path / name) for name in "ab")
+    return SegmentOptions(inputs, str(model_folder), str(tmp_path / "run"), window=64)
+
+
+def run(options: SegmentOptions):
+    """Do all of a run; its totals, and how many units were computed."""
+    work = prepare_run(check_run(options)).work
+    units = list(plan.read_units(work.run.plan, plan.WorkUnit))
+    reports = [run_unit(unit, work) for unit in units]
+    for scene in plan.read_units(work.run.plan, plan.AssemblyUnit):
+        assert finish_scene(scene, work)
+    return sum_commits(work), sum(report.done - report.skipped for report in reports)
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+def rename(path: Path) -> None:
+    path.rename(path.with_name(f"other{path.suffix}"))
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("change", [remove, rename, empty])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_run_stops_before_anything_is_changed_where_an_input_is_gone(options, name, change):
+    run(options)
+    root = Path(options.output).parent
+    change(root / name)
+    before = tree(options.output)
+
+    with pytest.raises(ConfigurationError, match=rf"run was begun with .*: 1 input \({name}\)"):
+        prepare_run(check_run(options))
+
+    assert tree(options.output) == before
+
+
+def test_the_remedies_are_named_with_number_and_examples(options, tmp_path):
+    run(options)
+    shutil.rmtree(tmp_path / "a")
+    with pytest.raises(ConfigurationError, match="a matches no file"):
+        check_run(options)
+    with pytest.raises(ConfigurationError) as caught:
+        check_run(replace(options, inputs=(options.inputs[1],)))
+    text = str(caught.value)
+    assert "2 inputs (a/0.png, a/1.png)" in text
+    assert all(remedy in text for remedy in ("Mount", "--input", "--output", "--gone prune"))
+
+
+@pytest.mark.parametrize("others", ["c", "b/*.tif", "b/one.tif"])
+def test_other_folders_into_the_same_run_are_refused(options, tmp_path, others):
+    run(options)
+    write(tmp_path / "c" / "0.png", png(pixels(8, 8)))
+    before = tree(options.output)
+    with pytest.raises(ConfigurationError, match="not found or are empty now"):
+        prepare_run(check_run(replace(options, inputs=(str(tmp_path / others),))))
+    assert tree(options.output) == before
+
+
+def test_an_added_input_needs_no_word(options, tmp_path):
+    before, _ = run(options)
+    write(tmp_path / "a" / "new.png", png(pixels(8, 8)))
+    after, _ = run(options)
+    assert (before.tally.images, after.tally.images) == (6, 7)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_pruned_results_leave_neither_label_map_nor_rows(options, tmp_path, name):
+    run(options)
+    (tmp_path / name).unlink()
+    total, computed = run(replace(options, gone="prune"))
+    left = [path for path in tree(tmp_path / "run" / "labels") if path.startswith(name)]
+    assert left == []
+    assert (total.missing, total.tally.failed_images) == (0, 0)
+    assert total.tally.images == (4 if "shard" in name else 5)
+    assert computed == (1 if name.startswith("a/") else 0)
+
+
+def test_a_run_that_has_finished_nothing_takes_other_inputs(options, tmp_path):
+    prepare_run(check_run(options))
+    (tmp_path / "a" / "0.png").unlink()
+    assert run(options)[0].tally.images == 5
+
+
+def test_a_changed_input_keeps_its_label_map_until_the_new_one_is_there(options, tmp_path):
+    run(options)
+    before = tree(tmp_path / "run" / "labels")
+    for name in KINDS[:4]:
+        status = os.stat(tmp_path / name)
+        os.utime(tmp_path / name, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+
+    prepare_run(check_run(options))
+
+    assert tree(tmp_path / "run" / "labels") == before
+    assert run(options)[0].tally.images == 6
+
+
+def test_a_plan_says_what_is_gone_and_what_becomes_of_it(options, tmp_path):
+    run(options)
+    (tmp_path / "b" / "one.tif").unlink()
+    lines = "\n".join(report(options))
+    assert "gone      1 input (b/one.tif) of " in lines
+    assert "segment stops before anything is changed" in lines
+    lines = "\n".join(report(replace(options, gone="prune")))
+    assert "their results are removed" in lines
+    assert "gone" not in "\n".join(report(replace(options, overwrite=True)))
