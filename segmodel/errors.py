@@ -28,6 +28,7 @@ class FailureCode(StrEnum):
     NOT_FOUND = "not_found"
     NO_PERMISSION = "no_permission"
     OTHER = "other"
+    OUT_OF_RANGE = "out_of_range"
     SEVERAL_IMAGES = "several_images"
     TOO_LARGE = "too_large"
     TOO_MANY_PIXELS = "too_many_pixels"

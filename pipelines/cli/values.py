@@ -35,14 +35,11 @@ class FailureBudget:
         if text.isdigit():
             return cls(int(text), None)
         try:
-            share = Fraction(text[:-1]) / 100 if text.endswith("%") else Fraction(text)
-        except (ValueError, ZeroDivisionError):
-            share = Fraction(-1)
-        if not 0 <= share <= 1:
+            return cls(None, parse_share(text))
+        except ValueError as error:
             raise ValueError(
                 "must be a whole number, a share such as 0.01 or a percentage such as 1%"
-            )
-        return cls(None, share)
+            ) from error
 
     def allows(self, failed: int, images: int) -> bool:
         """Whether so many failed images of all are within the budget."""
@@ -57,6 +54,24 @@ class FailureBudget:
 
     def __str__(self) -> str:
         return str(self.count) if self.share is None else f"{float(self.share):g} of all images"
+
+
+def parse_share(text: str) -> Fraction:
+    """The share in a text, such as 0.25 or a percentage such as 25%.
+
+    Raises:
+        ValueError: If it is none, or not between 0 and 1.
+
+    >>> parse_share("25%"), parse_share("0.01"), parse_share("0")
+    (Fraction(1, 4), Fraction(1, 100), Fraction(0, 1))
+    """
+    try:
+        share = Fraction(text[:-1]) / 100 if text.endswith("%") else Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(-1)
+    if not 0 <= share <= 1:
+        raise ValueError("must be a share such as 0.25 or a percentage such as 25%")
+    return share
 
 
 def parse_size(text: str) -> int:

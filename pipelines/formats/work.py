@@ -1,6 +1,7 @@
 """What all units of a run have in common: how inputs are read, planned, labelled and counted."""
 
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from pipelines.rasters.header import Headers
@@ -11,6 +12,9 @@ from segmodel.engine.engine import MemoryLimits
 from segmodel.images.encoded import MAX_PIXELS
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Layout
+
+# Clouds exceed the range of reflectances too.
+MAX_OUT_OF_RANGE = Fraction(1, 4)
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class Work(PlanContext):
         trust_model: Whether operations that touch files are allowed.
         check_seams: Whether what lies near borders of windows is labelled twice and compared.
         provenance: What label files say of their making.
+        max_out_of_range: Share of the labelled pixels of an image that may hold values outside the
+            range of the model; judged at the end of the run.
     """
 
     run: RunDirectory
@@ -118,6 +124,7 @@ class Work(PlanContext):
     trust_model: bool
     provenance: tuple[tuple[str, str], ...]
     check_seams: bool = False
+    max_out_of_range: Fraction = MAX_OUT_OF_RANGE
 
     @property
     def log(self) -> CommitLog:

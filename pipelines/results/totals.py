@@ -4,7 +4,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipelines.cli.exit_status import ExitStatus
@@ -13,6 +13,7 @@ from pipelines.formats.work import Work
 from pipelines.results import contact_sheet
 from pipelines.results.contact_sheet import UnitSample
 from pipelines.results.failure_table import FailureTable, failures_of, write_failures
+from pipelines.results.value_range import RangeCheck, range_line
 from pipelines.run import areas, plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
@@ -35,6 +36,7 @@ class Totals:
         tally: Sum of the tallies.
         smaller_batches: Number of units for whose batches memory did not suffice.
         sample: Units that the contact sheet shows.
+        out_of_range: What `summary.json` says of values outside the range of the model, or None.
     """
 
     units: int
@@ -42,6 +44,7 @@ class Totals:
     tally: Tally
     smaller_batches: int = 0
     sample: UnitSample = field(default_factory=UnitSample, compare=False)
+    out_of_range: dict[str, Any] | None = field(default=None, compare=False)
 
     @property
     def is_balanced(self) -> bool:
@@ -69,6 +72,7 @@ def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
     once = work.counting is not None and work.counting.overlap is not None
     counts = Counter[object]()
     sample = UnitSample()
+    ranges = RangeCheck(work.run.root, work.contract, work.max_out_of_range)
 
     def tallies() -> Iterator[Tally]:
         for kind in plan.KINDS:
@@ -78,8 +82,10 @@ def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
                     counts["missing", kind] += 1
                     continue
                 counts["smaller batches"] += bool(commit.smaller_batches)
+                beyond = list(ranges.failures_of(unit, commit))
                 if failures is not None:
                     failures.add(failures_of(commit, work.run.root))
+                    failures.add(beyond)
                 is_block = isinstance(unit, WorkUnit) and unit.scene is not None
                 if not is_block and not isinstance(unit, CountUnit) and commit.tally.images:
                     sample.offer(unit, any(commit.tally.pixels.get(key) for key in of_classes))
@@ -89,7 +95,13 @@ def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
     total = Tally.sum(tallies())
     # A block that is missing shows in its scene, which is missing too, and that in its count.
     missing = next((n for kind in plan.KINDS if (n := counts["missing", kind])), 0)
-    return Totals(counts[WorkUnit], missing, total, counts["smaller batches"], sample)
+    tally = replace(
+        total,
+        images=total.images - ranges.failed,
+        failed_images=total.failed_images + ranges.failed,
+    )
+    of_range = ranges.summary(total)
+    return Totals(counts[WorkUnit], missing, tally, counts["smaller batches"], sample, of_range)
 
 
 def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int:
@@ -122,6 +134,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         "first_failures": failures.first,
         "pixels": sum(totals.tally.pixels.values()),
         "footprint_m2": totals.tally.footprint_m2 if totals.tally.area_m2 else None,
+        "out_of_range": totals.out_of_range,
         **scene_summary(work, totals.tally),
         "this_attempt": counts,
     }
@@ -150,6 +163,8 @@ def _contact_sheet(totals: Totals, failures: FailureTable, work: Work) -> bytes:
     ]
     if totals.missing:
         lines.append(f"{totals.missing:,} of {totals.units:,} units unfinished")
+    if (line := range_line(totals.out_of_range)) is not None:
+        lines.append(line)
     for row in failures.by_reason()[:REASONS_SHOWN]:
         code = "" if row["code"] == FailureCode.OTHER else f" ({row['code']})"
         lines.append(f"{row['count']:,} failed{code}: {row['reason']}")

@@ -10,17 +10,19 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 
 import numpy as np
 
 from pipelines.cli.exit_status import ExitStatus
-from pipelines.formats.work import Counting
+from pipelines.formats.work import MAX_OUT_OF_RANGE, Counting
 from pipelines.results.failure_table import (
     COLUMNS,
     COLUMNS_WITHOUT_CODE,
     FailureTable,
     failures_of,
 )
+from pipelines.results.value_range import RangeCheck
 from pipelines.results.verify_units import (
     AGAIN,
     MALFORMED,
@@ -80,8 +82,13 @@ class _Run:
 
     folder: RunDirectory
     log: CommitLog
-    classes: ClassTable
+    contract: Contract
     counting: Counting | None
+    max_out_of_range: Fraction
+
+    @property
+    def classes(self) -> ClassTable:
+        return self.contract.classes
 
 
 @dataclass
@@ -190,11 +197,12 @@ def _open(root: str) -> _Run:
                 f"{root}/run.json: {name} are not those that the run was begun with: put them "
                 f"back, or begin again with `beamseg segment --overwrite`"
             )
-    classes = Contract.from_json(document.get("model", {})).classes
+    contract = Contract.from_json(document.get("model", {}))
     counting = None if document.get("counting") is None else Counting(**document["counting"])
     of_counts = "" if counting is None else counting.digest
     log = CommitLog(root, digest(shaping), counting=of_counts)
-    return _Run(folder, log, classes, counting)
+    limit = Fraction(document.get("policy", {}).get("max_out_of_range", MAX_OUT_OF_RANGE))
+    return _Run(folder, log, contract, counting, limit)
 
 
 def _check_units(kind: type[Unit], run: _Run, ledger: _Ledger, invalidate: bool) -> Iterator[Tally]:
@@ -294,11 +302,13 @@ def _failures_digest(run: _Run) -> str:
     columns = COLUMNS_WITHOUT_CODE if heading == ",".join(COLUMNS_WITHOUT_CODE) else COLUMNS
     stream = _Digest()
     table = FailureTable(stream, columns)
+    ranges = RangeCheck(run.folder.root, run.contract, run.max_out_of_range)
     for kind in plan.KINDS:
         for unit in plan.read_units(run.folder.plan, kind):
             commit = run.log.read(unit)
             if commit is not None:
                 table.add(failures_of(commit, run.folder.root))
+                table.add(ranges.failures_of(unit, commit))
     return stream.sha256.hexdigest()
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, Tally
 from segmodel.labels.classes import ClassTable
+from segmodel.savedmodel.contract import Contract
 
 GROUP_ROWS = 10_000
 SCHEMA = pa.schema(
@@ -27,6 +28,13 @@ SCHEMA = pa.schema(
         ("mean_confidence", pa.float64()),
     ]
 )
+# Of models for which a value can be out of range.
+RANGE_SCHEMA = SCHEMA.append(pa.field("out_of_range", pa.int64()))
+
+
+def schema_for(contract: Contract) -> pa.Schema:
+    """Columns of the tables of a model."""
+    return SCHEMA if contract.limits is None else RANGE_SCHEMA
 
 
 def rows_of(
@@ -35,7 +43,8 @@ def rows_of(
     """Rows of one image for a unit's table: classes, nodata and, where there are any, failed.
 
     `share` is of the pixels, or of the ground area where it is known, of all classes together;
-    nodata is not in its base and has none.
+    nodata is not in its base and has none. `out_of_range` is the number of pixels with values
+    outside the range of the model.
     """
     base = tally.area_m2 or tally.pixels
     whole = math.fsum(base[str(i)] for i in classes.ids if str(i) in base)
@@ -55,6 +64,7 @@ def rows_of(
                 "area_m2": tally.area_m2.get(name),
                 "share": base.get(name, 0) / whole if whole and name.isdigit() else None,
                 "mean_confidence": None if summed is None or not pixels else summed / pixels,
+                "out_of_range": tally.out_of_range.get(name, 0),
             }
         )
     return rows
@@ -67,10 +77,15 @@ def class_lines(classes: ClassTable) -> list[tuple[str, int, str]]:
 
 
 class AreaTable:
-    """Rows of a unit as a Parquet file, written in groups; the same rows give the same bytes."""
+    """Rows of a unit as a Parquet file, written in groups; the same rows give the same bytes.
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._file = pq.ParquetWriter(stream, SCHEMA)
+    Args:
+        stream: Stream that the file is written to.
+        schema: Columns that are written, `SCHEMA` or `RANGE_SCHEMA`.
+    """
+
+    def __init__(self, stream: IO[bytes], schema: pa.Schema) -> None:
+        self._file, self._schema = pq.ParquetWriter(stream, schema), schema
         self._rows: list[dict[str, object]] = []
 
     def add(self, rows: Iterable[dict[str, object]]) -> None:
@@ -86,14 +101,19 @@ class AreaTable:
 
     def _flush(self) -> None:
         if self._rows:
-            self._file.write_table(pa.Table.from_pylist(self._rows, SCHEMA))
+            self._file.write_table(pa.Table.from_pylist(self._rows, self._schema))
         self._rows = []
 
 
 @contextmanager
-def area_table(path: str) -> Iterator[AreaTable]:
-    """A new table, complete once the context is left."""
-    with open(path, "wb") as stream, closing(AreaTable(stream)) as table:
+def area_table(path: str, schema: pa.Schema = SCHEMA) -> Iterator[AreaTable]:
+    """A new table, complete once the context is left.
+
+    Args:
+        path: Path of the table.
+        schema: Columns that are written, as `schema_for` has them.
+    """
+    with open(path, "wb") as stream, closing(AreaTable(stream, schema)) as table:
         yield table
 
 

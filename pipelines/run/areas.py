@@ -35,6 +35,10 @@ class Tally:
         footprint_m2: Ground area of those images in m², computed from their outlines.
         seam_pixels: Number of pixels near borders of windows that were labelled twice.
         seam_differences: Number of those that got two labels.
+        compared_pixels: Number of pixels with a label whose values were compared with the range of
+            the model; 0 where no value can be outside it, and in records of 0.1.0.
+        out_of_range: Number of those with a value outside the range in some band, by class.
+        worst_share: Greatest share of them in an image; a float, or a fraction.
     """
 
     images: int = 0
@@ -46,6 +50,9 @@ class Tally:
     footprint_m2: float | Fraction = 0.0
     seam_pixels: int = 0
     seam_differences: int = 0
+    compared_pixels: int = 0
+    out_of_range: dict[str, int] = field(default_factory=dict)
+    worst_share: float | Fraction = 0.0
 
     @classmethod
     def sum(cls, tallies: Iterable["Tally"]) -> "Tally":
@@ -60,11 +67,14 @@ class TallySum:
     """Sums of tallies as whole numbers and fractions, in which floating point is exact."""
 
     def __init__(self) -> None:
-        self._sum = vars(Tally(footprint_m2=Fraction(0)))
+        self._sum = vars(Tally(footprint_m2=Fraction(0), worst_share=Fraction(0)))
 
     def add(self, tally: Tally) -> None:
         """Add a tally."""
         for name, value in vars(tally).items():
+            if name == "worst_share":
+                self._sum[name] = max(self._sum[name], Fraction(value))
+                continue
             exact = Fraction if name in _FRACTIONS else int
             if isinstance(value, Mapping):
                 total = self._sum[name]
@@ -89,6 +99,7 @@ class TallySum:
             area_m2={key: float(value) for key, value in exact.area_m2.items()},
             confidence_sum={key: float(value) for key, value in exact.confidence_sum.items()},
             footprint_m2=float(exact.footprint_m2),
+            worst_share=float(exact.worst_share),
         )
 
 
@@ -153,6 +164,29 @@ def measure(
         confidence_sum=confidences,
         footprint_m2=footprint_m2 if area else 0.0,
     )
+
+
+def compared(
+    tally: Tally, labels: np.ndarray, classes: ClassTable, out_of_range: np.ndarray | None
+) -> Tally:
+    """The tally of an image whose values were compared with the range of the model.
+
+    Args:
+        tally: Tally of the image.
+        labels: `(height, width)` label map.
+        classes: The class table.
+        out_of_range: `(height, width)` bool, pixels with values outside the range, or None.
+    """
+    pixels = sum(tally.pixels[str(i)] for i in classes.ids)
+    counts = [0] if out_of_range is None else classes.count(labels[out_of_range][None]).tolist()
+    beyond = {str(i): n for i, n in zip(classes.ids, counts, strict=False) if n}
+    return with_range(tally, pixels, beyond)
+
+
+def with_range(tally: Tally, pixels: int, out_of_range: dict[str, int]) -> Tally:
+    """The tally of one image with what was compared, what is out of range, and its share."""
+    share = Fraction(sum(out_of_range.values()), max(1, pixels))
+    return replace(tally, compared_pixels=pixels, out_of_range=out_of_range, worst_share=share)
 
 
 def failed_tally(pixels: int, area_m2: float | None) -> Tally:

@@ -13,6 +13,9 @@ from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from segmodel.tiling.windows import Window
 
+# Of a tally: what records of 0.1.0 do not have, and those of today only where there is any.
+_OPTIONAL = ("compared_pixels", "out_of_range", "worst_share")
+
 
 @dataclass(frozen=True)
 class Output:
@@ -77,6 +80,9 @@ class Commit:
         fields = asdict(self)
         if not self.smaller_batches:
             del fields["smaller_batches"]
+        for name in _OPTIONAL:
+            if not fields["tally"][name]:
+                del fields["tally"][name]
         return (json.dumps(fields, indent=1, default=_text) + "\n").encode()
 
     @classmethod

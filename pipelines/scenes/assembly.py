@@ -7,8 +7,8 @@ import numpy as np
 
 from pipelines.formats.work import Work
 from pipelines.rasters.cog import TILE_PX
-from pipelines.run.area_tables import area_table, rows_of
-from pipelines.run.areas import TallySum
+from pipelines.run.area_tables import area_table, rows_of, schema_for
+from pipelines.run.areas import TallySum, with_range
 from pipelines.run.attempts import with_retries
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.plan import AssemblyUnit, WorkUnit
@@ -55,11 +55,12 @@ def _assemble(unit: AssemblyUnit, work: Work, log: CommitLog) -> None:
     summed = total.exact()
     failed = int(summed.failed_images > 0)
     tally = dataclasses.replace(summed, images=1 - failed, failed_images=failed)
+    tally = with_range(tally, summed.compared_pixels, summed.out_of_range)
     rows = rows_of(unit.files[0].key, None, total.rounded(), work.contract.classes)
     path = f"areas/{unit.id}.parquet"
     with (
         filesystem.write_atomic(work.run.path(path), work.run.scratch) as draft,
-        area_table(draft.path) as table,
+        area_table(draft.path, schema_for(work.contract)) as table,
     ):
         table.add(rows)
     outputs.append(Output.of(path, draft.written))

@@ -116,6 +116,9 @@ def _count(unit: CountUnit, work: Work) -> None:
         footprint_m2=scene.footprint_m2,
         seam_pixels=labelled.seam_pixels,
         seam_differences=labelled.seam_differences,
+        compared_pixels=labelled.compared_pixels,
+        out_of_range=labelled.out_of_range,
+        worst_share=labelled.worst_share,
     )
     path = counts_path(unit)
     written = work.run.write(path, json.dumps(sums.to_json()).encode())

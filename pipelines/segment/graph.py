@@ -17,6 +17,7 @@ from pipelines.cli.process import record_result
 from pipelines.cli.values import FailureBudget
 from pipelines.formats.work import Work
 from pipelines.results.totals import finish_run
+from pipelines.results.value_range import range_line
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport, sum_reports
 from pipelines.run.directory import RunDirectory
@@ -161,6 +162,8 @@ def print_run_result(run: RunDirectory, options: SegmentOptions) -> int:
         f"{summary['pixels'] / 1e6:.1f} Mpx in {summary['units']} units, "
         f"{attempt['units_skipped']} units were done before; {attempt['seconds']:.0f} s"
     )
+    if (line := range_line(summary.get("out_of_range"))) is not None:
+        print(line)
     texts = {
         ExitStatus.COMPLETE: f"complete: label maps in {run.root}/labels, totals in "
         f"{run.root}/areas.csv",

@@ -8,7 +8,7 @@ from typing import Any
 
 import segmodel
 from pipelines.formats.interface import Estimate
-from pipelines.formats.work import Counting, PlanContext, Work
+from pipelines.formats.work import MAX_OUT_OF_RANGE, Counting, PlanContext, Work
 from pipelines.geodesy.polygons import Polygons
 from pipelines.geodesy.vector_files import read_polygons
 from pipelines.inputs.catalogue import NameSet
@@ -102,6 +102,7 @@ class ResolvedRun:
             limits=self.sizes.limits,
             trust_model=options.trust_model,
             check_seams=options.check_seams,
+            max_out_of_range=options.max_out_of_range,
             provenance=(
                 ("BEAMSEG_VERSION", segmodel.__version__),
                 ("BEAMSEG_TENSORFLOW_VERSION", _package_versions()["tensorflow"]),
@@ -239,6 +240,8 @@ def prepare_run(resolved: ResolvedRun) -> PreparedRun:
 def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, object]:
     options = resolved.options
     policy = {"max_failures": str(options.max_failures)}
+    if options.max_out_of_range != MAX_OUT_OF_RANGE:
+        policy["max_out_of_range"] = str(options.max_out_of_range)
     sections = {"labels": resolved.labels, "statistics": resolved.statistics, "policy": policy}
     return MARK | {
         "options": {

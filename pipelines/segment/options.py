@@ -3,11 +3,12 @@
 import argparse
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 
 from pipelines.cli.options import Option, parse_options, positive
 from pipelines.cli.parser import each_value
-from pipelines.cli.values import MAX_FAILURES, MEMORY, FailureBudget
+from pipelines.cli.values import MAX_FAILURES, MEMORY, FailureBudget, parse_share
 from segmodel.errors import ConfigurationError
 
 # A square of 8,192.
@@ -145,6 +146,14 @@ class SegmentOptions:
     pixel_size: float | None = Option("M", float, positive).field()
     """side of a pixel on the ground, in metres, for images without coordinates"""
     max_failures: FailureBudget = MAX_FAILURES.field()
+    max_out_of_range: Fraction = Option(
+        "SHARE",
+        parse=parse_share,
+        default="25%",
+        pattern="(0([.][0-9]+)?|1|100%|[0-9]{1,2}([.][0-9]+)?%)",
+    ).field()
+    """an image fails if more of its labelled pixels hold values outside the range of the model: a
+    share such as 0.25, or 25%; its label map stays"""
     retry_failures: bool = Option().field()
     """repeat work units in which an image failed before"""
     gone: str = Option("RULE", default="stop", choices=GONE_RULES).field()

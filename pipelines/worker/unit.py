@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from pipelines.formats.interface import UnitTask
 from pipelines.formats.work import Work
 from pipelines.run import areas
-from pipelines.run.area_tables import AreaTable, area_table, rows_of
+from pipelines.run.area_tables import AreaTable, area_table, rows_of, schema_for
 from pipelines.run.areas import Tally, TallySum
 from pipelines.run.attempts import THREADS, UnitReport, report_of
 from pipelines.run.commits import Output
@@ -73,13 +73,15 @@ class _Results:
 def _attempt(
     unit: WorkUnit, work: Work, model: Callable[[Work], Model], on_pixels: Callable[[int], None]
 ) -> UnitReport:
+    schema, opened = schema_for(work.contract), formats.find_format(unit.format).open
     with filesystem.temporary(work.run.scratch) as rows:
-        with area_table(rows) as table, formats.find_format(unit.format).open(unit, work) as task:
+        with area_table(rows, schema) as table, opened(unit, work) as task:
             results = _Results(table)
             loaded = model(work)
             sizes = MODELS.batch_sizes(work, loaded)
             limits = replace(work.limits, batch_sizes=sizes)
-            engine = Engine(loaded, work.layout, THREADS, work.confidence, on_pixels, limits)
+            sized = loaded, work.layout, THREADS, work.confidence, on_pixels, limits
+            engine = Engine(*sized, work.contract.limits)
             for outcome in engine.run_and_finish(_jobs(task), lambda m: _done(m, task, work)):
                 if isinstance(outcome, Failed):
                     _record_failure(outcome, unit, task, results)
@@ -143,6 +145,8 @@ def _done(labelled: Labelled, task: UnitTask[Any], work: Work) -> _Done:
     windows, confidence = [window for window, _ in lost], labelled.confidence
     of_pixels, footprint = (ground.pixel_areas_m2, ground.footprint_m2) if ground else (None, 0.0)
     tally = areas.measure(labelled.labels, classes, of_pixels, footprint, confidence, windows)
+    if work.contract.limits is not None:
+        tally = areas.compared(tally, labelled.labels, classes, labelled.out_of_range)
     file, key = task.source(labelled.key)
     rows = rows_of(file.key, key, tally, classes)
     return _Done(labelled.key, task.encode(labelled), tally, rows, labelled.labels.size, lost)

@@ -138,6 +138,8 @@ class Engine:
         confidence: Whether label maps come with confidence.
         on_pixels: Called with the number of pixels that each batch has finished.
         limits: Limits of memory; None for the defaults.
+        value_range: Least and greatest value that the model was made for: pixels with others are
+            marked in `Labelled.out_of_range`; None marks none.
     """
 
     def __init__(
@@ -148,9 +150,10 @@ class Engine:
         confidence: bool = False,
         on_pixels: Callable[[int], None] = lambda pixels: None,
         limits: MemoryLimits | None = None,
+        value_range: tuple[float, float] | None = None,
     ) -> None:
         self.model, self.layout, self.threads = model, layout, threads
-        self.confidence, self.on_pixels = confidence, on_pixels
+        self.confidence, self.on_pixels, self.value_range = confidence, on_pixels, value_range
         self.limits = limits or MemoryLimits()
         self.batch_sizes = self.limits.batch_sizes or BatchSizes()
 
@@ -212,7 +215,8 @@ class Engine:
             layout=self.layout,
             classes=self.model.classes,
             confidence=self.confidence,
-            itemsize=fill.nbytes,
+            fill=fill,
+            value_range=self.value_range,
             max_bytes=self.limits.read_ahead_bytes,
         )
         slots: deque[MapInProgress] = deque()

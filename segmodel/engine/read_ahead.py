@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-from segmodel.engine.stitching import Failed, MapInProgress
+import numpy as np
+
+from segmodel.engine.stitching import Failed, MapInProgress, WindowRead
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels.classes import ClassTable
-from segmodel.tiling.raster import Pixels, Raster
+from segmodel.tiling.raster import Raster
 from segmodel.tiling.windows import Layout, Tile, Window, tiles
 
 Tiling = Callable[[Window, Window, Layout], Iterable[Tile]]
@@ -52,7 +54,7 @@ class PendingWindow:
 
     slot: MapInProgress
     tile: Tile | None = None
-    pixels: Future[Pixels] | None = None
+    pixels: Future[WindowRead] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class ReadAhead:
         layout: Sizes of windows and batches.
         classes: Class table of the label maps.
         confidence: Whether label maps come with confidence.
-        itemsize: Bytes of one pixel in all bands.
+        fill: `(bands,)` raw value of each band that stands for nodata.
+        value_range: Least and greatest value of the model, or None if none can be outside.
         max_bytes: Limit of what is opened or read and not yet asked for; a quarter of it is for
             what is only opened.
     """
@@ -96,7 +99,8 @@ class ReadAhead:
     layout: Layout
     classes: ClassTable
     confidence: bool
-    itemsize: int
+    fill: np.ndarray
+    value_range: tuple[float, float] | None
     max_bytes: int
 
     def run(self, jobs: Iterable[Job]) -> Iterator[PendingWindow]:
@@ -114,7 +118,8 @@ class ReadAhead:
             held += step.takes
             pixels = None
             if step.tile is not None and step.raster is not None:
-                pixels = self.pool.submit(step.raster.read, step.tile.read)
+                read = step.raster, step.tile, self.fill.size, self.value_range
+                pixels = self.pool.submit(WindowRead.of, *read)
                 reads += 1
             queue.append((step, PendingWindow(step.slot, step.tile, pixels)))
         yield from (pending for _, pending in queue)
@@ -163,7 +168,7 @@ class ReadAhead:
             if not raster.wants(tile.core):
                 yield _PlannedRead(slot, tile)
                 continue
-            window = tile.height * tile.width * self.itemsize
+            window = tile.height * tile.width * self.fill.nbytes
             yield _PlannedRead(slot, tile, raster, takes + window, window)
             takes = 0
         yield _PlannedRead(slot, gives=0 if takes else holds)

@@ -10,7 +10,7 @@ import numpy as np
 
 from segmodel.errors import InputError
 from segmodel.labels.classes import ClassTable
-from segmodel.tiling.raster import Pixels, Raster, combine_masks
+from segmodel.tiling.raster import Pixels, Raster, combine_masks, out_of_range
 from segmodel.tiling.windows import Layout, Tile, Window
 
 
@@ -37,12 +37,15 @@ class Labelled:
         confidence: `(height, width)` float32 probability of each label in [0, 1]; None if the
             engine computes none.
         lost: Windows that could not be read, which are nodata; see `Job.allow_partial`.
+        out_of_range: `(height, width)` bool, labelled pixels with values outside the range that
+            the engine was given; None where there are none.
     """
 
     key: str
     labels: np.ndarray
     confidence: np.ndarray | None = None
     lost: tuple[LostWindow, ...] = ()
+    out_of_range: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,55 @@ class ModelWindow:
         tile: Window with its halo.
         values: `(height, width, bands)` raw values, nodata filled, of the tile's size.
         labelled: `(height, width)` bool, the pixels that get a label; None for all.
+        out_of_range: `(height, width)` bool of the core; see `Labelled.out_of_range`.
     """
 
     slot: MapInProgress
     tile: Tile
     values: np.ndarray
     labelled: np.ndarray | None
+    out_of_range: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class WindowRead:
+    """A window as it was read.
+
+    Args:
+        values: `(height, width, bands)` raw values.
+        finite: `(height, width)` bool, where pixels are valid and finite; None where all are.
+        labelled: `(height, width)` bool, the pixels that get a label; None for all.
+        out_of_range: `(height, width)` bool of the core; see `Labelled.out_of_range`.
+    """
+
+    values: np.ndarray
+    finite: np.ndarray | None
+    labelled: np.ndarray | None
+    out_of_range: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls, raster: Raster, tile: Tile, bands: int, value_range: tuple[float, float] | None
+    ) -> WindowRead:
+        """Read a window; called in a thread.
+
+        Args:
+            raster: Raster to read from.
+            tile: Window with its halo.
+            bands: Number of bands that the model takes.
+            value_range: Least and greatest value of the model, or None if none can be outside.
+
+        Raises:
+            InputError: If the pixels have not the shape of the window and these bands.
+        """
+        pixels = _checked(raster.read(tile.read), tile, bands)
+        values, finite = pixels.values, pixels.finite
+        labelled = combine_masks(finite, pixels.wanted)
+        if value_range is None:
+            return cls(values, finite, labelled)
+        core = tile.core.relative_to(tile.read).slices
+        part = None if labelled is None else labelled[core]
+        return cls(values, finite, labelled, out_of_range(values[core], part, value_range))
 
 
 class MapInProgress:
@@ -107,6 +153,7 @@ class MapInProgress:
         self._wants_confidence = confidence
         self._labels: np.ndarray | None = None
         self._confidence: np.ndarray | None = None
+        self._out_of_range: np.ndarray | None = None
 
     @property
     def finished(self) -> bool:
@@ -114,7 +161,7 @@ class MapInProgress:
         return self.failure is not None or self.done == self.expected
 
     def receive(
-        self, tile: Tile, pending: Future[Pixels] | None, fill: np.ndarray
+        self, tile: Tile, pending: Future[WindowRead] | None, fill: np.ndarray
     ) -> ModelWindow | None:
         """Take in a window that was read.
 
@@ -132,7 +179,7 @@ class MapInProgress:
             self.done += 1
             return None
         try:
-            pixels = _checked(pending.result(), tile, fill)
+            read = pending.result()
         except Exception as error:
             # The window is left nodata where the job allows it and has others.
             if self.allow_partial and self.expected > 1:
@@ -141,8 +188,7 @@ class MapInProgress:
             else:
                 self.failure = Failed(self.key, "read", error)
             return None
-        values, valid = pixels.values, pixels.finite
-        labelled = combine_masks(valid, pixels.wanted)
+        values, valid, labelled = read.values, read.finite, read.labelled
         if labelled is not None and not labelled[tile.core.relative_to(tile.read).slices].any():
             self.done += 1
             return None
@@ -152,7 +198,7 @@ class MapInProgress:
             whole = np.full((tile.height, tile.width, values.shape[2]), fill, values.dtype)
             whole[: values.shape[0], : values.shape[1]] = values
             values = whole
-        return ModelWindow(self, tile, values, labelled)
+        return ModelWindow(self, tile, values, labelled, read.out_of_range)
 
     def stitch(
         self, window: ModelWindow, labels: np.ndarray, confidence: np.ndarray | None
@@ -171,6 +217,8 @@ class MapInProgress:
         if window.labelled is not None:
             core = np.where(window.labelled[source], core, core.dtype.type(self.classes.nodata))
             levels = None if levels is None else levels * window.labelled[source]
+        if window.out_of_range is not None:
+            self._mark(window.out_of_range, window.tile.core)
         if self.expected == 1 and window.tile.core == self.area:
             # Nothing to stitch: the only core is the map.
             self._labels, self._confidence = core, levels
@@ -180,6 +228,12 @@ class MapInProgress:
         whole[target] = core
         if whole_levels is not None:
             whole_levels[target] = levels
+
+    def _mark(self, out_of_range: np.ndarray, core: Window) -> None:
+        """Note pixels of a core that are out of range, in a map made at the first of them."""
+        if self._out_of_range is None:
+            self._out_of_range = np.zeros((self.area.height, self.area.width), bool)
+        self._out_of_range[core.relative_to(self.area).slices] = out_of_range
 
     def _maps(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Label map and confidence, made at the first window that is written."""
@@ -196,10 +250,13 @@ class MapInProgress:
 
     @property
     def map_bytes(self) -> int:
-        """Memory of label map and confidence."""
-        of_confidence = 4 if self.failure is None and self._wants_confidence else 0
-        pixels = max(self.pixels, self.source_pixels) if self.failure is None else 0
-        return pixels * (self.classes.label_dtype.itemsize + of_confidence)
+        """Memory of label map, confidence and what is out of range."""
+        if self.failure is not None:
+            return 0
+        of_confidence = 4 if self._wants_confidence else 0
+        of_range = 0 if self._out_of_range is None else 1
+        of_pixel = self.classes.label_dtype.itemsize + of_confidence + of_range
+        return max(self.pixels, self.source_pixels) * of_pixel
 
     def outcome(self) -> Labelled | Failed:
         """The finished label map on the source grid, or the failure; called in a thread."""
@@ -210,21 +267,24 @@ class MapInProgress:
         labels, levels = self._maps()
         labels = self.on_source_grid(labels, self.classes.nodata)
         confidence = None if levels is None else self.on_source_grid(levels, 0)
-        return Labelled(self.key, labels, confidence, tuple(self.lost))
+        beyond = self._out_of_range
+        if beyond is not None:
+            beyond = self.on_source_grid(beyond, 0)
+        return Labelled(self.key, labels, confidence, tuple(self.lost), beyond)
 
 
-def _checked(pixels: Pixels, tile: Tile, fill: np.ndarray) -> Pixels:
+def _checked(pixels: Pixels, tile: Tile, bands: int) -> Pixels:
     """The pixels themselves.
 
     Raises:
         InputError: If they have not the shape of the window and its bands.
     """
-    shape = (tile.read.height, tile.read.width, fill.size)
+    shape = (tile.read.height, tile.read.width, bands)
     masks = {"valid": pixels.valid, "wanted": pixels.wanted}
     wrong = {name: m.shape for name, m in masks.items() if m is not None and m.shape != shape[:2]}
     if pixels.values.shape != shape or wrong:
         found = ", ".join([str(pixels.values.shape), *(f"{n} {s}" for n, s in wrong.items())])
-        raise InputError(f"a read of {tile.read} with {fill.size} bands gave {found}")
+        raise InputError(f"a read of {tile.read} with {bands} bands gave {found}")
     return pixels
 
 

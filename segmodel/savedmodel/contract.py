@@ -147,6 +147,15 @@ class Contract:
         exact = np.issubdtype(np.dtype(self.dtype), np.integer)
         return (np.rint(values) if exact else values).astype(self.dtype)
 
+    @property
+    def limits(self) -> tuple[float, float] | None:
+        """The value range, or None if no sample of the dtype can be outside it."""
+        kind, (low, high) = np.dtype(self.dtype), self.value_range
+        if np.issubdtype(kind, np.integer):
+            whole = np.iinfo(kind)
+            return None if low <= whole.min and whole.max <= high else (low, high)
+        return None if (low, high) == (-math.inf, math.inf) else (low, high)
+
     def check_input(self, bands: int, dtype: str, what: str) -> None:
         """Refuse an input that the model was not made for.
 

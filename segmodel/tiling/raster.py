@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,6 +50,50 @@ class Pixels:
         if finite is None:
             return self.values
         return np.where(finite[..., None], self.values, fill).astype(self.values.dtype)
+
+
+def out_of_range(
+    values: np.ndarray, labelled: np.ndarray | None, limits: tuple[float, float]
+) -> np.ndarray | None:
+    """Pixels that get a label and hold a value outside the range of a model in some band.
+
+    Args:
+        values: `(height, width, bands)` raw values.
+        labelled: `(height, width)` bool, the pixels that get a label; None for all.
+        limits: Least and greatest value. Of floating point, a few units in the last place beyond
+            them are within, as scaling and resampling round.
+
+    Returns:
+        `(height, width)` bool, or None if there is no such pixel.
+
+    >>> values = np.array([[[3, 0], [9, 1], [4, 12]]], np.int16)
+    >>> out_of_range(values, np.array([[True, True, False]]), (0, 8)).tolist()
+    [[False, True, False]]
+    """
+    low, high = limits
+    if np.issubdtype(values.dtype, np.floating):
+        sizes = [abs(limit) for limit in limits if np.isfinite(limit)]
+        margin = 4 * float(np.spacing(values.dtype.type(max(sizes, default=0.0))))
+        low, high = low - margin, high + margin
+    else:
+        # Whole limits spare a copy of the values in floating point.
+        low, high = (
+            low if np.isinf(low) else math.ceil(low),
+            high if np.isinf(high) else math.floor(high),
+        )
+    if not values.size:
+        return None
+    with np.errstate(invalid="ignore"):
+        if low <= values.min() and values.max() <= high:
+            return None
+        beyond = values < low
+        beyond |= values > high
+    found = beyond[..., 0].copy()
+    for band in range(1, values.shape[2]):
+        found |= beyond[..., band]
+    if labelled is not None:
+        found &= labelled
+    return found if found.any() else None
 
 
 def combine_masks(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarray | None:

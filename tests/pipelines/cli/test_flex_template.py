@@ -49,6 +49,7 @@ VALUES = {
     "overlap": "newest",
     "pixel_size": "0.25",
     "max_failures": "0.5%",
+    "max_out_of_range": "12.5%",
     "limit": "10",
 }
 CHOSEN = {"confidence": "true", "check_seams": "true", "overwrite": "false"}
@@ -103,7 +104,8 @@ def test_forms_offer_what_fits_a_parameter(name, kind):
 def test_only_what_has_a_default_is_filled_in():
     filled = {n: p["defaultValue"] for n, p in PARAMETERS.items() if "defaultValue" in p}
 
-    assert filled == {"memory": "4G", "max_failures": "0", **dict.fromkeys(FLAGS, "false")}
+    shares = {"max_failures": "0", "max_out_of_range": "25%"}
+    assert filled == {"memory": "4G", **shares, **dict.fromkeys(FLAGS, "false")}
 
 
 def test_values_of_this_test_are_of_every_parameter():
@@ -142,6 +144,8 @@ def test_flags_are_true_or_false(name):
         ("resample_to", "ten"),
         ("max_failures", "-1"),
         ("max_failures", "few"),
+        ("max_out_of_range", "101%"),
+        ("max_out_of_range", "2"),
         ("overlap", "oldest"),
         ("accelerator", "nvidia-l4"),
         ("confidence", "yes"),

@@ -136,6 +136,7 @@ def test_a_complete_run_has_totals_summary_and_success_and_no_scratch(work):
         "first_failures": [],
         "pixels": 4,
         "footprint_m2": 5.0,
+        "out_of_range": None,
         "this_attempt": COUNTS,
     }
 

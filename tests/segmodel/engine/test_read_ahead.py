@@ -21,6 +21,7 @@ from segmodel.tiling.windows import Layout, Window
 from tests.fakes import CLASSES, BrightnessModel, brightness_labels
 
 LAYOUT = Layout(window_px=8, halo_px=0, stride_px=8, batch=1)
+FILL = np.zeros(3, np.uint8)
 WINDOW_BYTES = 8 * 8 * 3
 
 
@@ -96,7 +97,7 @@ def jobs_of(plans: Iterable[Plan], meter: Meter) -> Iterator[Job]:
 def consumed(plans: list[Plan], most: int, threads: int = 2, meter: Meter | None = None):
     """Readings as a consumer sees them, which gives back what it was handed."""
     meter = meter or Meter()
-    ahead = ReadAhead(Inline(), threads, LAYOUT, CLASSES, False, 3, most)
+    ahead = ReadAhead(Inline(), threads, LAYOUT, CLASSES, False, FILL, None, most)
     for pending in ahead.run(jobs_of(plans, meter)):
         key = pending.slot.key
         if pending.tile is None:
@@ -207,7 +208,7 @@ class Shrinking(Metered):
 def test_the_bytes_that_a_raster_gives_back_are_those_that_it_took():
     meter, ahead_of = Meter(), []
     jobs = (Job(str(number), lambda n=number: Shrinking(str(n), meter)) for number in range(50))
-    for pending in ReadAhead(Inline(), 4, LAYOUT, CLASSES, False, 3, 4000).run(jobs):
+    for pending in ReadAhead(Inline(), 4, LAYOUT, CLASSES, False, FILL, None, 4000).run(jobs):
         ahead_of.append(sum(1 for what in meter.held if isinstance(what[1], Window)))
         meter.give((pending.slot.key, pending.tile and pending.tile.read))
     assert ahead_of[10] == ahead_of[80] == 4
@@ -224,7 +225,7 @@ def test_rasters_are_opened_ahead_in_threads_unless_that_costs_nothing():
     names: list[tuple[str, bool]] = []
     jobs = [Job("a", opening(names, "a")), Job("b", opening(names, "b"), open_inline=True)]
     with ThreadPoolExecutor(2, "pool") as pool:
-        list(ReadAhead(pool, 2, LAYOUT, CLASSES, False, 3, 1000).run(jobs))
+        list(ReadAhead(pool, 2, LAYOUT, CLASSES, False, FILL, None, 1000).run(jobs))
     assert names == [("a", True), ("b", False)]
 
 
