@@ -31,7 +31,15 @@ from tests.end_to_end.conftest import ROOT
 from tests.end_to_end.runs import Books, Clock, Runs, measured, records, write_inputs
 
 MODEL = ROOT / "pipelines" / "earth" / "model"
-RESULTS = ("run.json", "failures.csv", "areas.csv", "summary.json", "preview.png", "_SUCCESS")
+RESULTS = (
+    "run.json",
+    "failures.csv",
+    "areas.csv",
+    "summary.json",
+    "labels.json",
+    "preview.png",
+    "_SUCCESS",
+)
 LOOK_SECONDS = 0.001
 
 

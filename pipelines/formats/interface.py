@@ -20,7 +20,7 @@ from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
 from segmodel.tiling.windows import Layout, Window, computed_pixels
 
-# Sides of an image that is long and narrow, one to the other.
+# Longer to shorter side of what is wide, or high and narrow.
 LONG = 2
 # Scale above which pixels of a thumbnail are squares.
 SQUARES = 4
@@ -111,14 +111,15 @@ class Thumbnail:
     def fitted(self, side: int) -> "Thumbnail":
         """The same, scaled to a longer side of `side` pixels.
 
-        What is long and narrow gets as many pixels as a square, and up to twice the side. Labels
-        and masks take the nearest pixel, as they have no mean.
+        What is wide gets twice that, and what is high and narrow as many pixels as a square, and at
+        most twice the side. Labels and masks take the nearest pixel, as they have no mean.
         """
         height, width = self.labels.shape
-        longest, shortest = max(height, width), min(height, width)
-        scale = side / longest
-        if longest >= LONG * shortest:
-            scale = min(side / math.sqrt(height * width), 2 * side / longest)
+        scale = side / max(height, width)
+        if width >= LONG * height:
+            scale *= 2
+        elif height >= LONG * width:
+            scale = min(2 * scale, side / math.sqrt(height * width))
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         how = Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR
         if scale > SQUARES:

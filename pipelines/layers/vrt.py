@@ -106,10 +106,10 @@ def mosaics(pieces: Sequence[Piece]) -> tuple[dict[str, list[Piece]], list[Piece
     """
     by_name = defaultdict(list)
     for piece in pieces:
-        if piece.is_north_up and (name := _crs_name(piece.crs_wkt)):
+        if piece.is_north_up and (name := crs_name(piece.crs_wkt)):
             by_name[name].append(piece)
     held = {name: group for name, group in by_name.items() if _Frame.around(group).fits}
-    left = [p for p in pieces if not p.is_north_up or _crs_name(p.crs_wkt) not in held]
+    left = [p for p in pieces if not p.is_north_up or crs_name(p.crs_wkt) not in held]
     if len(held) == 1:
         return {"labels.vrt": next(iter(held.values()))}, left
     return {f"labels-{name}.vrt": group for name, group in held.items()}, left
@@ -192,10 +192,10 @@ def _tidy(pixels: float) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _crs_name(wkt: str) -> str:
+def crs_name(wkt: str) -> str:
     """Short name of a CRS for a file name, `EPSG-32633`; empty if it cannot be read.
 
-    >>> _crs_name(CRS("EPSG:32633").to_wkt())
+    >>> crs_name(CRS("EPSG:32633").to_wkt())
     'EPSG-32633'
     """
     try:

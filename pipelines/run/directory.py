@@ -12,7 +12,7 @@ OUTPUTS = ("labels", "confidence", "blocks", "areas", "failures", "counts")
 FOLDERS = ("plan", *OUTPUTS, "commits")
 POLYGONS = ("aoi.json", "zones.json")
 TABLES = ("areas.csv", "zones.csv", "overlaps.csv", "failures.csv")
-RESULTS = ("_SUCCESS", "summary.json", *TABLES, "preview.png")
+RESULTS = ("_SUCCESS", "summary.json", *TABLES, "labels.json", "preview.png")
 RUN, PACK = "beamseg run", "beamseg pack"
 MARK = {"format": RUN, "format_version": 1}
 

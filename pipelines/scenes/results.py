@@ -1,10 +1,12 @@
 """What the end of a run says of its scenes: tables by zone and of overlaps, mosaics, seams."""
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import IO, Any
 
 from pipelines.formats.work import Work
+from pipelines.layers.label_list import write_label_list
 from pipelines.layers.vrt import Piece, mosaics, write_mosaic
 from pipelines.rasters.cog import TILE_PX
 from pipelines.rasters.header import read_header
@@ -44,25 +46,27 @@ def scene_summary(work: Work, total: Tally) -> dict[str, Any]:
 
 
 def write_scene_results(work: Work) -> None:
-    """Write `zones.csv` and `overlaps.csv` where they were asked for, and VRTs of label maps."""
+    """Write `zones.csv` and `overlaps.csv` where they were asked for, `labels.json` and VRTs."""
     run, classes = work.run, work.contract.classes
     if work.counting is not None and work.counting.zones is not None:
         run.write("zones.csv", zones_csv(run, work.log, classes))
     if work.counting is not None and work.counting.overlap is not None:
         run.write("overlaps.csv", overlaps_csv(run, work.log))
-    for name, pieces in mosaics(list(_pieces(work)))[0].items():
-        _write_mosaic(work, name, pieces, classes)
+    pieces = list(_pieces(work))
+    for name, group in mosaics(pieces)[0].items():
+        _write_text(work, name, partial(write_mosaic, pieces=group, classes=classes))
+    _write_text(work, "labels.json", partial(write_label_list, pieces=pieces, classes=classes))
 
 
-def _write_mosaic(work: Work, name: str, pieces: list[Piece], classes: ClassTable) -> None:
-    """Write a mosaic piece by piece, as its text grows with the number of scenes."""
+def _write_text(work: Work, name: str, write_to: Callable[[IO[str]], None]) -> None:
+    """Write a file of the run line by line, as its text grows with the number of scenes."""
 
     def write() -> None:
         with (
             filesystem.write_atomic(work.run.path(name), work.run.scratch) as draft,
             open(draft.path, "w", encoding="utf-8", newline="\n") as stream,
         ):
-            write_mosaic(stream, pieces, classes)
+            write_to(stream)
 
     filesystem.retry_if_cleared(write)
 

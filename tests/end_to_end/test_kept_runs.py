@@ -38,8 +38,9 @@ SEGMENT = [
 ]
 PACK = ["pack", "--images=photos", "--masks=masks", "--classes=classes.toml"]
 PACK += ["--mask_encoding=id", "--output=packed", "--images_per_shard=2"]
-# How long an attempt took, the versions of packages, and the picture, which is drawn anew.
-CHANGING = {"summary.json", "run.json", "preview.png"}
+# How long an attempt took, the versions of packages, the picture, which is drawn anew, and the list
+# of label maps, which old runs lack.
+CHANGING = {"summary.json", "run.json", "preview.png", "labels.json"}
 
 
 @pytest.fixture(params=ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.gz"))
@@ -98,6 +99,8 @@ def test_a_finished_run_is_left_as_it_is(kept):
     assert lasting(kept / "run") == expected
     after = json.loads((kept / "run" / "run.json").read_text())
     assert {name for name in before if before[name] != after[name]} <= {"versions"}
+    listed = json.loads((kept / "run" / "labels.json").read_text())
+    assert [len(system["maps"]) for system in listed["systems"]] == [3]
 
 
 @pytest.mark.parametrize(

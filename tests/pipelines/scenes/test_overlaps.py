@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from pyproj import Transformer
+from rasterio.crs import CRS
 
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (
@@ -163,6 +166,16 @@ def test_a_mosaic_for_each_system_takes_the_place_of_the_one_for_all(tmp_path, m
     assert names == ["labels-EPSG-32633.vrt", "labels-EPSG-4326.vrt"]
     for name, path in zip(names, ("in/0.tif", "in/1.tif"), strict=True):
         np.testing.assert_array_equal(read_band(run.root / name), run.labels(path))
+    systems = json.loads((run.root / "labels.json").read_text("utf-8"))["systems"]
+    assert [system["vrt"] for system in systems] == names
+    for system, path in zip(systems, ("in/0.tif", "in/1.tif"), strict=True):
+        (found,) = system["maps"]
+        with rasterio.open(run.root / found["path"]) as source:
+            assert found["path"] == f"labels/{path}"
+            assert source.crs == CRS.from_string(system["crs"]) == CRS.from_wkt(system["wkt"])
+            assert list(source.transform)[:6] == found["transform"]
+            assert list(source.bounds) == found["bounds"]
+            assert source.shape == (found["height"], found["width"])
 
 
 def test_tiles_that_abut_show_nothing_twice(tmp_path, model_folder):
