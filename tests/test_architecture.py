@@ -22,6 +22,7 @@ FLOORS = (
     "segmodel.settings",
     "segmodel.devices",
     "segmodel.tiling",
+    "segmodel.rasters",
     "segmodel.images",
     "segmodel.labels",
     "segmodel.engine",

@@ -1,1 +1,1 @@
-"""Rasters through GDAL: open, header, bands, windows and Cloud Optimized GeoTIFFs."""
+"""Scenes: opened in stores and on the web, areas of interest, Cloud Optimized GeoTIFFs."""

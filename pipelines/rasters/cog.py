@@ -3,7 +3,6 @@
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,12 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 import rasterio.windows
-from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
-from rasterio.transform import Affine
 
-from pipelines.rasters.gdal import GDAL_OPTIONS, gdal_window, read_pixels
+from pipelines.rasters.gdal import read_pixels
 from segmodel.labels.classes import ClassTable
+from segmodel.rasters.grid import Grid
+from segmodel.rasters.opening import GDAL_OPTIONS, gdal_window
 from segmodel.tiling.windows import Window
 
 TILE_PX = 512
@@ -25,16 +24,6 @@ _COG_OPTIONS = GDAL_OPTIONS | {"GDAL_CACHEMAX": 32 << 20}
 
 # Values of a scene by window.
 Blocks = Iterable[tuple[Window, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Size and place of a scene."""
-
-    height: int
-    width: int
-    transform: Affine
-    crs: CRS | None
 
 
 def write_block(path: str, grid: Grid, window: Window, values: np.ndarray) -> None:

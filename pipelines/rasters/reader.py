@@ -1,36 +1,22 @@
 """Scenes by windows: pixels of the model's bands, where they are valid and labels are wanted.
 
-All reads of a scene go through one handle, one after the other: GDAL keeps decoded tiles for each
-handle, so that a strip that many windows share is decoded once. GDAL decodes in threads of its own.
+GDAL decodes in threads of its own.
 """
 
-import contextvars
 import math
 import os
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
-import rasterio
 
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
-from pipelines.rasters.bands import SceneBands
-from pipelines.rasters.cog import Grid
-from pipelines.rasters.gdal import (
-    GDAL_ERRORS,
-    OpenRaster,
-    gdal_env,
-    gdal_window,
-    open_scene,
-    read_with_retries,
-    unreadable,
-)
-from pipelines.rasters.header import Header
-from segmodel.errors import BeamsegError, InputError
+from pipelines.rasters.gdal import OPENER
+from segmodel.errors import InputError
+from segmodel.rasters.bands import ModelBands
+from segmodel.rasters.grid import Grid
+from segmodel.rasters.header import Header
+from segmodel.rasters.reader import RasterHandle, RasterReader
 from segmodel.tiling.raster import Pixels, Raster, combine_masks
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Window
@@ -40,8 +26,6 @@ DECODED_FOR_PICTURE = 1 << 24
 # Rows of a label map that are compared with what is valid at a time.
 STRIP_ROWS = 512
 _DECODING_THREADS = min(4, os.cpu_count() or 1)
-
-T = TypeVar("T")
 
 
 def ground_grid(grid: Grid) -> GroundGrid:
@@ -75,23 +59,22 @@ class SceneRaster(Raster):
         header: Header of the scene.
         bands: Bands that the model takes.
         aoi: Area of interest, or None for all of the scene.
-        version: Version that a scene in a store must still have; see `open_scene`.
+        version: Version that a scene in a store must still have; see `StoreOpener.open`.
     """
 
     def __init__(
         self,
         uri: str,
         header: Header,
-        bands: SceneBands,
+        bands: ModelBands,
         aoi: ScenePolygons | None = None,
         version: str = "",
     ) -> None:
         self.height, self.width = header.grid.height, header.grid.width
-        self.uri, self.header, self.bands, self.aoi = uri, header, bands, aoi
-        self._version = version
-        self._lock = threading.Lock()
-        self._context = contextvars.copy_context()
-        self._source: OpenRaster | None = None
+        self.header, self.aoi = header, aoi
+        # GDAL's threads give zeros, and no error, where pixels without compression do not arrive.
+        threads = _DECODING_THREADS if header.is_compressed else 1
+        self._reader = RasterReader(RasterHandle(uri, OPENER, version, threads), bands)
 
     def wants(self, core: Window) -> bool:
         """Whether a core touches the area of interest."""
@@ -103,7 +86,7 @@ class SceneRaster(Raster):
         Raises:
             InputError: If GDAL cannot read it.
         """
-        pixels = self.read_small(window, (window.height, window.width))
+        pixels = self._reader.read(window)
         return pixels if self.aoi is None else replace(pixels, wanted=self.aoi.mask(window))
 
     def read_small(self, window: Window, shape: tuple[int, int]) -> Pixels:
@@ -112,11 +95,7 @@ class SceneRaster(Raster):
         Raises:
             InputError: If GDAL cannot read it.
         """
-        samples, valid = read_with_retries(
-            self.uri, lambda: self._locked(self._read, window, shape)
-        )
-        valid = combine_masks(valid, self.bands.valid_by_values(samples))
-        return Pixels(self.bands.values(samples), valid)
+        return self._reader.read(window, shape)
 
     def has_label(self, window: Window) -> np.ndarray | None:
         """Where the pixels of a window are valid and wanted, `(height, width)`; None where all are.
@@ -129,63 +108,9 @@ class SceneRaster(Raster):
         pixels = self.read(window)
         return combine_masks(pixels.finite, pixels.wanted)
 
-    def _read(self, window: Window, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Samples `(height, width, bands)`, and where a mask or alpha says that they are valid."""
-        area, indexes = gdal_window(window), self.bands.indexes
-        samples = np.empty((*shape, len(indexes)), self.bands.read_dtype)
-        valid = None
-        try:
-            with self._opened() as source:
-                # GDAL writes pixel by pixel; what is read is a view of it, band by band.
-                source.read(indexes, out=samples.transpose(2, 0, 1), window=area)
-                if self.bands.mask == "alpha" and self.bands.alpha is not None:
-                    valid = source.read(self.bands.alpha, out_shape=shape, window=area) > 0
-                elif self.bands.mask == "mask":
-                    valid = source.read_masks(indexes[0], out_shape=shape, window=area) > 0
-                elif self.bands.mask == "bands":
-                    of_all = (len(indexes), *shape)
-                    masks = source.read_masks(indexes, out_shape=of_all, window=area)
-                    valid = (masks > 0).all(axis=0)
-        except GDAL_ERRORS as error:
-            raise unreadable(error, self.uri, f"pixels of {window} cannot be read") from error
-        return samples, None if valid is None or valid.all() else valid
-
-    def _locked(self, action: Callable[..., T], *arguments: object) -> T:
-        """What an action on the handle returns, for one thread at a time.
-
-        What rasterio knows of files that it opened through us is in the context of the thread that
-        did: so all threads do it in one.
-        """
-        with self._lock:
-            return self._context.run(action, *arguments)
-
-    @contextmanager
-    def _opened(self) -> Iterator[rasterio.DatasetReader]:
-        """The open file.
-
-        After an error it is opened anew: GDAL's threads leave a tile that they could not decode in
-        the cache of the handle, and later reads would take what is there for its pixels.
-        """
-        # GDAL's threads give zeros, and no error, where pixels without compression do not arrive.
-        threads = _DECODING_THREADS if self.header.is_compressed else 1
-        with gdal_env(self.uri, GDAL_NUM_THREADS=threads):
-            if self._source is None:
-                self._source = open_scene(self.uri, self._version)
-            try:
-                with self._source.reading() as source:
-                    yield source
-            except (*GDAL_ERRORS, BeamsegError):
-                self._close()
-                raise
-
     def close(self) -> None:
         """Close the file."""
-        self._locked(self._close)
-
-    def _close(self) -> None:
-        if self._source is not None:
-            self._source.close()
-            self._source = None
+        self._reader.close()
 
 
 class ResampledRaster(Raster):

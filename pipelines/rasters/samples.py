@@ -6,12 +6,13 @@ from itertools import islice
 import numpy as np
 
 from pipelines.inputs.listing import find_files
-from pipelines.rasters.gdal import GDAL_ERRORS, gdal_env, gdal_window, open_scene
+from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.reader import middle
 from pipelines.storage.filesystem import read_bytes
 from pipelines.storage.locations import checked
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.images.encoded import IMAGE_SUFFIXES, decode_pixels
+from segmodel.rasters.opening import gdal_window
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.raster import Pixels
 
@@ -64,10 +65,7 @@ def _encoded_pixels(uri: str, bands: int) -> Pixels:
 
 
 def _raster_pixels(uri: str) -> Pixels:
-    with gdal_env(uri), open_scene(uri) as source:
+    with OPENER.errors(uri, "cannot be read"), OPENER.env(uri), OPENER.open(uri) as source:
         window = gdal_window(middle(source.height, source.width, SAMPLE_PX))
-        try:
-            values = np.moveaxis(source.read(window=window), 0, -1)
-            return Pixels(values, source.dataset_mask(window=window) > 0)
-        except GDAL_ERRORS as error:
-            raise InputError(f"cannot be read: {error}") from error
+        values = np.moveaxis(source.read(window=window), 0, -1)
+        return Pixels(values, source.dataset_mask(window=window) > 0)

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pipelines.formats.work import ReadOptions
-from pipelines.rasters.bands import SceneBands
-from pipelines.rasters.cog import Grid
-from pipelines.rasters.gdal import CACHE_BYTES
-from pipelines.rasters.header import Header
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.plan import AssemblyUnit, InputFile, WorkUnit, unit_id
 from segmodel.errors import BeamsegError, ConfigurationError, FailureCode, GroundError
+from segmodel.rasters.bands import ModelBands
+from segmodel.rasters.grid import Grid
+from segmodel.rasters.header import Header
+from segmodel.rasters.opening import CACHE_BYTES
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Layout, Window, core_side
@@ -219,7 +219,7 @@ def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: 
         ConfigurationError: If it is not known where its pixels are.
         GroundError: If its pixels have no ground area.
     """
-    SceneBands.of(header, contract, reading.bands, what)
+    ModelBands.of(header, contract, reading.bands, what)
     grid = header.grid
     if header.located_by is not None:
         raise ConfigurationError(

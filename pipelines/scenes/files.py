@@ -7,10 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from pipelines.formats.work import Work
-from pipelines.rasters.cog import Blocks, Grid, read_block, write_confidence_cog, write_label_cog
+from pipelines.rasters.cog import Blocks, read_block, write_confidence_cog, write_label_cog
 from pipelines.run.commits import Output
 from pipelines.run.plan import CountUnit, InputFile
 from pipelines.storage import filesystem
+from segmodel.rasters.grid import Grid
 from segmodel.tiling.windows import Window
 
 TILES_AT_ONCE = 16

@@ -6,13 +6,13 @@ import numpy as np
 
 from pipelines.formats.interface import Thumbnail
 from pipelines.formats.work import Work
-from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.cog import read_block
-from pipelines.rasters.header import Band, Header
 from pipelines.rasters.reader import SceneRaster, small_area
 from pipelines.run.plan import InputFile
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.task import area_of_interest
+from segmodel.rasters.bands import ModelBands
+from segmodel.rasters.header import Band, Header
 from segmodel.reports.drawing import color_places, to_8_bits, visible_bands
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Window
@@ -44,7 +44,7 @@ def scene_thumbnail(file: InputFile, work: Work, side: int) -> Thumbnail:
     area = small_area(header, _pictured(header, work))
     step = max(1.0, max(area.height, area.width) / (READ_PER_PIXEL * side))
     shape = max(1, int(area.height / step)), max(1, int(area.width / step))
-    bands = SceneBands.of(header, work.contract, work.reading.bands, file.key)
+    bands = ModelBands.of(header, work.contract, work.reading.bands, file.key)
     visible = replace(bands, bands=_visible(header, bands, work.contract))
     scene = SceneRaster(file.uri, header, visible, version=file.version)
     try:
@@ -76,7 +76,7 @@ def _pictured(header: Header, work: Work) -> Window:
     return Window(top, left, bottom - top, right - left)
 
 
-def _visible(header: Header, bands: SceneBands, contract: Contract) -> tuple[Band, ...]:
+def _visible(header: Header, bands: ModelBands, contract: Contract) -> tuple[Band, ...]:
     """Bands shown as red, green and blue: those that the model calls so, else the file does."""
     if bands.palette is not None:
         return bands.bands
@@ -87,7 +87,7 @@ def _visible(header: Header, bands: SceneBands, contract: Contract) -> tuple[Ban
     return tuple(bands.bands[place] for place in visible_bands(of_model))
 
 
-def _is_photo(header: Header, visible: SceneBands) -> bool:
+def _is_photo(header: Header, visible: ModelBands) -> bool:
     """Whether samples are brightness as a screen shows it."""
     plain = all(band.dtype == "uint8" and not band.is_scaled for band in visible.bands)
     return plain and len(header.bands) <= PHOTO_BANDS

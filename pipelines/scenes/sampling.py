@@ -9,7 +9,8 @@ from affine import Affine
 from pyproj import CRS, Transformer
 
 from pipelines.geodesy.ellipsoid import datum_of
-from pipelines.rasters.cog import Grid, read_block
+from pipelines.rasters.cog import read_block
+from segmodel.rasters.grid import Grid
 from segmodel.tiling.windows import Window
 
 # Between centres that are transformed exactly, every so many pixels, places are interpolated where

@@ -8,9 +8,7 @@ from typing import Any
 from pipelines.formats.interface import Ground, UnitTask, square_ground
 from pipelines.formats.work import Work
 from pipelines.geodesy.polygon_masks import ScenePolygons
-from pipelines.rasters.bands import SceneBands
-from pipelines.rasters.cog import Grid, read_block, write_block
-from pipelines.rasters.header import Header
+from pipelines.rasters.cog import read_block, write_block
 from pipelines.rasters.reader import ResampledRaster, SceneRaster, ground_grid
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, reraise_transient
@@ -24,6 +22,9 @@ from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import FailureCode, GroundError, InputError, TransientError
 from segmodel.labels.label_images import quantize_confidence
+from segmodel.rasters.bands import ModelBands
+from segmodel.rasters.grid import Grid
+from segmodel.rasters.header import Header
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.seams import border_tiles, seam_pixels
 from segmodel.tiling.windows import Window
@@ -74,7 +75,7 @@ class BlockTask(UnitTask[Labelled]):
                 f"run the same command again"
             )
         self._scaled = model_grid(header, reading, self._file.key)
-        bands = SceneBands.of(header, contract, reading.bands, self._file.key)
+        bands = ModelBands.of(header, contract, reading.bands, self._file.key)
         aoi = area_of_interest(header, self.work)
         self._close()
         self._scene = SceneRaster(self._file.uri, header, bands, aoi, self._file.version)

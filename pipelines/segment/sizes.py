@@ -7,12 +7,12 @@ from typing import Any
 
 from pipelines.formats.work import ReadOptions
 from pipelines.geodesy.polygons import Polygons
-from pipelines.rasters.gdal import CACHE_BYTES
 from pipelines.scenes.blocks import WIDE_BLOCK_PIXELS
 from pipelines.segment.options import SegmentOptions
 from segmodel.engine.engine import MemoryLimits
 from segmodel.errors import ConfigurationError
 from segmodel.images.encoded import MAX_DECODING_BYTES_PER_PIXEL, MAX_PIXELS
+from segmodel.rasters.opening import CACHE_BYTES
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.memory import ASSUMED_BYTES_PER_PIXEL
 from segmodel.tiling.windows import Layout

@@ -16,19 +16,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from segmodel.errors import InputError
+from segmodel.errors import ContractError, FailureCode, InputError
 from segmodel.images.encoded import decode_pixels, image_size
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader, check_size
+from segmodel.labels.raster_masks import ClassReader
 from segmodel.pairs.paired_files import FilePair
-from segmodel.pairs.raster_files import (
-    BandReader,
-    ClassReader,
-    OpenRasters,
-    RasterHeader,
-    check_alignment,
-    read_raster_header,
-)
+from segmodel.rasters.bands import ModelBands
+from segmodel.rasters.grid import check_alignment
+from segmodel.rasters.header import Header
+from segmodel.rasters.opening import Opener
+from segmodel.rasters.reader import OpenRasters, RasterHandle, RasterReader
 from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 
@@ -36,6 +34,8 @@ _ENCODED_BANDS = (1, 3, 4)
 # What is decoded keeps class indices in a byte where they fit.
 _BYTE_CLASSES = 128
 _RASTER_SUFFIXES = (".tif", ".tiff")
+# GDAL's block cache, one for all threads: a size, where its own choice is a share of the machine.
+_CACHE_BYTES = 64 << 20
 
 
 class Pair(Protocol):
@@ -102,13 +102,37 @@ class PairSource:
     bands: tuple[str, ...]
     dtype: str
     masks: MaskReader
-    value_range: tuple[float, ...] = (0.0, 255.0)
+    value_range: tuple[float, float] = (0.0, 255.0)
     files: OpenRasters = field(default_factory=OpenRasters, compare=False, repr=False)
+    opener: Opener = field(default_factory=lambda: Opener(_CACHE_BYTES), compare=False, repr=False)
 
     @property
     def accepts_encoded(self) -> bool:
         """Whether JPEG, PNG and WebP can feed the model."""
         return self.dtype == "uint8" and len(self.bands) in _ENCODED_BANDS
+
+    def handle(self, path: str) -> RasterHandle:
+        """The handle of a raster, one of those of which a bounded number stays open."""
+        return RasterHandle(path, self.opener, files=self.files)
+
+    def check_input(self, bands: int, dtype: str, what: str) -> None:
+        """Refuse an image of other bands or samples than the model takes.
+
+        Args:
+            bands: Number of bands of the image.
+            dtype: Sample type of the image.
+            what: Name of the image for the error.
+
+        Raises:
+            ContractError: Names both values and the remedy.
+        """
+        if (bands, dtype) != (len(self.bands), self.dtype):
+            raise ContractError(
+                f"it has {bands} bands with samples of {dtype}, model.dtype is {self.dtype}: set "
+                f"model.dtype, or convert the image (gdal_translate -ot)",
+                code=FailureCode.WRONG_DTYPE,
+                name=what,
+            )
 
     def open_pair(self, files: FilePair, cache: PairCache | None) -> Pair:
         """A pair of files, by the header of the image.
@@ -124,16 +148,16 @@ class PairSource:
             InputError: If the image has other bands or samples than the model.
         """
         if _is_tiff(files.image):
-            header = None
+            header, handle = None, self.handle(files.image)
             try:
                 with errors_naming(files.image):
-                    header = read_raster_header(files.image, self.files)
+                    header = handle.header()
             except InputError:
                 # Where it can be decoded, the decoder's error says more.
                 if not self.accepts_encoded:
                     raise
-            if header is not None and (header.is_georeferenced or not self.accepts_encoded):
-                return RasterPair(files, header, self, cache)
+            if header is not None and (header.is_located or not self.accepts_encoded):
+                return RasterPair(files, handle, header, self, cache)
         image, mask = EncodedFile.of(files.image), EncodedFile.of(files.mask)
         return EncodedPair(files.name, files.group, image, mask, self, cache)
 
@@ -329,6 +353,7 @@ class RasterPair:
 
     Args:
         files: Paths of image and mask.
+        handle: Handle of the image.
         header: Header of the image.
         source: Settings that all pairs share.
         cache: Cache of masks that are decoded whole; None to decode them for every window.
@@ -339,23 +364,30 @@ class RasterPair:
     """
 
     def __init__(
-        self, files: FilePair, header: RasterHeader, source: PairSource, cache: PairCache | None
+        self,
+        files: FilePair,
+        handle: RasterHandle,
+        header: Header,
+        source: PairSource,
+        cache: PairCache | None,
     ) -> None:
         self.name, self.group = files.name, files.group
-        self.height, self.width = header.height, header.width
+        self.height, self.width = header.grid.height, header.grid.width
         self._files, self._reader, self._cache = files, source.masks, cache
-        with errors_naming(files.image):
-            self._image = BandReader(
-                files.image, header, source.bands, source.dtype, source.value_range, source.files
-            )
+        try:
+            self._bands = ModelBands.of(header, source, None, files.image, "mend model.bands")
+        except ContractError as error:
+            raise InputError(error.text, code=error.code, name=error.name) from error
+        self._image = RasterReader(handle, self._bands)
         self._mask: ClassReader | None = None
         if _is_tiff(files.mask):
             with errors_naming(files.mask):
-                of_mask = read_raster_header(files.mask, source.files)
-                check_size((of_mask.height, of_mask.width), (self.height, self.width))
-                self._mask = ClassReader(files.mask, of_mask, source.masks, source.files)
+                of_mask = source.handle(files.mask)
+                found = of_mask.header()
+                check_size((found.grid.height, found.grid.width), (self.height, self.width))
+                self._mask = ClassReader(of_mask, found, source.masks)
             with errors_naming(f"{files.mask} and {files.image}"):
-                check_alignment(header, of_mask)
+                check_alignment(header.grid, found.grid)
         self._lock = threading.Lock()
 
     def pixels(self, window: Window) -> Pixels:
@@ -380,7 +412,7 @@ class RasterPair:
 
     def _finite(self, window: Window) -> np.ndarray | None:
         """Where the image has pixels; it is read once where a thread asks for both in turn."""
-        if self._image.is_always_valid:
+        if self._bands.is_always_valid:
             return None
         if _LAST.window != (self, window):
             self.pixels(window)

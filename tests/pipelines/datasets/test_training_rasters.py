@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.header import read_header
 from pipelines.rasters.reader import SceneRaster
 from segmodel.labels.masks import MaskReader
 from segmodel.pairs.pairs import PairSource, RasterPair
+from segmodel.rasters.bands import ModelBands
 from segmodel.tiling.windows import Window
 from tests.fakes import contract
 from tests.pipelines.corpus import png, write
@@ -76,7 +76,7 @@ def test_training_sees_what_segment_sees(tmp_path, case):
     limits = (0.0, 100.0)
     header = read_header(str(path))
     model = contract(bands=names, dtype=dtype, value_range=limits, nodata_fill=(0.0,) * count)
-    scene = SceneRaster(str(path), header, SceneBands.of(header, model, None, "a"))
+    scene = SceneRaster(str(path), header, ModelBands.of(header, model, None, "a"))
     source = PairSource(names, dtype, MaskReader.of(CLASSES, "id"), limits)
     (pair,) = read_folders([str(tmp_path / "images")], [str(tmp_path / "masks")], source, None)
     assert isinstance(pair, RasterPair)

@@ -12,11 +12,12 @@ import pytest
 
 from pipelines.inputs.find import list_inputs
 from pipelines.inputs.listing import find_web
-from pipelines.rasters.bands import SceneBands
-from pipelines.rasters.header import Headers, open_scene, read_header, unreadable
+from pipelines.rasters.gdal import OPENER
+from pipelines.rasters.header import Headers, read_header
 from pipelines.rasters.reader import SceneRaster
 from pipelines.scenes.format import SceneFormat
 from segmodel.errors import ConfigurationError, InputError, TransientError
+from segmodel.rasters.bands import ModelBands
 from segmodel.tiling.windows import Window
 from tests.fakes import brightness_labels, contract
 from tests.pipelines import web_server
@@ -95,7 +96,7 @@ def test_what_is_no_raster_is_its_own_failure_and_no_reason_to_try_again(tmp_pat
     (file,) = list_inputs([f"{address}/page.tif"], "no-run")
     assert SceneFormat().claim(file, Headers()) == file
     with pytest.raises(InputError, match="not recognized"):
-        open_scene(file.uri)
+        OPENER.open(file.uri)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_what_is_no_raster_is_its_own_failure_and_no_reason_to_try_again(tmp_pat
     ],
 )
 def test_a_fault_of_the_network_below_a_local_vrt_may_pass(reason, kind):
-    assert isinstance(unreadable(ValueError(reason), "in/a.vrt", "it"), kind)
+    assert isinstance(OPENER.unreadable(ValueError(reason), "in/a.vrt", "it"), kind)
 
 
 def test_a_page_that_is_no_raster_fails_alone_beside_a_scene(tmp_path, work, address):
@@ -123,7 +124,7 @@ def test_pixels_that_the_server_does_not_send_are_no_zeros(tmp_path, address, co
     values, uri = pixels(300, 400), f"/vsicurl/{address}/{compress}.tif"
     write_scene(tmp_path / "www" / f"{compress}.tif", values, compress=compress)
     header = read_header(uri)
-    raster = SceneRaster(uri, header, SceneBands.of(header, contract(), None, "a"))
+    raster = SceneRaster(uri, header, ModelBands.of(header, contract(), None, "a"))
     down = write(tmp_path / "www" / "down", b"")
     with pytest.raises(TransientError, match="cannot be read"):
         raster.read(Window(0, 0, 300, 400))

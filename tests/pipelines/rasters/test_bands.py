@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from affine import Affine
 
-from pipelines.rasters.bands import SceneBands
-from pipelines.rasters.cog import Grid
-from pipelines.rasters.header import Band, Header
 from segmodel.errors import ContractError
+from segmodel.rasters.bands import ModelBands
+from segmodel.rasters.grid import Grid
+from segmodel.rasters.header import Band, Header
 from tests.fakes import contract
 
 RGBN = ("red", "green", "blue", "nir")
@@ -29,8 +29,8 @@ def named(*names: str, **fields) -> Header:
     return header(*(band(n, name, **fields) for n, name in enumerate(names, 1)))
 
 
-def taken(scene: Header, wanted=None, **fields) -> SceneBands:
-    return SceneBands.of(scene, contract(**fields), wanted, "in/a.tif")
+def taken(scene: Header, wanted=None, **fields) -> ModelBands:
+    return ModelBands.of(scene, contract(**fields), wanted, "in/a.tif")
 
 
 def one_band(**fields) -> dict:

@@ -12,15 +12,10 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
-from pipelines.rasters.cog import (
-    Grid,
-    read_block,
-    write_block,
-    write_confidence_cog,
-    write_label_cog,
-)
+from pipelines.rasters.cog import read_block, write_block, write_confidence_cog, write_label_cog
 from pipelines.scenes.files import StoredBlock, pieces_of
 from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.rasters.grid import Grid
 from segmodel.tiling.windows import Window
 from tests.fakes import BRIGHT, CLASSES, DARK, MIDDLE
 

@@ -16,10 +16,11 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 
-from pipelines.rasters.gdal import reason_of_gdal
-from pipelines.rasters.header import Band, Headers, read_header
+from pipelines.rasters.header import Headers, read_header
 from pipelines.run.plan import InputFile
 from segmodel.errors import InputError
+from segmodel.rasters.header import Band
+from segmodel.rasters.opening import reason_of_gdal
 from tests.pipelines.corpus import UTM, pixels, write, write_scene
 from tests.pipelines.raster_kinds import (
     PALETTE,

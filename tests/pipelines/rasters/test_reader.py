@@ -16,7 +16,7 @@ from pipelines.formats.work import ReadOptions
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.geodesy.polygons import Polygons
 from pipelines.rasters import reader
-from pipelines.rasters.bands import SceneBands
+from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.header import read_header
 from pipelines.rasters.reader import (
     ResampledRaster,
@@ -28,6 +28,7 @@ from pipelines.scenes.blocks import block_windows, model_grid, model_window
 from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.errors import InputError
+from segmodel.rasters.bands import ModelBands
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Layout, Window
 from tests.examples import examples
@@ -52,7 +53,7 @@ PART = Window(10, 20, 33, 47)
 
 def raster_of(path: Path, aoi: ScenePolygons | None = None, **fields) -> SceneRaster:
     header = read_header(str(path))
-    bands = SceneBands.of(header, contract(**fields), None, path.name)
+    bands = ModelBands.of(header, contract(**fields), None, path.name)
     return SceneRaster(str(path), header, bands, aoi)
 
 
@@ -95,11 +96,9 @@ def test_a_pixel_is_valid_where_all_its_bands_are(tmp_path):
 def test_a_scene_is_opened_once_for_all_its_windows(tmp_path, monkeypatch):
     raster = raster_of(made("alpha", tmp_path / "a.tif"))
     opened = []
-    original = reader.open_scene
+    original = OPENER.open
     monkeypatch.setattr(
-        reader,
-        "open_scene",
-        lambda uri, version: opened.append(uri) or original(uri, version),
+        OPENER, "open", lambda uri, version: opened.append(uri) or original(uri, version)
     )
     windows = [Window(row, 0, 10, WIDTH) for row in range(0, HEIGHT, 10)]
     with ThreadPoolExecutor(4) as pool:

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipelines.rasters.bands import SceneBands
 from pipelines.rasters.cog import read_block
 from pipelines.rasters.header import Headers, read_header
 from pipelines.rasters.reader import SceneRaster
@@ -18,6 +17,7 @@ from pipelines.scenes.format import SceneFormat
 from pipelines.storage import clients, filesystem
 from pipelines.storage.clients.retry import RetryingStore
 from segmodel.errors import InputError, TransientError
+from segmodel.rasters.bands import ModelBands
 from segmodel.tiling.windows import Window
 from tests.fakes import contract
 from tests.pipelines.corpus import pixels, write_scene
@@ -48,7 +48,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
 
 def raster_of(uri: str) -> SceneRaster:
     header = read_header(uri)
-    return SceneRaster(uri, header, SceneBands.of(header, contract(), None, "a"))
+    return SceneRaster(uri, header, ModelBands.of(header, contract(), None, "a"))
 
 
 def on_disk_and_in_store(client: MemoryClient, path: Path) -> list[SceneRaster]:
@@ -184,7 +184,7 @@ def test_a_scene_that_was_replaced_after_it_was_planned_is_not_read(client, tmp_
     client.put_all(write_scene(tmp_path / "in" / "a.tif", VALUES).parent, "gs://b/x")
     uri, planned = "gs://b/x/a.tif", "v1-digest-of-sidecars"
     header = read_header(uri, planned)
-    bands = SceneBands.of(header, contract(), None, "a")
+    bands = ModelBands.of(header, contract(), None, "a")
     SceneRaster(uri, header, bands, version=planned).read(WHOLE)
     client.version = "v2"
     with pytest.raises(TransientError, match="was replaced after it was listed"):

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from pipelines.formats.work import ReadOptions
-from pipelines.rasters.cog import Grid
-from pipelines.rasters.gdal import CACHE_BYTES
-from pipelines.rasters.header import Band, Header
 from pipelines.scenes.blocks import BLOCK_PX, block_windows, model_grid, model_window
 from segmodel.errors import ConfigurationError, GroundError
+from segmodel.rasters.grid import Grid
+from segmodel.rasters.header import Band, Header
+from segmodel.rasters.opening import CACHE_BYTES
 from segmodel.tiling.windows import Layout, Window, computed_pixels, core_side
 from tests.examples import examples
 from tests.pipelines.corpus import small_blocks

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
 from pipelines.formats.work import ReadOptions
-from pipelines.rasters.cog import Grid
-from pipelines.rasters.header import Band, Header, Headers
+from pipelines.rasters.header import Headers
 from pipelines.run.commits import CommitLog
 from pipelines.scenes.blocks import BLOCK_PX, block_windows
 from pipelines.scenes.format import SceneFormat
 from pipelines.segment import launch
 from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError, ContractError, GroundError
+from segmodel.rasters.grid import Grid
+from segmodel.rasters.header import Band, Header
 from segmodel.tiling.windows import Layout, Window
 from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (

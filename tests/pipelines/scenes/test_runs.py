@@ -81,13 +81,13 @@ def work_with(tmp_path: Path, area: Polygons | None, name: str = "run", **change
 def reads(monkeypatch) -> list[Window]:
     """Windows of scenes that are read, in any order."""
     found: list[Window] = []
-    original = SceneRaster._read
+    original = SceneRaster.read
 
     def read(self, window):
         found.append(window)
         return original(self, window)
 
-    monkeypatch.setattr(SceneRaster, "_read", read)
+    monkeypatch.setattr(SceneRaster, "read", read)
     return found
 
 

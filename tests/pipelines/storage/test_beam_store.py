@@ -13,12 +13,13 @@ import pytest
 from rasterio.transform import from_origin
 
 from pipelines.inputs.listing import find_files
-from pipelines.rasters.cog import Grid, read_block, write_block
+from pipelines.rasters.cog import read_block, write_block
 from pipelines.storage import clients, filesystem
 from pipelines.storage.clients import beam as beam_store
 from pipelines.storage.clients.beam import BeamClient
 from pipelines.storage.clients.retry import RetryingStore
 from segmodel.errors import ConfigurationError
+from segmodel.rasters.grid import Grid
 from segmodel.tiling.windows import Window
 
 REAL_STORE = clients._store

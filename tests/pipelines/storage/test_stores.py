@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from pipelines.inputs.listing import find_files, input_files
-from pipelines.rasters.cog import Grid, read_block, write_block
+from pipelines.rasters.cog import read_block, write_block
 from pipelines.run.directory import MARK, RunDirectory
 from pipelines.storage import clients, filesystem
 from pipelines.storage.clients import store_of
 from pipelines.storage.copies import local_copies, local_folder, with_sidecars
 from segmodel.errors import TransientError
+from segmodel.rasters.grid import Grid
 from segmodel.tiling.windows import Window
 from tests.services.buckets import Bucket
 from tests.services.faults import Plan

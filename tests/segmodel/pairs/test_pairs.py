@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -19,10 +18,8 @@ from segmodel.images.encoded import decode_pixels
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader
-from segmodel.pairs import raster_files
 from segmodel.pairs.paired_files import pair_files, unique_folder_names, unique_names
 from segmodel.pairs.pairs import EncodedFile, EncodedPair, PairCache, PairSource, RasterPair
-from segmodel.pairs.raster_files import OpenRasters
 from segmodel.tiling.windows import Window
 from tests.segmodel.folder_pairs import read_folders
 
@@ -332,7 +329,10 @@ def test_bands_are_taken_by_name_where_all_names_are_there_as_segment_does(tmp_p
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        (PairSource(("a", "b"), "uint16", IDS), r"a\.tif: it has 3 bands beside alpha, .* names 2"),
+        (
+            PairSource(("a", "b"), "uint16", IDS),
+            r"a\.tif: bands: .* 2 \(a, b\), .* has 3; mend model",
+        ),
         (
             PairSource(("a", "b", "c"), "float32", IDS),
             r"a\.tif: .* samples of uint16, model.dtype",
@@ -463,56 +463,6 @@ def test_a_file_that_vanishes_is_named(tmp_path):
     (tmp_path / "images" / "a.png").unlink()
     with pytest.raises(InputError, match=r"a\.png: No such file"):
         pair.pixels(Window(0, 0, 1, 1))
-
-
-def test_a_bounded_number_of_rasters_stays_open(tmp_path, monkeypatch):
-    paths = [str(geotiff(tmp_path / f"{n}.tif", np.full((1, 4, 4), n, np.uint8))) for n in range(6)]
-    opened = []
-    genuine = rasterio.open
-    monkeypatch.setattr(
-        raster_files.rasterio, "open", lambda path: opened.append(path) or genuine(path)
-    )
-    files = OpenRasters(max_open=2)
-
-    def value(path: str) -> int:
-        with files.open(path) as source:
-            return int(source.read(1)[0, 0])
-
-    assert [value(path) for path in paths[:2] * 3] == [0, 1] * 3
-    assert opened == paths[:2]
-    with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(value, paths * 20)) == list(range(6)) * 20
-    before = len(opened)
-    value(paths[5])
-    value(paths[4])
-    assert len(opened) - before <= 2
-    assert sum(os.path.exists(path) for path in paths) == 6
-
-
-def test_what_gdal_keeps_of_rasters_has_a_fixed_size_in_every_thread(tmp_path):
-    path = str(geotiff(tmp_path / "a.tif", np.zeros((1, 2, 2), np.uint8)))
-    with rasterio.Env(GDAL_CACHEMAX=1 << 30):
-        pass
-
-    def limit() -> int:
-        with OpenRasters().open(path) as source:
-            source.read(1)
-            return rasterio.env.get_gdal_config("GDAL_CACHEMAX")
-
-    with ThreadPoolExecutor(2) as pool:
-        found = [pool.submit(limit).result(), pool.submit(limit).result(), limit()]
-    assert found == [64 << 20] * 3
-
-
-def test_after_an_error_a_raster_is_opened_anew(tmp_path):
-    path = tmp_path / "a.tif"
-    path.write_bytes(b"nothing")
-    files = OpenRasters()
-    with pytest.raises(InputError, match=r"cannot be read: .*a\.tif"), files.open(str(path)):
-        pass
-    geotiff(path, np.full((1, 2, 2), 3, np.uint8))
-    with files.open(str(path)) as source:
-        assert source.read(1).tolist() == [[3, 3], [3, 3]]
 
 
 def test_bytes_of_a_pair_may_come_from_anywhere():

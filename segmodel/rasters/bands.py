@@ -1,21 +1,46 @@
-"""Which bands of a scene a model gets, and how samples become the values that it was made for."""
+"""Which bands of a raster a model gets, and how samples become the values that it was made for."""
+
+from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from pipelines.rasters.header import Band, Header, Palette
 from segmodel.errors import ContractError, FailureCode
-from segmodel.savedmodel.contract import Contract
+from segmodel.rasters.header import Band, Header, Palette
 from segmodel.tiling.raster import combine_masks
 
 _COMPLEX = {"complex_int16", "complex64", "complex128"}
 
 
+class BandModel(Protocol):
+    """What takes bands of rasters: a model by its contract, or the one that is to be trained."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of its bands in order."""
+
+    @property
+    def dtype(self) -> str:
+        """Sample type that it takes."""
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Least and greatest raw value."""
+
+    def check_input(self, bands: int, dtype: str, what: str) -> None:
+        """Refuse an input of other bands or samples.
+
+        Raises:
+            ContractError: Names the input, both values and the remedy.
+        """
+
+
 @dataclass(frozen=True)
-class SceneBands:
-    """The bands of one scene in the order of the model.
+class ModelBands:
+    """The bands of one raster in the order of the model.
 
     Args:
         bands: Bands of the file that are read.
@@ -35,27 +60,33 @@ class SceneBands:
 
     @classmethod
     def of(
-        cls, header: Header, contract: Contract, wanted: tuple[str, ...] | None, what: str
-    ) -> "SceneBands":
-        """The bands that a model takes of a scene.
+        cls,
+        header: Header,
+        model: BandModel,
+        wanted: tuple[str, ...] | None,
+        what: str,
+        remedy: str = "name those to take with --bands",
+    ) -> ModelBands:
+        """The bands that a model takes of a raster.
 
         With `wanted` they are those, by number or name. Otherwise they are the ones that are called
-        as the contract calls its bands, and where not all are found, all of the file in its order.
+        as the model calls its bands, and where not all are found, all of the file in its order.
 
         Args:
-            header: Header of the scene.
-            contract: Contract of the model.
+            header: Header of the raster.
+            model: What takes the bands.
             wanted: Numbers from 1, or names, in the order of the model; or None.
-            what: Name of the scene in errors.
+            what: Name of the raster in errors.
+            remedy: What to do about other bands, for the error.
 
         Raises:
             ContractError: If the model was not made for them; names the field and the remedy.
         """
         if wanted is None:
-            bands = _named(header, contract.bands)
+            bands = _named(header, model.bands)
         else:
             bands = tuple(_find(header, name, what) for name in wanted)
-        taken, palette = len(contract.bands), header.palette
+        taken, palette = len(model.bands), header.palette
         if palette is not None and (taken, len(bands)) != (3, 1):
             raise ContractError(
                 "bands: its values are numbers of colours, which the model was not made for: "
@@ -63,22 +94,28 @@ class SceneBands:
                 code=FailureCode.WRONG_BANDS,
                 name=what,
             )
-        dtype = "uint8" if palette is not None else _dtype(bands, contract)
+        dtype = "uint8" if palette is not None else _dtype(bands, model)
         count = 3 if palette is not None else len(bands)
         if count != taken:
             raise ContractError(
-                f"bands: the model takes {taken} ({', '.join(contract.bands)}), the input has "
-                f"{count}; name those to take with --bands: the scene has {_bands_of(header)}",
+                f"bands: the model takes {taken} ({', '.join(model.bands)}), the input has "
+                f"{count}; {remedy}: the scene has {_bands_of(header)}",
                 code=FailureCode.WRONG_BANDS,
                 name=what,
             )
-        contract.check_input(count, dtype, what)
-        return cls(bands, contract.dtype, palette, contract.value_range, header.mask, header.alpha)
+        model.check_input(count, dtype, what)
+        return cls(bands, model.dtype, palette, model.value_range, header.mask, header.alpha)
 
     @property
     def indexes(self) -> list[int]:
         """Indexes of the bands that are read, from 1."""
         return [band.index for band in self.bands]
+
+    @property
+    def is_always_valid(self) -> bool:
+        """Whether no pixel can be nodata."""
+        may_be_nan = np.issubdtype(self.read_dtype, np.inexact)
+        return self.mask == "none" and self.palette is None and not may_be_nan
 
     @property
     def read_dtype(self) -> np.dtype:
@@ -181,13 +218,13 @@ def _bands_of(header: Header) -> str:
     )
 
 
-def _dtype(bands: Sequence[Band], contract: Contract) -> str:
+def _dtype(bands: Sequence[Band], model: BandModel) -> str:
     """Sample type of bands as the model meets it.
 
     Numbers that are scaled to others are float32 to a model that takes float32.
     """
     types = {band.dtype for band in bands}
     is_scaled = any(band.is_scaled for band in bands)
-    if is_scaled and contract.dtype == "float32" and not types & _COMPLEX:
+    if is_scaled and model.dtype == "float32" and not types & _COMPLEX:
         return "float32"
-    return min(types - {contract.dtype} or types)
+    return min(types - {model.dtype} or types)

@@ -1,0 +1,1 @@
+"""Rasters through GDAL: opened, header, bands and nodata, pixels by windows."""

@@ -1,0 +1,168 @@
+"""How GDAL opens rasters: its settings, its errors, and where files are."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeVar
+
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window as RasterioWindow
+
+from segmodel.errors import BeamsegError, FailureCode, InputError
+from segmodel.tiling.windows import Window
+
+# A size, not a share of the machine: the same on every worker. rasterio hands it to GDAL as bytes,
+# not as GDAL's option of that name, which is in megabytes.
+CACHE_BYTES = 128 << 20
+GDAL_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_NUM_THREADS": 1}
+# Errors of a reference system, and text that is no UTF-8, are ValueErrors; some errors of GDAL come
+# as rasterio found them.
+GDAL_ERRORS = (RasterioError, CPLE_BaseError, ValueError)
+# What GDAL calls a file that it reads through us.
+_THROUGH_US = re.compile(r"/vsi\w*opener[^/]*/")
+# Of an absolute path, what stands before its last part.
+_FOLDERS = re.compile(r"(?<![\w./])/[^:'\"`\n]*/")
+
+T = TypeVar("T")
+
+
+class OpenRaster:
+    """A raster that is open; as a context it is the dataset, and closed at the end.
+
+    Args:
+        source: Open dataset.
+    """
+
+    def __init__(self, source: rasterio.DatasetReader) -> None:
+        self.source = source
+
+    def __enter__(self) -> rasterio.DatasetReader:
+        return self.source
+
+    def __exit__(self, *caught: object) -> None:
+        self.close()
+        self.check()
+
+    @contextmanager
+    def reading(self) -> Iterator[rasterio.DatasetReader]:
+        """The dataset; once the block ends, what was read counts only if all of it arrived.
+
+        Raises:
+            BeamsegError: What `check` raises.
+        """
+        try:
+            yield self.source
+        finally:
+            self.check()
+
+    def check(self) -> None:
+        """Raise what GDAL may have gone on without; of a file there is nothing."""
+
+    def close(self) -> None:
+        """Close the dataset."""
+        self.source.close()
+
+
+class Opener:
+    """Opens rasters: here, files by their path.
+
+    Rasters elsewhere need an opener of their own, which says how GDAL reads them, which of its
+    errors are transient, and makes an action again after one of those.
+
+    Args:
+        cache_bytes: Size of GDAL's cache of blocks, which all rasters of the process share.
+    """
+
+    def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
+        self._cache_bytes = cache_bytes
+
+    def env(self, uri: str, **options: object) -> rasterio.Env:
+        """GDAL's settings to read a location.
+
+        Args:
+            uri: Location to read.
+            options: GDAL options, in place of those that all rasters are read with.
+        """
+        return rasterio.Env(**{**GDAL_OPTIONS, "GDAL_CACHEMAX": self._cache_bytes, **options})
+
+    def open(self, uri: str, version: str = "") -> OpenRaster:
+        """A raster, open.
+
+        Args:
+            uri: Location of the raster.
+            version: Version that it must still have, where an opener can tell; empty for any.
+
+        Raises:
+            InputError: If GDAL cannot open it.
+        """
+        with self.errors(uri, "cannot be read"), without_warnings():
+            return OpenRaster(rasterio.open(uri))
+
+    def state(self, uri: str) -> object:
+        """What changes with a file, which is then opened anew.
+
+        Raises:
+            OSError: If it is not there.
+        """
+        status = os.stat(uri)
+        return status.st_size, status.st_mtime_ns
+
+    @contextmanager
+    def errors(self, uri: str, what: str) -> Iterator[None]:
+        """Have errors of GDAL in the block say what they mean; arguments as in `unreadable`."""
+        try:
+            yield
+        except BeamsegError:
+            raise
+        except GDAL_ERRORS as error:
+            raise self.unreadable(error, uri, what) from error
+
+    def unreadable(
+        self, error: Exception, uri: str, what: str, code: FailureCode = FailureCode.CANNOT_READ
+    ) -> BeamsegError:
+        """What to raise where GDAL cannot read.
+
+        Args:
+            error: Error of GDAL.
+            uri: Location of the raster.
+            what: What is wrong, which the reason follows.
+            code: Code of the failure.
+        """
+        return InputError(f"{what}: {reason_of_gdal(error, uri)}", code=code)
+
+    def with_retries(self, uri: str, read: Callable[[], T]) -> T:
+        """What an action reads of a raster; files are read once."""
+        return read()
+
+
+def without_warnings() -> AbstractContextManager[None]:
+    """Nothing is said of rasters without a place.
+
+    Filters of warnings are those of all threads: where several read headers, it is also around all
+    of them.
+    """
+    return warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning)
+
+
+def reason_of_gdal(error: BaseException, uri: str) -> str:
+    """What GDAL says is wrong, with names of files in place of their paths."""
+    innermost = error
+    while innermost.__cause__ is not None:
+        innermost = innermost.__cause__
+    if isinstance(innermost, OSError) and innermost.strerror:
+        return innermost.strerror
+    reason = _THROUGH_US.sub("", str(innermost)).replace(uri, os.path.basename(uri))
+    reason = reason.replace(os.path.join(os.path.dirname(os.path.abspath(uri)), ""), "")
+    # Sources of a VRT may be anywhere.
+    return _FOLDERS.sub("", reason)
+
+
+def gdal_window(window: Window) -> RasterioWindow:
+    """A window as GDAL takes it."""
+    return RasterioWindow(window.column, window.row, window.width, window.height)
