@@ -44,28 +44,29 @@ def zone_area_m2(
     return np.asarray(b * b / 2 * (rational + logarithmic))
 
 
-def solid_angle(apex: np.ndarray, ring: np.ndarray) -> float:
-    """Signed area of a closed ring on the unit sphere, counterclockwise positive.
+def solid_angle(apex: np.ndarray, ring: np.ndarray) -> np.ndarray:
+    """Signed areas of closed rings on the unit sphere, counterclockwise positive.
 
     A fan of spherical triangles, from differences to the apex so that tiny rings keep their digits.
 
     Args:
-        apex: `(3,)` unit vector near the ring; neither on it nor opposite to a point of it.
-        ring: `(points, 3)` unit vectors; the last point is joined to the first.
+        apex: `(..., 3)` unit vector near each ring; not opposite to a point of it.
+        ring: `(..., points, 3)` unit vectors; the last point is joined to the first.
 
     Returns:
-        Steradians, to be taken modulo the whole sphere.
+        `(...)` steradians, to be taken modulo the whole sphere; NaN for rings with a NaN.
 
     Source: Eriksson, On the measure of solid angles, Mathematics Magazine 63 (1990).
 
     >>> octant = np.eye(3)
-    >>> round(solid_angle(np.full(3, 3**-0.5), octant) / np.pi, 12)
+    >>> round(float(solid_angle(np.full(3, 3**-0.5), octant)) / np.pi, 12)
     0.5
     """
-    following = np.roll(ring, -1, axis=0)
-    triple = np.cross(ring - apex, following - apex) @ apex
-    cosines = ring @ apex + following @ apex + np.einsum("ij,ij->i", ring, following)
-    return float(2 * np.arctan2(triple, 1 + cosines).sum())
+    apex = apex[..., np.newaxis, :]
+    following = np.roll(ring, -1, axis=-2)
+    triple = (np.cross(ring - apex, following - apex) * apex).sum(axis=-1)
+    cosines = (ring * apex + following * apex + ring * following).sum(axis=-1)
+    return np.asarray(2 * np.arctan2(triple, 1 + cosines).sum(axis=-1))
 
 
 def square(across: int, down: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,9 @@
   largest. Bound 1e-7 on sums over windows. Measured: 1e-10 for windows of 1/64 of a side or more
   against outlines, 3e-9 for 4 pixels of 0.1 m; single pixels 2e-9 against closed forms.
 * Scenes that leave their projection (corners of a world in Mollweide) or hold a singular point:
-  densities at the centres of `SAMPLES` or so cells along the longer side; 2e-4 on the whole world.
-  What lies outside the projection has area 0, and so has what it shows a second time.
+  spherical areas of `SAMPLES` or so cells along the longer side; 1e-5 of what they show of the
+  Earth, 1e-3 for a whole disk seen from space. Off the Earth is what lies outside the projection,
+  and what it shows a second time; that has area 0.
 """
 
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from functools import lru_cache
 
 import numpy as np
 from affine import Affine
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.polynomial import chebyshev
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 from rasterio.crs import CRS as RasterioCRS
 
 from pipelines.geodesy.ellipsoid import Number, datum_of, square, zone_area_m2
+from pipelines.geodesy.rims import cut_areas, lattice_areas
 from segmodel.errors import GroundError
 
 TAIL = 1e-10  # share of the largest Chebyshev coefficient below which a series has converged
@@ -30,6 +33,7 @@ MAX_CELLS = 2304  # geodesic polygons of one scene
 EDGE_STEPS = 384  # geodesics along one grid line of the cells
 SAMPLES = 768  # cells along the longer side of a scene that leaves its projection
 RING_STEPS = 2048  # steps along one side of an outline
+SEARCHED = 257  # places along one side of a scene whose centre is off the Earth
 
 Span = tuple[float, float]  # least and greatest pixel coordinate
 
@@ -114,7 +118,7 @@ class GroundGrid:
     def window_footprint_m2(self, row: int, column: int, height: int, width: int) -> float:
         """Ground area of a window from its outline, to 1e-8, not from its pixels.
 
-        Scenes that leave their projection have no outline on the ground: sum of the pixels there.
+        What leaves its projection has no outline on the ground: sum of the pixels there.
 
         Args:
             row, column: First pixel of the window.
@@ -131,31 +135,40 @@ class GroundGrid:
             return float(self._strips_m2(np.array([row + height / 2]), height)[0]) * width
         if height == 0 or width == 0:
             return 0.0
-        if _density(self) is None:
-            end = row + height  # in stripes, to spare memory
-            stripes = ((top, column, min(256, end - top), width) for top in range(row, end, 256))
-            return sum(float(self._sampled_m2(*stripe).sum()) for stripe in stripes)
-        x, y = square(RING_STEPS, RING_STEPS)
-        x, y = np.append(x, [0.37, 0.371, 0.37]), np.append(y, [0.41, 0.41, 0.411])
-        datum = datum_of(self.crs_wkt)
-        points = datum.sphere(*self.lon_lat(column + width * x, row + height * y))
-        return datum.outline_m2(points[:-3], points[-3:])
+        if _density(self) is not None:
+            x, y = square(RING_STEPS, RING_STEPS)
+            x, y = np.append(x, [0.37, 0.371, 0.37]), np.append(y, [0.41, 0.41, 0.411])
+            datum = datum_of(self.crs_wkt)
+            points = datum.sphere(*self.lon_lat(column + width * x, row + height * y))
+            if np.isfinite(points).all():
+                return datum.outline_m2(points[:-3], points[-3:])
+        end = row + height  # in stripes, to spare memory
+        stripes = ((top, column, min(256, end - top), width) for top in range(row, end, 256))
+        return sum(float(self.pixel_areas_m2(*stripe).sum()) for stripe in stripes)
 
     def pixel_size_m(self) -> tuple[float, float]:
-        """Geodesic length of one pixel step in x and in y at the centre of the scene, in metres.
+        """Geodesic length of one pixel step in x and in y at the `middle`, in metres.
 
         Measured over about 1 km of ground (on the Earth), so to 1e-8 for any pixel.
 
         Raises:
-            GroundError: If the centre of the scene lies outside its projection.
+            GroundError: If no pixel of the scene is on the Earth.
         """
         size = _pixel_size_m(self)
         if not np.isfinite(size).all():
             raise GroundError(
-                "the centre of the scene must lie inside its projection, but it has no longitude "
-                "and latitude; repair the georeference of the raster"
+                "no pixel of the scene is on the Earth: none has a longitude and latitude in its "
+                "CRS; repair the georeference of the raster, or leave the raster out"
             )
         return size
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """Column and row of the centre, or where that is off the Earth, of the middle of the rest.
+
+        NaN for a scene that is nowhere on the Earth.
+        """
+        return _middle(self)
 
     @property
     def _by_rows(self) -> bool:
@@ -200,28 +213,33 @@ class GroundGrid:
         return np.asarray(zone_area_m2(middle, span, datum.a, datum.b) * radians)
 
     def _sampled_m2(self, row: int, column: int, height: int, width: int) -> np.ndarray:
-        """Pixels by the density at the centres of cells: whole pixels, or parts of one."""
+        """Pixels as cells of a lattice, as parts of cells, or as sums of several."""
         longest, datum = max(self.height, self.width), datum_of(self.crs_wkt)
         pitch, parts = -(-longest // SAMPLES), -(-SAMPLES // longest)  # one of them is 1
-        top, left = row // pitch, column // pitch
-        bottom, right = -(-(row + height) // pitch), -(-(column + width) // pitch)
+        around = int(pitch > 1)  # cells by whose neighbours it depends how fine they are
+        top, left = row // pitch - around, column // pitch - around
+        bottom, right = (around - (-end // pitch) for end in (row + height, column + width))
         y, x = (
-            (np.arange(first * parts, last * parts)[..., np.newaxis] + 0.5) * pitch / parts
+            np.arange(first * parts, last * parts + 1) * (pitch / parts)
             for first, last in ((top, bottom), (left, right))
         )
-        turn, tiny = np.pi * np.array([0, 2, 4]) / 3, 1e-3 * pitch / parts
-        corners = np.broadcast_arrays(
-            x[np.newaxis] + tiny * np.cos(turn), y[:, np.newaxis] + tiny * np.sin(turn)
-        )
-        points = datum.sphere(*self.lon_lat(*corners))
-        sides = points[..., 1:, :] - points[..., :1, :]
-        triangles = np.linalg.norm(np.cross(sides[..., 0, :], sides[..., 1, :]), axis=-1)
-        pixels = np.nan_to_num(triangles) * (datum.sphere_m2 / (1.5 * np.sqrt(3) * tiny**2))
+
+        def places(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+            return datum.sphere(*self.lon_lat(columns, rows))
+
+        areas = lattice_areas(places, x, y) / pitch**2
+        is_cut = np.isnan(areas)
+        if around:
+            is_cut[1:-1, 1:-1] = sliding_window_view(is_cut, (3, 3)).any(axis=(2, 3))
+            areas, is_cut = (a.repeat(pitch, axis=0).repeat(pitch, axis=1) for a in (areas, is_cut))
+        rows, columns = np.nonzero(is_cut)  # of pixels, or of their parts
+        first_row, first_column = top * pitch, left * pitch
+        at = columns / parts + first_column, rows / parts + first_row
+        areas[rows, columns] = cut_areas(places, *at, 1 / parts)
         if parts > 1:
-            return np.asarray(pixels.reshape(height, parts, width, parts).mean(axis=(1, 3)))
-        pixels = pixels.repeat(pitch, axis=0).repeat(pitch, axis=1)
-        row, column = row - top * pitch, column - left * pitch
-        return np.asarray(pixels[row : row + height, column : column + width])
+            areas = areas.reshape(height, parts, width, parts).sum(axis=(1, 3))
+        row, column = row - first_row, column - first_column
+        return np.asarray(areas[row : row + height, column : column + width] * datum.sphere_m2)
 
 
 @lru_cache(maxsize=256)
@@ -286,19 +304,38 @@ def _cell_areas_m2(grid: GroundGrid, rows: np.ndarray, columns: np.ndarray) -> n
 
 
 @lru_cache(maxsize=256)
+def _middle(grid: GroundGrid) -> tuple[float, float]:
+    """See `GroundGrid.middle`."""
+    size = np.array([grid.width, grid.height])
+    if np.isfinite(grid.lon_lat(*(size[:, np.newaxis] / 2))).all():
+        return grid.width / 2, grid.height / 2
+    axis = np.linspace(0, 1, SEARCHED)
+    shares = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    shares = shares[np.isfinite(grid.lon_lat(*(shares * size).T)).all(axis=0)]
+    if not len(shares):
+        return np.nan, np.nan
+    nearest = np.linalg.norm(shares - shares.mean(axis=0), axis=1).argmin()
+    column, row = (shares[nearest] * size).tolist()
+    return column, row
+
+
+@lru_cache(maxsize=256)
 def _pixel_size_m(grid: GroundGrid) -> tuple[float, float]:
-    """Geodesic length of a pixel step in x and y at the centre of the scene; NaN if outside."""
-    datum, ends = datum_of(grid.crs_wkt), np.array([-0.5, 0.5])
+    """Geodesic length of a pixel step in x and y at the middle; NaN if nothing is on the Earth."""
+    datum, (column, row) = datum_of(grid.crs_wkt), _middle(grid)
 
     def length(x: float, y: float) -> float:
-        lon, lat = np.degrees(grid.lon_lat(grid.width / 2 + x * ends, grid.height / 2 + y * ends))
-        if not np.isfinite([lon, lat]).all():
-            return np.nan
-        return float(datum.geod.inv(lon[0], lat[0], lon[1], lat[1])[2])
+        for first in (-0.5, 0.0, -1.0):  # at the rim only one side is on the Earth
+            ends = np.array([first, first + 1])
+            lon, lat = np.degrees(grid.lon_lat(column + x * ends, row + y * ends))
+            if np.isfinite([lon, lat]).all():
+                return float(datum.geod.inv(lon[0], lat[0], lon[1], lat[1])[2])
+        return np.nan
 
     def step(x: int, y: int) -> float:
         rough = length(1e-3 * x, 1e-3 * y) / 1e-3
         pixels = datum.a / 6400 / rough
-        return length(pixels * x, pixels * y) / pixels
+        fine = length(pixels * x, pixels * y) / pixels
+        return fine if np.isfinite(fine) else rough
 
     return step(1, 0), step(0, 1)

@@ -181,7 +181,9 @@ class ScenePolygons:
             return []
         view = _view(self.source_wkt, self.grid)
         rows, columns = np.indices((window.height, window.width)) + 0.5
-        x, y = view.to_source(columns + window.column, rows + window.row)
+        columns, rows = columns + window.column, rows + window.row
+        x, y = view.to_source(columns, rows)
+        x = np.where(np.isfinite(self.grid.lon_lat(columns, rows)[0]), x, np.nan)
         covered = []
         for index, wkb in self.torn:
             shape = shapely.from_wkb(wkb)
@@ -310,7 +312,7 @@ def _view(source_wkt: str, grid: GroundGrid) -> _View:
             f"give them in a CRS of the same body ({error})"
         ) from error
     same = str(way.definition).startswith("proj=noop")
-    x, y = grid.coordinates(grid.width / 2, grid.height / 2)
+    x, y = grid.coordinates(*np.nan_to_num(grid.middle).tolist())
     middle = float(np.nan_to_num(way.transform(x, y, direction="INVERSE")[0], posinf=0))
     return _View(grid, None if same else way, (_turn(source), _turn(scene)), (middle, x))
 

@@ -84,8 +84,8 @@ def _places(window: Window, grid: Grid, other: Grid) -> Pair:
     # Halfway between nodes the interpolation is worst.
     down, across = ((at[:-1] + at[1:]) / 2 if len(at) > 1 else at for at in (rows, columns))
     exact = _other_pixels(across, down, grid, other)
-    guessed = [_at(values, (rows, columns), (down, across)) for values in at_nodes]
     with np.errstate(invalid="ignore"):
+        guessed = [_at(values, (rows, columns), (down, across)) for values in at_nodes]
         error = max(float(np.abs(g - e).max()) for g, e in zip(guessed, exact, strict=True))
     every_row = window.row + np.arange(window.height) + 0.5
     every_column = window.column + np.arange(window.width) + 0.5
@@ -125,7 +125,8 @@ def _other_pixels(columns: np.ndarray, rows: np.ndarray, grid: Grid, other: Grid
     assert other.crs is not None
     mine, others = grid.crs.to_wkt(), other.crs.to_wkt()
     if mine != others:
-        x, y = _transformer(mine, others).transform(x, y)
+        on_earth = np.isfinite(datum_of(mine).lon_lat(x, y)[1])
+        x, y = _transformer(mine, others).transform(np.where(on_earth, x, np.nan), y)
     turn = _turn(others)
     with np.errstate(invalid="ignore"):
         if np.isfinite(turn):

@@ -123,11 +123,3 @@ def test_window_outside_the_scene_is_refused(window: tuple[int, int, int, int]) 
         grid.pixel_areas_m2(*window)
     with pytest.raises(GroundError, match="inside the scene"):
         grid.window_footprint_m2(*window)
-
-
-def test_scene_centred_outside_its_projection_has_no_pixel_size() -> None:
-    grid = GroundGrid.of(Affine(1000, 0, 1.7e7, 0, -1000, 8.9e6), "ESRI:54009", 100, 100)
-
-    with pytest.raises(GroundError, match="centre of the scene"):
-        grid.pixel_size_m()
-    assert whole(grid).sum() == 0
