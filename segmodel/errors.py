@@ -13,6 +13,7 @@ class FailureCode(StrEnum):
     """
 
     BAD_GEOREFERENCE = "bad_georeference"
+    BROKEN_LINK = "broken_link"
     CANNOT_OPEN = "cannot_open"
     CANNOT_READ = "cannot_read"
     CORRUPT_IMAGE = "corrupt_image"

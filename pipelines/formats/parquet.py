@@ -1,7 +1,7 @@
 """Parquet files with encoded images, one a row."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from typing import IO, Any
@@ -132,7 +132,8 @@ def _group(
     described = source.metadata.row_group(group)
     average = described.total_byte_size // max(1, described.num_rows)
     size = max(1, min(_READ_ROWS, _READ_BYTES // max(1, average)))
-    wanted = [column for column in columns if column is not None]
+    schema = source.schema_arrow
+    wanted = list({_column_of(schema, path): None for path in columns if path is not None})
     number, end = first, first + described.num_rows
     try:
         for batch in source.iter_batches(size, [group], wanted, use_threads=False):
@@ -148,23 +149,40 @@ def _group(
         yield shards.UnreadableSample(number, "", reason, FailureCode.CORRUPT_SHARD)
 
 
-def _values(batch: pa.RecordBatch, path: str | None) -> Iterator[bytes | None]:
-    """Values of a column as bytes, one at a time, as each is a copy."""
+def _values(batch: pa.RecordBatch, path: str | None) -> Iterator[list[bytes]]:
+    """Values of a column as bytes, a list for each row, one at a time, as each is a copy.
+
+    The list is empty where the column is null; a column of lists may give several.
+    """
     if path is None:
-        return repeat(None, batch.num_rows)
-    outer, _, inner = path.rpartition(".") if path not in batch.schema.names else (path, "", "")
-    column = batch.column(outer)
+        return repeat([], batch.num_rows)
+    first, *inner = _steps(batch.schema, path) or [path]
+    return _rows(batch.column(first), inner)
+
+
+def _rows(column: pa.Array, inner: Sequence[str]) -> Iterator[list[bytes]]:
+    if _is_list(column.type):
+        for row in column:
+            items = _rows(row.values, inner) if row.is_valid else ()
+            yield [value for item in items for value in item]
+        return
     if inner:
-        column = column.field(inner)
+        yield from _rows(column.field(inner[0]), inner[1:])
+        return
     if not is_binary(column.type):
         column = column.cast(pa.string()).cast(pa.binary())
-    return (value.as_py() for value in column)
+    for value in column:
+        yield [value.as_py()] if value.is_valid else []
 
 
 def _sample(
-    number: int, name: bytes | None, image: bytes | None, reading: ReadOptions
+    number: int, names: list[bytes], images: list[bytes], reading: ReadOptions
 ) -> shards.ShardSample | shards.UnreadableSample:
-    text = (name or b"").decode("utf-8", "surrogateescape")
+    text = b"".join(names[:1]).decode("utf-8", "surrogateescape")
+    if len(images) > 1:
+        reason = f"the row has a list of {len(images)} images: write a row for each"
+        return shards.UnreadableSample(number, text, reason, FailureCode.SEVERAL_IMAGES)
+    image = next(iter(images), None)
     if image is None:
         return shards.UnreadableSample(number, text, "the row has no image", FailureCode.NO_IMAGE)
     if len(image) > reading.max_encoded_bytes:
@@ -217,6 +235,7 @@ class _RowWriter:
 # Where no column is named, the image is in the only column that can hold one, or in this one.
 _IMAGE = "image"
 _NAMES = ("filename", "file_name", "path", "key", "__key__")
+_MAX_DEPTH = 8
 
 
 def find_columns(schema: pa.Schema, reading: ReadOptions) -> Columns:
@@ -225,10 +244,12 @@ def find_columns(schema: pa.Schema, reading: ReadOptions) -> Columns:
     Raises:
         InputError: If there is no such column, or several could be meant; names the columns.
     """
-    holders = {f.name: path for f in schema if (path := _holder(f)) is not None}
+    found_so = list(_holders(schema))
+    holders = {name: path for name, path, _ in found_so}
     wanted = reading.image_field
     if wanted is None:
-        wanted = next(iter(holders)) if len(holders) == 1 else _IMAGE
+        likely = [name for name, _, is_usual in found_so if is_usual] or list(holders)
+        wanted = likely[0] if len(likely) == 1 else _IMAGE
     found = holders.get(wanted) or holders.get(wanted.removesuffix(".bytes"))
     if found is None:
         known = shards.join_names(f"{field.name} ({field.type})" for field in schema)
@@ -243,21 +264,55 @@ def find_columns(schema: pa.Schema, reading: ReadOptions) -> Columns:
         raise InputError(fault, code=FailureCode.NO_IMAGE)
     if name is None:
         inside = [] if found in schema.names else [found.removesuffix("bytes") + "path"]
-        likely = (path for path in (*inside, *_NAMES) if path != found)
-        name = next((path for path in likely if _is_text(_type_of(schema, path))), None)
+        others = (path for path in (*inside, *_NAMES) if path != found)
+        name = next((path for path in others if _is_text(_type_of(schema, path))), None)
     return found, name
 
 
 def _type_of(schema: pa.Schema, path: str) -> pa.DataType | None:
-    """Type of a column, or of a field of one that is a struct."""
-    if schema.get_field_index(path) >= 0:
-        return schema.field(path).type
-    outer, _, inner = path.rpartition(".")
-    if schema.get_field_index(outer) < 0:
-        return None
-    struct = schema.field(outer).type
-    known = pa.types.is_struct(struct) and struct.get_field_index(inner) >= 0
-    return struct.field(inner).type if known else None
+    """Type of a column, or of a field of one that is a struct or a list of structs."""
+    kind: Any = schema
+    for step in _steps(schema, path) or ():
+        kind = (kind if kind is schema else _item_type(kind)).field(step).type
+    return None if kind is schema else kind
+
+
+def _steps(fields: pa.Schema | pa.StructType, path: str) -> list[str] | None:
+    """Names of column, field, field of that and so on that a path leads through; None if to none.
+
+    Names may have dots.
+    """
+    if fields.get_field_index(path) >= 0:
+        return [path]
+    for dot in (place for place, letter in enumerate(path) if letter == "."):
+        if fields.get_field_index(path[:dot]) >= 0:
+            kind = _item_type(fields.field(path[:dot]).type)
+            rest = _steps(kind, path[dot + 1 :]) if pa.types.is_struct(kind) else None
+            if rest is not None:
+                return [path[:dot], *rest]
+    return None
+
+
+def _column_of(schema: pa.Schema, path: str) -> str:
+    """What is read for a path: a list is read whole, a field of a struct by itself."""
+    kind: Any = schema
+    read: list[str] = []
+    for step in _steps(schema, path) or [path]:
+        kind = kind.field(step) if kind is schema else kind.type.field(step)
+        read.append(step)
+        if _is_list(kind.type):
+            break
+    return ".".join(read)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    of_types = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_one(kind) for is_one in of_types)
+
+
+def _item_type(kind: pa.DataType) -> pa.DataType:
+    """Type of the items of a list; of others the type itself."""
+    return kind.value_type if _is_list(kind) else kind
 
 
 def _is_text(kind: pa.DataType | None) -> bool:
@@ -268,17 +323,32 @@ def _is_text(kind: pa.DataType | None) -> bool:
         return False
 
 
-def _holder(field: pa.Field) -> str | None:
-    """Path of the bytes in a column that can hold encoded images, or None."""
-    if is_binary(field.type):
-        return str(field.name)
-    if pa.types.is_struct(field.type):
-        index = field.type.get_field_index("bytes")
-        if index >= 0 and is_binary(field.type.field(index).type):
-            return f"{field.name}.bytes"
-    return None
+def _holders(fields: Iterable[pa.Field], above: str = "") -> Iterator[tuple[str, str, bool]]:
+    """What can hold encoded images: name, path of the bytes, and whether most files have it so.
+
+    Most have a column of bytes, or of structs with `bytes`. Others have views or dictionaries of
+    bytes, lists, or structs in structs.
+    """
+    for field in fields:
+        kind, path = _item_type(field.type), f"{above}{field.name}"
+        is_usual = not above and kind is field.type
+        if is_binary(kind):
+            yield path, path, is_usual and _is_plain(kind)
+        elif pa.types.is_struct(kind):
+            index = kind.get_field_index("bytes")
+            if index >= 0 and is_binary(kind.field(index).type):
+                yield path, f"{path}.bytes", is_usual and _is_plain(kind.field(index).type)
+            elif above.count(".") < _MAX_DEPTH:
+                yield from _holders(kind, f"{path}.")
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def is_binary(kind: pa.DataType) -> bool:
-    """Whether values of this type are bytes."""
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+    """Whether values of this type are bytes, however they are stored."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    other = pa.types.is_binary_view(kind) or pa.types.is_fixed_size_binary(kind)
+    return bool(_is_plain(kind) or (other and not pa.types.is_decimal(kind)))

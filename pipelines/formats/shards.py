@@ -6,7 +6,7 @@ A shard in gives a shard of the same name out.
 import gzip
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -16,6 +16,7 @@ from typing import IO, Any, ClassVar, Protocol, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.formats.compressed import uncompressed
 from pipelines.formats.images import check_encoded, decoded, digest_of, encode_png
 from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
 from pipelines.formats.work import PlanContext, ReadOptions, Work
@@ -153,13 +154,24 @@ def is_gzipped(name: str) -> bool:
 
 
 @contextmanager
-def open_shard(file: InputFile) -> Iterator[IO[bytes]]:
-    """The uncompressed content of a file as a stream."""
+def open_shard(
+    file: InputFile, is_plain: Callable[[bytes], bool], zlib_too: bool = False
+) -> Iterator[IO[bytes]]:
+    """The uncompressed content of a file as a stream.
+
+    Args:
+        file: File of the shard.
+        is_plain: Says by the first bytes of a file whether it is such a shard, not compressed.
+        zlib_too: Whether zlib data are inflated too; such a stream cannot be sought in.
+
+    Raises:
+        InputError: If it is compressed in a way that is not read.
+    """
     with (
         filesystem.open_stream(file.uri, file.stat) as raw,
-        gzip.GzipFile(fileobj=raw) if is_gzipped(file.name) else nullcontext(raw) as stream,
+        uncompressed(raw, is_gzipped(file.name), is_plain, zlib_too) as stream,
     ):
-        yield cast(IO[bytes], stream)
+        yield stream
 
 
 @contextmanager

@@ -38,15 +38,14 @@ class TFRecordFormat(shards.ShardFormat):
             reason = "the shard is empty, which gzip data never is: it was cut"
             yield shards.UnreadableSample(0, "", reason, FailureCode.CORRUPT_SHARD)
             return
-        with shards.open_shard(file) as stream:
-            records = read_records(stream, reading.max_encoded_bytes)
-            for number, record in enumerate(records):
-                try:
-                    if isinstance(record, InputError):
-                        raise record
-                    yield _sample(number, record, reading)
-                except InputError as error:
-                    yield shards.UnreadableSample(number, "", error.text, error.code)
+        number = 0
+        try:
+            with shards.open_shard(file, _begins_with_record, zlib_too=True) as stream:
+                for record in read_records(stream, reading.max_encoded_bytes):
+                    yield _sample_or_fault(number, record, reading)
+                    number += 1
+        except InputError as error:
+            yield shards.UnreadableSample(number, "", error.text, error.code)
 
     @contextmanager
     def writer(self, path: str, zipped: bool, maps: shards.Maps) -> Iterator["_RecordWriter"]:
@@ -89,6 +88,13 @@ def read_records(stream: IO[bytes], max_bytes: int) -> Iterator[bytes | InputErr
             f"{error}; the rest of the shard from byte {offset} on is lost",
             code=FailureCode.CORRUPT_SHARD,
         )
+
+
+def _begins_with_record(head: bytes) -> bool:
+    """Whether the first bytes of a file are the header of a record."""
+    if len(head) < _HEADER.size:
+        return False
+    return bool(masked_crc32c(head[:8]) == _HEADER.unpack_from(head)[1])
 
 
 def _read(stream: IO[bytes], length: int, needed: bool = False) -> bytes:
@@ -136,6 +142,17 @@ class _RecordWriter:
         if entry.confidence is not None:
             values[CONFIDENCE] = entry.confidence
         self._stream.write(frame(example.serialize_example(values)))
+
+
+def _sample_or_fault(
+    number: int, record: bytes | InputError, reading: ReadOptions
+) -> shards.ShardSample | shards.UnreadableSample:
+    try:
+        if isinstance(record, InputError):
+            raise record
+        return _sample(number, record, reading)
+    except InputError as error:
+        return shards.UnreadableSample(number, "", error.text, error.code)
 
 
 def _sample(number: int, record: bytes, reading: ReadOptions) -> shards.ShardSample:

@@ -15,7 +15,7 @@ from pipelines.formats.parquet import ParquetFormat
 from pipelines.formats.shards import ShardSample, UnreadableSample
 from pipelines.formats.work import ReadOptions
 from pipelines.run.commits import CommitLog
-from segmodel.errors import ConfigurationError, ContractError
+from segmodel.errors import ConfigurationError, ContractError, FailureCode
 from tests.fakes import CLASSES, WIDE_CLASSES, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (
     failure_rows,
@@ -86,6 +86,14 @@ IMAGE_COLUMNS = {
     "struct of large binary": pa.array(
         [{"bytes": b} for b in PNGS], pa.struct([("bytes", pa.large_binary())])
     ),
+    "view": pa.array(PNGS, pa.binary_view()),
+    "dictionary": pa.array(PNGS, pa.binary()).dictionary_encode(),
+    "struct of view": pa.array(
+        [{"bytes": b} for b in PNGS], pa.struct([("bytes", pa.binary_view())])
+    ),
+    "list of one": pa.array([[b] for b in PNGS], pa.list_(pa.binary())),
+    "large list of one": pa.array([[b] for b in PNGS], pa.large_list(pa.binary_view())),
+    "fixed list of one": pa.array([[b] for b in PNGS], pa.list_(pa.binary(), 1)),
 }
 
 
@@ -99,6 +107,61 @@ def test_images_are_read_from_a_binary_column_or_a_struct(tmp_path, kind, field)
     assert [(entry.number, entry.encoded) for entry in entries] == list(enumerate(PNGS))
     names = NAMES if kind == "struct" else [""] * 6
     assert [entry.name for entry in entries] == names
+
+
+def test_images_of_one_length_may_be_stored_with_that_length(tmp_path):
+    stored = [png + b"\0" * (max(map(len, PNGS)) - len(png)) for png in PNGS]
+    column = pa.array(stored, pa.binary(len(stored[0])))
+    path = write_table(tmp_path / "s.parquet", {"image": column})
+    assert [entry.encoded for entry in read(path)] == stored
+
+
+def test_a_list_of_structs_has_the_image_and_its_name(tmp_path):
+    rows = [[{"bytes": b, "path": n}] for b, n in zip(PNGS, NAMES, strict=True)]
+    path = write_table(tmp_path / "s.parquet", {"images": pa.array(rows, pa.list_(STRUCT))})
+    assert [(entry.name, entry.encoded) for entry in read(path)] == list(
+        zip(NAMES, PNGS, strict=True)
+    )
+
+
+def test_rows_with_several_images_or_none_fail_by_themselves(tmp_path):
+    rows = [PNGS[:1], PNGS[:2], [], None, [None], [None, PNGS[1]]]
+    path = write_table(tmp_path / "s.parquet", {"image": pa.array(rows, pa.list_(pa.binary()))})
+    first, several, empty, null, of_null, last = read(path)
+    assert [first.encoded, last.encoded] == PNGS[:2]
+    assert several.reason == "the row has a list of 2 images: write a row for each"
+    assert several.code == FailureCode.SEVERAL_IMAGES
+    assert {entry.code for entry in (empty, null, of_null)} == {FailureCode.NO_IMAGE}
+
+
+@pytest.mark.parametrize("field", [None, "sample.photo", "sample.photo.bytes"])
+def test_a_struct_may_be_in_another(tmp_path, field):
+    rows = [{"photo": {"bytes": b, "path": n}} for b, n in zip(PNGS, NAMES, strict=True)]
+    kind = pa.struct([("photo", STRUCT)])
+    path = write_table(tmp_path / "s.parquet", {"sample": pa.array(rows, kind)})
+    entries = read(path, image_field=field)
+    assert [(entry.name, entry.encoded) for entry in entries] == list(zip(NAMES, PNGS, strict=True))
+
+
+def test_columns_of_views_and_lists_do_not_make_the_usual_column_doubtful(tmp_path):
+    columns = {
+        "id": pa.array([bytes([number] * 16) for number in range(6)], pa.binary(16)),
+        "more": pa.array([[b"x", b"y"]] * 6, pa.list_(pa.binary())),
+        "photo": IMAGE_COLUMNS["binary"],
+    }
+    assert [entry.encoded for entry in read(write_table(tmp_path / "s.parquet", columns))] == PNGS
+
+
+def test_a_table_as_polars_writes_it_is_labelled(work, tmp_path):
+    columns = {
+        "image": IMAGE_COLUMNS["view"],
+        "filename": pa.array(NAMES, pa.string_view()),
+    }
+    path = write_table(tmp_path / "in" / "s.parquet", columns)
+    table, images, failed = label(work, path)
+    assert (images, failed) == (6, 0)
+    assert table["filename"].to_pylist() == NAMES
+    check_labels(table, [0, 1, 2, 3, 4, 5])
 
 
 @pytest.mark.parametrize("name", ["jpg", "img", "content.bytes", "a b", "photo"])
@@ -126,6 +189,9 @@ def test_names_come_from_a_column_that_is_usually_called_so(tmp_path, name):
 NAME_COLUMNS = {
     "text": (pa.array(NAMES), NAMES),
     "large text": (pa.array(NAMES, pa.large_string()), NAMES),
+    "views of text": (pa.array(NAMES, pa.string_view()), NAMES),
+    "dictionary of text": (pa.array(NAMES).dictionary_encode(), NAMES),
+    "views of bytes": (pa.array([n.encode() for n in NAMES], pa.binary_view()), NAMES),
     "bytes": (pa.array([n.encode() for n in NAMES], pa.binary()), NAMES),
     "numbers": (pa.array(range(6)), [str(number) for number in range(6)]),
     "dictionary": (pa.array(NAMES).dictionary_encode(), NAMES),

@@ -12,7 +12,7 @@ from pipelines.formats import parquet
 from pipelines.formats.parquet import ParquetFormat
 from pipelines.formats.shards import ShardSample, UnreadableSample
 from pipelines.formats.work import ReadOptions
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, FailureCode
 from tests.fakes import contract
 from tests.pipelines.corpus import failure_rows, files_in, plan_context
 from tests.pipelines.formats.test_parquet import NAMES, PNGS, STRUCTS, check_labels, label, read
@@ -223,7 +223,7 @@ def test_a_group_with_fewer_rows_than_it_says_is_told(tmp_path, monkeypatch):
     entries = read(path)
     lost = [entry for entry in entries if isinstance(entry, UnreadableSample)]
     reason = "rows 3 to 3 are lost: the group is corrupt: its rows end at 2"
-    assert lost == [UnreadableSample(3, "", reason)]
+    assert lost == [UnreadableSample(3, "", reason, FailureCode.CORRUPT_SHARD)]
     assert [entry.number for entry in entries] == [0, 1, 2, 3, 4, 5]
 
 
@@ -251,7 +251,7 @@ def test_an_image_larger_than_any_within_the_limit_costs_itself(tmp_path):
     pq.write_table(pa.table({"image": [large, PNGS[1]]}), tmp_path / "s.parquet")
     first, second = read(tmp_path / "s.parquet", max_pixels=1000)
     reason = "1056577 bytes are more than any image within --max_pixels has"
-    assert first == UnreadableSample(0, "", reason)
+    assert first == UnreadableSample(0, "", reason, FailureCode.TOO_LARGE)
     assert second.encoded == PNGS[1]
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import tarfile
+import zlib
 
 import pytest
 
 from pipelines.formats.tar import TarFormat, _Members
 from pipelines.formats.work import ReadOptions
+from segmodel.errors import FailureCode
 from tests.pipelines.archives import (
     END_MARK,
     IMAGES,
@@ -139,16 +144,79 @@ def test_members_that_are_no_files_are_told_from_images(tmp_path):
         (special("a", tarfile.DIRTYPE), b""),
         (special("a/x.jpg", tarfile.DIRTYPE), b""),
         ("a/0.png", PNGS[0]),
-        (special("a/1.png", tarfile.SYMTYPE, "0.png"), b""),
-        (special("a/2.png", tarfile.LNKTYPE, "a/0.png"), b""),
-        (special("a/3.png", tarfile.FIFOTYPE), b""),
-        (special("a/4.png", tarfile.CHRTYPE), b""),
+        (special("a/1.png", tarfile.FIFOTYPE), b""),
+        (special("a/2.png", tarfile.CHRTYPE), b""),
         ("a/5.png", PNGS[1]),
         (special("a/5.json", tarfile.SYMTYPE, "/etc/passwd"), b""),
     ]
-    reason = "is a link or a sparse file in the archive, not a plain file"
-    expected = [(0, "a/0.png", None), *[(n, f"a/{n}.png", reason) for n in range(1, 5)]]
-    assert found(tmp_path, members) == [*expected, (5, "a/5.png", None)]
+    reason = "is a device, a pipe or the like in the archive: leave it out"
+    expected = [(0, "a/0.png", None), *[(n, f"a/{n}.png", reason) for n in (1, 2)]]
+    assert found(tmp_path, members) == [*expected, (3, "a/5.png", None)]
+
+
+@pytest.mark.parametrize("name", ["s.tar", "s.tar.gz"])
+def test_a_link_is_the_member_that_it_leads_to_before_or_behind_it(tmp_path, name):
+    members = [
+        (special("a/behind.png", tarfile.SYMTYPE, "../b/0.png"), b""),
+        ("./b/0.png", PNGS[0]),
+        ("b/.content", PNGS[1]),
+        (special("a/hard.png", tarfile.LNKTYPE, "b/0.png"), b""),
+        (special("a/soft.png", tarfile.SYMTYPE, "./../b//.content"), b""),
+        (special("a/chain.png", tarfile.SYMTYPE, "soft.png"), b""),
+        (special("a/again.png", tarfile.LNKTYPE, "a/hard.png"), b""),
+        ("c.png", PNGS[2]),
+    ]
+    entries = read(write_archive(tmp_path / name, archive(members)))
+    actual = [(entry.name, PNGS.index(entry.encoded)) for entry in entries]
+    assert actual == [
+        ("a/behind.png", 0),
+        ("./b/0.png", 0),
+        ("a/hard.png", 0),
+        ("a/soft.png", 1),
+        ("a/chain.png", 1),
+        ("a/again.png", 0),
+        ("c.png", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        (tarfile.SYMTYPE, "gone.png"),
+        (tarfile.SYMTYPE, "/etc/passwd"),
+        (tarfile.SYMTYPE, "../../a/0.png"),
+        (tarfile.SYMTYPE, "1.png"),
+        (tarfile.SYMTYPE, "folder"),
+        (tarfile.LNKTYPE, "0.png"),
+        (tarfile.LNKTYPE, ""),
+    ],
+)
+def test_a_link_out_of_the_archive_or_in_a_circle_costs_itself(tmp_path, kind, target):
+    members = [
+        (special("a/folder", tarfile.DIRTYPE), b""),
+        ("a/0.png", PNGS[0]),
+        (special("a/1.png", kind, target), b""),
+        ("a/2.png", PNGS[1]),
+    ]
+    first, lost, last = read(write_archive(tmp_path / "s.tar", archive(members)))
+    assert [first.encoded, last.encoded] == PNGS[:2]
+    assert (lost.name, lost.code) == ("a/1.png", FailureCode.BROKEN_LINK)
+    assert "pack the files themselves" in lost.reason
+
+
+def test_a_link_to_what_is_no_image_says_why_and_links_of_others_are_not_followed(tmp_path):
+    members = [
+        ("big.png", b"\0" * ((1 << 20) + 8001)),
+        (special(".pipe", tarfile.FIFOTYPE), b""),
+        (special("a.png", tarfile.LNKTYPE, "big.png"), b""),
+        (special("a.json", tarfile.SYMTYPE, "/etc/passwd"), b""),
+        (special("b.png", tarfile.SYMTYPE, ".pipe"), b""),
+    ]
+    entries = read(
+        write_archive(tmp_path / "s.tar", archive(members)), ReadOptions(max_pixels=1000)
+    )
+    expected = [FailureCode.TOO_LARGE, FailureCode.TOO_LARGE, FailureCode.UNSUPPORTED]
+    assert [entry.code for entry in entries] == expected
 
 
 def sparse_archives() -> dict[str, bytes]:
@@ -174,7 +242,7 @@ def sparse_archives() -> dict[str, bytes]:
 def test_a_sparse_file_costs_itself(tmp_path, kind):
     content = sparse_archives()[kind]
     actual = names_and_reasons(read(write_archive(tmp_path / "s.tar", content)))
-    reason = "is a link or a sparse file in the archive, not a plain file"
+    reason = "is a sparse file in the archive, which is not read: pack it without tar --sparse"
     assert actual == [(0, "a.png", None), (1, "b.png", reason), (2, "c.png", None)]
 
 
@@ -243,3 +311,36 @@ def test_an_image_larger_than_any_within_the_limit_costs_itself(tmp_path):
 def test_an_archive_without_members_has_no_sample(tmp_path, name):
     for content in (archive([]), END_MARK, b"\0" * 512):
         assert read(write_archive(tmp_path / name, content)) == []
+
+
+@pytest.mark.parametrize("name", ["s.tar", "s.tar.gz", "s.tgz"])
+def test_the_content_says_whether_an_archive_is_compressed_and_not_its_name(tmp_path, name):
+    content = archive([("a.png", PNGS[0]), ("b.png", PNGS[1])])
+    for stored in (content, gzip.compress(content)):
+        (tmp_path / name).write_bytes(stored)
+        assert [entry.encoded for entry in read(tmp_path / name)] == PNGS[:2]
+
+
+@pytest.mark.parametrize("name", ["\x1f\udc8b\x08.png", "BZh.png", "x\u0001.png", "PK\x03\x04.png"])
+def test_a_name_that_begins_as_compressed_data_do_is_a_name(tmp_path, name):
+    path = write_archive(tmp_path / "s.tar", archive([(name, PNGS[0])], tarfile.GNU_FORMAT))
+    (entry,) = read(path)
+    assert entry.encoded == PNGS[0]
+
+
+COMPRESSED = {
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zlib": zlib.compress,
+    "zstd": lambda content: b"\x28\xb5\x2f\xfd" + content,
+    "zip": lambda content: b"PK\x03\x04" + content,
+}
+
+
+@pytest.mark.parametrize("kind", COMPRESSED)
+@pytest.mark.parametrize("name", ["s.tar", "s.tar.gz"])
+def test_another_compression_is_named_with_the_remedy(tmp_path, kind, name):
+    (tmp_path / name).write_bytes(COMPRESSED[kind](archive([("a.png", PNGS[0])])))
+    (lost,) = read(tmp_path / name)
+    assert lost.reason.startswith(f"the shard is compressed with {kind}, which is not read: ")
+    assert (lost.number, lost.code) == (0, FailureCode.UNSUPPORTED)

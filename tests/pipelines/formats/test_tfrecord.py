@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from pipelines.formats import example
 from pipelines.formats.tfrecord import TFRecordFormat, frame, masked_crc32c, read_records
 from pipelines.formats.work import ReadOptions
 from pipelines.run.commits import CommitLog
-from segmodel.errors import ContractError, InputError
+from segmodel.errors import ContractError, FailureCode, InputError
 from tests.fakes import brightness_labels, contract
 from tests.pipelines.corpus import (
     failure_rows,
@@ -306,3 +307,46 @@ def test_a_record_longer_than_the_limit_is_not_read_into_memory(tmp_path):
         (error,) = read_records(stream, 1 << 30)
     assert isinstance(error, InputError)
     assert "longer than any image within --max_pixels" in str(error)
+
+
+PLAIN = b"".join(FRAMES)
+STORED = {"plain": PLAIN, "gzip": gzip.compress(PLAIN), "zlib": zlib.compress(PLAIN)}
+
+
+def entries_of(path: Path, content: bytes):
+    (file,) = files_in(write(path, content))
+    return list(TFRecordFormat().read(file, ReadOptions()))
+
+
+@pytest.mark.parametrize("name", ["s.tfrecord", "s.tfrecord-00000-of-00001", "s.tfrecord.gz"])
+@pytest.mark.parametrize("kind", STORED)
+def test_the_content_says_whether_a_shard_is_compressed_and_not_its_name(tmp_path, kind, name):
+    entries = entries_of(tmp_path / name, STORED[kind])
+    assert [entry.name for entry in entries] == [f"{number}.png" for number in range(4)]
+
+
+@pytest.mark.parametrize("begin", [b"\x1f\x8b", b"\x1f\x8b\x08", b"\x78\x9c", b"BZh"])
+def test_a_record_whose_length_looks_like_compressed_data_is_a_record(tmp_path, begin):
+    first = frame(b"\xff" * int.from_bytes(begin, "little"))
+    assert first.startswith(begin)
+    lost, entry = entries_of(tmp_path / "s.tfrecord", first + FRAMES[0])
+    assert (lost.code, entry.name) == (FailureCode.CORRUPT_RECORD, "0.png")
+
+
+@pytest.mark.parametrize("cut", [2, 40, -5, -1])
+def test_zlib_data_that_are_cut_give_what_is_before_the_cut(tmp_path, cut):
+    *_, lost = entries_of(tmp_path / "s.tfrecord", zlib.compress(PLAIN)[:cut])
+    assert lost.code == FailureCode.CORRUPT_SHARD
+    assert lost.reason.startswith("the zlib data end without their end mark; the rest of the shard")
+
+
+def test_what_stands_behind_zlib_data_is_told(tmp_path):
+    *read, lost = entries_of(tmp_path / "s.tfrecord", zlib.compress(PLAIN) + b"more")
+    assert len(read) == 4
+    assert lost.reason.startswith("there is more behind the end mark of the zlib data; the rest")
+
+
+def test_another_compression_of_a_shard_is_named(tmp_path):
+    (lost,) = entries_of(tmp_path / "s.tfrecord", b"\x28\xb5\x2f\xfd" + PLAIN)
+    assert (lost.number, lost.code) == (0, FailureCode.UNSUPPORTED)
+    assert lost.reason.startswith("the shard is compressed with zstd, which is not read: compress")
