@@ -12,6 +12,7 @@ from PIL import Image
 
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.rasters.header import Headers
+from pipelines.run.areas import Tally
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure
 from pipelines.run.plan import InputFile, Unit, WorkUnit, unit_id
@@ -178,8 +179,12 @@ class UnitTask(AbstractContextManager["UnitTask[E]"], ABC, Generic[E]):
         """Ground area of a label map, where it is known."""
         return square_ground(labelled.labels.size, self.work.pixel_size_m)
 
-    def failed_pixels(self) -> tuple[int, float | None] | None:
-        """Number of pixels and ground area in m² of a failed image, where they are known."""
+    def failed_tally(self) -> Tally | None:
+        """Pixels and ground area of a failed image, without the image, where they are known."""
+        return None
+
+    def inside(self, labelled: Labelled) -> np.ndarray | None:
+        """`(height, width)` bool, False outside the area of interest; None where there is none."""
         return None
 
     def lost(self, labelled: Labelled) -> list[tuple[Window, Failure]]:

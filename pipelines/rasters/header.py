@@ -16,7 +16,6 @@ from pipelines.rasters.gdal import OPENER, location_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem, locations
 from segmodel.errors import InputError, TransientError
-from segmodel.rasters.completeness import shortage_of
 from segmodel.rasters.header import Header, header_of
 from segmodel.rasters.opening import without_warnings
 
@@ -89,8 +88,7 @@ def _header_at(uri: str, version: str) -> Header:
     what = "the header of the scene cannot be read"
     with OPENER.errors(uri, what), OPENER.env(uri), OPENER.open(uri, version) as source:
         header = header_of(source)
-        shortage = shortage_of(source, uri, OPENER)
-        return replace(header, others=sources_of(uri, header.others), shortage=shortage)
+        return replace(header, others=sources_of(uri, header.others))
 
 
 # Of VRTs that name other VRTs, and of the text of one.

@@ -132,7 +132,6 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         "failure_budget": str(budget),
         "failures_by_reason": failures.by_reason(),
         "first_failures": failures.first,
-        "missing_shards": (run.read_json("run.json") or {}).get("missing_shards"),
         "pixels": sum(totals.tally.pixels.values()),
         "footprint_m2": totals.tally.footprint_m2 if totals.tally.area_m2 else None,
         "out_of_range": totals.out_of_range,
@@ -162,6 +161,8 @@ def _contact_sheet(totals: Totals, failures: FailureTable, work: Work) -> bytes:
         f"{tally.images:,} images labelled, {tally.failed_images:,} failed; {labelled / 1e6:,.1f} "
         f"Mpx in classes, {nodata / 1e6:,.1f} Mpx nodata"
     ]
+    if (outside := tally.pixels.get(areas.OUTSIDE_AOI)) is not None:
+        lines[0] += f", {outside / 1e6:,.1f} Mpx outside the area of interest"
     if totals.missing:
         lines.append(f"{totals.missing:,} of {totals.units:,} units unfinished")
     if (line := range_line(totals.out_of_range)) is not None:

@@ -11,7 +11,7 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, Tally
+from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, OUTSIDE_AOI, Tally
 from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract
 
@@ -40,7 +40,7 @@ def schema_for(contract: Contract) -> pa.Schema:
 def rows_of(
     source: str, key: str | None, tally: Tally, classes: ClassTable
 ) -> list[dict[str, object]]:
-    """Rows of one image for a unit's table: classes, nodata and, where there are any, failed.
+    """Rows of one image for a unit's table: classes, nodata; outside and failed if there are any.
 
     `share` is of the pixels, or of the ground area where it is known, of all classes together;
     nodata is not in its base and has none. `out_of_range` is the number of pixels with values
@@ -50,8 +50,7 @@ def rows_of(
     whole = math.fsum(base[str(i)] for i in classes.ids if str(i) in base)
     rows: list[dict[str, object]] = []
     lines: list[tuple[str, int | None, str]] = [*class_lines(classes)]
-    if FAILED in tally.pixels:
-        lines.append((FAILED, None, FAILED))
+    lines += [(name, None, name) for name in (OUTSIDE_AOI, FAILED) if name in tally.pixels]
     for name, class_id, class_name in lines:
         pixels, summed = tally.pixels.get(name, 0), tally.confidence_sum.get(name)
         rows.append(
@@ -127,7 +126,8 @@ def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
 def totals_csv(total: Tally, classes: ClassTable) -> bytes:
     """The table of totals: classes, nodata, failed, their sum, and the footprint.
 
-    What is counted in another scene that shows it too has a line where scenes overlap.
+    What is outside the area of interest has a line in runs with one, and what is counted in another
+    scene that shows it too where scenes overlap.
 
     Shares are of all classes together, without nodata and failed. Areas are those of images whose
     ground area is known, and empty where there is none.
@@ -135,7 +135,10 @@ def totals_csv(total: Tally, classes: ClassTable) -> bytes:
     keys = [str(i) for i in classes.ids]
     all_pixels = sum(total.pixels.get(key, 0) for key in keys)
     all_area = math.fsum(total.area_m2.get(key, 0.0) for key in keys)
-    lines = [*class_lines(classes), (FAILED, "", FAILED)]
+    lines: list[tuple[str, int | str, str]] = [*class_lines(classes)]
+    if OUTSIDE_AOI in total.pixels:
+        lines.append((OUTSIDE_AOI, "", OUTSIDE_AOI))
+    lines.append((FAILED, "", FAILED))
     if ELSEWHERE in total.pixels:
         lines.append((ELSEWHERE, "", ELSEWHERE))
     rows: list[list[object]] = [

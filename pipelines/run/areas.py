@@ -1,7 +1,7 @@
 """Pixels and ground area by class: of one label map, and summed."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
@@ -12,11 +12,13 @@ from segmodel.labels.classes import ClassTable
 from segmodel.tiling.windows import Window
 
 NODATA, FAILED = "nodata", "failed"
+# Outside the area of interest; in runs with one.
+OUTSIDE_AOI = "outside"
 # Ground that is counted in another scene that shows it too.
 ELSEWHERE = "elsewhere"
 # Fields of a tally that are summed as fractions.
 _FRACTIONS = {"area_m2", "confidence_sum", "footprint_m2"}
-_REST = (NODATA, FAILED, ELSEWHERE)
+_REST = (NODATA, OUTSIDE_AOI, FAILED, ELSEWHERE)
 _STRIP_PIXELS = 1 << 20
 
 
@@ -27,7 +29,8 @@ class Tally:
     Args:
         images: Number of images labelled.
         failed_images: Number of images that failed.
-        pixels: Number of pixels by class id as text, `nodata` and `failed`.
+        pixels: Number of pixels by class id as text, `nodata`, `failed` and, in runs with an area
+            of interest, `outside`. In records of 0.1.0 what is outside is nodata.
         ground_pixels: The same for images whose ground area is known.
         area_m2: Ground area of those pixels in m²; a float, or a fraction where it is a sum to be
             summed again.
@@ -116,13 +119,27 @@ def by_rows(values: np.ndarray) -> PixelAreas:
     return lambda top, rows: values[top : top + rows]
 
 
+@dataclass(frozen=True)
+class Unlabelled:
+    """Pixels of a label map that have no label for another reason than nodata of the source.
+
+    Args:
+        lost: What could not be read. It counts as failed.
+        inside: `(height, width)` bool, False outside the area of interest, also where the source
+            has nodata or could not be read; None where there is no area of interest.
+    """
+
+    lost: Sequence[Window] = ()
+    inside: np.ndarray | None = None
+
+
 def measure(
     labels: np.ndarray,
     classes: ClassTable,
     pixel_areas_m2: PixelAreas | None,
     footprint_m2: float = 0.0,
     confidence: np.ndarray | None = None,
-    lost: Sequence[Window] = (),
+    unlabelled: Unlabelled = Unlabelled(),  # a frozen value
 ) -> Tally:
     """Pixels and ground area of each class in a label map, as the tally of one image.
 
@@ -134,27 +151,29 @@ def measure(
             None where it is not known.
         footprint_m2: Ground area of the label map in m², computed from its outline.
         confidence: `(height, width)` float32 in [0, 1], or None.
-        lost: What could not be read; its labels are nodata, and it counts as failed. With any, the
-            tally is that of a failed image.
+        unlabelled: What is outside the area of interest, or could not be read; its labels are
+            nodata. If anything could not be read, the tally is that of a failed image.
 
     Raises:
         ContractError: If a label is neither a class id nor nodata.
     """
-    keys = [*(str(i) for i in classes.ids), NODATA, FAILED]
+    keys = [*(str(i) for i in classes.ids), NODATA, FAILED, OUTSIDE_AOI]
     counts = [int(n) for n in classes.count(labels)]
-    gone = sum(window.pixels for window in lost)
-    pixels = dict(zip(keys, [*counts[:-1], counts[-1] - gone, gone], strict=True))
+    gone = _marked_pixels(labels, classes, unlabelled)
+    pixels = dict(zip(keys, [*counts[:-1], counts[-1] - sum(gone), *gone], strict=True))
     area: dict[str, float] = {}
     confidences: dict[str, float] = {}
     if pixel_areas_m2 is not None:
-        sums = _weighted_sums(labels, classes, pixel_areas_m2, lost)
+        sums = _weighted_sums(labels, classes, pixel_areas_m2, unlabelled)
         area = dict(zip(keys, sums, strict=True))
     if confidence is not None:
-        sums = _weighted_sums(labels, classes, by_rows(confidence), lost)
-        confidences = dict(zip(keys[:-2], sums[:-2], strict=True))
-    if not lost:
-        del pixels[FAILED]
-        area.pop(FAILED, None)
+        sums = _weighted_sums(labels, classes, by_rows(confidence), Unlabelled())
+        confidences = dict(zip(keys[:-3], sums[:-3], strict=True))
+    lost = len(unlabelled.lost) > 0
+    for name, is_there in ((FAILED, lost), (OUTSIDE_AOI, unlabelled.inside is not None)):
+        if not is_there:
+            del pixels[name]
+            area.pop(name, None)
     return Tally(
         images=0 if lost else 1,
         failed_images=1 if lost else 0,
@@ -198,19 +217,16 @@ def failed_tally(pixels: int, area_m2: float | None) -> Tally:
 
 
 def _weighted_sums(
-    labels: np.ndarray, classes: ClassTable, weights: PixelAreas, lost: Sequence[Window]
+    labels: np.ndarray, classes: ClassTable, weights: PixelAreas, unlabelled: Unlabelled
 ) -> list[float]:
-    """Sum of weights by class, of nodata and, last, of what is lost.
+    """Sum of weights by class, of nodata, of what failed and, last, of what is outside.
 
     Weights that are equal along rows, or everywhere, are multiplied with whole counts, and the
     products summed exactly rounded.
     """
-    failed = classes.nodata + 1
-    values = [*classes.ids, classes.nodata, failed]
+    values = [*classes.ids, *range(classes.nodata, classes.nodata + 3)]
     parts: list[list[float]] = [[] for _ in values]
-    rows = max(1, _STRIP_PIXELS // max(1, labels.shape[1]))
-    for top in range(0, labels.shape[0], rows):
-        strip = _marked(labels[top : top + rows], top, lost, failed)
+    for top, strip in _marked(labels, classes, unlabelled):
         by_pixel = np.asarray(weights(top, len(strip)) if callable(weights) else weights, float)
         if by_pixel.ndim == 0 or by_pixel.shape[1] == 1:
             by_row = by_pixel.ravel()
@@ -218,19 +234,42 @@ def _weighted_sums(
                 if value <= classes.nodata or strip.dtype != labels.dtype:
                     part.extend((np.count_nonzero(strip == value, axis=1) * by_row).tolist())
         else:
-            sums = np.bincount(strip.ravel(), by_pixel.ravel(), failed + 1)
+            sums = np.bincount(strip.ravel(), by_pixel.ravel(), values[-1] + 1)
             for part, value in zip(parts, values, strict=True):
                 part.append(float(sums[value]))
     return [math.fsum(part) for part in parts]
 
 
-def _marked(strip: np.ndarray, top: int, lost: Sequence[Window], failed: int) -> np.ndarray:
-    """Rows of a label map from `top` on, with what is lost of them marked as failed."""
-    rows = Window(top, 0, *strip.shape)
-    parts = [part for window in lost if (part := window.intersection(rows)).pixels]
-    if not parts:
-        return strip
-    marked = strip.astype(np.int32)
-    for part in parts:
-        marked[part.relative_to(rows).slices] = failed
-    return marked
+def _marked_pixels(
+    labels: np.ndarray, classes: ClassTable, unlabelled: Unlabelled
+) -> tuple[int, int]:
+    """Number of pixels that failed, and that are outside."""
+    if not unlabelled.lost and unlabelled.inside is None:
+        return 0, 0
+    failed = outside = 0
+    for _, strip in _marked(labels, classes, unlabelled):
+        failed += int(np.count_nonzero(strip == classes.nodata + 1))
+        outside += int(np.count_nonzero(strip == classes.nodata + 2))
+    return failed, outside
+
+
+def _marked(
+    labels: np.ndarray, classes: ClassTable, unlabelled: Unlabelled
+) -> Iterator[tuple[int, np.ndarray]]:
+    """First row and rows of strips of a label map, with what has no label marked in them.
+
+    What failed is nodata + 1, what is outside nodata + 2, in int32; strips without are as they are.
+    """
+    rows = max(1, _STRIP_PIXELS // max(1, labels.shape[1]))
+    for top in range(0, labels.shape[0], rows):
+        strip = labels[top : top + rows]
+        area = Window(top, 0, *strip.shape)
+        parts = [part for lost in unlabelled.lost if (part := lost.intersection(area)).pixels]
+        outside = None if unlabelled.inside is None else ~unlabelled.inside[top : top + rows]
+        if parts or (outside is not None and outside.any()):
+            strip = strip.astype(np.int32)
+            for part in parts:
+                strip[part.relative_to(area).slices] = classes.nodata + 1
+            if outside is not None:
+                strip[outside] = classes.nodata + 2
+        yield top, strip

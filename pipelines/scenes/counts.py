@@ -19,7 +19,7 @@ from shapely.errors import ShapelyError
 from pipelines.formats.work import Work
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.rasters.reader import ground_grid
-from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, Tally, TallySum
+from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, OUTSIDE_AOI, Tally, TallySum
 from pipelines.run.attempts import with_retries
 from pipelines.run.commits import Commit, Output
 from pipelines.run.failures import reason_of
@@ -29,6 +29,8 @@ from pipelines.scenes.blocks import planned_blocks, scene_unit
 from pipelines.scenes.files import counts_path, scene_paths
 from pipelines.scenes.sampling import ABSENT, SceneView
 from pipelines.scenes.sampling import FAILED as FAILED_STATE
+from pipelines.scenes.sampling import OUTSIDE_AOI as OUTSIDE_STATE
+from pipelines.scenes.task import area_of_interest
 from pipelines.storage.copies import local_copies
 from segmodel.errors import BeamsegError, InputError
 from segmodel.tiling.windows import Window
@@ -141,7 +143,10 @@ def _scene(file: InputFile, work: Work) -> _Scene | None:
     has_labels = labels in commit.outputs_in("labels")
     lost = tuple(Window(*part) for part in commit.lost)
     path = work.run.path(labels) if has_labels else None
-    return _Scene(file, commit, SceneView(header.grid, path, work.contract.classes.nodata, lost))
+    # What 0.1.0 labelled has what is outside among nodata, and stays so.
+    aoi = area_of_interest(header, work) if OUTSIDE_AOI in commit.tally.pixels else None
+    view = SceneView(header.grid, path, work.contract.classes.nodata, lost, aoi)
+    return _Scene(file, commit, view)
 
 
 def _count_tiles(scene: _Scene, scenes: Sequence[_Scene], work: Work, sums: _Sums) -> None:
@@ -159,12 +164,13 @@ def _count_tiles(scene: _Scene, scenes: Sequence[_Scene], work: Work, sums: _Sum
     # Index of the line of the table by label: classes in their order, then nodata.
     line_of = np.zeros(classes.nodata + 1, np.int64)
     line_of[[*classes.ids, classes.nodata]] = np.arange(len(classes.ids) + 1)
-    lines = [*(str(i) for i in classes.ids), NODATA, FAILED, ELSEWHERE]
+    lines = [*(str(i) for i in classes.ids), NODATA, OUTSIDE_AOI, FAILED, ELSEWHERE]
     for tile in Window(0, 0, ground.height, ground.width).subdivide(TILE_PX, TILE_PX):
         labels = scene.view.labels_in(tile)
         states = scene.view.states(labels, tile)
         line = np.zeros(states.shape, np.int64) if labels is None else line_of[labels]
-        line[states == FAILED_STATE] = lines.index(FAILED)
+        for name, state in ((FAILED, FAILED_STATE), (OUTSIDE_AOI, OUTSIDE_STATE)):
+            line[states == state] = lines.index(name)
         shadow = _shadow(scene, scenes, states, tile)
         line[shadow >= 0] = lines.index(ELSEWHERE)
         areas = ground.pixel_areas_m2(tile.row, tile.column, tile.height, tile.width)

@@ -12,7 +12,7 @@ from pipelines.rasters.cog import TILE_PX
 from pipelines.rasters.header import read_header
 from pipelines.run import plan
 from pipelines.run.area_tables import class_lines, csv_bytes
-from pipelines.run.areas import ELSEWHERE, FAILED, Tally, TallySum
+from pipelines.run.areas import ELSEWHERE, FAILED, OUTSIDE_AOI, Tally, TallySum
 from pipelines.run.commits import Commit, CommitLog, number
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
@@ -97,7 +97,7 @@ def zones_csv(run: RunDirectory, log: CommitLog, classes: ClassTable) -> bytes:
 
 def _zone_rows(zone: str, total: Tally, classes: ClassTable) -> Iterator[list[object]]:
     lines: list[tuple[str, int | str, str]] = [*class_lines(classes)]
-    lines += [(name, "", name) for name in (FAILED, ELSEWHERE) if name in total.pixels]
+    lines += [(name, "", name) for name in (OUTSIDE_AOI, FAILED, ELSEWHERE) if name in total.pixels]
     known = bool(total.area_m2)
     of_classes = sum(total.area_m2.get(str(i), 0) for i in classes.ids)
     for key, class_id, name in lines:

@@ -9,6 +9,7 @@ from affine import Affine
 from pyproj import CRS, Transformer
 
 from pipelines.geodesy.ellipsoid import datum_of
+from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.rasters.cog import read_block
 from segmodel.rasters.grid import Grid
 from segmodel.tiling.windows import Window
@@ -17,7 +18,9 @@ from segmodel.tiling.windows import Window
 # that is good to this share of a pixel.
 STEP_PX = 16
 INTERPOLATED_PX = 0.01
-LABEL, NODATA, FAILED, ABSENT = 0, 1, 2, 3
+# What a scene has at a pixel, that which counts first first: a scene counts what it has outside the
+# area of interest where no other has something inside.
+LABEL, NODATA, FAILED, OUTSIDE_AOI, ABSENT = range(5)
 # An array for each of the two axes.
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -31,26 +34,32 @@ class SceneView:
         labels: Path of its label map, or None if it has none.
         nodata: Value of pixels without a label.
         lost: Windows that could not be read.
+        aoi: Area of interest, or None if there is none, or the scene counts what is outside as
+            nodata.
     """
 
     grid: Grid
     labels: str | None
     nodata: int
     lost: tuple[Window, ...]
+    aoi: ScenePolygons | None = None
 
     def labels_in(self, window: Window) -> np.ndarray | None:
         """`(height, width)` labels, or None if it has no label map."""
         return None if self.labels is None else read_block(self.labels, window)
 
     def states(self, labels: np.ndarray | None, window: Window) -> np.ndarray:
-        """`LABEL`, `NODATA` or `FAILED` of the pixels of a window, `(height, width)` uint8."""
+        """`(height, width)` uint8: `LABEL`, `NODATA`, `FAILED` or `OUTSIDE_AOI` of pixels."""
         if labels is None:
-            return np.full((window.height, window.width), FAILED, np.uint8)
-        states = np.where(labels == self.nodata, np.uint8(NODATA), np.uint8(LABEL))
+            states = np.full((window.height, window.width), FAILED, np.uint8)
+        else:
+            states = np.where(labels == self.nodata, np.uint8(NODATA), np.uint8(LABEL))
         for lost in self.lost:
             part = lost.intersection(window)
             if part.pixels:
                 states[part.relative_to(window).slices] = FAILED
+        if self.aoi is not None:
+            states[~self.aoi.mask(window)] = OUTSIDE_AOI
         return states
 
     def at_centres_of(self, window: Window, grid: Grid) -> np.ndarray | None:

@@ -2,14 +2,20 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pipelines.formats.interface import Ground, UnitTask, square_ground
 from pipelines.formats.work import Work
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.rasters.cog import read_block, write_block
 from pipelines.rasters.reader import ResampledRaster, SceneRaster, ground_grid
+from pipelines.run import areas
+from pipelines.run.areas import Tally, Unlabelled
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, reraise_transient
 from pipelines.run.plan import InputFile, WorkUnit
@@ -42,6 +48,7 @@ class BlockTask(UnitTask[Labelled]):
         self._header: Header | None = None
         self._scene: SceneRaster | None = None
         self._scaled: ModelGrid | None = None
+        self._aoi: ScenePolygons | None = None
 
     def __exit__(self, *error: Any) -> bool | None:
         self._close()
@@ -76,7 +83,7 @@ class BlockTask(UnitTask[Labelled]):
             )
         self._scaled = model_grid(header, reading, self._file.key)
         bands = ModelBands.of(header, contract, reading.bands, self._file.key)
-        aoi = area_of_interest(header, self.work)
+        aoi = self._aoi = area_of_interest(header, self.work)
         self._close()
         self._scene = SceneRaster(self._file.uri, header, bands, aoi, self._file.version)
         if self._scaled is None:
@@ -121,7 +128,7 @@ class BlockTask(UnitTask[Labelled]):
             grid.window_footprint_m2(area.row, area.column, area.height, area.width),
         )
 
-    def failed_pixels(self) -> tuple[int, float | None] | None:
+    def failed_tally(self) -> Tally | None:
         """Of the whole block, also where its scene does not fit the model."""
         if self.unit.window is None:
             return None
@@ -130,7 +137,24 @@ class BlockTask(UnitTask[Labelled]):
             ground = self._ground() if is_placed else None
         except GroundError:
             ground = None
-        return self._area.pixels, None if ground is None else ground.footprint_m2
+        if self._header is not None and self._aoi is None:
+            # What it is refused for may come before the area of interest is looked at.
+            with suppress(GroundError, InputError):
+                self._aoi = area_of_interest(self._header, self.work)
+        if ground is None:
+            return areas.failed_tally(self._area.pixels, None)
+        if self._aoi is None:
+            return areas.failed_tally(self._area.pixels, ground.footprint_m2)
+        classes, size = self.work.contract.classes, (self._area.height, self._area.width)
+        labels = np.full(size, classes.nodata, classes.label_dtype)
+        unlabelled = Unlabelled([Window(0, 0, *size)], self._aoi.mask(self._area))
+        areas_m2, footprint_m2 = ground.pixel_areas_m2, ground.footprint_m2
+        tally = areas.measure(labels, classes, areas_m2, footprint_m2, unlabelled=unlabelled)
+        return replace(tally, failed_images=0)
+
+    def inside(self, labelled: Labelled) -> np.ndarray | None:
+        """Pixels of the block in the area of interest."""
+        return None if self._aoi is None else self._aoi.mask(self._area)
 
     def lost(self, labelled: Labelled) -> list[tuple[Window, Failure]]:
         """Windows that could not be read."""

@@ -131,7 +131,8 @@ class SegmentOptions:
     """ground sample distance at which the model sees scenes; label maps keep the grid of the
     scene"""
     aoi: str | None = Option("FILE", place="GCS_READ_FILE", pattern=_ADDRESS).field()
-    """area of interest, polygons of a vector file; pixels outside are nodata and are not read"""
+    """area of interest, polygons of a vector file; pixels outside are not read, have no label, and
+    have a line of their own in tables"""
     zones: str | None = Option("FILE", place="GCS_READ_FILE", pattern=_ADDRESS).field()
     """polygons of a vector file; zones.csv then has pixels and areas by zone and class"""
     zone_field: str | None = Option("NAME", default_help="name").field()

@@ -10,7 +10,7 @@ from pipelines.formats.interface import UnitTask
 from pipelines.formats.work import Work
 from pipelines.run import areas
 from pipelines.run.area_tables import AreaTable, area_table, rows_of, schema_for
-from pipelines.run.areas import Tally, TallySum
+from pipelines.run.areas import Tally, TallySum, Unlabelled
 from pipelines.run.attempts import THREADS, UnitReport, report_of
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, reason_of, reraise_transient
@@ -142,9 +142,11 @@ def _done(labelled: Labelled, task: UnitTask[Any], work: Work) -> _Done:
     for part in labelled.lost:
         reraise_transient(part.error)
     lost = task.lost(labelled)
-    windows, confidence = [window for window, _ in lost], labelled.confidence
+    unlabelled = Unlabelled([window for window, _ in lost], task.inside(labelled))
     of_pixels, footprint = (ground.pixel_areas_m2, ground.footprint_m2) if ground else (None, 0.0)
-    tally = areas.measure(labelled.labels, classes, of_pixels, footprint, confidence, windows)
+    tally = areas.measure(
+        labelled.labels, classes, of_pixels, footprint, labelled.confidence, unlabelled
+    )
     if work.contract.limits is not None:
         tally = areas.compared(tally, labelled.labels, classes, labelled.out_of_range)
     file, key = task.source(labelled.key)
@@ -161,9 +163,9 @@ def _record_failure(failed: Failed, unit: WorkUnit, task: UnitTask[Any], results
     task.discard(failed.key)
     file, key = task.source(failed.key)
     results.failures.append(Failure.of(file.key, key, failed.stage, failed.error))
-    lost = task.failed_pixels()
+    lost = task.failed_tally()
     if lost is not None:
-        results.tally.add(areas.failed_tally(*lost))
+        results.tally.add(lost)
         results.lost += [unit.window] if unit.window else []
 
 

@@ -19,7 +19,7 @@ from pyproj import CRS
 
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.run import area_tables, areas
-from pipelines.run.areas import Tally
+from pipelines.run.areas import Tally, Unlabelled
 from segmodel.errors import ContractError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.tiling.windows import Window
@@ -282,7 +282,7 @@ def with_lost(height: int = 9, width: int = 9) -> tuple[np.ndarray, np.ndarray]:
 
 def test_what_is_lost_counts_as_failed_and_the_rest_as_it_is():
     labels, lost = with_lost()
-    tally = areas.measure(labels, CLASSES, None, lost=LOST)
+    tally = areas.measure(labels, CLASSES, None, unlabelled=Unlabelled(LOST))
     assert (tally.images, tally.failed_images) == (0, 1)
     assert tally.pixels == {
         **{key: int((labels == value).sum()) for key, value in VALUES.items() if key != "nodata"},
@@ -302,7 +302,12 @@ def test_areas_of_what_is_lost_are_failed_ground(monkeypatch, shape, strip):
     confidence = np.full(labels.shape, 0.5, np.float32)
     confidence[labels == 255] = 0
     tally = areas.measure(
-        labels, CLASSES, areas.by_rows(by_pixel), 1.0, confidence=confidence, lost=LOST
+        labels,
+        CLASSES,
+        areas.by_rows(by_pixel),
+        1.0,
+        confidence=confidence,
+        unlabelled=Unlabelled(LOST),
     )
     for key, value in VALUES.items():
         expected = math.fsum(everywhere[(labels == value) & ~lost])
@@ -317,7 +322,7 @@ def test_areas_of_what_is_lost_are_failed_ground(monkeypatch, shape, strip):
 
 def test_equal_pixels_that_are_lost_are_counts_times_the_area():
     labels, _ = with_lost()
-    tally = areas.measure(labels, CLASSES, 0.25, 0.25 * labels.size, lost=LOST)
+    tally = areas.measure(labels, CLASSES, 0.25, 0.25 * labels.size, unlabelled=Unlabelled(LOST))
     assert tally.area_m2 == {key: 0.25 * count for key, count in tally.pixels.items()}
 
 
@@ -332,7 +337,7 @@ def test_what_is_lost_of_a_map_of_sixteen_bits_is_failed_too():
     labels = np.array([[300, 65535, 65535]], np.uint16)
     weights = np.array([[1.0, 2.0, 4.0]])
     lost = [Window(0, 2, 1, 1)]
-    tally = areas.measure(labels, classes, areas.by_rows(weights), 7.0, lost=lost)
+    tally = areas.measure(labels, classes, areas.by_rows(weights), 7.0, unlabelled=Unlabelled(lost))
     assert tally.pixels == {"300": 1, "nodata": 1, "failed": 1}
     assert tally.area_m2 == {"300": 1.0, "nodata": 2.0, "failed": 4.0}
 
