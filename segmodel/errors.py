@@ -21,6 +21,7 @@ class FailureCode(StrEnum):
     CORRUPT_SHARD = "corrupt_shard"
     DOES_NOT_FIT = "does_not_fit"
     EMPTY_FILE = "empty_file"
+    INCOMPLETE = "incomplete"
     MASK_KIND = "mask_kind"
     MASK_SIZE = "mask_size"
     NAME_TOO_LONG = "name_too_long"

@@ -51,6 +51,7 @@ def run(arguments: Sequence[str]) -> int:
 
         pipeline_options(process.without_process_options(words))
 
+    from pipelines.inputs.numbered import warning_of
     from pipelines.segment.launch import check_run, prepare_run
 
     resolved = check_run(options)
@@ -67,6 +68,8 @@ def run(arguments: Sequence[str]) -> int:
     prepared = prepare_run(resolved)
     if resolved.inputs.ignored_files:
         print(f"{resolved.inputs.ignored_files} files of other kinds are ignored", file=sys.stderr)
+    if resolved.inputs.missing:
+        print(warning_of(resolved.inputs.missing.to_json()), file=sys.stderr)
     submitted = run_segment(prepared, options, beam_options)
     if submitted is not None:
         print(submitted)

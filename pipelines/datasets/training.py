@@ -1,6 +1,7 @@
 """Training data by a configuration: pairs in folders, and shards as `beamseg pack` writes them."""
 
 import errno
+import logging
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from pipelines.formats import SHARDS
 from pipelines.formats.shards import ShardFormat, ShardSample, UnreadableSample, printable_name
 from pipelines.formats.work import ReadOptions
 from pipelines.inputs.listing import find_files
+from pipelines.inputs.numbered import missing_shards, warning_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError, InputError
@@ -23,6 +25,8 @@ from segmodel.labels.masks import MaskReader
 from segmodel.pairs.paired_files import match_group, pair_files, unique_names
 from segmodel.pairs.pairs import EncodedFile, EncodedPair, Pair, PairCache, PairSource, TrainingData
 from segmodel.training.configuration import Configuration
+
+_log = logging.getLogger("beamseg")
 
 _MIB = 1 << 20
 _MAX_FAULTS = 10
@@ -159,6 +163,8 @@ def _shard_pairs(config: Configuration, cache: PairCache, copy: _SpooledShards) 
     data = config.data
     source = _source(config, MaskReader.of_label_maps(config.classes, data.ignore_ids))
     shards = [*_find_shards(data.shards, 0), *_find_shards(data.validation_shards, 1)]
+    if missing := missing_shards(shard.file.uri for shard in shards):
+        _log.warning("%s", warning_of(missing.to_json()))
     places: dict[str, int] = {}
     for shard in shards:
         _check_once(shard.file.uri, shard.side, places)

@@ -9,7 +9,7 @@ import rasterio
 
 from pipelines.rasters.stores import StoredRaster
 from pipelines.run.failures import code_of, is_transient, reason_of
-from pipelines.storage import locations
+from pipelines.storage import filesystem, locations
 from pipelines.storage.clients.interface import RequestFailure
 from pipelines.storage.clients.retry import ATTEMPTS, retry
 from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError
@@ -110,6 +110,17 @@ class StoreOpener(Opener):
             opened.close()
             raise
         return opened
+
+    def size(self, uri: str) -> int | None:
+        """Bytes of a file or object; None for what only GDAL can find."""
+        if not locations.is_remote(uri):
+            return super().size(uri)
+        found = filesystem.stat(locations.normalized(uri))
+        return None if found is None else found.size
+
+    def read_bytes(self, uri: str, count: int, start: int = 0) -> bytes:
+        """Bytes of a file or object; see `Opener.read_bytes`."""
+        return filesystem.read_range(locations.normalized(uri), start, count)
 
     def state(self, uri: str) -> object:
         """The same for all: a scene is read as it was opened, and its version is in the plan."""

@@ -16,6 +16,7 @@ from pipelines.rasters.gdal import OPENER, location_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem, locations
 from segmodel.errors import InputError, TransientError
+from segmodel.rasters.completeness import shortage_of
 from segmodel.rasters.header import Header, header_of
 from segmodel.rasters.opening import without_warnings
 
@@ -88,7 +89,8 @@ def _header_at(uri: str, version: str) -> Header:
     what = "the header of the scene cannot be read"
     with OPENER.errors(uri, what), OPENER.env(uri), OPENER.open(uri, version) as source:
         header = header_of(source)
-        return replace(header, others=sources_of(uri, header.others))
+        shortage = shortage_of(source, uri, OPENER)
+        return replace(header, others=sources_of(uri, header.others), shortage=shortage)
 
 
 # Of VRTs that name other VRTs, and of the text of one.

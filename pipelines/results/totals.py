@@ -132,6 +132,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         "failure_budget": str(budget),
         "failures_by_reason": failures.by_reason(),
         "first_failures": failures.first,
+        "missing_shards": (run.read_json("run.json") or {}).get("missing_shards"),
         "pixels": sum(totals.tally.pixels.values()),
         "footprint_m2": totals.tally.footprint_m2 if totals.tally.area_m2 else None,
         "out_of_range": totals.out_of_range,

@@ -218,7 +218,9 @@ def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: 
         ContractError: If bands, dtype or ground sample distance do not fit.
         ConfigurationError: If it is not known where its pixels are.
         GroundError: If its pixels have no ground area.
+        InputError: If a part of it is missing.
     """
+    header.check_complete(what)
     ModelBands.of(header, contract, reading.bands, what)
     grid = header.grid
     if header.located_by is not None:

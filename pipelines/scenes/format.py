@@ -28,7 +28,7 @@ from pipelines.scenes.overlaps import plan_counts
 from pipelines.scenes.pictures import scene_thumbnail
 from pipelines.scenes.task import BlockTask
 from pipelines.storage import filesystem, locations
-from segmodel.errors import BeamsegError, ConfigurationError, ContractError
+from segmodel.errors import BeamsegError, ConfigurationError, ContractError, InputError
 from segmodel.images.encoded import IMAGE_SUFFIXES
 from segmodel.tiling.windows import computed_pixels
 
@@ -93,6 +93,9 @@ class SceneFormat(Format):
             if header is not None:
                 try:
                     check_scene(header, contract, reading, file.key)
+                except InputError:
+                    # A damaged file says nothing about the model.
+                    return
                 except BeamsegError as error:
                     first = first or error
                 else:

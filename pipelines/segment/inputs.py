@@ -4,9 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pipelines.formats.interface import Estimate, Format
+from pipelines.formats.shards import ShardFormat
 from pipelines.formats.work import PlanContext, ReadOptions
 from pipelines.inputs.catalogue import Catalogue, Files, NameSet
 from pipelines.inputs.find import list_inputs
+from pipelines.inputs.numbered import MissingShards, missing_shards
 from pipelines.rasters.header import Headers
 from pipelines.run import progress
 from pipelines.run.plan import InputFile, Unit
@@ -27,11 +29,13 @@ class Inputs:
         files: Files of each format, in order of formats.
         ignored_files: Number of files that no format claims.
         grouped_files: Number of files that are dealt to groups, however the run is limited.
+        missing: Shards that the names of others count and that were not found.
     """
 
     files: tuple[tuple[Format, Files], ...]
     ignored_files: int
     grouped_files: int
+    missing: MissingShards = MissingShards()
 
     @property
     def every(self) -> Iterator[InputFile]:
@@ -85,7 +89,8 @@ def sorted_inputs(catalogue: Catalogue, headers: Headers) -> Inputs:
     ignored_files = catalogue.sort(claims)
     files = tuple((entry, catalogue.of_format(entry.name)) for entry in formats.FORMATS)
     grouped = sum(len(found) for entry, found in files if entry.grouped)
-    return Inputs(files, ignored_files, grouped)
+    names = (file.key for entry, found in files if isinstance(entry, ShardFormat) for file in found)
+    return Inputs(files, ignored_files, grouped, missing_shards(names))
 
 
 def _claim(file: InputFile, headers: Headers) -> tuple[str, str] | None:

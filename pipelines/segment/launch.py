@@ -238,7 +238,7 @@ def prepare_run(resolved: ResolvedRun) -> PreparedRun:
 
 
 def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, object]:
-    options = resolved.options
+    options, inputs = resolved.options, resolved.inputs
     policy = {"max_failures": str(options.max_failures)}
     if options.max_out_of_range != MAX_OUT_OF_RANGE:
         policy["max_out_of_range"] = str(options.max_out_of_range)
@@ -255,6 +255,7 @@ def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, object]:
         "overlaps": None if resolved.overlaps is None else asdict(resolved.overlaps),
         "folders": resolved.folders,
         "groups": work.groups,
+        "missing_shards": inputs.missing.to_json() if inputs.missing else None,
         "model": resolved.model.contract.to_json(),
         "versions": _package_versions(),
     }

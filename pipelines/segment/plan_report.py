@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from pipelines.inputs.gone import PRUNE, STOP, some_of
+from pipelines.inputs.numbered import warning_of
 from pipelines.run import progress
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import WorkUnit
@@ -37,6 +38,8 @@ def report(options: SegmentOptions) -> Iterator[str]:
             yield f"input     {len(files)} files of format {entry.name}"
     if inputs.ignored_files:
         yield f"input     {inputs.ignored_files} files of other kinds are ignored"
+    if inputs.missing:
+        yield warning_of(inputs.missing.to_json()).replace("missing: ", "missing   ", 1)
     if resolved.gone:
         yield f"gone      {some_of(resolved.gone)} of {options.output}: {_GONE[options.gone]}"
     planned = progress.with_progress(units_of(inputs, resolved.context), "planned {:,} units")

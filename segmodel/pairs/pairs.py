@@ -157,6 +157,7 @@ class PairSource:
                 if not self.accepts_encoded:
                     raise
             if header is not None and (header.is_located or not self.accepts_encoded):
+                header.check_complete(files.image)
                 return RasterPair(files, handle, header, self, cache)
         image, mask = EncodedFile.of(files.image), EncodedFile.of(files.mask)
         return EncodedPair(files.name, files.group, image, mask, self, cache)
@@ -384,6 +385,7 @@ class RasterPair:
             with errors_naming(files.mask):
                 of_mask = source.handle(files.mask)
                 found = of_mask.header()
+                found.check_complete()
                 check_size((found.grid.height, found.grid.width), (self.height, self.width))
                 self._mask = ClassReader(of_mask, found, source.masks)
             with errors_naming(f"{files.mask} and {files.image}"):

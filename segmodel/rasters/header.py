@@ -69,6 +69,7 @@ class Header:
         others: Other files that it is read from: sources of a VRT, masks, sidecars.
         has_overviews: Whether it has smaller copies of itself.
         is_compressed: Whether the file says how its pixels are compressed.
+        shortage: What is wrong where files end before the pixels do, else None; see `shortage_of`.
     """
 
     grid: Grid
@@ -82,6 +83,19 @@ class Header:
     others: tuple[str, ...]
     has_overviews: bool = False
     is_compressed: bool = True
+    shortage: str | None = None
+
+    def check_complete(self, what: str = "") -> None:
+        """Refuse a raster of which a part is missing, which GDAL would read as zeros.
+
+        Args:
+            what: Name of the raster in the error.
+
+        Raises:
+            InputError: If its files are shorter than it says.
+        """
+        if self.shortage is not None:
+            raise InputError(self.shortage, code=FailureCode.INCOMPLETE, name=what)
 
     @property
     def is_located(self) -> bool:

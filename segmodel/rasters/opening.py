@@ -104,6 +104,23 @@ class Opener:
         with self.errors(uri, "cannot be read"), without_warnings():
             return OpenRaster(rasterio.open(uri))
 
+    def size(self, uri: str) -> int | None:
+        """Bytes of a file, or None where that is not known."""
+        try:
+            return os.stat(uri).st_size
+        except OSError:
+            return None
+
+    def read_bytes(self, uri: str, count: int, start: int = 0) -> bytes:
+        """Bytes of a file from one on: `count`, or fewer at its end.
+
+        Raises:
+            OSError: If it cannot be read.
+        """
+        with open(uri, "rb") as stream:
+            stream.seek(start)
+            return stream.read(count)
+
     def state(self, uri: str) -> object:
         """What changes with a file, which is then opened anew.
 

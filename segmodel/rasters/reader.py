@@ -10,6 +10,7 @@ import contextvars
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ import rasterio
 
 from segmodel.errors import BeamsegError
 from segmodel.rasters.bands import ModelBands
+from segmodel.rasters.completeness import shortage_of
 from segmodel.rasters.header import Header, header_of
 from segmodel.rasters.opening import GDAL_ERRORS, Opener, OpenRaster, gdal_window
 from segmodel.tiling.raster import Pixels, combine_masks
@@ -85,7 +87,11 @@ class RasterHandle:
         Raises:
             InputError: If GDAL cannot open it, or it has no bands.
         """
-        return self.read(header_of, "cannot be read")
+
+        def header(source: rasterio.DatasetReader) -> Header:
+            return replace(header_of(source), shortage=shortage_of(source, self.uri, self._opener))
+
+        return self.read(header, "cannot be read")
 
     def read(self, action: Callable[[rasterio.DatasetReader], T], what: str) -> T:
         """What an action returns for the open raster.

@@ -198,3 +198,22 @@ def test_a_scene_outside_the_range_of_ground_sample_distances_is_refused(tmp_pat
 
     assert done.returncode == 2
     assert "gsd_range_m: the model was made for 0.1 to 0.5 m a pixel" in done.stderr
+
+
+def test_screen_summary_and_plan_warn_of_a_missing_shard(corpus, beamseg, brightness_savedmodel):
+    first, second = sorted((corpus / "shards").iterdir())
+    first.rename(corpus / "shards" / "s-00000-of-00003.tfrecord")
+    second.rename(corpus / "shards" / "s-00002-of-00003.tfrecord")
+    words = ["--input=shards", "--model", brightness_savedmodel, "--output", "run"]
+
+    planned = beamseg("plan", *words)
+    done = beamseg("segment", *words)
+
+    lost = "1 shard that the names of others count: shards/s-00001-of-00003.tfrecord"
+    assert f"missing   {lost}" in planned.stdout.splitlines()
+    assert f"missing: {lost}" in done.stderr.splitlines()
+    assert done.returncode == 0
+    summary = json.loads((corpus / "run" / "summary.json").read_text())
+    missing = ["shards/s-00001-of-00003.tfrecord"]
+    expected = {"shards": 1, "sets": [{"found": 2, "of": 3, "missing": missing}]}
+    assert summary["missing_shards"] == expected

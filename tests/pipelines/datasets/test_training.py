@@ -316,3 +316,18 @@ def test_an_image_without_mask_is_named(tmp_path):
         read_data(configuration(**data)),
     ):
         pass
+
+
+def test_a_missing_shard_is_a_warning_and_both_sides_count_together(tmp_path, caplog):
+    for number in (0, 1, 2):
+        write(tmp_path / f"a-0000{number}-of-00004.tfrecord", good(number + 1))
+    config = configuration(
+        shards=(str(tmp_path / "a-0000[01]*"),), validation_shards=(str(tmp_path / "a-00002*"),)
+    )
+
+    with read_data(config):
+        pass
+
+    (warning,) = caplog.messages
+    assert warning.startswith("missing: 1 shard that the names of others count: ")
+    assert warning.endswith("a-00003-of-00004.tfrecord")

@@ -205,3 +205,14 @@ def test_an_image_that_was_replaced_after_it_was_listed_is_not_read(client):
     client.version = "v2"
     with pytest.raises(TransientError, match="was replaced"):
         filesystem.read_bytes("gs://b/a.png", "v1")
+
+
+def test_what_is_missing_of_a_file_in_a_store_is_missed(tmp_path, client):
+    path = write_scene(tmp_path / "a.img", pixels(30, 40), driver="ENVI")
+    client.put_all(tmp_path, "gs://b")
+    assert read_header("gs://b/a.img").shortage is None
+    path.write_bytes(path.read_bytes()[:-1])
+    client.put_all(tmp_path, "gs://b")
+    assert read_header("gs://b/a.img").shortage == (
+        "the file is shorter than its header says: 3599 of 3600 bytes"
+    )

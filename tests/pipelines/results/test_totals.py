@@ -134,6 +134,7 @@ def test_a_complete_run_has_totals_summary_and_success_and_no_scratch(work):
         "failure_budget": "0",
         "failures_by_reason": [],
         "first_failures": [],
+        "missing_shards": None,
         "pixels": 4,
         "footprint_m2": 5.0,
         "out_of_range": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from segmodel.errors import TransientError
 from tests.fakes import brightness_labels, contract
 from tests.pipelines.corpus import (
     failure_rows,
+    failure_rows_in,
     make_work,
     pixels,
     read_band,
@@ -133,3 +135,14 @@ def test_the_end_of_a_run_needs_no_scene_any_more(tmp_path, model_folder):
     assert (run.root / "labels.vrt").read_bytes() == before
     with rasterio.open(run.root / "labels.vrt") as mosaic:
         assert mosaic.shape == (40, 50)
+
+
+def test_a_scene_that_was_cut_short_fails_and_the_others_are_labelled(tmp_path, model_folder):
+    write_scene(tmp_path / "in" / "whole.tif", pixels(40, 50))
+    short = write_scene(tmp_path / "in" / "short.img", pixels(40, 50), driver="ENVI")
+    os.truncate(short, 40 * 50 * 3 - 1)
+    run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
+    (row,) = failure_rows_in(run.root)
+    reason = "the file is shorter than its header says: 5999 of 6000 bytes"
+    assert (row["code"], row["reason"]) == ("incomplete", reason)
+    assert (run.pixels["failed"], run.summary["images"]) == (2000, 1)
