@@ -246,11 +246,11 @@ def _marked_pixels(
     """Number of pixels that failed, and that are outside."""
     if not unlabelled.lost and unlabelled.inside is None:
         return 0, 0
-    failed = outside = 0
+    failed = beyond = 0
     for _, strip in _marked(labels, classes, unlabelled):
         failed += int(np.count_nonzero(strip == classes.nodata + 1))
-        outside += int(np.count_nonzero(strip == classes.nodata + 2))
-    return failed, outside
+        beyond += int(np.count_nonzero(strip == classes.nodata + 2))
+    return failed, beyond
 
 
 def _marked(
@@ -265,11 +265,11 @@ def _marked(
         strip = labels[top : top + rows]
         area = Window(top, 0, *strip.shape)
         parts = [part for lost in unlabelled.lost if (part := lost.intersection(area)).pixels]
-        outside = None if unlabelled.inside is None else ~unlabelled.inside[top : top + rows]
-        if parts or (outside is not None and outside.any()):
+        beyond = None if unlabelled.inside is None else ~unlabelled.inside[top : top + rows]
+        if parts or (beyond is not None and beyond.any()):
             strip = strip.astype(np.int32)
             for part in parts:
                 strip[part.relative_to(area).slices] = classes.nodata + 1
-            if outside is not None:
-                strip[outside] = classes.nodata + 2
+            if beyond is not None:
+                strip[beyond] = classes.nodata + 2
         yield top, strip
