@@ -126,6 +126,15 @@ def parsed_toml(path: str | Path) -> Iterator[dict[str, Any]]:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
+@contextmanager
+def naming_file(path: str | Path) -> Iterator[None]:
+    """Have errors of the block that concern its settings name the file that they stand in."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
 def keys_of(kind: Any) -> list[str]:
     """Names of the settings of a table, in the order of their declaration."""
     return [field.name for field in fields(kind)]

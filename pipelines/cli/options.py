@@ -39,6 +39,7 @@ class Option:
         example: Value to suggest where the option is missing; None if it may be missing.
         choices: All values that are possible, if they are few.
         is_repeatable: Whether the option may be given several times; `parse` gets a tuple then.
+        takes_several: Whether several values may follow the option; it is repeatable then.
         place: `paramType` of the parameter in a Flex Template.
         pattern: Regular expression in RE2 of the values that a Flex Template accepts, where
             `type` and `choices` do not tell it.
@@ -55,6 +56,7 @@ class Option:
     example: str | None = None
     choices: tuple[str, ...] = ()
     is_repeatable: bool = False
+    takes_several: bool = False
     place: str = "TEXT"
     pattern: str | None = None
     name: str = ""
@@ -92,7 +94,7 @@ class Option:
             )
         if self.is_flag:
             return bool(parsed)
-        if self.is_repeatable:
+        if self.is_repeatable or self.takes_several:
             parsed = tuple(parsed or ())
         if parsed is None or (self.choices and parsed in self.choices):
             return parsed
@@ -148,12 +150,19 @@ def add_options(parser: argparse.ArgumentParser, kind: type, without: Container[
             continue
         parser.add_argument(
             f"--{option.name}",
-            action="append" if option.is_repeatable else "store",
+            action=_action(option),
+            nargs="+" if option.takes_several else None,
             type=option.type or str,
             default=option.default,
             metavar=option.metavar,
             help=text,
         )
+
+
+def _action(option: Option) -> str:
+    if option.takes_several:
+        return "extend"
+    return "append" if option.is_repeatable else "store"
 
 
 def parse_options(kind: type[T], parsed: argparse.Namespace) -> T:

@@ -7,6 +7,8 @@ from fractions import Fraction
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.options import Option
 
+# Time limit of measurements of a model on samples.
+MEASURE_SECONDS = 600.0
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 

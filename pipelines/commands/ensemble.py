@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.cli.options import Option, add_options, parse_options
+from pipelines.cli.options import Option, add_options, parse_options, positive
 from pipelines.cli.parser import Parser, parse
+from pipelines.cli.values import MEASURE_SECONDS
 from segmodel.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -39,9 +40,13 @@ class EnsembleOptions:
     scales: str = Option("LIST", default="1").field()
     """factors of height and width in 0.25..4, such as 0.75,1,1.25; each needs windows on multiples
     of the model's stride times the denominator of the factor"""
-    samples: tuple[str, ...] = Option("PATTERN", is_repeatable=True).field()
-    """images to measure the halo on: a folder or a quoted glob; repeatable. Without this option,
-    the halo is computed from the halos of the models"""
+    samples: tuple[str, ...] = Option("PATTERN", takes_several=True).field()
+    """images to measure the halo on: files, folders or quoted globs. Without this option, the halo
+    is computed from the halos of the models"""
+    measure_seconds: float = Option(
+        "SECONDS", type=float, parse=positive, default=MEASURE_SECONDS
+    ).field()
+    """time limit of the measurement on samples"""
     trust_model: bool = Option().field()
     """load models whose operations touch files"""
 
@@ -81,10 +86,12 @@ def run(arguments: Sequence[str]) -> int:
 
     with import_quietly():
         from segmodel.savedmodel.ensemble import export_ensemble, load_ensemble
+        from segmodel.savedmodel.halo import Measuring
 
     ensemble = load_ensemble(parsed.models, views, options.name, options.trust_model)
     samples = read_samples(options.samples, ensemble.contract)
-    contract = export_ensemble(ensemble, options.output, samples)
+    measuring = Measuring(options.measure_seconds, lambda line: print(line, flush=True))
+    contract = export_ensemble(ensemble, options.output, samples, measuring=measuring)
     print(f"{contract.architecture}: stride {contract.stride}, {_halo(contract)}")
     print(f"model in {options.output}: see beamseg inspect")
     return 0

@@ -1,5 +1,7 @@
 """Print what a SavedModel says about itself: input, classes, window and halo, scores, versions.
 
+Of a SavedModel without a model contract, print the signatures that beamseg wrap can call.
+
 Examples:
   beamseg inspect models/land
 """
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 def parser() -> Parser:
     """The command's parser."""
     command = Parser(prog="beamseg inspect", doc=__doc__)
-    command.add_argument("model", metavar="MODEL", help="SavedModel folder with a model contract")
+    command.add_argument("model", metavar="MODEL", help="SavedModel folder")
     return command
 
 
@@ -24,10 +26,30 @@ def run(arguments: Sequence[str]) -> int:
     """Print the contract; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
     from pipelines.storage.copies import open_model
+    from segmodel.savedmodel.folder import is_without_contract
 
     model = open_model(parsed.model)
-    print(*describe(model.contract, model.fingerprint), sep="\n")
+    if is_without_contract(model.folder):
+        print(*describe_foreign(model.folder, parsed.model), sep="\n")
+    else:
+        print(*describe(model.contract, model.fingerprint), sep="\n")
     return 0
+
+
+def describe_foreign(folder: str, name: str) -> Iterator[str]:
+    """Lines of text about a SavedModel without a contract, for people.
+
+    Args:
+        folder: The SavedModel on this machine.
+        name: What the user called it.
+    """
+    from segmodel.devices.startup import import_quietly
+
+    with import_quietly():
+        from segmodel.savedmodel.signatures import describe_endpoints, endpoints, meta_graph
+
+    yield f"{name} has no model contract: describe it in a TOML file for beamseg wrap"
+    yield from describe_endpoints(endpoints(meta_graph(folder)))
 
 
 def describe(contract: "Contract", model_fingerprint: str) -> Iterator[str]:
@@ -49,6 +71,7 @@ def describe(contract: "Contract", model_fingerprint: str) -> Iterator[str]:
     size = contract.gsd_range_m
     yield f"  ground pixel   {'{:g} to {:g} m'.format(*size) if size else 'any size'}"
     yield f"  window         {_window(contract)}"
+    yield f"  sizes          {describe_sizes(contract)}"
     if contract.bytes_per_pixel:
         yield f"  memory         {contract.bytes_per_pixel} bytes a pixel, measured on a CPU"
     yield f"  labels         {contract.classes.label_dtype}, nodata {contract.classes.nodata}"
@@ -72,12 +95,32 @@ def describe(contract: "Contract", model_fingerprint: str) -> Iterator[str]:
 
 
 def _window(contract: "Contract") -> str:
-    halo = contract.halo
     seen = "unknown" if contract.receptive_field is None else f"{contract.receptive_field} px"
-    text = f"stride {contract.stride}, receptive field {seen}, halo {halo.pixels} px"
-    if halo.equal_labels is not None:
-        share = f"{100 * halo.equal_labels:.2f} % of labels as untiled"
-        text += f" ({share}, cores of {halo.window_px} px)"
+    text = f"stride {contract.stride}, receptive field {seen}, {describe_halo(contract)}"
     if contract.fixed_window is not None:
         text += f", window fixed at {contract.fixed_window} px"
     return text
+
+
+def describe_halo(contract: "Contract") -> str:
+    """The halo, and whether it was measured."""
+    halo = contract.halo
+    if halo.equal_labels is None:
+        return f"halo {halo.pixels} px (stated, not measured)"
+    share = f"{100 * halo.equal_labels:.2f} % of labels as untiled"
+    return f"halo {halo.pixels} px (measured: {share}, cores of {halo.window_px} px)"
+
+
+def describe_sizes(contract: "Contract") -> str:
+    """Whether labels depend on the size of the window, where that was measured."""
+    found = contract.sizes
+    if found is None:
+        return "not compared"
+    stated = f"{100 * found.stated_equal_labels:.2f} %"
+    if contract.fixed_window is not None:
+        return f"window fixed, as {stated} of labels were alike in windows of several sizes"
+    listed = ", ".join(map(str, found.sizes_px))
+    text = f"{100 * found.equal_labels:.2f} % of labels alike in windows of {listed} px"
+    if found.stated_stride == contract.stride:
+        return text
+    return f"{text}; {stated} at stride {found.stated_stride}, which was stated"

@@ -21,7 +21,11 @@ COMMANDS = {
     "train": ("pipelines.commands.train", "train a network and export it"),
     "compare": ("pipelines.commands.compare", "training runs side by side"),
     "ensemble": ("pipelines.commands.ensemble", "several models, or views, as one model"),
-    "inspect": ("pipelines.commands.inspect", "print a model contract"),
+    "wrap": ("pipelines.commands.wrap", "a SavedModel from elsewhere as a model"),
+    "inspect": (
+        "pipelines.commands.inspect",
+        "print a model contract, or the signatures of others",
+    ),
     "verify": ("pipelines.commands.verify", "check size and SHA-256 of all that a run wrote"),
     "demo": ("pipelines.commands.demo", "how much of the Earth is ocean, land and lake?"),
 }

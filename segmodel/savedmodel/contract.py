@@ -35,6 +35,24 @@ class MeasuredHalo:
 
 
 @dataclass(frozen=True)
+class MeasuredSizes:
+    """Labels of one place in windows of several sizes, compared.
+
+    Args:
+        sizes_px: Sides of the windows in pixels.
+        equal_labels: Least share of labels that were equal, in [0, 1].
+        stated_stride: Stride of the network as its maker stated it; the contract's own is greater
+            if labels depend on the size of the window at this one.
+        stated_equal_labels: The same share with the stride as stated.
+    """
+
+    sizes_px: tuple[int, ...]
+    equal_labels: float
+    stated_stride: int
+    stated_equal_labels: float
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How well confidence says what share of pixels is right, on data that were held out.
 
@@ -85,6 +103,7 @@ class Contract:
         training_data: Description of the data that the model was trained on.
         metrics: Scores on data that it was not trained on.
         versions: Versions of the packages that made it.
+        sizes: How labels in windows of several sizes compare, or None if that was not measured.
 
     Raises:
         ContractError: If a field is not possible; names the field.
@@ -108,6 +127,7 @@ class Contract:
     training_data: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    sizes: MeasuredSizes | None = None
 
     def __post_init__(self) -> None:
         if not self.bands:
@@ -257,6 +277,8 @@ class Contract:
             "gsd_range_m": list(self.gsd_range_m) if self.gsd_range_m else None,
             **{name: fields[name] for name in ("stride", "receptive_field", "halo")},
             **{name: fields[name] for name in _OPTIONAL},
+            # Not in contracts of models that were not measured, so that their digests hold.
+            **({"sizes": fields["sizes"]} if self.sizes else {}),
             "package_versions": fields["versions"],
         }
 
@@ -294,7 +316,7 @@ def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(source["bands"], list):
         raise ContractError(f"bands: must be a list of names, got {source['bands']!r}")
     gsd, halo = document.get("gsd_range_m"), document["halo"]
-    calibration = document.get("calibration")
+    calibration, sizes = document.get("calibration"), document.get("sizes")
     low, high = source["value_range"]
     return {
         "name": document["mlm:name"],
@@ -317,4 +339,5 @@ def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
         "versions": document.get("package_versions", {}),
         **{name: document[name] for name in _OPTIONAL if name in document},
         "calibration": Calibration(**calibration) if calibration else None,
+        "sizes": MeasuredSizes(**sizes | {"sizes_px": tuple(sizes["sizes_px"])}) if sizes else None,
     }

@@ -15,7 +15,7 @@ from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.export import export_savedmodel
 from segmodel.savedmodel.folder import read_contract
-from segmodel.savedmodel.halo import usual_core_px
+from segmodel.savedmodel.halo import Measuring, usual_core_px
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.savedmodel.views import Orientation, Views, resize_taps
 
@@ -297,6 +297,7 @@ def export_ensemble(
     path: str | Path,
     samples: Sequence[np.ndarray] = (),
     measure_memory: bool = True,
+    measuring: Measuring | None = None,
 ) -> Contract:
     """Write an ensemble as a SavedModel; returns its contract.
 
@@ -305,6 +306,7 @@ def export_ensemble(
         path: Folder to write, as in `export_savedmodel`.
         samples: Images to measure the halo on; without any it follows from those of the models.
         measure_memory: Whether to measure memory, as in `export_savedmodel`.
+        measuring: Time limit and log of the measurement, as in `export_savedmodel`.
 
     Raises:
         ConfigurationError: If no sample is large enough to be cut, or the folder holds other files.
@@ -316,7 +318,8 @@ def export_ensemble(
             f"samples: none is larger than {core} pixels, so there is no seam to measure the halo "
             f"at: give larger images, or none"
         )
-    return export_savedmodel(ensemble, ensemble.contract, path, samples, measure_memory)
+    contract = ensemble.contract
+    return export_savedmodel(ensemble, contract, path, samples, measure_memory, measuring)
 
 
 def _channels(classes: ClassTable, target: ClassTable) -> list[int] | None:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import os
 import platform
+import re
 import shutil
+import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +24,14 @@ import segmodel
 from segmodel.errors import ConfigurationError, ExportError
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.folder import write_contract
-from segmodel.savedmodel.halo import HaloSample, measure_halo
+from segmodel.savedmodel.halo import (
+    HaloSample,
+    Measuring,
+    PaddedModel,
+    Watch,
+    measure_halo,
+    measure_sizes,
+)
 from segmodel.savedmodel.memory import measure_bytes_per_pixel
 from segmodel.savedmodel.predictor import Predictor
 
@@ -27,7 +40,9 @@ MAX_HALO_PX = 256
 # of the stride.
 FIXED_WINDOW_PX = 1024
 # Labels are compared on images of a few strides, unless those are long.
-CHECKED_STRIDES, MAX_CHECKED_PX = 8, 1024
+CHECKED_STRIDES, MIN_CHECKED_PX, MAX_CHECKED_PX = 8, 64, 1024
+# A draft that nobody holds a lock on is stale; where files cannot be locked, after so long.
+STALE_SECONDS = 24 * 3600
 # Scores that differ by a smaller share of their range are a near-tie.
 NEAR_TIE = 1e-4
 
@@ -129,17 +144,24 @@ def export_savedmodel(
     path: str | Path,
     samples: Sequence[np.ndarray | HaloSample] = (),
     measure_memory: bool = True,
+    measuring: Measuring | None = None,
 ) -> Contract:
     """Write a SavedModel with its contract, and check that it does what the function does.
+
+    Until it is finished it is a hidden folder beside the other; such folders of exports that were
+    killed are removed.
 
     Args:
         function: Keras model, or any callable that TensorFlow can trace; see `ServedModel`.
         contract: Contract of the model; halo, memory and versions are filled in as measured.
         path: Folder to write; one that is there is replaced once the new one is checked.
         samples: `(height, width, bands)` images of the contract's dtype, for the check beside
-            noise, and to measure the halo; a `HaloSample` where some pixels do not count. Without
-            any, the halo of the contract is kept.
+            noise, and to measure the halo, and whether labels depend on the size of the window; a
+            `HaloSample` where some pixels do not count. Without any, halo and stride of the
+            contract are kept.
         measure_memory: Whether to start a process that measures the memory that prediction takes.
+        measuring: Time limit and log of the measurement; None for ten minutes and lines on
+            standard error.
 
     Returns:
         The contract as written.
@@ -151,16 +173,49 @@ def export_savedmodel(
     folder = Path(path)
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
-    draft.mkdir()
-    try:
+    with _draft_of(folder) as draft:
         whole = [one if isinstance(one, HaloSample) else HaloSample(one) for one in samples]
-        contract = _export(function, contract, draft, whole, measure_memory)
+        watch = Watch(measuring or Measuring())
+        contract = _export(function, contract, draft, whole, measure_memory, watch)
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
+    return contract
+
+
+@contextmanager
+def _draft_of(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside another, which is removed after the block unless it was renamed."""
+    for stale in folder.parent.glob(f".{escape(folder.name)}-*"):
+        if re.fullmatch("[0-9a-f]{32}", stale.name[-32:]) and not _is_in_use(stale):
+            shutil.rmtree(stale, ignore_errors=True)
+    draft = folder.with_name(f".{folder.name}-{uuid.uuid4().hex}")
+    draft.mkdir()
+    holder = os.open(draft, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(holder, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return contract
+        os.close(holder)
+
+
+def _is_in_use(draft: Path) -> bool:
+    """Whether the process that writes a draft still runs: its lock ends with it."""
+    try:
+        holder = os.open(draft, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(holder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        # Some network disks have no locks.
+        return time.time() - draft.stat().st_mtime < STALE_SECONDS
+    finally:
+        os.close(holder)
 
 
 def check_replaceable(folder: Path) -> None:
@@ -182,25 +237,35 @@ def _export(
     folder: Path,
     samples: Sequence[HaloSample],
     measure_memory: bool,
+    watch: Watch,
 ) -> Contract:
-    """Write, reload, check and measure."""
-    served = ServedModel(function, contract)
-    tf.saved_model.save(served, str(folder), signatures=served.signatures())
-    write_contract(contract, folder)
-    predictor = Predictor.load(folder, trust=True)
-    images = [sample.image for sample in samples[:3]]
-    _check_reload(predictor, function, contract, images)
-    halo, fixed_window = _measured_halo(predictor, contract, samples)
+    """Write, reload, check and measure; again where the measured stride is not the stated one."""
+    predictor, parameters = _write(function, contract, folder, samples)
+    stated = contract.stride
+    contract = _measured(predictor, contract, samples, watch)
+    if contract.stride != stated:
+        shutil.rmtree(folder / "variables", ignore_errors=True)
+        _, parameters = _write(function, contract, folder, samples)
     contract = dataclasses.replace(
         contract,
-        halo=halo,
-        fixed_window=fixed_window,
         bytes_per_pixel=measure_bytes_per_pixel(folder) if measure_memory else None,
-        parameters=sum(int(np.prod(v.shape)) for v in served.variables),
+        parameters=parameters,
         versions=_package_versions(),
     )
     write_contract(contract, folder)
     return contract
+
+
+def _write(
+    function: Logits, contract: Contract, folder: Path, samples: Sequence[HaloSample]
+) -> tuple[Predictor, int]:
+    """The SavedModel as written and loaded again, and its number of weights."""
+    served = ServedModel(function, contract)
+    tf.saved_model.save(served, str(folder), signatures=served.signatures())
+    write_contract(contract, folder)
+    predictor = Predictor.load(folder, trust=True)
+    _check_reload(predictor, function, contract, [sample.image for sample in samples[:3]])
+    return predictor, sum(int(np.prod(v.shape)) for v in served.variables)
 
 
 def _check_reload(
@@ -210,7 +275,7 @@ def _check_reload(
     ids = np.array(contract.classes.ids, contract.classes.label_dtype)
     order = np.argsort(ids)
     stride = contract.stride
-    few = min(CHECKED_STRIDES * stride, MAX_CHECKED_PX) // stride * stride
+    few = min(max(CHECKED_STRIDES * stride, MIN_CHECKED_PX), MAX_CHECKED_PX) // stride * stride
     side = contract.fixed_window or max(stride, few)
     shape = (side, side, len(contract.bands))
     noise = np.random.default_rng(0).uniform(*contract.value_range, shape).astype(contract.dtype)
@@ -236,20 +301,37 @@ def _check_reload(
             )
 
 
-def _measured_halo(
-    predictor: Predictor, contract: Contract, samples: Sequence[HaloSample]
-) -> tuple[MeasuredHalo, int | None]:
-    """Halo and fixed window, as measured on samples."""
+def _measured(
+    predictor: Predictor, contract: Contract, samples: Sequence[HaloSample], watch: Watch
+) -> Contract:
+    """The contract with stride, halo and fixed window as measured on samples."""
     if contract.fixed_window is not None or not samples:
-        return contract.halo, contract.fixed_window
-    field = contract.receptive_field
-    limit = MAX_HALO_PX if field is None else -(-(field // 2) // contract.stride) * contract.stride
-    halo = measure_halo(predictor, samples, contract.stride, limit)
-    if halo is not None:
-        return halo, None
-    # Whatever the halo, tiled labels differ: context is global, so the window is part of the model.
-    side = -(-FIXED_WINDOW_PX // contract.stride) * contract.stride
-    return MeasuredHalo(contract.stride, side, None), side
+        return contract
+    field, stated = contract.receptive_field, contract.stride
+
+    def limit(stride: int) -> int:
+        return MAX_HALO_PX if field is None else -(-(field // 2) // stride) * stride
+
+    stride, sizes = measure_sizes(
+        predictor.labels, contract.fill, samples, stated, limit(stated), watch
+    )
+    contract = dataclasses.replace(contract, sizes=sizes)
+    halo = None
+    if stride is not None:
+        model = PaddedModel(predictor, stride)
+        halo = measure_halo(model, samples, stride, limit(stride), watch)
+    if halo is None or stride is None:
+        # Whatever the halo, tiled labels differ: the window is part of the model.
+        side = -(-FIXED_WINDOW_PX // stated) * stated
+        context = max(stated, min(contract.halo.pixels, side // 8) // stated * stated)
+        watch.log(f"window fixed at {side} px")
+        return dataclasses.replace(
+            contract, halo=MeasuredHalo(context, side, None), fixed_window=side
+        )
+    if halo.equal_labels is None and field is None:
+        # Rather what its maker says than the greatest that was to be tried.
+        halo = dataclasses.replace(halo, pixels=-(-contract.halo.pixels // stride) * stride)
+    return dataclasses.replace(contract, stride=stride, halo=halo)
 
 
 def _package_versions() -> dict[str, str]:

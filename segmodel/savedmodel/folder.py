@@ -29,12 +29,19 @@ def read_contract(model: str | Path) -> Contract:
     path = folder / CONTRACT_FILE
     if not path.is_file():
         raise ContractError(
-            f"{folder} has no {CONTRACT_FILE}: wrap it once with segmodel.export_savedmodel"
+            f"{folder} has no {CONTRACT_FILE}: make a model of it with beamseg wrap; beamseg "
+            f"inspect says what it takes and gives"
         )
     try:
         return Contract.from_json(json.loads(path.read_text("utf-8")))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ContractError(f"{path} is not JSON: {error}") from error
+
+
+def is_without_contract(model: str | Path) -> bool:
+    """Whether a folder is a SavedModel of others, which has no contract."""
+    folder = Path(model)
+    return (folder / "saved_model.pb").is_file() and not (folder / CONTRACT_FILE).is_file()
 
 
 def write_contract(contract: Contract, model: str | Path) -> None:

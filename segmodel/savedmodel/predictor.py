@@ -76,8 +76,8 @@ class Predictor:
         signatures = dict(loaded.signatures)
         if missing := sorted(SIGNATURES - set(signatures)):
             raise ContractError(
-                f"{Path(path).name} has no signature {', '.join(missing)}: wrap it once with "
-                f"segmodel.export_savedmodel"
+                f"{Path(path).name} has no signature {', '.join(missing)}: make a model of "
+                f"it with beamseg wrap"
             )
         return cls(contract, signatures, loaded, fingerprint(path))
 

@@ -43,13 +43,14 @@ _CALLED_ON_LOAD = frozenset({"_create_resource", "_initialize", "_destroy_resour
 _INIT_SIGNATURE = "__saved_model_init_op"
 
 
-def refuse_file_operations(model: str | Path) -> None:
+def refuse_file_operations(model: str | Path, functions: Iterable[str] = ()) -> None:
     """Refuse a SavedModel that touches files when it is called, or when it is loaded.
 
     Operations that save and restore variables are allowed, unless a signature depends on them.
 
     Args:
         model: Folder of the SavedModel.
+        functions: Names in the graph of functions that are called beside the signatures.
 
     Raises:
         ExportError: Names the operations and the remedy.
@@ -59,7 +60,8 @@ def refuse_file_operations(model: str | Path) -> None:
     found: set[str] = set()
     for graph in saved.meta_graphs:
         called = [key for key in graph.signature_def if key != _INIT_SIGNATURE]
-        found |= _operations(graph, called, []) & (FILE_OPERATIONS | CHECKPOINT_OPERATIONS)
+        operations = _operations(graph, called, [*functions])
+        found |= operations & (FILE_OPERATIONS | CHECKPOINT_OPERATIONS)
         loaded = [key for key in graph.signature_def if key == _INIT_SIGNATURE]
         found |= _operations(graph, loaded, _functions_run_on_load(graph)) & FILE_OPERATIONS
     if found:
