@@ -10,6 +10,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -222,7 +223,9 @@ def table_of_settings(tables: Mapping[str, Any]) -> str:
         properties = TypeAdapter(kind).json_schema()["properties"]
         for name, field in kind.__pydantic_fields__.items():
             value = field.get_default(call_default_factory=True)
-            default = "" if field.is_required() else f"`{_toml(value)}`"
+            default = (
+                "" if field.is_required() else "none" if value is None else f"`{_toml(value)}`"
+            )
             meaning = " ".join((field.description or "").removesuffix(".").split())
             cells = (f"`{_dotted([table, name])}`", _type(properties[name]), default, meaning)
             rows.append(f"| {' | '.join(cells)} |")
@@ -238,7 +241,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, Mapping):
         inner = ", ".join(f"{key} = {_toml(item)}" for key, item in value.items())
         return f"{{ {inner} }}" if inner else "{}"
-    return json.dumps(value)
+    return str(value) if isinstance(value, Fraction) else json.dumps(value)
 
 
 def _type(schema: Mapping[str, Any]) -> str:
@@ -249,7 +252,7 @@ def _type(schema: Mapping[str, Any]) -> str:
     """
     if choices := schema.get("anyOf") or schema.get("oneOf"):
         # One value stands for a list of one, so that a list takes what the other choice says.
-        words = [_type(choice) for choice in choices]
+        words = [_type(choice) for choice in choices if choice.get("type") != "null"]
         return next((word for word in words if word == f"list of {words[0]}s"), " or ".join(words))
     if schema["type"] == "array":
         return f"list of {_type(schema['items'])}s"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipelines.cli.parser import Parser, parse
 
 if TYPE_CHECKING:
-    from segmodel.savedmodel.contract import Contract
+    from segmodel.savedmodel.contract import Contract, MeasuredSizes
 
 
 def parser() -> Parser:
@@ -71,7 +71,8 @@ def describe(contract: "Contract", model_fingerprint: str) -> Iterator[str]:
     size = contract.gsd_range_m
     yield f"  ground pixel   {'{:g} to {:g} m'.format(*size) if size else 'any size'}"
     yield f"  window         {_window(contract)}"
-    yield f"  sizes          {describe_sizes(contract)}"
+    if contract.sizes is not None:
+        yield f"  sizes          {_sizes(contract, contract.sizes)}"
     if contract.bytes_per_pixel:
         yield f"  memory         {contract.bytes_per_pixel} bytes a pixel, measured on a CPU"
     yield f"  labels         {contract.classes.label_dtype}, nodata {contract.classes.nodata}"
@@ -111,14 +112,10 @@ def describe_halo(contract: "Contract") -> str:
     return f"halo {halo.pixels} px (measured: {share}, cores of {halo.window_px} px)"
 
 
-def describe_sizes(contract: "Contract") -> str:
-    """Whether labels depend on the size of the window, where that was measured."""
-    found = contract.sizes
-    if found is None:
-        return "not compared"
+def _sizes(contract: "Contract", found: "MeasuredSizes") -> str:
     stated = f"{100 * found.stated_equal_labels:.2f} %"
     if contract.fixed_window is not None:
-        return f"window fixed, as {stated} of labels were alike in windows of several sizes"
+        return f"window fixed, as only {stated} of labels were alike in windows of several sizes"
     listed = ", ".join(map(str, found.sizes_px))
     text = f"{100 * found.equal_labels:.2f} % of labels alike in windows of {listed} px"
     if found.stated_stride == contract.stride:

@@ -214,7 +214,7 @@ def test_a_folder_without_graph_is_refused(tmp_path):
 
 
 def test_a_savedmodel_without_contract_is_refused_with_the_remedy(savedmodel):
-    with pytest.raises(ContractError, match="export_savedmodel"):
+    with pytest.raises(ContractError, match="make a model of it with beamseg wrap"):
         read_contract(savedmodel)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 
 import numpy as np
 import pytest
 
 from segmodel.errors import ConfigurationError, ExportError
+from segmodel.savedmodel.contract import MeasuredHalo, MeasuredSizes
 from segmodel.savedmodel.export import export_savedmodel
 from segmodel.savedmodel.folder import CONTRACT_FILE, read_contract
+from segmodel.savedmodel.halo import Measuring
 from segmodel.savedmodel.predictor import Predictor
 from tests.fakes import brightness_labels, contract
 from tests.segmodel.conftest import FOREIGN_CLASSES
@@ -247,6 +251,66 @@ def test_a_function_with_global_context_gets_a_fixed_window(tmp_path):
     assert written.fixed_window == 1024
     assert written.layout(4096).read_px == 1024
     assert read_contract(tmp_path / "model") == written
+
+
+def parity_dependent(values):
+    """A network that halves its input twice, and so looks elsewhere in windows of odd sizes."""
+    size = tf.shape(values)[1:3]
+    small = tf.nn.avg_pool2d(tf.nn.avg_pool2d(values[..., :1], 3, 2, "SAME"), 3, 2, "SAME")
+    seen = tf.image.resize(small, size, "nearest")
+    return tf.concat([127.0 - seen, seen * 0 - 999, seen - 127.0], -1)
+
+
+def test_the_stride_is_raised_where_labels_depend_on_the_size_of_the_window(tmp_path):
+    sample = np.random.default_rng(0).integers(0, 2, (8, 750, 3), np.uint8) * 255
+    lines: list[str] = []
+    given = contract(stride=1, receptive_field=11, halo=MeasuredHalo(8, 512, None))
+    written = export_savedmodel(
+        *(parity_dependent, given, tmp_path / "model", [sample]),
+        measure_memory=False,
+        measuring=Measuring(log=lines.append),
+    )
+    assert (written.stride, written.fixed_window, written.sizes.stated_stride) == (4, None, 1)
+    assert written.sizes.stated_equal_labels < 0.9 < written.sizes.equal_labels
+    assert written.halo.equal_labels >= 0.999
+    assert read_contract(tmp_path / "model") == written
+    assert any(line.startswith("stride 1 raised to 4") for line in lines)
+    # What is written fills to that stride, whatever the size of the window.
+    image = np.pad(sample, [(0, 0), (0, 2), (0, 0)])
+    model = Predictor.load(tmp_path / "model")
+    whole, one_more = (model.labels(image[None, :, :width])[0] for width in (700, 701))
+    np.testing.assert_array_equal(whole[:, :690], one_more[:, :690])
+
+
+def test_contracts_of_models_whose_sizes_were_not_compared_stay_as_they_were():
+    document = contract().to_json()
+    assert "sizes" not in document
+    sizes = MeasuredSizes((8, 9), 1.0, 1, 0.5)
+    assert contract(sizes=sizes).to_json()["sizes"]["sizes_px"] == (8, 9)
+
+
+def test_a_halo_that_could_not_be_measured_is_the_one_that_was_stated(tmp_path):
+    given = contract(receptive_field=None, halo=MeasuredHalo(40, 512, None))
+    sample = np.zeros((20, 20, 3), np.uint8)
+    written = export_savedmodel(
+        brightness, given, tmp_path / "model", [sample], measure_memory=False
+    )
+    assert (written.halo.pixels, written.halo.equal_labels) == (64, None)
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path):
+    (tmp_path / f".model-{'0a' * 16}").mkdir()
+    (tmp_path / f".model-{'0a' * 16}" / "saved_model.pb").write_bytes(b"half")
+    (tmp_path / ".model-of-mine").mkdir()
+    running = tmp_path / f".model-{'1b' * 16}"
+    running.mkdir()
+    holder = os.open(running, os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_SH)
+    export_savedmodel(brightness, contract(), tmp_path / "model", measure_memory=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *(running.name, ".model-of-mine", "model"),
+    ]
+    os.close(holder)
 
 
 def test_a_folder_that_holds_other_things_is_not_replaced(tmp_path):

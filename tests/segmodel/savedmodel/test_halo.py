@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from segmodel.savedmodel.contract import MeasuredHalo
-from segmodel.savedmodel.halo import HaloSample, measure_halo
+from segmodel.savedmodel.halo import (
+    HaloSample,
+    Measuring,
+    PaddedModel,
+    Watch,
+    measure_halo,
+    measure_sizes,
+)
 from tests.fakes import CLASSES
 
 SHAPE = (1, 1536, 3)
@@ -116,3 +123,111 @@ def test_labels_are_compared_only_where_they_count():
 def test_the_core_is_a_multiple_of_the_stride():
     sample = HaloSample(np.zeros((1, 600, 3), np.uint8))
     assert measure_halo(Looking(0), [sample], stride=48, max_px=48) == MeasuredHalo(0, 480, 1.0)
+
+
+class Counting(Looking):
+    """Remembers the shapes of what it labels."""
+
+    def __init__(self, radius: int) -> None:
+        super().__init__(radius)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def labels(self, images):
+        self.shapes.append(images.shape)
+        return super().labels(images)
+
+
+class Shifting(Looking):
+    """Looks as many columns to the left as the width is more than a multiple of its own stride."""
+
+    def __init__(self, stride: int, radius: int = 0) -> None:
+        super().__init__(radius)
+        self.stride = stride
+
+    def labels(self, images):
+        return np.roll(super().labels(images), images.shape[2] % self.stride, axis=2)
+
+
+def noise(width: int = 1536) -> HaloSample:
+    bright = np.random.default_rng(0).integers(0, 2, (1, width, 1), np.uint8) * 255
+    return HaloSample(np.repeat(bright, 3, axis=2))
+
+
+def test_a_halo_of_many_strides_is_found_in_few_trials():
+    lines: list[str] = []
+    model, image = Counting(200), beside_the_seam(200)
+    watch = Watch(Measuring(log=lines.append))
+    actual = measure_halo(model, [HaloSample(image)], 1, 256, watch)
+    assert (actual.pixels, actual.equal_labels is not None) == (200, True)
+    # 0, 1, 2, 4 and so on up to 256, then halves of 128, and the next greater one.
+    assert len(lines) == 18
+    assert lines[0].startswith("halo 0 px: 99.87 % of labels as untiled (")
+
+
+def test_a_halo_whose_neighbour_is_not_enough_is_not_the_one():
+    """Where only even halos happen to fit the network, none of them is a halo to recommend."""
+
+    class Even(Looking):
+        def labels(self, images):
+            odd = images.shape[2] % 2
+            return np.roll(super().labels(images), odd, axis=2)
+
+    assert measure_halo(Even(0), [noise()], 1, 64) is None
+
+
+def test_where_time_is_up_a_halo_is_not_said_to_be_measured():
+    lines: list[str] = []
+    watch = Watch(Measuring(max_seconds=-1, log=lines.append))
+    actual = measure_halo(Looking(5), [HaloSample(beside_the_seam(5))], 1, 256, watch)
+    assert actual == MeasuredHalo(256, 512, None)
+    assert lines[-1].startswith("halo not measured: time was up before one was enough")
+    lines.clear()
+    labels = Looking(0).labels
+    assert measure_sizes(labels, np.zeros(3, np.uint8), [noise()], 1, 8, watch) == (1, None)
+    assert lines[-1].startswith("sizes of windows not compared: time was up")
+
+
+def sizes_of(model, stride: int, sample: HaloSample, margin: int = 8):
+    return measure_sizes(model.labels, np.zeros(3, np.uint8), [sample], stride, margin)
+
+
+def test_labels_that_do_not_depend_on_the_window_keep_the_stride():
+    stride, found = sizes_of(Looking(8), 4, noise())
+    assert (stride, found.sizes_px, found.equal_labels) == (4, (512, 513, 516, 524), 1.0)
+    assert (found.stated_stride, found.stated_equal_labels) == (4, 1.0)
+
+
+@pytest.mark.parametrize(("stated", "own"), [(1, 2), (1, 8), (2, 8), (1, 12), (3, 24)])
+def test_a_stride_at_which_labels_hold_is_found(stated, own):
+    stride, found = sizes_of(Shifting(own), stated, noise())
+    assert (stride, found.equal_labels, found.stated_stride) == (own, 1.0, stated)
+    # Of pixels at random, half are another one a column further.
+    assert found.stated_equal_labels < 0.6
+    halo = measure_halo(PaddedModel(Shifting(own), own), [noise()], own, 4 * own)
+    assert (halo.pixels, halo.equal_labels) == (0, 1.0)
+
+
+def test_no_stride_is_found_where_labels_depend_on_all_that_is_seen():
+    image = np.repeat((np.arange(1536) // 6).astype(np.uint8)[None, :, None], 3, axis=2)
+    sample = HaloSample(np.repeat(image, 32, axis=0))
+    stride, found = sizes_of(Global(), 32, sample, margin=32)
+    assert stride is None
+    assert found.equal_labels == found.stated_equal_labels < 0.999
+
+
+@pytest.mark.parametrize("width", [1, 19, 530])
+def test_samples_that_are_too_small_to_compare_sizes_say_nothing(width):
+    assert sizes_of(Shifting(8), 1, noise(width=width), margin=300) == (1, None)
+
+
+def test_sizes_that_the_network_refuses_do_not_hold():
+    tf = pytest.importorskip("tensorflow")
+
+    class Refusing(Looking):
+        def labels(self, images):
+            if images.shape[2] % 16:
+                raise tf.errors.InvalidArgumentError(None, None, "shapes do not match")
+            return super().labels(images)
+
+    stride, found = sizes_of(Refusing(0), 1, noise())
+    assert (stride, found.stated_equal_labels) == (16, 0.0)

@@ -107,5 +107,5 @@ def test_a_predictor_may_be_called_from_several_threads(predictor):
 def test_a_folder_without_contract_is_refused(brightness_savedmodel, tmp_path):
     copy = shutil.copytree(brightness_savedmodel, tmp_path / "copy")
     (copy / CONTRACT_FILE).unlink()
-    with pytest.raises(ContractError, match="export_savedmodel"):
+    with pytest.raises(ContractError, match="make a model of it with beamseg wrap"):
         Predictor.load(copy)
