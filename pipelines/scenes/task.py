@@ -37,6 +37,8 @@ from segmodel.tiling.windows import Window
 
 # What file systems allow, less the suffix of the file with the class names.
 MAX_NAME_BYTES = 255 - len(".aux.xml")
+# Longest side of a piece of a block for which the area of interest is drawn at once.
+MASKED_PX = 1024
 
 
 class BlockTask(UnitTask[Labelled]):
@@ -147,14 +149,24 @@ class BlockTask(UnitTask[Labelled]):
             return areas.failed_tally(self._area.pixels, ground.footprint_m2)
         classes, size = self.work.contract.classes, (self._area.height, self._area.width)
         labels = np.full(size, classes.nodata, classes.label_dtype)
-        unlabelled = Unlabelled([Window(0, 0, *size)], self._aoi.mask(self._area))
+        unlabelled = Unlabelled([Window(0, 0, *size)], self._inside())
         areas_m2, footprint_m2 = ground.pixel_areas_m2, ground.footprint_m2
         tally = areas.measure(labels, classes, areas_m2, footprint_m2, unlabelled=unlabelled)
         return replace(tally, failed_images=0)
 
     def inside(self, labelled: Labelled) -> np.ndarray | None:
         """Pixels of the block in the area of interest."""
-        return None if self._aoi is None else self._aoi.mask(self._area)
+        return self._inside()
+
+    def _inside(self) -> np.ndarray | None:
+        """As `inside`, piece by piece: a pixel of a mask may take far more memory than its byte."""
+        if self._aoi is None:
+            return None
+        area = self._area
+        inside = np.empty((area.height, area.width), bool)
+        for piece in area.subdivide(MASKED_PX, MASKED_PX):
+            inside[piece.relative_to(area).slices] = self._aoi.mask(piece)
+        return inside
 
     def lost(self, labelled: Labelled) -> list[tuple[Window, Failure]]:
         """Windows that could not be read."""
