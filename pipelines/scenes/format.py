@@ -45,10 +45,16 @@ class SceneFormat(Format):
     decodes = False
 
     def claim(self, file: InputFile, headers: Headers) -> InputFile | None:
-        """The scene with a version that changes with masks, sidecars and the sources of a VRT."""
+        """The scene with a version that changes with masks, sidecars and the sources of a VRT.
+
+        It changes too where rules of reading changed, so that no scene is labelled by old ones in
+        one block and by new ones in the next.
+        """
         if not self._is_scene(file, headers):
             return None
         header = headers.find(file)
+        if header is not None and header.revision:
+            file = replace(file, version=f"{file.version}-r{header.revision}")
         if header is None or not header.others:
             return file
         states = [(os.path.basename(name), *_state(name)) for name in header.others]

@@ -45,7 +45,7 @@ def scene_thumbnail(file: InputFile, work: Work, side: int) -> Thumbnail:
     step = max(1.0, max(area.height, area.width) / (READ_PER_PIXEL * side))
     shape = max(1, int(area.height / step)), max(1, int(area.width / step))
     bands = ModelBands.of(header, work.contract, work.reading.bands, file.key)
-    visible = replace(bands, bands=_visible(header, bands, work.contract))
+    visible = replace(bands, bands=_visible(header, bands, work.contract), count=3)
     scene = SceneRaster(file.uri, header, visible, version=file.version)
     try:
         pixels = scene.read_small(area, shape)
@@ -81,7 +81,7 @@ def _visible(header: Header, bands: ModelBands, contract: Contract) -> tuple[Ban
     if bands.palette is not None:
         return bands.bands
     of_model = [[name] for name in contract.bands]
-    of_file = color_places([band.names for band in header.bands])
+    of_file = color_places([[band.name] for band in header.bands])
     if color_places(of_model) is None and of_file is not None:
         return tuple(header.bands[place] for place in of_file)
     return tuple(bands.bands[place] for place in visible_bands(of_model))

@@ -9,7 +9,15 @@ from typing import Protocol
 import numpy as np
 
 from segmodel.errors import ContractError, FailureCode
-from segmodel.rasters.header import Band, Header, Palette
+from segmodel.rasters.header import (
+    USUAL,
+    Band,
+    Header,
+    Palette,
+    names_a_band,
+    values_mask,
+)
+from segmodel.rasters.nodata import is_nodata
 from segmodel.tiling.raster import combine_masks
 
 _COMPLEX = {"complex_int16", "complex64", "complex128"}
@@ -49,6 +57,7 @@ class ModelBands:
         value_range: Least and greatest raw value of the model.
         mask: Where nodata is, as `Header.mask`.
         alpha: Index of the alpha band, or None.
+        count: Bands of the values.
     """
 
     bands: tuple[Band, ...]
@@ -57,6 +66,7 @@ class ModelBands:
     value_range: tuple[float, float]
     mask: str
     alpha: int | None
+    count: int
 
     @classmethod
     def of(
@@ -70,7 +80,9 @@ class ModelBands:
         """The bands that a model takes of a raster.
 
         With `wanted` they are those, by number or name. Otherwise they are the ones that are called
-        as the model calls its bands, and where not all are found, all of the file in its order.
+        as the model calls its bands; where the file names none of them, all in its order. What
+        GDAL takes bands for, as it does for red, green and blue, counts for those that the file
+        does not describe.
 
         Args:
             header: Header of the raster.
@@ -83,28 +95,25 @@ class ModelBands:
             ContractError: If the model was not made for them; names the field and the remedy.
         """
         if wanted is None:
-            bands = _named(header, model.bands)
+            bands = _named(header, model.bands, what, remedy)
         else:
             bands = tuple(_find(header, name, what) for name in wanted)
-        taken, palette = len(model.bands), header.palette
-        if palette is not None and (taken, len(bands)) != (3, 1):
-            raise ContractError(
-                "bands: its values are numbers of colours, which the model was not made for: "
-                "expand them (for example gdal_translate -expand gray)",
-                code=FailureCode.WRONG_BANDS,
-                name=what,
-            )
+        _check_white(header, bands, what)
+        palette = header.palette
         dtype = "uint8" if palette is not None else _dtype(bands, model)
-        count = 3 if palette is not None else len(bands)
-        if count != taken:
+        count = len(bands) if palette is None else _palette_bands(header, len(model.bands), what)
+        if count != len(model.bands):
             raise ContractError(
-                f"bands: the model takes {taken} ({', '.join(model.bands)}), the input has "
-                f"{count}; {remedy}: the scene has {_bands_of(header)}",
+                f"bands: the model takes {len(model.bands)} ({', '.join(model.bands)}), the input "
+                f"has {count}; {remedy}: the scene has {_bands_of(header)}",
                 code=FailureCode.WRONG_BANDS,
                 name=what,
             )
         model.check_input(count, dtype, what)
-        return cls(bands, model.dtype, palette, model.value_range, header.mask, header.alpha)
+        mask, alpha = header.mask, header.alpha
+        if header.alpha_band in bands:
+            mask, alpha = values_mask(bands) if mask == "alpha" else mask, None
+        return cls(bands, model.dtype, palette, model.value_range, mask, alpha, count)
 
     @property
     def indexes(self) -> list[int]:
@@ -125,7 +134,7 @@ class ModelBands:
     def values(self, samples: np.ndarray) -> np.ndarray:
         """What the model takes for samples, `(height, width, bands)` of its dtype."""
         if self.palette is not None:
-            return np.asarray(colors_of(self.palette)[:, :3][samples[..., 0]])
+            return np.asarray(colors_of(self.palette)[:, : self.count][samples[..., 0]])
         if self.dtype == "float32" and any(band.is_scaled for band in self.bands):
             scale = np.array([band.scale for band in self.bands])
             offset = [band.offset for band in self.bands]
@@ -156,25 +165,12 @@ class ModelBands:
             if band.nodata is None:
                 wholly[:] = False
                 continue
-            equal = _equal(samples[..., number], band.nodata)
+            equal = is_nodata(samples[..., number], band.nodata, band.dtype)
             wholly &= equal
             value = band.nodata * band.scale + band.offset if is_scaled else band.nodata
             if self.palette is None and not low <= value <= high:
                 partly |= equal
         return partly | wholly
-
-
-def _equal(samples: np.ndarray, nodata: float) -> np.ndarray:
-    """Where samples are a nodata value, as their dtype holds it."""
-    if np.isnan(nodata):
-        return np.asarray(np.isnan(samples))
-    if np.issubdtype(samples.dtype, np.integer):
-        limits = np.iinfo(samples.dtype)
-        if not limits.min <= nodata <= limits.max or nodata != int(nodata):
-            return np.zeros(samples.shape, bool)
-        return np.asarray(samples == int(nodata))
-    with np.errstate(over="ignore"):
-        return np.asarray(samples == np.asarray(nodata).astype(samples.dtype))
 
 
 def colors_of(palette: Palette) -> np.ndarray:
@@ -184,11 +180,84 @@ def colors_of(palette: Palette) -> np.ndarray:
     return table
 
 
-def _named(header: Header, names: Sequence[str]) -> tuple[Band, ...]:
-    """The bands of these names in this order; all of the file unless each name has one."""
-    same = [[band for band in header.bands if name.lower() in band.names] for name in names]
-    found = tuple(bands[0] for bands in same if len(bands) == 1)
-    return found if len(set(found)) == len(names) else header.bands
+def _check_white(header: Header, bands: Sequence[Band], what: str) -> None:
+    """Refuse grey from white to black of which there is no palette: what is seen is not known.
+
+    Raises:
+        ContractError: Says how to convert it.
+    """
+    if header.white_is_zero and header.palette is None and any(band.index == 1 for band in bands):
+        raise ContractError(
+            "its grey is 0 where it is white (PhotometricInterpretation 0), which is not supported "
+            "for several bands, or for more than 8 bits a sample: if its numbers are measurements, "
+            "say so with gdal_translate -co PHOTOMETRIC=MINISBLACK; if it is a picture, turn it "
+            "with gdal_translate -scale",
+            code=FailureCode.UNSUPPORTED,
+            name=what,
+        )
+
+
+def _palette_bands(header: Header, taken: int, what: str) -> int:
+    """Bands that a palette gives to a model: three, or one if all colours are grey.
+
+    Raises:
+        ContractError: If the model takes others.
+    """
+    colors = np.array(header.palette)[:, :3]
+    if taken == 3 or (taken == 1 and (colors == colors[:, :1]).all()):
+        return taken
+    raise ContractError(
+        "bands: its values are numbers of colours, which the model was not made for: expand them "
+        "(for example gdal_translate -expand gray)",
+        code=FailureCode.WRONG_BANDS,
+        name=what,
+    )
+
+
+def _called(header: Header, name: str) -> list[Band]:
+    """The bands that go by a name: by their descriptions, or where none is that, by colour."""
+    lower = name.lower()
+    described = [band for band in header.bands if band.description == lower]
+    # Alpha is a band only for who asks for it.
+    if header.alpha_band is not None and header.alpha_band.description == lower:
+        described.append(header.alpha_band)
+    return described or [band for band in header.bands if band.color == lower]
+
+
+def _named(header: Header, names: Sequence[str], what: str, remedy: str) -> tuple[Band, ...]:
+    """The bands that the file calls as the model does; all of it in order if it names none.
+
+    Raises:
+        ContractError: If it has some of the names only, and they or other names contradict the
+            order, or if it has one of them twice.
+    """
+    found = {name: _called(header, name) for name in names}
+    if all(len(bands) == 1 for bands in found.values()):
+        return tuple(bands[0] for bands in found.values())
+    stated = {name: bands for name, bands in found.items() if _are_stated(header, bands, name)}
+    by_place = dict(zip(names, header.bands, strict=False))
+    contradicts = any(bands != [by_place.get(name)] for name, bands in stated.items()) or any(
+        name not in stated and names_a_band(band.description) for name, band in by_place.items()
+    )
+    if not stated or not contradicts:
+        return header.bands
+    missing = [name for name, bands in found.items() if not bands]
+    twice = [name for name, bands in found.items() if len(bands) > 1]
+    wrong = f"no band {', '.join(missing)}" if missing else f"several bands {', '.join(twice)}"
+    raise ContractError(
+        f"bands: the model takes {', '.join(names)}; the input has {wrong}, but names others of "
+        f"them, so the order of its bands is not known; {remedy}: the scene has "
+        f"{_bands_of(header)}",
+        code=FailureCode.WRONG_BANDS,
+        name=what,
+    )
+
+
+def _are_stated(header: Header, bands: Sequence[Band], name: str) -> bool:
+    """Whether the file itself says that bands go by a name: GDAL gives any three colours."""
+    is_ours = any(band.color and (band.index, band.color) not in USUAL for band in header.bands)
+    is_described = any(band.description == name.lower() for band in bands)
+    return is_described or (is_ours and len(bands) == 1)
 
 
 def _find(header: Header, name: str, what: str) -> Band:
@@ -198,8 +267,11 @@ def _find(header: Header, name: str, what: str) -> Band:
         ContractError: If there is none, or more than one.
     """
     number = int(name) if name.isdigit() else None
-    lower = name.lower()
-    same = [b for b in header.bands if b.index == number or (number is None and lower in b.names)]
+    if number is None:
+        same = _called(header, name)
+    else:
+        every = (*header.bands, *([header.alpha_band] if header.alpha_band else []))
+        same = [band for band in every if band.index == number]
     if len(same) != 1:
         raise ContractError(
             f"--bands {name}: {'no' if not same else 'more than one'} band of that "
@@ -213,8 +285,7 @@ def _find(header: Header, name: str, what: str) -> Band:
 def _bands_of(header: Header) -> str:
     """Numbers and names of the bands of a scene."""
     return ", ".join(
-        f"{band.index} ({'/'.join(band.names)})" if band.names else str(band.index)
-        for band in header.bands
+        f"{band.index} ({band.name})" if band.name else str(band.index) for band in header.bands
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import rasterio
@@ -13,6 +14,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 
 from segmodel.errors import FailureCode, InputError
 from segmodel.rasters.grid import Grid
+from segmodel.rasters.nodata import is_rounded
 
 # Where a file says when it was taken, by domain; the first that is there counts.
 _DATE_TAGS = (
@@ -22,29 +24,45 @@ _DATE_TAGS = (
     (None, "TIFFTAG_DATETIME"),
 )
 
+# Descriptions that do not name a band: numbers, and other words for alpha.
+_UNNAMED = re.compile(r"(?:(?:band|layer|channel|b)?[ _-]*\d*)|.*(?:alpha|mask|opacity|transp).*")
+_ALPHA = ColorInterp.alpha.name
+# Places and colours of bands as GDAL takes them for, whatever they are.
+USUAL = frozenset({(1, "red"), (2, "green"), (3, "blue"), (1, "gray")})
+_BLACK_WHITE = ((0, 0, 0, 255), (255, 255, 255, 255))
+
 # Red, green, blue and alpha by value.
 Palette = tuple[tuple[int, int, int, int], ...]
 
 
 @dataclass(frozen=True)
 class Band:
-    """A band that is not alpha.
+    """A band of a raster.
 
     Args:
         index: Index of the band in the file, from 1.
         dtype: Dtype of its samples.
-        names: Names of the band in lower case: its description, its colour.
+        description: What the file calls the band, in lower case; empty if it does not say.
         nodata: Value that stands for nodata, or None.
         scale: Factor from samples to the values that they stand for.
         offset: What is added to the values after that.
+        color: What the band is taken for, such as `red`; empty if for nothing. GDAL takes the first
+            three bands of bytes for red, green and blue, which does not count for bands of
+            another name.
     """
 
     index: int
     dtype: str
-    names: tuple[str, ...]
+    description: str
     nodata: float | None
     scale: float
     offset: float
+    color: str = ""
+
+    @property
+    def name(self) -> str:
+        """The description of the band, or else its colour."""
+        return self.description or self.color
 
     @property
     def is_scaled(self) -> bool:
@@ -58,7 +76,7 @@ class Header:
 
     Args:
         grid: Size and place of the raster.
-        bands: Bands that are not alpha.
+        bands: Bands that are not alpha, in order.
         mask: Where nodata is: `none`, `values` of bands, an `alpha` band, one `mask` for all bands,
             or one for each of the `bands`.
         alpha: Index of the alpha band, or None.
@@ -70,6 +88,12 @@ class Header:
         has_overviews: Whether it has smaller copies of itself.
         is_compressed: Whether the file says how its pixels are compressed.
         shortage: What is wrong where files end before the pixels do, else None; see `shortage_of`.
+        alpha_band: The alpha band as any other, for who asks for it by name or number; or None.
+        white_is_zero: Whether its grey is the less the brighter (PhotometricInterpretation 0).
+        has_grey_palette: Whether the palette is GDAL's word for grey levels: of one bit, or from
+            white to black.
+        revision: Grows with rules of reading by which this raster is read otherwise than by release
+            0.1.0; 0 for most.
     """
 
     grid: Grid
@@ -84,6 +108,10 @@ class Header:
     has_overviews: bool = False
     is_compressed: bool = True
     shortage: str | None = None
+    alpha_band: Band | None = None
+    white_is_zero: bool = False
+    has_grey_palette: bool = False
+    revision: int = 0
 
     def check_complete(self, what: str = "") -> None:
         """Refuse a raster of which a part is missing, which GDAL would read as zeros.
@@ -117,27 +145,72 @@ def header_of(source: rasterio.DatasetReader) -> Header:
     """
     if not source.count:
         raise InputError("it has no bands", code=FailureCode.WRONG_BANDS)
-    kinds = zip(source.indexes, source.colorinterp, strict=True)
-    alpha = [index for index, kind in kinds if kind == ColorInterp.alpha]
-    bands = tuple(_band(source, index) for index in source.indexes if index not in alpha)
+    stated = tuple(_band(source, index) for index in source.indexes)
+    every = _with_colors_that_count(stated)
+    alpha = [band for band in every if band.color == ColorInterp.alpha.name]
+    bands = tuple(band for band in every if band not in alpha)
     located_by = None
     if source.transform.is_identity and (source.gcps[0] or source.rpcs is not None):
         located_by = "gcps" if source.gcps[0] else "rpcs"
     crs = _shared_crs(source.crs.to_wkt()) if source.crs else None
     first = bands[0].index if bands else source.indexes[0]
+    white_is_zero = source.tags(ns="IMAGE_STRUCTURE").get("MINISWHITE") == "YES"
+    palette = _palette(source, bands, white_is_zero)
+    is_one_bit = palette in (_BLACK_WHITE, _BLACK_WHITE[::-1])
+    mask = _mask_kind([source.mask_flag_enums[band.index - 1] for band in bands])
+    if mask == "alpha" and not alpha:
+        mask = values_mask(bands)
     return Header(
         grid=Grid(source.height, source.width, source.transform, crs),
         bands=bands,
-        mask=_mask_kind([source.mask_flag_enums[band.index - 1] for band in bands]),
-        alpha=alpha[0] if alpha else None,
-        palette=_palette(source, bands),
+        mask=mask,
+        alpha=alpha[0].index if alpha else None,
+        palette=palette,
         block_px=source.block_shapes[first - 1],
         located_by=located_by,
         acquired=_acquired(source),
         others=tuple(source.files),
         has_overviews=bool(source.overviews(first)),
         is_compressed=source.compression is not None,
+        alpha_band=alpha[0] if alpha else None,
+        white_is_zero=white_is_zero,
+        has_grey_palette=palette is not None and (white_is_zero or is_one_bit),
+        revision=int(white_is_zero or _is_read_anew(stated)),
     )
+
+
+def values_mask(bands: Sequence[Band]) -> str:
+    """Where nodata of bands without mask and alpha is, as `Header.mask`."""
+    return "none" if all(band.nodata is None for band in bands) else "values"
+
+
+def names_a_band(description: str) -> bool:
+    """Whether a description in lower case says more than the number of a band, or alpha.
+
+    >>> names_a_band("nir"), names_a_band("band 4"), names_a_band(""), names_a_band("alpha band")
+    (True, False, False, False)
+    """
+    return _UNNAMED.fullmatch(description) is None
+
+
+def _with_colors_that_count(bands: tuple[Band, ...]) -> tuple[Band, ...]:
+    """Bands without the colours and the alpha that GDAL invents for those that have a name."""
+    is_usual = all((b.index, b.color) in USUAL for b in bands if b.color not in ("", _ALPHA))
+    return tuple(
+        replace(band, color="")
+        if names_a_band(band.description) and (is_usual or band.color == _ALPHA)
+        else band
+        for band in bands
+    )
+
+
+def _is_read_anew(bands: Sequence[Band]) -> bool:
+    """Whether release 0.1.0 took other bands of a raster, or other pixels for nodata."""
+    colors = {band.color for band in bands if band.color}
+    contradicts = any(b.description in colors and b.description != b.color for b in bands)
+    is_named_alpha = any(b.color == _ALPHA and names_a_band(b.description) for b in bands)
+    values = {(band.nodata, band.dtype) for band in bands if band.nodata is not None}
+    return contradicts or is_named_alpha or any(is_rounded(*value) for value in values)
 
 
 # One object for all scenes of a CRS: parsing it takes longer than the rest of a header.
@@ -147,19 +220,18 @@ _shared_crs = lru_cache(1024)(CRS.from_wkt)
 def _band(source: rasterio.DatasetReader, index: int) -> Band:
     kind = source.colorinterp[index - 1]
     try:
-        names = [source.descriptions[index - 1]]
+        description = source.descriptions[index - 1] or ""
     except UnicodeDecodeError:
         # Of whatever encoding it is, no option and no contract can name it.
-        names = []
-    if kind not in (ColorInterp.undefined, ColorInterp.palette):
-        names.append(kind.name)
+        description = ""
     return Band(
         index=index,
         dtype=source.dtypes[index - 1],
-        names=tuple(name.strip().lower() for name in names if name),
+        description=description.strip().lower(),
         nodata=source.nodatavals[index - 1],
         scale=float(source.scales[index - 1]),
         offset=float(source.offsets[index - 1]),
+        color="" if kind in (ColorInterp.undefined, ColorInterp.palette) else kind.name,
     )
 
 
@@ -176,10 +248,20 @@ def _mask_kind(flags: Sequence[Sequence[MaskFlags]]) -> str:
     return "values" if MaskFlags.nodata in flags_of_all else "none"
 
 
-def _palette(source: rasterio.DatasetReader, bands: tuple[Band, ...]) -> Palette | None:
-    if len(bands) != 1 or source.colorinterp[bands[0].index - 1] != ColorInterp.palette:
+def _palette(
+    source: rasterio.DatasetReader, bands: tuple[Band, ...], white_is_zero: bool
+) -> Palette | None:
+    """The colours of the only band; those of grey from white to black, if it is of bytes."""
+    if len(bands) != 1:
         return None
-    colors = source.colormap(bands[0].index)
+    index = bands[0].index
+    if white_is_zero:
+        last = 2 ** int(source.tags(index, ns="IMAGE_STRUCTURE").get("NBITS", 8)) - 1
+        greys = (255 - 255 * value // last for value in range(last + 1))
+        return tuple((g, g, g, 255) for g in greys) if bands[0].dtype == "uint8" else None
+    if source.colorinterp[index - 1] != ColorInterp.palette:
+        return None
+    colors = source.colormap(index)
     return tuple(colors.get(value, (0, 0, 0, 0)) for value in range(max(colors) + 1))
 
 

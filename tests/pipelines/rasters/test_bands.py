@@ -16,8 +16,8 @@ RGBN = ("red", "green", "blue", "nir")
 COLORS = ((0, 0, 0, 0), (200, 10, 10, 255), (10, 200, 10, 255))
 
 
-def band(index: int, *names: str, dtype="uint8", nodata=None, scale=1.0, offset=0.0) -> Band:
-    return Band(index, dtype, names, nodata, scale, offset)
+def band(index: int, description="", color="", dtype="uint8", nodata=None, scale=1.0, offset=0.0):
+    return Band(index, dtype, description, nodata, scale, offset, color)
 
 
 def header(*bands: Band, mask="none", alpha=None, palette=None) -> Header:
@@ -65,9 +65,39 @@ def test_a_file_of_reordered_bands_is_put_in_order():
     assert taken(named("blue", "green", "red")).indexes == [3, 2, 1]
 
 
-@pytest.mark.parametrize("names", [("a", "b", "c"), ("blue", "green", "x"), ("red", "red", "blue")])
-def test_without_all_names_bands_are_those_of_the_file_in_its_order(names):
+@pytest.mark.parametrize("names", [("a", "b", "c"), ("red", "", ""), ("red", "green", "band 3")])
+def test_where_no_name_contradicts_it_bands_are_those_of_the_file_in_its_order(names):
     assert taken(named(*names)).indexes == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("names", "wrong"),
+    [
+        (("nir", "red", "green"), "no band blue"),
+        (("blue", "green", "x"), "no band red"),
+        (("red", "green", "nir"), "no band blue"),
+        (("", "", "red"), "no band green, blue"),
+        (("red", "red", "blue"), "no band green"),
+        (("red", "green", "blue", "red"), "several bands red"),
+    ],
+)
+def test_names_that_contradict_the_order_are_refused_with_the_option_that_chooses(names, wrong):
+    message = rf"red, green, blue; the input has {wrong}, but .*--bands: the scene has 1.*2.*3"
+    with pytest.raises(ContractError, match=message):
+        taken(named(*names))
+
+
+def test_colours_in_the_places_that_gdal_gives_to_any_bands_do_not_contradict_the_order():
+    scene = header(band(1, color="red"), band(2, color="green"), band(3, color="blue"))
+    assert taken(scene, bands=("nir", "red", "green")).indexes == [1, 2, 3]
+    assert taken(scene).indexes == [1, 2, 3]
+
+
+def test_colours_that_the_file_states_contradict_the_order():
+    scene = header(band(1), band(2, color="red"), band(3, color="green"))
+    with pytest.raises(ContractError, match="no band blue"):
+        taken(scene)
+    assert taken(scene, bands=("nir", "red", "green")).indexes == [1, 2, 3]
 
 
 def test_numbers_of_bands_skip_alpha_in_the_middle():
@@ -201,7 +231,7 @@ def test_a_number_that_is_none_is_nodata_in_any_band():
     assert missing(np.nan, samples) == [True, True, False]
 
 
-@pytest.mark.parametrize("nodata", [-1, 256, 0.5, 1e30, -np.inf])
+@pytest.mark.parametrize("nodata", [-1, 256, -0.5, 1e30, -np.inf, np.nan])
 def test_a_nodata_value_that_the_dtype_does_not_hold_is_nowhere(nodata):
     samples = np.array([[[0, 0, 0], [255, 255, 255], [1, 1, 1]]], np.uint8)
     assert missing(nodata, samples) == [False] * 3

@@ -49,9 +49,9 @@ def test_a_plain_scene_has_its_grid_and_bands_and_nothing_else(tmp_path):
     assert header.grid.transform == UTM[1]
     assert header.grid.crs == rasterio.CRS.from_string(UTM[0])
     assert header.bands == (
-        Band(1, "uint8", ("red",), None, 1.0, 0.0),
-        Band(2, "uint8", ("green",), None, 1.0, 0.0),
-        Band(3, "uint8", ("blue",), None, 1.0, 0.0),
+        Band(1, "uint8", "", None, 1.0, 0.0, "red"),
+        Band(2, "uint8", "", None, 1.0, 0.0, "green"),
+        Band(3, "uint8", "", None, 1.0, 0.0, "blue"),
     )
     assert (header.mask, header.alpha, header.palette) == ("none", None, None)
     assert (header.located_by, header.acquired, header.others) == (None, None, ())
@@ -62,8 +62,71 @@ def test_bands_are_called_by_description_and_colour_in_lower_case(tmp_path):
     name_bands(path, [" B04 ", "Green", None, "NIR"])
     with rasterio.open(path, "r+") as target:
         target.colorinterp = [*target.colorinterp[:3], ColorInterp.undefined]
-    names = [band.names for band in header_of(path).bands]
-    assert names == [("b04", "red"), ("green", "green"), ("blue",), ("nir",)]
+    names = [(band.description, band.color) for band in header_of(path).bands]
+    assert names == [("b04", "red"), ("green", ""), ("", "blue"), ("nir", "")]
+
+
+def test_a_description_wins_over_the_colour_and_the_alpha_that_gdal_invents(tmp_path):
+    path = write_scene(tmp_path / "a.tif", pixels(8, 8, bands=4), nodata=0)
+    name_bands(path, ["blue", "green", "red", "nir"])
+    with rasterio.open(path) as source:
+        assert source.colorinterp[:3] == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+        assert source.colorinterp[3] == ColorInterp.alpha
+    header = header_of(path)
+    assert [band.name for band in header.bands] == ["blue", "green", "red", "nir"]
+    assert {band.color for band in header.bands} == {""}
+    assert (header.alpha, header.mask, header.revision) == (None, "values", 1)
+
+
+def test_colours_that_the_file_states_stay_beside_descriptions(tmp_path):
+    path = write_scene(tmp_path / "a.tif", pixels(8, 8))
+    name_bands(path, ["bleu", "vert", "rouge"])
+    with rasterio.open(path, "r+") as target:
+        target.colorinterp = [ColorInterp.blue, ColorInterp.green, ColorInterp.red]
+    assert [band.color for band in header_of(path).bands] == ["blue", "green", "red"]
+
+
+@pytest.mark.parametrize("description", ["", "Band 4", "4", "alpha", "Transparency"])
+def test_a_description_that_names_no_band_leaves_alpha_alpha(tmp_path, description):
+    path = write_scene(tmp_path / "a.tif", pixels(8, 8, bands=4))
+    name_bands(path, [None, None, None, description])
+    header = header_of(path)
+    assert (header.alpha, header.mask, header.revision) == (4, "alpha", 0)
+    assert header.alpha_band is not None
+    assert header.alpha_band.index == 4
+
+
+@pytest.mark.parametrize(("bits", "last"), [(1, 1), (2, 3), (4, 15), (8, 255)])
+def test_grey_from_white_to_black_has_the_palette_of_what_is_seen(tmp_path, bits, last):
+    profile = {} if bits == 8 else {"nbits": bits}
+    path = tmp_path / "a.tif"
+    write_scene(path, np.zeros((5, 5, 1), np.uint8), photometric="MINISWHITE", **profile)
+    header = header_of(path)
+    assert (header.white_is_zero, header.has_grey_palette, header.revision) == (True, True, 1)
+    assert header.palette is not None
+    assert len(header.palette) == last + 1
+    with rasterio.open(path) as source:
+        assert header.palette == tuple(source.colormap(1)[value] for value in range(last + 1))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nodata", "revision"),
+    [
+        ("float32", -3.4e38, 1),
+        ("float32", -3.4028234663852886e38, 0),
+        ("float32", -9999, 0),
+        ("float64", -1.7e308, 1),
+        ("int16", -9999, 0),
+        ("uint8", 3.5, 1),
+    ],
+)
+def test_scenes_whose_nodata_was_read_otherwise_are_of_another_revision(
+    tmp_path, dtype, nodata, revision
+):
+    path = write_scene(tmp_path / "a.tif", np.zeros((4, 4, 3), dtype))
+    with rasterio.open(path, "r+") as target:
+        target.nodata = nodata
+    assert header_of(path).revision == revision
 
 
 def test_scale_offset_nodata_and_dtype_are_those_of_each_band(tmp_path):
@@ -129,7 +192,7 @@ def test_a_palette_has_every_value_up_to_the_greatest(tmp_path):
     assert header.palette[1:4] == (PALETTE[1], PALETTE[2], PALETTE[3])
     assert header.palette[0] == header.palette[4] == header.palette[255] == (0, 0, 0, 255)
     assert len(header.palette) == 256
-    assert header.bands[0].names == ()
+    assert header.bands[0].name == ""
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")

@@ -27,7 +27,7 @@ def header(height: int, width: int, stored=TILES, bands: int = 3, **fields) -> H
     place = {"transform": Affine(10, 0, 300000, 0, -10, 6e6), "crs": UTM} | fields
     grid = Grid(height, width, place["transform"], place["crs"])
     dtype = fields.get("dtype", "uint8")
-    parts = tuple(Band(n, dtype, (), None, 1.0, 0.0) for n in range(1, bands + 1))
+    parts = tuple(Band(n, dtype, "", None, 1.0, 0.0) for n in range(1, bands + 1))
     return Header(grid, parts, "none", None, None, stored, None, None, ())
 
 

@@ -54,7 +54,7 @@ def run_scene(work, path: Path, model=None):
 def blocks_in(height: int, width: int, stride: int, stored=(512, 512)) -> list[Window]:
     """Blocks of a scene of one byte band that is stored in tiles or strips."""
     grid = Grid(height, width, Affine.identity(), None)
-    band = Band(1, "uint8", (), None, 1.0, 0.0)
+    band = Band(1, "uint8", "", None, 1.0, 0.0)
     header = Header(grid, (band,), "none", None, None, stored, None, None, ())
     return list(block_windows(header, Layout(2048, 0, stride), ReadOptions()))
 
