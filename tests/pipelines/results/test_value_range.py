@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import shapely
 
 from pipelines.run.area_tables import SCHEMA
 from segmodel.tiling.raster import out_of_range
@@ -19,6 +20,7 @@ from tests.pipelines.corpus import (
     png,
     record,
     small_blocks,
+    spoil_strip,
     write,
     write_model_folder,
     write_scene,
@@ -150,8 +152,6 @@ def test_images_fail_each_by_its_own_share(tmp_path, model):
 
 def test_what_is_outside_the_area_of_interest_is_no_part_of_it(tmp_path, model):
     values, _ = odd_scene(tmp_path / "in" / "a.tif")
-    import shapely
-
     crs, transform = UTM
     left, top = transform.c, transform.f
     inside = shapely.box(left, top - 1500, left + 1100, top)
@@ -206,3 +206,31 @@ def test_rounding_of_floating_point_is_not_out_of_range():
     missing = np.array([np.nan, np.inf, 0.5], np.float32)
     finite = np.isfinite(missing)[None]
     assert out_of_range(missing[None, :, None], finite, (0.0, 1.0)) is None
+
+
+@pytest.mark.parametrize(("tag", "expected"), [(-9999, 0), (None, 600)])
+def test_a_nodata_value_that_the_file_states_is_no_part_of_it(tmp_path, tag, expected):
+    fields = {"dtype": "int16", "value_range": (0.0, 255.0)}
+    model = write_model_folder(tmp_path / "model", **fields)
+    values = pixels(60, 50).astype(np.int16)
+    values[:12, :, 1] = -9999
+    write_scene(tmp_path / "in" / "a.tif", values, nodata=tag)
+
+    run = run_scenes(tmp_path / "run", model, tmp_path / "in")
+
+    told = run.summary["out_of_range"]
+    assert (told["pixels"], told["compared_pixels"]) == (expected, 60 * 50 - 600 + expected)
+
+
+def test_a_scene_that_failed_already_does_not_fail_twice(tmp_path, model):
+    path = tmp_path / "in" / "a.tif"
+    odd_scene(path)
+    spoil_strip(path, 0)
+
+    run = run_scenes(tmp_path / "run", model, path, max_out_of_range=Fraction(0), window=32)
+
+    assert (run.summary["images"], run.summary["failed_images"]) == (0, 1)
+    assert {row["stage"] for row in run.rows("failures.csv")} == {"read"}
+    assert run.summary["out_of_range"]["failed_images"] == 0
+    assert run.summary["out_of_range"]["worst_images"][0]["uri"] == "in/a.tif"
+    assert run.verified()[1] == []

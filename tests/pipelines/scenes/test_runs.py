@@ -413,6 +413,6 @@ def test_scenes_are_not_resized(tmp_path):
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_an_area_of_interest_needs_to_know_where_the_scene_is(tmp_path):
     path = write_scene(tmp_path / "in" / "a.tif", pixels(8, 8), (None, Affine(2, 0, 0, 0, -2, 9)))
-    with pytest.raises(ConfigurationError, match=r"^in/a.tif has no coordinate .* --aoi cannot"):
+    with pytest.raises(ConfigurationError, match=r"^in/a.tif: it has no .* --aoi cannot"):
         SceneFormat().check(files_in(path), plan_context(contract(), ReadOptions(aoi="0" * 16)))
     SceneFormat().check(files_in(path), plan_context(contract()))
