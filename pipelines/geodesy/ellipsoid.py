@@ -102,7 +102,8 @@ def wrap_near(x: np.ndarray, middle: np.ndarray | float, period: float) -> np.nd
     """
     if not np.isfinite(period):
         return x
-    return np.asarray(x - period * np.round((x - middle) / period))
+    turns = np.round((x - middle) / period * (1 - 1e-9))  # what is half a period away stays
+    return np.asarray(x - period * turns)
 
 
 def _extrapolated(area: Callable[[int], Number]) -> Number:
@@ -143,11 +144,13 @@ class Datum:
         self.b = float(crs.ellipsoid.semi_minor_metre)
         self.geod = Geod(a=self.a, b=self.b)
         self.sphere_m2 = float(zone_area_m2(0.0, np.pi, self.a, self.b)) / 2  # radius squared
+        # The way around the Earth in units of x; infinite where x does not go around.
+        self.period = round(2 * np.pi / self.radians_per_unit, 6)
         if base is not None:
             self.transformer = Transformer.from_crs(crs, base, always_xy=True)
             unit = float(crs.axis_info[0].unit_conversion_factor)
             self.tolerance = 1e-7 * (self.a if crs.is_projected else 1.0) / unit
-            self.period = self._period() if crs.is_projected else 2 * np.pi / unit
+            self.period = self._period() if crs.is_projected else round(2 * np.pi / unit, 6)
 
     def _period(self) -> float:
         """Width of the world where all meridians are parallel to the y axis, else infinite."""
@@ -254,3 +257,15 @@ def datum_of(wkt: str) -> Datum:
     while crs.is_bound or crs.is_compound:
         crs = CRS.from_user_input(crs.source_crs if crs.is_bound else crs.sub_crs_list[0])
     return Datum(crs)
+
+
+def turn_of(wkt: str) -> float:
+    """The way around the Earth in units of x of a CRS; infinite where x does not go around.
+
+    Args:
+        wkt: CRS as WKT 2; also one without an ellipsoid.
+    """
+    try:
+        return datum_of(wkt).period
+    except GroundError:
+        return float("inf")

@@ -41,8 +41,7 @@ class HubTransformer:
         datum, crs = datum_of(wkt), CRS.from_wkt(wkt)
         while crs.is_compound:
             crs = CRS.from_user_input(crs.sub_crs_list[0])
-        self.a, self.geographic = datum.a, datum.geographic
-        self.period = 2 * np.pi / datum.radians_per_unit if self.geographic else datum.period
+        self.a, self.geographic, self.period = datum.a, datum.geographic, datum.period
         self.tolerance = np.inf if self.geographic else datum.tolerance
         base = crs.source_crs if crs.is_derived and not crs.is_projected else crs.geodetic_crs
         hub = "EPSG:4326" if is_same_body(self.a, EARTH_M) else base

@@ -19,7 +19,7 @@ import shapely
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
 
-from pipelines.geodesy.ellipsoid import wrap_near
+from pipelines.geodesy.ellipsoid import turn_of, wrap_near
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygons import Polygons
 from segmodel.errors import InputError
@@ -213,13 +213,14 @@ class _View:
 
     grid: GroundGrid
     way: Transformer | None  # None where coordinates are the same
-    turns: tuple[float, float]  # a full circle in the source and in the scene; 0 if projected
+    turns: tuple[float, float]  # the way around the Earth in the source and in the scene; or inf
     middle: tuple[float, float]  # x of the middle of the scene in both
 
     @property
     def around(self) -> set[float]:
         """How far longitudes of the source may be off."""
-        return {0.0, -self.turns[0], self.turns[0]}
+        turn = self.turns[0] if math.isfinite(self.turns[0]) else 0.0
+        return {0.0, -turn, turn}
 
     @cached_property
     def box(self) -> tuple[float, ...]:
@@ -231,7 +232,7 @@ class _View:
         steps = [np.abs(np.diff(places, axis=axis)).max(axis=(1, 2)) for axis in (1, 2)]
         low = places.min(axis=(1, 2)) - np.maximum(*steps)
         high = places.max(axis=(1, 2)) + np.maximum(*steps)
-        if self.way and 0 < self.turns[0] <= high[0] - low[0]:
+        if self.way and self.turns[0] <= high[0] - low[0]:
             low[0], high[0] = -EVERYWHERE, EVERYWHERE
         return (*low.tolist(), *high.tolist())
 
@@ -252,13 +253,28 @@ class _View:
 
     def near(self, shape: Any) -> list[Any]:
         """What of a polygon is around the scene, with longitudes like those of the scene."""
+        (west, _, east, _), turn = shape.bounds, self.turns[0]
+        if abs(west + east) > 2 * turn:  # some write longitudes of 540
+            shape = _shifted(shape, -turn * round((west + east) / 2 / turn))
+        if east - west <= turn:
+            return self._turned(shape)
+        # Its parts may show the same ground, each in longitudes of its own.
+        return [moved for part in shapely.get_parts(shape) for moved in self._turned(part)]
+
+    def _turned(self, shape: Any) -> list[Any]:
         if not self.box:
             return [shape]
         parts, (x0, y0, x1, y1) = [], self.box
-        for turn in sorted(self.around) if x0 > -EVERYWHERE else [0.0]:
-            moved = shapely.transform(shape, np.array([turn, 0]).__add__) if turn else shape
+        west, low, east, high = shape.bounds
+        if low > y1 or high < y0:
+            return []
+        turn, first, last = self.turns[0], 0, 0
+        if math.isfinite(turn) and x0 > -EVERYWHERE:
+            first, last = math.ceil((x0 - east) / turn), math.floor((x1 - west) / turn)
+        for number in range(first, last + 1):
+            moved = _shifted(shape, turn * number) if number else shape
             left, low, right, high = moved.bounds
-            if left > x1 or right < x0 or low > y1 or high < y0:
+            if left > x1 or right < x0:
                 continue
             if self.way and (left < x0 or right > x1 or low < y0 or high > y1):
                 moved = shapely.intersection(moved, shapely.box(*self.box))
@@ -272,7 +288,7 @@ class _View:
         ends = np.hstack([points[:-1], points[1:]])[ring[:-1] == ring[1:]]
         if not self.way:
             return self.to_pixels(ends[:, ::2], ends[:, 1::2]).reshape(-1, 4)
-        if 0 < self.turns[0] <= (np.ptp(points, axis=0) * [1, 2]).min():
+        if self.turns[0] <= (np.ptp(points, axis=0) * [1, 2]).min():
             return None  # a world with both poles: its edges may fall on each other
         (x0, y0, x1, y1), done = ends.T, []
         back = (x0 > x1) | ((x0 == x1) & (y0 > y1))
@@ -314,16 +330,15 @@ def _view(source_wkt: str, grid: GroundGrid) -> _View:
     same = str(way.definition).startswith("proj=noop")
     x, y = grid.coordinates(*np.nan_to_num(grid.middle).tolist())
     middle = float(np.nan_to_num(way.transform(x, y, direction="INVERSE")[0], posinf=0))
-    return _View(grid, None if same else way, (_turn(source), _turn(scene)), (middle, x))
+    turns = turn_of(source_wkt), turn_of(grid.crs_wkt)
+    return _View(grid, None if same else way, turns, (middle, x))
 
 
-def _turn(crs: CRS) -> float:
-    """A full circle in the unit of a geographic CRS; 0 if it is projected."""
-    unit = crs.axis_info[0].unit_conversion_factor
-    return round(2 * math.pi / unit, 6) if crs.is_geographic else 0.0
+def _shifted(shape: Any, x: float) -> Any:
+    return shapely.transform(shape, np.array([x, 0]).__add__)
 
 
 def _near(places: tuple[Any, Any], middle: float, turn: float) -> tuple[np.ndarray, np.ndarray]:
     """Places with longitudes within half a turn of `middle`, else untouched; NaN for no place."""
     x, y = (np.where(np.isfinite(part), part, np.nan) for part in places)
-    return wrap_near(x, middle, turn or np.inf), y
+    return wrap_near(x, middle, turn), y

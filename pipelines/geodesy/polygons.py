@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import shapely
 
+from pipelines.geodesy.ellipsoid import turn_of
 from pipelines.storage.digests import digest
 from segmodel.errors import ConfigurationError
 
@@ -79,6 +80,7 @@ class Polygons:
 @lru_cache(maxsize=4)
 def _layers(polygons: Polygons) -> tuple[int, ...]:
     shapes = shapely.from_wkb(np.array(polygons.geometries, dtype=object))
+    shapes = _within_one_turn(shapes, polygons.crs_wkt)
     one, other = shapely.STRtree(shapes).query(shapes, predicate="intersects")
     one, other = one[other < one], other[other < one]
     areas = shapely.area(shapes)
@@ -92,3 +94,21 @@ def _layers(polygons: Polygons) -> tuple[int, ...]:
         taken = {layers[rival] for rival in rivals[index]}
         layers.append(next(layer for layer in range(len(taken) + 1) if layer not in taken))
     return tuple(layers)
+
+
+def _within_one_turn(shapes: np.ndarray, crs_wkt: str) -> np.ndarray:
+    """Polygons with all of their parts in the same longitudes, so that they can be compared."""
+    if not len(shapes):
+        return shapes
+    west, _, east, _ = shapely.total_bounds(shapes)
+    turn = turn_of(crs_wkt)
+    first, last = np.floor(west / turn + 0.5), np.ceil(east / turn - 0.5)
+    if first == last == 0:
+        return shapes
+    moved = []
+    for number in range(int(first), int(last) + 1):
+        x, endless = turn * number, 2 * turn
+        world = shapely.box(x - turn / 2, -endless, x + turn / 2, endless)
+        parts = shapely.intersection(shapes, world)
+        moved.append(shapely.transform(parts, np.array([-x, 0]).__add__))
+    return np.asarray(shapely.union_all(np.stack(moved), axis=0))

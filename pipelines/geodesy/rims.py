@@ -43,8 +43,8 @@ def _corner_areas(*corners: np.ndarray) -> np.ndarray:
     doubled = np.linalg.norm(np.cross(one, other), axis=-1)
     diagonals = np.einsum("...i,...i", one, one) + np.einsum("...i,...i", other, other)
     areas = doubled * (0.5 + diagonals / 32)  # of chords, and what the sphere adds to a square
-    outside = np.logical_and.reduce([np.isnan(corner[..., 0]) for corner in corners])
-    return np.where(outside, 0.0, areas)
+    off_earth = np.logical_and.reduce([np.isnan(corner[..., 0]) for corner in corners])
+    return np.where(off_earth, 0.0, areas)
 
 
 def cut_areas(places: Places, columns: np.ndarray, rows: np.ndarray, size: float) -> np.ndarray:
@@ -69,10 +69,10 @@ def _cut_areas(places: Places, columns: np.ndarray, rows: np.ndarray, size: floa
     origin = np.stack([columns, rows], axis=-1)[:, np.newaxis]
     ring = origin + size * np.stack(square(1, 1), axis=-1)
     areas = _corner_areas(*places(ring[..., 0], ring[..., 1]).swapaxes(0, 1))
-    cut = np.isnan(areas)
-    if not cut.any():
+    is_cut = np.isnan(areas)
+    if not is_cut.any():
         return areas
-    ring = origin[cut] + size * np.stack(square(SIDE_STEPS, SIDE_STEPS), axis=-1)
+    ring = origin[is_cut] + size * np.stack(square(SIDE_STEPS, SIDE_STEPS), axis=-1)
     known = np.isfinite(places(ring[..., 0], ring[..., 1])[..., 0])
     # A side that is not cut is one step, as for the cell on its other side.
     corners = known[:, ::SIDE_STEPS]
@@ -85,11 +85,11 @@ def _cut_areas(places: Places, columns: np.ndarray, rows: np.ndarray, size: floa
     far[off] = _at_rim(places, np.broadcast_to(apex[:, np.newaxis], ring.shape)[off], ring[off])
     between, following = far.copy(), np.roll(ring, -1, axis=1)
     crossed, is_first = off != np.roll(off, -1, axis=1), known[..., np.newaxis]
-    inside, outside = np.where(is_first, ring, following), np.where(is_first, following, ring)
-    between[crossed] = _at_rim(places, inside[crossed], outside[crossed])
+    near, beyond = np.where(is_first, ring, following), np.where(is_first, following, ring)
+    between[crossed] = _at_rim(places, near[crossed], beyond[crossed])
     path = np.stack([far, between], axis=2).reshape(len(ring), -1, 2)
     centres = places(apex[:, 0], apex[:, 1])
-    areas[cut] = np.abs(solid_angle(centres, places(path[..., 0], path[..., 1])))
+    areas[is_cut] = np.abs(solid_angle(centres, places(path[..., 0], path[..., 1])))
     return areas
 
 
@@ -102,11 +102,10 @@ def _apexes(places: Places, ring: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(is_known, middle, corner)
 
 
-def _at_rim(places: Places, inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
+def _at_rim(places: Places, near: np.ndarray, beyond: np.ndarray) -> np.ndarray:
     """The last points `(n, 2)` on the Earth on the ways from points there to points beyond."""
     for _ in range(HALVINGS):
-        middle = (inside + outside) / 2
+        middle = (near + beyond) / 2
         known = np.isfinite(places(middle[:, 0], middle[:, 1])[:, :1])
-        inside = np.where(known, middle, inside)
-        outside = np.where(known, outside, middle)
-    return inside
+        near, beyond = np.where(known, middle, near), np.where(known, beyond, middle)
+    return near

@@ -1,9 +1,11 @@
 """Polygons with names from vector files: checked, repaired, ordered.
 
 Any polygon file that GDAL reads. Features of one name are one multipolygon. What is kept does not
-depend on the order of features, so that the same areas in another file give the same digest.
+depend on the order of features, so that the same areas in another file give the same digest. A ring
+that steps from one side of the antimeridian to the other goes on beyond it.
 """
 
+import logging
 import math
 import os
 import re
@@ -16,6 +18,7 @@ import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
+from pipelines.geodesy.ellipsoid import wrap_near
 from pipelines.geodesy.polygons import Polygons
 from pipelines.storage import locations
 from pipelines.storage.copies import with_sidecars
@@ -23,6 +26,7 @@ from segmodel.errors import ConfigurationError
 
 NAME_FIELDS = ("name", "NAME", "Name")
 _LAYER = "|layername="  # how QGIS spells a layer of a file
+_log = logging.getLogger("beamseg")
 _POLYGONS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
 
@@ -187,7 +191,67 @@ def _shapes(content: list[bytes], names: list[str], crs: CRS, source: str) -> It
                 f"in {name!r}, but its CRS {crs.name!r} is in longitude and latitude: assign the "
                 "CRS of the coordinates with ogr2ogr -a_srs EPSG:..."
             )
-        yield shape
+        crossing = shape if math.isinf(pole) else unrolled(shape, 4 * pole)
+        if crossing is not shape:
+            _log.warning(
+                "%s: %r steps over the antimeridian, and is read as crossing it there", source, name
+            )
+        yield crossing
+
+
+def unrolled(shape: Any, turn: float) -> Any:
+    """Polygons whose rings go on beyond the antimeridian in place of a step to its other side.
+
+    A ring is left alone if its steps of more than half a turn are no such steps: because the ring
+    goes around a pole, would have no area left, or is more than 90 degrees high, as frames of whole
+    maps are.
+
+    Args:
+        shape: Geometry with longitudes as x.
+        turn: The whole way around the Earth in the unit of x.
+
+    Returns:
+        `shape` itself if no ring changes.
+
+    >>> unrolled(shapely.Polygon([(179, 0), (-179, 0), (-179, 9), (179, 9)]), 360).bounds
+    (179.0, 0.0, 181.0, 9.0)
+    """
+    parts = shapely.get_parts(shapely.get_parts(shape))
+    points, ring = shapely.get_coordinates(shapely.get_rings(parts), return_index=True)
+    steps = np.abs(np.diff(points[:, 0]))[ring[:-1] == ring[1:]]
+    if not (steps > turn / 2).any():
+        return shape
+    new = [_unrolled_polygon(part, turn) for part in parts]
+    if all(one is other for one, other in zip(new, parts, strict=True)):
+        return shape
+    return new[0] if len(new) == 1 else shapely.geometrycollections(new)
+
+
+def _unrolled_polygon(polygon: Any, turn: float) -> Any:
+    if shapely.get_type_id(polygon) != shapely.GeometryType.POLYGON:
+        return polygon
+    shell, *holes = (_unrolled_ring(part, turn) for part in shapely.get_rings(polygon))
+    if shell is None:
+        return polygon
+    middle = (shell[:, 0].min() + shell[:, 0].max()) / 2
+    moved = []
+    for hole, old in zip(holes, shapely.get_rings(polygon)[1:], strict=True):
+        points = shapely.get_coordinates(old) if hole is None else hole
+        there = (points[:, 0].min() + points[:, 0].max()) / 2
+        points[:, 0] += wrap_near(there, middle, turn) - there
+        moved.append(points)
+    return shapely.Polygon(shell, moved)
+
+
+def _unrolled_ring(ring: Any, turn: float) -> np.ndarray | None:
+    """Points `(n, 2)` of a ring that steps over the antimeridian; None of any other."""
+    points = shapely.get_coordinates(ring)
+    steps = np.diff(points[:, 0])
+    turns = np.cumsum(np.where(np.abs(steps) > turn / 2, np.round(steps / turn), 0))
+    if not turns.any() or turns[-1] != 0 or np.ptp(points[:, 1]) > turn / 4:
+        return None
+    points[1:, 0] -= turn * turns
+    return points if shapely.area(shapely.Polygon(points)) > 0 else None
 
 
 def _polygonal(shape: Any) -> Any | None:

@@ -136,7 +136,7 @@ def _other_pixels(columns: np.ndarray, rows: np.ndarray, grid: Grid, other: Grid
     if mine != others:
         on_earth = np.isfinite(datum_of(mine).lon_lat(x, y)[1])
         x, y = _transformer(mine, others).transform(np.where(on_earth, x, np.nan), y)
-    turn = _turn(others)
+    turn = datum_of(others).period
     with np.errstate(invalid="ignore"):
         if np.isfinite(turn):
             middle, _ = _applied(other.transform, other.width / 2, other.height / 2)
@@ -154,10 +154,3 @@ def _applied(transform: Affine, x: Any, y: Any) -> tuple[Any, Any]:
 @lru_cache(64)
 def _transformer(one: str, other: str) -> Transformer:
     return Transformer.from_crs(CRS.from_wkt(one), CRS.from_wkt(other), always_xy=True)
-
-
-@lru_cache(64)
-def _turn(wkt: str) -> float:
-    """A whole turn around the Earth in units of a CRS; infinite where x does not go around."""
-    datum = datum_of(wkt)
-    return float(2 * np.pi / datum.radians_per_unit if datum.geographic else datum.period)

@@ -212,7 +212,8 @@ def test_polygons_that_overlap_by_more_than_a_hundredth_are_in_different_layers(
         shapely.box(1, 1, 2, 2),  # inside the first
         shapely.box(20, 0, 30, 10),  # an edge in common
     ]
-    polygons = Polygons("", tuple("abcde"), tuple(bytes(shapely.to_wkb(at)) for at in shapes))
+    wkt = CRS.from_epsg(4326).to_wkt()
+    polygons = Polygons(wkt, tuple("abcde"), tuple(bytes(shapely.to_wkb(at)) for at in shapes))
 
     assert polygons.layers() == (0, 0, 1, 1, 0)
     assert Polygons("", (), ()).layers() == ()
