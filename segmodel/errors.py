@@ -32,6 +32,7 @@ class FailureCode(StrEnum):
     OTHER = "other"
     OUT_OF_RANGE = "out_of_range"
     SEVERAL_IMAGES = "several_images"
+    SUBDATASETS = "subdatasets"
     TOO_LARGE = "too_large"
     TOO_MANY_PIXELS = "too_many_pixels"
     UNKNOWN_CLASS = "unknown_class"

@@ -73,12 +73,10 @@ def run(arguments: Sequence[str]) -> int:
             "pack waits for its end: leave --no_wait_until_finish, --template_location and "
             "--dry_run out"
         )
-    for number, what in (
-        (resolved.inputs.ignored_files, "files of other kinds are ignored"),
-        (resolved.inputs.unused_masks, "masks have no image"),
-    ):
-        if number:
-            print(f"{number} {what}", file=sys.stderr)
+    if resolved.inputs.left_aside:
+        print(resolved.inputs.left_aside.line(), file=sys.stderr)
+    if resolved.inputs.unused_masks:
+        print(f"{resolved.inputs.unused_masks} masks have no image", file=sys.stderr)
     prepared = prepare_pack(resolved)
     run_pack(prepared, options.max_failures, beam_options)
     summary = prepared.work.run.read_json("summary.json")

@@ -66,8 +66,8 @@ def run(arguments: Sequence[str]) -> int:
     beam_options = pipeline_options(process.without_process_options(words))
     check_options(options.accelerator, beam_options)
     prepared = prepare_run(resolved)
-    if resolved.inputs.ignored_files:
-        print(f"{resolved.inputs.ignored_files} files of other kinds are ignored", file=sys.stderr)
+    if resolved.inputs.left_aside:
+        print(resolved.inputs.left_aside.line(), file=sys.stderr)
     if resolved.inputs.missing:
         print(warning_of(resolved.inputs.missing.to_json()), file=sys.stderr)
     submitted = run_segment(prepared, options, beam_options)

@@ -1,12 +1,14 @@
 """Images and masks to pack: listed, and matched by path."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 
 from pipelines.formats.shards import printable_name
-from pipelines.inputs.listing import input_files, root_of
+from pipelines.inputs.exclusion import Exclusion
+from pipelines.inputs.left_aside import LeftAside
+from pipelines.inputs.listing import FoundFile, input_files, root_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError
@@ -37,22 +39,25 @@ class PackInputs:
 
     Args:
         items: Images with their masks, in order of patterns and names.
-        ignored_files: Number of files that are no images.
+        left_aside: Files that are no images.
         unused_masks: Number of masks without an image.
     """
 
     items: tuple[PackInput, ...]
-    ignored_files: int
+    left_aside: LeftAside
     unused_masks: int
 
 
-def find_pack_inputs(images: Sequence[str], masks: Sequence[str], output: str) -> PackInputs:
+def find_pack_inputs(
+    images: Sequence[str], masks: Sequence[str], output: str, exclude: Sequence[str] = ()
+) -> PackInputs:
     """Images of all patterns, each once, with their masks.
 
     Args:
         images: Files, folders or glob patterns of images.
         masks: Files, folders or glob patterns of masks, one for each entry of `images`; or none.
         output: Folder of the shards; what is in it is no input.
+        exclude: Patterns of files that are left out, see `Exclusion`.
 
     Raises:
         ConfigurationError: If a pattern matches no image, an image has no mask or several, or two
@@ -60,11 +65,15 @@ def find_pack_inputs(images: Sequence[str], masks: Sequence[str], output: str) -
     """
     items: list[PackInput] = []
     seen: set[str] = set()
-    ignored_files = unused_masks = 0
+    exclusion, left, unused_masks = Exclusion(exclude), LeftAside(), 0
+
+    def files_in(pattern: str, folder: str, option: str) -> list[InputFile]:
+        files = (f for f in input_files(pattern, output) if not exclusion.leaves_out(f))
+        return _image_files(files, folder, left, f"{option} {pattern}")
+
     mask_folders = folders_of_roots(masks)
     for number, (pattern, folder) in enumerate(zip(images, folders_of_roots(images), strict=True)):
-        found, others = _image_files(pattern, folder, output, "--images")
-        ignored_files += others
+        found = files_in(pattern, folder, "--images")
         fresh = []
         for file in found:
             place = locations.canonical(file.uri)
@@ -74,12 +83,11 @@ def find_pack_inputs(images: Sequence[str], masks: Sequence[str], output: str) -
         if not masks:
             items += [PackInput(file, None) for file in fresh]
             continue
-        given, others = _image_files(masks[number], mask_folders[number], output, "--masks")
-        ignored_files += others
+        given = files_in(masks[number], mask_folders[number], "--masks")
         items += _with_masks(fresh, given, masks[number])
         stems = {without_suffix(file.name) for file in found}
         unused_masks += sum(without_suffix(file.name) not in stems for file in given)
-    return PackInputs(tuple(items), ignored_files, unused_masks)
+    return PackInputs(tuple(items), left, unused_masks)
 
 
 def folders_of_roots(patterns: Sequence[str]) -> list[str]:
@@ -98,23 +106,22 @@ def folders_of_roots(patterns: Sequence[str]) -> list[str]:
 
 
 def _image_files(
-    pattern: str, folder: str, output: str, option: str
-) -> tuple[list[InputFile], int]:
-    """Image files of a pattern, and how many other files it matches."""
-    files, others = [], 0
-    for file in input_files(pattern, output):
+    found: Iterable[FoundFile], folder: str, left: LeftAside, what: str
+) -> list[InputFile]:
+    """Image files among those that a pattern found; the others are added to what is left aside."""
+    files = []
+    for file in found:
+        name = printable_name(file.name)
         if PurePosixPath(file.name).suffix.lower() in IMAGE_SUFFIXES:
-            name = printable_name(file.name)
             files.append(InputFile(file.uri, folder, name, file.size, file.version))
         else:
-            others += 1
+            left.add(f"{folder}/{name}")
     if not files:
         suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
         raise ConfigurationError(
-            f"{option} {pattern} matches no image ({suffixes}): check the path, and quote patterns "
-            f"with *"
+            f"{what} matches no image ({suffixes}): check the path, and quote patterns with *"
         )
-    return files, others
+    return files
 
 
 def _absolute(root: str) -> str:

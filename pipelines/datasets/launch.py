@@ -111,7 +111,7 @@ def check_pack(options: PackOptions) -> ResolvedPack:
     shape = _shape_of(options, masks, max_pixels)
     if earlier is not None:
         check_unchanged(earlier, shape, options.output, "shape")
-    inputs = find_pack_inputs(options.images, options.masks, options.output)
+    inputs = find_pack_inputs(options.images, options.masks, options.output, options.exclude)
     splits = assign_splits(
         (item.name for item in inputs.items),
         options.shares,

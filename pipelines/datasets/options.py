@@ -4,8 +4,10 @@ import argparse
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 
 from pipelines.cli.options import Option, parse_options, positive
+from pipelines.cli.parser import each_value
 from pipelines.cli.values import MAX_FAILURES, MEMORY, FailureBudget
 from segmodel.errors import ConfigurationError
 
@@ -76,6 +78,11 @@ class PackOptions:
     """folder of the shards; give the same one again to continue a pack"""
     masks: tuple[str, ...] = Option("PATTERN", is_repeatable=True).field()
     """masks of the images, under the same path without suffix; one for each --images, in order"""
+    exclude: tuple[str, ...] = Option(
+        "PATTERN", parse=partial(each_value, "--exclude"), is_repeatable=True
+    ).field()
+    """leave out images and masks that match: a name of files or folders at any depth, such as
+    '*_draft.png', or a path below --images or --masks; repeatable"""
     container: str = Option(
         "FORMAT", default=CONTAINERS[0], choices=CONTAINERS, name="format"
     ).field()

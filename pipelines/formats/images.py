@@ -18,7 +18,7 @@ from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
-from segmodel.errors import ContractError, FailureCode, InputError, TransientError
+from segmodel.errors import BeamsegError, ContractError, FailureCode, InputError, TransientError
 from segmodel.images.encoded import (
     IMAGE_SUFFIXES,
     EncodedImage,
@@ -50,9 +50,9 @@ class ImageFormat(Format):
         """The file if its suffix is that of an image."""
         return file if Path(file.name).suffix.lower() in IMAGE_SUFFIXES else None
 
-    def check(self, files: Sequence[InputFile], context: PlanContext) -> None:
-        """Refuse a model that encoded images cannot feed."""
-        check_encoded(context.contract, f"{files[0].key} and other image files")
+    def misfit(self, files: Sequence[InputFile], context: PlanContext) -> BeamsegError | None:
+        """Why encoded images cannot feed the model, if they cannot."""
+        return encoded_misfit(context.contract, f"{files[0].key} and other image files")
 
     def estimate(self, files: Sequence[InputFile], context: PlanContext) -> Estimate:
         """From the headers of a sample."""
@@ -102,26 +102,29 @@ def digest_of(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
-def check_encoded(contract: Contract, what: str) -> None:
-    """Refuse a model whose input an encoded 8-bit image cannot be.
+def encoded_misfit(contract: Contract, what: str = "") -> ContractError | None:
+    """Why encoded 8-bit images cannot be the input of a model; None if they can.
 
-    Raises:
-        ContractError: Names the field and the remedy.
+    Args:
+        contract: Contract of the model.
+        what: Name of the input in the text; empty for none.
     """
     if len(contract.bands) not in DECODED_BANDS:
-        raise ContractError(
+        return ContractError(
             f"bands: the model takes {len(contract.bands)} ({', '.join(contract.bands)}), encoded "
-            f"images give 1, 3 or 4; give GeoTIFF scenes with those bands",
+            f"images give 1, 3 or 4; give GeoTIFF scenes with those bands, or leave it out with "
+            f"--exclude",
             code=FailureCode.WRONG_BANDS,
             name=what,
         )
     if contract.dtype != "uint8":
-        raise ContractError(
+        return ContractError(
             f"dtype: the model takes {contract.dtype}, encoded images give uint8; give GeoTIFF "
-            f"scenes of that dtype or use a model for uint8",
+            f"scenes of that dtype, or leave it out with --exclude",
             code=FailureCode.WRONG_DTYPE,
             name=what,
         )
+    return None
 
 
 class _ImagesTask(UnitTask[EncodedMaps]):
@@ -133,7 +136,11 @@ class _ImagesTask(UnitTask[EncodedMaps]):
 
     def jobs(self) -> Iterator[Job | Failure]:
         bands, reading = len(self.work.contract.bands), self.work.reading
+        misfit = encoded_misfit(self.work.contract)
         for file in self._files.values():
+            if misfit is not None:
+                yield Failure.of(file.key, None, "open", misfit)
+                continue
             if len(os.fsencode(Path(file.name).name)) > MAX_NAME_BYTES:
                 reason = f"the name has more than {MAX_NAME_BYTES} bytes: no room for .png after it"
                 error = InputError(reason, code=FailureCode.NAME_TOO_LONG)

@@ -19,6 +19,7 @@ from pipelines.run.plan import InputFile, Unit, WorkUnit, unit_id
 from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
+from segmodel.errors import BeamsegError
 from segmodel.tiling.windows import Layout, Window, computed_pixels
 
 # Longer to shorter side of what is wide, or high and narrow.
@@ -225,13 +226,20 @@ class Format(ABC):
         Its version changes with all that it is read from.
         """
 
-    @abstractmethod
-    def check(self, files: Sequence[InputFile], context: PlanContext) -> None:
-        """Refuse what cannot be read or the model was not made for, before any work.
+    def check(self, files: Sequence[InputFile], context: PlanContext) -> None:  # noqa: B027
+        """Refuse options that cannot be carried out with these files, before any work.
 
         Raises:
-            ConfigurationError: If the options cannot be carried out with these files.
-            ContractError: If the model was not made for them.
+            ConfigurationError: If files and options do not go together.
+            ContractError: If the model and options do not.
+        """
+
+    @abstractmethod
+    def misfit(self, files: Sequence[InputFile], context: PlanContext) -> BeamsegError | None:
+        """Why the model was made for none of these files; None if it was made for one.
+
+        Where it was made for some of the inputs of a run, the others fail by themselves, each with
+        its reason.
         """
 
     def count(self, file: InputFile, limit: int, reading: ReadOptions) -> int:

@@ -13,7 +13,13 @@ from pipelines.formats import shards
 from pipelines.formats.work import PlanContext, ReadOptions
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem
-from segmodel.errors import ConfigurationError, FailureCode, InputError, TransientError
+from segmodel.errors import (
+    BeamsegError,
+    ConfigurationError,
+    FailureCode,
+    InputError,
+    TransientError,
+)
 
 # Rows are read a few at a time, by the average of their group, from which single ones may be far.
 _READ_BYTES, _READ_ROWS = 8 << 20, 16
@@ -36,13 +42,14 @@ class ParquetFormat(shards.ShardFormat):
     examples = "Parquet files with a column of encoded images (.parquet)"
     label_field = "labels"
 
-    def check(self, files: Sequence[InputFile], context: PlanContext) -> None:
-        """Refuse a model that encoded images cannot feed, and files without any image.
+    def misfit(self, files: Sequence[InputFile], context: PlanContext) -> BeamsegError | None:
+        """Why encoded images cannot feed the model, or that the first files have no images.
 
-        What cannot be read fails by itself, with its reason. So does a file without images where
-        another of the first has some.
+        What cannot be read fails by itself, with its reason.
         """
-        super().check(files, context)
+        unfit = super().misfit(files, context)
+        if unfit is not None:
+            return unfit
         reasons = []
         for file in files[:8]:
             try:
@@ -52,11 +59,10 @@ class ParquetFormat(shards.ShardFormat):
                 continue
             try:
                 find_columns(schema, context.reading)
-                return
+                return None
             except InputError as error:
                 reasons.append(f"{file.key}: {error}")
-        if reasons:
-            raise ConfigurationError(reasons[0])
+        return ConfigurationError(reasons[0]) if reasons else None
 
     def samples(self, file: InputFile, reading: ReadOptions) -> shards.Samples:
         """Samples by rows; a corrupt group of rows costs its own rows alone."""

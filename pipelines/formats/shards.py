@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.formats.compressed import uncompressed
-from pipelines.formats.images import check_encoded, decoded, digest_of, encode_png
+from pipelines.formats.images import decoded, digest_of, encode_png, encoded_misfit
 from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.rasters.header import Headers
@@ -27,7 +27,7 @@ from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
-from segmodel.errors import FailureCode, InputError, TransientError
+from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError
 from segmodel.images.encoded import EncodedImage, image_size
 
 SAMPLE = 16
@@ -216,9 +216,9 @@ class ShardFormat(Format):
     def writer(self, path: str, zipped: bool, maps: Maps) -> AbstractContextManager[ShardWriter]:
         """A new shard, complete once the context is left without an error."""
 
-    def check(self, files: Sequence[InputFile], context: PlanContext) -> None:
-        """Refuse a model that encoded images cannot feed."""
-        check_encoded(context.contract, f"{files[0].key} and other {self.examples}")
+    def misfit(self, files: Sequence[InputFile], context: PlanContext) -> BeamsegError | None:
+        """Why encoded images cannot feed the model, if they cannot."""
+        return encoded_misfit(context.contract, f"{files[0].key} and other {self.examples}")
 
     def count(self, file: InputFile, limit: int, reading: ReadOptions) -> int:
         """Number of samples, at most `limit`."""
@@ -320,6 +320,11 @@ class _ShardTask(UnitTask[ShardEntry]):
 
     def jobs(self) -> Iterator[Job | Failure]:
         reading, bands = self.work.reading, len(self.work.contract.bands)
+        misfit = encoded_misfit(self.work.contract)
+        if misfit is not None:
+            # All of its images are as it is.
+            yield Failure.of(self._file.key, None, "open", misfit)
+            return
         for count, entry in enumerate(self._shards.read(self._file, reading)):
             if count == self.unit.records:
                 return

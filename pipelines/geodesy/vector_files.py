@@ -59,6 +59,17 @@ def read_polygons(path: str, option: str, name_field: str | None = None) -> Poly
         raise ConfigurationError(f"{source} is not there: check the path {place}") from error
 
 
+def has_vectors(path: str) -> bool:
+    """Whether a file has layers of vectors that GDAL can read."""
+    import pyogrio
+
+    try:
+        with with_sidecars(path) as file:
+            return len(pyogrio.list_layers(file)) > 0
+    except (pyogrio.errors.DataSourceError, FileNotFoundError):
+        return False
+
+
 def _read_polygons(file: str, layer: str, source: str, name_field: str | None) -> Polygons:
     layer = _polygon_layer(file, layer, source)
     crs, names, content = _read_layer(file, layer, source, name_field)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from typing import Any, overload
 
+from pipelines.inputs.left_aside import LeftAside
 from pipelines.run.plan import InputFile
 from segmodel.errors import TransientError
 
@@ -23,6 +24,7 @@ CREATE TABLE files (
     name TEXT NOT NULL,
     size INTEGER NOT NULL,
     version TEXT NOT NULL,
+    pattern INTEGER NOT NULL,
     format TEXT,
     position INTEGER,
     records INTEGER
@@ -171,20 +173,23 @@ class Catalogue:
         self._tables.add_function("group_of", 2, group_of)
         self._new: list[Row] = []
 
-    def add(self, place: str, file: InputFile) -> None:
+    def add(self, place: str, file: InputFile, pattern: int = 0) -> None:
         """Add a file, unless there is one at the same place already.
 
         Args:
             place: Canonical location of the file, however it was found.
             file: File as it was found.
+            pattern: Number of the pattern that found it.
         """
         uri = None if file.uri == place else to_bytes(file.uri)
-        row = (to_bytes(place), uri, file.folder, file.name, file.size, file.version)
+        row = (to_bytes(place), uri, file.folder, file.name, file.size, file.version, pattern)
         self._new.append(row)
         if len(self._new) == PAGE_ROWS:
             self._flush()
 
-    def sort(self, claim: Callable[[list[InputFile]], Iterable[tuple[str, str] | None]]) -> int:
+    def sort(
+        self, claim: Callable[[list[InputFile]], Iterable[tuple[str, str] | None]]
+    ) -> LeftAside:
         """Give files their formats.
 
         Args:
@@ -192,22 +197,25 @@ class Catalogue:
                 that has no format.
 
         Returns:
-            Number of files without a format.
+            The files without a format.
         """
+        left = LeftAside()
         counts: Counter[str | None] = Counter()
         for page in self._pages():
-            claims = claim([_input_file(fields) for _, *fields in page])
+            files = [_input_file(fields) for _, *fields in page]
             changes = []
-            for (number, *_), claimed in zip(page, claims, strict=True):
+            for (number, *_), file, claimed in zip(page, files, claim(files), strict=True):
                 owner, version = claimed or (None, None)
-                if owner is not None:
+                if owner is None:
+                    left.add(file.key)
+                else:
                     changes.append((owner, version, counts[owner], number))
                 counts[owner] += 1
             self._tables.run_each(
                 "UPDATE files SET format = ?, version = ?, position = ? WHERE number = ?", changes
             )
         self._tables.run(_INDEX)
-        return counts[None]
+        return left
 
     def limit(self, format_name: str, records: Iterable[int]) -> int:
         """Keep only the first files of a format.
@@ -226,6 +234,17 @@ class Catalogue:
         self._tables.run("DELETE FROM files WHERE format = ? AND records IS NULL", format_name)
         query = "SELECT coalesce(sum(records), 0) FROM files WHERE format = ?"
         return int(self._tables.value(query, format_name))
+
+    def by_pattern(self) -> Iterator[tuple[int, int, int]]:
+        """Number of each pattern that found files, how many, and how many of them have a format."""
+        query = "SELECT pattern, count(*), count(format) FROM files GROUP BY pattern"
+        yield from self._tables.rows(query)
+
+    def first_of(self, pattern: int) -> tuple[InputFile, str | None]:
+        """The first file that a pattern found, and its format if it has one."""
+        query = f"SELECT format, {_FILE} FROM files WHERE pattern = ? ORDER BY number LIMIT 1"
+        name, *fields = next(self._tables.rows(query, pattern))
+        return _input_file(fields), name
 
     def of_format(self, name: str) -> "Files":
         """Files of one format, once they are sorted."""
@@ -246,8 +265,8 @@ class Catalogue:
 
     def _flush(self) -> None:
         self._tables.run_each(
-            "INSERT OR IGNORE INTO files (place, uri, folder, name, size, version) "
-            "VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO files (place, uri, folder, name, size, version, pattern) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
             self._new,
         )
         self._new.clear()

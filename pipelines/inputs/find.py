@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 
 from pipelines.inputs.catalogue import Catalogue
+from pipelines.inputs.exclusion import Exclusion
 from pipelines.inputs.listing import find_web, input_files, root_of
 from pipelines.run import progress
 from pipelines.run.plan import InputFile
@@ -14,7 +15,10 @@ from segmodel.errors import ConfigurationError
 
 
 def list_inputs(
-    patterns: Sequence[str], output: str, folders: Mapping[str, str] | None = None
+    patterns: Sequence[str],
+    output: str,
+    folders: Mapping[str, str] | None = None,
+    exclude: Sequence[str] = (),
 ) -> Catalogue:
     """Files of all patterns, each once, in order of patterns and names.
 
@@ -23,25 +27,32 @@ def list_inputs(
         output: Run directory; neither what is in it nor in that of another run is an input.
         folders: Folders in the run directory by digest of the root, see `root_folders`; None makes
             them from the patterns.
+        exclude: Patterns of files that are left out, see `Exclusion`.
 
     Raises:
-        ConfigurationError: If a pattern matches nothing.
+        ConfigurationError: If a pattern matches nothing, or nothing that is not left out.
         TransientError: If a web server cannot be reached.
     """
     folders = root_folders(patterns) if folders is None else folders
     found, lines = Catalogue(), progress.ProgressLines("listed {:,} files")
-    for pattern in patterns:
-        folder, matched = folders[_root_key(_root_of(pattern))], False
+    exclusion = Exclusion(exclude)
+    for number, pattern in enumerate(patterns):
+        folder, matched, excluded = folders[_root_key(_root_of(pattern))], False, False
         files = [find_web(pattern)] if is_web(pattern) else input_files(pattern, output, lines.add)
         for file in files:
+            if exclusion.leaves_out(file):
+                excluded = True
+                continue
             is_far = is_web(pattern) or locations.is_remote(file.uri)
             place = file.uri if is_far else locations.canonical(file.uri)
             matched = True
             name = _printable(file.name)
-            found.add(place, InputFile(file.uri, folder, name, file.size, file.version))
+            found.add(place, InputFile(file.uri, folder, name, file.size, file.version), number)
         if not matched:
             raise ConfigurationError(
-                f"--input {pattern} matches no file: check the path, and quote patterns with *"
+                f"--input {pattern} matches only files that --exclude leaves out"
+                if excluded
+                else f"--input {pattern} matches no file: check the path, and quote patterns with *"
             )
     return found
 
@@ -66,6 +77,15 @@ def root_folders(patterns: Sequence[str], known: Mapping[str, str] | None = None
             name = _printable(locations.base_name(root)) or "root"
             folders[key] = f"{name}-{key[:8]}" if name in folders.values() else name
     return folders
+
+
+def names_file(pattern: str) -> bool:
+    """Whether a pattern is the name of one file, neither a folder nor a glob."""
+    if is_web(pattern):
+        return True
+    if not locations.is_remote(pattern):
+        return os.path.isfile(pattern)
+    return not locations.has_wildcards(pattern) and root_of(pattern) != locations.checked(pattern)
 
 
 def _root_of(pattern: str) -> str:

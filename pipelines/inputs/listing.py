@@ -122,7 +122,8 @@ def find_files(
 ) -> Iterator[FoundFile]:
     """Files of a pattern in order of name: a file, a folder with all below it, or a glob.
 
-    Hidden files are left out, and so is what vanishes while it is listed. A listing of a store is
+    Hidden files are left out, and so is what vanishes while it is listed. A link that leads nowhere
+    is a file without bytes, unless it is the pattern itself. A listing of a store is
     read page by page.
 
     Args:
@@ -144,11 +145,15 @@ def _find_local(pattern: str) -> Iterator[FoundFile]:
     paths = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(wild, recursive=True))
     for path in paths:
         found = filesystem.stat(path)
-        if found is not None and os.path.isfile(path):
-            name = Path(os.path.relpath(path, root)).as_posix()
-            if name.startswith("../"):
-                raise ConfigurationError(f"--input {pattern}: write the path without ..")
-            yield FoundFile(path, name, found.size, found.version)
+        if found is None and os.path.islink(path) and path != pattern:
+            # To read it fails, with a reason.
+            found = StoredObject(path, 0, "")
+        elif found is None or not os.path.isfile(path):
+            continue
+        name = Path(os.path.relpath(path, root)).as_posix()
+        if name.startswith("../"):
+            raise ConfigurationError(f"--input {pattern}: write the path without ..")
+        yield FoundFile(path, name, found.size, found.version)
 
 
 def _find_remote(pattern: str, on_object: Callable[[StoredObject], None]) -> Iterator[FoundFile]:

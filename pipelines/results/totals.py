@@ -136,6 +136,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         "pixels": sum(totals.tally.pixels.values()),
         "footprint_m2": totals.tally.footprint_m2 if totals.tally.area_m2 else None,
         "out_of_range": totals.out_of_range,
+        "left_aside": (run.read_json("run.json") or {}).get("left_aside", []),
         **scene_summary(work, totals.tally),
         "this_attempt": counts,
     }

@@ -11,6 +11,7 @@ from rasterio.drivers import raster_driver_extensions
 
 from pipelines.formats.interface import Estimate, Format, Thumbnail, windows_of
 from pipelines.formats.work import PlanContext, Work
+from pipelines.geodesy.vector_files import has_vectors
 from pipelines.rasters.header import Headers
 from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.blocks import (
@@ -28,13 +29,30 @@ from pipelines.scenes.overlaps import plan_counts
 from pipelines.scenes.pictures import scene_thumbnail
 from pipelines.scenes.task import BlockTask
 from pipelines.storage import filesystem, locations
-from segmodel.errors import BeamsegError, ConfigurationError, ContractError, InputError
+from segmodel.errors import (
+    BeamsegError,
+    ConfigurationError,
+    ContractError,
+    InputError,
+    TransientError,
+)
 from segmodel.images.encoded import IMAGE_SUFFIXES
 from segmodel.tiling.windows import computed_pixels
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# Rasters whether or not GDAL can open them.
-RASTER_SUFFIXES = frozenset({".vrt", ".jp2", ".j2k", ".img", ".ntf", ".bil", ".ers", ".mrf"})
+# Rasters whether or not GDAL can open them: what people keep imagery in, and no sidecars.
+RASTER_SUFFIXES = frozenset(
+    {".asc", ".bil", ".bip", ".bmp", ".bsq", ".dem", ".dt0", ".dt1", ".dt2", ".ecw", ".ers"}
+    | {".gif", ".gpkg", ".grb", ".grb2", ".grd", ".grib", ".grib2", ".h5", ".hdf", ".he5", ".hgt"}
+    | {".img", ".j2k", ".jp2", ".jpx", ".kea", ".mbtiles", ".mrf", ".nc", ".nc4", ".nitf", ".ntf"}
+    | {".pgm", ".pix", ".pnm", ".ppm", ".rst", ".sdat", ".sid", ".vrt"}
+)
+# Of these, what may hold vectors.
+_VECTOR_SUFFIXES = {".gpkg", ".mbtiles", ".nc", ".nc4"}
+# What is copied from a store to look for vectors in it.
+_MAX_VECTOR_BYTES = 256 << 20
+# Signatures of downloads have a suffix of grids.
+_SIGNATURE = (b"-----BEGIN PGP",)
 
 
 class SceneFormat(Format):
@@ -64,23 +82,24 @@ class SceneFormat(Format):
     def _is_scene(self, file: InputFile, headers: Headers) -> bool:
         """Whether it is a raster that knows where it is, or that no decoder of images reads."""
         suffix = Path(file.name).suffix.lower()
-        if suffix in RASTER_SUFFIXES:
-            return True
         if not may_be_scene(file):
             return False
-        header = headers.find(file)
-        if suffix not in TIFF_SUFFIXES:
-            return header is not None and bool(header.bands)
-        if header is not None:
+        try:
+            header = headers.read(file)
+        except TransientError:
+            # What it is shows once it can be read; until then it is not finished.
+            return True
+        except InputError:
+            if suffix in TIFF_SUFFIXES:
+                # A TIFF that GDAL cannot open is reported as what it claims to be.
+                return locations.is_read_by_gdal(file.uri) or _begins_with(file, TIFF_MARKS)
+            return suffix in RASTER_SUFFIXES and not _is_of_another_kind(file, suffix)
+        if suffix in TIFF_SUFFIXES:
             return header.is_located
-        # A TIFF that GDAL cannot open is reported as what it claims to be.
-        return locations.is_read_by_gdal(file.uri) or filesystem.begins_with(file.uri, TIFF_MARKS)
+        return suffix in RASTER_SUFFIXES or bool(header.bands)
 
     def check(self, files: Sequence[InputFile], context: PlanContext) -> None:
-        """Refuse the run if the model was made for none of the scenes.
-
-        Where it was made for some, the others fail by themselves, each with its reason.
-        """
+        """Refuse options that are not for scenes, or not for this model."""
         contract, reading = context.contract, context.reading
         if reading.resize is not None:
             raise ConfigurationError(
@@ -94,20 +113,22 @@ class SceneFormat(Format):
             )
         if reading.resample_to is not None:
             contract.check_gsd(reading.resample_to, reading.resample_to, "--resample_to")
+
+    def misfit(self, files: Sequence[InputFile], context: PlanContext) -> BeamsegError | None:
+        """Why the first scene does not fit, if none does; what cannot be opened says so later."""
         first: BeamsegError | None = None
         for file, header in context.headers.find_all(files):
             if header is not None:
                 try:
-                    check_scene(header, contract, reading, file.key)
+                    check_scene(header, context.contract, context.reading, file.key)
                 except InputError:
                     # A damaged file says nothing about the model.
-                    return
+                    return None
                 except BeamsegError as error:
                     first = first or error
                 else:
-                    return
-        if first is not None:
-            raise first
+                    return None
+        return first
 
     def estimate(self, files: Sequence[InputFile], context: PlanContext) -> Estimate:
         """From the headers of all."""
@@ -155,6 +176,24 @@ class SceneFormat(Format):
     def open(self, unit: WorkUnit, work: Work) -> BlockTask:
         """Begin a block."""
         return BlockTask(unit, work)
+
+
+def _begins_with(file: InputFile, marks: tuple[bytes, ...]) -> bool:
+    """Whether a file begins with one of some byte strings; not if it may not be read."""
+    try:
+        return filesystem.begins_with(file.uri, marks)
+    except (FileNotFoundError, PermissionError):
+        return False
+
+
+def _is_of_another_kind(file: InputFile, suffix: str) -> bool:
+    """Whether a file that is no raster, by its suffix one, is something else in good order."""
+    if locations.is_read_by_gdal(file.uri):
+        return False
+    if suffix == ".asc":
+        return _begins_with(file, _SIGNATURE)
+    is_small = not locations.is_remote(file.uri) or file.size <= _MAX_VECTOR_BYTES
+    return suffix in _VECTOR_SUFFIXES and is_small and has_vectors(file.uri)
 
 
 def may_be_scene(file: InputFile) -> bool:

@@ -1,24 +1,27 @@
 """Input files by format: found, limited, checked, and split into work units."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pipelines.formats.interface import Estimate, Format
 from pipelines.formats.shards import ShardFormat
 from pipelines.formats.work import PlanContext, ReadOptions
 from pipelines.inputs.catalogue import Catalogue, Files, NameSet
-from pipelines.inputs.find import list_inputs
+from pipelines.inputs.find import list_inputs, names_file
+from pipelines.inputs.left_aside import LeftAside
 from pipelines.inputs.numbered import MissingShards, missing_shards
 from pipelines.rasters.header import Headers
 from pipelines.run import progress
 from pipelines.run.plan import InputFile, Unit
+from pipelines.scenes.blocks import SCENE
 from pipelines.scenes.files import label_name
 from pipelines.scenes.format import may_be_scene
 from pipelines.scenes.overlaps import precedence
 from pipelines.segment.options import SegmentOptions
 from pipelines.storage import locations
 from pipelines.worker import formats
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, InputError, TransientError
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,13 @@ class Inputs:
 
     Args:
         files: Files of each format, in order of formats.
-        ignored_files: Number of files that no format claims.
+        left_aside: Files that no format claims.
         grouped_files: Number of files that are dealt to groups, however the run is limited.
         missing: Shards that the names of others count and that were not found.
     """
 
     files: tuple[tuple[Format, Files], ...]
-    ignored_files: int
+    left_aside: LeftAside
     grouped_files: int
     missing: MissingShards = MissingShards()
 
@@ -56,26 +59,52 @@ def find_inputs(
         ConfigurationError: If a pattern matches nothing, or nothing that can be read.
         ContractError: If the model was not made for an input.
     """
-    catalogue = list_inputs(options.inputs, options.output, folders)
+    catalogue = list_inputs(options.inputs, options.output, folders, options.exclude)
     inputs = sorted_inputs(catalogue, context.headers)
-    if not any(files for _, files in inputs.files):
-        raise ConfigurationError(
-            f"--input {' '.join(options.inputs)} matches {inputs.ignored_files} files, none of a "
-            f"format that can be read: {'; '.join(entry.examples for entry in formats.FORMATS)}"
-        )
+    _check_patterns(options.inputs, catalogue, context.headers)
     _check_names(inputs)
     if options.pixel_size is not None:
         context.contract.check_gsd(options.pixel_size, options.pixel_size, "--pixel_size")
     if options.limit is not None:
         _limit(catalogue, options.limit, context.reading)
-    for entry, files in inputs.files:
-        if files:
-            entry.check(files, context)
+    given = [(entry, files) for entry, files in inputs.files if files]
+    for entry, files in given:
+        entry.check(files, context)
+    misfits = [entry.misfit(files, context) for entry, files in given]
+    if misfits and None not in misfits:
+        raise next(error for error in misfits if error is not None)
     return inputs
 
 
+def _check_patterns(patterns: Sequence[str], catalogue: Catalogue, headers: Headers) -> None:
+    """Refuse patterns that find nothing to read, and files that are named and cannot be read.
+
+    Raises:
+        ConfigurationError: Names the pattern or the file.
+    """
+    for number, found, read in catalogue.by_pattern():
+        is_named = names_file(patterns[number])
+        file, owner = catalogue.first_of(number)
+        if is_named and owner in (SCENE, None) and may_be_scene(file):
+            with suppress(TransientError):
+                _check_opens(file, patterns[number], headers)
+        if not read:
+            what = "is of no" if is_named else f"matches {found} files, none of a"
+            known = "; ".join(entry.examples for entry in formats.FORMATS)
+            raise ConfigurationError(
+                f"--input {patterns[number]} {what} format that can be read: {known}"
+            )
+
+
+def _check_opens(file: InputFile, pattern: str, headers: Headers) -> None:
+    try:
+        headers.read(file)
+    except InputError as error:
+        raise ConfigurationError(f"--input {pattern}: {error.text}") from error
+
+
 def sorted_inputs(catalogue: Catalogue, headers: Headers) -> Inputs:
-    """The files of a catalogue by format; one without a format is ignored."""
+    """The files of a catalogue by format; one without a format is left aside."""
     looked_at = progress.ProgressLines("looked at {:,} files")
 
     def claims(files: list[InputFile]) -> Iterator[tuple[str, str] | None]:
@@ -86,11 +115,11 @@ def sorted_inputs(catalogue: Catalogue, headers: Headers) -> Inputs:
             looked_at.add()
             yield _claim(file, headers)
 
-    ignored_files = catalogue.sort(claims)
+    left_aside = catalogue.sort(claims)
     files = tuple((entry, catalogue.of_format(entry.name)) for entry in formats.FORMATS)
     grouped = sum(len(found) for entry, found in files if entry.grouped)
     names = (file.key for entry, found in files if isinstance(entry, ShardFormat) for file in found)
-    return Inputs(files, ignored_files, grouped, missing_shards(names))
+    return Inputs(files, left_aside, grouped, missing_shards(names))
 
 
 def _claim(file: InputFile, headers: Headers) -> tuple[str, str] | None:

@@ -253,6 +253,7 @@ def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, object]:
         "digests": {name: digest(section) for name, section in sections.items()},
         "counting": None if work.counting is None else asdict(work.counting),
         "overlaps": None if resolved.overlaps is None else asdict(resolved.overlaps),
+        "left_aside": resolved.inputs.left_aside.to_json(),
         "folders": resolved.folders,
         "groups": work.groups,
         "missing_shards": inputs.missing.to_json() if inputs.missing else None,

@@ -90,6 +90,12 @@ class SegmentOptions:
     """SavedModel folder with a model contract"""
     output: str = Option("RUN", example="run", place="GCS_WRITE_FOLDER", pattern=_ADDRESS).field()
     """run directory; give the same one again to continue a run"""
+    exclude: tuple[str, ...] = Option(
+        "PATTERN", parse=partial(each_value, "--exclude"), is_repeatable=True
+    ).field()
+    """leave out what matches: a name of files or folders at any depth, such as '*.jpg', or a path
+    below --input, such as '**/quicklook/*'; repeatable; one value may hold several as a JSON
+    list"""
     window: int | None = Option("PX", int, positive, default_help="by memory").field()
     """side of a window's core, the part of a window whose labels are kept"""
     halo: int | None = Option(

@@ -36,8 +36,8 @@ def report(options: SegmentOptions) -> Iterator[str]:
     for entry, files in inputs.files:
         if files:
             yield f"input     {len(files)} files of format {entry.name}"
-    if inputs.ignored_files:
-        yield f"input     {inputs.ignored_files} files of other kinds are ignored"
+    if inputs.left_aside:
+        yield f"input     {inputs.left_aside.line()}"
     if inputs.missing:
         yield warning_of(inputs.missing.to_json()).replace("missing: ", "missing   ", 1)
     if resolved.gone:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import PurePath
 
 import rasterio
 from rasterio.crs import CRS
@@ -24,6 +25,7 @@ _DATE_TAGS = (
     (None, "TIFFTAG_DATETIME"),
 )
 
+SUBDATASETS_NAMED = 5
 # Descriptions that do not name a band: numbers, and other words for alpha.
 _UNNAMED = re.compile(r"(?:(?:band|layer|channel|b)?[ _-]*\d*)|.*(?:alpha|mask|opacity|transp).*")
 _ALPHA = ColorInterp.alpha.name
@@ -137,6 +139,20 @@ class Header:
         return self.grid.crs is not None and not self.grid.transform.is_identity
 
 
+def _without_bands(source: rasterio.DatasetReader) -> InputError:
+    """Why a file without bands of its own cannot be read, and what to do."""
+    if not source.subdatasets:
+        return InputError("it has no bands", code=FailureCode.WRONG_BANDS)
+    names = [name.rpartition(":")[2] for name in source.subdatasets]
+    driver, file = source.subdatasets[0].partition(":")[0].upper(), PurePath(source.name).name
+    some = ", ".join(names[:SUBDATASETS_NAMED]) + (", ..." if names[SUBDATASETS_NAMED:] else "")
+    return InputError(
+        f"it has no raster of its own, but {len(names)} subdatasets ({some}): name one of them, for "
+        f"example by a VRT: gdal_translate -of VRT {driver}:{file}:{names[0]} {names[0]}.vrt",
+        code=FailureCode.SUBDATASETS,
+    )
+
+
 def header_of(source: rasterio.DatasetReader) -> Header:
     """The header of an open raster.
 
@@ -144,7 +160,7 @@ def header_of(source: rasterio.DatasetReader) -> Header:
         InputError: If it has no bands.
     """
     if not source.count:
-        raise InputError("it has no bands", code=FailureCode.WRONG_BANDS)
+        raise _without_bands(source)
     stated = tuple(_band(source, index) for index in source.indexes)
     every = _with_colors_that_count(stated)
     alpha = [band for band in every if band.color == ColorInterp.alpha.name]

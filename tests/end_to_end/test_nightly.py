@@ -32,10 +32,10 @@ class Nights:
         self.books = Books(folder / "run")
         assert self.books.look() == []
 
-    def run(self, name: str = "run") -> dict[str, int]:
+    def run(self, name: str = "run", *more: str) -> dict[str, int]:
         """One night; gives the counts of this attempt."""
         words = [f"--input={self.folder / 'in'}", f"--model={self.model}"]
-        assert segment.run([*words, f"--output={self.folder / name}", "--confidence"]) == 0
+        assert segment.run([*words, f"--output={self.folder / name}", "--confidence", *more]) == 0
         summary = json.loads((self.folder / name / "summary.json").read_text())
         return summary["this_attempt"]
 
@@ -111,7 +111,7 @@ def test_a_night_after_a_removal_computes_nothing_and_drops_what_is_gone(nights)
     for _, path in nights.shards(2):
         path.unlink()
 
-    counts = nights.run()
+    counts = nights.run("run", "--gone=prune")
 
     assert (counts["units_done"], counts["computed_pixels"]) == (0, 0)
     assert counts["units_skipped"] == UNITS - len(CONTAINERS)
@@ -126,7 +126,7 @@ def test_a_shard_that_comes_back_is_done_again(nights):
     kept = {path: path.read_bytes() for _, path in nights.shards(0)}
     for path in kept:
         path.unlink()
-    nights.run()
+    nights.run("run", "--gone=prune")
     for path, content in kept.items():
         path.write_bytes(content)
 

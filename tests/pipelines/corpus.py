@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from affine import Affine
 from PIL import Image
 
 from pipelines.formats import example
+from pipelines.formats.interface import Format
 from pipelines.formats.tfrecord import frame, read_records
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.inputs.find import list_inputs
@@ -181,6 +182,14 @@ def units_in(work: Work, *patterns: Path | str) -> list[Unit]:
     units = list(units_of(sorted_inputs(found, work.headers), work))
     plan.write_plan(units, work.run.plan, work.run.scratch)
     return units
+
+
+def check_inputs(form: Format, files: Sequence[InputFile], context: PlanContext) -> None:
+    """Refuse files, as a run does that has no others."""
+    form.check(files, context)
+    misfit = form.misfit(files, context)
+    if misfit is not None:
+        raise misfit
 
 
 def run_unit(unit: Unit, work: Work, model: object | None = None) -> UnitReport:

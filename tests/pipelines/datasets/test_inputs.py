@@ -44,7 +44,7 @@ def test_masks_are_found_by_the_path_without_suffix(root):
         ("a/b/001.jpg", "masks/a/b/001.png"),
         ("x.RGB.tif", "masks/x.RGB.png"),
     ]
-    assert (actual.ignored_files, actual.unused_masks) == (0, 0)
+    assert (len(actual.left_aside), actual.unused_masks) == (0, 0)
 
 
 def test_images_and_masks_may_lie_side_by_side(root):
@@ -97,7 +97,7 @@ def test_files_of_other_kinds_and_hidden_ones_are_left_aside(root):
     actual = found(root, ["."])
 
     assert names(actual) == [("1.jpg", None)]
-    assert actual.ignored_files == 1
+    assert len(actual.left_aside) == 1
 
 
 def test_neither_its_own_output_nor_that_of_a_run_is_input(root):

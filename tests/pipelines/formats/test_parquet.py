@@ -18,6 +18,7 @@ from pipelines.run.commits import CommitLog
 from segmodel.errors import ConfigurationError, ContractError, FailureCode
 from tests.fakes import CLASSES, WIDE_CLASSES, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (
+    check_inputs,
     failure_rows,
     files_in,
     make_work,
@@ -253,7 +254,7 @@ def test_files_without_images_are_refused_before_any_work(tmp_path, kind):
     columns, reading, reason = REFUSED[kind]
     files = files_in(write_table(tmp_path / "in" / "s.parquet", columns))
     with pytest.raises(ConfigurationError, match=rf"^in/s\.parquet: {reason}"):
-        ParquetFormat().check(files, plan_context(contract(), ReadOptions(**reading)))
+        check_inputs(ParquetFormat(), files, plan_context(contract(), ReadOptions(**reading)))
     (lost,) = ParquetFormat().read(files[0], ReadOptions(**reading))
     assert lost.number == 0
     assert lost.reason.startswith("the file cannot be read: no column")
@@ -263,14 +264,14 @@ def test_one_file_with_images_is_enough_to_begin(tmp_path):
     write_table(tmp_path / "in" / "0.parquet", {"id": [1]})
     (tmp_path / "in" / "1.parquet").write_bytes(b"text")
     write_table(tmp_path / "in" / "2.parquet", {"image": STRUCTS})
-    ParquetFormat().check(files_in(tmp_path / "in"), plan_context(contract()))
+    check_inputs(ParquetFormat(), files_in(tmp_path / "in"), plan_context(contract()))
 
 
 def test_a_model_of_other_bands_is_refused(tmp_path):
     files = files_in(write_table(tmp_path / "s.parquet", {"image": STRUCTS}))
     two = contract(bands=("a", "b"), nodata_fill=(0.0, 0.0))
     with pytest.raises(ContractError, match=r"other Parquet files .*: bands: the model takes 2"):
-        ParquetFormat().check(files, plan_context(two))
+        check_inputs(ParquetFormat(), files, plan_context(two))
 
 
 NULLS = {

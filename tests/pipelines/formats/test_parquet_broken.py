@@ -14,7 +14,7 @@ from pipelines.formats.shards import ShardSample, UnreadableSample
 from pipelines.formats.work import ReadOptions
 from segmodel.errors import ConfigurationError, FailureCode
 from tests.fakes import contract
-from tests.pipelines.corpus import failure_rows, files_in, plan_context
+from tests.pipelines.corpus import check_inputs, failure_rows, files_in, plan_context
 from tests.pipelines.formats.test_parquet import NAMES, PNGS, STRUCTS, check_labels, label, read
 
 PACKINGS = {
@@ -123,7 +123,7 @@ def test_a_file_without_its_footer_is_one_failure(tmp_path, work, kind):
     path = write_groups(tmp_path / "in" / "s.parquet")
     path.write_bytes(BROKEN[kind](path.read_bytes()))
     files = files_in(path)
-    ParquetFormat().check(files, plan_context(contract()))
+    check_inputs(ParquetFormat(), files, plan_context(contract()))
     assert ParquetFormat().count(files[0], 9, ReadOptions()) == 1
     estimate = ParquetFormat().estimate(files, plan_context())
     assert (estimate.images, estimate.pixels, estimate.exact) == (1, 0, False)
@@ -139,7 +139,7 @@ def test_a_file_without_images_is_refused_though_another_cannot_be_read(tmp_path
     pq.write_table(pa.table({"id": [1]}), tmp_path / "1.parquet")
     reason = r"^\w+/1\.parquet: no column 'image' .*: name the right one .*, or leave the file out$"
     with pytest.raises(ConfigurationError, match=reason):
-        ParquetFormat().check(files_in(tmp_path), plan_context(contract()))
+        check_inputs(ParquetFormat(), files_in(tmp_path), plan_context(contract()))
 
 
 def varint(number: int) -> bytes:

@@ -20,6 +20,7 @@ from pipelines.run.commits import CommitLog
 from segmodel.errors import ContractError, FailureCode, InputError
 from tests.fakes import brightness_labels, contract
 from tests.pipelines.corpus import (
+    check_inputs,
     failure_rows,
     files_in,
     make_work,
@@ -297,7 +298,7 @@ def test_a_model_of_other_bands_is_refused(tmp_path):
     (file,) = files_in(write_shard(tmp_path / "in" / "s.tfrecord", []))
     two = contract(bands=("a", "b"), nodata_fill=(0.0, 0.0))
     with pytest.raises(ContractError, match=r"other TFRecord shards .*: bands: the model takes 2"):
-        TFRecordFormat().check([file], plan_context(two))
+        check_inputs(TFRecordFormat(), [file], plan_context(two))
 
 
 def test_a_record_longer_than_the_limit_is_not_read_into_memory(tmp_path):

@@ -27,6 +27,7 @@ from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_lab
 from tests.pipelines.corpus import (
     DEGREES,
     UTM,
+    check_inputs,
     encoded,
     failure_rows,
     files_in,
@@ -221,7 +222,7 @@ def test_a_scene_that_cannot_be_read_is_failed_ground_and_not_nodata(tmp_path):
 
 
 def check(path: Path, **fields) -> None:
-    SceneFormat().check(files_in(path), plan_context(contract(**fields)))
+    check_inputs(SceneFormat(), files_in(path), plan_context(contract(**fields)))
 
 
 def test_scenes_of_other_bands_are_refused_by_field(tmp_path):

@@ -61,7 +61,7 @@ def test_a_scene_that_is_removed_leaves_no_trace(tmp_path, model_folder, options
     run_scenes(tmp_path / "run", model_folder, folder, zones=zones, **options)
     (folder / "1.tif").unlink()
 
-    run = run_scenes(tmp_path / "run", model_folder, folder, zones=zones, **options)
+    run = run_scenes(tmp_path / "run", model_folder, folder, zones=zones, gone="prune", **options)
     fresh = run_scenes(tmp_path / "fresh", model_folder, folder, zones=zones, **options)
 
     assert run.model.batches == []

@@ -26,6 +26,7 @@ from segmodel.tiling.windows import Layout, Window
 from tests.fakes import BRIGHT, DARK, BrightnessModel, brightness_labels, contract
 from tests.pipelines.corpus import (
     UTM,
+    check_inputs,
     failure_rows,
     files_in,
     make_work,
@@ -391,28 +392,36 @@ def test_another_number_of_bands_than_the_models_is_refused_before_any_scene_is(
     path = write_scene(tmp_path / "in" / "a.tif", pixels(8, 8))
     message = rf"^--bands names {len(bands)} bands, the model takes 3 \(red, green, blue\)$"
     with pytest.raises(ContractError, match=message):
-        SceneFormat().check(files_in(path), plan_context(contract(), ReadOptions(bands=bands)))
+        check_inputs(
+            SceneFormat(), files_in(path), plan_context(contract(), ReadOptions(bands=bands))
+        )
 
 
 def test_resampling_to_what_the_model_was_not_made_for_is_refused(tmp_path):
     path = write_scene(tmp_path / "in" / "a.tif", pixels(8, 8))
     made = contract(gsd_range_m=(0.5, 2.0))
     with pytest.raises(ContractError, match=r"^--resample_to: gsd_range_m"):
-        SceneFormat().check(files_in(path), plan_context(made, ReadOptions(resample_to=3.0)))
+        check_inputs(
+            SceneFormat(), files_in(path), plan_context(made, ReadOptions(resample_to=3.0))
+        )
     with pytest.raises(ContractError, match=r"^in/a.tif: gsd_range_m"):
-        SceneFormat().check(files_in(path), plan_context(made))
-    SceneFormat().check(files_in(path), plan_context(made, ReadOptions(resample_to=2.0)))
+        check_inputs(SceneFormat(), files_in(path), plan_context(made))
+    check_inputs(SceneFormat(), files_in(path), plan_context(made, ReadOptions(resample_to=2.0)))
 
 
 def test_scenes_are_not_resized(tmp_path):
     path = write_scene(tmp_path / "in" / "a.tif", pixels(8, 8))
     with pytest.raises(ConfigurationError, match=r"^--resize is for images .* give --resample_to"):
-        SceneFormat().check(files_in(path), plan_context(contract(), ReadOptions(resize=(8, 8))))
+        check_inputs(
+            SceneFormat(), files_in(path), plan_context(contract(), ReadOptions(resize=(8, 8)))
+        )
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 def test_an_area_of_interest_needs_to_know_where_the_scene_is(tmp_path):
     path = write_scene(tmp_path / "in" / "a.tif", pixels(8, 8), (None, Affine(2, 0, 0, 0, -2, 9)))
     with pytest.raises(ConfigurationError, match=r"^in/a.tif: it has no .* --aoi cannot"):
-        SceneFormat().check(files_in(path), plan_context(contract(), ReadOptions(aoi="0" * 16)))
-    SceneFormat().check(files_in(path), plan_context(contract()))
+        check_inputs(
+            SceneFormat(), files_in(path), plan_context(contract(), ReadOptions(aoi="0" * 16))
+        )
+    check_inputs(SceneFormat(), files_in(path), plan_context(contract()))

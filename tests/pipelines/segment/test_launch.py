@@ -56,7 +56,7 @@ def test_a_launch_plans_every_input_by_its_format(options):
     launched = prepare_run(resolved)
     units = list(plan.read_units(launched.work.run.plan, plan.WorkUnit))
     assert [unit.format for unit in units] == ["tfrecord", "tfrecord", "scene", "images"]
-    assert (launched.units, resolved.inputs.ignored_files) == (4, 1)
+    assert (launched.units, len(resolved.inputs.left_aside)) == (4, 1)
     assert launched.parts == ("part-00000.jsonl",)
     assert (launched.estimate.images, launched.estimate.exact) == (9, False)
     assert launched.estimate.pixels == 5 * 64 + 1600 + 3 * 64  # shards by bytes

@@ -1,0 +1,188 @@
+"""What cannot be read or does not fit is a failure with its reason, or named before any work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyogrio
+import pytest
+import shapely
+
+from pipelines.cli.values import FailureBudget
+from pipelines.scenes.format import SceneFormat
+from pipelines.segment.launch import check_run
+from pipelines.segment.options import SegmentOptions
+from pipelines.segment.plan_report import report
+from segmodel.errors import ConfigurationError, ContractError, TransientError
+from tests.pipelines.corpus import (
+    files_in,
+    pixels,
+    png,
+    record,
+    write,
+    write_model_folder,
+    write_scene,
+    write_shard,
+)
+from tests.pipelines.scene_runs import run_scenes
+
+VALUES = pixels(24, 24)
+
+
+@pytest.mark.parametrize("name", ["a.nc", "a.gpkg", "a.asc", "a.bmp", "a.gif", "a.jp2", "a.tif"])
+def test_a_raster_that_cannot_be_opened_is_a_failure_with_its_reason(tmp_path, model_folder, name):
+    write_scene(tmp_path / "in" / "good.tif", VALUES)
+    write(tmp_path / "in" / name, b"II*\0 no raster")
+
+    run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
+
+    assert run.status == 3
+    row = run.failures()[f"in/{name}"]
+    assert (row["stage"], row["code"]) == ("open", "cannot_open")
+    assert run.summary["left_aside"] == []
+    assert str(tmp_path) not in row["reason"]
+
+
+@pytest.mark.parametrize("name", ["a.nc", "a.gpkg", "a.jp2", "a.tif", "a.txt"])
+def test_what_is_named_itself_and_cannot_be_read_is_an_error(tmp_path, model_folder, name):
+    write_scene(tmp_path / "good.tif", VALUES)
+    path = write(tmp_path / name, b"II*\0 no raster")
+    options = SegmentOptions(
+        (str(tmp_path / "good.tif"), str(path)), str(model_folder), str(tmp_path / "run")
+    )
+    with pytest.raises(ConfigurationError, match=rf"^--input .*{name}"):
+        check_run(options)
+    assert not (tmp_path / "run").exists()
+
+
+def test_subdatasets_are_named_with_what_to_do(tmp_path, model_folder):
+    write_scene(tmp_path / "in" / "good.tif", VALUES)
+    import h5py
+
+    with h5py.File(tmp_path / "in" / "two.h5", "w") as file:
+        for name in ("ndvi", "evi"):
+            file[name] = np.ones((8, 8), np.float32)
+
+    run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
+
+    row = run.failures()["in/two.h5"]
+    assert row["code"] == "subdatasets"
+    assert all(word in row["reason"] for word in ("2 subdatasets", "ndvi", "evi", "two.h5:"))
+
+
+def test_vectors_and_signatures_beside_scenes_are_left_aside_and_listed(tmp_path, model_folder):
+    write_scene(tmp_path / "in" / "good.tif", VALUES)
+    point = np.array([shapely.to_wkb(shapely.Point(0, 0))], dtype=object)
+    pyogrio.raw.write(
+        tmp_path / "in" / "zones.gpkg",
+        point,
+        field_data=[np.array(["a"])],
+        fields=["name"],
+        geometry_type="Point",
+        crs="EPSG:4326",
+    )
+    write(tmp_path / "in" / "good.tif.asc", b"-----BEGIN PGP SIGNATURE-----\n")
+    write(tmp_path / "in" / "notes.TXT", b"mine")
+
+    run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
+
+    assert (run.status, run.failures()) == (0, {})
+    assert run.summary["left_aside"] == [
+        {"suffix": ".asc", "files": 1, "examples": ["in/good.tif.asc"]},
+        {"suffix": ".gpkg", "files": 1, "examples": ["in/zones.gpkg"]},
+        {"suffix": ".txt", "files": 1, "examples": ["in/notes.TXT"]},
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.vrt", "a.tfrecord"])
+def test_a_link_that_leads_nowhere_is_a_failure(tmp_path, model_folder, name):
+    write_scene(tmp_path / "in" / "good.tif", VALUES)
+    (tmp_path / "in" / name).symlink_to(tmp_path / "nowhere")
+    run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
+    assert (run.status, list(run.failures())) == (3, [f"in/{name}"])
+    asked = (str(tmp_path / "in" / name),)
+    with pytest.raises(ConfigurationError, match="matches no file"):
+        check_run(SegmentOptions(asked, str(model_folder), str(tmp_path / "other")))
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.grb2", "a.ter"])
+def test_what_a_busy_store_does_not_give_is_no_foreign_file(tmp_path, name):
+    (file,) = files_in(write(tmp_path / name, b"II*\0"))
+
+    class Busy:
+        def read(self, file):
+            raise TransientError("busy")
+
+        def find(self, file):
+            return None
+
+    assert SceneFormat().claim(file, Busy()) is file
+
+
+def test_browse_images_among_scenes_of_another_kind_are_failures(tmp_path):
+    model = write_model_folder(tmp_path / "model", dtype="uint16", value_range=(0.0, 255.0))
+    write_scene(tmp_path / "in" / "good.tif", VALUES.astype(np.uint16))
+    write(tmp_path / "in" / "browse.png", png(VALUES))
+    write_shard(tmp_path / "in" / "s.tfrecord", [record(VALUES)])
+
+    run = run_scenes(tmp_path / "run", model, tmp_path / "in", max_failures=FailureBudget(2, None))
+
+    assert (run.status, run.pixels["failed"], run.summary["images"]) == (0, 0, 1)
+    rows = run.failures()
+    assert {name: row["code"] for name, row in rows.items()} == {
+        "in/browse.png": "wrong_dtype",
+        "in/s.tfrecord": "wrong_dtype",
+    }
+    assert "--exclude" in rows["in/browse.png"]["reason"]
+
+
+def test_a_model_that_fits_no_input_is_refused_at_once(tmp_path):
+    model = write_model_folder(tmp_path / "model", dtype="uint16", value_range=(0.0, 255.0))
+    write_scene(tmp_path / "in" / "a.tif", VALUES)
+    write(tmp_path / "in" / "b.png", png(VALUES))
+    with pytest.raises(ContractError, match="dtype"):
+        check_run(SegmentOptions((str(tmp_path / "in"),), str(model), str(tmp_path / "run")))
+
+
+@pytest.mark.parametrize(
+    ("patterns", "left"),
+    [
+        (("*.png",), {"in/a.tif", "in/quicklook/b.tif"}),
+        (("quicklook",), {"in/a.tif", "in/a.png"}),
+        (("**/quicklook/*",), {"in/a.tif", "in/a.png"}),
+        (("quicklook/*.tif", "a.tif"), {"in/a.png", "in/quicklook/b.png"}),
+        (("ROOT/in/quicklook",), {"in/a.tif", "in/a.png"}),
+        (("ROOT/**/*.tif",), {"in/a.png", "in/quicklook/b.png"}),
+    ],
+)
+def test_excluded_files_are_no_inputs(tmp_path, model_folder, patterns, left):
+    for name in ("a", "quicklook/b"):
+        write(tmp_path / "in" / f"{name}.png", png(VALUES))
+        write_scene(tmp_path / "in" / f"{name}.tif", VALUES)
+    options = SegmentOptions(
+        (str(tmp_path / "in"),),
+        str(model_folder),
+        str(tmp_path / "run"),
+        exclude=tuple(pattern.replace("ROOT", str(tmp_path)) for pattern in patterns),
+    )
+    inputs = check_run(options).inputs
+    assert {file.key for file in inputs.every} == left
+
+
+def test_a_pattern_whose_files_are_all_excluded_is_an_error(tmp_path, model_folder):
+    write(tmp_path / "in" / "a.png", png(VALUES))
+    options = SegmentOptions((str(tmp_path / "in"),), str(model_folder), str(tmp_path / "run"))
+    with pytest.raises(ConfigurationError, match="only files that --exclude leaves out"):
+        check_run(replace(options, exclude=("*.png",)))
+
+
+def test_each_pattern_must_find_something_to_read(tmp_path, model_folder):
+    write(tmp_path / "a" / "a.png", png(VALUES))
+    write(tmp_path / "b" / "notes.txt", b"mine")
+    inputs = (str(tmp_path / "a"), str(tmp_path / "b"))
+    options = SegmentOptions(inputs, str(model_folder), str(tmp_path / "run"))
+    with pytest.raises(ConfigurationError, match=r"b matches 1 files, none of a format"):
+        check_run(options)
+    write_scene(tmp_path / "b" / "b.tif", VALUES)
+    assert "1 file is left aside: 1 .txt (b/notes.txt)" in "\n".join(report(options))
