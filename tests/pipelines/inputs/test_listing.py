@@ -45,9 +45,18 @@ def test_a_folder_with_brackets_in_its_name_gives_its_files(tmp_path):
     assert names(tmp_path / "may [2024]") == ["a.jpg"]
 
 
-def test_what_vanishes_while_it_is_listed_is_left_out(tmp_path):
+def test_a_link_that_leads_nowhere_is_a_file_without_bytes_unless_it_is_named(tmp_path):
     make(tmp_path, "a.jpg")
     (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    assert [(f.name, f.size) for f in find_files(str(tmp_path))][1:] == [("gone.jpg", 0)]
+    assert names(tmp_path / "gone.jpg") == []
+
+
+def test_what_vanishes_while_it_is_listed_is_left_out(tmp_path, monkeypatch):
+    make(tmp_path, "a.jpg", "gone.jpg")
+    monkeypatch.setattr(
+        "glob.glob", lambda *_, **__: [str(tmp_path / name) for name in ("a.jpg", "vanished.jpg")]
+    )
     assert names(tmp_path) == ["a.jpg"]
 
 
