@@ -147,8 +147,8 @@ def _without_bands(source: rasterio.DatasetReader) -> InputError:
     driver, file = source.subdatasets[0].partition(":")[0].upper(), PurePath(source.name).name
     some = ", ".join(names[:SUBDATASETS_NAMED]) + (", ..." if names[SUBDATASETS_NAMED:] else "")
     return InputError(
-        f"it has no raster of its own, but {len(names)} subdatasets ({some}): name one of them, for "
-        f"example by a VRT: gdal_translate -of VRT {driver}:{file}:{names[0]} {names[0]}.vrt",
+        f"it has no raster of its own, but {len(names)} subdatasets ({some}): name one of them, "
+        f"for example by a VRT: gdal_translate -of VRT {driver}:{file}:{names[0]} {names[0]}.vrt",
         code=FailureCode.SUBDATASETS,
     )
 
