@@ -116,8 +116,8 @@ def _sizes(contract: "Contract", found: "MeasuredSizes") -> str:
     stated = f"{100 * found.stated_equal_labels:.2f} %"
     if contract.fixed_window is not None:
         return f"window fixed, as only {stated} of labels were alike in windows of several sizes"
-    listed = ", ".join(map(str, found.sizes_px))
-    text = f"{100 * found.equal_labels:.2f} % of labels alike in windows of {listed} px"
+    sides = ", ".join(map(str, found.sizes_px))
+    text = f"{100 * found.equal_labels:.2f} % of labels alike in windows of {sides} px"
     if found.stated_stride == contract.stride:
         return text
     return f"{text}; {stated} at stride {found.stated_stride}, which was stated"

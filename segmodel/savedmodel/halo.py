@@ -389,8 +389,8 @@ def _size_share(
     if not total:
         return None
     share = float(equal.min() / total)
-    listed = ", ".join(map(str, sizes))
-    watch.log(f"stride {stride}: {100 * share:.2f} % of labels alike in windows of {listed} px")
+    sides = ", ".join(map(str, sizes))
+    watch.log(f"stride {stride}: {100 * share:.2f} % of labels alike in windows of {sides} px")
     return sizes, share
 
 

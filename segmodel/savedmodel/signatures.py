@@ -107,11 +107,11 @@ def endpoints(graph: MetaGraphDef) -> list[Endpoint]:
     for name, variants in function_variants(graph).items():
         described = [functions[variant] for variant in variants]
         inputs = [
-            [leaf for _, leaf in leaves(_structure(one.canonicalized_input_signature))]
+            [leaf for _, leaf in flattened(_structure(one.canonicalized_input_signature))]
             for one in described
         ]
         best = min(range(len(variants)), key=lambda n: count_true(inputs[n]))
-        outputs = leaves(_structure(described[best].output_signature))
+        outputs = flattened(_structure(described[best].output_signature))
         named = [
             NamedTensor(output_name(path, number), leaf.dtype, leaf.shape)
             for number, (path, leaf) in enumerate(outputs)
@@ -148,10 +148,10 @@ def output_name(path: str, number: int) -> str:
     return path if path and not path.isdigit() else f"output_{number}"
 
 
-def leaves(structure: Any, path: str = "") -> list[tuple[str, Any]]:
+def flattened(structure: Any, path: str = "") -> list[tuple[str, Any]]:
     """Paths and values in nested lists and dictionaries, dictionaries in the order of their keys.
 
-    >>> leaves({"b": [1, 2], "a": 0})
+    >>> flattened({"b": [1, 2], "a": 0})
     [('a', 0), ('b/0', 1), ('b/1', 2)]
     """
     if isinstance(structure, dict):
@@ -160,7 +160,8 @@ def leaves(structure: Any, path: str = "") -> list[tuple[str, Any]]:
         entries = [(str(number), value) for number, value in enumerate(structure)]
     else:
         return [(path, structure)]
-    return [found for key, value in entries for found in leaves(value, f"{path}/{key}".strip("/"))]
+    found = (flattened(value, f"{path}/{key}".strip("/")) for key, value in entries)
+    return [leaf for part in found for leaf in part]
 
 
 def _tensors(named: Any) -> tuple[NamedTensor, ...]:

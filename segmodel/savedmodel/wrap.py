@@ -58,9 +58,9 @@ def choose_endpoint(found: Sequence[Endpoint], config: WrapConfig, what: str) ->
     is_default = wanted == SavedModelCall().signature
     if is_default and len(found) == 1:
         return found[0]
-    listed = "; ".join(map(str, found)) or "there is none that can be called"
+    known = "; ".join(map(str, found)) or "there is none that can be called"
     raise ConfigurationError(
-        f"savedmodel.signature: {what} has no {wanted!r}: name one of those that it has: {listed}"
+        f"savedmodel.signature: {what} has no {wanted!r}: name one of those that it has: {known}"
     )
 
 
@@ -70,25 +70,25 @@ def choose_input(endpoint: Endpoint, config: WrapConfig) -> NamedTensor:
     Raises:
         ConfigurationError: If there is no such input, or another one has no value; lists inputs.
     """
-    listed = ", ".join(map(str, endpoint.inputs)) or "none"
+    known = ", ".join(map(str, endpoint.inputs)) or "none"
     constants, wanted = config.savedmodel.constants, config.input.name
     names = [tensor.name for tensor in endpoint.inputs]
     for name in constants:
         if name not in names or name == wanted:
             raise ConfigurationError(
                 f"savedmodel.constants: {endpoint.name} has no further input {name!r}; "
-                f"its inputs: {listed}"
+                f"its inputs: {known}"
             )
     left = [tensor for tensor in endpoint.inputs if tensor.name not in constants]
     chosen = [tensor for tensor in left if tensor.name == wanted] if wanted else left[:1]
     if not chosen:
         raise ConfigurationError(
-            f"input.name: {endpoint.name} has no input {wanted!r}; its inputs: {listed}"
+            f"input.name: {endpoint.name} has no input {wanted!r}; its inputs: {known}"
         )
     if len(left) > 1:
         what = "savedmodel.constants" if wanted else "input.name"
         raise ConfigurationError(
-            f"{what}: {endpoint.name} takes several inputs: {listed}: name the one for the image "
+            f"{what}: {endpoint.name} takes several inputs: {known}: name the one for the image "
             f"in input.name, and give the others values in savedmodel.constants"
         )
     return chosen[0]
@@ -101,7 +101,7 @@ def choose_output(endpoint: Endpoint, config: WrapConfig) -> NamedTensor:
         ConfigurationError: If there is no such output, or several; lists them.
     """
     wanted, outputs = config.output.name, endpoint.outputs
-    listed = ", ".join(f"{n}: {tensor}" for n, tensor in enumerate(outputs)) or "none"
+    known = ", ".join(f"{n}: {tensor}" for n, tensor in enumerate(outputs)) or "none"
     if isinstance(wanted, int) and 0 <= wanted < len(outputs):
         return outputs[wanted]
     chosen = [tensor for tensor in outputs if wanted in ("", tensor.name)]
@@ -110,10 +110,10 @@ def choose_output(endpoint: Endpoint, config: WrapConfig) -> NamedTensor:
     if wanted == "":
         raise ConfigurationError(
             f"output.name: {endpoint.name} has {len(outputs)} outputs: name one, or give its "
-            f"number: {listed}"
+            f"number: {known}"
         )
     raise ConfigurationError(
-        f"output.name: {endpoint.name} has no output {wanted!r}; its outputs: {listed}"
+        f"output.name: {endpoint.name} has no output {wanted!r}; its outputs: {known}"
     )
 
 

@@ -32,13 +32,19 @@ def command_lines(page: str) -> list[str]:
 def run_page(name: str, folder: Path, only: str = "") -> str:
     """Run every `sh` and `python` block of a page in a folder; gives all that was printed.
 
+    A `toml` block that begins with the name of a file, such as `# land.toml`, becomes that file.
+
     Args:
         name: File name of the page, from the root of the repository.
         folder: What the reader has when the page begins; empty for most pages.
         only: Run only the command lines with this word in them.
     """
     printed = []
-    for language, block in blocks((ROOT / name).read_text("utf-8"), "sh", "python"):
+    for language, block in blocks((ROOT / name).read_text("utf-8"), "sh", "python", "toml"):
+        if language == "toml":
+            if name_of_file := re.match(r"# (\w+\.toml)\n", block):
+                (folder / name_of_file[1]).write_text(block, "utf-8")
+            continue
         if language == "python":
             printed.append(_run([sys.executable, "-c", block], folder, f"{name}: python"))
             continue

@@ -21,7 +21,6 @@ from segmodel.errors import ConfigurationError, InputError
 from segmodel.networks.backbones import BACKBONES, scale_width
 from segmodel.pairs.stats import collect_stats
 from segmodel.savedmodel.folder import read_contract
-from segmodel.savedmodel.predictor import Predictor
 from segmodel.training.configuration import json_schema, settings_table
 from segmodel.training.configuration_file import load_configuration, parse_configuration
 from tests import forked
@@ -234,28 +233,3 @@ def assert_a_run_holds_what_the_page_says(run: Path) -> None:
 
     assert missing == {"checkpoint/"}
     assert {path.name for path in run.iterdir()} == {name.strip("/") for name in named - missing}
-
-
-def test_the_foreign_model_of_the_page_is_wrapped(tmp_path, monkeypatch):
-    """A SavedModel of another hand: its own input name, scaling and a quarter of the resolution."""
-    foreign = tf.Module()
-    spec = tf.TensorSpec((None, None, None, 3), tf.float32, "input_3")
-    bright = tf.function(
-        lambda input_3: {
-            "logits": tf.nn.avg_pool2d(
-                tf.concat([-input_3[..., :1], input_3[..., :1]], -1), 4, 4, "VALID"
-            )
-        },
-        input_signature=[spec],
-    )
-    tf.saved_model.save(foreign, str(tmp_path / "foreign"), signatures=bright)
-    monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "wrapping.md").read_text("utf-8")
-    (program,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-
-    exec(compile(program, "docs/wrapping.md", "exec"), {})
-
-    predictor = Predictor.load(tmp_path / "wrapped")
-    for value, expected in ((0, 0), (255, 1)):
-        image = np.full((10, 13, 3), value, np.uint8)
-        assert (predictor.segment(image) == expected).all()
