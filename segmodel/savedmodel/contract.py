@@ -87,7 +87,8 @@ class Contract:
         architecture: Architecture, such as `fcn-8s mobilenet_v2`.
         bands: Names of the input bands, in order.
         dtype: Sample type of the input, one of `DTYPES`.
-        value_range: Least and greatest raw value.
+        value_range: Least and greatest raw value that the model was made for; `segment` counts
+            pixels with others.
         nodata_fill: Raw value of each band that stands for nodata and pads to the stride, the
             same in training.
         classes: Classes in the order of the score channels.
