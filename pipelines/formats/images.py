@@ -120,7 +120,8 @@ def encoded_misfit(contract: Contract, what: str = "") -> ContractError | None:
     if contract.dtype != "uint8":
         return ContractError(
             f"dtype: the model takes {contract.dtype}, encoded images give uint8; give GeoTIFF "
-            f"scenes of that dtype, or leave it out with --exclude",
+            f"scenes of {contract.dtype}, export the model for uint8 with the conversion in it, or "
+            f"leave the images out with --exclude",
             code=FailureCode.WRONG_DTYPE,
             name=what,
         )

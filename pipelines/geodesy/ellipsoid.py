@@ -133,7 +133,7 @@ class Datum:
             raise GroundError(
                 f"a raster has ground area only if its CRS is geographic or projected, but "
                 f"{crs.name!r} is a {crs.type_name}; assign the right CRS, for "
-                f"example with gdal_edit.py -a_srs"
+                f"example with gdal_edit.py -a_srs EPSG:32633"
             )
         # That of a rotated pole is its source.
         base = crs.geodetic_crs if crs.is_projected else crs.source_crs

@@ -52,9 +52,10 @@ def _read_sample(uri: str, contract: Contract) -> np.ndarray:
     except InputError as error:
         raise InputError(f"{uri}: {error}") from error
     contract.check_input(pixels.values.shape[2], pixels.values.dtype.name, uri)
+    values = pixels.values.astype(contract.dtype, copy=False)
     if pixels.valid is None:
-        return pixels.values
-    return np.where(pixels.valid[..., None], pixels.values, contract.fill)
+        return values
+    return np.where(pixels.valid[..., None], values, contract.fill)
 
 
 def _encoded_pixels(uri: str, bands: int) -> Pixels:

@@ -40,7 +40,7 @@ def model_grid(header: Header, reading: ReadOptions, what: str = "the scene") ->
     if grid.crs is None or header.located_by is not None:
         raise ConfigurationError(
             "--resample_to needs to know the size of its pixels: assign a coordinate reference "
-            "system (for example gdal_translate -a_srs), or leave the option out",
+            "system (for example gdal_edit.py -a_srs EPSG:32633), or leave the option out",
             code=FailureCode.BAD_GEOREFERENCE,
             name=what,
         )
@@ -199,9 +199,9 @@ def _side(length: int, layout: Layout, most: int) -> int:
 
 _WARPS = {
     "gcps": "ground control points, which bend it in one of many ways: choose one with gdalwarp "
-    "(for example gdalwarp -order 1, or -tps)",
+    "(for example gdalwarp -order 1 -dstalpha, or -tps -dstalpha)",
     "rpcs": "rational polynomials, which need the height of the ground: orthorectify it with "
-    "gdalwarp -rpc (-to RPC_DEM=dem.tif)",
+    "gdalwarp -rpc -to RPC_DEM=dem.tif -dstalpha",
 }
 
 
@@ -231,15 +231,15 @@ def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: 
         )
     if grid.crs is not None and grid.transform.is_identity:
         raise ConfigurationError(
-            "it has a coordinate reference system but no transform: give it one with gdalwarp "
-            "(from ground control points) or gdal_translate -a_ullr",
+            "it has a coordinate reference system but no transform: give it the coordinates of its "
+            "upper left and lower right corner (gdal_edit.py -a_ullr ULX ULY LRX LRY)",
             code=FailureCode.BAD_GEOREFERENCE,
             name=what,
         )
     if grid.crs is None and reading.aoi is not None:
         raise ConfigurationError(
             "it has no coordinate reference system, so that --aoi cannot be found in it: assign "
-            "one (for example gdal_translate -a_srs)",
+            "one (for example gdal_edit.py -a_srs EPSG:32633)",
             code=FailureCode.BAD_GEOREFERENCE,
             name=what,
         )

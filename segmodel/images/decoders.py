@@ -287,7 +287,7 @@ def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
         if math.prod(sides) > max_pixels:
             raise InputError(
                 f"the TIFF has tiles of {sides[0]}x{sides[1]} pixels, above the limit of "
-                f"{max_pixels}",
+                f"{max_pixels}: write it with smaller ones (gdal_translate -co TILED=YES)",
                 code=FailureCode.TOO_MANY_PIXELS,
             )
     return image
@@ -427,20 +427,33 @@ def _check_tiff_samples(image: Tiff.TiffImageFile) -> None:
     tags = image.tag_v2
     depth, kind = max(tags.get(Tiff.BITSPERSAMPLE, (1,))), max(tags.get(Tiff.SAMPLEFORMAT, (1,)))
     several = tags.get(Tiff.SAMPLESPERPIXEL, 1) > 1
-    unsupported = {
-        f"{depth} bits a sample": 8 < depth < 16,
-        "8 bits a sample with a sign": depth == 8 and kind == _SIGNED,
-        "16 bits a sample, band after band": depth == 16
-        and several
-        and tags.get(Tiff.PLANAR_CONFIGURATION) == 2,
-        "16 bits a sample in which white is 0": depth == 16
-        and tags.get(Tiff.PHOTOMETRIC_INTERPRETATION) == 0,
-    }
-    found = [words for words, holds in unsupported.items() if holds]
+    to_bytes = "-ot Byte -scale"
+    # What holds, in words, and what gdal_translate mends it with.
+    unsupported = [
+        (8 < depth < 16, f"{depth} bits a sample", f"{to_bytes} 0 {2**depth - 1} 0 255"),
+        (
+            depth == 8 and kind == _SIGNED,
+            "8 bits a sample with a sign",
+            f"{to_bytes} -128 127 0 255 (GDAL 3.7 or later)",
+        ),
+        (
+            depth == 16 and several and tags.get(Tiff.PLANAR_CONFIGURATION) == 2,
+            "16 bits a sample, band after band",
+            "-co INTERLEAVE=PIXEL",
+        ),
+        # Of 16 bits, GDAL would keep the palette from white to black that it makes for them.
+        (
+            depth == 16 and tags.get(Tiff.PHOTOMETRIC_INTERPRETATION) == 0,
+            "16 bits a sample in which white is 0",
+            f"{to_bytes} 0 65535 255 0 -colorinterp_1 gray -co PHOTOMETRIC=MINISBLACK",
+        ),
+    ]
+    found = [(words, options) for holds, words, options in unsupported if holds]
     if found:
+        words, options = found[0]
         raise InputError(
-            f"the TIFF has {found[0]}, which is not supported: convert it, for example with "
-            f"gdal_translate -ot Byte -scale",
+            f"the TIFF has {words}, which is not supported: convert it with gdal_translate "
+            f"{options}",
             code=FailureCode.UNSUPPORTED,
         )
 

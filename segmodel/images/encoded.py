@@ -64,7 +64,8 @@ def decode_pixels(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> P
     try:
         if bands == 4 and has_unmarked_band(opened):
             raise InputError(
-                "the fourth band of the TIFF is not marked as alpha: mark it, or it is lost",
+                "the fourth band of the TIFF is not marked as alpha: mark it, or it is lost "
+                "(gdal_edit.py -colorinterp_4 alpha)",
                 code=FailureCode.WRONG_BANDS,
             )
         if bands == 3 and is_plain_jpeg(opened):

@@ -27,6 +27,7 @@ from segmodel.rasters.grid import check_alignment
 from segmodel.rasters.header import Header
 from segmodel.rasters.opening import Opener
 from segmodel.rasters.reader import OpenRasters, RasterHandle, RasterReader
+from segmodel.rasters.sample_types import conversion_remedy, is_convertible
 from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 
@@ -126,10 +127,12 @@ class PairSource:
         Raises:
             ContractError: Names both values and the remedy.
         """
-        if (bands, dtype) != (len(self.bands), self.dtype):
+        if not is_convertible(dtype, self.dtype, self.value_range):
+            low, high = self.value_range
+            remedy = conversion_remedy(dtype, self.dtype, self.value_range)
             raise ContractError(
-                f"it has {bands} bands with samples of {dtype}, model.dtype is {self.dtype}: set "
-                f"model.dtype, or convert the image (gdal_translate -ot)",
+                f"it has {bands} bands with samples of {dtype}, model.dtype is {self.dtype} and "
+                f"model.value_range {low:g} to {high:g}: mend these settings, or {remedy}",
                 code=FailureCode.WRONG_DTYPE,
                 name=what,
             )

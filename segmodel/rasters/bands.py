@@ -18,6 +18,7 @@ from segmodel.rasters.header import (
     values_mask,
 )
 from segmodel.rasters.nodata import is_nodata
+from segmodel.rasters.sample_types import is_convertible
 from segmodel.tiling.raster import combine_masks
 
 _COMPLEX = {"complex_int16", "complex64", "complex128"}
@@ -134,12 +135,14 @@ class ModelBands:
     def values(self, samples: np.ndarray) -> np.ndarray:
         """What the model takes for samples, `(height, width, bands)` of its dtype."""
         if self.palette is not None:
-            return np.asarray(colors_of(self.palette)[:, : self.count][samples[..., 0]])
-        if self.dtype == "float32" and any(band.is_scaled for band in self.bands):
+            samples = colors_of(self.palette)[:, : self.count][samples[..., 0]]
+        elif self.dtype == "float32" and any(band.is_scaled for band in self.bands):
             scale = np.array([band.scale for band in self.bands])
             offset = [band.offset for band in self.bands]
-            return np.asarray(samples * scale + offset, np.float32)
-        return samples
+            samples = samples * scale + offset
+        # What is beyond float32 becomes infinite, which is nodata.
+        with np.errstate(over="ignore"):
+            return np.asarray(samples, self.dtype)
 
     def valid_by_values(self, samples: np.ndarray) -> np.ndarray | None:
         """`(height, width)` bool by nodata values and palette; None where all are valid.
@@ -187,11 +190,15 @@ def _check_white(header: Header, bands: Sequence[Band], what: str) -> None:
         ContractError: Says how to convert it.
     """
     if header.white_is_zero and header.palette is None and any(band.index == 1 for band in bands):
+        black = {"uint8": 255, "uint16": 65535}.get(header.bands[0].dtype, "MAX")
+        # GDAL would take the second of two bands for alpha.
+        then = " and gdal_edit.py -colorinterp_2 undefined" if len(header.bands) > 1 else ""
         raise ContractError(
-            "its grey is 0 where it is white (PhotometricInterpretation 0), which is not supported "
-            "for several bands, or for more than 8 bits a sample: if its numbers are measurements, "
-            "say so with gdal_translate -co PHOTOMETRIC=MINISBLACK; if it is a picture, turn it "
-            "with gdal_translate -scale",
+            f"its grey is 0 where it is white (PhotometricInterpretation 0), which is not "
+            f"supported for several bands, or for more than 8 bits a sample: if its numbers are "
+            f"measurements, say so with gdal_translate -colorinterp_1 gray "
+            f"-co PHOTOMETRIC=MINISBLACK{then}; if it is a picture, turn it with "
+            f"-scale_1 0 {black} {black} 0 beside these options",
             code=FailureCode.UNSUPPORTED,
             name=what,
         )
@@ -206,9 +213,14 @@ def _palette_bands(header: Header, taken: int, what: str) -> int:
     colors = np.array(header.palette)[:, :3]
     if taken == 3 or (taken == 1 and (colors == colors[:, :1]).all()):
         return taken
+    # GDAL would take the red alone for the grey of a colour.
+    remedy = (
+        "write its colours as three bands with gdal_translate -expand rgb, and choose among them"
+        if taken < 3
+        else "its colours are three bands: give it a file that has the others too"
+    )
     raise ContractError(
-        "bands: its values are numbers of colours, which the model was not made for: expand them "
-        "(for example gdal_translate -expand gray)",
+        f"bands: its values are numbers of colours, and the model takes {taken} bands; {remedy}",
         code=FailureCode.WRONG_BANDS,
         name=what,
     )
@@ -290,12 +302,13 @@ def _bands_of(header: Header) -> str:
 
 
 def _dtype(bands: Sequence[Band], model: BandModel) -> str:
-    """Sample type of bands as the model meets it.
+    """Sample type of bands as the model meets it, or one that cannot be converted to that.
 
     Numbers that are scaled to others are float32 to a model that takes float32.
     """
-    types = {band.dtype for band in bands}
+    types = {b.dtype for b in bands}
     is_scaled = any(band.is_scaled for band in bands)
     if is_scaled and model.dtype == "float32" and not types & _COMPLEX:
         return "float32"
-    return min(types - {model.dtype} or types)
+    refused = {t for t in types if not is_convertible(t, model.dtype, model.value_range)}
+    return min(refused or {model.dtype})

@@ -42,8 +42,9 @@ def check_alignment(image: Grid, mask: Grid) -> None:
         InputError: Says what differs and by how much.
     """
     remedy = (
-        "lay the mask on the grid of the image (gdalwarp -t_srs -te -ts), or take its place out of "
-        "the file if its pixels are those of the image (gdal_edit.py -unsetgt)"
+        "lay the mask on the grid of the image (gdalwarp -t_srs -te -ts -dstnodata N, with an N "
+        "that is no class), or take its place out of the file if its pixels are those of the image "
+        "(gdal_edit.py -unsetgt)"
     )
     if image.transform.is_identity or mask.transform.is_identity:
         return

@@ -11,6 +11,7 @@ import numpy as np
 
 from segmodel.errors import ContractError, FailureCode
 from segmodel.labels.classes import ClassTable, LabelClass, format_color, parse_color
+from segmodel.rasters.sample_types import conversion_remedy, is_convertible
 from segmodel.tiling.windows import Batch, Layout
 
 FORMAT_VERSION = 1
@@ -182,7 +183,8 @@ class Contract:
 
         Args:
             bands: Number of bands of the input.
-            dtype: Sample type of the input.
+            dtype: Sample type of the input; that of the model, or one that can be converted to it
+                without another meaning (see `is_convertible`).
             what: Name of the input for the error.
 
         Raises:
@@ -195,10 +197,10 @@ class Contract:
                 code=FailureCode.WRONG_BANDS,
                 name=what,
             )
-        if dtype != self.dtype:
+        if not is_convertible(dtype, self.dtype, self.value_range):
+            remedy = conversion_remedy(dtype, self.dtype, self.value_range)
             raise ContractError(
-                f"dtype: the model takes {self.dtype}, the input is {dtype}; convert the input "
-                f"(for example gdal_translate -ot) or use a model for {dtype}",
+                f"dtype: the model takes {self.dtype}, the input is {dtype}; {remedy}",
                 code=FailureCode.WRONG_DTYPE,
                 name=what,
             )
@@ -220,8 +222,8 @@ class Contract:
         if not all(low <= side <= high for side in (across_m, down_m)):
             raise ContractError(
                 f"gsd_range_m: the model was made for {low:g} to {high:g} m a pixel, the input has "
-                f"{across_m:.4g} x {down_m:.4g} m (width x height); resample it (--resample_to, or "
-                f"gdalwarp -tr) or use another model",
+                f"{across_m:.4g} x {down_m:.4g} m (width x height); resample it with --resample_to "
+                f"(or gdalwarp -tr WIDTH HEIGHT -r average), or use another model",
                 code=FailureCode.WRONG_GSD,
                 name=what,
             )

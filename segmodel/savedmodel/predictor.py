@@ -114,7 +114,8 @@ class Predictor:
         """Label one image.
 
         Args:
-            image: `(height, width, bands)` raw values of the contract's dtype.
+            image: `(height, width, bands)` raw values of the contract's dtype, or of one that holds
+                all of its range.
             valid: `(height, width)` bool, False for nodata; None where all are valid.
             window: Side of the windows' cores in pixels; None to label the image as a whole.
             halo: Context around a core in pixels; None for the recommended halo.
@@ -131,6 +132,7 @@ class Predictor:
         if not image.size:
             raise ContractError(f"image: has no pixels, shape {image.shape}")
         self.contract.check_input(image.shape[2], image.dtype.name, "image")
+        image = image.astype(self.contract.dtype, copy=False)
         stride = self.contract.stride
         if window is None:
             window, halo = -(-max(image.shape[:2]) // stride) * stride, 0

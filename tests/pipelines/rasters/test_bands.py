@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from affine import Affine
@@ -171,10 +173,33 @@ def test_scaled_samples_are_taken_as_they_are_by_a_model_of_integers():
     assert bands.values(samples) is samples
 
 
-def test_integers_that_stand_for_themselves_are_no_floats():
+def test_integers_that_stand_for_themselves_are_floats_only_to_a_model_of_such_numbers():
     scene = named("red", "green", "blue", dtype="uint16")
-    with pytest.raises(ContractError, match="dtype: the model takes float32, the input is uint16"):
-        taken(scene, dtype="float32")
+    reason = "dtype: the model takes float32, the input is uint16; .* -scale LOW HIGH 0 1,"
+    with pytest.raises(ContractError, match=reason):
+        taken(scene, dtype="float32", value_range=(0.0, 1.0))
+    bands = taken(scene, dtype="float32", value_range=(0.0, 10_000.0))
+    samples = np.array([[[0, 7, 65535]]], np.uint16)
+    assert bands.values(samples).dtype == np.float32
+    assert bands.values(samples).tolist() == samples.tolist()
+
+
+def test_float64_is_rounded_to_float32_and_what_is_beyond_is_infinite():
+    scene = named("red", "green", "blue", dtype="float64", nodata=-1.7976931348623157e308)
+    bands = taken(replace(scene, mask="values"), dtype="float32", value_range=(0.0, 1.0))
+    lowest = -1.7976931348623157e308
+    samples = np.array([[[0.1, 0.5, 1e300], [0.1, lowest, 0.5]]])
+    assert bands.read_dtype == np.float64
+    assert bands.values(samples)[0, 0].tolist() == [float(np.float32(0.1)), 0.5, np.inf]
+    assert bands.valid_by_values(samples).tolist() == [[True, False]]
+
+
+def test_bands_of_several_types_become_that_of_the_model():
+    scene = header(band(1, dtype="uint8"), band(2, dtype="int16"), band(3, dtype="float64"))
+    bands = taken(scene, dtype="float32", value_range=(0.0, 255.0))
+    assert bands.values(np.zeros((1, 1, 3))).dtype == np.float32
+    with pytest.raises(ContractError, match="the input is uint8; "):
+        taken(scene, dtype="float32", value_range=(0.0, 256.0))
 
 
 def test_a_palette_gives_three_bands_of_colours():
@@ -195,9 +220,22 @@ def test_a_nodata_value_beside_a_palette_is_nodata():
     assert bands.valid_by_values(samples).tolist() == [[True, False, False]]
 
 
-def test_numbers_of_colours_are_no_greys():
-    with pytest.raises(ContractError, match=r"numbers of colours.*gdal_translate -expand gray"):
-        taken(header(band(1), palette=COLORS), **one_band())
+GREYS = ((255, 255, 255, 255), (9, 9, 9, 255))
+
+
+@pytest.mark.parametrize(
+    ("palette", "bands", "remedy"),
+    [
+        (COLORS, 1, "gdal_translate -expand rgb, and choose"),
+        (GREYS, 2, "gdal_translate -expand rgb, and choose"),
+        (COLORS, 4, "give it a file that has the others too"),
+    ],
+)
+def test_numbers_of_colours_are_refused_with_what_keeps_their_meaning(palette, bands, remedy):
+    fields = {"bands": tuple("abcd"[:bands]), "nodata_fill": (0.0,) * bands}
+    reason = f"^in/a.tif: bands: its values are numbers of colours, .* takes {bands} .*{remedy}"
+    with pytest.raises(ContractError, match=reason):
+        taken(header(band(1), palette=palette), **fields)
 
 
 def missing(nodata, samples, **fields) -> list[bool]:

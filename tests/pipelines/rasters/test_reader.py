@@ -87,6 +87,14 @@ def test_pixels_are_valid_where_gdal_says_so(tmp_path, kind, window):
         np.testing.assert_array_equal(found.valid, expected)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int32", "float64"])
+def test_samples_are_converted_to_the_type_of_the_model(tmp_path, dtype):
+    path = write_scene(tmp_path / "a.tif", VALUES.astype(dtype))
+    found = raster_of(path, dtype="float32", value_range=(0.0, 255.0)).read(WHOLE)
+    assert found.values.dtype == np.float32
+    np.testing.assert_array_equal(found.values, VALUES)
+
+
 def test_a_pixel_is_valid_where_all_its_bands_are(tmp_path):
     by_band = np.random.default_rng(2).random(VALUES.shape) > 0.3
     path = write_masked_bands(tmp_path / "a.vrt", VALUES, by_band)

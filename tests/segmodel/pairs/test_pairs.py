@@ -334,12 +334,12 @@ def test_bands_are_taken_by_name_where_all_names_are_there_as_segment_does(tmp_p
             r"a\.tif: bands: .* 2 \(a, b\), .* has 3; mend model",
         ),
         (
-            PairSource(("a", "b", "c"), "float32", IDS),
-            r"a\.tif: .* samples of uint16, model.dtype",
+            PairSource(("a", "b", "c"), "float32", IDS, (0.0, 1.0)),
+            r"a\.tif: .* samples of uint16, model.dtype .* -ot Float32 -scale LOW HIGH 0 1,",
         ),
         (
             PairSource(("a", "b", "c"), "uint8", IDS),
-            r"a\.tif: .* samples of uint16, model.dtype",
+            r"a\.tif: .* samples of uint16, model.dtype .* -ot Byte -scale LOW HIGH 0 255,",
         ),
     ],
 )

@@ -117,8 +117,15 @@ def test_another_number_of_bands_is_refused_by_field_and_input(bands):
 
 @pytest.mark.parametrize("dtype", ["uint16", "float32", "int8"])
 def test_another_dtype_is_refused_by_field_and_input(dtype):
-    with pytest.raises(ContractError, match=f"^a.tif: dtype: .*takes uint8, the input is {dtype}"):
+    expected = f"^a.tif: dtype: .*takes uint8, the input is {dtype}; convert it with"
+    with pytest.raises(ContractError, match=expected):
         contract().check_input(3, dtype, "a.tif")
+
+
+def test_samples_that_the_dtype_of_the_model_holds_are_accepted():
+    wide = contract(dtype="float32", value_range=(0.0, 255.0))
+    for dtype in ("uint8", "int16", "uint16", "int32", "float16", "float32", "float64"):
+        wide.check_input(3, dtype, "a.tif")
 
 
 @pytest.mark.parametrize("sides", [(0.5, 0.5), (0.75, 0.6), (0.5, 1.0), (1.0, 1.0)])
