@@ -29,6 +29,7 @@ class FailureCode(StrEnum):
     NOT_AN_IMAGE = "not_an_image"
     NOT_FOUND = "not_found"
     NO_PERMISSION = "no_permission"
+    NO_RANGES = "no_ranges"
     OTHER = "other"
     OUT_OF_RANGE = "out_of_range"
     SEVERAL_IMAGES = "several_images"

@@ -19,6 +19,7 @@ def list_inputs(
     output: str,
     folders: Mapping[str, str] | None = None,
     exclude: Sequence[str] = (),
+    copy_web: int | None = None,
 ) -> Catalogue:
     """Files of all patterns, each once, in order of patterns and names.
 
@@ -28,9 +29,11 @@ def list_inputs(
         folders: Folders in the run directory by digest of the root, see `root_folders`; None makes
             them from the patterns.
         exclude: Patterns of files that are left out, see `Exclusion`.
+        copy_web: Bytes up to which a file is copied if its web server gives no byte ranges.
 
     Raises:
-        ConfigurationError: If a pattern matches nothing, or nothing that is not left out.
+        ConfigurationError: If a pattern matches nothing, or nothing that is not left out, or what
+            is on the web cannot be read.
         TransientError: If a web server cannot be reached.
     """
     folders = root_folders(patterns) if folders is None else folders
@@ -38,12 +41,13 @@ def list_inputs(
     exclusion = Exclusion(exclude)
     for number, pattern in enumerate(patterns):
         folder, matched, excluded = folders[_root_key(_root_of(pattern))], False, False
-        files = [find_web(pattern)] if is_web(pattern) else input_files(pattern, output, lines.add)
-        for file in files:
+        is_of_web = is_web(pattern)
+        listed = input_files(pattern, output, lines.add)
+        for file in [find_web(pattern, copy_web)] if is_of_web else listed:
             if exclusion.leaves_out(file):
                 excluded = True
                 continue
-            is_far = is_web(pattern) or locations.is_remote(file.uri)
+            is_far = is_of_web or locations.is_remote(file.uri)
             place = file.uri if is_far else locations.canonical(file.uri)
             matched = True
             name = _printable(file.name)

@@ -1,27 +1,22 @@
 """Input files by patterns: paths of this machine, listings of stores, addresses of the web."""
 
 import glob
-import hashlib
 import json
 import os
 import tempfile
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass
-from http.client import HTTPException
 from pathlib import Path
 
 from pipelines.run.directory import is_run, lies_in_run
-from pipelines.storage import filesystem, locations
+from pipelines.storage import filesystem, locations, web
 from pipelines.storage.clients import StoredObject, store_of
-from segmodel.errors import ConfigurationError, TransientError
+from segmodel.errors import ConfigurationError, FailureCode, InputError
 
 # Of a listing that waits in memory for its end.
 SPOOLED_BYTES = 16 << 20
 FOLDERS_KNOWN = 10_000
-WEB_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -182,25 +177,28 @@ def _as_path(name: str) -> str:
     return "/".join(part or "%" for part in name.split("/"))
 
 
-def find_web(address: str) -> FoundFile:
+def find_web(address: str, copy_bytes: int | None = None) -> FoundFile:
     """The file behind an address of the web, whose servers have no lists of their files.
 
     Its version follows from what the server says of it.
 
     Args:
         address: Address that begins with http:// or https://.
+        copy_bytes: Bytes up to which a file is copied if its server gives no byte ranges; None if
+            none is.
 
     Returns:
         File with the path that GDAL opens, its name, its size in bytes (0 where the server does not
         say), and a version from size, time of modification and entity tag.
 
     Raises:
-        ConfigurationError: If there is none, or the address holds what may be a secret.
+        ConfigurationError: If there is none, it can neither be read by ranges nor copied, or the
+            address holds what may be a secret.
         TransientError: If the server cannot be reached.
     """
     parts = urllib.parse.urlsplit(address)
     name = urllib.parse.unquote(parts.path).rpartition("/")[2]
-    plain = f"{parts.scheme}://{parts.hostname}{parts.path}"
+    plain = web.plain_address(address)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise ConfigurationError(
             f"--input {plain}: an address is written to the plan of the run, so it must have "
@@ -210,20 +208,35 @@ def find_web(address: str) -> FoundFile:
         raise ConfigurationError(f"--input {plain}: name a file; a web server lists no folder")
     quoted = urllib.parse.quote(parts.path, safe="/%:~+,;=!$&'()*")
     whole = urllib.parse.urlunsplit(parts._replace(path=quoted))
-    request = urllib.request.Request(whole, method="HEAD")
     try:
-        with urllib.request.urlopen(request, timeout=WEB_SECONDS) as answer:
-            headers = answer.headers
-    except urllib.error.HTTPError as error:
-        if error.code == 429 or error.code >= 500:
-            raise TransientError(f"{plain}: the server answers {error.code}: try later") from None
-        raise ConfigurationError(
-            f"--input {plain}: the server answers {error.code}: check the address"
-        ) from None
-    except (OSError, HTTPException, ValueError) as error:
-        kind = type(getattr(error, "reason", error)).__name__
-        raise TransientError(f"{plain} cannot be reached ({kind}): try later") from error
-    size = int(headers.get("Content-Length") or 0)
-    said = (size, headers.get("Last-Modified"), headers.get("ETag"))
-    version = hashlib.sha256(repr(said).encode()).hexdigest()[:16]
-    return FoundFile(locations.WEB_PREFIX + whole, name, size, version)
+        file = web.describe(whole)
+        if file.has_ranges or 0 < (file.size or 0) <= web.PROBED_BYTES:
+            size, headers, uri = file.size or 0, file.headers, locations.WEB_PREFIX + whole
+        else:
+            size = _size_of_copy(whole, file.size, copy_bytes)
+            headers, uri = file.get_headers, locations.copied(whole, copy_bytes or 0)
+    except InputError as error:
+        raise ConfigurationError(f"--input {error}", code=error.code) from error
+    return FoundFile(uri, name, size, web.version_of(size, headers))
+
+
+def _size_of_copy(url: str, size: int | None, copy_bytes: int | None) -> int:
+    """Size of a file whose server gives no byte ranges.
+
+    Raises:
+        InputError: If it is not to be copied, or larger than what is.
+    """
+    if copy_bytes is None:
+        about = "" if size is None else f" ({size / (1 << 20):,.1f} MiB)"
+        raise InputError(
+            f"the server gives no byte ranges, by which scenes are read: copy the file{about} with "
+            f"--copy_web SIZE, or download it",
+            code=FailureCode.NO_RANGES,
+            name=web.plain_address(url),
+        )
+    if size is None:
+        with web.COPIES.path(locations.copied(url, copy_bytes)) as path:
+            return os.path.getsize(path)
+    if size > copy_bytes:
+        raise web.too_large(size, copy_bytes, url)
+    return size

@@ -12,6 +12,7 @@ from pipelines.run.failures import code_of, is_transient, reason_of
 from pipelines.storage import filesystem, locations
 from pipelines.storage.clients.interface import RequestFailure
 from pipelines.storage.clients.retry import ATTEMPTS, retry
+from pipelines.storage.web import COPIES
 from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError
 from segmodel.rasters.opening import (
     GDAL_ERRORS,
@@ -35,6 +36,7 @@ _WEB_OPTIONS = {
 _THROUGH_US = re.compile(r"^/vsi\w*opener[^/]*/")
 # What a server or the network says that may answer later, and what it will say again.
 _TRANSIENT = re.compile(r"(?i)response code\D*(?:429|5\d\d)|time[d ]*out|resolve host|connection")
+_NO_RANGES = "Range downloading not supported"
 _REFUSED = re.compile(r"(?i)response code\D*4(?!29)\d\d")
 
 T = TypeVar("T")
@@ -74,7 +76,7 @@ class StoreOpener(Opener):
 
     def env(self, uri: str, **options: object) -> rasterio.Env:
         """GDAL's settings to read a location; see `Opener.env`."""
-        more = _WEB_OPTIONS if locations.is_read_by_gdal(uri) else {}
+        more = _WEB_OPTIONS if _is_from_web(uri) else {}
         return super().env(uri, **{**more, **options})
 
     def open(self, uri: str, version: str = "") -> StoredOpenRaster:
@@ -89,6 +91,10 @@ class StoreOpener(Opener):
             InputError: If GDAL cannot open the file.
             TransientError: If it is behind a network and may be opened later, or was replaced.
         """
+        if locations.is_copied(uri):
+            # What is open stays readable, also when its copy is removed.
+            with COPIES.path(uri, version) as path:
+                return self.open(path)
         stored = StoredRaster(uri, version) if locations.is_remote(uri) else None
         try:
             with without_warnings():
@@ -113,6 +119,9 @@ class StoreOpener(Opener):
 
     def size(self, uri: str) -> int | None:
         """Bytes of a file or object; None for what only GDAL can find."""
+        if locations.is_copied(uri):
+            with COPIES.path(uri) as path:
+                return super().size(path)
         if not locations.is_remote(uri):
             return super().size(uri)
         found = filesystem.stat(locations.normalized(uri))
@@ -120,6 +129,9 @@ class StoreOpener(Opener):
 
     def read_bytes(self, uri: str, count: int, start: int = 0) -> bytes:
         """Bytes of a file or object; see `Opener.read_bytes`."""
+        if locations.is_copied(uri):
+            with COPIES.path(uri) as path:
+                return super().read_bytes(path, count, start)
         return filesystem.read_range(locations.normalized(uri), start, count)
 
     def state(self, uri: str) -> object:
@@ -134,7 +146,12 @@ class StoreOpener(Opener):
         What the store says has a code of its own.
         """
         reason = reason_of_gdal(error, uri)
-        is_from_network = locations.is_read_by_gdal(uri) or _TRANSIENT.search(reason) is not None
+        if _NO_RANGES in reason:
+            # What a raster here is made of is no input, and not copied.
+            remedy = "copy it with --copy_web SIZE, or " if _is_from_web(uri) else ""
+            text = f"{what}: its web server gives no byte ranges: {remedy}download it"
+            return InputError(text, code=FailureCode.NO_RANGES)
+        is_from_network = _is_from_web(uri) or _TRANSIENT.search(reason) is not None
         is_other = "not recognized" in reason or _REFUSED.search(reason) is not None
         kind = TransientError if is_from_network and not is_other else InputError
         known = code_of(error) if isinstance(error, OSError) else FailureCode.CANNOT_READ
@@ -152,10 +169,15 @@ class StoreOpener(Opener):
         def meaning(error: Exception) -> RequestFailure | None:
             return RequestFailure(error, transient=isinstance(error, TransientError))
 
-        return retry(read, meaning, ATTEMPTS) if locations.is_read_by_gdal(uri) else read()
+        return retry(read, meaning, ATTEMPTS) if _is_from_web(uri) else read()
 
 
 OPENER = StoreOpener()
+
+
+def _is_from_web(uri: str) -> bool:
+    """Whether GDAL reads a file from the web, and no copy of it."""
+    return locations.is_read_by_gdal(uri) and not locations.is_copied(uri)
 
 
 def location_of(path: str) -> str:

@@ -90,7 +90,9 @@ def _header_at(uri: str, version: str) -> Header:
     with OPENER.errors(uri, what), OPENER.env(uri), OPENER.open(uri, version) as source:
         header = header_of(source)
         shortage = shortage_of(source, uri, OPENER)
-        return replace(header, others=sources_of(uri, header.others), shortage=shortage)
+        # What else a copy was read from is nothing: it is a copy of one file.
+        others = () if locations.is_copied(uri) else sources_of(uri, header.others)
+        return replace(header, others=others, shortage=shortage)
 
 
 # Of VRTs that name other VRTs, and of the text of one.

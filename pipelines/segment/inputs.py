@@ -59,7 +59,9 @@ def find_inputs(
         ConfigurationError: If a pattern matches nothing, or nothing that can be read.
         ContractError: If the model was not made for an input.
     """
-    catalogue = list_inputs(options.inputs, options.output, folders, options.exclude)
+    catalogue = list_inputs(
+        options.inputs, options.output, folders, options.exclude, options.copy_web
+    )
     inputs = sorted_inputs(catalogue, context.headers)
     _check_patterns(options.inputs, catalogue, context.headers)
     _check_names(inputs)

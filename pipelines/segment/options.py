@@ -8,7 +8,7 @@ from functools import partial
 
 from pipelines.cli.options import Option, parse_options, positive
 from pipelines.cli.parser import each_value
-from pipelines.cli.values import MAX_FAILURES, MEMORY, FailureBudget, parse_share
+from pipelines.cli.values import MAX_FAILURES, MEMORY, FailureBudget, parse_share, parse_size
 from segmodel.errors import ConfigurationError
 
 # A square of 8,192.
@@ -152,6 +152,11 @@ class SegmentOptions:
     """also write the probability of each label, as 8-bit images in which 1.0 is 255"""
     pixel_size: float | None = Option("M", float, positive).field()
     """side of a pixel on the ground, in metres, for images without coordinates"""
+    copy_web: int | None = Option(
+        "SIZE", parse=parse_size, pattern="[0-9]+([.][0-9]+)? ?[KMGTkmgt]?([Ii]?[Bb])?"
+    ).field()
+    """copy scenes of up to this size, such as 500M, before they are read, if their web server gives
+    no byte ranges; without it, they are refused"""
     max_failures: FailureBudget = MAX_FAILURES.field()
     max_out_of_range: Fraction = Option(
         "SHARE",

@@ -16,6 +16,7 @@ BEAM_SCHEMES = ("azfs", "hdfs")
 SCHEMES = (GOOGLE, AMAZON, *BEAM_SCHEMES)
 # How GDAL opens files of the web.
 WEB_PREFIX = "/vsicurl/"
+_COPIED_PREFIX = "/vsicopied/"
 _WILDCARDS = "*?["
 
 
@@ -179,6 +180,35 @@ def is_web(pattern: str) -> bool:
     return scheme_of(pattern) in ("http", "https")
 
 
+def copied(url: str, limit: int) -> str:
+    """The location of a file of the web that is copied before GDAL reads it.
+
+    Args:
+        url: Address of the file.
+        limit: Bytes that it may have.
+    """
+    return f"{_COPIED_PREFIX}{limit}/{url}"
+
+
+def is_copied(uri: str) -> bool:
+    """Whether a file of the web is copied before it is read.
+
+    >>> is_copied(copied("https://example.org/a.tif", 5)), is_copied("a.tif")
+    (True, False)
+    """
+    return uri.startswith(_COPIED_PREFIX)
+
+
+def parts_of_copied(uri: str) -> tuple[int, str]:
+    """Bytes that a file may have, and its address.
+
+    >>> parts_of_copied(copied("https://example.org/a.tif", 5))
+    (5, 'https://example.org/a.tif')
+    """
+    limit, _, url = uri.removeprefix(_COPIED_PREFIX).partition("/")
+    return int(limit), url
+
+
 def is_read_by_gdal(uri: str) -> bool:
-    """Whether a file is where GDAL alone reads it."""
-    return uri.startswith(WEB_PREFIX)
+    """Whether a file is where GDAL alone reads it, or a copy for GDAL."""
+    return uri.startswith((WEB_PREFIX, _COPIED_PREFIX))

@@ -16,12 +16,14 @@ from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.header import Headers, read_header
 from pipelines.rasters.reader import SceneRaster
 from pipelines.scenes.format import SceneFormat
-from segmodel.errors import ConfigurationError, InputError, TransientError
+from pipelines.storage import locations, web
+from segmodel.errors import ConfigurationError, FailureCode, InputError, TransientError
 from segmodel.rasters.bands import ModelBands
 from segmodel.tiling.windows import Window
 from tests.fakes import brightness_labels, contract
 from tests.pipelines import web_server
 from tests.pipelines.corpus import pixels, read_band, run_all, write, write_scene
+from tests.pipelines.scene_runs import run_scenes
 
 VALUES = pixels(300, 200)
 
@@ -130,3 +132,91 @@ def test_pixels_that_the_server_does_not_send_are_no_zeros(tmp_path, address, co
         raster.read(Window(0, 0, 300, 400))
     down.unlink()
     np.testing.assert_array_equal(raster.read(Window(0, 0, 300, 400)).values, values)
+
+
+def gets(tmp_path: Path, how: str) -> list[str]:
+    """What parts were asked for, in order, of what is in a folder of the server."""
+    lines = (tmp_path / "www" / ".gets").read_text().splitlines()
+    return [line.partition(" ")[2] for line in lines if line.startswith(f"{how} ")]
+
+
+@pytest.mark.parametrize("how", ["no-head", "no-head-length"])
+def test_a_server_that_gives_ranges_is_read_by_ranges_whatever_it_says_to_head(
+    tmp_path, work, address, how
+):
+    path = write_scene(tmp_path / "www" / how / "a.tif", VALUES)
+    file = find_web(f"{address}/{how}/a.tif")
+    assert (file.uri, file.size) == (f"/vsicurl/{address}/{how}/a.tif", path.stat().st_size)
+    totals = run_all(work, f"{address}/{how}/a.tif")
+    assert (totals.tally.images, totals.tally.failed_images) == (1, 0)
+
+
+@pytest.mark.parametrize("how", ["no-ranges", "no-length"])
+def test_a_server_without_ranges_is_refused_at_once_with_the_remedy(tmp_path, address, how):
+    write_scene(tmp_path / "www" / how / "a.tif", VALUES)
+    with pytest.raises(ConfigurationError, match=r"no byte ranges.*--copy_web SIZE") as caught:
+        find_web(f"{address}/{how}/a.tif")
+    assert caught.value.code == FailureCode.NO_RANGES
+    assert gets(tmp_path, how) == ["bytes=0-16383"]
+
+
+def test_a_file_that_gdal_reads_in_one_piece_needs_no_ranges(tmp_path, work, address):
+    path = write_scene(tmp_path / "www" / "no-ranges" / "a.tif", VALUES[:20, :20])
+    assert path.stat().st_size < 16384
+    totals = run_all(work, f"{address}/no-ranges/a.tif")
+    assert (totals.tally.images, totals.tally.failed_images) == (1, 0)
+
+
+@pytest.mark.parametrize("how", ["no-ranges", "no-length"])
+def test_with_copy_web_a_scene_is_copied_once_and_labelled(tmp_path, address, model_folder, how):
+    write_scene(tmp_path / "www" / how / "a.tif", VALUES)
+    folder = f"{address}/{how}/a.tif"
+    run = run_scenes(tmp_path / "run", model_folder, folder, window=64, copy_web=1 << 20)
+    np.testing.assert_array_equal(run.labels(f"{how}/a.tif"), brightness_labels(VALUES))
+    assert run.status == 0
+    assert gets(tmp_path, how) == ["bytes=0-16383", "None"]
+
+
+@pytest.mark.parametrize("how", ["no-ranges", "no-length"])
+def test_a_file_larger_than_copy_web_allows_is_refused(tmp_path, address, how):
+    write_scene(tmp_path / "www" / how / "a.tif", VALUES)
+    with pytest.raises(ConfigurationError, match="--copy_web allows 20,000: raise it") as caught:
+        find_web(f"{address}/{how}/a.tif", 20_000)
+    assert caught.value.code == FailureCode.TOO_LARGE
+
+
+def test_copies_are_few_whole_and_of_the_version_that_was_planned(tmp_path, address, monkeypatch):
+    monkeypatch.setattr(web, "ATTEMPTS", 1)
+    for how in ("no-ranges", "cut"):
+        for name in ("a", "b", "c"):
+            write_scene(tmp_path / "www" / how / f"{name}.tif", VALUES)
+    copies = web.WebCopies(kept=1)
+
+    def copied(name: str, how: str = "no-ranges") -> str:
+        return locations.copied(f"{address}/{how}/{name}.tif", 1 << 20)
+
+    with copies.path(copied("a")) as first, copies.path(copied("b")) as second:
+        content = (tmp_path / "www" / "no-ranges" / "a.tif").read_bytes()
+        assert Path(first).read_bytes() == Path(second).read_bytes() == content
+    assert [Path(path).exists() for path in (first, second)].count(True) == 1
+    version = find_web(f"{address}/no-ranges/c.tif", 1 << 20).version
+    with copies.path(copied("c"), version) as path:
+        assert Path(path).name == "c.tif"
+    with (
+        pytest.raises(TransientError, match="is not what it was when the run was planned"),
+        copies.path(copied("c"), "another"),
+    ):
+        pass
+    with (
+        pytest.raises(TransientError, match=r"\d+ of \d+ bytes arrived"),
+        copies.path(copied("a", "cut")),
+    ):
+        pass
+
+
+def test_gdal_below_a_local_vrt_says_that_a_server_has_no_ranges():
+    error = OPENER.unreadable(
+        ValueError("Range downloading not supported by this server!"), "in/a.vrt", "it"
+    )
+    assert isinstance(error, InputError)
+    assert error.code == FailureCode.NO_RANGES

@@ -1,0 +1,249 @@
+"""Files of the web: what a server says of one, and copies where it gives no byte ranges."""
+
+import atexit
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.message import Message
+from http.client import HTTPException
+from typing import IO, Any
+
+from pipelines.storage import locations
+from pipelines.storage.clients.interface import RequestFailure
+from pipelines.storage.clients.retry import ATTEMPTS, retry
+from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError
+
+SECONDS = 60
+# What GDAL asks for first; a file that is not larger it reads from any server.
+PROBED_BYTES = 16384
+_CHUNK_BYTES = 1 << 20
+# Servers that do not answer HEAD: not allowed, not implemented.
+_NO_HEAD = (405, 501)
+_BUSY = 429
+
+
+@dataclass(frozen=True)
+class WebFile:
+    """A file as its server describes it.
+
+    Args:
+        size: Bytes, or None where the server does not say.
+        has_ranges: Whether parts of the file can be asked for.
+        headers: What the server says of the file.
+        get_headers: What it says of it together with its content.
+    """
+
+    size: int | None
+    has_ranges: bool
+    headers: Message
+    get_headers: Message
+
+
+def describe(url: str) -> WebFile:
+    """Ask a server about a file, and whether it gives byte ranges.
+
+    Args:
+        url: Address of the file.
+
+    Raises:
+        InputError: If the server refuses.
+        TransientError: If it cannot be reached, or may answer later.
+    """
+    headers = None
+    with _errors(url):
+        try:
+            with _answer(url, "HEAD") as answer:
+                headers = answer.headers
+        except urllib.error.HTTPError as error:
+            if error.code not in _NO_HEAD:
+                raise
+        try:
+            with _answer(url, "GET", Range=f"bytes=0-{PROBED_BYTES - 1}") as answer:
+                status, given = answer.status, answer.headers
+        except urllib.error.HTTPError as error:
+            # An empty file has no range.
+            if error.code != 416:
+                raise
+            status, given = 206, error.headers
+    size = None if headers is None else _length(headers)
+    if size is None and status == 206:
+        of = (given.get("Content-Range") or "").rpartition("/")[2]
+        size = int(of) if of.isdigit() else None
+    elif size is None:
+        size = _length(given)
+    return WebFile(size, status == 206, given if headers is None else headers, given)
+
+
+def version_of(size: int, headers: Message) -> str:
+    """What changes with a file: size, time of modification and entity tag, as a digest."""
+    said = (size, headers.get("Last-Modified"), headers.get("ETag"))
+    return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+
+
+def _length(headers: Message) -> int | None:
+    stated = headers.get("Content-Length") or ""
+    return int(stated) if stated.isdigit() else None
+
+
+def _answer(url: str, method: str, **headers: str) -> Any:
+    request = urllib.request.Request(url, method=method, headers=headers)
+    return urllib.request.urlopen(request, timeout=SECONDS)
+
+
+@contextmanager
+def _errors(url: str) -> Iterator[None]:
+    """Raise what a failed request means.
+
+    Raises:
+        InputError: If the server refuses the request.
+        TransientError: If it may answer later.
+    """
+    plain = plain_address(url)
+    try:
+        yield
+    except BeamsegError:
+        raise
+    except urllib.error.HTTPError as error:
+        if error.code == _BUSY or error.code >= 500:
+            text = f"the server answers {error.code}: try later"
+            raise TransientError(text, name=plain) from None
+        code = FailureCode.NOT_FOUND if error.code in (404, 410) else FailureCode.NO_PERMISSION
+        text = f"the server answers {error.code}: check the address"
+        raise InputError(text, code=code, name=plain) from None
+    except (OSError, HTTPException, ValueError) as error:
+        kind = type(getattr(error, "reason", error)).__name__
+        raise TransientError(f"{plain} cannot be reached ({kind}): try later") from error
+
+
+def plain_address(url: str) -> str:
+    """An address without user, query and fragment, which may be secrets.
+
+    >>> plain_address("https://me:secret@example.org/a.tif?key=1")
+    'https://example.org/a.tif'
+    """
+    parts = urllib.parse.urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+@dataclass
+class _Copy:
+    path: str
+    users: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    version: str = ""
+
+
+class WebCopies:
+    """Copies of files of the web on this machine, one of each, the last few of them.
+
+    Args:
+        kept: Number of copies that stay while nobody uses them, for those who come next.
+    """
+
+    def __init__(self, kept: int = 2) -> None:
+        self._kept, self._lock = kept, threading.Lock()
+        self._copies: dict[str, _Copy] = {}
+        self._folder: str | None = None
+
+    @contextmanager
+    def path(self, uri: str, version: str = "") -> Iterator[str]:
+        """Path of the copy of a file, for the time of the block; downloaded unless it is here.
+
+        Args:
+            uri: Location, as `locations.copied` gives it.
+            version: Version that the file must have, as `describe` gives it; empty for any.
+
+        Raises:
+            InputError: If the server refuses, or the file is larger than its location allows.
+            TransientError: If it cannot be reached, sent less than it said, or has another version
+                now.
+        """
+        copy = self._taken(uri)
+        try:
+            with copy.lock:
+                copy.version = copy.version or _download(uri, copy.path)
+            if not version.startswith(copy.version) and version:
+                raise TransientError(
+                    "it is not what it was when the run was planned: run the same command again",
+                    name=plain_address(locations.parts_of_copied(uri)[1]),
+                )
+            yield copy.path
+        finally:
+            with self._lock:
+                copy.users -= 1
+                self._remove_unused()
+
+    def _taken(self, uri: str) -> _Copy:
+        with self._lock:
+            if self._folder is None:
+                self._folder = tempfile.mkdtemp(prefix="beamseg-web-")
+                atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+            copy = self._copies.pop(uri, None)
+            if copy is None:
+                folder = tempfile.mkdtemp(dir=self._folder)
+                copy = _Copy(os.path.join(folder, os.path.basename(uri)))
+            # The last is the one that was asked for last.
+            self._copies[uri] = copy
+            copy.users += 1
+            return copy
+
+    def _remove_unused(self) -> None:
+        idle = [uri for uri, copy in self._copies.items() if not copy.users]
+        failed = [uri for uri in idle if not self._copies[uri].version]
+        for uri in {*failed, *idle[: max(0, len(idle) - self._kept)]}:
+            shutil.rmtree(os.path.dirname(self._copies.pop(uri).path), ignore_errors=True)
+
+
+# All of this process.
+COPIES = WebCopies()
+
+
+def _download(uri: str, path: str) -> str:
+    """Copy a file of the web; returns its version."""
+    limit, url = locations.parts_of_copied(uri)
+
+    def meaning(error: Exception) -> RequestFailure | None:
+        return RequestFailure(error, transient=isinstance(error, TransientError))
+
+    def copy() -> str:
+        with open(path, "wb") as target, _errors(url), _answer(url, "GET") as answer:
+            return version_of(_receive(answer, target, limit, url), answer.headers)
+
+    return retry(copy, meaning, ATTEMPTS)
+
+
+def _receive(answer: Any, target: IO[bytes], limit: int, url: str) -> int:
+    """Write what a server sends to a file; returns the number of bytes."""
+    stated, size = _length(answer.headers), 0
+    while part := answer.read(_CHUNK_BYTES):
+        size += len(part)
+        if size > limit:
+            raise too_large(size, limit, url)
+        try:
+            target.write(part)
+        except OSError as error:
+            raise TransientError(
+                f"no room in {tempfile.gettempdir()} for the copy of {plain_address(url)}: set "
+                f"TMPDIR to a folder on a disk with more room"
+            ) from error
+    if stated is not None and size < stated:
+        raise TransientError(f"{plain_address(url)}: {size} of {stated} bytes arrived: try later")
+    return size
+
+
+def too_large(size: int, limit: int, url: str) -> InputError:
+    """The error of a file that is larger than what is copied."""
+    return InputError(
+        f"it has {size:,} bytes or more, --copy_web allows {limit:,}: raise it, or download the "
+        f"file",
+        code=FailureCode.TOO_LARGE,
+        name=plain_address(url),
+    )
