@@ -62,8 +62,8 @@ def conversion_remedy(dtype: str, to: str, value_range: tuple[float, float]) -> 
         calculation = 'gdal_calc.py -A IN --outfile=OUT --type=Float32 --calc="abs(A)"'
         return f"give it real numbers, for example the amplitude ({calculation})"
     low, high = value_range
+    clipping = "" if to == "float32" else f" (without -scale, -ot clips what {to} cannot hold)"
     return (
         f"convert it with gdal_translate -ot {_GDAL_NAMES[to]} -scale LOW HIGH {low:g} {high:g}, "
-        f"where LOW and HIGH are its values for {low:g} and {high:g} (without -scale, -ot clips "
-        f"what {to} cannot hold)"
+        f"where LOW and HIGH are its values for {low:g} and {high:g}{clipping}"
     )
