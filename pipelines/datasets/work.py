@@ -12,6 +12,7 @@ from pipelines.datasets.inputs import PackInput
 from pipelines.formats import SHARDS
 from pipelines.formats.shards import ShardEntry, ShardFormat
 from pipelines.formats.work import ReadOptions
+from pipelines.rasters.header import mask_beside
 from pipelines.run import areas
 from pipelines.run.areas import Tally
 from pipelines.run.attempts import THREADS, UnitReport, report_of
@@ -193,7 +194,8 @@ def _pack(item: PackInput, work: PackWork, room: "_Room") -> _Packed:
             if item.mask is not None and work.masks is not None:
                 file, stage = item.mask, "mask"
                 content = _read(item.mask, work)
-                values = work.masks.read(content, (height, width), work.max_pixels)
+                size, beside = (height, width), mask_beside(item.mask.uri)
+                values = work.masks.read(content, size, work.max_pixels, beside)
                 tally = areas.measure(values, work.masks.mapping.classes, None)
                 labels = work.masks.encode(values)
     except (BeamsegError, OSError) as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.inputs.catalogue import in_groups
-from pipelines.rasters.header import Headers
+from pipelines.rasters.header import Headers, is_tiff, mask_beside, with_others
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure
 from pipelines.run.plan import InputFile, Unit, WorkUnit
@@ -27,6 +27,7 @@ from segmodel.images.encoded import (
     image_size,
 )
 from segmodel.labels.label_images import encode_confidence, encode_labels
+from segmodel.rasters.memory import MASK_SUFFIX
 from segmodel.savedmodel.contract import Contract
 
 DECODED_BANDS = (1, 3, 4)
@@ -47,8 +48,12 @@ class ImageFormat(Format):
     grouped = True
 
     def claim(self, file: InputFile, headers: Headers) -> InputFile | None:
-        """The file if its suffix is that of an image."""
-        return file if Path(file.name).suffix.lower() in IMAGE_SUFFIXES else None
+        """The file if its suffix is that of an image, with a version that changes with its mask."""
+        if Path(file.name).suffix.lower() not in IMAGE_SUFFIXES:
+            return None
+        header = headers.find(file) if is_tiff(file.name) else None
+        masks = [] if header is None else [n for n in header.others if n.endswith(MASK_SUFFIX)]
+        return with_others(file, masks)
 
     def misfit(self, files: Sequence[InputFile], context: PlanContext) -> BeamsegError | None:
         """Why encoded images cannot feed the model, if they cannot."""
@@ -136,8 +141,8 @@ class _ImagesTask(UnitTask[EncodedMaps]):
         self._files = {file.key: file for file in unit.files}
 
     def jobs(self) -> Iterator[Job | Failure]:
-        bands, reading = len(self.work.contract.bands), self.work.reading
-        misfit = encoded_misfit(self.work.contract)
+        contract, reading = self.work.contract, self.work.reading
+        misfit = encoded_misfit(contract)
         for file in self._files.values():
             if misfit is not None:
                 yield Failure.of(file.key, None, "open", misfit)
@@ -147,7 +152,7 @@ class _ImagesTask(UnitTask[EncodedMaps]):
                 error = InputError(reason, code=FailureCode.NAME_TOO_LONG)
                 yield Failure.of(file.key, None, "name", error)
                 continue
-            yield Job(file.key, partial(_open, file, bands, reading), held_bytes=file.size)
+            yield Job(file.key, partial(_open, file, contract, reading), held_bytes=file.size)
 
     def source(self, key: str) -> tuple[InputFile, str | None]:
         return self._files[key], None
@@ -189,14 +194,16 @@ def stated_size(file: InputFile, reading: ReadOptions) -> tuple[int, int] | None
     return None
 
 
-def _open(file: InputFile, bands: int, reading: ReadOptions) -> EncodedImage:
+def _open(file: InputFile, contract: Contract, reading: ReadOptions) -> EncodedImage:
     if file.size > reading.max_encoded_bytes:
         raise InputError(
             f"{file.size} bytes are more than any image within --max_pixels has",
             code=FailureCode.TOO_LARGE,
         )
     content = filesystem.read_bytes(file.uri, file.version)
-    return EncodedImage(content, bands, reading.max_pixels, reading.resize)
+    bands, limits = len(contract.bands), contract.value_range
+    beside = mask_beside(file.uri)
+    return EncodedImage(content, bands, reading.max_pixels, reading.resize, limits, beside)
 
 
 def encode_png(labelled: Labelled, work: Work) -> EncodedMaps:

@@ -319,8 +319,9 @@ class _ShardTask(UnitTask[ShardEntry]):
         return self._writing.__exit__(*error)
 
     def jobs(self) -> Iterator[Job | Failure]:
-        reading, bands = self.work.reading, len(self.work.contract.bands)
-        misfit = encoded_misfit(self.work.contract)
+        reading, contract = self.work.reading, self.work.contract
+        bands, limits = len(contract.bands), contract.value_range
+        misfit = encoded_misfit(contract)
         if misfit is not None:
             # All of its images are as it is.
             yield Failure.of(self._file.key, None, "open", misfit)
@@ -334,7 +335,8 @@ class _ShardTask(UnitTask[ShardEntry]):
                 )
                 continue
             self._names[entry.key] = (entry.number, entry.name)
-            raster = partial(EncodedImage, entry.encoded, bands, reading.max_pixels, reading.resize)
+            options = (bands, reading.max_pixels, reading.resize, limits)
+            raster = partial(EncodedImage, entry.encoded, *options)
             yield Job(entry.key, raster, None, len(entry.encoded), open_inline=True)
 
     def source(self, key: str) -> tuple[InputFile, str | None]:

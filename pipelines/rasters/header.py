@@ -1,10 +1,11 @@
 """Headers of scenes, each read once, and what else a scene is read from."""
 
+import hashlib
 import html
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -18,6 +19,7 @@ from pipelines.storage import filesystem, locations
 from segmodel.errors import InputError, TransientError
 from segmodel.rasters.completeness import shortage_of
 from segmodel.rasters.header import Header, header_of
+from segmodel.rasters.memory import MASK_SUFFIX
 from segmodel.rasters.opening import without_warnings
 
 # Of 40,000 scenes, every header is read once.
@@ -136,3 +138,43 @@ def _sources_in(path: str) -> Iterator[str]:
         here = location_of(os.path.join(os.path.dirname(path), source) if is_relative else source)
         if not locations.scheme_of(here) or locations.is_remote(here):
             yield here
+
+
+def with_others(file: InputFile, others: Sequence[str]) -> InputFile:
+    """A file with a version that changes with other files.
+
+    Args:
+        file: The file.
+        others: Locations of the others; where there is none, the file is as it was.
+    """
+    if not others:
+        return file
+    states = [(os.path.basename(name), *_state(name)) for name in others]
+    digest = hashlib.sha256(repr(states).encode()).hexdigest()[:16]
+    return replace(file, version=f"{file.version}-{digest}")
+
+
+def mask_beside(uri: str) -> bytes | None:
+    """The content of the `.msk` file beside a TIFF; None where there is none."""
+    path = uri + MASK_SUFFIX
+    if not is_tiff(uri) or locations.is_read_by_gdal(uri) or not filesystem.exists(path):
+        return None
+    return filesystem.read_bytes(path)
+
+
+def is_tiff(name: str) -> bool:
+    """Whether a name is that of a TIFF.
+
+    >>> is_tiff("a/B.TIF"), is_tiff("a.png")
+    (True, False)
+    """
+    return name.lower().endswith((".tif", ".tiff"))
+
+
+def _state(uri: str) -> tuple[int, str]:
+    """Size and version; nothing if it cannot be asked for."""
+    try:
+        found = filesystem.stat(uri)
+    except OSError:
+        found = None
+    return (0, "") if found is None else (found.size, found.version)

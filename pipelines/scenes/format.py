@@ -1,7 +1,5 @@
 """Georeferenced scenes, read by windows; the label map is a Cloud Optimized GeoTIFF."""
 
-import hashlib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -12,7 +10,7 @@ from rasterio.drivers import raster_driver_extensions
 from pipelines.formats.interface import Estimate, Format, Thumbnail, windows_of
 from pipelines.formats.work import PlanContext, Work
 from pipelines.geodesy.vector_files import has_vectors
-from pipelines.rasters.header import Headers
+from pipelines.rasters.header import Headers, with_others
 from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.blocks import (
     SCENE,
@@ -73,11 +71,7 @@ class SceneFormat(Format):
         header = headers.find(file)
         if header is not None and header.revision:
             file = replace(file, version=f"{file.version}-r{header.revision}")
-        if header is None or not header.others:
-            return file
-        states = [(os.path.basename(name), *_state(name)) for name in header.others]
-        digest = hashlib.sha256(repr(states).encode()).hexdigest()[:16]
-        return replace(file, version=f"{file.version}-{digest}")
+        return file if header is None else with_others(file, header.others)
 
     def _is_scene(self, file: InputFile, headers: Headers) -> bool:
         """Whether it is a raster that knows where it is, or that no decoder of images reads."""
@@ -206,12 +200,3 @@ def may_be_scene(file: InputFile) -> bool:
 def _gdal_suffixes() -> frozenset[str]:
     """Suffixes of all that GDAL reads; to ask it for them takes longer than the rest of a file."""
     return RASTER_SUFFIXES | {f".{name}" for name in raster_driver_extensions()}
-
-
-def _state(uri: str) -> tuple[int, str]:
-    """Size and version; nothing if it cannot be asked for."""
-    try:
-        found = filesystem.stat(uri)
-    except OSError:
-        found = None
-    return (0, "") if found is None else (found.size, found.version)

@@ -30,6 +30,9 @@ _TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
+# Orientations in which the last row, or the last column, comes first once it is turned.
+_FROM_BELOW, _FROM_RIGHT = (3, 4, 7, 8), (2, 3, 6, 7)
+_GDAL_NODATA = 42113
 _SIGNED = 2  # Of the tag SampleFormat.
 _PNG_HEADER_BYTES = 33
 _INFLATED_BYTES = 1 << 20
@@ -327,6 +330,28 @@ def oriented_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
         # For a broken EXIF block, Pillow raises errors of many kinds.
         raise InputError(f"cannot be decoded: {error}", code=FailureCode.CORRUPT_IMAGE) from error
     return (image.width, image.height) if sideways else (image.height, image.width)
+
+
+def upright(array: np.ndarray, image: Tiff.TiffImageFile) -> np.ndarray:
+    """An array of a TIFF as it is stored, turned as its orientation says.
+
+    Args:
+        array: `(height, width)` or `(height, width, bands)` of the whole image.
+        image: The TIFF, opened by its header.
+    """
+    orientation = image.tag_v2.get(ExifTags.Base.Orientation, 1)
+    if orientation in _SIDEWAYS:
+        array = array.swapaxes(0, 1)
+    rows = slice(None, None, -1 if orientation in _FROM_BELOW else 1)
+    columns = slice(None, None, -1 if orientation in _FROM_RIGHT else 1)
+    return array[rows, columns]
+
+
+def states_nodata(image: Image.Image) -> bool:
+    """Whether the header of a TIFF has what may be a nodata value or a mask, as GDAL has them."""
+    if not isinstance(image, Tiff.TiffImageFile):
+        return False
+    return _GDAL_NODATA in image.tag_v2 or bool(image.tag_v2.next)
 
 
 def is_plain_jpeg(image: Image.Image) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from segmodel.errors import FailureCode, InputError
 from segmodel.images.decoders import (
@@ -15,8 +17,13 @@ from segmodel.images.decoders import (
     load_oriented,
     open_image,
     oriented_size,
+    states_nodata,
+    upright,
 )
-from segmodel.tiling.raster import Pixels, Raster
+from segmodel.rasters.bands import ModelBands
+from segmodel.rasters.memory import tiff_in_memory
+from segmodel.rasters.reader import RasterReader
+from segmodel.tiling.raster import Pixels, Raster, combine_masks
 from segmodel.tiling.resampling import SourceGrid, resize_image, resize_valid
 from segmodel.tiling.windows import Window
 
@@ -27,6 +34,8 @@ MAX_PIXELS = 178_956_970
 # or a second image to turn or convert the first. WebP has canvases beside that.
 DECODING_BYTES_PER_PIXEL = 12
 MAX_DECODING_BYTES_PER_PIXEL = 18
+# Values of an encoded image.
+BYTE_RANGE = (0.0, 255.0)
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
@@ -50,17 +59,43 @@ def decode_image(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> np
     return decode_pixels(encoded, bands, max_pixels).values
 
 
-def decode_pixels(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Pixels of an encoded image, and where they are valid; arguments as in `decode_image`.
+def decode_pixels(
+    encoded: bytes,
+    bands: int,
+    max_pixels: int = MAX_PIXELS,
+    value_range: tuple[float, float] = BYTE_RANGE,
+    beside: bytes | None = None,
+) -> Pixels:
+    """Pixels of an encoded image, and where they are valid; other arguments as in `decode_image`.
+
+    Args:
+        encoded: Content of the file.
+        bands: Number of bands.
+        max_pixels: Most pixels that are decoded.
+        value_range: Least and greatest raw value of the model, for nodata values; see
+            `ModelBands.valid_by_values`.
+        beside: Content of the `.msk` file of a TIFF, or None where there is none.
 
     Returns:
-        Values as `decode_image` returns them; fully transparent pixels are not valid, unless alpha
-        is a band.
+        Values as `decode_image` returns them. Pixels are not valid where they are fully
+        transparent, unless alpha is a band, or where nodata value or mask of a TIFF say so.
 
     Raises:
         InputError: As `decode_image` does.
     """
     opened = open_image(encoded, max_pixels)
+    pixels = _decoded_pixels(opened, encoded, bands)
+    if not (bands and isinstance(opened, TiffImageFile) and (beside or states_nodata(opened))):
+        return pixels
+    with tiff_in_memory(encoded, beside) as handle:
+        header = handle.header()
+        seen = ModelBands.as_image(header, value_range, alpha_is_band=bands == 4)
+        valid = RasterReader(handle, seen).read(header.grid.window).valid
+    valid = None if valid is None else upright(valid, opened)
+    return replace(pixels, valid=combine_masks(pixels.valid, valid))
+
+
+def _decoded_pixels(opened: ImageFile.ImageFile, encoded: bytes, bands: int) -> Pixels:
     try:
         if bands == 4 and has_unmarked_band(opened):
             raise InputError(
@@ -73,11 +108,13 @@ def decode_pixels(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> P
         image = load_oriented(opened, encoded)
         del opened  # Each image that is still named takes its memory.
         if bands == 0:
+            valid = _valid(image if image.mode not in _SIXTEEN_BITS else _eight_bits(image))
+            image = image.getchannel("L") if image.mode == "LA" else image
             if image.mode not in ("P", "L", "1", "I", *_SIXTEEN_BITS):
                 raise InputError(
                     f"a mask of ids has one band, got mode {image.mode}", code=FailureCode.MASK_KIND
                 )
-            return Pixels(np.asarray(image))
+            return Pixels(np.asarray(image), valid)
         image = _eight_bits(image)
         valid = _valid(image) if bands != 4 else None
         image = _converted(image, bands)
@@ -106,6 +143,8 @@ class EncodedImage(Raster):
         bands: Number of bands: 1, 3 or 4.
         max_pixels: Most pixels that are decoded.
         resize: Height and width to which it is scaled before the model sees it, or None.
+        value_range: Least and greatest raw value of the model.
+        beside: Content of the `.msk` file of a TIFF, or None where there is none.
 
     Raises:
         InputError: If it is no image or has too many pixels, by its header.
@@ -117,7 +156,10 @@ class EncodedImage(Raster):
         bands: int,
         max_pixels: int = MAX_PIXELS,
         resize: tuple[int, int] | None = None,
+        value_range: tuple[float, float] = BYTE_RANGE,
+        beside: bytes | None = None,
     ) -> None:
+        self._value_range, self._beside = value_range, beside
         self._encoded, self._bands, self._max_pixels = encoded, bands, max_pixels
         image = open_image(encoded, max_pixels)
         height, width = oriented_size(image, encoded)
@@ -148,8 +190,10 @@ class EncodedImage(Raster):
         return Pixels(pixels.values[window.slices].copy(), valid)
 
     def _decoded(self) -> Pixels:
-        pixels = decode_pixels(self._encoded, self._bands, self._max_pixels)
-        self._encoded = b""
+        pixels = decode_pixels(
+            self._encoded, self._bands, self._max_pixels, self._value_range, self._beside
+        )
+        self._encoded, self._beside = b"", None
         stated = (self._grid.height, self._grid.width)
         if pixels.values.shape[:2] != stated:
             raise InputError(

@@ -12,11 +12,16 @@ from PIL import Image
 from PIL import TiffImagePlugin as Tiff
 
 from segmodel.errors import ConfigurationError, FailureCode, InputError
-from segmodel.images.decoders import open_image
-from segmodel.images.encoded import MAX_PIXELS, decode_image, image_size
+from segmodel.images.decoders import check_tiff_parts, open_image, upright
+from segmodel.images.encoded import MAX_PIXELS, decode_pixels, image_size
 from segmodel.labels.classes import ClassTable, parse_color
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.label_images import encode_labels
+from segmodel.labels.raster_masks import MaskRaster
+from segmodel.rasters.header import Header
+from segmodel.rasters.memory import tiff_in_memory
+from segmodel.rasters.reader import RasterHandle
+from segmodel.tiling.windows import Window
 
 # Pixels whose values are looked up at a time, as that takes many bytes for each.
 STRIP_PIXELS = 1 << 18
@@ -102,6 +107,17 @@ class ClassMapping:
             self._refuse(values[indices == -_FIRST])
         return indices
 
+    def has_class(self, values: np.ndarray) -> bool:
+        """Whether the values of a pixel are those of a class.
+
+        Args:
+            values: `(1, 1)` id or `(1, 1, 3)` colour.
+        """
+        if self.encoding == "color" and (values < 0).any():
+            return False
+        value = _packed(values.ravel().tolist()) if self.encoding == "color" else values.item()
+        return value in self.values[0]
+
     def _refuse(self, unknown: np.ndarray) -> None:
         named = self._format(np.unique(unknown)[:5].tolist())
         raise InputError(
@@ -165,13 +181,16 @@ class MaskReader:
         """The reader of label maps, in which nodata is ignored."""
         return cls.of(classes, "label_map", ignore_ids=(*ignore_ids, classes.nodata))
 
-    def read(self, encoded: bytes, size: tuple[int, int], max_pixels: int) -> np.ndarray:
-        """The label map of an encoded mask; what is ignored becomes nodata.
+    def read(
+        self, encoded: bytes, size: tuple[int, int], max_pixels: int, beside: bytes | None = None
+    ) -> np.ndarray:
+        """The label map of an encoded mask; what is ignored or erased becomes nodata.
 
         Args:
             encoded: Content of an image file.
             size: Height and width of the image that the mask belongs to.
             max_pixels: Most pixels that are decoded.
+            beside: Content of the `.msk` file of a TIFF, or None where there is none.
 
         Returns:
             `(height, width)` class ids of the class table's dtype.
@@ -180,15 +199,44 @@ class MaskReader:
             InputError: If it cannot be decoded, has another size or kind, or a value that is
                 neither a class nor ignored.
         """
-        return label_map(self._values(encoded, size, max_pixels), self.mapping)
+        values, erased = self._values(encoded, size, max_pixels, beside)
+        return label_map(values, self.mapping, erased)
 
     def indices(
-        self, encoded: bytes, size: tuple[int, int], max_pixels: int = MAX_PIXELS
+        self,
+        encoded: bytes,
+        size: tuple[int, int],
+        max_pixels: int = MAX_PIXELS,
+        beside: bytes | None = None,
     ) -> np.ndarray:
         """As `read`, but gives `(height, width)` int16 class indices, `IGNORED` where ignored."""
-        values = self._values(encoded, size, max_pixels)
-        found = np.empty(size, np.int16)
-        _by_strips(values, self.mapping, found, lambda indices: indices)
+        return self._indices(*self._values(encoded, size, max_pixels, beside))
+
+    def of_raster(self, handle: RasterHandle, header: Header) -> MaskRaster:
+        """A mask that GDAL reads, whose windows `window_indices` takes.
+
+        Args:
+            handle: Handle of the mask.
+            header: Header of the mask.
+
+        Raises:
+            InputError: If it is no mask of that kind.
+        """
+        raster = MaskRaster(handle, header, self.encoding == "color", self.mapping.has_class)
+        self.check_kind(raster.is_indexed, raster.bits)
+        return raster
+
+    def window_indices(self, raster: MaskRaster, window: Window) -> np.ndarray:
+        """Class indices of a window of a mask, `(height, width)` int16; erased ones are ignored.
+
+        Raises:
+            InputError: If GDAL cannot read it, or a value is neither a class nor ignored.
+        """
+        return self._indices(*raster.read(window))
+
+    def _indices(self, values: np.ndarray, erased: np.ndarray | None) -> np.ndarray:
+        found = np.empty(values.shape[:2], np.int16)
+        _by_strips(values, self.mapping, found, lambda indices: indices, erased)
         return found
 
     def encode(self, labels: np.ndarray) -> bytes:
@@ -225,23 +273,37 @@ class MaskReader:
                 code=FailureCode.MASK_KIND,
             )
 
-    def _values(self, encoded: bytes, size: tuple[int, int], max_pixels: int) -> np.ndarray:
+    def _values(
+        self, encoded: bytes, size: tuple[int, int], max_pixels: int, beside: bytes | None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Values of an encoded mask, and where it is erased or None; TIFFs as GDAL reads them."""
         stated = image_size(encoded)
         if stated is not None:
             check_size(stated, size)
-        values = decode_image(encoded, 3 if self.encoding == "color" else 0, max_pixels)
-        check_size(values.shape[:2], size)
         image = open_image(encoded, max_pixels)
+        if isinstance(image, Tiff.TiffImageFile):
+            check_tiff_parts(image, encoded)
+            with tiff_in_memory(encoded, beside) as handle:
+                header = handle.header()
+                values, erased = self.of_raster(handle, header).read(header.grid.window)
+            values = upright(values, image)
+            check_size(values.shape[:2], size)
+            return values, None if erased is None else upright(erased, image)
+        pixels = decode_pixels(encoded, 3 if self.encoding == "color" else 0, max_pixels)
+        check_size(pixels.values.shape[:2], size)
         self.check_kind(image.mode == "P", _bits(image, encoded))
-        return values
+        return pixels.values, None if pixels.valid is None else ~pixels.valid
 
 
-def label_map(values: np.ndarray, mapping: ClassMapping) -> np.ndarray:
-    """Class ids of the values of a mask, nodata where they are ignored.
+def label_map(
+    values: np.ndarray, mapping: ClassMapping, erased: np.ndarray | None = None
+) -> np.ndarray:
+    """Class ids of the values of a mask, nodata where they are ignored or erased.
 
     Args:
         values: `(height, width)` ids or `(height, width, 3)` colours.
         mapping: Classes of the values.
+        erased: `(height, width)` bool, where values do not count; None where all do.
 
     Returns:
         `(height, width)` of the class table's dtype.
@@ -256,7 +318,7 @@ def label_map(values: np.ndarray, mapping: ClassMapping) -> np.ndarray:
     # The last is that of `IGNORED`, which is -1.
     ids = np.array([*classes.ids, classes.nodata], classes.label_dtype)
     labels = np.empty(values.shape[:2], classes.label_dtype)
-    _by_strips(values, mapping, labels, lambda indices: ids[indices])
+    _by_strips(values, mapping, labels, lambda indices: ids[indices], erased)
     return labels
 
 
@@ -282,19 +344,23 @@ def _by_strips(
     mapping: ClassMapping,
     into: np.ndarray,
     meaning: Callable[[np.ndarray], np.ndarray],
+    erased: np.ndarray | None,
 ) -> None:
     """Write what class indices mean, a few pixels at a time."""
     height, width, *bands = values.shape
     pixels, target = values.reshape(height * width, *bands), into.reshape(height * width)
+    gone = None if erased is None else erased.reshape(height * width)
     for first in range(0, len(pixels), STRIP_PIXELS):
         part = slice(first, first + STRIP_PIXELS)
-        target[part] = meaning(mapping.decode(pixels[part]))
+        if gone is None:
+            target[part] = meaning(mapping.decode(pixels[part]))
+            continue
+        # What lies under erased pixels need not be a class.
+        indices = np.full(gone[part].shape, IGNORED, np.int16)
+        indices[~gone[part]] = mapping.decode(pixels[part][~gone[part]])
+        target[part] = meaning(indices)
 
 
 def _bits(image: Image.Image, encoded: bytes) -> int:
     """Bits of a sample as the file has them; Pillow gives colours of 16 bits by their high byte."""
-    if image.format == "PNG":
-        return encoded[_PNG_DEPTH_AT]
-    if isinstance(image, Tiff.TiffImageFile):
-        return int(max(image.tag_v2.get(Tiff.BITSPERSAMPLE, (1,))))
-    return 8
+    return encoded[_PNG_DEPTH_AT] if image.format == "PNG" else 8

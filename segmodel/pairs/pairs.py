@@ -20,11 +20,12 @@ from segmodel.errors import ContractError, FailureCode, InputError
 from segmodel.images.encoded import decode_pixels, image_size
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader, check_size
-from segmodel.labels.raster_masks import ClassReader
+from segmodel.labels.raster_masks import MaskRaster
 from segmodel.pairs.paired_files import FilePair
 from segmodel.rasters.bands import ModelBands
 from segmodel.rasters.grid import check_alignment
 from segmodel.rasters.header import Header
+from segmodel.rasters.memory import MASK_SUFFIX
 from segmodel.rasters.opening import Opener
 from segmodel.rasters.reader import OpenRasters, RasterHandle, RasterReader
 from segmodel.rasters.sample_types import conversion_remedy, is_convertible
@@ -242,15 +243,22 @@ class EncodedFile:
     Args:
         file: Name of the file, for errors.
         read: Function that returns its bytes.
+        read_mask: Function that returns the bytes of the mask beside a TIFF, or None.
     """
 
     file: str
     read: Callable[[], bytes]
+    read_mask: Callable[[], bytes | None] = lambda: None
 
     @classmethod
     def of(cls, path: str) -> EncodedFile:
-        """The encoded image in a file."""
-        return cls(path, Path(path).read_bytes)
+        """The encoded image in a file, with the mask in a file beside a TIFF."""
+        beside = Path(path + MASK_SUFFIX)
+        if not _is_tiff(path):
+            return cls(path, Path(path).read_bytes)
+        return cls(
+            path, Path(path).read_bytes, lambda: beside.read_bytes() if beside.exists() else None
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,7 +326,12 @@ class EncodedPair:
 
     def _decode(self) -> Arrays:
         with errors_naming(self.image.file):
-            pixels = decode_pixels(self.image.read(), len(self.source.bands))
+            pixels = decode_pixels(
+                self.image.read(),
+                len(self.source.bands),
+                value_range=self.source.value_range,
+                beside=self.image.read_mask(),
+            )
         truth = read_indices(self.mask, pixels.values.shape[:2], self.source.masks)
         if pixels.valid is not None:
             truth[~pixels.valid] = IGNORED
@@ -337,7 +350,7 @@ def read_indices(mask: EncodedFile, size: tuple[int, ...], reader: MaskReader) -
         InputError: If it cannot be used; names the file and the value.
     """
     with errors_naming(mask.file):
-        indices = reader.indices(mask.read(), (size[0], size[1]))
+        indices = reader.indices(mask.read(), (size[0], size[1]), beside=mask.read_mask())
     return indices.astype(np.int8) if len(reader.mapping.classes.ids) < _BYTE_CLASSES else indices
 
 
@@ -383,14 +396,14 @@ class RasterPair:
         except ContractError as error:
             raise InputError(error.text, code=error.code, name=error.name) from error
         self._image = RasterReader(handle, self._bands)
-        self._mask: ClassReader | None = None
+        self._mask: MaskRaster | None = None
         if _is_tiff(files.mask):
             with errors_naming(files.mask):
                 of_mask = source.handle(files.mask)
                 found = of_mask.header()
                 found.check_complete()
                 check_size((found.grid.height, found.grid.width), (self.height, self.width))
-                self._mask = ClassReader(of_mask, found, source.masks)
+                self._mask = source.masks.of_raster(of_mask, found)
             with errors_naming(f"{files.mask} and {files.image}"):
                 check_alignment(header.grid, found.grid)
         self._lock = threading.Lock()
@@ -409,7 +422,7 @@ class RasterPair:
             truth: np.ndarray = whole[window.slices].astype(np.int16)
         else:
             with errors_naming(self._files.mask):
-                truth = self._mask.read(window)
+                truth = self._reader.window_indices(self._mask, window)
         finite = self._finite(window)
         if finite is not None:
             truth[~finite] = IGNORED

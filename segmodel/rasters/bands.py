@@ -116,6 +116,27 @@ class ModelBands:
             mask, alpha = values_mask(bands) if mask == "alpha" else mask, None
         return cls(bands, model.dtype, palette, model.value_range, mask, alpha, count)
 
+    @classmethod
+    def as_image(
+        cls, header: Header, value_range: tuple[float, float], alpha_is_band: bool
+    ) -> ModelBands:
+        """The bands of an image for a person: the first, or red, green and blue.
+
+        Args:
+            header: Header of the image.
+            value_range: Least and greatest raw value of the model, which gets 8 bits a sample.
+            alpha_is_band: Whether alpha is a value, and says nothing about what is valid.
+        """
+        bands = header.bands[: 3 if len(header.bands) >= 3 else 1]
+        palette, mask, alpha = header.palette, header.mask, header.alpha
+        low, high = value_range
+        if bands[0].dtype == "uint16":
+            low, high = 256 * low, 256 * high + 255
+        if alpha_is_band:
+            mask, alpha = "none" if mask == "alpha" else mask, None
+        count = len(bands) if palette is None else 3
+        return cls(bands, bands[0].dtype, palette, (low, high), mask, alpha, count)
+
     @property
     def indexes(self) -> list[int]:
         """Indexes of the bands that are read, from 1."""
@@ -125,7 +146,9 @@ class ModelBands:
     def is_always_valid(self) -> bool:
         """Whether no pixel can be nodata."""
         may_be_nan = np.issubdtype(self.read_dtype, np.inexact)
-        return self.mask == "none" and self.palette is None and not may_be_nan
+        return (
+            self.mask == "none" and self.alpha is None and self.palette is None and not may_be_nan
+        )
 
     @property
     def read_dtype(self) -> np.dtype:

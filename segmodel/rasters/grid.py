@@ -9,6 +9,7 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from segmodel.errors import InputError
+from segmodel.tiling.windows import Window
 
 # Most pixels between corners of a mask and of its image: coordinates may be rounded.
 _MAX_OFFSET_PX = 0.1
@@ -29,6 +30,11 @@ class Grid:
     width: int
     transform: Affine
     crs: CRS | None
+
+    @property
+    def window(self) -> Window:
+        """The window of all pixels."""
+        return Window(0, 0, self.height, self.width)
 
 
 def check_alignment(image: Grid, mask: Grid) -> None:

@@ -191,7 +191,7 @@ def header_of(source: rasterio.DatasetReader) -> Header:
         alpha_band=alpha[0] if alpha else None,
         white_is_zero=white_is_zero,
         has_grey_palette=palette is not None and (white_is_zero or is_one_bit),
-        revision=int(white_is_zero or _is_read_anew(stated)),
+        revision=int(white_is_zero or _is_read_anew(stated) or (bool(alpha) and mask != "alpha")),
     )
 
 

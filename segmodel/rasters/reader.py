@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import numpy as np
 import rasterio
+from rasterio.windows import Window as RasterioWindow
 
 from segmodel.errors import BeamsegError
 from segmodel.rasters.bands import ModelBands
@@ -189,18 +190,43 @@ class RasterReader:
         """Samples `(height, width, bands)`, and where a mask or alpha says that they are valid."""
         area, indexes = gdal_window(window), self._bands.indexes
         samples = np.empty((*shape, len(indexes)), self._bands.read_dtype)
-        valid = None
         # GDAL writes pixel by pixel; what is read is a view of it, band by band.
         source.read(indexes, out=samples.transpose(2, 0, 1), window=area)
-        if self._bands.mask == "alpha" and self._bands.alpha is not None:
-            valid = source.read(self._bands.alpha, out_shape=shape, window=area) > 0
-        elif self._bands.mask == "mask":
-            valid = source.read_masks(indexes[0], out_shape=shape, window=area) > 0
-        elif self._bands.mask == "bands":
-            of_all = (len(indexes), *shape)
-            valid = (source.read_masks(indexes, out_shape=of_all, window=area) > 0).all(axis=0)
-        return samples, None if valid is None or valid.all() else valid
+        bands = self._bands
+        return samples, valid_by_mask(source, bands.mask, bands.alpha, indexes, area, shape)
 
     def close(self) -> None:
         """Close the raster."""
         self._handle.close()
+
+
+def valid_by_mask(
+    source: rasterio.DatasetReader,
+    mask: str,
+    alpha: int | None,
+    indexes: list[int],
+    area: RasterioWindow,
+    shape: tuple[int, int],
+) -> np.ndarray | None:
+    """Where masks and alpha of an open raster say that pixels are valid; None where all are.
+
+    Args:
+        source: Open raster.
+        mask: Where nodata is, as `Header.mask`.
+        alpha: Index of the alpha band, or None.
+        indexes: Indexes of the bands that are read.
+        area: Part of the raster.
+        shape: Rows and columns of the result.
+
+    Returns:
+        `(height, width)` bool.
+    """
+    valid = None if alpha is None else source.read(alpha, out_shape=shape, window=area) > 0
+    if mask == "mask":
+        by_mask = source.read_masks(indexes[0], out_shape=shape, window=area) > 0
+        valid = combine_masks(valid, by_mask)
+    elif mask == "bands":
+        of_all = (len(indexes), *shape)
+        by_bands = (source.read_masks(indexes, out_shape=of_all, window=area) > 0).all(axis=0)
+        valid = combine_masks(valid, by_bands)
+    return None if valid is None or valid.all() else valid

@@ -435,7 +435,7 @@ def test_raster_masks_of_more_than_255_classes_and_of_colours_are_read(tmp_path)
         (np.full((1, 2, 2), 7, np.uint8), "id", "mask has id 7, which is neither"),
         (np.zeros((2, 2, 2), np.uint8), "id", "a mask of ids has one band, got 2"),
         (np.zeros((1, 2, 2), np.uint16), "color", "16 bits a sample, colours have 8"),
-        (np.zeros((1, 2, 2), np.uint8), "color", "three bands or a palette, got 1"),
+        (np.zeros((2, 2, 2), np.uint8), "color", "three bands or a palette, got 2"),
         (np.zeros((1, 2, 2), np.float32), "id", "whole numbers, got samples of float32"),
         (np.zeros((1, 2, 2), np.uint8), "palette", "no indexed image"),
     ],
