@@ -51,6 +51,7 @@ def run(arguments: Sequence[str]) -> int:
 
         pipeline_options(process.without_process_options(words))
 
+    from pipelines.inputs.gone import some_of
     from pipelines.inputs.numbered import warning_of
     from pipelines.segment.launch import check_run, prepare_run
 
@@ -66,6 +67,8 @@ def run(arguments: Sequence[str]) -> int:
     beam_options = pipeline_options(process.without_process_options(words))
     check_options(options.accelerator, beam_options)
     prepared = prepare_run(resolved)
+    if resolved.gone:
+        print(f"{some_of(resolved.gone)} are gone: --gone {options.gone}", file=sys.stderr)
     if resolved.inputs.left_aside:
         print(resolved.inputs.left_aside.line(), file=sys.stderr)
     if resolved.inputs.missing:

@@ -63,13 +63,23 @@ class Headers:
             InputError: If GDAL cannot open the file.
             TransientError: If GDAL may be able to open it later.
         """
-        return self._read(file.uri, file.version)
+        return self._read(file.uri, "" if file.gone else file.version)
 
     def find(self, file: InputFile) -> Header | None:
         """The header, or None where the scene cannot be opened, which its unit then reports."""
         with suppress(InputError, TransientError):
             return self.read(file)
         return None
+
+    def is_damaged(self, file: InputFile) -> bool:
+        """Whether GDAL cannot open the file, and will not later."""
+        try:
+            self.read(file)
+        except InputError:
+            return True
+        except TransientError:
+            return False
+        return False
 
     def find_all(self, files: Iterable[InputFile]) -> Iterator[tuple[InputFile, Header | None]]:
         """Files with their headers or None, in order; read by several threads, some at a time."""

@@ -116,6 +116,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         The exit status: 0, 1 if the table does not balance, 3 or 4.
     """
     run, classes = work.run, work.contract.classes
+    document = run.read_json("run.json") or {}
     totals, failures = write_failures(run, lambda table: sum_commits(work, table))
     run.write("areas.csv", totals_csv(totals.tally, classes))
     status = totals.status(budget)
@@ -132,11 +133,12 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         "failure_budget": str(budget),
         "failures_by_reason": failures.by_reason(),
         "first_failures": failures.first,
-        "missing_shards": (run.read_json("run.json") or {}).get("missing_shards"),
+        "missing_shards": document.get("missing_shards"),
         "pixels": sum(totals.tally.pixels.values()),
         "footprint_m2": totals.tally.footprint_m2 if totals.tally.area_m2 else None,
         "out_of_range": totals.out_of_range,
-        "left_aside": (run.read_json("run.json") or {}).get("left_aside", []),
+        "gone_inputs": document.get("gone_inputs", 0),
+        "left_aside": document.get("left_aside", []),
         **scene_summary(work, totals.tally),
         "this_attempt": counts,
     }

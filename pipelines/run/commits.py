@@ -1,6 +1,7 @@
 """Commit records: the small files, written last, that say a work unit is finished."""
 
 import json
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -142,6 +143,18 @@ class CommitLog:
             return Commit.from_bytes(filesystem.read_bytes(self.path(unit)))
         except FileNotFoundError:
             return None
+
+    def read_only(self, unit_id: str) -> Commit | None:
+        """The record of a unit of which nothing but the id is known, or None.
+
+        There is one at most, once those of other inputs and options have been removed.
+        """
+        name = re.compile(rf"{re.escape(unit_id)}-[0-9a-f]{{16}}\.json")
+        for found in filesystem.names_below(f"{self.run}/{self.folder}", f"{unit_id}-"):
+            if name.fullmatch(found):
+                content = filesystem.read_bytes(f"{self.run}/{self.folder}/{found}")
+                return Commit.from_bytes(content)
+        return None
 
     def read_all(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Commit | None]]:
         """Units, each with its record or None, in order; records are read in threads.

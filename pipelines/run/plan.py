@@ -14,6 +14,7 @@ from segmodel.tiling.windows import Window
 
 UNITS_PER_PART = 1000
 IMAGES_PER_GROUP = 64
+GONE = "gone"
 # Of a plan line, in this order.
 _FIELDS = ("id", "format", "files", "window", "blocks", "records", "scene", "place")
 
@@ -27,7 +28,11 @@ class InputFile:
         folder: Folder of its input root in the run directory.
         name: Path below that root, with forward slashes.
         size: Bytes.
-        version: Changes when the content does.
+        version: Changes when the content does; `GONE` if it is gone and its unit not finished.
+        gone: Whether the file is gone, and what is left of it in the run stays; `uri` of a scene is
+            then that of its label map.
+        acquired: When a scene that is gone was taken, in the words of its file, or None.
+        behind: Key of the scene that a scene that is gone comes after, or None if it is the first.
     """
 
     uri: str
@@ -35,6 +40,9 @@ class InputFile:
     name: str
     size: int
     version: str
+    gone: bool = False
+    acquired: str | None = None
+    behind: str | None = None
 
     @property
     def stat(self) -> tuple[int, str]:
@@ -62,6 +70,11 @@ class Unit:
     format: str
     files: tuple[InputFile, ...]
 
+    @property
+    def gone(self) -> bool:
+        """Whether its inputs are gone, so that it stays as it is."""
+        return self.files[0].gone
+
     def is_in_totals(self, ground_counts_once: bool) -> bool:
         """Whether its pixels are part of the totals.
 
@@ -84,7 +97,11 @@ class Unit:
 
     def _fields(self) -> dict[str, Any]:
         """Fields of a plan line, which are the same for all kinds."""
-        return dict.fromkeys(_FIELDS) | {"blocks": ()} | asdict(self)
+        fields: dict[str, Any] = dict.fromkeys(_FIELDS) | {"blocks": ()} | asdict(self)
+        for file in fields["files"]:
+            if not file["gone"]:
+                del file["gone"], file["acquired"], file["behind"]
+        return fields
 
 
 @dataclass(frozen=True)
@@ -130,19 +147,30 @@ class CountUnit(Unit):
 
     Args:
         place: Index of the scene in `files`, which overlap it and are in order of precedence.
+        acquired: When the scene was taken, in the words of its file, where the newest come first.
     """
 
     kind: ClassVar[str] = "counts"
     place: int
+    acquired: str | None = None
 
     @property
     def file(self) -> InputFile:
         """The scene that is counted."""
         return self.files[self.place]
 
+    @property
+    def gone(self) -> bool:
+        """Never: label maps are what is counted."""
+        return False
+
     def is_in_totals(self, ground_counts_once: bool) -> bool:
         """Whether it takes the place of its scene."""
         return ground_counts_once
+
+    def _fields(self) -> dict[str, Any]:
+        fields = super()._fields()
+        return {name: fields[name] for name in fields if name != "acquired" or self.acquired}
 
 
 KINDS: tuple[type[Unit], ...] = (WorkUnit, AssemblyUnit, CountUnit)
@@ -158,7 +186,7 @@ def unit_from_json(line: str | bytes) -> Unit:
     fields: dict[str, Any] = json.loads(line)
     shared = fields["id"], fields["format"], tuple(InputFile(**file) for file in fields["files"])
     if fields["place"] is not None:
-        return CountUnit(*shared, fields["place"])
+        return CountUnit(*shared, fields["place"], fields.get("acquired"))
     if fields["blocks"]:
         return AssemblyUnit(*shared, tuple(fields["blocks"]))
     window = None if fields["window"] is None else Window(*fields["window"])
@@ -194,37 +222,57 @@ def image_groups(files: int) -> int:
     return 1 << max(0, -(-files // IMAGES_PER_GROUP) - 1).bit_length()
 
 
-def write_plan(units: Iterable[Unit], folder: str, scratch: str) -> list[str]:
+def write_plan(
+    units: Iterable[Unit], folder: str, scratch: str, kept: Iterable[Unit] = ()
+) -> list[str]:
     """Write plan parts, replacing an earlier plan; returns the names of those with work units.
 
-    Units that put blocks together go to parts of their own, `scenes-*`, and so do counts.
+    Units that put blocks together go to parts of their own, `scenes-*`, and so do counts. Units
+    whose inputs are gone are nowhere but in a plan: they are written first, to `*-gone-*`.
+
+    Args:
+        units: Units of the inputs that were found.
+        folder: Folder of the plan.
+        scratch: Folder for temporary files.
+        kept: Units whose inputs are gone.
     """
-    parts: dict[str, list[str]] = {kind.kind: [] for kind in KINDS}
-    lines: dict[str, list[bytes]] = {kind.kind: [] for kind in KINDS}
+    parts = _write_parts(kept, folder, scratch, "-gone") + _write_parts(units, folder, scratch, "")
+    for kind in KINDS:
+        for name in set(part_names(folder, kind)).difference(parts):
+            filesystem.remove(f"{folder}/{name}")
+    return [name for name in parts if name.startswith(f"{WorkUnit.kind}-")]
+
+
+def _write_parts(units: Iterable[Unit], folder: str, scratch: str, family: str) -> list[str]:
+    """Write parts of a family; returns their names."""
+    names: list[str] = []
+    counts = dict.fromkeys((kind.kind for kind in KINDS), 0)
+    lines: dict[str, list[bytes]] = {kind: [] for kind in counts}
 
     def flush(kind: str) -> None:
-        name = f"{kind}-{len(parts[kind]):05d}.jsonl"
+        name = f"{kind}{family}-{counts[kind]:05d}.jsonl"
         filesystem.write_bytes(f"{folder}/{name}", b"".join(lines[kind]), scratch)
-        parts[kind].append(name)
+        names.append(name)
+        counts[kind] += 1
         lines[kind].clear()
 
     for unit in units:
         lines[unit.kind].append(unit.to_json().encode() + b"\n")
         if len(lines[unit.kind]) == UNITS_PER_PART:
             flush(unit.kind)
-    for name, rest in lines.items():
+    for kind, rest in lines.items():
         if rest:
-            flush(name)
-    for kind in KINDS:
-        for name in set(part_names(folder, kind)).difference(parts[kind.kind]):
-            filesystem.remove(f"{folder}/{name}")
-    return parts[WorkUnit.kind]
+            flush(kind)
+    return names
 
 
 def count_units(folder: str, parts: Sequence[str]) -> int:
-    """Units in plan parts as `write_plan` returns them, of which all but the last are full."""
-    last = sum(1 for part in parts[-1:] for _ in references(folder, part))
-    return UNITS_PER_PART * max(0, len(parts) - 1) + last
+    """Units in plan parts as `write_plan` returns them; all but the last of a family are full."""
+    total = 0
+    for part, following in zip(parts, [*parts[1:], ""], strict=False):
+        is_full = part.rpartition("-")[0] == following.rpartition("-")[0]
+        total += UNITS_PER_PART if is_full else sum(1 for _ in references(folder, part))
+    return total
 
 
 def part_names(folder: str, kind: type[Unit]) -> list[str]:

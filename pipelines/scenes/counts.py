@@ -23,9 +23,9 @@ from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, OUTSIDE_AOI, Tally, T
 from pipelines.run.attempts import with_retries
 from pipelines.run.commits import Commit, Output
 from pipelines.run.failures import reason_of
-from pipelines.run.plan import CountUnit, InputFile
+from pipelines.run.plan import CountUnit, InputFile, unit_id
 from pipelines.run.polygons import ZONES, stored
-from pipelines.scenes.blocks import planned_blocks, scene_unit
+from pipelines.scenes.blocks import SCENE, planned_blocks, scene_unit
 from pipelines.scenes.files import counts_path, scene_paths
 from pipelines.scenes.sampling import ABSENT, SceneView
 from pipelines.scenes.sampling import FAILED as FAILED_STATE
@@ -133,8 +133,12 @@ def _scene(file: InputFile, work: Work) -> _Scene | None:
         header = work.headers.read(file)
     except InputError:
         header = None
-    unit = scene_unit(file, planned_blocks(header, work.layout, work.reading))
-    commit = work.log.read(unit)
+    if file.gone:
+        # Of its label map it has another header, and blocks follow from that.
+        commit = work.log.read_only(unit_id(SCENE, file))
+    else:
+        unit = scene_unit(file, planned_blocks(header, work.layout, work.reading))
+        commit = work.log.read(unit)
     if commit is None:
         return None
     if header is None or header.grid.crs is None or not commit.tally.area_m2:

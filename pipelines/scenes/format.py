@@ -23,7 +23,6 @@ from pipelines.scenes.blocks import (
     seen_by_model,
 )
 from pipelines.scenes.files import TIFF_SUFFIXES, block_path, scene_paths
-from pipelines.scenes.overlaps import plan_counts
 from pipelines.scenes.pictures import scene_thumbnail
 from pipelines.scenes.task import BlockTask
 from pipelines.storage import filesystem, locations
@@ -145,7 +144,7 @@ class SceneFormat(Format):
     def units(
         self, files: Sequence[InputFile], context: PlanContext, records: int | None
     ) -> Iterable[Unit]:
-        """A unit for each block, for putting those of a scene together, for counting it."""
+        """A unit for each block, and one for putting those of a scene together."""
         for file in files:
             header = context.headers.find(file)
             blocks = planned_blocks(header, context.layout, context.reading)
@@ -153,8 +152,6 @@ class SceneFormat(Format):
             if isinstance(unit, AssemblyUnit):
                 yield from block_units(unit, blocks)
             yield unit
-        if context.counting is not None:
-            yield from plan_counts(files, context.counting, context.headers)
 
     def outputs(self, unit: Unit) -> Iterable[str]:
         """The block, or the scene if the block is all of it."""
@@ -164,7 +161,7 @@ class SceneFormat(Format):
 
     def thumbnails(self, unit: Unit, work: Work, limit: int, side: int) -> Iterable[Thumbnail]:
         """The scene, or what the area of interest touches of it."""
-        if limit:
+        if limit and not unit.gone:
             yield scene_thumbnail(unit.files[0], work, side)
 
     def open(self, unit: WorkUnit, work: Work) -> BlockTask:

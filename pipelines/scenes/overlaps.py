@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,7 +79,20 @@ def plan_counts(
     for index, file in enumerate(files):
         group = sorted([index, *near.get(index, [])], key=ranks.__getitem__)
         members = tuple(files[member] for member in group)
-        yield CountUnit(unit_id("counts", file), "scene", members, group.index(index))
+        taken = _words(file, headers) if counting.overlap == "newest" else None
+        yield CountUnit(unit_id("counts", file), "scene", members, group.index(index), taken)
+
+
+def in_input_order(files: Iterable[InputFile]) -> list[InputFile]:
+    """Scenes in order of inputs, where those that are gone stand among the others as they did."""
+    there: list[InputFile] = []
+    gone: dict[str | None, list[InputFile]] = {}
+    for file in files:
+        (gone.setdefault(file.behind, []) if file.gone else there).append(file)
+    merged = gone.pop(None, [])
+    for file in there:
+        merged += [file, *gone.pop(file.key, ())]
+    return [*merged, *(file for rest in gone.values() for file in rest)]
 
 
 def precedence(
@@ -101,7 +114,13 @@ def precedence(
 def _acquired(file: InputFile, headers: Headers) -> datetime:
     """When a scene was taken; long ago if it cannot be opened."""
     header = headers.find(file)
-    date = datetime.min.replace(tzinfo=UTC) if header is None else parse_date(header.acquired or "")
+    long_ago = datetime.min.replace(tzinfo=UTC)
+    date = long_ago if header is None else parse_date(_words(file, headers) or "")
+    if date is None and file.gone:
+        raise ConfigurationError(
+            f"--overlap newest: {file.key} is gone, and the plan of the run does not say when it "
+            f"was taken: use --overlap first"
+        )
     if date is None:
         raise ConfigurationError(
             f"--overlap newest: {file.key} does not say when it was taken, as YYYY-MM-DD or "
@@ -109,6 +128,12 @@ def _acquired(file: InputFile, headers: Headers) -> datetime:
             f"gdal_edit.py -mo 'TIFFTAG_DATETIME=2026:11:25 10:00:00'), or use --overlap first"
         )
     return date
+
+
+def _words(file: InputFile, headers: Headers) -> str | None:
+    """When a scene was taken, in the words of its file; None if they are not known."""
+    header = None if file.gone else headers.find(file)
+    return file.acquired if header is None else header.acquired
 
 
 def parse_date(text: str) -> datetime | None:

@@ -17,7 +17,7 @@ from pipelines.run.commits import Commit, CommitLog, number
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.files import counts_path, scene_paths
-from pipelines.scenes.overlaps import precedence
+from pipelines.scenes.overlaps import in_input_order, precedence
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError
@@ -146,4 +146,4 @@ def _labelled(work: Work) -> list[InputFile]:
         for unit, commit in in_order(recorded, scenes):
             has_labels = commit is not None and bool(commit.outputs_in("labels"))
             found[unit.files[0]] = found.get(unit.files[0], False) or has_labels
-    return [file for file, has_labels in found.items() if has_labels]
+    return in_input_order(file for file, has_labels in found.items() if has_labels)

@@ -17,7 +17,8 @@ from pipelines.run.plan import InputFile, Unit
 from pipelines.scenes.blocks import SCENE
 from pipelines.scenes.files import label_name
 from pipelines.scenes.format import may_be_scene
-from pipelines.scenes.overlaps import precedence
+from pipelines.scenes.overlaps import plan_counts, precedence
+from pipelines.segment.kept import KeptUnits
 from pipelines.segment.options import SegmentOptions
 from pipelines.storage import locations
 from pipelines.worker import formats
@@ -176,8 +177,15 @@ def _folders_above(name: str) -> Iterator[str]:
         yield name
 
 
-def check_scene_options(options: SegmentOptions, context: PlanContext, inputs: Inputs) -> None:
+def check_scene_options(
+    options: SegmentOptions, context: PlanContext, scenes: Sequence[InputFile]
+) -> None:
     """Refuse options about scenes that would have no effect, or cannot be carried out.
+
+    Args:
+        options: What the user asked for.
+        context: Contract of the model, and headers.
+        scenes: All scenes of the plan.
 
     Raises:
         ConfigurationError: Names the option.
@@ -187,7 +195,6 @@ def check_scene_options(options: SegmentOptions, context: PlanContext, inputs: I
         for name in ("bands", "resample_to", "aoi", "zones", "overlap", "check_seams")
         if getattr(options, name)
     ]
-    scenes = inputs.of_format("scene")
     if given and not scenes:
         raise ConfigurationError(
             f"--{given[0]} is for scenes, and no --input is a raster with a place on the ground"
@@ -218,11 +225,29 @@ def _counts(entry: Format, files: Files, left: int, reading: ReadOptions) -> Ite
         left -= count
 
 
-def units_of(inputs: Inputs, context: PlanContext) -> Iterator[Unit]:
-    """Work units of all inputs."""
-    for entry, files in inputs.files:
-        for records, chosen in files.by_records():
-            yield from entry.units(chosen, context, records)
+def units_of(inputs: Inputs, context: PlanContext, kept: KeptUnits | None = None) -> Iterator[Unit]:
+    """Work units of all inputs, without those whose inputs are gone, and counts of all scenes.
+
+    Args:
+        inputs: Input files that were found.
+        context: What files are cut into units by.
+        kept: What stays of an earlier plan, or None.
+    """
+    found = (
+        unit
+        for entry, files in inputs.files
+        for records, chosen in files.by_records()
+        for unit in entry.units(chosen, context, records)
+    )
+    yield from found if kept is None else kept.planned(found)
+    if context.counting is not None:
+        yield from plan_counts(scenes_of(inputs, kept), context.counting, context.headers)
+
+
+def scenes_of(inputs: Inputs, kept: KeptUnits | None) -> Sequence[InputFile]:
+    """All scenes of a plan in order: those that were found, and those that are gone and stay."""
+    scenes = inputs.of_format(SCENE)
+    return scenes if kept is None else kept.among(scenes)
 
 
 def estimate(inputs: Inputs, context: PlanContext) -> Estimate:

@@ -1,8 +1,10 @@
 """From options to a run that is ready to start: checks, resolved sizes, `run.json`, plan."""
 
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import PurePath
 from typing import Any
 
@@ -13,13 +15,22 @@ from pipelines.geodesy.polygons import Polygons
 from pipelines.geodesy.vector_files import read_polygons
 from pipelines.inputs.catalogue import NameSet
 from pipelines.inputs.find import root_folders
-from pipelines.inputs.gone import STOP, check_gone, files_of, find_gone
+from pipelines.inputs.gone import KEEP, PRUNE, STOP, check_gone, files_of, find_gone, some_of
 from pipelines.run import plan, progress
 from pipelines.run.directory import MARK, RunDirectory, check_unchanged
-from pipelines.run.plan import WorkUnit
+from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.run.polygons import AOI, ZONES, store
+from pipelines.scenes.blocks import SCENE
 from pipelines.scenes.overlaps import Overlaps, overlaps_of
-from pipelines.segment.inputs import Inputs, check_scene_options, estimate, find_inputs, units_of
+from pipelines.segment.inputs import (
+    Inputs,
+    check_scene_options,
+    estimate,
+    find_inputs,
+    scenes_of,
+    units_of,
+)
+from pipelines.segment.kept import KeptUnits, is_as_planned, kept_units, take_apart, was_opened
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.reconcile import reconcile, remove_leftovers
 from pipelines.segment.sizes import Sizes, resolve_sizes
@@ -56,6 +67,7 @@ class ResolvedRun:
         zones: Zones of the tables, or None.
         overlaps: How far scenes show the same ground, or None if there are no scenes.
         gone: Keys of inputs of the plan on disk that are not found any more.
+        kept: Units of the plan on disk that stay, or None.
     """
 
     options: SegmentOptions
@@ -69,6 +81,7 @@ class ResolvedRun:
     zones: Polygons | None
     overlaps: Overlaps | None
     gone: NameSet
+    kept: KeptUnits | None
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -147,15 +160,43 @@ def check_run(options: SegmentOptions) -> ResolvedRun:
     resolved = resolve_run(options, run, earlier)
     if earlier is not None:
         check_unchanged(earlier, resolved.labels, options.output)
-        if options.limit is not None and earlier["options"]["limit"] is None:
-            raise ConfigurationError(
-                f"--limit: {options.output} holds a whole run, and a limited one would keep a part "
-                f"of it only; name another --output"
-            )
+        _check_limit(earlier["options"]["limit"], options)
         if options.gone == STOP:
-            remedy = "to remove their results, give --gone prune"
+            remedy = "to keep their results, give --gone keep; to remove them, --gone prune"
             check_gone(resolved.gone, options.output, "--input", remedy)
+        if options.gone == KEEP and resolved.gone:
+            _check_same_statistics(earlier["statistics"], resolved)
     return resolved
+
+
+def _check_limit(earlier: int | None, options: SegmentOptions) -> None:
+    """Refuse a limit that would leave a part of a run only."""
+    if options.limit is None:
+        return
+    if earlier is None:
+        raise ConfigurationError(
+            f"--limit: {options.output} holds a whole run, and a limited one would keep a part of "
+            f"it only; name another --output"
+        )
+    if options.limit < earlier and options.gone != PRUNE:
+        raise ConfigurationError(
+            f"--limit {options.limit}: {options.output} holds a run with --limit {earlier}, and a "
+            f"part of it would be removed: give at least {earlier}, or --gone prune"
+        )
+
+
+def _check_same_statistics(earlier: dict[str, Any], resolved: ResolvedRun) -> None:
+    """Refuse to keep results of inputs that are gone where options have them done again."""
+    changed = [
+        f"{name} was {earlier.get(name)} and is {value}"
+        for name, value in resolved.statistics.items()
+        if earlier.get(name) != value
+    ]
+    if changed:
+        raise ConfigurationError(
+            f"--gone keep: {'; '.join(changed)}, which repeats all units, and "
+            f"{some_of(resolved.gone)} cannot be read again: give the former value, or --gone prune"
+        )
 
 
 def resolve_run(
@@ -186,9 +227,7 @@ def resolve_run(
     folders = root_folders(options.inputs, (earlier or {}).get("folders"))
     context = PlanContext(contract=contract, layout=sizes.layout, reading=sizes.reading)
     inputs = find_inputs(options, context, folders)
-    check_scene_options(options, context, inputs)
-    scenes = inputs.of_format("scene")
-    if scenes:
+    if inputs.of_format("scene"):
         sizes.check_scenes(options.memory)
     zones = None
     if options.zones is not None:
@@ -197,7 +236,7 @@ def resolve_run(
     if zones is not None or options.overlap is not None:
         counting = Counting(None if zones is None else zones.digest, options.overlap)
     groups = (earlier or {}).get("groups") or plan.image_groups(inputs.grouped_files)
-    return ResolvedRun(
+    resolved = ResolvedRun(
         options=options,
         run=run,
         model=model,
@@ -207,16 +246,54 @@ def resolve_run(
         folders=folders,
         aoi=aoi,
         zones=zones,
-        overlaps=overlaps_of(scenes, context.headers) if scenes else None,
-        gone=NameSet() if earlier is None else _gone_inputs(run, inputs),
+        overlaps=None,
+        gone=NameSet(),
+        kept=None,
     )
+    if earlier is not None:
+        resolved = _with_earlier_plan(resolved)
+    scenes = scenes_of(inputs, resolved.kept)
+    check_scene_options(options, context, scenes)
+    return replace(resolved, overlaps=overlaps_of(scenes, context.headers) if scenes else None)
 
 
-def _gone_inputs(run: RunDirectory, inputs: Inputs) -> NameSet:
-    """Keys of inputs of the plan on disk that are not found; none while nothing is finished."""
+def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
+    """The run with what is gone of the plan on disk, and what stays of it.
+
+    Nothing is gone while nothing is finished. A scene that turned unreadable is gone if its file
+    has changed, like a file that has lost all its bytes; else it may be readable again later.
+    """
+    run, inputs, headers = resolved.run, resolved.inputs, resolved.context.headers
     if next(filesystem.names_below(run.path("commits")), None) is None:
-        return NameSet()
-    return find_gone(lambda: files_of(plan.read_units(run.plan, WorkUnit)), lambda: inputs.every)
+        return resolved
+    # What could not be opened when it was planned may have been no input at all.
+    recorded = NameSet(resolved.work.log.names())
+    unopened = [file for file in inputs.of_format(SCENE) if headers.find(file) is None]
+
+    def units() -> Iterator[Unit]:
+        for kind in (WorkUnit, AssemblyUnit):
+            yield from plan.read_units(run.plan, kind)
+
+    def planned() -> Iterator[InputFile]:
+        log = resolved.work.log
+        return files_of(u for u in units() if was_opened(u) or log.name(u) in recorded)
+
+    turned = {file.key: file for file in unopened}
+    damaged = {
+        file.key
+        for unit in (units() if turned else ())
+        if unit.format == SCENE and was_opened(unit)
+        for file in unit.files
+        if file.key in turned
+        and not is_as_planned(turned[file.key], file)
+        and headers.is_damaged(turned[file.key])
+    }
+    gone = find_gone(planned, lambda: (f for f in inputs.every if f.key not in damaged))
+    kept = None
+    if unopened or (gone and resolved.options.gone == KEEP):
+        stays = gone if resolved.options.gone == KEEP else NameSet()
+        kept = kept_units(resolved.work, stays, unopened)
+    return replace(resolved, gone=gone, kept=kept)
 
 
 def prepare_run(resolved: ResolvedRun) -> PreparedRun:
@@ -229,9 +306,13 @@ def prepare_run(resolved: ResolvedRun) -> PreparedRun:
     run.write_json("run.json", _run_document(resolved, work))
     store(run, AOI, resolved.aoi)
     store(run, ZONES, resolved.zones)
-    remove_leftovers(work, lambda: units_of(inputs, work))
-    planned = progress.with_progress(units_of(inputs, work), "planned {:,} units")
-    parts = plan.write_plan(planned, run.plan, run.scratch)
+    kept = resolved.kept
+    if kept is not None:
+        take_apart(work, kept)
+    finished = [] if kept is None else [kept.finished]
+    remove_leftovers(work, lambda: chain(units_of(inputs, work, kept), *finished))
+    planned = progress.with_progress(units_of(inputs, work, kept), "planned {:,} units")
+    parts = plan.write_plan(planned, run.plan, run.scratch, kept or ())
     reconcile(work, options.retry_failures)
     units = plan.count_units(run.plan, parts)
     return PreparedRun(work, tuple(parts), units, estimate(inputs, work))
@@ -253,6 +334,7 @@ def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, object]:
         "digests": {name: digest(section) for name, section in sections.items()},
         "counting": None if work.counting is None else asdict(work.counting),
         "overlaps": None if resolved.overlaps is None else asdict(resolved.overlaps),
+        "gone_inputs": len(resolved.gone) if resolved.kept is not None else 0,
         "left_aside": resolved.inputs.left_aside.to_json(),
         "folders": resolved.folders,
         "groups": work.groups,

@@ -14,7 +14,7 @@ from segmodel.errors import ConfigurationError
 # A square of 8,192.
 MAX_RESIZED_PIXELS = 1 << 26
 OVERLAP_RULES = ("first", "newest")
-GONE_RULES = ("stop", "prune")
+GONE_RULES = ("stop", "keep", "prune")
 # An address in an object store, in a Flex Template.
 _ADDRESS = "[a-z0-9]+://.+"
 
@@ -170,7 +170,8 @@ class SegmentOptions:
     """repeat work units in which an image failed before"""
     gone: str = Option("RULE", default="stop", choices=GONE_RULES).field()
     """what becomes of a run whose inputs are not found any more, or are empty now: end before
-    anything is changed (stop), or remove their results (prune)"""
+    anything is changed (stop), keep their results and count them (keep), or remove their results
+    (prune)"""
     overwrite: bool = Option().field()
     """delete the earlier run in RUN and begin anew"""
     limit: int | None = Option("N", int, positive).field()

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from pipelines.inputs.gone import PRUNE, STOP, some_of
+from pipelines.inputs.gone import KEEP, PRUNE, STOP, some_of
 from pipelines.inputs.numbered import warning_of
 from pipelines.run import progress
 from pipelines.run.directory import RunDirectory
@@ -42,7 +42,9 @@ def report(options: SegmentOptions) -> Iterator[str]:
         yield warning_of(inputs.missing.to_json()).replace("missing: ", "missing   ", 1)
     if resolved.gone:
         yield f"gone      {some_of(resolved.gone)} of {options.output}: {_GONE[options.gone]}"
-    planned = progress.with_progress(units_of(inputs, resolved.context), "planned {:,} units")
+    planned = progress.with_progress(
+        units_of(inputs, resolved.context, resolved.kept), "planned {:,} units"
+    )
     yield f"units     {sum(isinstance(unit, WorkUnit) for unit in planned)}"
     yield f"images    {about}{guess.images:,}"
     yield f"pixels    {about}{guess.pixels:,}"
@@ -72,6 +74,7 @@ def report(options: SegmentOptions) -> Iterator[str]:
 
 _GONE = {
     STOP: "segment stops before anything is changed (--gone)",
+    KEEP: "their results stay",
     PRUNE: "their results are removed",
 }
 

@@ -71,7 +71,7 @@ def _discard(names: NameSet, work: Work) -> None:
 
 def _check_scene(scene: AssemblyUnit, work: Work, log: CommitLog, retry_failures: bool) -> None:
     """Keep the record of a finished scene, or repeat the whole scene: its blocks are gone."""
-    if log.is_valid(scene, retry_failures):
+    if scene.gone or log.is_valid(scene, retry_failures):
         return
     for block in scene_blocks(scene, work):
         for folder in ("labels", "confidence"):
@@ -107,7 +107,7 @@ def _check_unit(unit: WorkUnit, scene: str | None, log: CommitLog, retry_failure
     Blocks are removed after that record is written. So it is looked for once more when one is
     gone, as another run may be finishing the scene.
     """
-    if scene is not None and filesystem.exists(scene):
+    if unit.gone or (scene is not None and filesystem.exists(scene)):
         return
     if not log.is_done(unit) or log.is_valid(unit, retry_failures):
         return

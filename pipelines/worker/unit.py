@@ -56,7 +56,23 @@ def segment_unit(
     if done is not None:
         on_pixels(sum(done.tally.pixels.values()))
         return UnitReport(done=1, skipped=1)
+    if unit.gone:
+        return report_of(unit, log, lambda: _fail(unit, work))
     return report_of(unit, log, lambda: _attempt(unit, work, model, on_pixels))
+
+
+def _fail(unit: WorkUnit, work: Work) -> UnitReport:
+    """Record that the inputs of an unfinished unit are gone."""
+    error = InputError(
+        "the file is not found any more, and was not finished: put it back, or give --gone prune",
+        code=FailureCode.NOT_FOUND,
+    )
+    failures = [Failure.of(file.key, None, "open", error) for file in unit.files]
+    path = f"failures/{unit.id}.jsonl"
+    lines = "".join(failure.to_json() + "\n" for failure in failures)
+    outputs = [Output.of(path, work.run.write(path, lines.encode("utf-8", "backslashreplace")))]
+    work.log.write(unit, outputs, Tally(failed_images=len(failures)), work.run.scratch)
+    return UnitReport(done=1)
 
 
 @dataclass

@@ -6,6 +6,7 @@ import pytest
 
 from tests.pipelines.corpus import (
     UTM,
+    small_blocks,
     tree,
 )
 from tests.pipelines.counted_scenes import (
@@ -113,3 +114,45 @@ def test_verify_misses_a_table_that_is_gone(tmp_path, model_folder, name):
 
     assert not verdict.is_good
     assert [found.path for found in findings] == [name]
+
+
+@pytest.mark.parametrize("name", ["0.tif", "1.tif", "2.tif"])
+@pytest.mark.parametrize("overlap", ["first", "newest"])
+def test_kept_scenes_stay_in_all_tables(tmp_path, model_folder, overlap, name):
+    dates = ["2020:01:01 10:00:00", "2024:01:01 10:00:00", "2022:06:01 00:00:00"]
+    folder, _ = parts_of(tmp_path, THREE, dates)
+    zones = write_polygons(tmp_path / "z.geojson", UTM[0], [("a", box(0, 0, 50, 99))])
+    options = {"overlap": overlap, "zones": zones}
+    before = run_scenes(tmp_path / "run", model_folder, folder, **options)
+    expected = tree(before.root)
+    (folder / name).unlink()
+
+    run = run_scenes(tmp_path / "run", model_folder, folder, gone="keep", **options)
+
+    assert run.model.batches == []
+    tables = {"areas.csv", "zones.csv", "overlaps.csv", "failures.csv", "labels.vrt", "labels.json"}
+    actual = tree(run.root)
+    assert {table: actual[table] for table in tables} == {t: expected[t] for t in tables}
+    assert run.verified()[1] == []
+    assert run.summary["gone_inputs"] == 1
+
+
+@pytest.mark.parametrize("side", [4096, 64])
+def test_zones_that_are_added_while_scenes_are_away_are_those_of_all(
+    tmp_path, model_folder, monkeypatch, side
+):
+    small_blocks(monkeypatch, side)
+    folder, _ = parts_of(tmp_path, THREE)
+    zones = write_polygons(tmp_path / "z.geojson", UTM[0], [("a", box(0, 0, 50, 99))])
+    options = {"overlap": "first", "zones": zones}
+    whole = run_scenes(tmp_path / "whole", model_folder, folder, **options)
+    run_scenes(tmp_path / "run", model_folder, folder)
+    for name in ("0.tif", "2.tif"):
+        (folder / name).unlink()
+
+    run = run_scenes(tmp_path / "run", model_folder, folder, gone="keep", **options)
+
+    assert run.zones() == whole.zones()
+    assert (run.pixels, run.rows("overlaps.csv")) == (whole.pixels, whole.rows("overlaps.csv"))
+    assert run.area_m2 == pytest.approx(whole.area_m2)
+    assert run.verified()[1] == []

@@ -7,16 +7,19 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines.results.totals import sum_commits
+from pipelines.results.verify import verify
 from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.plan_report import report
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, TransientError
 from tests.pipelines.corpus import (
+    failure_rows_in,
     pixels,
     png,
     record,
@@ -149,3 +152,130 @@ def test_a_plan_says_what_is_gone_and_what_becomes_of_it(options, tmp_path):
     lines = "\n".join(report(replace(options, gone="prune")))
     assert "their results are removed" in lines
     assert "gone" not in "\n".join(report(replace(options, overwrite=True)))
+
+
+@pytest.mark.parametrize("change", [remove, rename, empty])
+@pytest.mark.parametrize("name", KINDS)
+def test_kept_results_are_there_and_counted_as_often_as_the_run_is_repeated(
+    options, tmp_path, name, change
+):
+    before, _ = run(options)
+    labels = tree(tmp_path / "run" / "labels")
+    change(tmp_path / name)
+    images = before.tally.images + (2 if "shard" in name else 1) * (change is rename)
+    keep = replace(options, gone="keep")
+
+    first, _ = run(keep)
+    again, computed = run(keep)
+
+    assert computed == 0
+    assert first.tally == again.tally
+    assert (again.missing, again.tally.images, again.tally.failed_images) == (0, images, 0)
+    if change is not rename:
+        assert replace(again.tally, footprint_m2=0.0) == replace(before.tally, footprint_m2=0.0)
+    after = tree(tmp_path / "run" / "labels")
+    assert {path: after[path] for path in labels} == labels
+    findings: list = []
+    verify(options.output, findings.append)
+    assert [found for found in findings if not found.path.endswith((".csv", ".json", ".png"))] == []
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_input_that_comes_back_is_as_if_it_had_never_been_gone(options, tmp_path, name):
+    run(options)
+    before = tree(options.output)
+    status = os.stat(tmp_path / name)
+    shutil.copy2(tmp_path / name, tmp_path / "copy")
+    (tmp_path / name).unlink()
+    run(replace(options, gone="keep"))
+    shutil.copy2(tmp_path / "copy", tmp_path / name)
+    os.utime(tmp_path / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    run(options)
+
+    assert tree(options.output) == before
+
+
+def test_a_group_of_which_files_are_gone_added_and_changed_keeps_what_is_gone(options, tmp_path):
+    run(options)
+    kept = (tmp_path / "run" / "labels" / "a" / "0.png.png").read_bytes()
+    (tmp_path / "a" / "0.png").unlink()
+    write(tmp_path / "a" / "1.png", png(pixels(8, 20, 7)))
+    write(tmp_path / "a" / "2.png", png(pixels(8, 21, 8)))
+
+    total, _ = run(replace(options, gone="keep"))
+
+    assert total.tally.images == 7
+    assert (tmp_path / "run" / "labels" / "a" / "0.png.png").read_bytes() == kept
+    areas = tmp_path / "run" / "areas"
+    rows = [row for path in areas.glob("images-*") for row in pq.read_table(path).to_pylist()]
+    assert sum(row["pixels"] for row in rows) == 8 * (8 + 20 + 21)
+    assert {row["source"] for row in rows} == {"a/0.png", "a/1.png", "a/2.png"}
+
+    (tmp_path / "a" / "2.png").unlink()
+    assert run(replace(options, gone="keep"))[0].tally == total.tally
+    assert run(replace(options, gone="prune"))[0].tally.images == 5
+
+
+def test_an_unfinished_scene_that_is_gone_fails_and_its_blocks_wait_for_it(options, tmp_path):
+    work = prepare_run(check_run(options)).work
+    units = list(plan.read_units(work.run.plan, plan.WorkUnit))
+    blocks = [unit for unit in units if unit.scene is not None]
+    for unit in units:
+        if unit not in blocks[2:]:
+            run_unit(unit, work)
+    path = (tmp_path / "b" / "several.tif").rename(tmp_path / "several.tif")
+
+    total, _ = run(replace(options, gone="keep"))
+
+    assert (total.missing, total.tally.images, total.tally.failed_images) == (0, 5, 1)
+    (row,) = failure_rows_in(options.output)
+    assert (row["uri"], row["code"]) == ("b/several.tif", "not_found")
+    path.rename(tmp_path / "b" / "several.tif")
+    total, computed = run(options)
+    assert (total.tally.images, total.tally.failed_images, computed) == (6, 0, 2)
+
+
+def test_options_that_repeat_all_units_are_refused_where_inputs_are_gone(options, tmp_path):
+    run(options)
+    (tmp_path / "b" / "one.tif").unlink()
+    before = tree(options.output)
+    with pytest.raises(ConfigurationError, match=r"^--gone keep: pixel_size_m was None and is 2.0"):
+        prepare_run(check_run(replace(options, gone="keep", pixel_size=2.0)))
+    assert tree(options.output) == before
+
+
+def test_a_smaller_limit_is_refused(options, tmp_path):
+    run(replace(options, limit=5))
+    before = tree(options.output)
+    with pytest.raises(ConfigurationError, match="a part of it would be removed"):
+        prepare_run(check_run(replace(options, limit=3)))
+    assert tree(options.output) == before
+
+
+def test_a_scene_that_cannot_be_opened_for_a_while_keeps_its_results(
+    options, tmp_path, monkeypatch
+):
+    run(options)
+    before = tree(options.output)
+
+    def busy(uri, version=""):
+        raise TransientError("busy")
+
+    monkeypatch.setattr("pipelines.rasters.header.read_header", busy)
+    total, computed = run(options)
+
+    assert (computed, total.tally.images) == (0, 6)
+    after = tree(options.output)
+    assert [path for path in before if after.get(path) != before[path]] == ["run.json"]
+
+
+def test_a_scene_that_was_cut_is_gone(options, tmp_path):
+    run(options)
+    (tmp_path / "b" / "one.tif").write_bytes(b"II*\0broken")
+    before = tree(options.output)
+    with pytest.raises(ConfigurationError, match=r"b/one\.tif"):
+        prepare_run(check_run(options))
+    assert tree(options.output) == before
+    assert run(replace(options, gone="keep"))[0].tally.failed_images == 0
+    assert run(replace(options, gone="prune"))[0].tally.failed_images == 1

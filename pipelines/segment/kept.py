@@ -1,0 +1,300 @@
+"""Units of the plan on disk that stay in the plan of a run although their inputs are gone.
+
+What is finished stays as it is. What is not finished cannot be done any more: its inputs become
+failures, which a run that finds them again replaces. A group of image files of which some are gone
+is taken apart, so that rows and label maps of the others do not depend on those.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import chain
+from typing import IO, Any
+
+import pyarrow.parquet as pq
+
+from pipelines.formats.work import Work
+from pipelines.inputs.catalogue import NameSet
+from pipelines.results.failure_table import failures_of
+from pipelines.run import plan
+from pipelines.run.area_tables import area_table, schema_for
+from pipelines.run.areas import Tally, TallySum, with_range
+from pipelines.run.commits import Commit, Output
+from pipelines.run.plan import GONE, AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
+from pipelines.scenes.blocks import SCENE
+from pipelines.scenes.files import scene_paths
+from pipelines.scenes.overlaps import in_input_order
+from pipelines.storage import filesystem
+from pipelines.worker import formats
+
+_MARK = "-gone-"
+
+
+@dataclass
+class KeptUnits:
+    """Units whose inputs are gone, in a temporary file, and what else stays of the plan on disk.
+
+    Args:
+        gone: Keys of the inputs that are gone.
+        scenes: Scenes among them by key, as they stand in the plan from now on.
+        held: Units by key of scenes that cannot be opened now, and have not changed since they were
+            planned.
+    """
+
+    gone: NameSet
+    scenes: dict[str, InputFile] = field(default_factory=dict)
+    held: dict[str, list[Unit]] = field(default_factory=dict)
+    _lines: IO[bytes] = field(default_factory=tempfile.TemporaryFile, repr=False)
+
+    def add(self, unit: Unit) -> None:
+        """Keep a unit."""
+        self._lines.write(unit.to_json().encode() + b"\n")
+
+    def __iter__(self) -> Iterator[Unit]:
+        """The units whose inputs are gone, in the order of the plan on disk."""
+        self._lines.seek(0)
+        for line in self._lines:
+            yield plan.unit_from_json(line)
+
+    @property
+    def finished(self) -> Iterator[Unit]:
+        """Those of the units that have results."""
+        return (unit for unit in self if unit.files[0].version != GONE)
+
+    def among(self, files: Iterable[InputFile]) -> list[InputFile]:
+        """Scenes of a listing with those that stay, each behind the scene that it followed."""
+        chosen = (self._as_held(file) for file in files if file.key not in self.gone)
+        return in_input_order(chain(chosen, self.scenes.values()))
+
+    def _as_held(self, file: InputFile) -> InputFile:
+        return self.held[file.key][0].files[0] if file.key in self.held else file
+
+    def planned(self, units: Iterable[Unit]) -> Iterator[Unit]:
+        """Units of a listing, without what is gone, and as planned before where they are held."""
+        passed: set[str] = set()
+        for unit in units:
+            key = unit.files[0].key
+            if key in self.held:
+                if key not in passed:
+                    yield from self.held[key]
+                passed.add(key)
+                continue
+            files = tuple(file for file in unit.files if file.key not in self.gone)
+            if files:
+                yield unit if len(files) == len(unit.files) else replace(unit, files=files)
+
+
+def kept_units(work: Work, gone: NameSet, unopened: Sequence[InputFile]) -> KeptUnits:
+    """What stays of the plan on disk; nothing is written.
+
+    Args:
+        work: Work that all units of the run share.
+        gone: Keys of inputs whose results are kept.
+        unopened: Scenes of the new listing that cannot be opened now.
+    """
+    kept = KeptUnits(gone)
+    recorded, seen = NameSet(work.log.names()), NameSet()
+    waiting = {file.key: file for file in unopened if file.key not in gone}
+    facts = _SceneFacts.of(work, gone)
+    for kind in (WorkUnit, AssemblyUnit):
+        for unit in plan.read_units(work.run.plan, kind):
+            first = unit.files[0]
+            if unit.format == SCENE and first.key in waiting:
+                if was_opened(unit) and is_as_planned(waiting[first.key], first):
+                    kept.held.setdefault(first.key, []).append(unit)
+                continue
+            for part in _parts(unit, gone):
+                if part.gone and part.id not in seen:
+                    seen.update([part.id])
+                    _keep(part, unit, kept, work, work.log.name(unit) in recorded, facts)
+    return kept
+
+
+@dataclass(frozen=True)
+class _SceneFacts:
+    """What the plan on disk says of scenes that are gone, and their label maps do not."""
+
+    acquired: dict[str, str | None]
+    behind: dict[str, str | None]
+
+    @classmethod
+    def of(cls, work: Work, gone: NameSet) -> "_SceneFacts":
+        counts = (u for u in plan.read_units(work.run.plan, CountUnit) if u.acquired)
+        acquired = {unit.file.key: unit.acquired for unit in counts if unit.file.key in gone}
+        behind: dict[str, str | None] = {}
+        last = None
+        for unit in plan.read_units(work.run.plan, WorkUnit):
+            file = unit.files[0]
+            if unit.format != SCENE or file.key in behind:
+                continue
+            if file.key in gone:
+                before = file.behind if file.gone else last
+                behind[file.key] = behind.get(before, before) if before else None
+            else:
+                last = file.key
+        return cls(acquired, behind)
+
+
+def was_opened(unit: Unit) -> bool:
+    """Whether the scene of a unit could be opened when it was planned; other units always were."""
+    if unit.format != SCENE:
+        return True
+    return not isinstance(unit, WorkUnit) or unit.window is not None
+
+
+def is_as_planned(found: InputFile, planned: InputFile) -> bool:
+    """Whether a scene that cannot be opened now is the file that was planned.
+
+    Its sidecars, on which its version depends too, are not known without opening it.
+    """
+    is_same = f"{planned.version}-".startswith(f"{found.version}-")
+    return found.size == planned.size and is_same
+
+
+def _parts(unit: Unit, gone: NameSet) -> list[Unit]:
+    """A unit as it is, or two of a group of image files: what is gone of it, and the rest."""
+    lost = tuple(replace(file, gone=True) for file in unit.files if file.key in gone)
+    if not lost:
+        return [unit]
+    if not formats.find_format(unit.format).grouped:
+        return [replace(unit, files=lost)]
+    rest = tuple(file for file in unit.files if file.key not in gone)
+    if _MARK in unit.id:
+        if not rest:
+            return [replace(unit, files=lost)]
+        # What has come back belongs to its group again.
+        rest = ()
+    digest = hashlib.sha256("\0".join(file.key for file in lost).encode("utf-8", "surrogatepass"))
+    name = unit.id.partition(_MARK)[0]
+    part: Unit = replace(unit, id=f"{name}{_MARK}{digest.hexdigest()[:16]}", files=lost)
+    return [part, replace(unit, id=name, files=rest)] if rest else [part]
+
+
+def _keep(
+    part: Unit,
+    unit: Unit,
+    kept: KeptUnits,
+    work: Work,
+    is_done: bool,
+    facts: _SceneFacts,
+) -> None:
+    """Keep what is gone of a unit, if it is finished; else a unit that fails in its place."""
+    is_block = isinstance(part, WorkUnit) and part.scene is not None
+    if is_block and not is_done:
+        return
+    if not is_done:
+        files = tuple(replace(file, version=GONE) for file in part.files)
+        part = WorkUnit(part.id, part.format, files)
+    if part.format == SCENE:
+        file = part.files[0]
+        labels = work.run.path(scene_paths(file).labels)
+        # Where it lies is read from its label map from now on.
+        taken = facts.acquired.get(file.key, file.acquired)
+        behind = facts.behind.get(file.key)
+        file = replace(file, uri=labels, acquired=taken, behind=behind)
+        part = replace(part, files=(file,))
+        if not is_block:
+            kept.scenes[file.key] = part.files[0]
+    kept.add(part)
+
+
+def take_apart(work: Work, kept: KeptUnits) -> None:
+    """Write tables and records of both parts of finished groups of which some files are gone.
+
+    What is gone comes first: the table of the rest replaces that of the whole.
+    """
+    for unit in plan.read_units(work.run.plan, WorkUnit):
+        parts = _parts(unit, kept.gone)
+        if not parts[0].gone or parts[0].id == unit.id:
+            continue
+        try:
+            commit = work.log.read(unit)
+        except ValueError:
+            continue
+        if commit is not None:
+            content = _Content.of(commit, work)
+            for part in parts:
+                if not work.log.is_done(part):
+                    content.write(part, work)
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a finished group of image files has come to."""
+
+    commit: Commit
+    rows: list[dict[str, Any]]
+    failures: list[Any]
+
+    @classmethod
+    def of(cls, commit: Commit, work: Work) -> "_Content":
+        rows: list[dict[str, Any]] = []
+        for path in commit.outputs_in("areas"):
+            with filesystem.open_stream(work.run.path(path)) as stream:
+                rows += pq.read_table(stream).to_pylist()
+        return cls(commit, rows, list(failures_of(commit, work.run.root)))
+
+    def write(self, part: Unit, work: Work) -> None:
+        """Write tables and record of some of the files."""
+        keys = {file.key for file in part.files}
+        paths = set(formats.find_format(part.format).outputs(part))
+        outputs = [output for output in self.commit.outputs if output.path in paths]
+        rows = [row for row in self.rows if row["source"] in keys]
+        total = TallySum()
+        for key in dict.fromkeys(row["source"] for row in rows):
+            total.add(_tally([row for row in rows if row["source"] == key], work))
+        if rows:
+            path = f"areas/{part.id}.parquet"
+            with (
+                filesystem.write_atomic(work.run.path(path), work.run.scratch) as draft,
+                area_table(draft.path, schema_for(work.contract)) as table,
+            ):
+                table.add(rows)
+            outputs.append(Output.of(path, draft.written))
+        failures = [failure for failure in self.failures if failure.uri in keys]
+        if failures:
+            path = f"failures/{part.id}.jsonl"
+            lines = "".join(failure.to_json() + "\n" for failure in failures)
+            written = work.run.write(path, lines.encode("utf-8", "backslashreplace"))
+            outputs.append(Output.of(path, written))
+            total.add(Tally(failed_images=len(failures)))
+        smaller = {
+            (int(height), int(width)): size
+            for name, size in self.commit.smaller_batches.items()
+            for height, width in [name.split("x")]
+        }
+        scratch = work.run.scratch
+        work.log.write(part, outputs, total.exact(), scratch, smaller_batches=smaller)
+
+
+def _tally(rows: Sequence[dict[str, Any]], work: Work) -> Tally:
+    """The tally of one image by its rows."""
+    by_line = {
+        row["class"]
+        if row["class_id"] in (None, work.contract.classes.nodata)
+        else str(row["class_id"]): row
+        for row in rows
+    }
+    pixels = {name: int(row["pixels"]) for name, row in by_line.items()}
+    areas = {n: row["area_m2"] for n, row in by_line.items() if row["area_m2"] is not None}
+    confidence = {
+        name: Fraction(row["mean_confidence"] or 0) * row["pixels"]
+        for name, row in by_line.items()
+        if name.isdigit() and work.confidence
+    }
+    size = work.pixel_size_m
+    tally = Tally(
+        images=1,
+        pixels=pixels,
+        ground_pixels=pixels if areas else {},
+        area_m2=areas,
+        confidence_sum=confidence,
+        footprint_m2=0.0 if size is None or not areas else size**2 * sum(pixels.values()),
+    )
+    if work.contract.limits is None:
+        return tally
+    beyond = {name: int(row.get("out_of_range") or 0) for name, row in by_line.items()}
+    labelled = sum(count for name, count in pixels.items() if name.isdigit())
+    return with_range(tally, labelled, {name: count for name, count in beyond.items() if count})
