@@ -80,11 +80,10 @@ def _visible(header: Header, bands: ModelBands, contract: Contract) -> tuple[Ban
     """Bands shown as red, green and blue: those that the model calls so, else the file does."""
     if bands.palette is not None:
         return bands.bands
-    of_model = [[name] for name in contract.bands]
-    of_file = color_places([[band.name] for band in header.bands])
-    if color_places(of_model) is None and of_file is not None:
+    of_file = color_places([band.name for band in header.bands])
+    if color_places(contract.bands) is None and of_file is not None:
         return tuple(header.bands[place] for place in of_file)
-    return tuple(bands.bands[place] for place in visible_bands(of_model))
+    return tuple(bands.bands[place] for place in visible_bands(contract.bands))
 
 
 def _is_photo(header: Header, visible: ModelBands) -> bool:

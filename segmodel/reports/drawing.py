@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -18,30 +18,30 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Color = tuple[int, int, int]
 
 
-def color_places(names: Sequence[Iterable[str]]) -> list[int] | None:
+def color_places(names: Sequence[str]) -> list[int] | None:
     """Places of the bands called red, green and blue; None unless all three are there.
 
     Args:
-        names: Names of each band, in any case.
+        names: Names of all bands, in any case.
 
-    >>> color_places([["nir"], ["blue"], ["Green", "b3"], ["red"]])
+    >>> color_places(["nir", "blue", "Green", "red"])
     [3, 2, 1]
     """
-    places = {name.lower(): place for place, of_band in enumerate(names) for name in of_band}
+    places = {name.lower(): place for place, name in enumerate(names)}
     colors = [places.get(name) for name in ("red", "green", "blue")]
     return None if None in colors else [place for place in colors if place is not None]
 
 
-def visible_bands(names: Sequence[Iterable[str]]) -> list[int]:
+def visible_bands(names: Sequence[str]) -> list[int]:
     """Places of red, green and blue; else of the first three bands, or one as grey.
 
     Args:
-        names: Names of each band, in any case.
+        names: Names of all bands, in any case.
 
     Returns:
         Three places, from 0.
 
-    >>> visible_bands([["a"], ["b"], ["c"], ["d"]]), visible_bands([["vv"], ["vh"]])
+    >>> visible_bands(["a", "b", "c", "d"]), visible_bands(["vv", "vh"])
     ([0, 1, 2], [0, 0, 0])
     """
     return color_places(names) or ([0, 1, 2] if len(names) >= 3 else [0, 0, 0])

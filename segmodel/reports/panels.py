@@ -48,7 +48,7 @@ def picture_of(pair: Pair, contract: Contract) -> np.ndarray:
     height, width = -(-pair.height // factor), -(-pair.width // factor)
     means = np.empty((height, width, 3), np.float32)
     valid = np.empty((height, width), bool)
-    bands = visible_bands([[name] for name in contract.bands])
+    bands = visible_bands(contract.bands)
     side = max(1, READ_PX // factor) * factor
     for window in Window(0, 0, pair.height, pair.width).subdivide(side, side):
         pixels = pair.pixels(window)
