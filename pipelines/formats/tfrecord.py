@@ -73,7 +73,8 @@ def read_records(stream: IO[bytes], max_bytes: int) -> Iterator[bytes | InputErr
                 raise InputError("the length of a record is corrupt")
             if length > max_bytes:
                 raise InputError(
-                    f"a record of {length} bytes is longer than any image within --max_pixels"
+                    f"a record of {length} bytes is longer than any image within --max_pixels",
+                    code=FailureCode.TOO_LARGE,
                 )
             data = _read(stream, length)
             (checksum,) = _FOOTER.unpack(_read(stream, _FOOTER.size, needed=True))
@@ -84,9 +85,10 @@ def read_records(stream: IO[bytes], max_bytes: int) -> Iterator[bytes | InputErr
                 fault = f"the checksum of the record at byte {start} is not that of its data"
                 yield InputError(fault, code=FailureCode.CORRUPT_RECORD)
     except (InputError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        is_too_large = isinstance(error, InputError) and error.code == FailureCode.TOO_LARGE
         yield InputError(
             f"{error}; the rest of the shard from byte {offset} on is lost",
-            code=FailureCode.CORRUPT_SHARD,
+            code=FailureCode.TOO_LARGE if is_too_large else FailureCode.CORRUPT_SHARD,
         )
 
 

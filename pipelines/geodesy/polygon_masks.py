@@ -22,7 +22,7 @@ from pyproj.exceptions import ProjError
 from pipelines.geodesy.ellipsoid import turn_of, wrap_near
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygons import Polygons
-from segmodel.errors import InputError
+from segmodel.errors import FailureCode, InputError
 from segmodel.tiling.windows import Window
 
 BOUND_PX = 0.05  # most distance of a halved edge from the true curve, in pixels
@@ -325,7 +325,8 @@ def _view(source_wkt: str, grid: GroundGrid) -> _View:
     except ProjError as error:
         raise InputError(
             f"polygons in {source.name!r} cannot be brought to the scene in {scene.name!r}: "
-            f"give them in a CRS of the same body ({error})"
+            f"give them in a CRS of the same body ({error})",
+            code=FailureCode.BAD_GEOREFERENCE,
         ) from error
     same = str(way.definition).startswith("proj=noop")
     x, y = grid.coordinates(*np.nan_to_num(grid.middle).tolist())

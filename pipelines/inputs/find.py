@@ -42,8 +42,8 @@ def list_inputs(
     for number, pattern in enumerate(patterns):
         folder, matched, excluded = folders[_root_key(_root_of(pattern))], False, False
         is_of_web = is_web(pattern)
-        listed = input_files(pattern, output, lines.add)
-        for file in [find_web(pattern, copy_web)] if is_of_web else listed:
+        files = input_files(pattern, output, lines.add)
+        for file in [find_web(pattern, copy_web)] if is_of_web else files:
             if exclusion.leaves_out(file):
                 excluded = True
                 continue

@@ -209,7 +209,7 @@ def find_web(address: str, copy_bytes: int | None = None) -> FoundFile:
     quoted = urllib.parse.quote(parts.path, safe="/%:~+,;=!$&'()*")
     whole = urllib.parse.urlunsplit(parts._replace(path=quoted))
     try:
-        file = web.describe(whole)
+        file = web.ask_server(whole)
         if file.has_ranges or 0 < (file.size or 0) <= web.PROBED_BYTES:
             size, headers, uri = file.size or 0, file.headers, locations.WEB_PREFIX + whole
         else:

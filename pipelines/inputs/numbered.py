@@ -53,8 +53,8 @@ def warning_of(missing: dict[str, Any]) -> str:
     """
     names = [name for found in missing["sets"] for name in found["missing"]]
     plural, more = "s" if missing["shards"] > 1 else "", ", ..."
-    shown = ", ".join(names[:_EXAMPLES]) + (more if missing["shards"] > len(names[:3]) else "")
-    return f"missing: {missing['shards']:,} shard{plural} that the names of others count: {shown}"
+    named = ", ".join(names[:_EXAMPLES]) + (more if missing["shards"] > len(names[:3]) else "")
+    return f"missing: {missing['shards']:,} shard{plural} that the names of others count: {named}"
 
 
 class _Numbers:

@@ -16,6 +16,7 @@ from segmodel.errors import FailureCode
 
 T = TypeVar("T")
 FIRST = 10
+KINDS_NAMED = 50
 # Failures of earlier releases have no code: their reasons without numbers are few, but names in
 # them may be many.
 MAX_KINDS = 1000
@@ -66,7 +67,7 @@ class FailureTable:
         """Number, stage, code and one example of each kind of failure, the most frequent first."""
         kinds = sorted(self._counts, key=lambda kind: (-self._counts[kind], kind))
         found = []
-        for kind in kinds[:FIRST]:
+        for kind in kinds[:KINDS_NAMED]:
             example = self._examples[kind]
             named = {"reason": example.reason, "example": example.name}
             found.append({"count": self._counts[kind], "stage": kind[0], "code": kind[1]} | named)

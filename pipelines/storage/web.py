@@ -47,7 +47,7 @@ class WebFile:
     get_headers: Message
 
 
-def describe(url: str) -> WebFile:
+def ask_server(url: str) -> WebFile:
     """Ask a server about a file, and whether it gives byte ranges.
 
     Args:
@@ -159,7 +159,7 @@ class WebCopies:
 
         Args:
             uri: Location, as `locations.copied` gives it.
-            version: Version that the file must have, as `describe` gives it; empty for any.
+            version: Version that the file must have, as `find_web` gives it; empty for any.
 
         Raises:
             InputError: If the server refuses, or the file is larger than its location allows.

@@ -168,7 +168,15 @@ def without_warnings() -> AbstractContextManager[None]:
 
 
 def reason_of_gdal(error: BaseException, uri: str) -> str:
-    """What GDAL says is wrong, with names of files in place of their paths."""
+    """What GDAL says is wrong, with names of files in place of their paths.
+
+    It does not begin with the name of the raster itself, which callers know.
+
+    >>> reason_of_gdal(ValueError("'in/a.tif' not recognized as an image"), "in/a.tif")
+    'not recognized as an image'
+    >>> reason_of_gdal(ValueError("/x/a.tif, band 1: b.ovr is cut"), "/x/a.tif")
+    'band 1: b.ovr is cut'
+    """
     innermost = error
     while innermost.__cause__ is not None:
         innermost = innermost.__cause__
@@ -177,7 +185,8 @@ def reason_of_gdal(error: BaseException, uri: str) -> str:
     reason = _THROUGH_US.sub("", str(innermost)).replace(uri, os.path.basename(uri))
     reason = reason.replace(os.path.join(os.path.dirname(os.path.abspath(uri)), ""), "")
     # Sources of a VRT may be anywhere.
-    return _FOLDERS.sub("", reason)
+    name = re.escape(os.path.basename(uri))
+    return re.sub(rf"^['\"`]?{name}['\"]?[:,]? +", "", _FOLDERS.sub("", reason))
 
 
 def gdal_window(window: Window) -> RasterioWindow:
