@@ -10,7 +10,7 @@ from pipelines.run import progress
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import WorkUnit
 from pipelines.scenes.overlaps import Overlaps
-from pipelines.segment.inputs import estimate, units_of
+from pipelines.segment.inputs import Inputs, estimate, units_of
 from pipelines.segment.launch import resolve_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.sizes import MIB, RUNTIME_BYTES
@@ -33,19 +33,7 @@ def report(options: SegmentOptions) -> Iterator[str]:
     about = "" if guess.exact else "about "
     size = sum(file.size for file in inputs.every)
     yield f"model     {contract.name}: {contract.architecture}, {len(contract.classes.ids)} classes"
-    for entry, files in inputs.files:
-        if files:
-            yield f"input     {len(files)} files of format {entry.name}"
-    if inputs.left_aside:
-        yield f"input     {inputs.left_aside.line()}"
-    copied = [file.size for file in inputs.of_format("scene") if locations.is_copied(file.uri)]
-    if copied:
-        yield (
-            f"copies    {len(copied)} files of web servers without byte ranges, {sum(copied):,} "
-            f"bytes, are copied before they are read"
-        )
-    if inputs.missing:
-        yield warning_of(inputs.missing.to_json()).replace("missing: ", "missing   ", 1)
+    yield from _input_lines(inputs)
     if resolved.gone:
         yield f"gone      {some_of(resolved.gone)} of {options.output}: {_GONE[options.gone]}"
     planned = progress.with_progress(
@@ -76,6 +64,23 @@ def report(options: SegmentOptions) -> Iterator[str]:
         f"Beam and TensorFlow, {memory.model / MIB:,.0f} for the model ({measured}), "
         f"{memory.windows / MIB:,.0f} for windows{images}"
     )
+
+
+def _input_lines(inputs: Inputs) -> Iterator[str]:
+    """What is read, what is left aside, copied, and missing."""
+    for entry, files in inputs.files:
+        if files:
+            yield f"input     {len(files)} files of format {entry.name}"
+    if inputs.left_aside:
+        yield f"input     {inputs.left_aside.line()}"
+    copied = [file.size for file in inputs.of_format("scene") if locations.is_copied(file.uri)]
+    if copied:
+        yield (
+            f"copies    {len(copied)} files of web servers without byte ranges, {sum(copied):,} "
+            f"bytes, are copied before they are read"
+        )
+    if inputs.missing:
+        yield warning_of(inputs.missing.to_json()).replace("missing: ", "missing   ", 1)
 
 
 _GONE = {
