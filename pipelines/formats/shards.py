@@ -85,7 +85,7 @@ class UnreadableSample(_Named):
     """
 
     reason: str
-    code: FailureCode
+    code: FailureCode = FailureCode.UNREADABLE
 
 
 Samples = Iterator[ShardSample | UnreadableSample]

@@ -19,7 +19,7 @@ from pipelines.formats.shards import MAX_NAME_CHARACTERS, ShardFormat, ShardSamp
 from pipelines.formats.tfrecord import TFRecordFormat
 from pipelines.formats.work import ReadOptions
 from pipelines.run.plan import InputFile
-from segmodel.errors import InputError
+from segmodel.errors import FailureCode, InputError
 from tests.pipelines.archives import archive, read, write_archive
 from tests.pipelines.corpus import (
     failure_rows,
@@ -89,7 +89,8 @@ def test_a_fault_in_the_middle_of_a_shard_has_its_number():
     shards: ShardFormat = Interrupted()
     file = InputFile("/x/a", "x", "a", 1, "1")
     *_, lost = shards.read(file, ReadOptions())
-    assert lost == UnreadableSample(2, "", "the shard cannot be read on: no longer")
+    reason = "the shard cannot be read on: no longer"
+    assert lost == UnreadableSample(2, "", reason, FailureCode.CANNOT_READ)
 
 
 def tiff_with_late_header(values: np.ndarray) -> bytes:
