@@ -31,6 +31,7 @@ class ReadOptions:
         resample_to: Ground sample distance in metres to which scenes are resampled before the model
             sees them, or None.
         aoi: Digest of the area of interest, or None.
+        crs: Coordinate reference system of scenes that have a transform and state none, or None.
     """
 
     image_field: str | None = None
@@ -40,6 +41,7 @@ class ReadOptions:
     bands: tuple[str, ...] | None = None
     resample_to: float | None = None
     aoi: str | None = None
+    crs: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As in `run.json`.
@@ -48,7 +50,11 @@ class ReadOptions:
         [512, 768]
         """
         lists = {"resize": self.resize, "bands": self.bands}
-        return asdict(self) | {key: list(value) if value else None for key, value in lists.items()}
+        found = asdict(self) | {key: list(value) if value else None for key, value in lists.items()}
+        if self.crs is None:
+            # Runs that were begun before there was this option go on.
+            del found["crs"]
+        return found
 
     @property
     def max_encoded_bytes(self) -> int:

@@ -2,11 +2,12 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pipelines.inputs.catalogue import Catalogue
 from pipelines.inputs.exclusion import Exclusion
-from pipelines.inputs.listing import find_web, input_files, root_of
+from pipelines.inputs.listing import FoundFile, find_web, input_files, root_of
+from pipelines.inputs.sidecars import Sidecars
 from pipelines.run import progress
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
@@ -20,6 +21,7 @@ def list_inputs(
     folders: Mapping[str, str] | None = None,
     exclude: Sequence[str] = (),
     copy_web: int | None = None,
+    sidecars: Sidecars | None = None,
 ) -> Catalogue:
     """Files of all patterns, each once, in order of patterns and names.
 
@@ -30,6 +32,7 @@ def list_inputs(
             them from the patterns.
         exclude: Patterns of files that are left out, see `Exclusion`.
         copy_web: Bytes up to which a file is copied if its web server gives no byte ranges.
+        sidecars: Notes what listings show beside images, or None if nobody asks for it.
 
     Raises:
         ConfigurationError: If a pattern matches nothing, or nothing that is not left out, or what
@@ -37,13 +40,18 @@ def list_inputs(
         TransientError: If a web server cannot be reached.
     """
     folders = root_folders(patterns) if folders is None else folders
+    sidecars = sidecars or Sidecars()
     found, lines = Catalogue(), progress.ProgressLines("listed {:,} files")
     exclusion = Exclusion(exclude)
     for number, pattern in enumerate(patterns):
         folder, matched, excluded = folders[_root_key(_root_of(pattern))], False, False
         is_of_web = is_web(pattern)
-        files = input_files(pattern, output, lines.add)
-        for file in [find_web(pattern, copy_web)] if is_of_web else files:
+        if is_of_web:
+            files: Iterable[FoundFile] = [find_web(pattern, copy_web)]
+        else:
+            files = input_files(pattern, output, lines.add, sidecars.note)
+            sidecars.note_beside(locations.checked(pattern))
+        for file in files:
             if exclusion.leaves_out(file):
                 excluded = True
                 continue

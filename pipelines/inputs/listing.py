@@ -52,7 +52,10 @@ def root_of(pattern: str) -> str:
 
 
 def input_files(
-    pattern: str, output: str, on_file: Callable[[], object] = lambda: None
+    pattern: str,
+    output: str,
+    on_file: Callable[[], object] = lambda: None,
+    on_object: Callable[[str], object] = lambda uri: None,
 ) -> Iterator[FoundFile]:
     """As `find_files`, without what is in a run directory.
 
@@ -60,10 +63,12 @@ def input_files(
         pattern: File, folder or glob, here or in a store.
         output: Run directory of this run; those of others are known by their `run.json`.
         on_file: Function to call for every file of a listing.
+        on_object: Function to call with the location of every object of a store on the way, whether
+            it matches or not.
     """
     own = os.path.join(locations.canonical(output), "")
     if locations.is_remote(pattern):
-        yield from _remote_inputs(pattern, own, on_file)
+        yield from _remote_inputs(pattern, own, on_file, on_object)
         return
     root, runs = root_of(pattern), dict[str, bool]()
     for file in find_files(pattern):
@@ -75,12 +80,15 @@ def input_files(
             yield file
 
 
-def _remote_inputs(pattern: str, own: str, on_file: Callable[[], object]) -> Iterator[FoundFile]:
+def _remote_inputs(
+    pattern: str, own: str, on_file: Callable[[], object], on_object: Callable[[str], object]
+) -> Iterator[FoundFile]:
     """The listing to its end, as `run.json` comes after much of what a run wrote."""
     runs = {own}
 
     def note_run(found: StoredObject) -> None:
         on_file()
+        on_object(found.uri)
         if found.uri.endswith("/run.json") and _is_run(found.uri):
             runs.add(found.uri.removesuffix("run.json"))
 

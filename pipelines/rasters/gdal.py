@@ -1,5 +1,6 @@
 """Rasters as GDAL opens them where scenes are: here, on the web, and in stores."""
 
+import os
 import re
 from collections.abc import Callable
 from typing import TypeVar
@@ -53,6 +54,10 @@ class StoredOpenRaster(OpenRaster):
     def __init__(self, source: rasterio.DatasetReader, stored: StoredRaster | None) -> None:
         super().__init__(source)
         self._stored = stored
+
+    def has_file(self, path: str) -> bool:
+        """Whether there is a file; beside a raster in a store, as its listing shows."""
+        return os.path.isfile(path) if self._stored is None else self._stored.isfile(path)
 
     def check(self) -> None:
         """Raise what a request to the store has failed with; GDAL may have gone on without it.

@@ -13,17 +13,26 @@ from functools import lru_cache
 from itertools import islice
 from weakref import WeakValueDictionary
 
-from pipelines.rasters.gdal import OPENER, location_of
+import affine
+import rasterio
+from rasterio.crs import CRS
+
+from pipelines.inputs.sidecars import WORLD_SUFFIXES
+from pipelines.rasters.gdal import OPENER, StoredOpenRaster, location_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem, locations
-from segmodel.errors import InputError, TransientError
+from segmodel.errors import ConfigurationError, InputError, TransientError
 from segmodel.rasters.completeness import shortage_of
 from segmodel.rasters.header import Header, header_of
 from segmodel.rasters.memory import MASK_SUFFIX
-from segmodel.rasters.opening import without_warnings
+from segmodel.rasters.opening import GDAL_ERRORS, without_warnings
 
 # Of 40,000 scenes, every header is read once.
 MAX_HEADERS = 50_000
+_WORLD_SUFFIXES = WORLD_SUFFIXES | {
+    ".tif": (".tfw", ".tifw", ".wld"),
+    ".tiff": (".tfw", ".tiffw", ".wld"),
+}
 _HEADER_THREADS, _HEADERS_AT_ONCE = 8, 256
 
 
@@ -46,15 +55,20 @@ class Headers:
 
     Copies that were pickled are the same object in the process that made it, so that a run in one
     process reads each header once. In another process all copies are one object that begins empty.
+
+    Args:
+        crs: Coordinate reference system of scenes that have a transform and state none, in words
+            that `parse_crs` understands; None leaves them without.
+        key: Name by which copies find the object; None makes one up.
     """
 
-    def __init__(self, key: str | None = None) -> None:
-        self._key = key or uuid.uuid4().hex
+    def __init__(self, crs: str | None = None, key: str | None = None) -> None:
+        self._key, self._crs = key or uuid.uuid4().hex, crs
         self._read = lru_cache(MAX_HEADERS)(read_header)
         _HEADERS[self._key] = self
 
-    def __reduce__(self) -> tuple[Callable[[str], "Headers"], tuple[str]]:
-        return _headers_of_process, (self._key,)
+    def __reduce__(self) -> tuple[Callable[..., "Headers"], tuple[str | None, str]]:
+        return _headers_of_process, (self._crs, self._key)
 
     def read(self, file: InputFile) -> Header:
         """The header of a scene.
@@ -63,7 +77,10 @@ class Headers:
             InputError: If GDAL cannot open the file.
             TransientError: If GDAL may be able to open it later.
         """
-        return self._read(file.uri, "" if file.gone else file.version)
+        header = self._read(file.uri, "" if file.gone else file.version)
+        if self._crs is None or not header.lacks_crs:
+            return header
+        return replace(header, grid=replace(header.grid, crs=parse_crs(self._crs)))
 
     def find(self, file: InputFile) -> Header | None:
         """The header, or None where the scene cannot be opened, which its unit then reports."""
@@ -93,18 +110,56 @@ class Headers:
 _HEADERS: "WeakValueDictionary[str, Headers]" = WeakValueDictionary()
 
 
-def _headers_of_process(key: str) -> Headers:
-    return _HEADERS.get(key) or Headers(key)
+def _headers_of_process(crs: str | None, key: str) -> Headers:
+    return _HEADERS.get(key) or Headers(crs, key)
+
+
+@lru_cache(8)
+def parse_crs(text: str) -> CRS:
+    """The coordinate reference system of `--crs`.
+
+    Raises:
+        ConfigurationError: If it is none.
+    """
+    try:
+        with rasterio.Env():
+            return CRS.from_user_input(text)
+    except GDAL_ERRORS as error:
+        raise ConfigurationError(
+            f"--crs {text}: no coordinate reference system: write one such as EPSG:25833"
+        ) from error
 
 
 def _header_at(uri: str, version: str) -> Header:
     what = "the header of the scene cannot be read"
-    with OPENER.errors(uri, what), OPENER.env(uri), OPENER.open(uri, version) as source:
-        header = header_of(source)
-        shortage = shortage_of(source, uri, OPENER)
+    with OPENER.errors(uri, what), OPENER.env(uri):
+        opened = OPENER.open(uri, version)
+        with opened as source:
+            header = header_of(source)
+            is_unread = locations.is_remote(uri) or source.driver == "WEBP"
+            if is_unread and header.grid.transform.is_identity and header.located_by is None:
+                header = _with_world_file(header, uri, opened)
+            shortage = shortage_of(source, uri, OPENER)
         # What else a copy was read from is nothing: it is a copy of one file.
         others = () if locations.is_copied(uri) else sources_of(uri, header.others)
         return replace(header, others=others, shortage=shortage)
+
+
+def _with_world_file(header: Header, uri: str, opened: StoredOpenRaster) -> Header:
+    """The header with the transform of a world file that GDAL takes no notice of.
+
+    It reads none for WebP, and none through us.
+    """
+    stem, suffix = os.path.splitext(uri)
+    for ending in _WORLD_SUFFIXES.get(suffix.lower(), ()):
+        for path in (f"{stem}{ending}", f"{stem}{ending.upper()}"):
+            if not opened.has_file(path):
+                continue
+            with suppress(OSError, ValueError):
+                transform = affine.loadsw(filesystem.read_bytes(path).decode("utf-8"))
+                grid = replace(header.grid, transform=transform)
+                return replace(header, grid=grid, others=(*header.others, path))
+    return header
 
 
 # Of VRTs that name other VRTs, and of the text of one.

@@ -223,6 +223,14 @@ def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: 
     header.check_complete(what)
     ModelBands.of(header, contract, reading.bands, what)
     grid = header.grid
+    if header.is_turned:
+        raise ConfigurationError(
+            "EXIF says that the image is shown turned, and its world file or .aux.xml is about the "
+            "image as stored: take the tag out (exiftool -Orientation= FILE) if the image lies "
+            "right without it, or turn the image and mend its place",
+            code=FailureCode.BAD_GEOREFERENCE,
+            name=what,
+        )
     if header.located_by is not None:
         raise ConfigurationError(
             f"it is located by {_WARPS[header.located_by]}",
@@ -239,7 +247,7 @@ def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: 
     if grid.crs is None and reading.aoi is not None:
         raise ConfigurationError(
             "it has no coordinate reference system, so that --aoi cannot be found in it: assign "
-            "one (for example gdal_edit.py -a_srs EPSG:32633)",
+            "one with --crs, or gdal_edit.py -a_srs EPSG:32633",
             code=FailureCode.BAD_GEOREFERENCE,
             name=what,
         )

@@ -65,12 +65,7 @@ class SceneFormat(Format):
         It changes too where rules of reading changed, so that no scene is labelled by old ones in
         one block and by new ones in the next.
         """
-        if not self._is_scene(file, headers):
-            return None
-        header = headers.find(file)
-        if header is not None and header.revision:
-            file = replace(file, version=f"{file.version}-r{header.revision}")
-        return file if header is None else with_others(file, header.others)
+        return _with_version(file, headers) if self._is_scene(file, headers) else None
 
     def _is_scene(self, file: InputFile, headers: Headers) -> bool:
         """Whether it is a raster that knows where it is, or that no decoder of images reads."""
@@ -185,6 +180,26 @@ def _is_of_another_kind(file: InputFile, suffix: str) -> bool:
         return _begins_with(file, _SIGNATURE)
     is_small = not locations.is_remote(file.uri) or file.size <= _MAX_VECTOR_BYTES
     return suffix in _VECTOR_SUFFIXES and is_small and has_vectors(file.uri)
+
+
+def claim_placed(file: InputFile, headers: Headers) -> InputFile | None:
+    """A JPEG, PNG or WebP file as a scene, if a file beside it gives it a transform; else None."""
+    try:
+        header = headers.read(file)
+    except TransientError:
+        # What it is shows once it can be read; until then it is not finished.
+        return file
+    except InputError:
+        return None
+    return None if header.grid.transform.is_identity else _with_version(file, headers)
+
+
+def _with_version(file: InputFile, headers: Headers) -> InputFile:
+    """The file with a version that changes with all that it is read from."""
+    header = headers.find(file)
+    if header is not None and header.revision:
+        file = replace(file, version=f"{file.version}-r{header.revision}")
+    return file if header is None else with_others(file, header.others)
 
 
 def may_be_scene(file: InputFile) -> bool:

@@ -11,12 +11,13 @@ from pipelines.inputs.catalogue import Catalogue, Files, NameSet
 from pipelines.inputs.find import list_inputs, names_file
 from pipelines.inputs.left_aside import LeftAside
 from pipelines.inputs.numbered import MissingShards, missing_shards
+from pipelines.inputs.sidecars import Sidecars
 from pipelines.rasters.header import Headers
 from pipelines.run import progress
 from pipelines.run.plan import InputFile, Unit
 from pipelines.scenes.blocks import SCENE
 from pipelines.scenes.files import label_name
-from pipelines.scenes.format import may_be_scene
+from pipelines.scenes.format import claim_placed, may_be_scene
 from pipelines.scenes.overlaps import plan_counts, precedence
 from pipelines.segment.kept import KeptUnits
 from pipelines.segment.options import SegmentOptions
@@ -52,18 +53,28 @@ class Inputs:
 
 
 def find_inputs(
-    options: SegmentOptions, context: PlanContext, folders: Mapping[str, str] | None = None
+    options: SegmentOptions,
+    context: PlanContext,
+    folders: Mapping[str, str] | None = None,
+    with_sidecars: bool = True,
 ) -> Inputs:
     """List, sort by format and check the input files.
+
+    Args:
+        options: What the user asked for.
+        context: What input files are checked by.
+        folders: Folders in the run directory; see `list_inputs`.
+        with_sidecars: Whether JPEG, PNG and WebP files with a place beside them are scenes.
 
     Raises:
         ConfigurationError: If a pattern matches nothing, or nothing that can be read.
         ContractError: If the model was not made for an input.
     """
+    sidecars = Sidecars()
     catalogue = list_inputs(
-        options.inputs, options.output, folders, options.exclude, options.copy_web
+        options.inputs, options.output, folders, options.exclude, options.copy_web, sidecars
     )
-    inputs = sorted_inputs(catalogue, context.headers)
+    inputs = sorted_inputs(catalogue, context.headers, sidecars if with_sidecars else None)
     _check_patterns(options.inputs, catalogue, context.headers)
     _check_names(inputs)
     if options.pixel_size is not None:
@@ -106,17 +117,26 @@ def _check_opens(file: InputFile, pattern: str, headers: Headers) -> None:
         raise ConfigurationError(f"--input {pattern}: {error.text}") from error
 
 
-def sorted_inputs(catalogue: Catalogue, headers: Headers) -> Inputs:
-    """The files of a catalogue by format; one without a format is left aside."""
+def sorted_inputs(
+    catalogue: Catalogue, headers: Headers, sidecars: Sidecars | None = None
+) -> Inputs:
+    """The files of a catalogue by format; one without a format is left aside.
+
+    Args:
+        catalogue: All input files.
+        headers: Headers of scenes that have been read.
+        sidecars: Files beside images that may make them scenes, or None where images stay images.
+    """
     looked_at = progress.ProgressLines("looked at {:,} files")
 
     def claims(files: list[InputFile]) -> Iterator[tuple[str, str] | None]:
         # Of a store, headers take long one after another; those that are read here are kept.
-        for _ in headers.find_all(file for file in files if may_be_scene(file)):
+        placed = {file for file in files if sidecars is not None and sidecars.may_place(file)}
+        for _ in headers.find_all(file for file in files if file in placed or may_be_scene(file)):
             pass
         for file in files:
             looked_at.add()
-            yield _claim(file, headers)
+            yield _claim(file, headers, file in placed)
 
     left_aside = catalogue.sort(claims)
     files = tuple((entry, catalogue.of_format(entry.name)) for entry in formats.FORMATS)
@@ -125,11 +145,14 @@ def sorted_inputs(catalogue: Catalogue, headers: Headers) -> Inputs:
     return Inputs(files, left_aside, grouped, missing_shards(names))
 
 
-def _claim(file: InputFile, headers: Headers) -> tuple[str, str] | None:
+def _claim(file: InputFile, headers: Headers, may_be_placed: bool) -> tuple[str, str] | None:
     """Format and version of a file; that of a scene takes reading its header."""
+    scene = claim_placed(file, headers) if may_be_placed else None
+    if scene is not None:
+        return SCENE, scene.version
     for entry in formats.FORMATS:
         # Only GDAL reads from the web.
-        may_read = entry.name == "scene" or not locations.is_read_by_gdal(file.uri)
+        may_read = entry.name == SCENE or not locations.is_read_by_gdal(file.uri)
         claimed = entry.claim(file, headers) if may_read else None
         if claimed is not None:
             return entry.name, claimed.version
@@ -192,7 +215,7 @@ def check_scene_options(
     """
     given = [
         name
-        for name in ("bands", "resample_to", "aoi", "zones", "overlap", "check_seams")
+        for name in ("bands", "resample_to", "crs", "aoi", "zones", "overlap", "check_seams")
         if getattr(options, name)
     ]
     if given and not scenes:

@@ -16,6 +16,7 @@ from pipelines.geodesy.vector_files import read_polygons
 from pipelines.inputs.catalogue import NameSet
 from pipelines.inputs.find import root_folders
 from pipelines.inputs.gone import KEEP, PRUNE, STOP, check_gone, files_of, find_gone, some_of
+from pipelines.rasters.header import Headers, parse_crs
 from pipelines.run import plan, progress
 from pipelines.run.directory import MARK, RunDirectory, check_unchanged
 from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
@@ -38,7 +39,10 @@ from pipelines.storage import filesystem, locations
 from pipelines.storage.copies import OpenedModel, open_model
 from pipelines.storage.digests import digest
 from segmodel.errors import ConfigurationError
+from segmodel.savedmodel.contract import Contract
 
+# In `run.json`: whether world files and .aux.xml make scenes of images.
+SIDECARS = "sidecars"
 VERSIONED = (
     "apache-beam",
     "numpy",
@@ -66,6 +70,8 @@ class ResolvedRun:
         aoi: Area of interest, or None.
         zones: Zones of the tables, or None.
         overlaps: How far scenes show the same ground, or None if there are no scenes.
+        has_sidecars: Whether images with a place beside them are scenes, which they are not in runs
+            of releases that did not know it.
         gone: Keys of inputs of the plan on disk that are not found any more.
         kept: Units of the plan on disk that stay, or None.
     """
@@ -80,6 +86,7 @@ class ResolvedRun:
     aoi: Polygons | None
     zones: Polygons | None
     overlaps: Overlaps | None
+    has_sidecars: bool
     gone: NameSet
     kept: KeptUnits | None
 
@@ -225,8 +232,9 @@ def resolve_run(
     aoi = None if options.aoi is None else read_polygons(options.aoi, "--aoi")
     sizes = resolve_sizes(options, contract, frozen).with_aoi(aoi)
     folders = root_folders(options.inputs, (earlier or {}).get("folders"))
-    context = PlanContext(contract=contract, layout=sizes.layout, reading=sizes.reading)
-    inputs = find_inputs(options, context, folders)
+    context = _context(options, contract, sizes)
+    is_old = earlier is not None and SIDECARS not in earlier
+    inputs = find_inputs(options, context, folders, with_sidecars=not is_old)
     if inputs.of_format("scene"):
         sizes.check_scenes(options.memory)
     zones = None
@@ -247,6 +255,7 @@ def resolve_run(
         aoi=aoi,
         zones=zones,
         overlaps=None,
+        has_sidecars=not is_old,
         gone=NameSet(),
         kept=None,
     )
@@ -255,6 +264,20 @@ def resolve_run(
     scenes = scenes_of(inputs, resolved.kept)
     check_scene_options(options, context, scenes)
     return replace(resolved, overlaps=overlaps_of(scenes, context.headers) if scenes else None)
+
+
+def _context(options: SegmentOptions, contract: Contract, sizes: Sizes) -> PlanContext:
+    """What inputs are checked and planned by.
+
+    Raises:
+        ConfigurationError: If `--crs` is no coordinate reference system.
+    """
+    if options.crs is not None:
+        parse_crs(options.crs)
+    headers = Headers(options.crs)
+    return PlanContext(
+        contract=contract, layout=sizes.layout, reading=sizes.reading, headers=headers
+    )
 
 
 def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
@@ -339,6 +362,7 @@ def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, object]:
         "folders": resolved.folders,
         "groups": work.groups,
         "missing_shards": inputs.missing.to_json() if inputs.missing else None,
+        **({SIDECARS: True} if resolved.has_sidecars else {}),
         "model": resolved.model.contract.to_json(),
         "versions": _package_versions(),
     }

@@ -136,6 +136,9 @@ class SegmentOptions:
     resample_to: float | None = Option("M", float, positive).field()
     """ground sample distance at which the model sees scenes; label maps keep the grid of the
     scene"""
+    crs: str | None = Option("CRS").field()
+    """coordinate reference system, such as EPSG:25833, of scenes that have a transform and state
+    none; label maps get it"""
     aoi: str | None = Option("FILE", place="GCS_READ_FILE", pattern=_ADDRESS).field()
     """area of interest, polygons of a vector file; pixels outside are not read, have no label, and
     have a line of their own in tables"""

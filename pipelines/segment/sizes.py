@@ -126,6 +126,7 @@ def resolve_sizes(
         resize=options.resize,
         bands=options.bands,
         resample_to=options.resample_to,
+        crs=options.crs,
     )
     limits = MemoryLimits(affordable * ahead, affordable * finishing)
     return Sizes(layout, reading, memory, limits)

@@ -89,6 +89,7 @@ class Header:
         others: Other files that it is read from: sources of a VRT, masks, sidecars.
         has_overviews: Whether it has smaller copies of itself.
         is_compressed: Whether the file says how its pixels are compressed.
+        is_turned: Whether EXIF says that it is shown turned or mirrored, which its place is not.
         shortage: What is wrong where files end before the pixels do, else None; see `shortage_of`.
         alpha_band: The alpha band as any other, for who asks for it by name or number; or None.
         white_is_zero: Whether its grey is the less the brighter (PhotometricInterpretation 0).
@@ -109,6 +110,7 @@ class Header:
     others: tuple[str, ...]
     has_overviews: bool = False
     is_compressed: bool = True
+    is_turned: bool = False
     shortage: str | None = None
     alpha_band: Band | None = None
     white_is_zero: bool = False
@@ -132,6 +134,11 @@ class Header:
         """Whether it says in any way where the scene is."""
         has_transform = not self.grid.transform.is_identity
         return has_transform or self.grid.crs is not None or self.located_by is not None
+
+    @property
+    def lacks_crs(self) -> bool:
+        """Whether it has a transform, to coordinates of a system that it does not name."""
+        return self.grid.crs is None and not self.grid.transform.is_identity
 
     @property
     def is_placed(self) -> bool:
@@ -192,6 +199,7 @@ def header_of(source: rasterio.DatasetReader) -> Header:
         white_is_zero=white_is_zero,
         has_grey_palette=palette is not None and (white_is_zero or is_one_bit),
         revision=int(white_is_zero or _is_read_anew(stated) or (bool(alpha) and mask != "alpha")),
+        is_turned=source.tags().get("EXIF_Orientation", "1") not in ("0", "1"),
     )
 
 
