@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from segmodel.savedmodel.predictor import Predictor
 
 SMALL_PX, LARGE_PX = 256, 1024
 # For a model that was not measured.
@@ -17,7 +23,7 @@ def measure_bytes_per_pixel(model: str | Path) -> int | None:
     """Growth of a CPU process's peak memory with the size of the image, in bytes a pixel.
 
     A fresh process labels an image of 256 and then one of 1024 pixels on a side, or the next
-    multiples of the stride.
+    multiples of the stride; of a network that takes one size only, one window and then four.
 
     Args:
         model: Folder of a SavedModel.
@@ -33,19 +39,33 @@ def measure_bytes_per_pixel(model: str | Path) -> int | None:
 
 
 def _growth(model: str) -> int:
-    import numpy as np
+    import tensorflow as tf
 
     from segmodel.savedmodel.predictor import Predictor
 
     predictor = Predictor.load(model, trust=True)
+    contract = predictor.contract
+    stride, bands = contract.stride, len(contract.bands)
+    shapes = [(1, *[-(-side // stride) * stride] * 2, bands) for side in (SMALL_PX, LARGE_PX)]
+    try:
+        return _growth_between(predictor, shapes)
+    except tf.errors.InvalidArgumentError:
+        if contract.fixed_window is None:
+            raise
+    shapes = [(count, *[contract.fixed_window] * 2, bands) for count in (1, 4)]
+    return _growth_between(predictor, shapes)
+
+
+def _growth_between(predictor: Predictor, shapes: Sequence[tuple[int, ...]]) -> int:
+    """Growth of the peak memory from the first shape of a batch to the last, in bytes a pixel."""
+    import numpy as np
+
     peaks = []
-    stride = predictor.contract.stride
-    sides = [-(-side // stride) * stride for side in (SMALL_PX, LARGE_PX)]
-    for side in sides:
-        shape = (1, side, side, len(predictor.contract.bands))
+    for shape in shapes:
         predictor.labels(np.zeros(shape, predictor.contract.dtype))
         peaks.append(peak_bytes())
-    return (peaks[1] - peaks[0]) // (sides[1] ** 2 - sides[0] ** 2)
+    pixels = [math.prod(shape[:3]) for shape in shapes]
+    return (peaks[-1] - peaks[0]) // (pixels[-1] - pixels[0])
 
 
 def peak_bytes() -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from segmodel.reports.kept_images import keep_validation
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.export import FIXED_WINDOW_PX, export_savedmodel
 from segmodel.savedmodel.folder import write_contract
-from segmodel.savedmodel.halo import CORE_PX, HaloSample
+from segmodel.savedmodel.halo import CORE_PX, HaloSample, Measuring
 from segmodel.savedmodel.keras_model import KerasModel
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.tiling.windows import Layout, Window
@@ -78,6 +78,7 @@ def release(
     contract: Contract,
     data: TrainingData,
     folder: RunFolder,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Contract:
     """Export a network, score what was exported, and describe it.
 
@@ -87,6 +88,7 @@ def release(
         contract: Draft of the contract, from `draft_contract`.
         data: Pairs, of which those for validation measure the model.
         folder: Folder of the run.
+        log: Called with lines of text while halo and stride are measured.
 
     Returns:
         The contract as written, with scores.
@@ -104,7 +106,8 @@ def release(
         sampled = sample_logits(model.logits, data.validation, contract.fill, side, contract.stride)
         contract = replace(contract, calibration=calibrate(*sampled))
     samples = halo_samples(data.validation, contract.fill)
-    contract = export_savedmodel(network, contract, folder.model, samples)
+    measuring = Measuring(log=log)
+    contract = export_savedmodel(network, contract, folder.model, samples, measuring=measuring)
     predictor, layout = Predictor.load(folder.model, trust=True), contract.layout(WINDOW_PX)
     evaluation = keep_validation(
         folder.path / "validation", predictor, data.validation, layout, contract

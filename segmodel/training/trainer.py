@@ -108,7 +108,7 @@ def train(
     folder.begin(identity, to_document(config))
     run = TrainingRun(config, network_config, data, stats[0], folder, hooks)
     network = run.fit(identity)
-    contract = release(config, network, run.draft(network), data, folder)
+    contract = release(config, network, run.draft(network), data, folder, hooks.log)
     folder.finish()
     if contract.fixed_window is None and contract.halo.equal_labels is None:
         hooks.log(
