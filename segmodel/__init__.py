@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from segmodel.labels.classes import ClassTable, LabelClass
     from segmodel.savedmodel.contract import Contract, MeasuredHalo
     from segmodel.savedmodel.export import export_savedmodel
+    from segmodel.savedmodel.halo import Measuring
     from segmodel.savedmodel.predictor import Predictor
     from segmodel.tiling.windows import Window
 
@@ -28,6 +29,7 @@ __all__ = [
     "Engine",
     "LabelClass",
     "MeasuredHalo",
+    "Measuring",
     "Predictor",
     "Window",
     "export_savedmodel",
@@ -39,6 +41,7 @@ _MODULES = {
     "Engine": "engine.engine",
     "LabelClass": "labels.classes",
     "MeasuredHalo": "savedmodel.contract",
+    "Measuring": "savedmodel.halo",
     "Predictor": "savedmodel.predictor",
     "Window": "tiling.windows",
     "export_savedmodel": "savedmodel.export",

@@ -1,31 +1,37 @@
 """Sample images for the measurement of a halo."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 
 from pipelines.inputs.listing import find_files
 from pipelines.rasters.gdal import OPENER
+from pipelines.rasters.header import is_tiff
 from pipelines.rasters.reader import middle
 from pipelines.storage.filesystem import read_bytes
 from pipelines.storage.locations import checked
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.images.encoded import IMAGE_SUFFIXES, decode_pixels
-from segmodel.rasters.opening import gdal_window
+from segmodel.rasters.bands import ModelBands
+from segmodel.rasters.reader import RasterHandle, RasterReader
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.raster import Pixels
 
 MAX_SAMPLES = 4
 # Three cores of the halo's measurement side by side.
 SAMPLE_PX = 1536
+# What is taken of folders and globs.
+_SUFFIXES = (*IMAGE_SUFFIXES, ".vrt", ".jp2", ".img")
 
 
 def read_samples(patterns: Sequence[str], contract: Contract) -> list[np.ndarray]:
     """Up to 4 images, of each at most 1536 x 1536 pixels from its middle.
 
     Args:
-        patterns: Files, folders or globs.
+        patterns: Files, folders or globs; a file that is named itself may be of any format that
+            GDAL reads.
         contract: What the images must fit.
 
     Raises:
@@ -36,7 +42,7 @@ def read_samples(patterns: Sequence[str], contract: Contract) -> list[np.ndarray
     samples: list[np.ndarray] = []
     for pattern in patterns:
         uris = (file.uri for file in find_files(checked(pattern)))
-        images = (uri for uri in uris if uri.lower().endswith(tuple(IMAGE_SUFFIXES)))
+        images = (uri for uri in uris if uri == pattern or uri.lower().endswith(_SUFFIXES))
         found = list(islice(images, MAX_SAMPLES))
         if not found:
             raise ConfigurationError(f"--samples: no image matches {pattern}")
@@ -46,16 +52,17 @@ def read_samples(patterns: Sequence[str], contract: Contract) -> list[np.ndarray
 
 def _read_sample(uri: str, contract: Contract) -> np.ndarray:
     """The middle of an image, with the model's fill where it is nodata."""
-    is_raster = uri.lower().endswith((".tif", ".tiff"))
+    is_encoded = uri.lower().endswith(tuple(IMAGE_SUFFIXES)) and not is_tiff(uri)
     try:
-        pixels = _raster_pixels(uri) if is_raster else _encoded_pixels(uri, len(contract.bands))
+        if is_encoded:
+            pixels = _encoded_pixels(uri, len(contract.bands))
+            contract.check_input(pixels.values.shape[2], pixels.values.dtype.name, uri)
+            pixels = replace(pixels, values=pixels.values.astype(contract.dtype, copy=False))
+        else:
+            pixels = _raster_pixels(uri, contract)
     except InputError as error:
         raise InputError(f"{uri}: {error}") from error
-    contract.check_input(pixels.values.shape[2], pixels.values.dtype.name, uri)
-    values = pixels.values.astype(contract.dtype, copy=False)
-    if pixels.valid is None:
-        return values
-    return np.where(pixels.valid[..., None], values, contract.fill)
+    return pixels.filled(contract.fill)
 
 
 def _encoded_pixels(uri: str, bands: int) -> Pixels:
@@ -65,8 +72,14 @@ def _encoded_pixels(uri: str, bands: int) -> Pixels:
     return Pixels(whole.values[part].copy(), None if whole.valid is None else whole.valid[part])
 
 
-def _raster_pixels(uri: str) -> Pixels:
-    with OPENER.errors(uri, "cannot be read"), OPENER.env(uri), OPENER.open(uri) as source:
-        window = gdal_window(middle(source.height, source.width, SAMPLE_PX))
-        values = np.moveaxis(source.read(window=window), 0, -1)
-        return Pixels(values, source.dataset_mask(window=window) > 0)
+def _raster_pixels(uri: str, contract: Contract) -> Pixels:
+    """As `segment` reads a scene: the same bands, values and nodata."""
+    handle = RasterHandle(uri, OPENER)
+    try:
+        header = handle.header()
+        remedy = "describe them in the file, or make one of those that the model takes"
+        bands = ModelBands.of(header, contract, None, uri, remedy)
+        window = middle(header.grid.height, header.grid.width, SAMPLE_PX)
+        return RasterReader(handle, bands).read(window)
+    finally:
+        handle.close()

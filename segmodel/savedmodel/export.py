@@ -305,7 +305,10 @@ def _measured(
     predictor: Predictor, contract: Contract, samples: Sequence[HaloSample], watch: Watch
 ) -> Contract:
     """The contract with stride, halo and fixed window as measured on samples."""
-    if contract.fixed_window is not None or not samples:
+    if not samples:
+        return contract
+    if contract.fixed_window is not None:
+        watch.log(f"halo not measured: windows are fixed at {contract.fixed_window} px")
         return contract
     field, stated = contract.receptive_field, contract.stride
 

@@ -360,6 +360,7 @@ def _size_share(
     wide = max(margin_px, 1)
     offsets = sorted({0, 1, stride, 3 * stride})
     equal, total = np.zeros(len(offsets), np.int64), 0
+    refused: set[int] = set()
     sizes: tuple[int, ...] = ()
     for sample in samples:
         lengths = sample.image.shape[:2]
@@ -379,6 +380,7 @@ def _size_share(
                 # Networks with shortcuts refuse sizes that do not fit.
                 if first is None:
                     raise
+                refused.add(number)
                 continue
             first = found if first is None else first
             equal[number] += int(np.count_nonzero((found == first)[counted]))
@@ -389,8 +391,12 @@ def _size_share(
     if not total:
         return None
     share = float(equal.min() / total)
-    sides = ", ".join(map(str, sizes))
-    watch.log(f"stride {stride}: {100 * share:.2f} % of labels alike in windows of {sides} px")
+    if refused:
+        sides = ", ".join(str(sizes[number]) for number in sorted(refused))
+        watch.log(f"stride {stride}: the network does not take windows of {sides} px")
+    else:
+        sides = ", ".join(map(str, sizes))
+        watch.log(f"stride {stride}: {100 * share:.2f} % of labels alike in windows of {sides} px")
     return sizes, share
 
 

@@ -18,7 +18,9 @@ def border_tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]
     """Tiles with the borders between the cores of `area` in their middle.
 
     Their cores reach a halo, or `NEAR_PX` where there is none, to both sides of a border and are
-    cut to `area`; they read as much around them. Borders that `area` shares with the rest of the
+    cut to `area`; they read as much around them, and a stride more below and on the right. So they
+    have an odd number of strides along an axis where windows have an even one, and show labels
+    that depend on the size of the window. Borders that `area` shares with the rest of the
     raster are among them.
 
     Args:
@@ -32,7 +34,7 @@ def border_tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]
     >>> layout = Layout(window_px=64, halo_px=16, stride_px=16)
     >>> for tile in border_tiles(Window(0, 0, 64, 128), Window(0, 0, 64, 128), layout):
     ...     print(tile.core, tile.read.column, tile.read.width)
-    Window(row=0, column=48, height=64, width=32) 32 64
+    Window(row=0, column=48, height=64, width=32) 32 80
     """
     if layout.fixed_px is not None:
         raise ConfigurationError("windows of a model with a fixed window cannot be moved")
@@ -62,7 +64,10 @@ def _strips(cores: list[tuple[int, int]], length: int, layout: Layout) -> Iterat
 
 
 def _tile_in(area: Window, core: Window, raster: Window, layout: Layout) -> Tile:
-    return replace(tile_of(core, raster, layout), core=core.intersection(area))
+    read = tile_of(core, raster, layout).read
+    more = replace(read, height=read.height + layout.stride_px, width=read.width + layout.stride_px)
+    read = more.intersection(raster)
+    return Tile(core.intersection(area), read, read.height, read.width)
 
 
 def seam_pixels(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from PIL import Image
 
 from pipelines.commands import ensemble
@@ -133,6 +134,25 @@ def test_rasters_of_any_bands_and_dtype_are_samples_with_nodata_filled(tmp_path)
     expected[2, 3] = 1, 2
     np.testing.assert_array_equal(actual, expected)
     assert actual.dtype == np.float32
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_bands_of_samples_are_found_by_name_in_rasters_of_any_format(tmp_path):
+    values = noise(6, 5, bands=5, dtype="uint16")
+    values[1, 2, 1:4] = 0
+    path = str(tmp_path / "scene.vrt")
+    write_tiff(tmp_path / "scene.tif", values, nodata=0)
+    with rasterio.open(tmp_path / "scene.tif", "r+") as target:
+        target.descriptions = ("coast", "blue", "green", "red", "nir")
+    rasterio.shutil.copy(tmp_path / "scene.tif", path, driver="VRT")
+    (tmp_path / "scene.vrt.txt").write_text("no image")
+    made_for = contract(dtype="uint16", value_range=(0, 9999), nodata_fill=(7.0, 8.0, 9.0))
+    expected = values[..., [3, 2, 1]].copy()
+    expected[1, 2] = 7, 8, 9
+
+    for pattern in (path, str(tmp_path / "*.vrt*")):
+        (actual,) = samples.read_samples([pattern], made_for)
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_transparent_pixels_of_samples_are_filled(tmp_path):

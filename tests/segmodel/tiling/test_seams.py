@@ -105,10 +105,10 @@ def test_a_border_lies_in_the_middle_of_what_is_read_across_it():
         Window(64, 48, 64, 32),
     ]
     assert [tile.read for tile in tiles] == [
-        Window(32, 0, 64, 80),
-        Window(32, 48, 64, 80),
-        Window(0, 32, 80, 64),
-        Window(48, 32, 80, 64),
+        Window(32, 0, 80, 96),
+        Window(32, 48, 80, 80),
+        Window(0, 32, 96, 80),
+        Window(48, 32, 80, 80),
     ]
 
 
@@ -129,7 +129,7 @@ def test_without_a_halo_labels_near_borders_are_compared_all_the_same():
     raster = Window(0, 0, 64, 256)
     (tile,) = border_tiles(raster, raster, Layout(128, 0, 16))
     assert tile.core == Window(0, 128 - NEAR_PX, 64, 2 * NEAR_PX)
-    assert (tile.read.column, tile.read.width) == (128 - 2 * NEAR_PX, 4 * NEAR_PX)
+    assert (tile.read.column, tile.read.width) == (128 - 2 * NEAR_PX, 4 * NEAR_PX + 16)
 
 
 @pytest.mark.parametrize(("halo", "near"), [(0, 32), (1, 16), (16, 16), (17, 32), (48, 48)])
@@ -226,6 +226,20 @@ def test_a_model_that_sees_the_edges_of_windows_differs_where_it_does():
     assert pixels == 64**2 - 48**2
     assert 0 < differences < pixels
     assert compared(SeesEdges(8), image(64, 64), layout) == (pixels, 0)
+
+
+class ShiftsWithSize(BrightnessModel):
+    """Looks a column to the left in windows of an odd width, as networks that halve them do."""
+
+    def labels(self, images):
+        return np.roll(super().labels(images), images.shape[2] % 2, axis=2)
+
+
+def test_labels_that_depend_on_the_size_of_the_window_differ():
+    values = np.repeat(image(64, 96)[..., :1], 3, axis=2)
+    pixels, differences = compared(ShiftsWithSize(), values, Layout(32, 8, 1))
+    assert differences > pixels / 4
+    assert compared(ShiftsWithSize(), values, Layout(32, 8, 2))[1] == 0
 
 
 def test_nodata_has_no_seam():
