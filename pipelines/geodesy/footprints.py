@@ -78,7 +78,7 @@ def covered(grid: GroundGrid, others: Sequence[GroundGrid]) -> BaseGeometry:
     whole = shapely.box(0, 0, grid.width, grid.height)
     scenes = outlines.SceneArrays([grid, *others])
     second = np.arange(1, len(others) + 1)
-    second = second[_meet(scenes, _caps(scenes), np.zeros_like(second), second)]
+    second = second[_meet(scenes, caps_of(scenes), np.zeros_like(second), second)]
     parts = outlines.overlaps(scenes, np.zeros_like(second), second)
     lost = second[shapely.is_missing(parts)]
     cells = [outlines.cells_inside(grid, scenes.grids[number]) for number in lost]
@@ -128,8 +128,13 @@ def counted_twice_m2(grids: Sequence[GroundGrid], near: Sequence[Sequence[int]])
     return float(sum(covered_m2(grid, before) for grid, before in pairs))
 
 
-def _caps(scenes: outlines.SceneArrays) -> np.ndarray:
-    """Unit vector and radius `(n, 4)` of caps that hold scenes, from 25 points of each."""
+def caps_of(scenes: outlines.SceneArrays) -> np.ndarray:
+    """Caps of the sphere that hold scenes, from 25 points of each.
+
+    Returns:
+        `(n, 4)`: unit vector of the middle, and radius in radians; pi for a scene that may lie
+        anywhere.
+    """
     units = np.empty((len(scenes.crs), 25, 3))
     for number, transformer in enumerate(scenes.transformers):
         own = np.flatnonzero(scenes.crs == number)
@@ -165,7 +170,7 @@ def _candidates(scenes: outlines.SceneArrays) -> tuple[np.ndarray, np.ndarray]:
     count = len(scenes.crs)
     if not count:
         return np.zeros(0, int), np.zeros(0, int)
-    caps = _caps(scenes)
+    caps = caps_of(scenes)
     x, y, z, radius = caps.T
     lon, lat = np.arctan2(y, x), np.arcsin(np.clip(z, -1, 1))
     slope = np.sin(np.minimum(radius, 1.5)) / np.maximum(np.cos(lat), 1e-9)

@@ -10,7 +10,8 @@ import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -48,13 +49,39 @@ def read_polygons(path: str, option: str, name_field: str | None = None) -> Poly
         ConfigurationError: If there is no such file or layer, several layers have polygons, or
             the layer has no CRS, no polygons, no such field, or coordinates that are not places.
     """
+    return _read(path, option, name_field)[0]
+
+
+def read_zones(path: str, name_field: str | None = None, earlier: str | None = None) -> Polygons:
+    """The polygons of a vector file that have a name each, see `read_polygons`.
+
+    In a file without any field they are called by their feature ids.
+
+    Args:
+        path: The vector file.
+        name_field: Field of names; None for one called name, NAME or Name.
+        earlier: Digest of the zones of the run that is continued, or None. Those are taken as they
+            are, because 0.1.0 gave numbers to zones without a name.
+
+    Raises:
+        ConfigurationError: As `read_polygons`, and if there is no field of names, or a polygon
+            without one.
+    """
+    polygons, nameless = _read(path, "--zones", name_field)
+    if nameless and polygons.digest != earlier:
+        raise ConfigurationError(nameless)
+    return polygons
+
+
+def _read(path: str, option: str, name_field: str | None) -> tuple[Polygons, str]:
+    """Polygons, and what is wrong with their names, if anything."""
     place, _, layer = path.partition(_LAYER)
     source = f"{option} {os.path.basename(place.rstrip('/'))}"
     try:
         with with_sidecars(locations.checked(place)) as file:
             if not os.path.exists(file):
                 raise FileNotFoundError(file)
-            return _read_polygons(file, layer, source, name_field)
+            return _read_file(file, layer, source, name_field)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{source} is not there: check the path {place}") from error
 
@@ -70,20 +97,65 @@ def has_vectors(path: str) -> bool:
         return False
 
 
-def _read_polygons(file: str, layer: str, source: str, name_field: str | None) -> Polygons:
+@dataclass(frozen=True)
+class _Features:
+    """Features that have geometry.
+
+    Attributes:
+        crs: The CRS of the layer.
+        fields: Names of all fields.
+        field: The field with names, or None.
+        ids: Feature ids.
+        texts: What the field says of each feature; empty where it says nothing.
+        content: Geometries as WKB.
+    """
+
+    crs: CRS
+    fields: list[str]
+    field: str | None
+    ids: list[int]
+    texts: list[str]
+    content: list[bytes]
+
+    @property
+    def names(self) -> list[str]:
+        """Of all features, by what the field says or by their feature ids."""
+        return [text or str(number) for text, number in zip(self.texts, self.ids, strict=True)]
+
+    def nameless(self, polygons: Sequence[int], source: str) -> str:
+        """What is wrong with the names of the features at these places; empty if nothing is."""
+        known = ", ".join(self.fields)
+        if self.field is None:
+            missing = f"{source} has no field called name, NAME or Name"
+            return f"{missing}: name the field of names by --zone_field ({known})" if known else ""
+        lost = [str(self.ids[at]) for at in polygons if not self.texts[at].strip()]
+        if not lost:
+            return ""
+        some = ", ".join(lost[:10]) + (", ..." if len(lost) > 10 else "")
+        return (
+            f"{source} has no name in the field {self.field!r} for {len(lost)} of {len(polygons)} "
+            f"polygons, those with the feature id {some}: give each one, or take another field "
+            f"by --zone_field ({known})"
+        )
+
+
+def _read_file(file: str, layer: str, source: str, name_field: str | None) -> tuple[Polygons, str]:
     layer = _polygon_layer(file, layer, source)
-    crs, names, content = _read_layer(file, layer, source, name_field)
-    features = defaultdict(list)
-    for name, shape in zip(names, _shapes(content, names, crs, source), strict=True):
+    found = _read_layer(file, layer, source, name_field)
+    names, places = found.names, []
+    by_name = defaultdict(list)
+    for place, shape in enumerate(_shapes(found.content, names, found.crs, source)):
         polygon = _polygonal(shape)
         if polygon is not None:
-            features[name].append(shapely.normalize(polygon))
-    if not features:
+            by_name[names[place]].append(shapely.normalize(polygon))
+            places.append(place)
+    if not by_name:
         raise ConfigurationError(
             f"{source} has no polygon with an area: name a file of polygons, not of points or lines"
         )
-    ordered = tuple(sorted(features))
-    return Polygons(crs.to_wkt(), ordered, tuple(_joined(features[name]) for name in ordered))
+    ordered = tuple(sorted(by_name))
+    geometries = tuple(_joined(by_name[name]) for name in ordered)
+    return Polygons(found.crs.to_wkt(), ordered, geometries), found.nameless(places, source)
 
 
 def _polygon_layer(file: str, layer: str, source: str) -> str:
@@ -125,10 +197,8 @@ def _has_polygons(file: str, layer: str) -> bool:
     return bool(np.isin(shapely.get_type_id(shapes), _POLYGONS).any())
 
 
-def _read_layer(
-    file: str, layer: str, source: str, name_field: str | None
-) -> tuple[CRS, list[str], list[bytes]]:
-    """CRS, and names and WKB of the features that have geometry."""
+def _read_layer(file: str, layer: str, source: str, name_field: str | None) -> _Features:
+    """The features that have geometry."""
     import pyogrio
 
     information = pyogrio.read_info(file, layer=layer)
@@ -144,9 +214,15 @@ def _read_layer(
     if len(ids) == 0:
         raise ConfigurationError(f"{source} has no features: name a file with polygons in it")
     texts = [_text(value) for value in values[0].tolist()] if values else [""] * len(ids)
-    names = [text or str(number) for text, number in zip(texts, ids, strict=True)]
     held = [index for index, part in enumerate(content) if part is not None]
-    return crs, [names[index] for index in held], [content[index] for index in held]
+    return _Features(
+        crs,
+        fields,
+        next(iter(columns), None),
+        [int(ids[index]) for index in held],
+        [texts[index] for index in held],
+        [content[index] for index in held],
+    )
 
 
 def _text(value: object) -> str:
@@ -197,10 +273,14 @@ def _shapes(content: list[bytes], names: list[str], crs: CRS, source: str) -> It
                 f"{source} has coordinates that are not finite at {name!r}: repair or remove it"
             )
         if (np.abs(points) > [8 * pole, 1.001 * pole]).any():
+            point = tuple(points[np.abs(points).argmax() // 2].tolist())
+            is_swapped = (np.abs(points) <= [1.001 * pole, 4 * pole]).all()
+            remedy = "assign the CRS of the coordinates with ogr2ogr -a_srs EPSG:..."
+            if is_swapped:
+                remedy = "write longitude first, for example with ogr2ogr -swapxy"
             raise ConfigurationError(
-                f"{source} has the point {tuple(points[np.abs(points).argmax() // 2].tolist())} "
-                f"in {name!r}, but its CRS {crs.name!r} is in longitude and latitude: assign the "
-                "CRS of the coordinates with ogr2ogr -a_srs EPSG:..."
+                f"{source} has the point {point} in {name!r}, but its CRS {crs.name!r} is in "
+                f"longitude and latitude: {remedy}"
             )
         crossing = shape if math.isinf(pole) else unrolled(shape, 4 * pole)
         if crossing is not shape:

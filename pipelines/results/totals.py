@@ -120,6 +120,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
     totals, failures = write_failures(run, lambda table: sum_commits(work, table))
     run.write("areas.csv", totals_csv(totals.tally, classes))
     status = totals.status(budget)
+    zones = write_scene_results(work)
     summary = {
         "exit_status": status.value,
         "reason": status.reason,
@@ -140,9 +141,9 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         "gone_inputs": document.get("gone_inputs", 0),
         "left_aside": document.get("left_aside", []),
         **scene_summary(work, totals.tally),
+        **zones,
         "this_attempt": counts,
     }
-    write_scene_results(work)
     run.write_json("summary.json", summary)
     run.write("preview.png", _contact_sheet(totals, failures, work))
     if status == ExitStatus.COMPLETE:

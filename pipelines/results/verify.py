@@ -9,8 +9,10 @@ import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 
@@ -37,11 +39,12 @@ from pipelines.run.areas import Tally
 from pipelines.run.commits import Commit, CommitLog
 from pipelines.run.directory import OUTPUTS, RunDirectory, is_run
 from pipelines.run.plan import AssemblyUnit, CountUnit, Unit, WorkUnit
-from pipelines.scenes.results import overlaps_csv, zones_csv
+from pipelines.run.polygons import ZONES, stored
+from pipelines.scenes.results import overlaps_csv, zone_totals, zones_csv
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
 from pipelines.storage.threads import in_order
-from segmodel.errors import ConfigurationError
+from segmodel.errors import BeamsegError, ConfigurationError
 from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract
 
@@ -285,10 +288,28 @@ def _counted_digests(run: _Run) -> dict[str, Callable[[], str]]:
     counting = run.counting
     found: dict[str, Callable[[], str]] = {}
     if counting is not None and counting.zones is not None:
-        found["zones.csv"] = lambda: _sha256(zones_csv(run.folder, run.log, run.classes))
+        found["zones.csv"] = lambda: _one_of(run, "zones.csv", *_zone_tables(run))
     if counting is not None and counting.overlap is not None:
-        found["overlaps.csv"] = lambda: _sha256(overlaps_csv(run.folder, run.log))
+        tables = [partial(overlaps_csv, run.folder, run.log, shares) for shares in (True, False)]
+        found["overlaps.csv"] = lambda: _one_of(run, "overlaps.csv", *tables)
     return found
+
+
+def _zone_tables(run: _Run) -> list[Callable[[], bytes]]:
+    """The table of zones, and as 0.1.0 wrote it, without zones that have no pixel."""
+    assert run.counting is not None
+    assert run.counting.zones is not None
+    names: tuple[str, ...] = ()
+    with suppress(BeamsegError, OSError):
+        names = stored(run.folder, ZONES, run.counting.zones).names
+    totals = zone_totals(run.folder, run.log)
+    return [partial(zones_csv, some, totals, run.classes) for some in (names, ())]
+
+
+def _one_of(run: _Run, name: str, *tables: Callable[[], bytes]) -> str:
+    """Digest of the table at hand if it is one of these, else of the first."""
+    content = run.folder.read(name)
+    return _sha256(next((content for table in tables if table() == content), tables[0]()))
 
 
 def _sha256(content: bytes) -> str:

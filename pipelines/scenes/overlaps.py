@@ -41,7 +41,7 @@ class Overlaps:
 
 def overlaps_of(files: Sequence[InputFile], headers: Headers) -> Overlaps | None:
     """How far scenes show the same ground, by their outlines; None if that cannot be told."""
-    grids = list(_grounds(files, headers).values())
+    grids = list(grounds_of(files, headers).values())
     try:
         near = _near(tuple(grids))
         return Overlaps(
@@ -72,7 +72,7 @@ def plan_counts(
     ranks = precedence(files, counting.overlap, headers)
     near: dict[int, list[int]] = {}
     if counting.overlap is not None:
-        grids = _grounds(files, headers)
+        grids = grounds_of(files, headers)
         places = list(grids)
         for index, others in zip(places, _near(tuple(grids.values())), strict=True):
             near[index] = [places[other] for other in others]
@@ -151,7 +151,7 @@ def parse_date(text: str) -> datetime | None:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-def _grounds(files: Sequence[InputFile], headers: Headers) -> dict[int, GroundGrid]:
+def grounds_of(files: Sequence[InputFile], headers: Headers) -> dict[int, GroundGrid]:
     """Where scenes are on the ground, by their index; without those that do not say."""
     grounds = {}
     for index, file in enumerate(files):

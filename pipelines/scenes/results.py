@@ -1,7 +1,8 @@
 """What the end of a run says of its scenes: tables by zone and of overlaps, mosaics, seams."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from functools import partial
 from typing import IO, Any
 
@@ -16,6 +17,7 @@ from pipelines.run.areas import ELSEWHERE, FAILED, OUTSIDE_AOI, Tally, TallySum
 from pipelines.run.commits import Commit, CommitLog, number
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
+from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.files import counts_path, scene_paths
 from pipelines.scenes.overlaps import in_input_order, precedence
 from pipelines.storage import filesystem
@@ -25,6 +27,8 @@ from segmodel.labels.classes import ClassTable
 from segmodel.tiling.seams import near_px
 
 OUTSIDE = "(outside all zones)"
+# Zones without a pixel that the summary names.
+MAX_NAMED = 100
 
 
 def scene_summary(work: Work, total: Tally) -> dict[str, Any]:
@@ -45,17 +49,31 @@ def scene_summary(work: Work, total: Tally) -> dict[str, Any]:
     return summary
 
 
-def write_scene_results(work: Work) -> None:
-    """Write `zones.csv` and `overlaps.csv` where they were asked for, `labels.json` and VRTs."""
-    run, classes = work.run, work.contract.classes
-    if work.counting is not None and work.counting.zones is not None:
-        run.write("zones.csv", zones_csv(run, work.log, classes))
-    if work.counting is not None and work.counting.overlap is not None:
+def write_scene_results(work: Work) -> dict[str, Any]:
+    """Write `zones.csv` and `overlaps.csv` where they were asked for, `labels.json` and VRTs.
+
+    Returns:
+        What `summary.json` says of zones; empty for a run without any.
+    """
+    run, classes, counting = work.run, work.contract.classes, work.counting
+    summary: dict[str, Any] = {}
+    if counting is not None and counting.zones is not None:
+        names = stored(run, ZONES, counting.zones).names
+        totals = zone_totals(run, work.log)
+        run.write("zones.csv", zones_csv(names, totals, classes))
+        empty = [name for name in names if name not in totals]
+        summary["zones"] = {
+            "zones": len(names),
+            "without_pixels": len(empty),
+            "first_without_pixels": empty[:MAX_NAMED],
+        }
+    if counting is not None and counting.overlap is not None:
         run.write("overlaps.csv", overlaps_csv(run, work.log))
     pieces = list(_pieces(work))
     for name, group in mosaics(pieces)[0].items():
         _write_text(work, name, partial(write_mosaic, pieces=group, classes=classes))
     _write_text(work, "labels.json", partial(write_label_list, pieces=pieces, classes=classes))
+    return summary
 
 
 def _write_text(work: Work, name: str, write_to: Callable[[IO[str]], None]) -> None:
@@ -82,16 +100,33 @@ def _counted(run: RunDirectory, log: CommitLog) -> Iterator[tuple[CountUnit, dic
             yield unit, json.loads(content)
 
 
-def zones_csv(run: RunDirectory, log: CommitLog, classes: ClassTable) -> bytes:
-    """Pixels and ground area by zone and class; pixels are in the zone that holds their centre."""
+def zone_totals(run: RunDirectory, log: CommitLog) -> dict[str | None, Tally]:
+    """Pixels and ground area of the zones that have any, and under None of what is in no zone."""
     zones: dict[str | None, TallySum] = {}
     for _, document in _counted(run, log):
         for row in document["zones"]:
             tally = Tally(pixels=row["pixels"], area_m2=number(row["area_m2"]))
             zones.setdefault(row["zone"], TallySum()).add(tally)
+    return {name: total.rounded() for name, total in zones.items()}
+
+
+def zones_csv(
+    names: Sequence[str], totals: Mapping[str | None, Tally], classes: ClassTable
+) -> bytes:
+    """Pixels and ground area by zone and class; pixels are in the zone that holds their centre.
+
+    Args:
+        names: Names of all zones; those without a pixel have rows of zeros.
+        totals: See `zone_totals`.
+        classes: Classes of the model.
+    """
     rows: list[list[object]] = [["zone", "class_id", "class", "pixels", "area_m2", "area_share"]]
-    for name in sorted(zones, key=lambda name: (name is None, name or "")):
-        rows += _zone_rows(OUTSIDE if name is None else name, zones[name].rounded(), classes)
+    nothing = Tally(area_m2={str(i): 0.0 for i in classes.ids})
+    if not any(total.area_m2 for total in totals.values()):
+        nothing = Tally()
+    for name in sorted({*names, *totals}, key=lambda name: (name is None, name or "")):
+        zone = OUTSIDE if name is None else name
+        rows += _zone_rows(zone, totals.get(name, nothing), classes)
     return csv_bytes(rows)
 
 
@@ -103,18 +138,74 @@ def _zone_rows(zone: str, total: Tally, classes: ClassTable) -> Iterator[list[ob
     for key, class_id, name in lines:
         area = total.area_m2.get(key, 0.0)
         share = area / of_classes if key.isdigit() and of_classes else None
-        cells = [repr(float(v)) if v is not None else "" for v in (area if known else None, share)]
-        yield [zone, class_id, name, total.pixels.get(key, 0), *cells]
+        yield [
+            zone,
+            class_id,
+            name,
+            total.pixels.get(key, 0),
+            _cell(area if known else None),
+            _cell(share),
+        ]
 
 
-def overlaps_csv(run: RunDirectory, log: CommitLog) -> bytes:
-    """What of each scene is counted in which other one."""
-    rows: list[list[object]] = [["scene", "counted_in", "pixels", "area_m2"]]
+def _cell(value: float | Fraction | None) -> str:
+    return "" if value is None else repr(float(value))
+
+
+def overlaps_csv(run: RunDirectory, log: CommitLog, has_shares: bool = True) -> bytes:
+    """What of each scene is counted in which other one, also as a share of the scene's ground.
+
+    Args:
+        run: The run directory.
+        log: Its commit records.
+        has_shares: Whether the table has the shares, which that of 0.1.0 has not.
+    """
+    columns = 5 if has_shares else 4
+    rows: list[list[object]] = [["scene", "counted_in", "pixels", "area_m2", "area_share"]]
     for unit, document in _counted(run, log):
+        commit = log.read(unit) if document["elsewhere"] else None
+        whole = 0.0 if commit is None else float(commit.tally.footprint_m2)
         for row in document["elsewhere"]:
-            area = repr(float(number(row["area_m2"])[ELSEWHERE]))
-            rows.append([unit.file.key, row["counted_in"], row["pixels"][ELSEWHERE], area])
-    return csv_bytes(rows)
+            area = float(number(row["area_m2"])[ELSEWHERE])
+            share = area / whole if whole else None
+            pixels = row["pixels"][ELSEWHERE]
+            rows.append([unit.file.key, row["counted_in"], pixels, _cell(area), _cell(share)])
+    return csv_bytes(row[:columns] for row in rows)
+
+
+def result_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What a person has to know of overlaps and zones at the end of a run.
+
+    Args:
+        summary: Content of `summary.json`.
+    """
+    overlap = summary.get("overlap") or {}
+    repeated, footprint = overlap.get("repeated_m2", 0.0), overlap.get("footprint_m2", 0.0)
+    if repeated and footprint and overlap.get("counted_once_by") is None:
+        yield (
+            f"{area_text(repeated)} of ground, {repeated / footprint:.2%} of the footprint, is "
+            f"shown by several scenes and counted in each: --overlap first or --overlap newest "
+            f"counts it once"
+        )
+    zones = summary.get("zones") or {}
+    empty = zones.get("without_pixels", 0)
+    if empty and summary["complete"]:
+        some = ", ".join(map(repr, zones["first_without_pixels"][:5]))
+        yield (
+            f"{empty} of {zones['zones']} zones have no pixel: {some}"
+            f"{', ...' if empty > 5 else ''}; their rows in zones.csv are zeros"
+        )
+
+
+def area_text(area_m2: float) -> str:
+    """An area in the unit that a person would take.
+
+    >>> area_text(512.3), area_text(52_000), area_text(1_234_567_890)
+    ('512 m2', '5.20 ha', '1,234.57 km2')
+    """
+    if area_m2 < 1e4:
+        return f"{area_m2:,.3g} m2"
+    return f"{area_m2 / 1e4:,.2f} ha" if area_m2 < 1e6 else f"{area_m2 / 1e6:,.2f} km2"
 
 
 def _pieces(work: Work) -> Iterator[Piece]:

@@ -26,6 +26,7 @@ from pipelines.runners.dataflow import is_detached, submission, unit_hints
 from pipelines.runners.execute import DoUnit, attempt_counts, print_result, run_graph
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
+from pipelines.scenes.results import result_lines
 from pipelines.segment.launch import PreparedRun
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
@@ -163,6 +164,8 @@ def print_run_result(run: RunDirectory, options: SegmentOptions) -> int:
         f"{attempt['units_skipped']} units were done before; {attempt['seconds']:.0f} s"
     )
     if (line := range_line(summary.get("out_of_range"))) is not None:
+        print(line)
+    for line in result_lines(summary):
         print(line)
     texts = {
         ExitStatus.COMPLETE: f"complete: label maps in {run.root}/labels, totals in "

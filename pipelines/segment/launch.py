@@ -12,7 +12,7 @@ import segmodel
 from pipelines.formats.interface import Estimate
 from pipelines.formats.work import MAX_OUT_OF_RANGE, Counting, PlanContext, Work
 from pipelines.geodesy.polygons import Polygons
-from pipelines.geodesy.vector_files import read_polygons
+from pipelines.geodesy.vector_files import read_polygons, read_zones
 from pipelines.inputs.catalogue import NameSet
 from pipelines.inputs.find import root_folders
 from pipelines.inputs.gone import KEEP, PRUNE, STOP, check_gone, files_of, find_gone, some_of
@@ -23,6 +23,7 @@ from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.run.polygons import AOI, ZONES, store
 from pipelines.scenes.blocks import SCENE
 from pipelines.scenes.overlaps import Overlaps, overlaps_of
+from pipelines.scenes.touching import check_touching
 from pipelines.segment.inputs import (
     Inputs,
     check_scene_options,
@@ -237,12 +238,7 @@ def resolve_run(
     inputs = find_inputs(options, context, folders, with_sidecars=not is_old)
     if inputs.of_format("scene"):
         sizes.check_scenes(options.memory)
-    zones = None
-    if options.zones is not None:
-        zones = read_polygons(options.zones, "--zones", options.zone_field)
-    counting = None
-    if zones is not None or options.overlap is not None:
-        counting = Counting(None if zones is None else zones.digest, options.overlap)
+    zones, counting = _counting(options, earlier)
     groups = (earlier or {}).get("groups") or plan.image_groups(inputs.grouped_files)
     resolved = ResolvedRun(
         options=options,
@@ -263,6 +259,8 @@ def resolve_run(
         resolved = _with_earlier_plan(resolved)
     scenes = scenes_of(inputs, resolved.kept)
     check_scene_options(options, context, scenes)
+    if not resolved.gone:
+        check_touching((options.aoi, aoi), (options.zones, zones), scenes, context.headers)
     return replace(resolved, overlaps=overlaps_of(scenes, context.headers) if scenes else None)
 
 
@@ -278,6 +276,19 @@ def _context(options: SegmentOptions, contract: Contract, sizes: Sizes) -> PlanC
     return PlanContext(
         contract=contract, layout=sizes.layout, reading=sizes.reading, headers=headers
     )
+
+
+def _counting(
+    options: SegmentOptions, earlier: dict[str, Any] | None
+) -> tuple[Polygons | None, Counting | None]:
+    """Zones, and how scenes are counted; None for what is not asked for."""
+    zones = None
+    if options.zones is not None:
+        known = ((earlier or {}).get("counting") or {}).get("zones")
+        zones = read_zones(options.zones, options.zone_field, known)
+    if zones is None and options.overlap is None:
+        return None, None
+    return zones, Counting(None if zones is None else zones.digest, options.overlap)
 
 
 def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:

@@ -10,6 +10,7 @@ from pipelines.run import progress
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import WorkUnit
 from pipelines.scenes.overlaps import Overlaps
+from pipelines.scenes.results import area_text
 from pipelines.segment.inputs import Inputs, estimate, units_of
 from pipelines.segment.launch import resolve_run
 from pipelines.segment.options import SegmentOptions
@@ -107,5 +108,5 @@ def _overlap_line(overlaps: Overlaps, rule: str | None) -> str:
     counted = f"counted once, in the {rule} scene" if rule else "counted more than once (--overlap)"
     return (
         f"overlap   {overlaps.overlapping} of {overlaps.scenes} scenes: "
-        f"{overlaps.repeated_m2 / 1e6:,.3f} km2, {share:.2%} of the ground, is {counted}"
+        f"{area_text(overlaps.repeated_m2)}, {share:.2%} of the ground, is {counted}"
     )

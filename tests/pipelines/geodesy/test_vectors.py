@@ -13,7 +13,7 @@ from pyogrio.raw import write
 from pyproj import CRS
 
 from pipelines.geodesy.polygons import Polygons
-from pipelines.geodesy.vector_files import read_polygons
+from pipelines.geodesy.vector_files import read_polygons, read_zones
 from segmodel.errors import ConfigurationError
 
 WEST, EAST, FAR = shapely.box(0, 0, 1, 1), shapely.box(1, 0, 2, 1), shapely.box(5, 5, 6, 6)
@@ -91,14 +91,56 @@ def test_names_come_from_the_field_that_is_asked_for(tmp_path: Path) -> None:
     path = save(tmp_path / "a.gpkg", [WEST, EAST], [12, 7], field="code")
 
     assert read_polygons(path, "--zones", "code").names == ("12", "7")
-    assert read_polygons(path, "--zones").names == ("1", "2")
+    assert read_zones(path, "code").names == ("12", "7")
+    assert read_polygons(path, "--aoi").names == ("1", "2")
 
 
-def test_features_without_a_name_are_called_by_their_feature_id(tmp_path: Path) -> None:
+def test_features_of_an_area_of_interest_may_be_without_a_name(tmp_path: Path) -> None:
     names = np.array(["p", None, ""], dtype=object)
     path = save(tmp_path / "a.gpkg", [WEST, EAST, FAR], names)
 
-    assert read_polygons(path, "--zones").names == ("2", "3", "p")
+    assert read_polygons(path, "--aoi").names == ("2", "3", "p")
+
+
+def test_zones_without_a_field_of_names_are_refused_with_the_fields_there_are(tmp_path) -> None:
+    path = save(tmp_path / "a.gpkg", [WEST, EAST], [12, 7], field="code")
+
+    with pytest.raises(
+        ConfigurationError,
+        match=r"--zones a.gpkg has no field called name, NAME or Name: .* --zone_field \(code\)",
+    ):
+        read_zones(path)
+
+
+@pytest.mark.parametrize("field", ["name", "label"])
+def test_zones_without_a_name_are_refused_with_their_feature_ids(tmp_path, field: str) -> None:
+    names = np.array(["p", None, "", " ", "q"], dtype=object)
+    shapes = [WEST, EAST, FAR, BOW_TIE, shapely.Point(0, 0)]
+    path = save(tmp_path / "a.gpkg", shapes, names, field=field)
+
+    with pytest.raises(
+        ConfigurationError,
+        match=rf"no name in the field '{field}' for 3 of 4 polygons, .* feature id 2, 3, 4: give",
+    ):
+        read_zones(path, None if field == "name" else field)
+
+
+def test_zones_of_a_file_without_fields_are_called_by_their_feature_ids(tmp_path: Path) -> None:
+    geometries = [shapely.geometry.mapping(shape) for shape in (WEST, EAST)]
+    features = [{"type": "Feature", "properties": {}, "geometry": at} for at in geometries]
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+    assert read_zones(str(path)).names == ("0", "1")
+
+
+def test_numbered_zones_of_a_run_that_is_continued_are_taken_as_they_are(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.gpkg", [WEST, EAST], [12, 7], field="code")
+    numbered = read_polygons(path, "--zones")
+
+    assert read_zones(path, None, numbered.digest) == numbered
+    with pytest.raises(ConfigurationError, match="zone_field"):
+        read_zones(path, None, "0123456789abcdef")
 
 
 def test_whole_numbers_with_gaps_stay_whole(tmp_path: Path) -> None:
@@ -109,7 +151,7 @@ def test_whole_numbers_with_gaps_stay_whole(tmp_path: Path) -> None:
     path = tmp_path / "a.geojson"
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
 
-    assert read_polygons(str(path), "--zones").names == ("1", "4")
+    assert read_polygons(str(path), "--aoi").names == ("1", "4")
 
 
 def test_invalid_polygons_are_repaired_and_lines_and_heights_dropped(tmp_path: Path) -> None:
