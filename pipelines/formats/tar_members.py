@@ -224,11 +224,13 @@ class _Links:
                 yield member
 
     def _end_of(self, name: str) -> str:
-        """What a chain of links ends with; of a circle, one of its links."""
+        """What a chain of links ends with, links to folders included; of a circle, any of them."""
         for _ in range(_MAX_CHAIN):
-            if name not in self._next:
+            ends = (*(place for place, letter in enumerate(name) if letter == "/"), len(name))
+            link = next((end for end in ends if name[:end] in self._next), None)
+            if link is None:
                 break
-            name = self._next[name]
+            name = _normal(self._next[name[:link]] + name[link:])
         return name
 
 

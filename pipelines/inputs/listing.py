@@ -218,27 +218,27 @@ def find_web(address: str, copy_bytes: int | None = None) -> FoundFile:
     whole = urllib.parse.urlunsplit(parts._replace(path=quoted))
     try:
         file = web.ask_server(whole)
-        if file.has_ranges or 0 < (file.size or 0) <= web.PROBED_BYTES:
+        if not file.fault:
             size, headers, uri = file.size or 0, file.headers, locations.WEB_PREFIX + whole
         else:
-            size = _size_of_copy(whole, file.size, copy_bytes)
+            size = _size_of_copy(whole, file, copy_bytes)
             headers, uri = file.get_headers, locations.copied(whole, copy_bytes or 0)
     except InputError as error:
         raise ConfigurationError(f"--input {error}", code=error.code) from error
     return FoundFile(uri, name, size, web.version_of(size, headers))
 
 
-def _size_of_copy(url: str, size: int | None, copy_bytes: int | None) -> int:
-    """Size of a file whose server gives no byte ranges.
+def _size_of_copy(url: str, file: web.WebFile, copy_bytes: int | None) -> int:
+    """Size of a file that GDAL cannot read from its server.
 
     Raises:
         InputError: If it is not to be copied, or larger than what is.
     """
+    size = file.size
     if copy_bytes is None:
         about = "" if size is None else f" ({size / (1 << 20):,.1f} MiB)"
         raise InputError(
-            f"the server gives no byte ranges, by which scenes are read: copy the file{about} with "
-            f"--copy_web SIZE, or download it",
+            f"{file.fault}: copy the file{about} with --copy_web SIZE, or download it",
             code=FailureCode.NO_RANGES,
             name=web.plain_address(url),
         )

@@ -25,8 +25,9 @@ SECONDS = 60
 # What GDAL asks for first; a file that is not larger it reads from any server.
 PROBED_BYTES = 16384
 _CHUNK_BYTES = 1 << 20
-# Servers that do not answer HEAD: not allowed, not implemented.
-_NO_HEAD = (405, 501)
+# Answers to HEAD after which GET may succeed. GDAL goes on after 405 only.
+_NO_HEAD = (400, 403, 405, 501)
+_GDAL_GOES_ON = 405
 _BUSY = 429
 
 
@@ -36,13 +37,13 @@ class WebFile:
 
     Args:
         size: Bytes, or None where the server does not say.
-        has_ranges: Whether parts of the file can be asked for.
+        fault: Why GDAL cannot read it by ranges; empty if it can.
         headers: What the server says of the file.
         get_headers: What it says of it together with its content.
     """
 
     size: int | None
-    has_ranges: bool
+    fault: str
     headers: Message
     get_headers: Message
 
@@ -57,7 +58,7 @@ def ask_server(url: str) -> WebFile:
         InputError: If the server refuses.
         TransientError: If it cannot be reached, or may answer later.
     """
-    headers = None
+    headers, refused = None, None
     with _errors(url):
         try:
             with _answer(url, "HEAD") as answer:
@@ -65,6 +66,7 @@ def ask_server(url: str) -> WebFile:
         except urllib.error.HTTPError as error:
             if error.code not in _NO_HEAD:
                 raise
+            refused = error.code
         try:
             with _answer(url, "GET", Range=f"bytes=0-{PROBED_BYTES - 1}") as answer:
                 status, given = answer.status, answer.headers
@@ -79,7 +81,12 @@ def ask_server(url: str) -> WebFile:
         size = int(of) if of.isdigit() else None
     elif size is None:
         size = _length(given)
-    return WebFile(size, status == 206, given if headers is None else headers, given)
+    fault = ""
+    if refused not in (None, _GDAL_GOES_ON):
+        fault = f"the server answers {refused} to HEAD requests, which GDAL needs"
+    elif status != 206 and (refused is not None or not 0 < (size or 0) <= PROBED_BYTES):
+        fault = "the server gives no byte ranges, by which scenes are read"
+    return WebFile(size, fault, given if headers is None else headers, given)
 
 
 def version_of(size: int, headers: Message) -> str:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+REFUSALS = {"no-head": 405, "forbidden-head": 403}
 WITHOUT_RANGES = ("no-ranges", "no-length", "cut")
 
 
@@ -20,7 +21,8 @@ class Server(http.server.SimpleHTTPRequestHandler):
 
     no-ranges: all of a file, whatever is asked for.
     no-length: the same, without its length.
-    no-head: as usual, but HEAD is refused.
+    no-head: as usual, but HEAD is refused with 405.
+    forbidden-head: the same with 403.
     no-head-length: as usual, but HEAD does not say the length.
     cut: the first half of a file, whatever is asked for.
     """
@@ -49,8 +51,8 @@ class Server(http.server.SimpleHTTPRequestHandler):
         if body:
             with Path(self.directory, ".gets").open("a") as log:
                 log.write(f"{how} {self.headers.get('Range')}\n")
-        if how == "no-head" and not body:
-            self.send_error(405)
+        if how in REFUSALS and not body:
+            self.send_error(REFUSALS[how])
             return
         content = path.read_bytes()
         wanted_range = "" if how in WITHOUT_RANGES else self.headers.get("Range") or ""

@@ -164,6 +164,8 @@ def test_a_link_is_the_member_that_it_leads_to_before_or_behind_it(tmp_path, nam
         (special("a/soft.png", tarfile.SYMTYPE, "./../b//.content"), b""),
         (special("a/chain.png", tarfile.SYMTYPE, "soft.png"), b""),
         (special("a/again.png", tarfile.LNKTYPE, "a/hard.png"), b""),
+        (special("a/.folder", tarfile.SYMTYPE, "../b"), b""),
+        (special("through.png", tarfile.SYMTYPE, "a/.folder/0.png"), b""),
         ("c.png", PNGS[2]),
     ]
     entries = read(write_archive(tmp_path / name, archive(members)))
@@ -175,6 +177,7 @@ def test_a_link_is_the_member_that_it_leads_to_before_or_behind_it(tmp_path, nam
         ("a/soft.png", 1),
         ("a/chain.png", 1),
         ("a/again.png", 0),
+        ("through.png", 0),
         ("c.png", 2),
     ]
 

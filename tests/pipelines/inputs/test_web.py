@@ -16,6 +16,8 @@ from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.header import Headers, read_header
 from pipelines.rasters.reader import SceneRaster
 from pipelines.scenes.format import SceneFormat
+from pipelines.segment.options import SegmentOptions
+from pipelines.segment.plan_report import report
 from pipelines.storage import locations, web
 from segmodel.errors import ConfigurationError, FailureCode, InputError, TransientError
 from segmodel.rasters.bands import ModelBands
@@ -167,6 +169,15 @@ def test_a_file_that_gdal_reads_in_one_piece_needs_no_ranges(tmp_path, work, add
     assert (totals.tally.images, totals.tally.failed_images) == (1, 0)
 
 
+def test_a_refusal_of_head_that_stops_gdal_is_said_and_a_copy_helps(tmp_path, address):
+    write_scene(tmp_path / "www" / "forbidden-head" / "a.tif", VALUES)
+    with pytest.raises(ConfigurationError, match=r"answers 403 to HEAD.*--copy_web SIZE") as caught:
+        find_web(f"{address}/forbidden-head/a.tif")
+    assert caught.value.code == FailureCode.NO_RANGES
+    file = find_web(f"{address}/forbidden-head/a.tif", 1 << 20)
+    assert OPENER.open(file.uri, file.version).source.shape == VALUES.shape[:2]
+
+
 @pytest.mark.parametrize("how", ["no-ranges", "no-length"])
 def test_with_copy_web_a_scene_is_copied_once_and_labelled(tmp_path, address, model_folder, how):
     write_scene(tmp_path / "www" / how / "a.tif", VALUES)
@@ -175,6 +186,12 @@ def test_with_copy_web_a_scene_is_copied_once_and_labelled(tmp_path, address, mo
     np.testing.assert_array_equal(run.labels(f"{how}/a.tif"), brightness_labels(VALUES))
     assert run.status == 0
     assert gets(tmp_path, how) == ["bytes=0-16383", "None"]
+    again = SegmentOptions((folder,), str(model_folder), str(tmp_path / "next"), copy_web=1 << 20)
+    size = (tmp_path / "www" / how / "a.tif").stat().st_size
+    assert (
+        f"copies    1 files of web servers without byte ranges, {size:,} bytes, are copied before "
+        f"they are read"
+    ) in report(again)
 
 
 @pytest.mark.parametrize("how", ["no-ranges", "no-length"])
