@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from segmodel.errors import ConfigurationError, ContractError
 from segmodel.savedmodel.folder import CONTRACT_FILE, fingerprint
@@ -64,6 +65,23 @@ def test_an_image_of_other_bands_or_dtype_is_refused(predictor):
         predictor.segment(noise(8, 8))
     with pytest.raises(ContractError, match=r"image: dtype: .*takes uint8, the input is float64"):
         predictor.segment(noise(8, 8, 3) / 255)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float64"])
+def test_an_image_of_a_type_that_holds_the_range_of_the_model_is_converted(dtype):
+    model, dtypes = contract(dtype="float32", stride=1), []
+    table = np.array([entry.id for entry in CLASSES.classes], np.uint8)
+
+    def labels(images):
+        dtypes.append(images.dtype.name)
+        bright = images.numpy().mean(axis=-1)
+        return {"labels": tf.constant(table[np.digitize(bright, [85, 170])])}
+
+    predictor = Predictor(model, {"labels": labels}, None, "")
+    image = noise(8, 9, 3)
+    actual = predictor.segment(image.astype(dtype))
+    np.testing.assert_array_equal(actual, predictor.segment(image.astype(np.float32)))
+    assert set(dtypes) == {"float32"}
 
 
 def test_an_image_without_band_axis_is_refused_or_labelled_by_a_model_of_one_band():
