@@ -119,6 +119,12 @@ class _Ledger:
     plan_is_whole: bool = True
     sum_is_whole: bool = True
 
+    def is_recorded(self, path: str) -> bool:
+        """Whether a commit record names a path; once the names are sorted."""
+        key = path_key(path)
+        place = bisect_left(self.names, key)
+        return place < len(self.names) and self.names[place] == key
+
     def fault(self, path: str, wrong: str, remedy: str) -> None:
         self.faults += 1
         self.on_finding(Finding(path, wrong, remedy))
@@ -349,17 +355,35 @@ def _check_names(run: _Run, ledger: _Ledger) -> None:
     np.frombuffer(names, np.uint64).sort()
     may_be_written = ledger.unfinished or not ledger.sum_is_whole
     remedy = f"{AGAIN}, then verify again" if may_be_written else REMOVE
+    if not (may_be_written or ledger.invalidated):
+        _check_label_list(run, ledger)
     for folder in (*OUTPUTS, "commits"):
         for name in filesystem.names_below(run.folder.path(folder)):
             path = f"{folder}/{name}"
-            key = path_key(path)
-            place = bisect_left(names, key)
-            if place < len(names) and names[place] == key:
+            if ledger.is_recorded(path):
                 continue
             if folder == "commits":
                 _report_record(path, run, ledger)
             else:
                 ledger.fault(path, "is an unknown file: no commit record names it", remedy)
+
+
+def _check_label_list(run: _Run, ledger: _Ledger) -> None:
+    """Report a `labels.json` that is not of this run; runs of 0.1.0 have none."""
+    try:
+        document = run.folder.read_json("labels.json")
+        systems = [] if document is None else document["systems"]
+        maps = [entry["path"] for system in systems for entry in system["maps"]]
+        vrts = [system["vrt"] for system in systems if system["vrt"] is not None]
+    except MALFORMED:
+        ledger.fault("labels.json", "is not what the end of a run writes", AGAIN)
+        return
+    unknown = [path for path in maps if not ledger.is_recorded(path)]
+    if unknown:
+        ledger.fault("labels.json", f"lists {unknown[0]}, which no commit record names", AGAIN)
+    for name in vrts:
+        if not filesystem.exists(run.folder.path(name)):
+            ledger.fault(name, "is not there", AGAIN)
 
 
 def _report_record(path: str, run: _Run, ledger: _Ledger) -> None:

@@ -284,6 +284,22 @@ def test_what_the_end_of_a_run_writes_is_checked(options, run, name, content, wr
     assert tree(run) == before
 
 
+def test_a_list_of_label_maps_of_another_run_is_found(run):
+    listed = json.loads((run / "labels.json").read_text())
+    assert listed["systems"][0]["maps"][0]["path"] == SCENE
+
+    (run / "labels.vrt").unlink()
+    assert found(run) == [Finding("labels.vrt", "is not there", AGAIN)]
+
+    write(run / "labels.json", (run / "labels.json").read_bytes().replace(b"/scene.", b"/other."))
+    wrong = f"lists {SCENE.replace('/scene.', '/other.')}, which no commit record names"
+    assert found(run)[0] == Finding("labels.json", wrong, AGAIN)
+
+    (run / "labels.json").write_text("[]")
+    wrong = "is not what the end of a run writes"
+    assert found(run) == [Finding("labels.json", wrong, AGAIN)]
+
+
 def test_one_pixel_more_in_areas_csv_is_found(run):
     table = (run / "areas.csv").read_text()
     pixels_of_dark = table.splitlines()[1].split(",")[2]
