@@ -27,8 +27,8 @@ from segmodel.savedmodel.folder import write_contract
 from segmodel.savedmodel.halo import (
     HaloSample,
     Measuring,
+    MeasuringClock,
     PaddedModel,
-    Watch,
     measure_halo,
     measure_sizes,
 )
@@ -175,8 +175,8 @@ def export_savedmodel(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _draft_of(folder) as draft:
         whole = [one if isinstance(one, HaloSample) else HaloSample(one) for one in samples]
-        watch = Watch(measuring or Measuring())
-        contract = _export(function, contract, draft, whole, measure_memory, watch)
+        clock = MeasuringClock(measuring or Measuring())
+        contract = _export(function, contract, draft, whole, measure_memory, clock)
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
     return contract
@@ -237,12 +237,12 @@ def _export(
     folder: Path,
     samples: Sequence[HaloSample],
     measure_memory: bool,
-    watch: Watch,
+    clock: MeasuringClock,
 ) -> Contract:
     """Write, reload, check and measure; again where the measured stride is not the stated one."""
     predictor, parameters = _write(function, contract, folder, samples)
     stated = contract.stride
-    contract = _measured(predictor, contract, samples, watch)
+    contract = _measured(predictor, contract, samples, clock)
     if contract.stride != stated:
         shutil.rmtree(folder / "variables", ignore_errors=True)
         _, parameters = _write(function, contract, folder, samples)
@@ -302,13 +302,13 @@ def _check_reload(
 
 
 def _measured(
-    predictor: Predictor, contract: Contract, samples: Sequence[HaloSample], watch: Watch
+    predictor: Predictor, contract: Contract, samples: Sequence[HaloSample], clock: MeasuringClock
 ) -> Contract:
     """The contract with stride, halo and fixed window as measured on samples."""
     if not samples:
         return contract
     if contract.fixed_window is not None:
-        watch.log(f"halo not measured: windows are fixed at {contract.fixed_window} px")
+        clock.log(f"halo not measured: windows are fixed at {contract.fixed_window} px")
         return contract
     field, stated = contract.receptive_field, contract.stride
 
@@ -316,18 +316,18 @@ def _measured(
         return MAX_HALO_PX if field is None else -(-(field // 2) // stride) * stride
 
     stride, sizes = measure_sizes(
-        predictor.labels, contract.fill, samples, stated, limit(stated), watch
+        predictor.labels, contract.fill, samples, stated, limit(stated), clock
     )
     contract = dataclasses.replace(contract, sizes=sizes)
     halo = None
     if stride is not None:
         model = PaddedModel(predictor, stride)
-        halo = measure_halo(model, samples, stride, limit(stride), watch)
+        halo = measure_halo(model, samples, stride, limit(stride), clock)
     if halo is None or stride is None:
         # Whatever the halo, tiled labels differ: the window is part of the model.
         side = -(-FIXED_WINDOW_PX // stated) * stated
         context = max(stated, min(contract.halo.pixels, side // 8) // stated * stated)
-        watch.log(f"window fixed at {side} px")
+        clock.log(f"window fixed at {side} px")
         return dataclasses.replace(
             contract, halo=MeasuredHalo(context, side, None), fixed_window=side
         )

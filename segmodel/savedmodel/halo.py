@@ -67,7 +67,7 @@ class _TimeLimitError(Exception):
     """The time limit of a measurement has passed."""
 
 
-class Watch:
+class MeasuringClock:
     """The clock of one measurement.
 
     Args:
@@ -87,8 +87,8 @@ class Watch:
         self._measuring.log(f"{text} ({time.monotonic() - self._start:.0f} s)")
 
 
-def _unheard() -> Watch:
-    return Watch(Measuring(float("inf"), lambda line: None))
+def _unheard() -> MeasuringClock:
+    return MeasuringClock(Measuring(float("inf"), lambda line: None))
 
 
 class PaddedModel:
@@ -130,7 +130,10 @@ def _filled(images: np.ndarray, fill: np.ndarray, stride: int) -> np.ndarray:
 
 
 def _equal_share(
-    model: Model, samples: Sequence[tuple[HaloSample, np.ndarray]], layout: Layout, watch: Watch
+    model: Model,
+    samples: Sequence[tuple[HaloSample, np.ndarray]],
+    layout: Layout,
+    clock: MeasuringClock,
 ) -> float | None:
     """Share in [0, 1] of tiled labels that equal those of whole images; None if none counts."""
     jobs = [Job(str(n), partial(ArrayRaster, one.image)) for n, (one, _) in enumerate(samples)]
@@ -142,7 +145,7 @@ def _equal_share(
         counted = alike if sample.counted is None else alike[sample.counted]
         equal += int(counted.sum())
         total += counted.size
-        watch.check()
+        clock.check()
     return equal / total if total else None
 
 
@@ -151,7 +154,7 @@ def measure_halo(
     samples: Sequence[HaloSample],
     stride: int,
     max_px: int,
-    watch: Watch | None = None,
+    clock: MeasuringClock | None = None,
 ) -> MeasuredHalo | None:
     """The least halo at which at least 99.9 % of labels equal the untiled ones.
 
@@ -164,35 +167,35 @@ def measure_halo(
         samples: Images to label; those that one core covers are not used.
         stride: Stride of the model, of which halos are multiples.
         max_px: Greatest halo to try.
-        watch: Clock and log of the measurement; None for no limit.
+        clock: Clock and log of the measurement; None for no limit.
 
     Returns:
         The halo, or None if none is enough, as with networks that use global context. Where it
         cannot be measured, `max_px` with `equal_labels` None: every image fits in one window, with
         halos that are too small already, or time was up.
     """
-    watch = watch or _unheard()
+    clock = clock or _unheard()
     core = _choose_core(samples, stride)
     not_measured = MeasuredHalo(max_px, core or usual_core_px(stride), None)
     if core is None:
         longest = max((max(sample.image.shape[:2]) for sample in samples), default=0)
-        watch.log(f"halo not measured: no sample can be cut, the longest side is {longest} px")
+        clock.log(f"halo not measured: no sample can be cut, the longest side is {longest} px")
         return not_measured
-    search = _HaloSearch(model, samples, stride, core, watch)
+    search = _HaloSearch(model, samples, stride, core, clock)
     try:
         found = search.least(-(-max_px // stride))
     except _TimeLimitError:
         found = min((step for step, share in search.shares.items() if _is_enough(share)), default=0)
         if not _is_enough(search.shares.get(found)):
-            watch.log("halo not measured: time was up before one was enough")
+            clock.log("halo not measured: time was up before one was enough")
             return not_measured
-        watch.log(f"time is up: halo {found * stride} px is enough, a smaller one may be too")
+        clock.log(f"time is up: halo {found * stride} px is enough, a smaller one may be too")
     if found is None:
-        watch.log(f"no halo up to {max_px} px is enough")
+        clock.log(f"no halo up to {max_px} px is enough")
         return None
     share = search.shares[found]
     if share is None:
-        watch.log("halo not measured: samples are too small to be cut with the halo they need")
+        clock.log("halo not measured: samples are too small to be cut with the halo they need")
         return not_measured
     return MeasuredHalo(found * stride, core, share)
 
@@ -205,9 +208,14 @@ class _HaloSearch:
     """Trials of halos, which are numbered in strides, and their shares of equal labels."""
 
     def __init__(
-        self, model: Model, samples: Sequence[HaloSample], stride: int, core: int, watch: Watch
+        self,
+        model: Model,
+        samples: Sequence[HaloSample],
+        stride: int,
+        core: int,
+        clock: MeasuringClock,
     ) -> None:
-        self._model, self._stride, self._core, self._watch = model, stride, core, watch
+        self._model, self._stride, self._core, self._watch = model, stride, core, clock
         self._large = [sample for sample in samples if max(sample.image.shape[:2]) > core]
         self._untiled: list[tuple[HaloSample, np.ndarray]] = []
         self.shares: dict[int, float | None] = {}
@@ -286,7 +294,7 @@ def measure_sizes(
     samples: Sequence[HaloSample],
     stride: int,
     margin_px: int,
-    watch: Watch | None = None,
+    clock: MeasuringClock | None = None,
 ) -> tuple[int | None, MeasuredSizes | None]:
     """The least stride at which labels do not depend on the size of the window.
 
@@ -301,18 +309,18 @@ def measure_sizes(
         samples: Images to label.
         stride: Stride of the model as stated.
         margin_px: Distance from a side that moves up to which labels may depend on it.
-        watch: Clock and log of the measurement; None for no limit.
+        clock: Clock and log of the measurement; None for no limit.
 
     Returns:
         The stride, None if there is none, and what was found; the stated stride and None where no
         sample is large enough to tell, or time was up.
     """
-    watch = watch or _unheard()
-    trial = cache(partial(_size_share, labels, fill, samples[:SIZE_SAMPLES], margin_px, watch))
+    clock = clock or _unheard()
+    trial = cache(partial(_size_share, labels, fill, samples[:SIZE_SAMPLES], margin_px, clock))
     try:
         stated = trial(stride)
         if stated is None:
-            watch.log(
+            clock.log(
                 f"sizes of windows not compared: samples of at least "
                 f"{_least_size(margin_px, stride)} px are needed"
             )
@@ -329,12 +337,12 @@ def measure_sizes(
             while strides and (last := trial(strides[-1])) and last[1] >= EQUAL_SHARE:
                 found, sizes_there = (strides.pop(), last[1]), last[0]
             if found is not None:
-                watch.log(f"stride {stride} raised to {found[0]}")
+                clock.log(f"stride {stride} raised to {found[0]}")
                 return found[0], MeasuredSizes(sizes_there, found[1], stride, share)
-        watch.log("labels depend on the size of the window at every stride")
+        clock.log("labels depend on the size of the window at every stride")
         return None, MeasuredSizes(sizes, share, stride, share)
     except _TimeLimitError:
-        watch.log("sizes of windows not compared: time was up")
+        clock.log("sizes of windows not compared: time was up")
         return stride, None
 
 
@@ -353,7 +361,7 @@ def _size_share(
     fill: np.ndarray,
     samples: Sequence[HaloSample],
     margin_px: int,
-    watch: Watch,
+    clock: MeasuringClock,
     stride: int,
 ) -> tuple[tuple[int, ...], float] | None:
     """Sizes that were compared, and the least share of equal labels; None if no sample will do."""
@@ -372,7 +380,7 @@ def _size_share(
         counted = np.s_[:] if sample.counted is None else sample.counted[kept]
         first = None
         for number, offset in enumerate(offsets):
-            watch.check()
+            clock.check()
             part = tuple(slice(base + offset if base else whole) for base, whole in axes)
             try:
                 found = labels(_filled(sample.image[part][None], fill, stride))[0][kept]
@@ -393,10 +401,10 @@ def _size_share(
     share = float(equal.min() / total)
     if refused:
         sides = ", ".join(str(sizes[number]) for number in sorted(refused))
-        watch.log(f"stride {stride}: the network does not take windows of {sides} px")
+        clock.log(f"stride {stride}: the network does not take windows of {sides} px")
     else:
         sides = ", ".join(map(str, sizes))
-        watch.log(f"stride {stride}: {100 * share:.2f} % of labels alike in windows of {sides} px")
+        clock.log(f"stride {stride}: {100 * share:.2f} % of labels alike in windows of {sides} px")
     return sizes, share
 
 

@@ -107,11 +107,11 @@ def endpoints(graph: MetaGraphDef) -> list[Endpoint]:
     for name, variants in function_variants(graph).items():
         described = [functions[variant] for variant in variants]
         inputs = [
-            [leaf for _, leaf in flattened(_structure(one.canonicalized_input_signature))]
+            [leaf for _, leaf in leaves_of(_structure(one.canonicalized_input_signature))]
             for one in described
         ]
         best = min(range(len(variants)), key=lambda n: count_true(inputs[n]))
-        outputs = flattened(_structure(described[best].output_signature))
+        outputs = leaves_of(_structure(described[best].output_signature))
         named = [
             NamedTensor(output_name(path, number), leaf.dtype, leaf.shape)
             for number, (path, leaf) in enumerate(outputs)
@@ -148,10 +148,10 @@ def output_name(path: str, number: int) -> str:
     return path if path and not path.isdigit() else f"output_{number}"
 
 
-def flattened(structure: Any, path: str = "") -> list[tuple[str, Any]]:
+def leaves_of(structure: Any, path: str = "") -> list[tuple[str, Any]]:
     """Paths and values in nested lists and dictionaries, dictionaries in the order of their keys.
 
-    >>> flattened({"b": [1, 2], "a": 0})
+    >>> leaves_of({"b": [1, 2], "a": 0})
     [('a', 0), ('b/0', 1), ('b/1', 2)]
     """
     if isinstance(structure, dict):
@@ -160,7 +160,7 @@ def flattened(structure: Any, path: str = "") -> list[tuple[str, Any]]:
         entries = [(str(number), value) for number, value in enumerate(structure)]
     else:
         return [(path, structure)]
-    found = (flattened(value, f"{path}/{key}".strip("/")) for key, value in entries)
+    found = (leaves_of(value, f"{path}/{key}".strip("/")) for key, value in entries)
     return [leaf for part in found for leaf in part]
 
 

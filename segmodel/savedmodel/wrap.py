@@ -19,7 +19,7 @@ from segmodel.savedmodel.halo import (
     MAX_STRIDE,
     HaloSample,
     Measuring,
-    Watch,
+    MeasuringClock,
     measure_sizes,
     usual_core_px,
 )
@@ -229,11 +229,11 @@ class Wrapping:
             found: np.ndarray = best(tf.constant(images, tf.float32)).numpy()
             return found
 
-        watch = Watch(measuring)
-        stride, _ = measure_sizes(labels, contract.fill, [noise], contract.stride, margin, watch)
+        clock = MeasuringClock(measuring)
+        stride, _ = measure_sizes(labels, contract.fill, [noise], contract.stride, margin, clock)
         if stride is None:
             side = -(-FIXED_WINDOW_PX // contract.stride) * contract.stride
-            watch.log(f"window fixed at {side} px")
+            clock.log(f"window fixed at {side} px")
             halo = min(contract.halo.pixels, side // 8) // contract.stride * contract.stride
             return replace(contract, fixed_window=side, halo=MeasuredHalo(halo, side, None))
         return replace(

@@ -9,8 +9,8 @@ from segmodel.savedmodel.contract import MeasuredHalo
 from segmodel.savedmodel.halo import (
     HaloSample,
     Measuring,
+    MeasuringClock,
     PaddedModel,
-    Watch,
     measure_halo,
     measure_sizes,
 )
@@ -156,8 +156,8 @@ def noise(width: int = 1536) -> HaloSample:
 def test_a_halo_of_many_strides_is_found_in_few_trials():
     lines: list[str] = []
     model, image = Counting(200), beside_the_seam(200)
-    watch = Watch(Measuring(log=lines.append))
-    actual = measure_halo(model, [HaloSample(image)], 1, 256, watch)
+    clock = MeasuringClock(Measuring(log=lines.append))
+    actual = measure_halo(model, [HaloSample(image)], 1, 256, clock)
     assert (actual.pixels, actual.equal_labels is not None) == (200, True)
     # 0, 1, 2, 4 and so on up to 256, then halves of 128, and the next greater one.
     assert len(lines) == 18
@@ -177,13 +177,13 @@ def test_a_halo_whose_neighbour_is_not_enough_is_not_the_one():
 
 def test_where_time_is_up_a_halo_is_not_said_to_be_measured():
     lines: list[str] = []
-    watch = Watch(Measuring(max_seconds=-1, log=lines.append))
-    actual = measure_halo(Looking(5), [HaloSample(beside_the_seam(5))], 1, 256, watch)
+    clock = MeasuringClock(Measuring(max_seconds=-1, log=lines.append))
+    actual = measure_halo(Looking(5), [HaloSample(beside_the_seam(5))], 1, 256, clock)
     assert actual == MeasuredHalo(256, 512, None)
     assert lines[-1].startswith("halo not measured: time was up before one was enough")
     lines.clear()
     labels = Looking(0).labels
-    assert measure_sizes(labels, np.zeros(3, np.uint8), [noise()], 1, 8, watch) == (1, None)
+    assert measure_sizes(labels, np.zeros(3, np.uint8), [noise()], 1, 8, clock) == (1, None)
     assert lines[-1].startswith("sizes of windows not compared: time was up")
 
 
