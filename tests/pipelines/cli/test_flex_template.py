@@ -30,6 +30,7 @@ FLAGS = [option.name for option in options_of(SegmentOptions).values() if option
 # A value of every parameter that is no flag.
 VALUES = {
     "input": '["gs://maps/scenes/*.tif", "gs://maps/a, b.tar"]',
+    "exclude": '["*.jpg", "**/quicklook/*"]',
     "model": "gs://maps/models/land",
     "output": "gs://maps/runs/may",
     "window": "1024",
@@ -47,9 +48,12 @@ VALUES = {
     "zones": "gs://maps/zones.gpkg",
     "zone_field": "name",
     "overlap": "newest",
+    "crs": "EPSG:32633",
     "pixel_size": "0.25",
+    "copy_web": "500M",
     "max_failures": "0.5%",
     "max_out_of_range": "12.5%",
+    "gone": "keep",
     "limit": "10",
 }
 CHOSEN = {"confidence": "true", "check_seams": "true", "overwrite": "false"}
@@ -104,8 +108,8 @@ def test_forms_offer_what_fits_a_parameter(name, kind):
 def test_only_what_has_a_default_is_filled_in():
     filled = {n: p["defaultValue"] for n, p in PARAMETERS.items() if "defaultValue" in p}
 
-    shares = {"max_failures": "0", "max_out_of_range": "25%"}
-    assert filled == {"memory": "4G", **shares, **dict.fromkeys(FLAGS, "false")}
+    limits = {"memory": "4G", "max_failures": "0", "max_out_of_range": "25%"}
+    assert filled == {**limits, "gone": "stop", **dict.fromkeys(FLAGS, "false")}
 
 
 def test_values_of_this_test_are_of_every_parameter():
@@ -147,6 +151,8 @@ def test_flags_are_true_or_false(name):
         ("max_out_of_range", "101%"),
         ("max_out_of_range", "2"),
         ("overlap", "oldest"),
+        ("gone", "delete"),
+        ("copy_web", "some"),
         ("accelerator", "nvidia-l4"),
         ("confidence", "yes"),
         ("confidence", "True"),

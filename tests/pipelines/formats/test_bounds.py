@@ -62,7 +62,10 @@ def test_names_are_cut_in_tables_and_outputs(tmp_path, work, kind):
 
 
 def test_a_name_of_any_length_is_kept_up_to_the_limit():
-    for entry in (ShardSample(1, LONG, b""), UnreadableSample(1, LONG, "x")):
+    for entry in (
+        ShardSample(1, LONG, b""),
+        UnreadableSample(1, LONG, "x", FailureCode.CORRUPT_RECORD),
+    ):
         assert entry.name == LONG[:MAX_NAME_CHARACTERS]
     assert ShardSample(1, LONG[:MAX_NAME_CHARACTERS], b"").name == LONG[:MAX_NAME_CHARACTERS]
 
@@ -81,7 +84,7 @@ class Interrupted(TFRecordFormat):
 
     def samples(self, file, reading):
         yield ShardSample(0, "a", b"")
-        yield UnreadableSample(1, "b", "broken")
+        yield UnreadableSample(1, "b", "broken", FailureCode.CORRUPT_RECORD)
         raise OSError(errno.ENAMETOOLONG, "no longer")
 
 
