@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
+from pipelines.inputs.addresses import find_address
 from pipelines.inputs.catalogue import Catalogue
 from pipelines.inputs.exclusion import Exclusion
 from pipelines.inputs.listing import FoundFile, find_web, input_files, root_of
@@ -45,9 +46,11 @@ def list_inputs(
     exclusion = Exclusion(exclude)
     for number, pattern in enumerate(patterns):
         folder, matched, excluded = folders[_root_key(_root_of(pattern))], False, False
-        is_of_web = is_web(pattern)
+        is_of_web, address = is_web(pattern), find_address(pattern)
         if is_of_web:
             files: Iterable[FoundFile] = [find_web(pattern, copy_web)]
+        elif address is not None:
+            files = [address.find()]
         else:
             files = input_files(pattern, output, lines.add, sidecars.note)
             sidecars.note_beside(locations.checked(pattern))
@@ -55,7 +58,7 @@ def list_inputs(
             if exclusion.leaves_out(file):
                 excluded = True
                 continue
-            is_far = is_of_web or locations.is_remote(file.uri)
+            is_far = is_of_web or address is not None or locations.is_remote(file.uri)
             place = file.uri if is_far else locations.canonical(file.uri)
             matched = True
             name = _printable(file.name)
@@ -93,7 +96,7 @@ def root_folders(patterns: Sequence[str], known: Mapping[str, str] | None = None
 
 def names_file(pattern: str) -> bool:
     """Whether a pattern is the name of one file, neither a folder nor a glob."""
-    if is_web(pattern):
+    if is_web(pattern) or find_address(pattern) is not None:
         return True
     if not locations.is_remote(pattern):
         return os.path.isfile(pattern)
@@ -102,6 +105,9 @@ def names_file(pattern: str) -> bool:
 
 def _root_of(pattern: str) -> str:
     """The folder or address below which a pattern varies."""
+    address = find_address(pattern)
+    if address is not None:
+        return address.root or "."
     return pattern.rpartition("/")[0] if is_web(pattern) else root_of(locations.checked(pattern))
 
 

@@ -20,6 +20,7 @@ from segmodel.rasters.opening import (
     Opener,
     OpenRaster,
     gdal_window,
+    only_raster,
     reason_of_gdal,
     without_warnings,
 )
@@ -104,7 +105,9 @@ class StoreOpener(Opener):
         try:
             with without_warnings():
                 opener = {} if stored is None else {"opener": stored}
-                opened = StoredOpenRaster(rasterio.open(uri, **opener), stored)
+                source = rasterio.open(uri, **opener)
+                # Subdatasets have addresses, and what is in a store none that GDAL can read.
+                opened = StoredOpenRaster(only_raster(source) if stored is None else source, stored)
         except GDAL_ERRORS as error:
             fault = None if stored is None else stored.fault()
             if isinstance(fault, BeamsegError):

@@ -48,6 +48,8 @@ RASTER_SUFFIXES = frozenset(
 _VECTOR_SUFFIXES = {".gpkg", ".mbtiles", ".nc", ".nc4"}
 # What is copied from a store to look for vectors in it.
 _MAX_VECTOR_BYTES = 256 << 20
+# Archives of one raster that GDAL opens by themselves.
+_PACKED_SUFFIXES = (".hgt.zip",)
 # Signatures of downloads have a suffix of grids.
 _SIGNATURE = (b"-----BEGIN PGP",)
 
@@ -70,6 +72,8 @@ class SceneFormat(Format):
     def _is_scene(self, file: InputFile, headers: Headers) -> bool:
         """Whether it is a raster that knows where it is, or that no decoder of images reads."""
         suffix = Path(file.name).suffix.lower()
+        if locations.is_address(file.uri):
+            return True
         if not may_be_scene(file):
             return False
         try:
@@ -205,6 +209,8 @@ def _with_version(file: InputFile, headers: Headers) -> InputFile:
 def may_be_scene(file: InputFile) -> bool:
     """Whether the header of a file, if it has one, is asked for to tell what it is."""
     suffix = Path(file.name).suffix.lower()
+    if locations.is_address(file.uri) or file.name.lower().endswith(_PACKED_SUFFIXES):
+        return True
     return suffix in TIFF_SUFFIXES or (suffix not in IMAGE_SUFFIXES and suffix in _gdal_suffixes())
 
 

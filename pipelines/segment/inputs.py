@@ -152,7 +152,8 @@ def _claim(file: InputFile, headers: Headers, may_be_placed: bool) -> tuple[str,
         return SCENE, scene.version
     for entry in formats.FORMATS:
         # Only GDAL reads from the web.
-        may_read = entry.name == SCENE or not locations.is_read_by_gdal(file.uri)
+        of_gdal = locations.is_read_by_gdal(file.uri) or locations.is_address(file.uri)
+        may_read = entry.name == SCENE or not of_gdal
         claimed = entry.claim(file, headers) if may_read else None
         if claimed is not None:
             return entry.name, claimed.version

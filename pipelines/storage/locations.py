@@ -4,6 +4,7 @@ import fnmatch
 import mimetypes
 import os
 import posixpath
+import re
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
@@ -18,6 +19,8 @@ SCHEMES = (GOOGLE, AMAZON, *BEAM_SCHEMES)
 WEB_PREFIX = "/vsicurl/"
 _COPIED_PREFIX = "/vsicopied/"
 _WILDCARDS = "*?["
+# Subdatasets, and members of archives.
+_ADDRESS = re.compile(r"(?i)(?:NETCDF|HDF5|GPKG|ZARR|BAG|GRIB):(?!//)|/vsi(?:zip|tar|gzip)/")
 
 
 def scheme_of(uri: str) -> str:
@@ -207,6 +210,15 @@ def parts_of_copied(uri: str) -> tuple[int, str]:
     """
     limit, _, url = uri.removeprefix(_COPIED_PREFIX).partition("/")
     return int(limit), url
+
+
+def is_address(uri: str) -> bool:
+    """Whether a location is of a raster within a file of this machine, in words of GDAL.
+
+    >>> is_address("NETCDF:a.nc:ndvi"), is_address("/vsizip/a.zip/a.tif"), is_address("a.tif")
+    (True, True, False)
+    """
+    return _ADDRESS.match(uri) is not None
 
 
 def is_read_by_gdal(uri: str) -> bool:

@@ -146,16 +146,26 @@ class Header:
         return self.grid.crs is not None and not self.grid.transform.is_identity
 
 
+def _plain_address(name: str) -> str:
+    """An address of a subdataset without the folders of its file.
+
+    >>> _plain_address("netcdf:/data/in/a.nc:ndvi"), _plain_address("HDF5:in/a.h5://data/red")
+    ('NETCDF:a.nc:ndvi', 'HDF5:a.h5://data/red')
+    """
+    driver, _, rest = name.partition(":")
+    path, colon, variable = rest.partition(":")
+    return f"{driver.upper()}:{PurePath(path).name}{colon}{variable}"
+
+
 def _without_bands(source: rasterio.DatasetReader) -> InputError:
     """Why a file without bands of its own cannot be read, and what to do."""
     if not source.subdatasets:
         return InputError("it has no bands", code=FailureCode.WRONG_BANDS)
     names = [name.rpartition(":")[2] for name in source.subdatasets]
-    driver, file = source.subdatasets[0].partition(":")[0].upper(), PurePath(source.name).name
     some = ", ".join(names[:SUBDATASETS_NAMED]) + (", ..." if names[SUBDATASETS_NAMED:] else "")
     return InputError(
         f"it has no raster of its own, but {len(names)} subdatasets ({some}): name one of them, "
-        f"for example by a VRT: gdal_translate -of VRT {driver}:{file}:{names[0]} {names[0]}.vrt",
+        f"such as --input '{_plain_address(source.subdatasets[0])}'",
         code=FailureCode.SUBDATASETS,
     )
 

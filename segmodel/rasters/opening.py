@@ -29,6 +29,10 @@ _THROUGH_US = re.compile(r"/vsi\w*opener[^/]*/")
 # Of an absolute path, what stands before its last part.
 _FOLDERS = re.compile(r"(?<![\w./])/[^:'\"`\n]*/")
 
+# Subdatasets of which each is opened to see whether it is a raster.
+_MAX_SUBDATASETS = 64
+_NO_RASTER = re.compile(r"(?i)_(?:bnds|bounds|vertices)$")
+
 T = TypeVar("T")
 
 
@@ -102,7 +106,7 @@ class Opener:
             InputError: If GDAL cannot open it.
         """
         with self.errors(uri, "cannot be read"), without_warnings():
-            return OpenRaster(rasterio.open(uri))
+            return OpenRaster(only_raster(rasterio.open(uri)))
 
     def size(self, uri: str) -> int | None:
         """Bytes of a file, or None where that is not known."""
@@ -156,6 +160,30 @@ class Opener:
     def with_retries(self, uri: str, read: Callable[[], T]) -> T:
         """What an action reads of a raster; files are read once."""
         return read()
+
+
+def only_raster(source: rasterio.DatasetReader) -> rasterio.DatasetReader:
+    """The only raster that a file without bands of its own holds, open; else the file as it is.
+
+    Bounds of cells and tables are no rasters: where several are left, and one of them alone has a
+    place, it is that one.
+
+    Args:
+        source: Open file, which is closed if it is not returned.
+    """
+    if source.count or not 0 < len(source.subdatasets) <= _MAX_SUBDATASETS:
+        return source
+    names = [name for name in source.subdatasets if not _NO_RASTER.search(name)]
+    found = {}
+    for name in names:
+        with rasterio.open(name) as part:
+            found[name] = not part.transform.is_identity or part.crs is not None
+    placed = [name for name, is_placed in found.items() if is_placed]
+    only = names if len(names) == 1 else placed
+    if len(only) != 1:
+        return source
+    source.close()
+    return rasterio.open(only[0])
 
 
 def without_warnings() -> AbstractContextManager[None]:
