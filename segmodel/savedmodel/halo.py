@@ -24,6 +24,8 @@ MIN_CORE_STRIDES = 2
 EQUAL_SHARE = 0.999
 # Sizes are compared on so many samples; strides up to this one are tried.
 SIZE_SAMPLES, MAX_STRIDE = 3, 128
+# Samples of which one label covers more than this say little about seams.
+MAX_ONE_LABEL = 0.99
 # How often the search for a halo starts again above one whose neighbour is not enough.
 MAX_ROUNDS = 3
 
@@ -215,7 +217,7 @@ class _HaloSearch:
         core: int,
         clock: MeasuringClock,
     ) -> None:
-        self._model, self._stride, self._core, self._watch = model, stride, core, clock
+        self._model, self._stride, self._core, self._clock = model, stride, core, clock
         self._large = [sample for sample in samples if max(sample.image.shape[:2]) > core]
         self._untiled: list[tuple[HaloSample, np.ndarray]] = []
         self.shares: dict[int, float | None] = {}
@@ -249,15 +251,23 @@ class _HaloSearch:
         halo = step * self._stride
         if not self._untiled:
             for sample in self._large:
-                self._watch.check()
+                self._clock.check()
                 self._untiled.append((sample, self._model.labels(sample.image[None])[0]))
-        self._watch.check()
+            _log_if_one_label([labels for _, labels in self._untiled], self._clock)
+        self._clock.check()
         layout = Layout(self._core, halo, self._stride)
         tiled = [pair for pair in self._untiled if _is_tiled(pair[0].image, layout)]
-        share = _equal_share(self._model, tiled, layout, self._watch)
+        share = _equal_share(self._model, tiled, layout, self._clock)
         if share is not None:
-            self._watch.log(f"halo {halo} px: {100 * share:.2f} % of labels as untiled")
+            self._clock.log(f"halo {halo} px: {100 * share:.2f} % of labels as untiled")
         return share
+
+
+def _log_if_one_label(maps: Sequence[np.ndarray], clock: MeasuringClock) -> None:
+    """Say that label maps with hardly more than one label show no seams."""
+    counts = np.bincount(np.concatenate([labels.ravel() for labels in maps]))
+    if counts.max() > MAX_ONE_LABEL * counts.sum():
+        clock.log("the samples have hardly more than one label: what is measured says little")
 
 
 def usual_core_px(stride: int) -> int:

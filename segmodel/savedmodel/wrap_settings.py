@@ -203,8 +203,8 @@ class WrappedWindow:
     receptive_field: Count | None = None
     """Side in pixels of the square that one output pixel can see; none: unknown."""
     halo: Whole | None = None
-    """Pixels of context around what a window labels; none: measured with `--samples`, or half the
-    receptive field."""
+    """Pixels of context around what a window labels, where it is not measured with `--samples`;
+    none: half the receptive field, of a fixed window an eighth of its side."""
     size: Count | None = None
     """Side of the only window that the network takes; none: that of its signature, or any size."""
 

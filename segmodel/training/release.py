@@ -31,6 +31,8 @@ from segmodel.training.run_folder import RunFolder
 WINDOW_PX, MAX_HALO_PX = 1024, 128
 # What the halo is measured on: so many pixels, in windows of up to three cores a side.
 MAX_SAMPLE_PIXELS, SAMPLE_PX = 1 << 24, 3 * CORE_PX
+# A part of what the training took.
+MAX_MEASURE_SECONDS = 3600.0
 # Scores of the whole set that the contract holds.
 METRICS = ("mean_iou", "pixel_accuracy", "frequency_weighted_iou", "mean_f1", "iou", "f1")
 
@@ -106,7 +108,7 @@ def release(
         sampled = sample_logits(model.logits, data.validation, contract.fill, side, contract.stride)
         contract = replace(contract, calibration=calibrate(*sampled))
     samples = halo_samples(data.validation, contract.fill)
-    measuring = Measuring(log=log)
+    measuring = Measuring(MAX_MEASURE_SECONDS, log)
     contract = export_savedmodel(network, contract, folder.model, samples, measuring=measuring)
     predictor, layout = Predictor.load(folder.model, trust=True), contract.layout(WINDOW_PX)
     evaluation = keep_validation(

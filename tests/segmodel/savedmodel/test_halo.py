@@ -231,3 +231,10 @@ def test_sizes_that_the_network_refuses_do_not_hold():
 
     stride, found = sizes_of(Refusing(0), 1, noise())
     assert (stride, found.stated_equal_labels) == (16, 0.0)
+
+
+def test_samples_of_one_label_are_said_to_say_little():
+    lines: list[str] = []
+    sample = HaloSample(np.zeros((1, 1536, 3), np.uint8))
+    measure_halo(Looking(0), [sample], 4, 8, MeasuringClock(Measuring(log=lines.append)))
+    assert lines[0].startswith("the samples have hardly more than one label")
