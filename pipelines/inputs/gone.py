@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 from pipelines.inputs.catalogue import NameSet
+from pipelines.run.failures import on_one_line
 from pipelines.run.plan import InputFile, Unit
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError
@@ -45,7 +46,7 @@ def some_of(gone: NameSet) -> str:
     >>> some_of(NameSet(["in/a.tif", "in/b.tif"]))
     '2 inputs (in/a.tif, in/b.tif)'
     """
-    examples = list(islice(gone, EXAMPLES))
+    examples = [on_one_line(name) for name in islice(gone, EXAMPLES)]
     more = ", ..." if len(gone) > len(examples) else ""
     return f"{len(gone)} input{'' if len(gone) == 1 else 's'} ({', '.join(examples)}{more})"
 

@@ -3,6 +3,8 @@
 from pathlib import PurePosixPath
 from typing import Any
 
+from pipelines.run.failures import on_one_line
+
 EXAMPLES = 3
 MAX_SUFFIXES = 1000
 IN_LINE = 5
@@ -47,7 +49,10 @@ class LeftAside:
     def line(self) -> str:
         """All of it as a line, with the most frequent kinds."""
         kinds = self.to_json()
-        parts = [f"{k['files']} {k['suffix']} ({', '.join(k['examples'])})" for k in kinds]
+        parts = [
+            on_one_line(f"{kind['files']} {kind['suffix']} ({', '.join(kind['examples'])})")
+            for kind in kinds
+        ]
         more = [f"and {len(parts) - IN_LINE} kinds more"] if len(parts) > IN_LINE else []
         number = "1 file is" if len(self) == 1 else f"{len(self)} files are"
         return f"{number} left aside: {', '.join([*parts[:IN_LINE], *more])}"

@@ -89,14 +89,13 @@ class Headers:
         return None
 
     def is_damaged(self, file: InputFile) -> bool:
-        """Whether GDAL cannot open the file, and will not later."""
+        """Whether GDAL cannot open the file, also later, or the file ends before its pixels do."""
         try:
-            self.read(file)
+            return self.read(file).shortage is not None
         except InputError:
             return True
         except TransientError:
             return False
-        return False
 
     def find_all(self, files: Iterable[InputFile]) -> Iterator[tuple[InputFile, Header | None]]:
         """Files with their headers or None, in order; read by several threads, some at a time."""

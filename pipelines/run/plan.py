@@ -73,7 +73,7 @@ class Unit:
     @property
     def gone(self) -> bool:
         """Whether its inputs are gone, so that it stays as it is."""
-        return self.files[0].gone
+        return any(file.gone for file in self.files[:1])
 
     def is_in_totals(self, ground_counts_once: bool) -> bool:
         """Whether its pixels are part of the totals.

@@ -302,7 +302,8 @@ def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
         return resolved
     # What could not be opened when it was planned may have been no input at all.
     recorded = NameSet(resolved.work.log.names())
-    unopened = [file for file in inputs.of_format(SCENE) if headers.find(file) is None]
+    scenes = headers.find_all(inputs.of_format(SCENE))
+    unopened = [file for file, header in scenes if header is None or header.shortage is not None]
 
     def units() -> Iterator[Unit]:
         for kind in (WorkUnit, AssemblyUnit):

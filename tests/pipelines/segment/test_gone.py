@@ -279,3 +279,14 @@ def test_a_scene_that_was_cut_is_gone(options, tmp_path):
     assert tree(options.output) == before
     assert run(replace(options, gone="keep"))[0].tally.failed_images == 0
     assert run(replace(options, gone="prune"))[0].tally.failed_images == 1
+
+
+def test_a_raw_scene_of_which_half_is_left_is_gone(options, tmp_path):
+    path = write_scene(tmp_path / "b" / "raw.bsq", pixels(40, 40), driver="ENVI")
+    run(options)
+    before = tree(options.output)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ConfigurationError, match=r"b/raw\.bsq"):
+        prepare_run(check_run(options))
+    assert tree(options.output) == before
+    assert run(replace(options, gone="keep"))[0].tally.images == 7
