@@ -130,6 +130,29 @@ def test_an_unfinished_run_goes_on_and_ends_with_the_same_bytes(kept, lost):
     assert lasting(kept / "run") == expected
 
 
+def test_results_whose_inputs_are_gone_can_be_kept(kept):
+    before = lasting(kept / "run")
+    for name in ("photos/image-0.png", "scenes/east.tif", "scenes/long.tif"):
+        (kept / name).unlink()
+    with pytest.raises(ConfigurationError, match="3 inputs"):
+        dispatch(SEGMENT)
+    assert lasting(kept / "run") == before
+
+    status = dispatch([*SEGMENT, "--gone=keep"])
+
+    assert status == 0
+    assert attempt(kept)["units_done"] == 0
+    actual, tables = (
+        lasting(kept / "run"),
+        ("areas.csv", "zones.csv", "overlaps.csv", "failures.csv"),
+    )
+    stays = [
+        name for name in before if name.startswith(("labels/", "confidence/")) or name in tables
+    ]
+    assert [name for name in stays if actual[name] != before[name]] == []
+    assert dispatch(["verify", "run"]) == 0
+
+
 def test_verify_finds_nothing_wrong(kept, capsys):
     status = dispatch(["verify", "run"])
 

@@ -135,6 +135,8 @@ def test_a_complete_run_has_totals_summary_and_success_and_no_scratch(work):
         "failures_by_reason": [],
         "first_failures": [],
         "missing_shards": None,
+        "gone_inputs": 0,
+        "left_aside": [],
         "pixels": 4,
         "footprint_m2": 5.0,
         "out_of_range": None,

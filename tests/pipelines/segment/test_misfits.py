@@ -139,7 +139,7 @@ def test_browse_images_among_scenes_of_another_kind_are_failures(tmp_path):
 
 def test_a_model_that_fits_no_input_is_refused_at_once(tmp_path):
     model = write_model_folder(tmp_path / "model", dtype="uint16", value_range=(0.0, 255.0))
-    write_scene(tmp_path / "in" / "a.tif", VALUES)
+    write_scene(tmp_path / "in" / "a.tif", VALUES.astype(np.float64) + 0.5)
     write(tmp_path / "in" / "b.png", png(VALUES))
     with pytest.raises(ContractError, match="dtype"):
         check_run(SegmentOptions((str(tmp_path / "in"),), str(model), str(tmp_path / "run")))
