@@ -104,14 +104,15 @@ def test_a_mended_file_is_done_again_and_the_rest_is_not(corpus, beamseg, bright
 
 
 @pytest.mark.parametrize(
-    ("changes", "field"),
+    ("changes", "field", "patterns"),
     [
-        ({"bands": ("red", "nir"), "nodata_fill": (0.0, 0.0)}, "bands"),
-        ({"dtype": "uint16"}, "dtype"),
+        ({"bands": ("red", "nir"), "nodata_fill": (0.0, 0.0)}, "bands", ("scenes", "photos")),
+        # Samples of scenes are converted.
+        ({"dtype": "uint16"}, "dtype", ("photos", "shards")),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_before_any_work(
-    corpus, beamseg, tmp_path, changes, field
+    corpus, beamseg, tmp_path, changes, field, patterns
 ):
     import tensorflow as tf
 
@@ -123,7 +124,7 @@ def test_a_model_that_does_not_fit_is_refused_before_any_work(
         model,
         measure_memory=False,
     )
-    for pattern in ("scenes", "photos", "shards"):
+    for pattern in patterns:
         done = beamseg("segment", f"--input={pattern}", f"--model={model}", "--output=run")
 
         assert done.returncode == 2
