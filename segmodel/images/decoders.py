@@ -30,6 +30,7 @@ _TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 # Orientations in which the last row, or the last column, comes first once it is turned.
 _FROM_BELOW, _FROM_RIGHT = (3, 4, 7, 8), (2, 3, 6, 7)
 _GDAL_NODATA = 42113
@@ -366,6 +367,13 @@ def has_unmarked_band(image: Image.Image) -> bool:
     if not isinstance(image, Tiff.TiffImageFile):
         return False
     return image.mode == "RGB" and image.tag_v2.get(Tiff.SAMPLESPERPIXEL, 3) > 3
+
+
+def is_grey_of_several(image: Image.Image) -> bool:
+    """Whether an image is a TIFF of several bands of which Pillow reads the first, as grey."""
+    if not isinstance(image, Tiff.TiffImageFile):
+        return False
+    return image.mode in ("L", *SIXTEEN_BITS) and image.tag_v2.get(Tiff.SAMPLESPERPIXEL, 1) > 2
 
 
 def load_oriented(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:

@@ -11,7 +11,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from segmodel.errors import FailureCode, InputError
 from segmodel.images.decoders import (
+    SIXTEEN_BITS,
     has_unmarked_band,
+    is_grey_of_several,
     is_plain_jpeg,
     jpeg_values,
     load_oriented,
@@ -36,7 +38,6 @@ DECODING_BYTES_PER_PIXEL = 12
 MAX_DECODING_BYTES_PER_PIXEL = 18
 # Values of an encoded image.
 BYTE_RANGE = (0.0, 255.0)
-_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -97,6 +98,12 @@ def decode_pixels(
 
 def _decoded_pixels(opened: ImageFile.ImageFile, encoded: bytes, bands: int) -> Pixels:
     try:
+        if bands > 1 and is_grey_of_several(opened):
+            raise InputError(
+                "the bands of the TIFF are not marked as red, green and blue, so the first would "
+                "be taken for all: mark them with gdal_translate -co PHOTOMETRIC=RGB",
+                code=FailureCode.WRONG_BANDS,
+            )
         if bands == 4 and has_unmarked_band(opened):
             raise InputError(
                 "the fourth band of the TIFF is not marked as alpha: mark it, or it is lost "
@@ -108,9 +115,9 @@ def _decoded_pixels(opened: ImageFile.ImageFile, encoded: bytes, bands: int) -> 
         image = load_oriented(opened, encoded)
         del opened  # Each image that is still named takes its memory.
         if bands == 0:
-            valid = _valid(image if image.mode not in _SIXTEEN_BITS else _eight_bits(image))
+            valid = _valid(image if image.mode not in SIXTEEN_BITS else _eight_bits(image))
             image = image.getchannel("L") if image.mode == "LA" else image
-            if image.mode not in ("P", "L", "1", "I", *_SIXTEEN_BITS):
+            if image.mode not in ("P", "L", "1", "I", *SIXTEEN_BITS):
                 raise InputError(
                     f"a mask of ids has one band, got mode {image.mode}", code=FailureCode.MASK_KIND
                 )
@@ -215,7 +222,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
             f"mode {image.mode} has 32 bits a sample; expected 8 or 16",
             code=FailureCode.UNSUPPORTED,
         )
-    if image.mode not in _SIXTEEN_BITS:
+    if image.mode not in SIXTEEN_BITS:
         return image
     values = np.asarray(image)
     grey = Image.fromarray((values >> 8).astype(np.uint8))

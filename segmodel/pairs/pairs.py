@@ -360,9 +360,9 @@ def errors_naming(file: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(f"{file}: {error}") from error
+        raise InputError(str(error), code=error.code, name=file) from error
     except OSError as error:
-        raise InputError(f"{file}: {error.strerror or error}") from error
+        raise InputError(error.strerror or str(error), name=file) from error
 
 
 class RasterPair:

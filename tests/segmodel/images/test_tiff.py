@@ -57,6 +57,14 @@ def test_a_fourth_band_that_is_not_alpha_is_missed_by_a_model_of_four_bands_only
     np.testing.assert_array_equal(decode_pixels(content, 4).values, noise(4, 5, 4))
 
 
+def test_several_bands_of_which_the_first_would_be_grey_are_refused():
+    profile = {"photometric": "MINISBLACK", "interleave": "band", "compress": "lzw"}
+    content = geotiff(np.moveaxis(noise(4, 5), -1, 0), **profile)
+    with pytest.raises(InputError, match=r"not marked as red, green and blue.*PHOTOMETRIC=RGB"):
+        decode_pixels(content, 3)
+    np.testing.assert_array_equal(decode_pixels(content, 1).values, noise(4, 5)[..., :1])
+
+
 STRANGE = {
     "12 bits": (geotiff(deep(1) >> 4, nbits=12), "12 bits a sample"),
     "12 bits packed": (geotiff(deep(1) >> 4, nbits=12, compress="deflate"), "12 bits a sample"),
