@@ -358,33 +358,34 @@ GIVEN = [
 ]
 
 
-def inputs_of(tmp_path: Path, **fields):
+def scenes_of(tmp_path: Path, **fields):
     options = SegmentOptions((str(tmp_path / "in"),), "model", str(tmp_path / "run"), **fields)
-    return options, find_inputs(options, plan_context(contract()))
+    inputs = find_inputs(options, plan_context(contract()))
+    return options, inputs.of_format("scene")
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=lambda given: next(iter(given)))
 def test_options_of_scenes_are_refused_where_there_is_none(tmp_path, given):
     write(tmp_path / "in" / "a.png", png(pixels(8, 8)))
-    options, inputs = inputs_of(tmp_path, **given)
+    options, scenes = scenes_of(tmp_path, **given)
     with pytest.raises(ConfigurationError, match=f"^--{next(iter(given))} is for scenes, and no"):
-        check_scene_options(options, plan_context(contract()), inputs)
-    check_scene_options(replace(options, **dict.fromkeys(given)), plan_context(contract()), inputs)
+        check_scene_options(options, plan_context(contract()), scenes)
+    check_scene_options(replace(options, **dict.fromkeys(given)), plan_context(contract()), scenes)
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=lambda given: next(iter(given)))
 def test_options_of_scenes_are_taken_where_there_is_one(tmp_path, given):
     write(tmp_path / "in" / "a.png", png(pixels(8, 8)))
     write_scene(tmp_path / "in" / "a.tif", pixels(8, 8))
-    options, inputs = inputs_of(tmp_path, **given)
-    check_scene_options(options, plan_context(contract()), inputs)
+    options, scenes = scenes_of(tmp_path, **given)
+    check_scene_options(options, plan_context(contract()), scenes)
 
 
 def test_seams_of_a_model_of_a_fixed_window_cannot_be_checked(tmp_path):
     write_scene(tmp_path / "in" / "a.tif", pixels(8, 8))
-    options, inputs = inputs_of(tmp_path, check_seams=True)
+    options, scenes = scenes_of(tmp_path, check_seams=True)
     with pytest.raises(ConfigurationError, match="--check_seams needs windows that can be moved"):
-        check_scene_options(options, plan_context(contract(fixed_window=64)), inputs)
+        check_scene_options(options, plan_context(contract(fixed_window=64)), scenes)
 
 
 @pytest.mark.parametrize("bands", [("1",), ("1", "2"), ("1", "2", "3", "4")])
