@@ -192,20 +192,22 @@ def result_lines(summary: Mapping[str, Any]) -> Iterator[str]:
     if empty and summary["complete"]:
         some = ", ".join(map(repr, zones["first_without_pixels"][:5]))
         yield (
-            f"{empty} of {zones['zones']} zones have no pixel: {some}"
-            f"{', ...' if empty > 5 else ''}; their rows in zones.csv are zeros"
+            f"zones without a pixel: {empty} of {zones['zones']} ({some}"
+            f"{', ...' if empty > 5 else ''}); their rows in zones.csv are zeros"
         )
 
 
 def area_text(area_m2: float) -> str:
     """An area in the unit that a person would take.
 
-    >>> area_text(512.3), area_text(52_000), area_text(1_234_567_890)
-    ('512 m2', '5.20 ha', '1,234.57 km2')
+    >>> area_text(5123.4), area_text(52_000), area_text(1_234_567_890)
+    ('5,123 m2', '5.20 ha', '1,235 km2')
     """
     if area_m2 < 1e4:
-        return f"{area_m2:,.3g} m2"
-    return f"{area_m2 / 1e4:,.2f} ha" if area_m2 < 1e6 else f"{area_m2 / 1e6:,.2f} km2"
+        return f"{area_m2:.3g} m2" if area_m2 < 10 else f"{area_m2:,.0f} m2"
+    if area_m2 < 1e6:
+        return f"{area_m2 / 1e4:,.2f} ha"
+    return f"{area_m2 / 1e6:,.2f} km2" if area_m2 < 1e9 else f"{area_m2 / 1e6:,.0f} km2"
 
 
 def _pieces(work: Work) -> Iterator[Piece]:

@@ -105,7 +105,7 @@ def test_zones_without_a_pixel_keep_rows_of_zeros_and_are_told(tmp_path, model_f
         "first_without_pixels": ["between", "far"],
     }
     assert list(result_lines(run.summary)) == [
-        "2 of 3 zones have no pixel: 'between', 'far'; their rows in zones.csv are zeros"
+        "zones without a pixel: 2 of 3 ('between', 'far'); their rows in zones.csv are zeros"
     ]
     assert run.verified()[1] == []
 
