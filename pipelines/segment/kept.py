@@ -13,6 +13,7 @@ from fractions import Fraction
 from itertools import chain
 from typing import IO, Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.formats.work import Work
@@ -27,6 +28,7 @@ from pipelines.scenes.blocks import SCENE
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.overlaps import in_input_order
 from pipelines.storage import filesystem
+from pipelines.storage.threads import in_order
 from pipelines.worker import formats
 
 _MARK = "-gone-"
@@ -98,18 +100,35 @@ def kept_units(work: Work, gone: NameSet, unopened: Sequence[InputFile]) -> Kept
     recorded, seen = NameSet(work.log.names()), NameSet()
     waiting = {file.key: file for file in unopened if file.key not in gone}
     facts = _SceneFacts.of(work, gone)
-    for kind in (WorkUnit, AssemblyUnit):
-        for unit in plan.read_units(work.run.plan, kind):
-            first = unit.files[0]
-            if unit.format == SCENE and first.key in waiting:
-                if was_opened(unit) and is_as_planned(waiting[first.key], first):
-                    kept.held.setdefault(first.key, []).append(unit)
-                continue
-            for part in _parts(unit, gone):
+
+    def candidates() -> Iterator[tuple[Unit, Unit, bool]]:
+        """What is gone of each unit, the unit, and whether it has a record."""
+        for kind in (WorkUnit, AssemblyUnit):
+            for unit in plan.read_units(work.run.plan, kind):
+                first = unit.files[0]
+                if unit.format == SCENE and first.key in waiting:
+                    if was_opened(unit) and is_as_planned(waiting[first.key], first):
+                        kept.held.setdefault(first.key, []).append(unit)
+                    continue
+                part = _parts(unit, gone)[0]
                 if part.gone and part.id not in seen:
                     seen.update([part.id])
-                    _keep(part, unit, kept, work, work.log.name(unit) in recorded, facts)
+                    yield part, unit, work.log.name(unit) in recorded
+
+    def checked(candidate: tuple[Unit, Unit, bool]) -> tuple[Unit, bool]:
+        part, unit, is_done = candidate
+        # Outputs of a block are gone once its scene is finished; a group is looked at as it is
+        # taken apart.
+        is_whole = part.id == unit.id and not _is_block(unit)
+        return part, is_done and (not is_whole or work.log.is_valid(unit, False))
+
+    for part, is_done in in_order(checked, candidates()):
+        _keep(part, kept, work, is_done, facts)
     return kept
+
+
+def _is_block(unit: Unit) -> bool:
+    return isinstance(unit, WorkUnit) and unit.scene is not None
 
 
 @dataclass(frozen=True)
@@ -172,16 +191,9 @@ def _parts(unit: Unit, gone: NameSet) -> list[Unit]:
     return [part, replace(unit, id=name, files=rest)] if rest else [part]
 
 
-def _keep(
-    part: Unit,
-    unit: Unit,
-    kept: KeptUnits,
-    work: Work,
-    is_done: bool,
-    facts: _SceneFacts,
-) -> None:
+def _keep(part: Unit, kept: KeptUnits, work: Work, is_done: bool, facts: _SceneFacts) -> None:
     """Keep what is gone of a unit, if it is finished; else a unit that fails in its place."""
-    is_block = isinstance(part, WorkUnit) and part.scene is not None
+    is_block = _is_block(part)
     if is_block and not is_done:
         return
     if not is_done:
@@ -211,13 +223,15 @@ def take_apart(work: Work, kept: KeptUnits) -> None:
             continue
         try:
             commit = work.log.read(unit)
-        except ValueError:
+            content = None if commit is None else _Content.of(commit, work)
+        except (FileNotFoundError, ValueError, pa.ArrowException):
+            # What is damaged is as if it were not finished.
             continue
-        if commit is not None:
-            content = _Content.of(commit, work)
-            for part in parts:
-                if not work.log.is_done(part):
-                    content.write(part, work)
+        if content is None:
+            continue
+        for part in parts:
+            if not work.log.is_done(part):
+                content.write(part, work)
 
 
 @dataclass(frozen=True)
@@ -241,6 +255,8 @@ class _Content:
         keys = {file.key for file in part.files}
         paths = set(formats.find_format(part.format).outputs(part))
         outputs = [output for output in self.commit.outputs if output.path in paths]
+        if not work.log.is_intact(replace(self.commit, outputs=tuple(outputs))):
+            return
         rows = [row for row in self.rows if row["source"] in keys]
         total = TallySum()
         for key in dict.fromkeys(row["source"] for row in rows):

@@ -64,7 +64,7 @@ def segment_unit(
 def _fail(unit: WorkUnit, work: Work) -> UnitReport:
     """Record that the inputs of an unfinished unit are gone."""
     error = InputError(
-        "the file is not found any more, and was not finished: put it back, or give --gone prune",
+        "the file is not found any more and has no result: put it back, or give --gone prune",
         code=FailureCode.NOT_FOUND,
     )
     failures = [Failure.of(file.key, None, "open", error) for file in unit.files]

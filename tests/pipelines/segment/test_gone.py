@@ -299,3 +299,15 @@ def test_a_raw_scene_of_which_half_is_left_is_gone(options, tmp_path):
         prepare_run(check_run(options))
     assert tree(options.output) == before
     assert run(replace(options, gone="keep"))[0].tally.images == 7
+
+
+@pytest.mark.parametrize("name", ["a/0.png", "b/one.tif"])
+def test_a_damaged_result_whose_input_is_gone_is_a_failure(options, tmp_path, name):
+    run(options)
+    (tmp_path / name).unlink()
+    labels = tmp_path / "run" / "labels" / (f"{name}.png" if name.endswith("png") else name)
+    labels.unlink()
+    total, _ = run(replace(options, gone="keep"))
+    assert (total.missing, total.tally.images, total.tally.failed_images) == (0, 5, 1)
+    (row,) = failure_rows_in(options.output)
+    assert (row["uri"], row["code"]) == (name, "not_found")
