@@ -21,7 +21,7 @@ from pipelines.inputs.sidecars import WORLD_SUFFIXES
 from pipelines.rasters.gdal import OPENER, StoredOpenRaster, location_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem, locations
-from segmodel.errors import ConfigurationError, InputError, TransientError
+from segmodel.errors import ConfigurationError, FailureCode, InputError, TransientError
 from segmodel.rasters.completeness import shortage_of
 from segmodel.rasters.header import Header, header_of
 from segmodel.rasters.memory import MASK_SUFFIX
@@ -130,6 +130,8 @@ def parse_crs(text: str) -> CRS:
 
 
 def _header_at(uri: str, version: str) -> Header:
+    if os.path.islink(uri) and not os.path.exists(uri):
+        raise InputError("it is a link that leads nowhere", code=FailureCode.NOT_FOUND)
     what = "the header of the scene cannot be read"
     with OPENER.errors(uri, what), OPENER.env(uri):
         opened = OPENER.open(uri, version)
