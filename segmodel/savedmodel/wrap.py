@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,8 @@ from segmodel.savedmodel.signatures import (
 )
 from segmodel.savedmodel.wrap_settings import SavedModelCall, WrapConfig
 
-# Side of the window in which the output is looked at.
-PROBE_PX = 256
+# Side of the window in which the output is looked at, and of what is smooth in a made image.
+PROBE_PX, MADE_PX = 256, 16
 # Probabilities may miss 0, 1 and a sum of 1 by so much.
 ROUNDING = 0.01
 
@@ -215,13 +216,14 @@ class Wrapping:
         measuring = measuring or Measuring()
         self._check_output(measuring)
         if window.stride is None and contract.fixed_window is None:
-            contract = self._with_stride(contract, measuring)
+            contract = self._with_stride(contract, samples, measuring)
         return export_savedmodel(self.foreign, contract, path, samples, measuring=measuring)
 
-    def _with_stride(self, contract: Contract, measuring: Measuring) -> Contract:
+    def _with_stride(
+        self, contract: Contract, samples: Sequence[np.ndarray], measuring: Measuring
+    ) -> Contract:
         """The contract with the least stride at which labels do not depend on the window's size."""
         margin = min(MAX_HALO_PX, self._stated_halo(1, None))
-        noise = HaloSample(self._noise(max(CORE_PX, 2 * margin) + 3 * MAX_STRIDE))
         spec = tf.TensorSpec((None, None, None, len(contract.bands)), tf.float32)
         best = tf.function(lambda raw: tf.argmax(self.foreign(raw), -1), input_signature=[spec])
 
@@ -230,12 +232,19 @@ class Wrapping:
             return found
 
         clock = MeasuringClock(measuring)
-        stride, _ = measure_sizes(labels, contract.fill, [noise], contract.stride, margin, clock)
+        given = [HaloSample(sample) for sample in samples]
+        trial = partial(measure_sizes, labels, contract.fill)
+        stride, sizes = trial(given, contract.stride, margin, clock) if given else (None, None)
+        if sizes is None:
+            made = HaloSample(self._made_image(max(CORE_PX, 2 * margin) + 3 * MAX_STRIDE))
+            clock.log("the stride is tried on an image of noise")
+            stride, _ = trial([made], contract.stride, margin, clock)
         if stride is None:
             side = -(-FIXED_WINDOW_PX // contract.stride) * contract.stride
             clock.log(f"window fixed at {side} px")
             halo = min(contract.halo.pixels, side // 8) // contract.stride * contract.stride
-            return replace(contract, fixed_window=side, halo=MeasuredHalo(halo, side, None))
+            measured = MeasuredHalo(halo, side, None)
+            return replace(contract, fixed_window=side, halo=measured, sizes=sizes)
         return replace(
             contract,
             stride=stride,
@@ -248,6 +257,19 @@ class Wrapping:
         shape = (side, side, len(contract.bands))
         random = np.random.default_rng(0)
         return random.uniform(*contract.value_range, shape).astype(contract.dtype)
+
+    def _made_image(self, side: int) -> np.ndarray:
+        """`(side, side, bands)` raw values over the value range: ramps, smooth patches and noise.
+
+        Its mean is another in each part, which networks show that look at the whole window.
+        """
+        low, high = self.contract.value_range
+        coarse = self._noise(-(-side // MADE_PX)).astype(np.float32)
+        patches = tf.image.resize(coarse, (side, side)).numpy()
+        ramp = low + (high - low) * np.add.outer(np.arange(side), np.arange(side)) / (2 * side)
+        mixed = 0.5 * patches + 0.1 * self._noise(side) + 0.4 * ramp[..., None]
+        found: np.ndarray = np.clip(mixed, low, high).astype(self.contract.dtype)
+        return found
 
     def _check_output(self, measuring: Measuring) -> None:
         """Refuse a description that is not what the network gives for a window."""

@@ -68,7 +68,7 @@ def trained(beamseg: Program) -> str:
 
 def test_help_names_the_commands(beamseg):
     printed = beamseg("--help")
-    for name in ("segment", "pack", "plan", "train", "compare", "ensemble", "inspect", "verify"):
+    for name in ("segment", "pack", "plan", "train", "compare", "ensemble", "wrap", "inspect"):
         assert f"\n  {name} " in printed
 
 

@@ -410,3 +410,30 @@ def test_folders_that_are_no_savedmodels_are_refused(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"\xff" * 9)
     with pytest.raises(ContractError, match="is not a SavedModel: saved_model"):
         Wrapping(tmp_path, config())
+
+
+def halving(image):
+    """Halves its input twice, so that labels shift with the size of the window."""
+    small = tf.nn.avg_pool2d(tf.nn.avg_pool2d(scores(image), 3, 2, "SAME"), 3, 2, "SAME")
+    return tf.image.resize(small, tf.shape(image)[1:3], "nearest")
+
+
+def centred(image):
+    """Looks at the mean of its whole window."""
+    return scores(image - tf.reduce_mean(image, (1, 2), keepdims=True))
+
+
+@pytest.mark.parametrize(
+    ("function", "stride", "fixed", "line"),
+    [(halving, 4, None, "stride 1 raised to 4"), (centred, 1, 1024, "window fixed at 1024 px")],
+)
+def test_a_stride_that_is_not_stated_is_found_or_the_window_is_fixed(
+    function, stride, fixed, line, tmp_path
+):
+    folder = save(tmp_path / "foreign", function, spec())
+    lines: list[str] = []
+    wrapping = Wrapping(folder, config({"window": {"halo": 8, "receptive_field": 17}}))
+    written = wrapping.export(tmp_path / "model", measuring=Measuring(log=lines.append))
+    assert (written.stride, written.fixed_window) == (stride, fixed)
+    assert written.halo.pixels == 8
+    assert any(one.startswith(line) for one in lines), lines
