@@ -291,11 +291,10 @@ def test_scenes_of_one_crs_share_it(tmp_path):
     assert one is other
 
 
-def test_what_cannot_be_opened_is_refused_by_name_and_not_by_path(tmp_path):
+def test_what_cannot_be_opened_is_refused_without_its_path(tmp_path):
     path = write(tmp_path / "in" / "a.tif", b"II*\0broken")
     with pytest.raises(InputError, match=r"^the scene cannot be opened: ") as caught:
         header_of(path)
-    assert "a.tif" in str(caught.value)
     assert str(tmp_path) not in str(caught.value)
 
 
