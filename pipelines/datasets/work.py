@@ -23,7 +23,7 @@ from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.devices.startup import reuse_memory
 from segmodel.errors import BeamsegError, FailureCode, InputError
-from segmodel.images.encoded import decode_image, image_size
+from segmodel.images.encoded import decode_pixels, image_size
 from segmodel.labels.masks import MaskReader
 
 # What a pack keeps beside its shards; hidden, so that no pattern takes it for input.
@@ -190,12 +190,17 @@ def _pack(item: PackInput, work: PackWork, room: "_Room") -> _Packed:
         encoded = _read(item.image, work)
         height, width = image_size(encoded) or (1, work.max_pixels)
         with room.taken(min(height * width, work.max_pixels) * BYTES_PER_PIXEL):
-            height, width = decode_image(encoded, 3, work.max_pixels).shape[:2]
+            beside = mask_beside(item.image.uri)
+            pixels = decode_pixels(encoded, 3, work.max_pixels, beside=beside)
+            height, width = pixels.values.shape[:2]
             if item.mask is not None and work.masks is not None:
                 file, stage = item.mask, "mask"
                 content = _read(item.mask, work)
-                size, beside = (height, width), mask_beside(item.mask.uri)
-                values = work.masks.read(content, size, work.max_pixels, beside)
+                size, of_mask = (height, width), mask_beside(item.mask.uri)
+                values = work.masks.read(content, size, work.max_pixels, of_mask)
+                if beside is not None and pixels.valid is not None:
+                    # A shard has no place for the file beside an image.
+                    values[~pixels.valid] = work.masks.mapping.classes.nodata
                 tally = areas.measure(values, work.masks.mapping.classes, None)
                 labels = work.masks.encode(values)
     except (BeamsegError, OSError) as error:

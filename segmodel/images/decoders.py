@@ -333,14 +333,18 @@ def oriented_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
     return (image.width, image.height) if sideways else (image.height, image.width)
 
 
-def upright(array: np.ndarray, image: Tiff.TiffImageFile) -> np.ndarray:
-    """An array of a TIFF as it is stored, turned as its orientation says.
+def tiff_orientation(image: Tiff.TiffImageFile) -> int:
+    """The orientation of a TIFF; Pillow forgets it once it has decoded and turned the image."""
+    return int(image.tag_v2.get(ExifTags.Base.Orientation, 1))
+
+
+def upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """An array of an image as it is stored, turned as its EXIF orientation says.
 
     Args:
         array: `(height, width)` or `(height, width, bands)` of the whole image.
-        image: The TIFF, opened by its header.
+        orientation: EXIF orientation, from 1 to 8.
     """
-    orientation = image.tag_v2.get(ExifTags.Base.Orientation, 1)
     if orientation in _SIDEWAYS:
         array = array.swapaxes(0, 1)
     rows = slice(None, None, -1 if orientation in _FROM_BELOW else 1)

@@ -20,6 +20,7 @@ from segmodel.images.decoders import (
     open_image,
     oriented_size,
     states_nodata,
+    tiff_orientation,
     upright,
 )
 from segmodel.rasters.bands import ModelBands
@@ -85,14 +86,18 @@ def decode_pixels(
         InputError: As `decode_image` does.
     """
     opened = open_image(encoded, max_pixels)
+    may_have_tags = bands > 0 and (beside is not None or states_nodata(opened))
+    if not isinstance(opened, TiffImageFile) or not may_have_tags:
+        return _decoded_pixels(opened, encoded, bands)
+    orientation = tiff_orientation(opened)
     pixels = _decoded_pixels(opened, encoded, bands)
-    if not (bands and isinstance(opened, TiffImageFile) and (beside or states_nodata(opened))):
-        return pixels
     with tiff_in_memory(encoded, beside) as handle:
         header = handle.header()
         seen = ModelBands.as_image(header, value_range, alpha_is_band=bands == 4)
+        if seen.is_always_valid:
+            return pixels
         valid = RasterReader(handle, seen).read(header.grid.window).valid
-    valid = None if valid is None else upright(valid, opened)
+    valid = None if valid is None else upright(valid, orientation)
     return replace(pixels, valid=combine_masks(pixels.valid, valid))
 
 

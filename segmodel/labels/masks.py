@@ -12,7 +12,7 @@ from PIL import Image
 from PIL import TiffImagePlugin as Tiff
 
 from segmodel.errors import ConfigurationError, FailureCode, InputError
-from segmodel.images.decoders import check_tiff_parts, open_image, upright
+from segmodel.images.decoders import check_tiff_parts, open_image, tiff_orientation, upright
 from segmodel.images.encoded import MAX_PIXELS, decode_pixels, image_size
 from segmodel.labels.classes import ClassTable, parse_color
 from segmodel.labels.confusion import IGNORED
@@ -286,9 +286,9 @@ class MaskReader:
             with tiff_in_memory(encoded, beside) as handle:
                 header = handle.header()
                 values, erased = self.of_raster(handle, header).read(header.grid.window)
-            values = upright(values, image)
+            values = upright(values, tiff_orientation(image))
             check_size(values.shape[:2], size)
-            return values, None if erased is None else upright(erased, image)
+            return values, None if erased is None else upright(erased, tiff_orientation(image))
         pixels = decode_pixels(encoded, 3 if self.encoding == "color" else 0, max_pixels)
         check_size(pixels.values.shape[:2], size)
         self.check_kind(image.mode == "P", _bits(image, encoded))

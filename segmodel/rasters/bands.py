@@ -128,6 +128,8 @@ class ModelBands:
             alpha_is_band: Whether alpha is a value, and says nothing about what is valid.
         """
         bands = header.bands[: 3 if len(header.bands) >= 3 else 1]
+        if not bands and header.alpha_band is not None:
+            bands, alpha_is_band = (header.alpha_band,), True
         palette, mask, alpha = header.palette, header.mask, header.alpha
         low, high = value_range
         if bands[0].dtype == "uint16":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image, TiffImagePlugin, TiffTags
 
 from segmodel.errors import InputError
 from segmodel.images.encoded import decode_pixels
@@ -91,3 +93,44 @@ def test_tiffs_that_would_be_read_as_what_they_are_not_are_refused(kind):
     for bands in (1, 3, 4):
         with pytest.raises(InputError, match=reason):
             decode_pixels(content, bands)
+
+
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_nodata_value_is_one_where_all_bands_hold_it_or_the_model_cannot_have_it(bands):
+    values = np.moveaxis(noise(4, 5), -1, 0)[:bands].copy()
+    values[:, 1, 2] = 7
+    values[0, 2, 3] = 7
+    content = geotiff(values, nodata=7, photometric="RGB" if bands == 3 else "MINISBLACK")
+    expected = ~(values == 7).all(axis=0)
+    np.testing.assert_array_equal(decode_pixels(content, bands).valid, expected)
+    found = decode_pixels(content, bands, value_range=(8.0, 255.0)).valid
+    np.testing.assert_array_equal(found, ~(values == 7).any(axis=0))
+
+
+def test_nodata_of_16_bits_is_a_sample_of_the_file():
+    values = deep(1)
+    values[0, :2], values[0, 2, 2] = 65535, 65280
+    found = decode_pixels(geotiff(values, nodata=65535), 1)
+    np.testing.assert_array_equal(found.valid, values[0] != 65535)
+    assert (found.values[2, 2], found.values[0, 0]) == (255, 255)
+
+
+def test_a_second_picture_is_no_mask():
+    first, second = (Image.fromarray(noise(4, 5)) for _ in range(2))
+    buffer = io.BytesIO()
+    first.save(buffer, "TIFF", save_all=True, append_images=[second])
+    assert decode_pixels(buffer.getvalue(), 3).valid is None
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_what_is_valid_is_turned_like_the_image(orientation):
+    values = np.full((3, 4), 9, np.uint8)
+    values[0, 0] = values[0, 1] = values[1, 0] = 7
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[42113], tags[274] = "7", orientation
+    tags.tagtype[42113] = TiffTags.ASCII
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "TIFF", tiffinfo=tags)
+    found = decode_pixels(buffer.getvalue(), 1)
+    np.testing.assert_array_equal(found.valid, found.values[..., 0] != 7)
+    assert found.values.shape[:2] == ((3, 4) if orientation < 5 else (4, 3))
