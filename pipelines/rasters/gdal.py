@@ -97,15 +97,36 @@ class StoreOpener(Opener):
             InputError: If GDAL cannot open the file.
             TransientError: If it is behind a network and may be opened later, or was replaced.
         """
+        stack = locations.stack_parts(uri)
+        if stack is not None:
+            return self._open_stack(*stack)
         if locations.is_copied(uri):
             # What is open stays readable, also when its copy is removed.
             with COPIES.path(uri, version) as path:
                 return self.open(path)
         stored = StoredRaster(uri, version) if locations.is_remote(uri) else None
+        return self._opened(uri, uri, stored)
+
+    def _open_stack(self, place: str, content: str) -> StoredOpenRaster:
+        failure = locations.stack_failure(content)
+        if failure is not None:
+            raise InputError(failure[1], code=FailureCode(failure[0]))
+        if locations.is_remote(place):
+            return self._opened(place, place, StoredRaster(place, content=content.encode()))
+        return self._opened(content, place, None)
+
+    def _opened(self, name: str, uri: str, stored: StoredRaster | None) -> StoredOpenRaster:
+        """What GDAL opens by a name.
+
+        Args:
+            name: Path, address, or text of a VRT.
+            uri: Location, for errors.
+            stored: What GDAL reads it through, if it is in a store, else None.
+        """
         try:
             with without_warnings():
                 opener = {} if stored is None else {"opener": stored}
-                source = rasterio.open(uri, **opener)
+                source = rasterio.open(name, **opener)
                 # Subdatasets have addresses, and what is in a store none that GDAL can read.
                 opened = StoredOpenRaster(only_raster(source) if stored is None else source, stored)
         except GDAL_ERRORS as error:
@@ -125,6 +146,11 @@ class StoreOpener(Opener):
             raise
         return opened
 
+    def place(self, uri: str) -> str:
+        """The path or address that sources of a VRT are relative to."""
+        stack = locations.stack_parts(uri)
+        return uri if stack is None else stack[0]
+
     def size(self, uri: str) -> int | None:
         """Bytes of a file or object; None for what only GDAL can find."""
         if locations.is_copied(uri):
@@ -137,6 +163,9 @@ class StoreOpener(Opener):
 
     def read_bytes(self, uri: str, count: int, start: int = 0) -> bytes:
         """Bytes of a file or object; see `Opener.read_bytes`."""
+        stack = locations.stack_parts(uri)
+        if stack is not None:
+            return stack[1].encode()[start : start + count]
         if locations.is_copied(uri):
             with COPIES.path(uri) as path:
                 return super().read_bytes(path, count, start)

@@ -141,8 +141,9 @@ def _header_at(uri: str, version: str) -> Header:
             if is_unread and header.grid.transform.is_identity and header.located_by is None:
                 header = _with_world_file(header, uri, opened)
             shortage = shortage_of(source, uri, OPENER)
-        # What else a copy was read from is nothing: it is a copy of one file.
-        others = () if locations.is_copied(uri) else sources_of(uri, header.others)
+        # A copy is one of one file, and the version of a stack is that of all its files.
+        is_alone = locations.is_copied(uri) or locations.stack_parts(uri) is not None
+        others = () if is_alone else sources_of(uri, header.others)
         return replace(header, others=others, shortage=shortage)
 
 

@@ -34,9 +34,11 @@ class StoredRaster:
         uri: Location of the raster.
         version: Version as it is planned, which begins with the one that the raster must still
             have; empty for any.
+        content: Bytes of the raster, if it is not in the store itself, as its sources are.
     """
 
-    def __init__(self, uri: str, version: str = "") -> None:
+    def __init__(self, uri: str, version: str = "", content: bytes | None = None) -> None:
+        self._uri, self._content = uri, content
         self._folder, _, self._name = uri.rpartition("/")
         self._stem, self._version = self._name.partition(".")[0], version
         self._siblings: dict[str, tuple[int, str]] | None = None
@@ -51,6 +53,8 @@ class StoredRaster:
     def open(self, path: str, mode: str = "rb", **options: object) -> io.BufferedReader:
         """A stream of a file; see `rasterio.abc.FileContainer`."""
         path = locations.normalized(path)
+        if self._content is not None and path == self._uri:
+            return io.BufferedReader(io.BytesIO(self._content))
         state = self._state(path)
         if state is None:
             raise FileNotFoundError(2, "no such object", path)
@@ -81,6 +85,8 @@ class StoredRaster:
     def _state(self, path: str) -> tuple[int, str] | None:
         """Size and version of a file, or None."""
         path = locations.normalized(path)
+        if self._content is not None and path == self._uri:
+            return len(self._content), ""
         folder, _, name = path.rpartition("/")
         if folder == self._folder:
             beside = self._beside()

@@ -12,7 +12,9 @@ from pipelines.inputs.find import list_inputs, names_file
 from pipelines.inputs.left_aside import LeftAside
 from pipelines.inputs.numbered import MissingShards, missing_shards
 from pipelines.inputs.sidecars import Sidecars
+from pipelines.inputs.stacks import StackRule
 from pipelines.rasters.header import Headers
+from pipelines.rasters.stacking import stacked
 from pipelines.run import progress
 from pipelines.run.plan import InputFile, Unit
 from pipelines.scenes.blocks import SCENE
@@ -74,8 +76,16 @@ def find_inputs(
     catalogue = list_inputs(
         options.inputs, options.output, folders, options.exclude, options.copy_web, sidecars
     )
+    others: list[InputFile] = []
+    if options.stack is not None:
+        wanted = options.bands or context.contract.bands
+        rule = StackRule.read(options.stack)
+        catalogue, others = stacked(catalogue, rule, wanted, context.headers)
     inputs = sorted_inputs(catalogue, context.headers, sidecars if with_sidecars else None)
-    _check_patterns(options.inputs, catalogue, context.headers)
+    for file in others:
+        inputs.left_aside.add(file.key)
+    if options.stack is None:
+        _check_patterns(options.inputs, catalogue, context.headers)
     _check_names(inputs)
     if options.pixel_size is not None:
         context.contract.check_gsd(options.pixel_size, options.pixel_size, "--pixel_size")

@@ -129,6 +129,9 @@ class SegmentOptions:
     of the run"""
     name_field: str | None = Option("NAME").field()
     """feature (TFRecord) or column (Parquet) that holds the name of the image"""
+    stack: str | None = Option("PATTERN").field()
+    """band files are one scene: a pattern such as '{scene}_SR_{band}.TIF', or a TOML file with one;
+    other files of --input are left aside"""
     bands: tuple[str, ...] | None = Option(
         "LIST", parse=parse_bands, default_help="by the names in the contract, or all in order"
     ).field()

@@ -19,6 +19,8 @@ SCHEMES = (GOOGLE, AMAZON, *BEAM_SCHEMES)
 WEB_PREFIX = "/vsicurl/"
 _COPIED_PREFIX = "/vsicopied/"
 _WILDCARDS = "*?["
+# A VRT that is written nowhere, and one that cannot be made.
+_STACK_PREFIX, _NO_STACK = "stack:", "!"
 # Subdatasets, and members of archives.
 _ADDRESS = re.compile(r"(?i)(?:NETCDF|HDF5|GPKG|ZARR|BAG|GRIB):(?!//)|/vsi(?:zip|tar|gzip)/")
 
@@ -210,6 +212,50 @@ def parts_of_copied(uri: str) -> tuple[int, str]:
     """
     limit, _, url = uri.removeprefix(_COPIED_PREFIX).partition("/")
     return int(limit), url
+
+
+def stack_uri(place: str, content: str) -> str:
+    """The location of a VRT that is written nowhere.
+
+    Args:
+        place: Where the VRT would be: a path or an address, from which its sources are found.
+        content: Text of the VRT, or what `no_stack` returns.
+    """
+    return f"{_STACK_PREFIX}{place}\n{content}"
+
+
+def no_stack(code: str, reason: str) -> str:
+    """What stands in place of the text of a VRT that cannot be made.
+
+    Args:
+        code: Code of the failure.
+        reason: What is wrong.
+    """
+    return f"{_NO_STACK}{code} {reason}"
+
+
+def stack_parts(uri: str) -> tuple[str, str] | None:
+    """Place and content of a VRT that is written nowhere; None for all other locations.
+
+    >>> stack_parts(stack_uri("in/a.vrt", "<VRTDataset/>")), stack_parts("in/a.vrt")
+    (('in/a.vrt', '<VRTDataset/>'), None)
+    """
+    if not uri.startswith(_STACK_PREFIX):
+        return None
+    place, _, content = uri.removeprefix(_STACK_PREFIX).partition("\n")
+    return place, content
+
+
+def stack_failure(content: str) -> tuple[str, str] | None:
+    """Code and reason of a VRT that cannot be made, or None.
+
+    >>> stack_failure(no_stack("wrong_bands", "no red")), stack_failure("<VRTDataset/>")
+    (('wrong_bands', 'no red'), None)
+    """
+    if not content.startswith(_NO_STACK):
+        return None
+    code, _, reason = content.removeprefix(_NO_STACK).partition(" ")
+    return code, reason
 
 
 def is_address(uri: str) -> bool:

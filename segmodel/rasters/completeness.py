@@ -307,9 +307,7 @@ def _check_vrt(raster: _Raster) -> str | None:
     """Bands that are raw files by their offsets, and other sources by what they are."""
     if raster.depth == _MAX_DEPTH:
         return None
-    text = raster.uri
-    if not text.lstrip().startswith("<"):
-        text = raster.opener.read_bytes(raster.uri, _MAX_VRT_BYTES).decode("utf-8", "replace")
+    text = raster.opener.read_bytes(raster.uri, _MAX_VRT_BYTES).decode("utf-8", "replace")
     try:
         root = ET.fromstring(text)
     except ET.ParseError:
@@ -322,7 +320,7 @@ def _check_vrt(raster: _Raster) -> str | None:
     seen = set()
     for name in ("SourceFilename", "SourceDataset"):
         for element in root.iter(name):
-            path = _source_path(raster.uri, element)
+            path = _source_path(raster.opener.place(raster.uri), element)
             if element in raw:
                 found = _shortage_of_raw(raster, path, raw[element])
             elif path in seen or path.lower().endswith(_CHECKED_BY_GDAL):

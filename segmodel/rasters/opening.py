@@ -108,6 +108,10 @@ class Opener:
         with self.errors(uri, "cannot be read"), without_warnings():
             return OpenRaster(only_raster(rasterio.open(uri)))
 
+    def place(self, uri: str) -> str:
+        """The path that sources of a VRT are relative to."""
+        return uri
+
     def size(self, uri: str) -> int | None:
         """Bytes of a file, or None where that is not known."""
         try:
