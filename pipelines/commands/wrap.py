@@ -52,7 +52,7 @@ def run(arguments: Sequence[str]) -> int:
     """Wrap the SavedModel; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
     if not parsed.model:
-        raise ConfigurationError("name a SavedModel: see beamseg wrap --help")
+        raise ConfigurationError("name a SavedModel before the options: see beamseg wrap --help")
     options = parse_options(WrapOptions, parsed)
 
     from pathlib import Path

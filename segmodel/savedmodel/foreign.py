@@ -245,7 +245,8 @@ class ForeignModel(tf.Module):
         if endpoint.is_function:
             return self._function_caller(getattr(loaded, endpoint.name), endpoint.outputs)
         signature = loaded.signatures[endpoint.name]
-        given = {tensor.name: self._constant(tensor) for tensor in endpoint.inputs}
+        others = [tensor for tensor in endpoint.inputs if tensor.name != self.source.name]
+        given = {tensor.name: self._constant(tensor) for tensor in others}
 
         def call(batch: tf.Tensor) -> Mapping[str, tf.Tensor]:
             outputs: Mapping[str, tf.Tensor] = signature(**given | {self.source.name: batch})
@@ -262,7 +263,8 @@ class ForeignModel(tf.Module):
                 return value
             if value.name == self.source.name:
                 return batch
-            return tf.constant(self._config.savedmodel.constants[value.name], value.dtype)
+            shape = None if value.shape.rank is None else tuple(value.shape.as_list())
+            return self._constant(NamedTensor(value.name, value.dtype.name, shape))
 
         def call(batch: tf.Tensor) -> Mapping[str, tf.Tensor]:
             values, named = tf.nest.map_structure(lambda one: argument(one, batch), chosen)
@@ -271,12 +273,16 @@ class ForeignModel(tf.Module):
 
         return call
 
-    def _constant(self, tensor: NamedTensor) -> tf.Tensor | None:
-        if tensor.name == self.source.name:
-            return None
+    def _constant(self, tensor: NamedTensor) -> tf.Tensor:
+        """The value of a further input, of its type and shape."""
         value = self._config.savedmodel.constants[tensor.name]
         shape = [size or 1 for size in tensor.shape or ()]
-        return tf.constant(value, tensor.dtype, shape)
+        try:
+            return tf.constant(value, tensor.dtype, shape)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"savedmodel.constants: {value!r} does not fit the input {tensor}"
+            ) from error
 
     def _keep_resources(self, loaded: Any, call: Call) -> None:
         """Hold what the network's graph refers to, so that it is saved with this object."""

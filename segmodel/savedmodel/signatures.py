@@ -78,8 +78,11 @@ def meta_graph(model: str | Path, tags: Sequence[str] = ()) -> MetaGraphDef:
     saved = saved_model_pb2.SavedModel()
     try:
         saved.ParseFromString(path.read_bytes())
-    except FileNotFoundError:
-        raise ContractError(f"{model} is not a SavedModel: it has no saved_model.pb") from None
+    except (FileNotFoundError, NotADirectoryError):
+        raise ContractError(
+            f"{model} is not a SavedModel: it has no saved_model.pb; of Keras files make one with "
+            f"model.export"
+        ) from None
     except DecodeError as error:
         raise ContractError(f"{model} is not a SavedModel: {path.name}: {error}") from error
     graphs = list(saved.meta_graphs)

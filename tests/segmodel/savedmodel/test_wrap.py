@@ -271,9 +271,9 @@ def test_graphs_of_the_first_tensorflow_are_called(tmp_path):
     v1, folder = tf.compat.v1, str(tmp_path / "foreign")
     with tf.Graph().as_default(), v1.Session() as session:
         image = v1.placeholder(tf.float32, (1, None, None, 3), "in")
-        keep = v1.placeholder(tf.float32, (), "keep")
+        keep = v1.placeholder(tf.int32, (), "keep")
         weights = v1.get_variable("w", initializer=WEIGHTS[None, None])
-        given = tf.nn.conv2d(image, weights, 1, "SAME") * keep
+        given = tf.nn.conv2d(image, weights, 1, "SAME") * tf.cast(keep, tf.float32)
         session.run(v1.global_variables_initializer())
         signature = v1.saved_model.predict_signature_def(
             {"image": image, "keep_prob": keep}, {"scores": given, "best": tf.argmax(given, -1)}
@@ -288,6 +288,9 @@ def test_graphs_of_the_first_tensorflow_are_called(tmp_path):
     wrapping = Wrapping(folder, config(tables))
 
     np.testing.assert_allclose(wrapping.foreign(values).numpy(), 2 * plain(values), rtol=1e-4)
+    wrong = {"savedmodel": {"constants": {"keep_prob": 2.5}}}
+    with pytest.raises(ConfigurationError, match=r"^savedmodel.constants: 2.5 does not fit the"):
+        Wrapping(folder, config(tables | wrong))
     with pytest.raises(ConfigurationError, match=r"with the tags gpu; .*serve; train"):
         Wrapping(folder, config(tables | {"savedmodel": {"tags": "gpu"}}))
 
@@ -407,6 +410,9 @@ def test_functions_that_touch_files_are_refused(tmp_path):
 def test_folders_that_are_no_savedmodels_are_refused(tmp_path):
     with pytest.raises(ContractError, match="is not a SavedModel: it has no saved_model"):
         Wrapping(tmp_path, config())
+    (tmp_path / "model.keras").write_bytes(b"PK")
+    with pytest.raises(ContractError, match="of Keras files make one with"):
+        Wrapping(tmp_path / "model.keras", config())
     (tmp_path / "saved_model.pb").write_bytes(b"\xff" * 9)
     with pytest.raises(ContractError, match="is not a SavedModel: saved_model"):
         Wrapping(tmp_path, config())
