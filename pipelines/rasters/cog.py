@@ -12,10 +12,11 @@ import rasterio.shutil
 import rasterio.windows
 from rasterio.enums import ColorInterp
 
-from pipelines.rasters.gdal import read_pixels
+from pipelines.rasters.gdal import OPENER
 from segmodel.labels.classes import ClassTable
 from segmodel.rasters.grid import Grid
 from segmodel.rasters.opening import GDAL_OPTIONS, gdal_window
+from segmodel.rasters.reader import RasterHandle
 from segmodel.tiling.windows import Window
 
 TILE_PX = 512
@@ -48,7 +49,15 @@ def read_block(
     Returns:
         `(height, width)` of the dtype of the file.
     """
-    return read_pixels(uri, "labels cannot be read", 1, window, shape)
+    part = None if window is None else gdal_window(window)
+    handle = RasterHandle(uri, OPENER)
+    try:
+        return handle.read(
+            lambda source: np.asarray(source.read(1, window=part, out_shape=shape)),
+            "labels cannot be read",
+        )
+    finally:
+        handle.close()
 
 
 def write_label_cog(

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-import numpy as np
 import rasterio
 
 from pipelines.rasters.stores import StoredRaster
@@ -19,12 +18,10 @@ from segmodel.rasters.opening import (
     GDAL_ERRORS,
     Opener,
     OpenRaster,
-    gdal_window,
     only_raster,
     reason_of_gdal,
     without_warnings,
 )
-from segmodel.tiling.windows import Window
 
 # On the web, GDAL asks again by itself where a server says that it is busy; what it gives up,
 # `StoreOpener` does again.
@@ -224,32 +221,3 @@ def location_of(path: str) -> str:
     ('gs://bucket/a.tif.msk', 'data/a.tif')
     """
     return locations.normalized(_THROUGH_US.sub("", path))
-
-
-def read_pixels(
-    uri: str,
-    what: str,
-    bands: int | list[int],
-    window: Window | None,
-    shape: tuple[int, ...] | None,
-) -> np.ndarray:
-    """Pixels of a raster that is opened for them only; transient errors of the web are retried.
-
-    Args:
-        uri: Location of the raster.
-        what: What is wrong where they cannot be read.
-        bands: Number of a band from 1, or of several.
-        window: Part of the raster to read, or None for all of it.
-        shape: Shape of the result, or None for that of the window; with fewer rows and columns,
-            GDAL leaves some out.
-
-    Returns:
-        `(height, width)`, or `(bands, height, width)` for several bands, of the raster's dtype.
-    """
-
-    def read() -> np.ndarray:
-        part = None if window is None else gdal_window(window)
-        with OPENER.errors(uri, what), OPENER.env(uri), OPENER.open(uri) as source:
-            return np.asarray(source.read(bands, window=part, out_shape=shape))
-
-    return OPENER.with_retries(uri, read)

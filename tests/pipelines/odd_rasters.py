@@ -200,6 +200,26 @@ def _four_named(path: Path) -> Odd:
     return of(values)
 
 
+@raster("described-bgr.tif")
+def _described(path: Path) -> Odd:
+    """Descriptions that say otherwise than the colours that GDAL gives to any three bands."""
+    values = pixels(90, 100)
+    write_scene(path, values[..., ::-1], at(Affine(10, 0, 300_000, 0, -10, 5_330_000)))
+    with rasterio.open(path, "r+") as target:
+        assert target.colorinterp == (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+        target.descriptions = ("Blue", "Green", "Red")
+    return of(values)
+
+
+@raster("white-is-zero.tif")
+def _white_is_zero(path: Path) -> Odd:
+    """Grey from white to black, seen as three equal bands."""
+    values = pixels(90, 100)[..., :1]
+    place = at(Affine(10, 0, 300_000, 0, -10, 5_340_000))
+    write_scene(path, 255 - values, place, photometric="MINISWHITE")
+    return of(np.repeat(values, 3, axis=-1))
+
+
 @raster("image.jp2")
 def _jpeg_2000(path: Path) -> Odd:
     values = pixels(90, 100)
@@ -307,6 +327,15 @@ def _no_transform(path: Path) -> Odd:
 def _four_bands(path: Path) -> Odd:
     write_scene(path, pixels(90, 100, bands=4), photometric="minisblack")
     reason = r"in/four-bands.tif: bands: the model takes 3 .* has 4; name those .* --bands.*1.*4"
+    return failing(reason, failed=9000, has_ground=True)
+
+
+@raster("named-cir.tif")
+def _named_otherwise(path: Path) -> Odd:
+    write_scene(path, pixels(90, 100))
+    with rasterio.open(path, "r+") as target:
+        target.descriptions = ("nir", "red", "green")
+    reason = r"in/named-cir.tif: bands: .*has no band blue.*--bands: .* 1 \(nir\), 2 \(red\), 3"
     return failing(reason, failed=9000, has_ground=True)
 
 

@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp
 from pipelines.formats.work import ReadOptions
 from pipelines.rasters.header import Headers
 from pipelines.run.commits import CommitLog
+from pipelines.run.plan import InputFile
 from pipelines.scenes.blocks import BLOCK_PX, block_windows
 from pipelines.scenes.format import SceneFormat
 from pipelines.segment import launch
@@ -324,3 +325,14 @@ def test_scenes_are_checked_before_the_run_directory_is_made(tmp_path, model_fol
     with pytest.raises(ContractError, match="bands"):
         launch.prepare_run(launch.check_run(options))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_scene_that_new_rules_read_otherwise_has_another_version(tmp_path):
+    path = write_scene(tmp_path / "a.tif", pixels(8, 8))
+    file = InputFile(str(path), "", "a.tif", path.stat().st_size, "7")
+    assert SceneFormat().claim(file, Headers()) == file
+    with rasterio.open(path, "r+") as target:
+        target.descriptions = ("blue", "green", "red")
+    claimed = SceneFormat().claim(file, Headers())
+    assert claimed is not None
+    assert claimed.version == "7-r1"
