@@ -261,21 +261,25 @@ class _Content:
         total = TallySum()
         for key in dict.fromkeys(row["source"] for row in rows):
             total.add(_tally([row for row in rows if row["source"] == key], work))
+        path = f"areas/{part.id}.parquet"
         if rows:
-            path = f"areas/{part.id}.parquet"
             with (
                 filesystem.write_atomic(work.run.path(path), work.run.scratch) as draft,
                 area_table(draft.path, schema_for(work.contract)) as table,
             ):
                 table.add(rows)
             outputs.append(Output.of(path, draft.written))
+        else:
+            filesystem.remove(work.run.path(path))
         failures = [failure for failure in self.failures if failure.uri in keys]
+        path = f"failures/{part.id}.jsonl"
         if failures:
-            path = f"failures/{part.id}.jsonl"
             lines = "".join(failure.to_json() + "\n" for failure in failures)
             written = work.run.write(path, lines.encode("utf-8", "backslashreplace"))
             outputs.append(Output.of(path, written))
             total.add(Tally(failed_images=len(failures)))
+        else:
+            filesystem.remove(work.run.path(path))
         smaller = {
             (int(height), int(width)): size
             for name, size in self.commit.smaller_batches.items()

@@ -121,6 +121,34 @@ def test_a_run_in_a_store_gives_the_bytes_of_a_run_on_disk(
     assert beamseg("verify", f"{bucket.uri}/run").returncode == 0
 
 
+@pytest.mark.parametrize("storage_service", ["gs"], indirect=True)
+def test_objects_that_have_expired_keep_their_results(
+    bucket, beamseg, corpus, brightness_savedmodel, expected, temporary_files
+):
+    put_all(bucket, corpus, brightness_savedmodel)
+    assert segment_there(beamseg, bucket).returncode == 0
+    first = {Path(name).parent: name for name in reversed(bucket.names("in/")) if "." in name}
+    for folder in ("in/photos", "in/shards", "in/scenes"):
+        bucket.remove(first[Path(folder)])
+    before = run_of(bucket)
+
+    refused = segment_there(beamseg, bucket)
+    assert refused.returncode == 2
+    assert "not found or are empty now: 3 inputs" in refused.stderr
+    assert run_of(bucket) == before
+
+    for more in ((), ("--overlap=first",)):
+        done = segment_there(beamseg, bucket, "--gone=keep", *more)
+        assert done.returncode == 0, done.stderr
+        after = compared(run_of(bucket))
+        kinds = (
+            ("labels/", "confidence/") if more else ("labels/", "confidence/", "zones", "areas.c")
+        )
+        stays = [name for name in expected if name.startswith(kinds)]
+        assert [name for name in stays if after[name] != expected[name]] == []
+        assert beamseg("verify", f"{bucket.uri}/run").returncode == 0
+
+
 def test_a_run_is_the_same_while_every_fifth_request_fails(
     faulty_bucket, beamseg, corpus, brightness_savedmodel, expected, temporary_files
 ):

@@ -99,6 +99,12 @@ class Bucket:
                 raise KeyError(name) from fault
             raise
 
+    def remove(self, name: str) -> None:
+        target = f"{self.name}/{quote(name)}"
+        if self.service.kind == "gs":
+            target = f"storage/v1/b/{self.name}/o/{quote(name, safe='')}"
+        _call("DELETE", f"{self.service.url}/{target}")
+
     def names(self, prefix: str = "") -> list[str]:
         """Names under a prefix, in order."""
         is_google, token, found = self.service.kind == "gs", "", []

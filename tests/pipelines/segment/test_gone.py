@@ -311,3 +311,18 @@ def test_a_damaged_result_whose_input_is_gone_is_a_failure(options, tmp_path, na
     assert (total.missing, total.tally.images, total.tally.failed_images) == (0, 5, 1)
     (row,) = failure_rows_in(options.output)
     assert (row["uri"], row["code"]) == (name, "not_found")
+
+
+@pytest.mark.parametrize("name", ["0.png", "1.png"])
+def test_rows_of_failures_go_with_their_files(options, tmp_path, name):
+    write(tmp_path / "a" / "1.png", b"no image")
+    run(options)
+    (tmp_path / "a" / name).unlink()
+    shutil.copy(tmp_path / "b" / "one.tif", tmp_path / "a" / "one.tif")
+
+    total, computed = run(replace(options, gone="keep"))
+
+    assert (computed, total.tally.images, total.tally.failed_images) == (1, 6, 1)
+    findings: list = []
+    verify(options.output, findings.append)
+    assert [found for found in findings if "unknown" in found.wrong] == []
