@@ -201,9 +201,9 @@ def _open(file: InputFile, contract: Contract, reading: ReadOptions) -> EncodedI
             code=FailureCode.TOO_LARGE,
         )
     content = filesystem.read_bytes(file.uri, file.version)
-    bands, limits = len(contract.bands), contract.value_range
-    beside = mask_beside(file.uri)
-    return EncodedImage(content, bands, reading.max_pixels, reading.resize, limits, beside)
+    bands, limits = contract.bands, contract.value_range
+    beside, most = mask_beside(file.uri), reading.max_pixels
+    return EncodedImage(content, len(bands), most, reading.resize, limits, beside, bands)
 
 
 def encode_png(labelled: Labelled, work: Work) -> EncodedMaps:

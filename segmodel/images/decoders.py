@@ -33,7 +33,7 @@ _SIDEWAYS = (5, 6, 7, 8)
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 # Orientations in which the last row, or the last column, comes first once it is turned.
 _FROM_BELOW, _FROM_RIGHT = (3, 4, 7, 8), (2, 3, 6, 7)
-_GDAL_NODATA = 42113
+_GDAL_METADATA, _GDAL_NODATA = 42112, 42113
 _SIGNED = 2  # Of the tag SampleFormat.
 _PNG_HEADER_BYTES = 33
 _INFLATED_BYTES = 1 << 20
@@ -220,6 +220,17 @@ def check_tiff_parts(image: Tiff.TiffImageFile, encoded: bytes) -> None:
         _check_jpeg(tables[:-2] + part[2:] if tables else part, across, range(least, down + 1))
 
 
+def _check_not_sparse(image: Tiff.TiffImageFile) -> None:
+    """Refuse a TIFF that leaves strips or tiles out: Pillow would read its header as pixels."""
+    tags = image.tag_v2
+    offsets = tags.get(Tiff.TILEOFFSETS) or tags.get(Tiff.STRIPOFFSETS) or ()
+    if not all(offsets):
+        raise InputError(
+            "the TIFF is sparse: strips or tiles are left out; write it whole with gdal_translate",
+            code=FailureCode.UNSUPPORTED,
+        )
+
+
 def _check_jpeg(encoded: bytes, across: int, down: range) -> None:
     """Refuse a strip or tile that is no whole JPEG.
 
@@ -359,6 +370,13 @@ def states_nodata(image: Image.Image) -> bool:
     return _GDAL_NODATA in image.tag_v2 or bool(image.tag_v2.next)
 
 
+def describes_bands(image: Image.Image) -> bool:
+    """Whether the header of a TIFF has descriptions of its bands, as GDAL writes them."""
+    if not isinstance(image, Tiff.TiffImageFile):
+        return False
+    return 'role="description"' in str(image.tag_v2.get(_GDAL_METADATA, ""))
+
+
 def is_plain_jpeg(image: Image.Image) -> bool:
     """Whether an image is a colour JPEG that stands upright, as most images are."""
     # For a PNG, Pillow would decode all pixels to find its EXIF block.
@@ -451,6 +469,7 @@ def _loaded(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
     if isinstance(image, Tiff.TiffImageFile):
         _check_tiff_samples(image)
         check_tiff_parts(image, encoded)
+        _check_not_sparse(image)
     image.load()
     if image.format == "PNG" and not _has_last_row(image) and not _has_all_rows(encoded):
         raise InputError(

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from segmodel.errors import FailureCode, InputError
+from segmodel.errors import ContractError, FailureCode, InputError
 from segmodel.images.decoders import (
     SIXTEEN_BITS,
+    describes_bands,
     has_unmarked_band,
     is_grey_of_several,
     is_plain_jpeg,
@@ -23,7 +25,8 @@ from segmodel.images.decoders import (
     tiff_orientation,
     upright,
 )
-from segmodel.rasters.bands import ModelBands
+from segmodel.rasters.bands import ModelBands, in_order
+from segmodel.rasters.header import Header
 from segmodel.rasters.memory import tiff_in_memory
 from segmodel.rasters.reader import RasterReader
 from segmodel.tiling.raster import Pixels, Raster, combine_masks
@@ -67,6 +70,7 @@ def decode_pixels(
     max_pixels: int = MAX_PIXELS,
     value_range: tuple[float, float] = BYTE_RANGE,
     beside: bytes | None = None,
+    names: Sequence[str] = (),
 ) -> Pixels:
     """Pixels of an encoded image, and where they are valid; other arguments as in `decode_image`.
 
@@ -77,6 +81,7 @@ def decode_pixels(
         value_range: Least and greatest raw value of the model, for nodata values; see
             `ModelBands.valid_by_values`.
         beside: Content of the `.msk` file of a TIFF, or None where there is none.
+        names: Names of the model's bands, for a TIFF that describes its own; empty for any.
 
     Returns:
         Values as `decode_image` returns them. Pixels are not valid where they are fully
@@ -86,19 +91,56 @@ def decode_pixels(
         InputError: As `decode_image` does.
     """
     opened = open_image(encoded, max_pixels)
-    may_have_tags = bands > 0 and (beside is not None or states_nodata(opened))
+    described = bool(names) and describes_bands(opened)
+    may_have_tags = bands > 0 and (described or beside is not None or states_nodata(opened))
     if not isinstance(opened, TiffImageFile) or not may_have_tags:
         return _decoded_pixels(opened, encoded, bands)
     orientation = tiff_orientation(opened)
     pixels = _decoded_pixels(opened, encoded, bands)
     with tiff_in_memory(encoded, beside) as handle:
         header = handle.header()
+        if described:
+            pixels = _in_order(pixels, header, names)
         seen = ModelBands.as_image(header, value_range, alpha_is_band=bands == 4)
         if seen.is_always_valid:
             return pixels
         valid = RasterReader(handle, seen).read(header.grid.window).valid
     valid = None if valid is None else upright(valid, orientation)
     return replace(pixels, valid=combine_masks(pixels.valid, valid))
+
+
+def _in_order(pixels: Pixels, header: Header, names: Sequence[str]) -> Pixels:
+    """Pixels of a TIFF with its bands in the order of the model, by their descriptions.
+
+    Args:
+        pixels: Pixels with bands as the file has them, or grey.
+        header: Header of the TIFF.
+        names: Names of the model's bands.
+
+    Raises:
+        InputError: If it names some of them only, elsewhere or beside others.
+    """
+    valid = pixels.valid
+    if header.alpha is None and header.palette is None and valid is not None:
+        # What is described as another band is not alpha.
+        valid = None
+    count = pixels.values.shape[2]
+    if count == 1 or header.palette is not None:
+        return Pixels(pixels.values, valid)
+    remedy = "describe its bands by these names"
+    try:
+        found = in_order(header, names, remedy)
+    except ContractError as error:
+        raise InputError(error.text, code=error.code) from error
+    places = [band.index - 1 for band in found[:count]]
+    if max(places) >= count:
+        raise InputError(
+            f"band {max(places) + 1} is not read in an image file, only the first {count}: write "
+            f"those that the model takes in its order (gdal_translate -b)",
+            code=FailureCode.WRONG_BANDS,
+        )
+    is_same = places == [*range(count)] or len(places) < count
+    return Pixels(pixels.values if is_same else pixels.values[..., places], valid)
 
 
 def _decoded_pixels(opened: ImageFile.ImageFile, encoded: bytes, bands: int) -> Pixels:
@@ -157,6 +199,7 @@ class EncodedImage(Raster):
         resize: Height and width to which it is scaled before the model sees it, or None.
         value_range: Least and greatest raw value of the model.
         beside: Content of the `.msk` file of a TIFF, or None where there is none.
+        names: Names of the model's bands, as in `decode_pixels`.
 
     Raises:
         InputError: If it is no image or has too many pixels, by its header.
@@ -170,8 +213,9 @@ class EncodedImage(Raster):
         resize: tuple[int, int] | None = None,
         value_range: tuple[float, float] = BYTE_RANGE,
         beside: bytes | None = None,
+        names: Sequence[str] = (),
     ) -> None:
-        self._value_range, self._beside = value_range, beside
+        self._value_range, self._beside, self._names = value_range, beside, names
         self._encoded, self._bands, self._max_pixels = encoded, bands, max_pixels
         image = open_image(encoded, max_pixels)
         height, width = oriented_size(image, encoded)
@@ -203,7 +247,12 @@ class EncodedImage(Raster):
 
     def _decoded(self) -> Pixels:
         pixels = decode_pixels(
-            self._encoded, self._bands, self._max_pixels, self._value_range, self._beside
+            self._encoded,
+            self._bands,
+            self._max_pixels,
+            self._value_range,
+            self._beside,
+            self._names,
         )
         self._encoded, self._beside = b"", None
         stated = (self._grid.height, self._grid.width)

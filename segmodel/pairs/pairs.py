@@ -331,6 +331,7 @@ class EncodedPair:
                 len(self.source.bands),
                 value_range=self.source.value_range,
                 beside=self.image.read_mask(),
+                names=self.source.bands,
             )
         truth = read_indices(self.mask, pixels.values.shape[:2], self.source.masks)
         if pixels.valid is not None:

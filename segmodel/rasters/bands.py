@@ -96,7 +96,7 @@ class ModelBands:
             ContractError: If the model was not made for them; names the field and the remedy.
         """
         if wanted is None:
-            bands = _named(header, model.bands, what, remedy)
+            bands = in_order(header, model.bands, remedy, what)
         else:
             bands = tuple(_find(header, name, what) for name in wanted)
         _check_white(header, bands, what)
@@ -261,8 +261,14 @@ def _called(header: Header, name: str) -> list[Band]:
     return described or [band for band in header.bands if band.color == lower]
 
 
-def _named(header: Header, names: Sequence[str], what: str, remedy: str) -> tuple[Band, ...]:
-    """The bands that the file calls as the model does; all of it in order if it names none.
+def in_order(header: Header, names: Sequence[str], remedy: str, what: str = "") -> tuple[Band, ...]:
+    """The bands that a file calls as the model does; all of it in order if it names none.
+
+    Args:
+        header: Header of the file.
+        names: Names of the model's bands.
+        remedy: What to do where they contradict, for the error.
+        what: Name of the file in the error.
 
     Raises:
         ContractError: If it has some of the names only, and they or other names contradict the

@@ -15,7 +15,7 @@ from segmodel.images.encoded import decode_pixels
 from tests.segmodel.pictures import check, grey, noise
 
 
-def geotiff(values: np.ndarray, **profile) -> bytes:
+def geotiff(values: np.ndarray, descriptions: tuple[str, ...] = (), **profile) -> bytes:
     """A TIFF of `(bands, height, width)` values as GDAL writes it, without a place."""
     bands, height, width = values.shape
     size = {"count": bands, "height": height, "width": width, "dtype": values.dtype.name}
@@ -23,6 +23,8 @@ def geotiff(values: np.ndarray, **profile) -> bytes:
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         with memory.open(driver="GTiff", **size, **profile) as target:
             target.write(values)
+            if descriptions:
+                target.descriptions = descriptions
         return memory.read()
 
 
@@ -65,6 +67,50 @@ def test_several_bands_of_which_the_first_would_be_grey_are_refused():
     with pytest.raises(InputError, match=r"not marked as red, green and blue.*PHOTOMETRIC=RGB"):
         decode_pixels(content, 3)
     np.testing.assert_array_equal(decode_pixels(content, 1).values, noise(4, 5)[..., :1])
+
+
+RGB = ("red", "green", "blue")
+
+
+def test_bands_that_are_described_are_taken_by_name():
+    stored = np.moveaxis(noise(4, 5), -1, 0)
+    content = geotiff(stored, ("Blue", "green", "red"), photometric="RGB")
+    np.testing.assert_array_equal(
+        decode_pixels(content, 3, names=RGB).values, noise(4, 5)[..., ::-1]
+    )
+    check(content, noise(4, 5))
+    for other in (("x", "y", "z"), ("Band 1", "Band 2", "Band 3"), ("red", "green", "")):
+        content = geotiff(stored, other, photometric="RGB")
+        np.testing.assert_array_equal(decode_pixels(content, 3, names=RGB).values, noise(4, 5))
+    content = geotiff(stored, ("nir", "red", "green"), photometric="RGB")
+    np.testing.assert_array_equal(
+        decode_pixels(content, 3, names=("nir", "red", "green")).values, noise(4, 5)
+    )
+    with pytest.raises(InputError, match="no band blue, but names others of them"):
+        decode_pixels(content, 3, names=RGB)
+
+
+def test_a_band_that_is_described_is_not_alpha():
+    stored = np.moveaxis(noise(4, 5, 4), -1, 0).copy()
+    stored[3] = 0
+    content = geotiff(stored, (*RGB, "nir"), photometric="RGB", alpha="yes")
+    pixels = decode_pixels(content, 3, names=RGB)
+    assert pixels.valid is None
+    np.testing.assert_array_equal(pixels.values, noise(4, 5, 4)[..., :3])
+    with pytest.raises(InputError, match="band 4 is not read in an image file"):
+        decode_pixels(content, 3, names=("nir", "red", "green"))
+
+
+def test_a_tiff_that_leaves_tiles_out_is_refused():
+    size = {"width": 32, "height": 32, "count": 1, "dtype": "uint8"}
+    tiles = {"tiled": True, "blockxsize": 16, "blockysize": 16, "SPARSE_OK": True}
+    with warnings.catch_warnings(), rasterio.MemoryFile() as memory:
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with memory.open(driver="GTiff", **size, **tiles) as target:
+            target.write(noise(16, 16)[..., 0], 1, window=((0, 16), (0, 16)))
+        content = memory.read()
+    with pytest.raises(InputError, match="the TIFF is sparse"):
+        decode_pixels(content, 1)
 
 
 STRANGE = {
