@@ -19,7 +19,7 @@ import shapely
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from pipelines.geodesy.ellipsoid import wrap_near
+from pipelines.geodesy.ellipsoid import turn_of, wrap_near
 from pipelines.geodesy.polygons import Polygons
 from pipelines.storage import locations
 from pipelines.storage.copies import with_sidecars
@@ -256,7 +256,7 @@ def _crs(found: str | None, source: str) -> CRS:
 
 def _shapes(content: list[bytes], names: list[str], crs: CRS, source: str) -> Iterator[Any]:
     """Geometries; refuses coordinates that are no numbers, and metres that are called degrees."""
-    pole = math.inf
+    pole, turn = math.inf, turn_of(crs.to_wkt())
     if crs.is_geographic:
         pole = round(math.pi / 2 / crs.axis_info[0].unit_conversion_factor, 6)
     for name, wkb in zip(names, content, strict=True):
@@ -282,7 +282,7 @@ def _shapes(content: list[bytes], names: list[str], crs: CRS, source: str) -> It
                 f"{source} has the point {point} in {name!r}, but its CRS {crs.name!r} is in "
                 f"longitude and latitude: {remedy}"
             )
-        crossing = shape if math.isinf(pole) else unrolled(shape, 4 * pole)
+        crossing = unrolled(shape, turn)
         if crossing is not shape:
             _log.warning(
                 "%s: %r steps over the antimeridian, and is read as crossing it there", source, name
@@ -294,12 +294,12 @@ def unrolled(shape: Any, turn: float) -> Any:
     """Polygons whose rings go on beyond the antimeridian in place of a step to its other side.
 
     A ring is left alone if its steps of more than half a turn are no such steps: because the ring
-    goes around a pole, would have no area left, or is more than 90 degrees high, as frames of whole
-    maps are.
+    goes around a pole, would have no area left, or is more than a quarter of a turn high, as frames
+    of whole maps are.
 
     Args:
-        shape: Geometry with longitudes as x.
-        turn: The whole way around the Earth in the unit of x.
+        shape: Geometry with longitudes or eastings as x.
+        turn: The whole way around the Earth in the unit of x; infinite where x does not go around.
 
     Returns:
         `shape` itself if no ring changes.

@@ -109,6 +109,7 @@ def test_zone_in_web_mercator_may_be_split_or_go_on(tmp_path, expected) -> None:
     y = 557305.257
     for index, (parts, name) in enumerate(
         [
+            ([(start, -stop)], "a step"),
             ([(start, beyond)], "beyond"),
             ([(start, edge), (-edge, -stop)], "split"),
             ([(start - 2 * edge, -stop)], "beyond the west"),
