@@ -68,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
     check_options(options.accelerator, beam_options)
     prepared = prepare_run(resolved)
     if resolved.gone:
-        print(f"{some_of(resolved.gone)} are gone: --gone {options.gone}", file=sys.stderr)
+        print(f"gone: {some_of(resolved.gone)}; --gone {options.gone}", file=sys.stderr)
     if resolved.inputs.left_aside:
         print(resolved.inputs.left_aside.line(), file=sys.stderr)
     if resolved.inputs.missing:

@@ -11,7 +11,7 @@ import pytest
 from pipelines.datasets.inputs import PackInputs, find_pack_inputs
 from pipelines.run.directory import MARK
 from segmodel.errors import ConfigurationError
-from tests.pipelines.corpus import write
+from tests.pipelines.corpus import make_files, write
 
 
 @pytest.fixture
@@ -165,3 +165,10 @@ def test_a_pattern_without_images_is_refused(root):
 def test_an_unknown_store_is_refused():
     with pytest.raises(ConfigurationError, match="swift:// locations cannot be read"):
         find_pack_inputs(["swift://bucket/images"], [], "packed")
+
+
+def test_excluded_images_and_masks_are_not_packed(tmp_path):
+    make_files(tmp_path, "images/a.png", "images/draft/b.png", "masks/a.png", "masks/draft/b.png")
+    patterns = ([str(tmp_path / "images")], [str(tmp_path / "masks")])
+    found = find_pack_inputs(*patterns, "packed", ["draft"])
+    assert [(item.image.name, item.mask.name) for item in found.items] == [("a.png", "a.png")]
