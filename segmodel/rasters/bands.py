@@ -254,11 +254,12 @@ def _palette_bands(header: Header, taken: int, what: str) -> int:
 def _called(header: Header, name: str) -> list[Band]:
     """The bands that go by a name: by their descriptions, or where none is that, by colour."""
     lower = name.lower()
-    described = [band for band in header.bands if band.description == lower]
+    every = list(header.bands)
     # Alpha is a band only for who asks for it.
-    if header.alpha_band is not None and header.alpha_band.description == lower:
-        described.append(header.alpha_band)
-    return described or [band for band in header.bands if band.color == lower]
+    if header.alpha_band is not None and lower in (header.alpha_band.name, "alpha"):
+        every.append(header.alpha_band)
+    described = [band for band in every if band.description == lower]
+    return described or [b for b in every if b.color == lower and not b.is_color_invented]
 
 
 def in_order(header: Header, names: Sequence[str], remedy: str, what: str = "") -> tuple[Band, ...]:
@@ -282,6 +283,10 @@ def in_order(header: Header, names: Sequence[str], remedy: str, what: str = "") 
     contradicts = any(bands != [by_place.get(name)] for name, bands in stated.items()) or any(
         name not in stated and names_a_band(band.description) for name, band in by_place.items()
     )
+    if not stated:
+        colors = {name: [b for b in header.bands if b.color == name.lower()] for name in names}
+        if all(len(bands) == 1 for bands in colors.values()):
+            return tuple(bands[0] for bands in colors.values())
     if not stated or not contradicts:
         return header.bands
     missing = [name for name, bands in found.items() if not bands]
@@ -327,8 +332,10 @@ def _find(header: Header, name: str, what: str) -> Band:
 
 def _bands_of(header: Header) -> str:
     """Numbers and names of the bands of a scene."""
+    alpha = [] if header.alpha_band is None else [header.alpha_band]
+    bands = sorted((*header.bands, *alpha), key=lambda band: band.index)
     return ", ".join(
-        f"{band.index} ({band.name})" if band.name else str(band.index) for band in header.bands
+        f"{band.index} ({band.name})" if band.name else f"{band.index}" for band in bands
     )
 
 

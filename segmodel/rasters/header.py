@@ -27,7 +27,8 @@ _DATE_TAGS = (
 
 SUBDATASETS_NAMED = 5
 # Descriptions that do not name a band: numbers, and other words for alpha.
-_UNNAMED = re.compile(r"(?:(?:band|layer|channel|b)?[ _-]*\d*)|.*(?:alpha|mask|opacity|transp).*")
+_ALPHA_WORDS = "alpha|mask|opacity|transp|coverage|valid|no ?data"
+_UNNAMED = re.compile(rf"(?:(?:band|layer|channel|b)?[ _-]*\d*)|.*(?:{_ALPHA_WORDS}).*")
 _ALPHA = ColorInterp.alpha.name
 # Places and colours of bands as GDAL takes them for, whatever they are.
 USUAL = frozenset({(1, "red"), (2, "green"), (3, "blue"), (1, "gray")})
@@ -48,9 +49,9 @@ class Band:
         nodata: Value that stands for nodata, or None.
         scale: Factor from samples to the values that they stand for.
         offset: What is added to the values after that.
-        color: What the band is taken for, such as `red`; empty if for nothing. GDAL takes the first
-            three bands of bytes for red, green and blue, which does not count for bands of
-            another name.
+        color: What the band is taken for, such as `red`; empty if for nothing.
+        is_color_invented: Whether that is what GDAL takes any bands in this place for, and the band
+            has a description that says otherwise.
     """
 
     index: int
@@ -60,6 +61,7 @@ class Band:
     scale: float
     offset: float
     color: str = ""
+    is_color_invented: bool = False
 
     @property
     def name(self) -> str:
@@ -179,7 +181,7 @@ def header_of(source: rasterio.DatasetReader) -> Header:
     if not source.count:
         raise _without_bands(source)
     stated = tuple(_band(source, index) for index in source.indexes)
-    every = _with_colors_that_count(stated)
+    every = _with_invented_colors(stated)
     alpha = [band for band in every if band.color == ColorInterp.alpha.name]
     bands = tuple(band for band in every if band not in alpha)
     located_by = None
@@ -227,15 +229,17 @@ def names_a_band(description: str) -> bool:
     return _UNNAMED.fullmatch(description) is None
 
 
-def _with_colors_that_count(bands: tuple[Band, ...]) -> tuple[Band, ...]:
-    """Bands without the colours and the alpha that GDAL invents for those that have a name."""
+def _with_invented_colors(bands: tuple[Band, ...]) -> tuple[Band, ...]:
+    """Bands that say which colours GDAL invents; alpha that has a name of its own is no alpha."""
     is_usual = all((b.index, b.color) in USUAL for b in bands if b.color not in ("", _ALPHA))
-    return tuple(
-        replace(band, color="")
-        if names_a_band(band.description) and (is_usual or band.color == _ALPHA)
-        else band
-        for band in bands
-    )
+    found = []
+    for band in bands:
+        if names_a_band(band.description) and band.color == _ALPHA:
+            band = replace(band, color="")
+        elif names_a_band(band.description) and is_usual and band.description != band.color:
+            band = replace(band, is_color_invented=True)
+        found.append(band)
+    return tuple(found)
 
 
 def _is_read_anew(bands: Sequence[Band]) -> bool:

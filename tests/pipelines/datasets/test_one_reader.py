@@ -160,6 +160,8 @@ MODELS = [
     ("float32", 0.0, 1.0),
     ("float32", -1e6, 1e6),
 ]
+RGBA = ("red", "green", "blue", "alpha")
+MODEL_BANDS = [RGBA[:3], RGBA[:3], ("a", "b", "c"), ("grey",), ("nir", "red"), RGBA]
 MAX = float(np.finfo(np.float32).max)
 KINDS = st.builds(
     Kind,
@@ -177,7 +179,7 @@ KINDS = st.builds(
     layout=st.sampled_from(["striped", "tiled", "bands"]),
     vrt=st.booleans(),
     model=st.sampled_from(MODELS),
-    bands=st.sampled_from([("red", "green", "blue"), ("a", "b", "c"), ("grey",), ("nir", "red")]),
+    bands=st.sampled_from(MODEL_BANDS),
 )
 
 
@@ -278,7 +280,7 @@ def check_same(actual: Seen, expected: Seen, what: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-@settings(deadline=None, max_examples=examples(100))
+@settings(deadline=None, max_examples=examples(80))
 @given(kind=KINDS)
 @example(kind=Kind())
 @example(kind=Kind(names=("blue", "green", "red")))
@@ -298,6 +300,8 @@ def check_same(actual: Seen, expected: Seen, what: str) -> None:
         "float32", nodata=-3.4e38, special=(-MAX, np.nan, np.inf), model=("float32", 0.0, 1.0)
     )
 )
+@example(kind=Kind(mask="alpha", bands=RGBA))
+@example(kind=Kind(mask="alpha", nodata=0.0, bands=RGBA))
 @example(kind=Kind("int16", nodata=3.0, scaled=True, model=("float32", 0.0, 1.0)))
 def test_training_sees_what_segment_sees(tmp_path_factory, kind):
     kind = possible(kind)

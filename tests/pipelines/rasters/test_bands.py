@@ -95,6 +95,31 @@ def test_colours_in_the_places_that_gdal_gives_to_any_bands_do_not_contradict_th
     assert taken(scene).indexes == [1, 2, 3]
 
 
+def test_colours_are_taken_where_the_model_knows_no_description():
+    colors = ("red", "green", "blue", "")
+    scene = header(
+        *(
+            replace(band(n, f"sentinel {color}", color), is_color_invented=True)
+            for n, color in enumerate(colors, 1)
+        )
+    )
+    assert taken(scene).indexes == [1, 2, 3]
+    with pytest.raises(ContractError, match=r"no band of that name; .*1 \(sentinel red\)"):
+        taken(scene, ("red", "2", "3"))
+
+
+def test_alpha_is_a_band_for_who_asks_for_it():
+    alpha = band(4, color="alpha")
+    scene = replace(named("red", "green", "blue"), alpha=4, alpha_band=alpha, mask="alpha")
+    model = {"bands": ("red", "green", "blue", "alpha"), "nodata_fill": (0.0,) * 4}
+    found = taken(scene, **model)
+    assert (found.indexes, found.mask, found.alpha) == ([1, 2, 3, 4], "none", None)
+    assert taken(scene, ("1", "2", "4")).indexes == [1, 2, 4]
+    assert (taken(scene).indexes, taken(scene).mask) == ([1, 2, 3], "alpha")
+    with pytest.raises(ContractError, match=r"the scene has .*4 \(alpha\)"):
+        taken(scene, bands=("a", "b", "c", "d"), nodata_fill=(0.0,) * 4)
+
+
 def test_colours_that_the_file_states_contradict_the_order():
     scene = header(band(1), band(2, color="red"), band(3, color="green"))
     with pytest.raises(ContractError, match="no band blue"):

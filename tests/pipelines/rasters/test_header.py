@@ -63,7 +63,7 @@ def test_bands_are_called_by_description_and_colour_in_lower_case(tmp_path):
     with rasterio.open(path, "r+") as target:
         target.colorinterp = [*target.colorinterp[:3], ColorInterp.undefined]
     names = [(band.description, band.color) for band in header_of(path).bands]
-    assert names == [("b04", "red"), ("green", ""), ("", "blue"), ("nir", "")]
+    assert names == [("b04", "red"), ("green", "green"), ("", "blue"), ("nir", "")]
 
 
 def test_a_description_wins_over_the_colour_and_the_alpha_that_gdal_invents(tmp_path):
@@ -74,7 +74,7 @@ def test_a_description_wins_over_the_colour_and_the_alpha_that_gdal_invents(tmp_
         assert source.colorinterp[3] == ColorInterp.alpha
     header = header_of(path)
     assert [band.name for band in header.bands] == ["blue", "green", "red", "nir"]
-    assert {band.color for band in header.bands} == {""}
+    assert [band.is_color_invented for band in header.bands] == [True, False, True, False]
     assert (header.alpha, header.mask, header.revision) == (None, "values", 1)
 
 
@@ -83,10 +83,14 @@ def test_colours_that_the_file_states_stay_beside_descriptions(tmp_path):
     name_bands(path, ["bleu", "vert", "rouge"])
     with rasterio.open(path, "r+") as target:
         target.colorinterp = [ColorInterp.blue, ColorInterp.green, ColorInterp.red]
-    assert [band.color for band in header_of(path).bands] == ["blue", "green", "red"]
+    bands = header_of(path).bands
+    assert [band.color for band in bands] == ["blue", "green", "red"]
+    assert not any(band.is_color_invented for band in bands)
 
 
-@pytest.mark.parametrize("description", ["", "Band 4", "4", "alpha", "Transparency"])
+@pytest.mark.parametrize(
+    "description", ["", "Band 4", "4", "alpha", "Transparency", "valid pixels", "Coverage"]
+)
 def test_a_description_that_names_no_band_leaves_alpha_alpha(tmp_path, description):
     path = write_scene(tmp_path / "a.tif", pixels(8, 8, bands=4))
     name_bands(path, [None, None, None, description])
