@@ -25,6 +25,7 @@ from segmodel.errors import ConfigurationError, ExportError
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.folder import write_contract
 from segmodel.savedmodel.halo import (
+    MAX_HALO_PX,
     HaloSample,
     Measuring,
     MeasuringClock,
@@ -35,7 +36,6 @@ from segmodel.savedmodel.halo import (
 from segmodel.savedmodel.memory import measure_bytes_per_pixel
 from segmodel.savedmodel.predictor import Predictor
 
-MAX_HALO_PX = 256
 # Where labels depend on the whole window, its size is part of the model: this, or the next multiple
 # of the stride.
 FIXED_WINDOW_PX = 1024
@@ -315,9 +315,8 @@ def _measured(
     def limit(stride: int) -> int:
         return MAX_HALO_PX if field is None else -(-(field // 2) // stride) * stride
 
-    stride, sizes = measure_sizes(
-        predictor.labels, contract.fill, samples, stated, limit(stated), clock
-    )
+    margin = None if field is None else limit(stated)
+    stride, sizes = measure_sizes(predictor.labels, contract.fill, samples, stated, margin, clock)
     contract = dataclasses.replace(contract, sizes=sizes)
     halo = None
     if stride is not None:

@@ -19,6 +19,9 @@ from segmodel.tiling.raster import ArrayRaster
 from segmodel.tiling.windows import Layout, Window, tiles
 
 CORE_PX = 512
+# Greatest halo that is tried where the receptive field is unknown, and the least distance from
+# sides at which labels of small samples are compared.
+MAX_HALO_PX, MIN_MARGIN_PX = 256, 16
 # Cores of fewer strides would be smaller than any that are used.
 MIN_CORE_STRIDES = 2
 EQUAL_SHARE = 0.999
@@ -61,6 +64,8 @@ class Measuring:
     log: Callable[[str], None] = _to_stderr
 
 
+# Sizes of windows, and the least share of equal labels in them.
+Compared = tuple[tuple[int, ...], float]
 # Function of a batch of raw values: labels.
 Labels = Callable[[np.ndarray], np.ndarray]
 
@@ -303,7 +308,7 @@ def measure_sizes(
     fill: np.ndarray,
     samples: Sequence[HaloSample],
     stride: int,
-    margin_px: int,
+    margin_px: int | None,
     clock: MeasuringClock | None = None,
 ) -> tuple[int | None, MeasuredSizes | None]:
     """The least stride at which labels do not depend on the size of the window.
@@ -318,7 +323,8 @@ def measure_sizes(
         fill: `(bands,)` raw value of each band that stands for nodata.
         samples: Images to label.
         stride: Stride of the model as stated.
-        margin_px: Distance from a side that moves up to which labels may depend on it.
+        margin_px: Distance from a side that moves up to which labels may depend on it; None if it
+            is unknown: then a stride may be found, but not that there is none, on small samples.
         clock: Clock and log of the measurement; None for no limit.
 
     Returns:
@@ -326,34 +332,50 @@ def measure_sizes(
         sample is large enough to tell, or time was up.
     """
     clock = clock or _unheard()
-    trial = cache(partial(_size_share, labels, fill, samples[:SIZE_SAMPLES], margin_px, clock))
+    longest = max((max(sample.image.shape[:2]) for sample in samples), default=0)
+    margin = MAX_HALO_PX if margin_px is None else margin_px
+    needed = _least_size(margin, stride)
+    is_sure = longest >= needed
+    if margin_px is None and not is_sure:
+        margin = max(longest // 4, MIN_MARGIN_PX)
+    trial = cache(partial(_size_share, labels, fill, samples[:SIZE_SAMPLES], margin, clock))
+    larger = f"samples of at least {needed} px are needed to tell"
     try:
         stated = trial(stride)
         if stated is None:
-            clock.log(
-                f"sizes of windows not compared: samples of at least "
-                f"{_least_size(margin_px, stride)} px are needed"
-            )
+            clock.log(f"sizes of windows not compared: {larger}")
             return stride, None
-        sizes, share = stated
-        if share >= EQUAL_SHARE:
-            return stride, MeasuredSizes(sizes, share, stride, share)
-        for first in (2 * stride, 3 * stride):
-            strides = list(_doubled(first))
-            # Multiples of a stride that holds hold too, so that the greatest decides.
-            while strides and trial(strides[-1]) is None:
-                strides.pop()
-            found = None
-            while strides and (last := trial(strides[-1])) and last[1] >= EQUAL_SHARE:
-                found, sizes_there = (strides.pop(), last[1]), last[0]
-            if found is not None:
-                clock.log(f"stride {stride} raised to {found[0]}")
-                return found[0], MeasuredSizes(sizes_there, found[1], stride, share)
-        clock.log("labels depend on the size of the window at every stride")
-        return None, MeasuredSizes(sizes, share, stride, share)
+        if stated[1] >= EQUAL_SHARE:
+            return stride, MeasuredSizes(*stated, stride, stated[1])
+        if (found := _least_stride(trial, stride)) is not None:
+            clock.log(f"stride {stride} raised to {found[0]}")
+            return found[0], MeasuredSizes(*found[1], stride, stated[1])
     except _TimeLimitError:
         clock.log("sizes of windows not compared: time was up")
         return stride, None
+    if not is_sure:
+        clock.log(f"no stride was found at which labels hold: {larger}")
+        return stride, None
+    clock.log("labels depend on the size of the window at every stride")
+    return None, MeasuredSizes(*stated, stride, stated[1])
+
+
+def _least_stride(
+    trial: Callable[[int], Compared | None], stated: int
+) -> tuple[int, Compared] | None:
+    """The least multiple of a stride at which labels hold, with its trial; None if none does."""
+    for first in (2 * stated, 3 * stated):
+        found = None
+        # Multiples of a stride that holds hold too, so that the greatest decides.
+        for stride in reversed(list(_doubled(first))):
+            # Samples are too small for the greatest ones.
+            if (compared := trial(stride)) is not None:
+                if compared[1] < EQUAL_SHARE:
+                    break
+                found = stride, compared
+        if found is not None:
+            return found
+    return None
 
 
 def _doubled(first: int) -> Iterator[int]:
@@ -373,7 +395,7 @@ def _size_share(
     margin_px: int,
     clock: MeasuringClock,
     stride: int,
-) -> tuple[tuple[int, ...], float] | None:
+) -> Compared | None:
     """Sizes that were compared, and the least share of equal labels; None if no sample will do."""
     wide = max(margin_px, 1)
     offsets = sorted({0, 1, stride, 3 * stride})

@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from segmodel.errors import BeamsegError, ConfigurationError, ExportError
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
-from segmodel.savedmodel.export import FIXED_WINDOW_PX, MAX_HALO_PX, export_savedmodel
+from segmodel.savedmodel.export import FIXED_WINDOW_PX, export_savedmodel
 from segmodel.savedmodel.foreign import ForeignModel, first_line
 from segmodel.savedmodel.halo import (
     CORE_PX,
+    MAX_HALO_PX,
     MAX_STRIDE,
     HaloSample,
     Measuring,
@@ -223,7 +224,8 @@ class Wrapping:
         self, contract: Contract, samples: Sequence[np.ndarray], measuring: Measuring
     ) -> Contract:
         """The contract with the least stride at which labels do not depend on the window's size."""
-        margin = min(MAX_HALO_PX, self._stated_halo(1, None))
+        field = self.config.window.receptive_field
+        margin = None if field is None else field // 2
         spec = tf.TensorSpec((None, None, None, len(contract.bands)), tf.float32)
         best = tf.function(lambda raw: tf.argmax(self.foreign(raw), -1), input_signature=[spec])
 
@@ -236,7 +238,8 @@ class Wrapping:
         trial = partial(measure_sizes, labels, contract.fill)
         stride, sizes = trial(given, contract.stride, margin, clock) if given else (None, None)
         if sizes is None:
-            made = HaloSample(self._made_image(max(CORE_PX, 2 * margin) + 3 * MAX_STRIDE))
+            side = max(CORE_PX, 2 * (margin or MAX_HALO_PX)) + 3 * MAX_STRIDE
+            made = HaloSample(self._made_image(side))
             clock.log("the stride is tried on an image of noise")
             stride, _ = trial([made], contract.stride, margin, clock)
         if stride is None:

@@ -187,7 +187,7 @@ def test_where_time_is_up_a_halo_is_not_said_to_be_measured():
     assert lines[-1].startswith("sizes of windows not compared: time was up")
 
 
-def sizes_of(model, stride: int, sample: HaloSample, margin: int = 8):
+def sizes_of(model, stride: int, sample: HaloSample, margin: int | None = 8):
     return measure_sizes(model.labels, np.zeros(3, np.uint8), [sample], stride, margin)
 
 
@@ -238,3 +238,16 @@ def test_samples_of_one_label_are_said_to_say_little():
     sample = HaloSample(np.zeros((1, 1536, 3), np.uint8))
     measure_halo(Looking(0), [sample], 4, 8, MeasuringClock(Measuring(log=lines.append)))
     assert lines[0].startswith("the samples have hardly more than one label")
+
+
+@pytest.mark.parametrize(("width", "own"), [(1536, 8), (256, 8), (256, 16), (100, 4)])
+def test_a_stride_is_found_on_small_samples_of_networks_of_unknown_reach(width, own):
+    stride, found = sizes_of(Shifting(own), 1, noise(width), margin=None)
+    assert (stride, found.equal_labels) == (own, 1.0)
+
+
+def test_on_small_samples_of_unknown_reach_no_window_is_fixed():
+    image = np.repeat((np.arange(1536) // 6).astype(np.uint8)[None, :, None], 3, axis=2)
+    wide = np.repeat(image, 32, axis=0)
+    assert sizes_of(Global(), 32, HaloSample(wide), margin=None)[0] is None
+    assert sizes_of(Global(), 32, HaloSample(wide[:, 600:856]), margin=None) == (32, None)
