@@ -25,7 +25,7 @@ from segmodel.images.decoders import (
     tiff_orientation,
     upright,
 )
-from segmodel.rasters.bands import ModelBands, in_order
+from segmodel.rasters.bands import ModelBands, bands_in_order
 from segmodel.rasters.header import Header
 from segmodel.rasters.memory import tiff_in_memory
 from segmodel.rasters.reader import RasterReader
@@ -129,7 +129,7 @@ def _in_order(pixels: Pixels, header: Header, names: Sequence[str]) -> Pixels:
         return Pixels(pixels.values, valid)
     remedy = "describe its bands by these names"
     try:
-        found = in_order(header, names, remedy)
+        found = bands_in_order(header, names, remedy)
     except ContractError as error:
         raise InputError(error.text, code=error.code) from error
     places = [band.index - 1 for band in found[:count]]

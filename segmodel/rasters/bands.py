@@ -96,7 +96,7 @@ class ModelBands:
             ContractError: If the model was not made for them; names the field and the remedy.
         """
         if wanted is None:
-            bands = in_order(header, model.bands, remedy, what)
+            bands = bands_in_order(header, model.bands, remedy, what)
         else:
             bands = tuple(_find(header, name, what) for name in wanted)
         _check_white(header, bands, what)
@@ -262,7 +262,9 @@ def _called(header: Header, name: str) -> list[Band]:
     return described or [b for b in every if b.color == lower and not b.is_color_invented]
 
 
-def in_order(header: Header, names: Sequence[str], remedy: str, what: str = "") -> tuple[Band, ...]:
+def bands_in_order(
+    header: Header, names: Sequence[str], remedy: str, what: str = ""
+) -> tuple[Band, ...]:
     """The bands that a file calls as the model does; all of it in order if it names none.
 
     Args:
