@@ -24,6 +24,8 @@ from segmodel.savedmodel.contract import Contract
 
 # Images in the summary; from this share on, the screen and the contact sheet tell of them.
 WORST_IMAGES, NOTED_SHARE = 10, Fraction(1, 100)
+# A float64 has no more decimal digits that count.
+_FLOAT_DIGITS = 17
 _COLUMNS = ("source", "key", "class_id", "pixels", "out_of_range")
 
 
@@ -108,9 +110,10 @@ class RangeCheck:
 
     def _reason(self, image: ImageOutOfRange) -> str:
         low, high = self.contract.value_range
+        share, limit = _percentages_apart(image.share, self.limit)
         return (
-            f"{percentage(image.share)} of the labelled pixels hold values outside {low:g} to "
-            f"{high:g}, the range of the model; --max_out_of_range allows {percentage(self.limit)}"
+            f"{share} of the labelled pixels hold values outside {low:g} to {high:g}, the range of "
+            f"the model; --max_out_of_range allows {limit}"
         )
 
     def _images(self, unit: Unit, commit: Commit, above: Fraction) -> Iterator[ImageOutOfRange]:
@@ -152,13 +155,25 @@ def range_line(summary: dict[str, Any] | None) -> str | None:
     )
 
 
-def percentage(share: float | Fraction) -> str:
-    """A share in percent, of three digits.
+def percentage(share: float | Fraction, digits: int = 3) -> str:
+    """A share in percent, of some digits.
 
     >>> percentage(Fraction(1, 3)), percentage(0.25), percentage(0.0001234)
     ('33.3 %', '25 %', '0.0123 %')
     """
-    return f"{float(100 * share):.3g} %"
+    return f"{float(100 * share):.{digits}g} %"
+
+
+def _percentages_apart(share: Fraction, limit: Fraction) -> tuple[str, str]:
+    """A share and the limit that it exceeds, with as many digits as tell them apart.
+
+    >>> _percentages_apart(Fraction(250001, 1000000), Fraction(1, 4))
+    ('25.0001 %', '25 %')
+    """
+    digits = 3
+    while percentage(share, digits) == percentage(limit, digits) and digits < _FLOAT_DIGITS:
+        digits += 1
+    return percentage(share, digits), percentage(limit, digits)
 
 
 def _is_block(unit: Unit) -> bool:

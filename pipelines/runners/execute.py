@@ -110,10 +110,12 @@ def print_result(
         print(f"failed: {on_one_line(name)}: {on_one_line(row['reason'])}", file=sys.stderr)
     status = ExitStatus(summary["exit_status"])
     failed = summary["failed_images"]
+    has_range_failures = bool((summary.get("out_of_range") or {}).get("failed_images"))
+    limits = "--max_failures" + " or --max_out_of_range" * has_range_failures
     over_budget = (
         f"{failed} of {summary['images'] + failed} images failed, more than --max_failures "
-        f"{budget} allows: see {failures}, then raise --max_failures, or correct the images and "
-        f"run the same command again (corrected images are read again without an option)"
+        f"{budget} allows: see {failures}, then raise {limits}, or correct the images and run the "
+        f"same command again (corrected images are read again without an option)"
     )
     is_complete = status == ExitStatus.COMPLETE
     text = {ExitStatus.OVER_BUDGET: over_budget, **texts}[status]

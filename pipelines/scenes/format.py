@@ -104,7 +104,8 @@ class SceneFormat(Format):
                 f"({', '.join(contract.bands)})"
             )
         if reading.resample_to is not None:
-            contract.check_gsd(reading.resample_to, reading.resample_to, "--resample_to")
+            side = reading.resample_to
+            contract.check_gsd(side, side, "--resample_to", "give another number of metres")
 
     def misfit(self, files: Sequence[InputFile], context: PlanContext) -> BeamsegError | None:
         """Why the first scene does not fit, if none does; what cannot be opened says so later."""

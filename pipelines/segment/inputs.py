@@ -87,8 +87,9 @@ def find_inputs(
     if options.stack is None:
         _check_patterns(options.inputs, catalogue, context.headers)
     _check_names(inputs)
-    if options.pixel_size is not None:
-        context.contract.check_gsd(options.pixel_size, options.pixel_size, "--pixel_size")
+    if options.pixel_size is not None and context.reading.resize is None:
+        side = options.pixel_size
+        context.contract.check_gsd(side, side, "--pixel_size", "scale images with --resize")
     if options.limit is not None:
         _limit(catalogue, options.limit, context.reading)
     given = [(entry, files) for entry, files in inputs.files if files]

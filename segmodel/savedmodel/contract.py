@@ -20,6 +20,10 @@ DTYPES = ("uint8", "uint16", "int16", "float32")
 _OPTIONAL = ("fixed_window", "bytes_per_pixel", "calibration", "training_data", "metrics")
 
 
+# What helps where pixels of a scene have another size than those of the model.
+RESAMPLE = "resample it with --resample_to (or gdalwarp -tr WIDTH HEIGHT -r average)"
+
+
 @dataclass(frozen=True)
 class MeasuredHalo:
     """The least halo at which tiled labels were measured to equal untiled ones.
@@ -98,7 +102,8 @@ class Contract:
         halo: Recommended halo.
         fixed_window: Side of the only window the model accepts, for networks with global
             context, or None.
-        gsd_range_m: Least and greatest ground sample distance in metres, or None for any.
+        gsd_range_m: Least and greatest ground sample distance in metres, of both sides of a pixel,
+            or None for any.
         bytes_per_pixel: Memory that prediction takes, measured on a CPU, or None.
         parameters: Number of weights, or None.
         calibration: How confidence was calibrated, or None.
@@ -205,13 +210,14 @@ class Contract:
                 name=what,
             )
 
-    def check_gsd(self, across_m: float, down_m: float, what: str) -> None:
+    def check_gsd(self, across_m: float, down_m: float, what: str, remedy: str = RESAMPLE) -> None:
         """Refuse pixels of which a side is outside the range the model was made for.
 
         Args:
             across_m: Width of a pixel of the input on the ground in metres.
             down_m: Height of a pixel in metres.
-            what: Name of the input for the error.
+            what: Name of the input or the option for the error.
+            remedy: What helps, for the error.
 
         Raises:
             ContractError: Names the field, the range, both sides and the remedy.
@@ -222,8 +228,7 @@ class Contract:
         if not all(low <= side <= high for side in (across_m, down_m)):
             raise ContractError(
                 f"gsd_range_m: the model was made for {low:g} to {high:g} m a pixel, the input has "
-                f"{across_m:.4g} x {down_m:.4g} m (width x height); resample it with --resample_to "
-                f"(or gdalwarp -tr WIDTH HEIGHT -r average), or use another model",
+                f"{across_m:.4g} x {down_m:.4g} m (width x height); {remedy}, or use another model",
                 code=FailureCode.WRONG_GSD,
                 name=what,
             )

@@ -97,8 +97,9 @@ class WrappedModel:
     """Raw value that the network sees in place of nodata, and beyond the right and the lower edge
     of an image: one number, or one for each band."""
     gsd_range_m: Annotated[Numbers, AfterValidator(_rising)] = ()
-    """Least and greatest ground sample distance in metres; `segment` refuses scenes outside;
-    empty: none is refused."""
+    """Least and greatest ground sample distance in metres, of both sides of a pixel; `segment`
+    refuses scenes outside; empty: none is refused. Pixels of 10 m in a map have 9.98 to 10.02 m on
+    the ground, so leave room."""
     architecture: str = "unknown"
     """What kind of network it is, for people."""
     about: str = ""

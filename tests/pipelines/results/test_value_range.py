@@ -12,6 +12,7 @@ import pytest
 import shapely
 
 from pipelines.run.area_tables import SCHEMA
+from pipelines.runners.execute import print_result
 from segmodel.tiling.raster import out_of_range
 from tests.fakes import CLASSES, brightness_labels
 from tests.pipelines.corpus import (
@@ -90,7 +91,7 @@ def test_pixels_of_a_scene_of_blocks_are_counted_once_by_class(tmp_path, model, 
     ]
 
 
-def test_another_limit_only_reads_again_and_the_map_stays(tmp_path, model, monkeypatch):
+def test_another_limit_only_reads_again_and_the_map_stays(tmp_path, model, monkeypatch, capsys):
     small_blocks(monkeypatch, 64)
     odd_scene(tmp_path / "in" / "a.tif")
     write_scene(tmp_path / "in" / "b.tif", within(90, 80, 2))
@@ -105,6 +106,8 @@ def test_another_limit_only_reads_again_and_the_map_stays(tmp_path, model, monke
     assert "--max_out_of_range allows 25 %" in row["reason"]
     assert failed.summary["out_of_range"]["failed_images"] == 1
     assert failed.verified() == (failed.verified()[0], [])
+    assert print_result(failed.summary, {}, "failures.csv", 0) == 3
+    assert "then raise --max_failures or --max_out_of_range, or correct" in capsys.readouterr().err
     labels, areas = failed.labels("in/a.tif"), (failed.root / "areas.csv").read_bytes()
 
     passed = run_scenes(tmp_path / "run", model, tmp_path / "in", max_out_of_range=Fraction(1, 3))

@@ -196,6 +196,21 @@ def test_another_pixel_size_counts_the_ground_again(options):
     assert totals.tally.footprint_m2 == pytest.approx(7 * 64 * 4 + 1600 * 100, rel=2e-3)
 
 
+def test_the_size_of_pixels_is_compared_with_the_range_of_the_model_unless_images_are_scaled(
+    tmp_path,
+):
+    model = write_model_folder(tmp_path / "model", gsd_range_m=(0.5, 1.0))
+    write(tmp_path / "in" / "a.png", png(pixels(8, 8)))
+    options = SegmentOptions((str(tmp_path / "in"),), str(model), str(tmp_path / "run"))
+
+    message = r"^--pixel_size: gsd_range_m: .* has 2 x 2 m .*; scale images with --resize, or use "
+    with pytest.raises(ContractError, match=message):
+        check_run(replace(options, pixel_size=2.0))
+    check_run(replace(options, pixel_size=1.0))
+    # Of 2 m, scaled from 8 to 16 pixels, the model sees 1 m.
+    check_run(replace(options, pixel_size=2.0, resize=(16, 16)))
+
+
 @pytest.mark.parametrize("name", ["thesis.doc", "labels/truth.png"])
 def test_a_folder_of_someone_else_is_refused(options, name):
     path = write(Path(options.output) / name, b"mine")
