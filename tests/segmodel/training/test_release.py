@@ -101,7 +101,7 @@ def test_confidence_is_not_calibrated_where_that_is_not_asked_for(network, tmp_p
 
     written: list = []
 
-    def export(network, contract, path, halo_samples):
+    def export(network, contract, path, halo_samples, measuring):
         written.append(contract)
         raise ExportError("far enough")
 
