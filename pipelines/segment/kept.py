@@ -23,6 +23,7 @@ from pipelines.run import plan
 from pipelines.run.area_tables import area_table, schema_for
 from pipelines.run.areas import Tally, TallySum, with_range
 from pipelines.run.commits import Commit, Output
+from pipelines.run.failures import Failure
 from pipelines.run.plan import GONE, AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.blocks import SCENE
 from pipelines.scenes.files import scene_paths
@@ -110,10 +111,10 @@ def kept_units(work: Work, gone: NameSet, unopened: Sequence[InputFile]) -> Kept
                     if was_opened(unit) and is_as_planned(waiting[first.key], first):
                         kept.held.setdefault(first.key, []).append(unit)
                     continue
-                part = _parts(unit, gone)[0]
-                if part.gone and part.id not in seen:
-                    seen.update([part.id])
-                    yield part, unit, work.log.name(unit) in recorded
+                for part in _parts(unit, gone)[:1]:
+                    if part.id not in seen:
+                        seen.update([part.id])
+                        yield part, unit, work.log.name(unit) in recorded
 
     def checked(candidate: tuple[Unit, Unit, bool]) -> tuple[Unit, bool]:
         part, unit, is_done = candidate
@@ -173,10 +174,10 @@ def is_as_planned(found: InputFile, planned: InputFile) -> bool:
 
 
 def _parts(unit: Unit, gone: NameSet) -> list[Unit]:
-    """A unit as it is, or two of a group of image files: what is gone of it, and the rest."""
+    """What is gone of a unit, and the rest of a group of image files; empty if nothing is gone."""
     lost = tuple(replace(file, gone=True) for file in unit.files if file.key in gone)
     if not lost:
-        return [unit]
+        return []
     if not formats.find_format(unit.format).grouped:
         return [replace(unit, files=lost)]
     rest = tuple(file for file in unit.files if file.key not in gone)
@@ -219,7 +220,7 @@ def take_apart(work: Work, kept: KeptUnits) -> None:
     """
     for unit in plan.read_units(work.run.plan, WorkUnit):
         parts = _parts(unit, kept.gone)
-        if not parts[0].gone or parts[0].id == unit.id:
+        if not parts or parts[0].id == unit.id:
             continue
         try:
             commit = work.log.read(unit)
@@ -240,7 +241,7 @@ class _Content:
 
     commit: Commit
     rows: list[dict[str, Any]]
-    failures: list[Any]
+    failures: list[Failure]
 
     @classmethod
     def of(cls, commit: Commit, work: Work) -> "_Content":

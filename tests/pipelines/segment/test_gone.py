@@ -326,3 +326,25 @@ def test_rows_of_failures_go_with_their_files(options, tmp_path, name):
     findings: list = []
     verify(options.output, findings.append)
     assert [found for found in findings if "unknown" in found.wrong] == []
+
+
+@pytest.mark.parametrize("rule", ["keep", "prune"])
+def test_of_inputs_that_were_gone_some_come_back(options, tmp_path, rule):
+    whole, _ = run(options)
+    (tmp_path / "away").mkdir()
+    away = [("a/0.png", "0.png"), ("a/1.png", "1.png"), ("b/one.tif", "one.tif")]
+    away.append(("b/several.tif", "several.tif"))
+    for name, short in away:
+        (tmp_path / name).rename(tmp_path / "away" / short)
+    write(tmp_path / "a" / "2.png", png(pixels(8, 21, 8)))
+    assert run(replace(options, gone="keep"))[0].tally.images == 7
+    for name, short in (away[0], away[2]):
+        (tmp_path / "away" / short).rename(tmp_path / name)
+
+    total, _ = run(replace(options, gone=rule))
+
+    assert (total.missing, total.tally.images) == (0, 7 if rule == "keep" else 5)
+    assert whole.tally.images == 6
+    findings: list = []
+    verify(options.output, findings.append)
+    assert [found for found in findings if "unknown" in found.wrong] == []
