@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -54,6 +54,14 @@ class InputFile:
         """Names the file in tables: folder and name."""
         return f"{self.folder}/{self.name}"
 
+    def to_json(self) -> dict[str, Any]:
+        """As in a plan line; what is said of a file that is gone stands there for no other."""
+        names = _OF_ALL_FILES if not self.gone else vars(self)
+        return {name: getattr(self, name) for name in names}
+
+
+_OF_ALL_FILES = ("uri", "folder", "name", "size", "version")
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -85,10 +93,10 @@ class Unit:
 
     def digest(self, options: str) -> str:
         """16 hex digits for all that its outputs follow from: input, block, digest of options."""
-        fields = self._fields()
+        found = self._fields()
         source = [(f.folder, f.name, f.size, f.version) for f in self.files]
-        parts = [options, source, *(fields[name] for name in ("window", "blocks", "records"))]
-        parts += [] if fields["place"] is None else [fields["place"]]
+        parts = [options, source, *(found[name] for name in ("window", "blocks", "records"))]
+        parts += [] if found["place"] is None else [found["place"]]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def to_json(self) -> str:
@@ -97,11 +105,9 @@ class Unit:
 
     def _fields(self) -> dict[str, Any]:
         """Fields of a plan line, which are the same for all kinds."""
-        fields: dict[str, Any] = dict.fromkeys(_FIELDS) | {"blocks": ()} | asdict(self)
-        for file in fields["files"]:
-            if not file["gone"]:
-                del file["gone"], file["acquired"], file["behind"]
-        return fields
+        own = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        files = [file.to_json() for file in self.files]
+        return dict.fromkeys(_FIELDS) | {"blocks": ()} | own | {"files": files}
 
 
 @dataclass(frozen=True)
@@ -169,8 +175,8 @@ class CountUnit(Unit):
         return ground_counts_once
 
     def _fields(self) -> dict[str, Any]:
-        fields = super()._fields()
-        return {name: fields[name] for name in fields if name != "acquired" or self.acquired}
+        found = super()._fields()
+        return {name: found[name] for name in found if name != "acquired" or self.acquired}
 
 
 KINDS: tuple[type[Unit], ...] = (WorkUnit, AssemblyUnit, CountUnit)
@@ -183,14 +189,14 @@ def unit_from_json(line: str | bytes) -> Unit:
     Raises:
         ValueError, KeyError, TypeError: If it is no such line.
     """
-    fields: dict[str, Any] = json.loads(line)
-    shared = fields["id"], fields["format"], tuple(InputFile(**file) for file in fields["files"])
-    if fields["place"] is not None:
-        return CountUnit(*shared, fields["place"], fields.get("acquired"))
-    if fields["blocks"]:
-        return AssemblyUnit(*shared, tuple(fields["blocks"]))
-    window = None if fields["window"] is None else Window(*fields["window"])
-    return WorkUnit(*shared, window, fields["records"], fields["scene"])
+    found: dict[str, Any] = json.loads(line)
+    shared = found["id"], found["format"], tuple(InputFile(**file) for file in found["files"])
+    if found["place"] is not None:
+        return CountUnit(*shared, found["place"], found.get("acquired"))
+    if found["blocks"]:
+        return AssemblyUnit(*shared, tuple(found["blocks"]))
+    window = None if found["window"] is None else Window(*found["window"])
+    return WorkUnit(*shared, window, found["records"], found["scene"])
 
 
 @dataclass(frozen=True)
