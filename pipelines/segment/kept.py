@@ -7,6 +7,7 @@ is taken apart, so that rows and label maps of the others do not depend on those
 
 import hashlib
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -50,6 +51,9 @@ class KeptUnits:
     scenes: dict[str, InputFile] = field(default_factory=dict)
     held: dict[str, list[Unit]] = field(default_factory=dict)
     _lines: IO[bytes] = field(default_factory=tempfile.TemporaryFile, repr=False)
+
+    def __post_init__(self) -> None:
+        weakref.finalize(self, self._lines.close)
 
     def add(self, unit: Unit) -> None:
         """Keep a unit."""
