@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import PurePath
 
+import numpy as np
 import rasterio
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
+from rasterio.transform import Affine
 
 from segmodel.errors import FailureCode, InputError
 from segmodel.rasters.grid import Grid
@@ -29,6 +31,8 @@ SUBDATASETS_NAMED = 5
 # Descriptions that do not name a band: numbers, and other words for alpha.
 _ALPHA_WORDS = "alpha|mask|opacity|transp|coverage|valid|no ?data"
 _UNNAMED = re.compile(rf"(?:(?:band|layer|channel|b)?[ _-]*\d*)|.*(?:{_ALPHA_WORDS}).*")
+# The least normal number.
+_LEAST = float(np.finfo(np.float64).tiny)
 _ALPHA = ColorInterp.alpha.name
 # Places and colours of bands as GDAL takes them for, whatever they are.
 USUAL = frozenset({(1, "red"), (2, "green"), (3, "blue"), (1, "gray")})
@@ -185,7 +189,7 @@ def header_of(source: rasterio.DatasetReader) -> Header:
     alpha = [band for band in every if band.color == ColorInterp.alpha.name]
     bands = tuple(band for band in every if band not in alpha)
     located_by = None
-    if source.transform.is_identity and (source.gcps[0] or source.rpcs is not None):
+    if _transform(source).is_identity and (source.gcps[0] or source.rpcs is not None):
         located_by = "gcps" if source.gcps[0] else "rpcs"
     crs = _shared_crs(source.crs.to_wkt()) if source.crs else None
     first = bands[0].index if bands else source.indexes[0]
@@ -196,7 +200,7 @@ def header_of(source: rasterio.DatasetReader) -> Header:
     if mask == "alpha" and not alpha:
         mask = values_mask(bands)
     return Header(
-        grid=Grid(source.height, source.width, source.transform, crs),
+        grid=Grid(source.height, source.width, _transform(source), crs),
         bands=bands,
         mask=mask,
         alpha=alpha[0].index if alpha else None,
@@ -249,6 +253,15 @@ def _is_read_anew(bands: Sequence[Band]) -> bool:
     is_named_alpha = any(b.color == _ALPHA and names_a_band(b.description) for b in bands)
     values = {(band.nodata, band.dtype) for band in bands if band.nodata is not None}
     return contradicts or is_named_alpha or any(is_rounded(*value) for value in values)
+
+
+def _transform(source: rasterio.DatasetReader) -> Affine:
+    """The transform of a raster; the identity where rasterio gives what happens to be in memory.
+
+    It does so for PNM without a world file: numbers that are too small for any place.
+    """
+    stated = source.transform
+    return Affine.identity() if any(0 < abs(number) < _LEAST for number in stated) else stated
 
 
 # One object for all scenes of a CRS: parsing it takes longer than the rest of a header.

@@ -57,6 +57,16 @@ def test_a_plain_scene_has_its_grid_and_bands_and_nothing_else(tmp_path):
     assert (header.located_by, header.acquired, header.others) == (None, None, ())
 
 
+def test_a_raster_without_a_place_has_none_whatever_is_in_memory(tmp_path):
+    path = tmp_path / "a.pgm"
+    path.write_bytes(b"P5 8 8 255\n" + bytes(64))
+    header = header_of(path)
+    assert header.grid.transform.is_identity
+    assert not header.is_located
+    (tmp_path / "a.pgm.aux.xml").write_text("<PAMDataset><SRS>EPSG:32633</SRS></PAMDataset>")
+    assert header_of(path).grid.transform.is_identity
+
+
 def test_bands_are_called_by_description_and_colour_in_lower_case(tmp_path):
     path = write_scene(tmp_path / "a.tif", pixels(8, 8, bands=4), photometric="RGB")
     name_bands(path, [" B04 ", "Green", None, "NIR"])
