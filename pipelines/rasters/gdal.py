@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+import tempfile
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,7 +12,7 @@ import rasterio
 from pipelines.rasters.stores import StoredRaster
 from pipelines.run.failures import code_of, is_transient, reason_of
 from pipelines.storage import filesystem, locations
-from pipelines.storage.clients.interface import RequestFailure
+from pipelines.storage.clients.interface import RequestFailure, replaced_error
 from pipelines.storage.clients.retry import ATTEMPTS, retry
 from pipelines.storage.web import COPIES
 from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError
@@ -31,6 +33,9 @@ _WEB_OPTIONS = {
     "GDAL_HTTP_CONNECTTIMEOUT": 20,
     "GDAL_HTTP_TIMEOUT": 120,
 }
+# What is NetCDF by its name, and how large it may be in a store.
+_NETCDF_SUFFIXES = (".nc", ".nc2", ".nc3", ".nc4", ".cdf")
+MAX_COPIED_BYTES = 1 << 30
 # What GDAL calls a file that it reads through us.
 _THROUGH_US = re.compile(r"^/vsi\w*opener[^/]*/")
 # What a server or the network says that may answer later, and what it will say again.
@@ -101,8 +106,34 @@ class StoreOpener(Opener):
             # What is open stays readable, also when its copy is removed.
             with COPIES.path(uri, version) as path:
                 return self.open(path)
-        stored = StoredRaster(uri, version) if locations.is_remote(uri) else None
-        return self._opened(uri, uri, stored)
+        if not locations.is_remote(uri):
+            return self._opened(uri, uri, None)
+        if uri.lower().endswith(_NETCDF_SUFFIXES):
+            return self._open_copy(uri, version)
+        return self._opened(uri, uri, StoredRaster(uri, version))
+
+    def _open_copy(self, uri: str, version: str) -> StoredOpenRaster:
+        """An object that is copied, as GDAL waits for ever where it reads NetCDF through us."""
+        found = filesystem.stat(uri)
+        if found is None:
+            raise InputError("there is no such object", code=FailureCode.NOT_FOUND)
+        if version and not version.startswith(found.version):
+            raise replaced_error(uri)
+        if found.size > MAX_COPIED_BYTES:
+            raise InputError(
+                f"a NetCDF file in a store is copied before it is read, and its {found.size} bytes "
+                f"are more than {MAX_COPIED_BYTES}: copy it to a local folder",
+                code=FailureCode.TOO_LARGE,
+            )
+        # What is open stays readable, also when its copy is removed.
+        with tempfile.TemporaryDirectory(prefix="beamseg-") as folder:
+            path = os.path.join(folder, os.path.basename(uri))
+            with (
+                filesystem.open_stream(uri, (found.size, found.version)) as stream,
+                open(path, "wb") as target,
+            ):
+                shutil.copyfileobj(stream, target)
+            return self._opened(path, uri, None)
 
     def _open_stack(self, place: str, content: str) -> StoredOpenRaster:
         failure = locations.stack_failure(content)

@@ -15,11 +15,16 @@ import rasterio.shutil
 from rasterio.transform import from_origin
 
 from pipelines.inputs.addresses import find_address
+from pipelines.rasters import gdal
+from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.header import Headers, read_header
 from pipelines.scenes.format import SceneFormat, may_be_scene
+from pipelines.storage import clients
+from pipelines.storage.clients.retry import RetryingStore
 from segmodel.errors import ConfigurationError, InputError
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import files_in, pixels, write_scene
+from tests.pipelines.memory_store import MemoryClient
 from tests.pipelines.scene_runs import run_scenes
 
 PLACE = from_origin(500000, 5000000, 10, 10)
@@ -52,6 +57,21 @@ def write_netcdf(path: Path, names: Sequence[str]) -> Path:
 def test_a_file_with_one_raster_is_that_one(tmp_path):
     header = read_header(str(write_netcdf(tmp_path / "a.nc", ["ndvi"])))
     assert (header.grid.height, header.grid.width, header.grid.transform) == (*SHAPE, PLACE)
+
+
+def test_netcdf_in_a_store_is_read_from_a_copy(tmp_path, monkeypatch):
+    client = MemoryClient()
+    store, remote = RetryingStore(client, sleep=lambda seconds: None), clients._store
+    monkeypatch.setattr(clients, "_store", lambda scheme: store if scheme else remote(scheme))
+    path = write_netcdf(tmp_path / "a.nc", ["ndvi"])
+    client.put_all(tmp_path, "gs://b")
+    here, there = read_header(str(path)), read_header("gs://b/a.nc")
+    assert there.grid == here.grid
+    with OPENER.env("gs://b/a.nc"), OPENER.open("gs://b/a.nc") as source:
+        assert (source.read(1) == 101).all()
+    monkeypatch.setattr(gdal, "MAX_COPIED_BYTES", path.stat().st_size - 1)
+    with pytest.raises(InputError, match="copy it to a local folder"):
+        read_header("gs://b/a.nc")
 
 
 def test_of_several_rasters_each_has_an_address(tmp_path):
