@@ -70,7 +70,7 @@ def test_after_an_error_a_raster_is_opened_anew(tmp_path):
     path = tmp_path / "a.tif"
     path.write_bytes(b"nothing")
     handle = RasterHandle(str(path), Opener())
-    with pytest.raises(InputError, match=r"cannot be read: .*a\.tif"):
+    with pytest.raises(InputError, match=r"cannot be read: .*not recognized"):
         value(handle)
     geotiff(path, np.full((1, 2, 2), 3, np.uint8))
     assert value(handle) == 3
