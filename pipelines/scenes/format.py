@@ -71,11 +71,11 @@ class SceneFormat(Format):
 
     def _is_scene(self, file: InputFile, headers: Headers) -> bool:
         """Whether it is a raster that knows where it is, or that no decoder of images reads."""
-        suffix = Path(file.name).suffix.lower()
-        if locations.is_address(file.uri):
-            return True
         if not may_be_scene(file):
             return False
+        if locations.is_address(file.uri):
+            return True
+        suffix = Path(file.name).suffix.lower()
         try:
             header = headers.read(file)
         except TransientError:
