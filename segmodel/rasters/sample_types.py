@@ -57,13 +57,15 @@ def conversion_remedy(dtype: str, to: str, value_range: tuple[float, float]) -> 
 
     >>> conversion_remedy("uint16", "uint8", (0, 255)).partition(",")[0]
     'convert it with gdal_translate -ot Byte -scale LOW HIGH 0 255'
+    >>> conversion_remedy("int16", "float32", (0.0, 16777216.0)).partition(",")[0]
+    'convert it with gdal_translate -ot Float32 -scale LOW HIGH 0 16777216'
     """
     if dtype.startswith("complex"):
         calculation = 'gdal_calc.py -A IN --outfile=OUT --type=Float32 --calc="abs(A)"'
         return f"give it real numbers, for example the amplitude ({calculation})"
-    low, high = value_range
+    low, high = (f"{limit:.10g}" for limit in value_range)
     clipping = "" if to == "float32" else f" (without -scale, -ot clips what {to} cannot hold)"
     return (
-        f"convert it with gdal_translate -ot {_GDAL_NAMES[to]} -scale LOW HIGH {low:g} {high:g}, "
-        f"where LOW and HIGH are its values for {low:g} and {high:g}{clipping}"
+        f"convert it with gdal_translate -ot {_GDAL_NAMES[to]} -scale LOW HIGH {low} {high}, "
+        f"where LOW and HIGH are its values for {low} and {high}{clipping}"
     )

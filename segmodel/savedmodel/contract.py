@@ -21,7 +21,7 @@ _OPTIONAL = ("fixed_window", "bytes_per_pixel", "calibration", "training_data", 
 
 
 # What helps where pixels of a scene have another size than those of the model.
-RESAMPLE = "resample it with --resample_to (or gdalwarp -tr WIDTH HEIGHT -r average)"
+RESAMPLE = "resample it with --resample_to (or gdalwarp -tr WIDTH HEIGHT -r average -dstalpha)"
 
 
 @dataclass(frozen=True)
