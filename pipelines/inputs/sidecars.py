@@ -1,6 +1,7 @@
 """Files beside an image that may say where on the ground it is: world files and `.aux.xml`."""
 
 import os
+from collections.abc import Container
 from functools import lru_cache
 
 from pipelines.inputs.catalogue import NameSet
@@ -30,6 +31,7 @@ class Sidecars:
     def __init__(self) -> None:
         self._noted = NameSet()
         self._new: list[str] = []
+        self._has_noted = False
         self._in_folder = lru_cache(_FOLDERS_KNOWN)(_names_in)
 
     def note(self, uri: str) -> None:
@@ -52,13 +54,24 @@ class Sidecars:
         world = WORLD_SUFFIXES.get(suffix.lower())
         if world is None or locations.is_read_by_gdal(file.uri):
             return False
-        names = [f"{file.uri}{_AUXILIARY}".lower(), *(f"{stem}{end}".lower() for end in world)]
-        if not locations.is_remote(file.uri):
-            beside = self._in_folder(os.path.dirname(file.uri))
-            return any(os.path.basename(name) in beside for name in names)
-        self._noted.update(self._new)
-        self._new.clear()
-        return any(name in self._noted for name in names)
+        whole = file.uri
+        if locations.is_remote(whole):
+            beside: Container[str] = self._in_stores()
+        else:
+            beside = self._in_folder(os.path.dirname(whole))
+            whole, stem = os.path.basename(whole), os.path.basename(stem)
+        if not beside:
+            return False
+        names = (f"{whole}{_AUXILIARY}", *(f"{stem}{ending}" for ending in world))
+        return any(name.lower() in beside for name in names)
+
+    def _in_stores(self) -> Container[str]:
+        """Locations of such objects in small letters."""
+        if self._new:
+            self._noted.update(self._new)
+            self._new.clear()
+            self._has_noted = True
+        return self._noted if self._has_noted else ()
 
 
 def _names_in(folder: str) -> frozenset[str]:

@@ -42,6 +42,7 @@ VALUES = {
     "resize": "768x512",
     "image_field": "image/encoded",
     "name_field": "image/filename",
+    "stack": "{scene}_{band}.tif",
     "bands": "4,3,2",
     "resample_to": "0.5",
     "aoi": "gs://maps/aoi.gpkg",
