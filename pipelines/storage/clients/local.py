@@ -33,6 +33,11 @@ class LocalStore:
             status = os.stat(uri)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except OSError as error:
+            # Links that lead to each other lead nowhere.
+            if error.errno == errno.ELOOP:
+                return None
+            raise
         return StoredObject(uri, status.st_size, str(status.st_mtime_ns))
 
     def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -348,3 +349,48 @@ def test_of_inputs_that_were_gone_some_come_back(options, tmp_path, rule):
     findings: list = []
     verify(options.output, findings.append)
     assert [found for found in findings if "unknown" in found.wrong] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("b/one.tif", b"<html>Not found</html>"), ("b/several.tif", b"x" * 100)],
+)
+def test_a_scene_that_is_no_raster_any_more_is_gone(options, tmp_path, name, content):
+    run(options)
+    (tmp_path / name).write_bytes(content)
+    before = tree(options.output)
+    with pytest.raises(ConfigurationError, match=re.escape(name)):
+        prepare_run(check_run(options))
+    assert tree(options.output) == before
+    for _ in range(2):
+        assert run(replace(options, gone="keep"))[0].tally.images == 6
+    total, _ = run(replace(options, gone="prune"))
+    assert (total.tally.images, total.tally.failed_images) == (5, 1)
+
+
+@pytest.mark.parametrize("is_scene", [False, True])
+def test_an_image_that_gets_or_loses_a_place_is_gone(options, tmp_path, is_scene):
+    place = tmp_path / "a" / "0.pgw"
+    text = "10\n0\n0\n-10\n400005\n5799995\n"
+    if is_scene:
+        place.write_text(text)
+    run(options)
+    before = tree(options.output)
+    if is_scene:
+        place.unlink()
+    else:
+        place.write_text(text)
+    with pytest.raises(ConfigurationError, match=r"a/0\.png"):
+        prepare_run(check_run(options))
+    assert tree(options.output) == before
+    assert run(replace(options, gone="keep"))[0].tally.images == 6
+    assert run(replace(options, gone="prune"))[0].tally.images == 6
+
+
+def test_an_image_that_failed_may_become_a_scene(options, tmp_path):
+    path = tmp_path / "a" / "late.tif"
+    path.write_bytes(b"not yet here")
+    run(options)
+    write_scene(path, pixels(40, 40))
+    total, _ = run(options)
+    assert (total.tally.images, total.tally.failed_images) == (7, 0)
