@@ -246,6 +246,10 @@ class Format(ABC):
         """Number of images in a file, at most `limit`."""
         return 1
 
+    def opens(self, file: InputFile, reading: ReadOptions) -> bool:
+        """Whether a file is what its name says, by its beginning; True where that is not known."""
+        return True
+
     @abstractmethod
     def estimate(self, files: Sequence[InputFile], context: PlanContext) -> Estimate:
         """Images, pixels and windows of some files, from headers or a sample of them."""

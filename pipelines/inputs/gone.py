@@ -65,6 +65,7 @@ def check_gone(gone: NameSet, output: str, option: str, others: str) -> None:
     """
     if gone:
         raise ConfigurationError(
-            f"{output} was begun with inputs that are not found or are empty now: {some_of(gone)}. "
-            f"Nothing was changed. Mount the disk, or correct {option} or --output; {others}"
+            f"{output} was begun with inputs that are not found, empty or damaged now: "
+            f"{some_of(gone)}. Nothing was changed. Mount the disk, or correct {option} or "
+            f"--output; {others}"
         )

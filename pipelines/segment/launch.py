@@ -1,7 +1,7 @@
 """From options to a run that is ready to start: checks, resolved sizes, `run.json`, plan."""
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -36,10 +36,10 @@ from pipelines.segment.kept import KeptUnits, is_as_planned, kept_units, take_ap
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.reconcile import reconcile, remove_leftovers
 from pipelines.segment.sizes import Sizes, resolve_sizes
+from pipelines.segment.unusable import unusable
 from pipelines.storage import filesystem, locations
 from pipelines.storage.copies import OpenedModel, open_model
 from pipelines.storage.digests import digest
-from pipelines.worker import formats
 from segmodel.errors import ConfigurationError
 from segmodel.savedmodel.contract import Contract
 
@@ -325,39 +325,12 @@ def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
         and headers.is_damaged(turned[file.key])
     }
     gone = find_gone(planned, lambda: (f for f in inputs.every if f.key not in damaged))
-    gone.update(_of_another_format(units, inputs, run, gone))
+    gone.update(unusable(units, inputs, gone, resolved.work))
     kept = None
     if unopened or (gone and resolved.options.gone == KEEP):
         stays = gone if resolved.options.gone == KEEP else NameSet()
         kept = kept_units(resolved.work, stays, unopened)
     return replace(resolved, gone=gone, kept=kept)
-
-
-def _of_another_format(
-    units: Callable[[], Iterator[Unit]], inputs: Inputs, run: RunDirectory, gone: NameSet
-) -> list[str]:
-    """Keys of inputs with a label map that are found as another format than they were planned as.
-
-    Such is a TIFF that is none any more, and an image that got or lost a world file.
-    """
-    left = NameSet(f"{unit.format}:{file.key}" for unit in units() for file in unit.files)
-    left.difference_update(
-        f"{entry.name}:{file.key}" for entry, files in inputs.files for file in files
-    )
-    left.difference_update(f"{entry.name}:{key}" for entry, _ in inputs.files for key in gone)
-    if not left:
-        return []
-    return [
-        file.key
-        for unit in units()
-        for file in unit.files
-        if f"{unit.format}:{file.key}" in left and _has_labels(replace(unit, files=(file,)), run)
-    ]
-
-
-def _has_labels(unit: Unit, run: RunDirectory) -> bool:
-    paths = formats.find_format(unit.format).outputs(unit)
-    return any(filesystem.exists(run.path(path)) for path in paths)
 
 
 def prepare_run(resolved: ResolvedRun) -> PreparedRun:

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from pipelines.storage import locations
 from pipelines.storage.clients import RangeStream, StoredObject, store_of
+from pipelines.storage.clients.local import open_local
 from segmodel.errors import ConfigurationError, TransientError
 
 # What is read of an object at once: many images, or a second of a slow line.
@@ -86,7 +87,7 @@ def open_stream(
         TransientError: While the stream is read, if an object was replaced since.
     """
     if not locations.is_remote(uri):
-        return open(uri, "rb")
+        return open_local(uri)
     if known is None:
         found = stat(uri)
         if found is None:

@@ -4,10 +4,25 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 from pipelines.storage.clients.interface import StoredObject
+
+
+def open_local(path: str) -> BufferedReader:
+    """A file to be read; links that lead in a circle lead nowhere.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FileNotFoundError(errno.ENOENT, "links lead in a circle", path) from error
+        raise
 
 
 class LocalStore:
@@ -34,14 +49,13 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            # Links that lead to each other lead nowhere.
             if error.errno == errno.ELOOP:
                 return None
             raise
         return StoredObject(uri, status.st_size, str(status.st_mtime_ns))
 
     def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
-        with open(uri, "rb") as stream:
+        with open_local(uri) as stream:
             stream.seek(start)
             return stream.read(length)
 

@@ -104,7 +104,7 @@ def test_other_folders_into_the_same_run_are_refused(options, tmp_path, others):
     run(options)
     write(tmp_path / "c" / "0.png", png(pixels(8, 8)))
     before = tree(options.output)
-    with pytest.raises(ConfigurationError, match="not found or are empty now"):
+    with pytest.raises(ConfigurationError, match="not found, empty or damaged now"):
         prepare_run(check_run(replace(options, inputs=(str(tmp_path / others),))))
     assert tree(options.output) == before
 
@@ -353,9 +353,14 @@ def test_of_inputs_that_were_gone_some_come_back(options, tmp_path, rule):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [("b/one.tif", b"<html>Not found</html>"), ("b/several.tif", b"x" * 100)],
+    [
+        ("a/0.png", b"\x89PNG\r\n\x1a\n"),
+        ("b/one.tif", b"<html>Not found</html>"),
+        ("b/several.tif", b"x" * 100),
+        ("b/shard.tfrecord", b"<html>Not found</html>"),
+    ],
 )
-def test_a_scene_that_is_no_raster_any_more_is_gone(options, tmp_path, name, content):
+def test_an_input_that_is_not_what_it_was_is_gone(options, tmp_path, name, content):
     run(options)
     (tmp_path / name).write_bytes(content)
     before = tree(options.output)
@@ -365,7 +370,7 @@ def test_a_scene_that_is_no_raster_any_more_is_gone(options, tmp_path, name, con
     for _ in range(2):
         assert run(replace(options, gone="keep"))[0].tally.images == 6
     total, _ = run(replace(options, gone="prune"))
-    assert (total.tally.images, total.tally.failed_images) == (5, 1)
+    assert (total.tally.images, total.tally.failed_images) == (5 - ("shard" in name), 1)
 
 
 @pytest.mark.parametrize("is_scene", [False, True])

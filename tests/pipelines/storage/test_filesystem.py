@@ -156,3 +156,13 @@ def test_scratch_is_in_a_run_directory_here_and_on_this_machine_for_one_in_a_sto
 def test_sha256_is_that_of_the_content(tmp_path):
     make(tmp_path, "a.txt")
     assert filesystem.sha256(str(tmp_path / "a.txt")) == hashlib.sha256(b"a.txt").hexdigest()
+
+
+def test_links_that_lead_in_a_circle_lead_nowhere(tmp_path):
+    link = tmp_path / "a"
+    link.symlink_to("a")
+    assert filesystem.stat(str(link)) is None
+    with pytest.raises(FileNotFoundError, match="circle"):
+        filesystem.read_bytes(str(link))
+    with pytest.raises(FileNotFoundError, match="circle"):
+        filesystem.open_stream(str(link))
