@@ -7,16 +7,13 @@ from functools import lru_cache
 from pipelines.inputs.catalogue import NameSet
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem, locations
+from segmodel.rasters.world_files import (
+    is_sidecar,
+    may_have_sidecars,
+    possible_sidecars,
+    sidecars_in,
+)
 
-# World files by the suffix of the image, in the order in which they count.
-WORLD_SUFFIXES = {
-    ".jpg": (".jgw", ".jpgw", ".wld"),
-    ".jpeg": (".jgw", ".jpegw", ".wld"),
-    ".png": (".pgw", ".pngw", ".wld"),
-    ".webp": (".wpw", ".webpw", ".wld"),
-}
-_AUXILIARY = ".aux.xml"
-_SUFFIXES = (_AUXILIARY, *{suffix for group in WORLD_SUFFIXES.values() for suffix in group})
 # Files come in order of their folders.
 _FOLDERS_KNOWN = 64
 
@@ -32,38 +29,32 @@ class Sidecars:
         self._noted = NameSet()
         self._new: list[str] = []
         self._has_noted = False
-        self._in_folder = lru_cache(_FOLDERS_KNOWN)(_names_in)
+        self._in_folder = lru_cache(_FOLDERS_KNOWN)(sidecars_in)
 
     def note(self, uri: str) -> None:
         """Remember an object of a store, if it is such a file."""
-        lower = uri.lower()
-        if lower.endswith(_SUFFIXES):
-            self._new.append(lower)
+        if is_sidecar(uri):
+            self._new.append(uri.lower())
 
     def note_beside(self, uri: str) -> None:
         """Look for such files beside an object that is named itself, so that nothing was listed."""
-        stem, suffix = os.path.splitext(uri)
-        if locations.is_remote(uri) and suffix.lower() in WORLD_SUFFIXES:
+        if locations.is_remote(uri) and may_have_sidecars(uri):
+            stem = os.path.splitext(uri)[0]
             folder, _, name = stem.rpartition("/")
             for found in filesystem.files_below(folder, f"{name}."):
                 self.note(found.uri)
 
     def may_place(self, file: InputFile) -> bool:
         """Whether a JPEG, PNG or WebP file has one; GDAL says what is in it."""
-        stem, suffix = os.path.splitext(file.uri)
-        world = WORLD_SUFFIXES.get(suffix.lower())
-        if world is None or locations.is_read_by_gdal(file.uri):
-            return False
         whole = file.uri
+        if not may_have_sidecars(whole) or locations.is_read_by_gdal(whole):
+            return False
         if locations.is_remote(whole):
             beside: Container[str] = self._in_stores()
         else:
             beside = self._in_folder(os.path.dirname(whole))
-            whole, stem = os.path.basename(whole), os.path.basename(stem)
-        if not beside:
-            return False
-        names = (f"{whole}{_AUXILIARY}", *(f"{stem}{ending}" for ending in world))
-        return any(name.lower() in beside for name in names)
+            whole = os.path.basename(whole)
+        return bool(beside) and any(name in beside for name in possible_sidecars(whole))
 
     def _in_stores(self) -> Container[str]:
         """Locations of such objects in small letters."""
@@ -72,14 +63,3 @@ class Sidecars:
             self._new.clear()
             self._has_noted = True
         return self._noted if self._has_noted else ()
-
-
-def _names_in(folder: str) -> frozenset[str]:
-    """Names of such files in a folder of this machine, in small letters."""
-    try:
-        with os.scandir(folder or ".") as entries:
-            return frozenset(
-                name for entry in entries if (name := entry.name.lower()).endswith(_SUFFIXES)
-            )
-    except OSError:
-        return frozenset()

@@ -13,12 +13,10 @@ from functools import lru_cache
 from itertools import islice
 from weakref import WeakValueDictionary
 
-import affine
 import rasterio
 from rasterio.crs import CRS
 
-from pipelines.inputs.sidecars import WORLD_SUFFIXES
-from pipelines.rasters.gdal import OPENER, StoredOpenRaster, location_of
+from pipelines.rasters.gdal import OPENER, location_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem, locations
 from segmodel.errors import ConfigurationError, FailureCode, InputError, TransientError
@@ -26,13 +24,10 @@ from segmodel.rasters.completeness import shortage_of
 from segmodel.rasters.header import Header, header_of
 from segmodel.rasters.memory import MASK_SUFFIX
 from segmodel.rasters.opening import GDAL_ERRORS, without_warnings
+from segmodel.rasters.world_files import with_world_file
 
 # Of 40,000 scenes, every header is read once.
 MAX_HEADERS = 50_000
-_WORLD_SUFFIXES = WORLD_SUFFIXES | {
-    ".tif": (".tfw", ".tifw", ".wld"),
-    ".tiff": (".tfw", ".tiffw", ".wld"),
-}
 _HEADER_THREADS, _HEADERS_AT_ONCE = 8, 256
 
 
@@ -139,29 +134,12 @@ def _header_at(uri: str, version: str) -> Header:
             header = header_of(source)
             is_unread = locations.is_remote(uri) or source.driver == "WEBP"
             if is_unread and header.grid.transform.is_identity and header.located_by is None:
-                header = _with_world_file(header, uri, opened)
+                header = with_world_file(header, uri, opened.has_file, filesystem.read_bytes)
             shortage = shortage_of(source, uri, OPENER)
         # A copy is one of one file, and the version of a stack is that of all its files.
         is_alone = locations.is_copied(uri) or locations.stack_parts(uri) is not None
         others = () if is_alone else sources_of(uri, header.others)
         return replace(header, others=others, shortage=shortage)
-
-
-def _with_world_file(header: Header, uri: str, opened: StoredOpenRaster) -> Header:
-    """The header with the transform of a world file that GDAL takes no notice of.
-
-    It reads none for WebP, and none through us.
-    """
-    stem, suffix = os.path.splitext(uri)
-    for ending in _WORLD_SUFFIXES.get(suffix.lower(), ()):
-        for path in (f"{stem}{ending}", f"{stem}{ending.upper()}"):
-            if not opened.has_file(path):
-                continue
-            with suppress(OSError, ValueError):
-                transform = affine.loadsw(filesystem.read_bytes(path).decode("utf-8"))
-                grid = replace(header.grid, transform=transform)
-                return replace(header, grid=grid, others=(*header.others, path))
-    return header
 
 
 # Of VRTs that name other VRTs, and of the text of one.

@@ -10,7 +10,7 @@ from pipelines.run.plan import AssemblyUnit, InputFile, WorkUnit, unit_id
 from segmodel.errors import BeamsegError, ConfigurationError, FailureCode, GroundError
 from segmodel.rasters.bands import ModelBands
 from segmodel.rasters.grid import Grid
-from segmodel.rasters.header import Header
+from segmodel.rasters.header import TURNED, Header
 from segmodel.rasters.opening import CACHE_BYTES
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.resampling import ModelGrid
@@ -225,9 +225,7 @@ def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: 
     grid = header.grid
     if header.is_turned:
         raise ConfigurationError(
-            "EXIF says that the image is shown turned, and its world file or .aux.xml is about the "
-            "image as stored: take the tag out (exiftool -Orientation= FILE) if the image lies "
-            "right without it, or turn the image and mend its place",
+            TURNED,
             code=FailureCode.BAD_GEOREFERENCE,
             name=what,
         )

@@ -5,12 +5,13 @@ An image is decoded whole where that is what `beamseg segment` does; else GDAL r
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path, PurePath
 from typing import Any, Protocol
 
@@ -24,11 +25,17 @@ from segmodel.labels.raster_masks import MaskRaster
 from segmodel.pairs.paired_files import FilePair
 from segmodel.rasters.bands import ModelBands
 from segmodel.rasters.grid import check_alignment
-from segmodel.rasters.header import Header
+from segmodel.rasters.header import TURNED, Header
 from segmodel.rasters.memory import MASK_SUFFIX
 from segmodel.rasters.opening import Opener
 from segmodel.rasters.reader import OpenRasters, RasterHandle, RasterReader
 from segmodel.rasters.sample_types import conversion_remedy, is_convertible
+from segmodel.rasters.world_files import (
+    may_have_sidecars,
+    possible_sidecars,
+    sidecars_in,
+    with_world_file,
+)
 from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
 
@@ -38,6 +45,7 @@ _BYTE_CLASSES = 128
 _RASTER_SUFFIXES = (".tif", ".tiff")
 # GDAL's block cache, one for all threads: a size, where its own choice is a share of the machine.
 _CACHE_BYTES = 64 << 20
+_FOLDERS_KNOWN = 64
 
 
 class Pair(Protocol):
@@ -99,6 +107,8 @@ class PairSource:
         masks: Reader of masks.
         value_range: Least and greatest raw value of the model.
         files: Open rasters, which GDAL reads.
+        sidecars: Function of a folder; names of world files and `.aux.xml` there, in small letters.
+        opener: How rasters are opened.
     """
 
     bands: tuple[str, ...]
@@ -106,6 +116,9 @@ class PairSource:
     masks: MaskReader
     value_range: tuple[float, float] = (0.0, 255.0)
     files: OpenRasters = field(default_factory=OpenRasters, compare=False, repr=False)
+    sidecars: Callable[[str], frozenset[str]] = field(
+        default_factory=lambda: lru_cache(_FOLDERS_KNOWN)(sidecars_in), compare=False, repr=False
+    )
     opener: Opener = field(default_factory=lambda: Opener(_CACHE_BYTES), compare=False, repr=False)
 
     @property
@@ -141,8 +154,8 @@ class PairSource:
     def open_pair(self, files: FilePair, cache: PairCache | None) -> Pair:
         """A pair of files, by the header of the image.
 
-        GDAL reads TIFFs that are georeferenced, as it does scenes, and those of bands or samples
-        that no other decoder gives.
+        GDAL reads TIFFs that are georeferenced and images with a world file, as it does scenes,
+        and TIFFs of bands or samples that no other decoder gives.
 
         Args:
             files: Paths of image and mask.
@@ -151,20 +164,41 @@ class PairSource:
         Raises:
             InputError: If the image has other bands or samples than the model.
         """
-        if _is_tiff(files.image):
+        is_tiff = _is_tiff(files.image)
+        if is_tiff or self._may_be_placed(files.image):
             header, handle = None, self.handle(files.image)
             try:
                 with errors_naming(files.image):
-                    header = handle.header()
+                    header = _header_of(handle)
             except InputError:
                 # Where it can be decoded, the decoder's error says more.
                 if not self.accepts_encoded:
                     raise
-            if header is not None and (header.is_located or not self.accepts_encoded):
+            is_raster = header is not None and (
+                header.is_located or not self.accepts_encoded
+                if is_tiff
+                else not header.grid.transform.is_identity
+            )
+            if header is not None and is_raster:
                 header.check_complete(files.image)
                 return RasterPair(files, handle, header, self, cache)
         image, mask = EncodedFile.of(files.image), EncodedFile.of(files.mask)
         return EncodedPair(files.name, files.group, image, mask, self, cache)
+
+    def _may_be_placed(self, path: str) -> bool:
+        """Whether a file beside a JPEG, PNG or WebP may say where it is."""
+        if not may_have_sidecars(path):
+            return False
+        beside = self.sidecars(os.path.dirname(path))
+        return not beside.isdisjoint(possible_sidecars(os.path.basename(path)))
+
+
+def _header_of(handle: RasterHandle) -> Header:
+    """The header of an image file, with the transform of a world file."""
+    header = handle.header()
+    if not header.grid.transform.is_identity or header.located_by is not None:
+        return header
+    return with_world_file(header, handle.uri, os.path.isfile, lambda path: Path(path).read_bytes())
 
 
 Arrays = tuple[np.ndarray | None, ...]
@@ -396,6 +430,8 @@ class RasterPair:
             self._bands = ModelBands.of(header, source, None, files.image, "mend model.bands")
         except ContractError as error:
             raise InputError(error.text, code=error.code, name=error.name) from error
+        if header.is_turned:
+            raise InputError(TURNED, code=FailureCode.BAD_GEOREFERENCE, name=files.image)
         self._image = RasterReader(handle, self._bands)
         self._mask: MaskRaster | None = None
         if _is_tiff(files.mask):

@@ -31,6 +31,11 @@ SUBDATASETS_NAMED = 5
 # Descriptions that do not name a band: numbers, and other words for alpha.
 _ALPHA_WORDS = "alpha|mask|opacity|transp|coverage|valid|no ?data"
 _UNNAMED = re.compile(rf"(?:(?:band|layer|channel|b)?[ _-]*\d*)|.*(?:{_ALPHA_WORDS}).*")
+TURNED = (
+    "EXIF says that the image is shown turned, and its world file or .aux.xml is about the image "
+    "as stored: take the tag out (exiftool -Orientation= FILE) if the image lies right without it, "
+    "or turn the image and mend its place"
+)
 # The least normal number.
 _LEAST = float(np.finfo(np.float64).tiny)
 _ALPHA = ColorInterp.alpha.name

@@ -276,6 +276,34 @@ def test_a_tiff_without_place_is_a_photograph_where_those_feed_the_model(tmp_pat
     assert (pair.truth(whole(pair)) == WATER).all()
 
 
+@pytest.mark.parametrize(
+    ("suffix", "world"), [(".jpg", ".JGW"), (".png", ".wld"), (".webp", ".wpw")]
+)
+def test_an_image_with_a_world_file_is_read_as_the_scene_that_it_is(tmp_path, suffix, world):
+    values = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    image = write(tmp_path / "images" / f"a{suffix}", values)
+    write(tmp_path / "masks" / "a.png", np.full((16, 16), 4, np.uint8))
+    (pair,) = read(tmp_path, PairSource(RGB.bands, RGB.dtype, IDS))
+    assert isinstance(pair, EncodedPair)
+    image.with_suffix(world).write_text("10\n0\n0\n-10\n300005\n5999995\n")
+    (pair,) = read(tmp_path, PairSource(RGB.bands, RGB.dtype, IDS))
+    assert isinstance(pair, RasterPair)
+    with rasterio.open(image) as source:
+        expected = np.moveaxis(source.read(), 0, -1)
+    np.testing.assert_array_equal(pair.pixels(Window(0, 0, 16, 16)).values, expected)
+    assert (pair.truth(Window(0, 0, 16, 16)) == ROAD).all()
+
+
+def test_an_image_with_a_world_file_that_is_shown_turned_is_refused(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    image = write(tmp_path / "images" / "a.jpg", np.zeros((8, 8, 3), np.uint8), exif=exif)
+    image.with_suffix(".jgw").write_text("10\n0\n0\n-10\n300005\n5999995\n")
+    write(tmp_path / "masks" / "a.png", np.full((8, 8), 4, np.uint8))
+    with pytest.raises(InputError, match=r"a\.jpg: EXIF says that the image is shown turned"):
+        read(tmp_path, PairSource(RGB.bands, RGB.dtype, IDS))
+
+
 @pytest.mark.parametrize("mask", ["a.png", "a.tif"])
 def test_nodata_of_a_raster_counts_nowhere(tmp_path, mask):
     values = np.full((2, 3, 4), 7, np.float32)
