@@ -36,6 +36,9 @@ WORD, LIST = "<word>", "<list>"
 
 CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
+# Likewise of choices between plain types, last in a place.
+_KINDS = ("str", "int", "float", "bool")
+
 # As errors say it in place of what pydantic says.
 _PLAIN = {
     "greater than or equal to": "at least",
@@ -172,6 +175,8 @@ def _explained(error: ValidationError, kind: Any, section: str) -> str:
     unknown = [detail for detail in details if detail["type"] == "unexpected_keyword_argument"]
     detail = (unknown or details)[0]
     place = [part for part in detail["loc"] if part not in (WORD, LIST)]
+    if len(place) > 1 and place[-1] in _KINDS:
+        place.pop()
     if place[-1:] == ["[key]"]:
         place = place[:-2]
     if unknown:

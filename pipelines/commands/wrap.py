@@ -60,13 +60,18 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.commands.inspect import describe_halo
     from pipelines.rasters.samples import read_samples
     from pipelines.storage.copies import local_folder
-    from pipelines.storage.locations import checked
+    from pipelines.storage.locations import checked, is_remote
     from segmodel.devices.startup import import_quietly
 
+    if is_remote(options.output):
+        raise ConfigurationError(
+            f"--output {options.output} is no folder of this machine: write one, and copy it there"
+        )
     if Path(options.output).resolve() == Path(parsed.model).resolve():
         raise ConfigurationError("--output is the SavedModel itself: name another folder")
     with import_quietly():
         from segmodel.savedmodel.export import check_replaceable
+        from segmodel.savedmodel.folder import CONTRACT_FILE
         from segmodel.savedmodel.halo import Measuring
         from segmodel.savedmodel.wrap import Wrapping
         from segmodel.savedmodel.wrap_settings import load_wrap_config
@@ -75,6 +80,11 @@ def run(arguments: Sequence[str]) -> int:
     config = load_wrap_config(options.contract)
     check_replaceable(Path(options.output))
     folder = local_folder(checked(parsed.model))
+    if (Path(folder) / CONTRACT_FILE).is_file():
+        raise ConfigurationError(
+            f"{parsed.model} has a model contract already: segment takes it as it is, and "
+            f"beamseg inspect prints it"
+        )
     measuring = Measuring(options.measure_seconds, lambda line: print(line, flush=True))
     with naming_file(options.contract):
         wrapping = Wrapping(folder, config, options.trust_model)

@@ -219,14 +219,19 @@ def _is_in_use(draft: Path) -> bool:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Refuse to replace a folder that is no model.
+    """Refuse to replace what is no model, and a place where no folder can be made.
 
     Args:
         folder: Folder for a SavedModel; it may be absent.
 
     Raises:
-        ConfigurationError: If the folder holds files and no SavedModel.
+        ConfigurationError: If the folder holds files and no SavedModel, is a file, or cannot be
+            made.
     """
+    above = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        reason = "cannot be written to" if above.is_dir() else "is a file"
+        raise ConfigurationError(f"{folder}: {above} {reason}: name another folder")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "saved_model.pb").is_file():
         raise ConfigurationError(f"{folder} holds files that are no SavedModel: name another")
 

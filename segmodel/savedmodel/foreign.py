@@ -125,6 +125,12 @@ class ForeignModel(tf.Module):
         check_axes(source, layout, "input.layout", INPUT_LAYOUTS)
         channels = source.shape[layout.index("C")] if source.shape else None
         count = len(self._config.input_bands)
+        sides = [source.shape[layout.index(axis)] for axis in "HW"] if source.shape else []
+        if channels is None and count in sides and None in sides:
+            raise ConfigurationError(
+                f"input.layout: by {layout}, {source} has a side of {count} pixels, the number of "
+                f"bands: write the layout whose C has {count}"
+            )
         if channels not in (None, count):
             key = "input.bands" if self._config.input.bands else "model.bands"
             hint = ""
@@ -291,7 +297,7 @@ class ForeignModel(tf.Module):
         try:
             graph = concrete.get_concrete_function()
         except (ValueError, TypeError, tf.errors.OpError) as error:
-            raise ExportError(f"the network cannot be called: {first_line(error)}") from error
+            raise ExportError(f"the network cannot be called: {reason_of(error)}") from error
         self.model_variables = list(graph.variables)
         handles = [t for t in graph.captured_inputs if t.dtype == tf.resource]
         # Of what is no variable, such as a table, only the whole object is an owner.
@@ -299,9 +305,16 @@ class ForeignModel(tf.Module):
             self.owner = loaded
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, as TensorFlow's have many."""
-    lines = str(error).strip().splitlines()
+def reason_of(error: BaseException) -> str:
+    r"""The line of an error's text that says what is wrong, as TensorFlow's have many.
+
+    >>> reason_of(ValueError("Graph execution error:\n\nDetected at node x\n<stack>\nno\n[[x]]"))
+    'no'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[0].startswith("Graph execution error"):
+        around = ("Graph execution error", "Detected at node", "<stack", "[[", "File ")
+        lines = [line for line in lines if not line.startswith(around)][-1:]
     return lines[0] if lines else type(error).__name__
 
 

@@ -418,19 +418,17 @@ def _size_share(
                 found = labels(_filled(sample.image[part][None], fill, stride))[0][kept]
             except tf.errors.InvalidArgumentError:
                 # Networks with shortcuts refuse sizes that do not fit.
-                if first is None:
-                    raise
                 refused.add(number)
                 continue
             first = found if first is None else first
             equal[number] += int(np.count_nonzero((found == first)[counted]))
-        assert first is not None
-        total += first[counted].size
+        if first is not None:
+            total += first[counted].size
         base = max(base for base in bases if base)
         sizes = sizes or tuple(base + offset for offset in offsets)
-    if not total:
+    if not sizes:
         return None
-    share = float(equal.min() / total)
+    share = float(equal.min() / total) if total else 0.0
     if refused:
         sides = ", ".join(str(sizes[number]) for number in sorted(refused))
         clock.log(f"stride {stride}: the network does not take windows of {sides} px")

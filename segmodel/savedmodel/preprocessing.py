@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -112,7 +114,10 @@ def _parse_step(number: int, entry: Any) -> Step:
                 f"step {number}: clip must be two entries, the least and the greatest value, "
                 f"each one number or a list of one for each band, got {given!r}"
             )
-        return Step(CLIP, tuple(_numbers(number, name, one) for one in given))
+        low, high = (_numbers(number, name, one) for one in given)
+        if len({1, len(low), len(high)}) <= 2 and np.any(np.greater(low, high)):
+            raise ValueError(f"step {number}: clip has a least value above its greatest: {given}")
+        return Step(CLIP, (low, high))
     if name in ARITHMETIC:
         return Step(name, (_numbers(number, name, given),))
     raise ValueError(f"step {number}: {_unknown(name)}")
@@ -131,13 +136,20 @@ def _unknown(name: str) -> str:
 def _numbers(step: int, name: str, given: Any) -> Values:
     numbers = given if isinstance(given, list) else [given]
     for number in numbers:
-        if isinstance(number, bool) or not isinstance(number, int | float) or number != number:
-            raise ValueError(f"step {step}: {name} must be numbers, got {number!r}")
+        if not _is_number(number) or (name != CLIP and abs(number) == math.inf):
+            raise ValueError(f"step {step}: {name} must be numbers, got {repr(number)[:40]}")
         if name == "std" and number == 0:
             raise ValueError(f"step {step}: std divides by its number, which must not be 0")
     if not numbers:
         raise ValueError(f"step {step}: {name} is an empty list")
     return tuple(map(float, numbers))
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value of a TOML file is a number that a float can hold."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value in (math.inf, -math.inf) or abs(value) <= sys.float_info.max
 
 
 def check_steps(

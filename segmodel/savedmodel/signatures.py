@@ -80,8 +80,8 @@ def meta_graph(model: str | Path, tags: Sequence[str] = ()) -> MetaGraphDef:
         saved.ParseFromString(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise ContractError(
-            f"{model} is not a SavedModel: it has no saved_model.pb; of Keras files make one with "
-            f"model.export"
+            f"{model} is not a SavedModel, a folder with saved_model.pb; of Keras files make one "
+            f"with model.export"
         ) from None
     except DecodeError as error:
         raise ContractError(f"{model} is not a SavedModel: {path.name}: {error}") from error

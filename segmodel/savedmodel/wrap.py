@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from segmodel.errors import BeamsegError, ConfigurationError, ExportError
+from segmodel.errors import BeamsegError, ConfigurationError, ContractError, ExportError
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.export import FIXED_WINDOW_PX, export_savedmodel
-from segmodel.savedmodel.foreign import ForeignModel, first_line
+from segmodel.savedmodel.foreign import ForeignModel, reason_of
 from segmodel.savedmodel.halo import (
     CORE_PX,
     MAX_HALO_PX,
@@ -58,9 +58,16 @@ def choose_endpoint(found: Sequence[Endpoint], config: WrapConfig, what: str) ->
     if wanted in by_name:
         return by_name[wanted]
     is_default = wanted == SavedModelCall().signature
-    if is_default and len(found) == 1:
-        return found[0]
-    known = "; ".join(map(str, found)) or "there is none that can be called"
+    # Makers of signatures often save their function too.
+    only = [endpoint for endpoint in found if not endpoint.is_function] or found
+    if is_default and len(only) == 1:
+        return only[0]
+    if not found:
+        raise ConfigurationError(
+            f"savedmodel.signature: {what} has nothing that can be called: export it again with "
+            f"a signature"
+        )
+    known = "; ".join(map(str, found))
     raise ConfigurationError(
         f"savedmodel.signature: {what} has no {wanted!r}: name one of those that it has: {known}"
     )
@@ -143,7 +150,12 @@ class Wrapping:
             refuse_file_operations(model, functions)
         tags = list(graph.meta_info_def.tags)
         self.foreign = ForeignModel(_load(model, tags), endpoint, source, target, config)
-        self.contract = self._draft()
+        try:
+            self.contract = self._draft()
+        except ContractError as error:
+            key, reason = str(error).split(": ", 1)
+            key = "window.size" if key == "fixed_window" else f"model.{key}"
+            raise ConfigurationError(f"{key}: {reason}") from error
         steps = config.input.preprocessing
         check_steps(steps, config.input_bands, _extremes(config, self.contract))
 
@@ -158,6 +170,11 @@ class Wrapping:
                 f"{' without output.margin' if self.config.output.margin else ''}, got {fixed}"
             )
         fixed = fixed or by_signature
+        if fixed is not None and fixed % stride:
+            raise ConfigurationError(
+                f"window.stride: windows of {fixed} px are no multiple of {stride}: state another "
+                f"window.stride{' or window.size' if by_signature is None else ''}"
+            )
         low, high = model.limits
         gsd = model.gsd_range_m
         return Contract(
@@ -278,11 +295,14 @@ class Wrapping:
         """Refuse a description that is not what the network gives for a window."""
         contract, output = self.contract, self.config.output
         side = contract.fixed_window or -(-PROBE_PX // contract.stride) * contract.stride
+        if contract.fixed_window is None and self.config.window.stride is not None:
+            # Sides that hold more factors would hide that the stride is too small.
+            side += contract.stride
         try:
             scores = self.foreign.raw_output(self._noise(side)[None])
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise ExportError(
-                f"the network cannot be called with {side}x{side} pixels: {first_line(error)}: if "
+                f"the network cannot be called with {side}x{side} pixels: {reason_of(error)}: if "
                 f"it takes one size only, state window.size; if it takes multiples of a number, "
                 f"state window.stride"
             ) from error
@@ -291,7 +311,7 @@ class Wrapping:
             raise ConfigurationError(
                 f"output.resolution: {self.foreign.target.name} has {scores.shape[1]}x"
                 f"{scores.shape[2]} pixels for a window of {side}x{side}, not {expected}x{expected}"
-                f"{_size_remedy(side, scores.shape[1], output.margin)}"
+                f"{_size_remedy(side, scores.shape[1:3], output.margin)}"
             )
         check_values(scores[..., list(output.channels) or slice(None)], self.config, measuring)
 
@@ -310,6 +330,11 @@ def check_values(scores: np.ndarray, config: WrapConfig, measuring: Measuring) -
     kind, classes = config.output.kind, config.classes
     low, high = float(scores.min()), float(scores.max())
     if kind == "labels":
+        if scores.shape[-1] != 1 or np.any(scores != np.rint(scores)):
+            raise ConfigurationError(
+                f"output.kind: the network gives {scores.shape[-1]} values a pixel, from {low:g} "
+                f'to {high:g}, which are no labels: write "logits" or "probabilities"'
+            )
         strange = sorted({*np.unique(scores).tolist()} - {*classes.ids})
         if strange:
             raise ConfigurationError(
@@ -335,12 +360,19 @@ def check_values(scores: np.ndarray, config: WrapConfig, measuring: Measuring) -
         )
 
 
-def _size_remedy(side: int, found: int, margin: int) -> str:
+def _size_remedy(side: int, sides: Sequence[int], margin: int) -> str:
     """What to write for an output of another size, if anything fits.
 
-    >>> _size_remedy(256, 64, 0), _size_remedy(256, 248, 0)
+    >>> _size_remedy(256, (64, 64), 0), _size_remedy(256, (248, 248), 0)
     (': write output.resolution = "1/4"', ': write output.margin = 4')
     """
+    found = sides[0]
+    if found != sides[1]:
+        return ": write the output.layout that it has"
+    if found == side + 2 * margin and margin:
+        return ": leave output.margin out"
+    if found == side:
+        return ": write output.resolution = 1"
     if side % found == 0:
         return f': write output.resolution = "1/{side // found}"'
     if found % side == 0:
@@ -379,6 +411,6 @@ def _load(model: str | Path, tags: Sequence[str]) -> object:
             raise
         raise ExportError(
             f"{Path(model).name} cannot be loaded by TensorFlow {tf.__version__}: "
-            f"{first_line(error)}: export it again with operations of TensorFlow itself"
+            f"{reason_of(error)}: export it again with operations of TensorFlow itself"
         ) from error
     return loaded

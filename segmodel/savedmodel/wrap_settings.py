@@ -40,12 +40,20 @@ from segmodel.settings import (
 INPUT_LAYOUTS = ("NHWC", "NCHW", "HWC", "CHW")
 OUTPUT_LAYOUTS = (*INPUT_LAYOUTS, "NHW", "HW")
 KINDS = ("logits", "probabilities", "labels")
+# Windows are tried whole; more than this fits no memory.
+MAX_WINDOW_PX, MAX_STRIDE_PX = 8192, 1024
 
 
 def _different(names: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(names)) != len(names) or not all(names):
         raise ValueError(f"must be different names, got {list(names)}")
     return names
+
+
+def _channels(numbers: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(numbers)) != len(numbers) or min(numbers, default=0) < 0:
+        raise ValueError(f"must be different numbers from 0, got {list(numbers)}")
+    return numbers
 
 
 def _resolution(value: Any) -> Fraction:
@@ -140,8 +148,8 @@ class SavedModelCall:
     """What of the SavedModel is called."""
 
     signature: str = "serving_default"
-    """Name of the signature, or of a function of the saved object such as `__call__`; where there
-    is only one, it is taken."""
+    """Name of the signature, or of a function of the saved object such as `__call__`; a signature
+    that is the only one is taken."""
     tags: Words = ()
     """Tags of the graph, of a SavedModel with several graphs; empty: the one with the tag
     `serve`."""
@@ -182,7 +190,7 @@ class WrappedOutput:
     kind: Annotated[str, OneOf(KINDS)] = "logits"
     """`logits` (scores before softmax or sigmoid), `probabilities` (after it) or `labels` (class
     ids). One channel for two classes is the score of the second one."""
-    channels: Integers = ()
+    channels: Annotated[Integers, AfterValidator(_channels)] = ()
     """Channels that are scores of the classes, from 0, in the order of the classes; empty: all."""
     resolution: Resolution = Fraction(1)
     """Pixels of the output for a pixel of the input, along a side: `1`, a fraction such as `"1/4"`,
@@ -198,15 +206,15 @@ class WrappedOutput:
 class WrappedWindow:
     """How an image may be cut for the network."""
 
-    stride: Count | None = None
+    stride: Annotated[Count, Field(le=MAX_STRIDE_PX)] | None = None
     """Multiple of which sides and origins of windows must be; none: the least that is found by
     trial."""
     receptive_field: Count | None = None
     """Side in pixels of the square that one output pixel can see; none: unknown."""
-    halo: Whole | None = None
+    halo: Annotated[Whole, Field(le=MAX_WINDOW_PX // 2)] | None = None
     """Pixels of context around what a window labels, where it is not measured with `--samples`;
     none: half the receptive field, of a fixed window an eighth of its side."""
-    size: Count | None = None
+    size: Annotated[Count, Field(le=MAX_WINDOW_PX)] | None = None
     """Side of the only window that the network takes; none: that of its signature, or any size."""
 
 

@@ -8,7 +8,7 @@ import rasterio
 
 from pipelines.commands import inspect, wrap
 from segmodel.errors import ConfigurationError, ContractError
-from segmodel.savedmodel.folder import read_contract
+from segmodel.savedmodel.folder import CONTRACT_FILE, read_contract
 from segmodel.savedmodel.predictor import Predictor
 
 tf = pytest.importorskip("tensorflow")
@@ -123,6 +123,9 @@ def test_inspect_prints_signatures_of_a_savedmodel_without_contract(folder, caps
         (["SM"], "--contract is missing, for example"),
         (["SM", "--contract", "TOML"], "--output is missing, for example"),
         (["SM", "--contract", "TOML", "--output", "SM"], "--output is the SavedModel itself"),
+        (["SM", "--contract", "TOML", "--output", "gs://b/out"], "is no folder of this machine"),
+        (["SM", "--contract", "TOML", "--output", "WRONG"], r"wrong\.toml is a file: name another"),
+        (["MODEL", "--contract", "TOML", "--output", "OUT"], "has a model contract already"),
         (["SM", "--contract", "none.toml", "--output", "OUT"], r"none\.toml: no such file"),
         (["SM", "--contract", "WRONG", "--output", "OUT"], r"wrong\.toml: input.name: serving"),
         (["SM", "--contract", "TOML", "--output", "OUT"], r"world\.toml: window.halo is missing"),
@@ -136,7 +139,10 @@ def test_inspect_prints_signatures_of_a_savedmodel_without_contract(folder, caps
 def test_what_cannot_be_carried_out_is_refused(folder, tmp_path, words, match):
     where = folder[0]
     (tmp_path / "wrong.toml").write_text(DESCRIPTION.replace("reflectance", "image"))
+    (tmp_path / "model" / "assets.extra").mkdir(parents=True)
+    (tmp_path / "model" / CONTRACT_FILE).touch()
     names = {
+        "MODEL": str(tmp_path / "model"),
         "SM": str(where / "foreign"),
         "TOML": str(where / "world.toml"),
         "WRONG": str(tmp_path / "wrong.toml"),

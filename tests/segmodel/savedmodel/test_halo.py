@@ -220,17 +220,18 @@ def test_samples_that_are_too_small_to_compare_sizes_say_nothing(width):
     assert sizes_of(Shifting(8), 1, noise(width=width), margin=300) == (1, None)
 
 
-def test_sizes_that_the_network_refuses_do_not_hold():
+@pytest.mark.parametrize(("own", "width"), [(16, 1536), (16, 301), (24, 1530)])
+def test_sizes_that_the_network_refuses_do_not_hold(own, width):
     tf = pytest.importorskip("tensorflow")
 
     class Refusing(Looking):
         def labels(self, images):
-            if images.shape[2] % 16:
+            if images.shape[2] % own:
                 raise tf.errors.InvalidArgumentError(None, None, "shapes do not match")
             return super().labels(images)
 
-    stride, found = sizes_of(Refusing(0), 1, noise())
-    assert (stride, found.stated_equal_labels) == (16, 0.0)
+    stride, found = sizes_of(Refusing(0), 1, noise(width=width))
+    assert (stride, found.stated_equal_labels) == (own, 0.0)
 
 
 def test_samples_of_one_label_are_said_to_say_little():

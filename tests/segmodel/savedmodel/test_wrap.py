@@ -83,6 +83,10 @@ def quarter(values: Any) -> Any:
     return tf.nn.avg_pool2d(scores(values), 4, 4, "VALID")
 
 
+def eighth(values: Any) -> Any:
+    return tf.nn.avg_pool2d(scores(values), 8, 8, "VALID")
+
+
 # Function of the network, specification of its input, tables of the description, expected logits.
 VARIANTS: dict[str, tuple[Callable[..., Any], Any, dict[str, Any], Callable[..., Any]]] = {
     "as it is": (scores, spec(), {}, plain),
@@ -324,7 +328,19 @@ def two_outputs(tmp_path_factory) -> Path:
         ),
         ({"output": {"name": 0}}, "^classes: 3 are named, and aside .* gives 1 scores: name 1"),
         ({"output": {"name": 1, "channels": [0, 3]}}, "^output.channels: .* has 3 channels, and 3"),
-        ({"output": {"name": 1}, "window": {"size": 8, "halo": 4}}, "^fixed_window: 8 leaves no"),
+        ({"output": {"name": 1}, "window": {"size": 8, "halo": 4}}, "^window.size: 8 leaves no"),
+        (
+            {"output": {"name": 1}, "window": {"size": 100, "stride": 8}},
+            "^window.stride: windows of 100 px are no multiple of 8: .* or window.size",
+        ),
+        (
+            {"model": {"nodata_fill": -1}, "output": {"name": 1}},
+            r"^model.nodata_fill: must be in 0\.\.65535, as uint16 is",
+        ),
+        (
+            {"input": {"layout": "NCHW"}, "output": {"name": 1}},
+            "^input.layout: by NCHW, image .* has a side of 3 pixels, the number of bands: write",
+        ),
         (
             {"input": {"preprocessing": ["log"]}, "output": {"name": 1}},
             r"^input.preprocessing step 1: log gives -inf for 0, the least value of "
@@ -346,10 +362,10 @@ def test_what_does_not_fit_the_savedmodel_is_refused(two_outputs, tables, match)
     [
         (scores, {"window": {}}, "^window.halo is missing: give --samples"),
         (scores, {"output": {"kind": "probabilities"}}, "^output.kind: .* are no probabilities"),
-        (quarter, {}, r'^output.resolution: .* 64x64 .* write output.resolution = "1/4"'),
+        (quarter, {}, r'^output.resolution: .* 65x65 .* write output.resolution = "1/4"'),
         (
             lambda image: tf.nn.avg_pool2d(scores(image), 5, 1, "VALID"),
-            *({}, r"^output.resolution: .* 252x252 .* write output.margin = 2"),
+            *({}, r"^output.resolution: .* 256x256 .* write output.margin = 2"),
         ),
         (
             lambda image: tf.cast(tf.argmax(scores(image), -1) + 1, tf.uint8),
@@ -358,8 +374,16 @@ def test_what_does_not_fit_the_savedmodel_is_refused(two_outputs, tables, match)
         ),
         (
             lambda image: tf.reshape(scores(image), (1, 64, 64, 3)),
-            *({}, "^the network cannot be called with 256x256 pixels: .* state window.size"),
+            *({}, "^the network cannot be called with 260x260 pixels: [^G].* state window.size"),
         ),
+        (
+            lambda image: scores(image) + tf.repeat(tf.repeat(eighth(image), 8, 1), 8, 2),
+            *({}, "^the network cannot be called with 260x260 pixels: .* state window.stride"),
+        ),
+        (scores, {"output": {"resolution": "1/4"}}, ": write output.resolution = 1$"),
+        (scores, {"output": {"margin": 2}}, ": leave output.margin out$"),
+        (scores, {"output": {"layout": "NCHW"}}, ": write the output.layout that it has$"),
+        (scores, {"output": {"kind": "labels"}}, "^output.kind: the network gives 3 values a pix"),
     ],
 )
 def test_what_the_network_does_not_do_is_refused(function, tables, match, tmp_path):
@@ -408,7 +432,7 @@ def test_functions_that_touch_files_are_refused(tmp_path):
 
 
 def test_folders_that_are_no_savedmodels_are_refused(tmp_path):
-    with pytest.raises(ContractError, match="is not a SavedModel: it has no saved_model"):
+    with pytest.raises(ContractError, match="is not a SavedModel, a folder with saved_model"):
         Wrapping(tmp_path, config())
     (tmp_path / "model.keras").write_bytes(b"PK")
     with pytest.raises(ContractError, match="of Keras files make one with"):
