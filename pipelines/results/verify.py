@@ -40,6 +40,8 @@ from pipelines.run.commits import Commit, CommitLog
 from pipelines.run.directory import OUTPUTS, RunDirectory, is_run
 from pipelines.run.plan import AssemblyUnit, CountUnit, Unit, WorkUnit
 from pipelines.run.polygons import ZONES, stored
+from pipelines.scenes.blocks import SCENE
+from pipelines.scenes.files import scene_paths
 from pipelines.scenes.results import overlaps_csv, zone_totals, zones_csv
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
@@ -102,6 +104,7 @@ class _Ledger:
         on_finding: Called with every finding.
         names: Keys of the paths that are right to find.
         assembled: Keys of the ids of scenes that have a record.
+        scene_maps: Number of label maps of scenes that records name.
         invalidated: Units whose record was removed.
         plan_is_whole: Whether the plan could be read.
         sum_is_whole: Whether all records that are there could be read.
@@ -110,6 +113,7 @@ class _Ledger:
     on_finding: Callable[[Finding], None]
     names: "array[int]" = field(default_factory=lambda: array("Q"))
     assembled: set[int] = field(default_factory=set)
+    scene_maps: int = 0
     units: int = 0
     files: int = 0
     size: int = 0
@@ -134,6 +138,9 @@ class _Ledger:
             self.units += 1
         elif isinstance(checked.unit, AssemblyUnit) and not checked.unfinished:
             self.assembled.add(path_key(checked.unit.id))
+        if checked.unit.format == SCENE and not isinstance(checked.unit, CountUnit):
+            path = scene_paths(checked.unit.files[0]).labels
+            self.scene_maps += sum(output.path == path for output in checked.outputs)
         self.files += len(checked.outputs)
         self.size += sum(output.size for output in checked.outputs)
         self.names.extend(checked.names)
@@ -369,7 +376,7 @@ def _check_names(run: _Run, ledger: _Ledger) -> None:
 
 
 def _check_label_list(run: _Run, ledger: _Ledger) -> None:
-    """Report a `labels.json` that is not of this run; runs of 0.1.0 have none."""
+    """Report a `labels.json` that is not of this run, or not whole; runs of 0.1.0 have none."""
     try:
         document = run.folder.read_json("labels.json")
         systems = [] if document is None else document["systems"]
@@ -381,6 +388,9 @@ def _check_label_list(run: _Run, ledger: _Ledger) -> None:
     unknown = [path for path in maps if not ledger.is_recorded(path)]
     if unknown:
         ledger.fault("labels.json", f"lists {unknown[0]}, which no commit record names", AGAIN)
+    elif document is not None and ledger.sum_is_whole and len(set(maps)) < ledger.scene_maps:
+        missing = ledger.scene_maps - len(set(maps))
+        ledger.fault("labels.json", f"lacks {missing} of {ledger.scene_maps} label maps", AGAIN)
     for name in vrts:
         if not filesystem.exists(run.folder.path(name)):
             ledger.fault(name, "is not there", AGAIN)

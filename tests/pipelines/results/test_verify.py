@@ -295,6 +295,10 @@ def test_a_list_of_label_maps_of_another_run_is_found(run):
     wrong = f"lists {SCENE.replace('/scene.', '/other.')}, which no commit record names"
     assert found(run)[0] == Finding("labels.json", wrong, AGAIN)
 
+    listed["systems"][0]["maps"] = []
+    (run / "labels.json").write_text(json.dumps(listed))
+    assert found(run)[0] == Finding("labels.json", "lacks 1 of 1 label maps", AGAIN)
+
     (run / "labels.json").write_text("[]")
     wrong = "is not what the end of a run writes"
     assert found(run) == [Finding("labels.json", wrong, AGAIN)]
