@@ -254,7 +254,13 @@ def _with_invented_colors(bands: tuple[Band, ...]) -> tuple[Band, ...]:
 def _is_read_anew(bands: Sequence[Band]) -> bool:
     """Whether release 0.1.0 took other bands of a raster, or other pixels for nodata."""
     colors = {band.color for band in bands if band.color}
-    contradicts = any(b.description in colors and b.description != b.color for b in bands)
+    is_said = any(band.description in colors for band in bands)
+    contradicts = is_said and any(
+        band.description != band.color
+        and names_a_band(band.description)
+        and (band.color or band.description in colors)
+        for band in bands
+    )
     is_named_alpha = any(b.color == _ALPHA and names_a_band(b.description) for b in bands)
     values = {(band.nodata, band.dtype) for band in bands if band.nodata is not None}
     return contradicts or is_named_alpha or any(is_rounded(*value) for value in values)

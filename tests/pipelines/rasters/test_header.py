@@ -88,6 +88,18 @@ def test_a_description_wins_over_the_colour_and_the_alpha_that_gdal_invents(tmp_
     assert (header.alpha, header.mask, header.revision) == (None, "values", 1)
 
 
+@pytest.mark.parametrize(
+    ("names", "revision"),
+    [(("red", "foo", "blue"), 1), (("red", "", "blue"), 0), (("x", "y", "z"), 0)],
+)
+def test_names_beside_colours_are_of_another_revision_where_they_contradict(
+    tmp_path, names, revision
+):
+    path = write_scene(tmp_path / "a.tif", pixels(8, 8))
+    name_bands(path, list(names))
+    assert header_of(path).revision == revision
+
+
 def test_colours_that_the_file_states_stay_beside_descriptions(tmp_path):
     path = write_scene(tmp_path / "a.tif", pixels(8, 8))
     name_bands(path, ["bleu", "vert", "rouge"])
