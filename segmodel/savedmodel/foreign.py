@@ -297,7 +297,7 @@ class ForeignModel(tf.Module):
         try:
             graph = concrete.get_concrete_function()
         except (ValueError, TypeError, tf.errors.OpError) as error:
-            raise ExportError(f"the network cannot be called: {reason_of(error)}") from error
+            raise ExportError(f"the network cannot be called: {error_line(error)}") from error
         self.model_variables = list(graph.variables)
         handles = [t for t in graph.captured_inputs if t.dtype == tf.resource]
         # Of what is no variable, such as a table, only the whole object is an owner.
@@ -305,10 +305,10 @@ class ForeignModel(tf.Module):
             self.owner = loaded
 
 
-def reason_of(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     r"""The line of an error's text that says what is wrong, as TensorFlow's have many.
 
-    >>> reason_of(ValueError("Graph execution error:\n\nDetected at node x\n<stack>\nno\n[[x]]"))
+    >>> error_line(ValueError("Graph execution error:\n\nDetected at node x\n<stack>\nno\n[[x]]"))
     'no'
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

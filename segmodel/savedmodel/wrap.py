@@ -14,7 +14,7 @@ import tensorflow as tf
 from segmodel.errors import BeamsegError, ConfigurationError, ContractError, ExportError
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.export import FIXED_WINDOW_PX, export_savedmodel
-from segmodel.savedmodel.foreign import ForeignModel, reason_of
+from segmodel.savedmodel.foreign import ForeignModel, error_line
 from segmodel.savedmodel.halo import (
     CORE_PX,
     MAX_HALO_PX,
@@ -302,7 +302,7 @@ class Wrapping:
             scores = self.foreign.raw_output(self._noise(side)[None])
         except (tf.errors.OpError, ValueError, TypeError) as error:
             raise ExportError(
-                f"the network cannot be called with {side}x{side} pixels: {reason_of(error)}: if "
+                f"the network cannot be called with {side}x{side} pixels: {error_line(error)}: if "
                 f"it takes one size only, state window.size; if it takes multiples of a number, "
                 f"state window.stride"
             ) from error
@@ -353,10 +353,13 @@ def check_values(scores: np.ndarray, config: WrapConfig, measuring: Measuring) -
             f'probabilities: write "logits"'
         )
     sums = scores.astype(np.float64).sum(-1)
-    if kind == "logits" and count > 1 and are_shares and np.allclose(sums, 1, 0, ROUNDING):
+    if kind == "logits" and are_shares and (count == 1 or np.allclose(sums, 1, 0, ROUNDING)):
+        found, harm = "shares that sum to 1", "confidence is too low"
+        if count == 1:
+            found, harm = "from 0 to 1", "all labels are the second class"
         measuring.log(
-            'output.kind is "logits", but the values are shares that sum to 1: if they are '
-            'probabilities, write "probabilities", or confidence is too low'
+            f'output.kind is "logits", but the values are {found}: if they are probabilities, '
+            f'write "probabilities", or {harm}'
         )
 
 
@@ -411,6 +414,6 @@ def _load(model: str | Path, tags: Sequence[str]) -> object:
             raise
         raise ExportError(
             f"{Path(model).name} cannot be loaded by TensorFlow {tf.__version__}: "
-            f"{reason_of(error)}: export it again with operations of TensorFlow itself"
+            f"{error_line(error)}: export it again with operations of TensorFlow itself"
         ) from error
     return loaded

@@ -16,7 +16,7 @@ from segmodel.savedmodel.predictor import Predictor
 tf = pytest.importorskip("tensorflow")
 
 from segmodel.savedmodel.signatures import describe_endpoints, endpoints, meta_graph  # noqa: E402
-from segmodel.savedmodel.wrap import Wrapping  # noqa: E402
+from segmodel.savedmodel.wrap import Wrapping, check_values  # noqa: E402
 from segmodel.savedmodel.wrap_settings import WrapConfig  # noqa: E402
 
 BANDS = ("blue", "green", "red")
@@ -402,6 +402,16 @@ def test_values_that_are_probabilities_are_noticed(tmp_path):
     assert lines == [
         'output.kind is "logits", but the values are shares that sum to 1: if they are '
         'probabilities, write "probabilities", or confidence is too low'
+    ]
+
+
+def test_one_probability_of_the_second_class_is_noticed():
+    lines: list[str] = []
+    values = np.linspace(0, 1, 16, dtype=np.float32).reshape(1, 4, 4, 1)
+    check_values(values, config(classes=CLASSES[:2]), Measuring(log=lines.append))
+    assert lines == [
+        'output.kind is "logits", but the values are from 0 to 1: if they are probabilities, '
+        'write "probabilities", or all labels are the second class'
     ]
 
 
