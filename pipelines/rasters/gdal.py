@@ -5,7 +5,9 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
+from zipfile import BadZipFile, ZipFile
 
 import rasterio
 
@@ -40,6 +42,8 @@ MAX_COPIED_BYTES = 1 << 30
 _THROUGH_US = re.compile(r"^/vsi\w*opener[^/]*/")
 # What a server or the network says that may answer later, and what it will say again.
 _TRANSIENT = re.compile(r"(?i)response code\D*(?:429|5\d\d)|time[d ]*out|resolve host|connection")
+# A file in an archive on this machine, in GDAL's notation.
+_ZIPPED = re.compile(r"(?i)/vsizip/(.+?\.zip)/(.+)")
 _NO_RANGES = "Range downloading not supported"
 _REFUSED = re.compile(r"(?i)response code\D*4(?!29)\d\d")
 
@@ -180,7 +184,11 @@ class StoreOpener(Opener):
         return uri if stack is None else stack[0]
 
     def size(self, uri: str) -> int | None:
-        """Bytes of a file or object; None for what only GDAL can find."""
+        """Bytes of a file, object or file in a ZIP archive; None for what only GDAL can find."""
+        if zipped := _ZIPPED.fullmatch(uri):
+            with suppress(OSError, KeyError, BadZipFile), ZipFile(zipped[1]) as archive:
+                return archive.getinfo(zipped[2]).file_size
+            return None
         if locations.is_copied(uri):
             with COPIES.path(uri) as path:
                 return super().size(path)
@@ -190,7 +198,14 @@ class StoreOpener(Opener):
         return None if found is None else found.size
 
     def read_bytes(self, uri: str, count: int, start: int = 0) -> bytes:
-        """Bytes of a file or object; see `Opener.read_bytes`."""
+        """Bytes of a file, object or file in a ZIP archive; see `Opener.read_bytes`."""
+        if zipped := _ZIPPED.fullmatch(uri):
+            try:
+                with ZipFile(zipped[1]) as archive, archive.open(zipped[2]) as stream:
+                    stream.seek(start)
+                    return stream.read(count)
+            except (KeyError, BadZipFile) as error:
+                raise OSError(str(error)) from error
         stack = locations.stack_parts(uri)
         if stack is not None:
             return stack[1].encode()[start : start + count]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -98,6 +99,17 @@ def test_names_beside_colours_are_of_another_revision_where_they_contradict(
     path = write_scene(tmp_path / "a.tif", pixels(8, 8))
     name_bands(path, list(names))
     assert header_of(path).revision == revision
+
+
+def test_a_part_that_is_missing_in_a_zip_archive_is_missed(tmp_path):
+    header = "ENVI\nsamples = 8\nlines = 8\nbands = 1\ndata type = 1\ninterleave = bsq\n"
+    with ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, count in (("whole", 64), ("cut", 40)):
+            archive.writestr(f"in/{name}.hdr", header)
+            archive.writestr(f"in/{name}.img", bytes(count))
+    folder = f"/vsizip/{tmp_path}/a.zip/in"
+    assert read_header(f"{folder}/whole.img").shortage is None
+    assert "40 of 64 bytes" in (read_header(f"{folder}/cut.img").shortage or "")
 
 
 def test_colours_that_the_file_states_stay_beside_descriptions(tmp_path):
