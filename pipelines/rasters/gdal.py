@@ -20,6 +20,7 @@ from pipelines.storage.web import COPIES
 from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError
 from segmodel.rasters.opening import (
     GDAL_ERRORS,
+    THROUGH_US,
     Opener,
     OpenRaster,
     only_raster,
@@ -38,8 +39,6 @@ _WEB_OPTIONS = {
 # What is NetCDF by its name, and how large it may be in a store.
 _NETCDF_SUFFIXES = (".nc", ".nc2", ".nc3", ".nc4", ".cdf")
 MAX_COPIED_BYTES = 1 << 30
-# What GDAL calls a file that it reads through us.
-_THROUGH_US = re.compile(r"^/vsi\w*opener[^/]*/")
 # What a server or the network says that may answer later, and what it will say again.
 _TRANSIENT = re.compile(r"(?i)response code\D*(?:429|5\d\d)|time[d ]*out|resolve host|connection")
 # A file in an archive on this machine, in GDAL's notation.
@@ -266,4 +265,4 @@ def location_of(path: str) -> str:
     >>> location_of("/vsiriopener_4f/gs://bucket/a.tif.msk"), location_of("data/a.tif")
     ('gs://bucket/a.tif.msk', 'data/a.tif')
     """
-    return locations.normalized(_THROUGH_US.sub("", path))
+    return locations.normalized(THROUGH_US.sub("", path))

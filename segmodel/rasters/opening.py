@@ -25,7 +25,7 @@ GDAL_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_NUM_THREADS": 1}
 # as rasterio found them.
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, ValueError)
 # What GDAL calls a file that it reads through us.
-_THROUGH_US = re.compile(r"/vsi\w*opener[^/]*/")
+THROUGH_US = re.compile(r"/vsi\w*opener[^/]*/")
 # Of an absolute path, what stands before its last part.
 _FOLDERS = re.compile(r"(?<![\w./])/[^:'\"`\n]*/")
 
@@ -214,7 +214,7 @@ def reason_of_gdal(error: BaseException, uri: str) -> str:
         innermost = innermost.__cause__
     if isinstance(innermost, OSError) and innermost.strerror:
         return innermost.strerror
-    reason = _THROUGH_US.sub("", str(innermost)).replace(uri, os.path.basename(uri))
+    reason = THROUGH_US.sub("", str(innermost)).replace(uri, os.path.basename(uri))
     reason = reason.replace(os.path.join(os.path.dirname(os.path.abspath(uri)), ""), "")
     # Sources of a VRT may be anywhere.
     name = re.escape(os.path.basename(uri))
