@@ -16,8 +16,8 @@ LOOK_SECONDS = 0.002
 def unreachable_for_an_attempt(path: Path, run: Path) -> Iterator[None]:
     """A file is away from when the plan is written until the attempt has ended as incomplete.
 
-    Its place is taken by a link that leads to itself: the system refuses to open it (ELOOP), as it
-    does with a mount that comes and goes, and nothing says that the file is gone for good.
+    Its place is taken by a link to memory that nobody can read: the system gives an I/O error, as a
+    mount does that comes and goes, and nothing says that the file is gone for good.
 
     Args:
         path: An input file of the run.
@@ -28,7 +28,7 @@ def unreachable_for_an_attempt(path: Path, run: Path) -> Iterator[None]:
     def work() -> None:
         _wait((run / "plan" / "part-00000.jsonl").exists, over)
         path.rename(kept)
-        path.symlink_to(path)
+        path.symlink_to("/proc/self/mem")
         _wait(lambda: _has_ended_incomplete(run), over)
         # The same file as before, with its time of modification, in one step.
         kept.rename(path)

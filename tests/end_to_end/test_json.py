@@ -73,7 +73,7 @@ def test_a_transient_error_before_any_work_has_no_numbers(tmp_path, beamseg, bri
 
     said = last_line(done.stdout)
     assert (done.returncode, said["exit_status"], said["reason"]) == (4, 4, "incomplete")
-    assert said["error"].startswith("http://127.0.0.1/scene.tif cannot be reached")
+    assert said["error"].startswith("http://127.0.0.1:9/scene.tif cannot be reached")
     assert (said["images"], said["this_attempt"]) == (None, None)
 
 
