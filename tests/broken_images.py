@@ -136,7 +136,7 @@ BROKEN: dict[str, Broken] = {
     "tiff-32-bit": Broken(
         ".tif",
         by_pillow(np.ones((9, 8), np.float32), "TIFF"),
-        "mode F has 32 bits a sample; expected 8 or 16",
+        "dtype: the model takes uint8, an image without coordinates gives it uint8 or the ",
     ),
     "tiff-fax": Broken(
         ".tif",

@@ -121,16 +121,16 @@ def encoded_misfit(contract: Contract, what: str = "") -> ContractError | None:
     if len(contract.bands) not in DECODED_BANDS:
         return ContractError(
             f"bands: the model takes {len(contract.bands)} ({', '.join(contract.bands)}), encoded "
-            f"images give 1, 3 or 4; give GeoTIFF scenes with those bands, or leave it out with "
-            f"--exclude",
+            f"images give 1, 3 or 4; give TIFFs or other scenes with those bands, or leave it out "
+            f"with --exclude",
             code=FailureCode.WRONG_BANDS,
             name=what,
         )
     if contract.dtype != "uint8":
         return ContractError(
-            f"dtype: the model takes {contract.dtype}, encoded images give uint8; give GeoTIFF "
-            f"scenes of {contract.dtype}, export the model for uint8 with the conversion in it, or "
-            f"leave the images out with --exclude",
+            f"dtype: the model takes {contract.dtype}, encoded images give uint8; give TIFFs or "
+            f"other scenes of {contract.dtype}, export the model for uint8 with the conversion in "
+            f"it, or leave the images out with --exclude",
             code=FailureCode.WRONG_DTYPE,
             name=what,
         )

@@ -10,7 +10,7 @@ from rasterio.drivers import raster_driver_extensions
 from pipelines.formats.interface import Estimate, Format, Thumbnail, windows_of
 from pipelines.formats.work import PlanContext, Work
 from pipelines.geodesy.vector_files import has_vectors
-from pipelines.rasters.header import Headers, with_others
+from pipelines.rasters.header import Headers, is_tiff, with_others
 from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.blocks import (
     SCENE,
@@ -95,8 +95,8 @@ class SceneFormat(Format):
         contract, reading = context.contract, context.reading
         if reading.resize is not None:
             raise ConfigurationError(
-                f"--resize is for images without coordinates, and {files[0].key} has some: give "
-                f"--resample_to for scenes"
+                f"--resize is for image files, and {files[0].key} is a scene: give --resample_to "
+                f"for scenes with coordinates"
             )
         if reading.bands is not None and len(reading.bands) != len(contract.bands):
             raise ContractError(
@@ -197,6 +197,12 @@ def claim_placed(file: InputFile, headers: Headers) -> InputFile | None:
     except InputError:
         return None
     return None if header.grid.transform.is_identity else _with_version(file, headers)
+
+
+def claim_plain(file: InputFile, headers: Headers) -> InputFile | None:
+    """A TIFF without a place as a scene, for a model that no decoder of images feeds; else None."""
+    header = headers.find(file) if is_tiff(file.name) else None
+    return None if header is None else _with_version(file, headers)
 
 
 def _with_version(file: InputFile, headers: Headers) -> InputFile:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from pipelines.formats.images import encoded_misfit
 from pipelines.formats.interface import Estimate, Format
 from pipelines.formats.shards import ShardFormat
 from pipelines.formats.work import PlanContext, ReadOptions
@@ -19,7 +20,7 @@ from pipelines.run import progress
 from pipelines.run.plan import InputFile, Unit
 from pipelines.scenes.blocks import SCENE
 from pipelines.scenes.files import label_name
-from pipelines.scenes.format import claim_placed, may_be_scene
+from pipelines.scenes.format import claim_placed, claim_plain, may_be_scene
 from pipelines.scenes.overlaps import plan_counts, precedence
 from pipelines.segment.kept import KeptUnits
 from pipelines.segment.options import SegmentOptions
@@ -58,7 +59,7 @@ def find_inputs(
     options: SegmentOptions,
     context: PlanContext,
     folders: Mapping[str, str] | None = None,
-    with_sidecars: bool = True,
+    as_in_0_1: bool = False,
 ) -> Inputs:
     """List, sort by format and check the input files.
 
@@ -66,7 +67,8 @@ def find_inputs(
         options: What the user asked for.
         context: What input files are checked by.
         folders: Folders in the run directory; see `list_inputs`.
-        with_sidecars: Whether JPEG, PNG and WebP files with a place beside them are scenes.
+        as_in_0_1: Whether files are images that are scenes since: JPEG, PNG and WebP files with a
+            place beside them, and TIFFs without one that no decoder of images reads for the model.
 
     Raises:
         ConfigurationError: If a pattern matches nothing, or nothing that can be read.
@@ -81,7 +83,9 @@ def find_inputs(
         wanted = options.bands or context.contract.bands
         rule = StackRule.read(options.stack)
         catalogue, others = stacked(catalogue, rule, wanted, context.headers)
-    inputs = sorted_inputs(catalogue, context.headers, sidecars if with_sidecars else None)
+    plain = not as_in_0_1 and encoded_misfit(context.contract) is not None
+    beside = None if as_in_0_1 else sidecars
+    inputs = sorted_inputs(catalogue, context.headers, beside, plain)
     for file in others:
         inputs.left_aside.add(file.key)
     if options.stack is None:
@@ -129,7 +133,10 @@ def _check_opens(file: InputFile, pattern: str, headers: Headers) -> None:
 
 
 def sorted_inputs(
-    catalogue: Catalogue, headers: Headers, sidecars: Sidecars | None = None
+    catalogue: Catalogue,
+    headers: Headers,
+    sidecars: Sidecars | None = None,
+    plain_tiffs: bool = False,
 ) -> Inputs:
     """The files of a catalogue by format; one without a format is left aside.
 
@@ -137,6 +144,7 @@ def sorted_inputs(
         catalogue: All input files.
         headers: Headers of scenes that have been read.
         sidecars: Files beside images that may make them scenes, or None where images stay images.
+        plain_tiffs: Whether TIFFs without a place are scenes.
     """
     looked_at = progress.ProgressLines("looked at {:,} files")
 
@@ -147,7 +155,7 @@ def sorted_inputs(
             pass
         for file in files:
             looked_at.add()
-            yield _claim(file, headers, file in placed)
+            yield _claim(file, headers, file in placed, plain_tiffs)
 
     left_aside = catalogue.sort(claims)
     files = tuple((entry, catalogue.of_format(entry.name)) for entry in formats.FORMATS)
@@ -156,9 +164,13 @@ def sorted_inputs(
     return Inputs(files, left_aside, grouped, missing_shards(names))
 
 
-def _claim(file: InputFile, headers: Headers, may_be_placed: bool) -> tuple[str, str] | None:
+def _claim(
+    file: InputFile, headers: Headers, may_be_placed: bool, plain_tiffs: bool
+) -> tuple[str, str] | None:
     """Format and version of a file; that of a scene takes reading its header."""
     scene = claim_placed(file, headers) if may_be_placed else None
+    if scene is None and plain_tiffs:
+        scene = claim_plain(file, headers)
     if scene is not None:
         return SCENE, scene.version
     for entry in formats.FORMATS:

@@ -236,7 +236,7 @@ def resolve_run(
     folders = root_folders(options.inputs, (earlier or {}).get("folders"))
     context = _context(options, contract, sizes)
     is_old = earlier is not None and SIDECARS not in earlier
-    inputs = find_inputs(options, context, folders, with_sidecars=not is_old)
+    inputs = find_inputs(options, context, folders, as_in_0_1=is_old)
     if inputs.of_format("scene"):
         sizes.check_scenes(options.memory)
     zones, counting = _counting(options, earlier)

@@ -1,23 +1,20 @@
-"""Encoded images as Pillow images: opened by their header, loaded and checked to the last byte."""
+"""JPEG, PNG and WebP as Pillow images: opened by their header, checked to the last byte."""
 
 from __future__ import annotations
 
 import io
-import math
 import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Literal
 
 import numpy as np
 import simplejpeg
 from PIL import ExifTags, Image, ImageFile
-from PIL import TiffImagePlugin as Tiff
 
 from segmodel.errors import FailureCode, InputError
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "WEBP")
 _JPEG_SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}
 # By EXIF orientation.
 _TRANSPOSITIONS = {
@@ -29,12 +26,8 @@ _TRANSPOSITIONS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_SIDEWAYS = (5, 6, 7, 8)
+SIDEWAYS = (5, 6, 7, 8)
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
-# Orientations in which the last row, or the last column, comes first once it is turned.
-_FROM_BELOW, _FROM_RIGHT = (3, 4, 7, 8), (2, 3, 6, 7)
-_GDAL_METADATA, _GDAL_NODATA = 42112, 42113
-_SIGNED = 2  # Of the tag SampleFormat.
 _PNG_HEADER_BYTES = 33
 _INFLATED_BYTES = 1 << 20
 _PNG_FIELDS = struct.Struct(">IIBBBBB")
@@ -54,7 +47,6 @@ _PNG_DEPTHS: dict[object, Callable[[int], int]] = {
     "RGB;16B": lambda value: value >> 8,
 }
 PNG_SIGNATURE_BYTES = 8
-_BIG_TIFF = 43
 # A marker of a JPEG, which is neither a byte of its data nor a restart of its decoder.
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")
 _JPEG_START, _JPEG_END, _SCAN, _TEMPORARY = 0xD8, 0xD9, 0xDA, 0x01
@@ -64,12 +56,6 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE_FRAMES = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _WEBP_CHUNK, _WEBP_DATA = 12, 20
 _FOURTEEN_BITS = (1 << 14) - 1
-_BAND_AFTER_BAND = 2  # Of the tag PlanarConfiguration.
-# Where others, such as fax codes, are damaged, libtiff prints a line and leaves what happens to be
-# in memory.
-_CHECKED = frozenset(
-    {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "lzma", "zstd", "webp"}
-)
 
 
 def jpeg_scans(encoded: bytes, enough: int) -> int:
@@ -135,21 +121,6 @@ def webp_size(encoded: bytes) -> tuple[int, int] | None:
     return None
 
 
-def has_duplicate_tag(encoded: bytes) -> bool:
-    """Whether the first directory of a TIFF has a tag twice; decoders differ in which they take.
-
-    Source: TIFF 6.0, section 2; BigTIFF has longer numbers in the same places.
-    """
-    order: Literal["little", "big"] = "little" if encoded[:2] == b"II" else "big"
-    big = int.from_bytes(encoded[2:4], order) == _BIG_TIFF
-    place, length, count_bytes, entry_bytes = (8, 8, 8, 20) if big else (4, 4, 2, 12)
-    first = int.from_bytes(encoded[place : place + length], order) + count_bytes
-    count = int.from_bytes(encoded[first - count_bytes : first], order)
-    places = range(first, min(first + count * entry_bytes, len(encoded)), entry_bytes)
-    tags = [encoded[place : place + 2] for place in places]
-    return len(set(tags)) < len(tags)
-
-
 def png_chunks(encoded: bytes) -> Iterator[tuple[bytes, memoryview]]:
     """Kind and bytes of each chunk of a PNG, up to its end mark.
 
@@ -180,84 +151,6 @@ def png_chunks(encoded: bytes) -> Iterator[tuple[bytes, memoryview]]:
         begin = end + 4
 
 
-def check_tiff_parts(image: Tiff.TiffImageFile, encoded: bytes) -> None:
-    """Refuse a TIFF of which some pixels would be black, or bytes that happen to be in memory.
-
-    Args:
-        image: TIFF, opened by its header.
-        encoded: Content of the file.
-
-    Raises:
-        InputError: If a strip or tile is missing, a JPEG in it is damaged, or the compression is
-            one in which damage goes unnoticed.
-    """
-    compression = image.info.get("compression", "raw")
-    if compression not in _CHECKED and compression != "jpeg":
-        raise InputError(
-            f"the TIFF has compression {compression}, in which damage goes unnoticed: convert it, "
-            f"for example with tiffcp -c lzw",
-            code=FailureCode.UNSUPPORTED,
-        )
-    tags = image.tag_v2
-    width, height = tags[Tiff.IMAGEWIDTH], tags[Tiff.IMAGELENGTH]
-    tiled = Tiff.TILEWIDTH in tags and Tiff.TILELENGTH in tags
-    across = tags[Tiff.TILEWIDTH] if tiled else width
-    down = tags[Tiff.TILELENGTH] if tiled else tags.get(Tiff.ROWSPERSTRIP) or height
-    columns, rows = -(-width // across), -(-height // down)
-    parts = columns * rows
-    if tags.get(Tiff.PLANAR_CONFIGURATION) == _BAND_AFTER_BAND:
-        parts *= tags.get(Tiff.SAMPLESPERPIXEL, 1)
-    offsets = tags.get(Tiff.TILEOFFSETS) or tags.get(Tiff.STRIPOFFSETS) or ()
-    sizes = tags.get(Tiff.TILEBYTECOUNTS) or tags.get(Tiff.STRIPBYTECOUNTS) or ()
-    if len(offsets) < parts or (compression == "jpeg" and len(sizes) < parts):
-        raise InputError(
-            "truncated or corrupt TIFF: strips or tiles are missing", code=FailureCode.CORRUPT_IMAGE
-        )
-    for number in range(parts if compression == "jpeg" else 0):
-        least = down if tiled else min(down, height - number // columns % rows * down)
-        first, tables = offsets[number], tags.get(Tiff.JPEGTABLES, b"")
-        part = encoded[first : first + sizes[number]]
-        _check_jpeg(tables[:-2] + part[2:] if tables else part, across, range(least, down + 1))
-
-
-def _check_not_sparse(image: Tiff.TiffImageFile) -> None:
-    """Refuse a TIFF that leaves strips or tiles out: Pillow would read its header as pixels."""
-    tags = image.tag_v2
-    offsets = tags.get(Tiff.TILEOFFSETS) or tags.get(Tiff.STRIPOFFSETS) or ()
-    if not all(offsets):
-        raise InputError(
-            "the TIFF is sparse: strips or tiles are left out; write it whole with gdal_translate",
-            code=FailureCode.UNSUPPORTED,
-        )
-
-
-def _check_jpeg(encoded: bytes, across: int, down: range) -> None:
-    """Refuse a strip or tile that is no whole JPEG.
-
-    Args:
-        encoded: JPEG, with the tables that all strips or tiles share.
-        across: Width that it must have.
-        down: Heights that it may have; the last strip may be as high as the others.
-    """
-    try:
-        height, width, space, _ = simplejpeg.decode_jpeg_header(encoded)
-        if width != across or height not in down:
-            raise InputError(
-                f"truncated or corrupt TIFF: a JPEG in it has {width}x{height} pixels, "
-                f"{across}x{down[0]} are stated",
-                code=FailureCode.CORRUPT_IMAGE,
-            )
-        check_jpeg_scans(encoded)
-        target = "CMYK" if space in ("CMYK", "YCCK") else "GRAY"
-        simplejpeg.decode_jpeg(encoded, target, strict=True)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(
-            f"truncated or corrupt JPEG in a TIFF: {error}", code=FailureCode.CORRUPT_IMAGE
-        ) from error
-
-
 def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
     """An encoded image, opened by its header; its pixels are not decoded.
 
@@ -280,7 +173,7 @@ def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
         raise InputError("not a JPEG, PNG, WebP or TIFF image", code=FailureCode.NOT_AN_IMAGE)
     stated = webp_size(encoded) if name == "WEBP" else None
     if stated is not None:
-        _check_pixels(stated, max_pixels)
+        check_pixels(stated, max_pixels)
     try:
         image = factory(io.BytesIO(encoded), "")
     except MemoryError:
@@ -290,25 +183,20 @@ def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
             # Without memory for its two canvases, libwebp says no more than of a broken file.
             np.empty((2, *stated, 4), np.uint8)
         raise InputError(f"cannot be decoded: {error}", code=FailureCode.CORRUPT_IMAGE) from error
-    _check_pixels(image.size, max_pixels)
-    if isinstance(image, Tiff.TiffImageFile):
-        sides = [image.tag_v2.get(tag, 1) for tag in (Tiff.TILEWIDTH, Tiff.TILELENGTH)]
-        # A tile is decoded whole, however little of it the image covers.
-        if has_duplicate_tag(encoded) or not all(isinstance(side, int) for side in sides):
-            raise InputError(
-                "truncated or corrupt TIFF: its header contradicts itself",
-                code=FailureCode.CORRUPT_IMAGE,
-            )
-        if math.prod(sides) > max_pixels:
-            raise InputError(
-                f"the TIFF has tiles of {sides[0]}x{sides[1]} pixels, above the limit of "
-                f"{max_pixels}: write it with smaller ones (gdal_translate -co TILED=YES)",
-                code=FailureCode.TOO_MANY_PIXELS,
-            )
+    check_pixels(image.size, max_pixels)
     return image
 
 
-def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
+    """Refuse more pixels than may be decoded.
+
+    Args:
+        size: Width and height.
+        max_pixels: Most pixels.
+
+    Raises:
+        InputError: Says how to allow them.
+    """
     width, height = size
     if width * height > max_pixels:
         raise InputError(
@@ -328,14 +216,12 @@ def oriented_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
     Raises:
         InputError: If the metadata with the orientation are broken.
     """
-    if isinstance(image, Tiff.TiffImageFile):
-        return image.height, image.width  # Pillow states the size of the upright image.
     try:
         if image.format == "PNG":
             marked = any(mark in encoded for mark in _PNG_ORIENTATIONS)
-            sideways = marked and _orientation(_png_metadata(encoded)) in _SIDEWAYS
+            sideways = marked and _orientation(_png_metadata(encoded)) in SIDEWAYS
         else:
-            sideways = _orientation(image) in _SIDEWAYS
+            sideways = _orientation(image) in SIDEWAYS
     except (InputError, MemoryError):
         raise
     except Exception as error:
@@ -344,58 +230,11 @@ def oriented_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
     return (image.width, image.height) if sideways else (image.height, image.width)
 
 
-def tiff_orientation(image: Tiff.TiffImageFile) -> int:
-    """The orientation of a TIFF; Pillow forgets it once it has decoded and turned the image."""
-    return int(image.tag_v2.get(ExifTags.Base.Orientation, 1))
-
-
-def upright(array: np.ndarray, orientation: int) -> np.ndarray:
-    """An array of an image as it is stored, turned as its EXIF orientation says.
-
-    Args:
-        array: `(height, width)` or `(height, width, bands)` of the whole image.
-        orientation: EXIF orientation, from 1 to 8.
-    """
-    if orientation in _SIDEWAYS:
-        array = array.swapaxes(0, 1)
-    rows = slice(None, None, -1 if orientation in _FROM_BELOW else 1)
-    columns = slice(None, None, -1 if orientation in _FROM_RIGHT else 1)
-    return array[rows, columns]
-
-
-def states_nodata(image: Image.Image) -> bool:
-    """Whether the header of a TIFF has what may be a nodata value or a mask, as GDAL has them."""
-    if not isinstance(image, Tiff.TiffImageFile):
-        return False
-    return _GDAL_NODATA in image.tag_v2 or bool(image.tag_v2.next)
-
-
-def describes_bands(image: Image.Image) -> bool:
-    """Whether the header of a TIFF has descriptions of its bands, as GDAL writes them."""
-    if not isinstance(image, Tiff.TiffImageFile):
-        return False
-    return 'role="description"' in str(image.tag_v2.get(_GDAL_METADATA, ""))
-
-
 def is_plain_jpeg(image: Image.Image) -> bool:
     """Whether an image is a colour JPEG that stands upright, as most images are."""
     # For a PNG, Pillow would decode all pixels to find its EXIF block.
     plain = image.format == "JPEG" and image.mode == "RGB"
     return plain and _orientation(image) not in _TRANSPOSITIONS
-
-
-def has_unmarked_band(image: Image.Image) -> bool:
-    """Whether an image is a TIFF with a fourth band, not marked as alpha, which Pillow drops."""
-    if not isinstance(image, Tiff.TiffImageFile):
-        return False
-    return image.mode == "RGB" and image.tag_v2.get(Tiff.SAMPLESPERPIXEL, 3) > 3
-
-
-def is_grey_of_several(image: Image.Image) -> bool:
-    """Whether an image is a TIFF of several bands of which Pillow reads the first, as grey."""
-    if not isinstance(image, Tiff.TiffImageFile):
-        return False
-    return image.mode in ("L", *SIXTEEN_BITS) and image.tag_v2.get(Tiff.SAMPLESPERPIXEL, 1) > 2
 
 
 def load_oriented(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
@@ -466,52 +305,12 @@ def _loaded(image: ImageFile.ImageFile, encoded: bytes) -> Image.Image:
         for _ in png_chunks(encoded):
             pass
         _convert_transparency(image)
-    if isinstance(image, Tiff.TiffImageFile):
-        _check_tiff_samples(image)
-        check_tiff_parts(image, encoded)
-        _check_not_sparse(image)
     image.load()
     if image.format == "PNG" and not _has_last_row(image) and not _has_all_rows(encoded):
         raise InputError(
             "truncated or corrupt PNG: rows are missing", code=FailureCode.CORRUPT_IMAGE
         )
     return image
-
-
-def _check_tiff_samples(image: Tiff.TiffImageFile) -> None:
-    """Refuse samples that Pillow would misread without an error."""
-    tags = image.tag_v2
-    depth, kind = max(tags.get(Tiff.BITSPERSAMPLE, (1,))), max(tags.get(Tiff.SAMPLEFORMAT, (1,)))
-    several = tags.get(Tiff.SAMPLESPERPIXEL, 1) > 1
-    to_bytes = "-ot Byte -scale"
-    # What holds, in words, and what gdal_translate mends it with.
-    unsupported = [
-        (8 < depth < 16, f"{depth} bits a sample", f"{to_bytes} 0 {2**depth - 1} 0 255"),
-        (
-            depth == 8 and kind == _SIGNED,
-            "8 bits a sample with a sign",
-            f"{to_bytes} -128 127 0 255 (GDAL 3.7 or later)",
-        ),
-        (
-            depth == 16 and several and tags.get(Tiff.PLANAR_CONFIGURATION) == 2,
-            "16 bits a sample, band after band",
-            "-co INTERLEAVE=PIXEL",
-        ),
-        # Of 16 bits, GDAL would keep the palette from white to black that it makes for them.
-        (
-            depth == 16 and tags.get(Tiff.PHOTOMETRIC_INTERPRETATION) == 0,
-            "16 bits a sample in which white is 0",
-            f"{to_bytes} 0 65535 255 0 -colorinterp_1 gray -co PHOTOMETRIC=MINISBLACK",
-        ),
-    ]
-    found = [(words, options) for holds, words, options in unsupported if holds]
-    if found:
-        words, options = found[0]
-        raise InputError(
-            f"the TIFF has {words}, which is not supported: convert it with gdal_translate "
-            f"{options}",
-            code=FailureCode.UNSUPPORTED,
-        )
 
 
 def _convert_transparency(image: ImageFile.ImageFile) -> None:

@@ -8,28 +8,18 @@ from dataclasses import replace
 
 import numpy as np
 from PIL import Image, ImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
-from segmodel.errors import ContractError, FailureCode, InputError
+from segmodel.errors import FailureCode, InputError
 from segmodel.images.decoders import (
     SIXTEEN_BITS,
-    describes_bands,
-    has_unmarked_band,
-    is_grey_of_several,
     is_plain_jpeg,
     jpeg_values,
     load_oriented,
     open_image,
     oriented_size,
-    states_nodata,
-    tiff_orientation,
-    upright,
 )
-from segmodel.rasters.bands import ModelBands, bands_in_order
-from segmodel.rasters.header import Header
-from segmodel.rasters.memory import tiff_in_memory
-from segmodel.rasters.reader import RasterReader
-from segmodel.tiling.raster import Pixels, Raster, combine_masks
+from segmodel.images.tiff import TiffImage, begins_as_tiff
+from segmodel.tiling.raster import Pixels, Raster
 from segmodel.tiling.resampling import SourceGrid, resize_image, resize_valid
 from segmodel.tiling.windows import Window
 
@@ -90,73 +80,24 @@ def decode_pixels(
     Raises:
         InputError: As `decode_image` does.
     """
-    opened = open_image(encoded, max_pixels)
-    described = bool(names) and describes_bands(opened)
-    may_have_tags = bands > 0 and (described or beside is not None or states_nodata(opened))
-    if not isinstance(opened, TiffImageFile) or not may_have_tags:
-        return _decoded_pixels(opened, encoded, bands)
-    orientation = tiff_orientation(opened)
-    pixels = _decoded_pixels(opened, encoded, bands)
-    with tiff_in_memory(encoded, beside) as handle:
-        header = handle.header()
-        if described:
-            pixels = _in_order(pixels, header, names)
-        seen = ModelBands.as_image(header, value_range, alpha_is_band=bands == 4)
-        if seen.is_always_valid:
-            return pixels
-        valid = RasterReader(handle, seen).read(header.grid.window).valid
-    valid = None if valid is None else upright(valid, orientation)
-    return replace(pixels, valid=combine_masks(pixels.valid, valid))
-
-
-def _in_order(pixels: Pixels, header: Header, names: Sequence[str]) -> Pixels:
-    """Pixels of a TIFF with its bands in the order of the model, by their descriptions.
-
-    Args:
-        pixels: Pixels with bands as the file has them, or grey.
-        header: Header of the TIFF.
-        names: Names of the model's bands.
-
-    Raises:
-        InputError: If it names some of them only, elsewhere or beside others.
-    """
-    valid = pixels.valid
-    if header.alpha is None and header.palette is None and valid is not None:
-        # What is described as another band is not alpha.
-        valid = None
-    count = pixels.values.shape[2]
-    if count == 1 or header.palette is not None:
-        return Pixels(pixels.values, valid)
-    remedy = "describe its bands by these names"
-    try:
-        found = bands_in_order(header, names, remedy)
-    except ContractError as error:
-        raise InputError(error.text, code=error.code) from error
-    places = [band.index - 1 for band in found[:count]]
-    if max(places) >= count:
+    if bands not in (0, *_MODES):
         raise InputError(
-            f"band {max(places) + 1} is not read in an image file, only the first {count}: write "
-            f"those that the model takes in its order (gdal_translate -b)",
-            code=FailureCode.WRONG_BANDS,
+            f"an encoded image gives 1, 3 or 4 bands, not {bands}", code=FailureCode.WRONG_BANDS
         )
-    is_same = places == [*range(count)] or len(places) < count
-    return Pixels(pixels.values if is_same else pixels.values[..., places], valid)
+    if not begins_as_tiff(encoded):
+        return _decoded_pixels(open_image(encoded, max_pixels), encoded, bands)
+    tiff = TiffImage(encoded, max_pixels)
+    pixels, mode = tiff.pixels(bands, value_range, beside, names)
+    if not mode:
+        return pixels
+    values = pixels.values
+    # Where Pillow can, it takes the array itself.
+    image = Image.frombuffer(mode, values.shape[1::-1], values, "raw", mode, 0, 1)
+    return replace(pixels, values=_converted(image, bands))
 
 
 def _decoded_pixels(opened: ImageFile.ImageFile, encoded: bytes, bands: int) -> Pixels:
     try:
-        if bands > 1 and is_grey_of_several(opened):
-            raise InputError(
-                "the bands of the TIFF are not marked as red, green and blue, so the first would "
-                "be taken for all: mark them with gdal_translate -co PHOTOMETRIC=RGB",
-                code=FailureCode.WRONG_BANDS,
-            )
-        if bands == 4 and has_unmarked_band(opened):
-            raise InputError(
-                "the fourth band of the TIFF is not marked as alpha: mark it, or it is lost "
-                "(gdal_edit.py -colorinterp_4 alpha)",
-                code=FailureCode.WRONG_BANDS,
-            )
         if bands == 3 and is_plain_jpeg(opened):
             return Pixels(jpeg_values(opened, encoded))
         image = load_oriented(opened, encoded)
@@ -164,15 +105,14 @@ def _decoded_pixels(opened: ImageFile.ImageFile, encoded: bytes, bands: int) -> 
         if bands == 0:
             valid = _valid(image if image.mode not in SIXTEEN_BITS else _eight_bits(image))
             image = image.getchannel("L") if image.mode == "LA" else image
-            if image.mode not in ("P", "L", "1", "I", *SIXTEEN_BITS):
+            if image.mode not in ("P", "L", "1", *SIXTEEN_BITS):
                 raise InputError(
                     f"a mask of ids has one band, got mode {image.mode}", code=FailureCode.MASK_KIND
                 )
             return Pixels(np.asarray(image), valid)
         image = _eight_bits(image)
         valid = _valid(image) if bands != 4 else None
-        image = _converted(image, bands)
-        return Pixels(np.asarray(image).reshape(image.height, image.width, bands), valid)
+        return Pixels(_converted(image, bands), valid)
     except (InputError, MemoryError):
         raise
     except Exception as error:
@@ -183,6 +123,9 @@ def _decoded_pixels(opened: ImageFile.ImageFile, encoded: bytes, bands: int) -> 
 def image_size(encoded: bytes) -> tuple[int, int] | None:
     """Height and width that the header of an encoded image states; None if there is none."""
     try:
+        if begins_as_tiff(encoded):
+            tiff = TiffImage(encoded, MAX_PIXELS)
+            return tiff.height, tiff.width
         return oriented_size(open_image(encoded, MAX_PIXELS), encoded)
     except InputError:
         # A broken file is reported when it is decoded.
@@ -217,16 +160,13 @@ class EncodedImage(Raster):
     ) -> None:
         self._value_range, self._beside, self._names = value_range, beside, names
         self._encoded, self._bands, self._max_pixels = encoded, bands, max_pixels
-        image = open_image(encoded, max_pixels)
-        height, width = oriented_size(image, encoded)
+        height, width, decoding = _demand(encoded, max_pixels)
         self._grid = SourceGrid(height, width, scaled=resize is not None)
         self.on_source_grid = self._grid.to_source_grid
         self.source_pixels = height * width
         self.height, self.width = resize or (height, width)
-        is_webp = image.format == "WEBP"
-        decoding = MAX_DECODING_BYTES_PER_PIXEL if is_webp else DECODING_BYTES_PER_PIXEL
         scaling = resize[0] * resize[1] * DECODING_BYTES_PER_PIXEL if resize else 0
-        self.held_bytes = height * width * decoding + scaling + len(encoded)
+        self.held_bytes = decoding + scaling + len(encoded)
         self._lock = threading.Lock()
         self._pixels: Pixels | None = None
 
@@ -269,13 +209,20 @@ class EncodedImage(Raster):
         return Pixels(resize_image(pixels.values, size), valid)
 
 
+def _demand(encoded: bytes, max_pixels: int) -> tuple[int, int, int]:
+    """Height, width, and bytes of memory that decoding takes, by the header of an image."""
+    if begins_as_tiff(encoded):
+        tiff = TiffImage(encoded, max_pixels)
+        return tiff.height, tiff.width, tiff.held_bytes
+    image = open_image(encoded, max_pixels)
+    height, width = oriented_size(image, encoded)
+    is_webp = image.format == "WEBP"
+    per_pixel = MAX_DECODING_BYTES_PER_PIXEL if is_webp else DECODING_BYTES_PER_PIXEL
+    return height, width, height * width * per_pixel
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Samples of 16 bits as their high byte; of more bits nobody knows the range."""
-    if image.mode in ("I", "F"):
-        raise InputError(
-            f"mode {image.mode} has 32 bits a sample; expected 8 or 16",
-            code=FailureCode.UNSUPPORTED,
-        )
+    """Samples of 16 bits as their high byte."""
     if image.mode not in SIXTEEN_BITS:
         return image
     values = np.asarray(image)
@@ -294,14 +241,11 @@ def _valid(image: Image.Image) -> np.ndarray | None:
     return None if valid.all() else valid
 
 
-def _converted(image: Image.Image, bands: int) -> Image.Image:
-    if bands not in _MODES:
-        raise InputError(
-            f"an encoded image gives 1, 3 or 4 bands, not {bands}", code=FailureCode.WRONG_BANDS
-        )
-    if image.mode == _MODES[bands]:
-        return image
+def _converted(image: Image.Image, bands: int) -> np.ndarray:
+    """`(height, width, bands)` uint8 of an image of any mode."""
     if image.mode == "P" and image.has_transparency_data:
         # Pillow warns where it cannot keep the transparency of a palette.
         image = image.convert("RGBA")
-    return image.convert(_MODES[bands])
+    if image.mode != _MODES[bands]:
+        image = image.convert(_MODES[bands])
+    return np.asarray(image).reshape(image.height, image.width, bands)

@@ -9,17 +9,16 @@ from functools import lru_cache
 
 import numpy as np
 from PIL import Image
-from PIL import TiffImagePlugin as Tiff
 
 from segmodel.errors import ConfigurationError, FailureCode, InputError
-from segmodel.images.decoders import check_tiff_parts, open_image, tiff_orientation, upright
+from segmodel.images.decoders import open_image
 from segmodel.images.encoded import MAX_PIXELS, decode_pixels, image_size
+from segmodel.images.tiff import TiffImage, begins_as_tiff
 from segmodel.labels.classes import ClassTable, parse_color
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.label_images import encode_labels
 from segmodel.labels.raster_masks import MaskRaster
 from segmodel.rasters.header import Header
-from segmodel.rasters.memory import tiff_in_memory
 from segmodel.rasters.reader import RasterHandle
 from segmodel.tiling.windows import Window
 
@@ -280,15 +279,13 @@ class MaskReader:
         stated = image_size(encoded)
         if stated is not None:
             check_size(stated, size)
-        image = open_image(encoded, max_pixels)
-        if isinstance(image, Tiff.TiffImageFile):
-            check_tiff_parts(image, encoded)
-            with tiff_in_memory(encoded, beside) as handle:
+        if begins_as_tiff(encoded):
+            tiff = TiffImage(encoded, max_pixels)
+            with tiff.opened(beside) as handle:
                 header = handle.header()
                 values, erased = self.of_raster(handle, header).read(header.grid.window)
-            values = upright(values, tiff_orientation(image))
-            check_size(values.shape[:2], size)
-            return values, None if erased is None else upright(erased, tiff_orientation(image))
+            return tiff.upright(values), None if erased is None else tiff.upright(erased)
+        image = open_image(encoded, max_pixels)
         pixels = decode_pixels(encoded, 3 if self.encoding == "color" else 0, max_pixels)
         check_size(pixels.values.shape[:2], size)
         self.check_kind(image.mode == "P", _bits(image, encoded))

@@ -18,7 +18,7 @@ from segmodel.rasters.header import (
     values_mask,
 )
 from segmodel.rasters.nodata import is_nodata
-from segmodel.rasters.sample_types import is_convertible
+from segmodel.rasters.sample_types import conversion_remedy, is_convertible
 from segmodel.tiling.raster import combine_masks
 
 _COMPLEX = {"complex_int16", "complex64", "complex128"}
@@ -59,6 +59,7 @@ class ModelBands:
         mask: Where nodata is, as `Header.mask`.
         alpha: Index of the alpha band, or None.
         count: Bands of the values.
+        bits: Bits of a sample of which the high ones are taken where it is not 8.
     """
 
     bands: tuple[Band, ...]
@@ -68,6 +69,7 @@ class ModelBands:
     mask: str
     alpha: int | None
     count: int
+    bits: int = 8
 
     @classmethod
     def of(
@@ -111,33 +113,55 @@ class ModelBands:
                 name=what,
             )
         model.check_input(count, dtype, what)
-        mask, alpha = header.mask, header.alpha
-        if header.alpha_band in bands:
-            mask, alpha = values_mask(bands) if mask == "alpha" else mask, None
-        return cls(bands, model.dtype, palette, model.value_range, mask, alpha, count)
+        return cls(bands, model.dtype, palette, model.value_range, *_masks(header, bands), count)
 
     @classmethod
     def as_image(
-        cls, header: Header, value_range: tuple[float, float], alpha_is_band: bool
+        cls,
+        header: Header,
+        names: Sequence[str],
+        count: int,
+        value_range: tuple[float, float],
+        bits: int,
     ) -> ModelBands:
-        """The bands of an image for a person: the first, or red, green and blue.
+        """The bands of an image for a model of 1, 3 or 4 bands of uint8, or of a person's eyes.
+
+        As those of a scene; but grey also gives colours and colours give grey, as of any picture,
+        and samples of other than 8 bits give their high bits.
 
         Args:
             header: Header of the image.
-            value_range: Least and greatest raw value of the model, which gets 8 bits a sample.
-            alpha_is_band: Whether alpha is a value, and says nothing about what is valid.
+            names: Names of the model's bands; empty for any.
+            count: Number of the model's bands.
+            value_range: Least and greatest raw value of the model.
+            bits: Bits of a sample in the file.
+
+        Returns:
+            The bands of the model, or grey, colours, inks or either with alpha, which a picture of
+            these bands is made of.
+
+        Raises:
+            ContractError: If no image of such bands can be made of it.
         """
-        bands = header.bands[: 3 if len(header.bands) >= 3 else 1]
-        if not bands and header.alpha_band is not None:
-            bands, alpha_is_band = (header.alpha_band,), True
-        palette, mask, alpha = header.palette, header.mask, header.alpha
-        low, high = value_range
-        if bands[0].dtype == "uint16":
-            low, high = 256 * low, 256 * high + 255
-        if alpha_is_band:
-            mask, alpha = "none" if mask == "alpha" else mask, None
-        count = len(bands) if palette is None else 3
-        return cls(bands, bands[0].dtype, palette, (low, high), mask, alpha, count)
+        bands = _image_bands(header, names, count)
+        _check_white(header, bands, "")
+        others = {band.dtype for band in bands} - {"uint8", "uint16"}
+        if others:
+            raise ContractError(
+                f"dtype: the model takes uint8, an image without coordinates gives it uint8 or the "
+                f"high byte of uint16, this one has {min(others)}; "
+                f"{conversion_remedy(min(others), 'uint8', value_range)}",
+                code=FailureCode.WRONG_DTYPE,
+            )
+        palette, (low, high) = header.palette, value_range
+        if bits > 8:
+            low, high = low * 2 ** (bits - 8), (high + 1) * 2 ** (bits - 8) - 1
+        elif bits < 8:
+            low, high = (limit * (2**bits - 1) / 255 for limit in value_range)
+        of_colors = 0 if palette is None else 2
+        masks = _masks(header, bands)
+        depth = bits if palette is None else 8
+        return cls(bands, "uint8", palette, (low, high), *masks, len(bands) + of_colors, depth)
 
     @property
     def indexes(self) -> list[int]:
@@ -160,7 +184,15 @@ class ModelBands:
     def values(self, samples: np.ndarray) -> np.ndarray:
         """What the model takes for samples, `(height, width, bands)` of its dtype."""
         if self.palette is not None:
-            samples = colors_of(self.palette)[:, : self.count][samples[..., 0]]
+            colors = self.count - samples.shape[2] + 1
+            seen = colors_of(self.palette)[:, :colors][samples[..., 0]]
+            samples = seen if samples.shape[2] == 1 else np.dstack([seen, samples[..., 1:]])
+        elif self.bits > 8:
+            # Into bytes at once, as a copy of so many samples may be large.
+            high = np.empty(samples.shape, np.uint8)
+            samples = np.right_shift(samples, self.bits - 8, out=high, casting="unsafe")
+        elif self.bits < 8:
+            samples = samples.astype(np.uint16) * 255 // (2**self.bits - 1)
         elif self.dtype == "float32" and any(band.is_scaled for band in self.bands):
             scale = np.array([band.scale for band in self.bands])
             offset = [band.offset for band in self.bands]
@@ -206,6 +238,38 @@ def colors_of(palette: Palette) -> np.ndarray:
     table = np.zeros((65536 if len(palette) > 256 else 256, 4), np.uint8)
     table[: len(palette)] = palette
     return table
+
+
+def _masks(header: Header, bands: Sequence[Band]) -> tuple[str, int | None]:
+    """Where nodata is, and the alpha band, for those who take these bands; alpha may be one."""
+    if header.alpha_band not in bands:
+        return header.mask, header.alpha
+    return values_mask(bands) if header.mask == "alpha" else header.mask, None
+
+
+def _image_bands(header: Header, names: Sequence[str], count: int) -> tuple[Band, ...]:
+    """Bands of an image that are those of a model, or that they can be made of.
+
+    Raises:
+        ContractError: If there are none.
+    """
+    alpha = () if header.alpha_band is None else (header.alpha_band,)
+    bands = header.bands or alpha
+    if names and header.bands:
+        bands = bands_in_order(header, names, "describe its bands by these names")
+    colors = [band.color for band in bands]
+    is_colored = colors[:3] == ["red", "green", "blue"]
+    if len(bands) == count or colors == ["cyan", "magenta", "yellow", "black"]:
+        return bands
+    if len(bands) == 1 or (is_colored and len(bands) == 3):
+        return (*bands, *alpha) if count == 4 and alpha != bands else bands
+    if is_colored and count < 4:
+        return bands[:3]
+    raise ContractError(
+        f"bands: the model takes {count}, the TIFF has {_bands_of(header)}, not marked as red, "
+        f"green and blue: write those that the model takes in its order (gdal_translate -b)",
+        code=FailureCode.WRONG_BANDS,
+    )
 
 
 def _check_white(header: Header, bands: Sequence[Band], what: str) -> None:

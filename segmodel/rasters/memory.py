@@ -9,20 +9,25 @@ from uuid import uuid4
 import rasterio
 from rasterio.io import MemoryFile
 
-from segmodel.rasters.opening import Opener, OpenRaster, without_warnings
+from segmodel.errors import BeamsegError, FailureCode, InputError
+from segmodel.rasters.opening import Opener, OpenRaster, reason_of_gdal, without_warnings
 from segmodel.rasters.reader import RasterHandle
 
 MASK_SUFFIX = ".msk"
 _NAME = "image.tif"
+_RAW = "GTIFF_RAW:"
 
 
 @contextmanager
-def tiff_in_memory(encoded: bytes, mask: bytes | None = None) -> Iterator[RasterHandle]:
+def tiff_in_memory(
+    encoded: bytes, mask: bytes | None = None, raw: bool = False
+) -> Iterator[RasterHandle]:
     """The handle of an encoded TIFF, while the block runs.
 
     Args:
         encoded: Content of the file.
         mask: Content of the `.msk` file beside it, or None where there is none.
+        raw: Whether GDAL reads the bands as they are stored, and makes no colours of inks.
 
     Raises:
         InputError: In the block, if GDAL cannot read it.
@@ -34,7 +39,7 @@ def tiff_in_memory(encoded: bytes, mask: bytes | None = None) -> Iterator[Raster
         )
         for name, content in named:
             held = files.enter_context(MemoryFile(content, dirname=folder, filename=name))
-        handle = RasterHandle(held.name, _MemoryOpener())
+        handle = RasterHandle(f"{_RAW}{held.name}" if raw else held.name, _MemoryOpener())
         files.callback(handle.close)
         yield handle
 
@@ -44,7 +49,7 @@ class _MemoryOpener(Opener):
 
     def open(self, uri: str, version: str = "") -> OpenRaster:
         """A TIFF, open; see `Opener.open`."""
-        with self.errors(uri, "cannot be decoded"), without_warnings():
+        with self.errors(uri, "cannot be opened"), without_warnings():
             return OpenRaster(rasterio.open(uri, driver="GTiff"))
 
     def size(self, uri: str) -> int | None:
@@ -54,3 +59,13 @@ class _MemoryOpener(Opener):
     def state(self, uri: str) -> object:
         """The same for all: nobody replaces what is in memory."""
         return None
+
+    def unreadable(
+        self,
+        error: Exception,
+        uri: str,
+        what: str,
+        code: FailureCode = FailureCode.CORRUPT_IMAGE,
+    ) -> BeamsegError:
+        """That it cannot be decoded, as all of it is there; see `Opener.unreadable`."""
+        return InputError(f"cannot be decoded: {reason_of_gdal(error, uri)}", code=code)

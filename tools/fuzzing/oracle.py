@@ -27,7 +27,7 @@ TURNS = {
     8: lambda values: np.rot90(values, 1),
 }
 # Tags of TIFF 6.0.
-WIDTH, HEIGHT, STRIP_OFFSETS, ROWS_PER_STRIP = 256, 257, 273, 278
+WIDTH, HEIGHT, STRIP_OFFSETS, ROWS_PER_STRIP, COLORS = 256, 257, 273, 278, 320
 TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS = 322, 323, 324
 MAX_PIXELS = 1 << 22
 # Parameter of mallopt in malloc.h of glibc.
@@ -113,6 +113,11 @@ def _values(image: Image.Image) -> tuple[np.ndarray, np.ndarray]:
         values = np.asarray(image)
         key = image.info.get("transparency")
         return (values >> 8)[..., None], np.where(values == key, 0, 255)
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode == "P":
+        # 255 is 65280 or 65535, as GDAL finds out.
+        colors = np.array(image.tag_v2[COLORS]).reshape(3, -1).T
+        colors = colors // (257 if (colors % 256).any() else 256)
+        return colors[np.asarray(image)], np.full(image.size[::-1], 255)
     rgba = np.asarray(image.convert("RGBA"))
     if image.mode == "CMYK" or not image.has_transparency_data:
         return np.asarray(image.convert("RGB")), np.full(rgba.shape[:2], 255)

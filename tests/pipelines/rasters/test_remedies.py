@@ -20,7 +20,6 @@ from pipelines.rasters.header import read_header
 from pipelines.rasters.reader import SceneRaster
 from pipelines.scenes.blocks import check_scene
 from segmodel.errors import BeamsegError
-from segmodel.images.encoded import decode_image
 from segmodel.rasters.bands import ModelBands
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.raster import Pixels
@@ -145,28 +144,3 @@ def test_corners_give_a_scene_its_transform(tmp_path):
     place = {"ULX": 300000, "ULY": 6000000, "LRX": 300600, "LRY": 5999600}
     made = remedied(path, reason, "gdal_edit.py", **place)
     assert read_header(str(made)).grid.transform == Affine(10, 0, 300000, 0, -10, 6000000)
-
-
-@pytest.mark.parametrize(
-    ("samples", "profile", "expected"),
-    [
-        (RAMP >> 4, {"nbits": 12}, RAMP >> 8),
-        (np.dstack([RAMP] * 3), {"interleave": "band", "photometric": "RGB"}, RAMP >> 8),
-        (RAMP, {"photometric": "MINISWHITE"}, 255 - (RAMP >> 8)),
-    ],
-)
-def test_images_of_more_bits_become_those_that_can_be_decoded(tmp_path, samples, profile, expected):
-    path = write_scene(tmp_path / "a.tif", samples, (None, Affine.identity()), **profile)
-    reason = reason_of(lambda: decode_image(path.read_bytes(), 1))
-    made = remedied(path, reason, "gdal_translate")
-    actual = decode_image(made.read_bytes(), 1).astype(int)
-    assert np.abs(actual - expected).max() <= 1
-
-
-def test_a_fourth_band_is_marked_as_alpha(tmp_path):
-    values = np.random.default_rng(0).integers(0, 256, (8, 9, 4), dtype=np.uint8)
-    profile = {"photometric": "RGB", "alpha": "UNSPECIFIED"}
-    path = write_scene(tmp_path / "a.tif", values, (None, Affine.identity()), **profile)
-    reason = reason_of(lambda: decode_image(path.read_bytes(), 4))
-    made = remedied(path, reason, "gdal_edit.py")
-    np.testing.assert_array_equal(decode_image(made.read_bytes(), 4), values)

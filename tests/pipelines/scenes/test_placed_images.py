@@ -20,7 +20,8 @@ from pipelines.segment.options import SegmentOptions
 from pipelines.storage import clients
 from pipelines.storage.clients.retry import RetryingStore
 from segmodel.errors import ConfigurationError
-from tests.pipelines.corpus import failure_rows_in, pixels, write_scene
+from tests.fakes import BrightnessModel, brightness_labels
+from tests.pipelines.corpus import failure_rows_in, pixels, write_model_folder, write_scene
 from tests.pipelines.memory_store import MemoryClient
 from tests.pipelines.scene_runs import run_scenes
 
@@ -170,3 +171,51 @@ def test_crs_that_is_none_is_refused_before_any_work(tmp_path, model_folder):
     with pytest.raises(ConfigurationError, match="--crs nonsense: no coordinate reference system"):
         run_scenes(tmp_path / "run", model_folder, tmp_path / "in", crs="nonsense")
     assert SegmentOptions((str(tmp_path),), "m", "r").crs is None
+
+
+NINE = {"bands": tuple("abcdefghi"), "dtype": "uint16", "value_range": (0.0, 10_000.0)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "values"),
+    [
+        (NINE, np.repeat(pixels(40, 50)[..., :1].astype(np.uint16), 9, axis=2)),
+        ({"dtype": "uint16"}, pixels(40, 50).astype(np.uint16)),
+    ],
+)
+def test_a_tiff_without_a_place_is_a_scene_where_no_decoder_feeds_the_model(
+    tmp_path, changes, values
+):
+    fill = (0.0,) * values.shape[2]
+    model = write_model_folder(tmp_path / "model", nodata_fill=fill, **changes)
+    write_scene(tmp_path / "in" / "a.tif", values, place=(None, None))
+    fake = BrightnessModel(values.shape[2])
+    fake.fill = fake.fill.astype(np.uint16)
+    run = run_scenes(tmp_path / "run", model, tmp_path / "in", model=fake, pixel_size=2.0)
+    assert (run.status, run.failures()) == (0, {})
+    labels, transform, crs = read_labels(run.root, "a.tif")
+    np.testing.assert_array_equal(labels, brightness_labels(values))
+    assert (transform.is_identity, crs) == (True, None)
+    total = next(row for row in run.rows("areas.csv") if row["class"] == "total")
+    assert (int(total["pixels"]), float(total["area_m2"])) == (2000, 8000.0)
+
+
+def test_a_resized_tiff_without_a_place_needs_a_model_that_decoders_feed(tmp_path):
+    model = write_model_folder(tmp_path / "model", dtype="uint16")
+    write_scene(tmp_path / "in" / "a.tif", pixels(40, 50).astype(np.uint16), place=(None, None))
+    with pytest.raises(ConfigurationError, match=r"--resize is for image files, and in/a\.tif is"):
+        run_scenes(tmp_path / "run", model, tmp_path / "in", resize=(32, 32))
+
+
+def test_a_run_that_an_earlier_release_began_keeps_plain_tiffs_as_images(tmp_path):
+    model = write_model_folder(tmp_path / "model", dtype="uint16")
+    write_scene(tmp_path / "in" / "a.tif", pixels(40, 50).astype(np.uint16))
+    run = run_scenes(tmp_path / "run", model, tmp_path / "in")
+    document = json.loads((run.root / "run.json").read_bytes())
+    del document["sidecars"]
+    (run.root / "run.json").write_text(json.dumps(document))
+    write_scene(tmp_path / "in" / "b.tif", pixels(40, 50).astype(np.uint16), place=(None, None))
+    run = run_scenes(tmp_path / "run", model, tmp_path / "in")
+    assert run.status == 3
+    assert not (run.root / "labels" / "in" / "b.tif").exists()
+    assert "dtype" in run.failures()["in/b.tif"]["reason"]

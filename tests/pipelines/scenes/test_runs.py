@@ -412,7 +412,9 @@ def test_resampling_to_what_the_model_was_not_made_for_is_refused(tmp_path):
 
 def test_scenes_are_not_resized(tmp_path):
     path = write_scene(tmp_path / "in" / "a.tif", pixels(8, 8))
-    with pytest.raises(ConfigurationError, match=r"^--resize is for images .* give --resample_to"):
+    with pytest.raises(
+        ConfigurationError, match=r"^--resize is for image files.* give --resample_to"
+    ):
         check_inputs(
             SceneFormat(), files_in(path), plan_context(contract(), ReadOptions(resize=(8, 8)))
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import warnings
 
 import numpy as np
@@ -11,8 +12,8 @@ import rasterio
 from PIL import Image, TiffImagePlugin, TiffTags
 
 from segmodel.errors import InputError
-from segmodel.images.encoded import decode_pixels
-from tests.segmodel.pictures import check, grey, noise
+from segmodel.images.encoded import EncodedImage, decode_pixels
+from tests.segmodel.pictures import check, encoded, grey, noise, smooth
 
 
 def geotiff(values: np.ndarray, descriptions: tuple[str, ...] = (), **profile) -> bytes:
@@ -51,22 +52,25 @@ def test_8_bit_tiffs_in_which_white_is_0_are_turned_round():
     )
 
 
-def test_a_fourth_band_that_is_not_alpha_is_missed_by_a_model_of_four_bands_only():
+def test_a_fourth_band_that_is_not_alpha_is_one_for_models_of_four_bands():
     values = np.moveaxis(noise(4, 5, 4), -1, 0)
-    content = geotiff(values, photometric="RGB", alpha="unspecified")
-    np.testing.assert_array_equal(decode_pixels(content, 3).values, noise(4, 5, 4)[..., :3])
-    with pytest.raises(InputError, match="the fourth band of the TIFF is not marked as alpha"):
-        decode_pixels(content, 4)
-    content = geotiff(values, photometric="RGB", alpha="yes")
-    np.testing.assert_array_equal(decode_pixels(content, 4).values, noise(4, 5, 4))
+    for alpha in ("unspecified", "yes"):
+        content = geotiff(values, photometric="RGB", alpha=alpha)
+        np.testing.assert_array_equal(decode_pixels(content, 3).values, noise(4, 5, 4)[..., :3])
+        np.testing.assert_array_equal(decode_pixels(content, 4).values, noise(4, 5, 4))
+    assert decode_pixels(content, 4).valid is None
 
 
-def test_several_bands_of_which_the_first_would_be_grey_are_refused():
-    profile = {"photometric": "MINISBLACK", "interleave": "band", "compress": "lzw"}
+@pytest.mark.parametrize("interleave", ["pixel", "band"])
+def test_bands_without_colours_are_those_of_a_model_of_as_many(interleave):
+    profile = {"photometric": "MINISBLACK", "interleave": interleave, "compress": "lzw"}
     content = geotiff(np.moveaxis(noise(4, 5), -1, 0), **profile)
-    with pytest.raises(InputError, match=r"not marked as red, green and blue.*PHOTOMETRIC=RGB"):
-        decode_pixels(content, 3)
-    np.testing.assert_array_equal(decode_pixels(content, 1).values, noise(4, 5)[..., :1])
+    np.testing.assert_array_equal(decode_pixels(content, 3).values, noise(4, 5))
+    for bands in (1, 4):
+        with pytest.raises(
+            InputError, match=r"takes ., the TIFF has 1 \(gray\), 2, 3.*translate -b"
+        ):
+            decode_pixels(content, bands)
 
 
 RGB = ("red", "green", "blue")
@@ -97,8 +101,8 @@ def test_a_band_that_is_described_is_not_alpha():
     pixels = decode_pixels(content, 3, names=RGB)
     assert pixels.valid is None
     np.testing.assert_array_equal(pixels.values, noise(4, 5, 4)[..., :3])
-    with pytest.raises(InputError, match="band 4 is not read in an image file"):
-        decode_pixels(content, 3, names=("nir", "red", "green"))
+    pixels = decode_pixels(content, 3, names=("nir", "red", "green"))
+    np.testing.assert_array_equal(pixels.values, noise(4, 5, 4)[..., [3, 0, 1]] * [0, 1, 1])
 
 
 def test_a_tiff_that_leaves_tiles_out_is_refused():
@@ -113,23 +117,61 @@ def test_a_tiff_that_leaves_tiles_out_is_refused():
         decode_pixels(content, 1)
 
 
+def test_samples_of_other_than_8_bits_give_their_high_bits():
+    check(geotiff(deep(1) >> 4, nbits=12), grey((deep(1)[0] >> 8).astype(np.uint8)))
+    check(geotiff(deep(1).astype(np.uint8) >> 6, nbits=2), grey((deep(1)[0] % 256 >> 6) * 85))
+    content = geotiff(deep(3), photometric="RGB", interleave="band", compress="lzw")
+    check(content, np.moveaxis(deep(3) >> 8, 0, -1).astype(np.uint8))
+
+
+@pytest.mark.parametrize("compression", ["raw", "packbits", "tiff_lzw"])
+def test_a_tiff_whose_header_is_cut_off_is_refused(compression):
+    """GDAL reads such as it has of the tags."""
+    whole = encoded(smooth(), "TIFF", compression=None if compression == "raw" else compression)
+    for missing in (1, 2, 8, 20, 60):
+        with pytest.raises(InputError, match=r"truncated or corrupt TIFF|cannot be decoded"):
+            decode_pixels(whole[:-missing], 3)
+
+
+def with_tag(content: bytes, tag: int, value: int) -> bytes:
+    """A TIFF with another first number in a tag of several."""
+    with Image.open(io.BytesIO(content)) as image:
+        numbers = image.tag_v2[tag]
+    stored = struct.pack(f"<{len(numbers)}I", *numbers)
+    assert content.count(stored) == 1
+    return content.replace(stored, struct.pack("<I", value) + stored[4:])
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "reason"),
+    [
+        (279, 0, "the TIFF is sparse"),
+        (273, 0, "the TIFF is sparse"),
+        (273, 1 << 30, "cannot be decoded"),
+    ],
+)
+def test_a_strip_that_is_not_there_is_not_black(tag, value, reason):
+    content = geotiff(np.moveaxis(smooth(), -1, 0), photometric="RGB", blockysize=100)
+    np.testing.assert_array_equal(decode_pixels(content, 3).values, smooth())
+    with pytest.raises(InputError, match=reason):
+        decode_pixels(with_tag(content, tag, value), 3)
+
+
+def test_bands_without_number_are_refused_before_they_are_read():
+    content = geotiff(np.zeros((90, 40, 50), np.uint8), compress="deflate")
+    with pytest.raises(InputError, match="90 bands of 50x40 pixels are more than --max_pixels"):
+        EncodedImage(content, 3, max_pixels=2000)
+
+
 STRANGE = {
-    "12 bits": (geotiff(deep(1) >> 4, nbits=12), "12 bits a sample"),
-    "12 bits packed": (geotiff(deep(1) >> 4, nbits=12, compress="deflate"), "12 bits a sample"),
-    "16 bits by band": (
-        geotiff(deep(3), photometric="RGB", interleave="band"),
-        "16 bits a sample, band after band",
-    ),
-    "16 bits by band packed": (
-        geotiff(deep(3), photometric="RGB", interleave="band", compress="lzw"),
-        "16 bits a sample, band after band",
-    ),
     "16 bits from white": (
         geotiff(deep(1), photometric="MINISWHITE"),
-        "16 bits a sample in which white is 0",
+        "its grey is 0 where it is white",
     ),
-    "a sign": (geotiff(noise(4, 5)[None, ..., 0].view(np.int8)), "8 bits a sample with a sign"),
-    "16 bits with a sign": (geotiff(deep(1).view(np.int16)), "mode I has 32 bits a sample"),
+    "a sign": (geotiff(noise(4, 5)[None, ..., 0].view(np.int8)), "this one has int8; convert it"),
+    "16 bits with a sign": (geotiff(deep(1).view(np.int16)), "this one has int16; convert it"),
+    "floats": (geotiff(deep(1).astype(np.float32)), "this one has float..; convert it"),
+    "2 bands": (geotiff(deep(2)), r"takes 3, the TIFF has 1 \(gray\), 2, not marked"),
 }
 
 
@@ -137,7 +179,7 @@ STRANGE = {
 def test_tiffs_that_would_be_read_as_what_they_are_not_are_refused(kind):
     content, reason = STRANGE[kind]
     for bands in (1, 3, 4):
-        with pytest.raises(InputError, match=reason):
+        with pytest.raises(InputError, match=reason.replace("3", str(bands))):
             decode_pixels(content, bands)
 
 

@@ -1,0 +1,312 @@
+"""TIFFs without a place as images: what their tags promise is checked, GDAL reads their pixels."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import simplejpeg
+from PIL import ExifTags
+from PIL import TiffImagePlugin as Tiff
+
+from segmodel.errors import ContractError, FailureCode, InputError
+from segmodel.images.decoders import SIDEWAYS, check_jpeg_scans, check_pixels
+from segmodel.rasters.bands import ModelBands
+from segmodel.rasters.memory import tiff_in_memory
+from segmodel.rasters.reader import RasterHandle, RasterReader
+from segmodel.tiling.raster import Pixels
+
+_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_BIG_TIFF = 43
+# Orientations in which the last row, or the last column, comes first once it is turned.
+_FROM_BELOW, _FROM_RIGHT = (3, 4, 7, 8), (2, 3, 6, 7)
+_BAND_AFTER_BAND = 2  # Of the tag PlanarConfiguration.
+_PALETTE, _CMYK = 3, 5  # Of the tag PhotometricInterpretation.
+# Of that tag: grey, RGB, palette, CMYK, YCbCr and kinds of Lab.
+_MIN_BANDS: dict[object, int] = {0: 1, 1: 1, 2: 3, 3: 1, 5: 1, 6: 3, 8: 3, 9: 3, 10: 3}
+_MAX_BITS = 128  # Of a complex number.
+_MAX_BYTES_PER_PIXEL = 8  # Samples of 16 bits in four bands.
+# Where others, such as fax codes, are damaged, libtiff prints a line and leaves what happens to be
+# in memory.
+_CHECKED = frozenset(
+    {"raw", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "lzma", "zstd", "webp"}
+)
+# Tags without which pixels are read as what they are not.
+_NEEDED = frozenset(
+    {Tiff.IMAGEWIDTH, Tiff.IMAGELENGTH, Tiff.BITSPERSAMPLE, Tiff.COMPRESSION}
+    | {Tiff.PHOTOMETRIC_INTERPRETATION, Tiff.STRIPOFFSETS, Tiff.SAMPLESPERPIXEL}
+    | {Tiff.ROWSPERSTRIP, Tiff.STRIPBYTECOUNTS, Tiff.PLANAR_CONFIGURATION, Tiff.COLORMAP}
+    | {Tiff.TILEWIDTH, Tiff.TILELENGTH, Tiff.TILEOFFSETS, Tiff.TILEBYTECOUNTS, Tiff.EXTRASAMPLES}
+    | {Tiff.SAMPLEFORMAT, Tiff.JPEGTABLES, Tiff.PREDICTOR, ExifTags.Base.Orientation}
+)
+
+
+def begins_as_tiff(encoded: bytes) -> bool:
+    """Whether a file begins as a TIFF does."""
+    return encoded.startswith(_MARKS)
+
+
+class TiffImage:
+    """An encoded TIFF, of which the first picture counts, with the tags of its header.
+
+    Args:
+        encoded: Content of the file; its beginning suffices for the size.
+        max_pixels: Most pixels that it may have.
+
+    Attributes:
+        height: Rows, once it is turned as its orientation says.
+        width: Columns, once it is turned.
+        held_bytes: Memory that decoding takes.
+
+    Raises:
+        InputError: If its header is broken, or states too many pixels or bands.
+    """
+
+    def __init__(self, encoded: bytes, max_pixels: int) -> None:
+        self._encoded = encoded
+        try:
+            self._tags, self._stated = _parsed_tags(encoded), _stated_tags(encoded)
+            stored = self._number(Tiff.IMAGELENGTH), self._number(Tiff.IMAGEWIDTH)
+        except (MemoryError, InputError):
+            raise
+        except Exception as error:
+            # Pillow raises SyntaxError, struct.error, KeyError and others.
+            raise InputError(
+                f"cannot be decoded: {error}", code=FailureCode.CORRUPT_IMAGE
+            ) from error
+        orientation = self._tags.get(ExifTags.Base.Orientation, 1)
+        self._orientation = orientation if isinstance(orientation, int) else 1
+        self._stored = stored
+        self.height, self.width = stored[::-1] if self._orientation in SIDEWAYS else stored
+        check_pixels((self.width, self.height), max_pixels)
+        sides = [self._number(tag, 1) for tag in (Tiff.TILEWIDTH, Tiff.TILELENGTH)]
+        if len(set(self._stated)) < len(self._stated):
+            raise _corrupt("its header contradicts itself")
+        # A tile is decoded whole, however little of it the image covers.
+        if math.prod(sides) > max_pixels:
+            raise InputError(
+                f"the TIFF has tiles of {sides[0]}x{sides[1]} pixels, above the limit of "
+                f"{max_pixels}: write it with smaller ones (gdal_translate -co TILED=YES)",
+                code=FailureCode.TOO_MANY_PIXELS,
+            )
+        bands = self._number(Tiff.SAMPLESPERPIXEL, 1)
+        pixel_bytes = bands * -(-self._bits // 8)
+        if stored[0] * stored[1] * pixel_bytes > _MAX_BYTES_PER_PIXEL * max_pixels:
+            raise InputError(
+                f"{bands} bands of {self.width}x{self.height} pixels are more than --max_pixels "
+                f"{max_pixels} allows for: write those that the model takes (gdal_translate -b)",
+                code=FailureCode.TOO_MANY_PIXELS,
+            )
+        # Samples as GDAL keeps and as it gives them; inks, and colours that are made of them.
+        least = 16 if self._is_cmyk else 12
+        self.held_bytes = stored[0] * stored[1] * max(least, 2 * pixel_bytes + 2)
+
+    def pixels(
+        self,
+        bands: int,
+        value_range: tuple[float, float],
+        beside: bytes | None,
+        names: Sequence[str],
+    ) -> tuple[Pixels, str]:
+        """Pixels of all bands that the model takes, or that it can be given something made of.
+
+        Args:
+            bands: Number of the model's bands: 1, 3 or 4.
+            value_range: Least and greatest raw value of the model, which takes 8 bits a sample.
+            beside: Content of the `.msk` file, or None where there is none.
+            names: Names of the model's bands; empty for any.
+
+        Returns:
+            Values `(height, width, n)` uint8, turned upright, and their mode as Pillow names it:
+            empty if they are the bands of the model, else what these are made of.
+
+        Raises:
+            InputError: If it is damaged, or has other bands or samples.
+        """
+        with self.opened(beside, raw=self._is_cmyk) as handle:
+            header = handle.header()
+            try:
+                taken = ModelBands.as_image(header, names, bands, value_range, self._bits)
+            except ContractError as error:
+                raise InputError(error.text, code=error.code) from error
+            found = RasterReader(handle, taken).read(header.grid.window)
+        valid = None if found.valid is None else self.upright(found.valid)
+        mode = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[taken.count] if taken.count != bands else ""
+        is_ink = self._is_cmyk and taken.count == 4
+        return Pixels(self.upright(found.values), valid), "CMYK" if is_ink else mode
+
+    @contextmanager
+    def opened(self, beside: bytes | None, raw: bool = False) -> Iterator[RasterHandle]:
+        """The handle of the TIFF, while the block runs.
+
+        Args:
+            beside: Content of the `.msk` file, or None where there is none.
+            raw: Whether inks are read as they are stored; else GDAL makes colours of them.
+
+        Raises:
+            InputError: If GDAL would read something else than pixels for a part of it, or cannot.
+        """
+        self._check_parts()
+        with tiff_in_memory(self._encoded, beside, raw) as handle:
+            yield handle
+
+    def upright(self, array: np.ndarray) -> np.ndarray:
+        """An array of the whole image as it is stored, turned as its EXIF orientation says.
+
+        Args:
+            array: `(height, width)` or `(height, width, bands)`.
+        """
+        if self._orientation in SIDEWAYS:
+            array = array.swapaxes(0, 1)
+        rows = slice(None, None, -1 if self._orientation in _FROM_BELOW else 1)
+        columns = slice(None, None, -1 if self._orientation in _FROM_RIGHT else 1)
+        return np.ascontiguousarray(array[rows, columns])
+
+    @property
+    def _is_cmyk(self) -> bool:
+        return self._photometric == _CMYK and self._number(Tiff.SAMPLESPERPIXEL, 1) >= 4
+
+    @property
+    def _photometric(self) -> object:
+        """What samples stand for."""
+        return self._tags.get(Tiff.PHOTOMETRIC_INTERPRETATION)
+
+    @property
+    def _bits(self) -> int:
+        """Bits of a sample."""
+        bits = max(self._numbers(Tiff.BITSPERSAMPLE) or (1,))
+        if not 0 < bits <= _MAX_BITS:
+            raise _corrupt("its header contradicts itself")
+        return bits
+
+    def _number(self, tag: int, default: int | None = None) -> int:
+        """The whole number above 0 of a tag."""
+        found = self._tags.get(tag, default)
+        if not isinstance(found, int) or found < 1:
+            raise _corrupt("its header contradicts itself" if tag in self._tags else "no size")
+        return found
+
+    def _numbers(self, tag: int) -> tuple[int, ...]:
+        """The whole numbers of a tag; none if it is not there."""
+        found = self._tags.get(tag) or ()
+        found = found if isinstance(found, tuple) else (found,)
+        if not all(isinstance(number, int) for number in found):
+            raise _corrupt("its header contradicts itself")
+        return found
+
+    def _check_parts(self) -> None:
+        """Refuse a TIFF of which some pixels would be black, or bytes that happen to be in memory.
+
+        Raises:
+            InputError: If a strip or tile is missing, a JPEG in it is damaged, or the compression
+                is one in which damage goes unnoticed.
+        """
+        if any(tag in _NEEDED and tag not in self._tags for tag in self._stated):
+            raise _corrupt("its header is cut off")
+        bands, color = self._number(Tiff.SAMPLESPERPIXEL, 1), self._photometric
+        depths, kinds = (len(self._numbers(tag)) for tag in (Tiff.BITSPERSAMPLE, Tiff.SAMPLEFORMAT))
+        # One bit a sample need not be stated.
+        fit = depths in (1, bands) or (depths, bands) == (0, 1)
+        has_colors = color != _PALETTE or Tiff.COLORMAP in self._tags
+        is_said = fit and kinds in (0, 1, bands) and has_colors
+        if not is_said or bands < _MIN_BANDS.get(color, bands + 1):
+            raise _corrupt("its header does not say what its samples stand for")
+        number = self._number(Tiff.COMPRESSION, 1)
+        compression = Tiff.COMPRESSION_INFO.get(number, str(number))
+        if compression not in _CHECKED and compression != "jpeg":
+            raise InputError(
+                f"the TIFF has compression {compression}, in which damage goes unnoticed: convert "
+                f"it, for example with tiffcp -c lzw",
+                code=FailureCode.UNSUPPORTED,
+            )
+        height, width = self._stored
+        tiled = Tiff.TILEWIDTH in self._tags and Tiff.TILELENGTH in self._tags
+        across = self._number(Tiff.TILEWIDTH) if tiled else width
+        strip = min(self._number(Tiff.ROWSPERSTRIP, height), height)
+        down = self._number(Tiff.TILELENGTH) if tiled else strip
+        columns, rows = -(-width // across), -(-height // down)
+        parts = columns * rows
+        if self._tags.get(Tiff.PLANAR_CONFIGURATION) == _BAND_AFTER_BAND:
+            parts *= bands
+        offsets = self._numbers(Tiff.TILEOFFSETS) or self._numbers(Tiff.STRIPOFFSETS)
+        sizes = self._numbers(Tiff.TILEBYTECOUNTS) or self._numbers(Tiff.STRIPBYTECOUNTS)
+        if len(offsets) < parts or len(sizes) < parts:
+            raise _corrupt("strips or tiles are missing")
+        if not all(offsets[:parts]) or not all(sizes[:parts]):
+            raise InputError(
+                "the TIFF is sparse: strips or tiles are left out; write it whole with "
+                "gdal_translate",
+                code=FailureCode.UNSUPPORTED,
+            )
+        for part in range(parts if compression == "jpeg" else 0):
+            least = down if tiled else min(down, height - part // columns % rows * down)
+            first, tables = offsets[part], self._tags.get(Tiff.JPEGTABLES, b"")
+            content = self._encoded[first : first + sizes[part]]
+            if not isinstance(tables, bytes):
+                raise _corrupt("its header contradicts itself")
+            whole = tables[:-2] + content[2:] if tables else content
+            _check_jpeg(whole, across, range(least, down + 1))
+
+
+def _corrupt(what: str) -> InputError:
+    return InputError(f"truncated or corrupt TIFF: {what}", code=FailureCode.CORRUPT_IMAGE)
+
+
+def _parsed_tags(encoded: bytes) -> Tiff.ImageFileDirectory_v2:
+    """The tags of the first directory; those that lie behind the end of the file are left out."""
+    stream = io.BytesIO(encoded)
+    begin = stream.read(8)
+    if begin[2:3] == b"+" or begin[3:4] == b"+":
+        begin += stream.read(8)
+    tags = Tiff.ImageFileDirectory_v2(begin)
+    stream.seek(tags.next)
+    tags.load(stream)
+    return tags
+
+
+def _stated_tags(encoded: bytes) -> list[int]:
+    """Numbers of the tags that the first directory states, in its order; what is cut counts.
+
+    Decoders differ in which they take of a tag that stands there twice.
+
+    Source: TIFF 6.0, section 2; BigTIFF has longer numbers in the same places.
+    """
+    order: Literal["little", "big"] = "little" if encoded[:2] == b"II" else "big"
+    big = int.from_bytes(encoded[2:4], order) == _BIG_TIFF
+    place, length, count_bytes, entry_bytes = (8, 8, 8, 20) if big else (4, 4, 2, 12)
+    first = int.from_bytes(encoded[place : place + length], order) + count_bytes
+    count = int.from_bytes(encoded[first - count_bytes : first], order)
+    end = first + count * entry_bytes
+    if end > len(encoded):
+        raise _corrupt("its header is cut off")
+    places = range(first, end, entry_bytes)
+    return [int.from_bytes(encoded[place : place + 2], order) for place in places]
+
+
+def _check_jpeg(encoded: bytes, across: int, down: range) -> None:
+    """Refuse a strip or tile that is no whole JPEG.
+
+    Args:
+        encoded: JPEG, with the tables that all strips or tiles share.
+        across: Width that it must have.
+        down: Heights that it may have; the last strip may be as high as the others.
+    """
+    try:
+        height, width, space, _ = simplejpeg.decode_jpeg_header(encoded)
+        if width != across or height not in down:
+            raise _corrupt(
+                f"a JPEG in it has {width}x{height} pixels, {across}x{down[0]} are stated"
+            )
+        check_jpeg_scans(encoded)
+        target = "CMYK" if space in ("CMYK", "YCCK") else "GRAY"
+        simplejpeg.decode_jpeg(encoded, target, strict=True)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(
+            f"truncated or corrupt JPEG in a TIFF: {error}", code=FailureCode.CORRUPT_IMAGE
+        ) from error
