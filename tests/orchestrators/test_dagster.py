@@ -75,7 +75,7 @@ def test_only_what_may_pass_is_tried_again(dagster, tmp_path, config):
 
     said = [json.loads(line[5:]) for line in done.stdout.splitlines() if line[:5] == "SAID "]
     incomplete, usage, over = said
-    assert incomplete["failed"].startswith("incomplete: http://127.0.0.1/scene.tif cannot be")
+    assert incomplete["failed"].startswith("incomplete: http://127.0.0.1:9/scene.tif cannot be")
     assert incomplete["again"] is True
     assert usage["failed"].startswith("usage: --max_failures must be")
     assert usage["again"] is False
