@@ -139,7 +139,7 @@ def _gone_inputs(resolved: ResolvedPack) -> NameSet:
     if next(filesystem.names_below(run.path("commits")), None) is None:
         return NameSet()
     planned = partial(plan.read_units, run.plan, WorkUnit)
-    return find_gone(lambda: files_of(planned()), lambda: files_of(resolved.units))
+    return find_gone(lambda: files_of(planned()), files_of(resolved.units))
 
 
 def prepare_pack(resolved: ResolvedPack) -> PreparedPack:

@@ -11,7 +11,7 @@ from pathlib import Path
 from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.inputs.catalogue import in_groups
-from pipelines.rasters.header import Headers, is_tiff, mask_beside, with_others
+from pipelines.rasters.header import Headers, mask_beside, with_others
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure
 from pipelines.run.plan import InputFile, Unit, WorkUnit
@@ -26,6 +26,7 @@ from segmodel.images.encoded import (
     decode_pixels,
     image_size,
 )
+from segmodel.images.tiff import is_tiff
 from segmodel.labels.label_images import encode_confidence, encode_labels
 from segmodel.rasters.memory import MASK_SUFFIX
 from segmodel.savedmodel.contract import Contract

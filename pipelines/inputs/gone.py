@@ -13,18 +13,23 @@ STOP, KEEP, PRUNE = "stop", "keep", "prune"
 EXAMPLES = 3
 
 
-def find_gone(
-    planned: Callable[[], Iterable[InputFile]], found: Callable[[], Iterable[InputFile]]
-) -> NameSet:
+def find_gone(planned: Callable[[], Iterable[InputFile]], found: Iterable[InputFile]) -> NameSet:
     """Keys of planned files that are not found, or that have lost all their bytes.
 
     Args:
         planned: Returns the files of the plan on disk; one may come several times.
-        found: Returns the files of the new listing.
+        found: Files of the new listing.
     """
-    gone = NameSet(file.key for file in planned())
-    gone.difference_update(file.key for file in found() if not _is_empty(file))
-    empty = NameSet(file.key for file in found() if _is_empty(file))
+    gone, empty = NameSet(file.key for file in planned()), NameSet()
+
+    def with_bytes() -> Iterator[str]:
+        for file in found:
+            if _is_empty(file):
+                empty.update([file.key])
+            else:
+                yield file.key
+
+    gone.difference_update(with_bytes())
     if empty:
         gone.difference_update(f.key for f in planned() if not f.size and f.key in empty)
     return gone

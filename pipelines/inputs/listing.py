@@ -12,6 +12,7 @@ from pathlib import Path
 from pipelines.run.directory import is_run, lies_in_run
 from pipelines.storage import filesystem, locations, web
 from pipelines.storage.clients import StoredObject, store_of
+from pipelines.storage.copies import COPIES
 from segmodel.errors import ConfigurationError, FailureCode, InputError
 
 # Of a listing that waits in memory for its end.
@@ -243,7 +244,7 @@ def _size_of_copy(url: str, file: web.WebFile, copy_bytes: int | None) -> int:
             name=web.plain_address(url),
         )
     if size is None:
-        with web.COPIES.path(locations.copied(url, copy_bytes)) as path:
+        with COPIES.path(locations.copied(url, copy_bytes)) as path:
             return os.path.getsize(path)
     if size > copy_bytes:
         raise web.too_large(size, copy_bytes, url)

@@ -2,8 +2,6 @@
 
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
@@ -14,9 +12,8 @@ import rasterio
 from pipelines.rasters.stores import StoredRaster
 from pipelines.run.failures import code_of, is_transient, reason_of
 from pipelines.storage import filesystem, locations
-from pipelines.storage.clients.interface import RequestFailure, replaced_error
-from pipelines.storage.clients.retry import ATTEMPTS, retry
-from pipelines.storage.web import COPIES
+from pipelines.storage.clients.retry import retry_transient
+from pipelines.storage.copies import COPIES
 from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError
 from segmodel.rasters.opening import (
     GDAL_ERRORS,
@@ -120,22 +117,13 @@ class StoreOpener(Opener):
         found = filesystem.stat(uri)
         if found is None:
             raise InputError("there is no such object", code=FailureCode.NOT_FOUND)
-        if version and not version.startswith(found.version):
-            raise replaced_error(uri)
         if found.size > MAX_COPIED_BYTES:
             raise InputError(
                 f"a NetCDF file in a store is copied before it is read, and its {found.size} bytes "
                 f"are more than {MAX_COPIED_BYTES}: copy it to a local folder",
                 code=FailureCode.TOO_LARGE,
             )
-        # What is open stays readable, also when its copy is removed.
-        with tempfile.TemporaryDirectory(prefix="beamseg-") as folder:
-            path = os.path.join(folder, os.path.basename(uri))
-            with (
-                filesystem.open_stream(uri, (found.size, found.version)) as stream,
-                open(path, "wb") as target,
-            ):
-                shutil.copyfileobj(stream, target)
+        with COPIES.path(uri, version) as path:
             return self._opened(path, uri, None)
 
     def _open_stack(self, place: str, content: str) -> StoredOpenRaster:
@@ -244,11 +232,7 @@ class StoreOpener(Opener):
         Raises:
             TransientError: The error of the last attempt.
         """
-
-        def meaning(error: Exception) -> RequestFailure | None:
-            return RequestFailure(error, transient=isinstance(error, TransientError))
-
-        return retry(read, meaning, ATTEMPTS) if _is_from_web(uri) else read()
+        return retry_transient(read) if _is_from_web(uri) else read()
 
 
 OPENER = StoreOpener()

@@ -20,6 +20,7 @@ from pipelines.rasters.gdal import OPENER, location_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem, locations
 from segmodel.errors import ConfigurationError, FailureCode, InputError, TransientError
+from segmodel.images.tiff import is_tiff
 from segmodel.rasters.completeness import shortage_of
 from segmodel.rasters.header import Header, header_of
 from segmodel.rasters.memory import MASK_SUFFIX
@@ -205,15 +206,6 @@ def mask_beside(uri: str) -> bytes | None:
     if not is_tiff(uri) or locations.is_read_by_gdal(uri) or not filesystem.exists(path):
         return None
     return filesystem.read_bytes(path)
-
-
-def is_tiff(name: str) -> bool:
-    """Whether a name is that of a TIFF.
-
-    >>> is_tiff("a/B.TIF"), is_tiff("a.png")
-    (True, False)
-    """
-    return name.lower().endswith((".tif", ".tiff"))
 
 
 def _state(uri: str) -> tuple[int, str]:

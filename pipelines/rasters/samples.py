@@ -8,12 +8,12 @@ import numpy as np
 
 from pipelines.inputs.listing import find_files
 from pipelines.rasters.gdal import OPENER
-from pipelines.rasters.header import is_tiff
 from pipelines.rasters.reader import middle
 from pipelines.storage.filesystem import read_bytes
 from pipelines.storage.locations import checked
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.images.encoded import IMAGE_SUFFIXES, decode_pixels
+from segmodel.images.tiff import is_tiff
 from segmodel.rasters.bands import ModelBands
 from segmodel.rasters.reader import RasterHandle, RasterReader
 from segmodel.savedmodel.contract import Contract

@@ -86,8 +86,7 @@ def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
                 if failures is not None:
                     failures.add(failures_of(commit, work.run.root))
                     failures.add(beyond)
-                is_block = isinstance(unit, WorkUnit) and unit.scene is not None
-                if not is_block and not isinstance(unit, CountUnit) and commit.tally.images:
+                if not unit.is_block and not isinstance(unit, CountUnit) and commit.tally.images:
                     sample.offer(unit, any(commit.tally.pixels.get(key) for key in of_classes))
                 if unit.is_in_totals(once):
                     yield commit.tally

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Commit
 from pipelines.run.failures import Failure, on_one_line
-from pipelines.run.plan import AssemblyUnit, Unit, WorkUnit
+from pipelines.run.plan import SCENE, AssemblyUnit, Unit, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.errors import FailureCode
 from segmodel.savedmodel.contract import Contract
@@ -73,7 +73,7 @@ class RangeCheck:
     def failures_of(self, unit: Unit, commit: Commit) -> Iterator[Failure]:
         """Images of a finished unit that fail by the limit, and have not failed before."""
         is_image = isinstance(unit, AssemblyUnit | WorkUnit)
-        if not is_image or not commit.tally.worst_share or _is_block(unit):
+        if not is_image or not commit.tally.worst_share or unit.is_block:
             return
         self._units += 1
         # The worst images are in the units with the worst ones.
@@ -82,7 +82,7 @@ class RangeCheck:
         if len(self._worst) > WORST_IMAGES:
             heapq.heappop(self._worst)
         for image in self._images(unit, commit, self.limit):
-            if not (unit.format == "scene" and commit.tally.failed_images):
+            if not (unit.format == SCENE and commit.tally.failed_images):
                 self.failed += 1
                 code = FailureCode.OUT_OF_RANGE.value
                 yield Failure(image.uri, image.key, "range", self._reason(image), code=code)
@@ -121,7 +121,7 @@ class RangeCheck:
         tally = commit.tally
         if not tally.worst_share > above:
             return
-        if unit.format == "scene":
+        if unit.format == SCENE:
             pixels = sum(tally.out_of_range.values())
             yield ImageOutOfRange(unit.files[0].key, None, pixels, tally.compared_pixels)
             return
@@ -174,10 +174,6 @@ def _percentages_apart(share: Fraction, limit: Fraction) -> tuple[str, str]:
     while percentage(share, digits) == percentage(limit, digits) and digits < _FLOAT_DIGITS:
         digits += 1
     return percentage(share, digits), percentage(limit, digits)
-
-
-def _is_block(unit: Unit) -> bool:
-    return isinstance(unit, WorkUnit) and unit.scene is not None
 
 
 def _rows(path: str) -> Iterator[dict[str, Any]]:

@@ -38,9 +38,8 @@ from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Commit, CommitLog
 from pipelines.run.directory import OUTPUTS, RunDirectory, is_run
-from pipelines.run.plan import AssemblyUnit, CountUnit, Unit, WorkUnit
+from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, Unit, WorkUnit
 from pipelines.run.polygons import ZONES, stored
-from pipelines.scenes.blocks import SCENE
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.results import overlaps_csv, zone_totals, zones_csv
 from pipelines.storage import filesystem, locations

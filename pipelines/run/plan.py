@@ -15,6 +15,8 @@ from segmodel.tiling.windows import Window
 UNITS_PER_PART = 1000
 IMAGES_PER_GROUP = 64
 GONE = "gone"
+# Name of the format of scenes, in plans and ids.
+SCENE = "scene"
 # Of a plan line, in this order.
 _FIELDS = ("id", "format", "files", "window", "blocks", "records", "scene", "place")
 
@@ -83,13 +85,18 @@ class Unit:
         """Whether its inputs are gone, so that it stays as it is."""
         return any(file.gone for file in self.files[:1])
 
+    @property
+    def is_block(self) -> bool:
+        """Whether it is a block of a scene that others are put together with."""
+        return False
+
     def is_in_totals(self, ground_counts_once: bool) -> bool:
         """Whether its pixels are part of the totals.
 
         Args:
             ground_counts_once: Whether the count of a scene takes the place of the scene itself.
         """
-        return not (ground_counts_once and self.format == "scene")
+        return not (ground_counts_once and self.format == SCENE)
 
     def digest(self, options: str) -> str:
         """16 hex digits for all that its outputs follow from: input, block, digest of options."""
@@ -126,9 +133,14 @@ class WorkUnit(Unit):
     records: int | None = None
     scene: str | None = None
 
+    @property
+    def is_block(self) -> bool:
+        """Whether it is a block of a scene that others are put together with."""
+        return self.scene is not None
+
     def is_in_totals(self, ground_counts_once: bool) -> bool:
         """As for all units, except for blocks, which are counted as part of their scene."""
-        return self.scene is None and super().is_in_totals(ground_counts_once)
+        return not self.is_block and super().is_in_totals(ground_counts_once)
 
     def _fields(self) -> dict[str, Any]:
         window = None if self.window is None else astuple(self.window)

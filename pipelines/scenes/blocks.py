@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pipelines.formats.work import ReadOptions
 from pipelines.rasters.reader import ground_grid
-from pipelines.run.plan import AssemblyUnit, InputFile, WorkUnit, unit_id
+from pipelines.run.plan import SCENE, AssemblyUnit, InputFile, WorkUnit, unit_id
 from segmodel.errors import BeamsegError, ConfigurationError, FailureCode, GroundError
 from segmodel.rasters.bands import ModelBands
 from segmodel.rasters.grid import Grid
@@ -17,7 +17,6 @@ from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.windows import Layout, Window, core_side
 
 # Name of the format, as it stands in plans.
-SCENE = "scene"
 # Longest side of a block, and most pixels of one that is as wide as its scene.
 BLOCK_PX = 4096
 WIDE_BLOCK_PIXELS = 1 << 25

@@ -23,9 +23,9 @@ from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, OUTSIDE_AOI, Tally, T
 from pipelines.run.attempts import with_retries
 from pipelines.run.commits import Commit, Output
 from pipelines.run.failures import reason_of
-from pipelines.run.plan import CountUnit, InputFile, unit_id
+from pipelines.run.plan import SCENE, CountUnit, InputFile, unit_id
 from pipelines.run.polygons import ZONES, stored
-from pipelines.scenes.blocks import SCENE, planned_blocks, scene_unit
+from pipelines.scenes.blocks import planned_blocks, scene_unit
 from pipelines.scenes.files import counts_path, scene_paths
 from pipelines.scenes.sampling import ABSENT, SceneView
 from pipelines.scenes.sampling import FAILED as FAILED_STATE

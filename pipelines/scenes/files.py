@@ -1,7 +1,7 @@
 """Where the files of a scene are in a run directory, and how they are written."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -11,11 +11,11 @@ from pipelines.rasters.cog import Blocks, read_block, write_confidence_cog, writ
 from pipelines.run.commits import Output
 from pipelines.run.plan import CountUnit, InputFile
 from pipelines.storage import filesystem
+from segmodel.images.tiff import is_tiff
 from segmodel.rasters.grid import Grid
 from segmodel.tiling.windows import Window
 
 TILES_AT_ONCE = 16
-TIFF_SUFFIXES = frozenset({".tif", ".tiff"})
 
 
 class ScenePaths(NamedTuple):
@@ -49,7 +49,7 @@ def label_name(name: str) -> str:
     >>> label_name("a/b.tif"), label_name("a/b.vrt")
     ('a/b.tif', 'a/b.vrt.tif')
     """
-    return name if PurePosixPath(name).suffix.lower() in TIFF_SUFFIXES else f"{name}.tif"
+    return name if is_tiff(name) else f"{name}.tif"
 
 
 def scene_paths(file: InputFile) -> ScenePaths:

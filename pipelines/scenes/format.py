@@ -10,10 +10,9 @@ from rasterio.drivers import raster_driver_extensions
 from pipelines.formats.interface import Estimate, Format, Thumbnail, windows_of
 from pipelines.formats.work import PlanContext, Work
 from pipelines.geodesy.vector_files import has_vectors
-from pipelines.rasters.header import Headers, is_tiff, with_others
-from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
+from pipelines.rasters.header import Headers, with_others
+from pipelines.run.plan import SCENE, AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.blocks import (
-    SCENE,
     block_units,
     check_scene,
     model_grid,
@@ -22,7 +21,7 @@ from pipelines.scenes.blocks import (
     scene_unit,
     seen_by_model,
 )
-from pipelines.scenes.files import TIFF_SUFFIXES, block_path, scene_paths
+from pipelines.scenes.files import block_path, scene_paths
 from pipelines.scenes.pictures import scene_thumbnail
 from pipelines.scenes.task import BlockTask
 from pipelines.storage import filesystem, locations
@@ -34,9 +33,9 @@ from segmodel.errors import (
     TransientError,
 )
 from segmodel.images.encoded import IMAGE_SUFFIXES
+from segmodel.images.tiff import TIFF_MARKS, is_tiff
 from segmodel.tiling.windows import computed_pixels
 
-TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Rasters whether or not GDAL can open them: what people keep imagery in, and no sidecars.
 RASTER_SUFFIXES = frozenset(
     {".asc", ".bil", ".bip", ".bmp", ".bsq", ".dem", ".dt0", ".dt1", ".dt2", ".ecw", ".ers"}
@@ -82,11 +81,11 @@ class SceneFormat(Format):
             # What it is shows once it can be read; until then it is not finished.
             return True
         except InputError:
-            if suffix in TIFF_SUFFIXES:
+            if is_tiff(file.name):
                 # A TIFF that GDAL cannot open is reported as what it claims to be.
                 return locations.is_read_by_gdal(file.uri) or _begins_with(file, TIFF_MARKS)
             return suffix in RASTER_SUFFIXES and not _is_of_another_kind(file, suffix)
-        if suffix in TIFF_SUFFIXES:
+        if is_tiff(file.name):
             return header.is_located
         return suffix in RASTER_SUFFIXES or bool(header.bands)
 
@@ -155,7 +154,7 @@ class SceneFormat(Format):
 
     def outputs(self, unit: Unit) -> Iterable[str]:
         """The block, or the scene if the block is all of it."""
-        if isinstance(unit, WorkUnit) and unit.scene is not None:
+        if unit.is_block:
             return [block_path(unit.id, folder) for folder in ("labels", "confidence")]
         return scene_paths(unit.files[0])
 
@@ -218,7 +217,7 @@ def may_be_scene(file: InputFile) -> bool:
     suffix = Path(file.name).suffix.lower()
     if locations.is_address(file.uri) or file.name.lower().endswith(_PACKED_SUFFIXES):
         return True
-    return suffix in TIFF_SUFFIXES or (suffix not in IMAGE_SUFFIXES and suffix in _gdal_suffixes())
+    return is_tiff(file.name) or (suffix not in IMAGE_SUFFIXES and suffix in _gdal_suffixes())
 
 
 @cache

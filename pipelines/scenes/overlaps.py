@@ -16,7 +16,7 @@ from pipelines.geodesy.footprints import counted_twice_m2, neighbours
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.rasters.header import Headers
 from pipelines.rasters.reader import ground_grid
-from pipelines.run.plan import CountUnit, InputFile, unit_id
+from pipelines.run.plan import SCENE, CountUnit, InputFile, unit_id
 from segmodel.errors import BeamsegError, ConfigurationError
 
 _log = logging.getLogger("beamseg")
@@ -80,7 +80,7 @@ def plan_counts(
         group = sorted([index, *near.get(index, [])], key=ranks.__getitem__)
         members = tuple(files[member] for member in group)
         taken = _words(file, headers) if counting.overlap == "newest" else None
-        yield CountUnit(unit_id("counts", file), "scene", members, group.index(index), taken)
+        yield CountUnit(unit_id("counts", file), SCENE, members, group.index(index), taken)
 
 
 def in_input_order(files: Iterable[InputFile]) -> list[InputFile]:

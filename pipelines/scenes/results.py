@@ -16,7 +16,7 @@ from pipelines.run.area_tables import class_lines, csv_bytes
 from pipelines.run.areas import ELSEWHERE, FAILED, OUTSIDE_AOI, Tally, TallySum
 from pipelines.run.commits import Commit, CommitLog, number
 from pipelines.run.directory import RunDirectory
-from pipelines.run.plan import AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
+from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
 from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.files import counts_path, scene_paths
 from pipelines.scenes.overlaps import in_input_order, precedence
@@ -231,11 +231,10 @@ def _labelled(work: Work) -> list[InputFile]:
     found: dict[InputFile, bool] = {}
 
     def recorded(unit: Unit) -> tuple[Unit, Commit | None]:
-        is_block = isinstance(unit, WorkUnit) and unit.scene is not None
-        return unit, None if is_block else work.log.read(unit)
+        return unit, None if unit.is_block else work.log.read(unit)
 
     for kind in (WorkUnit, AssemblyUnit):
-        scenes = (u for u in plan.read_units(work.run.plan, kind) if u.format == "scene")
+        scenes = (u for u in plan.read_units(work.run.plan, kind) if u.format == SCENE)
         for unit, commit in in_order(recorded, scenes):
             has_labels = commit is not None and bool(commit.outputs_in("labels"))
             found[unit.files[0]] = found.get(unit.files[0], False) or has_labels

@@ -17,8 +17,7 @@ from pipelines.inputs.stacks import StackRule
 from pipelines.rasters.header import Headers
 from pipelines.rasters.stacking import stacked
 from pipelines.run import progress
-from pipelines.run.plan import InputFile, Unit
-from pipelines.scenes.blocks import SCENE
+from pipelines.run.plan import SCENE, InputFile, Unit
 from pipelines.scenes.files import label_name
 from pipelines.scenes.format import claim_placed, claim_plain, may_be_scene
 from pipelines.scenes.overlaps import plan_counts, precedence
@@ -203,7 +202,7 @@ def _check_names(inputs: Inputs) -> None:
                 f"name: rename one of them"
             )
     seen = NameSet()
-    for file in inputs.of_format("scene"):
+    for file in inputs.of_format(SCENE):
         label = label_name(file.key)
         for other in {label, label.removesuffix(".tif")} - {file.key}:
             if label_name(other) == label and other in seen:

@@ -25,8 +25,7 @@ from pipelines.run.area_tables import area_table, schema_for
 from pipelines.run.areas import Tally, TallySum, with_range
 from pipelines.run.commits import Commit, Output
 from pipelines.run.failures import Failure
-from pipelines.run.plan import GONE, AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
-from pipelines.scenes.blocks import SCENE
+from pipelines.run.plan import GONE, SCENE, AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.overlaps import in_input_order
 from pipelines.storage import filesystem
@@ -124,16 +123,12 @@ def kept_units(work: Work, gone: NameSet, unopened: Sequence[InputFile]) -> Kept
         part, unit, is_done = candidate
         # Outputs of a block are gone once its scene is finished; a group is looked at as it is
         # taken apart.
-        is_whole = part.id == unit.id and not _is_block(unit)
+        is_whole = part.id == unit.id and not unit.is_block
         return part, is_done and (not is_whole or work.log.is_valid(unit, False))
 
     for part, is_done in in_order(checked, candidates()):
         _keep(part, kept, work, is_done, facts)
     return kept
-
-
-def _is_block(unit: Unit) -> bool:
-    return isinstance(unit, WorkUnit) and unit.scene is not None
 
 
 @dataclass(frozen=True)
@@ -198,7 +193,7 @@ def _parts(unit: Unit, gone: NameSet) -> list[Unit]:
 
 def _keep(part: Unit, kept: KeptUnits, work: Work, is_done: bool, facts: _SceneFacts) -> None:
     """Keep what is gone of a unit, if it is finished; else a unit that fails in its place."""
-    is_block = _is_block(part)
+    is_block = part.is_block
     if is_block and not is_done:
         return
     if not is_done:

@@ -19,9 +19,8 @@ from pipelines.inputs.gone import KEEP, PRUNE, STOP, check_gone, files_of, find_
 from pipelines.rasters.header import Headers, parse_crs
 from pipelines.run import plan, progress
 from pipelines.run.directory import MARK, RunDirectory, check_unchanged
-from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
+from pipelines.run.plan import SCENE, AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.run.polygons import AOI, ZONES, store
-from pipelines.scenes.blocks import SCENE
 from pipelines.scenes.overlaps import Overlaps, overlaps_of
 from pipelines.scenes.touching import check_touching
 from pipelines.segment.inputs import (
@@ -237,7 +236,7 @@ def resolve_run(
     context = _context(options, contract, sizes)
     is_old = earlier is not None and SIDECARS not in earlier
     inputs = find_inputs(options, context, folders, as_in_0_1=is_old)
-    if inputs.of_format("scene"):
+    if inputs.of_format(SCENE):
         sizes.check_scenes(options.memory)
     zones, counting = _counting(options, earlier)
     groups = (earlier or {}).get("groups") or plan.image_groups(inputs.grouped_files)
@@ -324,7 +323,7 @@ def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
         and not is_as_planned(turned[file.key], file)
         and headers.is_damaged(turned[file.key])
     }
-    gone = find_gone(planned, lambda: (f for f in inputs.every if f.key not in damaged))
+    gone = find_gone(planned, (f for f in inputs.every if f.key not in damaged))
     gone.update(unusable(units, inputs, gone, resolved.work))
     kept = None
     if unopened or (gone and resolved.options.gone == KEEP):

@@ -8,7 +8,7 @@ from pipelines.inputs.gone import KEEP, PRUNE, STOP, some_of
 from pipelines.inputs.numbered import warning_of
 from pipelines.run import progress
 from pipelines.run.directory import RunDirectory
-from pipelines.run.plan import WorkUnit
+from pipelines.run.plan import SCENE, WorkUnit
 from pipelines.scenes.overlaps import Overlaps
 from pipelines.scenes.results import area_text
 from pipelines.segment.inputs import Inputs, estimate, units_of
@@ -58,7 +58,7 @@ def report(options: SegmentOptions) -> Iterator[str]:
             f", and up to {memory.images / MIB:,.0f} MiB for images of up to "
             f"{sizes.reading.max_pixels:,} pixels"
         )
-    if inputs.of_format("scene"):
+    if inputs.of_format(SCENE):
         images += f", and up to {memory.scenes / MIB:,.0f} MiB for what is kept of a scene"
     yield (
         f"memory    about {memory.needed / MIB:,.0f} MiB a worker: {RUNTIME_BYTES / MIB:,.0f} for "
@@ -74,7 +74,7 @@ def _input_lines(inputs: Inputs) -> Iterator[str]:
             yield f"input     {len(files)} files of format {entry.name}"
     if inputs.left_aside:
         yield f"input     {inputs.left_aside.line()}"
-    copied = [file.size for file in inputs.of_format("scene") if locations.is_copied(file.uri)]
+    copied = [file.size for file in inputs.of_format(SCENE) if locations.is_copied(file.uri)]
     if copied:
         yield (
             f"copies    {len(copied)} files of web servers without byte ranges, {sum(copied):,} "

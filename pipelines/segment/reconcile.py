@@ -13,7 +13,7 @@ from pipelines.formats.work import Work
 from pipelines.inputs.catalogue import NameSet
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
-from pipelines.run.plan import AssemblyUnit, CountUnit, Unit, WorkUnit
+from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, Unit, WorkUnit
 from pipelines.scenes.assembly import scene_blocks
 from pipelines.scenes.files import block_path, counts_path
 from pipelines.storage import filesystem
@@ -94,7 +94,7 @@ def _check_counts(folder: str, log: CommitLog) -> None:
 
 def _labelled(folder: str, log: CommitLog) -> NameSet:
     """Keys of scenes whose label maps are finished."""
-    whole = (u for u in plan.read_units(folder, WorkUnit) if u.format == "scene" and not u.scene)
+    whole = (u for u in plan.read_units(folder, WorkUnit) if u.format == SCENE and not u.is_block)
     scenes: Iterator[Unit] = chain(whole, plan.read_units(folder, AssemblyUnit))
     return NameSet(unit.files[0].key for unit in scenes if log.is_done(unit))
 

@@ -7,8 +7,7 @@ from pipelines.formats.interface import Format
 from pipelines.formats.work import Work
 from pipelines.inputs.catalogue import NameSet
 from pipelines.run.directory import RunDirectory
-from pipelines.run.plan import InputFile, Unit
-from pipelines.scenes.blocks import SCENE
+from pipelines.run.plan import SCENE, InputFile, Unit
 from pipelines.segment.inputs import Inputs
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
@@ -29,9 +28,9 @@ def unusable(
         gone: Keys of those that were not, or that have no bytes.
         work: Work that all units of the run share.
     """
-    left = NameSet(_words(unit.format, file) for unit in units() for file in unit.files)
+    left = NameSet(_identity(unit.format, file) for unit in units() for file in unit.files)
     left.difference_update(
-        _words(entry.name, file) for entry, files in inputs.files for file in files
+        _identity(entry.name, file) for entry, files in inputs.files for file in files
     )
     if not left:
         return []
@@ -39,7 +38,7 @@ def unusable(
     def changed() -> Iterator[Unit]:
         for unit in units():
             for file in unit.files:
-                if _words(unit.format, file) in left and file.key not in gone:
+                if _identity(unit.format, file) in left and file.key not in gone:
                     yield replace(unit, files=(file,))
 
     # As units were planned; a database is asked in this thread only.
@@ -60,7 +59,7 @@ def unusable(
     return [key for key, is_usable in checked if not is_usable]
 
 
-def _words(format_name: str, file: InputFile) -> str:
+def _identity(format_name: str, file: InputFile) -> str:
     """What is the same for a file that has not changed; headers show whether a scene has."""
     state = "" if format_name == SCENE else f"{file.size}:{file.version}"
     return f"{format_name}:{state}:{file.key}"

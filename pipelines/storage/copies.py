@@ -1,17 +1,25 @@
 """Files of stores on this machine, for libraries that read paths."""
 
+import atexit
 import hashlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from pipelines.storage import filesystem, locations
-from segmodel.errors import ConfigurationError, ContractError
+from pipelines.storage import filesystem, locations, web
+from segmodel.errors import (
+    ConfigurationError,
+    ContractError,
+    FailureCode,
+    InputError,
+    TransientError,
+)
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import fingerprint, read_contract
 
@@ -37,9 +45,94 @@ def local_copies(uris: Iterable[str], scratch: str) -> Iterator[list[str]]:
         yield paths
 
 
-def _download(uri: str, path: str) -> None:
-    with filesystem.open_stream(uri) as source, open(path, "wb") as target:
+def _download(uri: str, path: str, known: tuple[int, str] | None = None) -> None:
+    with filesystem.open_stream(uri, known) as source, open(path, "wb") as target:
         shutil.copyfileobj(source, target, filesystem.BUFFER_BYTES)
+
+
+@dataclass
+class _Copy:
+    path: str
+    users: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    version: str = ""
+
+
+class FileCopies:
+    """Copies of single files on this machine, one of each, the last few of them.
+
+    Args:
+        kept: Number of copies that stay while nobody uses them, for those who come next.
+    """
+
+    def __init__(self, kept: int = 2) -> None:
+        self._kept, self._lock = kept, threading.Lock()
+        self._copies: dict[str, _Copy] = {}
+        self._folder: str | None = None
+
+    @contextmanager
+    def path(self, uri: str, version: str = "") -> Iterator[str]:
+        """Path of the copy of a file, for the time of the block; downloaded unless it is here.
+
+        Args:
+            uri: Address in a store, or location on the web, as `locations.copied` gives it.
+            version: Version that the file must have, as a listing gives it; empty for any.
+
+        Raises:
+            InputError: If it is not there, the server refuses, or the file is larger than its
+                location allows.
+            TransientError: If it cannot be reached, arrives in part, or has another version now.
+        """
+        copy = self._taken(uri)
+        try:
+            with copy.lock:
+                copy.version = copy.version or _fetched(uri, copy.path)
+            if not version.startswith(copy.version) and version:
+                is_web = locations.is_copied(uri)
+                raise TransientError(
+                    "it is not what it was when the run was planned: run the same command again",
+                    name=web.plain_address(locations.parts_of_copied(uri)[1]) if is_web else uri,
+                )
+            yield copy.path
+        finally:
+            with self._lock:
+                copy.users -= 1
+                self._remove_unused()
+
+    def _taken(self, uri: str) -> _Copy:
+        with self._lock:
+            if self._folder is None:
+                self._folder = tempfile.mkdtemp(prefix="beamseg-files-")
+                atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+            copy = self._copies.pop(uri, None)
+            if copy is None:
+                folder = tempfile.mkdtemp(dir=self._folder)
+                copy = _Copy(os.path.join(folder, os.path.basename(uri)))
+            # The last is the one that was asked for last.
+            self._copies[uri] = copy
+            copy.users += 1
+            return copy
+
+    def _remove_unused(self) -> None:
+        idle = [uri for uri, copy in self._copies.items() if not copy.users]
+        failed = [uri for uri in idle if not self._copies[uri].version]
+        for uri in {*failed, *idle[: max(0, len(idle) - self._kept)]}:
+            shutil.rmtree(os.path.dirname(self._copies.pop(uri).path), ignore_errors=True)
+
+
+# All of this process.
+COPIES = FileCopies()
+
+
+def _fetched(uri: str, path: str) -> str:
+    """Copy a file of a store or of the web; returns its version."""
+    if locations.is_copied(uri):
+        return web.download(uri, path)
+    found = filesystem.stat(uri)
+    if found is None:
+        raise InputError("there is no such object", code=FailureCode.NOT_FOUND)
+    _download(uri, path, (found.size, found.version))
+    return found.version
 
 
 @contextmanager

@@ -1,24 +1,19 @@
-"""Files of the web: what a server says of one, and copies where it gives no byte ranges."""
+"""Files of the web: what a server says of one, and its download where it gives no byte ranges."""
 
-import atexit
 import hashlib
-import os
-import shutil
 import tempfile
-import threading
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.message import Message
 from http.client import HTTPException
 from typing import IO, Any
 
 from pipelines.storage import locations
-from pipelines.storage.clients.interface import RequestFailure
-from pipelines.storage.clients.retry import ATTEMPTS, retry
+from pipelines.storage.clients.retry import retry_transient
 from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError
 
 SECONDS = 60
@@ -140,91 +135,27 @@ def plain_address(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-@dataclass
-class _Copy:
-    path: str
-    users: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    version: str = ""
-
-
-class WebCopies:
-    """Copies of files of the web on this machine, one of each, the last few of them.
+def download(uri: str, path: str) -> str:
+    """Copy a file of the web.
 
     Args:
-        kept: Number of copies that stay while nobody uses them, for those who come next.
+        uri: Location, as `locations.copied` gives it.
+        path: Path of the copy.
+
+    Returns:
+        Version of the file, as `find_web` gives it.
+
+    Raises:
+        InputError: If the server refuses, or the file is larger than its location allows.
+        TransientError: If it cannot be reached, or sent less than it said.
     """
-
-    def __init__(self, kept: int = 2) -> None:
-        self._kept, self._lock = kept, threading.Lock()
-        self._copies: dict[str, _Copy] = {}
-        self._folder: str | None = None
-
-    @contextmanager
-    def path(self, uri: str, version: str = "") -> Iterator[str]:
-        """Path of the copy of a file, for the time of the block; downloaded unless it is here.
-
-        Args:
-            uri: Location, as `locations.copied` gives it.
-            version: Version that the file must have, as `find_web` gives it; empty for any.
-
-        Raises:
-            InputError: If the server refuses, or the file is larger than its location allows.
-            TransientError: If it cannot be reached, sent less than it said, or has another version
-                now.
-        """
-        copy = self._taken(uri)
-        try:
-            with copy.lock:
-                copy.version = copy.version or _download(uri, copy.path)
-            if not version.startswith(copy.version) and version:
-                raise TransientError(
-                    "it is not what it was when the run was planned: run the same command again",
-                    name=plain_address(locations.parts_of_copied(uri)[1]),
-                )
-            yield copy.path
-        finally:
-            with self._lock:
-                copy.users -= 1
-                self._remove_unused()
-
-    def _taken(self, uri: str) -> _Copy:
-        with self._lock:
-            if self._folder is None:
-                self._folder = tempfile.mkdtemp(prefix="beamseg-web-")
-                atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
-            copy = self._copies.pop(uri, None)
-            if copy is None:
-                folder = tempfile.mkdtemp(dir=self._folder)
-                copy = _Copy(os.path.join(folder, os.path.basename(uri)))
-            # The last is the one that was asked for last.
-            self._copies[uri] = copy
-            copy.users += 1
-            return copy
-
-    def _remove_unused(self) -> None:
-        idle = [uri for uri, copy in self._copies.items() if not copy.users]
-        failed = [uri for uri in idle if not self._copies[uri].version]
-        for uri in {*failed, *idle[: max(0, len(idle) - self._kept)]}:
-            shutil.rmtree(os.path.dirname(self._copies.pop(uri).path), ignore_errors=True)
-
-
-# All of this process.
-COPIES = WebCopies()
-
-
-def _download(uri: str, path: str) -> str:
-    """Copy a file of the web; returns its version."""
     limit, url = locations.parts_of_copied(uri)
-
-    def meaning(error: Exception) -> RequestFailure | None:
-        return RequestFailure(error, transient=isinstance(error, TransientError))
 
     def copy() -> str:
         with open(path, "wb") as target, _errors(url), _answer(url, "GET") as answer:
             return version_of(_receive(answer, target, limit, url), answer.headers)
 
-    return retry(copy, meaning, ATTEMPTS)
+    return retry_transient(copy)
 
 
 def _receive(answer: Any, target: IO[bytes], limit: int, url: str) -> int:

@@ -20,7 +20,7 @@ from segmodel.rasters.memory import tiff_in_memory
 from segmodel.rasters.reader import RasterHandle, RasterReader
 from segmodel.tiling.raster import Pixels
 
-_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BIG_TIFF = 43
 # Orientations in which the last row, or the last column, comes first once it is turned.
 _FROM_BELOW, _FROM_RIGHT = (3, 4, 7, 8), (2, 3, 6, 7)
@@ -45,9 +45,18 @@ _NEEDED = frozenset(
 )
 
 
+def is_tiff(name: str) -> bool:
+    """Whether a name is that of a TIFF.
+
+    >>> is_tiff("a/B.TIF"), is_tiff("a.png")
+    (True, False)
+    """
+    return name.lower().endswith((".tif", ".tiff"))
+
+
 def begins_as_tiff(encoded: bytes) -> bool:
     """Whether a file begins as a TIFF does."""
-    return encoded.startswith(_MARKS)
+    return encoded.startswith(TIFF_MARKS)
 
 
 class TiffImage:

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from segmodel.errors import ContractError, FailureCode, InputError
 from segmodel.images.encoded import decode_pixels, image_size
+from segmodel.images.tiff import is_tiff
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader, check_size
 from segmodel.labels.raster_masks import MaskRaster
@@ -42,7 +43,6 @@ from segmodel.tiling.windows import Window
 _ENCODED_BANDS = (1, 3, 4)
 # What is decoded keeps class indices in a byte where they fit.
 _BYTE_CLASSES = 128
-_RASTER_SUFFIXES = (".tif", ".tiff")
 # GDAL's block cache, one for all threads: a size, where its own choice is a share of the machine.
 _CACHE_BYTES = 64 << 20
 _FOLDERS_KNOWN = 64
@@ -164,8 +164,8 @@ class PairSource:
         Raises:
             InputError: If the image has other bands or samples than the model.
         """
-        is_tiff = _is_tiff(files.image)
-        if is_tiff or self._may_be_placed(files.image):
+        is_named_tiff = is_tiff(files.image)
+        if is_named_tiff or self._may_be_placed(files.image):
             header, handle = None, self.handle(files.image)
             try:
                 with errors_naming(files.image):
@@ -176,7 +176,7 @@ class PairSource:
                     raise
             is_raster = header is not None and (
                 header.is_located or not self.accepts_encoded
-                if is_tiff
+                if is_named_tiff
                 else not header.grid.transform.is_identity
             )
             if header is not None and is_raster:
@@ -288,7 +288,7 @@ class EncodedFile:
     def of(cls, path: str) -> EncodedFile:
         """The encoded image in a file, with the mask in a file beside a TIFF."""
         beside = Path(path + MASK_SUFFIX)
-        if not _is_tiff(path):
+        if not is_tiff(path):
             return cls(path, Path(path).read_bytes)
         return cls(
             path, Path(path).read_bytes, lambda: beside.read_bytes() if beside.exists() else None
@@ -434,7 +434,7 @@ class RasterPair:
             raise InputError(TURNED, code=FailureCode.BAD_GEOREFERENCE, name=files.image)
         self._image = RasterReader(handle, self._bands)
         self._mask: MaskRaster | None = None
-        if _is_tiff(files.mask):
+        if is_tiff(files.mask):
             with errors_naming(files.mask):
                 of_mask = source.handle(files.mask)
                 found = of_mask.header()
@@ -486,7 +486,3 @@ class _Last(threading.local):
 
 
 _LAST = _Last()
-
-
-def _is_tiff(path: str) -> bool:
-    return PurePath(path).suffix.lower() in _RASTER_SUFFIXES

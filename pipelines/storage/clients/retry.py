@@ -9,6 +9,7 @@ from typing import TypeVar
 from pipelines.storage import locations
 from pipelines.storage.clients.interface import Client, RequestFailure, StoredObject
 from pipelines.storage.threads import in_order
+from segmodel.errors import TransientError
 
 # Waits of up to 0.5, 1, 2, 4, 8 and 16 s between them: half a minute at most.
 ATTEMPTS = 7
@@ -108,3 +109,16 @@ def retry(
                 raise failure.error from error
         sleep(random.uniform(0, FIRST_SECONDS * 2**attempt))
     raise AssertionError("unreachable")
+
+
+def retry_transient(action: Callable[[], T]) -> T:
+    """What an action returns, made again after a while as long as it raises a `TransientError`.
+
+    Raises:
+        TransientError: The error of the last attempt.
+    """
+
+    def meaning(error: Exception) -> RequestFailure:
+        return RequestFailure(error, transient=isinstance(error, TransientError))
+
+    return retry(action, meaning, ATTEMPTS)

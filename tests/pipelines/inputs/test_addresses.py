@@ -19,7 +19,7 @@ from pipelines.rasters import gdal
 from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.header import Headers, read_header
 from pipelines.scenes.format import SceneFormat, may_be_scene
-from pipelines.storage import clients
+from pipelines.storage import clients, copies
 from pipelines.storage.clients.retry import RetryingStore
 from segmodel.errors import ConfigurationError, InputError
 from tests.fakes import brightness_labels
@@ -65,10 +65,13 @@ def test_netcdf_in_a_store_is_read_from_a_copy(tmp_path, monkeypatch):
     monkeypatch.setattr(clients, "_store", lambda scheme: store if scheme else remote(scheme))
     path = write_netcdf(tmp_path / "a.nc", ["ndvi"])
     client.put_all(tmp_path, "gs://b")
+    downloads, download = [], copies._download
+    monkeypatch.setattr(copies, "_download", lambda *a: downloads.append(a[0]) or download(*a))
     here, there = read_header(str(path)), read_header("gs://b/a.nc")
     assert there.grid == here.grid
     with OPENER.env("gs://b/a.nc"), OPENER.open("gs://b/a.nc") as source:
         assert (source.read(1) == 101).all()
+    assert downloads == ["gs://b/a.nc"]
     monkeypatch.setattr(gdal, "MAX_COPIED_BYTES", path.stat().st_size - 1)
     with pytest.raises(InputError, match="copy it to a local folder"):
         read_header("gs://b/a.nc")

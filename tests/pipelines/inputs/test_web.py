@@ -18,7 +18,9 @@ from pipelines.rasters.reader import SceneRaster
 from pipelines.scenes.format import SceneFormat
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.plan_report import report
-from pipelines.storage import locations, web
+from pipelines.storage import locations
+from pipelines.storage.clients import retry
+from pipelines.storage.copies import FileCopies
 from segmodel.errors import ConfigurationError, FailureCode, InputError, TransientError
 from segmodel.rasters.bands import ModelBands
 from segmodel.tiling.windows import Window
@@ -203,11 +205,11 @@ def test_a_file_larger_than_copy_web_allows_is_refused(tmp_path, address, how):
 
 
 def test_copies_are_few_whole_and_of_the_version_that_was_planned(tmp_path, address, monkeypatch):
-    monkeypatch.setattr(web, "ATTEMPTS", 1)
+    monkeypatch.setattr(retry, "ATTEMPTS", 1)
     for how in ("no-ranges", "cut"):
         for name in ("a", "b", "c"):
             write_scene(tmp_path / "www" / how / f"{name}.tif", VALUES)
-    copies = web.WebCopies(kept=1)
+    copies = FileCopies(kept=1)
 
     def copied(name: str, how: str = "no-ranges") -> str:
         return locations.copied(f"{address}/{how}/{name}.tif", 1 << 20)
