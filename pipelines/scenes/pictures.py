@@ -18,7 +18,7 @@ from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Window
 
 # Pixels that are read along a side for each pixel of a picture, so that a mean can be shown.
-READ_PER_PIXEL = 3
+READ_PER_PIXEL = 2
 # What is shown around an area of interest, as a share of its longer side, and the least of all.
 MARGIN, MIN_SHOWN_PX = 0.05, 64
 # Bytes in up to as many bands are a photograph, with a near infrared band at most.

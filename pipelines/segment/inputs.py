@@ -13,9 +13,7 @@ from pipelines.inputs.find import list_inputs, names_file
 from pipelines.inputs.left_aside import LeftAside
 from pipelines.inputs.numbered import MissingShards, missing_shards
 from pipelines.inputs.sidecars import Sidecars
-from pipelines.inputs.stacks import StackRule
 from pipelines.rasters.header import Headers
-from pipelines.rasters.stacking import stacked
 from pipelines.run import progress
 from pipelines.run.plan import SCENE, InputFile, Unit
 from pipelines.scenes.files import label_name
@@ -79,6 +77,10 @@ def find_inputs(
     )
     others: list[InputFile] = []
     if options.stack is not None:
+        # Only these need pydantic, which takes 0.1 s.
+        from pipelines.inputs.stacks import StackRule
+        from pipelines.rasters.stacking import stacked
+
         wanted = options.bands or context.contract.bands
         rule = StackRule.read(options.stack)
         catalogue, others = stacked(catalogue, rule, wanted, context.headers)

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import format_color
 
@@ -71,6 +69,9 @@ def render(template: str, **values: Any) -> str:
         template: File name of the template.
         values: What the template refers to.
     """
+    # Segmenting draws with what is here, and writes no document.
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("segmodel.reports", "."),
         undefined=jinja2.StrictUndefined,
