@@ -60,7 +60,7 @@ class StoredOpenRaster(OpenRaster):
 
     def has_file(self, path: str) -> bool:
         """Whether there is a file; beside a raster in a store, as its listing shows."""
-        return os.path.isfile(path) if self._stored is None else self._stored.isfile(path)
+        return os.path.lexists(path) if self._stored is None else self._stored.isfile(path)
 
     def check(self) -> None:
         """Raise what a request to the store has failed with; GDAL may have gone on without it.

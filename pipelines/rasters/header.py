@@ -25,7 +25,7 @@ from segmodel.rasters.completeness import shortage_of
 from segmodel.rasters.header import Header, header_of
 from segmodel.rasters.memory import MASK_SUFFIX
 from segmodel.rasters.opening import GDAL_ERRORS, without_warnings
-from segmodel.rasters.world_files import with_world_file
+from segmodel.rasters.world_files import check_sidecars, with_place
 
 # Of 40,000 scenes, every header is read once.
 MAX_HEADERS = 50_000
@@ -128,19 +128,24 @@ def parse_crs(text: str) -> CRS:
 def _header_at(uri: str, version: str) -> Header:
     if os.path.islink(uri) and not os.path.exists(uri):
         raise InputError("it is a link that leads nowhere", code=FailureCode.NOT_FOUND)
+    try:
+        header = _opened_header(uri, version)
+    except InputError:
+        # GDAL does not open an image whose world file it cannot read.
+        check_sidecars(uri, os.path.lexists, filesystem.read_bytes)
+        raise
+    # A copy is one of one file, and the version of a stack is that of all its files.
+    is_alone = locations.is_copied(uri) or locations.stack_parts(uri) is not None
+    return replace(header, others=() if is_alone else sources_of(uri, header.others))
+
+
+def _opened_header(uri: str, version: str) -> Header:
     what = "the header of the scene cannot be read"
     with OPENER.errors(uri, what), OPENER.env(uri):
         opened = OPENER.open(uri, version)
         with opened as source:
-            header = header_of(source)
-            is_unread = locations.is_remote(uri) or source.driver == "WEBP"
-            if is_unread and header.grid.transform.is_identity and header.located_by is None:
-                header = with_world_file(header, uri, opened.has_file, filesystem.read_bytes)
-            shortage = shortage_of(source, uri, OPENER)
-        # A copy is one of one file, and the version of a stack is that of all its files.
-        is_alone = locations.is_copied(uri) or locations.stack_parts(uri) is not None
-        others = () if is_alone else sources_of(uri, header.others)
-        return replace(header, others=others, shortage=shortage)
+            header = with_place(header_of(source), uri, opened.has_file, filesystem.read_bytes)
+            return replace(header, shortage=shortage_of(source, uri, OPENER))
 
 
 # Of VRTs that name other VRTs, and of the text of one.

@@ -29,6 +29,7 @@ from segmodel.errors import (
     BeamsegError,
     ConfigurationError,
     ContractError,
+    FailureCode,
     InputError,
     TransientError,
 )
@@ -193,8 +194,9 @@ def claim_placed(file: InputFile, headers: Headers) -> InputFile | None:
     except TransientError:
         # What it is shows once it can be read; until then it is not finished.
         return file
-    except InputError:
-        return None
+    except InputError as error:
+        # An image whose place cannot be read is no image without a place.
+        return file if error.code == FailureCode.BAD_GEOREFERENCE else None
     return None if header.grid.transform.is_identity else _with_version(file, headers)
 
 

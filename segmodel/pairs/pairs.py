@@ -32,10 +32,11 @@ from segmodel.rasters.opening import Opener
 from segmodel.rasters.reader import OpenRasters, RasterHandle, RasterReader
 from segmodel.rasters.sample_types import conversion_remedy, is_convertible
 from segmodel.rasters.world_files import (
+    check_sidecars,
     may_have_sidecars,
     possible_sidecars,
     sidecars_in,
-    with_world_file,
+    with_place,
 )
 from segmodel.tiling.raster import Pixels
 from segmodel.tiling.windows import Window
@@ -170,9 +171,9 @@ class PairSource:
             try:
                 with errors_naming(files.image):
                     header = _header_of(handle)
-            except InputError:
+            except InputError as error:
                 # Where it can be decoded, the decoder's error says more.
-                if not self.accepts_encoded:
+                if not self.accepts_encoded or error.code == FailureCode.BAD_GEOREFERENCE:
                     raise
             is_raster = header is not None and (
                 header.is_located or not self.accepts_encoded
@@ -195,10 +196,17 @@ class PairSource:
 
 def _header_of(handle: RasterHandle) -> Header:
     """The header of an image file, with the transform of a world file."""
-    header = handle.header()
-    if not header.grid.transform.is_identity or header.located_by is not None:
-        return header
-    return with_world_file(header, handle.uri, os.path.isfile, lambda path: Path(path).read_bytes())
+
+    def read(path: str) -> bytes:
+        return Path(path).read_bytes()
+
+    try:
+        header = handle.header()
+    except InputError:
+        # GDAL does not open an image whose world file it cannot read.
+        check_sidecars(handle.uri, os.path.lexists, read)
+        raise
+    return with_place(header, handle.uri, os.path.lexists, read)
 
 
 Arrays = tuple[np.ndarray | None, ...]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import affine
 
+from segmodel.errors import FailureCode, InputError
 from segmodel.rasters.header import Header
 
 # World files by the suffix of the image, in the order in which they count.
@@ -59,25 +61,79 @@ def sidecars_in(folder: str) -> frozenset[str]:
         return frozenset()
 
 
-def with_world_file(
+def with_place(
     header: Header, uri: str, has_file: Callable[[str], bool], read: Callable[[str], bytes]
 ) -> Header:
-    """A header with the transform of a world file that GDAL takes no notice of.
+    """A header with the transform of a world file that GDAL takes no notice of, if it has none.
 
     It reads none for WebP, and none of what it does not read by itself.
 
     Args:
-        header: Header without a transform.
+        header: Header of the raster.
         uri: Location of the raster.
         has_file: Function of a location; whether there is a file.
         read: Function of a location; the content of a file.
+
+    Raises:
+        InputError: As `check_sidecars` does.
+    """
+    if not header.grid.transform.is_identity or header.located_by is not None:
+        return header
+    found = check_sidecars(uri, has_file, read)
+    if found is None:
+        return header
+    transform, path = found
+    grid = replace(header.grid, transform=transform)
+    return replace(header, grid=grid, others=tuple(dict.fromkeys((*header.others, path))))
+
+
+def check_sidecars(
+    uri: str, has_file: Callable[[str], bool], read: Callable[[str], bytes]
+) -> tuple[affine.Affine, str] | None:
+    """Transform and location of the world file of a raster; None if there is none.
+
+    Arguments are as in `with_place`.
+
+    Raises:
+        InputError: If it or an `.aux.xml` cannot be read, or is not what such a file is.
     """
     stem, suffix = os.path.splitext(uri)
-    for ending in _OF_ALL.get(suffix.lower(), ()):
-        for path in (f"{stem}{ending}", f"{stem}{ending.upper()}"):
-            if not has_file(path):
-                continue
-            with suppress(OSError, ValueError):
-                grid = replace(header.grid, transform=affine.loadsw(read(path).decode("utf-8")))
-                return replace(header, grid=grid, others=(*header.others, path))
-    return header
+    endings = _OF_ALL.get(suffix.lower(), ())
+    worlds = [f"{stem}{as_is}" for ending in endings for as_is in (ending, ending.upper())]
+    for path in [f"{uri}{_AUXILIARY}", *worlds] if endings else []:
+        if not has_file(path):
+            continue
+        try:
+            text = read(path).decode("utf-8-sig", "replace")
+            if path in worlds:
+                return _transform_in(text), path
+            _check_auxiliary(text)
+        except (OSError, ValueError, ElementTree.ParseError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(
+                f"{os.path.basename(path)}, which may say where the image is, cannot be read "
+                f"({reason}): write it anew, or remove it if the image has no place",
+                code=FailureCode.BAD_GEOREFERENCE,
+            ) from error
+    return None
+
+
+def _transform_in(text: str) -> affine.Affine:
+    """The transform in a world file, with a decimal comma or point, as GDAL reads it.
+
+    Raises:
+        ValueError: If it does not begin with six numbers that give a pixel an area.
+    """
+    words = [line.strip().replace(",", ".") for line in text.split("\n") if line.strip()][:6]
+    transform = affine.loadsw("\n".join(words)) if len(words) == 6 else None
+    if transform is None or transform.is_degenerate or not all(map(math.isfinite, transform)):
+        raise ValueError("a world file is six lines with a number each")
+    return transform
+
+
+def _check_auxiliary(text: str) -> None:
+    """Refuse an `.aux.xml` that is no XML, or whose geotransform is not six numbers."""
+    for element in ElementTree.fromstring(text).iter("GeoTransform"):
+        numbers = [float(word) for word in (element.text or "").split(",")]
+        if len(numbers) != 6 or not all(map(math.isfinite, numbers)):
+            raise ValueError("a GeoTransform is six numbers")

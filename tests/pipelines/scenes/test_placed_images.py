@@ -145,6 +145,49 @@ def test_a_world_file_of_a_tiff_in_a_store_counts_as_on_disk(tmp_path, monkeypat
     assert formats_of(path) == formats_of("gs://b/a.tif") == {"a.tif": "scene"}
 
 
+@pytest.mark.parametrize(
+    ("image", "beside", "content", "reason"),
+    [
+        ("a.png", "a.pgw", b"", "a world file is six lines with a number each"),
+        ("a.jpg", "a.JGW", b"10\n0\n0\n-10\n500005\n", "a world file is six lines"),
+        ("a.jpg", "a.wld", b"10\n0\n0\nten\n0\n0\n", "could not convert string to float: 'ten'"),
+        ("a.webp", "a.wld", b"nan\n0\n0\n-10\n0\n0\n", "a world file is six lines"),
+        ("a.tif", "a.tfw", b"0\n0\n0\n0\n0\n0\n", "a world file is six lines"),
+        ("a.png", "a.pgw", None, "No such file or directory"),
+        ("a.png", "a.png.aux.xml", b"<PAMDataset><SRS>", "no element found"),
+        ("a.tif", "a.tif.aux.xml", None, "No such file or directory"),
+        (
+            "a.webp",
+            "a.webp.aux.xml",
+            b"<PAMDataset><GeoTransform>5, 10, 0</GeoTransform></PAMDataset>",
+            "a GeoTransform is six numbers",
+        ),
+    ],
+)
+def test_an_image_whose_place_cannot_be_read_fails(
+    tmp_path, model_folder, image, beside, content, reason
+):
+    write_image(tmp_path / "in" / "b.png")
+    write_image(tmp_path / "in" / image)
+    if content is None:
+        (tmp_path / "in" / beside).symlink_to("gone")
+    else:
+        (tmp_path / "in" / beside).write_bytes(content)
+    run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
+    (row,) = failure_rows_in(run.root)
+    assert (row["uri"], row["code"]) == (f"in/{image}", "bad_georeference")
+    assert row["reason"].startswith(
+        f"{beside}, which may say where the image is, cannot be read ({reason}"
+    )
+    assert sorted(path.name for path in (run.root / "labels" / "in").iterdir()) == ["b.png.png"]
+
+
+def test_a_world_file_that_only_we_read_may_have_decimal_commas_and_more_lines(tmp_path):
+    path = write_image(tmp_path / "a.webp")
+    (tmp_path / "a.wld").write_text("10,0\n0\n\n0\n-10,0\n500005\n4999995\nUTM 33\n")
+    assert Headers().read(list(list_inputs([str(path)], "no-run"))[0]).grid.transform == PLACE
+
+
 def test_an_image_that_is_shown_turned_is_refused_as_a_scene(tmp_path, model_folder):
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -294,6 +294,20 @@ def test_an_image_with_a_world_file_is_read_as_the_scene_that_it_is(tmp_path, su
     assert (pair.truth(Window(0, 0, 16, 16)) == ROAD).all()
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".tif"])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_an_image_whose_world_file_cannot_be_read_is_refused(tmp_path, suffix, is_link):
+    image = write(tmp_path / "images" / f"a{suffix}", np.zeros((8, 8, 3), np.uint8))
+    write(tmp_path / "masks" / "a.png", np.full((8, 8), 4, np.uint8))
+    if is_link:
+        image.with_suffix(".wld").symlink_to("gone")
+    else:
+        image.with_suffix(".wld").write_text("10\n0\n")
+    with pytest.raises(InputError, match=r"a\.wld, which may say where") as caught:
+        read(tmp_path, PairSource(RGB.bands, RGB.dtype, IDS))
+    assert caught.value.code == "bad_georeference"
+
+
 def test_an_image_with_a_world_file_that_is_shown_turned_is_refused(tmp_path):
     exif = Image.Exif()
     exif[274] = 6
