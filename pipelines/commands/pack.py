@@ -1,7 +1,8 @@
 r"""Pack image files, with their masks if there are any, into TFRecord, tar or Parquet shards.
 
 Many small files are slow to list and to read; a shard of a thousand images is not. Images are
-stored byte for byte; each is decoded once to check that it is complete. Masks become PNG label maps
+stored byte for byte; each is decoded once to check that it is complete. TIFFs have 1, 3 or 4 bands
+of uint8 or uint16, as models get no others from shards. Masks become PNG label maps
 with class ids, and nodata where they are ignored. The name of an image is its path below the folder
 that all --images have in common.
 

@@ -24,7 +24,9 @@ from pipelines.storage import filesystem
 from segmodel.devices.startup import reuse_memory
 from segmodel.errors import BeamsegError, FailureCode, InputError
 from segmodel.images.encoded import decode_pixels, image_size
+from segmodel.images.tiff import TiffImage
 from segmodel.labels.masks import MaskReader
+from segmodel.tiling.raster import Pixels
 
 # What a pack keeps beside its shards; hidden, so that no pattern takes it for input.
 METADATA_DIR = ".beamseg"
@@ -191,7 +193,7 @@ def _pack(item: PackInput, work: PackWork, room: "_Room") -> _Packed:
         height, width = image_size(encoded) or (1, work.max_pixels)
         with room.taken(min(height * width, work.max_pixels) * BYTES_PER_PIXEL):
             beside = mask_beside(item.image.uri)
-            pixels = decode_pixels(encoded, 3, work.max_pixels, beside=beside)
+            pixels = _decoded(encoded, work.max_pixels, beside)
             height, width = pixels.values.shape[:2]
             if item.mask is not None and work.masks is not None:
                 file, stage = item.mask, "mask"
@@ -210,6 +212,29 @@ def _pack(item: PackInput, work: PackWork, room: "_Room") -> _Packed:
     suffix = PurePosixPath(item.image.name).suffix.lower().removeprefix(".")
     # Its number follows from how many images before it could be packed.
     return ShardEntry(0, item.name, height, width, (encoded, suffix), labels), tally
+
+
+def _decoded(encoded: bytes, max_pixels: int, beside: bytes | None) -> Pixels:
+    """Pixels of an image as a model of some number of bands gets them from a shard.
+
+    Raises:
+        InputError: If no model does, or it is damaged.
+    """
+    codes = []
+    for bands in (3, 4):
+        try:
+            return decode_pixels(encoded, bands, max_pixels, beside=beside)
+        except InputError as error:
+            if error.code not in (FailureCode.WRONG_BANDS, FailureCode.WRONG_DTYPE):
+                raise
+            codes.append(error.code)
+    raise InputError(
+        f"shards hold images of 1, 3 or 4 bands of uint8 or uint16, this TIFF has "
+        f"{TiffImage(encoded, max_pixels).samples()}: write those to keep (gdal_translate -b 1 "
+        f"-b 2 -b 3 -ot Byte -scale LOW HIGH 0 255), or train on the folder, where TIFFs may have "
+        f"any bands",
+        code=FailureCode.WRONG_DTYPE if FailureCode.WRONG_DTYPE in codes else codes[0],
+    )
 
 
 def _read(file: InputFile, work: PackWork) -> bytes:

@@ -193,6 +193,22 @@ class ScenePolygons:
         return covered
 
 
+def lie_on(polygons: Polygons, grid: GroundGrid) -> bool:
+    """Whether the outline of a polygon crosses a scene, though it may cover no centre of a pixel.
+
+    Raises:
+        InputError: As `ScenePolygons.of` does.
+    """
+    view, frame = _view(polygons.crs_wkt, grid), shapely.box(0, 0, grid.width, grid.height)
+    for wkb in polygons.geometries:
+        for part in view.near(shapely.from_wkb(wkb)):
+            edges = view.edges(part)
+            lines = shapely.linestrings([] if edges is None else edges.reshape(-1, 2, 2))
+            if shapely.intersects(frame, lines).any():
+                return True
+    return False
+
+
 def _reached(end: np.ndarray) -> np.ndarray:
     """How far the runs before each run go."""
     return np.maximum.accumulate(np.append(np.int64(0), end))[:-1]

@@ -1,6 +1,7 @@
 """Whether polygons lie on any of many scenes, before anything of them is read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 import shapely
@@ -8,7 +9,7 @@ import shapely
 from pipelines.geodesy import outlines
 from pipelines.geodesy.footprints import caps_of
 from pipelines.geodesy.ground import GroundGrid
-from pipelines.geodesy.polygon_masks import ScenePolygons
+from pipelines.geodesy.polygon_masks import ScenePolygons, lie_on
 from pipelines.geodesy.polygons import Polygons
 from segmodel.errors import GroundError, InputError
 from segmodel.tiling.windows import Window
@@ -34,17 +35,35 @@ def first_touched(polygons: Polygons, grids: Sequence[GroundGrid]) -> int | None
     >>> first_touched(Polygons(grids[0].crs_wkt, ("area",), (area,)), grids)
     1
     """
-    if grids and _touches(polygons, grids[0]):  # mostly; it spares the search
+    return _first(_touches, polygons, grids)
+
+
+def first_crossed(polygons: Polygons, grids: Sequence[GroundGrid]) -> int | None:
+    """The first scene that the outline of a polygon crosses, also between centres of pixels.
+
+    Arguments and result are as in `first_touched`.
+    """
+    return _first(lie_on, polygons, grids)
+
+
+def _first(
+    holds: Callable[[Polygons, GroundGrid], bool], polygons: Polygons, grids: Sequence[GroundGrid]
+) -> int | None:
+    """The first scene for which something holds of polygons that are near it."""
+
+    def is_held(grid: GroundGrid) -> bool:
+        with suppress(InputError):  # on another celestial body
+            return holds(polygons, grid)
+        return False
+
+    if grids and is_held(grids[0]):  # mostly; it spares the search
         return 0
     near = np.flatnonzero(_may_touch(polygons, grids)).tolist()
-    return next((index for index in near if index and _touches(polygons, grids[index])), None)
+    return next((index for index in near if index and is_held(grids[index])), None)
 
 
 def _touches(polygons: Polygons, grid: GroundGrid) -> bool:
-    try:
-        scene = ScenePolygons.of(polygons, grid)
-    except InputError:  # on another celestial body
-        return False
+    scene = ScenePolygons.of(polygons, grid)
     tiles = Window(0, 0, grid.height, grid.width).subdivide(TILE_PX, TILE_PX)
     return any(scene.touches(tile) for tile in tiles)
 

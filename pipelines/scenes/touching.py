@@ -9,7 +9,7 @@ import numpy as np
 
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygons import Polygons
-from pipelines.geodesy.touching import first_touched, middle_of, with_axes_swapped
+from pipelines.geodesy.touching import first_crossed, first_touched, middle_of, with_axes_swapped
 from pipelines.rasters.header import Headers
 from pipelines.run.plan import InputFile
 from pipelines.scenes.overlaps import grounds_of
@@ -57,6 +57,11 @@ def _untouched(
         return ""
     scenes = f"the scene {keys[0]}" if len(keys) == 1 else f"the {len(keys)} scenes"
     text = f"{option} {os.path.basename(path)} covers no pixel of {scenes}"
+    if (crossed := first_crossed(polygons, grids)) is not None:
+        return (
+            f"{text}: it lies on {keys[crossed]}, but the centre of no pixel is in it, and a pixel "
+            f"belongs to what its centre is in; draw it larger than a pixel"
+        )
     swapped = None
     with suppress(GroundError):
         places = [middle_of(polygons), _middle_of_scene(grids[0])]

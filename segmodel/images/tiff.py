@@ -148,6 +148,17 @@ class TiffImage:
         is_ink = self._is_cmyk and taken.count == 4
         return Pixels(self.upright(found.values), valid), "CMYK" if is_ink else mode
 
+    def samples(self) -> str:
+        """Number and types of its bands, for an error.
+
+        Raises:
+            InputError: As `opened` does.
+        """
+        with self.opened(None) as handle:
+            header = handle.header()
+        bands = [*header.bands, *([header.alpha_band] if header.alpha_band else [])]
+        return f"{len(bands)} of {', '.join(sorted({band.dtype for band in bands}))}"
+
     @contextmanager
     def opened(self, beside: bytes | None, raw: bool = False) -> Iterator[RasterHandle]:
         """The handle of the TIFF, while the block runs.

@@ -18,7 +18,7 @@ from pipelines.datasets.work import _Room, pack_unit
 from pipelines.run import plan
 from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError
-from tests.pipelines.corpus import encoded, png, tree, write
+from tests.pipelines.corpus import encoded, png, tree, write, write_scene
 from tests.pipelines.pack_corpus import COUNT, ids, image, pack, result, rows, shards, write_pairs
 
 
@@ -133,6 +133,31 @@ def test_bad_files_are_failures_with_the_file_and_the_value(options, tmp_path, m
         assert pack(allowed) == (0, [])
         assert sum(s["failed_images"] for s in result(options)["splits"].values()) == 3
         assert pack(replace(allowed, retry_failures=True))[1] != []
+
+
+@pytest.mark.parametrize(
+    ("count", "dtype", "refused"),
+    [
+        (1, "uint8", None),
+        (4, "uint8", None),
+        (4, "uint16", None),
+        (2, "uint8", ("wrong_bands", "2 of uint8")),
+        (5, "uint16", ("wrong_bands", "5 of uint16")),
+        (3, "float32", ("wrong_dtype", "3 of float32")),
+    ],
+)
+def test_tiffs_are_packed_if_a_model_can_read_them_from_shards(options, count, dtype, refused):
+    (Path(options.images[0]) / "03.png").unlink()
+    path, values = Path(options.images[0]) / "03.tif", np.zeros((6, 8, count), dtype)
+    write_scene(path, values, place=(None, None), photometric="minisblack")
+    assert pack(options)[0] == (0 if refused is None else 3)
+    found = {(row["uri"], row["code"]): row["reason"] for row in rows(options)}
+    assert list(found) == ([] if refused is None else [("images/03.tif", refused[0])])
+    for reason in found.values():
+        assert reason.startswith(
+            f"shards hold images of 1, 3 or 4 bands of uint8 or uint16, this TIFF has "
+            f"{refused[1]}: write those to keep"
+        )
 
 
 def test_a_fault_that_may_pass_leaves_the_shard_for_the_next_attempt(options, monkeypatch, caplog):

@@ -185,7 +185,8 @@ def test_an_image_whose_place_cannot_be_read_fails(
 def test_a_world_file_that_only_we_read_may_have_decimal_commas_and_more_lines(tmp_path):
     path = write_image(tmp_path / "a.webp")
     (tmp_path / "a.wld").write_text("10,0\n0\n\n0\n-10,0\n500005\n4999995\nUTM 33\n")
-    assert Headers().read(list(list_inputs([str(path)], "no-run"))[0]).grid.transform == PLACE
+    (file,) = list_inputs([str(path)], "no-run")
+    assert Headers().read(file).grid.transform == PLACE
 
 
 def test_an_image_that_is_shown_turned_is_refused_as_a_scene(tmp_path, model_folder):

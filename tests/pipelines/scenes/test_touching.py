@@ -66,12 +66,22 @@ def test_area_of_interest_that_one_of_two_scenes_touches_is_fine(tmp_path, model
     assert sum(run.pixels[name] for name in ("dark", "middle", "bright")) > 0
 
 
-def test_area_of_interest_between_pixel_centres_touches_nothing(tmp_path, model_folder):
-    path, _ = one_scene(tmp_path)
-    small = (20.6, 30.6, 20.9, 30.9)
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:32633"])
+@pytest.mark.parametrize("small", [(20.6, 30.6, 20.9, 30.9), (20.6, -5, 20.9, 0.4)])
+def test_area_of_interest_between_pixel_centres_is_said_to_be_too_small(
+    tmp_path, model_folder, small, crs
+):
+    near, _ = one_scene(tmp_path)
+    place = UTM[0], UTM[1] @ Affine.translation(9000, 0)
+    far = write_scene(tmp_path / "in" / "0.tif", pixels(40, 50), place)
 
-    with pytest.raises(ConfigurationError, match="covers no pixel"):
-        run_scenes(tmp_path / "run", model_folder, path, aoi=aoi(tmp_path, small))
+    with pytest.raises(ConfigurationError) as caught:
+        run_scenes(tmp_path / "run", model_folder, far, near, aoi=aoi(tmp_path, small, crs))
+    assert str(caught.value) == (
+        "--aoi area.geojson covers no pixel of the 2 scenes: it lies on in/a.tif, but the centre "
+        "of no pixel is in it, and a pixel belongs to what its centre is in; draw it larger than a "
+        "pixel"
+    )
 
 
 def test_area_of_interest_is_looked_for_in_the_scenes_that_a_limit_leaves(tmp_path, model_folder):
