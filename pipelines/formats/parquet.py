@@ -204,11 +204,12 @@ def _asks_too_much(error: Exception, described: pq.RowGroupMetaData) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong with the content; a fault of disk or memory is raised again.
+    """What is wrong with the content; a fault of disk, store or memory is raised again.
 
     Arrow raises OSError without a number for content that it cannot make sense of.
     """
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+    is_of_disk = isinstance(error, OSError) and error.errno is not None
+    if is_of_disk or isinstance(error, MemoryError | TransientError):
         raise error
     return (str(error) or type(error).__name__).strip().splitlines()[0]
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from functools import partial
 from typing import IO, Any, Self, TypeVar, cast
 
-from segmodel.errors import FailureCode, InputError
+from segmodel.errors import BeamsegError, FailureCode, InputError
 
 _EXTRA_HEADERS = (
     tarfile.XHDTYPE,
@@ -22,9 +22,9 @@ _EXTRA_HEADERS = (
 # The library looks through such a header in a time that grows with the square of its length.
 MAX_EXTRA_BYTES = 1 << 16
 MAX_MEMBER_BYTES = 1 << 40
-# What passes on as it is: the end mark, and faults of the file around the archive.
+# What passes on as it is: the end mark, and faults of the file around the archive or of its store.
 _END_MARK = tarfile.EOFHeaderError  # type: ignore[attr-defined]
-_PASSED_ON = (_END_MARK, InputError, OSError, EOFError, zlib.error, MemoryError)
+_PASSED_ON = (_END_MARK, BeamsegError, OSError, EOFError, zlib.error, MemoryError)
 # Archives are filled up to a multiple of the blocking factor; GNU tar's default is 20 blocks.
 MAX_PADDING_BYTES = 1 << 20
 # Of links with longer names than that in all, those that come last lead nowhere.

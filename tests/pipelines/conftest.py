@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.formats.work import Work
+from pipelines.storage import clients
+from pipelines.storage.clients.retry import RetryingStore
 from tests.pipelines.corpus import make_work, small_blocks, write_model_folder
+from tests.pipelines.memory_store import MemoryClient
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +35,13 @@ def work(tmp_path: Path) -> Work:
 def model_folder(tmp_path: Path) -> Path:
     """A model that can be planned with but not loaded."""
     return write_model_folder(tmp_path / "model")
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
+    """All stores are this one, which waits for nothing before it asks again."""
+    made = MemoryClient()
+    store = RetryingStore(made, sleep=lambda seconds: None)
+    local = clients._store
+    monkeypatch.setattr(clients, "_store", lambda scheme: store if scheme else local(scheme))
+    return made

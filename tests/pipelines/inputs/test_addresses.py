@@ -19,12 +19,10 @@ from pipelines.rasters import gdal
 from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.header import Headers, read_header
 from pipelines.scenes.format import SceneFormat, may_be_scene
-from pipelines.storage import clients, copies
-from pipelines.storage.clients.retry import RetryingStore
+from pipelines.storage import copies
 from segmodel.errors import ConfigurationError, InputError
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import files_in, pixels, write_scene
-from tests.pipelines.memory_store import MemoryClient
 from tests.pipelines.scene_runs import run_scenes
 
 PLACE = from_origin(500000, 5000000, 10, 10)
@@ -59,10 +57,7 @@ def test_a_file_with_one_raster_is_that_one(tmp_path):
     assert (header.grid.height, header.grid.width, header.grid.transform) == (*SHAPE, PLACE)
 
 
-def test_netcdf_in_a_store_is_read_from_a_copy(tmp_path, monkeypatch):
-    client = MemoryClient()
-    store, remote = RetryingStore(client, sleep=lambda seconds: None), clients._store
-    monkeypatch.setattr(clients, "_store", lambda scheme: store if scheme else remote(scheme))
+def test_netcdf_in_a_store_is_read_from_a_copy(tmp_path, monkeypatch, client):
     path = write_netcdf(tmp_path / "a.nc", ["ndvi"])
     client.put_all(tmp_path, "gs://b")
     downloads, download = [], copies._download

@@ -15,12 +15,9 @@ from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.header import Headers
 from pipelines.rasters.stacking import stacked
 from pipelines.run.plan import InputFile
-from pipelines.storage import clients
-from pipelines.storage.clients.retry import RetryingStore
 from segmodel.errors import ConfigurationError, InputError
 from tests.fakes import brightness_labels, contract
 from tests.pipelines.corpus import failure_rows_in, pixels, write_scene
-from tests.pipelines.memory_store import MemoryClient
 from tests.pipelines.scene_runs import run_scenes
 
 NAMES = ("red", "green", "blue")
@@ -157,12 +154,9 @@ def test_nodata_and_versions_are_those_of_all_files(tmp_path):
     assert before.version != after.version
 
 
-def test_band_files_in_a_store_are_read_as_on_disk(tmp_path, monkeypatch):
+def test_band_files_in_a_store_are_read_as_on_disk(tmp_path, client):
     for number, name in enumerate(NAMES):
         write_band(tmp_path / name / f"x_{name}.tif", pixels(40, 50)[..., number])
-    client = MemoryClient()
-    store, remote = RetryingStore(client, sleep=lambda seconds: None), clients._store
-    monkeypatch.setattr(clients, "_store", lambda scheme: store if scheme else remote(scheme))
     client.put_all(tmp_path, "gs://b/in")
     here = stack_of(tmp_path, pattern="{scene}_{band}.tif")
     there = stack_of("gs://b/in", pattern="{scene}_{band}.tif")

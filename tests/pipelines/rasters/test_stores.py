@@ -14,8 +14,7 @@ from pipelines.rasters.header import Headers, read_header
 from pipelines.rasters.reader import SceneRaster
 from pipelines.run.plan import InputFile
 from pipelines.scenes.format import SceneFormat
-from pipelines.storage import clients, filesystem
-from pipelines.storage.clients.retry import RetryingStore
+from pipelines.storage import filesystem
 from segmodel.errors import InputError, TransientError
 from segmodel.rasters.bands import ModelBands
 from segmodel.tiling.windows import Window
@@ -35,15 +34,6 @@ WHOLE = Window(0, 0, 300, 400)
 TILED = {"tiled": True, "blockxsize": 64, "blockysize": 64}
 # More than the first request brings.
 LARGE = pixels(1024, 1024)
-
-
-@pytest.fixture
-def client(monkeypatch: pytest.MonkeyPatch) -> MemoryClient:
-    made = MemoryClient()
-    store = RetryingStore(made, sleep=lambda seconds: None)
-    remote = clients._store
-    monkeypatch.setattr(clients, "_store", lambda scheme: store if scheme else remote(scheme))
-    return made
 
 
 def raster_of(uri: str) -> SceneRaster:

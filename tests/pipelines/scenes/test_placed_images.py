@@ -17,12 +17,9 @@ from pipelines.inputs.sidecars import Sidecars
 from pipelines.rasters.header import Headers
 from pipelines.segment.inputs import sorted_inputs
 from pipelines.segment.options import SegmentOptions
-from pipelines.storage import clients
-from pipelines.storage.clients.retry import RetryingStore
 from segmodel.errors import ConfigurationError
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import failure_rows_in, pixels, write_model_folder, write_scene
-from tests.pipelines.memory_store import MemoryClient
 from tests.pipelines.scene_runs import run_scenes
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -124,20 +121,14 @@ def test_a_run_that_an_earlier_release_began_keeps_them_as_images(tmp_path, mode
 
 
 @pytest.mark.parametrize("pattern", ["gs://b/in", "gs://b/in/*.jpg", "gs://b/in/a.jpg"])
-def test_listings_of_a_store_show_what_is_beside_an_image(tmp_path, monkeypatch, pattern):
-    client = MemoryClient()
-    store, remote = RetryingStore(client, sleep=lambda seconds: None), clients._store
-    monkeypatch.setattr(clients, "_store", lambda scheme: store if scheme else remote(scheme))
+def test_listings_of_a_store_show_what_is_beside_an_image(tmp_path, client, pattern):
     write_image(tmp_path / "a.jpg")
     (tmp_path / "a.jgw").write_text(WORLD)
     client.put_all(tmp_path, "gs://b/in")
     assert formats_of(pattern) == {"a.jpg": "scene"}
 
 
-def test_a_world_file_of_a_tiff_in_a_store_counts_as_on_disk(tmp_path, monkeypatch):
-    client = MemoryClient()
-    store, remote = RetryingStore(client, sleep=lambda seconds: None), clients._store
-    monkeypatch.setattr(clients, "_store", lambda scheme: store if scheme else remote(scheme))
+def test_a_world_file_of_a_tiff_in_a_store_counts_as_on_disk(tmp_path, client):
     path = write_scene(tmp_path / "a.tif", pixels(40, 50), place=(None, None))
     assert formats_of(path) == {"a.tif": "images"}
     (tmp_path / "a.tfw").write_text(WORLD)
