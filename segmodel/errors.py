@@ -1,7 +1,8 @@
-"""Every error that beamseg raises on purpose, with one root class, and the codes of failures."""
+"""Every error that beamseg raises on purpose, the codes of failures, and which errors pass."""
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 from typing import ClassVar
 
@@ -108,3 +109,26 @@ class TransientError(BeamsegError, RuntimeError):
 
 class OutOfMemoryError(TransientError, MemoryError):
     """Memory of the model's device ran out; a smaller batch may fit."""
+
+
+_PERMANENT = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+_PERMANENT_ERRNO = {errno.ENAMETOOLONG, errno.EROFS, errno.EILSEQ}
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether an error comes from the store, the network or memory, so that a retry may help.
+
+    >>> is_transient(ConnectionResetError()), is_transient(FileNotFoundError(2, "gone"))
+    (True, False)
+    """
+    if isinstance(error, TransientError | MemoryError):
+        return True
+    if isinstance(error, _PERMANENT):
+        return False
+    return isinstance(error, OSError) and error.errno not in _PERMANENT_ERRNO

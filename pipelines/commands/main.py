@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import segmodel
 from pipelines.cli import process
 from pipelines.cli.exit_status import ExitStatus
-from segmodel.errors import BeamsegError, ConfigurationError, TransientError
+from segmodel.errors import BeamsegError, ConfigurationError, is_transient
 
 COMMANDS = {
     "segment": ("pipelines.commands.segment", "label images, shards and scenes"),
@@ -29,10 +29,6 @@ COMMANDS = {
     "verify": ("pipelines.commands.verify", "check size and SHA-256 of all that a run wrote"),
     "demo": ("pipelines.commands.demo", "how much of the Earth is ocean, land and lake?"),
 }
-
-
-# Errors of files that the user must correct; any other may be transient.
-PERMANENT = (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError)
 
 
 def usage() -> str:
@@ -96,18 +92,15 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     signal.signal(signal.SIGTERM, _interrupted)
     try:
         return _report(command(arguments))
-    except BeamsegError as error:
-        # A transient error is worth a retry; everything else that we refuse, the user must change.
-        is_transient = isinstance(error, TransientError)
-        return _fail(str(error), ExitStatus.INCOMPLETE if is_transient else ExitStatus.USAGE)
     except BrokenPipeError:
         _discard_output()
         return ExitStatus.INTERNAL_ERROR
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        is_permanent = isinstance(error, PERMANENT)
-        status = ExitStatus.USAGE if is_permanent else ExitStatus.INCOMPLETE
-        return _fail(f"{where}{error.strerror or error}", status)
+    except (BeamsegError, OSError) as error:
+        reason = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        # A transient error is worth a retry; everything else that we refuse, the user must change.
+        return _fail(reason, ExitStatus.INCOMPLETE if is_transient(error) else ExitStatus.USAGE)
     except SystemExit as end:
         return int(end.code or 0)
     except Exception as error:

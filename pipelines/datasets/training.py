@@ -20,7 +20,7 @@ from pipelines.inputs.listing import find_files
 from pipelines.inputs.numbered import missing_shards, warning_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
-from segmodel.errors import ConfigurationError, InputError
+from segmodel.errors import ConfigurationError, InputError, is_transient
 from segmodel.labels.masks import MaskReader
 from segmodel.pairs.paired_files import match_group, pair_files, unique_names
 from segmodel.pairs.pairs import EncodedFile, EncodedPair, Pair, PairCache, PairSource, TrainingData
@@ -237,6 +237,8 @@ def _samples(shard: _Shard) -> Iterator[tuple[ShardSample, ShardSample] | str]:
             else:
                 yield image, label_map
     except OSError as error:
+        if is_transient(error):
+            raise
         yield f"cannot be read: {error.strerror or error}"
         return
     if not count:

@@ -18,11 +18,11 @@ from pipelines.run.areas import Tally
 from pipelines.run.attempts import THREADS, UnitReport, report_of
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.directory import PACK, RunDirectory
-from pipelines.run.failures import Failure, is_transient
+from pipelines.run.failures import Failure
 from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.devices.startup import reuse_memory
-from segmodel.errors import BeamsegError, FailureCode, InputError
+from segmodel.errors import BeamsegError, FailureCode, InputError, is_transient
 from segmodel.images.encoded import decode_pixels, image_size
 from segmodel.images.tiff import TiffImage
 from segmodel.labels.masks import MaskReader

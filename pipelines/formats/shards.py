@@ -22,12 +22,12 @@ from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.rasters.header import Headers
 from pipelines.run.commits import Output
-from pipelines.run.failures import Failure, code_of, is_transient, reason_of
+from pipelines.run.failures import Failure, code_of, reason_of
 from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
-from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError
+from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError, is_transient
 from segmodel.images.encoded import EncodedImage, image_size
 
 SAMPLE = 16
@@ -226,7 +226,7 @@ class ShardFormat(Format):
 
     def opens(self, file: InputFile, reading: ReadOptions) -> bool:
         """Whether one of the first samples can be read."""
-        with suppress(TransientError):
+        with suppress(OSError, TransientError):
             first = islice(self.read(file, reading), FIRST_SAMPLES)
             return any(isinstance(sample, ShardSample) for sample in first)
         return True
@@ -236,7 +236,7 @@ class ShardFormat(Format):
         sizes, sampled = [], 0
         for file in files[:: -(-len(files) // SAMPLE)]:
             # A transient error costs its own unit, if it stays; the run begins without it.
-            with suppress(TransientError):
+            with suppress(OSError, TransientError):
                 first = next(self.read(file, context.reading), None)
                 if isinstance(first, ShardSample) and (size := image_size(first.encoded)):
                     sizes.append(size)

@@ -10,11 +10,11 @@ from zipfile import BadZipFile, ZipFile
 import rasterio
 
 from pipelines.rasters.stores import StoredRaster
-from pipelines.run.failures import code_of, is_transient, reason_of
+from pipelines.run.failures import code_of, reason_of
 from pipelines.storage import filesystem, locations
 from pipelines.storage.clients.retry import retry_transient
 from pipelines.storage.copies import COPIES
-from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError
+from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError, is_transient
 from segmodel.rasters.opening import (
     GDAL_ERRORS,
     THROUGH_US,

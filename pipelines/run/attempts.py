@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
 from pipelines.run.commits import CommitLog
-from pipelines.run.failures import is_transient, reason_of
+from pipelines.run.failures import reason_of
 from pipelines.run.plan import Unit
-from segmodel.errors import TransientError
+from segmodel.errors import TransientError, is_transient
 
 ATTEMPTS = 3
 RETRY_SECONDS = 1.0

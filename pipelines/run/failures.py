@@ -1,20 +1,10 @@
-"""Failures: one row per image that could not be labelled, and which errors are transient."""
+"""Failures: one row per image that could not be labelled."""
 
-import errno
 import json
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from segmodel.errors import BeamsegError, FailureCode, TransientError
-
-_PERMANENT = (
-    FileExistsError,
-    FileNotFoundError,
-    IsADirectoryError,
-    NotADirectoryError,
-    PermissionError,
-)
-_PERMANENT_ERRNO = {errno.ENAMETOOLONG, errno.EROFS, errno.EILSEQ}
+from segmodel.errors import BeamsegError, FailureCode, is_transient
 
 
 @dataclass(frozen=True)
@@ -51,19 +41,6 @@ class Failure:
     def to_json(self) -> str:
         """One line of a failures file."""
         return json.dumps(asdict(self), ensure_ascii=False)
-
-
-def is_transient(error: BaseException) -> bool:
-    """Whether an error comes from the store, the network or memory, so that a retry may help.
-
-    >>> is_transient(ConnectionResetError()), is_transient(FileNotFoundError(2, "gone"))
-    (True, False)
-    """
-    if isinstance(error, TransientError | MemoryError):
-        return True
-    if isinstance(error, _PERMANENT):
-        return False
-    return isinstance(error, OSError) and error.errno not in _PERMANENT_ERRNO
 
 
 def reraise_transient(error: Exception) -> None:

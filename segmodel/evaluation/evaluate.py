@@ -11,7 +11,7 @@ import numpy as np
 from segmodel.engine.engine import Engine, Model
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Failed, Labelled
-from segmodel.errors import BeamsegError, ContractError, InputError
+from segmodel.errors import BeamsegError, ContractError, InputError, is_transient
 from segmodel.labels.confusion import IGNORED, Scores, confusion_matrix
 from segmodel.pairs.pairs import Pair
 from segmodel.tiling.raster import Pixels, Raster
@@ -181,6 +181,8 @@ def blocks_of(pair: Pair, layout: Layout) -> Iterator[Window]:
 def _named(pair: Pair, error: Exception) -> Exception:
     """The error with the name of the pair, if it does not say it."""
     text = str(error)
+    if is_transient(error) and not isinstance(error, BeamsegError):
+        return error
     if isinstance(error, BeamsegError):
         return error if pair.name in text else type(error)(f"{pair.name}: {text}")
     return InputError(f"{pair.name}: cannot be read: {text or type(error).__name__}")

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from segmodel.errors import ContractError, FailureCode, InputError
+from segmodel.errors import ContractError, FailureCode, InputError, is_transient
 from segmodel.images.encoded import decode_pixels, image_size
 from segmodel.images.tiff import is_tiff
 from segmodel.labels.confusion import IGNORED
@@ -399,12 +399,19 @@ def read_indices(mask: EncodedFile, size: tuple[int, ...], reader: MaskReader) -
 
 @contextmanager
 def errors_naming(file: str) -> Iterator[None]:
-    """Have errors in the block name a file; a file that cannot be read is an `InputError` too."""
+    """Have errors in the block name a file.
+
+    Raises:
+        InputError: If it cannot be used, or not be read for good.
+        OSError: If it may be read later.
+    """
     try:
         yield
     except InputError as error:
         raise InputError(str(error), code=error.code, name=file) from error
     except OSError as error:
+        if error.errno is not None and is_transient(error):
+            raise
         raise InputError(error.strerror or str(error), name=file) from error
 
 

@@ -176,7 +176,7 @@ def test_the_copy_of_shards_is_gone_after_the_block(tmp_path, monkeypatch):
     assert not list((tmp_path / "scratch").iterdir())
     if before:
         assert set(os.listdir("/proc/self/fd")) <= before
-    with pytest.raises(InputError, match="Bad file descriptor"):
+    with pytest.raises(OSError, match="Bad file descriptor"):
         pair.pixels(Window(0, 0, 1, 1))
 
 

@@ -11,10 +11,9 @@ import pytest
 
 from pipelines.formats.shards import ShardSample
 from pipelines.formats.work import ReadOptions
-from pipelines.run.failures import is_transient
 from pipelines.storage import filesystem
 from pipelines.worker.formats import find_format
-from segmodel.errors import TransientError
+from segmodel.errors import TransientError, is_transient
 from tests.pipelines.archives import PNGS, archive, extended, pax, special
 from tests.pipelines.corpus import (
     files_in,

@@ -8,13 +8,14 @@ import json
 import pytest
 from rasterio.errors import RasterioIOError
 
-from pipelines.run.failures import Failure, is_transient, reason_of
+from pipelines.run.failures import Failure, reason_of
 from segmodel.errors import (
     BeamsegError,
     ConfigurationError,
     ContractError,
     InputError,
     TransientError,
+    is_transient,
 )
 
 

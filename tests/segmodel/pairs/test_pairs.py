@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,14 @@ from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader
 from segmodel.pairs.paired_files import pair_files, unique_folder_names, unique_names
-from segmodel.pairs.pairs import EncodedFile, EncodedPair, PairCache, PairSource, RasterPair
+from segmodel.pairs.pairs import (
+    EncodedFile,
+    EncodedPair,
+    PairCache,
+    PairSource,
+    RasterPair,
+    errors_naming,
+)
 from segmodel.tiling.windows import Window
 from tests.segmodel.folder_pairs import read_folders
 
@@ -516,3 +524,10 @@ def test_bytes_of_a_pair_may_come_from_anywhere():
     pair = EncodedPair("shard.tar#3 a", "g", EncodedFile("i", buffer.getvalue), mask, source)
     assert pair.truth(whole(pair)).tolist() == [[ROAD]]
     assert pair.pixels(whole(pair)).values.tolist() == [[[8, 8, 8]]]
+
+
+def test_a_mask_that_a_mount_does_not_give_at_the_moment_is_no_fault_of_the_mask():
+    with pytest.raises(OSError, match="Stale file handle"), errors_naming("a.png"):
+        raise OSError(errno.ESTALE, "Stale file handle")
+    with pytest.raises(InputError, match=r"a\.png: Permission denied"), errors_naming("a.png"):
+        raise PermissionError(errno.EACCES, "Permission denied")
