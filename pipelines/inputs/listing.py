@@ -1,11 +1,10 @@
 """Input files by patterns: paths of this machine, listings of stores, addresses of the web."""
 
-import glob
 import json
 import os
 import tempfile
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -136,7 +135,8 @@ def find_files(
             not.
 
     Raises:
-        ConfigurationError: If a pattern leads out of its root.
+        ConfigurationError: If a pattern leads out of its root, or a folder may not be read.
+        OSError: If a folder cannot be read now.
     """
     if locations.is_remote(pattern):
         return _find_remote(pattern, on_object)
@@ -144,12 +144,27 @@ def find_files(
 
 
 def _find_local(pattern: str) -> Iterator[FoundFile]:
-    root = root_of(pattern)
-    wild = os.path.join(glob.escape(pattern), "**") if os.path.isdir(pattern) else pattern
-    paths = [pattern] if os.path.isfile(pattern) else sorted(glob.glob(wild, recursive=True))
-    for path in paths:
+    try:
+        yield from _files_of(pattern)
+    except PermissionError as error:
+        raise ConfigurationError(
+            f"{error.filename} may not be read: {error.strerror}. Ask for the right to read it, or "
+            f"name only what is beside it"
+        ) from error
+
+
+def _files_of(pattern: str) -> Iterator[FoundFile]:
+    root, is_named = root_of(pattern), False
+    if _is_folder(pattern):
+        paths = _matching(pattern, ["**"])
+    elif is_named := filesystem.exists(pattern):
+        paths = iter([pattern])
+    else:
+        parts = Path(pattern).parts[len(Path(root).parts) :]
+        paths = _matching("" if root == "." else root, parts)
+    for path in sorted(set(paths)):
         found = filesystem.stat(path)
-        if found is None and os.path.islink(path) and path != pattern:
+        if found is None and os.path.islink(path) and not is_named:
             # To read it fails, with a reason.
             found = StoredObject(path, 0, "")
         elif found is None or not os.path.isfile(path):
@@ -158,6 +173,55 @@ def _find_local(pattern: str) -> Iterator[FoundFile]:
         if name.startswith("../"):
             raise ConfigurationError(f"--input {pattern}: write the path without ..")
         yield FoundFile(path, name, found.size, found.version)
+
+
+def _matching(folder: str, parts: Sequence[str]) -> Iterator[str]:
+    """Paths below a folder by a glob, name by name; what cannot be listed is no empty folder.
+
+    Args:
+        folder: Where the first name is looked for; empty for the working directory.
+        parts: Names of the glob; `**` is any number of folders, and at the end all files below.
+
+    Raises:
+        OSError: If a folder is there and cannot be read.
+    """
+    first, rest = parts[0], parts[1:]
+    if first != "**" and not locations.has_wildcards(first):
+        path = os.path.join(folder, first)
+        if rest:
+            yield from _matching(path, rest)
+        elif filesystem.exists(path):
+            yield path
+        return
+    is_any = first == "**"
+    if is_any and rest:
+        yield from _matching(folder, rest)
+    for entry in _entries(folder):
+        if not locations.matches("*" if is_any else first, entry.name):
+            continue
+        path = os.path.join(folder, entry.name)
+        if (is_any or rest) and _leads_to_folder(entry):
+            yield from _matching(path, parts if is_any else rest)
+        elif not rest:
+            yield path
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing where it is none, or has vanished."""
+    try:
+        with os.scandir(folder or ".") as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    return _is_folder(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _is_folder(path: str) -> bool:
+    """Whether there is a folder of that path; raises `OSError` where that cannot be told."""
+    return filesystem.exists(path) and os.path.isdir(path)
 
 
 def _find_remote(pattern: str, on_object: Callable[[StoredObject], None]) -> Iterator[FoundFile]:

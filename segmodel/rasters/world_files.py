@@ -53,11 +53,17 @@ def possible_sidecars(path: str) -> list[str]:
 
 
 def sidecars_in(folder: str) -> frozenset[str]:
-    """Names of such files in a folder of this machine, in small letters."""
+    """Names of such files in a folder of this machine, in small letters.
+
+    A folder of which only the files that are named may be read shows none.
+
+    Raises:
+        OSError: If the folder cannot be listed now.
+    """
     try:
         with os.scandir(folder or ".") as entries:
             return frozenset(entry.name.lower() for entry in entries if is_sidecar(entry.name))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return frozenset()
 
 

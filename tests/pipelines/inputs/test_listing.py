@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import glob
 import os
 from pathlib import Path
 
 import pytest
 
+from pipelines.inputs import listing
 from pipelines.inputs.listing import find_files, root_of
+from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import make_files as make
 
 
@@ -53,11 +57,70 @@ def test_a_link_that_leads_nowhere_is_a_file_without_bytes_unless_it_is_named(tm
 
 
 def test_what_vanishes_while_it_is_listed_is_left_out(tmp_path, monkeypatch):
-    make(tmp_path, "a.jpg", "gone.jpg")
-    monkeypatch.setattr(
-        "glob.glob", lambda *_, **__: [str(tmp_path / name) for name in ("a.jpg", "vanished.jpg")]
-    )
-    assert names(tmp_path) == ["a.jpg"]
+    make(tmp_path, "a.jpg", "gone.jpg", "gone/b.jpg")
+    matching = listing._matching
+
+    def vanishing(*arguments):
+        yield from matching(*arguments)
+        (tmp_path / "gone.jpg").unlink(missing_ok=True)
+
+    monkeypatch.setattr(listing, "_matching", vanishing)
+    monkeypatch.setattr(listing, "_leads_to_folder", lambda entry: entry.name.startswith("gone"))
+    assert names(tmp_path) == ["a.jpg", "gone/b.jpg"]
+
+
+GLOBS = ("**", "*", "*.jpg", "**/*.jpg", "sub/**", "sub/*/*", "*/deep/*.jpg", "**/deep/**/*.jpg")
+GLOBS += ("s?b/*", "[s]ub/b.jpg", "**/**/c.jpg", ".h*/*", "link/*.jpg", "*/b.jpg", "sub/none*")
+
+
+@pytest.mark.parametrize("pattern", [*GLOBS, "a.jpg/*", "f[[]1].jpg", "./*/b.jpg"])
+def test_a_glob_finds_what_that_of_the_standard_library_does(tmp_path, monkeypatch, pattern):
+    make(tmp_path, "a.jpg", "sub/b.jpg", "sub/deep/c.jpg", "sub/deep/er/d.jpg", ".h/e.jpg")
+    make(tmp_path, "f[1].jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "sub", target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    found = {os.path.normpath(path) for path in glob.glob(pattern, recursive=True)}
+    expected = [path for path in sorted(found) if os.path.isfile(path)]
+    assert [file.uri for file in find_files(pattern)] == expected
+
+
+CLOSED = ("", "**/*.jpg", "*/*.jpg", "closed", "closed/*.jpg", "closed/a.jpg")
+
+
+@pytest.mark.parametrize("pattern", CLOSED)
+@pytest.mark.parametrize(
+    ("number", "expected"), [(errno.EACCES, ConfigurationError), (errno.EIO, OSError)]
+)
+def test_what_cannot_be_listed_is_no_empty_folder(tmp_path, monkeypatch, pattern, number, expected):
+    make(tmp_path, "a.jpg", "closed/a.jpg")
+    scandir, status = os.scandir, os.stat
+
+    def refuse(path: str) -> None:
+        if "closed" in str(path):
+            raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr("os.scandir", lambda path: refuse(path) or scandir(path))
+    if pattern.endswith("/a.jpg"):
+        monkeypatch.setattr("os.stat", lambda path, **how: refuse(path) or status(path, **how))
+    with pytest.raises(expected, match=os.strerror(number)):
+        names(tmp_path / pattern)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="drops rights, which only root has")
+def test_a_folder_without_the_right_to_read_it_ends_the_command(tmp_path):
+    make(tmp_path, "photos/a.jpg", "photos/closed/b.jpg")
+    (tmp_path / "photos" / "closed").chmod(0)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    process = os.fork()
+    if process == 0:
+        os.setuid(65534)
+        try:
+            names(tmp_path / "photos")
+        except ConfigurationError as error:
+            os._exit(7 if "photos/closed may not be read" in str(error) else 8)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 7
 
 
 def test_a_pattern_without_files_gives_none(tmp_path):
