@@ -89,22 +89,35 @@ class ImageFormat(Format):
             if limit and filesystem.exists(path):
                 limit -= 1
                 image, labels = filesystem.read_bytes(file.uri), filesystem.read_bytes(path)
-                yield decoded(file.key, image, labels, work.reading).fitted(side)
+                beside = mask_beside(file.uri)
+                yield decoded(file.key, image, labels, work, beside).fitted(side)
 
     def open(self, unit: WorkUnit, work: Work) -> "_ImagesTask":
         """Begin a group of files."""
         return _ImagesTask(unit, work)
 
 
-def decoded(caption: str, image: bytes, labels: bytes, reading: ReadOptions) -> Thumbnail:
+def decoded(
+    caption: str, image: bytes, labels: bytes, work: Work, beside: bytes | None = None
+) -> Thumbnail:
     """An encoded image and its label map.
+
+    Args:
+        caption: Name of the image.
+        image: Content of its file.
+        labels: Content of its label map.
+        work: Work that all units share.
+        beside: Content of the `.msk` file of a TIFF, or None where there is none.
 
     Raises:
         InputError: If one of them cannot be decoded.
     """
-    pixels = decode_pixels(image, 3, reading.max_pixels)
-    ids = decode_image(labels, 0, reading.max_pixels)
-    return Thumbnail(caption, pixels.values, ids, pixels.valid)
+    most, contract = work.reading.max_pixels, work.contract
+    # Colours also of what the model takes as grey.
+    bands, names = (3, ()) if len(contract.bands) < 3 else (len(contract.bands), contract.bands)
+    pixels = decode_pixels(image, bands, most, contract.value_range, beside, names)
+    ids = decode_image(labels, 0, most)
+    return Thumbnail(caption, pixels.values[..., :3], ids, pixels.valid)
 
 
 def digest_of(key: str) -> bytes:

@@ -261,8 +261,7 @@ class ShardFormat(Format):
             entry = wanted.pop(sample.key, None)
             if isinstance(sample, ShardSample) and isinstance(entry, ShardSample):
                 caption = f"{unit.files[0].key} {sample.key}"
-                tile = decoded(caption, sample.encoded, entry.encoded, work.reading)
-                yield tile.fitted(side)
+                yield decoded(caption, sample.encoded, entry.encoded, work).fitted(side)
 
     def open(self, unit: WorkUnit, work: Work) -> "_ShardTask":
         """Begin a shard."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import rasterio
 from PIL import Image
 
 from pipelines.cli.values import FailureBudget
+from pipelines.formats.images import decoded
 from pipelines.formats.interface import Thumbnail
 from pipelines.results import contact_sheet
 from pipelines.results.contact_sheet import (
@@ -29,6 +32,7 @@ from pipelines.run.plan import InputFile, WorkUnit
 from segmodel.labels.classes import ClassTable, LabelClass
 from tests.fakes import BRIGHT, CLASSES, DARK, WIDE_CLASSES, brightness_labels
 from tests.pipelines.corpus import (
+    contract,
     make_work,
     png,
     read_png,
@@ -88,6 +92,31 @@ def test_a_tile_shows_the_image_and_its_own_label_map(tmp_path, kind):
     for column, value, label in ((width // 4, 0, DARK), (3 * width // 4, 255, BRIGHT)):
         assert tile.image[middle, column].tolist() == [value] * 3
         assert tile.labels[middle, column] == label
+
+
+def test_a_tile_of_a_tiff_shows_the_mask_beside_it(tmp_path):
+    work = make_work(tmp_path / "run")
+    path = write_scene(tmp_path / "in" / "a.tif", HALVES, (None, None))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as target:
+        target.write_mask(np.broadcast_to(np.arange(60) >= 15, (40, 60)))
+    assert Path(f"{path}.msk").exists()
+    totals = run_all(work, tmp_path / "in")
+
+    (tile,) = contact_sheet.thumbnails(totals.sample, work)
+
+    height, width = tile.labels.shape
+    seen = tile.valid[height // 2, [width // 8, 3 * width // 8, 7 * width // 8]]
+    assert seen.tolist() == [False, True, True]
+
+
+def test_a_tile_shows_the_first_bands_of_a_tiff_that_only_a_model_of_four_bands_reads(tmp_path):
+    four = replace(contract(), bands=("red", "green", "blue", "nir"), nodata_fill=(0.0,) * 4)
+    values = np.dstack([HALVES, HALVES[..., :1] + 7])
+    path = write_scene(tmp_path / "a.tif", values, (None, None), photometric="minisblack")
+    work = make_work(tmp_path / "run", contract=four)
+    tile = decoded("a", path.read_bytes(), png(HALVES[..., :1]), work)
+    np.testing.assert_array_equal(tile.image, HALVES)
+    assert tile.valid is None
 
 
 def test_an_image_that_is_gone_leaves_its_place_to_others(tmp_path):
