@@ -15,7 +15,8 @@ from pipelines.rasters.header import Headers, mask_beside, with_others
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure
 from pipelines.run.plan import InputFile, Unit, WorkUnit
-from pipelines.storage import filesystem
+from pipelines.storage import filesystem, locations
+from pipelines.storage.copies import COPIES
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
 from segmodel.errors import BeamsegError, ContractError, FailureCode, InputError, TransientError
@@ -88,7 +89,9 @@ class ImageFormat(Format):
             path = work.run.path(f"labels/{file.key}.png")
             if limit and filesystem.exists(path):
                 limit -= 1
-                image, labels = filesystem.read_bytes(file.uri), filesystem.read_bytes(path)
+                with _at_hand(file) as uri:
+                    image = filesystem.read_bytes(uri)
+                labels = filesystem.read_bytes(path)
                 beside = mask_beside(file.uri)
                 yield decoded(file.key, image, labels, work, beside).fitted(side)
 
@@ -189,6 +192,16 @@ class _ImagesTask(UnitTask[EncodedMaps]):
                 self.outputs.append(Output.of(path, self.work.run.write(path, content)))
 
 
+@contextlib.contextmanager
+def _at_hand(file: InputFile) -> Iterator[str]:
+    """Location of a file, or of the copy of one of the web, during the block."""
+    if not locations.is_copied(file.uri):
+        yield file.uri
+        return
+    with COPIES.path(file.uri, file.version) as path:
+        yield path
+
+
 def stated_size(file: InputFile, reading: ReadOptions) -> tuple[int, int] | None:
     """Height and width by the header, or None; what is wrong shows when the image is opened.
 
@@ -202,7 +215,8 @@ def stated_size(file: InputFile, reading: ReadOptions) -> tuple[int, int] | None
     with (
         contextlib.suppress(OSError, TransientError),
         quiet,
-        filesystem.open_stream(file.uri, file.stat, HEADER_BYTES[0]) as stream,
+        _at_hand(file) as uri,
+        filesystem.open_stream(uri, file.stat, HEADER_BYTES[0]) as stream,
     ):
         for most in HEADER_BYTES:
             begin += stream.read(most - len(begin))
@@ -218,7 +232,8 @@ def _open(file: InputFile, contract: Contract, reading: ReadOptions) -> EncodedI
             f"{file.size} bytes are more than any image within --max_pixels has",
             code=FailureCode.TOO_LARGE,
         )
-    content = filesystem.read_bytes(file.uri, file.version)
+    with _at_hand(file) as uri:
+        content = filesystem.read_bytes(uri, file.version)
     bands, limits = contract.bands, contract.value_range
     beside, most = mask_beside(file.uri), reading.max_pixels
     return EncodedImage(content, len(bands), most, reading.resize, limits, beside, bands)

@@ -5,7 +5,7 @@ import os
 import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 from pipelines.run.directory import is_run, lies_in_run
@@ -13,6 +13,7 @@ from pipelines.storage import filesystem, locations, web
 from pipelines.storage.clients import StoredObject, store_of
 from pipelines.storage.copies import COPIES
 from segmodel.errors import ConfigurationError, FailureCode, InputError
+from segmodel.rasters.world_files import may_have_sidecars
 
 # Of a listing that waits in memory for its end.
 SPOOLED_BYTES = 16 << 20
@@ -257,8 +258,8 @@ def find_web(address: str, copy_bytes: int | None = None) -> FoundFile:
 
     Args:
         address: Address that begins with http:// or https://.
-        copy_bytes: Bytes up to which a file is copied if its server gives no byte ranges; None if
-            none is.
+        copy_bytes: Bytes up to which a file is copied if it is a JPEG, PNG or WebP image, or its
+            server gives no byte ranges; None if none is.
 
     Returns:
         File with the path that GDAL opens, its name, its size in bytes (0 where the server does not
@@ -283,6 +284,8 @@ def find_web(address: str, copy_bytes: int | None = None) -> FoundFile:
     whole = urllib.parse.urlunsplit(parts._replace(path=quoted))
     try:
         file = web.ask_server(whole)
+        if may_have_sidecars(name):
+            file = replace(file, fault="image files are read as a whole")
         if not file.fault:
             size, headers, uri = file.size or 0, file.headers, locations.WEB_PREFIX + whole
         else:
@@ -294,7 +297,7 @@ def find_web(address: str, copy_bytes: int | None = None) -> FoundFile:
 
 
 def _size_of_copy(url: str, file: web.WebFile, copy_bytes: int | None) -> int:
-    """Size of a file that GDAL cannot read from its server.
+    """Size of a file that is not read from its server by ranges.
 
     Raises:
         InputError: If it is not to be copied, or larger than what is.

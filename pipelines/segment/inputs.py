@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from pipelines.formats.images import encoded_misfit
+from pipelines.formats.images import ImageFormat, encoded_misfit
 from pipelines.formats.interface import Estimate, Format
 from pipelines.formats.shards import ShardFormat
 from pipelines.formats.work import PlanContext, ReadOptions
@@ -121,6 +121,11 @@ def _check_patterns(patterns: Sequence[str], catalogue: Catalogue, headers: Head
         if not read:
             what = "is of no" if is_named else f"matches {found} files, none of a"
             known = "; ".join(entry.examples for entry in formats.FORMATS)
+            if locations.is_web(patterns[number]):
+                known = (
+                    "from the web, georeferenced scenes are, and with --copy_web SIZE image files "
+                    "(.jpg .png .webp): download the file"
+                )
             raise ConfigurationError(
                 f"--input {patterns[number]} {what} format that can be read: {known}"
             )
@@ -175,9 +180,10 @@ def _claim(
     if scene is not None:
         return SCENE, scene.version
     for entry in formats.FORMATS:
-        # Only GDAL reads from the web.
-        of_gdal = locations.is_read_by_gdal(file.uri) or locations.is_address(file.uri)
-        may_read = entry.name == SCENE or not of_gdal
+        # From the web, GDAL reads scenes, and of copies image files are read.
+        is_alone = locations.is_read_by_gdal(file.uri) or locations.is_address(file.uri)
+        is_copy = isinstance(entry, ImageFormat) and locations.is_copied(file.uri)
+        may_read = entry.name == SCENE or is_copy or not is_alone
         claimed = entry.claim(file, headers) if may_read else None
         if claimed is not None:
             return entry.name, claimed.version

@@ -161,8 +161,8 @@ class SegmentOptions:
     copy_web: int | None = Option(
         "SIZE", parse=parse_size, pattern="[0-9]+([.][0-9]+)? ?[KMGTkmgt]?([Ii]?[Bb])?"
     ).field()
-    """copy scenes of up to this size, such as 500M, before they are read, if their web server gives
-    no byte ranges; without it, they are refused"""
+    """copy files of web servers, of up to this size, such as 500M, before they are read: image
+    files, and scenes whose server gives no byte ranges; without it, they are refused"""
     max_failures: FailureBudget = MAX_FAILURES.field()
     max_out_of_range: Fraction = Option(
         "SHARE",

@@ -74,11 +74,11 @@ def _input_lines(inputs: Inputs) -> Iterator[str]:
             yield f"input     {len(files)} files of format {entry.name}"
     if inputs.left_aside:
         yield f"input     {inputs.left_aside.line()}"
-    copied = [file.size for file in inputs.of_format(SCENE) if locations.is_copied(file.uri)]
+    copied = [file.size for file in inputs.every if locations.is_copied(file.uri)]
     if copied:
         yield (
-            f"copies    {len(copied)} files of web servers without byte ranges, {sum(copied):,} "
-            f"bytes, are copied before they are read"
+            f"copies    {len(copied)} files of web servers, {sum(copied):,} bytes, are copied "
+            f"before they are read"
         )
     if inputs.missing:
         yield warning_of(inputs.missing.to_json()).replace("missing: ", "missing   ", 1)

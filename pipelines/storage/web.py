@@ -32,7 +32,7 @@ class WebFile:
 
     Args:
         size: Bytes, or None where the server does not say.
-        fault: Why GDAL cannot read it by ranges; empty if it can.
+        fault: Why it is not read by ranges; empty if GDAL reads it so.
         headers: What the server says of the file.
         get_headers: What it says of it together with its content.
     """

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.formats import images
 from pipelines.inputs.find import list_inputs
 from pipelines.inputs.listing import find_web
 from pipelines.rasters.gdal import OPENER
@@ -26,7 +27,7 @@ from segmodel.rasters.bands import ModelBands
 from segmodel.tiling.windows import Window
 from tests.fakes import brightness_labels, contract
 from tests.pipelines import web_server
-from tests.pipelines.corpus import pixels, read_band, run_all, write, write_scene
+from tests.pipelines.corpus import pixels, png, read_band, read_png, run_all, write, write_scene
 from tests.pipelines.scene_runs import run_scenes
 
 VALUES = pixels(300, 200)
@@ -191,9 +192,36 @@ def test_with_copy_web_a_scene_is_copied_once_and_labelled(tmp_path, address, mo
     again = SegmentOptions((folder,), str(model_folder), str(tmp_path / "next"), copy_web=1 << 20)
     size = (tmp_path / "www" / how / "a.tif").stat().st_size
     assert (
-        f"copies    1 files of web servers without byte ranges, {size:,} bytes, are copied before "
-        f"they are read"
+        f"copies    1 files of web servers, {size:,} bytes, are copied before they are read"
     ) in report(again)
+
+
+@pytest.mark.parametrize("how", ["files", "no-ranges"])
+def test_with_copy_web_an_image_file_is_copied_and_labelled(
+    tmp_path, address, model_folder, how, monkeypatch
+):
+    path = write(tmp_path / "www" / how / "a.png", png(VALUES))
+    place = f"{address}/{how}/a.png"
+    with pytest.raises(ConfigurationError, match=r"copy the file .*with --copy_web SIZE"):
+        run_scenes(tmp_path / "run", model_folder, place, window=64)
+    run = run_scenes(tmp_path / "run", model_folder, place, window=64, copy_web=1 << 20)
+    assert run.status == 0
+    labels = read_png(run.root / "labels" / how / "a.png.png")
+    np.testing.assert_array_equal(labels, brightness_labels(VALUES))
+    assert gets(tmp_path, how)[-1] == "None"
+    assert (run.root / "preview.png").stat().st_size > 20_000
+    # Another process has copies of its own.
+    monkeypatch.setattr(images, "COPIES", FileCopies())
+    write(path, png(VALUES[:10]))
+    run = run_scenes(tmp_path / "run", model_folder, place, window=64, copy_web=1 << 20)
+    assert read_png(run.root / "labels" / how / "a.png.png").shape == (10, 200)
+
+
+def test_a_shard_on_the_web_is_refused_with_the_remedy(tmp_path, address, model_folder):
+    write(tmp_path / "www" / "in" / "a.tar", b"no matter")
+    reason = r"from the web, georeferenced scenes are, and with --copy_web SIZE image files"
+    with pytest.raises(ConfigurationError, match=reason):
+        run_scenes(tmp_path / "run", model_folder, f"{address}/in/a.tar", copy_web=1 << 20)
 
 
 @pytest.mark.parametrize("how", ["no-ranges", "no-length"])
