@@ -261,8 +261,9 @@ def find_columns(schema: pa.Schema, reading: ReadOptions) -> Columns:
     if found is None:
         known = shards.join_names(f"{field.name} ({field.type})" for field in schema)
         raise InputError(
-            f"no column {wanted!r} of encoded images; the columns are {known}: name the right one "
-            f"with --image_field, or leave the file out",
+            f"no column {wanted!r} of encoded images; the columns are {known}: "
+            f"{_remedy(schema, wanted)}name the right one with --image_field, or leave the file "
+            f"out",
             code=FailureCode.NO_IMAGE,
         )
     name = reading.name_field
@@ -274,6 +275,25 @@ def find_columns(schema: pa.Schema, reading: ReadOptions) -> Columns:
         others = (path for path in (*inside, *_NAMES) if path != found)
         name = next((path for path in others if _is_text(_type_of(schema, path))), None)
     return found, name
+
+
+def _remedy(schema: pa.Schema, name: str) -> str:
+    """How to make bytes of a column of numbers or of text, which may be encoded images."""
+    index = schema.get_field_index(name)
+    kind = schema.field(index).type if index >= 0 else pa.null()
+    paths = ""
+    if _is_list(kind) and pa.types.is_integer(kind.value_type):
+        what, made = "its numbers are the bytes of a file", "bytes(row)"
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        what, made = "its text is base64", "base64.b64decode(row)"
+        paths = "if it names files, give these to --input; "
+    else:
+        return ""
+    return (
+        f"if {what}, write them with pyarrow (pa) as table.set_column({index}, {name!r}, "
+        f"pa.array([row and {made} for row in table[{name!r}].to_pylist()], pa.binary())); "
+        f"{paths}else "
+    )
 
 
 def _type_of(schema: pa.Schema, path: str) -> pa.DataType | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -235,7 +237,11 @@ REFUSED = {
         {"image_field": "photo"},
         r"no column 'photo' .*image \(binary\).*--image_field",
     ),
-    "a field of text": ({"image": ["x"]}, {"image_field": "image"}, r".*image \(string\)"),
+    "a field of text": (
+        {"image": ["x"]},
+        {"image_field": "image"},
+        r".*image \(string\): .*base64",
+    ),
     "a name that is not there": (
         {"image": pa.array([b"x"])},
         {"name_field": "title"},
@@ -258,6 +264,26 @@ def test_files_without_images_are_refused_before_any_work(tmp_path, kind):
     (lost,) = ParquetFormat().read(files[0], ReadOptions(**reading))
     assert lost.number == 0
     assert lost.reason.startswith("the file cannot be read: no column")
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([list(PNGS[0]), None], pa.list_(pa.uint8())),
+        pa.array([list(PNGS[0]), None], pa.large_list(pa.int64())),
+        pa.array([base64.b64encode(PNGS[0]).decode(), None]),
+        pa.array([base64.b64encode(PNGS[0]).decode(), None], pa.large_string()),
+    ],
+)
+def test_what_is_said_of_columns_of_numbers_and_of_text_makes_images_of_them(tmp_path, column):
+    path = write_table(tmp_path / "in" / "s.parquet", {"id": [1, 2], "image": column})
+    (lost,) = read(path)
+    remedy = re.search(r" as (table\.set_column.*pa\.binary\(\)\)\)); ", lost.reason)[1]
+    mended = eval(remedy, {"table": pq.read_table(path), "pa": pa, "base64": base64})
+    pq.write_table(mended, path)
+    first, second = read(path)
+    assert first.encoded == PNGS[0]
+    assert second.reason == "the row has no image"
 
 
 def test_one_file_with_images_is_enough_to_begin(tmp_path):
