@@ -198,6 +198,7 @@ def merge_contracts(contracts: Mapping[str, Contract], views: Views) -> Contract
         # Scores of the models are not those of their mean.
         metrics={},
         versions={},
+        sizes=None,
     )
 
 

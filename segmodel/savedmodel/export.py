@@ -153,7 +153,8 @@ def export_savedmodel(
 
     Args:
         function: Keras model, or any callable that TensorFlow can trace; see `ServedModel`.
-        contract: Contract of the model; halo, memory and versions are filled in as measured.
+        contract: Contract of the model; halo, memory and versions are filled in as measured, and so
+            is how labels depend on the size of the window, unless it says so.
         path: Folder to write; one that is there is replaced once the new one is checked.
         samples: `(height, width, bands)` images of the contract's dtype, for the check beside
             noise, and to measure the halo, and whether labels depend on the size of the window; a
@@ -321,8 +322,12 @@ def _measured(
         return MAX_HALO_PX if field is None else -(-(field // 2) // stride) * stride
 
     margin = None if field is None else limit(stated)
-    stride, sizes = measure_sizes(predictor.labels, contract.fill, samples, stated, margin, clock)
-    contract = dataclasses.replace(contract, sizes=sizes)
+    stride: int | None = stated
+    if contract.sizes is None:
+        stride, sizes = measure_sizes(
+            predictor.labels, contract.fill, samples, stated, margin, clock
+        )
+        contract = dataclasses.replace(contract, sizes=sizes)
     halo = None
     if stride is not None:
         model = PaddedModel(predictor, stride)

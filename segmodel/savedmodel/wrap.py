@@ -265,9 +265,14 @@ class Wrapping:
             halo = min(contract.halo.pixels, side // 8) // contract.stride * contract.stride
             measured = MeasuredHalo(halo, side, None)
             return replace(contract, fixed_window=side, halo=measured, sizes=sizes)
+        if sizes is not None:
+            # Nobody stated another stride.
+            share = sizes.equal_labels
+            sizes = replace(sizes, stated_stride=stride, stated_equal_labels=share)
         return replace(
             contract,
             stride=stride,
+            sizes=sizes,
             halo=MeasuredHalo(self._stated_halo(stride, None), usual_core_px(stride), None),
         )
 

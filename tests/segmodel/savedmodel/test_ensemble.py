@@ -12,7 +12,7 @@ from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.errors import ConfigurationError, ContractError, ExportError
 from segmodel.labels.classes import ClassTable, LabelClass
-from segmodel.savedmodel.contract import MeasuredHalo
+from segmodel.savedmodel.contract import MeasuredHalo, MeasuredSizes
 from segmodel.savedmodel.ensemble import merge_contracts
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.savedmodel.views import Orientation, Views, parse_scales, resize_taps
@@ -283,10 +283,12 @@ def test_the_contract_says_what_it_is_made_of(models):
 
 
 def test_what_is_not_true_of_the_mean_is_left_out_of_its_contract():
-    one = contract(metrics={"mean_iou": 0.9}, parameters=5, bytes_per_pixel=9)
+    sizes = MeasuredSizes((64, 65), 1.0, 1, 1.0)
+    one = contract(metrics={"mean_iou": 0.9}, parameters=5, bytes_per_pixel=9, sizes=sizes)
     actual = merge_contracts({"a": one, "b": one}, Views())
     assert actual.metrics == {}
     assert (actual.parameters, actual.bytes_per_pixel, actual.calibration) == (None, None, None)
+    assert actual.sizes is None
 
 
 @pytest.mark.parametrize(

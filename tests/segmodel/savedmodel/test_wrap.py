@@ -15,6 +15,7 @@ from segmodel.savedmodel.predictor import Predictor
 
 tf = pytest.importorskip("tensorflow")
 
+from segmodel.savedmodel import export  # noqa: E402
 from segmodel.savedmodel.signatures import describe_endpoints, endpoints, meta_graph  # noqa: E402
 from segmodel.savedmodel.wrap import Wrapping, check_values  # noqa: E402
 from segmodel.savedmodel.wrap_settings import WrapConfig  # noqa: E402
@@ -477,3 +478,18 @@ def test_a_stride_that_is_not_stated_is_found_or_the_window_is_fixed(
     assert (written.stride, written.fixed_window) == (stride, fixed)
     assert written.halo.pixels == 8
     assert any(one.startswith(line) for one in lines), lines
+
+
+def test_sizes_of_windows_are_compared_once_and_said_of_the_stride_that_was_found(
+    tmp_path, monkeypatch
+):
+    folder = save(tmp_path / "foreign", halving, spec())
+    wrapping = Wrapping(folder, config({"window": {"halo": 8, "receptive_field": 17}}))
+    # The exporter has none to compare them with.
+    monkeypatch.delattr(export, "measure_sizes")
+    sample = np.random.default_rng(0).integers(0, 1000, (64, 560, 3)).astype(np.uint16)
+    written = wrapping.export(tmp_path / "model", [sample], Measuring(log=lambda line: None))
+    assert written.stride == 4
+    assert written.sizes is not None
+    assert (written.sizes.stated_stride, written.sizes.equal_labels) == (written.stride, 1.0)
+    assert written.sizes.stated_equal_labels == 1.0
