@@ -16,15 +16,15 @@ from pipelines.datasets.work import PackWork, pack_unit
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport, sum_reports
 from pipelines.runners.execute import DoUnit, attempt_counts, run_graph
-from pipelines.segment.options import SegmentOptions
+from pipelines.segment.graph import SegmentPipelineOptions
 
 
 class PackPipelineOptions(PipelineOptions):
-    """Our options as Beam's; those that `segment` has too come with its class."""
+    """Our options as Beam's, but those that `segment` has too: Beam takes each name once."""
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        shared = {option.name for option in options_of(SegmentOptions).values()}
+        shared = {option.name for option in options_of(SegmentPipelineOptions.declared).values()}
         add_options(parser, PackOptions, without=shared)
 
 

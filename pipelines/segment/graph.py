@@ -36,9 +36,11 @@ from segmodel.errors import TransientError
 class SegmentPipelineOptions(PipelineOptions):
     """Our options as Beam's, so that services show them and templates can pass them."""
 
+    declared = SegmentOptions
+
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        add_options(parser, SegmentOptions)
+        add_options(parser, cls.declared)
 
 
 class SegmentImages(beam.PTransform[PCollection[str], PCollection[int]]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -33,6 +34,13 @@ def test_colours_indices_and_grey_levels_give_the_same_shards(data):
         )
     assert len(contents[0]) == 1
     assert contents[0] == contents[1] == contents[2]
+
+
+def test_a_pack_in_a_process_of_its_own_prints_no_warning_of_beam(data):
+    done = subprocess.run(
+        words("shards"), cwd=data, env=environment(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_bad_image_and_a_bad_mask_cost_themselves_and_name_file_and_value(data):
