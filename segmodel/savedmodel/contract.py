@@ -226,9 +226,10 @@ class Contract:
             return
         low, high = self.gsd_range_m
         if not all(low <= side <= high for side in (across_m, down_m)):
+            sides = " x ".join(_beside(side, low, high) for side in (across_m, down_m))
             raise ContractError(
                 f"gsd_range_m: the model was made for {low:g} to {high:g} m a pixel, the input has "
-                f"{across_m:.4g} x {down_m:.4g} m (width x height); {remedy}, or use another model",
+                f"{sides} m (width x height); {remedy}, or use another model",
                 code=FailureCode.WRONG_GSD,
                 name=what,
             )
@@ -316,6 +317,13 @@ class Contract:
             raise
         except (TypeError, IndexError, AttributeError, ValueError) as error:
             raise ContractError(f"the contract is malformed: {error}") from error
+
+
+def _beside(side_m: float, low: float, high: float) -> str:
+    """A side of a pixel, in as few digits as say whether it is within a range; at least four."""
+    is_within = low <= side_m <= high
+    texts = (f"{side_m:.{digits}g}" for digits in range(4, 18))
+    return next(text for text in texts if (low <= float(text) <= high) == is_within)
 
 
 def _fields(document: Mapping[str, Any]) -> dict[str, Any]:

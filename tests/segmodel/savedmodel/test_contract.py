@@ -142,6 +142,12 @@ def test_a_ground_sample_distance_of_which_a_side_is_outside_the_range_is_refuse
         contract(gsd_range_m=(0.5, 1.0)).check_gsd(*sides, "a.tif")
 
 
+def test_a_side_that_is_barely_outside_the_range_is_not_rounded_into_it():
+    message = r"8 to 12 m a pixel, the input has 12\.004 x 11\.99 m"
+    with pytest.raises(ContractError, match=message):
+        contract(gsd_range_m=(8.0, 12.0)).check_gsd(12.0040001, 11.99, "a.tif")
+
+
 def test_without_a_range_any_ground_sample_distance_is_accepted():
     contract().check_gsd(1e9, 1.0, "a.tif")
 
