@@ -23,7 +23,7 @@ from pipelines.datasets.work import (
 from pipelines.formats.images import stated_size
 from pipelines.formats.work import ReadOptions
 from pipelines.inputs.catalogue import NameSet
-from pipelines.inputs.gone import STOP, check_gone, files_of, find_gone
+from pipelines.inputs.gone import STOP, check_gone, files_of, find_gone, some_of
 from pipelines.run import plan
 from pipelines.run.directory import MARK, PACK, check_unchanged, holds_any
 from pipelines.run.plan import WorkUnit
@@ -129,7 +129,7 @@ def check_pack(options: PackOptions) -> ResolvedPack:
     resolved = ResolvedPack(options, inputs, splits, masks, shape)
     if earlier is not None and options.gone == STOP:
         remedy = "to remove them from their shards, give --gone prune"
-        check_gone(_gone_inputs(resolved), options.output, "--images", remedy)
+        check_gone(some_of(_gone_inputs(resolved)), options.output, "--images", remedy)
     return resolved
 
 

@@ -61,10 +61,6 @@ class ImageFormat(Format):
         """Why encoded images cannot feed the model, if they cannot."""
         return encoded_misfit(context.contract, f"{files[0].key} and other image files")
 
-    def opens(self, file: InputFile, reading: ReadOptions) -> bool:
-        """Whether it has the header of an image."""
-        return file.size > HEADER_BYTES[-1] or stated_size(file, reading) is not None
-
     def estimate(self, files: Sequence[InputFile], context: PlanContext) -> Estimate:
         """From the headers of a sample."""
         step = -(-len(files) // SAMPLE)

@@ -246,10 +246,6 @@ class Format(ABC):
         """Number of images in a file, at most `limit`."""
         return 1
 
-    def opens(self, file: InputFile, reading: ReadOptions) -> bool:
-        """Whether a file is what its name says, by its beginning; True where that is not known."""
-        return True
-
     @abstractmethod
     def estimate(self, files: Sequence[InputFile], context: PlanContext) -> Estimate:
         """Images, pixels and windows of some files, from headers or a sample of them."""
@@ -266,6 +262,15 @@ class Format(ABC):
         """
         for file in files:
             yield WorkUnit(unit_id(self.name, file), self.name, (file,), records=records)
+
+    def trials(
+        self, files: Sequence[InputFile], context: PlanContext, records: int | None
+    ) -> Iterable[WorkUnit]:
+        """Units whose images show, as they are read, whether a worker could label the files.
+
+        Those of `units` by default; fewer pixels where these show it.
+        """
+        return (u for u in self.units(files, context, records) if isinstance(u, WorkUnit))
 
     @abstractmethod
     def outputs(self, unit: Unit) -> Iterable[str]:

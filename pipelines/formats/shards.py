@@ -224,13 +224,6 @@ class ShardFormat(Format):
         """Number of samples, at most `limit`."""
         return sum(1 for _, _ in zip(range(limit), self.read(file, reading), strict=False))
 
-    def opens(self, file: InputFile, reading: ReadOptions) -> bool:
-        """Whether one of the first samples can be read."""
-        with suppress(OSError, TransientError):
-            first = islice(self.read(file, reading), FIRST_SAMPLES)
-            return any(isinstance(sample, ShardSample) for sample in first)
-        return True
-
     def estimate(self, files: Sequence[InputFile], context: PlanContext) -> Estimate:
         """From the first image of a sample of shards, by bytes."""
         sizes, sampled = [], 0

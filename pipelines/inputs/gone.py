@@ -1,7 +1,8 @@
 """Inputs of an earlier attempt that a new listing does not find any more."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
+from types import MappingProxyType
 
 from pipelines.inputs.catalogue import NameSet
 from pipelines.run.failures import on_one_line
@@ -45,22 +46,29 @@ def files_of(units: Iterable[Unit]) -> Iterator[InputFile]:
     return (file for unit in units for file in unit.files)
 
 
-def some_of(gone: NameSet) -> str:
-    """Number and a few examples of what is gone, for a message.
+def some_of(gone: NameSet, reasons: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Number and a few examples of what is gone, for a message; empty where nothing is.
 
-    >>> some_of(NameSet(["in/a.tif", "in/b.tif"]))
-    '2 inputs (in/a.tif, in/b.tif)'
+    Args:
+        gone: Keys of what is gone.
+        reasons: Why, for those that are there.
+
+    >>> some_of(NameSet(["in/a.tif", "in/b.tif"]), {"in/b.tif": "a corrupt TIFF"})
+    '2 inputs (in/a.tif, in/b.tif: a corrupt TIFF)'
     """
-    examples = [on_one_line(name) for name in islice(gone, EXAMPLES)]
+    if not gone:
+        return ""
+    named = (f"{name}: {reasons[name]}" if name in reasons else name for name in gone)
+    examples = [on_one_line(text) for text in islice(named, EXAMPLES)]
     more = ", ..." if len(gone) > len(examples) else ""
     return f"{len(gone)} input{'' if len(gone) == 1 else 's'} ({', '.join(examples)}{more})"
 
 
-def check_gone(gone: NameSet, output: str, option: str, others: str) -> None:
+def check_gone(gone: str, output: str, option: str, others: str) -> None:
     """Refuse to continue where inputs are gone.
 
     Args:
-        gone: Keys of what is gone.
+        gone: Number and examples of what is gone, as `some_of` gives them.
         output: Folder of the earlier results.
         option: Option that names inputs.
         others: What to do where it is meant.
@@ -70,7 +78,7 @@ def check_gone(gone: NameSet, output: str, option: str, others: str) -> None:
     """
     if gone:
         raise ConfigurationError(
-            f"{output} was begun with inputs that are not found, empty or damaged now: "
-            f"{some_of(gone)}. Nothing was changed. Mount the disk, or correct {option} or "
-            f"--output; {others}"
+            f"{output} was begun with inputs that are not found, empty or unusable now: "
+            f"{gone}. Nothing was changed. Mount the disk, or correct {option} or --output; "
+            f"{others}"
         )

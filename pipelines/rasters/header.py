@@ -19,13 +19,20 @@ from rasterio.crs import CRS
 from pipelines.rasters.gdal import OPENER, location_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem, locations
-from segmodel.errors import ConfigurationError, FailureCode, InputError, TransientError
+from segmodel.errors import (
+    BeamsegError,
+    ConfigurationError,
+    FailureCode,
+    InputError,
+    TransientError,
+)
 from segmodel.images.tiff import is_tiff
-from segmodel.rasters.completeness import shortage_of
+from segmodel.rasters.completeness import last_block, shortage_of
 from segmodel.rasters.header import Header, header_of
 from segmodel.rasters.memory import MASK_SUFFIX
 from segmodel.rasters.opening import GDAL_ERRORS, without_warnings
 from segmodel.rasters.world_files import check_sidecars, with_place
+from segmodel.tiling.windows import Window
 
 # Of 40,000 scenes, every header is read once.
 MAX_HEADERS = 50_000
@@ -84,15 +91,6 @@ class Headers:
             return self.read(file)
         return None
 
-    def is_damaged(self, file: InputFile) -> bool:
-        """Whether GDAL cannot open the file, also later, or the file ends before its pixels do."""
-        try:
-            return self.read(file).shortage is not None
-        except InputError:
-            return True
-        except TransientError:
-            return False
-
     def find_all(self, files: Iterable[InputFile]) -> Iterator[tuple[InputFile, Header | None]]:
         """Files with their headers or None, in order; read by several threads, some at a time."""
         rest = iter(files)
@@ -146,6 +144,31 @@ def _opened_header(uri: str, version: str) -> Header:
         with opened as source:
             header = with_place(header_of(source), uri, opened.has_file, filesystem.read_bytes)
             return replace(header, shortage=shortage_of(source, uri, OPENER))
+
+
+def last_stored(uri: str, header: Header) -> Window | None:
+    """The part of a scene that ends last in its file, without which the file was cut.
+
+    Args:
+        uri: Location of the scene.
+        header: Header of the scene.
+
+    Returns:
+        A window; None where the file does not say it.
+    """
+    if header.mask == "mask":
+        # It is stored in places of its own.
+        return None
+    # What cannot be opened is an error once its pixels are read.
+    what = "cannot be read"
+    with (
+        suppress(BeamsegError),
+        OPENER.errors(uri, what),
+        OPENER.env(uri),
+        OPENER.open(uri) as source,
+    ):
+        return last_block(source)
+    return None
 
 
 # Of VRTs that name other VRTs, and of the text of one.

@@ -148,6 +148,24 @@ def lies_in_run(path: str, root: str, known: dict[str, bool]) -> bool:
     return known[folder]
 
 
+def changed_options(
+    earlier: dict[str, Any], labels: dict[str, Any], section: str = "labels"
+) -> list[str]:
+    """Options that a run was begun with otherwise, each with both values.
+
+    Args:
+        earlier: The `run.json` that the run was begun with.
+        labels: The options now.
+        section: Where in `run.json` the former options are.
+    """
+    before = earlier.get(section, {})
+    return [
+        f"{name} was {before.get(name)} and is {labels.get(name)}"
+        for name in sorted({*before, *labels})
+        if before.get(name) != labels.get(name)
+    ]
+
+
 def check_unchanged(
     earlier: dict[str, Any], labels: dict[str, Any], run: str, section: str = "labels"
 ) -> None:
@@ -162,12 +180,7 @@ def check_unchanged(
     Raises:
         ConfigurationError: Names each option with both values, and the remedy.
     """
-    before = earlier.get(section, {})
-    changed = [
-        f"{name} was {before.get(name)} and is {labels.get(name)}"
-        for name in sorted({*before, *labels})
-        if before.get(name) != labels.get(name)
-    ]
+    changed = changed_options(earlier, labels, section)
     if changed:
         raise ConfigurationError(
             f"{run} was begun with other options: {'; '.join(changed)}. Give the former ones, "

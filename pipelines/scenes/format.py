@@ -10,7 +10,7 @@ from rasterio.drivers import raster_driver_extensions
 from pipelines.formats.interface import Estimate, Format, Thumbnail, windows_of
 from pipelines.formats.work import PlanContext, Work
 from pipelines.geodesy.vector_files import has_vectors
-from pipelines.rasters.header import Headers, with_others
+from pipelines.rasters.header import Headers, last_stored, with_others
 from pipelines.run.plan import SCENE, AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.blocks import (
     block_units,
@@ -35,7 +35,7 @@ from segmodel.errors import (
 )
 from segmodel.images.encoded import IMAGE_SUFFIXES
 from segmodel.images.tiff import TIFF_MARKS, is_tiff
-from segmodel.tiling.windows import computed_pixels
+from segmodel.tiling.windows import Window, computed_pixels
 
 # Rasters whether or not GDAL can open them: what people keep imagery in, and no sidecars.
 RASTER_SUFFIXES = frozenset(
@@ -153,6 +153,18 @@ class SceneFormat(Format):
                 yield from block_units(unit, blocks)
             yield unit
 
+    def trials(
+        self, files: Sequence[InputFile], context: PlanContext, records: int | None
+    ) -> Iterable[WorkUnit]:
+        """Of a GeoTIFF the block where its file ends, without which it was cut; else all blocks."""
+        for file in files:
+            units = list(super().trials([file], context, records))
+            # What is outside an area of interest is not read.
+            if len(units) > 1 and context.reading.aoi is None:
+                last = last_stored(file.uri, context.headers.read(file))
+                units = [unit for unit in units if last is None or _holds(unit, last)]
+            yield from units
+
     def outputs(self, unit: Unit) -> Iterable[str]:
         """The block, or the scene if the block is all of it."""
         if unit.is_block:
@@ -167,6 +179,12 @@ class SceneFormat(Format):
     def open(self, unit: WorkUnit, work: Work) -> BlockTask:
         """Begin a block."""
         return BlockTask(unit, work)
+
+
+def _holds(unit: WorkUnit, part: Window) -> bool:
+    """Whether the first pixel of a part of a scene is in a block."""
+    first = replace(part, height=1, width=1)
+    return unit.window is not None and unit.window.intersection(first).pixels > 0
 
 
 def _begins_with(file: InputFile, marks: tuple[bytes, ...]) -> bool:

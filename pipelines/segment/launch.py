@@ -18,7 +18,7 @@ from pipelines.inputs.find import root_folders
 from pipelines.inputs.gone import KEEP, PRUNE, STOP, check_gone, files_of, find_gone, some_of
 from pipelines.rasters.header import Headers, parse_crs
 from pipelines.run import plan, progress
-from pipelines.run.directory import MARK, RunDirectory, check_unchanged
+from pipelines.run.directory import MARK, RunDirectory, changed_options, check_unchanged
 from pipelines.run.plan import SCENE, AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.run.polygons import AOI, ZONES, store
 from pipelines.scenes.overlaps import Overlaps, overlaps_of
@@ -73,7 +73,8 @@ class ResolvedRun:
         overlaps: How far scenes show the same ground, or None if there are no scenes.
         has_sidecars: Whether images with a place beside them are scenes, which they are not in runs
             of releases that did not know it.
-        gone: Keys of inputs of the plan on disk that are not found any more.
+        gone: Keys of inputs of the plan on disk that are not found, or cannot be labelled any more.
+        faults: Why those cannot be labelled that are found, by key.
         kept: Units of the plan on disk that stay, or None.
     """
 
@@ -89,7 +90,13 @@ class ResolvedRun:
     overlaps: Overlaps | None
     has_sidecars: bool
     gone: NameSet
+    faults: dict[str, str]
     kept: KeptUnits | None
+
+    @property
+    def gone_text(self) -> str:
+        """Number and examples of what is gone, and why; empty where nothing is."""
+        return some_of(self.gone, self.faults)
 
     @property
     def labels(self) -> dict[str, Any]:
@@ -171,7 +178,7 @@ def check_run(options: SegmentOptions) -> ResolvedRun:
         _check_limit(earlier["options"]["limit"], options)
         if options.gone == STOP:
             remedy = "to keep their results, give --gone keep; to remove them, --gone prune"
-            check_gone(resolved.gone, options.output, "--input", remedy)
+            check_gone(resolved.gone_text, options.output, "--input", remedy)
         if options.gone == KEEP and resolved.gone:
             _check_same_statistics(earlier["statistics"], resolved)
     return resolved
@@ -203,7 +210,7 @@ def _check_same_statistics(earlier: dict[str, Any], resolved: ResolvedRun) -> No
     if changed:
         raise ConfigurationError(
             f"--gone keep: {'; '.join(changed)}, which repeats all units, and "
-            f"{some_of(resolved.gone)} cannot be read again: give the former value, or --gone prune"
+            f"{resolved.gone_text} cannot be read again: give the former value, or --gone prune"
         )
 
 
@@ -253,9 +260,10 @@ def resolve_run(
         overlaps=None,
         has_sidecars=not is_old,
         gone=NameSet(),
+        faults={},
         kept=None,
     )
-    if earlier is not None:
+    if earlier is not None and not changed_options(earlier, resolved.labels):
         resolved = _with_earlier_plan(resolved)
     scenes = scenes_of(inputs, resolved.kept)
     check_scene_options(options, context, scenes)
@@ -294,8 +302,9 @@ def _counting(
 def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
     """The run with what is gone of the plan on disk, and what stays of it.
 
-    Nothing is gone while nothing is finished. A scene that turned unreadable is gone if its file
-    has changed, like a file that has lost all its bytes; else it may be readable again later.
+    Nothing is gone while nothing is finished. An input that has changed and that no worker could
+    label is gone, like a file that has lost all its bytes; one that has not changed may be readable
+    again later.
     """
     run, inputs, headers = resolved.run, resolved.inputs, resolved.context.headers
     if next(filesystem.names_below(run.path("commits")), None) is None:
@@ -314,22 +323,21 @@ def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
         return files_of(u for u in units() if was_opened(u) or log.name(u) in recorded)
 
     turned = {file.key: file for file in unopened}
-    damaged = {
+    held = {
         file.key
         for unit in (units() if turned else ())
         if unit.format == SCENE and was_opened(unit)
         for file in unit.files
-        if file.key in turned
-        and not is_as_planned(turned[file.key], file)
-        and headers.is_damaged(turned[file.key])
+        if file.key in turned and is_as_planned(turned[file.key], file)
     }
-    gone = find_gone(planned, (f for f in inputs.every if f.key not in damaged))
-    gone.update(unusable(units, inputs, gone, resolved.work))
+    gone = find_gone(planned, inputs.every)
+    faults = unusable(units, inputs, chain(gone, held), resolved.work)
+    gone.update(faults)
     kept = None
     if unopened or (gone and resolved.options.gone == KEEP):
         stays = gone if resolved.options.gone == KEEP else NameSet()
         kept = kept_units(resolved.work, stays, unopened)
-    return replace(resolved, gone=gone, kept=kept)
+    return replace(resolved, gone=gone, faults=faults, kept=kept)
 
 
 def prepare_run(resolved: ResolvedRun) -> PreparedRun:

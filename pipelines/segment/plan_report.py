@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from pipelines.inputs.gone import KEEP, PRUNE, STOP, some_of
+from pipelines.inputs.gone import KEEP, PRUNE, STOP
 from pipelines.inputs.numbered import warning_of
 from pipelines.run import progress
 from pipelines.run.directory import RunDirectory
@@ -36,7 +36,7 @@ def report(options: SegmentOptions) -> Iterator[str]:
     yield f"model     {contract.name}: {contract.architecture}, {len(contract.classes.ids)} classes"
     yield from _input_lines(inputs)
     if resolved.gone:
-        yield f"gone      {some_of(resolved.gone)} of {options.output}: {_GONE[options.gone]}"
+        yield f"gone      {resolved.gone_text} of {options.output}: {_GONE[options.gone]}"
     planned = progress.with_progress(
         units_of(inputs, resolved.context, resolved.kept), "planned {:,} units"
     )

@@ -18,9 +18,11 @@ from typing import TypeVar
 
 import numpy as np
 import rasterio
-from rasterio.windows import Window
+from rasterio.enums import Interleaving
+from rasterio.windows import Window as RasterioWindow
 
 from segmodel.rasters.opening import GDAL_ERRORS, Opener
+from segmodel.tiling.windows import Window
 
 SHORTER = "the file is shorter than its header says"
 # Files that GDAL does not read beyond their end, so that a VRT of many need not open each.
@@ -94,6 +96,27 @@ def shortage_of(source: rasterio.DatasetReader, uri: str, opener: Opener) -> str
         return _shortage_at(uri, opener, 0)
 
 
+def last_block(source: rasterio.DatasetReader) -> Window | None:
+    """The block of a GeoTIFF that stands last in its file; None for other formats.
+
+    Args:
+        source: Open dataset.
+    """
+    if source.driver != "GTiff":
+        return None
+    bands = (1,) if source.interleaving == Interleaving.pixel else source.indexes
+    places = (
+        (int(offset), window)
+        for band in bands
+        for (row, column), window in source.block_windows(band)
+        if (offset := source.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=band))
+    )
+    _, last = max(places, key=lambda place: place[0], default=(0, None))
+    if last is None:
+        return None
+    return Window(last.row_off, last.col_off, last.height, last.width)
+
+
 def _shortage_at(uri: str, opener: Opener, depth: int) -> str | None:
     # What cannot be opened is an error once its pixels are read.
     with suppress(*GDAL_ERRORS, OSError), opener.open(uri) as source:
@@ -121,7 +144,7 @@ def _probed_lines(source: rasterio.DatasetReader) -> str | None:
     """Read the first and the last line of each band: between them are all others."""
     for row in dict.fromkeys((source.height - 1, 0)):
         try:
-            source.read(window=Window(0, row, source.width, 1))
+            source.read(window=RasterioWindow(0, row, source.width, 1))
         except GDAL_ERRORS as error:
             innermost: BaseException = error
             while innermost.__cause__ is not None:
@@ -183,7 +206,7 @@ def _check_text(raster: _Raster) -> str | None:
     """Read all rows in turn: GDAL loops for ever where it is asked for one behind the end."""
     for row in range(raster.source.height):
         try:
-            raster.source.read(1, window=Window(0, row, raster.source.width, 1))
+            raster.source.read(1, window=RasterioWindow(0, row, raster.source.width, 1))
         except GDAL_ERRORS:
             return SHORTER
     return None

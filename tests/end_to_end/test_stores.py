@@ -134,7 +134,7 @@ def test_objects_that_have_expired_keep_their_results(
 
     refused = segment_there(beamseg, bucket)
     assert refused.returncode == 2
-    assert "not found, empty or damaged now: 3 inputs" in refused.stderr
+    assert "not found, empty or unusable now: 3 inputs" in refused.stderr
     assert run_of(bucket) == before
 
     for more in ((), ("--overlap=first",)):

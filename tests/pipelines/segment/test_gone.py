@@ -104,7 +104,7 @@ def test_other_folders_into_the_same_run_are_refused(options, tmp_path, others):
     run(options)
     write(tmp_path / "c" / "0.png", png(pixels(8, 8)))
     before = tree(options.output)
-    with pytest.raises(ConfigurationError, match="not found, empty or damaged now"):
+    with pytest.raises(ConfigurationError, match="not found, empty or unusable now"):
         prepare_run(check_run(replace(options, inputs=(str(tmp_path / others),))))
     assert tree(options.output) == before
 

@@ -1,0 +1,173 @@
+"""A finished run loses no byte to inputs that cannot be labelled any more, whatever they are."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import shutil
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.rasters.header import read_header
+from pipelines.segment.launch import check_run, prepare_run
+from pipelines.segment.options import SegmentOptions
+from segmodel.errors import ConfigurationError
+from segmodel.rasters.header import Header
+from tests.pipelines.corpus import (
+    encoded,
+    pixels,
+    png,
+    record,
+    small_blocks,
+    tree,
+    write,
+    write_scene,
+    write_shard,
+)
+from tests.pipelines.segment.test_gone import run
+
+IMAGES = {"a/0.png": "PNG", "a/1.jpg": "JPEG", "a/2.webp": "WEBP", "a/3.tif": "TIFF"}
+SCENES = ("b/plain.tif", "b/packed.tif", "b/plain-blocks.tif", "b/packed-blocks.tif")
+SHARDS = ("c/0.tfrecord", "c/1.tfrecord.gz", "c/2.tar", "c/3.tar.gz", "c/4.parquet")
+# Without compression, where any bytes are pixels, and where zeros are the end of the archive.
+ZEROS_ARE_CONTENT = ("a/2.webp", "a/3.tif", "b/plain.tif", "b/plain-blocks.tif", "c/2.tar")
+
+
+def write_tar(path: Path, images: list[bytes]) -> Path:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for number, image in enumerate(images):
+            member = tarfile.TarInfo(f"{number}.png")
+            member.size = len(image)
+            archive.addfile(member, io.BytesIO(image))
+    plain = content.getvalue()
+    return write(path, gzip.compress(plain) if path.suffix == ".gz" else plain)
+
+
+def write_inputs(folder: Path) -> None:
+    """Each kind of image, scene and shard; scenes of one block and of several."""
+    for number, (name, kind) in enumerate(IMAGES.items()):
+        write(folder / name, encoded(pixels(64, 64, number), kind))
+    for number, name in enumerate(SCENES):
+        side = 128 if "blocks" in name else 60
+        packed = {"compress": "deflate"} if "packed" in name else {}
+        write_scene(folder / name, pixels(side, side, number), blockysize=16, **packed)
+    images = [png(pixels(32, 32, number)) for number in range(6)]
+    for name in SHARDS[:2]:
+        write_shard(folder / name, [record(pixels(32, 32, number)) for number in range(6)])
+    for name in SHARDS[2:4]:
+        write_tar(folder / name, images)
+    pq.write_table(pa.table({"image": images}), folder / SHARDS[4], row_group_size=1)
+
+
+@pytest.fixture
+def options(tmp_path, model_folder, monkeypatch) -> SegmentOptions:
+    small_blocks(monkeypatch, 64)
+    write_inputs(tmp_path)
+    inputs = tuple(str(tmp_path / name) for name in "abc")
+    return SegmentOptions(inputs, str(model_folder), str(tmp_path / "run"), window=64)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def zero_end(path: Path) -> None:
+    """As a copy leaves it that takes its room first and is stopped half-way."""
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: size * 2 // 3].ljust(size, b"\0"))
+
+
+@pytest.mark.parametrize("damage", [cut, zero_end])
+def test_an_input_of_which_only_a_part_arrived_ends_the_command(options, tmp_path, damage):
+    run(options)
+    before = tree(options.output)
+    for name in (*IMAGES, *SCENES, *SHARDS):
+        if damage is zero_end and name in ZEROS_ARE_CONTENT:
+            continue
+        shutil.copy2(tmp_path / name, tmp_path / "copy")
+        damage(tmp_path / name)
+
+        with pytest.raises(ConfigurationError, match=rf"1 input \({name}: .*\)\. Nothing was"):
+            prepare_run(check_run(options))
+
+        assert tree(options.output) == before
+        shutil.copy2(tmp_path / "copy", tmp_path / name)
+    assert run(options)[1] == 0
+
+
+def test_what_the_model_was_not_made_for_ends_the_command_where_it_had_a_label_map(
+    options, tmp_path
+):
+    run(options)
+    before = tree(options.output)
+    for name in SCENES:
+        shutil.copy2(tmp_path / name, tmp_path / "copy")
+        write_scene(tmp_path / name, pixels(60, 60, bands=5).astype(np.uint16))
+
+        with pytest.raises(ConfigurationError, match=rf"1 input \({name}: ") as caught:
+            prepare_run(check_run(options))
+
+        assert "dtype" in str(caught.value) or "bands" in str(caught.value)
+        assert tree(options.output) == before
+        shutil.copy2(tmp_path / "copy", tmp_path / name)
+
+
+def test_a_scene_that_only_an_earlier_release_labelled_ends_the_command(
+    options, tmp_path, monkeypatch
+):
+    run(options)
+    before = tree(options.output)
+
+    def with_new_rules(uri: str, version: str = "") -> Header:
+        found = read_header(uri, version)
+        changed = replace(found, revision=found.revision + 1, bands=found.bands[:2])
+        return changed if uri.endswith(("plain.tif", "packed-blocks.tif")) else found
+
+    monkeypatch.setattr("pipelines.rasters.header.read_header", with_new_rules)
+    with pytest.raises(ConfigurationError, match=r"2 inputs \(b/packed-blocks\.tif: bands"):
+        prepare_run(check_run(options))
+    assert tree(options.output) == before
+    total, computed = run(replace(options, gone="keep"))
+    assert (total.tally.failed_images, computed) == (0, 0)
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_a_scene_that_was_cut_keeps_its_label_map_on_request(options, tmp_path, name):
+    run(options)
+    label = tmp_path / "run" / "labels" / name
+    before = label.read_bytes()
+    cut(tmp_path / name)
+
+    total, computed = run(replace(options, gone="keep"))
+
+    assert (total.tally.failed_images, computed) == (0, 0)
+    assert label.read_bytes() == before
+
+
+def test_shards_that_are_replaced_by_others_are_labelled_again(options, tmp_path):
+    run(options)
+    one = [png(pixels(40, 40, 9)), b"no image", png(pixels(24, 24, 8))]
+    write_shard(tmp_path / SHARDS[0], [record(pixels(40, 40, 9))])
+    write_tar(tmp_path / SHARDS[2], one)
+    pq.write_table(pa.table({"image": one}), tmp_path / SHARDS[4])
+
+    total, computed = run(options)
+
+    assert (computed, total.tally.failed_images) == (3, 2)
+    assert total.tally.images == len(IMAGES) + len(SCENES) + 2 * 6 + 1 + 2 + 2
+
+
+def test_a_shard_of_which_no_image_can_be_decoded_ends_the_command(options, tmp_path):
+    run(options)
+    before = tree(options.output)
+    write_tar(tmp_path / SHARDS[2], [b"no image"] * 3)
+    with pytest.raises(ConfigurationError, match=rf"1 input \({SHARDS[2]}: "):
+        prepare_run(check_run(options))
+    assert tree(options.output) == before
