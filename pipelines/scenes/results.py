@@ -38,6 +38,8 @@ def scene_summary(work: Work, total: Tally) -> dict[str, Any]:
     if document.get("overlaps") is not None:
         rule = None if work.counting is None else work.counting.overlap
         summary["overlap"] = {"counted_once_by": rule, **document["overlaps"]}
+        if work.reading.aoi is not None:
+            summary["overlap"]["of_whole_scenes"] = True
     if work.check_seams:
         near, different = total.seam_pixels, total.seam_differences
         summary["seams"] = {
@@ -182,10 +184,12 @@ def result_lines(summary: Mapping[str, Any]) -> Iterator[str]:
     overlap = summary.get("overlap") or {}
     repeated, footprint = overlap.get("repeated_m2", 0.0), overlap.get("footprint_m2", 0.0)
     if repeated and footprint and overlap.get("counted_once_by") is None:
+        whole = overlap.get("of_whole_scenes", False)
         yield (
-            f"{area_text(repeated)} of ground, {repeated / footprint:.2%} of the footprint, is "
-            f"shown by several scenes and counted in each: --overlap first or --overlap newest "
-            f"counts it once"
+            f"{area_text(repeated)} of ground, {repeated / footprint:.2%} of the footprint"
+            f"{' of whole scenes' if whole else ''}, is shown by several scenes and "
+            f"{'where it is in --aoi ' if whole else ''}counted in each: --overlap first or "
+            f"--overlap newest counts it once"
         )
     zones = summary.get("zones") or {}
     empty = zones.get("without_pixels", 0)

@@ -50,7 +50,8 @@ def report(options: SegmentOptions) -> Iterator[str]:
     )
     yield f"bytes     {size:,} to read"
     if resolved.overlaps is not None:
-        yield _overlap_line(resolved.overlaps, options.overlap)
+        whole = " of whole scenes" if options.aoi is not None else ""
+        yield _overlap_line(resolved.overlaps, options.overlap, whole)
     measured = "measured" if contract.bytes_per_pixel else "assumed"
     images = ""
     if any(entry.decodes for entry, files in inputs.files if files):
@@ -100,7 +101,7 @@ def _earlier(options: SegmentOptions, run: RunDirectory) -> dict[str, Any] | Non
     return None
 
 
-def _overlap_line(overlaps: Overlaps, rule: str | None) -> str:
+def _overlap_line(overlaps: Overlaps, rule: str | None, whole: str) -> str:
     """How much ground scenes show more than once, and what becomes of it."""
     if not overlaps.repeated_m2:
         return f"overlap   none of {overlaps.scenes} scenes"
@@ -108,5 +109,5 @@ def _overlap_line(overlaps: Overlaps, rule: str | None) -> str:
     counted = f"counted once, in the {rule} scene" if rule else "counted more than once (--overlap)"
     return (
         f"overlap   {overlaps.overlapping} of {overlaps.scenes} scenes: "
-        f"{area_text(overlaps.repeated_m2)}, {share:.2%} of the ground, is {counted}"
+        f"{area_text(overlaps.repeated_m2)}, {share:.2%} of the ground{whole}, is {counted}"
     )

@@ -15,6 +15,7 @@ from pipelines.geodesy.touching import first_touched, with_axes_swapped
 from pipelines.scenes.results import OUTSIDE, result_lines
 from pipelines.segment import launch
 from pipelines.segment.options import SegmentOptions
+from pipelines.segment.plan_report import report
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import UTM, pixels, write_scene
 from tests.pipelines.counted_scenes import box, lines, one_scene, to_ground
@@ -175,6 +176,23 @@ def test_overlap_that_is_counted_twice_is_told_at_the_end(tmp_path, model_folder
     )
     repeated = run.summary["overlap"]["repeated_m2"] / 1e6
     assert line.startswith(f"{repeated:,.2f} km2 of ground, ")
+
+
+def test_overlap_with_an_area_of_interest_is_said_to_be_of_whole_scenes(tmp_path, model_folder):
+    path, _ = one_scene(tmp_path)
+    other = write_scene(tmp_path / "in" / "z.tif", pixels(150, 130))
+    area = aoi(tmp_path, PIXELS)
+
+    run = run_scenes(tmp_path / "run", model_folder, path, other, aoi=area)
+
+    (line,) = result_lines(run.summary)
+    assert line.partition(" of ground, ")[2] == (
+        "50.00% of the footprint of whole scenes, is shown by several scenes and where it is in "
+        "--aoi counted in each: --overlap first or --overlap newest counts it once"
+    )
+    paths = (str(path), str(other))
+    options = SegmentOptions(paths, str(model_folder), str(tmp_path / "next"), window=64, aoi=area)
+    assert any("50.00% of the ground of whole scenes, is counted" in one for one in report(options))
 
 
 def test_nothing_is_told_where_scenes_share_no_ground(tmp_path, model_folder):
