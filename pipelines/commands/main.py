@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Sequence
 
 import segmodel
@@ -84,8 +83,6 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     """
     # TensorFlow's C++ messages tell a user nothing; they must be silenced before it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Our own limit refuses what is too large; Pillow's warning begins at half of it.
-    warnings.filterwarnings("ignore", "Image size .* could be decompression bomb")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     process.begin(arguments)
     signal.signal(signal.SIGINT, _interrupted)

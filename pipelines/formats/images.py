@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -206,11 +205,8 @@ def stated_size(file: InputFile, reading: ReadOptions) -> tuple[int, int] | None
     if file.size > reading.max_encoded_bytes:
         return None
     begin = b""
-    # Pillow warns of a TIFF that has more bytes than were read here.
-    quiet = warnings.catch_warnings(action="ignore")
     with (
         contextlib.suppress(OSError, TransientError),
-        quiet,
         _at_hand(file) as uri,
         filesystem.open_stream(uri, file.stat, HEADER_BYTES[0]) as stream,
     ):

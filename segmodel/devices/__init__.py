@@ -1,1 +1,1 @@
-"""GPUs, the allocator, and a quiet start of TensorFlow."""
+"""GPUs, the allocator, and libraries that print nothing of their own."""

@@ -1,4 +1,4 @@
-"""A start without messages of TensorFlow's C++ libraries, and an allocator that reuses memory."""
+"""Libraries that print nothing of their own, and an allocator that reuses memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import re
 import sys
 import tempfile
+import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -46,6 +48,39 @@ def import_quietly() -> Iterator[None]:
             for line in held:
                 if not _STARTUP_MESSAGES.match(line):
                     os.write(2, line)
+
+
+@cache
+def silence_pillow() -> None:
+    """Have Pillow warn of nothing: what is wrong with an image is an error of ours."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+# Of each thread, whether HDF5 prints nothing there.
+_HDF5 = threading.local()
+_HDF5_LIBRARY = re.compile(r"/\S*/libhdf5[-.][^/\s]*")
+
+
+def silence_hdf5() -> None:
+    """Have HDF5, which GDAL reads with, print no errors in this thread: GDAL raises them.
+
+    Each thread has an own stack of errors, which GDAL has never heard of.
+    """
+    if getattr(_HDF5, "is_silent", False):
+        return
+    _HDF5.is_silent = True
+    for library in _hdf5_libraries():
+        library.H5Eset_auto2(ctypes.c_int64(0), None, None)
+
+
+@cache
+def _hdf5_libraries() -> tuple[ctypes.CDLL, ...]:
+    """The libraries of that name that this process has loaded; none where it cannot be told."""
+    with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8") as maps:
+        paths = sorted(set(_HDF5_LIBRARY.findall(maps.read())))
+        libraries = (ctypes.CDLL(path) for path in paths)
+        return tuple(library for library in libraries if hasattr(library, "H5Eset_auto2"))
+    return ()
 
 
 # Parameters of mallopt in malloc.h of glibc.

@@ -12,6 +12,7 @@ import numpy as np
 import simplejpeg
 from PIL import ExifTags, Image, ImageFile
 
+from segmodel.devices.startup import silence_pillow
 from segmodel.errors import FailureCode, InputError
 
 _FORMATS = ("JPEG", "PNG", "WEBP")
@@ -163,6 +164,7 @@ def open_image(encoded: bytes, max_pixels: int) -> ImageFile.ImageFile:
     """
     if not encoded:
         raise InputError("empty file", code=FailureCode.EMPTY_FILE)
+    silence_pillow()
     # `Image.open` would apply Pillow's own limit of pixels, which all of a process shares.
     Image.init()
     for name in _FORMATS:

@@ -13,6 +13,7 @@ import simplejpeg
 from PIL import ExifTags
 from PIL import TiffImagePlugin as Tiff
 
+from segmodel.devices.startup import silence_pillow
 from segmodel.errors import ContractError, FailureCode, InputError
 from segmodel.images.decoders import SIDEWAYS, check_jpeg_scans, check_pixels
 from segmodel.rasters.bands import ModelBands
@@ -278,6 +279,7 @@ def _corrupt(what: str) -> InputError:
 
 def _parsed_tags(encoded: bytes) -> Tiff.ImageFileDirectory_v2:
     """The tags of the first directory; those that lie behind the end of the file are left out."""
+    silence_pillow()
     stream = io.BytesIO(encoded)
     begin = stream.read(8)
     if begin[2:3] == b"+" or begin[3:4] == b"+":

@@ -14,6 +14,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window as RasterioWindow
 
+from segmodel.devices.startup import silence_hdf5
 from segmodel.errors import BeamsegError, FailureCode, InputError
 from segmodel.tiling.windows import Window
 
@@ -93,6 +94,7 @@ class Opener:
             uri: Location to read.
             options: GDAL options, in place of those that all rasters are read with.
         """
+        silence_hdf5()
         return rasterio.Env(**{**GDAL_OPTIONS, "GDAL_CACHEMAX": self._cache_bytes, **options})
 
     def open(self, uri: str, version: str = "") -> OpenRaster:
