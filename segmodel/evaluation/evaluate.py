@@ -179,10 +179,13 @@ def blocks_of(pair: Pair, layout: Layout) -> Iterator[Window]:
 
 
 def _named(pair: Pair, error: Exception) -> Exception:
-    """The error with the name of the pair, if it does not say it."""
+    """The error with the name of the pair, if it does not say it, or a fault of disk or memory.
+
+    Decoders raise OSError without a number for content that they cannot make sense of.
+    """
     text = str(error)
-    if is_transient(error) and not isinstance(error, BeamsegError):
-        return error
     if isinstance(error, BeamsegError):
         return error if pair.name in text else type(error)(f"{pair.name}: {text}")
+    if is_transient(error) and getattr(error, "errno", 0) is not None:
+        return error
     return InputError(f"{pair.name}: cannot be read: {text or type(error).__name__}")
