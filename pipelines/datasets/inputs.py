@@ -68,7 +68,8 @@ def find_pack_inputs(
     exclusion, left, unused_masks = Exclusion(exclude), LeftAside(), 0
 
     def files_in(pattern: str, folder: str, option: str) -> list[InputFile]:
-        files = (f for f in input_files(pattern, output) if not exclusion.leaves_out(f))
+        below = input_files(pattern, output, leaves_out=exclusion.leaves_out)
+        files = (f for f in below if not exclusion.leaves_out(f))
         return _image_files(files, folder, left, f"{option} {pattern}")
 
     mask_folders = folders_of_roots(masks)

@@ -52,7 +52,7 @@ def list_inputs(
         elif address is not None:
             files = [address.find()]
         else:
-            files = input_files(pattern, output, lines.add, sidecars.note)
+            files = input_files(pattern, output, lines.add, sidecars.note, exclusion.leaves_out)
             sidecars.note_beside(locations.checked(pattern))
         for file in files:
             if exclusion.leaves_out(file):

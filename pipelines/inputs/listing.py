@@ -57,6 +57,7 @@ def input_files(
     output: str,
     on_file: Callable[[], object] = lambda: None,
     on_object: Callable[[str], object] = lambda uri: None,
+    leaves_out: Callable[[FoundFile], bool] = lambda found: False,
 ) -> Iterator[FoundFile]:
     """As `find_files`, without what is in a run directory.
 
@@ -66,13 +67,14 @@ def input_files(
         on_file: Function to call for every file of a listing.
         on_object: Function to call with the location of every object of a store on the way, whether
             it matches or not.
+        leaves_out: As in `find_files`.
     """
     own = os.path.join(locations.canonical(output), "")
     if locations.is_remote(pattern):
         yield from _remote_inputs(pattern, own, on_file, on_object)
         return
     root, runs = root_of(pattern), dict[str, bool]()
-    for file in find_files(pattern):
+    for file in find_files(pattern, leaves_out=leaves_out):
         on_file()
         if len(runs) == FOLDERS_KNOWN:
             # A listing is in order, so that most of what is known is not asked for again.
@@ -122,7 +124,9 @@ def _folders_above(uri: str) -> Iterator[str]:
 
 
 def find_files(
-    pattern: str, on_object: Callable[[StoredObject], None] = lambda found: None
+    pattern: str,
+    on_object: Callable[[StoredObject], None] = lambda found: None,
+    leaves_out: Callable[[FoundFile], bool] = lambda found: False,
 ) -> Iterator[FoundFile]:
     """Files of a pattern in order of name: a file, a folder with all below it, or a glob.
 
@@ -134,6 +138,8 @@ def find_files(
         pattern: File, folder or glob, here or in a store.
         on_object: Function to call with every object of a store on the way, whether it matches or
             not.
+        leaves_out: Whether the caller leaves out a file, or all that is in a folder; such a folder
+            need not be readable.
 
     Raises:
         ConfigurationError: If a pattern leads out of its root, or a folder may not be read.
@@ -141,28 +147,37 @@ def find_files(
     """
     if locations.is_remote(pattern):
         return _find_remote(pattern, on_object)
-    return _find_local(pattern)
+    return _find_local(pattern, leaves_out)
 
 
-def _find_local(pattern: str) -> Iterator[FoundFile]:
+def _find_local(pattern: str, leaves_out: Callable[[FoundFile], bool]) -> Iterator[FoundFile]:
+    root = root_of(pattern)
+
+    def may_fail(folder: str) -> bool:
+        return leaves_out(FoundFile(folder, _name_below(root, folder), 0, ""))
+
     try:
-        yield from _files_of(pattern)
+        yield from _files_of(pattern, root, may_fail)
     except PermissionError as error:
         raise ConfigurationError(
             f"{error.filename} may not be read: {error.strerror}. Ask for the right to read it, or "
-            f"name only what is beside it"
+            f"leave it out, as with --exclude"
         ) from error
 
 
-def _files_of(pattern: str) -> Iterator[FoundFile]:
-    root, is_named = root_of(pattern), False
+def _name_below(root: str, path: str) -> str:
+    return Path(os.path.relpath(path, root)).as_posix()
+
+
+def _files_of(pattern: str, root: str, may_fail: Callable[[str], bool]) -> Iterator[FoundFile]:
+    is_named = False
     if _is_folder(pattern):
-        paths = _matching(pattern, ["**"])
+        paths = _matching(pattern, ["**"], may_fail)
     elif is_named := filesystem.exists(pattern):
         paths = iter([pattern])
     else:
         parts = Path(pattern).parts[len(Path(root).parts) :]
-        paths = _matching("" if root == "." else root, parts)
+        paths = _matching("" if root == "." else root, parts, may_fail)
     for path in sorted(set(paths)):
         found = filesystem.stat(path)
         if found is None and os.path.islink(path) and not is_named:
@@ -170,18 +185,19 @@ def _files_of(pattern: str) -> Iterator[FoundFile]:
             found = StoredObject(path, 0, "")
         elif found is None or not os.path.isfile(path):
             continue
-        name = Path(os.path.relpath(path, root)).as_posix()
+        name = _name_below(root, path)
         if name.startswith("../"):
             raise ConfigurationError(f"--input {pattern}: write the path without ..")
         yield FoundFile(path, name, found.size, found.version)
 
 
-def _matching(folder: str, parts: Sequence[str]) -> Iterator[str]:
+def _matching(folder: str, parts: Sequence[str], may_fail: Callable[[str], bool]) -> Iterator[str]:
     """Paths below a folder by a glob, name by name; what cannot be listed is no empty folder.
 
     Args:
         folder: Where the first name is looked for; empty for the working directory.
         parts: Names of the glob; `**` is any number of folders, and at the end all files below.
+        may_fail: Whether nobody asks for what is in a folder that cannot be read.
 
     Raises:
         OSError: If a folder is there and cannot be read.
@@ -190,30 +206,34 @@ def _matching(folder: str, parts: Sequence[str]) -> Iterator[str]:
     if first != "**" and not locations.has_wildcards(first):
         path = os.path.join(folder, first)
         if rest:
-            yield from _matching(path, rest)
+            yield from _matching(path, rest, may_fail)
         elif filesystem.exists(path):
             yield path
         return
     is_any = first == "**"
     if is_any and rest:
-        yield from _matching(folder, rest)
-    for entry in _entries(folder):
+        yield from _matching(folder, rest, may_fail)
+    for entry in _entries(folder, may_fail):
         if not locations.matches("*" if is_any else first, entry.name):
             continue
         path = os.path.join(folder, entry.name)
         if (is_any or rest) and _leads_to_folder(entry):
-            yield from _matching(path, parts if is_any else rest)
+            yield from _matching(path, parts if is_any else rest, may_fail)
         elif not rest:
             yield path
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """What is in a folder; nothing where it is none, or has vanished."""
+def _entries(folder: str, may_fail: Callable[[str], bool]) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing where it is none, has vanished, or may fail and does."""
     try:
         with os.scandir(folder or ".") as entries:
             return list(entries)
     except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError:
+        if may_fail(folder):
+            return []
+        raise
 
 
 def _leads_to_folder(entry: os.DirEntry[str]) -> bool:

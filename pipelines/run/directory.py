@@ -135,13 +135,16 @@ def lies_in_run(path: str, root: str, known: dict[str, bool]) -> bool:
         path: The file.
         root: Folder at and below which run directories are looked for.
         known: What earlier calls have found, by folder; grows.
+
+    Raises:
+        OSError: If a `run.json` is there and cannot be read.
     """
     folder = os.path.dirname(path)
     if folder not in known:
         try:
-            with open(os.path.join(folder, "run.json"), "rb") as stream:
+            with filesystem.open_stream(os.path.join(folder, "run.json")) as stream:
                 here = is_run(json.load(stream))
-        except (OSError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             here = False
         above = folder not in (root, "", os.path.dirname(folder))
         known[folder] = here or (above and lies_in_run(folder, root, known))

@@ -210,14 +210,20 @@ def _find_images(folder: str, other: str) -> list[str]:
 
     Raises:
         ConfigurationError: If there is none.
+        OSError: If a folder cannot be read.
     """
     if not os.path.isdir(folder):
         raise ConfigurationError(f"{folder} is not a folder that can be read")
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
     left_out = os.path.realpath(other)
     if left_out == os.path.realpath(folder):
         left_out = ""
     found = []
-    for path, folders, files in os.walk(folder, followlinks=True):
+    for path, folders, files in os.walk(folder, onerror=fail, followlinks=True):
         folders[:] = [
             name
             for name in folders

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.inputs import listing
+from pipelines.inputs.find import list_inputs
 from pipelines.inputs.listing import find_files, root_of
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import make_files as make
@@ -104,6 +105,22 @@ def test_what_cannot_be_listed_is_no_empty_folder(tmp_path, monkeypatch, pattern
         monkeypatch.setattr("os.stat", lambda path, **how: refuse(path) or status(path, **how))
     with pytest.raises(expected, match=os.strerror(number)):
         names(tmp_path / pattern)
+
+
+def test_a_folder_that_is_left_out_need_not_be_readable(tmp_path, monkeypatch):
+    make(tmp_path, "a.jpg", "lost+found/b.jpg")
+    scandir = os.scandir
+
+    def refusing(path):
+        if "lost+found" in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refusing)
+    (file,) = list_inputs([str(tmp_path)], "no-run", exclude=["lost+found"])
+    assert file.name == "a.jpg"
+    with pytest.raises(ConfigurationError, match=r"lost\+found may not be read: Permission denied"):
+        list_inputs([str(tmp_path)], "no-run", exclude=["*.png"])
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="drops rights, which only root has")

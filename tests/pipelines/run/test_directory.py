@@ -116,6 +116,14 @@ def test_files_in_any_run_directory_are_known_as_such(tmp_path):
     assert not lies("other/a.png")
 
 
+def test_a_run_json_that_cannot_be_read_is_not_taken_for_none(tmp_path):
+    # Its own memory gives a process an I/O error.
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="Input/output error"):
+        lies_in_run(str(tmp_path / "run" / "a.png"), str(tmp_path), {})
+
+
 def test_a_json_file_survives_the_way_to_disk_and_back(tmp_path, run):
     document = {"a": [1, 2.5, None, "é"], "b": {"c": True}}
     run.write_json("summary.json", document)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -154,6 +155,20 @@ def test_a_folder_that_is_not_there_or_is_empty_is_named(tmp_path):
         found(tmp_path, "")
     (tmp_path / "images").mkdir()
     with pytest.raises(ConfigurationError, match="images holds no image"):
+        found(tmp_path, "")
+
+
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(tmp_path, monkeypatch):
+    touch(tmp_path, "images/a.png", "images/closed/b.png", "masks/a.png")
+    scandir = os.scandir
+
+    def stale(path):
+        if str(path).endswith("closed"):
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", stale)
+    with pytest.raises(OSError, match="Stale file handle"):
         found(tmp_path, "")
 
 
