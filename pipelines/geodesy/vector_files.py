@@ -28,6 +28,7 @@ from segmodel.errors import ConfigurationError
 NAME_FIELDS = ("name", "NAME", "Name")
 _LAYER = "|layername="  # how QGIS spells a layer of a file
 _log = logging.getLogger("beamseg")
+_NOTHING = shapely.to_wkb(shapely.Polygon())
 _POLYGONS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
 
@@ -99,7 +100,7 @@ def has_vectors(path: str) -> bool:
 
 @dataclass(frozen=True)
 class _Features:
-    """Features that have geometry.
+    """All features of a layer.
 
     Attributes:
         crs: The CRS of the layer.
@@ -107,7 +108,7 @@ class _Features:
         field: The field with names, or None.
         ids: Feature ids.
         texts: What the field says of each feature; empty where it says nothing.
-        content: Geometries as WKB.
+        content: Geometries as WKB; an empty one of a feature that has none.
     """
 
     crs: CRS
@@ -124,19 +125,23 @@ class _Features:
 
     def nameless(self, polygons: Sequence[int], source: str) -> str:
         """What is wrong with the names of the features at these places; empty if nothing is."""
-        known = ", ".join(self.fields)
+        known = ", ".join(name for name in self.fields if name != self.field)
         if self.field is None:
             missing = f"{source} has no field called name, NAME or Name"
             return f"{missing}: name the field of names by --zone_field ({known})" if known else ""
         lost = [str(self.ids[at]) for at in polygons if not self.texts[at].strip()]
         if not lost:
             return ""
-        some = ", ".join(lost[:10]) + (", ..." if len(lost) > 10 else "")
+        another = f", or take another field by --zone_field ({known})" if known else ""
         return (
             f"{source} has no name in the field {self.field!r} for {len(lost)} of {len(polygons)} "
-            f"polygons, those with the feature id {some}: give each one, or take another field "
-            f"by --zone_field ({known})"
+            f"polygons, those with the feature id {_some(lost)}: give each one{another}"
         )
+
+
+def _some(texts: Sequence[str]) -> str:
+    """The first ten of a list."""
+    return ", ".join(texts[:10]) + (", ..." if len(texts) > 10 else "")
 
 
 def _read_file(file: str, layer: str, source: str, name_field: str | None) -> tuple[Polygons, str]:
@@ -153,6 +158,8 @@ def _read_file(file: str, layer: str, source: str, name_field: str | None) -> tu
         raise ConfigurationError(
             f"{source} has no polygon with an area: name a file of polygons, not of points or lines"
         )
+    if lost := sorted(set(names) - by_name.keys()):
+        _log.warning("%s: left out, as no polygon with an area: %s", source, _some(lost))
     ordered = tuple(sorted(by_name))
     geometries = tuple(_joined(by_name[name]) for name in ordered)
     return Polygons(found.crs.to_wkt(), ordered, geometries), found.nameless(places, source)
@@ -198,7 +205,7 @@ def _has_polygons(file: str, layer: str) -> bool:
 
 
 def _read_layer(file: str, layer: str, source: str, name_field: str | None) -> _Features:
-    """The features that have geometry."""
+    """The features of a layer."""
     import pyogrio
 
     information = pyogrio.read_info(file, layer=layer)
@@ -214,14 +221,13 @@ def _read_layer(file: str, layer: str, source: str, name_field: str | None) -> _
     if len(ids) == 0:
         raise ConfigurationError(f"{source} has no features: name a file with polygons in it")
     texts = [_text(value) for value in values[0].tolist()] if values else [""] * len(ids)
-    held = [index for index, part in enumerate(content) if part is not None]
     return _Features(
         crs,
         fields,
         next(iter(columns), None),
-        [int(ids[index]) for index in held],
-        [texts[index] for index in held],
-        [content[index] for index in held],
+        ids.tolist(),
+        texts,
+        [_NOTHING if part is None else part for part in content],
     )
 
 

@@ -12,7 +12,7 @@ class Exclusion:
 
     A pattern without a slash goes by the names of files and folders at any depth, as in
     `.gitignore`. One with a slash goes by the path below the folder of `--input`, or by the whole
-    location as `--input` would name it.
+    location as `--input` would name it; one that is no glob also by the name in tables.
 
     Args:
         patterns: Globs in which `*` and `?` stay between two slashes and `**` is any depth.
@@ -21,6 +21,9 @@ class Exclusion:
     >>> [out.leaves_out(FoundFile(f"/d/{n}", n, 1, "")) for n in ("a/quicklook/b.tif", "a/b.jpg",
     ...     "2019/may/1/draft_3.tif", "2020/draft_3.tif")]
     [True, True, True, False]
+    >>> [Exclusion([p]).leaves_out(FoundFile("/d/a.tif", "a.tif", 1, ""), "scenes")
+    ...     for p in ("scenes/a.tif", "*/a.tif")]
+    [True, False]
     """
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
@@ -28,16 +31,24 @@ class Exclusion:
         self._names = [pattern for pattern in cleaned if "/" not in pattern]
         self._paths = [pattern for pattern in cleaned if "/" in pattern]
         self._whole = [_whole(pattern) for pattern in self._paths]
+        self._in_tables = [path for path in self._paths if not locations.has_wildcards(path)]
 
-    def leaves_out(self, file: FoundFile) -> bool:
-        """Whether a file, or a folder that it is in, matches a pattern."""
+    def leaves_out(self, file: FoundFile, folder: str = "") -> bool:
+        """Whether a file, or a folder that it is in, matches a pattern.
+
+        Args:
+            file: A file of `--input`.
+            folder: Name of the folder of `--input` in tables; empty where there are none.
+        """
         parts = file.name.split("/")
         if any(locations.matches(pattern, part) for pattern in self._names for part in parts):
             return True
         if not self._paths:
             return False
-        return _matches_any(self._paths, parts) or _matches_any(
-            self._whole, _whole(file.uri).split("/")
+        return (
+            _matches_any(self._paths, parts)
+            or _matches_any(self._in_tables, [folder, *parts])
+            or _matches_any(self._whole, _whole(file.uri).split("/"))
         )
 
 

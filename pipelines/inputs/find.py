@@ -55,7 +55,7 @@ def list_inputs(
             files = input_files(pattern, output, lines.add, sidecars.note, exclusion.leaves_out)
             sidecars.note_beside(locations.checked(pattern))
         for file in files:
-            if exclusion.leaves_out(file):
+            if exclusion.leaves_out(file, folder):
                 excluded = True
                 continue
             is_far = is_of_web or address is not None or locations.is_remote(file.uri)

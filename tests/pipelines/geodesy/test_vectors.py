@@ -120,9 +120,20 @@ def test_zones_without_a_name_are_refused_with_their_feature_ids(tmp_path, field
 
     with pytest.raises(
         ConfigurationError,
-        match=rf"no name in the field '{field}' for 3 of 4 polygons, .* feature id 2, 3, 4: give",
+        match=rf"no name in the field '{field}' for 3 of 4 polygons, those with the feature id "
+        r"2, 3, 4: give each one$",
     ):
         read_zones(path, None if field == "name" else field)
+
+
+def test_zones_without_a_polygon_are_named(tmp_path, caplog) -> None:
+    shapes = [WEST, None, shapely.Point(0, 0), shapely.Polygon(), None]
+    path = save(tmp_path / "a.gpkg", shapes, ["west", "lost", "point", "empty", "west"])
+
+    assert read_zones(path).names == ("west",)
+    assert caplog.messages == [
+        "--zones a.gpkg: left out, as no polygon with an area: empty, lost, point"
+    ]
 
 
 def test_zones_of_a_file_without_fields_are_called_by_their_feature_ids(tmp_path: Path) -> None:
