@@ -25,7 +25,7 @@ from pipelines.formats.work import ReadOptions
 from pipelines.inputs.catalogue import NameSet
 from pipelines.inputs.gone import STOP, check_gone, files_of, find_gone, some_of
 from pipelines.run import plan
-from pipelines.run.directory import MARK, PACK, check_unchanged, holds_any
+from pipelines.run.directory import MARK, PACK, SEALED, check_unchanged, holds_any
 from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
@@ -56,6 +56,7 @@ class ResolvedPack:
         splits: Where each image goes.
         masks: How masks are read, or None without masks.
         shape: What shapes shards beside the files, as in `run.json`.
+        is_sealed: Whether the pack began with seals in its commit records.
     """
 
     options: PackOptions
@@ -63,6 +64,7 @@ class ResolvedPack:
     splits: list[Split]
     masks: MaskReader | None
     shape: dict[str, Any]
+    is_sealed: bool
 
     @property
     def units(self) -> Iterator[WorkUnit]:
@@ -126,7 +128,8 @@ def check_pack(options: PackOptions) -> ResolvedPack:
                 f"--split: {split.name} gets none of the {groups} groups, which are assigned by "
                 f"hash: give it a larger share, or group images into smaller groups"
             )
-    resolved = ResolvedPack(options, inputs, splits, masks, shape)
+    is_sealed = earlier is None or SEALED in earlier
+    resolved = ResolvedPack(options, inputs, splits, masks, shape, is_sealed)
     if earlier is not None and options.gone == STOP:
         remedy = "to remove them from their shards, give --gone prune"
         check_gone(some_of(_gone_inputs(resolved)), options.output, "--images", remedy)
@@ -154,6 +157,7 @@ def prepare_pack(resolved: ResolvedPack) -> PreparedPack:
         max_pixels=resolved.shape["max_pixels"],
         encoded_bytes=usable_bytes - decoding_bytes,
         decoding_bytes=decoding_bytes,
+        is_sealed=resolved.is_sealed,
     )
     run = work.run
     if options.overwrite and run.earlier() is not None:
@@ -165,6 +169,7 @@ def prepare_pack(resolved: ResolvedPack) -> PreparedPack:
         "shards": {split.name: len(split.shards) for split in resolved.splits},
         "groups": {split.name: split.groups for split in resolved.splits},
         "versions": {"beamseg": segmodel.__version__},
+        **({SEALED: True} if resolved.is_sealed else {}),
     }
     run.write_json("run.json", MARK | {"format": PACK} | document)
     parts = plan.write_plan(resolved.units, run.plan, run.scratch)
@@ -229,7 +234,7 @@ def _reconcile(work: PackWork, retry_failures: bool) -> None:
     for name in found - {log.name(unit) for unit in units}:
         log.discard(name, planned)
     for unit in units:
-        if log.is_done(unit) and not log.is_valid(unit, retry_failures):
+        if log.name(unit) in found and not log.is_valid(unit, retry_failures):
             log.invalidate(unit)
 
 

@@ -48,6 +48,7 @@ class PackWork:
         max_pixels: Maximum number of pixels of an image.
         encoded_bytes: Memory that files read ahead may take in one process.
         decoding_bytes: Memory that images may take in one process while they are decoded.
+        is_sealed: Whether the pack began with seals in its commit records.
     """
 
     output: str
@@ -56,6 +57,7 @@ class PackWork:
     max_pixels: int
     encoded_bytes: int
     decoding_bytes: int
+    is_sealed: bool = True
 
     @property
     def run(self) -> RunDirectory:
@@ -65,7 +67,10 @@ class PackWork:
     @property
     def log(self) -> CommitLog:
         """The commit records; outputs are named by their path in the folder of the shards."""
-        return CommitLog(self.output, self.options, f"{METADATA_DIR}/commits")
+        folder = f"{METADATA_DIR}/commits"
+        return CommitLog(
+            self.output, self.options, folder, is_sealed=self.is_sealed, may_write=_is_of_shard
+        )
 
 
 def metadata_directory(output: str) -> RunDirectory:
@@ -79,7 +84,11 @@ def split_name(unit: WorkUnit) -> str:
     >>> split_name(WorkUnit("hold-out-00003-of-00012", "tar.gz", ()))
     'hold-out'
     """
-    return unit.id.rsplit("-", 3)[0]
+    return _split_of(unit.id)
+
+
+def _split_of(unit_id: str) -> str:
+    return unit_id.rsplit("-", 3)[0]
 
 
 def shard_path(unit: WorkUnit) -> str:
@@ -89,6 +98,12 @@ def shard_path(unit: WorkUnit) -> str:
     'train/train-00003-of-00012.tar.gz'
     """
     return f"{split_name(unit)}/{unit.id}.{unit.format}"
+
+
+def _is_of_shard(unit_id: str, path: str) -> bool:
+    """Whether a unit writes a file: its shard, or its rows of failures."""
+    folders = _split_of(unit_id), f"{METADATA_DIR}/failures"
+    return path.startswith(tuple(f"{folder}/{unit_id}." for folder in folders))
 
 
 def shards_of(container: str) -> tuple[ShardFormat, bool]:

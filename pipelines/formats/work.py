@@ -118,6 +118,7 @@ class Work(PlanContext):
         provenance: What label files say of their making.
         max_out_of_range: Share of the labelled pixels of an image that may hold values outside the
             range of the model; judged at the end of the run.
+        is_sealed: Whether the run began with seals in its commit records.
     """
 
     run: RunDirectory
@@ -131,9 +132,15 @@ class Work(PlanContext):
     provenance: tuple[tuple[str, str], ...]
     check_seams: bool = False
     max_out_of_range: Fraction = MAX_OUT_OF_RANGE
+    is_sealed: bool = True
 
     @property
     def log(self) -> CommitLog:
         """The commit records of the run."""
-        counting = "" if self.counting is None else self.counting.digest
-        return CommitLog(self.run.root, self.options, counting=counting)
+        return CommitLog(
+            self.run.root,
+            self.options,
+            counting="" if self.counting is None else self.counting.digest,
+            is_sealed=self.is_sealed,
+            nodata=self.contract.classes.nodata,
+        )

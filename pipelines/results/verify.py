@@ -1,7 +1,7 @@
 """Whether a run directory holds what its commit records say, and nothing else.
 
-Commit records carry no digest of their own: one in which a number was changed shows in `areas.csv`,
-which is not the sum of the records then.
+The numbers of each record are compared with the rows in the table of its unit, and `areas.csv` with
+the sum of the records, so that totals are those of the rows.
 """
 
 import hashlib
@@ -36,8 +36,8 @@ from pipelines.results.verify_units import (
 from pipelines.run import plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
-from pipelines.run.commits import Commit, CommitLog
-from pipelines.run.directory import OUTPUTS, RunDirectory, is_run
+from pipelines.run.commits import CommitLog
+from pipelines.run.directory import OUTPUTS, SEALED, RunDirectory, is_run
 from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, Unit, WorkUnit
 from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.files import scene_paths
@@ -215,7 +215,13 @@ def _open(root: str) -> _Run:
     contract = Contract.from_json(document.get("model", {}))
     counting = None if document.get("counting") is None else Counting(**document["counting"])
     of_counts = "" if counting is None else counting.digest
-    log = CommitLog(root, digest(shaping), counting=of_counts)
+    log = CommitLog(
+        root,
+        digest(shaping),
+        counting=of_counts,
+        is_sealed=SEALED in document,
+        nodata=contract.classes.nodata,
+    )
     limit = Fraction(document.get("policy", {}).get("max_out_of_range", MAX_OUT_OF_RANGE))
     return _Run(folder, log, contract, counting, limit)
 
@@ -398,8 +404,8 @@ def _check_label_list(run: _Run, ledger: _Ledger) -> None:
 def _report_record(path: str, run: _Run, ledger: _Ledger) -> None:
     """Report a record that the plan does not have; `segment` removes it if it can read it."""
     try:
-        Commit.from_bytes(filesystem.read_bytes(run.folder.path(path)))
+        run.log.load(path.removeprefix("commits/"))
         remedy = f"{AGAIN}, which removes it and its outputs"
-    except (OSError, *MALFORMED):
-        remedy = REMOVE
+    except (OSError, ValueError):
+        remedy = f"{AGAIN}, which removes it"
     ledger.fault(path, "is an unknown file: the plan has no such unit", remedy)

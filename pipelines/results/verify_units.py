@@ -3,9 +3,9 @@
 import hashlib
 from dataclasses import dataclass
 
-from pipelines.run.areas import Tally
+from pyarrow import ArrowException
+
 from pipelines.run.commits import Commit, CommitLog, Output
-from pipelines.run.directory import OUTPUTS
 from pipelines.run.failures import reason_of
 from pipelines.run.plan import Unit
 from pipelines.storage import filesystem
@@ -74,8 +74,8 @@ def check_unit(unit: Unit, log: CommitLog, is_assembled: bool) -> CheckedUnit:
     path = f"commits/{log.name(unit)}"
     commit, wrong = None, None
     try:
-        commit = _read(unit, log)
-    except MALFORMED:
+        commit = log.load(log.name(unit))
+    except ValueError:
         wrong = Finding(path, f"is no commit record of {unit.id}", INVALIDATE)
     except OSError as error:
         wrong = Finding(path, f"cannot be read ({reason_of(error)})", UNREADABLE)
@@ -87,6 +87,8 @@ def check_unit(unit: Unit, log: CommitLog, is_assembled: bool) -> CheckedUnit:
     if is_assembled:
         outputs = tuple(o for o in outputs if o.path.startswith("failures/"))
     findings = [wrong, *(check_output(output, log.run) for output in outputs)]
+    if commit is not None and not (is_assembled or any(findings)):
+        findings.append(_contradiction(unit, commit, log))
     return CheckedUnit(
         unit=unit,
         commit=commit,
@@ -97,21 +99,17 @@ def check_unit(unit: Unit, log: CommitLog, is_assembled: bool) -> CheckedUnit:
     )
 
 
-def _read(unit: Unit, log: CommitLog) -> Commit | None:
-    """The record of a unit, or None if there is none; raises MALFORMED if it is not the unit's."""
-    commit = log.read(unit)
-    if commit is None:
+def _contradiction(unit: Unit, commit: Commit, log: CommitLog) -> Finding | None:
+    """A file of a unit that has other numbers than its record, or None."""
+    try:
+        path = log.contradiction(unit, commit)
+    except (*MALFORMED, OSError, ArrowException):
+        path = log.folder
+    if path is None:
         return None
-    if (commit.unit, commit.digest) != (unit.id, log.digest(unit)):
-        raise ValueError("the record of another unit")
-    for output in commit.outputs:
-        folder, *below = output.path.split("/")
-        if folder not in OUTPUTS or ".." in below or not isinstance(output.size, int):
-            raise ValueError("not what a unit writes")
-    # Both raise if there is something else than numbers in it.
-    total = Tally.sum([commit.tally])
-    sum([*total.pixels.values(), *total.ground_pixels.values()])
-    return commit
+    if path == log.folder:
+        return Finding(f"{path}/{log.name(unit)}", "has numbers that do not agree", INVALIDATE)
+    return Finding(path, "has rows that do not add up to what is recorded", INVALIDATE)
 
 
 def check_output(output: Output, run: str) -> Finding | None:

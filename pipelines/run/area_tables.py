@@ -3,7 +3,8 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from fractions import Fraction
 from typing import IO
@@ -114,6 +115,45 @@ def area_table(path: str, schema: pa.Schema = SCHEMA) -> Iterator[AreaTable]:
     """
     with open(path, "wb") as stream, closing(AreaTable(stream, schema)) as table:
         yield table
+
+
+def sums_of_rows(stream: IO[bytes], nodata: int) -> Tally:
+    """What the rows of a unit's table add up to: images, pixels, area, pixels out of range.
+
+    Args:
+        stream: The table, as Parquet.
+        nodata: Value of nodata in label maps.
+    """
+    table = pq.read_table(stream)
+    columns = [table[name].to_pylist() for name in ("class_id", "class", "pixels", "area_m2")]
+    has_range = "out_of_range" in table.column_names
+    beyond = table["out_of_range"].to_pylist() if has_range else [None] * table.num_rows
+    pixels, out_of_range = Counter[str](), Counter[str]()
+    areas = defaultdict[str, list[float]](list)
+    for class_id, name, count, area, outside in zip(*columns, beyond, strict=True):
+        key = name if class_id in (None, nodata) else str(class_id)
+        pixels[key] += count
+        out_of_range[key] += outside or 0
+        if area is not None:
+            areas[key].append(area)
+    return Tally(
+        images=columns[0].count(nodata),
+        pixels=pixels,
+        area_m2={key: math.fsum(values) for key, values in areas.items()},
+        out_of_range=out_of_range,
+    )
+
+
+def agree(tally: Tally, rows: Tally) -> bool:
+    """Whether a tally is that of rows, by `sums_of_rows`; an image that failed may have rows."""
+    names = ("pixels", "area_m2", "out_of_range")
+    return 0 <= rows.images - tally.images <= tally.failed_images and all(
+        _nonzero(getattr(tally, name)) == _nonzero(getattr(rows, name)) for name in names
+    )
+
+
+def _nonzero(sums: Mapping[str, float | Fraction]) -> dict[str, float]:
+    return {key: float(value) for key, value in sums.items() if value}
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:

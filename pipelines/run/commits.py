@@ -1,21 +1,39 @@
-"""Commit records: the small files, written last, that say a work unit is finished."""
+"""Commit records: the small files, written last, that say a work unit is finished.
 
+A record is believed if it is whole, by its seal, and that of the unit, and names only files that
+the unit may write. What is not believed counts as absent: its unit is done again. Runs of 0.1.0
+have no seals; `CommitLog.is_valid` compares their records with the rows in the tables of units.
+"""
+
+import hashlib
+import io
 import json
+import math
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from types import MappingProxyType
 from typing import Any
 
+from pipelines.run.area_tables import agree, sums_of_rows
 from pipelines.run.areas import Tally
-from pipelines.run.plan import CountUnit, Unit
+from pipelines.run.directory import OUTPUTS
+from pipelines.run.plan import SCENE, CountUnit, Unit
+from pipelines.run.seals import sealed, unsealed
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
+from segmodel.errors import TransientError
 from segmodel.tiling.windows import Window
 
 # Of a tally: what records of 0.1.0 do not have, and those of today only where there is any.
 _OPTIONAL = ("compared_pixels", "out_of_range", "worst_share")
+# Of a tally: what is counted; the rest is measured.
+_COUNTS = (
+    *("images", "failed_images", "pixels", "ground_pixels", "seam_pixels", "seam_differences"),
+    *("compared_pixels", "out_of_range"),
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +43,20 @@ class Output:
     path: str
     size: int
     sha256: str
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Output":
+        """From a record.
+
+        Raises:
+            ValueError, TypeError: If the path leads out of the folder, or it is no output.
+        """
+        output = cls(**fields)
+        filesystem.check_below(output.path)
+        _count(output.size)
+        if not _SHA256.fullmatch(output.sha256):
+            raise ValueError(f"no SHA-256: {output.sha256!r}")
+        return output
 
     @classmethod
     def of(cls, path: str, written: filesystem.Written | None) -> "Output":
@@ -43,12 +75,45 @@ def _text(value: object) -> str:
 def number(value: Any) -> Any:
     """A number that was text, also in a dictionary of numbers.
 
+    Raises:
+        ValueError: If it is none, or not finite, or below 0.
+
     >>> number({"0": "3/2", "1": 7})
     {'0': Fraction(3, 2), '1': 7}
     """
     if isinstance(value, dict):
         return {key: number(entry) for key, entry in value.items()}
-    return Fraction(value) if isinstance(value, str) else value
+    if isinstance(value, str) and _FRACTION.fullmatch(value):
+        return Fraction(value)
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise ValueError(f"no number of pixels, or area: {value!r}")
+    return value
+
+
+def _count(value: Any) -> None:
+    """Raise ValueError if a number is not whole, or below 0; also in a dictionary of numbers."""
+    for entry in value.values() if isinstance(value, dict) else (value,):
+        if type(entry) is not int or entry < 0:
+            raise ValueError(f"no number of pixels: {entry!r}")
+
+
+_FRACTION = re.compile(r"[0-9]+(/[1-9][0-9]*)?")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _tally(fields: dict[str, Any]) -> Tally:
+    """The tally of a record.
+
+    Raises:
+        ValueError, TypeError: If it is none, or a number is missing, not finite or below 0.
+    """
+    tally = Tally(**{key: number(value) for key, value in fields.items()})
+    for name in ("area_m2", "confidence_sum", "pixels", "ground_pixels", "out_of_range"):
+        if not isinstance(getattr(tally, name), dict):
+            raise ValueError(f"{name} is no object")
+    for name in _COUNTS:
+        _count(getattr(tally, name))
+    return tally
 
 
 @dataclass(frozen=True)
@@ -63,6 +128,7 @@ class Commit:
         lost: Row, column, height and width of what could not be read of a scene.
         smaller_batches: Windows in a batch where memory did not hold as many as the run has, by
             their height and width, such as `{"256x256": 8}`: near ties, labels may differ.
+        is_sealed: Whether the record is to have a seal, or has one.
     """
 
     unit: str
@@ -71,6 +137,7 @@ class Commit:
     tally: Tally
     lost: tuple[tuple[int, int, int, int], ...] = ()
     smaller_batches: dict[str, int] = field(default_factory=dict)
+    is_sealed: bool = field(default=True, compare=False)
 
     def outputs_in(self, folder: str) -> list[str]:
         """Paths of the outputs in a folder of the run directory."""
@@ -79,12 +146,14 @@ class Commit:
     def to_bytes(self) -> bytes:
         """As in the file."""
         fields = asdict(self)
+        del fields["is_sealed"]
         if not self.smaller_batches:
             del fields["smaller_batches"]
         for name in _OPTIONAL:
             if not fields["tally"][name]:
                 del fields["tally"][name]
-        return (json.dumps(fields, indent=1, default=_text) + "\n").encode()
+        text = json.dumps(fields, indent=1, default=_text)
+        return sealed(text) if self.is_sealed else f"{text}\n".encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Commit":
@@ -94,16 +163,26 @@ class Commit:
             ValueError: If it is no commit record.
         """
         try:
-            fields = json.loads(content)
-            outputs = tuple(Output(**output) for output in fields["outputs"])
-            tally = Tally(**{key: number(value) for key, value in fields["tally"].items()})
-            lost = tuple(tuple(window) for window in fields["lost"])
-            smaller = {str(key): int(n) for key, n in fields.get("smaller_batches", {}).items()}
-            return cls(fields["unit"], fields["digest"], outputs, tally, lost, smaller)
+            fields, is_sealed = unsealed(content)
+            outputs = tuple(map(Output.from_json, fields.pop("outputs")))
+            tally = _tally(fields.pop("tally"))
+            lost = tuple(tuple(window) for window in fields.pop("lost"))
+            smaller = {str(key): int(n) for key, n in fields.pop("smaller_batches", {}).items()}
+            unit, digest = fields.pop("unit"), fields.pop("digest")
+            if fields:
+                raise ValueError(f"unknown: {', '.join(fields)}")
+            return cls(unit, digest, outputs, tally, lost, smaller, is_sealed)
         except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             raise ValueError(f"not a commit record: {error}") from error
 
 
+def _is_in_run(unit_id: str, path: str) -> bool:
+    """Whether a unit of `segment` may write a file; label maps are called as their inputs."""
+    folder, _, name = path.partition("/")
+    return folder in OUTPUTS and (folder in ("labels", "confidence") or name.startswith(unit_id))
+
+
+@dataclass(frozen=True)
 class CommitLog:
     """The commit records of a run.
 
@@ -112,10 +191,19 @@ class CommitLog:
         options: Digest of the options that shape labels and statistics.
         folder: Where the records are in the run directory.
         counting: Digest of what shapes counts of finished scenes as well.
+        is_sealed: Whether the run began with seals, so that a record without one is damaged.
+        nodata: Value of nodata in label maps, by which records without a seal are compared with
+            tables of rows; None where there are no such tables.
+        may_write: Whether a unit, by its id, may write a file, by its path.
     """
 
-    def __init__(self, run: str, options: str, folder: str = "commits", counting: str = "") -> None:
-        self.run, self.options, self.folder, self.counting = run, options, folder, counting
+    run: str
+    options: str
+    folder: str = "commits"
+    counting: str = ""
+    is_sealed: bool = True
+    nodata: int | None = None
+    may_write: Callable[[str, str], bool] = _is_in_run
 
     def name(self, unit: Unit) -> str:
         """File name of the record of a unit; it changes with the input and the options."""
@@ -131,18 +219,33 @@ class CommitLog:
 
     def is_done(self, unit: Unit) -> bool:
         """Whether the unit is finished with this input and these options."""
-        return filesystem.exists(self.path(unit))
+        return self.read(unit) is not None
 
     def read(self, unit: Unit) -> Commit | None:
-        """The record of a unit, or None if it is not finished.
+        """The record of a unit, or None if it is not finished; a damaged record is none."""
+        try:
+            return self.load(self.name(unit))
+        except ValueError:
+            return None
+
+    def load(self, name: str) -> Commit | None:
+        """The record of a file name, or None if there is no such file.
 
         Raises:
-            ValueError: If the record is damaged.
+            ValueError: If the record is damaged, or not the one that belongs there.
         """
         try:
-            return Commit.from_bytes(filesystem.read_bytes(self.path(unit)))
+            commit = Commit.from_bytes(filesystem.read_bytes(f"{self.run}/{self.folder}/{name}"))
         except FileNotFoundError:
             return None
+        if self.is_sealed and not commit.is_sealed:
+            raise ValueError("the record has no seal")
+        if f"{commit.unit}-{commit.digest}.json" != name:
+            raise ValueError("the record is that of another unit")
+        for output in commit.outputs:
+            if not self.may_write(commit.unit, output.path):
+                raise ValueError(f"not what a unit writes: {output.path!r}")
+        return commit
 
     def read_only(self, unit_id: str) -> Commit | None:
         """The record of a unit of which nothing but the id is known, or None.
@@ -152,16 +255,12 @@ class CommitLog:
         name = re.compile(rf"{re.escape(unit_id)}-[0-9a-f]{{16}}\.json")
         for found in filesystem.names_below(f"{self.run}/{self.folder}", f"{unit_id}-"):
             if name.fullmatch(found):
-                content = filesystem.read_bytes(f"{self.run}/{self.folder}/{found}")
-                return Commit.from_bytes(content)
+                with suppress(ValueError):
+                    return self.load(found)
         return None
 
     def read_all(self, units: Iterable[Unit]) -> Iterator[tuple[Unit, Commit | None]]:
-        """Units, each with its record or None, in order; records are read in threads.
-
-        Raises:
-            ValueError: If a record is damaged.
-        """
+        """Units, each with its record or None, in order; records are read in threads."""
         return in_order(lambda unit: (unit, self.read(unit)), units)
 
     def write(
@@ -173,11 +272,17 @@ class CommitLog:
         lost: Iterable[Window] = (),
         smaller_batches: Mapping[tuple[int, int], int] = MappingProxyType({}),
     ) -> Commit:
-        """Record that a unit is finished; of two attempts the first one stays."""
+        """Record that a unit is finished; of two attempts the first one stays, unless damaged.
+
+        In a run that began without seals, records have none: they are as its release writes them.
+        """
         windows = tuple((part.row, part.column, part.height, part.width) for part in lost)
         smaller = {f"{h}x{w}": size for (h, w), size in sorted(smaller_batches.items())}
-        commit = Commit(unit.id, self.digest(unit), tuple(outputs), tally, windows, smaller)
-        filesystem.create(self.path(unit), commit.to_bytes(), scratch)
+        rest = windows, smaller, self.is_sealed
+        commit = Commit(unit.id, self.digest(unit), tuple(outputs), tally, *rest)
+        content = commit.to_bytes()
+        if not filesystem.create(self.path(unit), content, scratch) and not self.is_done(unit):
+            filesystem.write_bytes(self.path(unit), content, scratch)
         return commit
 
     def is_valid(self, unit: Unit, retry_failures: bool) -> bool:
@@ -187,11 +292,10 @@ class CommitLog:
             unit: Finished unit.
             retry_failures: Whether a unit in which an image failed is done again.
         """
-        try:
-            commit = self.read(unit)
-        except ValueError:
-            return False
+        commit = self.read(unit)
         if commit is None or not self.is_intact(commit):
+            return False
+        if not commit.is_sealed and self.contradiction(unit, commit):
             return False
         return not (retry_failures and commit.tally.failed_images)
 
@@ -204,27 +308,70 @@ class CommitLog:
         return filesystem.names_below(f"{self.run}/{self.folder}")
 
     def discard(self, name: str, planned: Container[str] = ()) -> None:
-        """Remove a superseded or damaged record, after its outputs if it names them.
+        """Remove a superseded or damaged record, after its outputs if it can be believed.
 
         Args:
             name: File name of the record.
             planned: Paths of outputs that stay until a unit of the plan writes them anew.
         """
-        path = f"{self.run}/{self.folder}/{name}"
-        try:
-            outputs = Commit.from_bytes(filesystem.read_bytes(path)).outputs
-        except FileNotFoundError:
-            return
-        except ValueError:
-            outputs = ()
-        for output in outputs:
-            if output.path not in planned:
-                filesystem.remove(f"{self.run}/{output.path}")
-        filesystem.remove(path)
+        with suppress(ValueError):
+            commit = self.load(name)
+            for output in () if commit is None else commit.outputs:
+                if output.path not in planned:
+                    filesystem.remove_below_root(self.run, output.path)
+        filesystem.remove_below_root(self.run, f"{self.folder}/{name}")
 
     def is_intact(self, commit: Commit) -> bool:
-        """Whether all outputs are there with the size that the record says."""
-        return all(
-            filesystem.size_of(f"{self.run}/{output.path}") == output.size
-            for output in commit.outputs
-        )
+        """Whether all outputs are there with the size that the record says.
+
+        Those that the end of a run reads must have the recorded bytes as well.
+        """
+        return all(self._is_there(output, commit) for output in commit.outputs)
+
+    def _is_there(self, output: Output, commit: Commit) -> bool:
+        is_read = output.path.endswith((".jsonl", ".json"))
+        if is_read or (commit.tally.worst_share and output.path.endswith(".parquet")):
+            try:
+                return bool(self.content(output))
+            except (FileNotFoundError, TransientError):
+                return False
+        return filesystem.size_of(f"{self.run}/{output.path}") == output.size
+
+    def content(self, output: Output) -> bytes:
+        """Bytes of an output that fits in memory.
+
+        Raises:
+            FileNotFoundError: If it is not there.
+            TransientError: If the bytes are not the recorded ones.
+        """
+        content = filesystem.read_bytes(f"{self.run}/{output.path}")
+        if hashlib.sha256(content).hexdigest() != output.sha256:
+            raise TransientError(
+                f"{output.path} is not what its commit record says: run the same command again"
+            )
+        return content
+
+    def contradiction(self, unit: Unit, commit: Commit) -> str | None:
+        """What of a unit says other numbers than its record, or None.
+
+        Args:
+            unit: Unit whose outputs are as recorded.
+            commit: Record of the unit.
+
+        Returns:
+            Path of a file with other numbers, or the folder of the records if numbers in the
+            record contradict each other.
+        """
+        tally = commit.tally
+        for output in commit.outputs:
+            if output.path.endswith(".parquet") and self.nodata is not None:
+                rows = sums_of_rows(io.BytesIO(self.content(output)), self.nodata)
+                if not agree(tally, rows):
+                    return output.path
+            if output.path.endswith(".jsonl") and unit.format != SCENE:
+                failures = self.content(output).splitlines()
+                if len(failures) != tally.failed_images:
+                    return output.path
+        if isinstance(unit, CountUnit) and tally.area_m2 and tally.pixels != tally.ground_pixels:
+            return self.folder
+        return None

@@ -15,6 +15,8 @@ TABLES = ("areas.csv", "zones.csv", "overlaps.csv", "failures.csv")
 RESULTS = ("_SUCCESS", "summary.json", *TABLES, "labels.json", "preview.png")
 RUN, PACK = "beamseg run", "beamseg pack"
 MARK = {"format": RUN, "format_version": 1}
+# In `run.json` of runs that began with seals in their commit records.
+SEALED = "sealed"
 
 
 @dataclass(frozen=True)

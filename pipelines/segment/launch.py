@@ -18,7 +18,13 @@ from pipelines.inputs.find import root_folders
 from pipelines.inputs.gone import KEEP, PRUNE, STOP, check_gone, files_of, find_gone, some_of
 from pipelines.rasters.header import Headers, parse_crs
 from pipelines.run import plan, progress
-from pipelines.run.directory import MARK, RunDirectory, changed_options, check_unchanged
+from pipelines.run.directory import (
+    MARK,
+    SEALED,
+    RunDirectory,
+    changed_options,
+    check_unchanged,
+)
 from pipelines.run.plan import SCENE, AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.run.polygons import AOI, ZONES, store
 from pipelines.scenes.overlaps import Overlaps, overlaps_of
@@ -73,6 +79,7 @@ class ResolvedRun:
         overlaps: How far scenes show the same ground, or None if there are no scenes.
         has_sidecars: Whether images with a place beside them are scenes, which they are not in runs
             of releases that did not know it.
+        is_sealed: Whether the run began with seals in its commit records.
         gone: Keys of inputs of the plan on disk that are not found, or cannot be labelled any more.
         faults: Why those cannot be labelled that are found, by key.
         kept: Units of the plan on disk that stay, or None.
@@ -89,6 +96,7 @@ class ResolvedRun:
     zones: Polygons | None
     overlaps: Overlaps | None
     has_sidecars: bool
+    is_sealed: bool
     gone: NameSet
     faults: dict[str, str]
     kept: KeptUnits | None
@@ -131,6 +139,7 @@ class ResolvedRun:
             trust_model=options.trust_model,
             check_seams=options.check_seams,
             max_out_of_range=options.max_out_of_range,
+            is_sealed=self.is_sealed,
             provenance=(
                 ("BEAMSEG_VERSION", segmodel.__version__),
                 ("BEAMSEG_TENSORFLOW_VERSION", _package_versions()["tensorflow"]),
@@ -259,6 +268,7 @@ def resolve_run(
         zones=zones,
         overlaps=None,
         has_sidecars=not is_old,
+        is_sealed=earlier is None or SEALED in earlier,
         gone=NameSet(),
         faults={},
         kept=None,
@@ -384,6 +394,7 @@ def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, object]:
         "groups": work.groups,
         "missing_shards": inputs.missing.to_json() if inputs.missing else None,
         **({SIDECARS: True} if resolved.has_sidecars else {}),
+        **({SEALED: True} if resolved.is_sealed else {}),
         "model": resolved.model.contract.to_json(),
         "versions": _package_versions(),
     }

@@ -53,7 +53,8 @@ def reconcile(work: Work, retry_failures: bool) -> None:
     parts = plan.read_units(folder, WorkUnit)
     for _ in in_order(check, (unit for unit in parts if log.name(unit) in found)):
         pass
-    _check_counts(folder, log)
+    counts = plan.read_units(folder, CountUnit)
+    _check_counts((unit for unit in counts if log.name(unit) in found), work)
 
 
 def _discard(names: NameSet, work: Work) -> None:
@@ -80,16 +81,16 @@ def _check_scene(scene: AssemblyUnit, work: Work, log: CommitLog, retry_failures
     log.invalidate(scene)
 
 
-def _check_counts(folder: str, log: CommitLog) -> None:
-    """Keep the record of a count if it and its label maps are valid."""
+def _check_counts(units: Iterable[CountUnit], work: Work) -> None:
+    """Keep the records of counts if they and their label maps are valid."""
     labelled: NameSet | None = None
-    for unit in plan.read_units(folder, CountUnit):
-        if not log.is_done(unit):
-            continue
-        if labelled is None:
-            labelled = _labelled(folder, log)
-        if not log.is_valid(unit, False) or any(f.key not in labelled for f in unit.files):
-            log.invalidate(unit)
+    for unit in units:
+        if work.log.is_valid(unit, False):
+            if labelled is None:
+                labelled = _labelled(work.run.plan, work.log)
+            if all(file.key in labelled for file in unit.files):
+                continue
+        work.log.invalidate(unit)
 
 
 def _labelled(folder: str, log: CommitLog) -> NameSet:
@@ -109,7 +110,7 @@ def _check_unit(unit: WorkUnit, scene: str | None, log: CommitLog, retry_failure
     """
     if unit.gone or (scene is not None and filesystem.exists(scene)):
         return
-    if not log.is_done(unit) or log.is_valid(unit, retry_failures):
+    if log.is_valid(unit, retry_failures):
         return
     if scene is None or not filesystem.exists(scene):
         log.invalidate(unit)
@@ -139,7 +140,7 @@ def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
     if left:
         left.difference_update(path for unit in planned() for path in _outputs(unit))
     for path in left:
-        filesystem.remove(work.run.path(path))
+        filesystem.remove_below_root(work.run.root, path)
 
 
 def _unfinished(work: Work, recorded: NameSet) -> Iterator[Unit]:

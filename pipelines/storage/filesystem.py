@@ -250,6 +250,36 @@ def remove(uri: str) -> None:
     store_of(uri).remove(uri)
 
 
+def check_below(path: str) -> None:
+    """Refuse a path that may lead out of the folder that it is relative to.
+
+    Raises:
+        ValueError: If it is absolute, or goes up, or no file can have that name.
+    """
+    parts = path.split("/")
+    if "\0" in path or not {"", ".", ".."}.isdisjoint(parts):
+        raise ValueError(f"not a path below a folder: {path!r}")
+
+
+def remove_below_root(root: str, path: str) -> None:
+    """Remove a file below a folder, if it is there; nothing that links lead to elsewhere.
+
+    Args:
+        root: Folder on this machine, or in a store.
+        path: Path relative to it, of which nothing is known.
+
+    Raises:
+        ValueError: If it leads out of a folder on this machine.
+    """
+    uri = f"{root}/{path}"
+    if not locations.is_remote(root):
+        check_below(path)
+        folder, top = os.path.realpath(os.path.dirname(uri)), os.path.realpath(root)
+        if os.path.commonpath((folder, top)) != top:
+            return
+    remove(uri)
+
+
 def remove_below(folder: str) -> None:
     """Remove a folder with all in it, if it is there."""
     store_of(folder).remove_below(folder)

@@ -64,6 +64,11 @@ def write(path: Path, content: bytes) -> Path:
     return path
 
 
+def flipped(content: bytes, place: int, bit: int = 0) -> bytes:
+    """Content with one bit changed."""
+    return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
+
+
 def make_files(folder: Path, *files: str) -> Path:
     """Files below a folder with their names as content."""
     for name in files:

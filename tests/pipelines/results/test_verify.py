@@ -11,15 +11,18 @@ import pytest
 from pipelines.cli.values import FailureBudget
 from pipelines.results.totals import finish_run
 from pipelines.results.verify import INVALIDATED, REMOVE, Verdict, verify
-from pipelines.results.verify_units import AGAIN, INVALIDATE, OUTPUTS, Finding
+from pipelines.results.verify_units import AGAIN, INVALIDATE, Finding
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
+from pipelines.run.directory import OUTPUTS
+from pipelines.run.seals import sealed, unsealed
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
 from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import (
+    flipped,
     photos,
     pixels,
     small_blocks,
@@ -32,6 +35,7 @@ from tests.pipelines.corpus import (
 MAP, SCENE = "labels/photos/1.png.png", "labels/scenes/scene.tif"
 NO_RECORD = "is an unknown file: no commit record names it"
 OTHER_BYTES = "has the recorded size, but not the recorded SHA-256"
+REMOVED = f"{AGAIN}, which removes it"
 BLOCKS = 4
 
 
@@ -92,9 +96,8 @@ def record(run: Path, kind: str) -> str:
 
 def flip(path: Path) -> None:
     """Change one bit, in the middle."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+    content = path.read_bytes()
+    path.write_bytes(flipped(content, len(content) // 2))
 
 
 def truncate(path: Path) -> None:
@@ -154,13 +157,17 @@ def test_a_link_to_a_folder_is_an_unknown_file_and_is_not_followed(run, tmp_path
 
 @pytest.mark.parametrize(
     ("content", "remedy"),
-    [(None, f"{AGAIN}, which removes it and its outputs"), (b"", REMOVE), (b"[]", REMOVE)],
+    [(None, f"{AGAIN}, which removes it and its outputs"), (b"", REMOVED), (b"[]", REMOVED)],
 )
-def test_a_record_that_is_not_in_the_plan_is_unknown(run, content, remedy):
-    whole = (run / record(run, "images")).read_bytes()
-    write(run / "commits" / "old-0123.json", whole if content is None else content)
+def test_a_record_that_is_not_in_the_plan_is_unknown(options, run, content, remedy):
+    before = tree(run)
+    old = sealed(json.dumps(unsealed(before[record(run, "images")])[0] | {"digest": "0" * 16}))
+    name = f"{unsealed(old)[0]['unit']}-{'0' * 16}.json"
+    write(run / "commits" / name, old if content is None else content)
     wrong = "is an unknown file: the plan has no such unit"
-    assert found(run) == [Finding("commits/old-0123.json", wrong, remedy)]
+    assert found(run) == [Finding(f"commits/{name}", wrong, remedy)]
+    assert segment(options) == 0
+    assert tree(run) == before
 
 
 def test_what_a_block_of_a_finished_scene_should_have_lost_is_unknown(run):
