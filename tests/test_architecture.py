@@ -27,6 +27,7 @@ FLOORS = (
     "segmodel.labels",
     "segmodel.engine",
     "segmodel.networks",
+    "segmodel.safety",
     "segmodel.savedmodel",
     "segmodel.pairs",
     "segmodel.evaluation",
@@ -53,7 +54,7 @@ FLOORS = (
 DOORS = ("pipelines.pack", "pipelines.segment.__main__")
 
 # Rooms whose modules may import these at their top; elsewhere only functions do, when they run.
-TENSORFLOW = {"segmodel.networks", "segmodel.savedmodel", "segmodel.training"}
+TENSORFLOW = {"segmodel.networks", "segmodel.safety", "segmodel.savedmodel", "segmodel.training"}
 BEAM = {"pipelines.runners", "pipelines.segment.graph", "pipelines.datasets.graph"}
 
 # What a command line needs before it knows that it is right.

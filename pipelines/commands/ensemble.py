@@ -48,7 +48,7 @@ class EnsembleOptions:
     ).field()
     """time limit of the measurement on samples"""
     trust_model: bool = Option().field()
-    """load models whose operations touch files"""
+    """load models that may do more than compute, such as read files"""
 
 
 def parser() -> Parser:

@@ -46,7 +46,7 @@ def run(arguments: Sequence[str]) -> int:
     parsed, _ = parse(parser(), arguments, with_beam=False)
 
     from pipelines.results.verify import verify
-    from pipelines.run.failures import on_one_line
+    from segmodel.errors import on_one_line
 
     findings = 0
 

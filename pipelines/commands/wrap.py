@@ -37,7 +37,7 @@ class WrapOptions:
     ).field()
     """time limit of each measurement"""
     trust_model: bool = Option().field()
-    """load a SavedModel whose operations touch files"""
+    """load a SavedModel that may do more than compute, such as read files"""
 
 
 def parser() -> Parser:

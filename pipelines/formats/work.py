@@ -113,7 +113,7 @@ class Work(PlanContext):
         confidence: Whether confidence is written.
         pixel_size_m: Side of a pixel of images without coordinates in metres, or None.
         limits: Limits of the memory of images in one process.
-        trust_model: Whether operations that touch files are allowed.
+        trust_model: Whether to load a model that could do more than compute.
         check_seams: Whether what lies near borders of windows is labelled twice and compared.
         provenance: What label files say of their making.
         max_out_of_range: Share of the labelled pixels of an image that may hold values outside the

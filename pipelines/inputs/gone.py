@@ -5,10 +5,9 @@ from itertools import islice
 from types import MappingProxyType
 
 from pipelines.inputs.catalogue import NameSet
-from pipelines.run.failures import on_one_line
 from pipelines.run.plan import InputFile, Unit
 from pipelines.storage import locations
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, on_one_line
 
 STOP, KEEP, PRUNE = "stop", "keep", "prune"
 EXAMPLES = 3

@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipelines.run.failures import on_one_line
+from segmodel.errors import on_one_line
 
 EXAMPLES = 3
 MAX_SUFFIXES = 1000

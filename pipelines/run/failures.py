@@ -71,12 +71,3 @@ def code_of(error: BaseException) -> FailureCode:
     if isinstance(error, PermissionError):
         return FailureCode.NO_PERMISSION
     return FailureCode.CANNOT_READ if isinstance(error, OSError) else FailureCode.OTHER
-
-
-def on_one_line(text: str) -> str:
-    r"""Text with what is not printable written out: names of files are anybody's.
-
-    >>> on_one_line("a\nb")
-    'a\\nb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

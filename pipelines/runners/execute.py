@@ -21,11 +21,10 @@ from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.process import result_json, wants_json
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport
-from pipelines.run.failures import on_one_line
 from pipelines.run.plan import UnitReference, WorkUnit
 from pipelines.runners.dataflow import is_detached, job_error
 from pipelines.runners.runner_options import with_runner
-from segmodel.errors import BeamsegError, ConfigurationError, TransientError
+from segmodel.errors import BeamsegError, ConfigurationError, TransientError, on_one_line
 
 # DirectRunner first looks for another runner on the internet; this one is always in the process.
 LOCAL_RUNNER = "FnApiRunner"

@@ -183,7 +183,7 @@ class SegmentOptions:
     limit: int | None = Option("N", int, positive).field()
     """only the first N images, for a quick look"""
     trust_model: bool = Option().field()
-    """load a model whose operations access files"""
+    """load a model that may do more than compute, such as read files"""
 
 
 def segment_options(parsed: argparse.Namespace) -> SegmentOptions:

@@ -315,7 +315,7 @@ class Contract:
             raise ContractError(f"{error.args[0]}: missing in the contract") from None
         except ContractError:
             raise
-        except (TypeError, IndexError, AttributeError, ValueError) as error:
+        except (TypeError, IndexError, AttributeError, ValueError, OverflowError) as error:
             raise ContractError(f"the contract is malformed: {error}") from error
 
 

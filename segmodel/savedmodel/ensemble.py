@@ -263,13 +263,13 @@ def load_ensemble(
         models: SavedModel folders with contracts.
         views: Views of an image that each model labels.
         name: Name of the ensemble; made of the names of the models if None.
-        trust: Whether to load models whose operations touch files.
+        trust: Whether to load models that `refuse_unsafe` refuses.
 
     Raises:
         ConfigurationError: If there is nothing to average, a model is given twice, or a scale does
             not fit the models' strides.
         ContractError: If the models differ in what they take or give; names field and models.
-        ExportError: If a model's operations touch files and it is not trusted.
+        ExportError: If a model could do more than compute, and is not trusted.
     """
     if len(models) * views.count < 2:
         raise ConfigurationError(

@@ -10,6 +10,8 @@ from segmodel.errors import ContractError
 from segmodel.savedmodel.contract import Contract
 
 CONTRACT_FILE = "assets.extra/segmodel.json"
+# 65,535 classes with long names take half of it.
+MAX_CONTRACT_BYTES = 16 << 20
 
 
 def read_contract(model: str | Path) -> Contract:
@@ -32,10 +34,19 @@ def read_contract(model: str | Path) -> Contract:
             f"{folder} has no {CONTRACT_FILE}: make a model of it with beamseg wrap; beamseg "
             f"inspect says what it takes and gives"
         )
+    if path.stat().st_size > MAX_CONTRACT_BYTES:
+        raise ContractError(
+            f"{path} has more than {MAX_CONTRACT_BYTES >> 20} MiB: it is not what export wrote; "
+            f"export the model again"
+        )
     try:
-        return Contract.from_json(json.loads(path.read_text("utf-8")))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        document = json.loads(path.read_text("utf-8"))
+    except RecursionError:
+        raise ContractError(f"{path} is nested too deeply: export the model again") from None
+    except ValueError as error:
+        # Not JSON, not UTF-8, or a number of thousands of digits.
         raise ContractError(f"{path} is not JSON: {error}") from error
+    return Contract.from_json(document)
 
 
 def is_without_contract(model: str | Path) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from segmodel.errors import ConfigurationError, ExportError
+from segmodel.safety.loading import error_line
 from segmodel.savedmodel.preprocessing import apply_steps
 from segmodel.savedmodel.signatures import Endpoint, NamedTensor, count_true
 from segmodel.savedmodel.wrap_settings import INPUT_LAYOUTS, OUTPUT_LAYOUTS, WrapConfig
@@ -303,19 +304,6 @@ class ForeignModel(tf.Module):
         # Of what is no variable, such as a table, only the whole object is an owner.
         if len(handles) > len(self.model_variables):
             self.owner = loaded
-
-
-def error_line(error: BaseException) -> str:
-    r"""The line of an error's text that says what is wrong, as TensorFlow's have many.
-
-    >>> error_line(ValueError("Graph execution error:\n\nDetected at node x\n<stack>\nno\n[[x]]"))
-    'no'
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if lines and lines[0].startswith("Graph execution error"):
-        around = ("Graph execution error", "Detected at node", "<stack", "[[", "File ")
-        lines = [line for line in lines if not line.startswith(around)][-1:]
-    return lines[0] if lines else type(error).__name__
 
 
 def _to_nhwc(tensor: tf.Tensor, layout: str) -> tf.Tensor:

@@ -13,7 +13,7 @@ from segmodel.devices.startup import import_quietly
 from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Failed
-from segmodel.errors import BeamsegError, ContractError, OutOfMemoryError
+from segmodel.errors import ContractError, OutOfMemoryError
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import fingerprint, read_contract
 from segmodel.tiling.raster import ArrayRaster
@@ -44,36 +44,24 @@ class Predictor:
 
         Args:
             path: Folder of a SavedModel with a contract.
-            trust: Whether to load a model whose operations touch files.
+            trust: Whether to load a model that `refuse_unsafe` refuses.
 
         Raises:
-            ContractError: If there is no contract that can be read.
-            ExportError: If the model's operations touch files and it is not trusted.
+            ContractError: If there is no contract that can be read, or TensorFlow cannot load the
+                model.
+            ExportError: If the model could do more than compute, and is not trusted.
             OutOfMemoryError: If memory does not suffice for its weights.
         """
         contract = read_contract(path)
 
         with import_quietly():
             import tensorflow as tf
-            from google.protobuf.message import DecodeError
 
-            from segmodel.savedmodel.safety import refuse_file_operations
+            from segmodel.safety.loading import load_savedmodel
 
             enable_memory_growth(tf.config)
-        try:
-            if not trust:
-                refuse_file_operations(path)
-            loaded = tf.saved_model.load(str(path))
-        except (OSError, ValueError, DecodeError, tf.errors.OpError) as error:
-            if isinstance(error, BeamsegError):
-                raise
-            if isinstance(error, tf.errors.OpError) and is_out_of_memory(error):
-                raise OutOfMemoryError("out of memory while the model was loaded") from error
-            reason = str(error).strip().splitlines()[0]
-            raise ContractError(
-                f"{Path(path).name} is no SavedModel that can be loaded ({reason}): export it again"
-            ) from error
-        signatures = dict(loaded.signatures)
+        loaded = load_savedmodel(path, trust)
+        signatures = dict(getattr(loaded, "signatures", {}))
         if missing := sorted(SIGNATURES - set(signatures)):
             raise ContractError(
                 f"{Path(path).name} has no signature {', '.join(missing)}: make a model of "

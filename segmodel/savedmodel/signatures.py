@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from google.protobuf.message import DecodeError
 from tensorflow.core.framework.tensor_shape_pb2 import TensorShapeProto
-from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.struct_pb2 import StructuredValue
 from tensorflow.dtypes import as_dtype
 
-from segmodel.errors import ConfigurationError, ContractError
+from segmodel.errors import ConfigurationError
+from segmodel.safety.graph_file import read_graphs
 
 # Signatures and attributes of TensorFlow itself.
 _INTERNAL = "__saved_model"
@@ -74,18 +73,7 @@ def meta_graph(model: str | Path, tags: Sequence[str] = ()) -> MetaGraphDef:
         ContractError: If the folder is no SavedModel.
         ConfigurationError: If it has no such graph; names the tags of those that it has.
     """
-    path = Path(model) / "saved_model.pb"
-    saved = saved_model_pb2.SavedModel()
-    try:
-        saved.ParseFromString(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise ContractError(
-            f"{model} is not a SavedModel, a folder with saved_model.pb; of Keras files make one "
-            f"with model.export"
-        ) from None
-    except DecodeError as error:
-        raise ContractError(f"{model} is not a SavedModel: {path.name}: {error}") from error
-    graphs = list(saved.meta_graphs)
+    graphs = list(read_graphs(model).meta_graphs)
     if not tags and len(graphs) == 1:
         return graphs[0]
     wanted = set(tags or [_SERVE])

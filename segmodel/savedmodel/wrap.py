@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from segmodel.errors import BeamsegError, ConfigurationError, ContractError, ExportError
+from segmodel.errors import ConfigurationError, ContractError, ExportError
+from segmodel.safety.loading import error_line, load_savedmodel
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.export import FIXED_WINDOW_PX, export_savedmodel
-from segmodel.savedmodel.foreign import ForeignModel, error_line
+from segmodel.savedmodel.foreign import ForeignModel
 from segmodel.savedmodel.halo import (
     CORE_PX,
     MAX_HALO_PX,
@@ -26,12 +27,10 @@ from segmodel.savedmodel.halo import (
     usual_core_px,
 )
 from segmodel.savedmodel.preprocessing import check_steps
-from segmodel.savedmodel.safety import refuse_file_operations
 from segmodel.savedmodel.signatures import (
     Endpoint,
     NamedTensor,
     endpoints,
-    function_variants,
     meta_graph,
 )
 from segmodel.savedmodel.wrap_settings import SavedModelCall, WrapConfig
@@ -132,12 +131,12 @@ class Wrapping:
     Args:
         model: Folder of the SavedModel.
         config: The description.
-        trust: Whether to load a model whose operations touch files.
+        trust: Whether to load a model that `refuse_unsafe` refuses.
 
     Raises:
         ConfigurationError: If the description does not fit the SavedModel; names the key.
-        ExportError: If the SavedModel cannot be loaded or called, or its operations touch files
-            and it is not trusted.
+        ContractError: If it is no SavedModel that TensorFlow can load.
+        ExportError: If it cannot be called, or could do more than compute and is not trusted.
     """
 
     def __init__(self, model: str | Path, config: WrapConfig, trust: bool = False) -> None:
@@ -145,11 +144,8 @@ class Wrapping:
         graph = meta_graph(model, config.savedmodel.tags)
         endpoint = choose_endpoint(endpoints(graph), config, Path(model).name)
         source, target = choose_input(endpoint, config), choose_output(endpoint, config)
-        if not trust:
-            functions = function_variants(graph)[endpoint.name] if endpoint.is_function else ()
-            refuse_file_operations(model, functions)
-        tags = list(graph.meta_info_def.tags)
-        self.foreign = ForeignModel(_load(model, tags), endpoint, source, target, config)
+        loaded = load_savedmodel(model, trust, graph.meta_info_def.tags)
+        self.foreign = ForeignModel(loaded, endpoint, source, target, config)
         try:
             self.contract = self._draft()
         except ContractError as error:
@@ -404,21 +400,3 @@ def _extremes(config: WrapConfig, contract: Contract) -> list[tuple[str, Any]]:
     fill = dict(zip(config.model.bands, contract.nodata_fill, strict=True))
     extremes.append(("model.nodata_fill", [fill[band] for band in config.input_bands]))
     return extremes
-
-
-def _load(model: str | Path, tags: Sequence[str]) -> object:
-    """The SavedModel as TensorFlow loads it.
-
-    Raises:
-        ExportError: If TensorFlow cannot load it.
-    """
-    try:
-        loaded: object = tf.saved_model.load(str(model), tags=list(tags))
-    except (OSError, ValueError, KeyError, RuntimeError, tf.errors.OpError) as error:
-        if isinstance(error, BeamsegError):
-            raise
-        raise ExportError(
-            f"{Path(model).name} cannot be loaded by TensorFlow {tf.__version__}: "
-            f"{error_line(error)}: export it again with operations of TensorFlow itself"
-        ) from error
-    return loaded

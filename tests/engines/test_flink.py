@@ -88,7 +88,9 @@ def test_an_error_of_a_worker_on_flink_is_one_line(
     status = corpus.run(name, *cluster.options(), f"--model={broken_model}")
     printed = corpus.log(name).read_text()
     assert status == 2, told(corpus, name, cluster)
-    assert re.search(r"^beamseg: .*is no SavedModel that can be loaded", printed, re.M), printed
+    assert re.search(
+        r"^beamseg: .*is not a SavedModel: saved_model.pb is damaged", printed, re.M
+    ), printed
     assert "Traceback" not in printed
     assert "org.apache" not in printed
     assert last_job(cluster)["state"] == "FAILED"

@@ -40,9 +40,8 @@ def test_pillow_warns_of_no_damaged_image(kind):
     stream, options = io.BytesIO(), {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\x05"}
     Image.new("RGB", (8, 8)).save(stream, kind, **(options if kind == "JPEG" else {}))
     damaged = stream.getvalue() if kind == "JPEG" else stream.getvalue()[:40]
-    with warnings.catch_warnings(record=True, action="always") as told:
-        with suppress(OSError):
-            Image.open(io.BytesIO(damaged)).getexif()
+    with warnings.catch_warnings(record=True, action="always") as told, suppress(OSError):
+        Image.open(io.BytesIO(damaged)).getexif()
     silence_pillow.cache_clear()
     with warnings.catch_warnings(record=True, action="always") as caught:
         image_size(damaged)

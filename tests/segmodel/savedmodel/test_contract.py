@@ -239,6 +239,29 @@ def test_a_contract_file_that_is_no_json_is_a_contract_error(savedmodel, text):
         read_contract(savedmodel)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"[" * 100_000, "is nested too deeply"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "is nested too deeply"),
+        (b'{"format_version": ' + b"9" * 5000 + b"}", "is not JSON"),
+        (b" " * ((16 << 20) + 1), "has more than 16 MiB"),
+    ],
+)
+def test_a_deep_or_huge_contract_file_is_a_contract_error(savedmodel, text, says):
+    write_contract(contract(), savedmodel)
+    (savedmodel / CONTRACT_FILE).write_bytes(text)
+    with pytest.raises(ContractError, match=says):
+        read_contract(savedmodel)
+
+
+def test_a_number_beyond_floats_is_a_contract_error():
+    broken = document()
+    broken["mlm:input"][0]["nodata_fill"] = [10**400, 0, 0]
+    with pytest.raises(ContractError, match="nodata_fill|malformed"):
+        Contract.from_json(broken)
+
+
 @pytest.mark.parametrize("text", [b"[]", b'"text"', b"1", b"\xff\xfe{}"])
 def test_a_contract_file_that_holds_no_object_is_a_contract_error(savedmodel, text):
     write_contract(contract(), savedmodel)
