@@ -136,7 +136,7 @@ BROKEN: dict[str, Broken] = {
     "tiff-32-bit": Broken(
         ".tif",
         by_pillow(np.ones((9, 8), np.float32), "TIFF"),
-        "dtype: the model takes uint8, an image without coordinates gives it uint8 or the ",
+        "dtype: the model is given uint8, or the high byte of uint16, of an image without ",
     ),
     "tiff-fax": Broken(
         ".tif",

@@ -29,6 +29,7 @@ from segmodel.images.encoded import (
 from segmodel.images.tiff import is_tiff
 from segmodel.labels.label_images import encode_confidence, encode_labels
 from segmodel.rasters.memory import MASK_SUFFIX
+from segmodel.rasters.sample_types import is_convertible
 from segmodel.savedmodel.contract import Contract
 
 DECODED_BANDS = (1, 3, 4)
@@ -138,11 +139,12 @@ def encoded_misfit(contract: Contract, what: str = "") -> ContractError | None:
             code=FailureCode.WRONG_BANDS,
             name=what,
         )
-    if contract.dtype != "uint8":
+    if not is_convertible("uint8", contract.dtype, contract.value_range):
+        low, high = contract.value_range
         return ContractError(
-            f"dtype: the model takes {contract.dtype}, encoded images give uint8; give TIFFs or "
-            f"other scenes of {contract.dtype}, export the model for uint8 with the conversion in "
-            f"it, or leave the images out with --exclude",
+            f"dtype: the model takes {contract.dtype} of {low:g} to {high:g}, encoded images give "
+            f"uint8; give TIFFs or other scenes of {contract.dtype}, export the model for uint8 "
+            f"with the conversion in it, or leave the images out with --exclude",
             code=FailureCode.WRONG_DTYPE,
             name=what,
         )
@@ -228,7 +230,8 @@ def _open(file: InputFile, contract: Contract, reading: ReadOptions) -> EncodedI
         content = filesystem.read_bytes(uri, file.version)
     bands, limits = contract.bands, contract.value_range
     beside, most = mask_beside(file.uri), reading.max_pixels
-    return EncodedImage(content, len(bands), most, reading.resize, limits, beside, bands)
+    size, dtype = reading.resize, contract.dtype
+    return EncodedImage(content, len(bands), most, size, limits, beside, bands, dtype)
 
 
 def encode_png(labelled: Labelled, work: Work) -> EncodedMaps:

@@ -335,7 +335,9 @@ class _ShardTask(UnitTask[ShardEntry]):
                 continue
             self._names[entry.key] = (entry.number, entry.name)
             options = (bands, reading.max_pixels, reading.resize, limits)
-            raster = partial(EncodedImage, entry.encoded, *options, names=contract.bands)
+            raster = partial(
+                EncodedImage, entry.encoded, *options, names=contract.bands, dtype=contract.dtype
+            )
             yield Job(entry.key, raster, None, len(entry.encoded), open_inline=True)
 
     def source(self, key: str) -> tuple[InputFile, str | None]:

@@ -84,7 +84,9 @@ def find_inputs(
         wanted = options.bands or context.contract.bands
         rule = StackRule.read(options.stack)
         catalogue, others = stacked(catalogue, rule, wanted, context.headers)
-    plain = not as_in_0_1 and encoded_misfit(context.contract) is not None
+    # Of TIFFs, other models get samples as they are.
+    decodes_tiffs = context.contract.dtype == "uint8" and encoded_misfit(context.contract) is None
+    plain = not as_in_0_1 and not decodes_tiffs
     beside = None if as_in_0_1 else sidecars
     inputs = sorted_inputs(catalogue, context.headers, beside, plain)
     for file in others:

@@ -61,6 +61,7 @@ def decode_pixels(
     value_range: tuple[float, float] = BYTE_RANGE,
     beside: bytes | None = None,
     names: Sequence[str] = (),
+    dtype: str = "uint8",
 ) -> Pixels:
     """Pixels of an encoded image, and where they are valid; other arguments as in `decode_image`.
 
@@ -72,6 +73,7 @@ def decode_pixels(
             `ModelBands.valid_by_values`.
         beside: Content of the `.msk` file of a TIFF, or None where there is none.
         names: Names of the model's bands, for a TIFF that describes its own; empty for any.
+        dtype: Sample type of the model, which for others than uint8 holds bytes too.
 
     Returns:
         Values as `decode_image` returns them. Pixels are not valid where they are fully
@@ -87,6 +89,7 @@ def decode_pixels(
     if not begins_as_tiff(encoded):
         return _decoded_pixels(open_image(encoded, max_pixels), encoded, bands)
     tiff = TiffImage(encoded, max_pixels)
+    tiff.check_dtype(dtype)
     pixels, mode = tiff.pixels(bands, value_range, beside, names)
     if not mode:
         return pixels
@@ -143,6 +146,7 @@ class EncodedImage(Raster):
         value_range: Least and greatest raw value of the model.
         beside: Content of the `.msk` file of a TIFF, or None where there is none.
         names: Names of the model's bands, as in `decode_pixels`.
+        dtype: Sample type of the model.
 
     Raises:
         InputError: If it is no image or has too many pixels, by its header.
@@ -157,7 +161,9 @@ class EncodedImage(Raster):
         value_range: tuple[float, float] = BYTE_RANGE,
         beside: bytes | None = None,
         names: Sequence[str] = (),
+        dtype: str = "uint8",
     ) -> None:
+        self._dtype = dtype
         self._value_range, self._beside, self._names = value_range, beside, names
         self._encoded, self._bands, self._max_pixels = encoded, bands, max_pixels
         height, width, decoding = _demand(encoded, max_pixels)
@@ -180,10 +186,11 @@ class EncodedImage(Raster):
             if self._pixels is None:
                 self._pixels = self._decoded()
             pixels = self._pixels
-        if (window.height, window.width) == (self.height, self.width):
+        is_whole = (window.height, window.width) == (self.height, self.width)
+        if is_whole and self._dtype == pixels.values.dtype:
             return pixels
         valid = None if pixels.valid is None else pixels.valid[window.slices].copy()
-        return Pixels(pixels.values[window.slices].copy(), valid)
+        return Pixels(pixels.values[window.slices].astype(self._dtype), valid)
 
     def _decoded(self) -> Pixels:
         pixels = decode_pixels(
@@ -193,6 +200,7 @@ class EncodedImage(Raster):
             self._value_range,
             self._beside,
             self._names,
+            self._dtype,
         )
         self._encoded, self._beside = b"", None
         stated = (self._grid.height, self._grid.width)

@@ -160,6 +160,19 @@ class TiffImage:
         bands = [*header.bands, *([header.alpha_band] if header.alpha_band else [])]
         return f"{len(bands)} of {', '.join(sorted({band.dtype for band in bands}))}"
 
+    def check_dtype(self, dtype: str) -> None:
+        """Refuse samples of which a model of another type than uint8 would get the high byte.
+
+        Raises:
+            InputError: Says what to do.
+        """
+        if dtype != "uint8" and self._bits > 8:
+            raise InputError(
+                f"dtype: the model takes {dtype}, and would be given the high byte of {self._bits} "
+                f"bits: give it the TIFF as a file, in a new run",
+                code=FailureCode.WRONG_DTYPE,
+            )
+
     @contextmanager
     def opened(self, beside: bytes | None, raw: bool = False) -> Iterator[RasterHandle]:
         """The handle of the TIFF, while the block runs.

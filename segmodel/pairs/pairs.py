@@ -124,8 +124,9 @@ class PairSource:
 
     @property
     def accepts_encoded(self) -> bool:
-        """Whether JPEG, PNG and WebP can feed the model."""
-        return self.dtype == "uint8" and len(self.bands) in _ENCODED_BANDS
+        """Whether JPEG, PNG and WebP can feed the model, which is given their bytes."""
+        is_fit = is_convertible("uint8", self.dtype, self.value_range)
+        return is_fit and len(self.bands) in _ENCODED_BANDS
 
     def handle(self, path: str) -> RasterHandle:
         """The handle of a raster, one of those of which a bounded number stays open."""
@@ -166,6 +167,8 @@ class PairSource:
             InputError: If the image has other bands or samples than the model.
         """
         is_named_tiff = is_tiff(files.image)
+        # Of TIFFs, other models get samples as they are.
+        is_decoded = self.accepts_encoded and (self.dtype == "uint8" or not is_named_tiff)
         if is_named_tiff or self._may_be_placed(files.image):
             header, handle = None, self.handle(files.image)
             try:
@@ -173,10 +176,10 @@ class PairSource:
                     header = _header_of(handle)
             except InputError as error:
                 # Where it can be decoded, the decoder's error says more.
-                if not self.accepts_encoded or error.code == FailureCode.BAD_GEOREFERENCE:
+                if not is_decoded or error.code == FailureCode.BAD_GEOREFERENCE:
                     raise
             is_raster = header is not None and (
-                header.is_located or not self.accepts_encoded
+                header.is_located or not is_decoded
                 if is_named_tiff
                 else not header.grid.transform.is_identity
             )
@@ -331,8 +334,9 @@ class EncodedPair:
         if not self.source.accepts_encoded:
             raise InputError(
                 f"{self.image.file}: an encoded image gives 1, 3 or 4 bands of uint8, the model "
-                f"takes {len(self.source.bands)} of {self.source.dtype}: mend model.bands and "
-                f"model.dtype, or give GeoTIFFs"
+                f"takes {len(self.source.bands)} of {self.source.dtype} with model.value_range "
+                f"{self.source.value_range[0]:g} to {self.source.value_range[1]:g}: mend "
+                f"model.bands, model.dtype and model.value_range, or give GeoTIFFs"
             )
 
     @property
@@ -348,7 +352,8 @@ class EncodedPair:
     def pixels(self, window: Window) -> Pixels:
         """Pixels of a window; see `Pair.pixels`."""
         values, valid, _ = self._decoded()
-        return Pixels(values[window.slices], None if valid is None else valid[window.slices])
+        part = values[window.slices].astype(self.source.dtype, copy=False)
+        return Pixels(part, None if valid is None else valid[window.slices])
 
     def truth(self, window: Window) -> np.ndarray:
         """Class indices of a window; see `Pair.truth`."""
@@ -374,6 +379,7 @@ class EncodedPair:
                 value_range=self.source.value_range,
                 beside=self.image.read_mask(),
                 names=self.source.bands,
+                dtype=self.source.dtype,
             )
         truth = read_indices(self.mask, pixels.values.shape[:2], self.source.masks)
         if pixels.valid is not None:

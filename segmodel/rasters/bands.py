@@ -148,8 +148,8 @@ class ModelBands:
         others = {band.dtype for band in bands} - {"uint8", "uint16"}
         if others:
             raise ContractError(
-                f"dtype: the model takes uint8, an image without coordinates gives it uint8 or the "
-                f"high byte of uint16, this one has {min(others)}; "
+                f"dtype: the model is given uint8, or the high byte of uint16, of an image without "
+                f"coordinates or in a shard; this one has {min(others)}; "
                 f"{conversion_remedy(min(others), 'uint8', value_range)}",
                 code=FailureCode.WRONG_DTYPE,
             )

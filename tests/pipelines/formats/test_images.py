@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +13,10 @@ from pipelines.formats.images import ImageFormat, encoded_misfit
 from pipelines.rasters.header import Headers
 from pipelines.run.commits import CommitLog
 from pipelines.run.plan import InputFile
+from segmodel.errors import InputError
+from segmodel.images.encoded import EncodedImage
 from segmodel.savedmodel.contract import MeasuredHalo
-from segmodel.tiling.windows import Layout
+from segmodel.tiling.windows import Layout, Window
 from tests.fakes import (
     CLASSES,
     WIDE_CLASSES,
@@ -32,11 +33,16 @@ from tests.pipelines.corpus import (
     plan_context,
     png,
     read_png,
+    read_shard,
+    record,
     run_unit,
     units_in,
     write,
+    write_model_folder,
     write_scene,
+    write_shard,
 )
+from tests.pipelines.scene_runs import run_scenes
 
 
 def file(name: str) -> InputFile:
@@ -189,7 +195,8 @@ def test_class_ids_above_254_give_sixteen_bit_maps(tmp_path):
 )
 def test_a_model_that_encoded_images_cannot_feed_is_refused_by_field(bands, dtype, field):
     names = tuple(f"b{number}" for number in range(bands))
-    wanted = replace(contract(), bands=names, dtype=dtype, nodata_fill=(0.0,) * bands)
+    fields = {"value_range": (0.0, 10_000.0)} if dtype == "uint16" else {}
+    wanted = contract(bands=names, dtype=dtype, nodata_fill=(0.0,) * bands, **fields)
     taken = dtype if field == "dtype" else bands
     assert f"photos: {field}: the model takes {taken}" in str(encoded_misfit(wanted, "photos"))
 
@@ -226,3 +233,37 @@ def test_the_halo_does_not_change_labels_that_depend_on_one_pixel(tmp_path):
     run_folder(work, tmp_path / "photos")
     actual = read_png(Path(work.run.root) / "labels" / "photos" / "a.png.png")
     np.testing.assert_array_equal(actual, brightness_labels(values))
+
+
+class Typed(BrightnessModel):
+    """Remembers the types that it is given."""
+
+    def labels(self, images: np.ndarray) -> np.ndarray:
+        self.dtypes = {*getattr(self, "dtypes", ()), images.dtype.name}
+        return super().labels(images)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int16", "uint16"])
+def test_images_feed_models_of_other_types_whose_range_is_one_of_bytes(tmp_path, dtype):
+    folder = write_model_folder(tmp_path / "model", dtype=dtype)
+    values = pixels(70, 80)
+    write(tmp_path / "in" / "a.png", png(values))
+    write_shard(tmp_path / "in" / "s.tfrecord", [record(values, "a")])
+    write_scene(tmp_path / "in" / "b.tif", values, (None, None))
+    model = Typed()
+    run = run_scenes(tmp_path / "run", folder, tmp_path / "in", model=model)
+    assert (run.status, run.failures()) == (0, {})
+    assert model.dtypes == {dtype}
+    for labels in (run.labels("in/b.tif"), read_png(run.root / "labels" / "in" / "a.png.png")):
+        np.testing.assert_array_equal(labels, brightness_labels(values))
+    (found,) = read_shard(run.root / "labels" / "in" / "s.tfrecord")
+    assert found["image/filename"] == [b"a"]
+    other = contract(dtype=dtype, value_range=(0.0, 256.0))
+    assert "0 to 256, encoded images give uint8" in str(encoded_misfit(other))
+
+
+def test_a_tiff_in_a_shard_gives_no_high_bytes_to_a_model_of_other_samples(tmp_path):
+    path = write_scene(tmp_path / "a.tif", pixels(9, 8).astype(np.uint16), (None, None))
+    raster = EncodedImage(path.read_bytes(), 3, dtype="float32")
+    with pytest.raises(InputError, match="high byte of 16 bits: give it the TIFF as a file"):
+        raster.read(Window(0, 0, 9, 8))

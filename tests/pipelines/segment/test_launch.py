@@ -256,7 +256,7 @@ def test_bands_that_do_not_fit_are_refused_before_anything_is_written(options, t
 
 
 def test_a_dtype_that_does_not_fit_is_refused_before_anything_is_written(options, tmp_path):
-    write_model_folder(tmp_path / "wide", dtype="uint16")
+    write_model_folder(tmp_path / "wide", dtype="uint16", value_range=(0.0, 10_000.0))
     (tmp_path / "in" / "scene.tif").unlink()  # samples of scenes are converted
     wide = replace(options, model=str(tmp_path / "wide"))
     refused(wide, ContractError, "dtype: the model takes uint16")

@@ -121,7 +121,7 @@ def test_what_a_busy_store_does_not_give_is_no_foreign_file(tmp_path, name):
 
 
 def test_browse_images_among_scenes_of_another_kind_are_failures(tmp_path):
-    model = write_model_folder(tmp_path / "model", dtype="uint16", value_range=(0.0, 255.0))
+    model = write_model_folder(tmp_path / "model", dtype="uint16", value_range=(0.0, 10_000.0))
     write_scene(tmp_path / "in" / "good.tif", VALUES.astype(np.uint16))
     write(tmp_path / "in" / "browse.png", png(VALUES))
     write_shard(tmp_path / "in" / "s.tfrecord", [record(VALUES)])
@@ -138,7 +138,7 @@ def test_browse_images_among_scenes_of_another_kind_are_failures(tmp_path):
 
 
 def test_a_model_that_fits_no_input_is_refused_at_once(tmp_path):
-    model = write_model_folder(tmp_path / "model", dtype="uint16", value_range=(0.0, 255.0))
+    model = write_model_folder(tmp_path / "model", dtype="uint16", value_range=(0.0, 10_000.0))
     write_scene(tmp_path / "in" / "a.tif", VALUES.astype(np.float64) + 0.5)
     write(tmp_path / "in" / "b.png", png(VALUES))
     with pytest.raises(ContractError, match="dtype"):

@@ -299,6 +299,22 @@ def test_a_tiff_without_place_is_a_photograph_where_those_feed_the_model(tmp_pat
     assert (pair.truth(whole(pair)) == WATER).all()
 
 
+def test_images_feed_models_of_other_types_whose_range_is_one_of_bytes(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (6, 7, 3), np.uint8)
+    write(tmp_path / "images" / "a.png", values)
+    write(tmp_path / "images" / "b.tif", values)
+    for name in "ab":
+        write(tmp_path / "masks" / f"{name}.png", np.full((6, 7), 4, np.uint8))
+    pairs = read(tmp_path, PairSource(RGB.bands, "float32", IDS, (0.0, 255.0)))
+    assert [type(pair) for pair in pairs] == [EncodedPair, RasterPair]
+    for pair in pairs:
+        actual = pair.pixels(Window(1, 2, 4, 5)).values
+        assert actual.dtype == np.float32
+        np.testing.assert_array_equal(actual, values[1:5, 2:7])
+    with pytest.raises(InputError, match=r"3 of float32 with model\.value_range 0 to 1: mend"):
+        read(tmp_path, PairSource(RGB.bands, "float32", IDS, (0.0, 1.0)))
+
+
 @pytest.mark.parametrize(
     ("suffix", "world"), [(".jpg", ".JGW"), (".png", ".wld"), (".webp", ".wpw")]
 )
@@ -418,7 +434,7 @@ def test_a_raster_of_other_bands_or_samples_is_named_with_both(tmp_path, source,
 def test_an_encoded_image_cannot_feed_a_model_of_16_bits(tmp_path):
     touch(tmp_path, "images/a.png", "masks/a.png")
     with pytest.raises(InputError, match=r"a\.png: an encoded image gives .* takes 1 of uint16"):
-        read(tmp_path, PairSource(("grey",), "uint16", IDS))
+        read(tmp_path, PairSource(("grey",), "uint16", IDS, (0.0, 10_000.0)))
 
 
 def test_a_raster_mask_of_another_size_is_named(tmp_path):
