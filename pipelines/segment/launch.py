@@ -41,7 +41,7 @@ from pipelines.segment.kept import KeptUnits, is_as_planned, kept_units, take_ap
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.reconcile import reconcile, remove_leftovers
 from pipelines.segment.sizes import Sizes, resolve_sizes
-from pipelines.segment.unusable import unusable
+from pipelines.segment.unusable import forbidden, unusable
 from pipelines.storage import filesystem, locations
 from pipelines.storage.copies import OpenedModel, open_model
 from pipelines.storage.digests import digest
@@ -342,6 +342,7 @@ def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
     }
     gone = find_gone(planned, inputs.every)
     faults = unusable(units, inputs, chain(gone, held), resolved.work)
+    faults |= forbidden(inputs, recorded, resolved.options.retry_failures, resolved.work)
     gone.update(faults)
     kept = None
     if unopened or (gone and resolved.options.gone == KEEP):

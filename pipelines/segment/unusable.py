@@ -1,8 +1,9 @@
 """Inputs that are found, and whose label maps of an earlier attempt could not be made again."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,10 @@ from pipelines.formats.work import Work
 from pipelines.inputs.catalogue import NameSet
 from pipelines.run.attempts import THREADS
 from pipelines.run.directory import RunDirectory
-from pipelines.run.failures import Failure
+from pipelines.run.failures import Failure, reason_of
 from pipelines.run.plan import IMAGES_PER_GROUP, InputFile, Unit, WorkUnit
 from pipelines.segment.inputs import Inputs
-from pipelines.storage import filesystem
+from pipelines.storage import filesystem, locations
 from pipelines.storage.threads import in_order
 from pipelines.worker import formats
 from segmodel.engine.engine import Engine
@@ -29,11 +30,11 @@ from segmodel.savedmodel.contract import Contract
 def unusable(
     units: Callable[[], Iterator[Unit]], inputs: Inputs, passed: Iterable[str], work: Work
 ) -> dict[str, str]:
-    """Inputs with a label map that are something else by now, or that no worker could label.
+    """Changed inputs with a label map that are something else by now, or that cannot be labelled.
 
-    Something else is a TIFF that is none any more, and an image that got or lost a world file. Only
-    files that have changed are read, as workers read them: their label maps would be replaced by
-    failures.
+    Something else is a TIFF that is none any more, an image that got or lost a world file, and a
+    scene of other band files. The rest is read as workers read it: label maps of what they cannot
+    read would be replaced by failures.
 
     Args:
         units: Returns the units of the plan on disk.
@@ -60,20 +61,29 @@ def unusable(
 
     # As units were planned; a database is asked in this thread only.
     labelled, planned_as = NameSet(), NameSet()
+    bands: dict[str, tuple[str, ...]] = {}
     for unit, is_labelled in in_order(lambda unit: (unit, _has_labels(unit, work.run)), changed()):
         if is_labelled:
             labelled.update(file.key for file in unit.files)
             planned_as.update(f"{unit.format}:{file.key}" for file in unit.files)
+            stacks = ((f.key, locations.stack_sources(f.uri)) for f in unit.files)
+            bands |= {key: sources for key, sources in stacks if sources}
     if not labelled:
         return {}
+
+    def is_kind(entry: Format, file: InputFile) -> bool:
+        sources = locations.stack_sources(file.uri)
+        is_same = _are_same(bands.get(file.key, sources), sources)
+        return is_same and f"{entry.name}:{file.key}" in planned_as
+
     faults: dict[str, str] = {}
     for entry, files in inputs.files:
         for records, chosen in files.by_records():
             found = (file for file in chosen if file.key in labelled)
             while page := list(islice(found, IMAGES_PER_GROUP)):
-                same = [file for file in page if f"{entry.name}:{file.key}" in planned_as]
+                same = [file for file in page if is_kind(entry, file)]
                 other = {file.key for file in page} - {file.key for file in same}
-                faults |= dict.fromkeys(other, f"it is of another format now: {entry.name}")
+                faults |= dict.fromkeys(other, "it is of another format or of other files now")
                 for unit in entry.trials(same, work, records):
                     faults |= _faults(entry, unit, work)
     return faults
@@ -82,6 +92,71 @@ def unusable(
 def _identity(format_name: str, file: InputFile) -> str:
     """What is the same for a file that has not changed."""
     return f"{format_name}:{file.size}:{file.version}:{file.key}"
+
+
+def _are_same(before: Sequence[str], now: Sequence[str]) -> bool:
+    """Whether paths name the same files, where each may be told from another folder.
+
+    >>> _are_same(["in/10m/red.tif"], ["/data/in/10m/red.tif"]), _are_same(["a/r.tif"], ["b/r.tif"])
+    (True, False)
+    """
+    paired = zip(before, now, strict=False)
+    parts = [sorted((Path(a).parts, Path(b).parts), key=len) for a, b in paired]
+    return len(before) == len(now) and all(
+        longer[len(longer) - len(shorter) :] == shorter for shorter, longer in parts
+    )
+
+
+def forbidden(
+    inputs: Inputs, recorded: NameSet, retry_failures: bool, work: Work
+) -> dict[str, str]:
+    """Inputs with a label map that have not changed, are to be labelled again, and may not be read.
+
+    A whole group of image files is labelled again where one was added, and all units are with other
+    statistics. Scenes are opened when they are planned, and stores ask for rights as they list.
+
+    Args:
+        inputs: Input files that were found.
+        recorded: Names of the commit records that are there.
+        retry_failures: Whether units in which an image failed are labelled again.
+        work: Work that all units of the run share.
+
+    Returns:
+        What is wrong, by the key of each input.
+    """
+    log = work.log
+    known = NameSet(name.rpartition("-")[0] for name in recorded)
+
+    def redone() -> Iterator[tuple[Unit, bool]]:
+        """Units with a record, and whether it is of these files and options."""
+        for entry, files in inputs.files:
+            for records, chosen in files.by_records() if entry.decodes else ():
+                for unit in entry.units(chosen, work, records):
+                    is_done = unit.id in known and log.name(unit) in recorded
+                    if unit.id in known and (retry_failures or not is_done):
+                        yield unit, is_done
+
+    def refused(found: tuple[Unit, bool]) -> dict[str, str]:
+        unit, is_done = found
+        if is_done and log.is_valid(unit, retry_failures):
+            return {}
+        return {file.key: why for file in unit.files if (why := _refusal(unit, file, work))}
+
+    faults: dict[str, str] = {}
+    for some in in_order(refused, redone()):
+        faults |= some
+    return faults
+
+
+def _refusal(unit: Unit, file: InputFile, work: Work) -> str | None:
+    """Why a file with a label map may not be read; None if it may, or if another attempt might."""
+    if locations.is_remote(file.uri) or not _has_labels(replace(unit, files=(file,)), work.run):
+        return None
+    try:
+        filesystem.read_range(file.uri, 0, 1)
+    except OSError as error:
+        return None if is_transient(error) else reason_of(error)
+    return None
 
 
 def _has_labels(unit: Unit, run: RunDirectory) -> bool:

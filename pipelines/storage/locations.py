@@ -246,6 +246,19 @@ def stack_parts(uri: str) -> tuple[str, str] | None:
     return place, content
 
 
+def stack_sources(uri: str) -> tuple[str, ...]:
+    """Paths or addresses of the files of a VRT that is written nowhere; empty for all others.
+
+    >>> content = '<SourceFilename relativeToVRT="1">b/red.tif</SourceFilename>'
+    >>> stack_sources(stack_uri("gs://in/a.vrt", content)), stack_sources("in/a.vrt")
+    (('gs://in/b/red.tif',), ())
+    """
+    place, content = stack_parts(uri) or ("", "")
+    found = re.findall(r'<SourceFilename relativeToVRT="([01])">([^<]*)<', content)
+    folder = os.path.dirname(place)
+    return tuple(f"{folder}/{path}" if flag == "1" else path for flag, path in found)
+
+
 def stack_failure(content: str) -> tuple[str, str] | None:
     """Code and reason of a VRT that cannot be made, or None.
 

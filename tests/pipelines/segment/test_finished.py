@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import os
 import shutil
 import tarfile
 from dataclasses import replace
@@ -17,6 +19,8 @@ import pytest
 from pipelines.rasters.header import read_header
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
+from pipelines.storage import filesystem
+from pipelines.storage.clients import local
 from segmodel.errors import ConfigurationError
 from segmodel.rasters.header import Header
 from tests.pipelines.corpus import (
@@ -171,3 +175,45 @@ def test_a_shard_of_which_no_image_can_be_decoded_ends_the_command(options, tmp_
     with pytest.raises(ConfigurationError, match=rf"1 input \({SHARDS[2]}: "):
         prepare_run(check_run(options))
     assert tree(options.output) == before
+
+
+@pytest.mark.parametrize("change", ["an added image", "--pixel_size", "--retry_failures"])
+def test_an_image_that_may_not_be_read_keeps_its_label_map_while_its_group_is_done_again(
+    options, tmp_path, monkeypatch, change
+):
+    write(tmp_path / "a" / "failing.png", b"no image")
+    run(options)
+    before, opened = tree(options.output), local.open_local
+    if change == "an added image":
+        write(tmp_path / "a" / "4.png", png(pixels(9, 9)))
+    changed = {
+        "an added image": options,
+        "--pixel_size": replace(options, pixel_size=2.0),
+        "--retry_failures": replace(options, retry_failures=True),
+    }[change]
+
+    def refuse(path: str):
+        if path == str(tmp_path / "a" / "0.png"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path)
+
+    for module in (local, filesystem):
+        monkeypatch.setattr(module, "open_local", refuse)
+    with pytest.raises(ConfigurationError, match=r"1 input \(a/0\.png: Permission denied\)"):
+        prepare_run(check_run(changed))
+    assert tree(options.output) == before
+
+
+def test_a_stack_of_other_band_files_is_another_scene(options, tmp_path):
+    for folder in ("R10m", "R20m"):
+        for number, band in enumerate(("red", "green", "blue")):
+            path = tmp_path / "d" / folder / f"s_{band}.tif"
+            write_scene(path, pixels(40, 40, number + len(folder), bands=1))
+    fine = replace(options, inputs=(str(tmp_path / "d"),), stack="R10m/{scene}_{band}.tif")
+    run(fine)
+    before = tree(options.output)
+    with pytest.raises(ConfigurationError, match=r"\(d/s\.vrt: .* of other files now\)"):
+        prepare_run(check_run(replace(fine, stack="R20m/{scene}_{band}.tif")))
+    assert tree(options.output) == before
+    os.utime(tmp_path / "d" / "R10m" / "s_red.tif")
+    assert run(fine)[1] == 1
