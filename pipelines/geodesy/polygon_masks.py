@@ -10,6 +10,7 @@
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -29,6 +30,9 @@ BOUND_PX = 0.05  # most distance of a halved edge from the true curve, in pixels
 STEEPEST = 0.25  # share of a chord that a curve may leave it by, or the chord is halved anywhere
 HALVINGS = 32  # an edge that is still not close to its curve after as many is torn
 EVERYWHERE = 1e9  # more than any longitude
+CROSSINGS = 1 << 20  # of edges and rows that are computed at a time
+STRIP_ROWS = 256  # in which the bounds of polygons are searched
+KEPT_WINDOWS = 2  # whose runs are kept, as masks and layers of one window follow each other
 SAMPLES = 129  # per axis of a scene, to find its place in the CRS of the polygons
 
 
@@ -57,26 +61,42 @@ class _Edges:
 
     def runs(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Runs of pixels of a window, ascending: flat start, flat end, and polygon of each."""
-        top, bottom = window.row, window.row + window.height
-        left, right = window.column, window.column + window.width
-        near = (self.reach[:, 0] < right) & (self.reach[:, 1] > left)
-        near = near[self.part] & (self.rows[:, 0] < bottom) & (self.rows[:, 1] > top)
-        rows = np.clip(self.rows[near], top, bottom)
-        count = rows[:, 1] - rows[:, 0]
-        edge = np.repeat(np.flatnonzero(near), count)
-        row = np.arange(len(edge)) + np.repeat(rows[:, 0] - np.cumsum(count) + count, count)
-        x0, y0, x1, y1 = self.points[edge].T
+        return _runs(self, window)
+
+    def found_runs(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `runs`, which keeps those of the last windows."""
+        places = _Odd(len(self.index) * window.height * (window.width + 1))
+        for edges in self._some_near(window):
+            places.add(self._crossings(edges, window))
         # From odd to even crossings of a row lies what an outline covers.
-        x = x0 + (row + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-        x = np.ceil(np.clip(x, np.minimum(x0, x1), np.maximum(x0, x1)) - 0.5)
-        column = (np.clip(x, left, right) - left).astype(np.int64)
-        key = (self.part[edge] * window.height + row - top) * (window.width + 1) + column
-        line, column = np.divmod(np.sort(key).reshape(-1, 2), window.width + 1)
+        line, column = np.divmod(places.numbers().reshape(-1, 2), window.width + 1)
         part, row = np.divmod(line[:, 0], max(1, window.height))
         start, end = (row * window.width + column[:, side] for side in (0, 1))
         order = np.argsort(start, kind="stable")
-        order = order[(start < end)[order]]
         return start[order], end[order], self.index[part[order]]
+
+    def _some_near(self, window: Window) -> Iterator[np.ndarray]:
+        """Edges that may cross a window; so many at a time as memory is for."""
+        bottom, right = window.row + window.height, window.column + window.width
+        near = (self.reach[:, 0] < right) & (self.reach[:, 1] > window.column)
+        near = near[self.part] & (self.rows[:, 0] < bottom) & (self.rows[:, 1] > window.row)
+        edges = np.flatnonzero(near)
+        count = np.diff(np.clip(self.rows[edges], window.row, bottom))[:, 0]
+        piece = np.cumsum(count) // CROSSINGS
+        yield from np.split(edges, np.flatnonzero(np.diff(piece)) + 1)
+
+    def _crossings(self, edges: np.ndarray, window: Window) -> np.ndarray:
+        """Where edges cross rows of a window: outline, row and column as one number."""
+        rows = np.clip(self.rows[edges], window.row, window.row + window.height)
+        count = rows[:, 1] - rows[:, 0]
+        edge = np.repeat(edges, count)
+        row = np.arange(len(edge)) + np.repeat(rows[:, 0] - np.cumsum(count) + count, count)
+        x0, y0, x1, y1 = self.points[edge].T
+        x = x0 + (row + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
+        x = np.ceil(np.clip(x, np.minimum(x0, x1), np.maximum(x0, x1)) - 0.5)
+        column = np.clip(x, window.column, window.column + window.width) - window.column
+        line = self.part[edge] * window.height + row - window.row
+        return np.asarray(line * (window.width + 1) + column.astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,13 +140,19 @@ class ScenePolygons:
         whole = Window(0, 0, self.grid.height, self.grid.width)
         if self.torn:
             return whole
-        start, end, _ = self.drawn.runs(whole)
-        if not len(start):
+        found = []
+        for strip in whole.subdivide(STRIP_ROWS, whole.width):
+            start, end, _ = self.drawn.runs(strip)
+            if len(start):
+                rows, columns = np.divmod(start, whole.width)
+                last = (strip.row + rows.max() + 1, (columns + end - start).max())
+                found.append((strip.row + rows.min(), columns.min(), *last))
+        if not found:
             return Window(0, 0, 0, 0)
-        rows, columns = np.divmod(start, whole.width)
-        top, left = int(rows.min()), int(columns.min())
-        right = int((columns + end - start).max())
-        return Window(top, left, int(rows.max()) + 1 - top, right - left)
+        of_strips = np.array(found)
+        top, left = of_strips[:, :2].min(axis=0).tolist()
+        bottom, right = of_strips[:, 2:].max(axis=0).tolist()
+        return Window(top, left, bottom - top, right - left)
 
     def touches(self, window: Window) -> bool:
         """Whether a polygon covers the centre of a pixel of a window; exact."""
@@ -207,6 +233,36 @@ def lie_on(polygons: Polygons, grid: GroundGrid) -> bool:
             if shapely.intersects(frame, lines).any():
                 return True
     return False
+
+
+@lru_cache(KEPT_WINDOWS)
+def _runs(edges: _Edges, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return edges.found_runs(window)
+
+
+class _Odd:
+    """Finds what stands an odd number of times among numbers, of which few are held at a time.
+
+    Args:
+        size: All numbers are below it.
+    """
+
+    def __init__(self, size: int) -> None:
+        # To count is faster than to sort, where there is room for all counts.
+        self._counts = np.zeros(size, np.int8) if size <= CROSSINGS else None
+        self._numbers = np.empty(0, np.int64)
+
+    def add(self, numbers: np.ndarray) -> None:
+        """Look at more numbers."""
+        if self._counts is not None:
+            self._counts ^= np.bincount(numbers, minlength=len(self._counts)).astype(np.int8) & 1
+            return
+        values, counts = np.unique(np.append(self._numbers, numbers), return_counts=True)
+        self._numbers = values[counts % 2 == 1]
+
+    def numbers(self) -> np.ndarray:
+        """All that were found, ascending."""
+        return self._numbers if self._counts is None else np.flatnonzero(self._counts)
 
 
 def _reached(end: np.ndarray) -> np.ndarray:

@@ -26,6 +26,9 @@ from pipelines.storage.copies import with_sidecars
 from segmodel.errors import ConfigurationError
 
 NAME_FIELDS = ("name", "NAME", "Name")
+MADE_VALID = 2000  # vertices
+# Pairs of edges near each other that GEOS may compare in one polygon, in about 30 s.
+MAX_PAIRS = 4e9
 _LAYER = "|layername="  # how QGIS spells a layer of a file
 _log = logging.getLogger("beamseg")
 _NOTHING = shapely.to_wkb(shapely.Polygon())
@@ -150,6 +153,7 @@ def _read_file(file: str, layer: str, source: str, name_field: str | None) -> tu
     names, places = found.names, []
     by_name = defaultdict(list)
     for place, shape in enumerate(_shapes(found.content, names, found.crs, source)):
+        _check_pairs(shape, names[place], source)
         polygon = _polygonal(shape)
         if polygon is not None:
             by_name[names[place]].append(shapely.normalize(polygon))
@@ -353,12 +357,51 @@ def _unrolled_ring(ring: Any, turn: float) -> np.ndarray | None:
 
 def _polygonal(shape: Any) -> Any | None:
     """The part of a geometry that has an area, made valid; None where there is none."""
-    valid = shapely.make_valid(shape)
+    valid = _valid(shape)
     if shapely.get_type_id(valid) in _POLYGONS:
         return valid if shapely.area(valid) > 0 else None
     parts = shapely.get_parts(shapely.get_parts(valid))
     parts = parts[np.isin(shapely.get_type_id(parts), _POLYGONS) & (shapely.area(parts) > 0)]
     return shapely.union_all(parts) if len(parts) else None
+
+
+def _check_pairs(shape: Any, name: str, source: str) -> None:
+    """Refuse a polygon whose edges run through most of it, as each would be held against all."""
+    points, ring = shapely.get_coordinates(
+        shapely.get_rings(shapely.get_parts(shapely.get_parts(shape))), return_index=True
+    )
+    steps = np.abs(np.diff(points, axis=0))[ring[:-1] == ring[1:]]
+    if not len(steps):
+        return
+    # How many edges a line across meets on average, which is 2 for a circle.
+    met = float((steps.sum(axis=0) / np.maximum(np.ptp(points, axis=0), 1e-300)).min())
+    if met * len(steps) > MAX_PAIRS:
+        raise ConfigurationError(
+            f"{source} has {len(steps):,} edges in {name!r}, of which a line across meets "
+            f"{met:,.0f}, and their number times that may be {MAX_PAIRS:,.0f}: simplify it, for "
+            f"example with ogr2ogr -simplify"
+        )
+
+
+def _valid(shape: Any) -> Any:
+    """A valid geometry in which every place lies that an odd number of rings go around.
+
+    What `make_valid` does takes time with the square of the vertices where a ring crosses itself
+    often, so it is done to small ones only; of large ones, lines that are drawn twice are none.
+    """
+    if shapely.is_valid(shape):
+        return shape
+    parts = shapely.get_parts(shapely.get_parts(shape))
+    has_others = (shapely.get_type_id(parts) != shapely.GeometryType.POLYGON).any()
+    if has_others or shapely.get_num_coordinates(shape) <= MADE_VALID:
+        return shapely.make_valid(shape)
+    faces = shapely.get_parts(shapely.polygonize([shapely.union_all(shapely.boundary(parts))]))
+    x, y = shapely.get_coordinates(shapely.point_on_surface(faces)).T
+    is_odd = np.zeros(len(faces), bool)
+    for ring in shapely.polygons(shapely.get_rings(parts)):
+        shapely.prepare(ring)
+        is_odd ^= shapely.intersects_xy(ring, x, y)
+    return shapely.coverage_union_all(faces[is_odd])
 
 
 def _joined(polygons: list[Any]) -> bytes:

@@ -363,3 +363,25 @@ def test_polygons_of_another_body_are_refused() -> None:
 )
 def test_bounds_are_those_of_the_covered_pixels(shapes, expected):
     assert ScenePolygons.of(named(shapes), UTM).bounds() == expected
+
+
+@pytest.mark.parametrize("at_once", [3, 64, 1 << 20])
+def test_masks_do_not_depend_on_how_many_crossings_are_computed_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    angle = np.linspace(0, 2 * np.pi, 400, endpoint=False)
+    away = np.random.default_rng(5).uniform(300, 1500, 400)
+    points = np.column_stack([302000 + away * np.cos(angle), 5998500 + away * np.sin(angle)])
+    scene = ScenePolygons.of(named([shapely.Polygon(points)]), LARGE)
+    columns, rows = np.meshgrid(np.arange(400) + 0.5, np.arange(300) + 0.5)
+    shape = shapely.Polygon(points)
+    expected = shapely.contains_xy(shape, 300000 + 10 * columns, 6e6 - 10 * rows)
+    monkeypatch.setattr("pipelines.geodesy.polygon_masks.CROSSINGS", at_once)
+    monkeypatch.setattr("pipelines.geodesy.polygon_masks.STRIP_ROWS", 7)
+
+    assert (scene.mask(Window(0, 0, 300, 400)) == expected).all()
+    rows_in, columns_in = np.nonzero(expected)
+    bounds = scene.bounds()
+    assert (bounds.row, bounds.column) == (rows_in.min(), columns_in.min())
+    assert bounds.height == np.ptp(rows_in) + 1
+    assert bounds.width == np.ptp(columns_in) + 1

@@ -12,6 +12,7 @@ import shapely
 from pyogrio.raw import write
 from pyproj import CRS
 
+from pipelines.geodesy import vector_files
 from pipelines.geodesy.polygons import Polygons
 from pipelines.geodesy.vector_files import read_polygons, read_zones
 from segmodel.errors import ConfigurationError
@@ -270,3 +271,34 @@ def test_polygons_that_overlap_by_more_than_a_hundredth_are_in_different_layers(
 
     assert polygons.layers() == (0, 0, 1, 1, 0)
     assert Polygons("", (), ()).layers() == ()
+
+
+def test_a_polygon_of_300_000_vertices_is_read_and_one_that_is_all_spikes_is_refused(
+    tmp_path: Path,
+) -> None:
+    angle = np.linspace(0, 2 * np.pi, 300_000, endpoint=False)
+    away = np.random.default_rng(0).uniform(0.2, 0.4, 300_000)
+
+    def written(name: str, radius: np.ndarray) -> str:
+        points = np.column_stack([8 + radius * np.cos(angle), 50 + radius * np.sin(angle)])
+        return save(tmp_path / name, [shapely.Polygon(points)], ["a"])
+
+    found = read_zones(written("round.fgb", np.full(300_000, 0.3)))
+    expected = shapely.area(shapely.from_wkb(found.geometries[0]))
+
+    assert expected == pytest.approx(np.pi * 0.09, rel=1e-9)
+    with pytest.raises(ConfigurationError, match=r"300,000 edges in 'a'.*simplify it"):
+        read_zones(written("spikes.fgb", away))
+
+
+def test_a_large_polygon_that_crosses_itself_is_repaired_as_a_small_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    walk = np.cumsum(np.random.default_rng(0).normal(0, 1, (1500, 2)), axis=0)
+    shape = shapely.MultiPolygon([shapely.Polygon(walk), shapely.Polygon(walk[:300] + 3)])
+    small = vector_files._polygonal(shape)
+    monkeypatch.setattr(vector_files, "MADE_VALID", 0)
+
+    large = vector_files._polygonal(shape)
+
+    assert shapely.normalize(large).equals_exact(shapely.normalize(small), 0)
