@@ -20,8 +20,10 @@ from rasterio.rpc import RPC
 from pipelines.rasters.header import Headers, read_header
 from pipelines.run.plan import InputFile
 from segmodel.errors import InputError
+from segmodel.rasters.completeness import last_block
 from segmodel.rasters.header import Band
 from segmodel.rasters.opening import reason_of_gdal
+from segmodel.tiling.windows import Window
 from tests.pipelines.corpus import UTM, pixels, write, write_scene
 from tests.pipelines.raster_kinds import (
     PALETTE,
@@ -353,3 +355,28 @@ def test_a_scene_without_place_has_neither_crs_nor_transform(tmp_path):
     header = header_of(path)
     assert (header.grid.crs, header.located_by) == (None, None)
     assert header.grid.transform == Affine.identity()
+
+
+@pytest.mark.parametrize(
+    ("profile", "expected"),
+    [
+        ({"blockysize": 16}, Window(32, 0, 8, 40)),
+        ({"tiled": True, "blockxsize": 16, "blockysize": 16}, Window(32, 32, 8, 8)),
+        ({"blockysize": 16, "interleave": "band"}, Window(32, 0, 8, 40)),
+        ({"driver": "PNG"}, None),
+    ],
+)
+def test_the_block_that_stands_last_in_a_geotiff_is_known(tmp_path, profile, expected):
+    path = write_scene(tmp_path / "a.tif", pixels(40, 40), **profile)
+    with rasterio.open(path) as source:
+        assert last_block(source) == expected
+
+
+def test_a_block_that_was_written_anew_stands_last(tmp_path):
+    path = write_scene(tmp_path / "a.tif", pixels(48, 40) // 64, blockysize=16, compress="deflate")
+    with rasterio.open(path, "r+") as target:
+        # It no longer fits where it was.
+        noise = pixels(16, 40, 1).transpose(2, 0, 1)
+        target.write(noise, window=rasterio.windows.Window(0, 16, 40, 16))
+    with rasterio.open(path) as source:
+        assert last_block(source) == Window(16, 0, 16, 40)
