@@ -18,7 +18,7 @@ from pipelines.run.areas import Tally
 from pipelines.run.attempts import THREADS, UnitReport, report_of
 from pipelines.run.commits import CommitLog, Output
 from pipelines.run.directory import PACK, RunDirectory
-from pipelines.run.failures import Failure
+from pipelines.run.failures import Failure, write_unit_failures
 from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.storage import filesystem
 from segmodel.devices.startup import reuse_memory
@@ -163,20 +163,12 @@ def _attempt(unit: WorkUnit, work: PackWork, on_pixels: Callable[[int], None]) -
             tallies.append(tally)
             pixels += entry.height * entry.width
             on_pixels(entry.height * entry.width)
-    outputs = [Output.of(path, draft.written), *_write_failures(unit, work, failures)]
+    outputs = [Output.of(path, draft.written)]
+    for output in write_unit_failures(work.run, unit.id, failures):
+        outputs.append(replace(output, path=f"{METADATA_DIR}/{output.path}"))
     tally = Tally.sum([*tallies, Tally(failed_images=len(failures))])
     work.log.write(unit, outputs, tally, work.run.scratch)
     return UnitReport(done=1, computed_pixels=pixels)
-
-
-def _write_failures(unit: WorkUnit, work: PackWork, failures: list[Failure]) -> list[Output]:
-    """Rows of failures, in place of earlier ones; returns what was written."""
-    name = f"failures/{unit.id}.jsonl"
-    if not failures:
-        filesystem.remove(work.run.path(name))
-        return []
-    content = "".join(failure.to_json() + "\n" for failure in failures).encode()
-    return [Output.of(f"{METADATA_DIR}/{name}", work.run.write(name, content))]
 
 
 def _in_order(items: list[PackInput], work: PackWork) -> Iterator[Future[_Packed]]:

@@ -1,9 +1,13 @@
 """Failures: one row per image that could not be labelled."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Self
 
+from pipelines.run.commits import Output
+from pipelines.run.directory import RunDirectory
+from pipelines.storage import filesystem
 from segmodel.errors import BeamsegError, FailureCode, is_transient
 
 
@@ -71,3 +75,24 @@ def code_of(error: BaseException) -> FailureCode:
     if isinstance(error, PermissionError):
         return FailureCode.NO_PERMISSION
     return FailureCode.CANNOT_READ if isinstance(error, OSError) else FailureCode.OTHER
+
+
+def write_unit_failures(
+    run: RunDirectory, unit_id: str, failures: Iterable[Failure]
+) -> list[Output]:
+    """Write the failures of a unit, in place of earlier ones.
+
+    Args:
+        run: The run directory.
+        unit_id: Id of the unit.
+        failures: All that failed in it.
+
+    Returns:
+        The file that was written, below the run directory; none without failures.
+    """
+    path = f"failures/{unit_id}.jsonl"
+    lines = "".join(failure.to_json() + "\n" for failure in failures)
+    if not lines:
+        filesystem.remove(run.path(path))
+        return []
+    return [Output.of(path, run.write(path, lines.encode("utf-8", "backslashreplace")))]

@@ -24,7 +24,7 @@ from pipelines.run import plan
 from pipelines.run.area_tables import area_table, schema_for
 from pipelines.run.areas import Tally, TallySum, with_range
 from pipelines.run.commits import Commit, Output
-from pipelines.run.failures import Failure
+from pipelines.run.failures import Failure, write_unit_failures
 from pipelines.run.plan import GONE, SCENE, AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.overlaps import in_input_order
@@ -272,14 +272,8 @@ class _Content:
         else:
             filesystem.remove(work.run.path(path))
         failures = [failure for failure in self.failures if failure.uri in keys]
-        path = f"failures/{part.id}.jsonl"
-        if failures:
-            lines = "".join(failure.to_json() + "\n" for failure in failures)
-            written = work.run.write(path, lines.encode("utf-8", "backslashreplace"))
-            outputs.append(Output.of(path, written))
-            total.add(Tally(failed_images=len(failures)))
-        else:
-            filesystem.remove(work.run.path(path))
+        outputs += write_unit_failures(work.run, part.id, failures)
+        total.add(Tally(failed_images=len(failures)))
         smaller = {
             (int(height), int(width)): size
             for name, size in self.commit.smaller_batches.items()

@@ -13,7 +13,7 @@ from pipelines.run.area_tables import AreaTable, area_table, rows_of, schema_for
 from pipelines.run.areas import Tally, TallySum, Unlabelled
 from pipelines.run.attempts import THREADS, UnitReport, report_of
 from pipelines.run.commits import Output
-from pipelines.run.failures import Failure, reason_of, reraise_transient
+from pipelines.run.failures import Failure, reason_of, reraise_transient, write_unit_failures
 from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem
 from pipelines.worker import formats
@@ -68,9 +68,7 @@ def _fail(unit: WorkUnit, work: Work) -> UnitReport:
         code=FailureCode.NOT_FOUND,
     )
     failures = [Failure.of(file.key, None, "open", error) for file in unit.files]
-    path = f"failures/{unit.id}.jsonl"
-    lines = "".join(failure.to_json() + "\n" for failure in failures)
-    outputs = [Output.of(path, work.run.write(path, lines.encode("utf-8", "backslashreplace")))]
+    outputs = write_unit_failures(work.run, unit.id, failures)
     work.log.write(unit, outputs, Tally(failed_images=len(failures)), work.run.scratch)
     return UnitReport(done=1)
 
@@ -194,16 +192,10 @@ def _write_tables(unit: WorkUnit, work: Work, results: _Results, rows: str) -> l
         results: What became of the images of the unit.
         rows: Path of the finished table of rows, under a temporary name.
     """
-    table, failures = f"areas/{unit.id}.parquet", f"failures/{unit.id}.jsonl"
+    table = f"areas/{unit.id}.parquet"
     outputs = []
     if results.pixels:
         outputs.append(Output.of(table, filesystem.publish(rows, work.run.path(table))))
     else:
         filesystem.remove(work.run.path(table))
-    if results.failures:
-        lines = "".join(failure.to_json() + "\n" for failure in results.failures)
-        content = lines.encode("utf-8", "backslashreplace")
-        outputs.append(Output.of(failures, work.run.write(failures, content)))
-    else:
-        filesystem.remove(work.run.path(failures))
-    return outputs
+    return outputs + write_unit_failures(work.run, unit.id, results.failures)
