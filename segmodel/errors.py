@@ -64,11 +64,9 @@ class BeamsegError(Exception):
     default_code: ClassVar[FailureCode] = FailureCode.OTHER
 
     def __init__(self, text: str = "", *, code: FailureCode | None = None, name: str = "") -> None:
-        super().__init__(text)
+        # Beam makes an error of a worker anew from this alone.
+        super().__init__(f"{name}: {text}" if name else text)
         self.text, self.code, self.name = text, code or self.default_code, name
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.text}" if self.name else self.text
 
 
 class ConfigurationError(BeamsegError, ValueError):
@@ -107,6 +105,13 @@ class TransientError(BeamsegError, RuntimeError):
     """A fault of the store, the network or memory that a later attempt may not meet."""
 
 
+class DiskError(TransientError):
+    """A disk of this machine that has no room, is read-only or gone; nothing is wrong with inputs.
+
+    Somebody has to act before another attempt may succeed, so that none is made by itself.
+    """
+
+
 class OutOfMemoryError(TransientError, MemoryError):
     """Memory of the model's device ran out; a smaller batch may fit."""
 
@@ -118,7 +123,9 @@ _PERMANENT = (
     NotADirectoryError,
     PermissionError,
 )
-_PERMANENT_ERRNO = {errno.ENAMETOOLONG, errno.EROFS, errno.EILSEQ}
+_PERMANENT_ERRNO = {errno.ENAMETOOLONG, errno.EILSEQ}
+# Of a disk that is written, which does not get better by itself.
+_DISK_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 
 def is_transient(error: BaseException) -> bool:
@@ -141,3 +148,13 @@ def on_one_line(text: str) -> str:
     'a\\nb'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_worth_waiting(error: BaseException) -> bool:
+    """Whether the same action may succeed a little later, without anybody doing anything.
+
+    >>> is_worth_waiting(TransientError("busy")), is_worth_waiting(DiskError("full"))
+    (True, False)
+    """
+    is_of_disk = isinstance(error, OSError) and error.errno in _DISK_ERRNO
+    return is_transient(error) and not is_of_disk and not isinstance(error, DiskError)

@@ -30,11 +30,13 @@ def run(arguments: Sequence[str]) -> int:
     """Print the comparison, and write it if asked; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
 
+    from segmodel.devices.disks import writing
     from segmodel.reports.comparison import compare_runs, comparison_text, write_comparison
 
     comparison = compare_runs(parsed.runs)
     print(comparison_text(comparison))
     if parsed.output:
-        write_comparison(parsed.output, comparison)
+        with writing(parsed.output):
+            write_comparison(parsed.output, comparison)
         print(f"\nwritten to {parsed.output}: see compare.md")
     return 0

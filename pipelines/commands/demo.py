@@ -53,11 +53,15 @@ def run(arguments: Sequence[str]) -> int:
     """Run the demo; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
     options = parse_options(DemoOptions, parsed)
-    if options.samples:
-        return _write_samples(Path(options.samples))
-    if options.training_data:
-        return _write_training_data(Path(options.training_data))
-    return _measure_earth(Path(options.output))
+
+    from segmodel.devices.disks import room
+
+    with room(options.samples or options.training_data or options.output):
+        if options.samples:
+            return _write_samples(Path(options.samples))
+        if options.training_data:
+            return _write_training_data(Path(options.training_data))
+        return _measure_earth(Path(options.output))
 
 
 def _write_samples(folder: Path) -> int:

@@ -82,6 +82,7 @@ def run(arguments: Sequence[str]) -> int:
     views = Views(options.flips, options.turns, parse_scales(options.scales))
 
     from pipelines.rasters.samples import read_samples
+    from segmodel.devices.disks import room
     from segmodel.devices.startup import import_quietly
 
     with import_quietly():
@@ -91,7 +92,8 @@ def run(arguments: Sequence[str]) -> int:
     ensemble = load_ensemble(parsed.models, views, options.name, options.trust_model)
     samples = read_samples(options.samples, ensemble.contract)
     measuring = Measuring(options.measure_seconds, lambda line: print(line, flush=True))
-    contract = export_ensemble(ensemble, options.output, samples, measuring=measuring)
+    with room(options.output):
+        contract = export_ensemble(ensemble, options.output, samples, measuring=measuring)
     print(f"{contract.architecture}: stride {contract.stride}, {_halo(contract)}")
     print(f"model in {options.output}: see beamseg inspect")
     return 0

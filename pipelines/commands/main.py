@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 import segmodel
-from pipelines.cli import process
+from pipelines.cli import process, streams
 from pipelines.cli.exit_status import ExitStatus
 from segmodel.errors import BeamsegError, ConfigurationError, is_transient
 
@@ -81,52 +81,46 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     Returns:
         The exit status; see `ExitStatus`.
     """
+    streams.open_streams()
     # TensorFlow's C++ messages tell a user nothing; they must be silenced before it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     process.begin(arguments)
     signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGTERM, _interrupted)
+    status, error = _outcome(command, arguments)
+    fault = streams.output_fault()
+    if fault is not None:
+        # What is not printed has not arrived, whatever became of the work.
+        error = f"standard output cannot be written ({fault.strerror}): run the same command again"
+        status = ExitStatus.INCOMPLETE
+    if error is not None:
+        print(f"beamseg: {error}", file=sys.stderr)
+    if process.wants_json():
+        print(process.result_json(status, error), flush=True)
+    return status
+
+
+def _outcome(
+    command: Callable[[Sequence[str]], int], arguments: Sequence[str]
+) -> tuple[int, str | None]:
+    """The exit status of a command, and what to say of the error that ended it, if one did."""
     try:
-        return _report(command(arguments))
-    except BrokenPipeError:
-        _discard_output()
-        return ExitStatus.INTERNAL_ERROR
+        return command(arguments), None
     except (BeamsegError, OSError) as error:
         reason = str(error)
         if isinstance(error, OSError) and error.strerror:
             reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         # A transient error is worth a retry; everything else that we refuse, the user must change.
-        return _fail(reason, ExitStatus.INCOMPLETE if is_transient(error) else ExitStatus.USAGE)
+        return ExitStatus.INCOMPLETE if is_transient(error) else ExitStatus.USAGE, reason
     except SystemExit as end:
-        return int(end.code or 0)
+        return int(end.code or 0), None
     except Exception as error:
         if not process.wants_json():
             raise
         # Before the line of JSON, which is the last even where both streams are one.
         traceback.print_exc()
-        return _report(ExitStatus.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
-
-
-def _fail(reason: str, status: ExitStatus) -> int:
-    """Print why a command failed; returns its exit status."""
-    print(f"beamseg: {reason}", file=sys.stderr)
-    return _report(status, reason)
-
-
-def _report(status: int, error: str | None = None) -> int:
-    """Print the line of JSON, if the command line asks for it; returns the exit status."""
-    if process.wants_json():
-        try:
-            print(process.result_json(status, error), flush=True)
-        except BrokenPipeError:
-            _discard_output()
-    return status
-
-
-def _discard_output() -> None:
-    """Send the rest of standard output nowhere, after its reader has closed it."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
 
 
 def _interrupted(number: int, frame: object) -> None:

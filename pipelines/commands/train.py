@@ -78,6 +78,7 @@ def run(arguments: Sequence[str]) -> int:
     config = load_configuration(options.config, changes)
 
     from pipelines.datasets.training import read_data
+    from segmodel.devices.disks import room
     from segmodel.devices.startup import import_quietly
 
     with import_quietly():
@@ -85,7 +86,11 @@ def run(arguments: Sequence[str]) -> int:
         from segmodel.training.trainer import train
 
     where, overwrite = options.output, options.overwrite
-    with read_data(config, bool(options.folds_by)) as data, _hooks(config.training.steps) as hooks:
+    with (
+        room(where),
+        read_data(config, bool(options.folds_by)) as data,
+        _hooks(config.training.steps) as hooks,
+    ):
         if options.folds_by:
             folds = cross_validate(config, data, where, hooks, overwrite)
             result = folds_table(folds, config.classes.names)

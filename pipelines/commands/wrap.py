@@ -61,6 +61,7 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.rasters.samples import read_samples
     from pipelines.storage.copies import local_folder
     from pipelines.storage.locations import checked, is_remote
+    from segmodel.devices.disks import room
     from segmodel.devices.startup import import_quietly
 
     if is_remote(options.output):
@@ -89,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
     with naming_file(options.contract):
         wrapping = Wrapping(folder, config, options.trust_model)
     samples = read_samples(options.samples, wrapping.contract)
-    with naming_file(options.contract):
+    with room(options.output), naming_file(options.contract):
         contract = wrapping.export(options.output, samples, measuring)
     print(f"{contract.name}: stride {contract.stride}, {describe_halo(contract)}")
     print(f"model in {options.output}: see beamseg inspect")

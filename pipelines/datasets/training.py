@@ -1,16 +1,11 @@
 """Training data by a configuration: pairs in folders, and shards as `beamseg pack` writes them."""
 
-import errno
 import logging
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import partial
-from io import FileIO
 from itertools import zip_longest
 
 from pipelines.formats import SHARDS
@@ -20,7 +15,8 @@ from pipelines.inputs.listing import find_files
 from pipelines.inputs.numbered import missing_shards, warning_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
-from segmodel.errors import ConfigurationError, InputError, is_transient
+from segmodel.devices.disks import Spool, free_bytes_of, temporary_folder
+from segmodel.errors import ConfigurationError, DiskError, InputError, is_transient
 from segmodel.labels.masks import MaskReader
 from segmodel.pairs.paired_files import match_group, pair_files, unique_names
 from segmodel.pairs.pairs import EncodedFile, EncodedPair, Pair, PairCache, PairSource, TrainingData
@@ -30,11 +26,8 @@ _log = logging.getLogger("beamseg")
 
 _MIB = 1 << 20
 _MAX_FAULTS = 10
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # What readers of shards advise names an option that training does not have.
 _OTHER_ADVICE = re.compile(r": [^:]*--image_field.*$")
-
-_MORE_ROOM = "set TMPDIR to a folder on a disk with more room"
 
 # Pairs for training, and for validation.
 Sides = tuple[list[Pair], list[Pair]]
@@ -55,55 +48,19 @@ class _Shard:
     side: int
 
 
-class _SpooledShards:
-    """Encoded images and label maps in a temporary file; any thread can read any of them.
-
-    Args:
-        stream: Empty file, opened without a buffer.
-    """
-
-    def __init__(self, stream: FileIO) -> None:
-        self._stream, self._size = stream, 0
-
-    def add(self, content: bytes) -> Callable[[], bytes]:
-        """Append the content of a file.
-
-        Args:
-            content: Encoded image or label map.
-
-        Returns:
-            A function that reads the content again.
-
-        Raises:
-            ConfigurationError: If there is no room for them.
-        """
-        place, self._size = self._size, self._size + len(content)
-        rest = memoryview(content)
-        try:
-            while rest:
-                rest = rest[self._stream.write(rest) :]
-        except OSError as error:
-            if error.errno not in _NO_ROOM:
-                raise
-            raise ConfigurationError(
-                f"no room in {tempfile.gettempdir()} for the copy of the shards, after "
-                f"{place / _MIB:,.0f} MiB: {_MORE_ROOM}"
-            ) from error
-        return partial(os.pread, self._stream.fileno(), len(content), place)
-
-
 def _check_room(shards: Sequence[_Shard]) -> None:
     """Refuse shards whose copy cannot fit; a compressed one takes its own size at the least.
 
     Raises:
-        ConfigurationError: If there is not as much room.
+        DiskError: If there is not as much room.
     """
-    folder, needed = tempfile.gettempdir(), sum(shard.file.size for shard in shards)
-    free = shutil.disk_usage(folder).free
+    folder, needed = temporary_folder(), sum(shard.file.size for shard in shards)
+    free = free_bytes_of(folder)
     if needed > free:
-        raise ConfigurationError(
-            f"the copy of the shards needs {needed / _MIB:,.0f} MiB in {folder}, which has "
-            f"{free / _MIB:,.0f} MiB left: {_MORE_ROOM}"
+        raise DiskError(
+            f"the copy of the shards needs {needed / _MIB:,.0f} MiB, and {free / _MIB:,.0f} MiB "
+            f"are left: make room there, or set TMPDIR to a folder on another disk",
+            name=folder,
         )
 
 
@@ -124,7 +81,8 @@ def read_data(config: Configuration, without_validation: bool = False) -> Iterat
 
     Raises:
         ConfigurationError: If there is nothing to train on or to validate on, files cannot be told
-            apart, a file is for training and validation, or there is no room for the copy.
+            apart, or a file is for training and validation.
+        DiskError: If there is no room for the copy.
         InputError: If an image has no mask, a shard is broken, or a sample cannot be read; names
             the file and the sample.
     """
@@ -137,8 +95,8 @@ def read_data(config: Configuration, without_validation: bool = False) -> Iterat
         )
     cache = PairCache(data.cache_mb * _MIB)
     found = _folder_pairs(config, cache)
-    with tempfile.TemporaryFile(prefix="beamseg-train-", buffering=0) as stream:
-        packed = _shard_pairs(config, cache, _SpooledShards(stream))
+    with closing(Spool()) as copy:
+        packed = _shard_pairs(config, cache, copy)
         yield TrainingData((*found[0], *packed[0]), (*found[1], *packed[1]))
 
 
@@ -159,7 +117,7 @@ def _folder_pairs(config: Configuration, cache: PairCache) -> Sides:
     return sides
 
 
-def _shard_pairs(config: Configuration, cache: PairCache, copy: _SpooledShards) -> Sides:
+def _shard_pairs(config: Configuration, cache: PairCache, copy: Spool) -> Sides:
     data = config.data
     source = _source(config, MaskReader.of_label_maps(config.classes, data.ignore_ids))
     shards = [*_find_shards(data.shards, 0), *_find_shards(data.validation_shards, 1)]

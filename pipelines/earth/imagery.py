@@ -12,6 +12,7 @@ from PIL import Image
 from rasterio.transform import Affine, from_origin
 
 from pipelines.geodesy.ground import GroundGrid
+from pipelines.rasters.written import WrittenFiles
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable, LabelClass
 
@@ -124,7 +125,11 @@ def write_raster(path: Path, pixels: np.ndarray, west: float, north: float) -> N
     values = {"height": pixels.shape[0], "width": pixels.shape[1], "count": 3, "dtype": "uint8"}
     grid = {"crs": CRS, "transform": from_origin(west, north, 360 / WIDTH, 180 / HEIGHT)}
     layout = {"photometric": "RGB", "tiled": True, "compress": "deflate"}
-    with rasterio.open(path, "w", "GTiff", **values, **grid, **layout) as target:
+    files = WrittenFiles()
+    with (
+        files.all_written(),
+        rasterio.open(path, "w", "GTiff", opener=files, **values, **grid, **layout) as target,
+    ):
         target.write(np.moveaxis(pixels, -1, 0))
 
 

@@ -3,13 +3,13 @@
 import gzip
 import posixpath
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
-from typing import IO, Any, Self, TypeVar, cast
+from typing import IO, Any, Self, TypeVar
 
+from segmodel.devices.disks import Spool
 from segmodel.errors import BeamsegError, FailureCode, InputError
 
 _EXTRA_HEADERS = (
@@ -166,35 +166,32 @@ class _Links:
 
     def __init__(self, reopen: Reopen, max_bytes: int) -> None:
         self._reopen, self._max_bytes = reopen, max_bytes
-        self._kept, self._copy = ExitStack(), cast(IO[bytes] | None, None)
+        self._copy: Spool | None = None
         self._next: dict[str, str] = {}
-        self._places: dict[str, tuple[int, int] | InputError] = {}
+        self._contents: dict[str, Callable[[], bytes] | InputError] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._kept.close()
+        if self._copy is not None:
+            self._copy.close()
 
     def content(self, link: tarfile.TarInfo) -> bytes | InputError:
         """The content of the file that a link leads to, or why there is none."""
         if self._copy is None:
-            temporary = tempfile.TemporaryFile(prefix="beamseg-links-")  # noqa: SIM115  # kept open
-            self._copy = self._kept.enter_context(temporary)
+            self._copy = Spool()
             self._copy_targets(self._copy)
-        place = self._places.get(self._end_of(_target(link) or ""))
-        if place is None:
+        found = self._contents.get(self._end_of(_target(link) or ""))
+        if found is None:
             return InputError(
                 "is a link to what is no file of the archive: pack the files themselves "
                 "(tar --dereference --hard-dereference)",
                 code=FailureCode.BROKEN_LINK,
             )
-        if isinstance(place, InputError):
-            return place
-        self._copy.seek(place[0])
-        return self._copy.read(place[1])
+        return found if isinstance(found, InputError) else found()
 
-    def _copy_targets(self, copy: IO[bytes]) -> None:
+    def _copy_targets(self, copy: Spool) -> None:
         left = MAX_LINK_CHARACTERS
         for member in self._pass(lambda stream, member: None):
             target = _target(member)
@@ -207,10 +204,9 @@ class _Links:
             name = _normal(member.name)
             if name in wanted and not member.isdir() and _target(member) is None:
                 content = _content(stream, member, self._max_bytes)
-                if isinstance(content, InputError):
-                    self._places[name] = content
-                else:
-                    self._places[name] = copy.seek(0, 2), copy.write(content)
+                self._contents[name] = (
+                    content if isinstance(content, InputError) else copy.add(content)
+                )
 
         for _ in self._pass(keep):
             pass

@@ -10,7 +10,8 @@ from typing import Any, overload
 
 from pipelines.inputs.left_aside import LeftAside
 from pipelines.run.plan import InputFile
-from segmodel.errors import TransientError
+from segmodel.devices.disks import temporary_folder
+from segmodel.errors import DiskError
 
 # What a database keeps in memory, and again while it sorts.
 CACHE_KIB = 8 << 10
@@ -48,6 +49,7 @@ class Database:
     """
 
     def __init__(self, *tables: str) -> None:
+        temporary_folder()
         self._connection = sqlite3.connect("", isolation_level=None)
         settings = f"cache_size = {-CACHE_KIB}", "temp_store = FILE"
         for setting in (*settings, "journal_mode = OFF", "synchronous = OFF"):
@@ -73,7 +75,7 @@ class Database:
             values: Values for the question marks.
 
         Raises:
-            TransientError: If there is no room on disk; as all methods.
+            DiskError: If there is no room on disk; as all methods.
         """
         self.run_each(statement, [values])
 
@@ -97,9 +99,10 @@ def _room() -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise TransientError(
+        raise DiskError(
             f"lists of files do not fit in the folder for temporary files ({error}): make room "
-            f"there, or name another folder with TMPDIR"
+            f"there, or set TMPDIR to a folder on another disk",
+            name=temporary_folder(),
         ) from error
 
 

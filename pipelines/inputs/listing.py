@@ -12,6 +12,7 @@ from pipelines.run.directory import is_run, lies_in_run
 from pipelines.storage import filesystem, locations, web
 from pipelines.storage.clients import StoredObject, store_of
 from pipelines.storage.copies import COPIES
+from segmodel.devices.disks import room, temporary_folder
 from segmodel.errors import ConfigurationError, FailureCode, InputError
 from segmodel.rasters.world_files import may_have_sidecars
 
@@ -95,7 +96,10 @@ def _remote_inputs(
         if found.uri.endswith("/run.json") and _is_run(found.uri):
             runs.add(found.uri.removesuffix("run.json"))
 
-    with tempfile.SpooledTemporaryFile(SPOOLED_BYTES, "w+", encoding="utf-8") as spool:
+    with (
+        room(temporary_folder()) as above,
+        tempfile.SpooledTemporaryFile(SPOOLED_BYTES, "w+", encoding="utf-8", dir=above) as spool,
+    ):
         for file in find_files(pattern, note_run):
             spool.write(json.dumps(astuple(file)) + "\n")
         spool.seek(0)

@@ -13,6 +13,7 @@ import rasterio.windows
 from rasterio.enums import ColorInterp
 
 from pipelines.rasters.gdal import OPENER
+from pipelines.rasters.written import WrittenFiles
 from segmodel.labels.classes import ClassTable
 from segmodel.rasters.grid import Grid
 from segmodel.rasters.opening import GDAL_OPTIONS, gdal_window
@@ -31,7 +32,12 @@ def write_block(path: str, grid: Grid, window: Window, values: np.ndarray) -> No
     """Write the `(height, width)` values of a window of a scene as a tiled GeoTIFF."""
     corner = rasterio.windows.transform(gdal_window(window), grid.transform)
     profile = _grid_profile(Grid(window.height, window.width, corner, grid.crs), values.dtype)
-    with rasterio.Env(**GDAL_OPTIONS), rasterio.open(path, "w", **profile) as target:
+    files = WrittenFiles()
+    with (
+        files.all_written(),
+        rasterio.Env(**GDAL_OPTIONS),
+        rasterio.open(path, "w", opener=files, **profile) as target,
+    ):
         target.write(values, 1)
 
 
@@ -108,19 +114,25 @@ def _new_cog(
         overviews: GDAL's name of a resampling.
         profile: More fields of the profile.
     """
-    draft = f"{path}.draft.tif"
-    with rasterio.Env(**_COG_OPTIONS):
-        try:
-            with rasterio.open(draft, "w", **_grid_profile(grid, dtype), **profile) as target:
+    draft, files = f"{path}.draft.tif", WrittenFiles()
+    profile |= _grid_profile(grid, dtype)
+    options = {"compress": "DEFLATE", "level": 6, "bigtiff": "IF_SAFER", "num_threads": 1}
+    options |= {"blocksize": TILE_PX, "overview_resampling": overviews}
+    try:
+        with files.all_written(), rasterio.Env(**_COG_OPTIONS):
+            with rasterio.open(draft, "w", opener=files, **profile) as target:
                 yield target
                 for window, values in blocks:
+                    files.check()
                     target.write(values, 1, window=gdal_window(window))
-            options = {"compress": "DEFLATE", "level": 6, "bigtiff": "IF_SAFER", "num_threads": 1}
-            options |= {"blocksize": TILE_PX, "overview_resampling": overviews}
-            rasterio.shutil.copy(draft, path, driver="COG", **options)
-        finally:
-            for name in (draft, draft + ".aux.xml"):
-                Path(name).unlink(missing_ok=True)
+            files.check()
+            with rasterio.open(draft, opener=files) as source:
+                # GDAL goes through us for what it calls as it calls the draft.
+                through_us = source.name.removesuffix(draft) + path
+                rasterio.shutil.copy(source, through_us, driver="COG", **options)
+    finally:
+        for name in (draft, draft + ".aux.xml", path + ".ovr.tmp"):
+            Path(name).unlink(missing_ok=True)
 
 
 def _grid_profile(grid: Grid, dtype: np.dtype) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 from pipelines.run.commits import CommitLog
 from pipelines.run.failures import reason_of
 from pipelines.run.plan import Unit
-from segmodel.errors import TransientError, is_transient
+from segmodel.errors import TransientError, is_worth_waiting
 
 ATTEMPTS = 3
 RETRY_SECONDS = 1.0
@@ -60,7 +60,7 @@ def with_retries(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | Non
         except Exception as error:
             if _is_done(unit, log):
                 return None
-            if not is_transient(error):
+            if not is_worth_waiting(error):
                 raise
             _log.warning("%s: attempt %d of %d: %s", unit.id, attempt, ATTEMPTS, reason_of(error))
             if attempt < ATTEMPTS:

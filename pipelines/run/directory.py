@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.storage import filesystem, locations
+from segmodel.devices.disks import writing
 from segmodel.errors import ConfigurationError
 
 OUTPUTS = ("labels", "confidence", "blocks", "areas", "failures", "counts")
@@ -111,7 +112,8 @@ class RunDirectory:
     def begin(self) -> None:
         """Make the folder, without results that would be those of another attempt."""
         if not locations.is_remote(self.root):
-            os.makedirs(self.root, exist_ok=True)
+            with writing(self.root):
+                os.makedirs(self.root, exist_ok=True)
         for name in (*RESULTS, *self.mosaics()):
             filesystem.remove(self.path(name))
 

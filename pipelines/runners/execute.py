@@ -139,8 +139,7 @@ def error_of_worker(error: Exception) -> Exception:
     found = re.findall(r"segmodel\.errors\.(\w+): (.+?)(?: \[while running .*)?$", text, re.M)
     if found:
         name, reason = found[-1]
-        kinds = {kind.__name__: kind for kind in BeamsegError.__subclasses__()}
-        return kinds.get(name, BeamsegError)(reason)
+        return _kinds(BeamsegError).get(name, BeamsegError)(reason)
     lost = re.search(r"failed in state (\w+): *(.*)", text)
     if lost and "Traceback" not in text:
         reason = lost[2].rpartition("Exception: ")[2]
@@ -149,6 +148,12 @@ def error_of_worker(error: Exception) -> Exception:
             f"command again to do the rest"
         )
     return error
+
+
+def _kinds(root: type[BeamsegError]) -> dict[str, type[BeamsegError]]:
+    """A class of errors and those below it, by name."""
+    below = {name: kind for sub in root.__subclasses__() for name, kind in _kinds(sub).items()}
+    return {root.__name__: root, **below}
 
 
 def _silence_beam() -> None:

@@ -6,13 +6,12 @@ is taken apart, so that rows and label maps of the others do not depend on those
 """
 
 import hashlib
-import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -31,6 +30,7 @@ from pipelines.scenes.overlaps import in_input_order
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from pipelines.worker import formats
+from segmodel.devices.disks import Spool
 
 _MARK = "-gone-"
 
@@ -49,19 +49,18 @@ class KeptUnits:
     gone: NameSet
     scenes: dict[str, InputFile] = field(default_factory=dict)
     held: dict[str, list[Unit]] = field(default_factory=dict)
-    _lines: IO[bytes] = field(default_factory=tempfile.TemporaryFile, repr=False)
+    _lines: Spool = field(default_factory=Spool, repr=False)
 
     def __post_init__(self) -> None:
         weakref.finalize(self, self._lines.close)
 
     def add(self, unit: Unit) -> None:
         """Keep a unit."""
-        self._lines.write(unit.to_json().encode() + b"\n")
+        self._lines.add(unit.to_json().encode() + b"\n")
 
     def __iter__(self) -> Iterator[Unit]:
         """The units whose inputs are gone, in the order of the plan on disk."""
-        self._lines.seek(0)
-        for line in self._lines:
+        for line in self._lines.lines():
             yield plan.unit_from_json(line)
 
     @property

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from pipelines.storage import filesystem, locations, web
+from segmodel.devices.disks import room, temporary_folder, writing
 from segmodel.errors import (
     ConfigurationError,
     ContractError,
@@ -46,7 +47,11 @@ def local_copies(uris: Iterable[str], scratch: str) -> Iterator[list[str]]:
 
 
 def _download(uri: str, path: str, known: tuple[int, str] | None = None) -> None:
-    with filesystem.open_stream(uri, known) as source, open(path, "wb") as target:
+    with (
+        filesystem.open_stream(uri, known) as source,
+        room(os.path.dirname(path)),
+        open(path, "wb") as target,
+    ):
         shutil.copyfileobj(source, target, filesystem.BUFFER_BYTES)
 
 
@@ -102,11 +107,11 @@ class FileCopies:
     def _taken(self, uri: str) -> _Copy:
         with self._lock:
             if self._folder is None:
-                self._folder = tempfile.mkdtemp(prefix="beamseg-files-")
+                self._folder = _new_folder(temporary_folder())
                 atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
             copy = self._copies.pop(uri, None)
             if copy is None:
-                folder = tempfile.mkdtemp(dir=self._folder)
+                folder = _new_folder(self._folder)
                 copy = _Copy(os.path.join(folder, os.path.basename(uri)))
             # The last is the one that was asked for last.
             self._copies[uri] = copy
@@ -118,6 +123,11 @@ class FileCopies:
         failed = [uri for uri in idle if not self._copies[uri].version]
         for uri in {*failed, *idle[: max(0, len(idle) - self._kept)]}:
             shutil.rmtree(os.path.dirname(self._copies.pop(uri).path), ignore_errors=True)
+
+
+def _new_folder(above: str) -> str:
+    with writing(above):
+        return tempfile.mkdtemp(prefix="beamseg-files-", dir=above)
 
 
 # All of this process.
@@ -149,7 +159,10 @@ def with_sidecars(uri: str) -> Iterator[str]:
         yield uri
         return
     folder, _, name = uri.rpartition("/")
-    with tempfile.TemporaryDirectory(dir=filesystem.machine_folder()) as copies:
+    with (
+        room(filesystem.machine_folder()) as above,
+        tempfile.TemporaryDirectory(dir=above) as copies,
+    ):
         for below in filesystem.names_below(folder, name.partition(".")[0] + "."):
             if "/" not in below:
                 _download(f"{folder}/{below}", os.path.join(copies, below))
@@ -182,8 +195,9 @@ def local_folder(uri: str) -> str:
             return str(folder)
         # What cleans folders for temporary files has taken some of it.
         filesystem.remove_below(str(folder))
-    folder.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as draft:
+    with room(str(folder.parent.parent)):
+        folder.parent.mkdir(exist_ok=True)
+    with room(str(folder.parent)) as above, tempfile.TemporaryDirectory(dir=above) as draft:
         for below, entry in files.items():
             path = Path(draft, "copy", below)
             path.parent.mkdir(parents=True, exist_ok=True)

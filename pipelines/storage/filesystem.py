@@ -8,7 +8,6 @@ a finished file is uploaded under its final name.
 import hashlib
 import io
 import os
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from typing import TypeVar
 from pipelines.storage import locations
 from pipelines.storage.clients import RangeStream, StoredObject, store_of
 from pipelines.storage.clients.local import open_local
+from segmodel.devices.disks import room, temporary_folder, writing
 from segmodel.errors import ConfigurationError, TransientError
 
 # What is read of an object at once: many images, or a second of a slow line.
@@ -145,9 +145,10 @@ def machine_folder() -> str:
 
     Raises:
         ConfigurationError: If there is one that belongs to somebody else.
+        DiskError: If it cannot be made.
     """
-    path = os.path.join(tempfile.gettempdir(), f"beamseg-{os.getuid()}")
-    os.makedirs(path, mode=0o700, exist_ok=True)
+    path = os.path.join(temporary_folder(), f"beamseg-{os.getuid()}")
+    _make(path, 0o700)
     if os.stat(path).st_uid != os.getuid():
         raise ConfigurationError(
             f"{os.path.basename(path)} in the folder for temporary files belongs to somebody else: "
@@ -156,26 +157,37 @@ def machine_folder() -> str:
     return path
 
 
+def _make(folder: str, mode: int = 0o777) -> None:
+    """Make a folder; what it is in is there, unless its disk is gone."""
+    with writing(folder), suppress(FileExistsError):
+        os.mkdir(folder, mode)
+
+
 @contextmanager
 def temporary(scratch: str) -> Iterator[str]:
     """A path in the scratch folder for the time of the block.
 
     Raises:
-        TransientError: If another run has cleared the scratch folder meanwhile.
+        ClearedError: If another run has cleared the scratch folder meanwhile.
+        DiskError: If there is no room, or the disk is gone.
     """
-    os.makedirs(scratch, exist_ok=True)
+    _make(scratch)
     path = os.path.join(scratch, uuid.uuid4().hex)
     try:
-        yield path
+        with room(scratch):
+            yield path
     except FileNotFoundError as error:
         if error.filename != path:
             raise
+        # What cleared it leaves the run directory.
+        _make(scratch)
         raise ClearedError(
             "another run into the same directory ended and cleared the folder for temporary "
             "files while this run was writing there: run the same command again"
         ) from error
     finally:
-        Path(path).unlink(missing_ok=True)
+        with suppress(OSError):
+            os.unlink(path)
 
 
 @contextmanager
@@ -187,7 +199,8 @@ def write_atomic(uri: str, scratch: str) -> Iterator[Draft]:
         scratch: Folder for temporary files.
 
     Raises:
-        TransientError: If another run has cleared the scratch folder meanwhile.
+        ClearedError: If another run has cleared the scratch folder meanwhile.
+        DiskError: If there is no room, or the disk is gone.
     """
     with temporary(scratch) as path:
         draft = Draft(path)
@@ -200,20 +213,25 @@ def publish(path: str, uri: str) -> Written:
 
     Raises:
         ConfigurationError: If it may not be written there.
+        DiskError: If there is no room, or the disk is gone.
     """
     written = Written(os.path.getsize(path), sha256(path))
-    with _allowed(uri):
+    with _named(uri):
         store_of(uri).publish(path, uri)
     return written
 
 
 @contextmanager
-def _allowed(uri: str) -> Iterator[None]:
-    """Turn what is for the user to change into an error that says so."""
+def _named(uri: str) -> Iterator[None]:
+    """Have errors of writing say what is wrong with the disk, or that the store refuses it."""
+    if not locations.is_remote(uri):
+        with writing(uri):
+            yield
+        return
     try:
         yield
     except PermissionError as error:
-        raise ConfigurationError(f"{uri} cannot be written: {error.strerror}") from error
+        raise ConfigurationError(f"cannot be written: {error.strerror}", name=uri) from error
 
 
 def retry_if_cleared(action: Callable[[], T]) -> T:
@@ -239,7 +257,7 @@ def create(uri: str, content: bytes, scratch: str) -> bool:
     """Write a file unless there is one of that name; whether this call wrote it."""
 
     def write() -> bool:
-        with temporary(scratch) as path, _allowed(uri):
+        with temporary(scratch) as path, _named(uri):
             return store_of(uri).create(uri, content, path)
 
     return retry_if_cleared(write)
@@ -247,7 +265,8 @@ def create(uri: str, content: bytes, scratch: str) -> bool:
 
 def remove(uri: str) -> None:
     """Remove a file, if it is there."""
-    store_of(uri).remove(uri)
+    with _named(uri):
+        store_of(uri).remove(uri)
 
 
 def check_below(path: str) -> None:
@@ -282,7 +301,8 @@ def remove_below_root(root: str, path: str) -> None:
 
 def remove_below(folder: str) -> None:
     """Remove a folder with all in it, if it is there."""
-    store_of(folder).remove_below(folder)
+    with _named(folder):
+        store_of(folder).remove_below(folder)
 
 
 def sha256(uri: str) -> str:

@@ -1,7 +1,7 @@
 """Files of the web: what a server says of one, and its download where it gives no byte ranges."""
 
 import hashlib
-import tempfile
+import os
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from pipelines.storage import locations
 from pipelines.storage.clients.retry import retry_transient
+from segmodel.devices.disks import writing
 from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError
 
 SECONDS = 60
@@ -152,7 +153,12 @@ def download(uri: str, path: str) -> str:
     limit, url = locations.parts_of_copied(uri)
 
     def copy() -> str:
-        with open(path, "wb") as target, _errors(url), _answer(url, "GET") as answer:
+        with (
+            writing(os.path.dirname(path)),
+            open(path, "wb") as target,
+            _errors(url),
+            _answer(url, "GET") as answer,
+        ):
             return version_of(_receive(answer, target, limit, url), answer.headers)
 
     return retry_transient(copy)
@@ -165,13 +171,8 @@ def _receive(answer: Any, target: IO[bytes], limit: int, url: str) -> int:
         size += len(part)
         if size > limit:
             raise too_large(size, limit, url)
-        try:
+        with writing(os.path.dirname(target.name)):
             target.write(part)
-        except OSError as error:
-            raise TransientError(
-                f"no room in {tempfile.gettempdir()} for the copy of {plain_address(url)}: set "
-                f"TMPDIR to a folder on a disk with more room"
-            ) from error
     if stated is not None and size < stated:
         raise TransientError(f"{plain_address(url)}: {size} of {stated} bytes arrived: try later")
     return size

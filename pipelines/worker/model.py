@@ -7,7 +7,6 @@ import fcntl
 import logging
 import os
 import re
-import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from pipelines.formats.work import Work
 from pipelines.storage.copies import OpenedModel, open_model
+from segmodel.devices.disks import temporary_folder
 from segmodel.devices.gpus import free_bytes, gpu_index, gpu_uuid, use_single_gpu
 from segmodel.devices.startup import import_quietly
 from segmodel.engine.engine import BatchSizes, Model
@@ -119,7 +119,7 @@ def gpu_of_process() -> int | None:
     with import_quietly():
         import tensorflow as tf
 
-        return one_gpu(tf.config, tempfile.gettempdir(), os.environ.get("CUDA_VISIBLE_DEVICES"))
+        return one_gpu(tf.config, temporary_folder(), os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 @cache

@@ -36,7 +36,14 @@ def import_quietly() -> Iterator[None]:
     except OSError:
         yield
         return
-    with tempfile.TemporaryFile() as held:
+    try:
+        held = tempfile.TemporaryFile()  # noqa: SIM115
+    except OSError:
+        # There is no room for it.
+        os.close(kept)
+        yield
+        return
+    with held:
         os.dup2(held.fileno(), 2)
         try:
             yield
@@ -45,9 +52,10 @@ def import_quietly() -> Iterator[None]:
             os.dup2(kept, 2)
             os.close(kept)
             held.seek(0)
-            for line in held:
-                if not _STARTUP_MESSAGES.match(line):
-                    os.write(2, line)
+            with contextlib.suppress(OSError):
+                for line in held:
+                    if not _STARTUP_MESSAGES.match(line):
+                        os.write(2, line)
 
 
 @cache

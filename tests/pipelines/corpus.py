@@ -159,6 +159,7 @@ def make_work(root: Path, **changes) -> Work:
         "trust_model": False,
         "provenance": (("BEAMSEG_VERSION", "test"),),
     }
+    root.mkdir(parents=True, exist_ok=True)
     return Work(**(fields | changes))
 
 

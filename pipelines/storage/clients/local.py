@@ -10,6 +10,9 @@ from typing import Any
 
 from pipelines.storage.clients.interface import StoredObject
 
+# What file systems answer that have no hard links, such as exFAT, or take no more of a file.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EACCES, errno.EXDEV}
+
 
 def open_local(path: str) -> BufferedReader:
     """A file to be read; links that lead in a circle lead nowhere.
@@ -67,16 +70,17 @@ class LocalStore:
         os.replace(path, uri)
 
     def create(self, uri: str, content: bytes, draft: str) -> bool:
-        """Link, which fails if there is such a name."""
-        with open(draft, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+        """Link, which fails if there is such a name; write in place where there are no links."""
+        _write_through(draft, "wb", content)
         os.makedirs(os.path.dirname(uri), exist_ok=True)
         try:
             os.link(draft, uri)
         except FileExistsError:
             return False
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            return _create_in_place(uri, content)
         return True
 
     def remove(self, uri: str) -> None:
@@ -86,6 +90,29 @@ class LocalStore:
         """Remove the folder with all in it."""
         if os.path.isdir(folder) and not os.path.islink(folder):
             shutil.rmtree(folder, onerror=_ignore_vanished)
+
+
+def _create_in_place(uri: str, content: bytes) -> bool:
+    """Write a file unless there is one of that name; a process that is killed leaves a part of it.
+
+    A part is left by nothing else.
+    """
+    try:
+        _write_through(uri, "xb", content)
+    except FileExistsError:
+        return False
+    except OSError:
+        Path(uri).unlink(missing_ok=True)
+        raise
+    return True
+
+
+def _write_through(path: str, mode: str, content: bytes) -> None:
+    """Write a file, and return once it is on disk."""
+    with open(path, mode) as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _ignore_vanished(function: object, path: str, caught: Any) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from pipelines.storage import locations
 from pipelines.storage.clients.interface import Client, RequestFailure, StoredObject
 from pipelines.storage.threads import in_order
-from segmodel.errors import TransientError
+from segmodel.errors import TransientError, is_worth_waiting
 
 # Waits of up to 0.5, 1, 2, 4, 8 and 16 s between them: half a minute at most.
 ATTEMPTS = 7
@@ -114,11 +114,14 @@ def retry(
 def retry_transient(action: Callable[[], T]) -> T:
     """What an action returns, made again after a while as long as it raises a `TransientError`.
 
+    A disk of this machine that is full is not waited for.
+
     Raises:
         TransientError: The error of the last attempt.
     """
 
     def meaning(error: Exception) -> RequestFailure:
-        return RequestFailure(error, transient=isinstance(error, TransientError))
+        is_passing = isinstance(error, TransientError) and is_worth_waiting(error)
+        return RequestFailure(error, transient=is_passing)
 
     return retry(action, meaning, ATTEMPTS)

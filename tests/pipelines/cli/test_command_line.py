@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from pipelines.commands import main
 from pipelines.commands.segment import parser
 from segmodel.errors import ConfigurationError, ContractError, GroundError, TransientError
 
+ROOT = Path(__file__).parents[3]
 NEEDED = ["--input", "a", "--model", "m", "--output", "o"]
 HEAVY = ("apache_beam", "tensorflow", "rasterio", "numpy", "pyproj", "pyarrow", "PIL")
 
@@ -251,6 +253,46 @@ def test_an_error_that_nobody_foresaw_keeps_its_traceback():
 
     with pytest.raises(KeyError, match="surprise"):
         main.guarded(command, [])
+
+
+STREAMS = """
+import os, sys
+from pipelines.commands import main
+def command(words):
+    # What is opened now must not get the number of a standard stream.
+    print(os.open(os.devnull, os.O_RDONLY) > 2)
+    print("a warning", file=sys.stderr)
+    return 0
+sys.exit(main.guarded(command, []))
+"""
+UNWRITTEN = "beamseg: standard output cannot be written ({}): run the same command again\n"
+
+
+@pytest.mark.parametrize(
+    ("streams", "status", "out", "err"),
+    [
+        ("", 0, "True\n", "a warning\n"),
+        (">&-", 0, "", "a warning\n"),
+        ("2>&-", 0, "True\n", ""),
+        ("<&- 2>&-", 0, "True\n", ""),
+        ("2>/dev/full", 0, "True\n", ""),
+        (">/dev/full", 4, "", "a warning\n" + UNWRITTEN.format("No space left on device")),
+        ("| true", 4, "", "a warning\n" + UNWRITTEN.format("Broken pipe")),
+    ],
+)
+def test_streams_that_are_full_or_closed_cost_no_output_and_no_traceback(streams, status, out, err):
+    shell = f'set -o pipefail; "$0" -c "$1" {streams}'
+    if streams.startswith("|"):
+        # The reader is gone before anything is printed.
+        shell = 'set -o pipefail; { sleep 0.3; "$0" -c "$1"; } | true'
+    done = subprocess.run(
+        ["bash", "-c", shell, sys.executable, STREAMS],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (status, out, err)
 
 
 PROGRAM = """

@@ -10,7 +10,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import FileIO
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from pipelines.datasets import training
 from pipelines.datasets.training import read_data
 from pipelines.formats import example
 from pipelines.formats.tfrecord import LABELS, frame
-from segmodel.errors import ConfigurationError, InputError
+from segmodel.errors import ConfigurationError, DiskError, InputError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.labels.confusion import IGNORED
 from segmodel.pairs.stats import collect_stats
@@ -185,17 +184,17 @@ def test_shards_whose_copy_cannot_fit_are_refused_before_any_is_read(tmp_path, m
     size = sum(write(tmp_path / f"{n}.tfrecord", good(n)).stat().st_size for n in (1, 2))
     asked = []
 
-    def usage(folder: str) -> SimpleNamespace:
+    def free(folder: str) -> int:
         asked.append(folder)
-        return SimpleNamespace(free=size - short)
+        return size - short
 
-    monkeypatch.setattr("shutil.disk_usage", usage)
+    monkeypatch.setattr(training, "free_bytes_of", free)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     data = read_data(configuration(shards=(str(tmp_path),)), without_validation=True)
     if short:
         monkeypatch.setattr(training, "_samples", None)
         with (
-            pytest.raises(ConfigurationError, match=r"copy .* MiB in .*MiB left: set TMPDIR"),
+            pytest.raises(DiskError, match=rf"{tmp_path}: the copy .* MiB are left: make room"),
             data,
         ):
             pass
@@ -209,10 +208,9 @@ def test_shards_whose_copy_cannot_fit_are_refused_before_any_is_read(tmp_path, m
 def test_a_disk_that_gets_full_is_told_with_the_remedy(tmp_path, monkeypatch):
     write(tmp_path / "a.tfrecord", good(1))
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: FileIO("/dev/full", "w"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with (
-        pytest.raises(
-            ConfigurationError, match=r"no room in .* after 0 MiB: set TMPDIR to a folder"
-        ),
+        pytest.raises(DiskError, match=f"{tmp_path}: no space is left on the disk"),
         read_data(configuration(shards=(str(tmp_path),)), without_validation=True),
     ):
         pass

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import resource
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -232,3 +237,32 @@ def test_a_block_is_a_geotiff_at_its_own_place(tmp_path):
     with rasterio.open(path) as source:
         assert source.transform == TRANSFORM @ Affine.translation(32, 128)
         assert source.crs == CRS.from_epsg(32633)
+
+
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Writing beyond so many bytes of a file fails, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def write_a_block(path: Path) -> None:
+    write_block(str(path), grid(), Window(0, 0, 600, 600), noise(600, 600))
+
+
+@pytest.mark.parametrize("make", [lambda path: write(path, noise(600, 600)), write_a_block])
+def test_a_file_is_whole_or_an_error_wherever_the_disk_is_full(tmp_path, capfd, make):
+    make(tmp_path / "whole.tif")
+    whole, too_large = (tmp_path / "whole.tif").read_bytes(), os.strerror(errno.EFBIG)
+    # What GDAL writes when it closes a file are its last bytes.
+    for missing in (1, 20_000, len(whole) - 10):
+        with largest_file(len(whole) - missing), pytest.raises(OSError, match=too_large):
+            make(tmp_path / "cut.tif")
+        assert [*tmp_path.glob("cut.tif.*")] == []
+    make(tmp_path / "again.tif")
+    assert (tmp_path / "again.tif").read_bytes() == whole
+    assert capfd.readouterr().err == ""

@@ -125,6 +125,7 @@ def test_a_run_json_that_cannot_be_read_is_not_taken_for_none(tmp_path):
 
 
 def test_a_json_file_survives_the_way_to_disk_and_back(tmp_path, run):
+    run.begin()
     document = {"a": [1, 2.5, None, "é"], "b": {"c": True}}
     run.write_json("summary.json", document)
     assert run.read_json("summary.json") == document

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.storage import filesystem
-from segmodel.errors import TransientError
+from segmodel.errors import ConfigurationError, DiskError, TransientError
 from tests.pipelines.corpus import make_files as make
 
 
@@ -166,3 +167,63 @@ def test_links_that_lead_in_a_circle_lead_nowhere(tmp_path):
         filesystem.read_bytes(str(link))
     with pytest.raises(FileNotFoundError, match="circle"):
         filesystem.open_stream(str(link))
+
+
+def refuse(monkeypatch, name: str, number: int) -> None:
+    """Have a function of `os` fail."""
+
+    def fail(*words: object, **named: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(f"os.{name}", fail)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK])
+def test_where_links_are_refused_a_file_is_created_in_place(tmp_path, monkeypatch, number):
+    refuse(monkeypatch, "link", number)
+    target, scratch = str(tmp_path / "commits" / "a.json"), str(tmp_path / "tmp")
+    assert filesystem.create(target, b"first", scratch) is True
+    assert filesystem.create(target, b"second", scratch) is False
+    assert Path(target).read_bytes() == b"first"
+    assert list(Path(scratch).iterdir()) == []
+
+
+def test_a_file_in_place_that_does_not_fit_is_gone(tmp_path, monkeypatch):
+    refuse(monkeypatch, "link", errno.EPERM)
+    original, calls = os.fsync, []
+
+    def second_fails(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(descriptor)
+
+    monkeypatch.setattr("os.fsync", second_fails)
+    target = tmp_path / "a.json"
+    with pytest.raises(DiskError, match=f"{target}: no space is left on the disk"):
+        filesystem.create(str(target), b"first", str(tmp_path / "tmp"))
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "reason"),
+    [
+        (errno.ENOSPC, DiskError, "no space is left on the disk"),
+        (errno.EDQUOT, DiskError, "the quota of the disk is used up"),
+        (errno.EROFS, DiskError, "the file system is read-only"),
+        (errno.EIO, DiskError, "the disk fails"),
+        (errno.EACCES, ConfigurationError, "cannot be written: Permission denied"),
+    ],
+)
+def test_a_disk_that_takes_no_file_is_named_once(tmp_path, monkeypatch, number, kind, reason):
+    refuse(monkeypatch, "replace", number)
+    target = tmp_path / "a.bin"
+    with pytest.raises(kind, match=f"^{target}: {reason}"):
+        filesystem.write_bytes(str(target), b"x", str(tmp_path / "tmp"))
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_a_run_directory_that_is_gone_is_not_made_again(tmp_path):
+    with pytest.raises(DiskError, match=f"^{tmp_path}/run: the folder is gone"):
+        filesystem.write_bytes(f"{tmp_path}/run/a.bin", b"x", f"{tmp_path}/run/tmp")
+    assert not (tmp_path / "run").exists()
