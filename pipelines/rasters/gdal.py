@@ -22,7 +22,6 @@ from segmodel.rasters.opening import (
     OpenRaster,
     only_raster,
     reason_of_gdal,
-    without_warnings,
 )
 
 # On the web, GDAL asks again by itself where a server says that it is busy; what it gives up,
@@ -143,11 +142,10 @@ class StoreOpener(Opener):
             stored: What GDAL reads it through, if it is in a store, else None.
         """
         try:
-            with without_warnings():
-                opener = {} if stored is None else {"opener": stored}
-                source = rasterio.open(name, **opener)
-                # Subdatasets have addresses, and what is in a store none that GDAL can read.
-                opened = StoredOpenRaster(only_raster(source) if stored is None else source, stored)
+            opener = {} if stored is None else {"opener": stored}
+            source = rasterio.open(name, **opener)
+            # Subdatasets have addresses, and what is in a store none that GDAL can read.
+            opened = StoredOpenRaster(only_raster(source) if stored is None else source, stored)
         except GDAL_ERRORS as error:
             fault = None if stored is None else stored.fault()
             if isinstance(fault, BeamsegError):

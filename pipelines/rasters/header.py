@@ -30,7 +30,7 @@ from segmodel.images.tiff import is_tiff
 from segmodel.rasters.completeness import last_block, shortage_of
 from segmodel.rasters.header import Header, header_of
 from segmodel.rasters.memory import MASK_SUFFIX
-from segmodel.rasters.opening import GDAL_ERRORS, without_warnings
+from segmodel.rasters.opening import GDAL_ERRORS
 from segmodel.rasters.world_files import check_sidecars, with_place
 from segmodel.tiling.windows import Window
 
@@ -94,7 +94,7 @@ class Headers:
     def find_all(self, files: Iterable[InputFile]) -> Iterator[tuple[InputFile, Header | None]]:
         """Files with their headers or None, in order; read by several threads, some at a time."""
         rest = iter(files)
-        with ThreadPoolExecutor(_HEADER_THREADS) as pool, without_warnings():
+        with ThreadPoolExecutor(_HEADER_THREADS) as pool:
             while page := list(islice(rest, _HEADERS_AT_ONCE)):
                 yield from zip(page, pool.map(self.find, page), strict=True)
 

@@ -10,7 +10,7 @@ import rasterio
 from rasterio.io import MemoryFile
 
 from segmodel.errors import BeamsegError, FailureCode, InputError
-from segmodel.rasters.opening import Opener, OpenRaster, reason_of_gdal, without_warnings
+from segmodel.rasters.opening import Opener, OpenRaster, reason_of_gdal
 from segmodel.rasters.reader import RasterHandle
 
 MASK_SUFFIX = ".msk"
@@ -49,7 +49,7 @@ class _MemoryOpener(Opener):
 
     def open(self, uri: str, version: str = "") -> OpenRaster:
         """A TIFF, open; see `Opener.open`."""
-        with self.errors(uri, "cannot be opened"), without_warnings():
+        with self.errors(uri, "cannot be opened"):
             return OpenRaster(rasterio.open(uri, driver="GTiff"))
 
     def size(self, uri: str) -> int | None:

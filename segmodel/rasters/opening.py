@@ -6,7 +6,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TypeVar
 
 import rasterio
@@ -95,6 +95,7 @@ class Opener:
             options: GDAL options, in place of those that all rasters are read with.
         """
         silence_hdf5()
+        silence_rasterio()
         return rasterio.Env(**{**GDAL_OPTIONS, "GDAL_CACHEMAX": self._cache_bytes, **options})
 
     def open(self, uri: str, version: str = "") -> OpenRaster:
@@ -107,7 +108,7 @@ class Opener:
         Raises:
             InputError: If GDAL cannot open it.
         """
-        with self.errors(uri, "cannot be read"), without_warnings():
+        with self.errors(uri, "cannot be read"):
             return OpenRaster(only_raster(rasterio.open(uri)))
 
     def place(self, uri: str) -> str:
@@ -192,13 +193,13 @@ def only_raster(source: rasterio.DatasetReader) -> rasterio.DatasetReader:
     return rasterio.open(only[0])
 
 
-def without_warnings() -> AbstractContextManager[None]:
-    """Nothing is said of rasters without a place.
+def silence_rasterio() -> None:
+    """Have rasterio not warn of rasters without a place: headers say what they have.
 
-    Filters of warnings are those of all threads: where several read headers, it is also around all
-    of them.
+    The filter stays. Filters are those of all threads, so that one thread that restores them would
+    take away what others have set.
     """
-    return warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning)
+    warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 
 def reason_of_gdal(error: BaseException, uri: str) -> str:

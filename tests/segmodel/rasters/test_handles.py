@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -82,3 +83,21 @@ def test_a_file_that_was_replaced_is_opened_anew(tmp_path):
     assert value(handle) == 3
     geotiff(path, np.full((1, 9, 9), 4, np.uint8))
     assert value(handle) == 4
+
+
+def test_a_raster_without_a_place_is_opened_without_a_warning_whatever_other_threads_do(tmp_path):
+    path = str(tmp_path / "plain.tif")
+    opener = Opener()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(path, "w", "GTiff", height=1, width=1, count=1, dtype="uint8"):
+            pass
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with opener.env(path):
+            # As another thread may, which must leave the filters of warnings as they are.
+            opener.open(path).close()
+            rasterio.open(path).close()
+
+    assert caught == []
