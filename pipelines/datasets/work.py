@@ -257,7 +257,7 @@ def _read(file: InputFile, work: PackWork) -> bytes:
             f"with --retry_failures",
             code=FailureCode.TOO_LARGE,
         )
-    return filesystem.read_bytes(file.uri, file.version)
+    return filesystem.read_bytes(file.uri, file.stat)
 
 
 class _Room:

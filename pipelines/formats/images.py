@@ -208,7 +208,7 @@ def stated_size(file: InputFile, reading: ReadOptions) -> tuple[int, int] | None
         return None
     begin = b""
     with (
-        contextlib.suppress(OSError, TransientError),
+        contextlib.suppress(OSError, InputError, TransientError),
         _at_hand(file) as uri,
         filesystem.open_stream(uri, file.stat, HEADER_BYTES[0]) as stream,
     ):
@@ -227,7 +227,7 @@ def _open(file: InputFile, contract: Contract, reading: ReadOptions) -> EncodedI
             code=FailureCode.TOO_LARGE,
         )
     with _at_hand(file) as uri:
-        content = filesystem.read_bytes(uri, file.version)
+        content = filesystem.read_bytes(uri, file.stat)
     bands, limits = contract.bands, contract.value_range
     beside, most = mask_beside(file.uri), reading.max_pixels
     size, dtype = reading.resize, contract.dtype

@@ -121,6 +121,8 @@ def _opened(stream: IO[bytes]) -> pq.ParquetFile:
         rows = [described.row_group(group).num_rows for group in range(described.num_row_groups)]
         # What is asked of it later is in the footer too.
         _ = [field.name for field in source.schema_arrow]
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(_reason(error), code=FailureCode.CORRUPT_SHARD) from error
     if min(rows, default=0) < 0 or not sum(rows) == described.num_rows <= _MAX_ROWS:

@@ -260,19 +260,28 @@ def _find_remote(pattern: str, on_object: Callable[[StoredObject], None]) -> Ite
     wanted = whole[len(root) + 1 :] or "**"
     for found in store.below(root):
         on_object(found)
-        name = found.uri[len(root) + 1 :]
+        name = _without_dots(found.uri[len(root) + 1 :])
         # A name that ends with a slash is a folder that a console made.
         if not name.endswith("/") and locations.matches(wanted, name):
             yield FoundFile(found.uri, _as_path(name), found.size, found.version)
 
 
 def _as_path(name: str) -> str:
-    """A name of an object as a path of its own; those with `..` are left out as hidden.
+    """A name of an object as a path of its own.
 
     >>> _as_path("a//b.jpg")
     'a/%/b.jpg'
     """
     return "/".join(part or "%" for part in name.split("/"))
+
+
+def _without_dots(name: str) -> str:
+    """A name of an object without what leads elsewhere in a path; to read it fails, with a reason.
+
+    >>> _without_dots("a/../.hidden/./b.jpg")
+    'a/%2E%2E/.hidden/%2E/b.jpg'
+    """
+    return "/".join("%2E" * len(p) if p in (".", "..") else p for p in name.split("/"))
 
 
 def find_web(address: str, copy_bytes: int | None = None) -> FoundFile:

@@ -107,6 +107,7 @@ class StoreOpener(Opener):
                 return self.open(path)
         if not locations.is_remote(uri):
             return self._opened(uri, uri, None)
+        locations.check_parts(uri)
         if uri.lower().endswith(_NETCDF_SUFFIXES):
             return self._open_copy(uri, version)
         return self._opened(uri, uri, StoredRaster(uri, version))
@@ -197,7 +198,9 @@ class StoreOpener(Opener):
         if locations.is_copied(uri):
             with COPIES.path(uri) as path:
                 return super().read_bytes(path, count, start)
-        return filesystem.read_range(locations.normalized(uri), start, count)
+        place = locations.normalized(uri)
+        found = filesystem.stat(place) if locations.is_remote(uri) else None
+        return filesystem.read_range(place, start, count, None if found is None else found.stat)
 
     def state(self, uri: str) -> object:
         """The same for all: a scene is read as it was opened, and its version is in the plan."""

@@ -203,8 +203,11 @@ def sources_of(uri: str, files: Iterable[str]) -> tuple[str, ...]:
 def _sources_in(path: str) -> Iterator[str]:
     """Files that a VRT names as its sources."""
     try:
-        text = filesystem.read_range(path, 0, MAX_CHARACTERS).decode("utf-8", "replace")
-    except OSError:
+        found = filesystem.stat(path)
+        if found is None:
+            return
+        text = filesystem.read_range(path, 0, MAX_CHARACTERS, found.stat).decode("utf-8", "replace")
+    except (FileNotFoundError, PermissionError):
         return
     for attributes, name in _SOURCE.findall(text):
         source = html.unescape(name).strip()
@@ -231,15 +234,16 @@ def with_others(file: InputFile, others: Sequence[str]) -> InputFile:
 def mask_beside(uri: str) -> bytes | None:
     """The content of the `.msk` file beside a TIFF; None where there is none."""
     path = uri + MASK_SUFFIX
-    if not is_tiff(uri) or locations.is_read_by_gdal(uri) or not filesystem.exists(path):
+    if not is_tiff(uri) or locations.is_read_by_gdal(uri):
         return None
-    return filesystem.read_bytes(path)
+    found = filesystem.stat(path)
+    return None if found is None else filesystem.read_bytes(path, found.stat)
 
 
 def _state(uri: str) -> tuple[int, str]:
-    """Size and version; nothing if it cannot be asked for."""
+    """Size and version; nothing if it may not be asked for."""
     try:
         found = filesystem.stat(uri)
-    except OSError:
+    except PermissionError:
         found = None
-    return (0, "") if found is None else (found.size, found.version)
+    return (0, "") if found is None else found.stat

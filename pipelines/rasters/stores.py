@@ -97,7 +97,7 @@ class StoredRaster:
         except Exception as error:
             self._note(error)
             return None
-        return None if found is None else (found.size, found.version)
+        return None if found is None else found.stat
 
     def _beside(self) -> dict[str, tuple[int, str]]:
         """By name, what listings tell of the raster and the files beside it."""
@@ -112,7 +112,7 @@ class StoredRaster:
                     return {}
                 start = len(self._folder) + 1
                 self._siblings = {
-                    entry.uri[start:]: (entry.size, entry.version)
+                    entry.uri[start:]: entry.stat
                     for entry in entries
                     if "/" not in entry.uri[start:]
                 }

@@ -17,6 +17,8 @@ IMAGES_PER_GROUP = 64
 GONE = "gone"
 # Name of the format of scenes, in plans and ids.
 SCENE = "scene"
+# What a version has behind that of a listing: the rule that a file is read by, and other files.
+_OF_OTHERS = re.compile(r"(?:-r\d+)?(?:-[0-9a-f]{16})?\Z")
 # Of a plan line, in this order.
 _FIELDS = ("id", "format", "files", "window", "blocks", "records", "scene", "place")
 
@@ -48,8 +50,12 @@ class InputFile:
 
     @property
     def stat(self) -> tuple[int, str]:
-        """Size and version, as `filesystem.open_stream` takes them."""
-        return self.size, self.version
+        """Size and version by the listing, as `filesystem.open_stream` takes them.
+
+        >>> InputFile("a.tif", "in", "a.tif", 9, "5d41-2-0123456789abcdef").stat
+        (9, '5d41-2')
+        """
+        return self.size, _OF_OTHERS.sub("", self.version)
 
     @property
     def key(self) -> str:
@@ -240,6 +246,10 @@ def image_groups(files: int) -> int:
     return 1 << max(0, -(-files // IMAGES_PER_GROUP) - 1).bit_length()
 
 
+# A part is there once it is written; a listing of a store may lack it for whatever reason.
+_PARTS = "parts.json"
+
+
 def write_plan(
     units: Iterable[Unit], folder: str, scratch: str, kept: Iterable[Unit] = ()
 ) -> list[str]:
@@ -255,9 +265,9 @@ def write_plan(
         kept: Units whose inputs are gone.
     """
     parts = _write_parts(kept, folder, scratch, "-gone") + _write_parts(units, folder, scratch, "")
-    for kind in KINDS:
-        for name in set(part_names(folder, kind)).difference(parts):
-            filesystem.remove(f"{folder}/{name}")
+    filesystem.write_bytes(f"{folder}/{_PARTS}", json.dumps(parts).encode(), scratch)
+    for name in set(filesystem.names_below(folder)).difference(parts, [_PARTS]):
+        filesystem.remove(f"{folder}/{name}")
     return [name for name in parts if name.startswith(f"{WorkUnit.kind}-")]
 
 
@@ -294,8 +304,12 @@ def count_units(folder: str, parts: Sequence[str]) -> int:
 
 
 def part_names(folder: str, kind: type[Unit]) -> list[str]:
-    """Names of the plan parts of a kind of units, in order."""
-    return list(filesystem.names_below(folder, f"{kind.kind}-"))
+    """Names of the plan parts of a kind of units, in order; as found, of runs of 0.1.0."""
+    try:
+        parts = json.loads(filesystem.read_bytes(f"{folder}/{_PARTS}"))
+    except FileNotFoundError:
+        parts = filesystem.names_below(folder)
+    return sorted(name for name in parts if name.startswith(f"{kind.kind}-"))
 
 
 def shard_parts(parts: Iterable[str], shards: int) -> list[str]:

@@ -190,8 +190,8 @@ def _holds(unit: WorkUnit, part: Window) -> bool:
 def _begins_with(file: InputFile, marks: tuple[bytes, ...]) -> bool:
     """Whether a file begins with one of some byte strings; not if it may not be read."""
     try:
-        return filesystem.begins_with(file.uri, marks)
-    except (FileNotFoundError, PermissionError):
+        return filesystem.begins_with(file.uri, marks, file.stat)
+    except (FileNotFoundError, InputError, PermissionError):
         return False
 
 

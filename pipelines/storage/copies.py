@@ -141,7 +141,7 @@ def _fetched(uri: str, path: str) -> str:
     found = filesystem.stat(uri)
     if found is None:
         raise InputError("there is no such object", code=FailureCode.NOT_FOUND)
-    _download(uri, path, (found.size, found.version))
+    _download(uri, path, found.stat)
     return found.version
 
 
@@ -163,9 +163,10 @@ def with_sidecars(uri: str) -> Iterator[str]:
         room(filesystem.machine_folder()) as above,
         tempfile.TemporaryDirectory(dir=above) as copies,
     ):
-        for below in filesystem.names_below(folder, name.partition(".")[0] + "."):
+        for found in filesystem.files_below(folder, name.partition(".")[0] + "."):
+            below = found.uri[len(folder) + 1 :]
             if "/" not in below:
-                _download(f"{folder}/{below}", os.path.join(copies, below))
+                _download(found.uri, os.path.join(copies, below), found.stat)
         path = os.path.join(copies, name)
         if not os.path.exists(path):
             raise FileNotFoundError(2, "no such object", uri)
@@ -201,7 +202,7 @@ def local_folder(uri: str) -> str:
         for below, entry in files.items():
             path = Path(draft, "copy", below)
             path.parent.mkdir(parents=True, exist_ok=True)
-            _download(entry.uri, str(path))
+            _download(entry.uri, str(path), entry.stat)
         with suppress(OSError):
             # Another process of this machine was first.
             os.rename(os.path.join(draft, "copy"), folder)

@@ -54,22 +54,23 @@ class Draft:
     written: Written | None = None
 
 
-def read_bytes(uri: str, version: str | None = None) -> bytes:
+def read_bytes(uri: str, known: tuple[int, str] | None = None) -> bytes:
     """The whole content of a file.
 
     Args:
         uri: Path of this machine, or address in a store.
-        version: Version that an object in a store must still have, or None for any.
+        known: Size in bytes and version by a listing, which an object in a store must still have,
+            or None for any.
 
     Raises:
-        TransientError: If the object has another version by now.
+        TransientError: If the object has another size or version by now.
     """
-    return store_of(uri).read(uri, 0, None, version)
+    return store_of(uri).read(uri, 0, None, known)
 
 
-def read_range(uri: str, start: int, length: int) -> bytes:
-    """`length` bytes of a file from byte `start` on; fewer at its end only."""
-    return store_of(uri).read(uri, start, length, None)
+def read_range(uri: str, start: int, length: int, known: tuple[int, str] | None = None) -> bytes:
+    """`length` bytes of a file from byte `start` on; fewer at its end only; see `read_bytes`."""
+    return store_of(uri).read(uri, start, length, known)
 
 
 def open_stream(
@@ -92,7 +93,7 @@ def open_stream(
         found = stat(uri)
         if found is None:
             raise FileNotFoundError(2, "no such object", uri)
-        known = (found.size, found.version)
+        known = found.stat
     return io.BufferedReader(RangeStream(store_of(uri), uri, *known), ahead)
 
 
@@ -101,9 +102,9 @@ def exists(uri: str) -> bool:
     return size_of(uri) is not None
 
 
-def begins_with(uri: str, marks: tuple[bytes, ...]) -> bool:
-    """Whether a file begins with one of some byte strings."""
-    return read_range(uri, 0, max(map(len, marks))).startswith(marks)
+def begins_with(uri: str, marks: tuple[bytes, ...], known: tuple[int, str]) -> bool:
+    """Whether a file begins with one of some byte strings; `known` as in `read_bytes`."""
+    return read_range(uri, 0, max(map(len, marks)), known).startswith(marks)
 
 
 def size_of(uri: str) -> int | None:

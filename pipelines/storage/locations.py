@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, FailureCode, InputError
 
 # What we reach by clients of our own; of the others, Beam has file systems.
 GOOGLE, AMAZON = "gs", "s3"
@@ -106,6 +106,19 @@ def normalized(uri: str) -> str:
         return uri
     bucket, name = bucket_and_name(uri)
     return f"{uri.partition('://')[0]}://{bucket}{posixpath.normpath(f'/{name}')}"
+
+
+def check_parts(uri: str) -> None:
+    """Refuse an object whose name libraries that join paths take for that of another one.
+
+    Raises:
+        InputError: If a part of its name is `.` or `..`.
+    """
+    if {".", ".."}.intersection(bucket_and_name(uri)[1].split("/")):
+        raise InputError(
+            "a part of its name in the store is . or ..: copy it to another name",
+            code=FailureCode.CANNOT_OPEN,
+        )
 
 
 def canonical(uri: str) -> str:

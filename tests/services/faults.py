@@ -24,6 +24,7 @@ from tests.services.exchange import (
     ConnectionDropped,
     Request,
     amazon_error,
+    answer,
     google_error,
     json_answer,
     object_of,
@@ -38,6 +39,9 @@ LOST = "closed after"  # Carried out, but the client never hears of it.
 CUT = "cut body"  # Carried out; the answer ends in its middle. As LOST where it has no body.
 SLOW = "slow"  # Carried out; the first byte of the answer comes late.
 KINDS = (UNAVAILABLE, TOO_MANY, REFUSED, LOST, CUT, SLOW)
+# Answers to GET and HEAD that look whole and are not: of a proxy or a gateway before the store.
+HALVED, EMPTIED, PAGE = "half body", "no body", "page"
+WRONG = (HALVED, EMPTIED, PAGE)
 PASSED, PERMANENT = "passed", "permanent"
 CONTROL = "/_faults"
 
@@ -54,6 +58,7 @@ class Plan:
         permanent: Regular expression: every request about an object with it in its `bucket/name`
             fails. Empty for none.
         permanent_status: 503 as a store that stays down, 403 as one that refuses.
+        only: Number of the one request that fails, from 0, whatever the share; None for none.
     """
 
     share: float = 0.2
@@ -62,6 +67,7 @@ class Plan:
     slow_seconds: float = 0.2
     permanent: str = ""
     permanent_status: int = 503
+    only: int | None = None
 
 
 class Faults:
@@ -132,6 +138,10 @@ class FaultyProxy(Proxy):
             raise ConnectionDropped
         if kind == CUT and got.size:
             got.cut_after = got.size // 2
+        if kind in WRONG and request.method == "GET" and got.status in (200, 206):
+            return _wrong(kind, got)
+        if kind == PAGE and request.method == "HEAD":
+            return answer(200, headers=[("Content-Type", "text/html")])
         if kind == SLOW:
             time.sleep(plan.slow_seconds)
         return got
@@ -152,6 +162,8 @@ class FaultyProxy(Proxy):
             kind = plan.kinds[int(which * len(plan.kinds))] if fails else PASSED
             if plan.permanent and about and re.search(plan.permanent, "/".join(about)):
                 kind = PERMANENT
+            if plan.only is not None and self._counts.total() == plan.only:
+                kind = plan.kinds[0]
             self._counts[request.method, kind] += 1
         return kind, plan
 
@@ -161,6 +173,16 @@ def faulty_server(upstream: str) -> Iterator[Faults]:
     """A faulty proxy before a server; without faults until it gets a plan."""
     with server_process(__name__, lambda port: [upstream, str(port)]) as port:
         yield Faults(f"http://127.0.0.1:{port}")
+
+
+def _wrong(kind: str, got: Answer) -> Answer:
+    """Another body in place of that of an answer, with a length that fits."""
+    with got.body:
+        content = got.body.read()
+    if kind == PAGE:
+        page = b"<html><body>Sign in to the network.</body></html>"
+        return answer(200, page, [("Content-Type", "text/html")])
+    return answer(got.status, content[: len(content) // 2 if kind == HALVED else 0], got.headers)
 
 
 def _refusal(request: Request, status: int) -> Answer:

@@ -2,7 +2,12 @@
 
 from typing import Any
 
-from pipelines.storage.clients.interface import RequestFailure, StoredObject, transient_error
+from pipelines.storage.clients.interface import (
+    RequestFailure,
+    StoredObject,
+    WrongAnswerError,
+    transient_error,
+)
 from pipelines.storage.clients.retry import ATTEMPTS
 from pipelines.storage.locations import bucket_and_name, media_type
 
@@ -11,6 +16,15 @@ PAGE = 1000
 PART_BYTES = 16 << 20
 CONNECTIONS = 32
 SECONDS = 60
+# What every answer of a store to an operation has; a page of a proxy has none of it.
+_MARKS = {
+    "ListObjectsV2": "IsTruncated",
+    "CompleteMultipartUpload": "ETag",
+    "GetObject": "ETag",
+    "HeadObject": "ETag",
+    "PutObject": "ETag",
+    "UploadPart": "ETag",
+}
 # Codes of transient failures with HTTP statuses that say nothing of it.
 _TRANSIENT_CODES = {"ConditionalRequestConflict", "RequestTimeout", "Throttling"}
 
@@ -33,7 +47,9 @@ class AmazonClient:
                 connect_timeout=SECONDS,
                 read_timeout=SECONDS,
             )
-            return boto3.session.Session().client("s3", config=config)
+            made = boto3.session.Session().client("s3", config=config)
+            made.meta.events.register("after-call.s3", _check_answer)
+            return made
 
         self._client = client(1)
         self._uploading = client(ATTEMPTS)
@@ -75,7 +91,10 @@ class AmazonClient:
             if _status(error) == 416:
                 return b""
             raise
-        return bytes(answer["Body"].read())
+        content = bytes(answer["Body"].read())
+        if version not in (None, _tag(answer["ETag"])):
+            raise WrongAnswerError(uri, f"version {_tag(answer['ETag'])} in place of {version}")
+        return content
 
     def upload(self, path: str, uri: str) -> None:
         bucket, name = bucket_and_name(uri)
@@ -106,6 +125,7 @@ class AmazonClient:
         import urllib3
         from boto3.exceptions import Boto3Error
         from botocore import exceptions
+        from botocore.parsers import ResponseParserError
 
         if isinstance(error, exceptions.ClientError):
             code = error.response["Error"].get("Code", "")
@@ -120,7 +140,8 @@ class AmazonClient:
             # A worker lacks them: nothing is wrong with the file.
             return RequestFailure(transient_error(uri, what))
         broken = (exceptions.HTTPClientError, exceptions.ConnectionError, ConnectionError)
-        incomplete = (exceptions.IncompleteReadError, exceptions.ResponseStreamingError)
+        unread = exceptions.ResponseStreamingError, ResponseParserError
+        incomplete = (exceptions.IncompleteReadError, *unread)
         transport = (urllib3.exceptions.HTTPError, exceptions.FlexibleChecksumError, TimeoutError)
         if isinstance(error, (*broken, *incomplete, *transport)):
             return RequestFailure.unreachable(error, uri)
@@ -141,5 +162,20 @@ def _status(error: Any) -> int:
 
 
 def _tag(text: str) -> str:
-    """An entity tag without its quotes."""
-    return text.strip('"')
+    """An entity tag without its quotes, also where what compresses answers has marked it as weak.
+
+    >>> _tag('"5d41-2"'), _tag('W/"5d41-2"')
+    ('5d41-2', '5d41-2')
+    """
+    return text.removeprefix("W/").strip('"')
+
+
+def _check_answer(parsed: Any, model: Any, context: Any, **others: Any) -> None:
+    """Refuse what is no answer of a store; called by the client after each request.
+
+    Raises:
+        WrongAnswerError: If it lacks what the store tells.
+    """
+    mark = _MARKS.get(model.name)
+    if mark is not None and "Error" not in parsed and mark not in parsed:
+        raise WrongAnswerError(f"s3 {model.name}", f"it has no {mark}")

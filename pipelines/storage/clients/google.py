@@ -4,7 +4,12 @@ import contextlib
 import os
 from typing import Any
 
-from pipelines.storage.clients.interface import RequestFailure, StoredObject, transient_error
+from pipelines.storage.clients.interface import (
+    RequestFailure,
+    StoredObject,
+    WrongAnswerError,
+    transient_error,
+)
 from pipelines.storage.locations import bucket_and_name, media_type
 from segmodel.errors import ConfigurationError
 
@@ -47,6 +52,7 @@ class GoogleClient:
                 "application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
             ) from error
         self._client = storage.Client(project or "none", credentials)
+        self._client._http.hooks["response"].append(_check_answer)
         self._exceptions = exceptions
         self._parts = DEFAULT_RETRY.with_delay(0.5, 16.0, 2.0).with_timeout(SECONDS)
 
@@ -65,8 +71,9 @@ class GoogleClient:
 
     def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
         whole = start == 0 and length is None
+        blob = self._blob(uri)
         try:
-            content = self._blob(uri).download_as_bytes(
+            content = blob.download_as_bytes(
                 start=None if whole else start,
                 end=None if length is None else start + length - 1,
                 if_generation_match=None if version is None else int(version),
@@ -77,6 +84,8 @@ class GoogleClient:
             )
         except self._exceptions.RequestRangeNotSatisfiable:
             return b""
+        if blob.generation is None or version not in (None, str(blob.generation)):
+            raise WrongAnswerError(uri, f"generation {blob.generation} in place of {version}")
         return bytes(content)
 
     def upload(self, path: str, uri: str) -> None:
@@ -130,3 +139,17 @@ class GoogleClient:
 def _stored(uri: str, blob: Any) -> StoredObject:
     """An object as the client describes it."""
     return StoredObject(uri, int(blob.size or 0), str(blob.generation))
+
+
+def _check_answer(response: Any, **settings: Any) -> None:
+    """Refuse what is no answer of the store about objects; called by the session of the client.
+
+    Raises:
+        WrongAnswerError: If it is no JSON, or empty.
+    """
+    asked = response.request
+    if asked.method != "GET" or response.status_code != 200 or "alt=media" in asked.url:
+        return
+    is_json = response.headers.get("Content-Type", "").startswith("application/json")
+    if not is_json or response.headers.get("Content-Length") == "0":
+        raise WrongAnswerError("gs://", "a description of objects is no JSON")

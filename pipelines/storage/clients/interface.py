@@ -65,6 +65,18 @@ def transient_error(uri: str, what: str) -> TransientError:
     return TransientError(f"{uri}: {what}: run the same command again a little later")
 
 
+class WrongAnswerError(TransientError):
+    """A store, or what stands before it, answers otherwise than a store can have meant.
+
+    Args:
+        uri: Location that the request was about.
+        what: What is wrong with the answer.
+    """
+
+    def __init__(self, uri: str, what: str) -> None:
+        super().__init__(str(transient_error(uri, f"the answer is not that of the store: {what}")))
+
+
 def replaced_error(uri: str) -> TransientError:
     """The error for an object that has another version than the one that was listed."""
     return TransientError(
@@ -87,22 +99,17 @@ class StoredObject:
     size: int
     version: str
 
+    @property
+    def stat(self) -> tuple[int, str]:
+        """Size and version, as reading takes them."""
+        return self.size, self.version
+
 
 class _Objects(Protocol):
     """What stores and their clients have in common."""
 
     def stat(self, uri: str) -> StoredObject | None:
         """The object of this name, or None if there is none."""
-
-    def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
-        """Part of an object; less than `length` bytes at its end only.
-
-        Args:
-            uri: Location of the object.
-            start: First byte.
-            length: Most bytes, at least 1; None for all that follow.
-            version: Version that the object must still have, or None for any.
-        """
 
     def remove(self, uri: str) -> None:
         """Remove an object, if it is there."""
@@ -114,6 +121,18 @@ class Store(_Objects, Protocol):
     All methods raise FileNotFoundError and PermissionError with the location as `filename`, and
     TransientError for what may be better later.
     """
+
+    def read(
+        self, uri: str, start: int, length: int | None, known: tuple[int, str] | None
+    ) -> bytes:
+        """Part of an object; less than `length` bytes at its end only.
+
+        Args:
+            uri: Location of the object.
+            start: First byte.
+            length: Most bytes; None for all that follow.
+            known: Size and version by a listing, which the object must still have, or None for any.
+        """
 
     def below(self, folder: str, prefix: str = "") -> Iterator[StoredObject]:
         """All objects below a folder, also in folders in it, in order of their names.
@@ -150,6 +169,19 @@ class Client(_Objects, Protocol):
             token: Token that the page before gave, None for the first page.
         """
 
+    def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
+        """Part of an object; less than `length` bytes at its end only.
+
+        Args:
+            uri: Location of the object.
+            start: First byte.
+            length: Most bytes, at least 1; None for all that follow.
+            version: Version that the object must still have, or None for any.
+
+        Raises:
+            WrongAnswerError: If the answer is of another version.
+        """
+
     def upload(self, path: str, uri: str) -> None:
         """Upload a local file, with retries of its own, as large files go part by part."""
 
@@ -171,8 +203,8 @@ class RangeStream(io.RawIOBase):
     """
 
     def __init__(self, store: Store, uri: str, size: int, version: str) -> None:
-        self._store, self._uri, self._size, self._version = store, uri, size, version
-        self._place = 0
+        self._store, self._uri, self._size = store, uri, size
+        self._known, self._place = (size, version), 0
 
     def readable(self) -> bool:
         return True
@@ -192,9 +224,6 @@ class RangeStream(io.RawIOBase):
         length = min(len(view), self._size - self._place)
         if length <= 0:
             return 0
-        content = self._store.read(self._uri, self._place, length, self._version)
-        if len(content) != length:
-            raise transient_error(self._uri, f"{len(content)} of {length} bytes were answered")
-        view[:length] = content
+        view[:length] = self._store.read(self._uri, self._place, length, self._known)
         self._place += length
         return length

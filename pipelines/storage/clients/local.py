@@ -57,7 +57,9 @@ class LocalStore:
             raise
         return StoredObject(uri, status.st_size, str(status.st_mtime_ns))
 
-    def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
+    def read(
+        self, uri: str, start: int, length: int | None, known: tuple[int, str] | None
+    ) -> bytes:
         with open_local(uri) as stream:
             stream.seek(start)
             return stream.read(length)

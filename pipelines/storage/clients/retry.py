@@ -7,7 +7,12 @@ from functools import partial
 from typing import TypeVar
 
 from pipelines.storage import locations
-from pipelines.storage.clients.interface import Client, RequestFailure, StoredObject
+from pipelines.storage.clients.interface import (
+    Client,
+    RequestFailure,
+    StoredObject,
+    WrongAnswerError,
+)
 from pipelines.storage.threads import in_order
 from segmodel.errors import TransientError, is_worth_waiting
 
@@ -37,20 +42,41 @@ class RetryingStore:
         """Page after page, so that memory is that of one."""
         start = f"{folder}/{prefix}"
         token: str | None = None
+        seen: set[str] = set()
         while True:
-            found, token = self._ask(folder, partial(self._client.page, start, token))
+            found, following = self._ask(folder, partial(self._client.page, start, token))
+            names = {entry.uri for entry in found}
+            if len(names) < len(found) or not names.isdisjoint(seen):
+                raise WrongAnswerError(folder, "a listing has the same name twice")
             yield from found
-            if token is None:
+            if following is None:
                 return
+            if following == token:
+                raise WrongAnswerError(folder, "a listing has the same page twice")
+            token, seen = following, names
 
     def stat(self, uri: str) -> StoredObject | None:
         has_name = locations.bucket_and_name(uri)[1] != ""
         return self._ask(uri, lambda: self._client.stat(uri)) if has_name else None
 
-    def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
-        if length == 0:
+    def read(
+        self, uri: str, start: int, length: int | None, known: tuple[int, str] | None
+    ) -> bytes:
+        locations.check_parts(uri)
+        if length == 0 or (known is not None and known[0] <= start):
             return b""
-        return self._ask(uri, lambda: self._client.read(uri, start, length, version))
+
+        def read() -> bytes:
+            if known is None:
+                return self._client.read(uri, start, length, None)
+            size, version = known
+            content = self._client.read(uri, start, length, version)
+            expected = size - start if length is None else min(length, size - start)
+            if len(content) != expected:
+                raise WrongAnswerError(uri, f"{len(content)} bytes in place of {expected}")
+            return content
+
+        return self._ask(uri, read)
 
     def publish(self, path: str, uri: str) -> None:
         self._ask(uri, lambda: self._client.upload(path, uri), attempts=1)
@@ -80,7 +106,13 @@ class RetryingStore:
 
     def _ask(self, uri: str, request: Callable[[], T], attempts: int = ATTEMPTS) -> T:
         """What a request returns; raises what the last failure means."""
-        return retry(request, lambda error: self._client.failure(error, uri), attempts, self._sleep)
+
+        def meaning(error: Exception) -> RequestFailure | None:
+            if isinstance(error, WrongAnswerError):
+                return RequestFailure(error, transient=True)
+            return self._client.failure(error, uri)
+
+        return retry(request, meaning, attempts, self._sleep)
 
 
 def retry(

@@ -7,7 +7,9 @@ import gzip
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 
 from pipelines.formats.shards import ShardSample
 from pipelines.formats.work import ReadOptions
@@ -16,13 +18,18 @@ from pipelines.worker.formats import find_format
 from segmodel.errors import TransientError, is_transient
 from tests.pipelines.archives import PNGS, archive, extended, pax, special
 from tests.pipelines.corpus import (
+    failure_rows,
     files_in,
     make_work,
     pixels,
+    png,
+    read_png,
     record,
+    run_all,
     run_unit,
     tree,
     units_in,
+    write_scene,
     write_shard,
 )
 from tests.pipelines.formats.test_parquet_broken import write_groups
@@ -125,3 +132,37 @@ def test_a_shard_whose_store_was_down_is_unfinished_and_heals(folder, client, tm
     assert run_unit(unit, work).done == 1
     labels = f"labels/in/{name}"
     assert tree(work.run.root)[labels] == tree(whole.run.root)[labels]
+
+
+def test_a_tiff_with_a_mask_beside_it_is_read_in_a_store(tmp_path, client):
+    path = write_scene(tmp_path / "in" / "a.tif", pixels(20, 30), place=(None, None))
+    valid = np.ones((20, 30), bool)
+    valid[0] = False
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as target:
+        target.write_mask(valid)
+    client.put_all(tmp_path / "in", "gs://b/in")
+    work = make_work(tmp_path / "run")
+    (unit,) = units_in(work, "gs://b/in/a.tif")
+    assert unit.format == "images"
+    assert run_unit(unit, work).done == 1
+    assert failure_rows(work) == []
+    labels = read_png(Path(work.run.path("labels/in/a.tif.png")))
+    assert (labels == 255).sum() == 30
+
+
+def test_objects_whose_names_lead_elsewhere_are_failures_and_others_are_labelled(tmp_path, client):
+    names = ("x/../a.png", "../b.tfrecord", "./c.parquet", "x/../d.tif", "..", "e.png")
+    client.objects |= {f"gs://b/in/{name}": png(pixels(20, 30)) for name in names}
+    # What a path that is joined leads to.
+    client.objects["gs://b/in/d.tif"] = write_scene(tmp_path / "d.tif", pixels(20, 30)).read_bytes()
+    work = make_work(tmp_path / "run")
+    totals = run_all(work, "gs://b/in")
+    rows = [(row["uri"], row["reason"][:40]) for row in failure_rows(work)]
+    reason = "a part of its name in the store is . or "
+    assert sorted(rows) == [
+        ("in/%2E%2E/b.tfrecord", reason),
+        ("in/%2E/c.parquet", "the file cannot be read: a part of its n"),
+        ("in/x/%2E%2E/a.png", reason),
+        ("in/x/%2E%2E/d.tif", reason),
+    ]
+    assert totals.tally.images == 2

@@ -198,8 +198,19 @@ def test_a_plan_replaces_the_one_before_it(tmp_path):
     folder, scratch = str(tmp_path / "plan"), str(tmp_path / "tmp")
     plan.write_plan([replace(UNIT, id=str(number)) for number in range(1500)], folder, scratch)
     plan.write_plan([UNIT], folder, scratch)
-    assert os.listdir(folder) == ["part-00000.jsonl"]
+    assert sorted(os.listdir(folder)) == ["part-00000.jsonl", "parts.json"]
     assert list(plan.read_units(folder, WorkUnit)) == [UNIT]
+
+
+def test_a_part_that_a_listing_leaves_out_is_read_and_one_that_is_lost_is_missed(client, tmp_path):
+    units = [replace(UNIT, id=str(number)) for number in range(1500)]
+    plan.write_plan(units, "gs://b/plan", str(tmp_path))
+    page = client.page
+    client.page = lambda *asked: (page(*asked)[0][:1], None)
+    assert list(plan.read_units("gs://b/plan", WorkUnit)) == units
+    del client.objects["gs://b/plan/part-00001.jsonl"]
+    with pytest.raises(FileNotFoundError, match=r"part-00001\.jsonl"):
+        list(plan.read_units("gs://b/plan", WorkUnit))
 
 
 def test_a_file_that_two_patterns_match_counts_once(tmp_path):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from pipelines.inputs.listing import find_files
-from pipelines.storage import clients
+from pipelines.storage import clients, filesystem
 from pipelines.storage.clients.interface import RequestFailure, StoredObject, transient_error
 from pipelines.storage.clients.retry import ATTEMPTS, FIRST_SECONDS, RetryingStore
 from pipelines.storage.copies import local_folder
-from segmodel.errors import ConfigurationError, TransientError
+from segmodel.errors import ConfigurationError, InputError, TransientError
 
 
 class BusyError(Exception):
@@ -175,7 +175,10 @@ def hostile(waits, monkeypatch) -> FlakyClient:
 
 def test_hostile_names_of_objects_stay_below_their_folder(hostile):
     found = {file.name: file.uri for file in find_files("gs://b/x")}
-    assert found == {"a/%/b.jpg": "gs://b/x/a//b.jpg"}
+    assert found == {
+        "%2E%2E/%2E%2E/c.jpg": "gs://b/x/../../c.jpg",
+        "a/%/b.jpg": "gs://b/x/a//b.jpg",
+    }
 
 
 def test_a_hostile_name_in_a_folder_is_not_copied(hostile, tmp_path, monkeypatch):
@@ -184,3 +187,42 @@ def test_a_hostile_name_in_a_folder_is_not_copied(hostile, tmp_path, monkeypatch
     with pytest.raises(ConfigurationError, match="leads out of its folder"):
         local_folder("gs://b/x")
     assert list(tmp_path.rglob("c.jpg")) == []
+
+
+class Listed(FlakyClient):
+    """A store whose listing has these pages."""
+
+    def __init__(self, *pages: list[str]) -> None:
+        super().__init__()
+        self.pages = pages
+
+    def page(self, start, token):
+        number = int(token or 0)
+        found = [StoredObject(name, 1, "1") for name in self.pages[number]]
+        return found, str(number + 1) if number + 1 < len(self.pages) else None
+
+
+@pytest.mark.parametrize(
+    "pages", [(["gs://b/a", "gs://b/a"],), (["gs://b/a", "gs://b/c"], ["gs://b/c", "gs://b/d"])]
+)
+def test_a_listing_that_names_an_object_twice_is_an_error(waits, pages):
+    with pytest.raises(TransientError, match=r"gs://b: the answer is not .* the same name twice"):
+        list(patient(Listed(*pages), waits).below("gs://b"))
+
+
+@pytest.mark.parametrize("answer", [b"", b"12", b"12345"])
+def test_an_answer_of_another_length_than_listed_is_asked_for_again(waits, answer):
+    client = FlakyClient()
+    store = patient(client, waits)
+    client.objects["gs://b/a"] = b"1234"
+    assert store.read("gs://b/a", 0, None, (4, "1")) == b"1234"
+    assert store.read("gs://b/a", 2, 9, (4, "1")) == b"34"
+    client.objects["gs://b/a"] = answer
+    with pytest.raises(TransientError, match=f"{len(answer)} bytes in place of 4: run the same"):
+        store.read("gs://b/a", 0, None, (4, "1"))
+    assert len(waits) == ATTEMPTS - 1
+
+
+def test_an_object_whose_name_leads_elsewhere_is_a_failure_of_its_own(hostile):
+    with pytest.raises(InputError, match=r"part of its name in the store is \. or \.\."):
+        filesystem.read_bytes("gs://b/x/../../c.jpg")
