@@ -258,7 +258,7 @@ def test_a_deep_or_huge_contract_file_is_a_contract_error(savedmodel, text, says
 def test_a_number_beyond_floats_is_a_contract_error():
     broken = document()
     broken["mlm:input"][0]["nodata_fill"] = [10**400, 0, 0]
-    with pytest.raises(ContractError, match="nodata_fill|malformed"):
+    with pytest.raises(ContractError, match=r"nodata_fill|malformed"):
         Contract.from_json(broken)
 
 
