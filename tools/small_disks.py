@@ -46,7 +46,7 @@ SLOWNESS, SPARE_SECONDS = 3, 5
 MAKE = {
     "tmpfs": ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs"],
     "ext4": ["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal"],
-    "exfat": ["mkfs.exfat", "-q"],
+    "exfat": ["mkfs.exfat"],
 }
 MOUNT = {
     "ext4": ["mount", "-o", "loop"],

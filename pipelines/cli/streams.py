@@ -51,6 +51,10 @@ def _text(stream: _Stream, former: Any) -> io.TextIOWrapper:
 
 
 def output_fault() -> OSError | None:
-    """Why standard output has not taken all that was printed; None if it has."""
+    """Why standard output has not taken all that was printed; None if nobody misses anything.
+
+    A reader that has closed it has read what it wanted.
+    """
     sys.stdout.flush()
-    return None if _output is None else _output.error
+    error = None if _output is None else _output.error
+    return None if isinstance(error, BrokenPipeError) else error

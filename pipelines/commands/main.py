@@ -88,7 +88,11 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     process.begin(arguments)
     signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGTERM, _interrupted)
-    status, error = _outcome(command, arguments)
+    is_help = False
+    try:
+        status, error = _outcome(command, arguments)
+    except SystemExit as end:
+        status, error, is_help = int(end.code or 0), None, True
     fault = streams.output_fault()
     if fault is not None:
         # What is not printed has not arrived, whatever became of the work.
@@ -96,7 +100,7 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
         status = ExitStatus.INCOMPLETE
     if error is not None:
         print(f"beamseg: {error}", file=sys.stderr)
-    if process.wants_json():
+    if process.wants_json() and not is_help:
         print(process.result_json(status, error), flush=True)
     return status
 
@@ -113,8 +117,6 @@ def _outcome(
             reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         # A transient error is worth a retry; everything else that we refuse, the user must change.
         return ExitStatus.INCOMPLETE if is_transient(error) else ExitStatus.USAGE, reason
-    except SystemExit as end:
-        return int(end.code or 0), None
     except Exception as error:
         if not process.wants_json():
             raise

@@ -18,7 +18,7 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeExceptio
 from apache_beam.runners.runner import PipelineResult
 
 from pipelines.cli.exit_status import ExitStatus
-from pipelines.cli.process import result_json, wants_json
+from pipelines.cli.process import announce_launcher, result_json, wants_json
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport
 from pipelines.run.plan import UnitReference, WorkUnit
@@ -74,6 +74,7 @@ def run_graph(
     """
     _silence_beam()
     _end_with_workers()
+    announce_launcher()
     pipeline = beam.Pipeline(options=beam_options)
     if type(pipeline.runner).__name__ == "DaskRunner":
         parts = plan.shard_parts(parts, DASK_SHARDS)
