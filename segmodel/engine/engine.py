@@ -18,7 +18,7 @@ import numpy as np
 
 from segmodel.engine.read_ahead import Job, ReadAhead
 from segmodel.engine.stitching import BatchQueue, Failed, Labelled, MapInProgress, ModelWindow
-from segmodel.errors import TransientError
+from segmodel.errors import ContractError, TransientError
 from segmodel.labels.classes import ClassTable
 from segmodel.tiling.windows import MAX_BATCH_SIZE, Layout
 
@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 
 _log = logging.getLogger("beamseg")
+# What probabilities of 32 bits exceed 1 by once they are summed.
+_ROUNDING = 1e-4
 
 
 @dataclass
@@ -278,13 +280,21 @@ class Engine:
         """Labels of windows of equal shape, and confidence; None if memory ran out in a batch.
 
         Raises:
+            ContractError: If the model gives something else.
             TransientError: If memory does not suffice for one window.
         """
         images = _stacked(values, size)
         try:
-            if self.confidence:
-                return self.model.labels_and_confidence(images)
-            return self.model.labels(images), None
+            labels, confidence = (
+                self.model.labels_and_confidence(images)
+                if self.confidence
+                else (self.model.labels(images), None)
+            )
+            _check_output("labels", labels, images.shape[:3], self.model.classes.label_dtype)
+            if confidence is not None:
+                _check_output("confidence", confidence, images.shape[:3], np.dtype(np.float32))
+                _check_confidence(confidence)
+            return labels, confidence
         except MemoryError as error:
             if size == 1:
                 height, width = images.shape[1:3]
@@ -294,6 +304,29 @@ class Engine:
                 ) from error
         # Behind the except clause, as the error holds on to what the call had allocated.
         return None
+
+
+def _check_output(name: str, given: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Refuse an output that is not what the contract promises; it would be stretched or wrapped.
+
+    Raises:
+        ContractError: Names what was expected and what was given.
+    """
+    if given.shape != shape or given.dtype != dtype:
+        raise ContractError(
+            f"{name}: the model must give {dtype} of shape {shape} for these images, and gives "
+            f"{given.dtype} of shape {given.shape}: export it again, or wrap it with beamseg wrap"
+        )
+
+
+def _check_confidence(given: np.ndarray) -> None:
+    least, most = float(given.min()), float(given.max())
+    # NaN is neither.
+    if not (least >= -_ROUNDING and most <= 1 + _ROUNDING):
+        raise ContractError(
+            f"confidence: the model must give values from 0 to 1, and gives {least:g} to {most:g}: "
+            f"mend the model and export it again"
+        )
 
 
 def _stacked(values: list[np.ndarray], size: int) -> np.ndarray:

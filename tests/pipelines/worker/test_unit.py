@@ -16,7 +16,7 @@ from pipelines.storage import filesystem
 from pipelines.worker import model
 from pipelines.worker.model import MODELS
 from pipelines.worker.unit import segment_unit
-from segmodel.errors import TransientError
+from segmodel.errors import ContractError, TransientError
 from segmodel.tiling.windows import Layout
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import (
@@ -219,3 +219,15 @@ def test_nothing_of_a_run_depends_on_where_the_input_is(tmp_path):
         for w in works
     )
     assert one == two
+
+
+def test_a_model_that_gives_other_labels_than_it_promises_leaves_nothing(tmp_path, work):
+    class Wide(BrightnessModel):
+        def labels(self, images):
+            return super().labels(images).astype("int64") + 256
+
+    unit = only_unit(work, write(tmp_path / "in" / "a.png", png(pixels(70, 50))))
+    with pytest.raises(ContractError, match=r"must give uint8 of shape .* gives int64"):
+        segment_unit(unit, work, model=lambda work: Wide())
+    assert not is_done(work, unit)
+    assert not any(name.startswith(("labels", "failures")) for name in tree(work.run.root))

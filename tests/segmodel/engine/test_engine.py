@@ -11,7 +11,7 @@ import pytest
 from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Failed, Labelled
-from segmodel.errors import InputError
+from segmodel.errors import ContractError, InputError
 from segmodel.tiling.raster import ArrayRaster, Pixels
 from segmodel.tiling.windows import Layout, Tile, Window
 from tests.fakes import BrightnessModel, brightness_labels
@@ -450,3 +450,58 @@ def test_a_job_may_say_how_it_is_tiled():
         for entry in tiles:
             expected[entry.core.slices] = brightness_labels(values)[entry.core.slices]
         np.testing.assert_array_equal(outcome.labels, expected)
+
+
+class WrongModel(BrightnessModel):
+    """A model whose outputs are changed before anybody sees them."""
+
+    def __init__(self, change) -> None:
+        super().__init__()
+        self.change = change
+
+    def labels_and_confidence(self, images):
+        confidence = (images.astype(np.float32).mean(axis=-1) / 255).astype(np.float32)
+        return self.change(brightness_labels(images), confidence)
+
+    def labels(self, images):
+        return self.labels_and_confidence(images)[0]
+
+
+WRONG_LABELS = {
+    "height": (
+        lambda y, c: (y[:, :4], c),
+        r"uint8 of shape \(2, 8, 8\) .* uint8 of shape \(2, 4, 8\)",
+    ),
+    "width": (lambda y, c: (y[:, :, 1:], c), r"gives uint8 of shape \(2, 8, 7\)"),
+    "batch": (lambda y, c: (y[:1], c), r"gives uint8 of shape \(1, 8, 8\)"),
+    "rank": (lambda y, c: (y[..., None], c), r"gives uint8 of shape \(2, 8, 8, 1\)"),
+    "dtype": (
+        lambda y, c: (y.astype(np.int64), c),
+        "labels: the model must give uint8 .* gives int64",
+    ),
+}
+WRONG_CONFIDENCE = {
+    "NaN": (lambda y, c: (y, np.where(y == 3, np.nan, c)), "values from 0 to 1, and gives nan"),
+    "percent": (lambda y, c: (y, c * 100), "from 0 to 1, and gives 0 to 100"),
+    "dtype": (lambda y, c: (y, c.astype(np.float64)), "confidence: .* float32 .* gives float64"),
+    "shape": (lambda y, c: (y, c[..., :1]), r"confidence: .* gives float32 of shape \(2, 8, 1\)"),
+}
+
+
+@pytest.mark.parametrize("confidence", [False, True])
+@pytest.mark.parametrize("kind", WRONG_LABELS)
+def test_labels_that_are_not_as_promised_end_the_work_at_the_first_batch(kind, confidence):
+    change, message = WRONG_LABELS[kind]
+    engine = Engine(WrongModel(change), SMALL, confidence=confidence)
+    with pytest.raises(ContractError, match=message):
+        list(engine.run([job("a", noise(16, 16))]))
+
+
+@pytest.mark.parametrize("kind", WRONG_CONFIDENCE)
+def test_confidence_that_is_no_probability_ends_the_work(kind):
+    change, message = WRONG_CONFIDENCE[kind]
+    values = np.tile(np.array([0, 100, 255], np.uint8)[:, None, None], (6, 16, 3))[:16]
+    engine = Engine(WrongModel(change), SMALL, confidence=True)
+    with pytest.raises(ContractError, match=message):
+        list(engine.run([job("a", values)]))
+    list(Engine(WrongModel(change), SMALL).run([job("a", values)]))
