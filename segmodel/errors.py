@@ -112,6 +112,10 @@ class DiskError(TransientError):
     """
 
 
+class DamagedError(TransientError):
+    """A file of a run that is damaged; a later attempt writes it anew."""
+
+
 class OutOfMemoryError(TransientError, MemoryError):
     """Memory of the model's device ran out; a smaller batch may fit."""
 

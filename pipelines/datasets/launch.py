@@ -22,8 +22,14 @@ from pipelines.datasets.work import (
 )
 from pipelines.formats.images import stated_size
 from pipelines.formats.work import ReadOptions
-from pipelines.inputs.catalogue import NameSet
-from pipelines.inputs.gone import STOP, check_gone, files_of, find_gone, some_of
+from pipelines.inputs.gone import (
+    STOP,
+    EarlierPlan,
+    check_gone,
+    files_of,
+    find_gone,
+    some_of,
+)
 from pipelines.run import plan
 from pipelines.run.directory import MARK, PACK, SEALED, check_unchanged, holds_any
 from pipelines.run.plan import WorkUnit
@@ -77,6 +83,21 @@ class ResolvedPack:
                 name = f"{split.name}-{number:05d}-of-{len(split.shards):05d}"
                 yield WorkUnit(name, self.options.container, tuple(files))
 
+    @property
+    def work(self) -> PackWork:
+        """Work that all shards share."""
+        usable_bytes = self.options.memory - RUNTIME_BYTES
+        decoding_bytes = int(usable_bytes * DECODING_SHARE)
+        return PackWork(
+            output=self.options.output,
+            options=digest(self.shape),
+            masks=self.masks,
+            max_pixels=self.shape["max_pixels"],
+            encoded_bytes=usable_bytes - decoding_bytes,
+            decoding_bytes=decoding_bytes,
+            is_sealed=self.is_sealed,
+        )
+
 
 @dataclass(frozen=True)
 class PreparedPack:
@@ -105,7 +126,7 @@ def check_pack(options: PackOptions) -> ResolvedPack:
         ConfigurationError: If options, files or the output folder do not allow the pack.
     """
     options = replace(options, output=locations.checked(options.output))
-    earlier = _earlier(options.output)
+    earlier = _earlier(options.output, options.overwrite)
     if options.overwrite:
         earlier = None
     masks = read_masks(options)
@@ -131,36 +152,28 @@ def check_pack(options: PackOptions) -> ResolvedPack:
     is_sealed = earlier is None or SEALED in earlier
     resolved = ResolvedPack(options, inputs, splits, masks, shape, is_sealed)
     if earlier is not None and options.gone == STOP:
-        remedy = "to remove them from their shards, give --gone prune"
-        check_gone(some_of(_gone_inputs(resolved)), options.output, "--images", remedy)
+        _check_earlier_plan(resolved)
     return resolved
 
 
-def _gone_inputs(resolved: ResolvedPack) -> NameSet:
-    """Keys of images and masks of the plan on disk that are not found; none before any shard."""
-    run = metadata_directory(resolved.options.output)
-    if next(filesystem.names_below(run.path("commits")), None) is None:
-        return NameSet()
-    planned = partial(plan.read_units, run.plan, WorkUnit)
-    return find_gone(lambda: files_of(planned()), files_of(resolved.units))
+def _check_earlier_plan(resolved: ResolvedPack) -> None:
+    """Refuse to continue where images or masks of finished shards are not found any more."""
+    work, output = resolved.work, resolved.options.output
+    if next(work.log.names(), None) is None:
+        return
+    earlier = EarlierPlan(work.run.plan)
+    planned = partial(earlier.units, WorkUnit)
+    gone = find_gone(lambda: files_of(planned()), files_of(resolved.units))
+    remedy = "to remove them from their shards, give --gone prune"
+    check_gone(some_of(gone), output, "--images", remedy)
+    earlier.check_known(work.log, lambda: resolved.units, "to repeat them, give --gone prune")
 
 
 def prepare_pack(resolved: ResolvedPack) -> PreparedPack:
     """Write `run.json` and the plan, and make what earlier attempts left agree with it."""
-    options = resolved.options
-    usable_bytes = options.memory - RUNTIME_BYTES
-    decoding_bytes = int(usable_bytes * DECODING_SHARE)
-    work = PackWork(
-        output=options.output,
-        options=digest(resolved.shape),
-        masks=resolved.masks,
-        max_pixels=resolved.shape["max_pixels"],
-        encoded_bytes=usable_bytes - decoding_bytes,
-        decoding_bytes=decoding_bytes,
-        is_sealed=resolved.is_sealed,
-    )
+    options, work = resolved.options, resolved.work
     run = work.run
-    if options.overwrite and run.earlier() is not None:
+    if options.overwrite and run.earlier(overwrite=True) is not None:
         clear_pack(options.output)
     filesystem.remove(f"{options.output}/{RESULT}")
     run.begin()
@@ -171,8 +184,8 @@ def prepare_pack(resolved: ResolvedPack) -> PreparedPack:
         "versions": {"beamseg": segmodel.__version__},
         **({SEALED: True} if resolved.is_sealed else {}),
     }
-    run.write_json("run.json", MARK | {"format": PACK} | document)
-    parts = plan.write_plan(resolved.units, run.plan, run.scratch)
+    run.write_run(MARK | {"format": PACK} | document)
+    parts = plan.write_plan(resolved.units, run.plan, run.scratch, is_sealed=resolved.is_sealed)
     _reconcile(work, options.retry_failures)
     units = sum(len(split.shards) for split in resolved.splits)
     return PreparedPack(work, tuple(parts), units, _estimate_pixels(work))
@@ -243,8 +256,8 @@ def clear_pack(output: str) -> None:
     run = metadata_directory(output)
     filesystem.remove(f"{output}/{RESULT}")
     folders = set()
-    for unit in plan.read_units(run.plan, WorkUnit):
-        filesystem.remove(f"{output}/{shard_path(unit)}")
+    for unit in plan.read_units(run.plan, WorkUnit, plan.pass_over):
+        filesystem.remove_below_root(output, shard_path(unit))
         folders.add(split_name(unit))
     for folder in folders if not locations.is_remote(output) else ():
         # What others have put there stays.
@@ -253,11 +266,11 @@ def clear_pack(output: str) -> None:
     run.clear()
 
 
-def _earlier(output: str) -> dict[str, Any] | None:
+def _earlier(output: str, overwrite: bool) -> dict[str, Any] | None:
     """The `run.json` of the pack in a folder, or None where nothing is."""
     if not locations.is_remote(output) and os.path.isfile(output):
         raise ConfigurationError(f"--output {output} is a file: name a folder")
-    earlier = metadata_directory(output).earlier()
+    earlier = metadata_directory(output).earlier(overwrite)
     if earlier is None and holds_any(output, METADATA_DIR):
         raise ConfigurationError(
             f"--output {output} holds files but no {METADATA_DIR} of a pack: name an empty folder"

@@ -50,7 +50,7 @@ def totals_of_splits(work: PackWork, failures: FailureTable) -> list[SplitTotal]
             if commit is None:
                 missing += 1
                 continue
-            failures.add(failures_of(commit, work.output))
+            failures.add(failures_of(commit, work.log))
             total.add(commit.tally)
         totals.append(SplitTotal(split, shards, missing, total.rounded()))
     return totals
@@ -68,7 +68,7 @@ def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -
         The exit status: 0, 3 or 4.
     """
     run = work.run
-    totals, failures = write_failures(run, lambda table: totals_of_splits(work, table))
+    totals, failures, _ = write_failures(run, lambda table: totals_of_splits(work, table))
     missing = sum(total.missing for total in totals)
     images = sum(total.tally.images for total in totals)
     failed = sum(total.tally.failed_images for total in totals)
@@ -96,7 +96,7 @@ def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -
 
 def _document(work: PackWork, totals: list[SplitTotal]) -> dict[str, Any]:
     """What `pack.json` says; the same files and options give the same bytes."""
-    begun = work.run.read_json("run.json") or {}
+    begun = work.run.read_run() or {}
     options = dict(begun["shape"])
     classes = options.pop("classes", None)
     document = MARK | {"format": PACK, "beamseg": segmodel.__version__, "options": options}

@@ -177,7 +177,7 @@ class _ImagesTask(UnitTask[EncodedMaps]):
 
     def discard(self, key: str) -> None:
         for folder in ("labels", "confidence"):
-            filesystem.remove(self.work.run.path(f"{folder}/{key}.png"))
+            self.work.run.remove(f"{folder}/{key}.png")
 
     def encode(self, labelled: Labelled) -> EncodedMaps:
         return encode_png(labelled, self.work)

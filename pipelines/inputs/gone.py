@@ -1,11 +1,14 @@
 """Inputs of an earlier attempt that a new listing does not find any more."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from types import MappingProxyType
 
 from pipelines.inputs.catalogue import NameSet
-from pipelines.run.plan import InputFile, Unit
+from pipelines.run import plan
+from pipelines.run.commits import CommitLog
+from pipelines.run.plan import CountUnit, InputFile, U, Unit
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError, on_one_line
 
@@ -61,6 +64,58 @@ def some_of(gone: NameSet, reasons: Mapping[str, str] = MappingProxyType({})) ->
     examples = [on_one_line(text) for text in islice(named, EXAMPLES)]
     more = ", ..." if len(gone) > len(examples) else ""
     return f"{len(gone)} input{'' if len(gone) == 1 else 's'} ({', '.join(examples)}{more})"
+
+
+@dataclass
+class EarlierPlan:
+    """The plan that an earlier attempt left, of which lines may be damaged.
+
+    Args:
+        folder: Folder of the plan.
+    """
+
+    folder: str
+    _damaged: set[str] = field(default_factory=set)
+
+    def units(self, *kinds: type[U]) -> Iterator[U]:
+        """Units of some kinds, without those whose lines are damaged."""
+        for kind in kinds:
+            yield from plan.read_units(self.folder, kind, self._damaged.add)
+
+    def check_known(
+        self, log: CommitLog, planned: Callable[[], Iterable[Unit]], others: str
+    ) -> None:
+        """Refuse to continue where a damaged line is of a finished unit that is planned otherwise.
+
+        It is not known then whether inputs of the unit are gone.
+
+        Args:
+            log: Commit records of the earlier attempt.
+            planned: Returns the units of the new plan.
+            others: What to do where finished results may be removed.
+
+        Raises:
+            ConfigurationError: If there is such a unit; names some, and the remedies.
+        """
+        known = NameSet(unit.id for unit in self.units(*plan.KINDS))
+        if not self._damaged:
+            return
+        known.update(unit.id for unit in planned() if isinstance(unit, CountUnit))
+        same = NameSet(log.name(unit) for unit in planned())
+        lost = NameSet(
+            name
+            for name in log.names()
+            if name not in same and name.rpartition("-")[0] not in known
+        )
+        if lost:
+            parts, records = (
+                ", ".join(islice(names, EXAMPLES)) for names in (sorted(self._damaged), lost)
+            )
+            raise ConfigurationError(
+                f"{self.folder} is damaged (in {parts}), and it is not known which inputs "
+                f"{len(lost)} finished units had that are planned otherwise now ({records}). "
+                f"Nothing was changed. Put the inputs back as they were; {others}"
+            )
 
 
 def check_gone(gone: str, output: str, option: str, others: str) -> None:

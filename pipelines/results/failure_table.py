@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Protocol, TypeVar
 
-from pipelines.run.commits import Commit
+from pipelines.run.commits import Commit, CommitLog
 from pipelines.run.directory import RunDirectory
 from pipelines.run.failures import Failure
 from pipelines.storage import filesystem
@@ -76,7 +76,7 @@ class FailureTable:
 
 def write_failures(
     run: RunDirectory, collect: Callable[[FailureTable], T]
-) -> tuple[T, FailureTable]:
+) -> tuple[T, FailureTable, filesystem.Written | None]:
     """Write `failures.csv`.
 
     Args:
@@ -84,10 +84,10 @@ def write_failures(
         collect: Adds all rows to a table, and returns what else it finds.
 
     Returns:
-        What `collect` returned, and the table.
+        What `collect` returned, the table, and what the file holds.
     """
 
-    def write() -> tuple[T, FailureTable]:
+    def write() -> tuple[T, FailureTable, filesystem.Written | None]:
         with (
             filesystem.write_atomic(run.path("failures.csv"), run.scratch) as draft,
             open(
@@ -95,7 +95,8 @@ def write_failures(
             ) as stream,
         ):
             table = FailureTable(stream)
-            return collect(table), table
+            found = collect(table)
+        return found, table, draft.written
 
     return filesystem.retry_if_cleared(write)
 
@@ -109,14 +110,17 @@ def without_numbers(reason: str) -> str:
     return re.sub(r"\d+", "#", reason)
 
 
-def failures_of(commit: Commit, root: str) -> Iterator[Failure]:
+def failures_of(commit: Commit, log: CommitLog) -> Iterator[Failure]:
     """Failed images of one unit.
 
     Args:
         commit: Commit record of the unit.
-        root: Folder below which the record names outputs.
+        log: Commit records of the run.
+
+    Raises:
+        DamagedError: If the rows are not the recorded ones.
     """
     for output in commit.outputs:
         if output.path.endswith(".jsonl"):
-            for line in filesystem.read_bytes(f"{root}/{output.path}").splitlines():
+            for line in log.content(output).splitlines():
                 yield Failure(**json.loads(line))

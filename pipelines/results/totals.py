@@ -24,6 +24,8 @@ from segmodel.errors import FailureCode
 # How far ground areas of pixels may be from the footprint, relatively.
 BALANCE = 1e-6
 REASONS_SHOWN = 5
+# In `summary.json`: SHA-256 of what the end of the run wrote beside it.
+FILES = "files"
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
                 counts["smaller batches"] += bool(commit.smaller_batches)
                 beyond = list(ranges.failures_of(unit, commit))
                 if failures is not None:
-                    failures.add(failures_of(commit, work.run.root))
+                    failures.add(failures_of(commit, log))
                     failures.add(beyond)
                 if not unit.is_block and not isinstance(unit, CountUnit) and commit.tally.images:
                     sample.offer(unit, any(commit.tally.pixels.get(key) for key in of_classes))
@@ -115,11 +117,13 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         The exit status: 0, 1 if the table does not balance, 3 or 4.
     """
     run, classes = work.run, work.contract.classes
-    document = run.read_json("run.json") or {}
-    totals, failures = write_failures(run, lambda table: sum_commits(work, table))
-    run.write("areas.csv", totals_csv(totals.tally, classes))
+    document = run.read_run() or {}
+    totals, failures, table = write_failures(run, lambda table: sum_commits(work, table))
+    written = {"failures.csv": table}
+    written["areas.csv"] = run.write("areas.csv", totals_csv(totals.tally, classes))
     status = totals.status(budget)
-    zones = write_scene_results(work)
+    zones = write_scene_results(work, written)
+    written["preview.png"] = run.write("preview.png", _contact_sheet(totals, failures, work))
     summary = {
         "exit_status": status.value,
         "reason": status.reason,
@@ -142,9 +146,9 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
         **scene_summary(work, totals.tally),
         **zones,
         "this_attempt": counts,
+        FILES: {name: entry.sha256 for name, entry in sorted(written.items()) if entry},
     }
-    run.write_json("summary.json", summary)
-    run.write("preview.png", _contact_sheet(totals, failures, work))
+    run.write_json("summary.json", summary, work.is_sealed)
     if status == ExitStatus.COMPLETE:
         run.write("_SUCCESS", b"")
     if not totals.missing:

@@ -24,6 +24,7 @@ from pipelines.results.failure_table import (
     FailureTable,
     failures_of,
 )
+from pipelines.results.totals import FILES
 from pipelines.results.value_range import RangeCheck
 from pipelines.results.verify_units import (
     AGAIN,
@@ -37,9 +38,9 @@ from pipelines.run import plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
-from pipelines.run.directory import OUTPUTS, SEALED, RunDirectory, is_run
+from pipelines.run.directory import COPY, OUTPUTS, RUN_JSON, SEALED, DamagedRunError, RunDirectory
 from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, Unit, WorkUnit
-from pipelines.run.polygons import ZONES, stored
+from pipelines.run.polygons import AOI, ZONES, is_stored, stored
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.results import overlaps_csv, zone_totals, zones_csv
 from pipelines.storage import filesystem, locations
@@ -89,6 +90,7 @@ class _Run:
     contract: Contract
     counting: Counting | None
     max_out_of_range: Fraction
+    polygons: dict[str, str | None]
 
     @property
     def classes(self) -> ClassTable:
@@ -107,6 +109,7 @@ class _Ledger:
         invalidated: Units whose record was removed.
         plan_is_whole: Whether the plan could be read.
         sum_is_whole: Whether all records that are there could be read.
+        end_is_listed: Whether `summary.json` says what each file of the end of the run holds.
     """
 
     on_finding: Callable[[Finding], None]
@@ -121,6 +124,7 @@ class _Ledger:
     invalidated: int = 0
     plan_is_whole: bool = True
     sum_is_whole: bool = True
+    end_is_listed: bool = False
 
     def is_recorded(self, path: str) -> bool:
         """Whether a commit record names a path; once the names are sorted."""
@@ -173,6 +177,7 @@ def verify(root: str, on_finding: Callable[[Finding], None], invalidate: bool = 
         ContractError: If the model contract in `run.json` is malformed.
     """
     run, ledger = _open(root), _Ledger(on_finding)
+    _check_begin(run, ledger)
     total = Tally.sum(
         tally for kind in KINDS for tally in _check_units(kind, run, ledger, invalidate)
     )
@@ -198,20 +203,16 @@ def _open(root: str) -> _Run:
     if not locations.is_remote(root) and not os.path.isdir(root):
         raise ConfigurationError(f"{root} is no folder: {remedy}")
     try:
-        document = folder.read_json("run.json")
-    except ValueError:
-        document = {}
+        document = folder.read_run()
+    except DamagedRunError:
+        raise
+    except ConfigurationError as error:
+        raise ConfigurationError(
+            f"{root}/run.json was not written by this beamseg: {remedy}"
+        ) from error
     if document is None:
         raise ConfigurationError(f"{root} holds no run.json: {remedy}")
-    if not is_run(document):
-        raise ConfigurationError(f"{root}/run.json was not written by this beamseg: {remedy}")
-    shaping = {name: document.get(name) for name in ("labels", "statistics")}
-    for name, values in shaping.items():
-        if not values or document.get("digests", {}).get(name) != digest(values):
-            raise ConfigurationError(
-                f"{root}/run.json: {name} are not those that the run was begun with: put them "
-                f"back, or begin again with `beamseg segment --overwrite`"
-            )
+    shaping = {name: document.get(name) or {} for name in ("labels", "statistics")}
     contract = Contract.from_json(document.get("model", {}))
     counting = None if document.get("counting") is None else Counting(**document["counting"])
     of_counts = "" if counting is None else counting.digest
@@ -223,7 +224,27 @@ def _open(root: str) -> _Run:
         nodata=contract.classes.nodata,
     )
     limit = Fraction(document.get("policy", {}).get("max_out_of_range", MAX_OUT_OF_RANGE))
-    return _Run(folder, log, contract, counting, limit)
+    zones = None if counting is None else counting.zones
+    polygons = {AOI: shaping["labels"].get("aoi"), ZONES: zones}
+    return _Run(folder, log, contract, counting, limit, polygons)
+
+
+def _check_begin(run: _Run, ledger: _Ledger) -> None:
+    """Check what the begin of a run writes, beside the plan; `segment` writes it anew."""
+    folder, documents = run.folder, []
+    for name in (RUN_JSON, COPY) if run.log.is_sealed else ():
+        try:
+            documents.append(folder.sound_run(name))
+        except FileNotFoundError:
+            ledger.fault(name, "is not there", AGAIN)
+        except ValueError:
+            ledger.fault(name, "is damaged", AGAIN)
+    if len(documents) == 2 and documents[0] != documents[1]:
+        ledger.fault(COPY, f"is no copy of {RUN_JSON}", AGAIN)
+    for name, digest_of_run in run.polygons.items():
+        with suppress(FileNotFoundError):
+            if digest_of_run and not is_stored(folder.read(name), digest_of_run):
+                ledger.fault(name, "is not what the run was begun with", AGAIN)
 
 
 def _check_units(kind: type[Unit], run: _Run, ledger: _Ledger, invalidate: bool) -> Iterator[Tally]:
@@ -241,11 +262,12 @@ def _check_units(kind: type[Unit], run: _Run, ledger: _Ledger, invalidate: bool)
 
 
 def _planned(kind: type[Unit], run: _Run, ledger: _Ledger) -> Iterator[Unit]:
-    try:
-        yield from plan.read_units(run.folder.plan, kind)
-    except MALFORMED:
+
+    def report(part: str) -> None:
         ledger.plan_is_whole = False
-        ledger.fault("plan", f"has a line in {kind.kind}-*.jsonl that is no work unit", AGAIN)
+        ledger.fault(f"plan/{part}", "has a line that is no work unit", AGAIN)
+
+    return plan.read_units(run.folder.plan, kind, report)
 
 
 def _invalidated(checked: CheckedUnit, run: _Run, ledger: _Ledger) -> CheckedUnit:
@@ -253,7 +275,7 @@ def _invalidated(checked: CheckedUnit, run: _Run, ledger: _Ledger) -> CheckedUni
     if not checked.must_be_invalidated:
         return checked
     if not ledger.invalidated:
-        filesystem.remove(run.folder.path("_SUCCESS"))
+        run.folder.remove("_SUCCESS")
     run.log.invalidate(checked.unit)
     ledger.invalidated += 1
     return replace(
@@ -277,11 +299,12 @@ def _check_tables(run: _Run, total: Tally, ledger: _Ledger) -> None:
 def _check_end(run: _Run, ledger: _Ledger) -> None:
     """Check what the end of a run writes; nothing is missing while units are unfinished."""
     try:
-        summary = run.folder.read_json("summary.json")
+        summary = run.folder.read_json("summary.json", run.log.is_sealed)
         status = summary["exit_status"] if summary is not None else None
+        written = dict((summary or {}).get(FILES, {}))
     except MALFORMED:
         ledger.fault("summary.json", "is not what the end of a run writes", AGAIN)
-        status = None
+        status, written = None, {}
     has_mark = filesystem.exists(run.folder.path("_SUCCESS"))
     if ledger.unfinished:
         if has_mark:
@@ -293,6 +316,14 @@ def _check_end(run: _Run, ledger: _Ledger) -> None:
             ledger.fault(name, "is not there", AGAIN)
     if ledger.invalidated:
         return
+    ledger.end_is_listed = bool(written)
+    for name, sha256 in written.items() if not ledger.faults else ():
+        if not filesystem.exists(run.folder.path(name)):
+            ledger.fault(name, "is not there", AGAIN)
+        elif filesystem.sha256(run.folder.path(name)) != sha256:
+            ledger.fault(name, "is not what the end of the run wrote", AGAIN)
+    if has_mark and filesystem.size_of(run.folder.path("_SUCCESS")):
+        ledger.fault("_SUCCESS", "is not empty", AGAIN)
     if status == ExitStatus.INCOMPLETE:
         ledger.fault("summary.json", "says that units are unfinished, and all are finished", AGAIN)
     if status == ExitStatus.COMPLETE and not has_mark:
@@ -346,7 +377,7 @@ def _failures_digest(run: _Run) -> str:
         for unit in plan.read_units(run.folder.plan, kind):
             commit = run.log.read(unit)
             if commit is not None:
-                table.add(failures_of(commit, run.folder.root))
+                table.add(failures_of(commit, run.log))
                 table.add(ranges.failures_of(unit, commit))
     return stream.sha256.hexdigest()
 
@@ -367,7 +398,7 @@ def _check_names(run: _Run, ledger: _Ledger) -> None:
     np.frombuffer(names, np.uint64).sort()
     may_be_written = ledger.unfinished or not ledger.sum_is_whole
     remedy = f"{AGAIN}, then verify again" if may_be_written else REMOVE
-    if not (may_be_written or ledger.invalidated):
+    if not (may_be_written or ledger.invalidated or ledger.end_is_listed):
         _check_label_list(run, ledger)
     for folder in (*OUTPUTS, "commits"):
         for name in filesystem.names_below(run.folder.path(folder)):

@@ -24,7 +24,7 @@ from pipelines.run.plan import SCENE, CountUnit, Unit
 from pipelines.run.seals import sealed, unsealed
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
-from segmodel.errors import TransientError
+from segmodel.errors import DamagedError
 from segmodel.tiling.windows import Window
 
 # Of a tally: what records of 0.1.0 do not have, and those of today only where there is any.
@@ -142,6 +142,10 @@ class Commit:
     def outputs_in(self, folder: str) -> list[str]:
         """Paths of the outputs in a folder of the run directory."""
         return [entry.path for entry in self.outputs if entry.path.startswith(f"{folder}/")]
+
+    def digests_of(self, path: str) -> list[str]:
+        """SHA-256 of the outputs at a path: one, or none."""
+        return [entry.sha256 for entry in self.outputs if entry.path == path]
 
     def to_bytes(self) -> bytes:
         """As in the file."""
@@ -301,7 +305,7 @@ class CommitLog:
 
     def invalidate(self, unit: Unit) -> None:
         """Have a unit done again."""
-        filesystem.remove(self.path(unit))
+        filesystem.remove_below_root(self.run, f"{self.folder}/{self.name(unit)}")
 
     def names(self) -> Iterator[str]:
         """File names of all records that are there, in order."""
@@ -333,7 +337,7 @@ class CommitLog:
         if is_read or (commit.tally.worst_share and output.path.endswith(".parquet")):
             try:
                 return bool(self.content(output))
-            except (FileNotFoundError, TransientError):
+            except (FileNotFoundError, DamagedError):
                 return False
         return filesystem.size_of(f"{self.run}/{output.path}") == output.size
 
@@ -342,11 +346,11 @@ class CommitLog:
 
         Raises:
             FileNotFoundError: If it is not there.
-            TransientError: If the bytes are not the recorded ones.
+            DamagedError: If the bytes are not the recorded ones.
         """
         content = filesystem.read_bytes(f"{self.run}/{output.path}")
         if hashlib.sha256(content).hexdigest() != output.sha256:
-            raise TransientError(
+            raise DamagedError(
                 f"{output.path} is not what its commit record says: run the same command again"
             )
         return content

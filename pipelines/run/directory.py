@@ -5,7 +5,9 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.run.seals import sealed, unsealed
 from pipelines.storage import filesystem, locations
+from pipelines.storage.digests import digest
 from segmodel.devices.disks import writing
 from segmodel.errors import ConfigurationError
 
@@ -16,8 +18,14 @@ TABLES = ("areas.csv", "zones.csv", "overlaps.csv", "failures.csv")
 RESULTS = ("_SUCCESS", "summary.json", *TABLES, "labels.json", "preview.png")
 RUN, PACK = "beamseg run", "beamseg pack"
 MARK = {"format": RUN, "format_version": 1}
-# In `run.json` of runs that began with seals in their commit records.
+# In `run.json` of runs that began with seals: in it, in the plan, records and summary.
 SEALED = "sealed"
+RUN_JSON, COPY = "run.json", "plan/run.json"
+_PUT_BACK = "put it back from a copy, or begin again with `--overwrite`"
+
+
+class DamagedRunError(ConfigurationError):
+    """A `run.json` of ours that is damaged."""
 
 
 @dataclass(frozen=True)
@@ -54,26 +62,94 @@ class RunDirectory:
         """Write a file that appears whole or not at all; says what it holds."""
         return filesystem.write_bytes(self.path(name), content, self.scratch)
 
-    def write_json(self, name: str, document: dict[str, Any]) -> None:
-        """Write a JSON file."""
-        self.write(name, (json.dumps(document, indent=2) + "\n").encode())
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there; nothing that links lead to elsewhere."""
+        filesystem.remove_below_root(self.root, name)
 
-    def read_json(self, name: str) -> dict[str, Any] | None:
-        """A JSON file, or None if it is not there."""
+    def write_json(self, name: str, document: dict[str, Any], is_sealed: bool = False) -> None:
+        """Write a JSON file, with a seal or without."""
+        text = json.dumps(document, indent=2)
+        self.write(name, sealed(text) if is_sealed else f"{text}\n".encode())
+
+    def read_json(self, name: str, is_sealed: bool = False) -> dict[str, Any] | None:
+        """A JSON file without its seal, or None if it is not there.
+
+        Args:
+            name: Path within the run directory.
+            is_sealed: Whether it must have a seal.
+
+        Raises:
+            ValueError: If it is damaged.
+        """
         try:
-            document: dict[str, Any] = json.loads(filesystem.read_bytes(self.path(name)))
-            return document
+            document, has_seal = unsealed(self.read(name))
         except FileNotFoundError:
             return None
+        if is_sealed and not has_seal:
+            raise ValueError(f"{name} has no seal")
+        found: dict[str, Any] = document
+        return found
+
+    def write_run(self, document: dict[str, Any]) -> None:
+        """Write `run.json`; in a run with seals also a copy, for the case that it is damaged."""
+        for name in (RUN_JSON, COPY) if SEALED in document else (RUN_JSON,):
+            self.write_json(name, document, SEALED in document)
+
+    def read_run(self) -> dict[str, Any] | None:
+        """What `run.json` says, or its copy if it is damaged; None where neither is.
+
+        Raises:
+            DamagedRunError: If both are damaged.
+            ConfigurationError: If `run.json` was written by another program.
+        """
+        faults = []
+        for name in (RUN_JSON, COPY):
+            try:
+                return self.sound_run(name)
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                faults.append(error)
+        if faults:
+            raise faults[0]
+        return None
+
+    def sound_run(self, name: str) -> dict[str, Any]:
+        """What `run.json` or its copy says.
+
+        Raises:
+            FileNotFoundError: If it is not there.
+            DamagedRunError, ConfigurationError: As `read_run`.
+        """
+        content = self.read(name)
+        try:
+            document, is_sealed = unsealed(content)
+        except ValueError:
+            document, is_sealed = None, False
+        is_ours = is_run(document, self.format)
+        if not is_ours and (document is not None or f'"{self.format}"'.encode() not in content):
+            raise ConfigurationError(
+                f"{self.root}/{name} was not written by this beamseg: name another --output"
+            )
+        if not is_ours or (SEALED in document and not is_sealed):
+            raise DamagedRunError(f"{self.root}/{name} is damaged: {_PUT_BACK}")
+        for section, expected in document.get("digests", {}).items():
+            if digest(document.get(section, {})) != expected:
+                raise DamagedRunError(
+                    f"{self.root}/{name}: {section} are not those that the run was begun with: "
+                    f"{_PUT_BACK}"
+                )
+        found: dict[str, Any] = document
+        return found
 
     def clear(self) -> None:
         """Remove what a run writes, `run.json` last, so that it stays a run until all is gone."""
         for name in (*RESULTS, *self.mosaics(), *POLYGONS):
-            filesystem.remove(self.path(name))
+            self.remove(name)
         for name in FOLDERS:
             filesystem.remove_below(self.path(name))
         self.clear_scratch()
-        filesystem.remove(self.path("run.json"))
+        self.remove(RUN_JSON)
 
     def clear_scratch(self) -> None:
         """Remove the temporary files of this machine."""
@@ -84,8 +160,11 @@ class RunDirectory:
         found = filesystem.names_below(self.root, "labels-")
         return ["labels.vrt", *(n for n in found if n.endswith(".vrt") and "/" not in n)]
 
-    def earlier(self) -> dict[str, Any] | None:
+    def earlier(self, overwrite: bool = False) -> dict[str, Any] | None:
         """The `run.json` of an earlier run, or None where nothing is.
+
+        Args:
+            overwrite: Whether the run is begun again, so that `run.json` may be damaged.
 
         Raises:
             ConfigurationError: If the folder holds other things than a run of ours.
@@ -95,13 +174,11 @@ class RunDirectory:
         # Looked for before `run.json` is: another run may be beginning, and writes it first.
         holds_files = holds_any(self.root, self.scratch)
         try:
-            earlier = self.read_json("run.json")
-        except ValueError:
+            earlier = self.read_run()
+        except DamagedRunError:
+            if not overwrite:
+                raise
             earlier = {}
-        if earlier is not None and not is_run(earlier, self.format):
-            raise ConfigurationError(
-                f"{self.root}/run.json was not written by this beamseg: name another --output"
-            )
         # `run.json` is written first, so that a run that died earlier left temporary files at most.
         if earlier is None and holds_files:
             raise ConfigurationError(
@@ -115,7 +192,7 @@ class RunDirectory:
             with writing(self.root):
                 os.makedirs(self.root, exist_ok=True)
         for name in (*RESULTS, *self.mosaics()):
-            filesystem.remove(self.path(name))
+            self.remove(name)
 
 
 def holds_any(folder: str, but: str) -> bool:

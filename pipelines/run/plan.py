@@ -3,13 +3,14 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+from pipelines.run.seals import sealed, unsealed
 from pipelines.storage import filesystem
-from segmodel.errors import TransientError
+from segmodel.errors import DamagedError
 from segmodel.tiling.windows import Window
 
 UNITS_PER_PART = 1000
@@ -19,6 +20,8 @@ GONE = "gone"
 SCENE = "scene"
 # What a version has behind that of a listing: the rule that a file is read by, and other files.
 _OF_OTHERS = re.compile(r"(?:-r\d+)?(?:-[0-9a-f]{16})?\Z")
+# What a line raises that is none of a plan.
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError)
 # Of a plan line, in this order.
 _FIELDS = ("id", "format", "files", "window", "blocks", "records", "scene", "place")
 
@@ -207,7 +210,9 @@ def unit_from_json(line: str | bytes) -> Unit:
     Raises:
         ValueError, KeyError, TypeError: If it is no such line.
     """
-    found: dict[str, Any] = json.loads(line)
+    found, _ = unsealed(line.encode() if isinstance(line, str) else line)
+    if not {*_FIELDS, "acquired"}.issuperset(found):
+        raise ValueError(f"no line of a plan: {', '.join(found)}")
     shared = found["id"], found["format"], tuple(InputFile(**file) for file in found["files"])
     if found["place"] is not None:
         return CountUnit(*shared, found["place"], found.get("acquired"))
@@ -248,10 +253,15 @@ def image_groups(files: int) -> int:
 
 # A part is there once it is written; a listing of a store may lack it for whatever reason.
 _PARTS = "parts.json"
+_PART = re.compile(r"(part|scenes|counts)-.*\.jsonl")
 
 
 def write_plan(
-    units: Iterable[Unit], folder: str, scratch: str, kept: Iterable[Unit] = ()
+    units: Iterable[Unit],
+    folder: str,
+    scratch: str,
+    kept: Iterable[Unit] = (),
+    is_sealed: bool = True,
 ) -> list[str]:
     """Write plan parts, replacing an earlier plan; returns the names of those with work units.
 
@@ -263,15 +273,33 @@ def write_plan(
         folder: Folder of the plan.
         scratch: Folder for temporary files.
         kept: Units whose inputs are gone.
+        is_sealed: Whether each line has a seal.
     """
-    parts = _write_parts(kept, folder, scratch, "-gone") + _write_parts(units, folder, scratch, "")
-    filesystem.write_bytes(f"{folder}/{_PARTS}", json.dumps(parts).encode(), scratch)
-    for name in set(filesystem.names_below(folder)).difference(parts, [_PARTS]):
-        filesystem.remove(f"{folder}/{name}")
+    encoded = _sealed_line if is_sealed else _line
+    parts = _write_parts(kept, folder, scratch, "-gone", encoded)
+    parts += _write_parts(units, folder, scratch, "", encoded)
+    content = sealed(json.dumps({"parts": parts})) if is_sealed else json.dumps(parts).encode()
+    filesystem.write_bytes(f"{folder}/{_PARTS}", content, scratch)
+    for name in set(filter(_PART.fullmatch, filesystem.names_below(folder))).difference(parts):
+        filesystem.remove_below_root(folder, name)
     return [name for name in parts if name.startswith(f"{WorkUnit.kind}-")]
 
 
-def _write_parts(units: Iterable[Unit], folder: str, scratch: str, family: str) -> list[str]:
+def _sealed_line(unit: Unit) -> bytes:
+    return sealed(unit.to_json())
+
+
+def _line(unit: Unit) -> bytes:
+    return unit.to_json().encode() + b"\n"
+
+
+def _write_parts(
+    units: Iterable[Unit],
+    folder: str,
+    scratch: str,
+    family: str,
+    encoded: Callable[[Unit], bytes],
+) -> list[str]:
     """Write parts of a family; returns their names."""
     names: list[str] = []
     counts = dict.fromkeys((kind.kind for kind in KINDS), 0)
@@ -285,7 +313,7 @@ def _write_parts(units: Iterable[Unit], folder: str, scratch: str, family: str) 
         lines[kind].clear()
 
     for unit in units:
-        lines[unit.kind].append(unit.to_json().encode() + b"\n")
+        lines[unit.kind].append(encoded(unit))
         if len(lines[unit.kind]) == UNITS_PER_PART:
             flush(unit.kind)
     for kind, rest in lines.items():
@@ -303,12 +331,41 @@ def count_units(folder: str, parts: Sequence[str]) -> int:
     return total
 
 
-def part_names(folder: str, kind: type[Unit]) -> list[str]:
-    """Names of the plan parts of a kind of units, in order; as found, of runs of 0.1.0."""
+def raise_damaged(name: str) -> None:
+    """Refuse a plan that this attempt has written.
+
+    Raises:
+        DamagedError: Names the file; another attempt plans anew.
+    """
+    raise DamagedError(f"plan/{name} is damaged: run the same command again")
+
+
+def pass_over(name: str) -> None:
+    """Read on behind what is damaged."""
+
+
+def part_names(
+    folder: str, kind: type[Unit], on_damage: Callable[[str], object] = raise_damaged
+) -> list[str]:
+    """Names of the plan parts of a kind of units, in order; as found, of runs of 0.1.0.
+
+    Args:
+        folder: Folder of the plan.
+        kind: Kind of the units.
+        on_damage: Called where the list of parts is damaged, with its name; then they are as found.
+    """
+    parts: Iterable[str]
     try:
-        parts = json.loads(filesystem.read_bytes(f"{folder}/{_PARTS}"))
+        found, is_sealed = unsealed(filesystem.read_bytes(f"{folder}/{_PARTS}"))
+        names = found["parts"] if is_sealed else found
+        if not all(map(_PART.fullmatch, names)):
+            raise ValueError("not names of parts")
+        parts = names
     except FileNotFoundError:
-        parts = filesystem.names_below(folder)
+        parts = filter(_PART.fullmatch, filesystem.names_below(folder))
+    except MALFORMED:
+        on_damage(_PARTS)
+        parts = filter(_PART.fullmatch, filesystem.names_below(folder))
     return sorted(name for name in parts if name.startswith(f"{kind.kind}-"))
 
 
@@ -342,24 +399,44 @@ def read_unit(folder: str, reference: UnitReference, kind: type[U]) -> U:
         kind: Kind of the unit.
 
     Raises:
-        TransientError: If another run has replaced the plan.
+        DamagedError: If another run has replaced the plan.
     """
     line = filesystem.read_range(f"{folder}/{reference.part}", reference.offset, reference.length)
     try:
         return _of_kind(unit_from_json(line), kind)
-    except (ValueError, KeyError, TypeError) as error:
-        raise TransientError(
-            "the plan was replaced by a run of other inputs into the same directory: run the same "
-            "command again"
+    except MALFORMED as error:
+        raise DamagedError(
+            f"plan/{reference.part} is damaged, or was replaced by a run of other inputs into the "
+            f"same directory: run the same command again"
         ) from error
 
 
-def read_units(folder: str, kind: type[U]) -> Iterator[U]:
-    """All units of a kind, one of `KINDS`, in order of the plan."""
-    for part in part_names(folder, kind):
-        with filesystem.open_stream(f"{folder}/{part}") as stream:
+def read_units(
+    folder: str, kind: type[U], on_damage: Callable[[str], object] = raise_damaged
+) -> Iterator[U]:
+    """All units of a kind, one of `KINDS`, in order of the plan.
+
+    Args:
+        folder: Folder of the plan.
+        kind: Kind of the units.
+        on_damage: Called with the name of the part for each line that is damaged, and each part
+            that is lost. A plan that an earlier attempt left is of use with the others, as it is
+            written anew.
+    """
+    for part in part_names(folder, kind, on_damage):
+        try:
+            stream = filesystem.open_stream(f"{folder}/{part}")
+        except FileNotFoundError:
+            on_damage(part)
+            continue
+        with stream:
             for line in stream:
-                yield _of_kind(unit_from_json(line), kind)
+                try:
+                    unit = _of_kind(unit_from_json(line), kind)
+                except MALFORMED:
+                    on_damage(part)
+                    continue
+                yield unit
 
 
 def _of_kind(unit: Unit, kind: type[U]) -> U:

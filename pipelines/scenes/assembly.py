@@ -10,13 +10,13 @@ from pipelines.rasters.cog import TILE_PX
 from pipelines.run.area_tables import area_table, rows_of, schema_for
 from pipelines.run.areas import TallySum, with_range
 from pipelines.run.attempts import with_retries
-from pipelines.run.commits import CommitLog, Output
+from pipelines.run.commits import Commit, CommitLog, Output
 from pipelines.run.plan import AssemblyUnit, WorkUnit
 from pipelines.scenes.blocks import block_units, block_windows
 from pipelines.scenes.files import StoredBlock, block_path, pieces_of, scene_paths, write_scene
 from pipelines.storage import filesystem
 from pipelines.storage.copies import local_copies
-from segmodel.errors import InputError, TransientError
+from segmodel.errors import DamagedError, InputError, TransientError
 from segmodel.tiling.windows import Window
 
 
@@ -29,8 +29,8 @@ def finish_scene(unit: AssemblyUnit, work: Work) -> bool:
             return False
     for name in unit.blocks:
         for folder in ("labels", "confidence"):
-            filesystem.remove(work.run.path(block_path(name, folder)))
-        filesystem.remove(work.run.path(f"areas/{name}.parquet"))
+            work.run.remove(block_path(name, folder))
+        work.run.remove(f"areas/{name}.parquet")
     return True
 
 
@@ -43,12 +43,12 @@ def _assemble(unit: AssemblyUnit, work: Work, log: CommitLog) -> None:
         return
     outputs = []
     pairs = zip(blocks, finished, strict=True)
-    written = [block for block, commit in pairs if commit.outputs_in("blocks")]
+    written = [(block, commit) for block, commit in pairs if commit.outputs_in("blocks")]
     if written:
         outputs = _write(unit, written, work)
     else:
         for path in scene_paths(unit.files[0]):
-            filesystem.remove(work.run.path(path))
+            work.run.remove(path)
     total = TallySum()
     for commit in finished:
         total.add(commit.tally)
@@ -68,23 +68,34 @@ def _assemble(unit: AssemblyUnit, work: Work, log: CommitLog) -> None:
     log.write(unit, outputs, tally, work.run.scratch, lost)
 
 
-def _write(unit: AssemblyUnit, blocks: Sequence[WorkUnit], work: Work) -> list[Output]:
+def _write(
+    unit: AssemblyUnit, blocks: Sequence[tuple[WorkUnit, Commit]], work: Work
+) -> list[Output]:
     """Put the blocks of a scene together; returns what was written.
 
     Args:
         unit: Unit of the scene.
-        blocks: Blocks of the scene that wrote labels; the rest of it becomes nodata.
+        blocks: Blocks of the scene that wrote labels, with their records; the rest of it becomes
+            nodata.
         work: What all units have in common.
+
+    Raises:
+        DamagedError: If a block is not as recorded; it is done again by the next attempt.
     """
     file, classes = unit.files[0], work.contract.classes
     grid = work.headers.read(file).grid
 
     def values(folder: str, empty: int, dtype: np.dtype) -> Iterator[tuple[Window, np.ndarray]]:
-        uris = [work.run.path(block_path(block.id, folder)) for block in blocks]
+        paths = [block_path(block.id, folder) for block, _ in blocks]
         # Of a store, blocks are read as a whole: their tiles are small, and each is needed.
-        with local_copies(uris, work.run.scratch) as copies:
-            pairs = zip(blocks, copies, strict=True)
-            stored = [StoredBlock(block.window, path) for block, path in pairs if block.window]
+        with local_copies(list(map(work.run.path, paths)), work.run.scratch) as copies:
+            stored = []
+            for (block, commit), path, copy in zip(blocks, paths, copies, strict=True):
+                if filesystem.sha256(copy) not in commit.digests_of(path):
+                    work.log.invalidate(block)
+                    raise DamagedError(f"{path} is damaged: run the same command again")
+                if block.window:
+                    stored.append(StoredBlock(block.window, copy))
             yield from pieces_of(stored, grid, TILE_PX, empty, dtype)
 
     confidence = values("confidence", 0, np.dtype(np.uint8)) if work.confidence else None

@@ -18,9 +18,10 @@ from pipelines.run.commits import Commit, CommitLog, number
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
 from pipelines.run.polygons import ZONES, stored
-from pipelines.scenes.files import counts_path, scene_paths
+from pipelines.scenes.files import scene_paths
 from pipelines.scenes.overlaps import in_input_order, precedence
 from pipelines.storage import filesystem
+from pipelines.storage.filesystem import Written
 from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable
@@ -33,7 +34,7 @@ MAX_NAMED = 100
 
 def scene_summary(work: Work, total: Tally) -> dict[str, Any]:
     """What `summary.json` says of scenes beside their areas; empty for a run without any."""
-    document = work.run.read_json("run.json") or {}
+    document = work.run.read_run() or {}
     summary: dict[str, Any] = {}
     if document.get("overlaps") is not None:
         rule = None if work.counting is None else work.counting.overlap
@@ -51,8 +52,12 @@ def scene_summary(work: Work, total: Tally) -> dict[str, Any]:
     return summary
 
 
-def write_scene_results(work: Work) -> dict[str, Any]:
+def write_scene_results(work: Work, written: dict[str, Written | None]) -> dict[str, Any]:
     """Write `zones.csv` and `overlaps.csv` where they were asked for, `labels.json` and VRTs.
+
+    Args:
+        work: Work that all units of the run share.
+        written: What files of the end of the run hold, by name; grows.
 
     Returns:
         What `summary.json` says of zones; empty for a run without any.
@@ -62,7 +67,7 @@ def write_scene_results(work: Work) -> dict[str, Any]:
     if counting is not None and counting.zones is not None:
         names = stored(run, ZONES, counting.zones).names
         totals = zone_totals(run, work.log)
-        run.write("zones.csv", zones_csv(names, totals, classes))
+        written["zones.csv"] = run.write("zones.csv", zones_csv(names, totals, classes))
         empty = [name for name in names if name not in totals]
         summary["zones"] = {
             "zones": len(names),
@@ -70,42 +75,48 @@ def write_scene_results(work: Work) -> dict[str, Any]:
             "first_without_pixels": empty[:MAX_NAMED],
         }
     if counting is not None and counting.overlap is not None:
-        run.write("overlaps.csv", overlaps_csv(run, work.log))
+        written["overlaps.csv"] = run.write("overlaps.csv", overlaps_csv(run, work.log))
     pieces = list(_pieces(work))
     for name, group in mosaics(pieces)[0].items():
-        _write_text(work, name, partial(write_mosaic, pieces=group, classes=classes))
-    _write_text(work, "labels.json", partial(write_label_list, pieces=pieces, classes=classes))
+        mosaic = partial(write_mosaic, pieces=group, classes=classes)
+        written[name] = _write_text(work, name, mosaic)
+    label_list = partial(write_label_list, pieces=pieces, classes=classes)
+    written["labels.json"] = _write_text(work, "labels.json", label_list)
     return summary
 
 
-def _write_text(work: Work, name: str, write_to: Callable[[IO[str]], None]) -> None:
+def _write_text(work: Work, name: str, write_to: Callable[[IO[str]], None]) -> Written | None:
     """Write a file of the run line by line, as its text grows with the number of scenes."""
 
-    def write() -> None:
+    def write() -> Written | None:
         with (
             filesystem.write_atomic(work.run.path(name), work.run.scratch) as draft,
             open(draft.path, "w", encoding="utf-8", newline="\n") as stream,
         ):
             write_to(stream)
+        return draft.written
 
-    filesystem.retry_if_cleared(write)
+    return filesystem.retry_if_cleared(write)
 
 
-def _counted(run: RunDirectory, log: CommitLog) -> Iterator[tuple[CountUnit, dict[str, Any]]]:
-    """Finished counts with what their files say."""
+def _counted(
+    run: RunDirectory, log: CommitLog
+) -> Iterator[tuple[CountUnit, Commit, dict[str, Any]]]:
+    """Finished counts with their records and what their files say."""
 
-    def counted(unit: CountUnit) -> tuple[CountUnit, bytes | None]:
-        return unit, run.read(counts_path(unit)) if log.is_done(unit) else None
+    def counted(unit: CountUnit) -> tuple[CountUnit, Commit | None, bytes]:
+        commit = log.read(unit)
+        return unit, commit, b"" if commit is None else log.content(commit.outputs[0])
 
-    for unit, content in in_order(counted, plan.read_units(run.plan, CountUnit)):
-        if content is not None:
-            yield unit, json.loads(content)
+    for unit, commit, content in in_order(counted, plan.read_units(run.plan, CountUnit)):
+        if commit is not None:
+            yield unit, commit, json.loads(content)
 
 
 def zone_totals(run: RunDirectory, log: CommitLog) -> dict[str | None, Tally]:
     """Pixels and ground area of the zones that have any, and under None of what is in no zone."""
     zones: dict[str | None, TallySum] = {}
-    for _, document in _counted(run, log):
+    for *_, document in _counted(run, log):
         for row in document["zones"]:
             tally = Tally(pixels=row["pixels"], area_m2=number(row["area_m2"]))
             zones.setdefault(row["zone"], TallySum()).add(tally)
@@ -164,9 +175,8 @@ def overlaps_csv(run: RunDirectory, log: CommitLog, has_shares: bool = True) -> 
     """
     columns = 5 if has_shares else 4
     rows: list[list[object]] = [["scene", "counted_in", "pixels", "area_m2", "area_share"]]
-    for unit, document in _counted(run, log):
-        commit = log.read(unit) if document["elsewhere"] else None
-        whole = 0.0 if commit is None else float(commit.tally.footprint_m2)
+    for unit, commit, document in _counted(run, log):
+        whole = float(commit.tally.footprint_m2)
         for row in document["elsewhere"]:
             area = float(number(row["area_m2"])[ELSEWHERE])
             share = area / whole if whole else None

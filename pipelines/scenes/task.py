@@ -110,7 +110,7 @@ class BlockTask(UnitTask[Labelled]):
         """Remove the label map if the block is all of the scene; else it is written anew."""
         if self.unit.scene is None:
             for path in scene_paths(self._file):
-                filesystem.remove(self.work.run.path(path))
+                self.work.run.remove(path)
 
     def source(self, key: str) -> tuple[InputFile, str | None]:
         """The scene, and the place of the block in it."""

@@ -6,6 +6,7 @@ is taken apart, so that rows and label maps of the others do not depend on those
 """
 
 import hashlib
+import io
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,6 @@ from fractions import Fraction
 from itertools import chain
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.formats.work import Work
@@ -31,6 +31,7 @@ from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from pipelines.worker import formats
 from segmodel.devices.disks import Spool
+from segmodel.errors import DamagedError
 
 _MARK = "-gone-"
 
@@ -107,7 +108,7 @@ def kept_units(work: Work, gone: NameSet, unopened: Sequence[InputFile]) -> Kept
     def candidates() -> Iterator[tuple[Unit, Unit, bool]]:
         """What is gone of each unit, the unit, and whether it has a record."""
         for kind in (WorkUnit, AssemblyUnit):
-            for unit in plan.read_units(work.run.plan, kind):
+            for unit in plan.read_units(work.run.plan, kind, plan.pass_over):
                 first = unit.files[0]
                 if unit.format == SCENE and first.key in waiting:
                     if was_opened(unit) and is_as_planned(waiting[first.key], first):
@@ -123,7 +124,8 @@ def kept_units(work: Work, gone: NameSet, unopened: Sequence[InputFile]) -> Kept
         # Outputs of a block are gone once its scene is finished; a group is looked at as it is
         # taken apart.
         is_whole = part.id == unit.id and not unit.is_block
-        return part, is_done and (not is_whole or work.log.is_valid(unit, False))
+        log = work.log
+        return part, is_done and (log.is_valid(unit, False) if is_whole else log.is_done(unit))
 
     for part, is_done in in_order(checked, candidates()):
         _keep(part, kept, work, is_done, facts)
@@ -139,11 +141,11 @@ class _SceneFacts:
 
     @classmethod
     def of(cls, work: Work, gone: NameSet) -> "_SceneFacts":
-        counts = (u for u in plan.read_units(work.run.plan, CountUnit) if u.acquired)
+        counts = plan.read_units(work.run.plan, CountUnit, plan.pass_over)
         acquired = {unit.file.key: unit.acquired for unit in counts if unit.file.key in gone}
         behind: dict[str, str | None] = {}
         last = None
-        for unit in plan.read_units(work.run.plan, WorkUnit):
+        for unit in plan.read_units(work.run.plan, WorkUnit, plan.pass_over):
             file = unit.files[0]
             if unit.format != SCENE or file.key in behind:
                 continue
@@ -216,14 +218,14 @@ def take_apart(work: Work, kept: KeptUnits) -> None:
 
     What is gone comes first: the table of the rest replaces that of the whole.
     """
-    for unit in plan.read_units(work.run.plan, WorkUnit):
+    for unit in plan.read_units(work.run.plan, WorkUnit, plan.pass_over):
         parts = _parts(unit, kept.gone)
         if not parts or parts[0].id == unit.id:
             continue
         try:
             commit = work.log.read(unit)
             content = None if commit is None else _Content.of(commit, work)
-        except (FileNotFoundError, ValueError, pa.ArrowException):
+        except (FileNotFoundError, DamagedError):
             # What is damaged is as if it were not finished.
             continue
         if content is None:
@@ -244,10 +246,10 @@ class _Content:
     @classmethod
     def of(cls, commit: Commit, work: Work) -> "_Content":
         rows: list[dict[str, Any]] = []
-        for path in commit.outputs_in("areas"):
-            with filesystem.open_stream(work.run.path(path)) as stream:
-                rows += pq.read_table(stream).to_pylist()
-        return cls(commit, rows, list(failures_of(commit, work.run.root)))
+        for output in commit.outputs:
+            if output.path.startswith("areas/"):
+                rows += pq.read_table(io.BytesIO(work.log.content(output))).to_pylist()
+        return cls(commit, rows, list(failures_of(commit, work.log)))
 
     def write(self, part: Unit, work: Work) -> None:
         """Write tables and record of some of the files."""
@@ -269,7 +271,7 @@ class _Content:
                 table.add(rows)
             outputs.append(Output.of(path, draft.written))
         else:
-            filesystem.remove(work.run.path(path))
+            work.run.remove(path)
         failures = [failure for failure in self.failures if failure.uri in keys]
         outputs += write_unit_failures(work.run, part.id, failures)
         total.add(Tally(failed_images=len(failures)))

@@ -15,7 +15,16 @@ from pipelines.geodesy.polygons import Polygons
 from pipelines.geodesy.vector_files import read_polygons, read_zones
 from pipelines.inputs.catalogue import NameSet
 from pipelines.inputs.find import root_folders
-from pipelines.inputs.gone import KEEP, PRUNE, STOP, check_gone, files_of, find_gone, some_of
+from pipelines.inputs.gone import (
+    KEEP,
+    PRUNE,
+    STOP,
+    EarlierPlan,
+    check_gone,
+    files_of,
+    find_gone,
+    some_of,
+)
 from pipelines.rasters.header import Headers, parse_crs
 from pipelines.run import plan, progress
 from pipelines.run.directory import (
@@ -178,18 +187,18 @@ def check_run(options: SegmentOptions) -> ResolvedRun:
         ContractError: If the model was not made for an input.
     """
     run = RunDirectory(locations.checked(options.output))
-    earlier = run.earlier()
+    earlier = run.earlier(options.overwrite)
     if options.overwrite:
         earlier = None
     resolved = resolve_run(options, run, earlier)
     if earlier is not None:
         check_unchanged(earlier, resolved.labels, options.output)
-        _check_limit(earlier["options"]["limit"], options)
+        _check_limit(earlier.get("options", {}).get("limit"), options)
         if options.gone == STOP:
             remedy = "to keep their results, give --gone keep; to remove them, --gone prune"
             check_gone(resolved.gone_text, options.output, "--input", remedy)
         if options.gone == KEEP and resolved.gone:
-            _check_same_statistics(earlier["statistics"], resolved)
+            _check_same_statistics(earlier.get("statistics", {}), resolved)
     return resolved
 
 
@@ -324,9 +333,10 @@ def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
     scenes = headers.find_all(inputs.of_format(SCENE))
     unopened = [file for file, header in scenes if header is None or header.shortage is not None]
 
+    earlier = EarlierPlan(run.plan)
+
     def units() -> Iterator[Unit]:
-        for kind in (WorkUnit, AssemblyUnit):
-            yield from plan.read_units(run.plan, kind)
+        return earlier.units(WorkUnit, AssemblyUnit)
 
     def planned() -> Iterator[InputFile]:
         log = resolved.work.log
@@ -348,17 +358,23 @@ def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
     if unopened or (gone and resolved.options.gone == KEEP):
         stays = gone if resolved.options.gone == KEEP else NameSet()
         kept = kept_units(resolved.work, stays, unopened)
+    if resolved.options.gone != PRUNE:
+        work = resolved.work
+        remedy = "to repeat what is found, and remove the rest, give --gone prune"
+        earlier.check_known(
+            work.log, lambda: chain(units_of(inputs, work, kept), kept or ()), remedy
+        )
     return replace(resolved, gone=gone, faults=faults, kept=kept)
 
 
 def prepare_run(resolved: ResolvedRun) -> PreparedRun:
     """Write `run.json` and the plan, and make what earlier attempts left agree with it."""
     options, run, inputs = resolved.options, resolved.run, resolved.inputs
-    if options.overwrite and run.earlier() is not None:
+    if options.overwrite and run.earlier(overwrite=True) is not None:
         run.clear()
     work = resolved.work
     run.begin()
-    run.write_json("run.json", _run_document(resolved, work))
+    run.write_run(_run_document(resolved, work))
     store(run, AOI, resolved.aoi)
     store(run, ZONES, resolved.zones)
     kept = resolved.kept
@@ -367,13 +383,13 @@ def prepare_run(resolved: ResolvedRun) -> PreparedRun:
     finished = [] if kept is None else [kept.finished]
     remove_leftovers(work, lambda: chain(units_of(inputs, work, kept), *finished))
     planned = progress.with_progress(units_of(inputs, work, kept), "planned {:,} units")
-    parts = plan.write_plan(planned, run.plan, run.scratch, kept or ())
+    parts = plan.write_plan(planned, run.plan, run.scratch, kept or (), resolved.is_sealed)
     reconcile(work, options.retry_failures)
     units = plan.count_units(run.plan, parts)
     return PreparedRun(work, tuple(parts), units, estimate(inputs, work))
 
 
-def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, object]:
+def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, Any]:
     options, inputs = resolved.options, resolved.inputs
     policy = {"max_failures": str(options.max_failures)}
     if options.max_out_of_range != MAX_OUT_OF_RANGE:

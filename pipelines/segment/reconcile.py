@@ -76,7 +76,7 @@ def _check_scene(scene: AssemblyUnit, work: Work, log: CommitLog, retry_failures
         return
     for block in scene_blocks(scene, work):
         for folder in ("labels", "confidence"):
-            filesystem.remove(work.run.path(block_path(block.id, folder)))
+            work.run.remove(block_path(block.id, folder))
         log.invalidate(block)
     log.invalidate(scene)
 
@@ -140,13 +140,13 @@ def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
     if left:
         left.difference_update(path for unit in planned() for path in _outputs(unit))
     for path in left:
-        filesystem.remove_below_root(work.run.root, path)
+        work.run.remove(path)
 
 
 def _unfinished(work: Work, recorded: NameSet) -> Iterator[Unit]:
     """Units of the plan on disk whose ids are not among the recorded ones."""
     for kind in plan.KINDS:
-        for unit in plan.read_units(work.run.plan, kind):
+        for unit in plan.read_units(work.run.plan, kind, plan.pass_over):
             if unit.id not in recorded:
                 yield unit
 

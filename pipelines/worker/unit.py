@@ -197,5 +197,5 @@ def _write_tables(unit: WorkUnit, work: Work, results: _Results, rows: str) -> l
     if results.pixels:
         outputs.append(Output.of(table, filesystem.publish(rows, work.run.path(table))))
     else:
-        filesystem.remove(work.run.path(table))
+        work.run.remove(table)
     return outputs + write_unit_failures(work.run, unit.id, results.failures)

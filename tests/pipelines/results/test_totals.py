@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
 from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
+from pipelines.run.seals import unsealed
+from pipelines.storage import filesystem
 from segmodel.tiling.windows import Window
 from tests.pipelines.corpus import write
 
@@ -43,7 +44,7 @@ def finished(work, text: str = "0") -> tuple[int, dict, set[str]]:
     """Exit status, summary, and names in the run directory."""
     status = finish_run(work, budget(text), dict(COUNTS))
     root = Path(work.run.root)
-    summary = json.loads((root / "summary.json").read_bytes())
+    summary, _ = unsealed((root / "summary.json").read_bytes())
     return status, summary, {path.name for path in root.iterdir()}
 
 
@@ -141,6 +142,10 @@ def test_a_complete_run_has_totals_summary_and_success_and_no_scratch(work):
         "footprint_m2": 5.0,
         "out_of_range": None,
         "this_attempt": COUNTS,
+        "files": {
+            name: filesystem.sha256(work.run.path(name))
+            for name in ("areas.csv", "failures.csv", "labels.json", "preview.png")
+        },
     }
 
 
@@ -172,11 +177,11 @@ def test_success_is_empty_and_written_after_totals_and_summary(work, monkeypatch
 
     def remember(run, name, content):
         written.append((name, len(content)))
-        original(run, name, content)
+        return original(run, name, content)
 
     monkeypatch.setattr(type(work.run), "write", remember)
     finish_run(work, budget("0"), dict(COUNTS))
-    assert [name for name, _ in written] == ["areas.csv", "summary.json", "preview.png", "_SUCCESS"]
+    assert [name for name, _ in written] == ["areas.csv", "preview.png", "summary.json", "_SUCCESS"]
     assert written[-1] == ("_SUCCESS", 0)
 
 

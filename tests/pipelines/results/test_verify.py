@@ -272,10 +272,20 @@ def test_without_forget_nothing_is_written_or_removed(run):
         ("summary.json", None, "is not there"),
         ("summary.json", b"{", "is not what the end of a run writes"),
         ("summary.json", b"[0]", "is not what the end of a run writes"),
-        ("summary.json", b'{"exit_status": 4}', "says that units are unfinished, and all are"),
+        ("summary.json", b'{"exit_status": 4}', "is not what the end of a run writes"),
+        ("summary.json", sealed('{"exit_status": 4}'), "says that units are unfinished, and all"),
         ("failures.csv", None, "is not there"),
         ("failures.csv", b"uri\n", "is not what the commit records add up to"),
         ("preview.png", None, "is not there"),
+        ("preview.png", b"", "is not what the end of the run wrote"),
+        ("labels.vrt", None, "is not there"),
+        ("labels.vrt", b"", "is not what the end of the run wrote"),
+        ("labels.json", b"{}", "is not what the end of the run wrote"),
+        ("run.json", None, "is not there"),
+        ("run.json", b"", "is damaged"),
+        ("plan/run.json", None, "is not there"),
+        ("plan/run.json", b"", "is damaged"),
+        ("_SUCCESS", b"x", "is not empty"),
         ("_SUCCESS", None, "is not there although the run is complete"),
     ],
 )
@@ -291,7 +301,15 @@ def test_what_the_end_of_a_run_writes_is_checked(options, run, name, content, wr
     assert tree(run) == before
 
 
+def unlisted(run: Path, **fields: object) -> None:
+    """Have `summary.json` say no more of the other files than that of earlier versions."""
+    summary, _ = unsealed((run / "summary.json").read_bytes())
+    del summary["files"]
+    (run / "summary.json").write_bytes(sealed(json.dumps(summary | fields)))
+
+
 def test_a_list_of_label_maps_of_another_run_is_found(run):
+    unlisted(run)
     listed = json.loads((run / "labels.json").read_text())
     assert listed["systems"][0]["maps"][0]["path"] == SCENE
 

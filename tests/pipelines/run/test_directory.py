@@ -7,9 +7,13 @@ import json
 import pytest
 
 from pipelines.run.directory import (
+    COPY,
     FOLDERS,
     MARK,
     RESULTS,
+    RUN_JSON,
+    SEALED,
+    DamagedRunError,
     RunDirectory,
     check_unchanged,
     lies_in_run,
@@ -17,7 +21,7 @@ from pipelines.run.directory import (
 from pipelines.storage import filesystem
 from pipelines.storage.digests import digest
 from segmodel.errors import ConfigurationError
-from tests.pipelines.corpus import tree, write
+from tests.pipelines.corpus import flipped, tree, write
 
 
 @pytest.fixture
@@ -159,3 +163,59 @@ def test_each_changed_label_option_is_named_with_both_values_and_the_remedies():
 def test_a_label_option_that_is_new_or_gone_is_named():
     with pytest.raises(ConfigurationError, match="a was 1 and is None; b was None and is 2"):
         check_unchanged({"labels": {"a": 1}}, {"b": 2}, "run")
+
+
+SEALED_RUN = MARK | {SEALED: True, "labels": {"batch": 1}, "digests": {}}
+
+
+@pytest.mark.parametrize("name", [RUN_JSON, COPY])
+@pytest.mark.parametrize("damaged", [b"", b"{}", b"x", None])
+def test_a_damaged_run_json_is_read_from_its_copy(tmp_path, run, name, damaged):
+    run.begin()
+    run.write_run(SEALED_RUN)
+    path = tmp_path / "run" / name
+    content = path.read_bytes()
+    if damaged is None:
+        path.unlink()
+    else:
+        path.write_bytes(damaged or flipped(content, content.index(b"batch")))
+    assert run.earlier() == SEALED_RUN
+
+
+def test_a_run_json_that_is_damaged_with_its_copy_is_refused_but_for_overwriting(tmp_path, run):
+    run.begin()
+    run.write_run(SEALED_RUN)
+    for name in (RUN_JSON, COPY):
+        path = tmp_path / "run" / name
+        path.write_bytes(flipped(path.read_bytes(), 60))
+    remedy = "run.json is damaged: put it back from a copy, or begin again with `--overwrite`"
+    with pytest.raises(DamagedRunError, match=remedy):
+        run.earlier()
+    assert run.earlier(overwrite=True) == {}
+
+
+def test_options_of_a_run_without_seals_are_compared_with_their_digests(run):
+    sound = MARK | {"labels": {"batch": 1}, "digests": {"labels": digest({"batch": 1})}}
+    run.begin()
+    run.write_run(sound)
+    assert run.earlier() == sound
+    run.write_run(sound | {"labels": {"batch": 2}})
+    with pytest.raises(DamagedRunError, match=r"run.json: labels are not those that the run was"):
+        run.earlier()
+
+
+def test_a_run_without_seals_gets_none(tmp_path, run):
+    run.begin()
+    run.write_run(MARK)
+    assert tree(tmp_path / "run") == {RUN_JSON: (json.dumps(MARK, indent=2) + "\n").encode()}
+
+
+def test_what_links_in_a_run_lead_to_elsewhere_is_not_removed(tmp_path, run):
+    fill(tmp_path / "run")
+    write(tmp_path / "precious" / "a", b"mine")
+    (tmp_path / "run" / "labels" / "link").symlink_to(tmp_path / "precious")
+    run.remove("labels/link/a")
+    with pytest.raises(ValueError, match="not a path below a folder"):
+        run.remove("labels/../../precious/a")
+    run.clear()
+    assert tree(tmp_path / "precious") == {"a": b"mine"}

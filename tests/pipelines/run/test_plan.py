@@ -17,9 +17,9 @@ from pipelines.inputs.catalogue import group_of
 from pipelines.inputs.find import list_inputs, root_folders
 from pipelines.run import plan
 from pipelines.run.plan import AssemblyUnit, CountUnit, InputFile, WorkUnit
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, DamagedError
 from segmodel.tiling.windows import Window
-from tests.pipelines.corpus import files_in, make_work, write
+from tests.pipelines.corpus import files_in, flipped, make_work, write
 
 FILE = InputFile("/data/a.jpg", "data", "a.jpg", 10, "1")
 UNIT = WorkUnit("scene-a-0", "scene", (FILE,), Window(0, 0, 64, 64))
@@ -209,8 +209,19 @@ def test_a_part_that_a_listing_leaves_out_is_read_and_one_that_is_lost_is_missed
     client.page = lambda *asked: (page(*asked)[0][:1], None)
     assert list(plan.read_units("gs://b/plan", WorkUnit)) == units
     del client.objects["gs://b/plan/part-00001.jsonl"]
-    with pytest.raises(FileNotFoundError, match=r"part-00001\.jsonl"):
+    with pytest.raises(DamagedError, match=r"part-00001\.jsonl is damaged"):
         list(plan.read_units("gs://b/plan", WorkUnit))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b'["part-1.jsonl"', b"[1]", b'{"parts": ["part-1.jsonl"]}']
+)
+def test_a_damaged_list_of_parts_is_told_and_parts_are_as_found(tmp_path, content):
+    folder, damaged = str(tmp_path / "plan"), []
+    plan.write_plan([UNIT], folder, str(tmp_path / "tmp"))
+    write(tmp_path / "plan" / "parts.json", content)
+    assert list(plan.read_units(folder, WorkUnit, damaged.append)) == [UNIT]
+    assert damaged == ["parts.json"]
 
 
 def test_a_file_that_two_patterns_match_counts_once(tmp_path):
@@ -280,3 +291,39 @@ def test_what_a_run_wrote_is_no_input_of_it(tmp_path):
 def test_inputs_in_an_unknown_store_are_refused():
     with pytest.raises(ConfigurationError, match=r"^swift:// locations cannot be read"):
         files_in("swift://bucket/scenes")
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_a_damaged_line_is_told_and_the_others_are_of_use(tmp_path, is_sealed):
+    units = [replace(UNIT, id=f"unit-{n}") for n in range(3)]
+    folder = str(tmp_path / "plan")
+    plan.write_plan(units, folder, str(tmp_path / "tmp"), is_sealed=is_sealed)
+    part = tmp_path / "plan" / "part-00000.jsonl"
+    whole = part.read_bytes()
+    places = list(plan.references(folder, part.name))
+    # Without a seal, an entry that no line has shows the damage.
+    at = whole.index(b"unit-1") if is_sealed else whole.index(b'"records"', whole.index(b"unit-1"))
+    part.write_bytes(flipped(whole, at + 5))
+    damaged = []
+
+    found = list(plan.read_units(folder, WorkUnit, damaged.append))
+
+    assert found == [units[0], units[2]]
+    assert damaged == ["part-00000.jsonl"]
+    for read in (
+        lambda: list(plan.read_units(folder, WorkUnit)),
+        lambda: plan.read_unit(folder, places[1], WorkUnit),
+    ):
+        with pytest.raises(DamagedError, match=r"plan/part-00000.jsonl .*: run the same command"):
+            read()
+
+
+def test_a_changed_bit_anywhere_in_a_sealed_line_is_found(tmp_path):
+    folder, scratch = str(tmp_path / "plan"), str(tmp_path / "tmp")
+    plan.write_plan([UNIT], folder, scratch)
+    part = tmp_path / "plan" / "part-00000.jsonl"
+    whole, found = part.read_bytes(), []
+    for place in range(len(whole) - 1):
+        part.write_bytes(flipped(whole, place, place % 8))
+        found += plan.read_units(folder, WorkUnit, plan.pass_over)
+    assert found == []

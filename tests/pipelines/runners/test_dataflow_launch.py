@@ -115,7 +115,7 @@ def test_a_launcher_submits_the_job_and_leaves(run, capsys):
     assert service.requests == ["POST /v1b3/projects/project-1/locations/europe-west4/jobs"]
     assert json.loads((run / "run.json").read_bytes())["format"] == "beamseg run"
     planned = sorted(path.name for path in (run / "plan").iterdir())
-    assert planned == ["part-00000.jsonl", "parts.json"]
+    assert planned == ["part-00000.jsonl", "parts.json", "run.json"]
     assert not (run / "summary.json").exists()
     staged = beam_runner_api_pb2.Pipeline.FromString((run.parent / "tmp/pipeline.pb").read_bytes())
     assert hints_of(staged)["SegmentImages/SegmentUnit"][HINT.format("accelerator")] == L4.encode()

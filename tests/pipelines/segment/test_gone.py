@@ -21,6 +21,7 @@ from pipelines.segment.plan_report import report
 from segmodel.errors import ConfigurationError, TransientError
 from tests.pipelines.corpus import (
     failure_rows_in,
+    flipped,
     pixels,
     png,
     record,
@@ -277,7 +278,8 @@ def test_a_scene_that_cannot_be_opened_for_a_while_keeps_its_results(
 
     assert (computed, total.tally.images) == (0, 6)
     after = tree(options.output)
-    assert [path for path in before if after.get(path) != before[path]] == ["run.json"]
+    changed = [path for path in before if after.get(path) != before[path]]
+    assert changed == ["plan/run.json", "run.json"]
 
 
 def test_a_scene_that_was_cut_is_gone(options, tmp_path):
@@ -399,3 +401,43 @@ def test_an_image_that_failed_may_become_a_scene(options, tmp_path):
     write_scene(path, pixels(40, 40))
     total, _ = run(options)
     assert (total.tally.images, total.tally.failed_images) == (7, 0)
+
+
+def damage_plan(options: SegmentOptions, name: str) -> None:
+    """Flip a bit in the line of the plan that has an input."""
+    (path,) = (
+        p for p in (Path(options.output) / "plan").glob("part-*") if name.encode() in p.read_bytes()
+    )
+    content = path.read_bytes()
+    path.write_bytes(flipped(content, content.index(name.encode())))
+
+
+@pytest.mark.parametrize("name", ["0.png", "shard.tfrecord", "one.tif", "several.tif"])
+def test_a_damaged_plan_is_made_anew_and_finished_work_stays(options, tmp_path, name):
+    run(options)
+    before = tree(options.output)
+    damage_plan(options, name)
+
+    assert run(options)[1] == 0
+
+    assert tree(options.output) == before
+
+
+@pytest.mark.parametrize("name", ["shard.tfrecord", "one.tif"])
+@pytest.mark.parametrize("gone", ["stop", "keep"])
+@pytest.mark.parametrize("change", [remove, lambda path: path.write_bytes(b"II*\0broken")])
+def test_what_a_damaged_plan_does_not_say_is_gone_is_not_lost(
+    options, tmp_path, name, gone, change
+):
+    run(options)
+    damage_plan(options, name)
+    change(tmp_path / "b" / name)
+    before = tree(options.output)
+
+    with pytest.raises(ConfigurationError, match=r"plan is damaged \(in part-00000") as told:
+        prepare_run(check_run(replace(options, gone=gone)))
+
+    assert tree(options.output) == before
+    assert "1 finished units had" in str(told.value)
+    assert "give --gone prune" in str(told.value)
+    assert run(replace(options, gone="prune"))[0].missing == 0
