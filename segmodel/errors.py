@@ -120,6 +120,10 @@ class OutOfMemoryError(TransientError, MemoryError):
     """Memory of the model's device ran out; a smaller batch may fit."""
 
 
+class CallTimeoutError(TransientError):
+    """A call of a model that did not return in time; it may go on, so nothing is tried at once."""
+
+
 _PERMANENT = (
     FileExistsError,
     FileNotFoundError,

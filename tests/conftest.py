@@ -64,6 +64,12 @@ def brightness_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def hanging_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SavedModel that never returns."""
+    return made_once(tmp_path_factory, "hanging", models.export_hanging)
+
+
+@pytest.fixture(scope="session")
 def neighbourhood_savedmodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A SavedModel with stride 4 and a receptive field above 1, exact in float32."""
     return made_once(tmp_path_factory, "neighbourhood", models.export_neighbourhood)

@@ -44,6 +44,31 @@ def export_neighbourhood(path: Path) -> None:
     export_savedmodel(network, contract(**fields), path, measure_memory=False)
 
 
+def export_hanging(path: Path) -> None:
+    """A SavedModel that never returns: its loop ends for images of zeros only, as none has."""
+    import tensorflow as tf
+
+    from segmodel.savedmodel.folder import write_contract
+
+    spec = tf.TensorSpec((None, None, None, 3), tf.uint8, name="images")
+
+    @tf.function(input_signature=[spec])
+    def hang(images):
+        total = tf.reduce_sum(tf.cast(images, tf.int32))
+        total = tf.while_loop(lambda x: x != 0, lambda x: (tf.identity(x),), (total,))[0]
+        labels = images[..., 0] * tf.cast(total, tf.uint8)
+        return {"labels": labels, "confidence": tf.cast(labels, tf.float32)}
+
+    @tf.function(input_signature=[spec])
+    def probabilities(images):
+        return {"probabilities": tf.cast(images, tf.float32)}
+
+    module = tf.Module()
+    signatures = {"labels": hang, "serving_default": hang, "probabilities": probabilities}
+    tf.saved_model.save(module, str(path), signatures=signatures)
+    write_contract(contract(), path)
+
+
 def export_greedy(path: Path) -> None:
     """Labels by brightness; asks for 256 TiB where a batch has more than two windows."""
     import tensorflow as tf

@@ -32,6 +32,9 @@ _SUMMARY_KEYS = ("images", "failed_images", "pixels", "units", "unfinished_units
 _POLL_SECONDS = 0.5
 # Of the environment: process id of the launcher.
 _LAUNCHER = "BEAMSEG_LAUNCHER"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Until then, the handler of a signal has its turn.
+_GRACE_SECONDS = 2.0
 
 # State of the one command that a process runs.
 _words: Sequence[str] = ()
@@ -103,6 +106,33 @@ def end_interrupted(number: int) -> None:
     if wants_json():
         _write(1, f"\n{result_json(status)}\n")
     os._exit(status)
+
+
+def end_at_signals() -> None:
+    """Have SIGINT and SIGTERM end this process, also while its main thread hangs in a call."""
+    for number in _SIGNALS:
+        signal.signal(number, lambda number, _: end_interrupted(number))
+    _watch_signals(os.getpid())
+
+
+@cache
+def _watch_signals(_: int) -> None:
+    """Start the thread that ends a process, once in each, where the main thread does not.
+
+    Python calls handlers in the main thread, between two steps of its own, and a call of a model is
+    one step. Before that, it writes the number of the signal to a file, at once.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def watch() -> None:
+        while (number := os.read(reader, 1)[0]) not in _SIGNALS:
+            continue
+        time.sleep(_GRACE_SECONDS)
+        end_interrupted(number)
+
+    threading.Thread(target=watch, name="beamseg-signals", daemon=True).start()
 
 
 def stop_with_parent() -> None:

@@ -3,7 +3,6 @@
 import importlib
 import logging
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -86,8 +85,7 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     process.begin(arguments)
-    signal.signal(signal.SIGINT, _interrupted)
-    signal.signal(signal.SIGTERM, _interrupted)
+    process.end_at_signals()
     is_help = False
     try:
         status, error = _outcome(command, arguments)
@@ -123,7 +121,3 @@ def _outcome(
         # Before the line of JSON, which is the last even where both streams are one.
         traceback.print_exc()
         return ExitStatus.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
-
-
-def _interrupted(number: int, frame: object) -> None:
-    process.end_interrupted(number)

@@ -116,6 +116,7 @@ class Work(PlanContext):
         trust_model: Whether to load a model that could do more than compute.
         check_seams: Whether what lies near borders of windows is labelled twice and compared.
         provenance: What label files say of their making.
+        call_timeout: Seconds after which a call of the model is given up, or None.
         max_out_of_range: Share of the labelled pixels of an image that may hold values outside the
             range of the model; judged at the end of the run.
         is_sealed: Whether the run began with seals in its commit records.
@@ -131,6 +132,7 @@ class Work(PlanContext):
     trust_model: bool
     provenance: tuple[tuple[str, str], ...]
     check_seams: bool = False
+    call_timeout: float | None = None
     max_out_of_range: Fraction = MAX_OUT_OF_RANGE
     is_sealed: bool = True
 

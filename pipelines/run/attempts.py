@@ -11,7 +11,7 @@ from pipelines.cli.process import end_with_launcher
 from pipelines.run.commits import CommitLog
 from pipelines.run.failures import reason_of
 from pipelines.run.plan import Unit
-from segmodel.errors import TransientError, is_worth_waiting
+from segmodel.errors import CallTimeoutError, TransientError, is_worth_waiting
 
 ATTEMPTS = 3
 RETRY_SECONDS = 1.0
@@ -49,7 +49,7 @@ def _is_done(unit: Unit, log: CommitLog) -> bool:
 
 
 def with_retries(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | None:
-    """What an action on a unit returns, retried after transient errors.
+    """What an action on a unit returns, retried after transient errors, but those of a time limit.
 
     None if an error stays, or if another attempt has finished the unit meanwhile: it may have
     removed what this one was working with.
@@ -64,9 +64,11 @@ def with_retries(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | Non
                 return None
             if not is_worth_waiting(error):
                 raise
-            _log.warning("%s: attempt %d of %d: %s", unit.id, attempt, ATTEMPTS, reason_of(error))
-            if attempt < ATTEMPTS:
-                time.sleep(RETRY_SECONDS * 2**attempt)
+            attempts = 1 if isinstance(error, CallTimeoutError) else ATTEMPTS
+            _log.warning("%s: attempt %d of %d: %s", unit.id, attempt, attempts, reason_of(error))
+            if attempt >= attempts:
+                break
+            time.sleep(RETRY_SECONDS * 2**attempt)
     return None
 
 

@@ -146,6 +146,7 @@ class ResolvedRun:
             pixel_size_m=options.pixel_size,
             limits=self.sizes.limits,
             trust_model=options.trust_model,
+            call_timeout=options.call_timeout,
             check_seams=options.check_seams,
             max_out_of_range=options.max_out_of_range,
             is_sealed=self.is_sealed,

@@ -182,6 +182,11 @@ class SegmentOptions:
     """delete the earlier run in RUN and begin anew"""
     limit: int | None = Option("N", int, positive).field()
     """only the first N images, for a quick look"""
+    call_timeout: float | None = Option(
+        "SECONDS", float, positive, default_help="none, as a call may take long on any machine"
+    ).field()
+    """give up a call of the model, or loading it, that takes longer; its work unit stays unfinished
+    (exit status 4)"""
     trust_model: bool = Option().field()
     """load a model that may do more than compute, such as read files"""
 

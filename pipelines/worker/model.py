@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from pipelines.formats.work import Work
 from pipelines.storage.copies import OpenedModel, open_model
+from pipelines.worker.calls import CALLS
 from segmodel.devices.disks import temporary_folder
 from segmodel.devices.gpus import free_bytes, gpu_index, gpu_uuid, use_single_gpu
 from segmodel.devices.startup import import_quietly
@@ -69,14 +70,17 @@ def load(work: Work) -> Model:
     """Load the model of a run, on the GPU of this process if it has one.
 
     Raises:
-        TransientError: If it is not the model that the run was begun with.
+        TransientError: If it is not the model that the run was begun with, or does not load in the
+            time of a call.
     """
     from segmodel.savedmodel.predictor import Predictor
 
     opened = open_model(work.model)
     check_model_unchanged(work, opened)
     gpu_of_process()
-    model = Predictor.load(opened.folder, work.trust_model)
+    folder, trust = opened.folder, work.trust_model
+    # What initializes a model is of its makers, too.
+    model = CALLS.run(lambda: Predictor.load(folder, trust), work.call_timeout)
     free_device_bytes()
     return model
 

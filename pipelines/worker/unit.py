@@ -17,6 +17,7 @@ from pipelines.run.failures import Failure, reason_of, reraise_transient, write_
 from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem
 from pipelines.worker import formats
+from pipelines.worker.calls import timed
 from pipelines.worker.model import MODELS
 from segmodel.devices.startup import reuse_memory
 from segmodel.engine.engine import Engine, Model
@@ -94,7 +95,8 @@ def _attempt(
             loaded = model(work)
             sizes = MODELS.batch_sizes(work, loaded)
             limits = replace(work.limits, batch_sizes=sizes)
-            sized = loaded, work.layout, THREADS, work.confidence, on_pixels, limits
+            called = timed(loaded, work.call_timeout)
+            sized = called, work.layout, THREADS, work.confidence, on_pixels, limits
             engine = Engine(*sized, work.contract.limits)
             for outcome in engine.run_and_finish(_jobs(task), lambda m: _done(m, task, work)):
                 if isinstance(outcome, Failed):

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,52 @@ def test_an_interrupted_run_says_so_last(tmp_path, beamseg, words):
     assert said["reason"] == "interrupted"
     assert (said["run"], said["images"], said["this_attempt"]) == ("run", None, None)
     finish(beamseg, tmp_path, words)
+
+
+# A command whose main thread is in a call that no signal interrupts, as a model's may be.
+HANGING = """
+import ctypes, sys
+from pipelines.commands.main import guarded
+
+def hang(words):
+    lock = ctypes.CDLL(None).pthread_mutex_lock
+    mutex = ctypes.create_string_buffer(64)
+    lock(mutex)
+    print("hanging", flush=True)
+    lock(mutex)
+
+sys.exit(guarded(hang, ["--json"]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_whose_model_hangs(number):
+    words = [sys.executable, "-c", HANGING]
+    process = forked.Popen(
+        words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "hanging\n"
+    # Until the call in which it hangs has begun.
+    time.sleep(0.5)
+
+    process.send_signal(number)
+    printed, told = process.communicate(timeout=60)
+
+    assert (process.returncode, last_line(printed)["exit_status"]) == (128 + number, 128 + number)
+    assert told == "\nbeamseg: interrupted; run the same command again to continue\n"
+
+
+def test_a_call_that_does_not_return_ends_in_time_and_the_process_too(
+    tmp_path, beamseg, hanging_savedmodel
+):
+    write_shards(tmp_path / "shards", 1)
+    asked = ["segment", "--input=shards", f"--model={hanging_savedmodel}", "--output=run"]
+    done = beamseg(*asked, "--call_timeout=1", "--json")
+    said = last_line(done.stdout)
+    assert done.returncode == 4
+    assert (said["reason"], said["unfinished_units"], said["failed_images"]) == ("incomplete", 1, 0)
+    assert "did not return within 1 s" in done.stderr
+    assert not (tmp_path / "run" / "_SUCCESS").exists()
 
 
 def test_a_run_ends_when_the_process_is_killed_that_started_it(tmp_path, beamseg, words):

@@ -221,7 +221,7 @@ def test_help_and_version_end_well_and_no_command_is_a_usage_error(words, status
 
 @pytest.fixture
 def _no_signals(monkeypatch):
-    monkeypatch.setattr("pipelines.commands.main.signal.signal", lambda number, handler: None)
+    monkeypatch.setattr("pipelines.cli.process.end_at_signals", lambda: None)
 
 
 @pytest.mark.usefixtures("_no_signals")

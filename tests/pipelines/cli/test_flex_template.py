@@ -52,6 +52,7 @@ VALUES = {
     "crs": "EPSG:32633",
     "pixel_size": "0.25",
     "copy_web": "500M",
+    "call_timeout": "600",
     "max_failures": "0.5%",
     "max_out_of_range": "12.5%",
     "gone": "keep",

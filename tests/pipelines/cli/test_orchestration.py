@@ -38,7 +38,7 @@ SUMMARY = {
 
 @pytest.fixture(autouse=True)
 def _no_signals(monkeypatch):
-    monkeypatch.setattr("pipelines.commands.main.signal.signal", lambda number, handler: None)
+    monkeypatch.setattr(process, "end_at_signals", lambda: None)
 
 
 def guarded(command, words, capsys):

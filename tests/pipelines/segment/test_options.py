@@ -51,6 +51,7 @@ def test_every_option_reaches_its_field():
         *("--input", "b", "--window", "256", "--halo", "0", "--batch", "4", "--confidence"),
         *("--pixel_size", "0.5", "--max_failures", "1%", "--retry_failures", "--overwrite"),
         *("--limit", "7", "--trust_model", "--memory", "2500M", "--max_pixels", "1000000"),
+        *("--call_timeout", "2.5"),
         *("--resize", "768x512", "--image_field", "photo", "--name_field", "title"),
         *("--bands", "4, nir,2", "--resample_to", "10", "--aoi", "area.gpkg", "--check_seams"),
         *("--zones", "zones.gpkg", "--zone_field", "title", "--overlap", "newest"),
@@ -81,6 +82,7 @@ def test_every_option_reaches_its_field():
         overwrite=True,
         limit=7,
         trust_model=True,
+        call_timeout=2.5,
     )
     assert actual == expected
 
