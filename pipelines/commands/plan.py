@@ -1,4 +1,4 @@
-"""Print the units, pixels, windows, bytes and memory of a run, without starting it.
+"""Print the units, pixels, windows, bytes, memory and disk space of a run, without starting it.
 
 Takes the options of `segment`. Reads listings, headers and the model contract; loads no model and
 writes nothing.

@@ -73,6 +73,8 @@ def run(arguments: Sequence[str]) -> int:
         print(resolved.inputs.left_aside.line(), file=sys.stderr)
     if resolved.inputs.missing:
         print(warning_of(resolved.inputs.missing.to_json()), file=sys.stderr)
+    if prepared.shortage is not None:
+        print(f"room: the run may take more than there is: {prepared.shortage}")
     submitted = run_segment(prepared, options, beam_options)
     if submitted is not None:
         print(submitted)

@@ -49,6 +49,7 @@ from pipelines.segment.inputs import (
 from pipelines.segment.kept import KeptUnits, is_as_planned, kept_units, take_apart, was_opened
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.reconcile import reconcile, remove_leftovers
+from pipelines.segment.room import Room
 from pipelines.segment.sizes import Sizes, resolve_sizes
 from pipelines.segment.unusable import forbidden, unusable
 from pipelines.storage import filesystem, locations
@@ -169,12 +170,14 @@ class PreparedRun:
         parts: Names of the plan parts with work units.
         units: Number of work units.
         estimate: How much work they are.
+        shortage: What the run takes on disk and what is left there, if that seems not to be enough.
     """
 
     work: Work
     parts: tuple[str, ...]
     units: int
     estimate: Estimate
+    shortage: str | None = None
 
 
 def check_run(options: SegmentOptions) -> ResolvedRun:
@@ -381,13 +384,19 @@ def prepare_run(resolved: ResolvedRun) -> PreparedRun:
     kept = resolved.kept
     if kept is not None:
         take_apart(work, kept)
-    finished = [] if kept is None else [kept.finished]
-    remove_leftovers(work, lambda: chain(units_of(inputs, work, kept), *finished))
+    stays = [] if kept is None else [kept.finished]
+    remove_leftovers(work, lambda: chain(units_of(inputs, work, kept), *stays))
     planned = progress.with_progress(units_of(inputs, work, kept), "planned {:,} units")
     parts = plan.write_plan(planned, run.plan, run.scratch, kept or (), resolved.is_sealed)
     reconcile(work, options.retry_failures)
-    units = plan.count_units(run.plan, parts)
-    return PreparedRun(work, tuple(parts), units, estimate(inputs, work))
+    units, whole = plan.count_units(run.plan, parts), estimate(inputs, work)
+    room = Room.of(inputs, work, whole, units, options.confidence)
+    if not locations.is_remote(run.root):
+        finished = sum(1 for _ in work.log.names())
+        room = room.share(max(0, units - finished) / max(1, units))
+    has_room = room.check(run.root)
+    shortage = None if has_room else room.line(run.root)
+    return PreparedRun(work, tuple(parts), units, whole, shortage)
 
 
 def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pipelines.scenes.results import area_text
 from pipelines.segment.inputs import Inputs, estimate, units_of
 from pipelines.segment.launch import resolve_run
 from pipelines.segment.options import SegmentOptions
+from pipelines.segment.room import Room
 from pipelines.segment.sizes import MIB, RUNTIME_BYTES
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError
@@ -40,7 +41,8 @@ def report(options: SegmentOptions) -> Iterator[str]:
     planned = progress.with_progress(
         units_of(inputs, resolved.context, resolved.kept), "planned {:,} units"
     )
-    yield f"units     {sum(isinstance(unit, WorkUnit) for unit in planned)}"
+    units = sum(isinstance(unit, WorkUnit) for unit in planned)
+    yield f"units     {units}"
     yield f"images    {about}{guess.images:,}"
     yield f"pixels    {about}{guess.pixels:,}"
     yield (
@@ -49,6 +51,8 @@ def report(options: SegmentOptions) -> Iterator[str]:
         f"computed per pixel kept"
     )
     yield f"bytes     {size:,} to read"
+    room = Room.of(inputs, resolved.context, guess, units, options.confidence)
+    yield f"room      {room.line(run.root)}"
     if resolved.overlaps is not None:
         whole = " of whole scenes" if options.aoi is not None else ""
         yield _overlap_line(resolved.overlaps, options.overlap, whole)
