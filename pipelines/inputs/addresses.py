@@ -1,4 +1,4 @@
-"""Addresses of rasters within files, in words of GDAL: subdatasets, members of archives, Zarr."""
+"""Addresses of rasters within files, in words of GDAL: subdatasets and members of archives."""
 
 import hashlib
 import os
@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from pipelines.inputs.listing import FoundFile
+from pipelines.inputs.zarr import state_of_zarr
 from pipelines.storage import filesystem, locations
 from segmodel.errors import ConfigurationError
 
@@ -13,7 +14,6 @@ _SUBDATASET = re.compile(
     r'(?i)(NETCDF|HDF5|GPKG|ZARR|BAG|GRIB):(?:"([^"]+)"|(.+?))(?::(/*[^:/].*))?'
 )
 _ARCHIVE = re.compile(r"/vsi(?:zip|tar|gzip)/(.+)")
-_ZARR_MARKS = (".zgroup", ".zarray", "zarr.json")
 _UNSAFE = re.compile(r"[^\w.-]+")
 
 
@@ -43,8 +43,7 @@ class Address:
             ConfigurationError: If there is no such file.
         """
         if os.path.isdir(self.file):
-            size, version = _state_of_folder(self.file)
-            return FoundFile(self.uri, self.name, size, version)
+            return FoundFile(self.uri, self.name, *state_of_zarr(self.file))
         found = filesystem.stat(self.file)
         if found is None:
             raise ConfigurationError(
@@ -69,12 +68,6 @@ def find_address(pattern: str) -> Address | None:
         found = _SUBDATASET.fullmatch(pattern)
         if found is not None:
             return _subdataset(pattern, found[2] or found[3], found[4] or "")
-    is_zarr = os.path.isdir(pattern) and any(
-        os.path.exists(os.path.join(pattern, mark)) for mark in _ZARR_MARKS
-    )
-    if is_zarr:
-        file = os.path.normpath(pattern)
-        return Address(f'ZARR:"{file}"', file, os.path.basename(file))
     return None
 
 
@@ -113,12 +106,3 @@ def _safe(text: str) -> str:
     if plain == text:
         return text
     return f"{plain}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
-def _state_of_folder(folder: str) -> tuple[int, str]:
-    """Bytes and version of all files below a folder."""
-    size, digest = 0, hashlib.sha256()
-    for found in filesystem.files_below(folder):
-        size += found.size
-        digest.update(repr((found.uri[len(folder) :], found.size, found.version)).encode())
-    return size, digest.hexdigest()[:16]

@@ -9,6 +9,7 @@ from pipelines.inputs.catalogue import Catalogue
 from pipelines.inputs.exclusion import Exclusion
 from pipelines.inputs.listing import FoundFile, find_web, input_files, root_of
 from pipelines.inputs.sidecars import Sidecars
+from pipelines.inputs.zarr import is_zarr
 from pipelines.run import progress
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
@@ -62,7 +63,8 @@ def list_inputs(
             place = file.uri if is_far else locations.canonical(file.uri)
             matched = True
             name = _printable(file.name)
-            found.add(place, InputFile(file.uri, folder, name, file.size, file.version), number)
+            uri = file.address or file.uri
+            found.add(place, InputFile(uri, folder, name, file.size, file.version), number)
         if not matched:
             raise ConfigurationError(
                 f"--input {pattern} matches only files that --exclude leaves out"
@@ -99,7 +101,7 @@ def names_file(pattern: str) -> bool:
     if is_web(pattern) or find_address(pattern) is not None:
         return True
     if not locations.is_remote(pattern):
-        return os.path.isfile(pattern)
+        return os.path.isfile(pattern) or is_zarr(pattern)
     return not locations.has_wildcards(pattern) and root_of(pattern) != locations.checked(pattern)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
+from pipelines.inputs.zarr import is_zarr, state_of_zarr, zarr_address
 from pipelines.run.directory import is_run, lies_in_run
 from pipelines.storage import filesystem, locations, web
 from pipelines.storage.clients import StoredObject, store_of
@@ -30,12 +31,14 @@ class FoundFile:
         name: Path below the root of its pattern, with forward slashes.
         size: Bytes.
         version: Changes when the content does; see `StoredObject`.
+        address: How GDAL opens it, where that is not by `uri`.
     """
 
     uri: str
     name: str
     size: int
     version: str
+    address: str = ""
 
 
 def root_of(pattern: str) -> str:
@@ -48,7 +51,7 @@ def root_of(pattern: str) -> str:
         whole = locations.checked(pattern)
         is_folder = not locations.has_wildcards(whole) and filesystem.stat(whole) is None
         return whole if is_folder else locations.fixed_part(whole)
-    if os.path.isdir(pattern):
+    if os.path.isdir(pattern) and not is_zarr(pattern):
         return os.path.normpath(pattern)
     return locations.fixed_part(pattern)
 
@@ -134,9 +137,9 @@ def find_files(
 ) -> Iterator[FoundFile]:
     """Files of a pattern in order of name: a file, a folder with all below it, or a glob.
 
-    Hidden files are left out, and so is what vanishes while it is listed. A link that leads nowhere
-    is a file without bytes, unless it is the pattern itself. A listing of a store is
-    read page by page.
+    A Zarr store of this machine is one file. Hidden files are left out, and so is what vanishes
+    while it is listed. A link that leads nowhere is a file without bytes, unless it is the pattern
+    itself. A listing of an object store is read page by page.
 
     Args:
         pattern: File, folder or glob, here or in a store.
@@ -175,7 +178,9 @@ def _name_below(root: str, path: str) -> str:
 
 def _files_of(pattern: str, root: str, may_fail: Callable[[str], bool]) -> Iterator[FoundFile]:
     is_named = False
-    if _is_folder(pattern):
+    if is_zarr(pattern):
+        paths = iter([os.path.normpath(pattern)])
+    elif _is_folder(pattern):
         paths = _matching(pattern, ["**"], may_fail)
     elif is_named := filesystem.exists(pattern):
         paths = iter([pattern])
@@ -183,16 +188,18 @@ def _files_of(pattern: str, root: str, may_fail: Callable[[str], bool]) -> Itera
         parts = Path(pattern).parts[len(Path(root).parts) :]
         paths = _matching("" if root == "." else root, parts, may_fail)
     for path in sorted(set(paths)):
-        found = filesystem.stat(path)
+        found, address = filesystem.stat(path), ""
         if found is None and os.path.islink(path) and not is_named:
             # To read it fails, with a reason.
             found = StoredObject(path, 0, "")
+        elif found is not None and is_zarr(path):
+            found, address = StoredObject(path, *state_of_zarr(path)), zarr_address(path)
         elif found is None or not os.path.isfile(path):
             continue
         name = _name_below(root, path)
         if name.startswith("../"):
             raise ConfigurationError(f"--input {pattern}: write the path without ..")
-        yield FoundFile(path, name, found.size, found.version)
+        yield FoundFile(path, name, found.size, found.version, address)
 
 
 def _matching(folder: str, parts: Sequence[str], may_fail: Callable[[str], bool]) -> Iterator[str]:
@@ -221,7 +228,7 @@ def _matching(folder: str, parts: Sequence[str], may_fail: Callable[[str], bool]
         if not locations.matches("*" if is_any else first, entry.name):
             continue
         path = os.path.join(folder, entry.name)
-        if (is_any or rest) and _leads_to_folder(entry):
+        if (is_any or rest) and _leads_to_folder(entry) and not is_zarr(path):
             yield from _matching(path, parts if is_any else rest, may_fail)
         elif not rest:
             yield path

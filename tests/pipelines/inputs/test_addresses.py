@@ -15,6 +15,7 @@ import rasterio.shutil
 from rasterio.transform import from_origin
 
 from pipelines.inputs.addresses import find_address
+from pipelines.inputs.find import list_inputs
 from pipelines.rasters import gdal
 from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.header import Headers, read_header
@@ -129,14 +130,31 @@ def test_the_version_of_an_address_is_that_of_its_file(tmp_path):
     assert before.version != after.version
 
 
-def test_a_zarr_folder_is_one_scene(tmp_path):
+@pytest.mark.parametrize(
+    "pattern", ["in/a.zarr", "in/a.zarr/", "in", "in/*.zarr", "in/**", "**/*.zarr"]
+)
+def test_a_zarr_folder_is_one_scene_however_it_is_found(tmp_path, monkeypatch, pattern):
+    (tmp_path / "in").mkdir()
     write_scene(tmp_path / "a.tif", pixels(20, 30)[..., :1])
-    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "a.zarr", driver="Zarr")
-    (file,) = files_in(tmp_path / "a.zarr")
-    assert (file.name, read_header(file.uri).grid.width) == ("a.zarr", 30)
-    chunk = next(path for path in (tmp_path / "a.zarr").rglob("*") if path.name == "0.0")
+    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "in" / "a.zarr", driver="Zarr")
+    monkeypatch.chdir(tmp_path)
+    (file,) = files_in(pattern)
+    assert (file.uri, Path(file.name).name) == ('ZARR:"in/a.zarr"', "a.zarr")
+    assert read_header(file.uri).grid.width == 30
+    assert files_in(pattern, "in/a.zarr")[0].version == file.version
+    chunk = next(path for path in (tmp_path / "in" / "a.zarr").rglob("*") if path.name == "0.0")
     os.utime(chunk, (1, 1))
-    assert files_in(tmp_path / "a.zarr") != [file]
+    assert files_in(pattern)[0].version != file.version
+    (named,) = files_in('ZARR:"in/a.zarr":/a')
+    assert (named.key, named.size) == ("in/a.zarr~a.zarr", file.size)
+
+
+def test_a_zarr_folder_can_be_left_out_by_its_path(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / "zarr.json").touch()
+    (tmp_path / "b.tif").touch()
+    found = list_inputs([str(tmp_path)], "no-run", exclude=[f"{tmp_path}/a.zarr"])
+    assert [file.name for file in found] == ["b.tif"]
 
 
 def test_an_address_of_a_file_that_is_not_there_is_refused(tmp_path):
