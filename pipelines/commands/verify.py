@@ -1,10 +1,13 @@
 """Check that a run is complete and that all it wrote is as it wrote it.
 
-Reads every file that a commit record names and compares its size and SHA-256, adds up the records
-and compares areas.csv, and looks for units that are not finished and for files that no record
-names. Needs neither the inputs nor the model. Not for a run that is going on.
+Reads every file that a commit record names and compares its size and SHA-256, and its rows of areas
+with the record; adds up the records and compares areas.csv; checks the seals of run.json, plan,
+records and summary.json, and what else the end of a run wrote; and looks for units that are not
+finished and for files that no record names. Needs neither the inputs nor the model. Not for a run
+that is going on.
 
-`beamseg segment` by itself repeats work units whose files are missing or have another size. With
+`beamseg segment` by itself makes a damaged plan and damaged tables anew, and repeats work units
+whose commit records are damaged and whose files are missing or have another size. With
 --invalidate, it also repeats those whose files have the right size and other bytes, because the
 commit records of such units are removed.
 

@@ -108,6 +108,7 @@ class _Ledger:
         scene_maps: Number of label maps of scenes that records name.
         invalidated: Units whose record was removed.
         plan_is_whole: Whether the plan could be read.
+        damaged_parts: Names of files of the plan that could not, as a whole.
         sum_is_whole: Whether all records that are there could be read.
         end_is_listed: Whether `summary.json` says what each file of the end of the run holds.
     """
@@ -123,6 +124,7 @@ class _Ledger:
     faults: int = 0
     invalidated: int = 0
     plan_is_whole: bool = True
+    damaged_parts: set[str] = field(default_factory=set)
     sum_is_whole: bool = True
     end_is_listed: bool = False
 
@@ -263,9 +265,11 @@ def _check_units(kind: type[Unit], run: _Run, ledger: _Ledger, invalidate: bool)
 
 def _planned(kind: type[Unit], run: _Run, ledger: _Ledger) -> Iterator[Unit]:
 
-    def report(part: str) -> None:
+    def report(name: str) -> None:
         ledger.plan_is_whole = False
-        ledger.fault(f"plan/{part}", "has a line that is no work unit", AGAIN)
+        if name not in ledger.damaged_parts:
+            ledger.damaged_parts.add(name)
+            ledger.fault(f"plan/{name}", "is damaged", AGAIN)
 
     return plan.read_units(run.folder.plan, kind, report)
 

@@ -116,8 +116,7 @@ def test_a_line_of_the_plan_that_is_no_unit_is_found_and_names_are_not_judged(tm
     finish(run, 2)
     (part,) = (tmp_path / "plan").glob("part-*")
     part.write_bytes(part.read_bytes()[:-9])
-    wrong = "has a line that is no work unit"
-    assert found(tmp_path) == [Finding("plan/part-00000.jsonl", wrong, AGAIN)]
+    assert found(tmp_path) == [Finding("plan/part-00000.jsonl", "is damaged", AGAIN)]
 
 
 def test_a_run_without_a_plan_has_no_units(tmp_path):
