@@ -28,8 +28,8 @@ from segmodel.images.encoded import (
 )
 from segmodel.images.tiff import is_tiff
 from segmodel.labels.label_images import encode_confidence, encode_labels
-from segmodel.rasters.memory import MASK_SUFFIX
 from segmodel.rasters.sample_types import is_convertible
+from segmodel.rasters.world_files import MASK_SUFFIX
 from segmodel.savedmodel.contract import Contract
 
 DECODED_BANDS = (1, 3, 4)

@@ -29,9 +29,8 @@ from segmodel.errors import (
 from segmodel.images.tiff import is_tiff
 from segmodel.rasters.completeness import last_block, shortage_of
 from segmodel.rasters.header import Header, header_of
-from segmodel.rasters.memory import MASK_SUFFIX
 from segmodel.rasters.opening import GDAL_ERRORS
-from segmodel.rasters.world_files import check_sidecars, with_place
+from segmodel.rasters.world_files import MASK_SUFFIX, check_sidecars, with_place
 from segmodel.tiling.windows import Window
 
 # Of 40,000 scenes, every header is read once.

@@ -19,6 +19,7 @@ from segmodel.images.decoders import SIDEWAYS, check_jpeg_scans, check_pixels
 from segmodel.rasters.bands import ModelBands
 from segmodel.rasters.memory import tiff_in_memory
 from segmodel.rasters.reader import RasterHandle, RasterReader
+from segmodel.rasters.world_files import takes_mask
 from segmodel.tiling.raster import Pixels
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -139,6 +140,12 @@ class TiffImage:
         """
         with self.opened(beside, raw=self._is_cmyk) as handle:
             header = handle.header()
+            if beside is not None and not takes_mask(header):
+                raise InputError(
+                    "the .msk file beside it is no mask that GDAL reads: write it anew, or remove "
+                    "it if all pixels are valid",
+                    code=FailureCode.CANNOT_READ,
+                )
             try:
                 taken = ModelBands.as_image(header, names, bands, value_range, self._bits)
             except ContractError as error:

@@ -27,11 +27,11 @@ from segmodel.pairs.paired_files import FilePair
 from segmodel.rasters.bands import ModelBands
 from segmodel.rasters.grid import check_alignment
 from segmodel.rasters.header import TURNED, Header
-from segmodel.rasters.memory import MASK_SUFFIX
 from segmodel.rasters.opening import Opener
 from segmodel.rasters.reader import OpenRasters, RasterHandle, RasterReader
 from segmodel.rasters.sample_types import conversion_remedy, is_convertible
 from segmodel.rasters.world_files import (
+    MASK_SUFFIX,
     check_sidecars,
     may_have_sidecars,
     possible_sidecars,

@@ -12,8 +12,8 @@ from rasterio.io import MemoryFile
 from segmodel.errors import BeamsegError, FailureCode, InputError
 from segmodel.rasters.opening import Opener, OpenRaster, reason_of_gdal
 from segmodel.rasters.reader import RasterHandle
+from segmodel.rasters.world_files import MASK_SUFFIX
 
-MASK_SUFFIX = ".msk"
 _NAME = "image.tif"
 _RAW = "GTIFF_RAW:"
 

@@ -1,16 +1,17 @@
-"""Files beside an image that may say where on the ground it is: world files and `.aux.xml`."""
+"""Files beside an image: world files and `.aux.xml`, which may say where it is, and masks."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from xml.etree import ElementTree
 
 import affine
 
-from segmodel.errors import FailureCode, InputError
+from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError, is_transient
 from segmodel.rasters.header import Header
 
 # World files by the suffix of the image, in the order in which they count.
@@ -25,6 +26,7 @@ _OF_ALL = _OF_IMAGES | {
     ".tiff": (".tfw", ".tiffw", ".wld"),
 }
 _AUXILIARY = ".aux.xml"
+MASK_SUFFIX = ".msk"
 _SUFFIXES = (_AUXILIARY, *{suffix for group in _OF_IMAGES.values() for suffix in group})
 
 
@@ -70,9 +72,10 @@ def sidecars_in(folder: str) -> frozenset[str]:
 def with_place(
     header: Header, uri: str, has_file: Callable[[str], bool], read: Callable[[str], bytes]
 ) -> Header:
-    """A header with the transform of a world file that GDAL takes no notice of, if it has none.
+    """A header whose mask and `.aux.xml` were read, with the transform of a world file.
 
-    It reads none for WebP, and none of what it does not read by itself.
+    What of these it cannot read, GDAL leaves out. It reads no world file for WebP, and none of what
+    it does not read by itself.
 
     Args:
         header: Header of the raster.
@@ -81,8 +84,16 @@ def with_place(
         read: Function of a location; the content of a file.
 
     Raises:
-        InputError: As `check_sidecars` does.
+        InputError: If a mask beside it was left out, and as `check_sidecars` does.
+        TransientError: If a file beside it cannot be read now.
     """
+    if not takes_mask(header) and has_file(uri + MASK_SUFFIX):
+        with _naming(uri + MASK_SUFFIX, "where nodata is", FailureCode.CANNOT_READ):
+            read(uri + MASK_SUFFIX)
+            raise ValueError("it is no mask of GDAL")
+    if has_file(uri + _AUXILIARY):
+        with _naming(uri + _AUXILIARY):
+            _check_auxiliary(_text(read(uri + _AUXILIARY)))
     if not header.grid.transform.is_identity or header.located_by is not None:
         return header
     found = check_sidecars(uri, has_file, read)
@@ -102,6 +113,7 @@ def check_sidecars(
 
     Raises:
         InputError: If it or an `.aux.xml` cannot be read, or is not what such a file is.
+        TransientError: If one of them cannot be read now.
     """
     stem, suffix = os.path.splitext(uri)
     endings = _OF_ALL.get(suffix.lower(), ())
@@ -109,19 +121,41 @@ def check_sidecars(
     for path in [f"{uri}{_AUXILIARY}", *worlds] if endings else []:
         if not has_file(path):
             continue
-        try:
-            text = read(path).decode("utf-8-sig", "replace")
+        with _naming(path):
+            text = _text(read(path))
             if path in worlds:
                 return _transform_in(text), path
             _check_auxiliary(text)
-        except (OSError, ValueError, ElementTree.ParseError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(
-                f"{os.path.basename(path)}, which may say where the image is, cannot be read "
-                f"({reason}): write it anew, or remove it if the image has no place",
-                code=FailureCode.BAD_GEOREFERENCE,
-            ) from error
     return None
+
+
+def takes_mask(header: Header) -> bool:
+    """Whether GDAL has found a mask, in the file of a raster or beside it."""
+    return header.mask in ("mask", "bands")
+
+
+@contextmanager
+def _naming(
+    path: str,
+    what: str = "where the image is",
+    code: FailureCode = FailureCode.BAD_GEOREFERENCE,
+) -> Iterator[None]:
+    """Have errors in the block name a file, and say what the file may say."""
+    try:
+        yield
+    except BeamsegError:
+        raise
+    except (OSError, ValueError, ElementTree.ParseError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        text = f"{os.path.basename(path)}, which may say {what}, cannot be read ({reason})"
+        if is_transient(error):
+            raise TransientError(f"{text}: run the same command again") from error
+        remedy = "write it anew, or remove it if it says nothing that counts"
+        raise InputError(f"{text}: {remedy}", code=code) from error
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8-sig", "replace")
 
 
 def _transform_in(text: str) -> affine.Affine:
