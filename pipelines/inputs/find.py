@@ -96,6 +96,20 @@ def root_folders(patterns: Sequence[str], known: Mapping[str, str] | None = None
     return folders
 
 
+def location_given(key: str, patterns: Sequence[str]) -> str:
+    """Where a file is by the words of the patterns, or its name in tables where they do not say it.
+
+    Args:
+        key: Name of the file in tables.
+        patterns: Files, folders or globs.
+    """
+    folder, _, name = key.partition("/")
+    folders = root_folders(patterns)
+    roots = map(_root_of, patterns)
+    root = next((root for root in roots if folders[_root_key(root)] == folder), folder)
+    return name if root == "." else f"{root}/{name}"
+
+
 def names_file(pattern: str) -> bool:
     """Whether a pattern is the name of one file, neither a folder nor a glob."""
     if is_web(pattern) or find_address(pattern) is not None:

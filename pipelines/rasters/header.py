@@ -28,7 +28,7 @@ from segmodel.errors import (
 )
 from segmodel.images.tiff import is_tiff
 from segmodel.rasters.completeness import last_block, shortage_of
-from segmodel.rasters.header import Header, header_of
+from segmodel.rasters.header import Header, at_location, header_of
 from segmodel.rasters.opening import GDAL_ERRORS
 from segmodel.rasters.world_files import MASK_SUFFIX, check_sidecars, with_place
 from segmodel.tiling.windows import Window
@@ -76,10 +76,14 @@ class Headers:
         """The header of a scene.
 
         Raises:
-            InputError: If GDAL cannot open the file.
+            InputError: If GDAL cannot open the file; an address in it has the name in tables.
             TransientError: If GDAL may be able to open it later.
         """
-        header = self._read(file.uri, "" if file.gone else file.version)
+        try:
+            header = self._read(file.uri, "" if file.gone else file.version)
+        except InputError as error:
+            reason = at_location(error.text, os.path.basename(file.uri.strip('"')), file.key)
+            raise InputError(reason, code=error.code) from error
         if self._crs is None or not header.lacks_crs:
             return header
         return replace(header, grid=replace(header.grid, crs=parse_crs(self._crs)))

@@ -16,6 +16,7 @@ from pipelines.cli.options import add_options
 from pipelines.cli.process import record_result
 from pipelines.cli.values import FailureBudget
 from pipelines.formats.work import Work
+from pipelines.inputs.find import location_given
 from pipelines.results.totals import finish_run
 from pipelines.results.value_range import range_line
 from pipelines.run import plan, progress
@@ -31,6 +32,7 @@ from pipelines.segment.launch import PreparedRun
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
 from segmodel.errors import TransientError
+from segmodel.rasters.header import at_location
 
 
 class SegmentPipelineOptions(PipelineOptions):
@@ -169,6 +171,9 @@ def print_run_result(run: RunDirectory, options: SegmentOptions) -> int:
         print(line)
     for line in result_lines(summary):
         print(line)
+    for row in summary["first_failures"]:
+        given = location_given(row["uri"], options.inputs)
+        row["reason"] = at_location(row["reason"], row["uri"], given)
     texts = {
         ExitStatus.COMPLETE: f"complete: label maps in {run.root}/labels, totals in "
         f"{run.root}/areas.csv",

@@ -24,6 +24,7 @@ from pipelines.segment.options import SegmentOptions
 from pipelines.storage import locations
 from pipelines.worker import formats
 from segmodel.errors import ConfigurationError, InputError, TransientError
+from segmodel.rasters.header import at_location
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,8 @@ def _check_opens(file: InputFile, pattern: str, headers: Headers) -> None:
     try:
         headers.read(file)
     except InputError as error:
-        raise ConfigurationError(f"--input {pattern}: {error.text}") from error
+        reason = at_location(error.text, file.key, pattern)
+        raise ConfigurationError(f"--input {pattern}: {reason}") from error
 
 
 def sorted_inputs(

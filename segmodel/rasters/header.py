@@ -164,8 +164,23 @@ def _plain_address(name: str) -> str:
     ('NETCDF:a.nc:ndvi', 'HDF5:a.h5://data/red')
     """
     driver, _, rest = name.partition(":")
-    path, colon, variable = rest.partition(":")
-    return f"{driver.upper()}:{PurePath(path).name}{colon}{variable}"
+    path, colon, variable = rest.rpartition(":")
+    file = PurePath(path.strip('"')).name
+    return f"{driver.upper()}:{file}{colon}{variable}"
+
+
+def at_location(reason: str, name: str, location: str) -> str:
+    """A reason of which the address of a subdataset names its file by another location.
+
+    Args:
+        reason: A reason.
+        name: What it calls the file.
+        location: What it is to call the file.
+
+    >>> at_location("such as --input 'HDF5:a.h5://red'", "a.h5", "data/in/a.h5")
+    "such as --input 'HDF5:data/in/a.h5://red'"
+    """
+    return reason.replace(f":{name}:", f":{location}:")
 
 
 def _without_bands(source: rasterio.DatasetReader) -> InputError:

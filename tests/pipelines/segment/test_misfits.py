@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import h5py
 import numpy as np
 import pyogrio
 import pytest
@@ -11,6 +12,7 @@ import shapely
 
 from pipelines.cli.values import FailureBudget
 from pipelines.scenes.format import SceneFormat
+from pipelines.segment.graph import print_run_result
 from pipelines.segment.launch import check_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.plan_report import report
@@ -56,19 +58,42 @@ def test_what_is_named_itself_and_cannot_be_read_is_an_error(tmp_path, model_fol
     assert not (tmp_path / "run").exists()
 
 
-def test_subdatasets_are_named_with_what_to_do(tmp_path, model_folder):
-    write_scene(tmp_path / "in" / "good.tif", VALUES)
-    import h5py
-
-    with h5py.File(tmp_path / "in" / "two.h5", "w") as file:
+def write_two_grids(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w") as file:
         for name in ("ndvi", "evi"):
             file[name] = np.ones((8, 8), np.float32)
 
-    run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
+
+def test_the_address_of_a_subdataset_can_be_pasted_from_the_screen(
+    tmp_path, model_folder, monkeypatch, capsys
+):
+    write_scene(tmp_path / "data" / "in" / "good.tif", VALUES)
+    write_two_grids(tmp_path / "data" / "in" / "two.h5")
+    monkeypatch.chdir(tmp_path)
+
+    run = run_scenes(tmp_path / "run", model_folder, "data/in")
+    print_run_result(run.work.run, SegmentOptions(("data/in",), str(model_folder), run.root))
 
     row = run.failures()["in/two.h5"]
     assert row["code"] == "subdatasets"
-    assert all(word in row["reason"] for word in ("2 subdatasets", "ndvi", "evi", "two.h5:"))
+    assert "2 subdatasets (evi, ndvi)" in row["reason"].replace("//", "")
+    assert row["reason"].endswith("such as --input 'HDF5:in/two.h5://evi'")
+    shown = capsys.readouterr().err
+    assert "such as --input 'HDF5:data/in/two.h5://evi'\n" in shown
+
+
+@pytest.mark.parametrize("pattern", ["data/in/two.h5", "{}/data/in/two.h5"])
+def test_the_address_in_a_file_that_is_named_has_its_path_as_given(
+    tmp_path, model_folder, monkeypatch, pattern
+):
+    write_two_grids(tmp_path / "data" / "in" / "two.h5")
+    monkeypatch.chdir(tmp_path)
+    given = pattern.format(tmp_path)
+    options = SegmentOptions((given,), str(model_folder), str(tmp_path / "run"))
+    with pytest.raises(ConfigurationError) as caught:
+        check_run(options)
+    assert str(caught.value).endswith(f"such as --input 'HDF5:{given}://evi'")
 
 
 def test_vectors_and_signatures_beside_scenes_are_left_aside_and_listed(tmp_path, model_folder):
