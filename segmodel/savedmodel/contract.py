@@ -310,7 +310,9 @@ class Contract:
                 f"export the model again or install the beamseg that made it"
             )
         try:
-            return cls(**_fields(document))
+            contract = cls(**_fields(document))
+            _check_types(contract)
+            return contract
         except KeyError as error:
             raise ContractError(f"{error.args[0]}: missing in the contract") from None
         except ContractError:
@@ -324,6 +326,34 @@ def _beside(side_m: float, low: float, high: float) -> str:
     is_within = low <= side_m <= high
     texts = (f"{side_m:.{digits}g}" for digits in range(4, 18))
     return next(text for text in texts if (low <= float(text) <= high) == is_within)
+
+
+def _check_types(contract: Contract) -> None:
+    """Refuse values of other types than those that are declared, as JSON may hold any.
+
+    Raises:
+        ContractError: Names the field.
+    """
+    halo, metrics = contract.halo, contract.metrics
+    tables = {name: getattr(contract, name) for name in ("training_data", "metrics", "versions")}
+    _require(Mapping, "an object", tables)
+    _require(Mapping, "an object", {"metrics.iou": metrics.get("iou", {})})
+    bands = {f"bands[{number}]": band for number, band in enumerate(contract.bands)}
+    texts = {name: getattr(contract, name) for name in ("name", "architecture")}
+    _require(str, "a text", texts | bands)
+    optional = ("receptive_field", "fixed_window", "bytes_per_pixel", "parameters")
+    whole = {name: value for name in optional if (value := getattr(contract, name)) is not None}
+    whole |= {"stride": contract.stride, "halo": halo.pixels, "halo.window_px": halo.window_px}
+    _require(int, "a whole number", whole)
+    shares = {"halo.equal_labels": halo.equal_labels, **metrics.get("iou", {})}
+    shares |= {name: metrics.get(name) for name in ("mean_iou", "pixel_accuracy")}
+    _require((int, float), "a number", {k: v for k, v in shares.items() if v is not None})
+
+
+def _require(kind: Any, what: str, values: Mapping[str, Any]) -> None:
+    for name, value in values.items():
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise ContractError(f"{name}: must be {what}, got {value!r}")
 
 
 def _fields(document: Mapping[str, Any]) -> dict[str, Any]:

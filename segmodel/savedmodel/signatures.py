@@ -12,7 +12,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.struct_pb2 import StructuredValue
 from tensorflow.dtypes import as_dtype
 
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, ContractError, on_one_line
 from segmodel.safety.graph_file import read_graphs
 
 # Signatures and attributes of TensorFlow itself.
@@ -88,14 +88,31 @@ def meta_graph(model: str | Path, tags: Sequence[str] = ()) -> MetaGraphDef:
 
 
 def endpoints(graph: MetaGraphDef) -> list[Endpoint]:
-    """Signatures of a graph by name, and then functions of the object that was saved."""
-    found = [
+    """Signatures of a graph by name, and then functions of the object that was saved.
+
+    Raises:
+        ContractError: If the file names types or functions that there are not.
+    """
+    try:
+        return [*_signatures(graph), *_functions(graph)]
+    except (TypeError, IndexError) as error:
+        raise ContractError(
+            f"the signatures of the SavedModel cannot be read ({on_one_line(str(error))}): export "
+            f"it again"
+        ) from error
+
+
+def _signatures(graph: MetaGraphDef) -> list[Endpoint]:
+    return [
         Endpoint(name, _tensors(entry.inputs), _tensors(entry.outputs))
         for name, entry in sorted(graph.signature_def.items())
         if not name.startswith(_INTERNAL)
     ]
+
+
+def _functions(graph: MetaGraphDef) -> Iterator[Endpoint]:
     functions = graph.object_graph_def.concrete_functions
-    for name, variants in function_variants(graph).items():
+    for name, variants in _variants(graph).items():
         described = [functions[variant] for variant in variants]
         inputs = [
             [leaf for _, leaf in leaves_of(_structure(one.canonicalized_input_signature))]
@@ -109,11 +126,10 @@ def endpoints(graph: MetaGraphDef) -> list[Endpoint]:
             if isinstance(leaf, NamedTensor)
         ]
         tensors = [leaf for leaf in inputs[best] if isinstance(leaf, NamedTensor)]
-        found.append(Endpoint(name, tuple(tensors), tuple(named), is_function=True))
-    return found
+        yield Endpoint(name, tuple(tensors), tuple(named), is_function=True)
 
 
-def function_variants(graph: MetaGraphDef) -> dict[str, list[str]]:
+def _variants(graph: MetaGraphDef) -> dict[str, list[str]]:
     """Concrete functions of each function of the saved object, by the attribute's name."""
     nodes, known = graph.object_graph_def.nodes, graph.object_graph_def.concrete_functions
     children = nodes[0].children if nodes else ()

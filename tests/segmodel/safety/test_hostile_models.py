@@ -60,6 +60,12 @@ def test_what_is_refused_is_done_when_the_model_is_trusted(name, make, tmp_path,
     assert (tmp_path / WRITTEN).read_text() == "text"
 
 
+def test_a_graph_of_too_many_nodes_is_refused(base, monkeypatch):
+    monkeypatch.setattr("segmodel.safety.calls.MAX_NODES", 99)
+    with pytest.raises(ExportError, match=r"has \d{3} nodes, and more than 99 are not read"):
+        refuse_unsafe(base)
+
+
 def link_out(folder):
     (folder / "variables" / "link").symlink_to("/etc/passwd")
 

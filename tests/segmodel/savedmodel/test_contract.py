@@ -200,6 +200,37 @@ def test_a_malformed_field_is_a_contract_error(changes):
         Contract.from_json(document(**changes))
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"mlm:name": 7}, "name: must be a text, got 7"),
+        ({"mlm:total_parameters": "many"}, "parameters: must be a whole number, got 'many'"),
+        ({"receptive_field": 1.5}, "receptive_field: must be a whole number, got 1.5"),
+        ({"stride": True}, "stride: must be a whole number, got True"),
+        ({"training_data": []}, r"training_data: must be an object, got \[\]"),
+        ({"metrics": None}, "metrics: must be an object, got None"),
+        ({"metrics": {"iou": 1}}, r"metrics\.iou: must be an object, got 1"),
+        ({"metrics": {"iou": {"dark": "all"}}}, "dark: must be a number, got 'all'"),
+        ({"metrics": {"mean_iou": "good"}}, "mean_iou: must be a number, got 'good'"),
+        ({"package_versions": 3}, "versions: must be an object, got 3"),
+        (
+            {"halo": {"pixels": 8, "window_px": 64, "equal_labels": "all"}},
+            r"halo\.equal_labels: must be a number, got 'all'",
+        ),
+    ],
+)
+def test_a_field_of_another_type_is_a_contract_error(changes, says):
+    with pytest.raises(ContractError, match=f"^{says}$"):
+        Contract.from_json(document(**changes))
+
+
+def test_a_band_without_a_name_is_a_contract_error():
+    broken = document()
+    broken["mlm:input"][0]["bands"][1] = 3
+    with pytest.raises(ContractError, match=r"^bands\[1\]: must be a text, got 3$"):
+        Contract.from_json(broken)
+
+
 @pytest.mark.parametrize("value_range", [[0], [0, 1, 2]])
 def test_a_value_range_of_another_length_is_a_contract_error(value_range):
     broken = document()
