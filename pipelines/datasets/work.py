@@ -12,6 +12,7 @@ from pipelines.datasets.inputs import PackInput
 from pipelines.formats import SHARDS
 from pipelines.formats.shards import ShardEntry, ShardFormat
 from pipelines.formats.work import ReadOptions
+from pipelines.inputs.unchanged import unchanged
 from pipelines.rasters.header import mask_beside
 from pipelines.run import areas
 from pipelines.run.areas import Tally
@@ -150,6 +151,7 @@ def _attempt(unit: WorkUnit, work: PackWork, on_pixels: Callable[[int], None]) -
     failures: list[Failure] = []
     pixels = 0
     with (
+        unchanged(unit.files),
         filesystem.write_atomic(f"{work.output}/{path}", work.run.scratch) as draft,
         shards.writer(draft.path, zipped, maps) as shard,
     ):

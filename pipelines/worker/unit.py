@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from pipelines.formats.interface import UnitTask
 from pipelines.formats.work import Work
+from pipelines.inputs.unchanged import unchanged
 from pipelines.run import areas
 from pipelines.run.area_tables import AreaTable, area_table, rows_of, schema_for
 from pipelines.run.areas import Tally, TallySum, Unlabelled
@@ -90,7 +91,11 @@ def _attempt(
 ) -> UnitReport:
     schema, opened = schema_for(work.contract), formats.find_format(unit.format).open
     with filesystem.temporary(work.run.scratch) as rows:
-        with area_table(rows, schema) as table, opened(unit, work) as task:
+        with (
+            unchanged(unit.files),
+            area_table(rows, schema) as table,
+            opened(unit, work) as task,
+        ):
             results = _Results(table)
             loaded = model(work)
             sizes = MODELS.batch_sizes(work, loaded)

@@ -1,0 +1,63 @@
+"""Whether input files of this machine are the same before and after they are read.
+
+Stores answer for one version of an object. A path may lead to another file at any time, and back to
+the first.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from pipelines.run.plan import InputFile
+from pipelines.storage import locations
+from pipelines.storage.clients.interface import replaced_error
+
+# Beside a raster, GDAL reads these.
+_BESIDE = ("", ".msk", ".aux.xml")
+
+State = tuple[int, int, int, int, int]
+
+
+@contextmanager
+def unchanged(files: Iterable[InputFile]) -> Iterator[None]:
+    """Have the block read files as they were listed, and stay so until its end.
+
+    Compared are size and time of modification, with those of the plan too, and inode, device and
+    time of change: what is put back with its time has another of these.
+
+    Args:
+        files: Files that the block reads; those that are not there, it reports.
+
+    Raises:
+        TransientError: If a file is another one than was planned, or at the end another one than at
+            the beginning.
+        OSError: If a file cannot be asked for.
+    """
+    here = [file for file in files if _is_here(file.uri)]
+    before = {path: _state(path) for file in here for path in _with_beside(file.uri)}
+    for file in here:
+        state = before[file.uri]
+        if state is not None and (state[0], str(state[1])) != file.stat:
+            raise replaced_error(file.key)
+    yield
+    for file in here:
+        if any(_state(path) != before[path] for path in _with_beside(file.uri)):
+            raise replaced_error(file.key)
+
+
+def _is_here(uri: str) -> bool:
+    is_made = locations.stack_parts(uri) is not None or locations.is_address(uri)
+    return not (is_made or locations.is_remote(uri) or locations.is_read_by_gdal(uri))
+
+
+def _with_beside(uri: str) -> list[str]:
+    return [uri + suffix for suffix in _BESIDE]
+
+
+def _state(path: str) -> State | None:
+    """Size, time of modification, inode, device and time of change; None where there is no file."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev, found.st_ctime_ns
