@@ -29,6 +29,7 @@ class FailureCode(StrEnum):
     NO_IMAGE = "no_image"
     NOT_AN_IMAGE = "not_an_image"
     NOT_FOUND = "not_found"
+    NOT_TRUSTED = "not_trusted"
     NO_PERMISSION = "no_permission"
     NO_RANGES = "no_ranges"
     OTHER = "other"

@@ -27,6 +27,8 @@ from pipelines.geodesy.ellipsoid import Number, datum_of, square, zone_area_m2
 from pipelines.geodesy.rims import cut_areas, lattice_areas
 from segmodel.errors import GroundError
 
+FINEST = 1e-12  # step of a pixel as a share of its coordinates, several thousand times rounding
+USUAL_EXTENT = 1e6  # of projected coordinates
 TAIL = 1e-10  # share of the largest Chebyshev coefficient below which a series has converged
 FIRST_CELLS = 6  # per axis, doubled where the series has not converged, up to 96
 MAX_CELLS = 2304  # geodesic polygons of one scene
@@ -64,7 +66,15 @@ class GroundGrid:
             )
         if self.height < 1 or self.width < 1:
             raise GroundError(f"a scene needs a pixel, got {self.height} x {self.width}")
-        datum_of(self.crs_wkt)
+        # Of coordinates that are closer than that, rounding leaves nothing to measure.
+        datum, (a, b, c, d, e, f) = datum_of(self.crs_wkt), tuple(self.transform)[:6]
+        extent = 1 / datum.radians_per_unit if datum.geographic else USUAL_EXTENT
+        step, least = min(np.hypot(a, d), np.hypot(b, e)), FINEST * max(abs(c), abs(f), extent)
+        if step < least:
+            raise GroundError(
+                f"pixels must be at least {least:.3g} units of the CRS apart, as coordinates hold "
+                f"no smaller steps, and they are {step:.3g}: repair the georeference of the raster"
+            )
 
     @classmethod
     def of(

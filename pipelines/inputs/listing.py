@@ -202,13 +202,20 @@ def _files_of(pattern: str, root: str, may_fail: Callable[[str], bool]) -> Itera
         yield FoundFile(path, name, found.size, found.version, address)
 
 
-def _matching(folder: str, parts: Sequence[str], may_fail: Callable[[str], bool]) -> Iterator[str]:
+def _matching(
+    folder: str,
+    parts: Sequence[str],
+    may_fail: Callable[[str], bool],
+    linked: frozenset[str] = frozenset(),
+) -> Iterator[str]:
     """Paths below a folder by a glob, name by name; what cannot be listed is no empty folder.
 
     Args:
         folder: Where the first name is looked for; empty for the working directory.
         parts: Names of the glob; `**` is any number of folders, and at the end all files below.
         may_fail: Whether nobody asks for what is in a folder that cannot be read.
+        linked: Real paths of folders that links led to on the way; what leads back to one, or to a
+            folder above, is left out, as it would have no end.
 
     Raises:
         OSError: If a folder is there and cannot be read.
@@ -217,19 +224,23 @@ def _matching(folder: str, parts: Sequence[str], may_fail: Callable[[str], bool]
     if first != "**" and not locations.has_wildcards(first):
         path = os.path.join(folder, first)
         if rest:
-            yield from _matching(path, rest, may_fail)
+            yield from _matching(path, rest, may_fail, linked)
         elif filesystem.exists(path):
             yield path
         return
     is_any = first == "**"
     if is_any and rest:
-        yield from _matching(folder, rest, may_fail)
+        yield from _matching(folder, rest, may_fail, linked)
     for entry in _entries(folder, may_fail):
         if not locations.matches("*" if is_any else first, entry.name):
             continue
         path = os.path.join(folder, entry.name)
         if (is_any or rest) and _leads_to_folder(entry) and not is_zarr(path):
-            yield from _matching(path, parts if is_any else rest, may_fail)
+            real = {os.path.realpath(path)} if entry.is_symlink() else set()
+            above = os.path.join(os.path.realpath(folder), "") if real else ""
+            if real & linked or any(above.startswith(os.path.join(one, "")) for one in real):
+                continue
+            yield from _matching(path, parts if is_any else rest, may_fail, linked | real)
         elif not rest:
             yield path
 

@@ -1,9 +1,7 @@
 """Headers of scenes, each read once, and what else a scene is read from."""
 
 import hashlib
-import html
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +14,8 @@ from weakref import WeakValueDictionary
 import rasterio
 from rasterio.crs import CRS
 
-from pipelines.rasters.gdal import OPENER, location_of
+from pipelines.rasters.gdal import OPENER
+from pipelines.rasters.sources import Reach, sources_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem, locations
 from segmodel.errors import (
@@ -38,18 +37,19 @@ MAX_HEADERS = 50_000
 _HEADER_THREADS, _HEADERS_AT_ONCE = 8, 256
 
 
-def read_header(uri: str, version: str = "") -> Header:
+def read_header(uri: str, version: str = "", reach: Reach | None = None) -> Header:
     """The header of a scene.
 
     Args:
         uri: Location of the scene.
         version: Version that a scene in a store must still have, as it is planned; empty for any.
+        reach: Where it may be read from, or None for anywhere.
 
     Raises:
         InputError: If GDAL cannot open the file.
         TransientError: If GDAL may be able to open it later.
     """
-    return OPENER.with_retries(uri, lambda: _header_at(uri, version))
+    return OPENER.with_retries(uri, lambda: _header_at(uri, version, reach))
 
 
 class Headers:
@@ -62,15 +62,18 @@ class Headers:
         crs: Coordinate reference system of scenes that have a transform and state none, in words
             that `parse_crs` understands; None leaves them without.
         key: Name by which copies find the object; None makes one up.
+        reach: Where scenes may be read from, or None for anywhere.
     """
 
-    def __init__(self, crs: str | None = None, key: str | None = None) -> None:
-        self._key, self._crs = key or uuid.uuid4().hex, crs
+    def __init__(
+        self, crs: str | None = None, key: str | None = None, reach: Reach | None = None
+    ) -> None:
+        self._key, self._crs, self._reach = key or uuid.uuid4().hex, crs, reach
         self._read = lru_cache(MAX_HEADERS)(read_header)
         _HEADERS[self._key] = self
 
-    def __reduce__(self) -> tuple[Callable[..., "Headers"], tuple[str | None, str]]:
-        return _headers_of_process, (self._crs, self._key)
+    def __reduce__(self) -> tuple[Callable[..., "Headers"], tuple[str | None, str, Reach | None]]:
+        return _headers_of_process, (self._crs, self._key, self._reach)
 
     def read(self, file: InputFile) -> Header:
         """The header of a scene.
@@ -80,7 +83,7 @@ class Headers:
             TransientError: If GDAL may be able to open it later.
         """
         try:
-            header = self._read(file.uri, "" if file.gone else file.version)
+            header = self._read(file.uri, "" if file.gone else file.version, self._reach)
         except InputError as error:
             reason = at_location(error.text, os.path.basename(file.uri.strip('"')), file.key)
             raise InputError(reason, code=error.code) from error
@@ -106,8 +109,8 @@ class Headers:
 _HEADERS: "WeakValueDictionary[str, Headers]" = WeakValueDictionary()
 
 
-def _headers_of_process(crs: str | None, key: str) -> Headers:
-    return _HEADERS.get(key) or Headers(crs, key)
+def _headers_of_process(crs: str | None, key: str, reach: Reach | None) -> Headers:
+    return _HEADERS.get(key) or Headers(crs, key, reach)
 
 
 @lru_cache(8)
@@ -126,11 +129,11 @@ def parse_crs(text: str) -> CRS:
         ) from error
 
 
-def _header_at(uri: str, version: str) -> Header:
+def _header_at(uri: str, version: str, reach: Reach | None) -> Header:
     if os.path.islink(uri) and not os.path.exists(uri):
         raise InputError("it is a link that leads nowhere", code=FailureCode.NOT_FOUND)
     try:
-        header = _opened_header(uri, version)
+        header = _opened_header(uri, version, reach)
     except InputError:
         # GDAL does not open an image whose world file it cannot read.
         check_sidecars(uri, os.path.lexists, filesystem.read_bytes)
@@ -140,11 +143,16 @@ def _header_at(uri: str, version: str) -> Header:
     return replace(header, others=() if is_alone else sources_of(uri, header.others))
 
 
-def _opened_header(uri: str, version: str) -> Header:
+def _opened_header(uri: str, version: str, reach: Reach | None) -> Header:
     what = "the header of the scene cannot be read"
+    # Of what is elsewhere, GDAL's word for it spares a request.
+    if reach is not None and locations.is_local(uri):
+        reach.check(uri)
     with OPENER.errors(uri, what), OPENER.env(uri):
         opened = OPENER.open(uri, version)
         with opened as source:
+            if reach is not None:
+                reach.check_opened(uri, source.driver, source.files)
             header = with_place(header_of(source), uri, opened.has_file, filesystem.read_bytes)
             return replace(header, shortage=shortage_of(source, uri, OPENER))
 
@@ -172,52 +180,6 @@ def last_stored(uri: str, header: Header) -> Window | None:
     ):
         return last_block(source)
     return None
-
-
-# Of VRTs that name other VRTs, and of the text of one.
-MAX_FILES, MAX_CHARACTERS = 100_000, 1 << 28
-_SOURCE = re.compile(r"<Source(?:Filename|Dataset)([^>]*)>([^<]*)</Source(?:Filename|Dataset)>")
-
-
-def sources_of(uri: str, files: Iterable[str]) -> tuple[str, ...]:
-    """Other files that a scene is read from, in order of their names.
-
-    GDAL lists the sources of a VRT, but neither the sources of VRTs among them nor those of masks
-    of bands, nor the masks beside a source.
-
-    Args:
-        uri: Location of the scene.
-        files: Files that GDAL lists for it.
-    """
-    found: dict[str, None] = {}
-    ahead = [uri, *map(location_of, files)]
-    while ahead and len(found) < MAX_FILES:
-        path = ahead.pop()
-        if path in found:
-            continue
-        found[path] = None
-        # Where GDAL looks for the mask of a raster, and for what its own header does not say.
-        ahead += filter(filesystem.exists, (f"{path}.msk", f"{path}.aux.xml"))
-        if path.lower().endswith(".vrt"):
-            ahead += _sources_in(path)
-    return tuple(sorted(set(found) - {uri}))
-
-
-def _sources_in(path: str) -> Iterator[str]:
-    """Files that a VRT names as its sources."""
-    try:
-        found = filesystem.stat(path)
-        if found is None:
-            return
-        text = filesystem.read_range(path, 0, MAX_CHARACTERS, found.stat).decode("utf-8", "replace")
-    except (FileNotFoundError, PermissionError):
-        return
-    for attributes, name in _SOURCE.findall(text):
-        source = html.unescape(name).strip()
-        is_relative = re.search(r"relativeTo(?:VRT|Vrt)\s*=\s*[\"']1", attributes) is not None
-        here = location_of(os.path.join(os.path.dirname(path), source) if is_relative else source)
-        if not locations.scheme_of(here) or locations.is_remote(here):
-            yield here
 
 
 def with_others(file: InputFile, others: Sequence[str]) -> InputFile:

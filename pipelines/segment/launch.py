@@ -26,6 +26,7 @@ from pipelines.inputs.gone import (
     some_of,
 )
 from pipelines.rasters.header import Headers, parse_crs
+from pipelines.rasters.sources import Reach
 from pipelines.run import plan, progress
 from pipelines.run.directory import (
     MARK,
@@ -303,7 +304,8 @@ def _context(options: SegmentOptions, contract: Contract, sizes: Sizes) -> PlanC
     """
     if options.crs is not None:
         parse_crs(options.crs)
-    headers = Headers(options.crs)
+    reach = None if options.trust_inputs else Reach.of(options.inputs)
+    headers = Headers(options.crs, reach=reach)
     return PlanContext(
         contract=contract, layout=sizes.layout, reading=sizes.reading, headers=headers
     )

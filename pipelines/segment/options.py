@@ -190,6 +190,10 @@ class SegmentOptions:
     trust_model: bool = Option().field()
     """load a model that may do more than compute, such as read files"""
 
+    trust_inputs: bool = Option().field()
+    """read what inputs such as VRTs name, wherever it is; without it, only what lies below the
+    folders, and on the hosts, that --input names"""
+
 
 def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
     """Checked options.

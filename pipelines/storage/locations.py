@@ -44,6 +44,24 @@ def is_remote(uri: str) -> bool:
     return scheme_of(uri) in SCHEMES
 
 
+def can_be_asked(uri: str) -> bool:
+    """Whether a location can be asked for: a path of this machine, or in a store that is known.
+
+    >>> can_be_asked("a.tif"), can_be_asked("gs://bucket/a.tif"), can_be_asked("ftp://example.org/a.tif")
+    (True, True, False)
+    """
+    return not scheme_of(uri) or is_remote(uri)
+
+
+def is_local(uri: str) -> bool:
+    """Whether what begins at a location is on this machine, also if it is a stack that we made.
+
+    >>> is_local("in/a.vrt"), is_local("gs://bucket/a.vrt"), is_local("/vsicurl/http://a.org/b")
+    (True, False, False)
+    """
+    return not scheme_of(uri) and not is_read_by_gdal(uri)
+
+
 def checked(uri: str) -> str:
     """The location in its canonical form: one slash between names, none at the end.
 

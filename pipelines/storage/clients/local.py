@@ -52,7 +52,7 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            if error.errno == errno.ELOOP:
+            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
                 return None
             raise
         return StoredObject(uri, status.st_size, str(status.st_mtime_ns))

@@ -30,7 +30,9 @@ def whole(tmp_path_factory) -> tuple[Finished, dict[str, Odd]]:
     folder = tmp_path_factory.mktemp("odd")
     corpus = make_all(folder / "in")
     model = write_model_folder(folder / "model")
-    return run_scenes(folder / "run", model, folder / "in", max_failures=ANY), corpus
+    return run_scenes(
+        folder / "run", model, folder / "in", max_failures=ANY, trust_inputs=True
+    ), corpus
 
 
 def test_a_run_over_all_of_them_is_complete_within_its_budget(whole):
@@ -110,7 +112,9 @@ def test_verify_accepts_a_run_with_failures(whole):
 
 def test_the_same_run_without_a_budget_ends_with_3(whole):
     run, _ = whole
-    done = run_scenes(run.root, run.root.parent / "model", run.root.parent / "in")
+    done = run_scenes(
+        run.root, run.root.parent / "model", run.root.parent / "in", trust_inputs=True
+    )
     assert all(report.skipped for report in done.reports)
     assert done.status == 3
     assert not (run.root / "_SUCCESS").exists()
@@ -126,6 +130,7 @@ def test_all_of_them_counted_once_and_with_seams_lose_nothing(whole, tmp_path, m
         overlap="first",
         check_seams=True,
         max_failures=ANY,
+        trust_inputs=True,
     )
     assert run.status == 0
     assert run.rows("failures.csv") == expected.rows("failures.csv")
