@@ -40,7 +40,7 @@ def test_commands_on_samples_of_the_page_on_running_work(tmp_path):
     printed = run_page("docs/running.md", tmp_path, only="samples")
 
     runs = {path.parent.name for path in tmp_path.glob("runs/*/_SUCCESS")}
-    assert runs == {"first", "processes", "nightly"}
+    assert runs == {"first", "processes", "limited", "nightly"}
     assert '"reason": "complete"' in printed
 
 
