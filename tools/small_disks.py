@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -43,15 +44,13 @@ from tools.kill import MODEL
 DISK_BYTES = 48 << 20
 # An attempt must not wait for a disk: twice what a whole run takes, and more for a busy machine.
 SLOWNESS, SPARE_SECONDS = 3, 5
+# How a device becomes a disk, and how it is mounted; a tmpfs has none.
 MAKE = {
-    "tmpfs": ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs"],
+    "tmpfs": [],
     "ext4": ["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal"],
     "exfat": ["mkfs.exfat"],
 }
-MOUNT = {
-    "ext4": ["mount", "-o", "loop"],
-    "exfat": ["mount.exfat-fuse", "-o", "nonempty"],
-}
+MOUNT = {"ext4": ["mount"], "exfat": ["mount.exfat-fuse"]}
 
 
 @contextmanager
@@ -60,19 +59,27 @@ def mounted(kind: str, folder: Path) -> Iterator[Path]:
     place = folder / kind
     place.mkdir(exist_ok=True)
     if kind == "tmpfs":
-        subprocess.run([*MAKE[kind], place], check=True)
+        _system("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", place)
+        device = None
     else:
         image = folder / f"{kind}.img"
-        image.unlink(missing_ok=True)
-        with image.open("wb") as stream:
-            stream.truncate(DISK_BYTES)
-        subprocess.run([*MAKE[kind], image], check=True, stdout=subprocess.DEVNULL)
-        quiet = subprocess.DEVNULL
-        subprocess.run([*MOUNT[kind], image, place], check=True, stdout=quiet, stderr=quiet)
+        image.write_bytes(b"")
+        os.truncate(image, DISK_BYTES)
+        device = _system("losetup", "--find", "--show", image)
+        _system(*MAKE[kind], device)
+        _system(*MOUNT[kind], device, place)
     try:
         yield place
     finally:
-        subprocess.run(["umount", place], check=True)
+        _system("umount", place)
+        if device is not None:
+            _system("losetup", "--detach", device)
+
+
+def _system(*words: object) -> str:
+    """Run a program of the system; gives what it prints."""
+    done = subprocess.run(list(map(str, words)), check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def take_room(disk: Path, left: int) -> Path:

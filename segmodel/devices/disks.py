@@ -11,6 +11,8 @@ from functools import partial
 
 from segmodel.errors import BeamsegError, ConfigurationError, DiskError
 
+# With fewer, it is inodes that lack.
+MIN_FREE_FILES = 10
 _FULL = "no space is left on the disk: make room there"
 # What only somebody else can mend: what is wrong, and what to do.
 _REASONS = {
@@ -91,18 +93,22 @@ def _raise_meaning(error: Exception, place: str, reasons: dict[int, str]) -> Non
     reason = None if number is None else reasons.get(number)
     if reason is None:
         return
-    if reason == _FULL and not _free_files(place):
+    if reason == _FULL and not _takes_files(place):
         reason = "no inodes are left on the disk: remove files there"
     raise DiskError(f"{reason}, then run the same command again", name=place) from error
 
 
-def _free_files(place: str) -> bool:
-    """Whether the disk takes another file, as far as it says so."""
-    try:
-        status = os.statvfs(place if os.path.isdir(place) else os.path.dirname(place) or ".")
-    except OSError:
-        return True
-    return status.f_favail > 0 or status.f_files == 0
+def _takes_files(place: str) -> bool:
+    """Whether the disk takes more files, as far as it says so; some came free by the error."""
+    status = _status(place)
+    return status.f_favail >= MIN_FREE_FILES or status.f_files == 0
+
+
+def _status(place: str) -> os.statvfs_result:
+    """Of the disk of a file or folder, which need not exist yet."""
+    while not os.path.exists(place):
+        place = os.path.dirname(place) or "."
+    return os.statvfs(place)
 
 
 def temporary_folder() -> str:
@@ -160,7 +166,5 @@ class Spool:
 
 def free_bytes_of(folder: str) -> int:
     """Bytes that this user may still write to the disk of a folder, which need not exist yet."""
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder) or "."
-    status = os.statvfs(folder)
+    status = _status(folder)
     return status.f_bavail * status.f_frsize

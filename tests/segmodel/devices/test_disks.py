@@ -41,7 +41,7 @@ def test_a_disk_without_room_is_named_with_the_remedy(tmp_path, block, number, r
 
 def test_a_disk_without_inodes_needs_fewer_files(tmp_path, monkeypatch):
     status = os.statvfs(tmp_path)
-    full = os.statvfs_result([*status[:7], 0, *status[8:]])
+    full = os.statvfs_result([*status[:7], 9, *status[8:]])
     monkeypatch.setattr("os.statvfs", lambda path: full)
     raised = error_of(writing, str(tmp_path), OSError(errno.ENOSPC, "No space left on device"))
     assert raised.text.startswith("no inodes are left on the disk: remove files there")
