@@ -346,3 +346,11 @@ def test_seams_are_summed():
     tallies = [Tally(seam_pixels=5, seam_differences=1), Tally(seam_pixels=7), Tally()]
     total = Tally.sum(tallies)
     assert (total.seam_pixels, total.seam_differences) == (12, 1)
+
+
+def test_names_in_tables_are_neither_formulas_nor_controls_and_numbers_are_as_they_were() -> None:
+    rows = [["=cmd()", "+1", "-1e-05", "@a", "'=a", "a\nb\x1b[31m", -2, "", "a=b", "\u202ex"]]
+
+    line = area_tables.csv_bytes(rows).decode()
+
+    assert line == "'=cmd(),+1,-1e-05,'@a,''=a,a\\nb\\x1b[31m,-2,,a=b,\\u202ex\n"
