@@ -273,13 +273,15 @@ def write_plan(
         folder: Folder of the plan.
         scratch: Folder for temporary files.
         kept: Units whose inputs are gone.
-        is_sealed: Whether each line has a seal.
+        is_sealed: Whether each line has a seal, and the names of all parts are written; runs that
+            0.1.0 has begun go on as it writes them.
     """
     encoded = _sealed_line if is_sealed else _line
     parts = _write_parts(kept, folder, scratch, "-gone", encoded)
     parts += _write_parts(units, folder, scratch, "", encoded)
-    content = sealed(json.dumps({"parts": parts})) if is_sealed else json.dumps(parts).encode()
-    filesystem.write_bytes(f"{folder}/{_PARTS}", content, scratch)
+    if is_sealed:
+        content = sealed(json.dumps({"parts": parts}))
+        filesystem.write_bytes(f"{folder}/{_PARTS}", content, scratch)
     for name in set(filter(_PART.fullmatch, filesystem.names_below(folder))).difference(parts):
         filesystem.remove_below_root(folder, name)
     return [name for name in parts if name.startswith(f"{WorkUnit.kind}-")]
@@ -356,8 +358,7 @@ def part_names(
     """
     parts: Iterable[str]
     try:
-        found, is_sealed = unsealed(filesystem.read_bytes(f"{folder}/{_PARTS}"))
-        names = found["parts"] if is_sealed else found
+        names = unsealed(filesystem.read_bytes(f"{folder}/{_PARTS}"))[0]["parts"]
         if not all(map(_PART.fullmatch, names)):
             raise ValueError("not names of parts")
         parts = names
