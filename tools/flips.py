@@ -59,6 +59,8 @@ from tests.pipelines.scene_runs import write_polygons
 FINISHED, INTERRUPTED = "finished", "interrupted"
 # Attempts to obey what messages say before a run counts as beyond help.
 ATTEMPTS = 4
+# Flips between two lines about how many are done.
+TOLD = 50
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,8 @@ def flip_and_judge(
             report.faults.append(f"{state} {path} byte {at} bit {bit}: {outcome}")
             tell(report.faults[-1])
         report.outcomes[f"{state} {kind_of(path)}", outcome.partition(":")[0]] += 1
+        if number % TOLD == TOLD - 1:
+            tell(f"{number + 1} flips, {len(report.faults)} faults")
     return report
 
 

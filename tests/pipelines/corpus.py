@@ -25,6 +25,7 @@ from pipelines.run import plan
 from pipelines.run.attempts import UnitReport
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
+from pipelines.run.seals import unsealed
 from pipelines.scenes import blocks
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.inputs import sorted_inputs, units_of
@@ -67,6 +68,25 @@ def write(path: Path, content: bytes) -> Path:
 def flipped(content: bytes, place: int, bit: int = 0) -> bytes:
     """Content with one bit changed."""
     return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
+
+
+def without_seals(root: Path, *marks: str) -> None:
+    """Make a run one that 0.1.0 began: without seals, and without marks in its `run.json`."""
+    documents = {
+        name: unsealed((root / name).read_bytes())[0] for name in ("run.json", "summary.json")
+    }
+    for mark in ("sealed", *marks):
+        del documents["run.json"][mark]
+    del documents["summary.json"]["files"]
+    for name, document in documents.items():
+        (root / name).write_text(json.dumps(document, indent=2) + "\n")
+    for path in (root / "commits").iterdir():
+        path.write_text(json.dumps(unsealed(path.read_bytes())[0], indent=1) + "\n")
+    for path in (root / "plan").glob("*.jsonl"):
+        lines = [unsealed(line)[0] for line in path.read_bytes().splitlines(keepends=True)]
+        path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+    for name in ("run.json", "parts.json"):
+        (root / "plan" / name).unlink()
 
 
 def make_files(folder: Path, *files: str) -> Path:

@@ -11,6 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.run.area_tables import area_table
+from pipelines.run.seals import sealed, unsealed
+from pipelines.storage import filesystem
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import pixels, png, write, write_scene
 from tests.pipelines.counted_scenes import ANY, box, holes, lines, parts_of, place
@@ -153,12 +156,22 @@ def test_records_that_have_what_is_outside_in_nodata_stay_and_are_counted_alike(
     aoi = aoi_of(tmp_path)
     first = run_scenes(tmp_path / "run", model_folder, path, aoi=aoi)
     (record,) = (first.root / "commits").glob("*.json")
-    document = json.loads(record.read_text())
+    document, _ = unsealed(record.read_bytes())
     for name in ("pixels", "ground_pixels"):
         document["tally"][name]["nodata"] += document["tally"][name].pop("outside")
     area = document["tally"]["area_m2"]
     area["nodata"] = str(Fraction(area["nodata"]) + Fraction(area.pop("outside")))
-    record.write_text(json.dumps(document))
+    (table,) = (first.root / "areas").iterdir()
+    rows = pq.read_table(table).to_pylist()
+    beyond = rows.pop(next(n for n, row in enumerate(rows) if row["class"] == "outside"))
+    nodata = next(row for row in rows if row["class"] == "nodata")
+    nodata |= {"pixels": nodata["pixels"] + beyond["pixels"]}
+    nodata |= {"area_m2": float(Fraction(area["nodata"]))}
+    with area_table(str(table)) as stream:
+        stream.add(rows)
+    (output,) = (o for o in document["outputs"] if o["path"].startswith("areas/"))
+    output |= {"size": table.stat().st_size, "sha256": filesystem.sha256(str(table))}
+    record.write_bytes(sealed(json.dumps(document)))
     zones = write_polygons(
         tmp_path / "zones.geojson", "EPSG:32633", [("all", box(-9, -9, 400, 400))]
     )

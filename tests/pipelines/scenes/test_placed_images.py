@@ -19,7 +19,13 @@ from pipelines.segment.inputs import sorted_inputs
 from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError
 from tests.fakes import BrightnessModel, brightness_labels
-from tests.pipelines.corpus import failure_rows_in, pixels, write_model_folder, write_scene
+from tests.pipelines.corpus import (
+    failure_rows_in,
+    pixels,
+    without_seals,
+    write_model_folder,
+    write_scene,
+)
 from tests.pipelines.scene_runs import run_scenes
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -109,9 +115,7 @@ def test_its_label_map_has_its_place_and_a_changed_world_file_changes_it(tmp_pat
 def test_a_run_that_an_earlier_release_began_keeps_them_as_images(tmp_path, model_folder):
     write_image(tmp_path / "in" / "a.png")
     run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
-    document = json.loads((run.root / "run.json").read_bytes())
-    assert document.pop("sidecars") is True
-    (run.root / "run.json").write_text(json.dumps(document))
+    without_seals(run.root, "sidecars")
     before = (run.root / "labels" / "in" / "a.png.png").stat().st_mtime_ns
     (tmp_path / "in" / "a.wld").write_text(WORLD)
     run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
@@ -246,9 +250,7 @@ def test_a_run_that_an_earlier_release_began_keeps_plain_tiffs_as_images(tmp_pat
     model = write_model_folder(tmp_path / "model", dtype="uint16")
     write_scene(tmp_path / "in" / "a.tif", pixels(40, 50).astype(np.uint16))
     run = run_scenes(tmp_path / "run", model, tmp_path / "in")
-    document = json.loads((run.root / "run.json").read_bytes())
-    del document["sidecars"]
-    (run.root / "run.json").write_text(json.dumps(document))
+    without_seals(run.root, "sidecars")
     write_scene(tmp_path / "in" / "b.tif", pixels(40, 50).astype(np.uint16), place=(None, None))
     run = run_scenes(tmp_path / "run", model, tmp_path / "in")
     assert run.status == 3
