@@ -9,6 +9,8 @@ from pipelines.formats.shards import printable_name
 from pipelines.inputs.exclusion import Exclusion
 from pipelines.inputs.left_aside import LeftAside
 from pipelines.inputs.listing import FoundFile, input_files, root_of
+from pipelines.inputs.sidecars import Sidecars
+from pipelines.rasters.header import with_others
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError
@@ -66,11 +68,16 @@ def find_pack_inputs(
     items: list[PackInput] = []
     seen: set[str] = set()
     exclusion, left, unused_masks = Exclusion(exclude), LeftAside(), 0
+    sidecars = Sidecars()
 
     def files_in(pattern: str, folder: str, option: str) -> list[InputFile]:
-        below = input_files(pattern, output, leaves_out=exclusion.leaves_out)
+        below = input_files(
+            pattern, output, on_object=sidecars.note, leaves_out=exclusion.leaves_out
+        )
         files = (f for f in below if not exclusion.leaves_out(f))
-        return _image_files(files, folder, left, f"{option} {pattern}")
+        found = _image_files(files, folder, left, f"{option} {pattern}")
+        sidecars.note_beside(locations.checked(pattern))
+        return [with_others(file, sidecars.masks_of(file)) for file in found]
 
     mask_folders = folders_of_roots(masks)
     for number, (pattern, folder) in enumerate(zip(images, folders_of_roots(images), strict=True)):

@@ -201,13 +201,13 @@ def _pack(item: PackInput, work: PackWork, room: "_Room") -> _Packed:
         encoded = _read(item.image, work)
         height, width = image_size(encoded) or (1, work.max_pixels)
         with room.taken(min(height * width, work.max_pixels) * BYTES_PER_PIXEL):
-            beside = mask_beside(item.image.uri)
+            beside = mask_beside(item.image)
             pixels = _decoded(encoded, work.max_pixels, beside)
             height, width = pixels.values.shape[:2]
             if item.mask is not None and work.masks is not None:
                 file, stage = item.mask, "mask"
                 content = _read(item.mask, work)
-                size, of_mask = (height, width), mask_beside(item.mask.uri)
+                size, of_mask = (height, width), mask_beside(item.mask)
                 values = work.masks.read(content, size, work.max_pixels, of_mask)
                 if beside is not None and pixels.valid is not None:
                     # A shard has no place for the file beside an image.

@@ -88,7 +88,7 @@ class ImageFormat(Format):
                 with _at_hand(file) as uri:
                     image = filesystem.read_bytes(uri)
                 labels = filesystem.read_bytes(path)
-                beside = mask_beside(file.uri)
+                beside = mask_beside(file)
                 yield decoded(file.key, image, labels, work, beside).fitted(side)
 
     def open(self, unit: WorkUnit, work: Work) -> "_ImagesTask":
@@ -106,7 +106,7 @@ def decoded(
         image: Content of its file.
         labels: Content of its label map.
         work: Work that all units share.
-        beside: Content of the `.msk` file of a TIFF, or None where there is none.
+        beside: Content of the `.msk` file beside it, or None where there is none.
 
     Raises:
         InputError: If one of them cannot be decoded.
@@ -229,7 +229,7 @@ def _open(file: InputFile, contract: Contract, reading: ReadOptions) -> EncodedI
     with _at_hand(file) as uri:
         content = filesystem.read_bytes(uri, file.stat)
     bands, limits = contract.bands, contract.value_range
-    beside, most = mask_beside(file.uri), reading.max_pixels
+    beside, most = mask_beside(file), reading.max_pixels
     size, dtype = reading.resize, contract.dtype
     return EncodedImage(content, len(bands), most, size, limits, beside, bands, dtype)
 

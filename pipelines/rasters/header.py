@@ -25,7 +25,6 @@ from segmodel.errors import (
     InputError,
     TransientError,
 )
-from segmodel.images.tiff import is_tiff
 from segmodel.rasters.completeness import last_block, shortage_of
 from segmodel.rasters.header import Header, at_location, header_of
 from segmodel.rasters.opening import GDAL_ERRORS
@@ -196,11 +195,11 @@ def with_others(file: InputFile, others: Sequence[str]) -> InputFile:
     return replace(file, version=f"{file.version}-{digest}")
 
 
-def mask_beside(uri: str) -> bytes | None:
-    """The content of the `.msk` file beside a TIFF; None where there is none."""
-    path = uri + MASK_SUFFIX
-    if not is_tiff(uri) or locations.is_read_by_gdal(uri):
+def mask_beside(file: InputFile) -> bytes | None:
+    """The content of the `.msk` file beside an image; None where its version says that none is."""
+    if not file.has_others:
         return None
+    path = file.uri + MASK_SUFFIX
     found = filesystem.stat(path)
     return None if found is None else filesystem.read_bytes(path, found.stat)
 

@@ -61,6 +61,15 @@ class InputFile:
         return self.size, _OF_OTHERS.sub("", self.version)
 
     @property
+    def has_others(self) -> bool:
+        """Whether it is read from other files too, by its version.
+
+        >>> InputFile("a.tif", "in", "a.tif", 9, "5d41-2-0123456789abcdef").has_others
+        True
+        """
+        return bool(_OF_OTHERS.search(self.version)[0])  # type: ignore[index]
+
+    @property
     def key(self) -> str:
         """Names the file in tables: folder and name."""
         return f"{self.folder}/{self.name}"

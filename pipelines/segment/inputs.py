@@ -13,7 +13,7 @@ from pipelines.inputs.find import list_inputs, names_file
 from pipelines.inputs.left_aside import LeftAside
 from pipelines.inputs.numbered import MissingShards, missing_shards
 from pipelines.inputs.sidecars import Sidecars
-from pipelines.rasters.header import Headers
+from pipelines.rasters.header import Headers, with_others
 from pipelines.run import progress
 from pipelines.run.plan import SCENE, InputFile, Unit
 from pipelines.scenes.files import label_name
@@ -24,6 +24,7 @@ from pipelines.segment.options import SegmentOptions
 from pipelines.storage import locations
 from pipelines.worker import formats
 from segmodel.errors import ConfigurationError, InputError, TransientError
+from segmodel.images.tiff import is_tiff
 from segmodel.rasters.header import at_location
 
 
@@ -165,7 +166,11 @@ def sorted_inputs(
             pass
         for file in files:
             looked_at.add()
-            yield _claim(file, headers, file in placed, plain_tiffs)
+            claimed = _claim(file, headers, file in placed, plain_tiffs)
+            is_image = claimed is not None and claimed[0] == ImageFormat.name
+            if is_image and sidecars is not None and not is_tiff(file.name):
+                claimed = ImageFormat.name, with_others(file, sidecars.masks_of(file)).version
+            yield claimed
 
     left_aside = catalogue.sort(claims)
     files = tuple((entry, catalogue.of_format(entry.name)) for entry in formats.FORMATS)

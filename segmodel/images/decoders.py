@@ -28,6 +28,8 @@ _TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 SIDEWAYS = (5, 6, 7, 8)
+# Orientations in which the last row, or the last column, comes first once it is turned.
+_FROM_BELOW, _FROM_RIGHT = (3, 4, 7, 8), (2, 3, 6, 7)
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _PNG_HEADER_BYTES = 33
 _INFLATED_BYTES = 1 << 20
@@ -218,18 +220,40 @@ def oriented_size(image: Image.Image, encoded: bytes) -> tuple[int, int]:
     Raises:
         InputError: If the metadata with the orientation are broken.
     """
+    sideways = orientation_of(image, encoded) in SIDEWAYS
+    return (image.width, image.height) if sideways else (image.height, image.width)
+
+
+def orientation_of(image: Image.Image, encoded: bytes) -> int:
+    """The EXIF orientation of an image without decoding it; arguments as in `oriented_size`.
+
+    Raises:
+        InputError: If the metadata with the orientation are broken.
+    """
     try:
-        if image.format == "PNG":
-            marked = any(mark in encoded for mark in _PNG_ORIENTATIONS)
-            sideways = marked and _orientation(_png_metadata(encoded)) in SIDEWAYS
-        else:
-            sideways = _orientation(image) in SIDEWAYS
+        if image.format != "PNG":
+            return _orientation(image)
+        marked = any(mark in encoded for mark in _PNG_ORIENTATIONS)
+        return _orientation(_png_metadata(encoded)) if marked else 1
     except (InputError, MemoryError):
         raise
     except Exception as error:
         # For a broken EXIF block, Pillow raises errors of many kinds.
         raise InputError(f"cannot be decoded: {error}", code=FailureCode.CORRUPT_IMAGE) from error
-    return (image.width, image.height) if sideways else (image.height, image.width)
+
+
+def upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """An array of a whole image as it is stored, turned as an EXIF orientation says.
+
+    Args:
+        array: `(height, width)` or `(height, width, bands)`.
+        orientation: EXIF orientation of the image.
+    """
+    if orientation in SIDEWAYS:
+        array = array.swapaxes(0, 1)
+    rows = slice(None, None, -1 if orientation in _FROM_BELOW else 1)
+    columns = slice(None, None, -1 if orientation in _FROM_RIGHT else 1)
+    return np.ascontiguousarray(array[rows, columns])
 
 
 def is_plain_jpeg(image: Image.Image) -> bool:

@@ -16,10 +16,13 @@ from segmodel.images.decoders import (
     jpeg_values,
     load_oriented,
     open_image,
+    orientation_of,
     oriented_size,
+    upright,
 )
 from segmodel.images.tiff import TiffImage, begins_as_tiff
-from segmodel.tiling.raster import Pixels, Raster
+from segmodel.rasters.memory import valid_by_mask_file
+from segmodel.tiling.raster import Pixels, Raster, combine_masks
 from segmodel.tiling.resampling import SourceGrid, resize_image, resize_valid
 from segmodel.tiling.windows import Window
 
@@ -71,13 +74,14 @@ def decode_pixels(
         max_pixels: Most pixels that are decoded.
         value_range: Least and greatest raw value of the model, for nodata values; see
             `ModelBands.valid_by_values`.
-        beside: Content of the `.msk` file of a TIFF, or None where there is none.
+        beside: Content of the `.msk` file beside it, or None where there is none.
         names: Names of the model's bands, for a TIFF that describes its own; empty for any.
         dtype: Sample type of the model, which for others than uint8 holds bytes too.
 
     Returns:
         Values as `decode_image` returns them. Pixels are not valid where they are fully
-        transparent, unless alpha is a band, or where nodata value or mask of a TIFF say so.
+        transparent, unless alpha is a band, or where the mask beside the file, or nodata value or
+        mask of a TIFF say so.
 
     Raises:
         InputError: As `decode_image` does.
@@ -87,7 +91,8 @@ def decode_pixels(
             f"an encoded image gives 1, 3 or 4 bands, not {bands}", code=FailureCode.WRONG_BANDS
         )
     if not begins_as_tiff(encoded):
-        return _decoded_pixels(open_image(encoded, max_pixels), encoded, bands)
+        pixels = _decoded_pixels(open_image(encoded, max_pixels), encoded, bands)
+        return pixels if beside is None else _masked(pixels, encoded, beside, max_pixels)
     tiff = TiffImage(encoded, max_pixels)
     tiff.check_dtype(dtype)
     pixels, mode = tiff.pixels(bands, value_range, beside, names)
@@ -97,6 +102,16 @@ def decode_pixels(
     # Where Pillow can, it takes the array itself.
     image = Image.frombuffer(mode, values.shape[1::-1], values, "raw", mode, 0, 1)
     return replace(pixels, values=_converted(image, bands))
+
+
+def _masked(pixels: Pixels, encoded: bytes, beside: bytes, max_pixels: int) -> Pixels:
+    """Pixels of a JPEG, PNG or WebP of which those in the `.msk` file are not valid either."""
+    image = open_image(encoded, max_pixels)
+    assert image.format is not None
+    valid = valid_by_mask_file(encoded, beside, image.format)
+    if valid is not None:
+        valid = upright(valid, orientation_of(image, encoded))
+    return replace(pixels, valid=combine_masks(pixels.valid, valid))
 
 
 def _decoded_pixels(opened: ImageFile.ImageFile, encoded: bytes, bands: int) -> Pixels:
@@ -144,7 +159,7 @@ class EncodedImage(Raster):
         max_pixels: Most pixels that are decoded.
         resize: Height and width to which it is scaled before the model sees it, or None.
         value_range: Least and greatest raw value of the model.
-        beside: Content of the `.msk` file of a TIFF, or None where there is none.
+        beside: Content of the `.msk` file beside it, or None where there is none.
         names: Names of the model's bands, as in `decode_pixels`.
         dtype: Sample type of the model.
 

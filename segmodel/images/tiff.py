@@ -15,17 +15,14 @@ from PIL import TiffImagePlugin as Tiff
 
 from segmodel.devices.startup import silence_pillow
 from segmodel.errors import ContractError, FailureCode, InputError
-from segmodel.images.decoders import SIDEWAYS, check_jpeg_scans, check_pixels
+from segmodel.images.decoders import SIDEWAYS, check_jpeg_scans, check_pixels, upright
 from segmodel.rasters.bands import ModelBands
-from segmodel.rasters.memory import tiff_in_memory
+from segmodel.rasters.memory import check_mask, image_in_memory
 from segmodel.rasters.reader import RasterHandle, RasterReader
-from segmodel.rasters.world_files import takes_mask
 from segmodel.tiling.raster import Pixels
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BIG_TIFF = 43
-# Orientations in which the last row, or the last column, comes first once it is turned.
-_FROM_BELOW, _FROM_RIGHT = (3, 4, 7, 8), (2, 3, 6, 7)
 _BAND_AFTER_BAND = 2  # Of the tag PlanarConfiguration.
 _PALETTE, _CMYK = 3, 5  # Of the tag PhotometricInterpretation.
 # Of that tag: grey, RGB, palette, CMYK, YCbCr and kinds of Lab.
@@ -140,12 +137,8 @@ class TiffImage:
         """
         with self.opened(beside, raw=self._is_cmyk) as handle:
             header = handle.header()
-            if beside is not None and not takes_mask(header):
-                raise InputError(
-                    "the .msk file beside it is no mask that GDAL reads: write it anew, or remove "
-                    "it if all pixels are valid",
-                    code=FailureCode.CANNOT_READ,
-                )
+            if beside is not None:
+                check_mask(header, beside)
             try:
                 taken = ModelBands.as_image(header, names, bands, value_range, self._bits)
             except ContractError as error:
@@ -192,7 +185,7 @@ class TiffImage:
             InputError: If GDAL would read something else than pixels for a part of it, or cannot.
         """
         self._check_parts()
-        with tiff_in_memory(self._encoded, beside, raw) as handle:
+        with image_in_memory(self._encoded, beside, raw) as handle:
             yield handle
 
     def upright(self, array: np.ndarray) -> np.ndarray:
@@ -201,11 +194,7 @@ class TiffImage:
         Args:
             array: `(height, width)` or `(height, width, bands)`.
         """
-        if self._orientation in SIDEWAYS:
-            array = array.swapaxes(0, 1)
-        rows = slice(None, None, -1 if self._orientation in _FROM_BELOW else 1)
-        columns = slice(None, None, -1 if self._orientation in _FROM_RIGHT else 1)
-        return np.ascontiguousarray(array[rows, columns])
+        return upright(array, self._orientation)
 
     @property
     def _is_cmyk(self) -> bool:

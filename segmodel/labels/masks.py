@@ -189,7 +189,7 @@ class MaskReader:
             encoded: Content of an image file.
             size: Height and width of the image that the mask belongs to.
             max_pixels: Most pixels that are decoded.
-            beside: Content of the `.msk` file of a TIFF, or None where there is none.
+            beside: Content of the `.msk` file beside it, or None where there is none.
 
         Returns:
             `(height, width)` class ids of the class table's dtype.
@@ -286,7 +286,9 @@ class MaskReader:
                 values, erased = self.of_raster(handle, header).read(header.grid.window)
             return tiff.upright(values), None if erased is None else tiff.upright(erased)
         image = open_image(encoded, max_pixels)
-        pixels = decode_pixels(encoded, 3 if self.encoding == "color" else 0, max_pixels)
+        pixels = decode_pixels(
+            encoded, 3 if self.encoding == "color" else 0, max_pixels, beside=beside
+        )
         check_size(pixels.values.shape[:2], size)
         self.check_kind(image.mode == "P", _bits(image, encoded))
         return pixels.values, None if pixels.valid is None else ~pixels.valid

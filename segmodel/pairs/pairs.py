@@ -288,7 +288,7 @@ class EncodedFile:
     Args:
         file: Name of the file, for errors.
         read: Function that returns its bytes.
-        read_mask: Function that returns the bytes of the mask beside a TIFF, or None.
+        read_mask: Function that returns the bytes of the mask beside it, or None.
     """
 
     file: str
@@ -297,10 +297,8 @@ class EncodedFile:
 
     @classmethod
     def of(cls, path: str) -> EncodedFile:
-        """The encoded image in a file, with the mask in a file beside a TIFF."""
+        """The encoded image in a file, with the mask in a file beside it."""
         beside = Path(path + MASK_SUFFIX)
-        if not is_tiff(path):
-            return cls(path, Path(path).read_bytes)
         return cls(
             path, Path(path).read_bytes, lambda: beside.read_bytes() if beside.exists() else None
         )

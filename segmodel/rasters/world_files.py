@@ -27,7 +27,11 @@ _OF_ALL = _OF_IMAGES | {
 }
 _AUXILIARY = ".aux.xml"
 MASK_SUFFIX = ".msk"
-_SUFFIXES = (_AUXILIARY, *{suffix for group in _OF_IMAGES.values() for suffix in group})
+_SUFFIXES = (
+    _AUXILIARY,
+    MASK_SUFFIX,
+    *{suffix for group in _OF_IMAGES.values() for suffix in group},
+)
 
 
 def is_sidecar(name: str) -> bool:
