@@ -3,6 +3,7 @@
 import importlib
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,6 +13,11 @@ from pipelines.cli import process, streams
 from pipelines.cli.exit_status import ExitStatus
 from segmodel.errors import BeamsegError, ConfigurationError, is_transient
 
+# A user in an address, and what signs one.
+_SECRET = re.compile(
+    r"(?i)[a-z][a-z0-9+.-]*://[^/?#\s\"']*@"
+    r"|://[^\s]*[?&](?:x-amz-\w+|x-goog-\w+|sig|awsaccesskeyid|signature|\w*token|api_?key)="
+)
 COMMANDS = {
     "segment": ("pipelines.commands.segment", "label images, shards and scenes"),
     "pack": ("pipelines.commands.pack", "image files and masks into shards"),
@@ -108,6 +114,7 @@ def _outcome(
 ) -> tuple[int, str | None]:
     """The exit status of a command, and what to say of the error that ended it, if one did."""
     try:
+        _check_secrets(arguments)
         return command(arguments), None
     except (BeamsegError, OSError) as error:
         reason = str(error)
@@ -121,3 +128,19 @@ def _outcome(
         # Before the line of JSON, which is the last even where both streams are one.
         traceback.print_exc()
         return ExitStatus.INTERNAL_ERROR, f"{type(error).__name__}: {error}"
+
+
+def _check_secrets(arguments: Sequence[str]) -> None:
+    """Refuse addresses with credentials, which would stand in plans, tables and messages.
+
+    Raises:
+        ConfigurationError: Names the option, and not the address.
+    """
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        if _SECRET.search(word):
+            option = word.partition("=")[0] if word.startswith("-") else before
+            raise ConfigurationError(
+                f"{option or 'the command line'}: an address holds credentials, and addresses are "
+                f"written to files: write it without user and signature, and give credentials as "
+                f"the store or server has them (environment, .netrc, GDAL_HTTP_HEADER_FILE)"
+            )

@@ -333,3 +333,21 @@ def test_the_help_is_a_story_with_examples_and_exit_statuses(capsys):
         "--max_failures",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--input", "https://me:hidden@example.org/a.tif"],
+        ["--input=s3://key:hidden@bucket/a"],
+        ["--input", '["https://example.org/a.tif?X-Amz-Signature=hidden"]'],
+        ["--inptu", "gs://a/b?sig=hidden"],
+    ],
+)
+def test_addresses_with_credentials_are_refused_and_not_printed(words, capsys):
+    status = main.guarded(main.dispatch, ["segment", *words, "--model", "m", "--output", "r"])
+
+    errors = capsys.readouterr().err
+    assert status == 2
+    assert errors.startswith(f"beamseg: {words[0].partition('=')[0]}: an address holds credentials")
+    assert "hidden" not in errors
