@@ -42,9 +42,9 @@ SEGMENT = [
 ]
 PACK = ["pack", "--images=photos", "--masks=masks", "--classes=classes.toml"]
 PACK += ["--mask_encoding=id", "--output=packed", "--images_per_shard=2"]
-# How long an attempt took, the versions of packages, the picture, which is drawn anew, and the list
-# of label maps, which old runs lack.
-CHANGING = {"summary.json", "run.json", "preview.png", "labels.json"}
+# How long an attempt took, the versions of packages, the picture, which is drawn anew, and what old
+# runs lack: the list of label maps, and that of the parts of the plan.
+CHANGING = {"summary.json", "run.json", "preview.png", "labels.json", "parts.json"}
 # Areas in records are fractions.
 NUMBER = re.compile(r"[0-9]+([.][0-9]+|/[0-9]+)?")
 
@@ -64,9 +64,12 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     return tmp_path
 
 
-def lasting(folder: Path) -> dict[str, Any]:
-    found = {name: content for name, content in files_of(folder).items() if name not in CHANGING}
-    return {name: comparable(name, content) for name, content in found.items()}
+def lasting(folder: Path, changing: set[str] = CHANGING) -> dict[str, Any]:
+    return {
+        name: comparable(name, content)
+        for name, content in files_of(folder).items()
+        if Path(name).name not in changing
+    }
 
 
 def comparable(name: str, content: bytes) -> Any:
@@ -108,8 +111,7 @@ def rounded(value: Any) -> Any:
 
 
 def packed_files(kept: Path) -> dict[str, Any]:
-    found = files_of(kept / "packed").items()
-    return {n: comparable(n, content) for n, content in found if "summary.json" not in n}
+    return lasting(kept / "packed", CHANGING - {"run.json"})
 
 
 def attempt(kept: Path) -> dict[str, int]:
