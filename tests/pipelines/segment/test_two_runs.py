@@ -60,6 +60,7 @@ def cleared(monkeypatch, tmp_path):
 @pytest.mark.parametrize("write_to", [filesystem.write_bytes, filesystem.create])
 def test_a_file_whose_temporary_file_was_cleared_is_written_again(tmp_path, cleared, write_to):
     target, scratch = tmp_path / "run" / "a.json", tmp_path / "run" / "tmp"
+    target.parent.mkdir()
     left = cleared(2)
 
     write_to(str(target), b"content", str(scratch))
