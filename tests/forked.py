@@ -17,6 +17,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Server:
 
     def __init__(self) -> None:
         self.environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        self.lock = threading.Lock()
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
@@ -57,12 +59,13 @@ class Server:
 
     def fork(self, request: Request, descriptors: list[int]) -> int:
         """Start a process; returns its id."""
-        _adopt_orphans(True)
-        try:
-            socket.send_fds(self.control, [request.encoded()], descriptors)
-            pid = self.control.recv(100)
-        finally:
-            _adopt_orphans(False)
+        with self.lock:
+            _adopt_orphans(True)
+            try:
+                socket.send_fds(self.control, [request.encoded()], descriptors)
+                pid = self.control.recv(100)
+            finally:
+                _adopt_orphans(False)
         if not pid:
             raise RuntimeError(f"the fork server ended with {self.process.wait()}")
         return int(pid)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -108,33 +107,6 @@ class Runs:
         return faults
 
 
-@dataclass(frozen=True)
-class Clock:
-    """An uninterrupted run in seconds from its start.
-
-    Args:
-        first: Until the first commit record.
-        last: Until the last.
-        end: Of the process.
-        units: Work units.
-    """
-
-    first: float
-    last: float
-    end: float
-    units: int
-
-
-def measured(runs: Runs, name: str) -> Clock:
-    """A run from its beginning to its end, and when it did what."""
-    started = time.time()
-    runs.finish(name)
-    end = time.time() - started
-    times = [path.stat().st_mtime - started for path in (runs.folder / name / "commits").iterdir()]
-    units = sum(1 for _ in plan.read_units(str(runs.folder / name / "plan"), plan.WorkUnit))
-    return Clock(min(times), max(times), end, units)
-
-
 def records(run: Path) -> list[Path]:
     return sorted((run / "commits").glob("*.json"))
 
@@ -146,24 +118,31 @@ class Books:
     Args:
         run: Run directory.
         seen: Time of modification and inode by path; of commit records, too.
+        scenes: Scene by unit; None for units that are no blocks.
     """
 
     run: Path
     seen: dict[str, tuple[int, int]] = field(default_factory=dict)
+    scenes: dict[str, str | None] = field(default_factory=dict)
 
     def look(self) -> list[str]:
         """Take up new outputs; what of the earlier ones was written again."""
-        scenes = {
-            unit.id: unit.scene for unit in plan.read_units(str(self.run / "plan"), plan.WorkUnit)
-        }
+        folder = str(self.run / "plan")
+        # A run that was killed may have left a part of a plan.
+        units = plan.read_units(folder, plan.WorkUnit, on_damage=lambda part: None)
+        self.scenes |= {unit.id: unit.scene for unit in units}
         faults, found = [], {}
         for record in records(self.run):
-            commit = Commit.from_bytes(record.read_bytes())
+            content = record.read_bytes()
+            if not content.endswith(b"\n}\n"):
+                # A kill has cut it, on a disk without hard links.
+                continue
+            commit = Commit.from_bytes(content)
             paths = [f"commits/{record.name}", *(output.path for output in commit.outputs)]
             for path in paths:
                 found[path] = identity = _identity(self.run / path)
                 # Blocks are removed, once their scene is put together.
-                is_gone = identity is None and scenes.get(commit.unit) is not None
+                is_gone = identity is None and self.scenes.get(commit.unit) is not None
                 if path in self.seen and identity != self.seen[path] and not is_gone:
                     faults.append(f"{path} was written again")
         faults += [f"{path} was removed" for path in self.seen if path not in found]

@@ -1,4 +1,4 @@
-"""A run that is killed and started again, or started twice, ends as one that was not."""
+"""A run that is interrupted and started again ends as one that was not."""
 
 from __future__ import annotations
 
@@ -12,11 +12,7 @@ import pytest
 
 from tests import forked
 from tests.end_to_end.conftest import environment
-from tests.end_to_end.runs import Books, Clock, Runs, measured, records, write_inputs
-from tools.at_once import run_at_once
-from tools.kill import kill_and_resume
-
-KILLS = 5
+from tests.end_to_end.runs import Books, Runs, records, write_inputs
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +24,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory, brightness_savedmodel: Path) 
 
 
 @pytest.fixture(scope="module")
-def clock(runs: Runs) -> Clock:
-    """Of the run `whole`, which is alone and not interrupted."""
-    return measured(runs, "whole")
-
-
-@pytest.fixture(scope="module")
-def expected(runs: Runs, clock: Clock) -> dict[str, bytes]:
-    """Files of that run."""
+def expected(runs: Runs) -> dict[str, bytes]:
+    """Files of the run `whole`, which is not interrupted."""
+    runs.finish("whole")
     return runs.files("whole")
 
 
@@ -48,18 +39,6 @@ def run_until(runs: Runs, name: str, units: int, number: signal.Signals) -> int:
     return process.wait(timeout=60)
 
 
-def test_a_run_that_is_killed_again_and_again_ends_byte_for_byte_as_an_uninterrupted_one(
-    runs, clock
-):
-    report = kill_and_resume(runs, clock, KILLS, seed=1)
-
-    assert report.faults == []
-    assert len(report.kills) == KILLS
-    units = [kill.units for kill in report.kills]
-    assert units == sorted(units)
-    assert any(0 < done < max(units) for done in units)
-
-
 def test_outputs_that_are_written_again_do_not_go_unnoticed(runs, expected):
     books = Books(runs.folder / "whole")
     assert books.look() == []
@@ -68,12 +47,6 @@ def test_outputs_that_are_written_again_do_not_go_unnoticed(runs, expected):
 
     assert books.look() == ["labels/photos/image-001.png.png was written again"]
     assert runs.differences("whole", expected) == []
-
-
-def test_two_runs_into_one_directory_at_the_same_time_end_in_one_right_result(runs, expected):
-    pair = run_at_once(runs, "twice", 0.0, expected)
-
-    assert (pair.statuses, pair.faults) == ((0, 0), [])
 
 
 def test_an_interrupted_run_says_so_in_its_exit_status_and_can_be_resumed(runs, expected):

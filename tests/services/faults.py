@@ -122,13 +122,13 @@ class FaultyProxy(Proxy):
             return self._controlled(request)
         kind, plan = self._draw(request)
         if kind == PERMANENT:
-            return _refusal(request, plan.permanent_status)
+            return refusal(request, plan.permanent_status)
         if kind == UNAVAILABLE:
-            return _refusal(request, 503)
+            return refusal(request, 503)
         if kind == TOO_MANY:
-            refusal = _refusal(request, 429)
-            refusal.headers.append(("Retry-After", "0"))
-            return refusal
+            refused = refusal(request, 429)
+            refused.headers.append(("Retry-After", "0"))
+            return refused
         if kind == REFUSED:
             raise ConnectionDropped
         got = self.forward(request)
@@ -185,11 +185,12 @@ def _wrong(kind: str, got: Answer) -> Answer:
     return answer(got.status, content[: len(content) // 2 if kind == HALVED else 0], got.headers)
 
 
-def _refusal(request: Request, status: int) -> Answer:
+def refusal(request: Request, status: int) -> Answer:
+    """The answer of a store that fails a request, in its own form."""
     message = "failed by the proxy of the tests"
     if request.path.startswith(("/storage/", "/upload/", "/download/", "/b/", "/batch")):
         return google_error(status, message)
-    codes = {503: "ServiceUnavailable", 429: "SlowDown", 403: "AccessDenied"}
+    codes = {503: "ServiceUnavailable", 429: "SlowDown", 403: "AccessDenied", 404: "NoSuchKey"}
     return amazon_error(status, codes.get(status, "InternalError"), message)
 
 

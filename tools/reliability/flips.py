@@ -1,29 +1,20 @@
-"""A flipped bit anywhere in a run directory is found, and what the message says mends it.
+"""Flips bits anywhere in run directories; what is said of them leads back to the right bytes.
 
-    python -m tools.flips --flips 2000 --seed 1
-
-Runs are made with a fake model: images, a shard, overlapping scenes of several blocks, zones; some
-images fail. One is finished, one was interrupted before its scenes were put together. Each flip
-goes to a fresh copy. Of outputs and tables of the finished run `verify` must find it; of everything
-else `segment` must end with the bytes of the clean run, or with one line that says what to do. Then
-the line is obeyed. The same seed flips the same bits.
-
-Exit status 1 if a command ends with a traceback, if `_SUCCESS` stands beside bytes that are not
-those of the clean run and `verify` finds nothing, or if obeying does not lead back to them.
+Runs are made in this process with a fake model, which is faster than the program: images, a shard,
+overlapping scenes of several blocks, zones; some images fail. One is finished, one was interrupted
+before its scenes were put together. Each flip goes to a fresh copy. Of outputs and tables of the
+finished run `verify` must find it; of everything else `segment` must end with the bytes of the
+clean run, or with one line that says what to do. Then the line is obeyed.
 """
 
 from __future__ import annotations
 
-import argparse
 import random
 import shutil
-import sys
-import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.values import FailureBudget
@@ -55,12 +46,11 @@ from tests.pipelines.corpus import (
 )
 from tests.pipelines.counted_scenes import box, place
 from tests.pipelines.scene_runs import write_polygons
+from tools.reliability.bench import Bench, Outcome
 
-FINISHED, INTERRUPTED = "finished", "interrupted"
+FINISHED, INTERRUPTED, COPY = "finished", "interrupted", "copy"
 # Attempts to obey what messages say before a run counts as beyond help.
 ATTEMPTS = 4
-# Flips between two lines about how many are done.
-TOLD = 50
 
 
 @dataclass(frozen=True)
@@ -150,18 +140,6 @@ class Runs:
         return message if status else ""
 
 
-@dataclass
-class Report:
-    """What became of flips: how many by kind of file and outcome, and what was wrong."""
-
-    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    faults: list[str] = field(default_factory=list)
-
-    def __str__(self) -> str:
-        lines = [f"{n:6d} {kind}: {what}" for (kind, what), n in sorted(self.outcomes.items())]
-        return "\n".join([*lines, *(f"FOUND: {fault}" for fault in self.faults)])
-
-
 def kind_of(path: str) -> str:
     """Kind of a file of a run, for counts.
 
@@ -178,8 +156,7 @@ def judge(runs: Runs, state: str, path: str, clean: dict[str, bytes]) -> str:
     Returns:
         The outcome; that of a fault begins with `FAULT`.
     """
-    name = "copy"
-    said = ""
+    name, said = COPY, ""
     is_of_verify = state == FINISHED and (
         path.partition("/")[0] in OUTPUTS or path in RESULTS or path.endswith(".vrt")
     )
@@ -213,50 +190,48 @@ def judge(runs: Runs, state: str, path: str, clean: dict[str, bytes]) -> str:
     return f"FAULT: {said}"
 
 
-def flip_and_judge(
-    runs: Runs, flips: int, seed: int, tell: Callable[[str], None] = lambda line: None
-) -> Report:
-    """Flip bits, each in a copy of a run, as often in a small file as in a large one."""
-    clean = runs.make()
-    states = {name: tree(runs.folder / name) for name in (FINISHED, INTERRUPTED)}
-    draw, report = random.Random(seed), Report()
-    for number in range(flips):
+class Flips:
+    """A trial is a bit of a file of a run; small files are drawn as often as large ones.
+
+    Args:
+        bench: Folder.
+        seed: Of the bits.
+    """
+
+    name, count, is_parallel = "flips", 2000, False
+    trials: int | None = None
+
+    def __init__(self, bench: Bench, seed: int) -> None:
+        self._runs, self._seed, self._stack = Runs(bench.folder / "flips"), seed, ExitStack()
+
+    def __enter__(self) -> Self:
+        changed = ((attempts, "RETRY_SECONDS", 0.0), (blocks, "BLOCK_PX", 32))
+        for module, name, value in (*changed, (blocks, "WIDE_BLOCK_PIXELS", 0)):
+            self._stack.callback(setattr, module, name, getattr(module, name))
+            setattr(module, name, value)
+        self._clean = self._runs.make()
+        self._states = {state: tree(self._runs.folder / state) for state in (FINISHED, INTERRUPTED)}
+        return self
+
+    def __exit__(self, *caught: object) -> None:
+        self._stack.close()
+
+    def trial(self, number: int) -> list[Outcome]:
+        """Flip a bit in a copy of a run."""
+        draw = random.Random(f"{self._seed}-{number}")
         state = INTERRUPTED if number % 4 == 3 else FINISHED
-        path = draw.choice([n for n, content in states[state].items() if content])
-        content = states[state][path]
+        path = draw.choice([n for n, content in self._states[state].items() if content])
+        content = self._states[state][path]
         at, bit = draw.randrange(len(content)), draw.randrange(8)
-        copy = runs.folder / "copy"
+        copy = self._runs.folder / COPY
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(runs.folder / state, copy)
+        shutil.copytree(self._runs.folder / state, copy)
         (copy / path).write_bytes(flipped(content, at, bit))
         try:
-            outcome = judge(runs, state, path, clean)
+            came = judge(self._runs, state, path, self._clean)
         except Exception as error:
-            outcome = f"FAULT: {type(error).__name__}: {error}"
-        if outcome.startswith("FAULT"):
-            report.faults.append(f"{state} {path} byte {at} bit {bit}: {outcome}")
-            tell(report.faults[-1])
-        report.outcomes[f"{state} {kind_of(path)}", outcome.partition(":")[0]] += 1
-        if number % TOLD == TOLD - 1:
-            tell(f"{number + 1} flips, {len(report.faults)} faults")
-    return report
-
-
-def main() -> int:
-    """The command line; gives the exit status."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--flips", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=1)
-    options = parser.parse_args()
-    attempts.RETRY_SECONDS = 0.0
-    blocks.BLOCK_PX, blocks.WIDE_BLOCK_PIXELS = 32, 0
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="flips-") as folder:
-        report = flip_and_judge(Runs(Path(folder)), options.flips, options.seed, print)
-    print(report)
-    print(f"{options.flips} flips in {time.monotonic() - started:.0f} s")
-    return 1 if report.faults else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+            came = f"FAULT: {type(error).__name__}: {error}"
+        outcome = Outcome(f"{state} run, {kind_of(path)}", came.partition(":")[0])
+        if came.startswith("FAULT"):
+            outcome.faults.append(f"{path} byte {at} bit {bit}: {came}")
+        return [outcome]
