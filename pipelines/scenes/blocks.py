@@ -24,6 +24,8 @@ WIDE_BLOCK_PIXELS = 1 << 25
 WIDE_ROWS, WIDE_HALOS = 256, 4
 # More would read too much for a window at once.
 MAX_SCALED = 16
+# Squares of `BLOCK_PX` in a scene: the whole Earth in pixels of 10 m has half of them.
+MAX_BLOCKS = 1 << 20
 
 
 def model_grid(header: Header, reading: ReadOptions, what: str = "the scene") -> ModelGrid | None:
@@ -69,8 +71,12 @@ def block_windows(header: Header, layout: Layout, reading: ReadOptions) -> Itera
     They are whole numbers of windows, so that no window is smaller for a block's sake. A scene that
     is stored in strips has blocks of its whole width, where the strips of a row of windows fit in
     what GDAL keeps: otherwise a strip would be decoded once for every block in it.
+
+    Raises:
+        ConfigurationError: If they would be too many.
     """
     scaled = model_grid(header, reading)
+    _check_number(header, scaled)
     if scaled is None:
         sides = _sides(header, layout)
     else:
@@ -80,6 +86,20 @@ def block_windows(header: Header, layout: Layout, reading: ReadOptions) -> Itera
         source = scaled.labelled_window(area) if scaled else area
         if source.pixels:
             yield source
+
+
+def _check_number(header: Header, scaled: ModelGrid | None, what: str = "") -> None:
+    """Refuse a scene of more blocks than one process keeps and one label map holds."""
+    seen = seen_by_model(header, scaled)
+    height, width = max(header.grid.height, seen.height), max(header.grid.width, seen.width)
+    if math.ceil(height / BLOCK_PX) * math.ceil(width / BLOCK_PX) > MAX_BLOCKS:
+        raise ConfigurationError(
+            f"{height} rows and {width} columns are more than {MAX_BLOCKS} blocks of "
+            f"{BLOCK_PX} x {BLOCK_PX} pixels, the most of one scene: cut it into several "
+            f"(gdal_translate -of VRT -srcwin COLUMN ROW WIDTH HEIGHT)",
+            code=FailureCode.TOO_MANY_PIXELS,
+            name=what,
+        )
 
 
 def planned_blocks(header: Header | None, layout: Layout, reading: ReadOptions) -> list[Window]:
@@ -215,7 +235,7 @@ def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: 
 
     Raises:
         ContractError: If bands, dtype or ground sample distance do not fit.
-        ConfigurationError: If it is not known where its pixels are.
+        ConfigurationError: If it is not known where its pixels are, or they are too many.
         GroundError: If its pixels have no ground area.
         InputError: If a part of it is missing.
     """
@@ -248,5 +268,7 @@ def check_scene(header: Header, contract: Contract, reading: ReadOptions, what: 
             code=FailureCode.BAD_GEOREFERENCE,
             name=what,
         )
-    if model_grid(header, reading, what) is None and grid.crs is not None:
+    scaled = model_grid(header, reading, what)
+    _check_number(header, scaled, what)
+    if scaled is None and grid.crs is not None:
         contract.check_gsd(*_pixel_size_m(grid, what), what)

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from rasterio.crs import CRS
 
 from pipelines.formats.work import ReadOptions
-from pipelines.scenes.blocks import BLOCK_PX, block_windows, model_grid, model_window
+from pipelines.scenes.blocks import (
+    BLOCK_PX,
+    MAX_BLOCKS,
+    block_windows,
+    model_grid,
+    model_window,
+    planned_blocks,
+)
 from segmodel.errors import ConfigurationError, GroundError
 from segmodel.rasters.grid import Grid
 from segmodel.rasters.header import Band, Header
@@ -207,3 +214,26 @@ def test_scenes_in_degrees_have_another_ratio_for_rows_and_columns():
         header(100, 100, **degrees), ReadOptions(resample_to=50.0)
     ).model_size
     assert (height, width) == (223, 112)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "reading"),
+    [
+        (2_000_000_000, 2_000_000_000, ReadOptions()),
+        (1, BLOCK_PX * MAX_BLOCKS + 1, ReadOptions()),
+        (BLOCK_PX * 256, BLOCK_PX * 257, ReadOptions(resample_to=0.625)),
+        (BLOCK_PX * 1024, BLOCK_PX * 1025, ReadOptions(resample_to=100.0)),
+    ],
+)
+def test_a_scene_of_too_many_blocks_has_none_and_says_how_to_cut_it(height, width, reading):
+    scene, layout = header(height, width), Layout(2048, 96, 32)
+    assert planned_blocks(scene, layout, reading) == []
+    with pytest.raises(ConfigurationError, match=r"most of one scene: cut it .*-srcwin") as caught:
+        next(block_windows(scene, layout, reading))
+    assert caught.value.code == "too_many_pixels"
+
+
+def test_the_largest_scene_has_blocks():
+    scene = header(BLOCK_PX * 1024, BLOCK_PX * 1024)
+    first = next(block_windows(scene, Layout(2048, 0, 32), ReadOptions()))
+    assert first == Window(0, 0, BLOCK_PX, BLOCK_PX)

@@ -43,6 +43,7 @@ from tests.pipelines.corpus import (
     write_scene,
 )
 from tests.pipelines.raster_kinds import write_mask_beside, write_mosaic
+from tests.pipelines.scene_runs import run_scenes
 
 HEIGHT, WIDTH = 200, 260
 VALUES = pixels(HEIGHT, WIDTH)
@@ -428,3 +429,17 @@ def test_an_area_of_interest_needs_to_know_where_the_scene_is(tmp_path):
             SceneFormat(), files_in(path), plan_context(contract(), ReadOptions(aoi="0" * 16))
         )
     check_inputs(SceneFormat(), files_in(path), plan_context(contract()))
+
+
+def test_a_vrt_of_any_size_costs_itself(tmp_path, model_folder):
+    write_scene(tmp_path / "in" / "a.tif", VALUES)
+    bands = "".join(f'<VRTRasterBand dataType="Byte" band="{band}"/>' for band in (1, 2, 3))
+    (tmp_path / "in" / "b.vrt").write_text(
+        '<VRTDataset rasterXSize="2000000000" rasterYSize="2000000000"><SRS>EPSG:32633</SRS>'
+        f"<GeoTransform>500000,1e-4,0,5600000,0,-1e-4</GeoTransform>{bands}</VRTDataset>"
+    )
+    run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
+    assert [(row["uri"], row["code"]) for row in run.rows("failures.csv")] == [
+        ("in/b.vrt", "too_many_pixels")
+    ]
+    assert run.pixels["total"] == VALUES[..., 0].size
