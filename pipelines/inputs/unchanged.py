@@ -4,13 +4,13 @@ Stores answer for one version of an object. A path may lead to another file at a
 the first.
 """
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
 from pipelines.storage.clients.interface import replaced_error
+from pipelines.storage.clients.local import status_of
 
 # Beside a raster, GDAL reads these.
 _BESIDE = ("", ".msk", ".aux.xml")
@@ -57,7 +57,9 @@ def _with_beside(uri: str) -> list[str]:
 def _state(path: str) -> State | None:
     """Size, time of modification, inode, device and time of change; None where there is no file."""
     try:
-        found = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        found = status_of(path)
+    except PermissionError:
+        return None
+    if found is None:
         return None
     return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev, found.st_ctime_ns

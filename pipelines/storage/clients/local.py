@@ -28,6 +28,18 @@ def open_local(path: str) -> BufferedReader:
         raise
 
 
+def status_of(path: str) -> os.stat_result | None:
+    """What the system tells of a file; None where none is, as none can have such a name either."""
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            return None
+        raise
+
+
 class LocalStore:
     """Files of this machine."""
 
@@ -47,15 +59,8 @@ class LocalStore:
                 yield status
 
     def stat(self, uri: str) -> StoredObject | None:
-        try:
-            status = os.stat(uri)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
-                return None
-            raise
-        return StoredObject(uri, status.st_size, str(status.st_mtime_ns))
+        status = status_of(uri)
+        return status and StoredObject(uri, status.st_size, str(status.st_mtime_ns))
 
     def read(
         self, uri: str, start: int, length: int | None, known: tuple[int, str] | None
