@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.rasters.header import read_header
+from pipelines.rasters.sources import Reach
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.storage import filesystem
@@ -129,8 +130,8 @@ def test_a_scene_that_only_an_earlier_release_labelled_ends_the_command(
     run(options)
     before = tree(options.output)
 
-    def with_new_rules(uri: str, version: str = "") -> Header:
-        found = read_header(uri, version)
+    def with_new_rules(uri: str, version: str, reach: Reach | None) -> Header:
+        found = read_header(uri, version, reach)
         changed = replace(found, revision=found.revision + 1, bands=found.bands[:2])
         return changed if uri.endswith(("plain.tif", "packed-blocks.tif")) else found
 

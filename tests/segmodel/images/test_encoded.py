@@ -180,7 +180,9 @@ def test_16_bit_colour_gives_its_high_byte():
 def test_samples_of_32_bits_are_refused_as_an_image(dtype):
     content = encoded(Image.fromarray(np.full((4, 4), 1, dtype)), "TIFF")
     with pytest.raises(
-        InputError, match=r"uint8 or the high byte of uint16, this one has \w+32; convert it"
+        InputError,
+        match="given uint8, or the high byte of uint16, of an image without coordinates or in a "
+        f"shard; this one has {dtype.__name__}; convert it",
     ):
         decode_image(content, 3)
 
