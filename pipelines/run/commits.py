@@ -368,7 +368,8 @@ class CommitLog:
         """
         tally = commit.tally
         for output in commit.outputs:
-            if output.path.endswith(".parquet") and self.nodata is not None:
+            # Label maps may be in Parquet shards.
+            if output.path.startswith("areas/") and self.nodata is not None:
                 rows = sums_of_rows(io.BytesIO(self.content(output)), self.nodata)
                 if not agree(tally, rows):
                     return output.path

@@ -83,7 +83,7 @@ def run_graph(
         result = pipeline.run()
         if not is_detached(beam_options):
             result.wait_until_finish()
-    except (BeamsegError, RuntimeError) as error:
+    except (BeamsegError, OSError, RuntimeError) as error:
         raise error_of_worker(error) from error
     except DataflowRuntimeException as error:
         raised = error_of_worker(error)
@@ -123,8 +123,18 @@ def print_result(
     return status.value
 
 
+# Lines that say which error was raised, and what one of the operating system says.
+_RAISED = re.compile(r"^(?:RuntimeError: )?(\w[\w.]*(?:Error|Exception)\b.*)$", re.M)
+_SYSTEM = re.compile(
+    r"\w+Error: \[Errno (?P<number>\d+)\] (?P<reason>.+?)(?:: '(?P<name>[^']*)')?"
+    r"(?: \[while running .*)?"
+)
+
+
 def error_of_worker(error: Exception) -> Exception:
-    """The error that a worker raised, if it is one of ours; some runners pass on its text only.
+    """The error that a worker raised, if it is one of ours, or of a file or a store.
+
+    Some runners pass on its text only.
 
     A job that the runner ended without an error of a worker is worth another attempt.
 
@@ -132,7 +142,7 @@ def error_of_worker(error: Exception) -> Exception:
         error: Error that the runner raised.
 
     Returns:
-        An error of `segmodel.errors`, or else `error` itself.
+        An error of `segmodel.errors`, an `OSError` with its number, or else `error` itself.
     """
     if isinstance(error, BeamsegError):
         return type(error)(str(error).partition(" [while running ")[0])
@@ -141,6 +151,9 @@ def error_of_worker(error: Exception) -> Exception:
     if found:
         name, reason = found[-1]
         return _kinds(BeamsegError).get(name, BeamsegError)(reason)
+    raised = _RAISED.findall(text)
+    if raised and (system := _SYSTEM.fullmatch(raised[-1])):
+        return OSError(int(system["number"]), system["reason"], system["name"])
     lost = re.search(r"failed in state (\w+): *(.*)", text)
     if lost and "Traceback" not in text:
         reason = lost[2].rpartition("Exception: ")[2]

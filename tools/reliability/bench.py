@@ -194,8 +194,9 @@ class Bench:
             RuntimeError: If it fails.
         """
         ended = self.run(words("whole"))
-        if ended.status:
-            raise RuntimeError(ended.errors)
+        for done in (ended, self.run(["verify", "whole"])):
+            if done.status:
+                raise RuntimeError(done.errors)
         return ended
 
     @cached_property

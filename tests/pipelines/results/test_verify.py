@@ -20,11 +20,13 @@ from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
+from tests.end_to_end.containers import write_parquet
 from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import (
     flipped,
     photos,
     pixels,
+    png,
     small_blocks,
     spoil_strip,
     tree,
@@ -340,4 +342,12 @@ def test_one_pixel_more_in_areas_csv_is_found(run):
 def test_a_run_with_too_many_failures_is_as_recorded_without_success(options):
     assert segment(replace(options, max_failures=FailureBudget.parse("0"))) == 3
     assert not (Path(options.output) / "_SUCCESS").exists()
+    assert found(Path(options.output)) == []
+
+
+def test_label_maps_in_parquet_shards_are_no_tables_of_areas(options, tmp_path):
+    shard = tmp_path / "shards" / "a.parquet"
+    write_parquet(shard, {"a.png": png(pixels(40, 50))})
+    assert segment(replace(options, inputs=(str(shard.parent),))) == 0
+
     assert found(Path(options.output)) == []

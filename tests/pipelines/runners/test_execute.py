@@ -40,3 +40,34 @@ def test_an_error_of_ours_is_found_in_the_text_that_a_runner_passes_on():
 def test_any_other_error_stays_as_it_is():
     error = RuntimeError("IndexError: list index out of range")
     assert error_of_worker(error) is error
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "PermissionError: [Errno 13] refused: ask: 's3://b/run/plan' [while running 'A']",
+            PermissionError(13, "refused: ask", "s3://b/run/plan"),
+        ),
+        (
+            'Traceback (most recent call last):\n  File "a.py", line 2, in b\n'
+            "FileNotFoundError: [Errno 2] no such object: 'gs://b/c' [while running 'A']\n",
+            FileNotFoundError(2, "no such object", "gs://b/c"),
+        ),
+        ("OSError: [Errno 5] Input/output error", OSError(5, "Input/output error")),
+    ],
+)
+def test_an_error_of_a_store_arrives_as_what_it_is(text, expected):
+    error = error_of_worker(RuntimeError(text))
+    assert type(error) is type(expected)
+    assert (error.errno, error.strerror, error.filename) == (
+        expected.errno,
+        expected.strerror,
+        expected.filename,
+    )
+
+
+def test_an_error_while_one_of_a_store_is_handled_stays_one_of_ours():
+    text = "FileNotFoundError: [Errno 2] gone: 'a'\nDuring handling ...\nKeyError: 'b'"
+    error = RuntimeError(text)
+    assert error_of_worker(error) is error
