@@ -44,6 +44,8 @@ RASTER_SUFFIXES = frozenset(
     | {".img", ".j2k", ".jp2", ".jpx", ".kea", ".mbtiles", ".mrf", ".nc", ".nc4", ".nitf", ".ntf"}
     | {".pgm", ".pix", ".pnm", ".ppm", ".rst", ".sdat", ".sid", ".vrt"}
 )
+# Of these, what may be pixels alone, of which the header is another file.
+_DATA_SUFFIXES = {".bil", ".bip", ".bsq", ".img"}
 # Of these, what may hold vectors.
 _VECTOR_SUFFIXES = {".gpkg", ".mbtiles", ".nc", ".nc4"}
 # What is copied from a store to look for vectors in it.
@@ -185,6 +187,33 @@ def _holds(unit: WorkUnit, part: Window) -> bool:
     """Whether the first pixel of a part of a scene is in a block."""
     first = replace(part, height=1, width=1)
     return unit.window is not None and unit.window.intersection(first).pixels > 0
+
+
+def data_files(files: Iterable[InputFile], headers: Headers) -> set[InputFile]:
+    """Files that GDAL cannot open, and that hold the pixels of another one that it can.
+
+    Args:
+        files: Files that lie beside one another.
+        headers: Headers of scenes.
+    """
+    given = list(files)
+    data = [file for file in given if Path(file.name).suffix.lower() in _DATA_SUFFIXES]
+    unread = {file.uri: file for file in data if _cannot_open(file, headers)}
+    if not unread:
+        return set()
+    found = (headers.find(file) for file in given if may_be_scene(file))
+    others = {other for header in found if header is not None for other in header.others}
+    return {file for uri, file in unread.items() if uri in others}
+
+
+def _cannot_open(file: InputFile, headers: Headers) -> bool:
+    try:
+        headers.read(file)
+    except InputError as error:
+        return error.code == FailureCode.CANNOT_OPEN
+    except TransientError:
+        return False
+    return False
 
 
 def _begins_with(file: InputFile, marks: tuple[bytes, ...]) -> bool:

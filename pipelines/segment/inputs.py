@@ -17,7 +17,7 @@ from pipelines.rasters.header import Headers, with_others
 from pipelines.run import progress
 from pipelines.run.plan import SCENE, InputFile, Unit
 from pipelines.scenes.files import label_name
-from pipelines.scenes.format import claim_placed, claim_plain, may_be_scene
+from pipelines.scenes.format import claim_placed, claim_plain, data_files, may_be_scene
 from pipelines.scenes.overlaps import plan_counts, precedence
 from pipelines.segment.kept import KeptUnits
 from pipelines.segment.options import SegmentOptions
@@ -164,8 +164,12 @@ def sorted_inputs(
         placed = {file for file in files if sidecars is not None and sidecars.may_place(file)}
         for _ in headers.find_all(file for file in files if file in placed or may_be_scene(file)):
             pass
+        data = data_files(files, headers)
         for file in files:
             looked_at.add()
+            if file in data:
+                yield None
+                continue
             claimed = _claim(file, headers, file in placed, plain_tiffs)
             is_image = claimed is not None and claimed[0] == ImageFormat.name
             if is_image and sidecars is not None and not is_tiff(file.name):

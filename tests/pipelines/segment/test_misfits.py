@@ -8,15 +8,18 @@ import h5py
 import numpy as np
 import pyogrio
 import pytest
+import rasterio.shutil
 import shapely
 
 from pipelines.cli.values import FailureBudget
+from pipelines.scenes.files import label_name
 from pipelines.scenes.format import SceneFormat
 from pipelines.segment.graph import print_run_result
 from pipelines.segment.launch import check_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.plan_report import report
 from segmodel.errors import ConfigurationError, ContractError, TransientError
+from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (
     files_in,
     pixels,
@@ -211,3 +214,29 @@ def test_each_pattern_must_find_something_to_read(tmp_path, model_folder):
         check_run(options)
     write_scene(tmp_path / "b" / "b.tif", VALUES)
     assert "1 file is left aside: 1 .txt (b/notes.txt)" in "\n".join(report(options))
+
+
+@pytest.mark.parametrize(("driver", "name"), [("PDS4", "a.xml"), ("ENVI", "a.img")])
+def test_the_data_file_of_a_raster_is_not_a_scene_of_its_own(tmp_path, model_folder, driver, name):
+    write_scene(tmp_path / "a.tif", VALUES)
+    (tmp_path / "in").mkdir()
+    rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "in" / name, driver=driver)
+    assert (tmp_path / "in" / "a.img").exists()
+
+    run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
+
+    assert (run.status, run.summary["images"], run.failures()) == (0, 1, {})
+    labels = run.labels(f"in/{label_name(name)}")
+    np.testing.assert_array_equal(labels, brightness_labels(VALUES))
+
+
+def test_a_data_file_without_its_header_is_a_failure(tmp_path, model_folder):
+    write_scene(tmp_path / "a.tif", VALUES)
+    (tmp_path / "in").mkdir()
+    for name in ("a.xml", "b.xml"):
+        rasterio.shutil.copy(tmp_path / "a.tif", tmp_path / "in" / name, driver="PDS4")
+    (tmp_path / "in" / "b.xml").unlink()
+    run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
+    assert [(name, row["code"]) for name, row in run.failures().items()] == [
+        ("in/b.img", "cannot_open")
+    ]
