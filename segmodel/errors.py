@@ -159,6 +159,15 @@ def on_one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "image"), counted(1200, "unit")
+    ('1 image', '1,200 units')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def is_worth_waiting(error: BaseException) -> bool:
     """Whether the same action may succeed a little later, without anybody doing anything.
 

@@ -37,7 +37,7 @@ from pipelines.cli.exit_status import PIPELINE_HELP, ExitStatus
 from pipelines.cli.options import add_options
 from pipelines.cli.parser import Parser, parse
 from pipelines.datasets.options import PackOptions, pack_options
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, counted
 
 
 def parser() -> Parser:
@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
     if resolved.inputs.left_aside:
         print(resolved.inputs.left_aside.line(), file=sys.stderr)
     if resolved.inputs.unused_masks:
-        print(f"{resolved.inputs.unused_masks} masks have no image", file=sys.stderr)
+        print(f"{counted(resolved.inputs.unused_masks, 'mask')} without an image", file=sys.stderr)
     prepared = prepare_pack(resolved)
     run_pack(prepared, options.max_failures, beam_options)
     summary = prepared.work.run.read_json("summary.json")
@@ -88,13 +88,13 @@ def run(arguments: Sequence[str]) -> int:
     process.record_result(summary | units)
     attempt, output = summary["this_attempt"], options.output
     print(
-        f"{summary['images']} images packed, {summary['failed_images']} failed; "
-        f"{summary['shards']} shards, {attempt['shards_skipped']} were done before; "
+        f"{counted(summary['images'], 'image')} packed, {summary['failed_images']:,} failed; "
+        f"{counted(summary['shards'], 'shard')}, {attempt['shards_skipped']:,} done before; "
         f"{attempt['seconds']:.0f} s"
     )
     texts = {
         ExitStatus.COMPLETE: f"complete: shards in {output}, counts in {output}/pack.json",
-        ExitStatus.INCOMPLETE: f"{summary['unfinished_shards']} shards could not be finished: run "
-        f"the same command again to do the rest",
+        ExitStatus.INCOMPLETE: f"{counted(summary['unfinished_shards'], 'shard')} could not be "
+        f"finished: run the same command again to do the rest",
     }
     return print_result(summary, texts, f"{output}/.beamseg/failures.csv", options.max_failures)

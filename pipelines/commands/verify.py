@@ -26,6 +26,7 @@ from collections.abc import Sequence
 
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.parser import Parser, parse
+from segmodel.errors import counted, on_one_line
 
 FINDINGS_SHOWN = 20
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
@@ -49,7 +50,6 @@ def run(arguments: Sequence[str]) -> int:
     parsed, _ = parse(parser(), arguments, with_beam=False)
 
     from pipelines.results.verify import verify
-    from segmodel.errors import on_one_line
 
     findings = 0
 
@@ -62,7 +62,8 @@ def run(arguments: Sequence[str]) -> int:
     verdict = verify(parsed.run, print_finding, parsed.invalidate)
     if findings > FINDINGS_SHOWN:
         print(f"and {findings - FINDINGS_SHOWN} more")
-    checked = f"{verdict.units} units, {verdict.files} files, {amount(verdict.size)}"
+    units, files = counted(verdict.units, "unit"), counted(verdict.files, "file")
+    checked = f"{units}, {files}, {amount(verdict.size)}"
     if verdict.is_good:
         print(f"{checked}: all as recorded")
         return ExitStatus.COMPLETE
@@ -77,4 +78,4 @@ def amount(size: int) -> str:
     ('999 bytes', '1.2 kB', '1.2 GB')
     """
     step = min((len(str(size)) - 1) // 3, len(_UNITS) - 1)
-    return f"{size} bytes" if step == 0 else f"{size / 1000**step:.1f} {_UNITS[step]}"
+    return counted(size, "byte") if step == 0 else f"{size / 1000**step:.1f} {_UNITS[step]}"

@@ -10,7 +10,7 @@ from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.run.plan import CountUnit, InputFile, U, Unit
 from pipelines.storage import locations
-from segmodel.errors import ConfigurationError, on_one_line
+from segmodel.errors import ConfigurationError, counted, on_one_line
 
 STOP, KEEP, PRUNE = "stop", "keep", "prune"
 EXAMPLES = 3
@@ -63,7 +63,7 @@ def some_of(gone: NameSet, reasons: Mapping[str, str] = MappingProxyType({})) ->
     named = (f"{name}: {reasons[name]}" if name in reasons else name for name in gone)
     examples = [on_one_line(text) for text in islice(named, EXAMPLES)]
     more = ", ..." if len(gone) > len(examples) else ""
-    return f"{len(gone)} input{'' if len(gone) == 1 else 's'} ({', '.join(examples)}{more})"
+    return f"{counted(len(gone), 'input')} ({', '.join(examples)}{more})"
 
 
 @dataclass

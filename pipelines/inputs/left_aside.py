@@ -3,7 +3,7 @@
 from pathlib import PurePosixPath
 from typing import Any
 
-from segmodel.errors import on_one_line
+from segmodel.errors import counted, on_one_line
 
 EXAMPLES = 3
 MAX_SUFFIXES = 1000
@@ -53,6 +53,7 @@ class LeftAside:
             on_one_line(f"{kind['files']} {kind['suffix']} ({', '.join(kind['examples'])})")
             for kind in kinds
         ]
-        more = [f"and {len(parts) - IN_LINE} kinds more"] if len(parts) > IN_LINE else []
-        number = "1 file is" if len(self) == 1 else f"{len(self)} files are"
-        return f"{number} left aside: {', '.join([*parts[:IN_LINE], *more])}"
+        more = [f"and {counted(len(parts) - IN_LINE, 'kind')} more"] if len(parts) > IN_LINE else []
+        verb = "is" if len(self) == 1 else "are"
+        named = ", ".join([*parts[:IN_LINE], *more])
+        return f"{counted(len(self), 'file')} {verb} left aside: {named}"

@@ -197,7 +197,7 @@ def with_others(file: InputFile, others: Sequence[str]) -> InputFile:
 
 def mask_beside(file: InputFile) -> bytes | None:
     """The content of the `.msk` file beside an image; None where its version says that none is."""
-    if not file.has_others:
+    if locations.is_read_by_gdal(file.uri) or not file.has_others:
         return None
     path = file.uri + MASK_SUFFIX
     found = filesystem.stat(path)

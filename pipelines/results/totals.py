@@ -18,8 +18,9 @@ from pipelines.run import areas, plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
 from pipelines.run.plan import CountUnit, WorkUnit
+from pipelines.run.progress import amount_of_pixels
 from pipelines.scenes.results import scene_summary, write_scene_results
-from segmodel.errors import FailureCode
+from segmodel.errors import FailureCode, counted
 
 # How far ground areas of pixels may be from the footprint, relatively.
 BALANCE = 1e-6
@@ -166,13 +167,13 @@ def _contact_sheet(totals: Totals, failures: FailureTable, work: Work) -> bytes:
     }
     nodata = tally.pixels.get(areas.NODATA, 0)
     lines = [
-        f"{tally.images:,} images labelled, {tally.failed_images:,} failed; {labelled / 1e6:,.1f} "
-        f"Mpx in classes, {nodata / 1e6:,.1f} Mpx nodata"
+        f"{counted(tally.images, 'image')} labelled, {tally.failed_images:,} failed; "
+        f"{amount_of_pixels(labelled)} in classes, {amount_of_pixels(nodata)} nodata"
     ]
     if (outside := tally.pixels.get(areas.OUTSIDE_AOI)) is not None:
-        lines[0] += f", {outside / 1e6:,.1f} Mpx outside the area of interest"
+        lines[0] += f", {amount_of_pixels(outside)} outside the area of interest"
     if totals.missing:
-        lines.append(f"{totals.missing:,} of {totals.units:,} units unfinished")
+        lines.append(f"{totals.missing:,} of {counted(totals.units, 'unit')} unfinished")
     if (line := range_line(totals.out_of_range)) is not None:
         lines.append(line)
     for row in failures.by_reason()[:REASONS_SHOWN]:

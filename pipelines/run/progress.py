@@ -11,7 +11,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from pipelines.storage import filesystem
-from segmodel.errors import TransientError
+from segmodel.errors import TransientError, counted
 
 _LINE_SECONDS = 30.0
 # Where workers are elsewhere, each look lists the commit records.
@@ -110,14 +110,23 @@ def _follow_lines(watch: Watch, stop: threading.Event) -> None:
         print(line(watch, time.monotonic() - started), file=sys.stderr, flush=True)
 
 
+def amount_of_pixels(pixels: int) -> str:
+    """A number of pixels in megapixels, or as it is where that would be 0.
+
+    >>> amount_of_pixels(2_340_000), amount_of_pixels(1), amount_of_pixels(49_000)
+    ('2.3 Mpx', '1 pixel', '49,000 pixels')
+    """
+    return f"{pixels / 1e6:,.1f} Mpx" if pixels >= 50_000 else counted(pixels, "pixel")
+
+
 def line(watch: Watch, seconds: float) -> str:
     """Progress as a line of a log."""
     done, total = watch.pixels_done(), watch.total_pixels
     rate = done / seconds if seconds else 0.0
     left = f", about {max(0.0, total - done) / rate / 60:.0f} min left" if rate else ""
     return (
-        f"{watch.command}: {done / 1e6:.1f} of about {total / 1e6:.1f} Mpx, "
-        f"{rate / 1e6:.2f} Mpx/s{left}, {watch.units_done()} of {watch.units} units"
+        f"{watch.command}: {amount_of_pixels(done)} of about {amount_of_pixels(total)}, "
+        f"{rate / 1e6:.2f} Mpx/s{left}, {watch.units_done():,} of {counted(watch.units, 'unit')}"
     )
 
 

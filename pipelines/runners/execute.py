@@ -24,7 +24,7 @@ from pipelines.run.attempts import UnitReport
 from pipelines.run.plan import UnitReference, WorkUnit
 from pipelines.runners.dataflow import is_detached, job_error
 from pipelines.runners.runner_options import with_runner
-from segmodel.errors import BeamsegError, ConfigurationError, TransientError, on_one_line
+from segmodel.errors import BeamsegError, ConfigurationError, TransientError, counted, on_one_line
 
 # DirectRunner first looks for another runner on the internet; this one is always in the process.
 LOCAL_RUNNER = "FnApiRunner"
@@ -113,9 +113,9 @@ def print_result(
     has_range_failures = bool((summary.get("out_of_range") or {}).get("failed_images"))
     limits = "--max_failures" + " or --max_out_of_range" * has_range_failures
     over_budget = (
-        f"{failed} of {summary['images'] + failed} images failed, more than --max_failures "
-        f"{budget} allows: see {failures}, then raise {limits}, or correct the images and run the "
-        f"same command again (corrected images are read again without an option)"
+        f"{failed:,} of {counted(summary['images'] + failed, 'image')} failed, more than "
+        f"--max_failures {budget} allows: see {failures}, then raise {limits}, or correct the "
+        f"images and run the same command again (corrected images are read again without an option)"
     )
     is_complete = status == ExitStatus.COMPLETE
     text = {ExitStatus.OVER_BUDGET: over_budget, **texts}[status]

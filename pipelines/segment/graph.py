@@ -31,7 +31,7 @@ from pipelines.scenes.results import result_lines
 from pipelines.segment.launch import PreparedRun
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
-from segmodel.errors import TransientError
+from segmodel.errors import TransientError, counted
 from segmodel.rasters.header import at_location
 
 
@@ -163,9 +163,9 @@ def print_run_result(run: RunDirectory, options: SegmentOptions) -> int:
     record_result(summary)
     attempt = summary["this_attempt"]
     print(
-        f"{summary['images']} images labelled, {summary['failed_images']} failed; "
-        f"{summary['pixels'] / 1e6:.1f} Mpx in {summary['units']} units, "
-        f"{attempt['units_skipped']} units were done before; {attempt['seconds']:.0f} s"
+        f"{counted(summary['images'], 'image')} labelled, {summary['failed_images']:,} failed; "
+        f"{progress.amount_of_pixels(summary['pixels'])} in {counted(summary['units'], 'unit')}, "
+        f"{attempt['units_skipped']:,} done before; {attempt['seconds']:.0f} s"
     )
     if (line := range_line(summary.get("out_of_range"))) is not None:
         print(line)
@@ -179,7 +179,7 @@ def print_run_result(run: RunDirectory, options: SegmentOptions) -> int:
         f"{run.root}/areas.csv",
         ExitStatus.INTERNAL_ERROR: f"the areas in {run.root}/areas.csv do not add up to the "
         f"footprint: this is an internal error, please report it",
-        ExitStatus.INCOMPLETE: f"{summary['unfinished_units']} units could not be finished: run "
-        f"the same command again to do the rest",
+        ExitStatus.INCOMPLETE: f"{counted(summary['unfinished_units'], 'unit')} could not be "
+        f"finished: run the same command again to do the rest",
     }
     return print_result(summary, texts, f"{run.root}/failures.csv", options.max_failures)

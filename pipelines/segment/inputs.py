@@ -23,7 +23,7 @@ from pipelines.segment.kept import KeptUnits
 from pipelines.segment.options import SegmentOptions
 from pipelines.storage import locations
 from pipelines.worker import formats
-from segmodel.errors import ConfigurationError, InputError, TransientError
+from segmodel.errors import ConfigurationError, InputError, TransientError, counted
 from segmodel.images.tiff import is_tiff
 from segmodel.rasters.header import at_location
 
@@ -123,7 +123,7 @@ def _check_patterns(patterns: Sequence[str], catalogue: Catalogue, headers: Head
             with suppress(TransientError):
                 _check_opens(file, patterns[number], headers)
         if not read:
-            what = "is of no" if is_named else f"matches {found} files, none of a"
+            what = "is of no" if is_named else f"matches {counted(found, 'file')}, none of a"
             known = "; ".join(entry.examples for entry in formats.FORMATS)
             if locations.is_web(patterns[number]):
                 known = (

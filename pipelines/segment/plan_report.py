@@ -17,7 +17,7 @@ from pipelines.segment.options import SegmentOptions
 from pipelines.segment.room import Room
 from pipelines.segment.sizes import MIB, RUNTIME_BYTES
 from pipelines.storage import locations
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, counted
 
 
 def report(options: SegmentOptions) -> Iterator[str]:
@@ -76,14 +76,14 @@ def _input_lines(inputs: Inputs) -> Iterator[str]:
     """What is read, what is left aside, copied, and missing."""
     for entry, files in inputs.files:
         if files:
-            yield f"input     {len(files)} files of format {entry.name}"
+            yield f"input     {counted(len(files), 'file')} of format {entry.name}"
     if inputs.left_aside:
         yield f"input     {inputs.left_aside.line()}"
     copied = [file.size for file in inputs.every if locations.is_copied(file.uri)]
     if copied:
         yield (
-            f"copies    {len(copied)} files of web servers, {sum(copied):,} bytes, are copied "
-            f"before they are read"
+            f"copies    {counted(len(copied), 'file')} of web servers, {sum(copied):,} bytes, "
+            f"copied before reading"
         )
     if inputs.missing:
         yield warning_of(inputs.missing.to_json()).replace("missing: ", "missing   ", 1)
@@ -108,10 +108,10 @@ def _earlier(options: SegmentOptions, run: RunDirectory) -> dict[str, Any] | Non
 def _overlap_line(overlaps: Overlaps, rule: str | None, whole: str) -> str:
     """How much ground scenes show more than once, and what becomes of it."""
     if not overlaps.repeated_m2:
-        return f"overlap   none of {overlaps.scenes} scenes"
+        return f"overlap   none of {counted(overlaps.scenes, 'scene')}"
     share = overlaps.repeated_m2 / overlaps.footprint_m2
-    counted = f"counted once, in the {rule} scene" if rule else "counted more than once (--overlap)"
+    times = f"counted once, in the {rule} scene" if rule else "counted more than once (--overlap)"
     return (
-        f"overlap   {overlaps.overlapping} of {overlaps.scenes} scenes: "
-        f"{area_text(overlaps.repeated_m2)}, {share:.2%} of the ground{whole}, is {counted}"
+        f"overlap   {overlaps.overlapping} of {counted(overlaps.scenes, 'scene')}: "
+        f"{area_text(overlaps.repeated_m2)}, {share:.2%} of the ground{whole}, is {times}"
     )

@@ -12,7 +12,7 @@ from itertools import groupby
 
 import numpy as np
 
-from segmodel.errors import ConfigurationError, InputError
+from segmodel.errors import ConfigurationError, InputError, counted
 from segmodel.labels.classes import ClassTable
 from segmodel.pairs.pairs import Pair
 from segmodel.tiling.windows import Window
@@ -128,11 +128,11 @@ def collect_stats(
                 blocks += found
             if log is not None and time.monotonic() - logged >= _LOG_SECONDS:
                 logged = time.monotonic()
-                log(f"checked {done} of {len(pairs)} images with their masks")
+                log(f"checked {done:,} of {counted(len(pairs), 'image')} with masks")
     finally:
         pool.shutdown(cancel_futures=True)
     if faults:
-        count = "1 pair" if len(faults) == 1 else f"{len(faults)} pairs"
+        count = counted(len(faults), "pair")
         first = "the first " if len(faults) == _MAX_FAULTS else ""
         lines = "".join(f"\n  {fault}" for fault in faults)
         raise InputError(f"{first}{count} that cannot be used:{lines}")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from segmodel.errors import ConfigurationError
+from segmodel.errors import ConfigurationError, counted
 from segmodel.labels.classes import format_color
 
 
@@ -80,7 +80,7 @@ def render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters |= {"md": escaped, "decimal": decimal, "setting": setting_text}
-    environment.filters |= {"color": format_color, "table": markdown_table}
+    environment.filters |= {"color": format_color, "table": markdown_table, "counted": counted}
     return environment.get_template(template).render(values)
 
 

@@ -192,7 +192,7 @@ def test_a_finished_pack_is_left_as_it_is(kept, capsys):
     status = dispatch(PACK)
 
     assert status == 0
-    assert "2 were done before" in capsys.readouterr().out
+    assert "2 done before" in capsys.readouterr().out
     assert packed_files(kept) == expected
 
 

@@ -139,7 +139,7 @@ def test_a_killed_pack_goes_on_and_ends_byte_for_byte_as_an_uninterrupted_one(da
     assert [n for n in actual if actual[n] != expected[n] and n not in clocked] == []
     for name, modified in finished.items():
         assert (commits / name).stat().st_mtime_ns == modified
-    assert f"{len(finished)} were done before" in done.stdout
+    assert f"{len(finished)} done before" in done.stdout
 
 
 def test_it_is_a_module_too_and_its_help_tells_the_whole_story(data):

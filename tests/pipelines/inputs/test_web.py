@@ -191,9 +191,9 @@ def test_with_copy_web_a_scene_is_copied_once_and_labelled(tmp_path, address, mo
     assert gets(tmp_path, how) == ["bytes=0-16383", "None"]
     again = SegmentOptions((folder,), str(model_folder), str(tmp_path / "next"), copy_web=1 << 20)
     size = (tmp_path / "www" / how / "a.tif").stat().st_size
-    assert (
-        f"copies    1 files of web servers, {size:,} bytes, are copied before they are read"
-    ) in report(again)
+    assert (f"copies    1 file of web servers, {size:,} bytes, copied before reading") in report(
+        again
+    )
 
 
 @pytest.mark.parametrize("how", ["files", "no-ranges"])

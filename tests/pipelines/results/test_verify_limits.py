@@ -202,5 +202,5 @@ def test_the_command_prints_any_name_on_one_line(tmp_path, capsys):
     assert status == 4
     assert lines == [
         r"labels/a\nb\udc80 is an unknown file: no commit record names it: remove it",
-        "1 units, 1 files, 1 bytes: 0 not finished, 1 not as recorded",
+        "1 unit, 1 file, 1 byte: 0 not finished, 1 not as recorded",
     ]

@@ -60,12 +60,12 @@ def test_a_line_tells_pixels_rate_time_left_and_units(tmp_path):
     commit(tmp_path, 1)
     watched = watch(tmp_path, total_pixels=400_000_000)
     actual = progress.line(watched, seconds=10.0)
-    expected = "segment: 100.0 of about 400.0 Mpx, 10.00 Mpx/s, about 0 min left, 1 of 4 units"
+    expected = "segment: 100.0 Mpx of about 400.0 Mpx, 10.00 Mpx/s, about 0 min left, 1 of 4 units"
     assert actual == expected
 
 
 def test_a_line_at_the_start_promises_nothing(tmp_path):
-    expected = "segment: 0.0 of about 0.0 Mpx, 0.00 Mpx/s, 0 of 4 units"
+    expected = "segment: 0 pixels of about 1,000 pixels, 0.00 Mpx/s, 0 of 4 units"
     assert progress.line(watch(tmp_path), seconds=0.0) == expected
 
 
@@ -79,7 +79,7 @@ def test_a_log_gets_lines_and_the_thread_ends_with_the_block(tmp_path, monkeypat
     lines = capsys.readouterr().err.splitlines()
     assert lines
     assert all(line.startswith("segment: ") for line in lines)
-    assert "1.0 of about 2.0 Mpx" in lines[-1]
+    assert "1.0 Mpx of about 2.0 Mpx" in lines[-1]
 
 
 def test_the_thread_ends_after_an_exception_too(tmp_path):

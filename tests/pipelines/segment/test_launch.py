@@ -271,7 +271,7 @@ def test_what_cannot_be_carried_out_is_refused_before_anything_is_written(option
             "--window must be a multiple of the model's stride 32",
         ),
         ({"inputs": (str(tmp_path / "none"),)}, ConfigurationError, "matches no file"),
-        ({"inputs": (str(tmp_path / "texts"),)}, ConfigurationError, "matches 1 files, none of"),
+        ({"inputs": (str(tmp_path / "texts"),)}, ConfigurationError, "matches 1 file, none of"),
         ({"model": str(tmp_path / "none")}, ContractError, "is not a SavedModel"),
         ({"model": "swift://bucket/model"}, ConfigurationError, "^swift:// locations"),
     ):
@@ -293,7 +293,7 @@ def test_a_report_writes_nothing_and_counts_the_units(options):
         "pixel kept"
     )
     assert windows in lines
-    assert "overlap   none of 1 scenes" in lines
+    assert "overlap   none of 1 scene" in lines
     assert json.dumps(lines)
 
 

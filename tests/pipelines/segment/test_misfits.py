@@ -210,7 +210,7 @@ def test_each_pattern_must_find_something_to_read(tmp_path, model_folder):
     write(tmp_path / "b" / "notes.txt", b"mine")
     inputs = (str(tmp_path / "a"), str(tmp_path / "b"))
     options = SegmentOptions(inputs, str(model_folder), str(tmp_path / "run"))
-    with pytest.raises(ConfigurationError, match=r"b matches 1 files, none of a format"):
+    with pytest.raises(ConfigurationError, match=r"b matches 1 file, none of a format"):
         check_run(options)
     write_scene(tmp_path / "b" / "b.tif", VALUES)
     assert "1 file is left aside: 1 .txt (b/notes.txt)" in "\n".join(report(options))

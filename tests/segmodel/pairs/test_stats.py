@@ -198,7 +198,7 @@ def test_progress_is_told(monkeypatch):
     monkeypatch.setattr(stats, "_LOG_SECONDS", 0.0)
     lines: list[str] = []
     collect_stats([pair(np.zeros((2, 2)))] * 2, table(1), allow_empty=False, log=lines.append)
-    assert lines == [f"checked {n} of 2 images with their masks" for n in (1, 2)]
+    assert lines == [f"checked {n} of 2 images with masks" for n in (1, 2)]
 
 
 def test_a_fault_of_ours_is_not_taken_for_one_of_the_files():
