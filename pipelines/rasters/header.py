@@ -151,7 +151,7 @@ def _opened_header(uri: str, version: str, reach: Reach | None) -> Header:
         opened = OPENER.open(uri, version)
         with opened as source:
             if reach is not None:
-                reach.check_opened(uri, source.driver, source.files)
+                reach.check_opened(uri, source.name, source.driver, source.files)
             header = with_place(header_of(source), uri, opened.has_file, filesystem.read_bytes)
             return replace(header, shortage=shortage_of(source, uri, OPENER))
 

@@ -112,11 +112,12 @@ class Reach:
                     seen.add(name)
                     ahead.append(name)
 
-    def check_opened(self, uri: str, driver: str, files: Iterable[str]) -> None:
+    def check_opened(self, uri: str, opened: str, driver: str, files: Iterable[str]) -> None:
         """Refuse a raster by what GDAL found in it; arguments as in `check`.
 
         Args:
             uri: Location of the raster.
+            opened: Name that GDAL opened it by: of a copy, that of the copy.
             driver: Driver that opened it.
             files: Files that GDAL lists for it; those beside it are inputs like itself.
 
@@ -127,11 +128,12 @@ class Reach:
             raise _not_checked(driver)
         if driver in _TAGS and not locations.is_local(uri):
             self.check(uri)
-        folder = os.path.dirname(uri)
+        own = (uri, opened)
+        folders = {*map(os.path.dirname, own)}
         for name in files:
-            if driver not in _TAGS and os.path.dirname(name) != folder:
+            if driver not in _TAGS and os.path.dirname(name) not in folders:
                 found = unwrapped(location_of(name))
-                if not self.allows(found) and not found.startswith(unwrapped(uri)):
+                if not self.allows(found) and not found.startswith(tuple(map(unwrapped, own))):
                     raise self._refusal(found)
 
     def _refusal(self, name: str) -> InputError:

@@ -150,7 +150,7 @@ def forbidden(
 
 def _refusal(unit: Unit, file: InputFile, work: Work) -> str | None:
     """Why a file with a label map may not be read; None if it may, or if another attempt might."""
-    if locations.is_remote(file.uri) or not _has_labels(replace(unit, files=(file,)), work.run):
+    if not locations.is_local(file.uri) or not _has_labels(replace(unit, files=(file,)), work.run):
         return None
     try:
         filesystem.read_range(file.uri, 0, 1)

@@ -19,6 +19,7 @@ from pipelines.inputs.find import list_inputs
 from pipelines.rasters import gdal
 from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.header import Headers, read_header
+from pipelines.rasters.sources import Reach
 from pipelines.scenes.format import SceneFormat, may_be_scene
 from pipelines.storage import copies
 from segmodel.errors import ConfigurationError, InputError
@@ -63,8 +64,8 @@ def test_netcdf_in_a_store_is_read_from_a_copy(tmp_path, monkeypatch, client):
     client.put_all(tmp_path, "gs://b")
     downloads, download = [], copies._download
     monkeypatch.setattr(copies, "_download", lambda *a: downloads.append(a[0]) or download(*a))
-    here, there = read_header(str(path)), read_header("gs://b/a.nc")
-    assert there.grid == here.grid
+    there = read_header("gs://b/a.nc", reach=Reach.of(["gs://b/a.nc"]))
+    assert there.grid == read_header(str(path)).grid
     with OPENER.env("gs://b/a.nc"), OPENER.open("gs://b/a.nc") as source:
         assert (source.read(1) == 101).all()
     assert downloads == ["gs://b/a.nc"]
