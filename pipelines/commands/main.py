@@ -89,7 +89,12 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     streams.open_streams()
     # TensorFlow's C++ messages tell a user nothing; they must be silenced before it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    # What libraries log tells a user nothing: what is wrong, they raise, and we print.
+    messages = logging.StreamHandler()
+    messages.addFilter(logging.Filter("beamseg"))
+    logging.basicConfig(
+        format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING, handlers=[messages]
+    )
     process.begin(arguments)
     process.end_at_signals()
     is_help = False

@@ -28,7 +28,6 @@ A file for --classes, if there is no configuration of a training run:
   color = "#6EC1E4"
 """
 
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -61,13 +60,10 @@ def run(arguments: Sequence[str]) -> int:
     check_paths(words, (*options.images, *options.masks, options.output))
     resolved = check_pack(options)
 
-    # Beam warns of optional packages when it is imported, which tells a user nothing.
-    logging.disable(logging.WARNING)
     from pipelines.datasets.graph import run_pack
     from pipelines.runners.dataflow import is_detached
     from pipelines.runners.execute import pipeline_options, print_result
 
-    logging.disable(logging.NOTSET)
     beam_options = pipeline_options(process.without_process_options(words))
     if is_detached(beam_options):
         raise ConfigurationError(

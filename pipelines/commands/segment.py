@@ -14,7 +14,6 @@ Examples:
   beamseg segment --input 'gs://survey/**/*.tif' --model gs://survey/land --output gs://survey/may
 """
 
-import logging
 import sys
 from collections.abc import Sequence
 
@@ -57,13 +56,10 @@ def run(arguments: Sequence[str]) -> int:
 
     resolved = check_run(options)
 
-    # Beam warns of optional packages when it is imported, which tells a user nothing.
-    logging.disable(logging.WARNING)
     from pipelines.runners.dataflow import check_options
     from pipelines.runners.execute import pipeline_options
     from pipelines.segment.graph import print_run_result, run_segment
 
-    logging.disable(logging.NOTSET)
     beam_options = pipeline_options(process.without_process_options(words))
     check_options(options.accelerator, beam_options)
     prepared = prepare_run(resolved)

@@ -175,12 +175,6 @@ def _silence_beam() -> None:
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     # Prism's output, in which those of the workers are again; it sets a level of its own.
     logging.getLogger("PrismJobServer").disabled = True
-    # Beam logs a runner's messages, with Java's stack traces, through the root logger.
-    logging.getLogger().addFilter(_is_not_of_beam)
-
-
-def _is_not_of_beam(record: logging.LogRecord) -> bool:
-    return "apache_beam" not in record.pathname
 
 
 def _end_with_workers() -> None:

@@ -12,6 +12,7 @@ from pipelines.cli.parser import each_value, parse
 from pipelines.commands import main
 from pipelines.commands.segment import parser
 from segmodel.errors import ConfigurationError, ContractError, GroundError, TransientError
+from tests import forked
 
 ROOT = Path(__file__).parents[3]
 NEEDED = ["--input", "a", "--model", "m", "--output", "o"]
@@ -247,6 +248,20 @@ def test_errors_become_exit_statuses(error, status, capsys):
 
 
 @pytest.mark.usefixtures("_no_signals")
+def test_of_what_is_logged_only_our_own_messages_are_printed():
+    program = (
+        "import logging, pipelines.commands.main as main\n"
+        "def command(arguments):\n"
+        "    for name in ('rasterio._env', None, 'apache_beam.io', 'beamseg'):\n"
+        "        logging.getLogger(name).warning('of %s', name)\n"
+        "    return 0\n"
+        "main.guarded(command, [])"
+    )
+    done = forked.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "WARNING beamseg: of beamseg\n"
+
+
 def test_an_error_that_nobody_foresaw_keeps_its_traceback():
     def command(arguments):
         raise KeyError("surprise")
