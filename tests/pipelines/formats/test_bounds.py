@@ -19,6 +19,7 @@ from pipelines.formats.shards import MAX_NAME_CHARACTERS, ShardFormat, ShardSamp
 from pipelines.formats.tfrecord import TFRecordFormat
 from pipelines.formats.work import ReadOptions
 from pipelines.run.plan import InputFile
+from segmodel.devices.startup import silence_pillow
 from segmodel.errors import FailureCode, InputError
 from tests.pipelines.archives import archive, read, write_archive
 from tests.pipelines.corpus import (
@@ -124,6 +125,8 @@ def test_of_a_large_file_only_the_beginning_is_read_for_an_estimate(tmp_path, mo
 
 
 def test_headers_behind_pixels_are_found_in_files_of_some_size(tmp_path, recwarn):
+    # Once in a process is enough, but for tests, after which filters are as before.
+    silence_pillow.cache_clear()
     # As other programs write them: pixels first, the directory behind them.
     for name, encoded_bytes in (("a.png", png(NOISE)), ("b.tif", tiff_with_late_header(NOISE))):
         assert len(encoded_bytes) > 1 << 20
