@@ -122,5 +122,5 @@ def failures_of(commit: Commit, log: CommitLog) -> Iterator[Failure]:
     """
     for output in commit.outputs:
         if output.path.endswith(".jsonl"):
-            for line in log.content(output).splitlines():
+            for line in log.lines(output):
                 yield Failure(**json.loads(line))

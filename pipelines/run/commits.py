@@ -336,7 +336,7 @@ class CommitLog:
         is_read = output.path.endswith((".jsonl", ".json"))
         if is_read or (commit.tally.worst_share and output.path.endswith(".parquet")):
             try:
-                return bool(self.content(output))
+                return bool(next(self.lines(output), b""))
             except (FileNotFoundError, DamagedError):
                 return False
         return filesystem.size_of(f"{self.run}/{output.path}") == output.size
@@ -350,10 +350,21 @@ class CommitLog:
         """
         content = filesystem.read_bytes(f"{self.run}/{output.path}")
         if hashlib.sha256(content).hexdigest() != output.sha256:
-            raise DamagedError(
-                f"{output.path} is not what its commit record says: run the same command again"
-            )
+            raise _damaged(output)
         return content
+
+    def lines(self, output: Output) -> Iterator[bytes]:
+        """Lines of an output of any length, which is read as a whole before the first of them.
+
+        Raises:
+            FileNotFoundError: If it is not there.
+            DamagedError: If the bytes are not the recorded ones.
+        """
+        path = f"{self.run}/{output.path}"
+        if filesystem.sha256(path) != output.sha256:
+            raise _damaged(output)
+        with filesystem.open_stream(path) as stream:
+            yield from stream
 
     def contradiction(self, unit: Unit, commit: Commit) -> str | None:
         """What of a unit says other numbers than its record, or None.
@@ -373,10 +384,15 @@ class CommitLog:
                 rows = sums_of_rows(io.BytesIO(self.content(output)), self.nodata)
                 if not agree(tally, rows):
                     return output.path
-            if output.path.endswith(".jsonl") and unit.format != SCENE:
-                failures = self.content(output).splitlines()
-                if len(failures) != tally.failed_images:
-                    return output.path
+            has_failures = output.path.endswith(".jsonl") and unit.format != SCENE
+            if has_failures and sum(1 for _ in self.lines(output)) != tally.failed_images:
+                return output.path
         if isinstance(unit, CountUnit) and tally.area_m2 and tally.pixels != tally.ground_pixels:
             return self.folder
         return None
+
+
+def _damaged(output: Output) -> DamagedError:
+    return DamagedError(
+        f"{output.path} is not what its commit record says: run the same command again"
+    )

@@ -1,9 +1,11 @@
 """Failures: one row per image that could not be labelled."""
 
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import IO, Self
 
 from pipelines.run.commits import Output
 from pipelines.run.directory import RunDirectory
@@ -77,22 +79,54 @@ def code_of(error: BaseException) -> FailureCode:
     return FailureCode.CANNOT_READ if isinstance(error, OSError) else FailureCode.OTHER
 
 
-def write_unit_failures(
-    run: RunDirectory, unit_id: str, failures: Iterable[Failure]
-) -> list[Output]:
-    """Write the failures of a unit, in place of earlier ones.
+class UnitFailures:
+    """Failures of a unit, written as they come, so that a shard of any length takes no memory.
 
     Args:
         run: The run directory.
-        unit_id: Id of the unit.
-        failures: All that failed in it.
-
-    Returns:
-        The file that was written, below the run directory; none without failures.
+        path: Path of the temporary file that they are written to.
+        stream: That file, open.
     """
-    path = f"failures/{unit_id}.jsonl"
-    lines = "".join(failure.to_json() + "\n" for failure in failures)
-    if not lines:
-        filesystem.remove(run.path(path))
-        return []
-    return [Output.of(path, run.write(path, lines.encode("utf-8", "backslashreplace")))]
+
+    def __init__(self, run: RunDirectory, path: str, stream: IO[str]) -> None:
+        self._run, self._path, self._stream = run, path, stream
+
+    def add(self, failure: Failure) -> None:
+        """Add a row."""
+        self._stream.write(failure.to_json() + "\n")
+
+    def publish(self, unit_id: str) -> list[Output]:
+        """Give the file its name, in place of earlier failures of the unit.
+
+        Args:
+            unit_id: Id of the unit.
+
+        Returns:
+            The file, below the run directory; none without failures.
+        """
+        name = f"failures/{unit_id}.jsonl"
+        self._stream.close()
+        if not os.path.getsize(self._path):
+            filesystem.remove(self._run.path(name))
+            return []
+        return [Output.of(name, filesystem.publish(self._path, self._run.path(name)))]
+
+
+@contextmanager
+def unit_failures(run: RunDirectory) -> Iterator[UnitFailures]:
+    """A new table of failures, for the time of the block."""
+    with (
+        filesystem.temporary(run.scratch) as path,
+        open(path, "w", encoding="utf-8", errors="backslashreplace", newline="\n") as stream,
+    ):
+        yield UnitFailures(run, path, stream)
+
+
+def write_unit_failures(
+    run: RunDirectory, unit_id: str, failures: Iterable[Failure]
+) -> list[Output]:
+    """Write all failures of a unit, in place of earlier ones; see `UnitFailures.publish`."""
+    with unit_failures(run) as table:
+        for failure in failures:
+            table.add(failure)
+        return table.publish(unit_id)

@@ -14,7 +14,14 @@ from pipelines.run.area_tables import AreaTable, area_table, rows_of, schema_for
 from pipelines.run.areas import Tally, TallySum, Unlabelled
 from pipelines.run.attempts import THREADS, UnitReport, report_of
 from pipelines.run.commits import Output
-from pipelines.run.failures import Failure, reason_of, reraise_transient, write_unit_failures
+from pipelines.run.failures import (
+    Failure,
+    UnitFailures,
+    reason_of,
+    reraise_transient,
+    unit_failures,
+    write_unit_failures,
+)
 from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem
 from pipelines.worker import formats
@@ -77,10 +84,10 @@ def _fail(unit: WorkUnit, work: Work) -> UnitReport:
 
 @dataclass
 class _Results:
-    """What a unit has come to so far; rows of images go to a table on disk."""
+    """What a unit has come to so far; rows of images and of failures go to tables on disk."""
 
     table: AreaTable
-    failures: list[Failure] = field(default_factory=list)
+    failures: UnitFailures
     tally: TallySum = field(default_factory=TallySum)
     pixels: int = 0
     lost: list[Window] = field(default_factory=list)
@@ -90,13 +97,13 @@ def _attempt(
     unit: WorkUnit, work: Work, model: Callable[[Work], Model], on_pixels: Callable[[int], None]
 ) -> UnitReport:
     schema, opened = schema_for(work.contract), formats.find_format(unit.format).open
-    with filesystem.temporary(work.run.scratch) as rows:
+    with filesystem.temporary(work.run.scratch) as rows, unit_failures(work.run) as failures:
         with (
             unchanged(unit.files),
             area_table(rows, schema) as table,
             opened(unit, work) as task,
         ):
-            results = _Results(table)
+            results = _Results(table, failures)
             loaded = model(work)
             sizes = MODELS.batch_sizes(work, loaded)
             limits = replace(work.limits, batch_sizes=sizes)
@@ -111,7 +118,7 @@ def _attempt(
                 table.add(outcome.rows)
                 results.tally.add(outcome.tally)
                 for part, failure in outcome.lost:
-                    results.failures.append(failure)
+                    results.failures.add(failure)
                     results.lost += [part.to_outer(unit.window)] if unit.window else []
                 results.pixels += outcome.pixels
             seams = task.seams(engine)
@@ -179,11 +186,11 @@ def _record_failure(failed: Failed, unit: WorkUnit, task: UnitTask[Any], results
     reraise_transient(failed.error)
     results.tally.add(Tally(failed_images=1))
     if isinstance(failed.error, _KnownFailureError):
-        results.failures.append(failed.error.failure)
+        results.failures.add(failed.error.failure)
         return
     task.discard(failed.key)
     file, key = task.source(failed.key)
-    results.failures.append(Failure.of(file.key, key, failed.stage, failed.error))
+    results.failures.add(Failure.of(file.key, key, failed.stage, failed.error))
     lost = task.failed_tally()
     if lost is not None:
         results.tally.add(lost)
@@ -205,4 +212,4 @@ def _write_tables(unit: WorkUnit, work: Work, results: _Results, rows: str) -> l
         outputs.append(Output.of(table, filesystem.publish(rows, work.run.path(table))))
     else:
         work.run.remove(table)
-    return outputs + write_unit_failures(work.run, unit.id, results.failures)
+    return outputs + results.failures.publish(unit.id)

@@ -57,6 +57,10 @@ class PendingWindow:
     pixels: Future[WindowRead] | None = None
 
 
+# Steps that wait, also those that read nothing, as of rasters that fail and of windows of nodata.
+MAX_PLANNED = 1024
+
+
 @dataclass(frozen=True)
 class _PlannedRead:
     """A read that can be started.
@@ -110,7 +114,11 @@ class ReadAhead:
         max_bytes = self.max_bytes - self.max_bytes // 4
         for step in self._reads(self._opened(jobs)):
             # So many that no thread waits while the model or the reader of a shard has its turn.
-            while queue and (reads > 2 * self.threads or held + step.takes > max_bytes):
+            while queue and (
+                reads > 2 * self.threads
+                or held + step.takes > max_bytes
+                or len(queue) >= MAX_PLANNED
+            ):
                 before, pending = queue.popleft()
                 held -= before.gives
                 reads -= before.raster is not None

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmodel.engine.engine import Engine, MemoryLimits
-from segmodel.engine.read_ahead import Job, PendingWindow, ReadAhead
+from segmodel.engine.read_ahead import MAX_PLANNED, Job, PendingWindow, ReadAhead
 from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import InputError
 from segmodel.tiling.raster import Pixels, Raster
@@ -180,6 +180,21 @@ def test_a_long_run_of_failures_neither_stalls_nor_leaks(broken):
     assert [key for key, column in actual if column is None] == [str(n) for n in range(501)]
     assert meter.most <= 4000 + 500
     assert sum(meter.held.values()) == 0
+
+
+def test_of_any_number_of_failures_few_wait():
+    opened = 0
+
+    def jobs() -> Iterator[Job]:
+        nonlocal opened
+        for job in jobs_of([Plan(broken="open")] * (3 * MAX_PLANNED), Meter()):
+            opened += 1
+            yield job
+
+    ahead = ReadAhead(Inline(), 2, LAYOUT, CLASSES, False, FILL, None, 1 << 30)
+    waiting = [opened - number for number, _ in enumerate(ahead.run(jobs()))]
+    assert len(waiting) == 3 * MAX_PLANNED
+    assert MAX_PLANNED < max(waiting) < MAX_PLANNED + 10
 
 
 def test_a_raster_that_failed_is_not_read_on():
