@@ -113,7 +113,8 @@ def main() -> int:
                     harm, options.count or harm.count, options.first, options.jobs, say
                 )
             has_faults |= bool(report.faults)
-            say(f"{report} in {time.monotonic() - started:.0f} s, {len(report.faults)} faults")
+            took = f"{time.monotonic() - started:.0f} s"
+            say(f"{report} of {harm.count} in {took}, {len(report.faults)} faults")
     return 1 if has_faults else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 from pathlib import Path
 from typing import Self
 
@@ -52,10 +53,7 @@ class Kills:
             point = 1 + int(self.points * draw.random() ** (1 if not attempt else 2))
             notes.unlink(missing_ok=True)
             ended = self._bench.run(words(run.name), hook=_hook(point, notes, links))
-            if ended.status != -9:
-                outcome = self._bench.judged("run of fewer calls", ended, run)
-                outcome.faults += books.look()
-                outcomes.append(outcome)
+            if ended.status != -signal.SIGKILL:
                 break
             kind = notes.read_text().strip()
             which = "continued run" if attempt else "first run"
@@ -64,6 +62,9 @@ class Kills:
             if (run / "_SUCCESS").exists():
                 found = {n: c for n, c in files_of(run).items() if not n.startswith("tmp/")}
                 outcomes[-1].faults += differences(found, self._bench.expected)
+        outcomes = outcomes or [Outcome("no kill: a run of fewer calls", "same bytes")]
+        if ended.status != -signal.SIGKILL:
+            outcomes[-1].faults += ended.faults
         outcomes[-1].faults += self._finished(run, books)
         shutil.rmtree(run)
         notes.unlink(missing_ok=True)
