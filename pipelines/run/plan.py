@@ -367,10 +367,10 @@ def part_names(
     """
     parts: Iterable[str]
     try:
-        names = unsealed(filesystem.read_bytes(f"{folder}/{_PARTS}"))[0]["parts"]
-        if not all(map(_PART.fullmatch, names)):
-            raise ValueError("not names of parts")
-        parts = names
+        document, is_sealed = unsealed(filesystem.read_bytes(f"{folder}/{_PARTS}"))
+        if not is_sealed:
+            raise ValueError("it has lost its seal")
+        parts = document["parts"]
     except FileNotFoundError:
         parts = filter(_PART.fullmatch, filesystem.names_below(folder))
     except MALFORMED:

@@ -26,36 +26,39 @@ def same_tables(one: Finished, other: Finished, *names: str) -> None:
         assert (one.root / name).read_bytes() == (other.root / name).read_bytes(), name
 
 
-def test_zones_and_another_rule_do_not_run_the_model_again(tmp_path, model_folder):
+ZONES = (box(0, 0, 50, 99), box(0, 0, 51, 99))
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"zones": 0}),
+        ({"zones": 0}, {"zones": 0, "overlap": "first"}),
+        ({"zones": 0, "overlap": "first"}, {"zones": 1, "overlap": "newest"}),
+        ({"zones": 1, "overlap": "newest"}, {}),
+    ],
+    ids=str,
+)
+def test_zones_and_another_rule_do_not_run_the_model_again(tmp_path, model_folder, before, after):
     dates = ["2020:01:01 10:00:00", "2024:01:01 10:00:00", "2022:06:01 00:00:00"]
     folder, parts = parts_of(tmp_path, THREE, dates)
-    zones = [
-        write_polygons(tmp_path / f"{n}.geojson", UTM[0], [("a", box(0, 0, 50 + n, 99))])
-        for n in range(2)
-    ]
-    steps = [
-        {"zones": zones[0]},
-        {"zones": zones[0], "overlap": "first"},
-        {"zones": zones[1], "overlap": "newest"},
-        {},
-    ]
-    begun = run_scenes(tmp_path / "run", model_folder, folder)
-    begun_tree = tree(begun.root)
-    for number, options in enumerate(steps):
-        run = run_scenes(tmp_path / "run", model_folder, folder, **options)
-        expected = begun_tree
-        if options:
-            fresh = run_scenes(tmp_path / f"fresh-{number}", model_folder, folder, **options)
-            expected = tree(fresh.root)
 
-        assert run.status == 0
-        assert all(report.skipped for report in run.reports)
-        assert run.model.batches == []
-        assert tree(run.root) == expected
-        assert run.verified()[1] == []
-        if "overlap" in options:
-            order = [0, 1, 2] if options["overlap"] == "first" else [1, 2, 0]
-            check_once(run, parts, order)
+    def run_into(name: str, options: dict) -> Finished:
+        if "zones" in options:
+            shapes = [("a", ZONES[options["zones"]])]
+            options = options | {"zones": write_polygons(tmp_path / "z.geojson", UTM[0], shapes)}
+        return run_scenes(tmp_path / name, model_folder, folder, **options)
+
+    run_into("run", before)
+    run, fresh = run_into("run", after), run_into("fresh", after)
+
+    assert run.status == 0
+    assert all(report.skipped for report in run.reports)
+    assert run.model.batches == []
+    assert tree(run.root) == tree(fresh.root)
+    assert run.verified()[1] == []
+    if "overlap" in after:
+        check_once(run, parts, [0, 1, 2] if after["overlap"] == "first" else [1, 2, 0])
 
 
 @pytest.mark.parametrize("options", [{}, {"overlap": "first"}])
