@@ -3,6 +3,7 @@
 import hashlib
 import heapq
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,13 +72,24 @@ def thumbnails(sample: UnitSample, work: Work) -> Iterator[Thumbnail]:
     room = TILES
     for number, unit in enumerate(units):
         share = -(-room // (len(units) - number))
-        try:
-            for tile in formats.find_format(unit.format).thumbnails(unit, work, share, TILE_PX):
-                room -= 1
-                yield tile
-        except (BeamsegError, OSError):
-            # An input that is gone since then is no fault of the run.
-            continue
+        tiles = _tiles(unit, work, share)
+        room -= len(tiles)
+        yield from tiles
+
+
+def _tiles(unit: Unit, work: Work, limit: int) -> list[Thumbnail]:
+    """Images of a unit. An input that is gone since then, asked for twice, is no fault of the run.
+
+    A store that refuses one request would leave its mark on the sheet else.
+    """
+    tiles: list[Thumbnail] = []
+    for _ in range(2):
+        tiles = []
+        with suppress(BeamsegError, OSError):
+            for tile in formats.find_format(unit.format).thumbnails(unit, work, limit, TILE_PX):
+                tiles.append(tile)
+            break
+    return tiles
 
 
 def draw_sheet(

@@ -15,6 +15,7 @@ import rasterio
 from PIL import Image
 
 from pipelines.cli.values import FailureBudget
+from pipelines.formats import images
 from pipelines.formats.images import decoded
 from pipelines.formats.interface import Thumbnail
 from pipelines.results import contact_sheet
@@ -129,6 +130,25 @@ def test_an_image_that_is_gone_leaves_its_place_to_others(tmp_path):
     tiles = list(contact_sheet.thumbnails(totals.sample, work))
 
     assert [tile.caption for tile in tiles] == ["other/a.png"]
+
+
+def test_an_image_that_a_store_refuses_once_is_shown(tmp_path, monkeypatch):
+    work = make_work(tmp_path / "run")
+    write_input(tmp_path / "in", "images")
+    sample = run_all(work, tmp_path / "in").sample
+    expected = [tile.caption for tile in contact_sheet.thumbnails(sample, work)]
+    assert expected == ["in/a.png"]
+
+    for refusals in (1, 2):
+        left = [PermissionError(13, "refused")] * refusals
+        monkeypatch.setattr(images, "mask_beside", lambda file, left=left: _refuse(left))
+        found = [tile.caption for tile in contact_sheet.thumbnails(sample, work)]
+        assert found == (expected if refusals == 1 else [])
+
+
+def _refuse(left: list[OSError]) -> None:
+    if left:
+        raise left.pop()
 
 
 def test_the_sheet_of_a_run_is_the_same_bytes_every_time(tmp_path):
