@@ -103,7 +103,7 @@ class SceneFormat(Format):
         if reading.bands is not None and len(reading.bands) != len(contract.bands):
             raise ContractError(
                 f"--bands names {len(reading.bands)} bands, the model takes {len(contract.bands)} "
-                f"({', '.join(contract.bands)})"
+                f"({', '.join(contract.bands)}): name as many, in that order"
             )
         if reading.resample_to is not None:
             side = reading.resample_to

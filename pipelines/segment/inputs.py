@@ -268,7 +268,8 @@ def check_scene_options(
         )
     if options.check_seams and context.contract.fixed_window is not None:
         raise ConfigurationError(
-            "--check_seams needs windows that can be moved; this model has a fixed one"
+            "--check_seams needs windows that can be moved, and this model has a fixed one, as its "
+            "labels depend on the window: leave --check_seams out"
         )
     if options.overlap is not None:
         precedence(scenes, options.overlap, context.headers)

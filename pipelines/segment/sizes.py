@@ -114,10 +114,12 @@ def resolve_sizes(
     least = asked or MIN_PIXELS
     if affordable < least:
         needed = memory.needed + least * (ahead + finishing)
+        of_scenes = memory.needed + memory.scenes
+        for_scenes = f" ({-(-of_scenes // MIB)}M for scenes)" if of_scenes > needed else ""
         raise ConfigurationError(
             f"--memory {options.memory / MIB:.0f}M is not enough for windows of "
-            f"{layout.read_px} pixels and images of {least} pixels: give {-(-needed // MIB)}M, or "
-            f"lower --window, --batch or --max_pixels"
+            f"{layout.read_px} pixels and images of {least} pixels: give "
+            f"{-(-needed // MIB)}M{for_scenes}, or lower --window, --batch or --max_pixels"
         )
     reading = ReadOptions(
         image_field=options.image_field,

@@ -27,7 +27,9 @@ def read_contract(model: str | Path) -> Contract:
     if not folder.is_dir():
         raise ContractError(f"{folder} is not a SavedModel: there is no such folder")
     if not (folder / "saved_model.pb").is_file():
-        raise ContractError(f"{folder} is not a SavedModel: it has no saved_model.pb")
+        raise ContractError(
+            f"{folder} is not a SavedModel: it has no saved_model.pb; name the folder that has one"
+        )
     path = folder / CONTRACT_FILE
     if not path.is_file():
         raise ContractError(

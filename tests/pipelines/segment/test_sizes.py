@@ -90,6 +90,17 @@ def test_what_memory_does_not_allow_is_refused_with_what_would(change):
         resolve_sizes(replace(options, memory=(enough - 2) * MIB), made(600))
 
 
+def test_the_memory_that_is_named_for_scenes_suffices_for_them():
+    options = replace(OPTIONS, memory=1 * MIB, window=256)
+    with pytest.raises(ConfigurationError, match=r"give \d+M \(\d+M for scenes\)") as caught:
+        resolve_sizes(options, made(600))
+    enough = int(str(caught.value).split(" (")[1].split("M")[0])
+    resolve_sizes(replace(options, memory=enough * MIB), made(600)).check_scenes(enough * MIB)
+    short = (enough - 2) * MIB
+    with pytest.raises(ConfigurationError, match="is not enough for scenes"):
+        resolve_sizes(replace(options, memory=short), made(600)).check_scenes(short)
+
+
 def test_automatic_batches_take_memory_of_the_device_and_not_of_the_process():
     options = replace(OPTIONS, window=256)
     usual, automatic = (
