@@ -1,5 +1,6 @@
 """Parquet files with encoded images, one a row."""
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ _READ_BYTES, _READ_ROWS = 8 << 20, 16
 _WRITE_BYTES, _WRITE_ROWS = 16 << 20, 1024
 _STREAM_BYTES = 1 << 20
 _HEADER_BYTES = 64 << 20
+# Pages are in memory as a whole. Encoded images hardly inflate; what does is small, or a bomb.
+_INFLATED_BYTES, _MOST_INFLATED = 64 << 20, 100
 # What Arrow says when memory is short.
 _ASKED = re.compile(r"malloc of size (\d+) failed")
 # A footer that states more is taken for corrupt.
@@ -75,9 +78,9 @@ class ParquetFormat(shards.ShardFormat):
                     0, "", f"the file cannot be read: {error}", error.code
                 )
                 return
-            first = 0
+            first, file_bytes = 0, stream.seek(0, os.SEEK_END)
             for group in range(source.metadata.num_row_groups):
-                yield from _group(source, group, first, columns, reading)
+                yield from _group(source, file_bytes, group, first, columns, reading)
                 first += source.metadata.row_group(group).num_rows
 
     @contextmanager
@@ -134,16 +137,20 @@ def _opened(stream: IO[bytes]) -> pq.ParquetFile:
 
 
 def _group(
-    source: pq.ParquetFile, group: int, first: int, columns: Columns, reading: ReadOptions
+    source: pq.ParquetFile,
+    file_bytes: int,
+    group: int,
+    first: int,
+    columns: Columns,
+    reading: ReadOptions,
 ) -> shards.Samples:
     """Samples of one group of rows; where it is corrupt, an `UnreadableSample` ends it."""
     described = source.metadata.row_group(group)
-    average = described.total_byte_size // max(1, described.num_rows)
-    size = max(1, min(_READ_ROWS, _READ_BYTES // max(1, average)))
     schema = source.schema_arrow
     wanted = list({_column_of(schema, path): None for path in columns if path is not None})
     number, end = first, first + described.num_rows
     try:
+        size = _batch_rows(described, file_bytes)
         for batch in source.iter_batches(size, [group], wanted, use_threads=False):
             images, names = (_values(batch, column) for column in columns)
             for image, name in zip(images, names, strict=True):
@@ -155,6 +162,24 @@ def _group(
         why = str(error) if _asks_too_much(error, described) else _reason(error)
         reason = f"rows {number} to {end - 1} are lost: the group is corrupt: {why}"
         yield shards.UnreadableSample(number, "", reason, FailureCode.CORRUPT_SHARD)
+
+
+def _batch_rows(described: pq.RowGroupMetaData, file_bytes: int) -> int:
+    """Rows of a group that are read at once: few, and one by one where they may share a value.
+
+    Raises:
+        InputError: If a large group inflates far more than encoded images do.
+    """
+    stated: int = described.total_byte_size
+    if stated <= _MOST_INFLATED * file_bytes:
+        average: int = stated // max(1, described.num_rows)
+        return max(1, min(_READ_ROWS, _READ_BYTES // max(1, average)))
+    if stated > _INFLATED_BYTES:
+        raise InputError(
+            f"a file of {file_bytes} bytes inflates to a group of {stated}, which no encoded "
+            f"images do: write it without (compression='none', use_dictionary=False)"
+        )
+    return 1
 
 
 def _values(batch: pa.RecordBatch, path: str | None) -> Iterator[list[bytes]]:

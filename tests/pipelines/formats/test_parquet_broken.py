@@ -266,3 +266,34 @@ def test_a_stored_schema_of_a_type_of_others_is_read_as_what_it_stands_on(tmp_pa
 def test_rows_are_counted_up_to_what_is_asked(tmp_path, limit, expected):
     (file,) = files_in(write_groups(tmp_path / "s.parquet"))
     assert ParquetFormat().count(file, limit, ReadOptions()) == expected
+
+
+def test_a_group_that_inflates_like_no_images_costs_itself_and_is_not_read(tmp_path):
+    path = tmp_path / "s.parquet"
+    table = pa.table({"image": pa.array([bytes(65 << 20), PNGS[0]], pa.binary())})
+    pq.write_table(table, path, row_group_size=1, compression="zstd", write_statistics=False)
+    assert path.stat().st_size < 100_000
+    allocated = pa.total_allocated_bytes()
+    lost, kept = ParquetFormat().read(files_in(path)[0], ReadOptions())
+    assert isinstance(lost, UnreadableSample)
+    assert lost.code == FailureCode.CORRUPT_SHARD
+    assert f"a file of {path.stat().st_size} bytes inflates to a group of" in lost.reason
+    assert "use_dictionary=False" in lost.reason
+    assert isinstance(kept, ShardSample)
+    assert kept.encoded == PNGS[0]
+    assert pa.total_allocated_bytes() - allocated < 1 << 20
+
+
+def test_values_of_a_large_dictionary_are_read_one_by_one(tmp_path, monkeypatch):
+    path = tmp_path / "s.parquet"
+    image = bytes(40 << 20)
+    stored = pa.DictionaryArray.from_arrays(pa.array([0] * 3, pa.int8()), pa.array([image]))
+    pq.write_table(pa.table({"image": stored}), path, compression="zstd", write_statistics=False)
+    sizes = []
+    original = parquet._values
+    monkeypatch.setattr(
+        parquet, "_values", lambda batch, path: sizes.append(len(batch)) or original(batch, path)
+    )
+    samples = list(ParquetFormat().read(files_in(path)[0], ReadOptions()))
+    assert [len(sample.encoded) for sample in samples] == [len(image)] * 3
+    assert set(sizes) == {1}
