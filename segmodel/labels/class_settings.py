@@ -37,9 +37,11 @@ def class_table(entries: Any) -> ClassTable:
 
     Raises:
         ConfigurationError: If it is no list of tables, or a key is missing or wrong.
-        ContractError: If a class cannot be, or there is none.
+        ContractError: If a class cannot be or has a reserved name, or there is none.
     """
     if isinstance(entries, ClassTable):
         return entries
     found = ClassList(classes=entries).classes
-    return ClassTable(tuple(LabelClass(c.id, c.name, parse_color(c.color)) for c in found))
+    table = ClassTable(tuple(LabelClass(c.id, c.name, parse_color(c.color)) for c in found))
+    table.check_names()
+    return table

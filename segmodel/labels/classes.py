@@ -13,6 +13,10 @@ from segmodel.errors import ContractError
 NODATA_UINT8 = 255
 NODATA_UINT16 = 65535
 COUNTED_PIXELS = 1 << 20
+# Lines of tables that are of no class.
+RESERVED_NAMES = frozenset(
+    {"elsewhere", "failed", "footprint", "nodata", "outside", "total", "uncovered"}
+)
 # Most values for which comparing with each is faster than a histogram.
 COMPARED_CLASSES = 16
 
@@ -63,6 +67,19 @@ class ClassTable:
             twice = sorted(str(value) for value, times in Counter(values).items() if times > 1)
             if twice:
                 raise ContractError(f"classes: {what} {', '.join(twice)} occurs more than once")
+
+    def check_names(self) -> None:
+        """Refuse names of new models that lines of tables have; models that exist keep theirs.
+
+        Raises:
+            ContractError: If a class has one.
+        """
+        for name in self.names:
+            if name.strip().casefold() in RESERVED_NAMES:
+                raise ContractError(
+                    f"classes: {name!r} is a line of the tables of areas and no name of a class: "
+                    f"give class {self.ids[self.names.index(name)]} another"
+                )
 
     @property
     def ids(self) -> tuple[int, ...]:

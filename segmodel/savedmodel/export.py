@@ -169,8 +169,10 @@ def export_savedmodel(
 
     Raises:
         ConfigurationError: If the folder holds files and no SavedModel.
+        ContractError: If a class has a reserved name.
         ExportError: If the SavedModel gives other labels than the function.
     """
+    contract.classes.check_names()
     folder = Path(path)
     check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segmodel.errors import ContractError
-from segmodel.labels.classes import ClassTable, LabelClass, format_color, parse_color
+from segmodel.labels.class_settings import class_table
+from segmodel.labels.classes import (
+    RESERVED_NAMES,
+    ClassTable,
+    LabelClass,
+    format_color,
+    parse_color,
+)
 
 
 def table(*ids: int) -> ClassTable:
@@ -61,6 +68,24 @@ def test_an_id_that_occurs_twice_is_named():
 def test_a_name_that_occurs_twice_is_named():
     with pytest.raises(ContractError, match="name sea occurs more than once"):
         ClassTable((LabelClass(1, "sea", (0, 0, 0)), LabelClass(2, "sea", (0, 0, 1))))
+
+
+@pytest.mark.parametrize("name", [*sorted(RESERVED_NAMES), "NoData", " Total"])
+def test_lines_of_tables_are_no_names_of_new_classes(name):
+    entries = [{"id": 0, "name": "sea", "color": "#000000"}, {"id": 7, "name": name}]
+    entries[1]["color"] = "#010101"
+    with pytest.raises(ContractError, match=f"{name!r} is a line .* give class 7 another"):
+        class_table(entries)
+
+
+def test_models_that_exist_keep_names_that_are_reserved_now():
+    stored = ClassTable((LabelClass(0, "total", (0, 0, 0)),))
+    assert stored.names == ("total",)
+
+
+def test_names_that_hold_a_reserved_one_are_names():
+    entries = [{"id": 0, "name": "total forest", "color": "#000000"}]
+    assert class_table(entries).names == ("total forest",)
 
 
 def test_the_palette_holds_the_colour_of_each_id_and_black_elsewhere():
