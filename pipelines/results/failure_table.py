@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Protocol, TypeVar
 
+from pipelines.run.area_tables import inert
 from pipelines.run.commits import Commit, CommitLog
 from pipelines.run.directory import RunDirectory
 from pipelines.run.failures import Failure
@@ -39,9 +40,16 @@ class FailureTable:
     Args:
         stream: Where the table is written.
         columns: Columns of the table.
+        cell: What is written of a value; release 0.1.0 wrote all as it was.
     """
 
-    def __init__(self, stream: TextStream, columns: Sequence[str] = COLUMNS) -> None:
+    def __init__(
+        self,
+        stream: TextStream,
+        columns: Sequence[str] = COLUMNS,
+        cell: Callable[[object], object] = inert,
+    ) -> None:
+        self._cell = cell
         self.first: list[dict[str, Any]] = []
         self._counts: Counter[tuple[str, str, str]] = Counter()
         self._examples: dict[tuple[str, str, str], Failure] = {}
@@ -52,7 +60,7 @@ class FailureTable:
         """Add rows."""
         for failure in failures:
             row = asdict(failure)
-            self._table.writerow(row)
+            self._table.writerow({name: self._cell(value) for name, value in row.items()})
             if len(self.first) < FIRST:
                 self.first.append(row)
             has_code = failure.code != FailureCode.OTHER

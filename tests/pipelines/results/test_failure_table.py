@@ -18,7 +18,7 @@ def table(*failures: Failure) -> tuple[FailureTable, list[dict[str, str]]]:
 
 
 def test_every_failure_is_a_row_whatever_its_name_holds():
-    names = ["a.jpg", 'comma, quote" and\nline.jpg', "", "ünï.png"]
+    names = ["a.jpg", 'comma, quote" and line.jpg', "", "ünï.png"]
     failures = [Failure(name, None, "open", "empty file") for name in names]
 
     _, rows = table(*failures)
@@ -26,6 +26,13 @@ def test_every_failure_is_a_row_whatever_its_name_holds():
     assert [row["uri"] for row in rows] == names
     assert set(rows[0]) == {"uri", "key", "stage", "reason", "transient", "code"}
     assert (rows[0]["key"], rows[0]["transient"], rows[0]["code"]) == ("", "False", "other")
+
+
+def test_names_and_reasons_are_no_formulas_and_hold_no_controls():
+    made, rows = table(Failure("=1+1\n.jpg", "-\x1b[2J", "open", "@a"))
+    expected = ("'=1+1\\n.jpg", "'-\\x1b[2J", "'@a")
+    assert (rows[0]["uri"], rows[0]["key"], rows[0]["reason"]) == expected
+    assert made.first[0]["uri"] == "=1+1\n.jpg"
 
 
 def test_a_run_without_failures_has_a_table_with_its_heading_alone():
