@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli.values import FailureBudget
+from pipelines.results.failure_table import COLUMNS, FailureTable
 from pipelines.results.totals import finish_run
 from pipelines.results.verify import INVALIDATED, REMOVE, Verdict, verify
 from pipelines.results.verify_units import AGAIN, INVALIDATE, Finding
@@ -351,3 +352,19 @@ def test_label_maps_in_parquet_shards_are_no_tables_of_areas(options, tmp_path):
     assert segment(replace(options, inputs=(str(shard.parent),))) == 0
 
     assert found(Path(options.output)) == []
+
+
+@pytest.mark.parametrize("as_written_by", ["0.1.0", "now"])
+def test_failures_with_controls_in_names_are_verified_in_both_writings(
+    tmp_path, options, monkeypatch, as_written_by
+):
+    write(tmp_path / "more" / "a\x1b.png", b"\x89PNG\r\n\x1a\n")
+    with monkeypatch.context() as patched:
+        if as_written_by == "0.1.0":
+            plain = (COLUMNS, lambda cell: cell)
+            patched.setattr(FailureTable.__init__, "__defaults__", plain)
+        segment(replace(options, inputs=(str(tmp_path / "more"), *options.inputs)))
+    run = Path(options.output)
+    name = "a\x1b.png" if as_written_by == "0.1.0" else "a\\x1b.png"
+    assert name in (run / "failures.csv").read_text("utf-8")
+    assert found(run) == []
