@@ -108,7 +108,11 @@ def test_a_mended_file_is_done_again_and_the_rest_is_not(corpus, beamseg, bright
     [
         ({"bands": ("red", "nir"), "nodata_fill": (0.0, 0.0)}, "bands", ("scenes", "photos")),
         # Samples of scenes are converted, and of TIFFs, which are scenes for this model.
-        ({"dtype": "uint16"}, "dtype", ("photos/*.[jpw]*", "shards")),
+        (
+            {"dtype": "uint16", "value_range": (0.0, 10000.0)},
+            "dtype",
+            ("photos/*.[jpw]*", "shards"),
+        ),
     ],
 )
 def test_a_model_that_does_not_fit_is_refused_before_any_work(
@@ -155,7 +159,8 @@ def test_plan_prints_what_a_run_would_do_and_writes_nothing(corpus, beamseg, bri
     assert done.returncode == 0, done.stderr
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line[:1] != "i")
     assert lines["units"] == "4"
-    assert set(lines) == {"model", "units", "pixels", "windows", "bytes", "overlap", "memory"}
+    names = "model", "units", "pixels", "windows", "bytes", "room", "overlap", "memory"
+    assert set(lines) == set(names)
     assert sorted(corpus.rglob("*")) == before
 
 

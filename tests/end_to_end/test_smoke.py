@@ -12,6 +12,7 @@ import pytest
 import rasterio
 from PIL import Image
 
+from segmodel.errors import counted
 from tests import forked
 from tests.end_to_end.conftest import command, environment, noise, write_corpus
 from tests.fakes import brightness_labels
@@ -84,7 +85,7 @@ def test_plan_counts_the_work(beamseg):
 
 @pytest.mark.parametrize("kind", INPUTS)
 def test_segment_labels_each_kind_of_input(beamseg, runs, kind):
-    assert f"{INPUTS[kind]} images labelled, 0 failed" in runs[kind]
+    assert f"{counted(INPUTS[kind], 'image')} labelled, 0 failed" in runs[kind]
     run = beamseg.folder / f"run-of-{kind}"
     assert (run / "_SUCCESS").exists()
     if kind == "photos":

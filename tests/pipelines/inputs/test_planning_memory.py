@@ -22,7 +22,7 @@ from pipelines.run import progress
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 
-def listed(pattern):
+def listed(pattern, **_):
     for number in range(int(sys.argv[1])):
         name = f"{number // 100_000:03d}/{number // 1000:06d}/image-{number:08d}.jpg"
         version = str(1_700_000_000_000_000_000 + number)
