@@ -129,6 +129,7 @@ class Units:
         """Time of one unit."""
         self._runs += 1
         root = self._folder / f"run-{self._runs}"
+        root.mkdir()
         work = replace(self._work, run=RunDirectory(str(root)))
         (file,) = list_inputs([str(shard)], str(root))
         (unit,) = TFRecordFormat().units([file], work, None)
