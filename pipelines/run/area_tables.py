@@ -125,22 +125,25 @@ def sums_of_rows(stream: IO[bytes], nodata: int) -> Tally:
         stream: The table, as Parquet.
         nodata: Value of nodata in label maps.
     """
-    table = pq.read_table(stream)
-    columns = [table[name].to_pylist() for name in ("class_id", "class", "pixels", "area_m2")]
-    has_range = "out_of_range" in table.column_names
-    beyond = table["out_of_range"].to_pylist() if has_range else [None] * table.num_rows
-    pixels, out_of_range = Counter[str](), Counter[str]()
-    areas = defaultdict[str, list[float]](list)
-    for class_id, name, count, area, outside in zip(*columns, beyond, strict=True):
-        key = name if class_id in (None, nodata) else str(class_id)
-        pixels[key] += count
-        out_of_range[key] += outside or 0
-        if area is not None:
-            areas[key].append(area)
+    images, pixels, out_of_range = 0, Counter[str](), Counter[str]()
+    areas = defaultdict[str, Fraction](Fraction)
+    with pq.ParquetFile(stream) as table:
+        has_range = "out_of_range" in table.schema_arrow.names
+        names = ["class_id", "class", "pixels", "area_m2", *["out_of_range"] * has_range]
+        for batch in table.iter_batches(GROUP_ROWS, columns=names):
+            for class_id, name, count, area, *beyond in zip(
+                *(batch[name].to_pylist() for name in names), strict=True
+            ):
+                key = name if class_id in (None, nodata) else str(class_id)
+                images += class_id == nodata
+                pixels[key] += count
+                out_of_range[key] += sum(number or 0 for number in beyond)
+                if area is not None:
+                    areas[key] += Fraction(area)
     return Tally(
-        images=columns[0].count(nodata),
+        images=images,
         pixels=pixels,
-        area_m2={key: math.fsum(values) for key, values in areas.items()},
+        area_m2={key: float(area) for key, area in areas.items()},
         out_of_range=out_of_range,
     )
 

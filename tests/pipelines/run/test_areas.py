@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import tracemalloc
 from fractions import Fraction
 from functools import reduce
 from operator import add
@@ -354,3 +355,29 @@ def test_names_in_tables_are_neither_formulas_nor_controls_and_numbers_are_as_th
     line = area_tables.csv_bytes(rows).decode()
 
     assert line == "'=cmd(),+1,-1e-05,'@a,''=a,a\\nb\\x1b[31m,-2,,a=b,\\u202ex\n"
+
+
+def test_rows_of_a_unit_are_summed_exactly_group_by_group():
+    # Added one after the other as floating point, these give 1e16.
+    given, images = [1e16, 1.0, 1.0], 20_000
+    stream = io.BytesIO()
+    table = area_tables.AreaTable(stream, area_tables.SCHEMA)
+    for number in range(images):
+        area = given[number] if number < 3 else None
+        table.add([{"class_id": 3, "class": "x", "pixels": 2, "area_m2": area}])
+        table.add([{"class_id": 255, "class": "nodata", "pixels": 1}])
+    table.close()
+    tracemalloc.start()
+    try:
+        total = area_tables.sums_of_rows(stream, 255)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    expected = Tally(
+        images=images,
+        pixels={"3": 2 * images, "nodata": images},
+        area_m2={"3": 10_000_000_000_000_002.0},
+        out_of_range={"3": 0, "nodata": 0},
+    )
+    assert total == expected
+    assert peak < 100 * images
