@@ -169,7 +169,7 @@ def _attempt(unit: WorkUnit, work: PackWork, on_pixels: Callable[[int], None]) -
     for output in write_unit_failures(work.run, unit.id, failures):
         outputs.append(replace(output, path=f"{METADATA_DIR}/{output.path}"))
     tally = Tally.sum([*tallies, Tally(failed_images=len(failures))])
-    work.log.write(unit, outputs, tally, work.run.scratch)
+    work.log.write(unit, outputs, tally)
     return UnitReport(done=1, computed_pixels=pixels)
 
 

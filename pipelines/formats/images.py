@@ -16,6 +16,7 @@ from pipelines.run.failures import Failure
 from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage import filesystem, locations
 from pipelines.storage.copies import COPIES
+from pipelines.storage.digests import Checksum
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
 from segmodel.errors import BeamsegError, ContractError, FailureCode, InputError, TransientError
@@ -157,10 +158,10 @@ class _ImagesTask(UnitTask[EncodedMaps]):
     def __init__(self, unit: WorkUnit, work: Work) -> None:
         super().__init__(unit, work)
         self._files = {file.key: file for file in unit.files}
+        self._checksums: dict[str, str] = {}
 
     def jobs(self) -> Iterator[Job | Failure]:
-        contract, reading = self.work.contract, self.work.reading
-        misfit = encoded_misfit(contract)
+        misfit = encoded_misfit(self.work.contract)
         for file in self._files.values():
             if misfit is not None:
                 yield Failure.of(file.key, None, "open", misfit)
@@ -170,10 +171,31 @@ class _ImagesTask(UnitTask[EncodedMaps]):
                 error = InputError(reason, code=FailureCode.NAME_TOO_LONG)
                 yield Failure.of(file.key, None, "name", error)
                 continue
-            yield Job(file.key, partial(_open, file, contract, reading), held_bytes=file.size)
+            yield Job(file.key, partial(self._open, file), held_bytes=file.size)
+
+    def _open(self, file: InputFile) -> EncodedImage:
+        contract, reading = self.work.contract, self.work.reading
+        if file.size > reading.max_encoded_bytes:
+            raise InputError(
+                f"{file.size} bytes are more than any image within --max_pixels has",
+                code=FailureCode.TOO_LARGE,
+            )
+        with _at_hand(file) as uri:
+            content = filesystem.read_bytes(uri, file.stat)
+        beside = mask_beside(file)
+        checksum = Checksum()
+        checksum.add(content, *([] if beside is None else [beside]))
+        self._checksums[file.key] = str(checksum)
+        bands, limits, most = contract.bands, contract.value_range, reading.max_pixels
+        size, dtype = reading.resize, contract.dtype
+        return EncodedImage(content, len(bands), most, size, limits, beside, bands, dtype)
 
     def source(self, key: str) -> tuple[InputFile, str | None]:
         return self._files[key], None
+
+    def checksum(self, file: InputFile) -> str | None:
+        """Of the bytes of the file, and of the mask beside it."""
+        return self._checksums.get(file.key)
 
     def discard(self, key: str) -> None:
         for folder in ("labels", "confidence"):
@@ -218,20 +240,6 @@ def stated_size(file: InputFile, reading: ReadOptions) -> tuple[int, int] | None
             if size is not None or len(begin) < most:
                 return size
     return None
-
-
-def _open(file: InputFile, contract: Contract, reading: ReadOptions) -> EncodedImage:
-    if file.size > reading.max_encoded_bytes:
-        raise InputError(
-            f"{file.size} bytes are more than any image within --max_pixels has",
-            code=FailureCode.TOO_LARGE,
-        )
-    with _at_hand(file) as uri:
-        content = filesystem.read_bytes(uri, file.stat)
-    bands, limits = contract.bands, contract.value_range
-    beside, most = mask_beside(file), reading.max_pixels
-    size, dtype = reading.resize, contract.dtype
-    return EncodedImage(content, len(bands), most, size, limits, beside, bands, dtype)
 
 
 def encode_png(labelled: Labelled, work: Work) -> EncodedMaps:

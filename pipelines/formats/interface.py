@@ -169,6 +169,14 @@ class UnitTask(AbstractContextManager["UnitTask[E]"], ABC, Generic[E]):
         """Remove what an earlier version of an image that fails now has left."""
 
     @abstractmethod
+    def checksum(self, file: InputFile) -> str | None:
+        """CRC-32C of what the jobs have read of a file of the unit, as 8 hex digits.
+
+        It follows from the content alone: neither from threads and batches nor from what was read
+        twice. None where nothing could be read.
+        """
+
+    @abstractmethod
     def encode(self, labelled: Labelled) -> E:
         """The label map as its file holds it; runs in a thread."""
 

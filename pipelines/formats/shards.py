@@ -25,6 +25,7 @@ from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, code_of, reason_of
 from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage import filesystem
+from pipelines.storage.digests import Checksum
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
 from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError, is_transient
@@ -313,6 +314,7 @@ class _ShardTask(UnitTask[ShardEntry]):
         self._file = unit.files[0]
         self._path = label_path(self._file)
         self._names: dict[str, tuple[int, str]] = {}
+        self._read, self._has_content = Checksum(), True
 
     def __exit__(self, *error: Any) -> bool | None:
         return self._writing.__exit__(*error)
@@ -323,16 +325,22 @@ class _ShardTask(UnitTask[ShardEntry]):
         misfit = encoded_misfit(contract)
         if misfit is not None:
             # All of its images are as it is.
+            self._has_content = False
             yield Failure.of(self._file.key, None, "open", misfit)
             return
         for count, entry in enumerate(self._shards.read(self._file, reading)):
             if count == self.unit.records:
                 return
+            number = entry.number.to_bytes(8, "little")
             if isinstance(entry, UnreadableSample):
+                self._has_content &= count > 0
+                self._read.add(number, b"", b"")
                 yield Failure(
                     self._file.key, entry.key, "record", entry.reason, code=entry.code.value
                 )
                 continue
+            self._has_content = True
+            self._read.add(number, entry.name.encode("utf-8", "surrogatepass"), entry.encoded)
             self._names[entry.key] = (entry.number, entry.name)
             options = (bands, reading.max_pixels, reading.resize, limits)
             raster = partial(
@@ -342,6 +350,10 @@ class _ShardTask(UnitTask[ShardEntry]):
 
     def source(self, key: str) -> tuple[InputFile, str | None]:
         return self._file, key
+
+    def checksum(self, file: InputFile) -> str | None:
+        """Of number, name and encoded image of each sample in order; of a lost one, the number."""
+        return str(self._read) if self._has_content else None
 
     def discard(self, key: str) -> None:
         """Nothing to remove, as the shard is written anew."""

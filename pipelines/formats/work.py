@@ -1,12 +1,13 @@
 """What all units of a run have in common: how inputs are read, planned, labelled and counted."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from fractions import Fraction
 from typing import Any
 
 from pipelines.rasters.header import Headers
+from pipelines.rasters.sources import Reach
 from pipelines.run.commits import CommitLog
-from pipelines.run.directory import RunDirectory
+from pipelines.run.directory import SEALED, RunDirectory
 from pipelines.storage.digests import digest
 from segmodel.engine.engine import MemoryLimits
 from segmodel.images.encoded import MAX_PIXELS
@@ -55,6 +56,17 @@ class ReadOptions:
             # Runs that were begun before there was this option go on.
             del found["crs"]
         return found
+
+    @classmethod
+    def from_json(cls, labels: dict[str, Any]) -> "ReadOptions":
+        """From entry `labels` of `run.json`.
+
+        >>> ReadOptions.from_json({"resize": [512, 768], "window_px": 512}).resize
+        (512, 768)
+        """
+        known = {entry.name: labels[entry.name] for entry in fields(cls) if entry.name in labels}
+        lists = {key: tuple(value) for key, value in known.items() if isinstance(value, list)}
+        return cls(**known | lists)
 
     @property
     def max_encoded_bytes(self) -> int:
@@ -135,6 +147,42 @@ class Work(PlanContext):
     call_timeout: float | None = None
     max_out_of_range: Fraction = MAX_OUT_OF_RANGE
     is_sealed: bool = True
+
+    @classmethod
+    def of_run(cls, run: RunDirectory, document: dict[str, Any]) -> "Work":
+        """What units of a run have in common that is there; it has no model, and labels nothing.
+
+        Args:
+            run: Run directory.
+            document: Its `run.json`.
+
+        Raises:
+            ContractError: If the model contract in `run.json` is malformed.
+        """
+        shaping = {name: document.get(name) or {} for name in ("labels", "statistics")}
+        labels, asked = shaping["labels"], document.get("options", {})
+        contract = Contract.from_json(document.get("model", {}))
+        counting = document.get("counting")
+        policy = document.get("policy", {})
+        reach = None if asked.get("trust_inputs") else Reach.of(asked.get("input", ()))
+        return cls(
+            contract=contract,
+            layout=contract.layout(labels["window_px"], labels["halo_px"], labels["batch"]),
+            reading=ReadOptions.from_json(labels),
+            counting=None if counting is None else Counting(**counting),
+            headers=Headers(labels.get("crs"), reach=reach),
+            run=run,
+            model="",
+            fingerprint=labels.get("model_fingerprint", ""),
+            options=digest(shaping),
+            confidence=labels.get("confidence", False),
+            pixel_size_m=shaping["statistics"].get("pixel_size_m"),
+            limits=MemoryLimits(),
+            trust_model=False,
+            provenance=(),
+            max_out_of_range=Fraction(policy.get("max_out_of_range", MAX_OUT_OF_RANGE)),
+            is_sealed=SEALED in document,
+        )
 
     @property
     def log(self) -> CommitLog:

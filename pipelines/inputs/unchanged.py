@@ -33,7 +33,8 @@ def unchanged(files: Iterable[InputFile]) -> Iterator[None]:
             the beginning.
         OSError: If a file cannot be asked for.
     """
-    here = [file for file in files if _is_here(file.uri)]
+    single = (file for file in files if locations.is_one_file(file.uri))
+    here = [file for file in single if not locations.is_remote(file.uri)]
     before = {path: _state(path) for file in here for path in _with_beside(file.uri)}
     for file in here:
         state = before[file.uri]
@@ -43,11 +44,6 @@ def unchanged(files: Iterable[InputFile]) -> Iterator[None]:
     for file in here:
         if any(_state(path) != before[path] for path in _with_beside(file.uri)):
             raise replaced_error(file.key)
-
-
-def _is_here(uri: str) -> bool:
-    is_made = locations.stack_parts(uri) is not None or locations.is_address(uri)
-    return not (is_made or locations.is_remote(uri) or locations.is_read_by_gdal(uri))
 
 
 def _with_beside(uri: str) -> list[str]:

@@ -5,6 +5,7 @@ GDAL decodes in threads of its own.
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -60,6 +61,7 @@ class SceneRaster(Raster):
         bands: Bands that the model takes.
         aoi: Area of interest, or None for all of the scene.
         version: Version that a scene in a store must still have; see `StoreOpener.open`.
+        on_read: Called with each window that `read` gives, and its pixels; from any thread.
     """
 
     def __init__(
@@ -69,7 +71,9 @@ class SceneRaster(Raster):
         bands: ModelBands,
         aoi: ScenePolygons | None = None,
         version: str = "",
+        on_read: Callable[[Window, Pixels], None] = lambda window, pixels: None,
     ) -> None:
+        self._on_read = on_read
         self.height, self.width = header.grid.height, header.grid.width
         self.header, self.aoi = header, aoi
         # GDAL's threads give zeros, and no error, where pixels without compression do not arrive.
@@ -87,6 +91,7 @@ class SceneRaster(Raster):
             InputError: If GDAL cannot read it.
         """
         pixels = self._reader.read(window)
+        self._on_read(window, pixels)
         return pixels if self.aoi is None else replace(pixels, wanted=self.aoi.mask(window))
 
     def read_small(self, window: Window, shape: tuple[int, int]) -> Pixels:
@@ -105,8 +110,8 @@ class SceneRaster(Raster):
         """
         if not self.wants(window):
             return np.zeros((window.height, window.width), bool)
-        pixels = self.read(window)
-        return combine_masks(pixels.finite, pixels.wanted)
+        finite = self._reader.read(window).finite
+        return finite if self.aoi is None else combine_masks(finite, self.aoi.mask(window))
 
     def close(self) -> None:
         """Close the file."""

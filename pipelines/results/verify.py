@@ -11,14 +11,13 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from functools import partial
 from itertools import chain
 
 import numpy as np
 
 from pipelines.cli.exit_status import ExitStatus
-from pipelines.formats.work import MAX_OUT_OF_RANGE, Counting
+from pipelines.formats.work import Work
 from pipelines.results.failure_table import (
     COLUMNS,
     COLUMNS_WITHOUT_CODE,
@@ -27,6 +26,7 @@ from pipelines.results.failure_table import (
 )
 from pipelines.results.totals import FILES
 from pipelines.results.value_range import RangeCheck
+from pipelines.results.verify_inputs import CheckedInputs, check_inputs
 from pipelines.results.verify_units import (
     AGAIN,
     MALFORMED,
@@ -38,18 +38,15 @@ from pipelines.results.verify_units import (
 from pipelines.run import plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
-from pipelines.run.commits import CommitLog
-from pipelines.run.directory import COPY, OUTPUTS, RUN_JSON, SEALED, DamagedRunError, RunDirectory
+from pipelines.run.attempts import THREADS
+from pipelines.run.directory import COPY, OUTPUTS, RUN_JSON, DamagedRunError, RunDirectory
 from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, Unit, WorkUnit
 from pipelines.run.polygons import AOI, ZONES, is_stored, stored
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.results import overlaps_csv, zone_totals, zones_csv
 from pipelines.storage import filesystem, locations
-from pipelines.storage.digests import digest
 from pipelines.storage.threads import in_order
 from segmodel.errors import BeamsegError, ConfigurationError
-from segmodel.labels.classes import ClassTable
-from segmodel.savedmodel.contract import Contract
 
 # Scenes before parts, so that it is known of which blocks the scene is finished.
 KINDS: tuple[type[Unit], ...] = (AssemblyUnit, WorkUnit, CountUnit)
@@ -68,6 +65,9 @@ class Verdict:
         size: Bytes of these files, by the records.
         unfinished: Number of units and scenes without a commit record.
         faults: Number of all other findings.
+        inputs: Number of inputs that were read again.
+        without_inputs: Number of finished units whose inputs were not, as their commit records have
+            no checksums of them, or as they are gone from the run.
     """
 
     units: int
@@ -75,27 +75,13 @@ class Verdict:
     size: int
     unfinished: int
     faults: int
+    inputs: int = 0
+    without_inputs: int = 0
 
     @property
     def is_good(self) -> bool:
         """Whether the run is complete and all is as recorded."""
         return not self.unfinished and not self.faults
-
-
-@dataclass(frozen=True)
-class _Run:
-    """A run directory, and what its records and their sum are found with."""
-
-    folder: RunDirectory
-    log: CommitLog
-    contract: Contract
-    counting: Counting | None
-    max_out_of_range: Fraction
-    polygons: dict[str, str | None]
-
-    @property
-    def classes(self) -> ClassTable:
-        return self.contract.classes
 
 
 @dataclass
@@ -107,6 +93,8 @@ class _Ledger:
         names: Keys of the paths that are right to find.
         assembled: Keys of the ids of scenes that have a record.
         scene_maps: Number of label maps of scenes that records name.
+        last_input: Key of the input that was read last.
+        last_finding: What was found of inputs last.
         invalidated: Units whose record was removed.
         plan_is_whole: Whether the plan could be read.
         damaged_parts: Names of files of the plan that could not, as a whole.
@@ -123,6 +111,10 @@ class _Ledger:
     size: int = 0
     unfinished: int = 0
     faults: int = 0
+    inputs: int = 0
+    without_inputs: int = 0
+    last_input: str = ""
+    last_finding: Finding | None = None
     invalidated: int = 0
     plan_is_whole: bool = True
     damaged_parts: set[str] = field(default_factory=set)
@@ -158,8 +150,25 @@ class _Ledger:
         for finding in checked.findings:
             self.on_finding(finding)
 
+    def add_inputs(self, checked: CheckedInputs) -> None:
+        """Add inputs; a scene, whose blocks follow each other, counts once."""
+        if not checked.is_known:
+            self.without_inputs += 1
+            return
+        self.inputs += sum(file.key != self.last_input for file in checked.unit.files)
+        self.last_input = checked.unit.files[-1].key
+        for finding in checked.findings:
+            if finding != self.last_finding:
+                self.fault(finding.path, finding.wrong, finding.remedy)
+            self.last_finding = finding
 
-def verify(root: str, on_finding: Callable[[Finding], None], invalidate: bool = False) -> Verdict:
+
+def verify(
+    root: str,
+    on_finding: Callable[[Finding], None],
+    invalidate: bool = False,
+    inputs: bool = False,
+) -> Verdict:
     """Check size and SHA-256 of all that a run wrote, and that it wrote all.
 
     Of the names of files, 8 bytes of a digest each are kept in memory. That two share theirs, so
@@ -170,31 +179,37 @@ def verify(root: str, on_finding: Callable[[Finding], None], invalidate: bool = 
         root: The run directory.
         on_finding: Called with every finding, as soon as there is one.
         invalidate: Whether the record of a unit is removed if one of its files is missing or
-            damaged, so that `segment` does the unit again. `_SUCCESS` is removed before.
+            damaged, or one of its inputs has changed, so that `segment` does the unit again.
+            `_SUCCESS` is removed before.
+        inputs: Whether the inputs of finished units are read again, and compared with what their
+            label maps were made from.
 
     Returns:
-        Counts of units, files, bytes and findings.
+        Counts of units, files, bytes, inputs and findings.
 
     Raises:
         ConfigurationError: If the folder is no run.
         ContractError: If the model contract in `run.json` is malformed.
     """
-    run, ledger = _open(root), _Ledger(on_finding)
-    _check_begin(run, ledger)
+    work, ledger = _open(root), _Ledger(on_finding)
+    _check_begin(work, ledger)
     total = Tally.sum(
-        tally for kind in KINDS for tally in _check_units(kind, run, ledger, invalidate)
+        tally for kind in KINDS for tally in _check_units(kind, work, ledger, invalidate)
     )
     if ledger.plan_is_whole and not ledger.units:
         ledger.plan_is_whole = False
         ledger.fault("plan", "has no work units", AGAIN)
     if ledger.plan_is_whole:
-        _check_tables(run, total, ledger)
-        _check_end(run, ledger)
-        _check_names(run, ledger)
-    return Verdict(ledger.units, ledger.files, ledger.size, ledger.unfinished, ledger.faults)
+        _check_tables(work, total, ledger)
+        _check_end(work, ledger)
+        _check_names(work, ledger)
+        if inputs:
+            _check_inputs(work, ledger, invalidate)
+    found = ledger.units, ledger.files, ledger.size, ledger.unfinished, ledger.faults
+    return Verdict(*found, ledger.inputs, ledger.without_inputs)
 
 
-def _open(root: str) -> _Run:
+def _open(root: str) -> Work:
     """The run in a folder.
 
     Raises:
@@ -215,27 +230,13 @@ def _open(root: str) -> _Run:
         ) from error
     if document is None:
         raise ConfigurationError(f"{root} holds no run.json: {remedy}")
-    shaping = {name: document.get(name) or {} for name in ("labels", "statistics")}
-    contract = Contract.from_json(document.get("model", {}))
-    counting = None if document.get("counting") is None else Counting(**document["counting"])
-    of_counts = "" if counting is None else counting.digest
-    log = CommitLog(
-        root,
-        digest(shaping),
-        counting=of_counts,
-        is_sealed=SEALED in document,
-        nodata=contract.classes.nodata,
-    )
-    limit = Fraction(document.get("policy", {}).get("max_out_of_range", MAX_OUT_OF_RANGE))
-    zones = None if counting is None else counting.zones
-    polygons = {AOI: shaping["labels"].get("aoi"), ZONES: zones}
-    return _Run(folder, log, contract, counting, limit, polygons)
+    return Work.of_run(folder, document)
 
 
-def _check_begin(run: _Run, ledger: _Ledger) -> None:
+def _check_begin(work: Work, ledger: _Ledger) -> None:
     """Check what the begin of a run writes, beside the plan; `segment` writes it anew."""
-    folder, documents = run.folder, []
-    for name in (RUN_JSON, COPY) if run.log.is_sealed else ():
+    folder, documents = work.run, []
+    for name in (RUN_JSON, COPY) if work.log.is_sealed else ():
         try:
             documents.append(folder.sound_run(name))
         except FileNotFoundError:
@@ -244,27 +245,30 @@ def _check_begin(run: _Run, ledger: _Ledger) -> None:
             ledger.fault(name, "is damaged", AGAIN)
     if len(documents) == 2 and documents[0] != documents[1]:
         ledger.fault(COPY, f"is no copy of {RUN_JSON}", AGAIN)
-    for name, digest_of_run in run.polygons.items():
+    zones = None if work.counting is None else work.counting.zones
+    for name, digest_of_run in ((AOI, work.reading.aoi), (ZONES, zones)):
         with suppress(FileNotFoundError):
             if digest_of_run and not is_stored(folder.read(name), digest_of_run):
                 ledger.fault(name, "is not what the run was begun with", AGAIN)
 
 
-def _check_units(kind: type[Unit], run: _Run, ledger: _Ledger, invalidate: bool) -> Iterator[Tally]:
+def _check_units(
+    kind: type[Unit], work: Work, ledger: _Ledger, invalidate: bool
+) -> Iterator[Tally]:
     """Check all units of a kind; yields the tallies that count in totals."""
-    once = run.counting is not None and run.counting.overlap is not None
+    once = work.counting is not None and work.counting.overlap is not None
 
     def check(unit: Unit) -> CheckedUnit:
         scene = unit.scene if isinstance(unit, WorkUnit) else None
-        return check_unit(unit, run.log, scene is not None and path_key(scene) in ledger.assembled)
+        return check_unit(unit, work.log, scene is not None and path_key(scene) in ledger.assembled)
 
-    for checked in in_order(check, _planned(kind, run, ledger)):
-        ledger.add(_invalidated(checked, run, ledger) if invalidate else checked)
+    for checked in in_order(check, _planned(kind, work, ledger)):
+        ledger.add(_invalidated(checked, work, ledger) if invalidate else checked)
         if checked.commit is not None and checked.unit.is_in_totals(once):
             yield checked.commit.tally
 
 
-def _planned(kind: type[Unit], run: _Run, ledger: _Ledger) -> Iterator[Unit]:
+def _planned(kind: type[Unit], work: Work, ledger: _Ledger) -> Iterator[Unit]:
 
     def report(name: str) -> None:
         ledger.plan_is_whole = False
@@ -272,62 +276,83 @@ def _planned(kind: type[Unit], run: _Run, ledger: _Ledger) -> Iterator[Unit]:
             ledger.damaged_parts.add(name)
             ledger.fault(f"plan/{name}", "is damaged", AGAIN)
 
-    return plan.read_units(run.folder.plan, kind, report)
+    return plan.read_units(work.run.plan, kind, report)
 
 
-def _invalidated(checked: CheckedUnit, run: _Run, ledger: _Ledger) -> CheckedUnit:
+def _invalidated(checked: CheckedUnit, work: Work, ledger: _Ledger) -> CheckedUnit:
     """Remove the record of a unit if it must be done again, and say so in the remedies."""
     if not checked.must_be_invalidated:
         return checked
     if not ledger.invalidated:
-        run.folder.remove("_SUCCESS")
-    run.log.invalidate(checked.unit)
+        work.run.remove("_SUCCESS")
+    work.log.invalidate(checked.unit)
     ledger.invalidated += 1
     return replace(
         checked, findings=tuple(replace(entry, remedy=INVALIDATED) for entry in checked.findings)
     )
 
 
-def _check_tables(run: _Run, total: Tally, ledger: _Ledger) -> None:
+def _check_inputs(work: Work, ledger: _Ledger, invalidate: bool) -> None:
+    """Read inputs again; records of units whose inputs have changed are removed at the end."""
+    changed: set[int] = set()
+    units = (unit for unit in _planned(WorkUnit, work, ledger) if isinstance(unit, WorkUnit))
+    for checked in in_order(lambda unit: check_inputs(unit, work), units, THREADS):
+        if checked is None:
+            continue
+        if checked.is_changed and invalidate:
+            ids = (checked.unit.id, checked.unit.scene)
+            changed.update(path_key(name) for name in ids if name is not None)
+            checked = checked.invalidated(INVALIDATED)
+        ledger.add_inputs(checked)
+    if changed:
+        work.run.remove("_SUCCESS")
+    # A scene before its blocks, which stay as they are while it is finished.
+    for kind in (AssemblyUnit, WorkUnit) if changed else ():
+        for unit in plan.read_units(work.run.plan, kind):
+            if path_key(unit.id) in changed:
+                work.log.invalidate(unit)
+
+
+def _check_tables(work: Work, total: Tally, ledger: _Ledger) -> None:
     """Report tables that are not what the commit records add up to."""
     if not ledger.sum_is_whole:
         return
-    tables = {"areas.csv": lambda: _sha256(totals_csv(total, run.classes))}
+    tables = {"areas.csv": lambda: _sha256(totals_csv(total, work.contract.classes))}
     if not ledger.faults:
-        tables |= {"failures.csv": lambda: _failures_digest(run)} | _counted_digests(run)
+        tables |= {"failures.csv": lambda: _failures_digest(work)} | _counted_digests(work)
     for name, expected_digest in tables.items():
-        path = run.folder.path(name)
+        path = work.run.path(name)
         if filesystem.exists(path) and filesystem.sha256(path) != expected_digest():
             ledger.fault(name, "is not what the commit records add up to", AGAIN)
 
 
-def _check_end(run: _Run, ledger: _Ledger) -> None:
+def _check_end(work: Work, ledger: _Ledger) -> None:
     """Check what the end of a run writes; nothing is missing while units are unfinished."""
     try:
-        summary = run.folder.read_json("summary.json", run.log.is_sealed)
+        summary = work.run.read_json("summary.json", work.log.is_sealed)
         status = summary["exit_status"] if summary is not None else None
         written = dict((summary or {}).get(FILES, {}))
     except MALFORMED:
         ledger.fault("summary.json", "is not what the end of a run writes", AGAIN)
         status, written = None, {}
-    has_mark = filesystem.exists(run.folder.path("_SUCCESS"))
+    has_mark = filesystem.exists(work.run.path("_SUCCESS"))
     if ledger.unfinished:
         if has_mark:
             ledger.fault("_SUCCESS", "is there although units are not finished", AGAIN)
         return
-    tables = ("areas.csv", "failures.csv", *_counted_digests(run))
+    tables = ("areas.csv", "failures.csv", *_counted_digests(work))
     for name in (*tables, "summary.json", "preview.png"):
-        if not filesystem.exists(run.folder.path(name)):
+        if not filesystem.exists(work.run.path(name)):
             ledger.fault(name, "is not there", AGAIN)
     if ledger.invalidated:
         return
     ledger.end_is_listed = bool(written)
     for name, sha256 in written.items() if not ledger.faults else ():
-        if not filesystem.exists(run.folder.path(name)):
+        if not filesystem.exists(work.run.path(name)):
             ledger.fault(name, "is not there", AGAIN)
-        elif filesystem.sha256(run.folder.path(name)) != sha256:
+        elif filesystem.sha256(work.run.path(name)) != sha256:
             ledger.fault(name, "is not what the end of the run wrote", AGAIN)
-    if has_mark and filesystem.size_of(run.folder.path("_SUCCESS")):
+    if has_mark and filesystem.size_of(work.run.path("_SUCCESS")):
         ledger.fault("_SUCCESS", "is not empty", AGAIN)
     if status == ExitStatus.INCOMPLETE:
         ledger.fault("summary.json", "says that units are unfinished, and all are finished", AGAIN)
@@ -337,32 +362,32 @@ def _check_end(run: _Run, ledger: _Ledger) -> None:
         ledger.fault("_SUCCESS", f"is there although the run ended with {status}", AGAIN)
 
 
-def _counted_digests(run: _Run) -> dict[str, Callable[[], str]]:
+def _counted_digests(work: Work) -> dict[str, Callable[[], str]]:
     """Tables of counts, and how their digests are found."""
-    counting = run.counting
+    counting = work.counting
     found: dict[str, Callable[[], str]] = {}
     if counting is not None and counting.zones is not None:
-        found["zones.csv"] = lambda: _one_of(run, "zones.csv", *_zone_tables(run))
+        found["zones.csv"] = lambda: _one_of(work, "zones.csv", *_zone_tables(work))
     if counting is not None and counting.overlap is not None:
-        tables = [partial(overlaps_csv, run.folder, run.log, shares) for shares in (True, False)]
-        found["overlaps.csv"] = lambda: _one_of(run, "overlaps.csv", *tables)
+        tables = [partial(overlaps_csv, work.run, work.log, shares) for shares in (True, False)]
+        found["overlaps.csv"] = lambda: _one_of(work, "overlaps.csv", *tables)
     return found
 
 
-def _zone_tables(run: _Run) -> list[Callable[[], bytes]]:
+def _zone_tables(work: Work) -> list[Callable[[], bytes]]:
     """The table of zones, and as 0.1.0 wrote it, without zones that have no pixel."""
-    assert run.counting is not None
-    assert run.counting.zones is not None
+    assert work.counting is not None
+    assert work.counting.zones is not None
     names: tuple[str, ...] = ()
     with suppress(BeamsegError, OSError):
-        names = stored(run.folder, ZONES, run.counting.zones).names
-    totals = zone_totals(run.folder, run.log)
-    return [partial(zones_csv, some, totals, run.classes) for some in (names, ())]
+        names = stored(work.run, ZONES, work.counting.zones).names
+    totals = zone_totals(work.run, work.log)
+    return [partial(zones_csv, some, totals, work.contract.classes) for some in (names, ())]
 
 
-def _one_of(run: _Run, name: str, *tables: Callable[[], bytes]) -> str:
+def _one_of(work: Work, name: str, *tables: Callable[[], bytes]) -> str:
     """Digest of the table at hand if it is one of these, else of the first."""
-    content = run.folder.read(name)
+    content = work.run.read(name)
     return _sha256(next((content for table in tables if table() == content), tables[0]()))
 
 
@@ -370,21 +395,21 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _failures_digest(run: _Run) -> str:
+def _failures_digest(work: Work) -> str:
     """Digest of the table of failures, in columns and cells as the table at hand has them."""
-    path = run.folder.path("failures.csv")
+    path = work.run.path("failures.csv")
     with filesystem.open_stream(path) as content:
         heading = content.read(1 << 10).partition(b"\n")[0].decode("utf-8", "replace")
     columns = COLUMNS_WITHOUT_CODE if heading == ",".join(COLUMNS_WITHOUT_CODE) else COLUMNS
     streams = _Digest(), _Digest()
     tables = FailureTable(streams[0], columns), FailureTable(streams[1], columns, lambda cell: cell)
-    ranges = RangeCheck(run.folder.root, run.contract, run.max_out_of_range)
+    ranges = RangeCheck(work.run.root, work.contract, work.max_out_of_range)
     for kind in plan.KINDS:
-        for unit in plan.read_units(run.folder.plan, kind):
-            commit = run.log.read(unit)
+        for unit in plan.read_units(work.run.plan, kind):
+            commit = work.log.read(unit)
             if commit is not None:
                 beyond = list(ranges.failures_of(unit, commit))
-                for failure in chain(failures_of(commit, run.log), beyond):
+                for failure in chain(failures_of(commit, work.log), beyond):
                     for table in tables:
                         table.add([failure])
     digests = [stream.sha256.hexdigest() for stream in streams]
@@ -402,29 +427,29 @@ class _Digest:
         self.sha256.update(text.encode("utf-8", "backslashreplace"))
 
 
-def _check_names(run: _Run, ledger: _Ledger) -> None:
+def _check_names(work: Work, ledger: _Ledger) -> None:
     """Report files that no commit record of the plan names."""
     names = ledger.names
     np.frombuffer(names, np.uint64).sort()
     may_be_written = ledger.unfinished or not ledger.sum_is_whole
     remedy = f"{AGAIN}, then verify again" if may_be_written else REMOVE
     if not (may_be_written or ledger.invalidated or ledger.end_is_listed):
-        _check_label_list(run, ledger)
+        _check_label_list(work, ledger)
     for folder in (*OUTPUTS, "commits"):
-        for name in filesystem.names_below(run.folder.path(folder)):
+        for name in filesystem.names_below(work.run.path(folder)):
             path = f"{folder}/{name}"
             if ledger.is_recorded(path):
                 continue
             if folder == "commits":
-                _report_record(path, run, ledger)
+                _report_record(path, work, ledger)
             else:
                 ledger.fault(path, "is an unknown file: no commit record names it", remedy)
 
 
-def _check_label_list(run: _Run, ledger: _Ledger) -> None:
+def _check_label_list(work: Work, ledger: _Ledger) -> None:
     """Report a `labels.json` that is not of this run, or not whole; runs of 0.1.0 have none."""
     try:
-        document = run.folder.read_json("labels.json")
+        document = work.run.read_json("labels.json")
         systems = [] if document is None else document["systems"]
         maps = [entry["path"] for system in systems for entry in system["maps"]]
         vrts = [system["vrt"] for system in systems if system["vrt"] is not None]
@@ -438,14 +463,14 @@ def _check_label_list(run: _Run, ledger: _Ledger) -> None:
         missing = ledger.scene_maps - len(set(maps))
         ledger.fault("labels.json", f"lacks {missing} of {ledger.scene_maps} label maps", AGAIN)
     for name in vrts:
-        if not filesystem.exists(run.folder.path(name)):
+        if not filesystem.exists(work.run.path(name)):
             ledger.fault(name, "is not there", AGAIN)
 
 
-def _report_record(path: str, run: _Run, ledger: _Ledger) -> None:
+def _report_record(path: str, work: Work, ledger: _Ledger) -> None:
     """Report a record that the plan does not have; `segment` removes it if it can read it."""
     try:
-        run.log.load(path.removeprefix("commits/"))
+        work.log.load(path.removeprefix("commits/"))
         remedy = f"{AGAIN}, which removes it and its outputs"
     except (OSError, ValueError):
         remedy = f"{AGAIN}, which removes it"

@@ -74,7 +74,7 @@ def check_unit(unit: Unit, log: CommitLog, is_assembled: bool) -> CheckedUnit:
     path = f"commits/{log.name(unit)}"
     commit, wrong = None, None
     try:
-        commit = log.load(log.name(unit))
+        commit = log.load_of(unit)
     except ValueError:
         wrong = Finding(path, f"is no commit record of {unit.id}", INVALIDATE)
     except OSError as error:

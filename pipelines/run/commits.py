@@ -97,7 +97,22 @@ def _count(value: Any) -> None:
             raise ValueError(f"no number of pixels: {entry!r}")
 
 
+def _inputs(found: Any) -> tuple[str | None, ...]:
+    """The checksums of a record.
+
+    Raises:
+        ValueError, TypeError: If they are none.
+    """
+    if not isinstance(found, list) or not found:
+        raise ValueError(f"no list of inputs: {found!r}")
+    for entry in found:
+        if entry is not None and not _CRC32C.fullmatch(entry):
+            raise ValueError(f"no CRC-32C: {entry!r}")
+    return tuple(found)
+
+
 _FRACTION = re.compile(r"[0-9]+(/[1-9][0-9]*)?")
+_CRC32C = re.compile(r"[0-9a-f]{8}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -128,6 +143,8 @@ class Commit:
         lost: Row, column, height and width of what could not be read of a scene.
         smaller_batches: Windows in a batch where memory did not hold as many as the run has, by
             their height and width, such as `{"256x256": 8}`: near ties, labels may differ.
+        inputs: CRC-32C of what was read of each file of the unit, in their order, as 8 hex digits;
+            None where nothing could be read. Empty where nothing is known.
         is_sealed: Whether the record is to have a seal, or has one.
     """
 
@@ -137,6 +154,7 @@ class Commit:
     tally: Tally
     lost: tuple[tuple[int, int, int, int], ...] = ()
     smaller_batches: dict[str, int] = field(default_factory=dict)
+    inputs: tuple[str | None, ...] = ()
     is_sealed: bool = field(default=True, compare=False)
 
     def outputs_in(self, folder: str) -> list[str]:
@@ -151,8 +169,9 @@ class Commit:
         """As in the file."""
         fields = asdict(self)
         del fields["is_sealed"]
-        if not self.smaller_batches:
-            del fields["smaller_batches"]
+        for name in ("smaller_batches", "inputs"):
+            if not fields[name]:
+                del fields[name]
         for name in _OPTIONAL:
             if not fields["tally"][name]:
                 del fields["tally"][name]
@@ -172,10 +191,11 @@ class Commit:
             tally = _tally(fields.pop("tally"))
             lost = tuple(tuple(window) for window in fields.pop("lost"))
             smaller = {str(key): int(n) for key, n in fields.pop("smaller_batches", {}).items()}
+            inputs = _inputs(fields.pop("inputs")) if "inputs" in fields else ()
             unit, digest = fields.pop("unit"), fields.pop("digest")
             if fields:
                 raise ValueError(f"unknown: {', '.join(fields)}")
-            return cls(unit, digest, outputs, tally, lost, smaller, is_sealed)
+            return cls(unit, digest, outputs, tally, lost, smaller, inputs, is_sealed)
         except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
             raise ValueError(f"not a commit record: {error}") from error
 
@@ -228,9 +248,20 @@ class CommitLog:
     def read(self, unit: Unit) -> Commit | None:
         """The record of a unit, or None if it is not finished; a damaged record is none."""
         try:
-            return self.load(self.name(unit))
+            return self.load_of(unit)
         except ValueError:
             return None
+
+    def load_of(self, unit: Unit) -> Commit | None:
+        """The record of a unit, or None if it is not finished.
+
+        Raises:
+            ValueError: As `load`, and if it is not of as many inputs.
+        """
+        commit = self.load(self.name(unit))
+        if commit is not None and len(commit.inputs) not in (0, len(unit.files)):
+            raise ValueError("the record is that of other inputs")
+        return commit
 
     def load(self, name: str) -> Commit | None:
         """The record of a file name, or None if there is no such file.
@@ -272,9 +303,9 @@ class CommitLog:
         unit: Unit,
         outputs: Iterable[Output],
         tally: Tally,
-        scratch: str,
         lost: Iterable[Window] = (),
         smaller_batches: Mapping[tuple[int, int], int] = MappingProxyType({}),
+        inputs: Iterable[str | None] = (),
     ) -> Commit:
         """Record that a unit is finished; of two attempts the first one stays, unless damaged.
 
@@ -282,9 +313,12 @@ class CommitLog:
         """
         windows = tuple((part.row, part.column, part.height, part.width) for part in lost)
         smaller = {f"{h}x{w}": size for (h, w), size in sorted(smaller_batches.items())}
-        rest = windows, smaller, self.is_sealed
+        known = tuple(inputs) if self.is_sealed else ()
+        rest = windows, smaller, known, self.is_sealed
         commit = Commit(unit.id, self.digest(unit), tuple(outputs), tally, *rest)
         content = commit.to_bytes()
+        # Of the folder that has plan and records, which for shards that are written is another one.
+        scratch = filesystem.scratch_of(f"{self.run}/{self.folder}".rpartition("/")[0])
         if not filesystem.create(self.path(unit), content, scratch) and not self.is_done(unit):
             filesystem.write_bytes(self.path(unit), content, scratch)
         return commit

@@ -65,7 +65,7 @@ def _assemble(unit: AssemblyUnit, work: Work, log: CommitLog) -> None:
         table.add(rows)
     outputs.append(Output.of(path, draft.written))
     lost = [Window(*part) for commit in finished for part in commit.lost]
-    log.write(unit, outputs, tally, work.run.scratch, lost)
+    log.write(unit, outputs, tally, lost)
 
 
 def _write(

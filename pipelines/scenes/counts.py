@@ -124,7 +124,7 @@ def _count(unit: CountUnit, work: Work) -> None:
     )
     path = counts_path(unit)
     written = work.run.write(path, json.dumps(sums.to_json()).encode())
-    work.log.write(unit, [Output.of(path, written)], tally, work.run.scratch)
+    work.log.write(unit, [Output.of(path, written)], tally)
 
 
 def _scene(file: InputFile, work: Work) -> _Scene | None:

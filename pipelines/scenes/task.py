@@ -1,9 +1,10 @@
 """One block of a scene while it is done; a scene of one block is written at once."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pipelines.run.polygons import AOI, stored
 from pipelines.scenes.blocks import check_scene, model_grid, model_window, seen_by_model
 from pipelines.scenes.files import block_path, label_name, scene_paths, write_scene
 from pipelines.storage import filesystem
+from pipelines.storage.digests import Checksum
 from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Failed, Labelled
@@ -31,6 +33,7 @@ from segmodel.labels.label_images import quantize_confidence
 from segmodel.rasters.bands import ModelBands
 from segmodel.rasters.grid import Grid
 from segmodel.rasters.header import Header
+from segmodel.tiling.raster import Pixels
 from segmodel.tiling.resampling import ModelGrid
 from segmodel.tiling.seams import border_tiles, seam_pixels
 from segmodel.tiling.windows import Window
@@ -51,6 +54,7 @@ class BlockTask(UnitTask[Labelled]):
         self._scene: SceneRaster | None = None
         self._scaled: ModelGrid | None = None
         self._aoi: ScenePolygons | None = None
+        self._checksums: dict[Window, str] = {}
 
     def __exit__(self, *error: Any) -> bool | None:
         self._close()
@@ -68,13 +72,29 @@ class BlockTask(UnitTask[Labelled]):
             error = InputError(reason, code=FailureCode.NAME_TOO_LONG)
             yield Failure.of(self._file.key, None, "name", error)
             return
-        yield Job(self.unit.id, self._open, self._model_area, allow_partial=True)
+        opened = partial(self._open, self._note)
+        yield Job(self.unit.id, opened, self._model_area, allow_partial=True)
+
+    def _note(self, window: Window, pixels: Pixels) -> None:
+        checksum = Checksum()
+        checksum.add(pixels.values, *([] if pixels.valid is None else [pixels.valid]))
+        self._checksums[window] = str(checksum)
+
+    def checksum(self, file: InputFile) -> str | None:
+        """Of the samples of all windows and where they are valid, in order of the windows."""
+        checksum = Checksum()
+        for window in sorted(self._checksums, key=astuple):
+            entry = (*astuple(window), self._checksums[window])
+            checksum.add(" ".join(map(str, entry)).encode())
+        return str(checksum) if self._checksums else None
 
     def _model_area(self) -> Window:
         """What the model labels for the block, once the scene is open."""
         return model_window(self._area, self._scaled, self.work.layout.stride_px)
 
-    def _open(self) -> SceneRaster | ResampledRaster:
+    def _open(
+        self, on_read: Callable[[Window, Pixels], None] = lambda window, pixels: None
+    ) -> SceneRaster | ResampledRaster:
         header = self._header = self.work.headers.read(self._file)
         contract, reading = self.work.contract, self.work.reading
         check_scene(header, contract, reading, self._file.key)
@@ -87,7 +107,7 @@ class BlockTask(UnitTask[Labelled]):
         bands = ModelBands.of(header, contract, reading.bands, self._file.key)
         aoi = self._aoi = area_of_interest(header, self.work)
         self._close()
-        self._scene = SceneRaster(self._file.uri, header, bands, aoi, self._file.version)
+        self._scene = SceneRaster(self._file.uri, header, bands, aoi, self._file.version, on_read)
         if self._scaled is None:
             return self._scene
         return ResampledRaster(self._scene, self._scaled, self._area, self._model_area())

@@ -224,7 +224,7 @@ def take_apart(work: Work, kept: KeptUnits) -> None:
             continue
         try:
             commit = work.log.read(unit)
-            content = None if commit is None else _Content.of(commit, work)
+            content = None if commit is None else _Content.of(unit, commit, work)
         except (FileNotFoundError, DamagedError):
             # What is damaged is as if it were not finished.
             continue
@@ -242,14 +242,16 @@ class _Content:
     commit: Commit
     rows: list[dict[str, Any]]
     failures: list[Failure]
+    inputs: dict[str, str | None]
 
     @classmethod
-    def of(cls, commit: Commit, work: Work) -> "_Content":
+    def of(cls, unit: Unit, commit: Commit, work: Work) -> "_Content":
         rows: list[dict[str, Any]] = []
         for output in commit.outputs:
             if output.path.startswith("areas/"):
                 rows += pq.read_table(io.BytesIO(work.log.content(output))).to_pylist()
-        return cls(commit, rows, list(failures_of(commit, work.log)))
+        inputs = {f.key: found for f, found in zip(unit.files, commit.inputs, strict=False)}
+        return cls(commit, rows, list(failures_of(commit, work.log)), inputs)
 
     def write(self, part: Unit, work: Work) -> None:
         """Write tables and record of some of the files."""
@@ -280,8 +282,8 @@ class _Content:
             for name, size in self.commit.smaller_batches.items()
             for height, width in [name.split("x")]
         }
-        scratch = work.run.scratch
-        work.log.write(part, outputs, total.exact(), scratch, smaller_batches=smaller)
+        inputs = [self.inputs[file.key] for file in part.files] if self.inputs else ()
+        work.log.write(part, outputs, total.exact(), (), smaller, inputs)
 
 
 def _tally(rows: Sequence[dict[str, Any]], work: Work) -> Tally:

@@ -412,6 +412,8 @@ def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, Any]:
             "input": list(options.inputs),
             "model": PurePath(options.model).name,
             "limit": options.limit,
+            # Who reads inputs again reads no other files than the run.
+            **({"trust_inputs": True} if options.trust_inputs else {}),
         },
         **sections,
         "digests": {name: digest(section) for name, section in sections.items()},

@@ -311,6 +311,15 @@ def is_address(uri: str) -> bool:
     return _ADDRESS.match(uri) is not None
 
 
+def is_one_file(uri: str) -> bool:
+    """Whether a location is of one file, here or in a store, which can be asked for as it is.
+
+    >>> is_one_file("a.tif"), is_one_file("gs://bucket/a.tif"), is_one_file("NETCDF:a.nc:ndvi")
+    (True, True, False)
+    """
+    return not (stack_parts(uri) or is_address(uri) or is_read_by_gdal(uri))
+
+
 def is_read_by_gdal(uri: str) -> bool:
     """Whether a file is where GDAL alone reads it, or a copy for GDAL."""
     return uri.startswith((WEB_PREFIX, _COPIED_PREFIX))

@@ -78,7 +78,7 @@ def _fail(unit: WorkUnit, work: Work) -> UnitReport:
     )
     failures = [Failure.of(file.key, None, "open", error) for file in unit.files]
     outputs = write_unit_failures(work.run, unit.id, failures)
-    work.log.write(unit, outputs, Tally(failed_images=len(failures)), work.run.scratch)
+    work.log.write(unit, outputs, Tally(failed_images=len(failures)))
     return UnitReport(done=1)
 
 
@@ -121,13 +121,14 @@ def _attempt(
                     results.failures.add(failure)
                     results.lost += [part.to_outer(unit.window)] if unit.window else []
                 results.pixels += outcome.pixels
+            inputs = tuple(map(task.checksum, unit.files))
             seams = task.seams(engine)
             if seams is not None:
                 results.tally.add(Tally(seam_pixels=seams[0], seam_differences=seams[1]))
             outputs = task.finish()
         outputs += _write_tables(unit, work, results, rows)
-    tally, scratch = results.tally.exact(), work.run.scratch
-    work.log.write(unit, outputs, tally, scratch, results.lost, sizes.reduced)
+    tally = results.tally.exact()
+    work.log.write(unit, outputs, tally, results.lost, sizes.reduced, inputs)
     return UnitReport(done=1, computed_pixels=results.pixels)
 
 

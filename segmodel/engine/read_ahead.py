@@ -41,6 +41,12 @@ class Job:
     allow_partial: bool = False
     tiling: Tiling = tiles
 
+    def windows(self, raster: Raster, layout: Layout) -> tuple[Window, list[Tile]]:
+        """Part of the open raster to label, and the windows that cover it."""
+        whole = Window(0, 0, raster.height, raster.width)
+        area = (self.area() if callable(self.area) else self.area) or whole
+        return area, list(self.tiling(whole, area, layout))
+
 
 @dataclass(frozen=True)
 class PendingWindow:
@@ -150,9 +156,7 @@ class ReadAhead:
             slot = MapInProgress(job.key, self.classes, job.allow_partial)
             try:
                 raster = opening()
-                whole = Window(0, 0, raster.height, raster.width)
-                area = (job.area() if callable(job.area) else job.area) or whole
-                plan = list(job.tiling(whole, area, self.layout))
+                area, plan = job.windows(raster, self.layout)
             except ConfigurationError as error:
                 slot.failure = Failed(
                     job.key, "open", InputError(error.text, code=error.code, name=error.name)

@@ -33,7 +33,7 @@ def planned(work, *units: Unit) -> None:
 
 
 def commit(work, done: Unit, **fields) -> None:
-    CommitLog(work.run.root, work.options).write(done, [], Tally(**fields), work.run.scratch)
+    CommitLog(work.run.root, work.options).write(done, [], Tally(**fields))
 
 
 def budget(text: str) -> FailureBudget:

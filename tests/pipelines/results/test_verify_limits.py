@@ -24,7 +24,8 @@ from segmodel.errors import ConfigurationError, ContractError
 from tests.fakes import CLASSES, contract
 from tests.pipelines.corpus import tree, write
 
-LABELS, STATISTICS = {"window_px": 512}, {"pixel_size_m": None}
+LABELS = {"window_px": 512, "halo_px": 0, "batch": None}
+STATISTICS = {"pixel_size_m": None}
 OPTIONS = digest({"labels": LABELS, "statistics": STATISTICS})
 
 
@@ -60,7 +61,7 @@ def finish(run: RunDirectory, units: int) -> None:
     for number in range(units):
         path = f"labels/x/{number}.png"
         output = Output.of(path, run.write(path, str(number).encode()))
-        log.write(unit(number), [output], Tally(images=1, pixels={"0": number}), run.scratch)
+        log.write(unit(number), [output], Tally(images=1, pixels={"0": number}))
     total = Tally(images=units, pixels={"0": units * (units - 1) // 2})
     run.write("areas.csv", totals_csv(total, CLASSES))
     write_failures(run, lambda table: table.add([]))

@@ -33,7 +33,7 @@ def log(tmp_path) -> CommitLog:
         for path in PATHS
     ]
     log = CommitLog(str(tmp_path), "options")
-    log.write(UNIT, outputs, TALLY, f"{log.run}/tmp")
+    log.write(UNIT, outputs, TALLY)
     return log
 
 
@@ -108,6 +108,14 @@ def test_a_unit_without_a_record_is_unfinished_and_need_not_be_invalidated(log):
         with_seal(lambda document: document.update(digest="0123456789abcdef")),
         with_seal(lambda document: document.update(weight=3)),
         with_seal(lambda document: document.pop("lost")),
+        with_seal(lambda document: document.update(inputs=[])),
+        with_seal(lambda document: document.update(inputs=None)),
+        with_seal(lambda document: document.update(inputs="0123abcd")),
+        with_seal(lambda document: document.update(inputs={"0123abcd": 1})),
+        with_seal(lambda document: document.update(inputs=[7])),
+        with_seal(lambda document: document.update(inputs=["0123ABCD"])),
+        with_seal(lambda document: document.update(inputs=["0123abcd\n"])),
+        with_seal(lambda document: document.update(inputs=["0123abcd", None])),
         with_output(size=0.5),
         with_output(size=-1),
         with_output(size=True),

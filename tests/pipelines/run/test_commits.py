@@ -34,7 +34,7 @@ def log(tmp_path) -> CommitLog:
 
 
 def commit(log: CommitLog, tally: Tally = TALLY, outputs=()) -> Commit:
-    return log.write(UNIT, outputs, tally, f"{log.run}/tmp")
+    return log.write(UNIT, outputs, tally)
 
 
 def test_a_unit_without_a_record_is_not_done(log):
@@ -242,7 +242,7 @@ def test_nothing_outside_the_run_directory_is_removed_with_a_record(tmp_path, pa
     (tmp_path / "run" / "labels" / "link").symlink_to(tmp_path)
     size, sha256 = 4, hashlib.sha256(b"mine").hexdigest()
     outputs = [Output("labels/x/a.png", size, sha256), Output(path, size, sha256)]
-    log.write(UNIT, outputs, TALLY, f"{log.run}/tmp")
+    log.write(UNIT, outputs, TALLY)
 
     log.discard(log.name(UNIT))
 
