@@ -6,20 +6,28 @@ records and summary.json, and what else the end of a run wrote; and looks for un
 finished and for files that no record names. Needs neither the inputs nor the model. Not for a run
 that is going on.
 
+With --inputs, it also reads the inputs again, and compares them with what the label maps were made
+from: encoded images as they are in files and shards, scenes as they are decoded. So it finds an
+input that was replaced by another one of the same size and time. A copy that was put back is the
+same input, whatever its time. If inputs have relative paths, run it in the folder of `segment`.
+
 `beamseg segment` by itself makes a damaged plan and damaged tables anew, and repeats work units
 whose commit records are damaged and whose files are missing or have another size. With
 --invalidate, it also repeats those whose files have the right size and other bytes, because the
-commit records of such units are removed.
+commit records of such units are removed; together with --inputs, also those whose inputs have
+changed.
 
 Examples:
   beamseg verify runs/may                 # after a copy, or before the scratch disk is wiped
+  beamseg verify runs/may --inputs        # are the label maps those of these inputs?
   beamseg verify runs/may --invalidate    # something is damaged: repeat its units,
   beamseg segment --input scenes/ --model models/land --output runs/may
 
 exit status:
     0  complete, and all files are as recorded
     2  usage error, or the folder is no run
-    4  the run is incomplete, or a file is missing, damaged or unknown
+    4  the run is incomplete, or a file is missing, damaged or unknown; with --inputs, or an input
+       is missing, unreadable or another one
 """
 
 from collections.abc import Sequence
@@ -40,7 +48,12 @@ def parser() -> Parser:
         "--invalidate",
         action="store_true",
         help="remove the commit records of units with missing or damaged files, so that the next "
-        "segment repeats these units",
+        "segment repeats these units; with --inputs, also of units whose inputs have changed",
+    )
+    command.add_argument(
+        "--inputs",
+        action="store_true",
+        help="read the inputs again, and compare them with what was labelled",
     )
     return command
 
@@ -59,11 +72,16 @@ def run(arguments: Sequence[str]) -> int:
         if findings <= FINDINGS_SHOWN:
             print(on_one_line(str(finding)))
 
-    verdict = verify(parsed.run, print_finding, parsed.invalidate)
+    verdict = verify(parsed.run, print_finding, parsed.invalidate, parsed.inputs)
     if findings > FINDINGS_SHOWN:
         print(f"and {findings - FINDINGS_SHOWN} more")
     units, files = counted(verdict.units, "unit"), counted(verdict.files, "file")
     checked = f"{units}, {files}, {amount(verdict.size)}"
+    if verdict.without_inputs:
+        units = counted(verdict.without_inputs, "unit")
+        print(f"{units} without checksums of inputs, or with inputs that are gone: not compared")
+    if parsed.inputs:
+        checked += f", {counted(verdict.inputs, 'input')}"
     if verdict.is_good:
         print(f"{checked}: all as recorded")
         return ExitStatus.COMPLETE

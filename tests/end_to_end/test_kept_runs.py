@@ -186,6 +186,20 @@ def test_verify_finds_nothing_wrong(kept, capsys):
     assert capsys.readouterr().out.startswith("7 units, 25 files, ")
 
 
+def test_verify_says_that_inputs_were_not_recorded(kept, capsys):
+    (kept / "photos" / "image-0.png").unlink()
+
+    status = dispatch(["verify", "run", "--inputs"])
+
+    first, second = capsys.readouterr().out.splitlines()
+    assert status == 0
+    assert first == (
+        "7 units without checksums of inputs, or with inputs that are gone: not compared"
+    )
+    assert second.startswith("7 units, 25 files, ")
+    assert second.endswith(", 0 inputs: all as recorded")
+
+
 def test_a_finished_pack_is_left_as_it_is(kept, capsys):
     expected = packed_files(kept)
 

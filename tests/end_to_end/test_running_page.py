@@ -8,6 +8,7 @@ import shlex
 import pytest
 
 from pipelines.cli.parser import beam_options, parse
+from pipelines.commands import verify
 from pipelines.commands.segment import parser
 from pipelines.runners.runner_options import check_paths, runner_of, with_runner
 from pipelines.segment.options import segment_options
@@ -34,7 +35,8 @@ def test_every_run_of_the_page_is_one_that_we_take(words):
 
 def test_options_in_the_text_are_ours_or_beams_but_two():
     named = set(re.findall(r"`(--\w+)", PAGE))
-    own = {name for action in parser()._actions for name in action.option_strings}
+    parsers = (parser(), verify.parser())
+    own = {name for made in parsers for action in made._actions for name in action.option_strings}
     # Of Java, and of Flink's job server.
     assert named - own - set(beam_options()) == {"--add", "--number_of_execution_retries"}
 

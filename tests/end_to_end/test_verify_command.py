@@ -89,7 +89,7 @@ def test_verification_imports_neither_tensorflow_nor_beam(corpus, segment):
         "print(status, sorted({'apache_beam', 'keras', 'tensorflow'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, "run", "--invalidate"],
+        [sys.executable, "-c", program, "run", "--invalidate", "--inputs"],
         cwd=corpus,
         env=environment(),
         capture_output=True,
