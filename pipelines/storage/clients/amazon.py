@@ -6,6 +6,7 @@ from pipelines.storage.clients.interface import (
     RequestFailure,
     StoredObject,
     WrongAnswerError,
+    parsing,
     transient_error,
 )
 from pipelines.storage.clients.retry import ATTEMPTS
@@ -61,22 +62,26 @@ class AmazonClient:
     def page(self, start: str, token: str | None) -> tuple[list[StoredObject], str | None]:
         bucket, prefix = bucket_and_name(start)
         place = {"ContinuationToken": token} if token else {}
-        answer = self._client.list_objects_v2(Bucket=bucket, MaxKeys=PAGE, Prefix=prefix, **place)
-        found = [
-            StoredObject(f"s3://{bucket}/{entry['Key']}", entry["Size"], _tag(entry["ETag"]))
-            for entry in answer.get("Contents", ())
-        ]
-        return found, answer.get("NextContinuationToken")
+        with parsing(start):
+            answer = self._client.list_objects_v2(
+                Bucket=bucket, MaxKeys=PAGE, Prefix=prefix, **place
+            )
+            found = [
+                StoredObject(f"s3://{bucket}/{entry['Key']}", entry["Size"], _tag(entry["ETag"]))
+                for entry in answer.get("Contents", ())
+            ]
+            return found, answer["NextContinuationToken"] if answer["IsTruncated"] else None
 
     def stat(self, uri: str) -> StoredObject | None:
         bucket, name = bucket_and_name(uri)
         try:
-            answer = self._client.head_object(Bucket=bucket, Key=name)
+            with parsing(uri):
+                answer = self._client.head_object(Bucket=bucket, Key=name)
+                return StoredObject(uri, answer["ContentLength"], _tag(answer["ETag"]))
         except self._client.exceptions.ClientError as error:
             if _status(error) == 404:
                 return None
             raise
-        return StoredObject(uri, answer["ContentLength"], _tag(answer["ETag"]))
 
     def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
         bucket, name = bucket_and_name(uri)
@@ -86,7 +91,8 @@ class AmazonClient:
         if version is not None:
             asked["IfMatch"] = f'"{version}"'
         try:
-            answer = self._client.get_object(Bucket=bucket, Key=name, **asked)
+            with parsing(uri):
+                answer = self._client.get_object(Bucket=bucket, Key=name, **asked)
         except self._client.exceptions.ClientError as error:
             if _status(error) == 416:
                 return b""

@@ -8,6 +8,7 @@ from pipelines.storage.clients.interface import (
     RequestFailure,
     StoredObject,
     WrongAnswerError,
+    parsing,
     transient_error,
 )
 from pipelines.storage.locations import bucket_and_name, media_type
@@ -58,34 +59,37 @@ class GoogleClient:
 
     def page(self, start: str, token: str | None) -> tuple[list[StoredObject], str | None]:
         bucket, prefix = bucket_and_name(start)
-        answer = self._client.list_blobs(
-            bucket, prefix=prefix or None, page_size=PAGE, page_token=token, fields=FIELDS, **_ONCE
-        )
-        found = [_stored(f"gs://{bucket}/{blob.name}", blob) for blob in next(answer.pages, ())]
-        return found, answer.next_page_token
+        asked = {"page_size": PAGE, "page_token": token, "fields": FIELDS}
+        answer = self._client.list_blobs(bucket, prefix=prefix or None, **asked, **_ONCE)
+        with parsing(start):
+            found = [_stored(f"gs://{bucket}/{blob.name}", blob) for blob in next(answer.pages, ())]
+            return found, answer.next_page_token
 
     def stat(self, uri: str) -> StoredObject | None:
         bucket, name = bucket_and_name(uri)
-        blob = self._client.bucket(bucket).get_blob(name, **_ONCE)
-        return None if blob is None else _stored(uri, blob)
+        with parsing(uri):
+            blob = self._client.bucket(bucket).get_blob(name, **_ONCE)
+            return None if blob is None else _stored(uri, blob)
 
     def read(self, uri: str, start: int, length: int | None, version: str | None) -> bytes:
         whole = start == 0 and length is None
         blob = self._blob(uri)
+        asked = {
+            "start": None if whole else start,
+            "end": None if length is None else start + length - 1,
+            "if_generation_match": None if version is None else int(version),
+        }
         try:
-            content = blob.download_as_bytes(
-                start=None if whole else start,
-                end=None if length is None else start + length - 1,
-                if_generation_match=None if version is None else int(version),
+            with parsing(uri):
                 # As it is stored, also if it is marked as compressed.
-                raw_download=True,
-                checksum="auto" if whole else None,
-                **_ONCE,
-            )
+                content = blob.download_as_bytes(
+                    raw_download=True, checksum="auto" if whole else None, **asked, **_ONCE
+                )
+                found = _generation(blob)
         except self._exceptions.RequestRangeNotSatisfiable:
             return b""
-        if blob.generation is None or version not in (None, str(blob.generation)):
-            raise WrongAnswerError(uri, f"generation {blob.generation} in place of {version}")
+        if version not in (None, found):
+            raise WrongAnswerError(uri, f"generation {found} in place of {version}")
         return bytes(content)
 
     def upload(self, path: str, uri: str) -> None:
@@ -137,8 +141,17 @@ class GoogleClient:
 
 
 def _stored(uri: str, blob: Any) -> StoredObject:
-    """An object as the client describes it."""
-    return StoredObject(uri, int(blob.size or 0), str(blob.generation))
+    """An object as the client describes it.
+
+    Raises:
+        TypeError: If it lacks size or generation.
+        ValueError: If one of them is no number.
+    """
+    return StoredObject(uri, int(blob.size), _generation(blob))
+
+
+def _generation(blob: Any) -> str:
+    return str(int(blob.generation))
 
 
 def _check_answer(response: Any, **settings: Any) -> None:

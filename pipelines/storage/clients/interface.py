@@ -3,6 +3,7 @@
 import errno
 import io
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -75,6 +76,22 @@ class WrongAnswerError(TransientError):
 
     def __init__(self, uri: str, what: str) -> None:
         super().__init__(str(transient_error(uri, f"the answer is not that of the store: {what}")))
+
+
+@contextmanager
+def parsing(uri: str) -> Iterator[None]:
+    """Refuse an answer that lacks what a store tells, or tells a number or a date as none.
+
+    Args:
+        uri: Location that the request is about.
+
+    Raises:
+        WrongAnswerError: If the block meets such an answer.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise WrongAnswerError(uri, f"it cannot be parsed ({type(error).__name__})") from error
 
 
 def replaced_error(uri: str) -> TransientError:
