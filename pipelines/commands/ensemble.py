@@ -49,6 +49,8 @@ class EnsembleOptions:
     """time limit of the measurement on samples"""
     trust_model: bool = Option().field()
     """load models that may do more than compute, such as read files"""
+    trust_inputs: bool = Option().field()
+    """read what samples such as VRTs name, wherever it is"""
 
 
 def parser() -> Parser:
@@ -90,7 +92,7 @@ def run(arguments: Sequence[str]) -> int:
         from segmodel.savedmodel.halo import Measuring
 
     ensemble = load_ensemble(parsed.models, views, options.name, options.trust_model)
-    samples = read_samples(options.samples, ensemble.contract)
+    samples = read_samples(options.samples, ensemble.contract, options.trust_inputs)
     measuring = Measuring(options.measure_seconds, lambda line: print(line, flush=True))
     with room(options.output):
         contract = export_ensemble(ensemble, options.output, samples, measuring=measuring)

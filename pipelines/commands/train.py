@@ -49,6 +49,8 @@ class TrainOptions:
     """a run for each region (data.group), trained on the others and scored on it"""
     overwrite: bool = Option().field()
     """replace a run with other settings or data"""
+    trust_inputs: bool = Option().field()
+    """read what images and masks such as VRTs name, wherever it is"""
     schema: bool = Option().field()
     """print the JSON Schema of configuration files, by which editors complete them"""
 
@@ -88,7 +90,7 @@ def run(arguments: Sequence[str]) -> int:
     where, overwrite = options.output, options.overwrite
     with (
         room(where),
-        read_data(config, bool(options.folds_by)) as data,
+        read_data(config, bool(options.folds_by), options.trust_inputs) as data,
         _hooks(config.training.steps) as hooks,
     ):
         if options.folds_by:

@@ -38,6 +38,8 @@ class WrapOptions:
     """time limit of each measurement"""
     trust_model: bool = Option().field()
     """load a SavedModel that may do more than compute, such as read files"""
+    trust_inputs: bool = Option().field()
+    """read what samples such as VRTs name, wherever it is"""
 
 
 def parser() -> Parser:
@@ -89,7 +91,7 @@ def run(arguments: Sequence[str]) -> int:
     measuring = Measuring(options.measure_seconds, lambda line: print(line, flush=True))
     with naming_file(options.contract):
         wrapping = Wrapping(folder, config, options.trust_model)
-    samples = read_samples(options.samples, wrapping.contract)
+    samples = read_samples(options.samples, wrapping.contract, options.trust_inputs)
     with room(options.output), naming_file(options.contract):
         contract = wrapping.export(options.output, samples, measuring)
     print(f"{contract.name}: stride {contract.stride}, {describe_halo(contract)}")

@@ -13,13 +13,23 @@ from pipelines.formats.shards import ShardFormat, ShardSample, UnreadableSample,
 from pipelines.formats.work import ReadOptions
 from pipelines.inputs.listing import find_files
 from pipelines.inputs.numbered import missing_shards, warning_of
+from pipelines.rasters.reach import Reach
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
 from segmodel.devices.disks import Spool, free_bytes_of, temporary_folder
 from segmodel.errors import ConfigurationError, DiskError, InputError, is_transient
 from segmodel.labels.masks import MaskReader
 from segmodel.pairs.paired_files import match_group, pair_files, unique_names
-from segmodel.pairs.pairs import EncodedFile, EncodedPair, Pair, PairCache, PairSource, TrainingData
+from segmodel.pairs.pairs import (
+    CACHE_BYTES,
+    EncodedFile,
+    EncodedPair,
+    Pair,
+    PairCache,
+    PairSource,
+    TrainingData,
+)
+from segmodel.rasters.opening import Opener
 from segmodel.training.configuration import Configuration
 
 _log = logging.getLogger("beamseg")
@@ -65,7 +75,9 @@ def _check_room(shards: Sequence[_Shard]) -> None:
 
 
 @contextmanager
-def read_data(config: Configuration, without_validation: bool = False) -> Iterator[TrainingData]:
+def read_data(
+    config: Configuration, without_validation: bool = False, is_trusted: bool = False
+) -> Iterator[TrainingData]:
     """Open the pairs for training and for validation, of folders and of shards, for a block.
 
     Folders are only listed. Encoded images and label maps of shards are copied to a temporary file
@@ -75,6 +87,7 @@ def read_data(config: Configuration, without_validation: bool = False) -> Iterat
     Args:
         config: Settings of the run.
         without_validation: Whether there may be nothing to validate on.
+        is_trusted: Whether images and masks may name other files, wherever those are.
 
     Yields:
         The pairs, which are read and decoded when they are asked for.
@@ -94,18 +107,19 @@ def read_data(config: Configuration, without_validation: bool = False) -> Iterat
             "data.validation_images or data.validation_shards must name something to validate on"
         )
     cache = PairCache(data.cache_mb * _MIB)
-    found = _folder_pairs(config, cache)
+    found = _folder_pairs(config, cache, is_trusted)
     with closing(Spool()) as copy:
         packed = _shard_pairs(config, cache, copy)
         yield TrainingData((*found[0], *packed[0]), (*found[1], *packed[1]))
 
 
-def _folder_pairs(config: Configuration, cache: PairCache) -> Sides:
+def _folder_pairs(config: Configuration, cache: PairCache, is_trusted: bool) -> Sides:
     data = config.data
     masks = MaskReader.of(config.classes, data.mask_encoding, data.ignore_colors, data.ignore_ids)
-    source = _source(config, masks)
     images = (*data.images, *data.validation_images)
     masks_of = (*data.masks, *data.validation_masks)
+    guard = None if is_trusted else Reach.of((*images, *masks_of), "folder of [data]").guard
+    source = _source(config, masks, Opener(CACHE_BYTES, guard))
     for pattern in (*images, *masks_of):
         locations.check_local(pattern, "training on folders: pack them into shards, or")
     sides: Sides = ([], [])
@@ -119,7 +133,8 @@ def _folder_pairs(config: Configuration, cache: PairCache) -> Sides:
 
 def _shard_pairs(config: Configuration, cache: PairCache, copy: Spool) -> Sides:
     data = config.data
-    source = _source(config, MaskReader.of_label_maps(config.classes, data.ignore_ids))
+    masks = MaskReader.of_label_maps(config.classes, data.ignore_ids)
+    source = _source(config, masks, Opener(CACHE_BYTES))
     shards = [*_find_shards(data.shards, 0), *_find_shards(data.validation_shards, 1)]
     if missing := missing_shards(shard.file.uri for shard in shards):
         _log.warning("%s", warning_of(missing.to_json()))
@@ -150,9 +165,9 @@ def _shard_pairs(config: Configuration, cache: PairCache, copy: Spool) -> Sides:
     return sides
 
 
-def _source(config: Configuration, masks: MaskReader) -> PairSource:
+def _source(config: Configuration, masks: MaskReader, opener: Opener) -> PairSource:
     model = config.model
-    return PairSource(model.bands, model.dtype, masks, model.limits)
+    return PairSource(model.bands, model.dtype, masks, model.limits, opener=opener)
 
 
 def _find_shards(patterns: Sequence[str], side: int) -> Iterator[_Shard]:

@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Any
 
 from pipelines.rasters.header import Headers
-from pipelines.rasters.sources import Reach
+from pipelines.rasters.reach import Reach
 from pipelines.run.commits import CommitLog
 from pipelines.run.directory import SEALED, RunDirectory
 from pipelines.storage.digests import digest

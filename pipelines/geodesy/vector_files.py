@@ -29,7 +29,7 @@ NAME_FIELDS = ("name", "NAME", "Name")
 MADE_VALID = 2000  # vertices
 # Pairs of edges near each other that GEOS may compare in one polygon, in about 30 s.
 MAX_PAIRS = 4e9
-_LAYER = "|layername="  # how QGIS spells a layer of a file
+LAYER = "|layername="  # how QGIS spells a layer of a file
 _log = logging.getLogger("beamseg")
 _NOTHING = shapely.to_wkb(shapely.Polygon())
 _POLYGONS = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
@@ -79,7 +79,7 @@ def read_zones(path: str, name_field: str | None = None, earlier: str | None = N
 
 def _read(path: str, option: str, name_field: str | None) -> tuple[Polygons, str]:
     """Polygons, and what is wrong with their names, if anything."""
-    place, _, layer = path.partition(_LAYER)
+    place, _, layer = path.partition(LAYER)
     source = f"{option} {os.path.basename(place.rstrip('/'))}"
     try:
         with with_sidecars(locations.checked(place)) as file:
@@ -194,7 +194,7 @@ def _polygon_layer(file: str, layer: str, source: str) -> str:
         base = os.path.basename(file)
         raise ConfigurationError(
             f"{source} has polygons in the layers {', '.join(sorted(having))}: name one, as in "
-            f"'{base}{_LAYER}{min(having)}'"
+            f"'{base}{LAYER}{min(having)}'"
         )
     return having[0]
 

@@ -1,6 +1,5 @@
 """Rasters as GDAL opens them where scenes are: here, on the web, and in stores."""
 
-import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -59,7 +58,7 @@ class StoredOpenRaster(OpenRaster):
 
     def has_file(self, path: str) -> bool:
         """Whether there is a file; beside a raster in a store, as its listing shows."""
-        return os.path.lexists(path) if self._stored is None else self._stored.isfile(path)
+        return super().has_file(path) if self._stored is None else self._stored.isfile(path)
 
     def check(self) -> None:
         """Raise what a request to the store has failed with; GDAL may have gone on without it.
@@ -86,7 +85,7 @@ class StoreOpener(Opener):
         more = _WEB_OPTIONS if _is_from_web(uri) else {}
         return super().env(uri, **{**more, **options})
 
-    def open(self, uri: str, version: str = "") -> StoredOpenRaster:
+    def _open(self, uri: str, version: str) -> StoredOpenRaster:
         """A scene, open.
 
         Args:
@@ -104,7 +103,7 @@ class StoreOpener(Opener):
         if locations.is_copied(uri):
             # What is open stays readable, also when its copy is removed.
             with COPIES.path(uri, version) as path:
-                return self.open(path)
+                return self._open(path, "")
         if not locations.is_remote(uri):
             return self._opened(uri, uri, None)
         locations.check_parts(uri)

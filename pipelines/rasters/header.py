@@ -14,8 +14,9 @@ from weakref import WeakValueDictionary
 import rasterio
 from rasterio.crs import CRS
 
-from pipelines.rasters.gdal import OPENER
-from pipelines.rasters.sources import Reach, sources_of
+from pipelines.rasters.gdal import OPENER, StoreOpener
+from pipelines.rasters.reach import Reach
+from pipelines.rasters.sources import sources_of
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem, locations
 from segmodel.errors import (
@@ -144,14 +145,10 @@ def _header_at(uri: str, version: str, reach: Reach | None) -> Header:
 
 def _opened_header(uri: str, version: str, reach: Reach | None) -> Header:
     what = "the header of the scene cannot be read"
-    # Of what is elsewhere, GDAL's word for it spares a request.
-    if reach is not None and locations.is_local(uri):
-        reach.check(uri)
+    opener = OPENER if reach is None else StoreOpener(guard=reach.guard)
     with OPENER.errors(uri, what), OPENER.env(uri):
-        opened = OPENER.open(uri, version)
+        opened = opener.open(uri, version)
         with opened as source:
-            if reach is not None:
-                reach.check_opened(uri, source.name, source.driver, source.files)
             header = with_place(header_of(source), uri, opened.has_file, filesystem.read_bytes)
             return replace(header, shortage=shortage_of(source, uri, OPENER))
 

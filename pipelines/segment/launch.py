@@ -26,7 +26,7 @@ from pipelines.inputs.gone import (
     some_of,
 )
 from pipelines.rasters.header import Headers, parse_crs
-from pipelines.rasters.sources import Reach
+from pipelines.rasters.reach import Reach, check_vectors
 from pipelines.run import plan, progress
 from pipelines.run.directory import (
     MARK,
@@ -260,6 +260,10 @@ def resolve_run(
     shaping = (frozen.get("model_fingerprint"), frozen.get("confidence"))
     if shaping != (model.fingerprint, options.confidence):
         frozen = None
+    if not options.trust_inputs:
+        for path, option in ((options.aoi, "--aoi"), (options.zones, "--zones")):
+            if path is not None:
+                check_vectors(path, option)
     aoi = None if options.aoi is None else read_polygons(options.aoi, "--aoi")
     sizes = resolve_sizes(options, contract, frozen).with_aoi(aoi)
     folders = root_folders(options.inputs, (earlier or {}).get("folders"))

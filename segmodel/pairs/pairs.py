@@ -45,8 +45,10 @@ _ENCODED_BANDS = (1, 3, 4)
 # What is decoded keeps class indices in a byte where they fit.
 _BYTE_CLASSES = 128
 # GDAL's block cache, one for all threads: a size, where its own choice is a share of the machine.
-_CACHE_BYTES = 64 << 20
+CACHE_BYTES = 64 << 20
 _FOLDERS_KNOWN = 64
+# Of a TIFF that GDAL refuses, what a decoder does not see.
+_NOT_DECODED = (FailureCode.BAD_GEOREFERENCE, FailureCode.NOT_TRUSTED)
 
 
 class Pair(Protocol):
@@ -120,7 +122,7 @@ class PairSource:
     sidecars: Callable[[str], frozenset[str]] = field(
         default_factory=lambda: lru_cache(_FOLDERS_KNOWN)(sidecars_in), compare=False, repr=False
     )
-    opener: Opener = field(default_factory=lambda: Opener(_CACHE_BYTES), compare=False, repr=False)
+    opener: Opener = field(default_factory=lambda: Opener(CACHE_BYTES), compare=False, repr=False)
 
     @property
     def accepts_encoded(self) -> bool:
@@ -176,7 +178,7 @@ class PairSource:
                     header = _header_of(handle)
             except InputError as error:
                 # Where it can be decoded, the decoder's error says more.
-                if not is_decoded or error.code == FailureCode.BAD_GEOREFERENCE:
+                if not is_decoded or error.code in _NOT_DECODED:
                     raise
             is_raster = header is not None and (
                 header.is_located or not is_decoded

@@ -25,6 +25,9 @@ from segmodel.rasters.opening import GDAL_ERRORS, Opener
 from segmodel.tiling.windows import Window
 
 SHORTER = "the file is shorter than its header says"
+MISSING = "there is no such file"
+# What is no path in names of GDAL: addresses, file systems of its own, subdatasets, texts.
+NO_PATH = re.compile(r"(?i)\s*(?:/vsi|[<{]|[a-z][\w+.-]*:)")
 # Files that GDAL does not read beyond their end, so that a VRT of many need not open each.
 _CHECKED_BY_GDAL = (".tif", ".tiff", ".jp2", ".j2k", ".webp")
 # VRTs that name other VRTs.
@@ -344,16 +347,40 @@ def _check_vrt(raster: _Raster) -> str | None:
     for name in ("SourceFilename", "SourceDataset"):
         for element in root.iter(name):
             path = _source_path(raster.opener.place(raster.uri), element)
-            if element in raw:
-                found = _shortage_of_raw(raster, path, raw[element])
-            elif path in seen or path.lower().endswith(_CHECKED_BY_GDAL):
+            if path in seen:
                 continue
-            else:
+            found = _shortage_of_source(raster, path, raw.get(element))
+            if element not in raw:
                 seen.add(path)
-                found = _shortage_at(path, raster.opener, raster.depth + 1)
             if found is not None:
                 return f"{os.path.basename(path)}: {found}"
     return None
+
+
+def _shortage_of_source(raster: _Raster, path: str, raw: ET.Element | None) -> str | None:
+    """What is wrong with a source of a VRT.
+
+    Args:
+        raster: The VRT.
+        path: Path or address of the source.
+        raw: The band of the VRT, if the source is a raw file, else None.
+    """
+    if _is_missing(path):
+        return MISSING
+    if raw is not None:
+        return _shortage_of_raw(raster, path, raw)
+    if path.lower().endswith(_CHECKED_BY_GDAL):
+        return None
+    return _shortage_at(path, raster.opener, raster.depth + 1)
+
+
+def _is_missing(path: str) -> bool:
+    """Whether a path of this machine leads nowhere.
+
+    GDAL says so at the first read only. At later ones, while any other VRT is open in the process,
+    it fails without an error, and rasterio gives zeros.
+    """
+    return bool(path) and not NO_PATH.match(path) and not os.path.exists(path)
 
 
 def _source_path(uri: str, element: ET.Element) -> str:

@@ -106,10 +106,17 @@ class _MemoryOpener(Opener):
         super().__init__()
         self._driver = driver
 
-    def open(self, uri: str, version: str = "") -> OpenRaster:
-        """An image, open; see `Opener.open`."""
+    def _open(self, uri: str, version: str) -> OpenRaster:
         with self.errors(uri, "cannot be opened"):
-            return OpenRaster(rasterio.open(uri, driver=self._driver))
+            opened = OpenRaster(rasterio.open(uri, driver=self._driver))
+        if opened.overview_file is not None:
+            opened.close()
+            raise InputError(
+                "its metadata names a file or an address with overviews: write it anew with "
+                "gdal_translate",
+                code=FailureCode.NOT_TRUSTED,
+            )
+        return opened
 
     def size(self, uri: str) -> int | None:
         """Not known: an image is held against its own header as it is read."""

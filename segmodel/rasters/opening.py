@@ -21,7 +21,12 @@ from segmodel.tiling.windows import Window
 # A size, not a share of the machine: the same on every worker. rasterio hands it to GDAL as bytes,
 # not as GDAL's option of that name, which is in megabytes.
 CACHE_BYTES = 128 << 20
-GDAL_OPTIONS = {"GDAL_CACHEMAX": CACHE_BYTES, "GDAL_NUM_THREADS": 1}
+# A VRT runs no Python, whatever the environment says.
+GDAL_OPTIONS = {
+    "GDAL_CACHEMAX": CACHE_BYTES,
+    "GDAL_NUM_THREADS": 1,
+    "GDAL_VRT_ENABLE_PYTHON": False,
+}
 # Errors of a reference system, and text that is no UTF-8, are ValueErrors; some errors of GDAL come
 # as rasterio found them.
 GDAL_ERRORS = (RasterioError, CPLE_BaseError, ValueError)
@@ -66,12 +71,26 @@ class OpenRaster:
         finally:
             self.check()
 
+    def has_file(self, path: str) -> bool:
+        """Whether there is a file, such as one beside the raster."""
+        return os.path.lexists(path)
+
     def check(self) -> None:
         """Raise what GDAL may have gone on without; of a file there is nothing."""
+
+    @property
+    def overview_file(self) -> str | None:
+        """The file or address that its metadata names for overviews, which GDAL opens if asked."""
+        name: str | None = self.source.tags(ns="OVERVIEWS").get("OVERVIEW_FILE")
+        return name
 
     def close(self) -> None:
         """Close the dataset."""
         self.source.close()
+
+
+# Opens a raster at a location by a function, unless it may not be read.
+Guard = Callable[[str, Callable[[], OpenRaster]], OpenRaster]
 
 
 class Opener:
@@ -82,10 +101,11 @@ class Opener:
 
     Args:
         cache_bytes: Size of GDAL's cache of blocks, which all rasters of the process share.
+        guard: Refuses rasters that may not be read; None to open all.
     """
 
-    def __init__(self, cache_bytes: int = CACHE_BYTES) -> None:
-        self._cache_bytes = cache_bytes
+    def __init__(self, cache_bytes: int = CACHE_BYTES, guard: Guard | None = None) -> None:
+        self._cache_bytes, self._guard = cache_bytes, guard
 
     def env(self, uri: str, **options: object) -> rasterio.Env:
         """GDAL's settings to read a location.
@@ -106,8 +126,13 @@ class Opener:
             version: Version that it must still have, where an opener can tell; empty for any.
 
         Raises:
-            InputError: If GDAL cannot open it.
+            InputError: If GDAL cannot open it, or it may not be read.
         """
+        if self._guard is None:
+            return self._open(uri, version)
+        return self._guard(uri, lambda: self._open(uri, version))
+
+    def _open(self, uri: str, version: str) -> OpenRaster:
         with self.errors(uri, "cannot be read"):
             return OpenRaster(only_raster(rasterio.open(uri)))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import rasterio
@@ -153,6 +155,15 @@ def test_bands_of_samples_are_found_by_name_in_rasters_of_any_format(tmp_path):
     for pattern in (path, str(tmp_path / "*.vrt*")):
         (actual,) = samples.read_samples([pattern], made_for)
         np.testing.assert_array_equal(actual, expected)
+
+    (tmp_path / "other").mkdir()
+    moved = str((tmp_path / "scene.vrt").rename(tmp_path / "other" / "scene.vrt"))
+    text = Path(moved).read_text().replace('relativeToVRT="1">', f'relativeToVRT="0">{tmp_path}/')
+    Path(moved).write_text(text)
+    with pytest.raises(InputError, match=r"scene\.vrt: .*lies below no --samples"):
+        samples.read_samples([moved], made_for)
+    (actual,) = samples.read_samples([moved], made_for, is_trusted=True)
+    np.testing.assert_array_equal(actual, expected)
 
 
 def test_transparent_pixels_of_samples_are_filled(tmp_path):

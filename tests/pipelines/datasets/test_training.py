@@ -106,6 +106,31 @@ def test_samples_are_read_in_any_order_by_several_threads(tmp_path):
         assert list(widths) == [data.training[n].width for n in order]
 
 
+def test_an_image_that_names_files_elsewhere_is_refused_unless_it_is_trusted(tmp_path):
+    data = folders(tmp_path)
+    outside = tmp_path / "outside.png"
+    write(outside, png(image(1)))
+    band = '<VRTRasterBand dataType="Byte" band="{0}"><SimpleSource><SourceFilename>{1}'
+    band += "</SourceFilename><SourceBand>{0}</SourceBand></SimpleSource></VRTRasterBand>"
+    bands = "".join(band.format(number, outside) for number in (1, 2, 3))
+    place = "<SRS>EPSG:32633</SRS><GeoTransform>500000,10,0,5600000,0,-10</GeoTransform>"
+    size = f'rasterXSize="{image(1).shape[1]}" rasterYSize="{image(1).shape[0]}"'
+    scene = Path(data["images"][0]) / "1.tif"
+    (scene.with_suffix(".png")).unlink()
+    scene.write_text(f"<VRTDataset {size}>{place}{bands}</VRTDataset>")
+
+    with (
+        pytest.raises(InputError, match=r"1\.tif: .*outside\.png.*--trust_inputs") as caught,
+        read_data(configuration(**data)),
+    ):
+        pass
+    with read_data(configuration(**data), is_trusted=True) as trusted:
+        pixels = trusted.training[0].pixels(whole(trusted.training[0])).values
+
+    assert caught.value.code.value == "not_trusted"
+    np.testing.assert_array_equal(pixels, image(1))
+
+
 def test_folders_and_shards_are_read_together(tmp_path):
     write(tmp_path / "a.tfrecord", good(5) + good(6))
     config = configuration(**folders(tmp_path), shards=(str(tmp_path / "a.tfrecord"),))

@@ -19,7 +19,7 @@ from pipelines.inputs.find import list_inputs
 from pipelines.rasters import gdal
 from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.header import Headers, read_header
-from pipelines.rasters.sources import Reach
+from pipelines.rasters.reach import Reach
 from pipelines.scenes.format import SceneFormat, may_be_scene
 from pipelines.storage import copies
 from segmodel.errors import ConfigurationError, InputError

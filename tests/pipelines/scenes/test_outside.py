@@ -14,6 +14,7 @@ import pytest
 from pipelines.run.area_tables import area_table
 from pipelines.run.seals import sealed, unsealed
 from pipelines.storage import filesystem
+from segmodel.errors import InputError
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import pixels, png, write, write_scene
 from tests.pipelines.counted_scenes import ANY, box, holes, lines, parts_of, place
@@ -183,3 +184,20 @@ def test_records_that_have_what_is_outside_in_nodata_stay_and_are_counted_alike(
     labels = np.where(valid & inside, brightness_labels(values), 255)
     assert parts_in(again) == again.zones()["all"] == lines(labels)
     balanced(again)
+
+
+def test_an_area_of_interest_that_names_files_elsewhere_ends_the_run(tmp_path, model_folder):
+    path = write_scene(tmp_path / "in" / "a.tif", pixels(HEIGHT, WIDTH), place())
+    aoi = aoi_of(tmp_path)
+    linked = tmp_path / "areas" / "aoi.vrt"
+    linked.parent.mkdir()
+    linked.write_text(
+        f'<OGRVRTDataSource><OGRVRTLayer name="{Path(aoi).stem}"><SrcDataSource>{aoi}'
+        "</SrcDataSource></OGRVRTLayer></OGRVRTDataSource>"
+    )
+
+    with pytest.raises(InputError, match=r"--aoi aoi\.vrt: .*lies below no --aoi"):
+        run_scenes(tmp_path / "run", model_folder, path, aoi=str(linked))
+    trusted = run_scenes(tmp_path / "run", model_folder, path, aoi=str(linked), trust_inputs=True)
+
+    assert trusted.pixels == run_scenes(tmp_path / "other", model_folder, path, aoi=aoi).pixels

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.rasters.header import read_header
-from pipelines.rasters.sources import Reach
+from pipelines.rasters.reach import Reach
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.storage import filesystem

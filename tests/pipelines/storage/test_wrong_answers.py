@@ -1,4 +1,4 @@
-"""Answers that are almost those of a store: numbers and dates that are none, and what is missing."""
+"""Answers that are almost those of a store: numbers and dates that are none, missing parts."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_object_of_google_with_odd_numbers_is_no_answer(
 ) -> None:
     server.answers({**OBJECT, **wrong, "items": [{**OBJECT, **wrong}]})
 
-    with pytest.raises(WrongAnswerError, match="gs://b/in/a: .*not that of the store"):
+    with pytest.raises(WrongAnswerError, match=r"gs://b/in/a: .*not that of the store"):
         filesystem.stat("gs://b/in/a")
     with pytest.raises(WrongAnswerError, match="cannot be parsed"):
         list(filesystem.files_below("gs://b/in"))
@@ -121,7 +121,7 @@ def test_bytes_of_google_with_an_odd_generation_are_no_answer(
 def test_a_listing_of_s3_that_lacks_something_is_no_answer(server: Server, text: str) -> None:
     server.answers(text)
 
-    with pytest.raises(WrongAnswerError, match="s3://b/in.*cannot be parsed"):
+    with pytest.raises(WrongAnswerError, match=r"s3://b/in.*cannot be parsed"):
         list(filesystem.files_below("s3://b/in"))
 
 
@@ -133,7 +133,7 @@ def test_an_object_of_s3_with_odd_headers_is_no_answer(
 ) -> None:
     server.answers("abc", **GIVEN, **wrong)
 
-    with pytest.raises(WrongAnswerError, match="s3://b/in/a: .*cannot be parsed"):
+    with pytest.raises(WrongAnswerError, match=r"s3://b/in/a: .*cannot be parsed"):
         filesystem.stat("s3://b/in/a")
-    with pytest.raises(WrongAnswerError, match="s3://b/in/a: .*cannot be parsed"):
+    with pytest.raises(WrongAnswerError, match=r"s3://b/in/a: .*cannot be parsed"):
         filesystem.read_bytes("s3://b/in/a", (3, "7"))

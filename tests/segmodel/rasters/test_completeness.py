@@ -172,6 +172,8 @@ def test_a_vrt_is_as_complete_as_its_sources_and_theirs(tmp_path, original):
     os.truncate(tmp_path / "in" / "a.pgm", 1000)
     expected = "one.vrt: a.pgm: the file is shorter than its header says"
     assert shortage_at(tmp_path / "two.vrt") == expected
+    (tmp_path / "three.vrt").write_text(text.format("gone.tif"))
+    assert shortage_at(tmp_path / "three.vrt") == "gone.tif: there is no such file"
 
 
 def test_tiles_that_a_sparse_tiff_leaves_out_are_not_missing(tmp_path):
