@@ -12,6 +12,7 @@ class ExitStatus(IntEnum):
     USAGE = 2
     OVER_BUDGET = 3
     INCOMPLETE = 4
+    HUNG_UP = 128 + signal.SIGHUP
     INTERRUPTED = 128 + signal.SIGINT
     TERMINATED = 128 + signal.SIGTERM
 
@@ -28,6 +29,7 @@ _WORDS = {
     ExitStatus.USAGE: ("usage", "usage error: change the command line, an input or the model"),
     ExitStatus.OVER_BUDGET: ("over_budget", "more images failed than --max_failures allows"),
     ExitStatus.INCOMPLETE: ("incomplete", "incomplete: run the same command again to continue"),
+    ExitStatus.HUNG_UP: ("interrupted", "hung up: run the same command again to continue"),
     ExitStatus.INTERRUPTED: ("interrupted", "interrupted: run the same command again to continue"),
     ExitStatus.TERMINATED: ("interrupted", "terminated: run the same command again to continue"),
 }

@@ -2,7 +2,6 @@
 
 import json
 import os
-import select
 import signal
 import threading
 import time
@@ -30,9 +29,7 @@ class ProcessOptions:
 # Entries of `summary.json` that the line repeats, under the same names.
 _SUMMARY_KEYS = ("images", "failed_images", "pixels", "units", "unfinished_units", "this_attempt")
 _POLL_SECONDS = 0.5
-# Of the environment: process id of the launcher.
-_LAUNCHER = "BEAMSEG_LAUNCHER"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Until then, the handler of a signal has its turn.
 _GRACE_SECONDS = 2.0
 
@@ -109,9 +106,13 @@ def end_interrupted(number: int) -> None:
 
 
 def end_at_signals() -> None:
-    """Have SIGINT and SIGTERM end this process, also while its main thread hangs in a call."""
+    """Have signals end this process, also while its main thread hangs in a call.
+
+    SIGHUP does if the terminal is closed, and not under nohup, which has it ignored.
+    """
     for number in _SIGNALS:
-        signal.signal(number, lambda number, _: end_interrupted(number))
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda number, _: end_interrupted(number))
     _watch_signals(os.getpid())
 
 
@@ -149,45 +150,6 @@ def stop_with_parent() -> None:
         end_interrupted(signal.SIGTERM)
 
     threading.Thread(target=watch, name="stop_with_parent", daemon=True).start()
-
-
-def announce_launcher() -> None:
-    """Have the worker processes that this one starts, or what it starts, end with it."""
-    os.environ[_LAUNCHER] = str(os.getpid())
-
-
-@cache
-def end_with_launcher() -> None:
-    """End this process, if it is a worker, when the launcher has ended, even if that was killed.
-
-    A worker in the middle of a unit would else finish it, as Beam waits for its threads.
-    """
-    launcher = int(os.environ.get(_LAUNCHER, 0))
-    if launcher not in (0, os.getpid()):
-        watch = threading.Thread(target=_end_after, args=(launcher,), daemon=True)
-        watch.start()
-
-
-def _end_after(process: int) -> None:
-    """End this process after another one."""
-    try:
-        # Tells of the end of a process also while nobody has asked for its exit status.
-        select.select([os.pidfd_open(process)], [], [])
-    except ProcessLookupError:
-        pass
-    except (AttributeError, OSError):
-        # Not Linux, or one before 5.3.
-        while _is_there(process):
-            time.sleep(_POLL_SECONDS)
-    os._exit(ExitStatus.TERMINATED)
-
-
-def _is_there(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def _write(stream: int, text: str) -> None:

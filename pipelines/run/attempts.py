@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeVar
 
-from pipelines.cli.process import end_with_launcher
 from pipelines.run.commits import CommitLog
+from pipelines.run.dask_tasks import end_with_client
 from pipelines.run.failures import reason_of
 from pipelines.run.plan import Unit
 from segmodel.errors import CallTimeoutError, TransientError, is_worth_waiting
@@ -54,7 +54,7 @@ def with_retries(unit: Unit, log: CommitLog, action: Callable[[], T]) -> T | Non
     None if an error stays, or if another attempt has finished the unit meanwhile: it may have
     removed what this one was working with.
     """
-    end_with_launcher()
+    end_with_client()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with PROCESS_LOCK:

@@ -18,12 +18,13 @@ from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeExceptio
 from apache_beam.runners.runner import PipelineResult
 
 from pipelines.cli.exit_status import ExitStatus
-from pipelines.cli.process import announce_launcher, result_json, wants_json
+from pipelines.cli.process import result_json, wants_json
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport
 from pipelines.run.plan import UnitReference, WorkUnit
 from pipelines.runners.dataflow import is_detached, job_error
 from pipelines.runners.runner_options import with_runner
+from pipelines.runners.watchdog import marked_children
 from segmodel.errors import BeamsegError, ConfigurationError, TransientError, counted, on_one_line
 
 # DirectRunner first looks for another runner on the internet; this one is always in the process.
@@ -74,15 +75,15 @@ def run_graph(
     """
     _silence_beam()
     _end_with_workers()
-    announce_launcher()
     pipeline = beam.Pipeline(options=beam_options)
     if type(pipeline.runner).__name__ == "DaskRunner":
         parts = plan.shard_parts(parts, DASK_SHARDS)
     pipeline | "PlanParts" >> beam.Create(list(parts), reshuffle=False) | graph
     try:
-        result = pipeline.run()
-        if not is_detached(beam_options):
-            result.wait_until_finish()
+        with marked_children():
+            result = pipeline.run()
+            if not is_detached(beam_options):
+                result.wait_until_finish()
     except (BeamsegError, OSError, RuntimeError) as error:
         raise error_of_worker(error) from error
     except DataflowRuntimeException as error:

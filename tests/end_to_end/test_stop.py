@@ -14,7 +14,7 @@ import pytest
 from tests import forked
 from tests.end_to_end.conftest import Run, command, environment
 from tests.end_to_end.runs import records
-from tests.end_to_end.watched import is_alive, wait_until, write_shards
+from tests.end_to_end.watched import descendants, is_alive, wait_until, write_shards
 
 SHARDS = 60
 # A process that starts another one, and does nothing more.
@@ -89,7 +89,7 @@ sys.exit(guarded(hang, ["--json"]))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_a_run_whose_model_hangs(number):
     words = [sys.executable, "-c", HANGING]
     process = forked.Popen(
@@ -104,6 +104,22 @@ def test_a_signal_ends_a_run_whose_model_hangs(number):
 
     assert (process.returncode, last_line(printed)["exit_status"]) == (128 + number, 128 + number)
     assert told == "\nbeamseg: interrupted; run the same command again to continue\n"
+
+
+def test_a_run_under_nohup_goes_on_when_its_terminal_is_closed():
+    program = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n{HANGING}"
+    process = forked.Popen(
+        [sys.executable, "-c", program], env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "hanging\n"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        # Longer than it takes where the signal is heeded.
+        process.wait(3)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_a_call_that_does_not_return_ends_in_time_and_the_process_too(
@@ -143,17 +159,3 @@ def test_workers_in_processes_of_their_own_end_with_a_run_that_is_killed(tmp_pat
 
     wait_until(lambda: not any(map(is_alive, children)))
     finish(beamseg, tmp_path, words)
-
-
-def descendants(pid: int) -> list[int]:
-    """Processes that a process has started, and those that these have."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            # The name of a command may hold anything, and ends with the last parenthesis.
-            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
-        except OSError:
-            continue
-        if int(parent) == pid:
-            found += [int(folder.name), *descendants(int(folder.name))]
-    return found

@@ -38,3 +38,25 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process has started, and those that these have."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            # The name of a command may hold anything, and ends with the last parenthesis.
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if int(parent) == pid:
+            found += [int(folder.name), *descendants(int(folder.name))]
+    return found
+
+
+def command_line(pid: int) -> str:
+    """Words of a process; empty where it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""

@@ -19,6 +19,7 @@ from tests.end_to_end.conftest import (
     write_scene,
 )
 from tests.end_to_end.containers import write_shards
+from tests.end_to_end.watched import command_line, descendants, is_alive, wait_until
 
 # The local run takes 10 s, one on Flink 40 s.
 RUN_SECONDS = 150
@@ -86,6 +87,25 @@ def ended(process: subprocess.Popen[bytes], seconds: float) -> int:
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def kill_with_children(process: subprocess.Popen[bytes], program: str) -> None:
+    """Kill a launcher once it has started a program, and wait until all that it started has ended.
+
+    Args:
+        process: Launcher.
+        program: What a command line of a process holds that it, or one of its children, starts.
+    """
+    started: set[int] = set()
+
+    def has_started() -> bool:
+        started.update(descendants(process.pid))
+        return any(program in command_line(pid) for pid in started)
+
+    wait_until(has_started, process)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(map(is_alive, started)))
 
 
 @pytest.fixture(scope="session")

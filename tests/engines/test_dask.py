@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import environment
+from tests.end_to_end.watched import is_alive, wait_until
 from tests.engines.conftest import RUN_SECONDS, UNITS, Corpus
 
 START_SECONDS = 60
@@ -74,6 +75,12 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
                 process.wait()
 
 
+def has_open(process: int, folder: Path) -> bool:
+    """Whether a process has a file below a folder open."""
+    links = Path(f"/proc/{process}/fd").glob("*")
+    return any(os.path.realpath(link).startswith(f"{folder}/") for link in links)
+
+
 def attempt_of(corpus: Corpus, name: str) -> dict:
     return json.loads((corpus.folder / name / "summary.json").read_text())["this_attempt"]
 
@@ -101,6 +108,21 @@ def test_a_dask_worker_that_is_killed_leaves_no_hole(corpus: Corpus, cluster: Cl
     assert 0 < done < UNITS, "the workers were not killed in mid-run"
     assert status == 0, corpus.log("dask-killed").read_text()
     assert corpus.differences("dask-killed") == []
+
+
+def test_dask_workers_of_a_killed_launcher_do_no_more_and_the_cluster_stays(
+    corpus: Corpus, cluster: Cluster, hanging_savedmodel: Path
+):
+    run = corpus.folder / "dask-left"
+    process = corpus.start("dask-left", *cluster.options(), f"--model={hanging_savedmodel}")
+    # A unit has files open while it is done, and none of these ends.
+    wait_until(lambda: any(has_open(worker, run) for worker in cluster.workers), process)
+    busy = [worker for worker in cluster.workers if has_open(worker, run)]
+    process.kill()
+    process.wait()
+    wait_until(lambda: not any(map(is_alive, busy)))
+    assert corpus.run("dask-next", *cluster.options()) == 0, corpus.log("dask-next").read_text()
+    assert corpus.differences("dask-next") == []
 
 
 def test_an_error_of_a_dask_worker_is_one_line(corpus: Corpus, cluster: Cluster, broken_model):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engines.conftest import RUN_SECONDS, UNITS, Corpus, ended
+from tests.engines.conftest import RUN_SECONDS, UNITS, Corpus, ended, kill_with_children
 from tests.engines.flink_cluster import Cluster, flink
 
 
@@ -79,6 +79,11 @@ def test_flink_goes_on_when_a_python_worker_is_killed(corpus: Corpus, cluster: C
     # What was done before the kill is not done again.
     assert summary["this_attempt"]["units_skipped"] >= 1
     assert summary["this_attempt"]["units_done"] + summary["this_attempt"]["units_skipped"] == UNITS
+
+
+def test_the_job_server_ends_with_a_launcher_that_is_killed(corpus: Corpus, cluster: Cluster):
+    kill_with_children(corpus.start("left", *cluster.options()), "java")
+    assert cluster.ask("overview")["taskmanagers"] == 1
 
 
 def test_an_error_of_a_worker_on_flink_is_one_line(

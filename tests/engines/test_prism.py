@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import ROOT
-from tests.engines.conftest import UNITS, Corpus
+from tests.engines.conftest import UNITS, Corpus, kill_with_children
 from tests.engines.flink_cluster import write_worker
 
 BUILD_SECONDS = 500
@@ -65,6 +65,13 @@ def test_files_on_prism_are_those_of_the_local_run(corpus: Corpus, options: list
     summary = json.loads((corpus.folder / "prism" / "summary.json").read_text())
     assert summary["complete"]
     assert summary["this_attempt"]["units_done"] == UNITS
+
+
+def test_prism_and_its_workers_end_with_a_launcher_that_is_killed(
+    corpus: Corpus, options: list[str], hanging_savedmodel: Path
+):
+    words = [*options, f"--model={hanging_savedmodel}"]
+    kill_with_children(corpus.start("prism-left", *words), "pipelines.runners.worker")
 
 
 def test_an_error_of_a_worker_on_prism_is_one_line(

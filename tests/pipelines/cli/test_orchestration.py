@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -159,51 +157,10 @@ def test_a_reader_that_is_gone_does_not_change_how_a_run_ended():
         "    return 3\n"
         "sys.exit(main.guarded(command, ['--json']))"
     )
-    root = Path(__file__).parents[3]
     started = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=root
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
     )
     started.stdout.close()
 
     assert started.stderr.read() == b""
     assert started.wait() == 3
-
-
-LAUNCHER = """
-import subprocess, sys
-from pipelines.cli.process import announce_launcher
-announce_launcher()
-worker = subprocess.Popen([sys.executable, "-c", sys.argv[1]])
-worker.wait()
-"""
-WORKER = """
-import time
-from pipelines.cli.process import end_with_launcher
-end_with_launcher()
-print("working", flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.mark.parametrize("with_pidfd", [True, False])
-def test_a_worker_ends_with_a_launcher_that_is_killed_in_the_middle_of_a_unit(with_pidfd):
-    worker = WORKER if with_pidfd else f"import os\ndel os.pidfd_open\n{WORKER}"
-    launcher = subprocess.Popen(
-        [sys.executable, "-c", LAUNCHER, worker], stdout=subprocess.PIPE, text=True, cwd=ROOT
-    )
-    assert launcher.stdout.readline() == "working\n"
-    launcher.kill()
-    if not with_pidfd:
-        launcher.wait()
-    # The pipe closes when the last process that has it is gone.
-    assert launcher.stdout.read() == ""
-    launcher.wait()
-
-
-def test_a_process_without_a_launcher_and_the_launcher_itself_go_on(monkeypatch):
-    threads = threading.active_count()
-    monkeypatch.delenv("BEAMSEG_LAUNCHER", raising=False)
-    process.end_with_launcher.__wrapped__()
-    monkeypatch.setenv("BEAMSEG_LAUNCHER", str(os.getpid()))
-    process.end_with_launcher.__wrapped__()
-    assert threading.active_count() == threads
