@@ -186,11 +186,15 @@ class RunDirectory:
             )
         return earlier
 
-    def begin(self) -> None:
-        """Make the folder, without results that would be those of another attempt."""
+    def make(self) -> None:
+        """Make the folder, if it is one of this machine."""
         if not locations.is_remote(self.root):
             with writing(self.root):
                 os.makedirs(self.root, exist_ok=True)
+
+    def begin(self) -> None:
+        """Make the folder, without results that would be those of another attempt."""
+        self.make()
         for name in (*RESULTS, *self.mosaics()):
             self.remove(name)
 

@@ -49,7 +49,7 @@ from pipelines.segment.inputs import (
 )
 from pipelines.segment.kept import KeptUnits, is_as_planned, kept_units, take_apart, was_opened
 from pipelines.segment.options import SegmentOptions
-from pipelines.segment.reconcile import reconcile, remove_leftovers
+from pipelines.segment.reconcile import check_names, reconcile, remove_leftovers
 from pipelines.segment.room import Room
 from pipelines.segment.sizes import Sizes, resolve_sizes
 from pipelines.segment.unusable import forbidden, unusable
@@ -380,20 +380,24 @@ def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
 def prepare_run(resolved: ResolvedRun) -> PreparedRun:
     """Write `run.json` and the plan, and make what earlier attempts left agree with it."""
     options, run, inputs = resolved.options, resolved.run, resolved.inputs
+    work, kept = resolved.work, resolved.kept
+
+    def planned() -> Iterator[Unit]:
+        return chain(units_of(inputs, work, kept), () if kept is None else kept.finished)
+
+    run.make()
+    check_names(work, planned)
     if options.overwrite and run.earlier(overwrite=True) is not None:
         run.clear()
-    work = resolved.work
     run.begin()
     run.write_run(_run_document(resolved, work))
     store(run, AOI, resolved.aoi)
     store(run, ZONES, resolved.zones)
-    kept = resolved.kept
     if kept is not None:
         take_apart(work, kept)
-    stays = [] if kept is None else [kept.finished]
-    remove_leftovers(work, lambda: chain(units_of(inputs, work, kept), *stays))
-    planned = progress.with_progress(units_of(inputs, work, kept), "planned {:,} units")
-    parts = plan.write_plan(planned, run.plan, run.scratch, kept or (), resolved.is_sealed)
+    remove_leftovers(work, planned)
+    found = progress.with_progress(units_of(inputs, work, kept), "planned {:,} units")
+    parts = plan.write_plan(found, run.plan, run.scratch, kept or (), resolved.is_sealed)
     reconcile(work, options.retry_failures)
     units, whole = plan.count_units(run.plan, parts), estimate(inputs, work)
     room = Room.of(inputs, work, whole, units, options.confidence)

@@ -10,15 +10,47 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from pipelines.formats.work import Work
-from pipelines.inputs.catalogue import NameSet
+from pipelines.inputs.catalogue import Database, NameSet, to_bytes, to_text
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, Unit, WorkUnit
 from pipelines.scenes.assembly import scene_blocks
 from pipelines.scenes.files import block_path, counts_path
-from pipelines.storage import filesystem
+from pipelines.storage import filesystem, locations
+from pipelines.storage.same_names import fold_of
 from pipelines.storage.threads import in_order
 from pipelines.worker import formats
+from segmodel.errors import ConfigurationError
+
+
+def check_names(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
+    """Refuse label maps of different names that are one file on the disk of the run directory.
+
+    Args:
+        work: Work that all units share; its folder for temporary files is made.
+        planned: Returns the units of the new plan.
+
+    Raises:
+        ConfigurationError: Names two of them.
+    """
+    run = work.run
+    if locations.is_remote(run.root):
+        return
+    with filesystem.temporary(run.scratch):
+        fold = fold_of(run.scratch)
+    if fold is None:
+        return
+    tables = Database("CREATE TABLE maps (folded BLOB, path BLOB)")
+    paths = (path for unit in planned() for path in _outputs(unit) if path.startswith("labels/"))
+    rows = ((to_bytes(fold(path)), to_bytes(path)) for path in paths)
+    tables.run_each("INSERT INTO maps VALUES (?, ?)", rows)
+    twice = "GROUP BY folded HAVING min(path) < max(path) ORDER BY folded LIMIT 1"
+    for pair in tables.rows(f"SELECT min(path), max(path) FROM maps {twice}"):
+        one, other = map(to_text, pair)
+        raise ConfigurationError(
+            f"--output {run.root}: {one} and {other} would be one file, as its disk takes their "
+            f"names for the same: rename one of the inputs, or name a folder on another disk"
+        )
 
 
 def reconcile(work: Work, retry_failures: bool) -> None:

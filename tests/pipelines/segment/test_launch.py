@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pipelines.cli.values import FailureBudget
 from pipelines.results.totals import sum_commits
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
-from pipelines.segment import launch
+from pipelines.segment import launch, reconcile
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.plan_report import report
@@ -317,3 +318,27 @@ def test_every_format_has_a_name_of_its_own_and_is_found_by_it():
     names = [entry.name for entry in formats.FORMATS]
     assert len(set(names)) == len(names)
     assert [formats.find_format(name).name for name in names] == names
+
+
+def test_names_that_are_one_on_the_disk_of_a_run_are_refused_before_anything_is_written(
+    options, tmp_path, monkeypatch
+):
+    write(tmp_path / "in" / "B.png", png(pixels(8, 8, 8)))
+    write(tmp_path / "in" / "b.png", png(pixels(8, 8, 9)))
+    monkeypatch.setattr(reconcile, "fold_of", lambda folder: str.casefold)
+    with pytest.raises(
+        ConfigurationError,
+        match=r"run: labels/in/B\.png\.png and labels/in/b\.png\.png would be one file, as its",
+    ):
+        prepare_run(check_run(options))
+    assert [path.name for path in (tmp_path / "run").rglob("*")] == ["tmp"]
+
+    monkeypatch.setattr(reconcile, "fold_of", lambda folder: None)
+    run_everything(prepare_run(check_run(options)))
+    assert {"B.png.png", "b.png.png"} < set(os.listdir(tmp_path / "run" / "labels" / "in"))
+
+    before = tree(tmp_path / "run")
+    monkeypatch.setattr(reconcile, "fold_of", lambda folder: str.casefold)
+    with pytest.raises(ConfigurationError, match="would be one file"):
+        prepare_run(check_run(replace(options, overwrite=True)))
+    assert tree(tmp_path / "run") == before
