@@ -168,6 +168,9 @@ class UnitTask(AbstractContextManager["UnitTask[E]"], ABC, Generic[E]):
     def discard(self, key: str) -> None:
         """Remove what an earlier version of an image that fails now has left."""
 
+    def skip(self, key: str) -> None:
+        """Keep nothing of a job that is read and not labelled."""
+
     @abstractmethod
     def checksum(self, file: InputFile) -> str | None:
         """CRC-32C of what the jobs have read of a file of the unit, as 8 hex digits.

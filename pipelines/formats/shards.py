@@ -355,9 +355,13 @@ class _ShardTask(UnitTask[ShardEntry]):
         """Of number, name and encoded image of each sample in order; of a lost one, the number."""
         return str(self._read) if self._has_content else None
 
+    def skip(self, key: str) -> None:
+        """No name, of which a shard may have any number."""
+        self._names.pop(key)
+
     def discard(self, key: str) -> None:
         """Nothing to remove, as the shard is written anew."""
-        self._names.pop(key)
+        self.skip(key)
 
     def encode(self, labelled: Labelled) -> ShardEntry:
         labels, confidence = encode_png(labelled, self.work)

@@ -81,12 +81,20 @@ class BlockTask(UnitTask[Labelled]):
         self._checksums[window] = str(checksum)
 
     def checksum(self, file: InputFile) -> str | None:
-        """Of the samples of all windows and where they are valid, in order of the windows."""
+        """Of the place of the scene, and of the samples of all windows and which of them are valid.
+
+        The windows count in their order.
+        """
+        if not self._checksums:
+            return None
+        crs = self._grid.crs
+        place = [*self._grid.transform[:6], "" if crs is None else crs.to_string()]
         checksum = Checksum()
+        checksum.add(" ".join(map(str, place)).encode())
         for window in sorted(self._checksums, key=astuple):
             entry = (*astuple(window), self._checksums[window])
             checksum.add(" ".join(map(str, entry)).encode())
-        return str(checksum) if self._checksums else None
+        return str(checksum)
 
     def _model_area(self) -> Window:
         """What the model labels for the block, once the scene is open."""

@@ -40,6 +40,7 @@ def read_again(unit: WorkUnit, work: Work) -> tuple[tuple[str | None, ...], dict
                 if not form.decodes:
                     reraise_transient(error)
                 faults[task.source(job.key)[0].key] = reason_of(error)
+            task.skip(job.key)
         return tuple(map(task.checksum, unit.files)), faults
 
 
