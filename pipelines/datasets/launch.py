@@ -149,6 +149,7 @@ def check_pack(options: PackOptions) -> ResolvedPack:
                 f"--split: {split.name} gets none of the {groups} groups, which are assigned by "
                 f"hash: give it a larger share, or group images into smaller groups"
             )
+    filesystem.refuse_links(options.output, (METADATA_DIR, *(split.name for split in splits)))
     is_sealed = earlier is None or SEALED in earlier
     resolved = ResolvedPack(options, inputs, splits, masks, shape, is_sealed)
     if earlier is not None and options.gone == STOP:

@@ -167,10 +167,12 @@ class RunDirectory:
             overwrite: Whether the run is begun again, so that `run.json` may be damaged.
 
         Raises:
-            ConfigurationError: If the folder holds other things than a run of ours.
+            ConfigurationError: If the folder holds other things than a run of ours, or links to
+                other folders where a run writes.
         """
         if not locations.is_remote(self.root) and os.path.isfile(self.root):
             raise ConfigurationError(f"--output {self.root} is a file: name a folder")
+        filesystem.refuse_links(self.root, (*FOLDERS, os.path.basename(self.scratch)))
         # Looked for before `run.json` is: another run may be beginning, and writes it first.
         holds_files = holds_any(self.root, self.scratch)
         try:

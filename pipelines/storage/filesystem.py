@@ -9,7 +9,7 @@ import hashlib
 import io
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from pipelines.storage import locations
 from pipelines.storage.clients import RangeStream, StoredObject, store_of
-from pipelines.storage.clients.local import open_local
+from pipelines.storage.clients.local import link_to_folder, open_local
 from segmodel.devices.disks import room, temporary_folder, writing
 from segmodel.errors import ConfigurationError, TransientError
 
@@ -298,6 +298,27 @@ def remove_below_root(root: str, path: str) -> None:
         if os.path.commonpath((folder, top)) != top:
             return
     remove(uri)
+
+
+def refuse_links(root: str, names: Iterable[str]) -> None:
+    """Refuse folders that are written to where links lead out of them, or to no file.
+
+    Args:
+        root: Folder on this machine, or in a store; a link to it is none of its own.
+        names: Folders in it that are written to; they need not exist.
+
+    Raises:
+        ConfigurationError: Names the link.
+    """
+    for name in () if locations.is_remote(root) else names:
+        link = link_to_folder(f"{root}/{name}")
+        if link is not None:
+            raise ConfigurationError(
+                "is a link in a folder that is written to, and what it leads to would be changed "
+                "too: put the folder itself in its place, or name another --output (which may be "
+                "a link)",
+                name=link,
+            )
 
 
 def remove_below(folder: str) -> None:

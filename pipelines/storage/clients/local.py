@@ -40,6 +40,19 @@ def status_of(path: str) -> os.stat_result | None:
         raise
 
 
+def link_to_folder(path: str) -> str | None:
+    """The first link to something that is no file, of a path and all that is below it, or None."""
+    if os.path.islink(path):
+        return None if os.path.isfile(path) else path
+    try:
+        entries = os.scandir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    with entries:
+        chosen = (entry for entry in entries if entry.is_symlink() or entry.is_dir())
+        return next(filter(None, (link_to_folder(entry.path) for entry in chosen)), None)
+
+
 class LocalStore:
     """Files of this machine."""
 

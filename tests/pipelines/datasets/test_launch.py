@@ -169,3 +169,12 @@ def test_a_shard_is_there_until_the_new_one_takes_its_place(options):
     prepare_pack(check_pack(options))
 
     assert shards(options) == {name: before[name] for name in before if name != "pack.json"}
+
+
+def test_a_link_in_place_of_the_folder_of_a_split_is_refused(options, tmp_path):
+    assert pack(options)[0] == 0
+    link = Path(options.output) / "train"
+    link.rename(tmp_path / "elsewhere")
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigurationError, match=f"^{link}: is a link in a folder"):
+        check_pack(options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -219,3 +220,27 @@ def test_what_links_in_a_run_lead_to_elsewhere_is_not_removed(tmp_path, run):
         run.remove("labels/../../precious/a")
     run.clear()
     assert tree(tmp_path / "precious") == {"a": b"mine"}
+
+
+@pytest.mark.parametrize("name", ["labels", "labels/in", "commits/a/b", "tmp", "plan"])
+@pytest.mark.parametrize("target", ["elsewhere", "nowhere"])
+def test_links_to_folders_where_a_run_writes_are_refused(name, target, tmp_path, run):
+    (tmp_path / "elsewhere").mkdir()
+    fill(tmp_path / "run")
+    link = tmp_path / "run" / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    if link.exists():
+        shutil.rmtree(link)
+    link.symlink_to(tmp_path / target)
+    for overwrite in (False, True):
+        with pytest.raises(ConfigurationError, match=f"^{link}: is a link in a folder that is"):
+            run.earlier(overwrite)
+
+
+def test_a_run_may_be_behind_a_link_and_have_links_where_nothing_is_written(tmp_path):
+    fill(tmp_path / "disk")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "disk" / "notes").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "disk" / "labels" / "a.png").symlink_to(write(tmp_path / "a.png", b""))
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    assert RunDirectory(str(tmp_path / "run")).earlier() == MARK
