@@ -150,15 +150,6 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno not in _PERMANENT_ERRNO
 
 
-def on_one_line(text: str) -> str:
-    r"""Text with what is not printable written out: names are anybody's.
-
-    >>> on_one_line("a\nb")
-    'a\\nb'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def counted(number: int, noun: str) -> str:
     """A number with its noun.
 

@@ -19,6 +19,7 @@ MAX_ROOMS, MAX_MODULES = 30, 15
 # Rooms from the ground floor up: each imports from those before it only.
 FLOORS = (
     "segmodel.errors",
+    "segmodel.escaping",
     "segmodel.settings",
     "segmodel.devices",
     "segmodel.tiling",
@@ -60,7 +61,13 @@ BEAM = {"pipelines.runners", "pipelines.segment.graph", "pipelines.datasets.grap
 # What a command line needs before it knows that it is right.
 LIGHT = {"pipelines.cli", "pipelines.commands", "pipelines.segment.options"}
 LIGHT |= {"pipelines.datasets.options"}
-LIGHT_IMPORTS = {*LIGHT, "pipelines.storage.locations", "segmodel", "segmodel.errors"}
+LIGHT_IMPORTS = {
+    *LIGHT,
+    "pipelines.storage.locations",
+    "segmodel",
+    "segmodel.errors",
+    "segmodel.escaping",
+}
 
 
 def module_name(path: Path) -> str:

@@ -5,6 +5,8 @@ import os
 import sys
 from typing import Any
 
+from segmodel.escaping import on_one_line
+
 
 class _Stream(io.FileIO):
     """A standard stream that may be full, or closed by its reader, which ends no work."""
@@ -43,11 +45,21 @@ def open_streams() -> None:
         sys.stderr = _text(_Stream(2, "w", closefd=False), sys.stderr)
 
 
+class _Screen(io.TextIOWrapper):
+    """Text by which no name controls the terminal: what is not printable is written out."""
+
+    def write(self, text: str) -> int:
+        # As progress bars begin.
+        start = text.startswith("\r")
+        lines = text[start:].split("\n")
+        return super().write(text[:start] + "\n".join(map(on_one_line, lines)))
+
+
 def _text(stream: _Stream, former: Any) -> io.TextIOWrapper:
     """A stream of text, as the former one if there was one."""
     kept = ("encoding", "errors", "line_buffering", "write_through")
     options = {} if former is None else {name: getattr(former, name) for name in kept}
-    return io.TextIOWrapper(io.BufferedWriter(stream), **options)
+    return _Screen(io.BufferedWriter(stream), **options)
 
 
 def output_fault() -> OSError | None:

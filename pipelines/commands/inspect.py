@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.cli.parser import Parser, parse
+from segmodel.escaping import on_one_line
 
 if TYPE_CHECKING:
     from segmodel.savedmodel.contract import Contract, MeasuredSizes
@@ -30,9 +31,10 @@ def run(arguments: Sequence[str]) -> int:
 
     model = open_model(parsed.model)
     if is_without_contract(model.folder):
-        print(*describe_foreign(model.folder, parsed.model), sep="\n")
+        lines = describe_foreign(model.folder, parsed.model)
     else:
-        print(*describe(model.contract, model.fingerprint), sep="\n")
+        lines = describe(model.contract, model.fingerprint)
+    print(*map(on_one_line, lines), sep="\n")
     return 0
 
 

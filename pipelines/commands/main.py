@@ -12,6 +12,7 @@ import segmodel
 from pipelines.cli import process, streams
 from pipelines.cli.exit_status import ExitStatus
 from segmodel.errors import BeamsegError, ConfigurationError, is_transient
+from segmodel.escaping import in_lines
 
 # A user in an address, and what signs one.
 _SECRET = re.compile(
@@ -76,6 +77,13 @@ def dispatch(arguments: Sequence[str]) -> int:
     return status
 
 
+class _Lines(logging.Formatter):
+    """Messages of one line, whatever names are in them."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of the library
+        return in_lines(super().formatMessage(record))
+
+
 def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
     """Run a command, and turn its errors into messages and exit statuses.
 
@@ -92,9 +100,8 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     # What libraries log tells a user nothing: what is wrong, they raise, and we print.
     messages = logging.StreamHandler()
     messages.addFilter(logging.Filter("beamseg"))
-    logging.basicConfig(
-        format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING, handlers=[messages]
-    )
+    messages.setFormatter(_Lines("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[messages])
     process.begin(arguments)
     process.end_at_signals()
     is_help = False
@@ -108,7 +115,7 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
         error = f"standard output cannot be written ({fault.strerror}): run the same command again"
         status = ExitStatus.INCOMPLETE
     if error is not None:
-        print(f"beamseg: {error}", file=sys.stderr)
+        print(f"beamseg: {in_lines(error)}", file=sys.stderr)
     if process.wants_json() and not is_help:
         print(process.result_json(status, error), flush=True)
     return status

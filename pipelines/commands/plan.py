@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pipelines.cli.options import add_options
 from pipelines.cli.parser import Parser, parse
 from pipelines.segment.options import SegmentOptions, segment_options
+from segmodel.escaping import on_one_line
 
 
 def parser() -> Parser:
@@ -35,5 +36,5 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.segment.plan_report import report
 
     for line in report(options):
-        print(line)
+        print(on_one_line(line))
     return 0

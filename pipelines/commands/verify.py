@@ -34,7 +34,8 @@ from collections.abc import Sequence
 
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.parser import Parser, parse
-from segmodel.errors import counted, on_one_line
+from segmodel.errors import counted
+from segmodel.escaping import on_one_line
 
 FINDINGS_SHOWN = 20
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")

@@ -10,7 +10,8 @@ from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.run.plan import CountUnit, InputFile, U, Unit
 from pipelines.storage import locations
-from segmodel.errors import ConfigurationError, counted, on_one_line
+from segmodel.errors import ConfigurationError, counted
+from segmodel.escaping import on_one_line
 
 STOP, KEEP, PRUNE = "stop", "keep", "prune"
 EXAMPLES = 3

@@ -3,7 +3,8 @@
 from pathlib import PurePosixPath
 from typing import Any
 
-from segmodel.errors import counted, on_one_line
+from segmodel.errors import counted
+from segmodel.escaping import on_one_line
 
 EXAMPLES = 3
 MAX_SUFFIXES = 1000

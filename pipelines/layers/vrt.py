@@ -15,6 +15,7 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from segmodel.errors import InputError
+from segmodel.escaping import xml_path, xml_text
 from segmodel.labels.classes import ClassTable
 
 MAX_PX = 2**31 - 1  # GDAL counts rows and columns in 32 bits
@@ -164,7 +165,7 @@ def _legend(classes: ClassTable) -> Iterator[str]:
     yield "    <CategoryNames>\n"
     known = dict(zip(classes.ids, classes.names, strict=True))
     for label in range(max(known) + 1):
-        yield f"      <Category>{escape(known.get(label, ''))}</Category>\n"
+        yield f"      <Category>{xml_text(known.get(label, ''))}</Category>\n"
     yield "    </CategoryNames>\n"
 
 
@@ -174,7 +175,7 @@ def _source(piece: Piece, frame: _Frame, classes: ClassTable) -> str:
     kind = DATA_TYPES[classes.label_dtype.name]
     return (
         "    <ComplexSource>\n"
-        f'      <SourceFilename relativeToVRT="1">{escape(piece.path)}</SourceFilename>\n'
+        f'      <SourceFilename relativeToVRT="1">{xml_path(piece.path)}</SourceFilename>\n'
         "      <SourceBand>1</SourceBand>\n"
         f'      <SourceProperties RasterXSize="{piece.width}" RasterYSize="{piece.height}"'
         f' DataType="{kind}" BlockXSize="{piece.block_px}" BlockYSize="{piece.block_px}"/>\n'

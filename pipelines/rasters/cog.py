@@ -14,6 +14,7 @@ from rasterio.enums import ColorInterp
 
 from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.written import WrittenFiles
+from segmodel.escaping import xml_characters
 from segmodel.labels.classes import ClassTable
 from segmodel.rasters.grid import Grid
 from segmodel.rasters.opening import GDAL_OPTIONS, gdal_window
@@ -79,7 +80,7 @@ def write_label_cog(
         tags: Provenance.
     """
     dtype, nodata = classes.label_dtype, classes.nodata
-    names = {f"CLASS_{entry.id}": entry.name for entry in classes.classes}
+    names = {f"CLASS_{entry.id}": xml_characters(entry.name) for entry in classes.classes}
     # Overviews of classes are classes too: the most frequent one, never a mean.
     with _new_cog(path, grid, dtype, blocks, "MODE", nodata=nodata) as target:
         target.update_tags(**tags, **names)
@@ -148,7 +149,7 @@ def _category_names(classes: ClassTable) -> bytes:
     """GDAL's auxiliary file with a name for each label up to the greatest id."""
     root = ET.Element("PAMDataset")
     names = ET.SubElement(ET.SubElement(root, "PAMRasterBand", band="1"), "CategoryNames")
-    known = dict(zip(classes.ids, classes.names, strict=True))
+    known = dict(zip(classes.ids, map(xml_characters, classes.names), strict=True))
     for value in range(max(known) + 1):
         ET.SubElement(names, "Category").text = known.get(value, "")
     ET.indent(root)

@@ -13,6 +13,7 @@ from pipelines.rasters.header import Headers
 from pipelines.run.plan import InputFile
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError, FailureCode, InputError
+from segmodel.escaping import xml_text
 from segmodel.rasters.header import Header
 
 Member = tuple[InputFile, Header]
@@ -187,7 +188,7 @@ def _band_text(
         source = os.path.relpath(file.uri, os.path.dirname(place))
     x, y, width, height = rectangle
     text = f'<VRTRasterBand dataType="{kind}" band="{number}">'
-    text += f"<Description>{escape(name)}</Description>"
+    text += f"<Description>{xml_text(name)}</Description>"
     text += "" if nodata is None else f"<NoDataValue>{nodata!r}</NoDataValue>"
     text += f"<Offset>{band.offset!r}</Offset><Scale>{band.scale!r}</Scale>"
     text += f'<SimpleSource resampling="{rule.settings.resampling}">'

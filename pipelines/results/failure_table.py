@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Protocol, TypeVar
 
-from pipelines.run.area_tables import inert
 from pipelines.run.commits import Commit, CommitLog
 from pipelines.run.directory import RunDirectory
 from pipelines.run.failures import Failure
 from pipelines.storage import filesystem
 from segmodel.errors import FailureCode
+from segmodel.escaping import inert
 
 T = TypeVar("T")
 FIRST = 10

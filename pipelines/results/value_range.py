@@ -19,7 +19,8 @@ from pipelines.run.commits import Commit
 from pipelines.run.failures import Failure
 from pipelines.run.plan import SCENE, AssemblyUnit, Unit, WorkUnit
 from pipelines.storage import filesystem
-from segmodel.errors import FailureCode, on_one_line
+from segmodel.errors import FailureCode
+from segmodel.escaping import on_one_line
 from segmodel.savedmodel.contract import Contract
 
 # Images in the summary; from this share on, the screen and the contact sheet tell of them.

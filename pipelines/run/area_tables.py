@@ -3,7 +3,6 @@
 import csv
 import io
 import math
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, OUTSIDE_AOI, Tally
+from segmodel.escaping import inert
 from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract
 
@@ -158,32 +158,6 @@ def agree(tally: Tally, rows: Tally) -> bool:
 
 def _nonzero(sums: Mapping[str, float | Fraction]) -> dict[str, float]:
     return {key: float(value) for key, value in sums.items() if value}
-
-
-# Controls, and marks by which text is read in another direction than it stands.
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-# What programs for tables take for a formula, also behind what makes it none.
-_FORMULA = re.compile(r"'*[=+@-]")
-
-
-def inert(cell: object) -> object:
-    """A cell that no program runs: text that would be a formula gets an apostrophe before it.
-
-    Numbers stay as they are, and controls are written out.
-
-    >>> inert("=1+1"), inert("-0.5"), inert("'=a"), inert(7)
-    ("'=1+1", '-0.5', "''=a", 7)
-    """
-    if not isinstance(cell, str):
-        return cell
-    text = _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), cell)
-    if not _FORMULA.match(text):
-        return text
-    try:
-        float(text)
-    except ValueError:
-        return f"'{text}"
-    return text
 
 
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:

@@ -25,7 +25,8 @@ from pipelines.run.plan import UnitReference, WorkUnit
 from pipelines.runners.dataflow import is_detached, job_error
 from pipelines.runners.runner_options import with_runner
 from pipelines.runners.watchdog import marked_children
-from segmodel.errors import BeamsegError, ConfigurationError, TransientError, counted, on_one_line
+from segmodel.errors import BeamsegError, ConfigurationError, TransientError, counted
+from segmodel.escaping import on_one_line
 
 # DirectRunner first looks for another runner on the internet; this one is always in the process.
 LOCAL_RUNNER = "FnApiRunner"

@@ -32,6 +32,7 @@ from pipelines.segment.launch import PreparedRun
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
 from segmodel.errors import TransientError, counted
+from segmodel.escaping import on_one_line
 from segmodel.rasters.header import at_location
 
 
@@ -170,7 +171,7 @@ def print_run_result(run: RunDirectory, options: SegmentOptions) -> int:
     if (line := range_line(summary.get("out_of_range"))) is not None:
         print(line)
     for line in result_lines(summary):
-        print(line)
+        print(on_one_line(line))
     for row in summary["first_failures"]:
         given = location_given(row["uri"], options.inputs)
         row["reason"] = at_location(row["reason"], row["uri"], given)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
+from xml.sax.saxutils import unescape
 
 from segmodel.errors import ConfigurationError, FailureCode, InputError
 
@@ -252,6 +253,9 @@ def stack_uri(place: str, content: str) -> str:
         place: Where the VRT would be: a path or an address, from which its sources are found.
         content: Text of the VRT, or what `no_stack` returns.
     """
+    if "\n" in place:
+        what = "a folder or file has a line break in its name, which no VRT can name: rename it"
+        place, content = place.replace("\n", "_"), no_stack(FailureCode.CANNOT_OPEN, what)
     return f"{_STACK_PREFIX}{place}\n{content}"
 
 
@@ -287,7 +291,8 @@ def stack_sources(uri: str) -> tuple[str, ...]:
     place, content = stack_parts(uri) or ("", "")
     found = re.findall(r'<SourceFilename relativeToVRT="([01])">([^<]*)<', content)
     folder = os.path.dirname(place)
-    return tuple(f"{folder}/{path}" if flag == "1" else path for flag, path in found)
+    names = ((flag, unescape(path)) for flag, path in found)
+    return tuple(f"{folder}/{name}" if flag == "1" else name for flag, name in names)
 
 
 def stack_failure(content: str) -> tuple[str, str] | None:

@@ -69,12 +69,19 @@ class ClassTable:
                 raise ContractError(f"classes: {what} {', '.join(twice)} occurs more than once")
 
     def check_names(self) -> None:
-        """Refuse names of new models that lines of tables have; models that exist keep theirs.
+        """Refuse names of new models that lines of tables have, or that no line can show.
+
+        Models that exist keep theirs.
 
         Raises:
             ContractError: If a class has one.
         """
         for name in self.names:
+            if not name.isprintable():
+                raise ContractError(
+                    f"classes: {name!r} has a line break or a control character: give class "
+                    f"{self.ids[self.names.index(name)]} a name of one line"
+                )
             if name.strip().casefold() in RESERVED_NAMES:
                 raise ContractError(
                     f"classes: {name!r} is a line of the tables of areas and no name of a class: "

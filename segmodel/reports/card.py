@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from segmodel.escaping import inert
 from segmodel.evaluation.evaluate import Evaluation
 from segmodel.labels.classes import ClassTable
 from segmodel.reports.charts import write_confusion, write_curves
@@ -48,7 +49,7 @@ def write_scores(folder: str | Path, evaluation: Evaluation, classes: ClassTable
         table.writeheader()
         for name, pixels in document["pixels"].items():
             scores = {key: document[key][name] for key in PER_CLASS}
-            table.writerow({"class": name, **scores, "true_pixels": pixels})
+            table.writerow({"class": inert(name), **scores, "true_pixels": pixels})
         overall = {key: document[key] for key in columns[-2:]}
         means = {"iou": document["mean_iou"], "f1": document["mean_f1"]}
         pixels = sum(document["pixels"].values())

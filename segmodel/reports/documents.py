@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segmodel.errors import ConfigurationError, counted
+from segmodel.escaping import on_one_line
 from segmodel.labels.classes import format_color
 
 
@@ -94,6 +95,7 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
     class    IoU
     sea    0.512
     """
+    rows = [[*map(on_one_line, row)] for row in rows]
     first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
     cells = ([row[0].ljust(first), *map(str.rjust, row[1:], others)] for row in rows)
     return "\n".join("  ".join(row).rstrip() for row in cells)

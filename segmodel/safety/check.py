@@ -16,7 +16,8 @@ from tensorflow.core.framework.tensor_pb2 import TensorProto
 from tensorflow.core.protobuf.meta_graph_pb2 import AssetFileDef, MetaGraphDef
 from tensorflow.dtypes import as_dtype
 
-from segmodel.errors import ExportError, on_one_line
+from segmodel.errors import ExportError
+from segmodel.escaping import on_one_line
 from segmodel.safety.calls import CallGraph, attribute_values, names_called
 from segmodel.safety.graph_file import read_graphs
 from segmodel.safety.operations import Permission, kind_by_operation

@@ -9,7 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from segmodel.devices.gpus import is_out_of_memory
-from segmodel.errors import ContractError, OutOfMemoryError, on_one_line
+from segmodel.errors import ContractError, OutOfMemoryError
+from segmodel.escaping import on_one_line
 from segmodel.safety.check import refuse_unsafe
 
 

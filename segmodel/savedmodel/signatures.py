@@ -12,7 +12,8 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.struct_pb2 import StructuredValue
 from tensorflow.dtypes import as_dtype
 
-from segmodel.errors import ConfigurationError, ContractError, on_one_line
+from segmodel.errors import ConfigurationError, ContractError
+from segmodel.escaping import on_one_line
 from segmodel.safety.graph_file import read_graphs
 
 # Signatures and attributes of TensorFlow itself.

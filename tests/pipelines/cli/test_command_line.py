@@ -262,6 +262,26 @@ def test_of_what_is_logged_only_our_own_messages_are_printed():
     assert done.stderr == "WARNING beamseg: of beamseg\n"
 
 
+def test_names_write_no_lines_of_their_own_and_no_controls():
+    script = """
+import logging, sys
+from pipelines.commands.main import guarded
+from segmodel.errors import InputError
+name = "a\\nbeamseg: complete\\x1b[2J\\u202e\\udce9.tif"
+def command(arguments):
+    logging.getLogger("beamseg").warning("%s: cut", name)
+    print(name)
+    sys.stderr.write("\\r 5%")
+    raise InputError(f"shards:\\n  {name}: cut")
+guarded(command, [])
+"""
+    run = forked.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+
+    shown = r"a\nbeamseg: complete\x1b[2J\u202e\udce9.tif"
+    assert run.stdout == shown.replace(r"\n", "\n") + "\n"
+    assert run.stderr == (f"WARNING beamseg: {shown}: cut\n\n 5%beamseg: shards:\n  {shown}: cut\n")
+
+
 def test_an_error_that_nobody_foresaw_keeps_its_traceback():
     def command(arguments):
         raise KeyError("surprise")

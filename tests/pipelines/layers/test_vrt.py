@@ -64,6 +64,20 @@ def test_first_piece_lies_on_top_and_its_nodata_shows_the_one_below(tmp_path: Pa
     np.testing.assert_array_equal(actual, expected)
 
 
+def test_names_with_controls_are_found_and_stand_written_out(tmp_path: Path) -> None:
+    name, shown = "s\nx\x1b[31m\u202e<&>.tif", "a\n\x1b]]>\u202e"
+    pieces = [save(tmp_path, piece(name), labels(2))]
+    classes = ClassTable((LabelClass(0, "water", (0, 0, 255)), LabelClass(2, shown, (1, 2, 3))))
+
+    path = write(tmp_path, pieces, classes)
+
+    text = path.read_text("utf-8")
+    assert "<Category>a\\n\\x1b]]&gt;\\u202e</Category>" in text
+    assert "s&#10;x&#27;[31m&#8238;&lt;&amp;&gt;.tif" in text
+    with rasterio.open(path) as source:
+        np.testing.assert_array_equal(source.read(1), labels(2))
+
+
 def test_ground_between_pieces_is_nodata(tmp_path: Path) -> None:
     pieces = [
         save(tmp_path, piece("a.tif"), labels(2)),

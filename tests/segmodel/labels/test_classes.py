@@ -78,6 +78,13 @@ def test_lines_of_tables_are_no_names_of_new_classes(name):
         class_table(entries)
 
 
+@pytest.mark.parametrize("name", ["a\nb", "\x1b[31mred", "\u202eder", "a\tb"])
+def test_a_name_that_no_line_can_show_is_none_of_a_new_class(name):
+    entries = [{"id": 7, "name": name, "color": "#000000"}]
+    with pytest.raises(ContractError, match=r"has a line break .* give class 7 a name of one line"):
+        class_table(entries)
+
+
 def test_models_that_exist_keep_names_that_are_reserved_now():
     stored = ClassTable((LabelClass(0, "total", (0, 0, 0)),))
     assert stored.names == ("total",)

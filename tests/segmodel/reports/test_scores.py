@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -27,6 +28,16 @@ def test_the_document_keeps_absent_classes_as_null_and_the_whole_matrix():
     image = {"name": "a/1.png", "mean_iou": 0.375, "pixel_accuracy": 0.75, "pixels": 8}
     assert actual["images"] == [image]
     json.dumps(actual, allow_nan=False)
+
+
+def test_names_of_classes_are_no_formulas_in_the_table(tmp_path):
+    classes = replace(
+        CLASSES, classes=tuple(replace(entry, name=f"={entry.name}\n") for entry in CLASSES.classes)
+    )
+    write_scores(tmp_path, EVALUATION, classes)
+    with (tmp_path / "scores.csv").open(newline="") as file:
+        rows = [row["class"] for row in csv.DictReader(file)]
+    assert rows == [r"'=dark\n", r"'=middle\n", r"'=bright\n", "(all)"]
 
 
 def test_a_card_has_a_row_for_each_class(tmp_path):
