@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import PurePath
@@ -439,6 +440,7 @@ def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, Any]:
     }
 
 
+@cache
 def _package_versions() -> dict[str, str]:
     """Versions of what shapes a run."""
     found = {"beamseg": segmodel.__version__, "python": platform.python_version()}

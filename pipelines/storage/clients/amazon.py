@@ -41,6 +41,8 @@ class AmazonClient:
         from boto3.s3.transfer import TransferConfig
         from botocore.config import Config
 
+        session = boto3.session.Session()
+
         def client(attempts: int) -> Any:
             config = Config(
                 retries={"total_max_attempts": attempts, "mode": "standard"},
@@ -48,7 +50,7 @@ class AmazonClient:
                 connect_timeout=SECONDS,
                 read_timeout=SECONDS,
             )
-            made = boto3.session.Session().client("s3", config=config)
+            made = session.client("s3", config=config)
             made.meta.events.register("after-call.s3", _check_answer)
             return made
 

@@ -41,6 +41,8 @@ class GoogleClient:
         from google.cloud import storage  # type: ignore[attr-defined]
         from google.cloud.storage.retry import DEFAULT_RETRY
 
+        # Else the client asks for the bucket, too, after each name that is not there.
+        os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
         # Objects need no project; the client does.
         credentials: Any = AnonymousCredentials()
         project: str | None = "emulated"
