@@ -11,6 +11,7 @@ for, counted and killed as any other child. `tests.forked` is the other side.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import importlib
 import io
@@ -30,6 +31,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import NoReturn
 
+from PIL import Image
+
 from segmodel.devices.startup import import_quietly, reuse_memory
 
 # What commands import of others when they are about to use it.
@@ -37,11 +40,16 @@ OTHERS = (
     "apache_beam.runners.direct.direct_runner",
     "apache_beam.runners.portability.fn_api_runner",
     "apache_beam.runners.portability.fn_api_runner.fn_runner",
+    "apache_beam.typehints.intrinsic_one_ops",
     "keras",
+    "pyarrow.compute",
+    "pyogrio",
     "rasterio.features",
     "rasterio.warp",
     "tensorflow",
 )
+# Of them, what comes with an extra.
+OF_STORES = ("boto3.s3.transfer", "google.cloud.storage", "google.cloud.storage.retry")
 REQUEST_BYTES = 2**20
 
 
@@ -83,6 +91,11 @@ def import_all() -> None:
     with import_quietly():
         for name in (*OTHERS, *modules()):
             importlib.import_module(name)
+        for name in OF_STORES:
+            with contextlib.suppress(ModuleNotFoundError):
+                importlib.import_module(name)
+        # Its modules of formats, which it else imports at the first image of an odd one.
+        Image.init()
     gc.collect()
     # The garbage collector would write to all objects, and so copy the pages they are in.
     gc.freeze()

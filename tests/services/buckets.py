@@ -107,27 +107,39 @@ class Bucket:
 
     def names(self, prefix: str = "") -> list[str]:
         """Names under a prefix, in order."""
-        is_google, token, found = self.service.kind == "gs", "", []
+        return list(self.digests(prefix))
+
+    def digests(self, prefix: str = "") -> dict[str, str]:
+        """MD5 of objects by names under a prefix, in order, as the store writes them.
+
+        Only of objects that were uploaded in one piece.
+        """
+        is_google, token = self.service.kind == "gs", ""
+        found: dict[str, str] = {}
         for _ in range(10_000):
             page, token = self._google(prefix, token) if is_google else self._amazon(prefix, token)
-            found += page
+            found |= page
             if not token:
                 return found
         raise RuntimeError(f"the list of {self.uri} does not end")
 
-    def _google(self, prefix: str, token: str) -> tuple[list[str], str]:
+    def _google(self, prefix: str, token: str) -> tuple[dict[str, str], str]:
         query = urlencode({"prefix": prefix, "pageToken": token})
         page = json.loads(_call("GET", f"{self.service.url}/storage/v1/b/{self.name}/o?{query}"))
-        return [item["name"] for item in page.get("items", [])], page.get("nextPageToken", "")
+        found = {item["name"]: item["md5Hash"] for item in page.get("items", [])}
+        return found, page.get("nextPageToken", "")
 
-    def _amazon(self, prefix: str, token: str) -> tuple[list[str], str]:
+    def _amazon(self, prefix: str, token: str) -> tuple[dict[str, str], str]:
         query = {"list-type": "2", "prefix": prefix}
         if token:
             query["continuation-token"] = token
         body = _call("GET", f"{self.service.url}/{self.name}?{urlencode(query)}")
         page = ElementTree.fromstring(body)
-        names = [key.text or "" for key in page.iterfind(f"{S3}Contents/{S3}Key")]
-        return names, page.findtext(f"{S3}NextContinuationToken") or ""
+        found = {
+            entry.findtext(f"{S3}Key") or "": entry.findtext(f"{S3}ETag") or ""
+            for entry in page.iterfind(f"{S3}Contents")
+        }
+        return found, page.findtext(f"{S3}NextContinuationToken") or ""
 
 
 def _call(method: str, url: str, body: bytes | None = None, kind: str = "") -> bytes:

@@ -260,11 +260,18 @@ def _http_date(moment: str) -> str:
 
 
 @contextmanager
+def gcs_emulator() -> Iterator[str]:
+    """The emulator alone, in memory; gives its address."""
+    with server_process("tests.services.gcs_emulator", lambda port: [str(port)]) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
 def gcs_server() -> Iterator[str]:
-    """The emulator, in memory, and the gateway before it; gives the gateway's address."""
+    """The emulator and the gateway before it; gives the gateway's address."""
     with (
-        server_process("tests.services.gcs_emulator", lambda port: [str(port)]) as behind,
-        server_process(__name__, lambda port: [str(behind), str(port)]) as port,
+        gcs_emulator() as behind,
+        server_process(__name__, lambda port: [behind, str(port)]) as port,
     ):
         yield f"http://127.0.0.1:{port}"
 
@@ -282,4 +289,4 @@ def gcs_environment(url: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    GcsGateway(f"http://127.0.0.1:{sys.argv[1]}", int(sys.argv[2])).serve()
+    GcsGateway(sys.argv[1], int(sys.argv[2])).serve()

@@ -39,11 +39,18 @@ class S3Gateway(Proxy):
 
 
 @contextmanager
+def s3_emulator() -> Iterator[str]:
+    """moto's server alone; gives its address."""
+    with server_process("moto.server", lambda port: ["-H", "127.0.0.1", "-p", str(port)]) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
 def s3_server() -> Iterator[str]:
     """moto's server and the gateway before it; gives the gateway's address."""
     with (
-        server_process("moto.server", lambda port: ["-H", "127.0.0.1", "-p", str(port)]) as behind,
-        server_process(__name__, lambda port: [str(behind), str(port)]) as port,
+        s3_emulator() as behind,
+        server_process(__name__, lambda port: [behind, str(port)]) as port,
     ):
         yield f"http://127.0.0.1:{port}"
 
@@ -68,4 +75,4 @@ def s3_environment(url: str) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    S3Gateway(f"http://127.0.0.1:{sys.argv[1]}", int(sys.argv[2])).serve()
+    S3Gateway(sys.argv[1], int(sys.argv[2])).serve()
