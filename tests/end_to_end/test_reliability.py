@@ -13,7 +13,7 @@ from tools.reliability.disks import can_mount
 from tools.reliability.stores import STORES
 
 # Which part of a full series.
-SHARE = 100 if PROFILE == "ci" else 200
+SHARE = 20 if PROFILE == "ci" else 200
 
 
 @pytest.fixture(scope="module")

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import resource
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,10 @@ HARMS: dict[str, Callable[[Bench, int], Harm]] = {
     "flips": Flips,
     "models": Models,
 }
+
+
+# One more than cores, as trials also wait.
+JOBS = 3
 
 
 @dataclass
@@ -65,7 +70,7 @@ class Report:
 
 
 def measured(
-    harm: Harm, count: int, first: int = 0, jobs: int = 1, say: Callable[[str], None] = print
+    harm: Harm, count: int, first: int = 0, jobs: int = JOBS, say: Callable[[str], None] = print
 ) -> Report:
     """Run trials until there are so many outcomes.
 
@@ -77,17 +82,22 @@ def measured(
         say: Gets a line for each fault, at once.
     """
     report = Report(harm.name)
-    numbers = itertools.count(first) if harm.trials is None else range(first, harm.trials)
-    chosen = iter(numbers)
-    jobs = jobs if harm.is_parallel else 1
+    numbers = iter(itertools.count(first) if harm.trials is None else range(first, harm.trials))
     with ThreadPoolExecutor(jobs) as pool:
-        while report.counts.total() < count and (some := list(itertools.islice(chosen, jobs))):
-            for number, found in zip(some, pool.map(harm.trial, some), strict=True):
-                report.add(number, found)
-                for outcome in found:
-                    for fault in outcome.faults:
-                        say(f"FOUND: {harm.name} --first {number}: {outcome.harm}: {fault}")
-    return report
+        running: deque[tuple[int, Future[list[Outcome]]]] = deque()
+        while True:
+            missing = count - report.counts.total() - harm.per_trial * len(running)
+            more = min(-(-missing // harm.per_trial), 2 * jobs - len(running))
+            for number in itertools.islice(numbers, max(0, more)):
+                running.append((number, pool.submit(harm.trial, number)))
+            if not running:
+                return report
+            number, trial = running.popleft()
+            outcomes = trial.result()
+            report.add(number, outcomes)
+            for outcome in outcomes:
+                for fault in outcome.faults:
+                    say(f"FOUND: {harm.name} --first {number}: {outcome.harm}: {fault}")
 
 
 def main() -> int:
@@ -99,23 +109,28 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="how often, instead of what each has")
     parser.add_argument("--first", type=int, default=0, help="number of the first trial")
     parser.add_argument("--seed", type=int, default=1, help="another one makes other trials")
-    parser.add_argument("--jobs", type=int, default=2, help="trials at the same time")
+    parser.add_argument("--jobs", type=int, default=JOBS, help="trials at the same time")
     options = parser.parse_args()
     chosen = list(HARMS) if "all" in options.harms else options.harms
     has_faults = False
     with tempfile.TemporaryDirectory(prefix="reliability-") as folder:
         bench = Bench.made(Path(folder))
-        print(f"a run takes {bench.whole.seconds:.1f} s: {len(bench.expected)} files", flush=True)
+        say(f"a run takes {bench.whole.seconds:.1f} s: {len(bench.expected)} files")
         for name in chosen:
-            started = time.monotonic()
+            began, worked = time.monotonic(), cpu_seconds()
             with HARMS[name](bench, options.seed) as harm:
-                report = measured(
-                    harm, options.count or harm.count, options.first, options.jobs, say
-                )
+                number = options.count or harm.count
+                report = measured(harm, number, options.first, options.jobs, say)
             has_faults |= bool(report.faults)
-            took = f"{time.monotonic() - started:.0f} s"
-            say(f"{report} of {harm.count} in {took}, {len(report.faults)} faults")
+            took = f"{time.monotonic() - began:.0f} s, {cpu_seconds() - worked:.0f} s of CPU"
+            say(f"{report} of {harm.count} in {took}: {len(report.faults)} faults")
     return 1 if has_faults else 0
+
+
+def cpu_seconds() -> float:
+    """What this process and those of its children that have ended have computed."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
 def say(line: str) -> None:

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import json
+import random
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Self
+
+import shapely
+from affine import Affine
 
 from pipelines.cli.exit_status import ExitStatus
 from tests import forked
-from tests.end_to_end.conftest import (
-    PROGRAM,
-    encoded_images,
-    environment,
-    files_of,
-    noise,
-    write_scene,
-)
+from tests.end_to_end.conftest import PROGRAM, encoded_images, environment, files_of, noise
 from tests.end_to_end.containers import write_files, write_shards
 from tests.models import export_brightness
+from tests.pipelines.corpus import write_scene
+from tests.pipelines.scene_runs import write_polygons
 
 SHARDS = ("tfrecord", "tar.gz", "parquet")
 INPUTS = ("shards", "photos", "scenes")
 ZONES, MODEL = "zones.geojson", "model"
+# Degrees, as areas in a projection are much work.
+CRS = "EPSG:4326"
+ORIGIN = Affine(1e-4, 0, 15, 0, -1e-4, 54)
+# Runs before a command.
+QUICK = "from tools.reliability import quick; quick.prepare()"
 # How long an attempt took differs from run to run.
 CLOCKED = "summary.json"
 # Attempts without harm after which a run must be complete.
@@ -78,42 +82,67 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
 
 
-class Harm(Protocol):
+class Harm:
     """A way to harm runs; a context, for what its trials need.
+
+    Args:
+        bench: Inputs, and runs over them.
+        seed: Of the trials: another one makes others.
 
     Attributes:
         name: For tables.
         count: Outcomes that a full series has.
         trials: How many different trials there are; None for any number.
-        is_parallel: Whether trials may run at the same time.
+        per_trial: Outcomes that a trial has, about.
     """
 
     name: str
     count: int
-    trials: int | None
-    is_parallel: bool
+    trials: int | None = None
+    per_trial = 1
 
-    def __enter__(self) -> Self: ...
+    def __init__(self, bench: Bench, seed: int) -> None:
+        self.bench, self.seed = bench, seed
 
-    def __exit__(self, *caught: object) -> None: ...
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *caught: object) -> None:
+        pass
 
     def trial(self, number: int) -> list[Outcome]:
-        """Do harm, and judge what comes of it; the same number does the same harm."""
+        """Do harm, and judge what comes of it; the same number does the same harm.
+
+        Trials run at the same time, in threads.
+        """
+        raise NotImplementedError
+
+    def draw(self, number: int) -> random.Random:
+        """The random numbers of a trial."""
+        return random.Random(f"{self.seed}-{number}")
+
+
+def place(column: float, row: float) -> tuple[str, Affine]:
+    """On the grid of the scenes, so many pixels from its origin."""
+    return CRS, ORIGIN @ Affine.translation(column, row)
+
+
+def box(left: float, top: float, right: float, bottom: float) -> shapely.Polygon:
+    """A rectangle in pixels of the grid of the scenes, as a polygon on the ground."""
+    (west, north), (east, south) = ORIGIN @ (left, top), ORIGIN @ (right, bottom)
+    return shapely.box(west, south, east, north)
 
 
 def write_inputs(folder: Path) -> None:
     """Shards, images, two scenes of two blocks that overlap, zones, and a model."""
-    images = encoded_images(6)
+    images = encoded_images(4)
     for suffix in SHARDS:
         write_shards(folder / "shards" / suffix.replace(".", "-"), suffix, images, 1)
     write_files(folder / "photos", images)
     for number in range(2):
-        write_scene(folder / "scenes" / f"{number}.tif", noise(number, 4200 + number, 16))
-    corners = [[15.0, 53.0], [15.01, 53.0], [15.01, 55.0], [15.0, 55.0], [15.0, 53.0]]
-    zone = {"type": "Polygon", "coordinates": [corners]}
-    feature = {"type": "Feature", "properties": {"name": "west"}, "geometry": zone}
-    document = {"type": "FeatureCollection", "features": [feature]}
-    (folder / ZONES).write_text(json.dumps(document))
+        path = folder / "scenes" / f"{number}.tif"
+        write_scene(path, noise(number, 50 + number, 32), place(0, 16 * number))
+    write_polygons(folder / ZONES, CRS, [("west", box(0, 0, 20, 100))])
     export_brightness(folder / MODEL)
 
 
@@ -193,7 +222,7 @@ class Bench:
         Raises:
             RuntimeError: If it fails.
         """
-        ended = self.run(words("whole"))
+        ended = self.run(words("whole"), QUICK)
         for done in (ended, self.run(["verify", "whole"])):
             if done.status:
                 raise RuntimeError(done.errors)
@@ -210,7 +239,7 @@ class Bench:
         ended = Ended(ExitStatus.INCOMPLETE, "")
         for _ in range(ATTEMPTS):
             more = ["--retry_failures"] if ended.status == ExitStatus.OVER_BUDGET else []
-            ended = self.run([*line, *more], variables=variables)
+            ended = self.run([*line, *more], QUICK, variables)
             if not ended.status:
                 break
         return ended
@@ -230,8 +259,8 @@ class Bench:
         return outcome
 
 
-def differences(actual: dict[str, bytes], expected: dict[str, bytes]) -> list[str]:
-    """Paths of files that differ, or are there once only."""
+def differences(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Paths of files that differ, or are there once only, by their content or its digest."""
     return [
         f"{path} differs from that of a run without harm"
         for path in sorted({*actual, *expected} - {CLOCKED})

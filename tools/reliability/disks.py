@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from tools.reliability.bench import Bench, Outcome, words
+from tools.reliability.bench import QUICK, Harm, Outcome, words
 
 DISK_BYTES = 48 << 20
 LEAST_BYTES = 64 << 10
@@ -24,45 +24,35 @@ DISKS = ("tmpfs", *MAKE)
 GOLDEN = (5**0.5 - 1) / 2
 
 
-class Disks:
+class Disks(Harm):
     """A trial is a run with so much room, and its repetition with enough.
 
     Half of the runs keep temporary files on the same disk. File systems are taken in turn, of
-    those that this process may make and mount; there are no trials where these are none.
-
-    Args:
-        bench: Inputs.
-        seed: Where the sequence of sizes begins.
+    those that this process may make and mount; there are no trials where these are none. The seed
+    says where the sequence of sizes begins.
     """
 
-    name, count, is_parallel = "disks", 100, True
-    trials: int | None = None
-
-    def __init__(self, bench: Bench, seed: int) -> None:
-        self._bench, self._seed = bench, seed
+    name, count = "disks", 100
 
     def __enter__(self) -> Self:
-        sizes = (max(4096, len(content)) for content in self._bench.expected.values())
+        sizes = (max(4096, len(content)) for content in self.bench.expected.values())
         self._most = 3 * sum(sizes)
-        self._kinds = [kind for kind in DISKS if can_mount(kind, self._bench.folder / "probe")]
+        self._kinds = [kind for kind in DISKS if can_mount(kind, self.bench.folder / "probe")]
         self.trials = None if self._kinds else 0
         return self
 
-    def __exit__(self, *caught: object) -> None:
-        pass
-
     def trial(self, number: int) -> list[Outcome]:
         """A run on a disk of its own."""
-        share = (self._seed * 2**0.5 + number * GOLDEN) % 1
+        share = (self.seed * 2**0.5 + number * GOLDEN) % 1
         left = round(LEAST_BYTES * (self._most / LEAST_BYTES) ** share)
-        place = self._bench.folder / f"disk-{number}"
+        place = self.bench.folder / f"disk-{number}"
         kind = self._kinds[number % len(self._kinds)]
         with mounted(kind, place):
             run, scratch = place / "run", place / "tmp"
             scratch.mkdir()
             ballast = take_room(place, left)
             variables = {"TMPDIR": str(scratch)} if number % 2 else {}
-            ended = self._bench.run(words(str(run)), variables=variables)
+            ended = self.bench.run(words(str(run)), QUICK, variables)
             ballast.unlink()
             size = 64
             while size < left >> 10:
@@ -70,8 +60,8 @@ class Disks:
             harm = f"{kind} with up to {size} kB left"
             if number % 2:
                 harm += ", temporary files too"
-            outcome = self._bench.judged(harm, ended, run)
-        if ended.status and ended.seconds > SLOWNESS * self._bench.whole.seconds + SPARE_SECONDS:
+            outcome = self.bench.judged(harm, ended, run)
+        if ended.status and ended.seconds > SLOWNESS * self.bench.whole.seconds + SPARE_SECONDS:
             outcome.faults.append(f"took {ended.seconds:.1f} s")
         return [outcome]
 

@@ -1,18 +1,20 @@
 """Flips bits anywhere in run directories; what is said of them leads back to the right bytes.
 
-Runs are made in this process with a fake model, which is faster than the program: images, a shard,
-overlapping scenes of several blocks, zones; some images fail. One is finished, one was interrupted
-before its scenes were put together. Each flip goes to a fresh copy. Of outputs and tables of the
-finished run `verify` must find it; of everything else `segment` must end with the bytes of the
+Runs are made without Beam, which is faster than the program: images, a shard, overlapping scenes
+of several blocks, zones; some images fail. One is finished, one was interrupted before its scenes
+were put together. Each flip goes to a fresh copy, in a process of its own. Of outputs and tables of
+the finished run `verify` must find it; of everything else `segment` must end with the bytes of the
 clean run, or with one line that says what to do. Then the line is obeyed.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
-from contextlib import ExitStack
-from dataclasses import dataclass
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
@@ -21,18 +23,17 @@ from pipelines.cli.values import FailureBudget
 from pipelines.results.totals import finish_run
 from pipelines.results.verify import REMOVE, verify
 from pipelines.results.verify_units import AGAIN, INVALIDATE
-from pipelines.run import attempts, plan
+from pipelines.run import plan
 from pipelines.run.directory import OUTPUTS, RESULTS
-from pipelines.scenes import blocks
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
 from pipelines.segment import launch
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
 from segmodel.errors import BeamsegError, is_transient
-from tests.fakes import BrightnessModel
+from tests import forked
+from tests.end_to_end.conftest import environment
 from tests.pipelines.corpus import (
-    UTM,
     flipped,
     photos,
     pixels,
@@ -44,11 +45,12 @@ from tests.pipelines.corpus import (
     write_scene,
     write_shard,
 )
-from tests.pipelines.counted_scenes import box, place
 from tests.pipelines.scene_runs import write_polygons
-from tools.reliability.bench import Bench, Outcome
+from tools.reliability.bench import CRS, QUICK, Harm, Outcome, box, place
 
-FINISHED, INTERRUPTED, COPY = "finished", "interrupted", "copy"
+FINISHED, INTERRUPTED = "finished", "interrupted"
+# Bits that a trial flips.
+BITS = 10
 # Attempts to obey what messages say before a run counts as beyond help.
 ATTEMPTS = 4
 
@@ -63,24 +65,23 @@ class Runs:
 
     folder: Path
 
-    def make(self) -> dict[str, bytes]:
-        """Make inputs and both runs; returns the files of the finished one."""
+    def make(self) -> None:
+        """Make inputs and both runs."""
         images = photos(self.folder)
         write(images / "broken.png", b"no image")
         shard = [record(pixels(40, 50, n), f"{n}.png") for n in range(3)]
         write_shard(self.folder / "shards" / "a.tfrecord", shard)
         scenes = self.folder / "scenes"
         kept = {"compress": "deflate", "blockysize": 16}
-        spoil_strip(write_scene(scenes / "a.tif", pixels(80, 64), place(), **kept), 4)
+        spoil_strip(write_scene(scenes / "a.tif", pixels(80, 64), place(0, 0), **kept), 4)
         write_scene(scenes / "b.tif", pixels(48, 48, 1), place(30, 20), **kept)
         zones = [("west", box(0, 0, 40, 60)), ("east", box(40, 0, 90, 60))]
-        write_polygons(self.folder / "zones.geojson", UTM[0], zones)
-        write_polygons(self.folder / "aoi.geojson", UTM[0], [("all", box(-5, -5, 200, 75))])
+        write_polygons(self.folder / "zones.geojson", CRS, zones)
+        write_polygons(self.folder / "aoi.geojson", CRS, [("all", box(-5, -5, 200, 75))])
         write_model_folder(self.folder / "model")
         status, text = self.segment(FINISHED)
         assert status == ExitStatus.COMPLETE, text
         self.segment(INTERRUPTED, until_scenes=True)
-        return tree(self.folder / FINISHED)
 
     def segment(
         self, name: str, overwrite: bool = False, until_scenes: bool = False
@@ -103,9 +104,8 @@ class Runs:
         )
         try:
             work = launch.prepare_run(launch.check_run(options)).work
-            model = BrightnessModel()
             for unit in plan.read_units(work.run.plan, plan.WorkUnit):
-                segment_unit(unit, work, model=lambda work: model)
+                segment_unit(unit, work)
             if until_scenes:
                 return ExitStatus.INCOMPLETE, "interrupted"
             for kind, action in ((plan.AssemblyUnit, finish_scene), (plan.CountUnit, count_scene)):
@@ -139,6 +139,10 @@ class Runs:
         status, message = self.segment(name)
         return message if status else ""
 
+    def print_flips(self, seeds: list[str]) -> None:
+        """Print as JSON what came of bits that are drawn by seeds."""
+        print(json.dumps([asdict(flip(self, seed)) for seed in seeds]))
+
 
 def kind_of(path: str) -> str:
     """Kind of a file of a run, for counts.
@@ -150,13 +154,13 @@ def kind_of(path: str) -> str:
     return f"{folder}/" if name and not name.endswith("run.json") else path
 
 
-def judge(runs: Runs, state: str, path: str, clean: dict[str, bytes]) -> str:
+def judge(runs: Runs, name: str, state: str, path: str, clean: dict[str, bytes]) -> str:
     """What becomes of a copy of a run in which a bit of a file is flipped.
 
     Returns:
         The outcome; that of a fault begins with `FAULT`.
     """
-    name, said = COPY, ""
+    said = ""
     is_of_verify = state == FINISHED and (
         path.partition("/")[0] in OUTPUTS or path in RESULTS or path.endswith(".vrt")
     )
@@ -190,48 +194,43 @@ def judge(runs: Runs, state: str, path: str, clean: dict[str, bytes]) -> str:
     return f"FAULT: {said}"
 
 
-class Flips:
-    """A trial is a bit of a file of a run; small files are drawn as often as large ones.
+def flip(runs: Runs, seed: str) -> Outcome:
+    """Flip a bit in a copy of a run, and judge what comes of it."""
+    draw = random.Random(seed)
+    state = draw.choice((FINISHED, FINISHED, FINISHED, INTERRUPTED))
+    contents = tree(runs.folder / state)
+    # Small files are drawn as often as large ones.
+    path = draw.choice([path for path, content in contents.items() if content])
+    at, bit = draw.randrange(len(contents[path])), draw.randrange(8)
+    copy = runs.folder / f"copy-{seed}"
+    shutil.copytree(runs.folder / state, copy)
+    (copy / path).write_bytes(flipped(contents[path], at, bit))
+    came = judge(runs, copy.name, state, path, tree(runs.folder / FINISHED))
+    shutil.rmtree(copy)
+    outcome = Outcome(f"{state} run, {kind_of(path)}", came.partition(":")[0])
+    if came.startswith("FAULT"):
+        outcome.faults.append(f"{path} byte {at} bit {bit}: {came}")
+    return outcome
 
-    Args:
-        bench: Folder.
-        seed: Of the bits.
-    """
 
-    name, count, is_parallel = "flips", 2000, False
-    trials: int | None = None
+class Flips(Harm):
+    """A trial is some bits of files of runs, one after the other."""
 
-    def __init__(self, bench: Bench, seed: int) -> None:
-        self._runs, self._seed, self._stack = Runs(bench.folder / "flips"), seed, ExitStack()
+    name, count, per_trial = "flips", 2000, BITS
 
     def __enter__(self) -> Self:
-        changed = ((attempts, "RETRY_SECONDS", 0.0), (blocks, "BLOCK_PX", 32))
-        for module, name, value in (*changed, (blocks, "WIDE_BLOCK_PIXELS", 0)):
-            self._stack.callback(setattr, module, name, getattr(module, name))
-            setattr(module, name, value)
-        self._clean = self._runs.make()
-        self._states = {state: tree(self._runs.folder / state) for state in (FINISHED, INTERRUPTED)}
+        self._print("make()")
         return self
 
-    def __exit__(self, *caught: object) -> None:
-        self._stack.close()
-
     def trial(self, number: int) -> list[Outcome]:
-        """Flip a bit in a copy of a run."""
-        draw = random.Random(f"{self._seed}-{number}")
-        state = INTERRUPTED if number % 4 == 3 else FINISHED
-        path = draw.choice([n for n, content in self._states[state].items() if content])
-        content = self._states[state][path]
-        at, bit = draw.randrange(len(content)), draw.randrange(8)
-        copy = self._runs.folder / COPY
-        shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(self._runs.folder / state, copy)
-        (copy / path).write_bytes(flipped(content, at, bit))
-        try:
-            came = judge(self._runs, state, path, self._clean)
-        except Exception as error:
-            came = f"FAULT: {type(error).__name__}: {error}"
-        outcome = Outcome(f"{state} run, {kind_of(path)}", came.partition(":")[0])
-        if came.startswith("FAULT"):
-            outcome.faults.append(f"{path} byte {at} bit {bit}: {came}")
-        return [outcome]
+        """Flip bits in copies of runs, in one process, which starts once."""
+        seeds = [f"{self.seed}-{number}-{bit}" for bit in range(BITS)]
+        outcomes = self._print(f"print_flips({seeds})")
+        return [Outcome(**outcome) for outcome in json.loads(outcomes)]
+
+    def _print(self, call: str) -> str:
+        """What a method of `Runs` prints in a process of its own."""
+        place = f"Path({str(self.bench.folder / 'flips')!r})"
+        program = "from pathlib import Path; from tools.reliability.flips import Runs"
+        line = [sys.executable, "-c", f"{QUICK}; {program}; Runs({place}).{call}"]
+        return forked.run(line, env=environment(), check=True, stdout=subprocess.PIPE).stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import shutil
 import signal
 from pathlib import Path
@@ -10,49 +9,38 @@ from typing import Self
 
 from tests.end_to_end.conftest import files_of
 from tests.end_to_end.runs import Books
-from tools.reliability.bench import Bench, Outcome, differences, words
+from tools.reliability.bench import QUICK, Ended, Harm, Outcome, differences, words
 
 # An attempt is killed, then the next, at most so often.
-CHAIN = 4
+CHAIN = 6
 
 
-class Kills:
-    """A trial is a run that is killed, continued, killed again, and in the end left alone.
+class Kills(Harm):
+    """A trial is a run that is killed, continued, killed again, and in the end left alone."""
 
-    Args:
-        bench: Inputs.
-        seed: Of the points.
-    """
-
-    name, count, is_parallel = "kills", 1000, True
-    trials: int | None = None
-
-    def __init__(self, bench: Bench, seed: int) -> None:
-        self._bench, self._seed = bench, seed
-        notes = bench.folder / "points"
-        ended = bench.run(words("counted"), hook=_hook(0, notes, links=True))
-        if ended.status:
-            raise RuntimeError(ended.errors)
-        self.points = len(notes.read_text().splitlines())
+    name, count, per_trial = "kills", 1000, 4
 
     def __enter__(self) -> Self:
+        notes = self.bench.folder / "points"
+        ended = self.bench.run(words("counted"), _hook(0, notes, links=True))
+        if ended.status:
+            raise RuntimeError(ended.errors)
+        self._points = len(notes.read_text().splitlines())
         return self
 
-    def __exit__(self, *caught: object) -> None:
-        pass
-
     def trial(self, number: int) -> list[Outcome]:
-        """A run that is killed up to four times, then finished."""
-        draw = random.Random(f"{self._seed}-{number}")
-        run = self._bench.folder / f"kill-{number}"
+        """A run that is killed up to `CHAIN` times, then finished."""
+        draw = self.draw(number)
+        run = self.bench.folder / f"kill-{number}"
         notes = run.with_suffix(".points")
         links = bool(draw.randrange(4))
         books, outcomes = Books(run), []
-        for attempt in range(CHAIN):
+        for attempt in range(CHAIN + 1):
             # A run that continues has fewer points left than one that begins.
-            point = 1 + int(self.points * draw.random() ** (1 if not attempt else 2))
+            point = 1 + int(self._points * draw.random() ** (1 if not attempt else 2))
             notes.unlink(missing_ok=True)
-            ended = self._bench.run(words(run.name), hook=_hook(point, notes, links))
+            hook = _hook(point if attempt < CHAIN else 0, notes, links)
+            ended = self.bench.run(words(run.name), hook)
             if ended.status != -signal.SIGKILL:
                 break
             kind = notes.read_text().strip()
@@ -61,23 +49,23 @@ class Kills:
             outcomes.append(Outcome(f"killed {where}: {which}", "continued", books.look()))
             if (run / "_SUCCESS").exists():
                 found = {n: c for n, c in files_of(run).items() if not n.startswith("tmp/")}
-                outcomes[-1].faults += differences(found, self._bench.expected)
+                outcomes[-1].faults += differences(found, self.bench.expected)
         outcomes = outcomes or [Outcome("no kill: a run of fewer calls", "same bytes")]
-        if ended.status != -signal.SIGKILL:
-            outcomes[-1].faults += ended.faults
-        outcomes[-1].faults += self._finished(run, books)
+        outcomes[-1].faults += self._ended(ended, run, books)
         shutil.rmtree(run)
         notes.unlink(missing_ok=True)
         return outcomes
 
-    def _finished(self, run: Path, books: Books) -> list[str]:
-        """What is wrong once nothing kills the run any more."""
-        ended = self._bench.healed(words(run.name))
+    def _ended(self, ended: Ended, run: Path, books: Books) -> list[str]:
+        """What is wrong once nothing has killed the run any more; it may ask to be repeated."""
+        faults = ended.faults
         if ended.status:
-            return [f"not killed: {ended.status}: {ended.errors}"]
-        return books.look() + differences(files_of(run), self._bench.expected)
+            ended = self.bench.healed(words(run.name))
+        if ended.status:
+            return [*faults, f"not killed: {ended.status}: {ended.errors}"]
+        return faults + books.look() + differences(files_of(run), self.bench.expected)
 
 
 def _hook(point: int, notes: Path, links: bool) -> str:
     where = f"{point}, {str(notes)!r}, {links}"
-    return f"from tools.reliability import points; points.watch({where})"
+    return f"{QUICK}\nfrom tools.reliability import points; points.watch({where})"

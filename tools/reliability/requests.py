@@ -20,9 +20,11 @@ from tests.services.exchange import (
     object_of,
 )
 from tests.services.faults import refusal
+from tests.services.gcs import GcsGateway
 from tests.services.proxy import Proxy, content, replaced
+from tests.services.s3 import S3Gateway
 
-LATE_SECONDS = 3.0
+LATE_SECONDS = 1.5
 PAGE = b"<!DOCTYPE html><html><body><h1>Sign in to this network</h1></body></html>"
 STATUSES = (403, 404, 429, 500, 503)
 BEFORE, AFTER = "killed before", "killed after"
@@ -117,14 +119,14 @@ class Trap(Proxy):
             else:
                 fault = None
         if fault is None:
-            return self.forward(request)
+            return super().answer(request)
         if fault.way.isdigit():
             return refusal(request, int(fault.way))
         if fault.way == HTML:
             return answer(200, PAGE, [("Content-Type", "text/html")])
         if fault.way in (CLOSED_BEFORE, BEFORE):
             self._drop(fault.way == BEFORE)
-        got = self.forward(request)
+        got = super().answer(request)
         if fault.way in (CLOSED_AFTER, AFTER):
             content(got)
             self._drop(fault.way == AFTER)
@@ -137,6 +139,14 @@ class Trap(Proxy):
         if kills:
             self.kill()
         raise ConnectionDropped
+
+
+class GoogleTrap(Trap, GcsGateway):
+    """A trap in the gateway of the emulator."""
+
+
+class AmazonTrap(Trap, S3Gateway):
+    """A trap in the gateway of the emulator."""
 
 
 def spoiled(got: Answer, way: str, has_body: bool = True) -> Answer:
