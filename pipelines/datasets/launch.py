@@ -36,7 +36,7 @@ from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
 from segmodel.errors import ConfigurationError
-from segmodel.images.encoded import MAX_PIXELS
+from segmodel.images.limits import MAX_PIXELS
 from segmodel.labels.classes import format_color
 from segmodel.labels.masks import MaskReader
 from segmodel.training.configuration_file import load_mask_config

@@ -10,7 +10,7 @@ from pipelines.run.commits import CommitLog
 from pipelines.run.directory import SEALED, RunDirectory
 from pipelines.storage.digests import digest
 from segmodel.engine.engine import MemoryLimits
-from segmodel.images.encoded import MAX_PIXELS
+from segmodel.images.limits import MAX_PIXELS
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.windows import Layout
 

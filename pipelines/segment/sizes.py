@@ -11,7 +11,8 @@ from pipelines.scenes.blocks import WIDE_BLOCK_PIXELS
 from pipelines.segment.options import SegmentOptions
 from segmodel.engine.engine import MemoryLimits
 from segmodel.errors import ConfigurationError
-from segmodel.images.encoded import MAX_DECODING_BYTES_PER_PIXEL, MAX_PIXELS
+from segmodel.images.limits import MAX_PIXELS
+from segmodel.images.stored import MAX_DECODING_BYTES_PER_PIXEL
 from segmodel.rasters.opening import CACHE_BYTES
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.memory import ASSUMED_BYTES_PER_PIXEL

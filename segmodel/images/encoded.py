@@ -7,19 +7,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
 
 from segmodel.errors import FailureCode, InputError
-from segmodel.images.decoders import (
-    SIXTEEN_BITS,
-    is_plain_jpeg,
-    jpeg_values,
-    load_oriented,
-    open_image,
-    orientation_of,
-    oriented_size,
-    upright,
-)
+from segmodel.images.decoders import open_image
+from segmodel.images.jpeg import JpegImage
+from segmodel.images.limits import MAX_PIXELS
+from segmodel.images.orientation import turned, upright
+from segmodel.images.stored import DECODING_BYTES_PER_PIXEL, StoredImage
 from segmodel.images.tiff import TiffImage, begins_as_tiff
 from segmodel.rasters.memory import valid_by_mask_file
 from segmodel.tiling.raster import Pixels, Raster, combine_masks
@@ -27,15 +22,10 @@ from segmodel.tiling.resampling import SourceGrid, resize_image, resize_valid
 from segmodel.tiling.windows import Window
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
-# Pillow's own limit, above which it takes an image for a decompression bomb.
-MAX_PIXELS = 178_956_970
-# Memory that decoding takes: Pillow's 4 bytes a pixel, and the array twice while it is copied out,
-# or a second image to turn or convert the first. WebP has canvases beside that.
-DECODING_BYTES_PER_PIXEL = 12
-MAX_DECODING_BYTES_PER_PIXEL = 18
 # Values of an encoded image.
 BYTE_RANGE = (0.0, 255.0)
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
 def decode_image(encoded: bytes, bands: int, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -91,7 +81,7 @@ def decode_pixels(
             f"an encoded image gives 1, 3 or 4 bands, not {bands}", code=FailureCode.WRONG_BANDS
         )
     if not begins_as_tiff(encoded):
-        pixels = _decoded_pixels(open_image(encoded, max_pixels), encoded, bands)
+        pixels = _decoded_pixels(open_image(encoded, max_pixels), bands)
         return pixels if beside is None else _masked(pixels, encoded, beside, max_pixels)
     tiff = TiffImage(encoded, max_pixels)
     tiff.check_dtype(dtype)
@@ -107,23 +97,22 @@ def decode_pixels(
 def _masked(pixels: Pixels, encoded: bytes, beside: bytes, max_pixels: int) -> Pixels:
     """Pixels of a JPEG, PNG or WebP of which those in the `.msk` file are not valid either."""
     image = open_image(encoded, max_pixels)
-    assert image.format is not None
-    valid = valid_by_mask_file(encoded, beside, image.format)
+    valid = valid_by_mask_file(encoded, beside, image.driver)
     if valid is not None:
-        valid = upright(valid, orientation_of(image, encoded))
+        valid = upright(valid, image.orientation)
     return replace(pixels, valid=combine_masks(pixels.valid, valid))
 
 
-def _decoded_pixels(opened: ImageFile.ImageFile, encoded: bytes, bands: int) -> Pixels:
+def _decoded_pixels(opened: StoredImage, bands: int) -> Pixels:
     try:
-        if bands == 3 and is_plain_jpeg(opened):
-            return Pixels(jpeg_values(opened, encoded))
-        image = load_oriented(opened, encoded)
+        if bands == 3 and isinstance(opened, JpegImage) and opened.is_plain:
+            return Pixels(opened.values())
+        image = turned(opened.load(), opened.orientation)
         del opened  # Each image that is still named takes its memory.
         if bands == 0:
-            valid = _valid(image if image.mode not in SIXTEEN_BITS else _eight_bits(image))
+            valid = _valid(image if image.mode not in _SIXTEEN_BITS else _eight_bits(image))
             image = image.getchannel("L") if image.mode == "LA" else image
-            if image.mode not in ("P", "L", "1", *SIXTEEN_BITS):
+            if image.mode not in ("P", "L", "1", *_SIXTEEN_BITS):
                 raise InputError(
                     f"a mask of ids has one band, got mode {image.mode}", code=FailureCode.MASK_KIND
                 )
@@ -144,7 +133,8 @@ def image_size(encoded: bytes) -> tuple[int, int] | None:
         if begins_as_tiff(encoded):
             tiff = TiffImage(encoded, MAX_PIXELS)
             return tiff.height, tiff.width
-        return oriented_size(open_image(encoded, MAX_PIXELS), encoded)
+        image = open_image(encoded, MAX_PIXELS)
+        return image.height, image.width
     except InputError:
         # A broken file is reported when it is decoded.
         return None
@@ -238,15 +228,12 @@ def _demand(encoded: bytes, max_pixels: int) -> tuple[int, int, int]:
         tiff = TiffImage(encoded, max_pixels)
         return tiff.height, tiff.width, tiff.held_bytes
     image = open_image(encoded, max_pixels)
-    height, width = oriented_size(image, encoded)
-    is_webp = image.format == "WEBP"
-    per_pixel = MAX_DECODING_BYTES_PER_PIXEL if is_webp else DECODING_BYTES_PER_PIXEL
-    return height, width, height * width * per_pixel
+    return image.height, image.width, image.height * image.width * image.decoding_bytes_per_pixel
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Samples of 16 bits as their high byte."""
-    if image.mode not in SIXTEEN_BITS:
+    if image.mode not in _SIXTEEN_BITS:
         return image
     values = np.asarray(image)
     grey = Image.fromarray((values >> 8).astype(np.uint8))

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
 
 import numpy as np
 import simplejpeg
 from PIL import ExifTags
 from PIL import TiffImagePlugin as Tiff
 
-from segmodel.devices.startup import silence_pillow
 from segmodel.errors import ContractError, FailureCode, InputError
-from segmodel.images.decoders import SIDEWAYS, check_jpeg_scans, check_pixels, upright
+from segmodel.images.jpeg import check_jpeg_scans
+from segmodel.images.limits import MAX_PARTS, check_pixels, too_many_parts
+from segmodel.images.orientation import SIDEWAYS, upright
+from segmodel.images.tags import read_tags
 from segmodel.rasters.bands import ModelBands
 from segmodel.rasters.memory import check_mask, image_in_memory
 from segmodel.rasters.reader import RasterHandle, RasterReader
 from segmodel.tiling.raster import Pixels
 
 TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_BIG_TIFF = 43
 _BAND_AFTER_BAND = 2  # Of the tag PlanarConfiguration.
 _PALETTE, _CMYK = 3, 5  # Of the tag PhotometricInterpretation.
 # Of that tag: grey, RGB, palette, CMYK, YCbCr and kinds of Lab.
-_MIN_BANDS: dict[object, int] = {0: 1, 1: 1, 2: 3, 3: 1, 5: 1, 6: 3, 8: 3, 9: 3, 10: 3}
+_MIN_BANDS: dict[int | None, int] = {0: 1, 1: 1, 2: 3, 3: 1, 5: 1, 6: 3, 8: 3, 9: 3, 10: 3}
 _MAX_BITS = 128  # Of a complex number.
 _MAX_BYTES_PER_PIXEL = 8  # Samples of 16 bits in four bands.
+_MORE_BYTES = 1 << 12  # That a strip or tile may have beside twice those of its pixels.
 # Where others, such as fax codes, are damaged, libtiff prints a line and leaves what happens to be
 # in memory.
 _CHECKED = frozenset(
@@ -77,22 +77,16 @@ class TiffImage:
     def __init__(self, encoded: bytes, max_pixels: int) -> None:
         self._encoded = encoded
         try:
-            self._tags, self._stated = _parsed_tags(encoded), _stated_tags(encoded)
-            stored = self._number(Tiff.IMAGELENGTH), self._number(Tiff.IMAGEWIDTH)
-        except (MemoryError, InputError):
-            raise
-        except Exception as error:
-            # Pillow raises SyntaxError, struct.error, KeyError and others.
-            raise InputError(
-                f"cannot be decoded: {error}", code=FailureCode.CORRUPT_IMAGE
-            ) from error
-        orientation = self._tags.get(ExifTags.Base.Orientation, 1)
-        self._orientation = orientation if isinstance(orientation, int) else 1
+            self._tags = read_tags(encoded, _NEEDED)
+        except ValueError as error:
+            raise _corrupt(f"it cannot be decoded, as {error}") from error
+        stored = self._number(Tiff.IMAGELENGTH), self._number(Tiff.IMAGEWIDTH)
+        self._orientation = self._tags.first(ExifTags.Base.Orientation) or 1
         self._stored = stored
         self.height, self.width = stored[::-1] if self._orientation in SIDEWAYS else stored
         check_pixels((self.width, self.height), max_pixels)
         sides = [self._number(tag, 1) for tag in (Tiff.TILEWIDTH, Tiff.TILELENGTH)]
-        if len(set(self._stated)) < len(self._stated):
+        if len(np.unique(self._tags.stated)) < len(self._tags.stated):
             raise _corrupt("its header contradicts itself")
         # A tile is decoded whole, however little of it the image covers.
         if math.prod(sides) > max_pixels:
@@ -201,47 +195,49 @@ class TiffImage:
         return self._photometric == _CMYK and self._number(Tiff.SAMPLESPERPIXEL, 1) >= 4
 
     @property
-    def _photometric(self) -> object:
+    def _photometric(self) -> int | None:
         """What samples stand for."""
-        return self._tags.get(Tiff.PHOTOMETRIC_INTERPRETATION)
+        return self._tags.first(Tiff.PHOTOMETRIC_INTERPRETATION)
 
     @property
     def _bits(self) -> int:
         """Bits of a sample."""
-        bits = max(self._numbers(Tiff.BITSPERSAMPLE) or (1,))
+        stated = self._numbers(Tiff.BITSPERSAMPLE)
+        bits = int(stated.max()) if len(stated) else 1
         if not 0 < bits <= _MAX_BITS:
             raise _corrupt("its header contradicts itself")
         return bits
 
     def _number(self, tag: int, default: int | None = None) -> int:
         """The whole number above 0 of a tag."""
-        found = self._tags.get(tag, default)
-        if not isinstance(found, int) or found < 1:
-            raise _corrupt("its header contradicts itself" if tag in self._tags else "no size")
+        found = self._tags.first(tag) if tag in self._tags.values else default
+        if found is None or found < 1:
+            is_there = tag in self._tags.values
+            raise _corrupt("its header contradicts itself" if is_there else "no size")
         return found
 
-    def _numbers(self, tag: int) -> tuple[int, ...]:
+    def _numbers(self, tag: int) -> np.ndarray:
         """The whole numbers of a tag; none if it is not there."""
-        found = self._tags.get(tag) or ()
-        found = found if isinstance(found, tuple) else (found,)
-        if not all(isinstance(number, int) for number in found):
+        found = self._tags.values.get(tag, np.empty(0, np.int64))
+        if isinstance(found, bytes):
             raise _corrupt("its header contradicts itself")
         return found
 
-    def _check_parts(self) -> None:
-        """Refuse a TIFF of which some pixels would be black, or bytes that happen to be in memory.
+    def _checked_compression(self) -> str:
+        """Name of the compression; refuses a header that does not say what samples are.
 
         Raises:
-            InputError: If a strip or tile is missing, a JPEG in it is damaged, or the compression
-                is one in which damage goes unnoticed.
+            InputError: If it is incomplete, or the compression is one in which damage goes
+                unnoticed.
         """
-        if any(tag in _NEEDED and tag not in self._tags for tag in self._stated):
+        lost = set(_NEEDED.intersection(self._tags.stated.tolist())) - self._tags.values.keys()
+        if self._tags.is_cut or lost:
             raise _corrupt("its header is cut off")
         bands, color = self._number(Tiff.SAMPLESPERPIXEL, 1), self._photometric
         depths, kinds = (len(self._numbers(tag)) for tag in (Tiff.BITSPERSAMPLE, Tiff.SAMPLEFORMAT))
         # One bit a sample need not be stated.
         fit = depths in (1, bands) or (depths, bands) == (0, 1)
-        has_colors = color != _PALETTE or Tiff.COLORMAP in self._tags
+        has_colors = color != _PALETTE or Tiff.COLORMAP in self._tags.values
         is_said = fit and kinds in (0, 1, bands) and has_colors
         if not is_said or bands < _MIN_BANDS.get(color, bands + 1):
             raise _corrupt("its header does not say what its samples stand for")
@@ -253,91 +249,78 @@ class TiffImage:
                 f"it, for example with tiffcp -c lzw",
                 code=FailureCode.UNSUPPORTED,
             )
+        return compression
+
+    def _check_parts(self) -> None:
+        """Refuse a TIFF of which some pixels would be black, or bytes that happen to be in memory.
+
+        Raises:
+            InputError: If a strip or tile is missing, a JPEG in it is damaged, or its header as
+                `_checked_compression` says.
+        """
+        compression, bands = self._checked_compression(), self._number(Tiff.SAMPLESPERPIXEL, 1)
         height, width = self._stored
-        tiled = Tiff.TILEWIDTH in self._tags and Tiff.TILELENGTH in self._tags
+        tiled = {Tiff.TILEWIDTH, Tiff.TILELENGTH} <= self._tags.values.keys()
         across = self._number(Tiff.TILEWIDTH) if tiled else width
         strip = min(self._number(Tiff.ROWSPERSTRIP, height), height)
         down = self._number(Tiff.TILELENGTH) if tiled else strip
         columns, rows = -(-width // across), -(-height // down)
         parts = columns * rows
-        if self._tags.get(Tiff.PLANAR_CONFIGURATION) == _BAND_AFTER_BAND:
+        if self._tags.first(Tiff.PLANAR_CONFIGURATION) == _BAND_AFTER_BAND:
             parts *= bands
-        offsets = self._numbers(Tiff.TILEOFFSETS) or self._numbers(Tiff.STRIPOFFSETS)
-        sizes = self._numbers(Tiff.TILEBYTECOUNTS) or self._numbers(Tiff.STRIPBYTECOUNTS)
+        if parts > MAX_PARTS:
+            raise too_many_parts("TIFF has strips or tiles", MAX_PARTS)
+        places = (Tiff.TILEOFFSETS, Tiff.TILEBYTECOUNTS)
+        if Tiff.TILEOFFSETS not in self._tags.values:
+            places = (Tiff.STRIPOFFSETS, Tiff.STRIPBYTECOUNTS)
+        offsets, sizes = (self._numbers(tag)[:parts] for tag in places)
         if len(offsets) < parts or len(sizes) < parts:
             raise _corrupt("strips or tiles are missing")
-        if not all(offsets[:parts]) or not all(sizes[:parts]):
+        if not offsets.all() or not sizes.all():
             raise InputError(
                 "the TIFF is sparse: strips or tiles are left out; write it whole with "
                 "gdal_translate",
                 code=FailureCode.UNSUPPORTED,
             )
-        for part in range(parts if compression == "jpeg" else 0):
-            least = down if tiled else min(down, height - part // columns % rows * down)
-            first, tables = offsets[part], self._tags.get(Tiff.JPEGTABLES, b"")
-            content = self._encoded[first : first + sizes[part]]
-            if not isinstance(tables, bytes):
-                raise _corrupt("its header contradicts itself")
-            whole = tables[:-2] + content[2:] if tables else content
-            _check_jpeg(whole, across, range(least, down + 1))
+        # Any number of parts may share the same bytes, and each is read by itself.
+        plain = parts * across * down * bands * -(-self._bits // 8)
+        if sizes.sum(dtype=np.float64) > 2 * plain + _MORE_BYTES * (parts + 1):
+            raise _corrupt("its strips or tiles have more bytes than pixels")
+        if compression == "jpeg":
+            for part in range(parts):
+                least = down if tiled else min(down, height - part // columns % rows * down)
+                content = self._encoded[int(offsets[part]) : int(offsets[part]) + int(sizes[part])]
+                self._check_jpeg(content, across, range(least, down + 1), parts)
+
+    def _check_jpeg(self, content: bytes, across: int, down: range, parts: int) -> None:
+        """Refuse a strip or tile that is no whole JPEG.
+
+        Args:
+            content: JPEG without the tables that all strips or tiles share.
+            across: Width that it must have.
+            down: Heights that it may have; the last strip may be as high as the others.
+            parts: Number of strips or tiles.
+        """
+        tables = self._tags.values.get(Tiff.JPEGTABLES, b"")
+        if not isinstance(tables, bytes):
+            raise _corrupt("its header contradicts itself")
+        encoded = tables[:-2] + content[2:] if tables else content
+        try:
+            height, width, space, _ = simplejpeg.decode_jpeg_header(encoded)
+            if width != across or height not in down:
+                raise _corrupt(
+                    f"a JPEG in it has {width}x{height} pixels, {across}x{down[0]} are stated"
+                )
+            check_jpeg_scans(encoded, parts * width * height)
+            target = "CMYK" if space in ("CMYK", "YCCK") else "GRAY"
+            simplejpeg.decode_jpeg(encoded, target, strict=True)
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(
+                f"truncated or corrupt JPEG in a TIFF: {error}", code=FailureCode.CORRUPT_IMAGE
+            ) from error
 
 
 def _corrupt(what: str) -> InputError:
     return InputError(f"truncated or corrupt TIFF: {what}", code=FailureCode.CORRUPT_IMAGE)
-
-
-def _parsed_tags(encoded: bytes) -> Tiff.ImageFileDirectory_v2:
-    """The tags of the first directory; those that lie behind the end of the file are left out."""
-    silence_pillow()
-    stream = io.BytesIO(encoded)
-    begin = stream.read(8)
-    if begin[2:3] == b"+" or begin[3:4] == b"+":
-        begin += stream.read(8)
-    tags = Tiff.ImageFileDirectory_v2(begin)
-    stream.seek(tags.next)
-    tags.load(stream)
-    return tags
-
-
-def _stated_tags(encoded: bytes) -> list[int]:
-    """Numbers of the tags that the first directory states, in its order; what is cut counts.
-
-    Decoders differ in which they take of a tag that stands there twice.
-
-    Source: TIFF 6.0, section 2; BigTIFF has longer numbers in the same places.
-    """
-    order: Literal["little", "big"] = "little" if encoded[:2] == b"II" else "big"
-    big = int.from_bytes(encoded[2:4], order) == _BIG_TIFF
-    place, length, count_bytes, entry_bytes = (8, 8, 8, 20) if big else (4, 4, 2, 12)
-    first = int.from_bytes(encoded[place : place + length], order) + count_bytes
-    count = int.from_bytes(encoded[first - count_bytes : first], order)
-    end = first + count * entry_bytes
-    if end > len(encoded):
-        raise _corrupt("its header is cut off")
-    places = range(first, end, entry_bytes)
-    return [int.from_bytes(encoded[place : place + 2], order) for place in places]
-
-
-def _check_jpeg(encoded: bytes, across: int, down: range) -> None:
-    """Refuse a strip or tile that is no whole JPEG.
-
-    Args:
-        encoded: JPEG, with the tables that all strips or tiles share.
-        across: Width that it must have.
-        down: Heights that it may have; the last strip may be as high as the others.
-    """
-    try:
-        height, width, space, _ = simplejpeg.decode_jpeg_header(encoded)
-        if width != across or height not in down:
-            raise _corrupt(
-                f"a JPEG in it has {width}x{height} pixels, {across}x{down[0]} are stated"
-            )
-        check_jpeg_scans(encoded)
-        target = "CMYK" if space in ("CMYK", "YCCK") else "GRAY"
-        simplejpeg.decode_jpeg(encoded, target, strict=True)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(
-            f"truncated or corrupt JPEG in a TIFF: {error}", code=FailureCode.CORRUPT_IMAGE
-        ) from error

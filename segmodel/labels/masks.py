@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image
 
 from segmodel.errors import ConfigurationError, FailureCode, InputError
 from segmodel.images.decoders import open_image
-from segmodel.images.encoded import MAX_PIXELS, decode_pixels, image_size
+from segmodel.images.encoded import decode_pixels, image_size
+from segmodel.images.limits import MAX_PIXELS
 from segmodel.images.tiff import TiffImage, begins_as_tiff
 from segmodel.labels.classes import ClassTable, parse_color
 from segmodel.labels.confusion import IGNORED
@@ -29,7 +29,6 @@ MAX_CLASSES = 32767
 _IDS, _COLORS = 1 << 16, 1 << 24
 # Look-up tables hold class indices from 2 on: their zeros, which take no memory, mean neither.
 _FIRST, _NOWHERE = 2, 1
-_PNG_DEPTH_AT = 24
 
 
 @dataclass(frozen=True)
@@ -290,7 +289,7 @@ class MaskReader:
             encoded, 3 if self.encoding == "color" else 0, max_pixels, beside=beside
         )
         check_size(pixels.values.shape[:2], size)
-        self.check_kind(image.mode == "P", _bits(image, encoded))
+        self.check_kind(image.is_indexed, image.bits)
         return pixels.values, None if pixels.valid is None else ~pixels.valid
 
 
@@ -358,8 +357,3 @@ def _by_strips(
         indices = np.full(gone[part].shape, IGNORED, np.int16)
         indices[~gone[part]] = mapping.decode(pixels[part][~gone[part]])
         target[part] = meaning(indices)
-
-
-def _bits(image: Image.Image, encoded: bytes) -> int:
-    """Bits of a sample as the file has them; Pillow gives colours of 16 bits by their high byte."""
-    return encoded[_PNG_DEPTH_AT] if image.format == "PNG" else 8

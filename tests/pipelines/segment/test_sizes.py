@@ -10,7 +10,7 @@ from pipelines.geodesy.polygons import Polygons
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.sizes import MIB, RUNTIME_BYTES, resolve_sizes
 from segmodel.errors import ConfigurationError
-from segmodel.images.encoded import MAX_PIXELS
+from segmodel.images.limits import MAX_PIXELS
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.savedmodel.contract import MeasuredHalo
 from tests.fakes import contract

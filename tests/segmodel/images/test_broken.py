@@ -12,12 +12,12 @@ from PIL import Image
 
 from segmodel.errors import InputError
 from segmodel.images.encoded import (
-    MAX_PIXELS,
     EncodedImage,
     decode_image,
     decode_pixels,
     image_size,
 )
+from segmodel.images.limits import MAX_PIXELS
 from segmodel.tiling.windows import Window
 from tests.segmodel.pictures import (
     COLOUR,

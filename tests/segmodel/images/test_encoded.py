@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from segmodel.errors import InputError
-from segmodel.images.encoded import MAX_PIXELS, decode_image, image_size
+from segmodel.images.encoded import decode_image, image_size
+from segmodel.images.limits import MAX_PIXELS
 
 
 def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:

@@ -14,12 +14,12 @@ import pytest
 from segmodel.errors import InputError
 from segmodel.images import encoded as images
 from segmodel.images.encoded import (
-    DECODING_BYTES_PER_PIXEL,
     EncodedImage,
     decode_image,
     decode_pixels,
     image_size,
 )
+from segmodel.images.stored import DECODING_BYTES_PER_PIXEL
 from segmodel.tiling.windows import Window
 from tests.segmodel.pictures import (
     COLOUR,
