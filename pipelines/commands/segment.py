@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.stop_with_parent:
         process.stop_with_parent()
 
-    from pipelines.runners.runner_options import check_paths
+    from pipelines.runners.runner_options import check_paths, runs_elsewhere
 
     places = (*options.inputs, options.model, options.output)
     check_paths(words, places)
@@ -59,9 +59,12 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.runners.dataflow import check_options
     from pipelines.runners.execute import pipeline_options
     from pipelines.segment.graph import print_run_result, run_segment
+    from pipelines.worker.model import MODELS
 
     beam_options = pipeline_options(process.without_process_options(words))
     check_options(options.accelerator, beam_options)
+    if resolved.is_new and not (options.trust_model or runs_elsewhere(words)):
+        MODELS.check(resolved.model)
     prepared = prepare_run(resolved)
     if resolved.gone:
         print(f"gone: {some_of(resolved.gone)}; --gone {options.gone}", file=sys.stderr)

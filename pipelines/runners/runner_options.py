@@ -19,6 +19,11 @@ def runner_of(words: Sequence[str]) -> str | None:
     return last_value(words, "--runner")
 
 
+def runs_elsewhere(words: Sequence[str]) -> bool:
+    """Whether the work is done by other processes, in other folders or on other machines."""
+    return (runner_of(words) or "").rpartition(".")[2].lower().startswith(_REMOTE_RUNNERS)
+
+
 def check_paths(words: Sequence[str], paths: Iterable[str]) -> None:
     """Refuse relative paths if workers may run in another folder or on another machine.
 
@@ -29,9 +34,9 @@ def check_paths(words: Sequence[str], paths: Iterable[str]) -> None:
     Raises:
         ConfigurationError: If a path is relative.
     """
-    runner = runner_of(words) or ""
-    if not runner.rpartition(".")[2].lower().startswith(_REMOTE_RUNNERS):
+    if not runs_elsewhere(words):
         return
+    runner = runner_of(words)
     for path in paths:
         if not os.path.isabs(path) and "://" not in path:
             raise ConfigurationError(

@@ -31,6 +31,7 @@ from pipelines.rasters.reach import Reach, check_vectors
 from pipelines.run import plan, progress
 from pipelines.run.directory import (
     MARK,
+    RUN_JSON,
     SEALED,
     RunDirectory,
     changed_options,
@@ -112,6 +113,11 @@ class ResolvedRun:
     gone: NameSet
     faults: dict[str, str]
     kept: KeptUnits | None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no run is continued."""
+        return self.options.overwrite or not filesystem.exists(self.run.path(RUN_JSON))
 
     @property
     def gone_text(self) -> str:

@@ -19,6 +19,7 @@ from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import Commit
 from pipelines.run.plan import WorkUnit
 from pipelines.run.seals import sealed, unsealed
+from pipelines.storage.copies import open_model
 from pipelines.worker import model as model_module
 from pipelines.worker.model import claim, gpu_name, max_batch_pixels, one_gpu
 from pipelines.worker.unit import segment_unit
@@ -133,6 +134,22 @@ def test_a_smaller_batch_is_remembered_by_the_process_and_stands_in_each_record(
     assert loads[0].tried == [8, 4, 2, 2, 2, 2, 2, 2]
     assert [commit["smaller_batches"] for commit in commits(work)] == [{"64x64": 2}] * 3
     assert sum_commits(work).smaller_batches == 3
+
+
+@pytest.mark.parametrize("by_launcher", [True, False])
+def test_a_process_looks_at_a_model_once(by_launcher, tmp_path, brightness_savedmodel, monkeypatch):
+    looked: list[str] = []
+    for name in ("check", "loading"):
+        monkeypatch.setattr(f"segmodel.safety.{name}.refuse_unsafe", looked.append)
+    models = model_module.LoadedModels()
+    monkeypatch.setattr(model_module, "MODELS", models)
+    monkeypatch.setattr(model_module, "gpu_of_process", lambda: None)
+    opened = open_model(str(brightness_savedmodel))
+    if by_launcher:
+        models.check(opened)
+    models.load(make_work(tmp_path, model=opened.uri, fingerprint=opened.fingerprint))
+    models.check(opened)
+    assert looked == [opened.folder]
 
 
 # TensorFlow waits ten seconds for memory before it gives up.
