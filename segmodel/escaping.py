@@ -9,6 +9,13 @@ from xml.sax.saxutils import escape
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # What XML cannot hold, also not as a reference.
 _NO_XML = re.compile(r"[\ud800-\udfff\ufffe\uffff]")
+# A user in an address, and what signs one.
+_CREDENTIALS = re.compile(
+    r"(?i)[a-z][a-z0-9+.-]*://[^/?#\s\"']*@"
+    r"|://[^\s]*[?&](?:x-amz-\w+|x-goog-\w+|sig|awsaccesskeyid|signature|\w*token|api_?key)="
+)
+_USER = re.compile(r"(?i)([a-z][a-z0-9+.-]*://)[^/?#\s\"'<>]*@")
+_QUERY = re.compile(r"((?:://|/vsi\w+)[^\s?\"'<>]*)\?[^\s\"'<>]*")
 # What programs for tables take for a formula, also behind what makes it none.
 _FORMULA = re.compile(r"'*[=+@-]")
 
@@ -78,6 +85,24 @@ def in_lines(text: str) -> str:
     'broken:\n  a.tif\\nb.tif'
     """
     return "\n".join(map(on_one_line, re.split(r"\n(?=  )", text)))
+
+
+def holds_credentials(text: str) -> bool:
+    """Whether an address in a text has a user or a signature.
+
+    >>> holds_credentials("https://me:secret@a.org/b.tif"), holds_credentials("https://a.org/b?c=1")
+    (True, False)
+    """
+    return _CREDENTIALS.search(text) is not None
+
+
+def without_credentials(text: str) -> str:
+    """A text whose addresses have no user and no query, as those of libraries may have.
+
+    >>> without_credentials("403 for https://me:secret@a.org/b.tif?sig=5: denied")
+    '403 for https://a.org/b.tif denied'
+    """
+    return _QUERY.sub(r"\1", _USER.sub(r"\1", text))
 
 
 def _written_out(found: re.Match[str]) -> str:

@@ -28,6 +28,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
 from segmodel.errors import BeamsegError, ConfigurationError
+from segmodel.escaping import holds_credentials
 
 Kind = TypeVar("Kind")
 
@@ -120,14 +121,40 @@ def parsed_toml(path: str | Path) -> Iterator[dict[str, Any]]:
     """The document in a TOML file; errors in it, also those that the block finds, name the file.
 
     Raises:
-        ConfigurationError: If the file cannot be read, or the block finds an error in it.
+        ConfigurationError: If the file cannot be read, an address in it holds credentials, or the
+            block finds an error in it.
     """
     try:
-        yield tomllib.loads(Path(path).read_text("utf-8"))
+        document = tomllib.loads(Path(path).read_text("utf-8"))
+        _check_addresses(document, "")
+        yield document
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: no such file") from None
     except (BeamsegError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _check_addresses(value: Any, name: str) -> None:
+    """Refuse credentials, which would stand in the files of a run and in messages.
+
+    Args:
+        value: A value of a document, or all of it.
+        name: Dotted name of the value.
+
+    Raises:
+        ConfigurationError: Names the value, and not what it is.
+    """
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_addresses(inner, f"{name}.{key}" if name else key)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_addresses(inner, name)
+    elif isinstance(value, str) and holds_credentials(value):
+        raise ConfigurationError(
+            f"{name}: an address holds credentials, and settings are written to files: write it "
+            f"without user and signature"
+        )
 
 
 @contextmanager

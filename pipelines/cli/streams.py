@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from segmodel.escaping import on_one_line
+from segmodel.escaping import on_one_line, without_credentials
 
 
 class _Stream(io.FileIO):
@@ -46,12 +46,12 @@ def open_streams() -> None:
 
 
 class _Screen(io.TextIOWrapper):
-    """Text by which no name controls the terminal: what is not printable is written out."""
+    """Text by which no name controls the terminal, and without credentials in addresses."""
 
     def write(self, text: str) -> int:
         # As progress bars begin.
         start = text.startswith("\r")
-        lines = text[start:].split("\n")
+        lines = without_credentials(text[start:]).split("\n")
         return super().write(text[:start] + "\n".join(map(on_one_line, lines)))
 
 

@@ -3,7 +3,6 @@
 import importlib
 import logging
 import os
-import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -12,13 +11,8 @@ import segmodel
 from pipelines.cli import process, streams
 from pipelines.cli.exit_status import ExitStatus
 from segmodel.errors import BeamsegError, ConfigurationError, is_transient
-from segmodel.escaping import in_lines
+from segmodel.escaping import holds_credentials, in_lines
 
-# A user in an address, and what signs one.
-_SECRET = re.compile(
-    r"(?i)[a-z][a-z0-9+.-]*://[^/?#\s\"']*@"
-    r"|://[^\s]*[?&](?:x-amz-\w+|x-goog-\w+|sig|awsaccesskeyid|signature|\w*token|api_?key)="
-)
 COMMANDS = {
     "segment": ("pipelines.commands.segment", "label images, shards and scenes"),
     "pack": ("pipelines.commands.pack", "image files and masks into shards"),
@@ -149,7 +143,7 @@ def _check_secrets(arguments: Sequence[str]) -> None:
         ConfigurationError: Names the option, and not the address.
     """
     for before, word in zip(["", *arguments], arguments, strict=False):
-        if _SECRET.search(word):
+        if holds_credentials(word):
             option = word.partition("=")[0] if word.startswith("-") else before
             raise ConfigurationError(
                 f"{option or 'the command line'}: an address holds credentials, and addresses are "

@@ -139,7 +139,9 @@ class Reach:
         return followed
 
     def _refusal(self, name: str) -> InputError:
-        what, where = os.path.basename(name.rstrip("/")) or "a folder", "lies below no"
+        # An address has its signature behind the name.
+        what = os.path.basename(name.partition("?")[0].rstrip("/")) or "a folder"
+        where = "lies below no"
         if locations.is_web(name):
             what, where = f"the host {urlsplit(name).hostname}", "is named by no"
         remedy = f"name that by {INPUT} too, or " if self.option == INPUT else ""

@@ -11,6 +11,7 @@ from pipelines.run.commits import Output
 from pipelines.run.directory import RunDirectory
 from pipelines.storage import filesystem
 from segmodel.errors import BeamsegError, FailureCode, is_transient
+from segmodel.escaping import without_credentials
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,12 @@ def reraise_transient(error: Exception) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """What was wrong, without the name of the input and paths of this machine."""
+    """What was wrong, without the name of the input, paths of this machine and credentials."""
     if isinstance(error, BeamsegError) and error.text:
-        return error.text
+        return without_credentials(error.text)
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+        return without_credentials(error.strerror)
+    return without_credentials(str(error)) or type(error).__name__
 
 
 def code_of(error: BaseException) -> FailureCode:

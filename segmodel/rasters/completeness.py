@@ -33,6 +33,8 @@ _CHECKED_BY_GDAL = (".tif", ".tiff", ".jp2", ".j2k", ".webp")
 # VRTs that name other VRTs.
 _MAX_DEPTH = 8
 _MAX_VRT_BYTES = 1 << 24
+# Of a name, which a VRT may have of any length.
+_SHOWN_CHARACTERS = 255
 _PAGED = {"GPKG", "MBTiles", "Rasterlite", "SQLite"}
 # What the last bytes of a file hold: GDAL does not miss it in images of 12 bits, and small ones.
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
@@ -353,7 +355,7 @@ def _check_vrt(raster: _Raster) -> str | None:
             if element not in raw:
                 seen.add(path)
             if found is not None:
-                return f"{os.path.basename(path)}: {found}"
+                return f"{os.path.basename(path)[:_SHOWN_CHARACTERS]}: {found}"
     return None
 
 

@@ -16,6 +16,7 @@ from rasterio.windows import Window as RasterioWindow
 
 from segmodel.devices.startup import silence_hdf5
 from segmodel.errors import BeamsegError, FailureCode, InputError
+from segmodel.escaping import without_credentials
 from segmodel.tiling.windows import Window
 
 # A size, not a share of the machine: the same on every worker. rasterio hands it to GDAL as bytes,
@@ -236,6 +237,8 @@ def reason_of_gdal(error: BaseException, uri: str) -> str:
     'not recognized as an image'
     >>> reason_of_gdal(ValueError("/x/a.tif, band 1: b.ovr is cut"), "/x/a.tif")
     'band 1: b.ovr is cut'
+    >>> reason_of_gdal(ValueError("/vsicurl/http://me:secret@a.org/b?sig=1 is cut"), "c.vrt")
+    'http:b is cut'
     """
     innermost = error
     while innermost.__cause__ is not None:
@@ -243,6 +246,7 @@ def reason_of_gdal(error: BaseException, uri: str) -> str:
     if isinstance(innermost, OSError) and innermost.strerror:
         return innermost.strerror
     reason = THROUGH_US.sub("", str(innermost)).replace(uri, os.path.basename(uri))
+    reason = without_credentials(reason)
     reason = reason.replace(os.path.join(os.path.dirname(os.path.abspath(uri)), ""), "")
     # Sources of a VRT may be anywhere.
     name = re.escape(os.path.basename(uri))

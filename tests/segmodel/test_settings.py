@@ -17,6 +17,7 @@ from segmodel.settings import (
     OneOf,
     Words,
     check_keys,
+    parsed_toml,
     settings,
 )
 from segmodel.training.configuration_file import override
@@ -117,6 +118,19 @@ def test_an_unknown_key_is_refused_with_a_suggestion():
         File(t={"zzz": "a"}, u={"name": 3})
     with pytest.raises(ConfigurationError, match=r"^unknown key x: known: \['t', 'u'\]$"):
         File(t={}, x={})
+
+
+@pytest.mark.parametrize(
+    "value", ['"https://me:hidden@a.org/b"', '["a", "s3://b/c?X-Amz-Signature=hidden"]']
+)
+def test_addresses_with_credentials_are_refused_and_not_printed(tmp_path, value):
+    (tmp_path / "a.toml").write_text(f"[data]\nimages = {value}\n")
+    with (
+        pytest.raises(ConfigurationError, match=r"a\.toml: data\.images: an address") as caught,
+        parsed_toml(tmp_path / "a.toml"),
+    ):
+        pass
+    assert "hidden" not in str(caught.value)
 
 
 def test_words_and_lists_of_a_union_are_told_apart():

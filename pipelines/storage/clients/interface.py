@@ -91,6 +91,9 @@ def parsing(uri: str) -> Iterator[None]:
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, OSError):
+            # A request that was not made, or an answer that did not arrive.
+            raise
         raise WrongAnswerError(uri, f"it cannot be parsed ({type(error).__name__})") from error
 
 

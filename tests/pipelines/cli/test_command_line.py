@@ -282,6 +282,21 @@ guarded(command, [])
     assert run.stderr == (f"WARNING beamseg: {shown}: cut\n\n 5%beamseg: shards:\n  {shown}: cut\n")
 
 
+def test_what_libraries_say_of_addresses_is_printed_without_credentials():
+    script = """
+from pipelines.commands.main import guarded
+def command(arguments):
+    print("403 for https://me:hidden@a.org/b.tif?sig=hidden")
+    raise KeyError("/vsicurl/http://me:hidden@a.org/b.tif")
+guarded(command, [])
+"""
+    run = forked.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+
+    assert run.stdout == "403 for https://a.org/b.tif\n"
+    assert "KeyError: '/vsicurl/http://a.org/b.tif'" in run.stderr
+    assert "hidden" not in run.stdout + run.stderr.replace('me:hidden@a.org/b.tif?sig=hidden")', "")
+
+
 def test_an_error_that_nobody_foresaw_keeps_its_traceback():
     def command(arguments):
         raise KeyError("surprise")

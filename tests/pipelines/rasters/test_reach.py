@@ -23,6 +23,7 @@ from pipelines.run.plan import InputFile
 from segmodel.errors import InputError
 from segmodel.rasters.memory import image_in_memory
 from tests.pipelines.corpus import pixels, write_scene
+from tests.pipelines.counted_scenes import ANY
 from tests.pipelines.scene_runs import run_scenes
 
 PLACE = "<SRS>EPSG:32633</SRS><GeoTransform>500000,10,0,5600000,0,-10</GeoTransform>"
@@ -332,6 +333,23 @@ def test_hosts_that_are_named_may_be_read_from_with_their_port_only() -> None:
     assert not reach.allows("https://example.org@evil.net/c.tif")
 
 
+def test_credentials_in_a_trusted_vrt_stand_in_no_table(folder: Path, model_folder: Path) -> None:
+    signed = "me:hidden@127.0.0.1:9/a.zip?sig=hidden"
+    names = (f"http://{signed}", f"/vsizip//vsicurl/http://{signed}", f"/vsicurl?url={signed}")
+    for number, name in enumerate(names):
+        (folder / f"{number}.vrt").write_text(vrt(name))
+
+    run = run_scenes(
+        folder.parent / "run", model_folder, folder, trust_inputs=True, max_failures=ANY
+    )
+
+    assert len(run.failures()) == 3
+    told = [
+        path for path in run.root.rglob("*") if path.is_file() and b"hidden" in path.read_bytes()
+    ]
+    assert told == []
+
+
 def test_one_hostile_scene_is_a_row_and_is_read_where_inputs_are_trusted(
     folder: Path, model_folder: Path
 ) -> None:
@@ -352,7 +370,7 @@ def test_one_hostile_scene_is_a_row_and_is_read_where_inputs_are_trusted(
         "in/a.vrt": "not_trusted",
         "in/b.vrt": "not_trusted",
         "in/c.vrt": "bad_georeference",
-        "in/d.vrt": "cannot_read",
+        "in/d.vrt": "incomplete",
     }
     assert plain.labels("in/good.tif").shape == (64, 64)
     assert "in/a.vrt" not in trusted.failures()
