@@ -112,11 +112,11 @@ def test_blocks_out_of_reach_are_failed_ground_that_balances_when_counted_once(
     original = BlockTask._open
     calls = []
 
-    def sometimes(task):
+    def sometimes(task, on_read):
         calls.append(task)
         if len(calls) == 2:
             raise OSError(2, "No such file or directory", "a.tif")
-        return original(task)
+        return original(task, on_read)
 
     monkeypatch.setattr(BlockTask, "_open", sometimes)
     asked = {"overlap": "first", "max_failures": FailureBudget.parse("9")}
