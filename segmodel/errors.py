@@ -150,6 +150,39 @@ def is_transient(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno not in _PERMANENT_ERRNO
 
 
+# What helps where a file or folder cannot be used, whatever was to be done with it.
+_REMEDIES = {
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of the path is no folder: check it",
+    errno.EISDIR: "check the path, a file is needed there",
+    errno.EEXIST: "a file is where a folder is needed: name another place, or remove it",
+    errno.EACCES: "ask for the right to it, or name another place",
+    errno.EPERM: "ask for the right to it, or name another place",
+    errno.ELOOP: "links lead in a circle: name another place, or remove them",
+    errno.ENAMETOOLONG: "give it a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n), then run the same command again",
+    errno.ENFILE: "raise the limit of open files of this machine, then run the same command again",
+    errno.ENOMEM: "free memory, then run the same command again",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u), then run the same command again",
+}
+
+
+def explained(error: OSError, name: str = "") -> str:
+    """What the system says is wrong with a file, and what helps.
+
+    Args:
+        error: Error of the system.
+        name: The file; empty for the one that the error names.
+
+    >>> explained(NotADirectoryError(20, "Not a directory", "a.txt/b"))
+    'a.txt/b: Not a directory: a part of the path is no folder: check it'
+    """
+    # What a store says has a remedy of its own.
+    remedy = None if ": " in (error.strerror or "") else _REMEDIES.get(error.errno or 0)
+    parts = (name or error.filename, error.strerror, remedy)
+    return ": ".join(str(part) for part in parts if part) if error.strerror else str(error)
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun.
 

@@ -78,15 +78,6 @@ def on_one_line(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def in_lines(text: str) -> str:
-    r"""Text of several lines, those after the first one indented; any other line break is a name's.
-
-    >>> in_lines("broken:\n  a.tif\nb.tif")
-    'broken:\n  a.tif\\nb.tif'
-    """
-    return "\n".join(map(on_one_line, re.split(r"\n(?=  )", text)))
-
-
 def holds_credentials(text: str) -> bool:
     """Whether an address in a text has a user or a signature.
 

@@ -27,7 +27,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 from pydantic_core import CoreSchema, ErrorDetails, core_schema
 
-from segmodel.errors import BeamsegError, ConfigurationError
+from segmodel.errors import BeamsegError, ConfigurationError, explained
 from segmodel.escaping import holds_credentials
 
 Kind = TypeVar("Kind")
@@ -126,11 +126,19 @@ def parsed_toml(path: str | Path) -> Iterator[dict[str, Any]]:
     """
     try:
         document = tomllib.loads(Path(path).read_text("utf-8"))
-        _check_addresses(document, "")
-        yield document
     except FileNotFoundError:
         raise ConfigurationError(f"{path}: no such file") from None
-    except (BeamsegError, tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except OSError as error:
+        raise ConfigurationError(explained(error, str(path))) from error
+    except RecursionError:
+        raise ConfigurationError(f"{path}: it is nested too deeply") from None
+    except ValueError as error:
+        # No TOML, no UTF-8, or a number of thousands of digits.
+        raise ConfigurationError(f"{path}: {error}") from error
+    try:
+        _check_addresses(document, "")
+        yield document
+    except BeamsegError as error:
         raise ConfigurationError(f"{path}: {error}") from error
 
 

@@ -21,6 +21,8 @@ from segmodel.errors import ConfigurationError
 T = TypeVar("T")
 N = TypeVar("N", int, float)
 _KEY = "option"
+# Characters of a value that a message repeats.
+_MAX_SHOWN = 40
 
 
 @dataclass(frozen=True)
@@ -152,11 +154,28 @@ def add_options(parser: argparse.ArgumentParser, kind: type, without: Container[
             f"--{option.name}",
             action=_action(option),
             nargs="+" if option.takes_several else None,
-            type=option.type or str,
+            type=_reader(option),
             default=option.default,
             metavar=option.metavar,
             help=text,
         )
+
+
+def _reader(option: Option) -> Callable[[str], Any]:
+    """What makes a value of a word, and says what it must be."""
+    kind = option.type
+    if kind not in (int, float):
+        return kind or str
+    what = "a whole number" if kind is int else "a number"
+
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            short = text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
+            raise argparse.ArgumentTypeError(f"must be {what}, got {short!r}") from None
+
+    return read
 
 
 def _action(option: Option) -> str:

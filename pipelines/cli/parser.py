@@ -53,7 +53,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise ConfigurationError."""
-        raise ConfigurationError(message)
+        raise ConfigurationError(f"{message.removeprefix('argument ')}; see {self.prog} --help")
 
 
 @cache

@@ -9,6 +9,8 @@ from pipelines.cli.options import Option
 
 # Time limit of measurements of a model on samples.
 MEASURE_SECONDS = 600.0
+# Of an address of 64 bits.
+MAX_SIZE = 1 << 63
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -34,9 +36,9 @@ class FailureBudget:
         Raises:
             ValueError: If it is none of these.
         """
-        if text.isdigit():
-            return cls(int(text), None)
         try:
+            if text.isdecimal():
+                return cls(int(text), None)
             return cls(None, parse_share(text))
         except ValueError as error:
             raise ValueError(
@@ -86,9 +88,10 @@ def parse_size(text: str) -> int:
     (4294967296, 1610612736, 838860800)
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", text.strip().upper())
-    if not found or not float(found[1]):
+    size = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not 0 < size < MAX_SIZE:
         raise ValueError("must be a size such as 4G or 2500M")
-    return int(float(found[1]) * _UNITS[found[2]])
+    return int(size)
 
 
 MEMORY = Option(

@@ -30,9 +30,12 @@ def run(arguments: Sequence[str]) -> int:
     """Print the comparison, and write it if asked; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
 
+    from pipelines.storage.locations import check_local_output
     from segmodel.devices.disks import writing
     from segmodel.reports.comparison import compare_runs, comparison_text, write_comparison
 
+    if parsed.output:
+        check_local_output(parsed.output)
     comparison = compare_runs(parsed.runs)
     print(comparison_text(comparison))
     if parsed.output:

@@ -12,6 +12,7 @@ Examples:
   beamseg train --config earth/train.toml --output earth/run
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from pipelines.cli.options import Option, add_options, parse_options
 from pipelines.cli.parser import Parser, parse
+from pipelines.storage import locations
 
 MODEL = "model"
 
@@ -54,9 +56,13 @@ def run(arguments: Sequence[str]) -> int:
     parsed, _ = parse(parser(), arguments, with_beam=False)
     options = parse_options(DemoOptions, parsed)
 
-    from segmodel.devices.disks import room
+    from segmodel.devices.disks import room, writing
 
-    with room(options.samples or options.training_data or options.output):
+    folder = options.samples or options.training_data or options.output
+    locations.check_local_output(folder)
+    with writing(folder):
+        os.makedirs(folder, exist_ok=True)
+    with room(folder):
         if options.samples:
             return _write_samples(Path(options.samples))
         if options.training_data:

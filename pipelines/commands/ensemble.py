@@ -74,7 +74,9 @@ def run(arguments: Sequence[str]) -> int:
 
     from pathlib import Path
 
-    output = Path(options.output).resolve()
+    from pipelines.storage.locations import check_local_output
+
+    output = Path(check_local_output(options.output)).resolve()
     for model in parsed.models:
         if output == Path(model).resolve():
             raise ConfigurationError(f"--output is one of the models, {model}: name another folder")

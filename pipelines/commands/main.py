@@ -1,18 +1,21 @@
 """`beamseg`: finds the command and turns errors into exit statuses."""
 
+import errno
 import importlib
 import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 
 import segmodel
 from pipelines.cli import process, streams
 from pipelines.cli.exit_status import ExitStatus
-from segmodel.errors import BeamsegError, ConfigurationError, is_transient
-from segmodel.escaping import holds_credentials, in_lines
+from segmodel.errors import BeamsegError, ConfigurationError, explained, is_transient
+from segmodel.escaping import holds_credentials, on_one_line
 
+_NO_MEMORY = "out of memory: free some, or lower --memory, then run the same command again"
 COMMANDS = {
     "segment": ("pipelines.commands.segment", "label images, shards and scenes"),
     "pack": ("pipelines.commands.pack", "image files and masks into shards"),
@@ -54,9 +57,11 @@ def dispatch(arguments: Sequence[str]) -> int:
     Raises:
         ConfigurationError: If there is no such command.
     """
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
+    if not arguments:
+        raise ConfigurationError(f"name a command: {', '.join(COMMANDS)}; see beamseg --help")
+    if arguments[0] in ("-h", "--help", "help"):
         print(usage())
-        return ExitStatus.COMPLETE if arguments else ExitStatus.USAGE
+        return ExitStatus.COMPLETE
     if arguments[0] == "--version":
         print(f"beamseg {segmodel.__version__}")
         return ExitStatus.COMPLETE
@@ -75,7 +80,7 @@ class _Lines(logging.Formatter):
     """Messages of one line, whatever names are in them."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - of the library
-        return in_lines(super().formatMessage(record))
+        return on_one_line(super().formatMessage(record))
 
 
 def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -> int:
@@ -92,12 +97,14 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
     # TensorFlow's C++ messages tell a user nothing; they must be silenced before it is imported.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # What libraries log tells a user nothing: what is wrong, they raise, and we print.
+    warnings.showwarning = _show_nothing
     messages = logging.StreamHandler()
-    messages.addFilter(logging.Filter("beamseg"))
     messages.setFormatter(_Lines("%(levelname)s %(name)s: %(message)s"))
+    messages.addFilter(logging.Filter("beamseg"))
+    # It has a handler of its own.
+    logging.getLogger("tensorflow").addFilter(logging.Filter("beamseg"))
     logging.basicConfig(level=logging.WARNING, handlers=[messages])
     process.begin(arguments)
-    process.end_at_signals()
     is_help = False
     try:
         status, error = _outcome(command, arguments)
@@ -109,10 +116,14 @@ def guarded(command: Callable[[Sequence[str]], int], arguments: Sequence[str]) -
         error = f"standard output cannot be written ({fault.strerror}): run the same command again"
         status = ExitStatus.INCOMPLETE
     if error is not None:
-        print(f"beamseg: {in_lines(error)}", file=sys.stderr)
+        print(f"beamseg: {on_one_line(error)}", file=sys.stderr)
     if process.wants_json() and not is_help:
         print(process.result_json(status, error), flush=True)
     return status
+
+
+def _show_nothing(*words: object, **more: object) -> None:
+    """In place of what shows warnings of Python, which are for who writes programs."""
 
 
 def _outcome(
@@ -120,15 +131,19 @@ def _outcome(
 ) -> tuple[int, str | None]:
     """The exit status of a command, and what to say of the error that ended it, if one did."""
     try:
+        process.end_at_signals()
         _check_secrets(arguments)
         return command(arguments), None
     except (BeamsegError, OSError) as error:
-        reason = str(error)
-        if isinstance(error, OSError) and error.strerror:
-            reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        reason = explained(error) if isinstance(error, OSError) else str(error)
         # A transient error is worth a retry; everything else that we refuse, the user must change.
         return ExitStatus.INCOMPLETE if is_transient(error) else ExitStatus.USAGE, reason
+    except MemoryError:
+        return ExitStatus.INCOMPLETE, _NO_MEMORY
     except Exception as error:
+        if str(error) == "can't start new thread":
+            refused = OSError(errno.EAGAIN, "no thread can be started")
+            return ExitStatus.INCOMPLETE, explained(refused)
         if not process.wants_json():
             raise
         # Before the line of JSON, which is the last even where both streams are one.

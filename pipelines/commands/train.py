@@ -73,6 +73,9 @@ def run(arguments: Sequence[str]) -> int:
     if not options.config or not options.output:
         missing = "output" if options.config else "config"
         raise ConfigurationError(f"--{missing} is missing: see beamseg train --help")
+    from pipelines.storage.locations import check_local_output
+
+    check_local_output(options.output)
     changes = overrides(options)
 
     from segmodel.training.configuration_file import load_configuration

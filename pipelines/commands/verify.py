@@ -30,6 +30,7 @@ exit status:
        is missing, unreadable or another one
 """
 
+import sys
 from collections.abc import Sequence
 
 from pipelines.cli.exit_status import ExitStatus
@@ -87,6 +88,13 @@ def run(arguments: Sequence[str]) -> int:
         print(f"{checked}: all as recorded")
         return ExitStatus.COMPLETE
     print(f"{checked}: {verdict.unfinished} not finished, {verdict.faults} not as recorded")
+    print(
+        on_one_line(
+            f"{parsed.run} is not as recorded: give the same `beamseg segment` again, after "
+            f"`beamseg verify --invalidate` if files are damaged"
+        ),
+        file=sys.stderr,
+    )
     return ExitStatus.INCOMPLETE
 
 

@@ -62,14 +62,11 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.commands.inspect import describe_halo
     from pipelines.rasters.samples import read_samples
     from pipelines.storage.copies import local_folder
-    from pipelines.storage.locations import checked, is_remote
+    from pipelines.storage.locations import check_local_output, checked
     from segmodel.devices.disks import room
     from segmodel.devices.startup import import_quietly
 
-    if is_remote(options.output):
-        raise ConfigurationError(
-            f"--output {options.output} is no folder of this machine: write one, and copy it there"
-        )
+    check_local_output(options.output)
     if Path(options.output).resolve() == Path(parsed.model).resolve():
         raise ConfigurationError("--output is the SavedModel itself: name another folder")
     with import_quietly():

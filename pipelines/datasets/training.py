@@ -161,7 +161,7 @@ def _shard_pairs(config: Configuration, cache: PairCache, copy: Spool) -> Sides:
         mask_file = EncodedFile(f"label map of {full}", copy.add(label_map.encoded))
         sides[shard.side].append(EncodedPair(full, group, image_file, mask_file, source, cache))
     if faults:
-        raise InputError("".join(["shards that cannot be used:", *(f"\n  {f}" for f in faults)]))
+        raise InputError(f"shards that cannot be used: {'; '.join(faults)}")
     return sides
 
 

@@ -213,6 +213,7 @@ def _matching(
     Args:
         folder: Where the first name is looked for; empty for the working directory.
         parts: Names of the glob; `**` is any number of folders, and at the end all files below.
+            An empty pattern has none, and matches nothing.
         may_fail: Whether nobody asks for what is in a folder that cannot be read.
         linked: Real paths of folders that links led to on the way; what leads back to one, or to a
             folder above, is left out, as it would have no end.
@@ -220,6 +221,8 @@ def _matching(
     Raises:
         OSError: If a folder is there and cannot be read.
     """
+    if not parts:
+        return
     first, rest = parts[0], parts[1:]
     if first != "**" and not locations.has_wildcards(first):
         path = os.path.join(folder, first)

@@ -54,12 +54,14 @@ class StackRule:
         for word in (_SCENE, _BAND):
             if word not in self.settings.pattern:
                 raise ConfigurationError(
-                    f"the pattern {self.settings.pattern} must have {word}, as in "
+                    f"--stack: the pattern {self.settings.pattern} must have {word}, as in "
                     f"'{{scene}}_SR_{{band}}.TIF'"
                 )
         if self.settings.grid not in (FINEST, *self.settings.bands) and self.settings.bands:
             known = ", ".join((FINEST, *self.settings.bands))
-            raise ConfigurationError(f"grid must be one of {known}, got {self.settings.grid!r}")
+            raise ConfigurationError(
+                f"--stack: grid must be one of {known}, got {self.settings.grid!r}"
+            )
 
     @classmethod
     def read(cls, text: str) -> "StackRule":

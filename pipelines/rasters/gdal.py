@@ -190,7 +190,9 @@ class StoreOpener(Opener):
                     stream.seek(start)
                     return stream.read(count)
             except (KeyError, BadZipFile) as error:
-                raise OSError(str(error)) from error
+                raise InputError(
+                    f"the archive cannot be read: {error}", code=FailureCode.CANNOT_READ
+                ) from error
         stack = locations.stack_parts(uri)
         if stack is not None:
             return stack[1].encode()[start : start + count]

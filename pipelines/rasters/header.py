@@ -13,6 +13,7 @@ from weakref import WeakValueDictionary
 
 import rasterio
 from rasterio.crs import CRS
+from rasterio.errors import CRSError
 
 from pipelines.rasters.gdal import OPENER, StoreOpener
 from pipelines.rasters.reach import Reach
@@ -122,11 +123,14 @@ def parse_crs(text: str) -> CRS:
     """
     try:
         with rasterio.Env():
-            return CRS.from_user_input(text)
+            found = CRS.from_user_input(text)
+            if found.to_wkt().startswith("VERT"):
+                raise CRSError("heights alone are no places")
     except GDAL_ERRORS as error:
         raise ConfigurationError(
             f"--crs {text}: no coordinate reference system: write one such as EPSG:25833"
         ) from error
+    return found
 
 
 def _header_at(uri: str, version: str, reach: Reach | None) -> Header:

@@ -121,7 +121,7 @@ def print_result(
     )
     is_complete = status == ExitStatus.COMPLETE
     text = {ExitStatus.OVER_BUDGET: over_budget, **texts}[status]
-    print(text, file=sys.stdout if is_complete else sys.stderr)
+    print(on_one_line(text), file=sys.stdout if is_complete else sys.stderr)
     return status.value
 
 

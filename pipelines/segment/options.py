@@ -20,7 +20,13 @@ _ADDRESS = "[a-z0-9]+://.+"
 
 
 def batch_size(text: str) -> int | str:
-    """A number of windows, or `auto`."""
+    """A number of windows, or `auto`.
+
+    Raises:
+        ArgumentTypeError: If it is neither.
+    """
+    if text != "auto" and not text.removeprefix("-").isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a number of windows, or auto, got {text!r}")
     return text if text == "auto" else int(text)
 
 

@@ -120,7 +120,7 @@ def resolve_sizes(
         raise ConfigurationError(
             f"--memory {options.memory / MIB:.0f}M is not enough for windows of "
             f"{layout.read_px} pixels and images of {least} pixels: give "
-            f"{-(-needed // MIB)}M{for_scenes}, or lower --window, --batch or --max_pixels"
+            f"{-(-needed // MIB)}M{for_scenes}, or lower --window, --halo, --batch or --max_pixels"
         )
     reading = ReadOptions(
         image_field=options.image_field,

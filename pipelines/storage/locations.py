@@ -105,6 +105,21 @@ def check_local(uri: str, what: str) -> str:
     return uri
 
 
+def check_local_output(folder: str) -> str:
+    """The folder of `--output`, if it is on this machine.
+
+    Raises:
+        ConfigurationError: If it is empty, in a store, or of another scheme.
+    """
+    if not folder:
+        raise ConfigurationError("--output is empty: name a folder")
+    if scheme_of(folder):
+        raise ConfigurationError(
+            f"--output {folder} is no folder of this machine: write one, and copy it there"
+        )
+    return folder
+
+
 def bucket_and_name(uri: str) -> tuple[str, str]:
     """Bucket of an address, and the name of an object in it.
 

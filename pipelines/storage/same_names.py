@@ -58,8 +58,8 @@ def _is_one(folder: str, name: str, other: str) -> bool:
     try:
         with open(f"{start}{name}", "xb"):
             return os.path.exists(f"{start}{other}")
-    except OSError:
-        # The disk has no such names.
+    except (OSError, UnicodeEncodeError):
+        # The disk, or the language of the process, has no such names.
         return False
     finally:
         if os.path.exists(f"{start}{name}"):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import Message
-from http.client import HTTPException
+from http.client import HTTPException, InvalidURL
 from typing import IO, Any
 
 from pipelines.storage import locations
@@ -122,8 +122,13 @@ def _errors(url: str) -> Iterator[None]:
         text = f"the server answers {error.code}: check the address"
         raise InputError(text, code=code, name=plain) from None
     except (OSError, HTTPException, ValueError) as error:
+        # Of an address without a host, the reason is a text.
+        if isinstance(error, InvalidURL) or isinstance(getattr(error, "reason", None), str):
+            text = "it is no address of a file: check the address"
+            raise InputError(text, code=FailureCode.NOT_FOUND, name=plain) from None
         kind = type(getattr(error, "reason", error)).__name__
-        raise TransientError(f"{plain} cannot be reached ({kind}): try later") from error
+        text = f"{plain} cannot be reached ({kind}): check the address, or try later"
+        raise TransientError(text) from error
 
 
 def plain_address(url: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from segmodel.errors import BeamsegError, ConfigurationError, DiskError
+from segmodel.errors import BeamsegError, ConfigurationError, DiskError, explained
 
 # With fewer, it is inodes that lack.
 MIN_FREE_FILES = 10
@@ -52,7 +52,9 @@ def writing(place: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _REFUSED:
-            raise ConfigurationError(f"cannot be written: {error.strerror}", name=place) from error
+            raise ConfigurationError(
+                f"cannot be written: {explained(OSError(error.errno, error.strerror))}", name=place
+            ) from error
         if error.errno == errno.ENOENT and str(error.filename).startswith(place):
             raise DiskError(
                 "the folder is gone: make it, or mount its disk, again; then run the same command "

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from segmodel.errors import ConfigurationError, FailureCode, InputError
+from segmodel.errors import ConfigurationError, ContractError, FailureCode, InputError
 from segmodel.images.decoders import open_image
 from segmodel.images.encoded import decode_pixels, image_size
 from segmodel.images.limits import MAX_PIXELS
@@ -60,7 +60,8 @@ class ClassMapping:
         twice = sorted(value for value in set(known) if times[value] > 1)
         if twice:
             raise ConfigurationError(
-                f"{self.encoding} {', '.join(self._format(twice))} stands for more than one class"
+                f"{self.encoding} {', '.join(self._format(twice))} stands for more than one class: "
+                f"correct the classes, or what is ignored"
             )
 
     @property
@@ -68,7 +69,10 @@ class ClassMapping:
         """Values of the classes in their order, and values that are ignored."""
         if self.encoding == "color":
             known = [_packed(entry.color) for entry in self.classes.classes]
-            return known, [_packed(parse_color(color)) for color in self.ignore_colors]
+            try:
+                return known, [_packed(parse_color(color)) for color in self.ignore_colors]
+            except ContractError as error:
+                raise ConfigurationError(f"data.ignore_colors: {error}") from error
         return list(self.classes.ids), list(self.ignore_ids)
 
     def decode(self, mask: np.ndarray) -> np.ndarray:

@@ -182,7 +182,7 @@ def find_backbone(name: str) -> Backbone:
     Raises:
         ConfigurationError: If there is none.
     """
-    check_word("backbone", name, BACKBONES)
+    check_word("model.backbone", name, BACKBONES)
     return BACKBONES[name]
 
 

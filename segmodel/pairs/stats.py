@@ -134,8 +134,7 @@ def collect_stats(
     if faults:
         count = counted(len(faults), "pair")
         first = "the first " if len(faults) == _MAX_FAULTS else ""
-        lines = "".join(f"\n  {fault}" for fault in faults)
-        raise InputError(f"{first}{count} that cannot be used:{lines}")
+        raise InputError(f"{first}{count} that cannot be used: {'; '.join(faults)}")
     counts = _pixels_of_classes(blocks, len(classes.ids))
     check_classes(counts, classes, allow_empty)
     return DatasetStats(tuple(blocks), counts, len(pairs))

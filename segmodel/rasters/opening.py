@@ -245,6 +245,8 @@ def reason_of_gdal(error: BaseException, uri: str) -> str:
         innermost = innermost.__cause__
     if isinstance(innermost, OSError) and innermost.strerror:
         return innermost.strerror
+    if isinstance(innermost, UnicodeEncodeError):
+        return "its name is not UTF-8, which GDAL needs: rename it"
     reason = THROUGH_US.sub("", str(innermost)).replace(uri, os.path.basename(uri))
     reason = without_credentials(reason)
     reason = reason.replace(os.path.join(os.path.dirname(os.path.abspath(uri)), ""), "")

@@ -8,6 +8,7 @@ everything is refused that is not known to be harmless.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -63,7 +64,7 @@ def _check_files(folder: Path) -> None:
     root = folder.resolve()
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
             raise ExportError(f"has a link that leads out of its folder, {name} (cp -rL copies it)")
         if not (path.is_file() or path.is_dir()):
             raise ExportError(f"has something in its folder that is no file, {name}")

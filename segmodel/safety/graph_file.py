@@ -34,4 +34,9 @@ def read_graphs(model: str | Path) -> saved_model_pb2.SavedModel:
             f"{model} is not a SavedModel: {GRAPH_FILE} is damaged ({error}): copy or export the "
             f"model again"
         ) from error
+    if not saved.meta_graphs:
+        raise ContractError(
+            f"{model} is not a SavedModel: {GRAPH_FILE} holds no graph: copy or export the model "
+            f"again"
+        )
     return saved

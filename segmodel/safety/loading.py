@@ -38,7 +38,8 @@ def load_savedmodel(model: str | Path, trust: bool, tags: Sequence[str] = ()) ->
             raise OutOfMemoryError("out of memory while the model was loaded") from error
         raise ContractError(
             f"{Path(model).name} cannot be loaded by TensorFlow {tf.__version__} "
-            f"({error_line(error)}): export it again with operations of TensorFlow itself"
+            f"({error_line(error)}): copy it again if files are damaged or missing; else export it "
+            f"again with operations of TensorFlow itself"
         ) from error
 
 

@@ -310,15 +310,17 @@ class Contract:
                 f"export the model again or install the beamseg that made it"
             )
         try:
-            contract = cls(**_fields(document))
-            _check_types(contract)
-            return contract
+            found = _fields(document)
+            _check_types(found)
+            return cls(**found)
         except KeyError as error:
             raise ContractError(f"{error.args[0]}: missing in the contract") from None
         except ContractError:
             raise
         except (TypeError, IndexError, AttributeError, ValueError, OverflowError) as error:
-            raise ContractError(f"the contract is malformed: {error}") from error
+            raise ContractError(
+                f"the contract is malformed ({error}): export the model again"
+            ) from error
 
 
 def _beside(side_m: float, low: float, high: float) -> str:
@@ -328,26 +330,34 @@ def _beside(side_m: float, low: float, high: float) -> str:
     return next(text for text in texts if (low <= float(text) <= high) == is_within)
 
 
-def _check_types(contract: Contract) -> None:
+def _check_types(found: Mapping[str, Any]) -> None:
     """Refuse values of other types than those that are declared, as JSON may hold any.
+
+    Args:
+        found: Arguments of `Contract`.
 
     Raises:
         ContractError: Names the field.
     """
-    halo, metrics = contract.halo, contract.metrics
-    tables = {name: getattr(contract, name) for name in ("training_data", "metrics", "versions")}
-    _require(Mapping, "an object", tables)
+    halo, metrics = found["halo"], found.get("metrics", {})
+    tables = {name: found[name] for name in ("training_data", "versions") if name in found}
+    _require(Mapping, "an object", tables | {"metrics": metrics})
     _require(Mapping, "an object", {"metrics.iou": metrics.get("iou", {})})
-    bands = {f"bands[{number}]": band for number, band in enumerate(contract.bands)}
-    texts = {name: getattr(contract, name) for name in ("name", "architecture")}
+    bands = {f"bands[{number}]": band for number, band in enumerate(found["bands"])}
+    texts = {name: found[name] for name in ("name", "architecture", "dtype")}
     _require(str, "a text", texts | bands)
     optional = ("receptive_field", "fixed_window", "bytes_per_pixel", "parameters")
-    whole = {name: value for name in optional if (value := getattr(contract, name)) is not None}
-    whole |= {"stride": contract.stride, "halo": halo.pixels, "halo.window_px": halo.window_px}
+    whole = {name: value for name in optional if (value := found.get(name)) is not None}
+    whole |= {"stride": found["stride"], "halo": halo.pixels, "halo.window_px": halo.window_px}
     _require(int, "a whole number", whole)
-    shares = {"halo.equal_labels": halo.equal_labels, **metrics.get("iou", {})}
-    shares |= {name: metrics.get(name) for name in ("mean_iou", "pixel_accuracy")}
-    _require((int, float), "a number", {k: v for k, v in shares.items() if v is not None})
+    numbers = {
+        f"{name}[{number}]": value
+        for name in ("value_range", "nodata_fill", "gsd_range_m")
+        for number, value in enumerate(found[name] or ())
+    }
+    numbers |= {"halo.equal_labels": halo.equal_labels, **metrics.get("iou", {})}
+    numbers |= {name: metrics.get(name) for name in ("mean_iou", "pixel_accuracy")}
+    _require((int, float), "a number", {k: v for k, v in numbers.items() if v is not None})
 
 
 def _require(kind: Any, what: str, values: Mapping[str, Any]) -> None:
@@ -362,6 +372,7 @@ def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(source["bands"], list):
         raise ContractError(f"bands: must be a list of names, got {source['bands']!r}")
     gsd, halo = document.get("gsd_range_m"), document["halo"]
+    _require(Mapping, "an object", {"halo": halo})
     calibration, sizes = document.get("calibration"), document.get("sizes")
     low, high = source["value_range"]
     return {

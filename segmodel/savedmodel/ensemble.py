@@ -273,7 +273,7 @@ def load_ensemble(
     """
     if len(models) * views.count < 2:
         raise ConfigurationError(
-            "an ensemble needs two models, or one with flips, turns or several scales"
+            "an ensemble needs two models, or one with --flips, --turns or several --scales"
         )
     contract = merge_contracts({model: read_contract(model) for model in models}, views)
     members = [Predictor.load(model, trust) for model in models]

@@ -48,7 +48,10 @@ def read_contract(model: str | Path) -> Contract:
     except ValueError as error:
         # Not JSON, not UTF-8, or a number of thousands of digits.
         raise ContractError(f"{path} is not JSON: {error}") from error
-    return Contract.from_json(document)
+    try:
+        return Contract.from_json(document)
+    except ContractError as error:
+        raise ContractError(error.text, name=str(path)) from error
 
 
 def is_without_contract(model: str | Path) -> bool:

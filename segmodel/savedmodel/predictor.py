@@ -134,12 +134,20 @@ class Predictor:
     def _call(self, signature: str, images: np.ndarray) -> dict[str, np.ndarray]:
         import tensorflow as tf
 
+        from segmodel.safety.loading import error_line
+
         try:
             outputs = self.signatures[signature](images=tf.constant(images))
             return {name: tensor.numpy() for name, tensor in outputs.items()}
         except tf.errors.OpError as error:
-            if not is_out_of_memory(error):
+            if is_out_of_memory(error):
+                raise OutOfMemoryError(
+                    f"out of memory in a batch of shape {images.shape}: a smaller one may fit"
+                ) from error
+            if not isinstance(error, tf.errors.InvalidArgumentError):
                 raise
-            raise OutOfMemoryError(
-                f"out of memory in a batch of shape {images.shape}: a smaller one may fit"
+            raise ContractError(
+                f"the graph of the model does not take what its contract says, {images.dtype} of "
+                f"shape {images.shape} ({error_line(error)}): export it again, or wrap it with "
+                f"beamseg wrap"
             ) from error

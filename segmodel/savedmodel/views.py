@@ -48,12 +48,12 @@ class Views:
 
     def __post_init__(self) -> None:
         if not self.scales:
-            raise ConfigurationError("scales: at least one is needed, such as 1")
+            raise ConfigurationError("--scales: at least one is needed, such as 1")
         for scale in self.scales:
             if not MIN_SCALE <= scale <= MAX_SCALE:
-                raise ConfigurationError(f"scales: must be in 0.25..4, got {float(scale):g}")
+                raise ConfigurationError(f"--scales: must be in 0.25..4, got {float(scale):g}")
             if self.scales.count(scale) > 1:
-                raise ConfigurationError(f"scales: {float(scale):g} occurs more than once")
+                raise ConfigurationError(f"--scales: {float(scale):g} occurs more than once")
 
     @property
     def orientations(self) -> tuple[Orientation, ...]:
@@ -99,7 +99,7 @@ class Views:
         if stride > MAX_STRIDE_PX:
             scales = ", ".join(f"{float(scale):g}" for scale in self.scales)
             raise ConfigurationError(
-                f"scales: {scales} with models of stride {', '.join(map(str, strides))} need "
+                f"--scales: {scales} with models of stride {', '.join(map(str, strides))} need "
                 f"windows on multiples of {stride} pixels, more than {MAX_STRIDE_PX}: use scales "
                 f"that are halves, quarters or eighths"
             )
@@ -142,7 +142,7 @@ def parse_scales(text: str) -> tuple[Fraction, ...]:
         return tuple(Fraction(part.strip()) for part in text.split(","))
     except (ValueError, ZeroDivisionError):
         raise ConfigurationError(
-            f"scales: must be numbers with commas between them, such as 0.75,1,1.25, got {text!r}"
+            f"--scales: must be numbers with commas between them, such as 0.75,1,1.25, got {text!r}"
         ) from None
 
 

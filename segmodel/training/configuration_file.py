@@ -137,7 +137,7 @@ def override(document: dict[str, Any], name: str, text: str) -> None:
     wrong = ConfigurationError(f"--set needs SECTION.KEY=VALUE, got {name!r}")
     try:
         ((key, inner),) = tomllib.loads(f"{name} = 0").items()
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         raise wrong from None
     table: Any = document
     if not inner:
@@ -149,5 +149,5 @@ def override(document: dict[str, Any], name: str, text: str) -> None:
         ((key, inner),) = inner.items()
     try:
         table[key] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         table[key] = text

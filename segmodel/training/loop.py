@@ -165,6 +165,8 @@ class StepTimer:
             except tf.errors.OpError as error:
                 # What Python raised inside the graph, without the graph and the traceback.
                 reason = re.sub(r"^.*?\w+Error: ", "", error.message.partition("\nTraceback")[0])
+                if "allocate" in reason:
+                    reason = f"{reason}: lower training.batch or training.crop"
                 raise TrainingError(f"a crop cannot be cut: {reason}") from error
             if batch is None:
                 return

@@ -168,3 +168,30 @@ def test_an_override_makes_the_tables_that_it_needs():
 def test_an_override_that_names_no_key_of_a_table_is_refused(name):
     with pytest.raises(ConfigurationError, match=r"--set needs SECTION\.KEY=VALUE, got"):
         override({"t": {"list": [1]}}, name, "1")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (f"a = {'[' * 5000}{']' * 5000}", "it is nested too deeply"),
+        (f"a = {'9' * 5000}", "Exceeds the limit"),
+    ],
+)
+def test_a_file_that_no_parser_takes_is_named(tmp_path, content, says):
+    path = tmp_path / "a.toml"
+    path.write_text(content)
+    with pytest.raises(ConfigurationError, match=rf"a\.toml: {says}"), parsed_toml(path):
+        pass
+
+
+def test_an_error_of_who_reads_a_file_is_not_one_of_the_file(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text("")
+    with pytest.raises(KeyError), parsed_toml(path):
+        raise KeyError("ours")
+
+
+def test_an_override_that_no_parser_takes_is_plain_text():
+    document: dict = {"t": {}}
+    override(document, "t.count", "9" * 5000)
+    assert document == {"t": {"count": "9" * 5000}}

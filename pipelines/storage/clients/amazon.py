@@ -11,6 +11,7 @@ from pipelines.storage.clients.interface import (
 )
 from pipelines.storage.clients.retry import ATTEMPTS
 from pipelines.storage.locations import bucket_and_name, media_type
+from segmodel.errors import ConfigurationError
 
 PAGE = 1000
 # An upload above this goes in parts of this size, each of which is sent again if it has to.
@@ -34,12 +35,16 @@ class AmazonClient:
     """Objects of S3; versions are entity tags.
 
     Credentials, region and endpoint (`AWS_ENDPOINT_URL_S3`) are those that boto3 finds.
+
+    Raises:
+        ConfigurationError: If boto3 cannot use what it finds.
     """
 
     def __init__(self) -> None:
         import boto3
         from boto3.s3.transfer import TransferConfig
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
 
         session = boto3.session.Session()
 
@@ -54,8 +59,15 @@ class AmazonClient:
             made.meta.events.register("after-call.s3", _check_answer)
             return made
 
-        self._client = client(1)
-        self._uploading = client(ATTEMPTS)
+        try:
+            self._client, self._uploading = client(1), client(ATTEMPTS)
+        except (BotoCoreError, ValueError) as error:
+            # Its text may name files of this machine.
+            raise ConfigurationError(
+                f"s3:// locations need a client, which cannot be made of the settings "
+                f"({type(error).__name__}): check AWS_PROFILE, AWS_CONFIG_FILE and "
+                f"AWS_ENDPOINT_URL_S3"
+            ) from error
         self._parts = TransferConfig(
             multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, use_threads=False
         )
@@ -141,12 +153,13 @@ class AmazonClient:
             remedy = "check the policy of the account"
             return RequestFailure.answered(uri, status, f"{_status(error)} {code}", remedy)
         if isinstance(error, exceptions.NoCredentialsError | exceptions.PartialCredentialsError):
-            what = (
-                "there are no credentials for s3:// (run `aws configure`, or set AWS_ACCESS_KEY_ID "
-                "and AWS_SECRET_ACCESS_KEY)"
+            what = "there are no credentials for s3://"
+            remedy = (
+                "run `aws configure`, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, then run "
+                "the same command again"
             )
             # A worker lacks them: nothing is wrong with the file.
-            return RequestFailure(transient_error(uri, what))
+            return RequestFailure(transient_error(uri, what, remedy))
         broken = (exceptions.HTTPClientError, exceptions.ConnectionError, ConnectionError)
         unread = exceptions.ResponseStreamingError, ResponseParserError
         incomplete = (exceptions.IncompleteReadError, *unread)
@@ -159,8 +172,9 @@ class AmazonClient:
             return self.failure(cause, uri) if isinstance(cause, Exception) else None
         if isinstance(error, exceptions.BotoCoreError):
             # Its text may name files of this machine.
-            what = f"the client of the store fails ({type(error).__name__}): check its settings"
-            return RequestFailure(transient_error(uri, what))
+            what = f"the client of the store fails ({type(error).__name__})"
+            remedy = "check the address and the settings of the client"
+            return RequestFailure(transient_error(uri, what, remedy))
         return None
 
 

@@ -49,7 +49,7 @@ class GoogleClient:
         try:
             if not os.environ.get("STORAGE_EMULATOR_HOST"):
                 credentials, project = google.auth.default(storage.Client.SCOPE)
-        except DefaultCredentialsError as error:
+        except (DefaultCredentialsError, OSError) as error:
             raise ConfigurationError(
                 "gs:// locations need credentials, and none were found: run `gcloud auth "
                 "application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
@@ -118,6 +118,9 @@ class GoogleClient:
         from google.auth.exceptions import GoogleAuthError, TransportError
         from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
 
+        if isinstance(error, requests.exceptions.InvalidURL):
+            what = "the store has no address"
+            return RequestFailure(transient_error(uri, what, "correct STORAGE_EMULATOR_HOST"))
         broken = (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError)
         if isinstance(error, self._exceptions.RetryError) and isinstance(error.cause, Exception):
             error = error.cause

@@ -53,17 +53,21 @@ class RequestFailure:
         return cls(OSError(errno.EINVAL, f"the store answers {text}", uri))
 
 
-def transient_error(uri: str, what: str) -> TransientError:
+_LATER = "run the same command again a little later"
+
+
+def transient_error(uri: str, what: str, remedy: str = _LATER) -> TransientError:
     """The error for a transient failure that is left after the last attempt.
 
     Args:
         uri: Location that the request was about.
         what: What was wrong.
+        remedy: What helps.
 
     >>> str(transient_error("gs://bucket/a", "the store answers 503"))
     'gs://bucket/a: the store answers 503: run the same command again a little later'
     """
-    return TransientError(f"{uri}: {what}: run the same command again a little later")
+    return TransientError(f"{uri}: {what}: {remedy}")
 
 
 class WrongAnswerError(TransientError):

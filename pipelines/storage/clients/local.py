@@ -38,6 +38,9 @@ def status_of(path: str) -> os.stat_result | None:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
             return None
         raise
+    except ValueError:
+        # A byte of zero.
+        return None
 
 
 def link_to_folder(path: str) -> str | None:

@@ -214,10 +214,15 @@ def test_unknown_commands_suggest_the_nearest():
         main.dispatch(["qqq"])
 
 
-@pytest.mark.parametrize(("words", "status"), [([], 2), (["--help"], 0), (["--version"], 0)])
-def test_help_and_version_end_well_and_no_command_is_a_usage_error(words, status, capsys):
-    assert main.dispatch(words) == status
+@pytest.mark.parametrize("words", [["--help"], ["--version"]])
+def test_help_and_version_end_well(words, capsys):
+    assert main.dispatch(words) == 0
     assert "beamseg" in capsys.readouterr().out
+
+
+def test_without_a_command_all_are_named():
+    with pytest.raises(ConfigurationError, match=r"name a command: segment, pack, .*--help"):
+        main.dispatch([])
 
 
 @pytest.fixture
@@ -245,6 +250,42 @@ def test_errors_become_exit_statuses(error, status, capsys):
     assert main.guarded(command, []) == status
     expected = "" if isinstance(error, SystemExit) else f"beamseg: {error}\n"
     assert capsys.readouterr().err == expected
+
+
+@pytest.mark.usefixtures("_no_signals")
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (
+            MemoryError(),
+            4,
+            "out of memory: free some, or lower --memory, then run the same command again",
+        ),
+        (
+            RuntimeError("can't start new thread"),
+            4,
+            "no thread can be started: raise the limit of processes (ulimit -u), then run the same "
+            "command again",
+        ),
+        (
+            NotADirectoryError(20, "Not a directory", "a.txt/run"),
+            2,
+            "a.txt/run: Not a directory: a part of the path is no folder: check it",
+        ),
+        (
+            PermissionError(13, "the store refuses access (403): check the role", "gs://a"),
+            2,
+            "gs://a: the store refuses access (403): check the role",
+        ),
+        (ConfigurationError("a\nb \x1b[31m is a file"), 2, r"a\nb \x1b[31m is a file"),
+    ],
+)
+def test_an_error_of_the_system_is_one_line_with_its_remedy(error, status, said, capsys):
+    def command(arguments):
+        raise error
+
+    assert main.guarded(command, []) == status
+    assert capsys.readouterr().err == f"beamseg: {said}\n"
 
 
 @pytest.mark.usefixtures("_no_signals")

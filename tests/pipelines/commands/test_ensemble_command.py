@@ -85,7 +85,7 @@ def test_the_halo_is_measured_on_the_samples(model, tmp_path, capsys):
         ([], "name a model"),
         (["MODEL"], "--output is missing"),
         (["MODEL", "--output", "MODEL/"], "--output is one of the models"),
-        (["MODEL", "--output", "OUT"], "needs two models, or one with flips"),
+        (["MODEL", "--output", "OUT"], "needs two models, or one with --flips"),
         (["MODEL", "MODEL", "--output", "OUT"], "is the same model as"),
         (["MODEL", "--output", "OUT", "--scales", "1,x"], "must be numbers"),
         (["MODEL", "--output", "OUT", "--scales", "5"], r"0\.25\.\.4, got 5"),

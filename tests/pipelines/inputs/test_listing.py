@@ -164,3 +164,8 @@ def test_the_root_of_a_pattern_is_the_folder_below_which_it_varies(pattern, expe
 
 def test_the_root_of_a_folder_is_the_folder_itself(tmp_path):
     assert root_of(f"{tmp_path}/") == str(tmp_path)
+
+
+@pytest.mark.parametrize("pattern", ["", "a\0b"])
+def test_a_pattern_that_no_file_can_have_matches_none(pattern):
+    assert list(find_files(pattern)) == []

@@ -70,3 +70,13 @@ def test_globs_of_names_match_what_globs_of_paths_match(tmp_path, pattern):
     expected = {os.path.relpath(path, tmp_path) for path in found}
 
     assert {name for name in PATHS if locations.matches(pattern, name)} == expected
+
+
+@pytest.mark.parametrize(
+    ("folder", "says"),
+    [("", "--output is empty: name a folder"), ("gs://b/m", "--output gs://b/m is no folder of")],
+)
+def test_an_output_that_is_no_folder_of_this_machine_is_refused(folder, says):
+    with pytest.raises(ConfigurationError, match=f"^{says}"):
+        locations.check_local_output(folder)
+    assert locations.check_local_output("runs/may") == "runs/may"

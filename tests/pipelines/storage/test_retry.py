@@ -226,3 +226,29 @@ def test_an_answer_of_another_length_than_listed_is_asked_for_again(waits, answe
 def test_an_object_whose_name_leads_elsewhere_is_a_failure_of_its_own(hostile):
     with pytest.raises(InputError, match=r"part of its name in the store is \. or \.\."):
         filesystem.read_bytes("gs://b/x/../../c.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("AWS_PROFILE", "nobody"), ("AWS_CONFIG_FILE", "bad.ini"), ("AWS_ENDPOINT_URL_S3", "nowhere")],
+)
+def test_settings_of_amazon_that_make_no_client_are_named(name, value, tmp_path, monkeypatch):
+    pytest.importorskip("boto3")
+    from pipelines.storage.clients.amazon import AmazonClient
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.ini").write_text("[default\nx")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=f"check AWS_PROFILE, .*{name}|check {name}"):
+        AmazonClient()
+
+
+def test_a_key_of_google_that_is_a_folder_is_none(tmp_path, monkeypatch):
+    pytest.importorskip("google.cloud.storage")
+    from pipelines.storage.clients.google import GoogleClient
+
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path))
+    with pytest.raises(ConfigurationError, match="or set GOOGLE_APPLICATION_CREDENTIALS"):
+        GoogleClient()

@@ -47,11 +47,20 @@ def test_a_disk_without_inodes_needs_fewer_files(tmp_path, monkeypatch):
     assert raised.text.startswith("no inodes are left on the disk: remove files there")
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG])
-def test_what_may_not_be_written_is_for_the_command_line_to_change(number):
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EACCES, ": ask for the right to it, or name another place"),
+        (errno.EPERM, ": ask for the right to it, or name another place"),
+        (errno.ENOTDIR, ": a part of the path is no folder: check it"),
+        (errno.ENAMETOOLONG, ": give it a shorter name"),
+        (errno.EINVAL, ""),
+    ],
+)
+def test_what_may_not_be_written_is_for_the_command_line_to_change(number, remedy):
     raised = error_of(writing, "runs/may", OSError(number, "refused", "runs/may"))
     assert type(raised) is ConfigurationError
-    assert str(raised) == "runs/may: cannot be written: refused"
+    assert str(raised) == f"runs/may: cannot be written: refused{remedy}"
 
 
 def test_a_folder_that_is_gone_is_named_and_a_file_elsewhere_is_not_taken_for_it():

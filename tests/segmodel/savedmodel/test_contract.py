@@ -190,13 +190,25 @@ def test_a_missing_field_is_named(field):
     [
         {"mlm:input": []},
         {"mlm:input": None},
-        {"halo": 3},
         {"gsd_range_m": [1.0]},
-        {"stride": "32"},
     ],
 )
 def test_a_malformed_field_is_a_contract_error(changes):
-    with pytest.raises(ContractError, match=r"the contract is malformed"):
+    with pytest.raises(ContractError, match=r"the contract is malformed.*: export the model again"):
+        Contract.from_json(document(**changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"halo": 3}, "halo: must be an object, got 3"),
+        ({"stride": "32"}, "stride: must be a whole number, got '32'"),
+        ({"gsd_range_m": ["1", 2.0]}, r"gsd_range_m\[0\]: must be a number, got '1'"),
+        ({"fixed_window": "64"}, "fixed_window: must be a whole number, got '64'"),
+    ],
+)
+def test_a_field_of_another_type_is_named_before_it_is_compared(changes, says):
+    with pytest.raises(ContractError, match=f"^{says}$"):
         Contract.from_json(document(**changes))
 
 
