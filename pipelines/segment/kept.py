@@ -9,9 +9,11 @@ import hashlib
 import io
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -20,10 +22,10 @@ from pipelines.formats.work import Work
 from pipelines.inputs.catalogue import NameSet
 from pipelines.results.failure_table import failures_of
 from pipelines.run import plan
-from pipelines.run.area_tables import area_table, schema_for
+from pipelines.run.area_tables import GROUP_ROWS, area_table, schema_for
 from pipelines.run.areas import Tally, TallySum, with_range
-from pipelines.run.commits import Commit, Output
-from pipelines.run.failures import Failure, write_unit_failures
+from pipelines.run.commits import Commit, CommitLog, Output
+from pipelines.run.failures import unit_failures
 from pipelines.run.plan import GONE, SCENE, AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.overlaps import in_input_order
@@ -222,68 +224,66 @@ def take_apart(work: Work, kept: KeptUnits) -> None:
         parts = _parts(unit, kept.gone)
         if not parts or parts[0].id == unit.id:
             continue
-        try:
+        # What is damaged is as if it were not finished.
+        with suppress(FileNotFoundError, DamagedError):
             commit = work.log.read(unit)
-            content = None if commit is None else _Content.of(unit, commit, work)
-        except (FileNotFoundError, DamagedError):
-            # What is damaged is as if it were not finished.
-            continue
-        if content is None:
-            continue
-        for part in parts:
-            if not work.log.is_done(part):
-                content.write(part, work)
+            if commit is None:
+                continue
+            for part in parts:
+                if not work.log.is_done(part):
+                    _write_part(part, unit, commit, work)
 
 
-@dataclass(frozen=True)
-class _Content:
-    """What a finished group of image files has come to."""
+def _write_part(part: Unit, unit: Unit, commit: Commit, work: Work) -> None:
+    """Write tables and record of some of the files of a finished group of image files.
 
-    commit: Commit
-    rows: list[dict[str, Any]]
-    failures: list[Failure]
-    inputs: dict[str, str | None]
-
-    @classmethod
-    def of(cls, unit: Unit, commit: Commit, work: Work) -> "_Content":
-        rows: list[dict[str, Any]] = []
-        for output in commit.outputs:
-            if output.path.startswith("areas/"):
-                rows += pq.read_table(io.BytesIO(work.log.content(output))).to_pylist()
-        inputs = {f.key: found for f, found in zip(unit.files, commit.inputs, strict=False)}
-        return cls(commit, rows, list(failures_of(commit, work.log)), inputs)
-
-    def write(self, part: Unit, work: Work) -> None:
-        """Write tables and record of some of the files."""
-        keys = {file.key for file in part.files}
-        paths = set(formats.find_format(part.format).outputs(part))
-        outputs = [output for output in self.commit.outputs if output.path in paths]
-        if not work.log.is_intact(replace(self.commit, outputs=tuple(outputs))):
-            return
-        rows = [row for row in self.rows if row["source"] in keys]
-        total = TallySum()
-        for key in dict.fromkeys(row["source"] for row in rows):
-            total.add(_tally([row for row in rows if row["source"] == key], work))
-        path = f"areas/{part.id}.parquet"
-        if rows:
-            with (
-                filesystem.write_atomic(work.run.path(path), work.run.scratch) as draft,
-                area_table(draft.path, schema_for(work.contract)) as table,
-            ):
-                table.add(rows)
-            outputs.append(Output.of(path, draft.written))
+    Args:
+        part: Unit of these files.
+        unit: The group.
+        commit: Record of the group.
+        work: Work that all units of the run share.
+    """
+    keys = {file.key for file in part.files}
+    paths = set(formats.find_format(part.format).outputs(part))
+    outputs = [output for output in commit.outputs if output.path in paths]
+    if not work.log.is_intact(replace(commit, outputs=tuple(outputs))):
+        return
+    total, log = TallySum(), work.log
+    table = f"areas/{part.id}.parquet"
+    with filesystem.temporary(work.run.scratch) as draft, unit_failures(work.run) as failures:
+        with area_table(draft, schema_for(work.contract)) as rows:
+            for key, image in groupby(_rows_of(commit, log), itemgetter("source")):
+                if key in keys:
+                    of_image = list(image)
+                    rows.add(of_image)
+                    total.add(_tally(of_image, work))
+        for failure in failures_of(commit, log):
+            if failure.uri in keys:
+                failures.add(failure)
+                total.add(Tally(failed_images=1))
+        if total.exact().images:
+            written = filesystem.publish(draft, work.run.path(table))
+            outputs.append(Output.of(table, written))
         else:
-            work.run.remove(path)
-        failures = [failure for failure in self.failures if failure.uri in keys]
-        outputs += write_unit_failures(work.run, part.id, failures)
-        total.add(Tally(failed_images=len(failures)))
-        smaller = {
-            (int(height), int(width)): size
-            for name, size in self.commit.smaller_batches.items()
-            for height, width in [name.split("x")]
-        }
-        inputs = [self.inputs[file.key] for file in part.files] if self.inputs else ()
-        work.log.write(part, outputs, total.exact(), (), smaller, inputs)
+            work.run.remove(table)
+        outputs += failures.publish(part.id)
+    smaller = {
+        (int(height), int(width)): size
+        for name, size in commit.smaller_batches.items()
+        for height, width in [name.split("x")]
+    }
+    known = {file.key: crc for file, crc in zip(unit.files, commit.inputs, strict=False)}
+    inputs = [known[file.key] for file in part.files] if known else ()
+    log.write(part, outputs, total.exact(), (), smaller, inputs)
+
+
+def _rows_of(commit: Commit, log: CommitLog) -> Iterator[dict[str, Any]]:
+    """Rows of the images of a unit, image by image; some of them are in memory at a time."""
+    for output in commit.outputs:
+        if output.path.startswith("areas/"):
+            with pq.ParquetFile(io.BytesIO(log.content(output))) as table:
+                for batch in table.iter_batches(GROUP_ROWS):
+                    yield from batch.to_pylist()
 
 
 def _tally(rows: Sequence[dict[str, Any]], work: Work) -> Tally:

@@ -15,6 +15,7 @@ from pipelines.results.totals import sum_commits
 from pipelines.results.verify import verify
 from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
+from pipelines.segment import kept
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.plan_report import report
@@ -206,6 +207,23 @@ def test_an_input_that_comes_back_is_as_if_it_had_never_been_gone(options, tmp_p
     run(options)
 
     assert tree(options.output) == before
+
+
+def test_a_group_is_taken_apart_the_same_however_many_rows_are_in_memory(
+    options, tmp_path, monkeypatch
+):
+    images = replace(options, inputs=options.inputs[:1], gone="keep")
+    run(images)
+    shutil.copytree(images.output, tmp_path / "other")
+    (tmp_path / "a" / "1.png").unlink()
+    total, _ = run(images)
+    # An image has four rows.
+    monkeypatch.setattr(kept, "GROUP_ROWS", 3)
+    assert run(replace(images, output=str(tmp_path / "other")))[0].tally == total.tally
+    names = [name for name in tree(images.output) if name.startswith(("areas/", "commits/"))]
+    assert len(names) == 4
+    left, right = tree(images.output), tree(tmp_path / "other")
+    assert {name: left[name] for name in names} == {name: right[name] for name in names}
 
 
 def test_a_group_of_which_files_are_gone_added_and_changed_keeps_what_is_gone(options, tmp_path):
