@@ -28,7 +28,10 @@ COMMANDS = {
         "pipelines.commands.inspect",
         "print a model contract, or the signatures of others",
     ),
-    "verify": ("pipelines.commands.verify", "check size and SHA-256 of all that a run wrote"),
+    "verify": (
+        "pipelines.commands.verify",
+        "check size and SHA-256 of all that a run or a pack wrote",
+    ),
     "demo": ("pipelines.commands.demo", "how much of the Earth is ocean, land and lake?"),
 }
 

@@ -6,6 +6,8 @@ records and summary.json, and what else the end of a run wrote; and looks for un
 finished and for files that no record names. Needs neither the inputs nor the model. Not for a run
 that is going on.
 
+Of a pack it checks the shards in the same way, and pack.json.
+
 With --inputs, it also reads the inputs again, and compares them with what the label maps were made
 from: encoded images as they are in files and shards, scenes as they are decoded. So it finds an
 input that was replaced by another one of the same size and time. A copy that was put back is the
@@ -35,7 +37,7 @@ from collections.abc import Sequence
 
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.parser import Parser, parse
-from segmodel.errors import counted
+from segmodel.errors import ConfigurationError, counted
 from segmodel.escaping import on_one_line
 
 FINDINGS_SHOWN = 20
@@ -45,7 +47,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB")
 def parser() -> Parser:
     """The command's parser."""
     command = Parser(prog="beamseg verify", doc=__doc__)
-    command.add_argument("run", metavar="RUN", help="run directory, --output of segment")
+    command.add_argument("run", metavar="RUN", help="--output of segment or of pack")
     command.add_argument(
         "--invalidate",
         action="store_true",
@@ -64,6 +66,7 @@ def run(arguments: Sequence[str]) -> int:
     """Print what is not as recorded, and a summary; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
 
+    from pipelines.datasets.verify_pack import is_pack, verify_pack
     from pipelines.results.verify import verify
 
     findings = 0
@@ -74,7 +77,12 @@ def run(arguments: Sequence[str]) -> int:
         if findings <= FINDINGS_SHOWN:
             print(on_one_line(str(finding)))
 
-    verdict = verify(parsed.run, print_finding, parsed.invalidate, parsed.inputs)
+    if not is_pack(parsed.run):
+        verdict = verify(parsed.run, print_finding, parsed.invalidate, parsed.inputs)
+    elif parsed.inputs:
+        raise ConfigurationError("--inputs is for runs: a pack has no checksums of its images")
+    else:
+        verdict = verify_pack(parsed.run, print_finding, parsed.invalidate)
     if findings > FINDINGS_SHOWN:
         print(f"and {findings - FINDINGS_SHOWN} more")
     units, files = counted(verdict.units, "unit"), counted(verdict.files, "file")

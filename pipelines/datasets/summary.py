@@ -1,6 +1,5 @@
 """The end of a pack: counts from the commit records, summary, and `pack.json` if all is done."""
 
-import json
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -15,6 +14,7 @@ from pipelines.run import plan
 from pipelines.run.areas import NODATA, Tally, TallySum
 from pipelines.run.directory import MARK, PACK
 from pipelines.run.plan import WorkUnit
+from pipelines.run.seals import json_file
 from pipelines.storage import filesystem
 
 
@@ -85,10 +85,10 @@ def finish_pack(work: PackWork, budget: FailureBudget, counts: dict[str, Any]) -
         "first_failures": failures.first,
         "this_attempt": counts,
     }
-    run.write_json("summary.json", summary)
+    run.write_json("summary.json", summary, work.is_sealed)
     if status == ExitStatus.COMPLETE:
-        content = json.dumps(_document(work, totals), indent=2) + "\n"
-        filesystem.write_bytes(f"{work.output}/{RESULT}", content.encode(), run.scratch)
+        content = json_file(_document(work, totals), work.is_sealed)
+        filesystem.write_bytes(f"{work.output}/{RESULT}", content, run.scratch)
     if not missing:
         run.clear_scratch()
     return status.value

@@ -67,11 +67,20 @@ class PackWork:
 
     @property
     def log(self) -> CommitLog:
-        """The commit records; outputs are named by their path in the folder of the shards."""
-        folder = f"{METADATA_DIR}/commits"
-        return CommitLog(
-            self.output, self.options, folder, is_sealed=self.is_sealed, may_write=_is_of_shard
-        )
+        """The commit records."""
+        return log_of(self.output, self.options, self.is_sealed)
+
+
+def log_of(output: str, options: str, is_sealed: bool) -> CommitLog:
+    """The commit records of a pack; outputs are named by their path in the folder of the shards.
+
+    Args:
+        output: Folder of the shards.
+        options: Digest of what shapes them.
+        is_sealed: Whether the pack began with seals.
+    """
+    folder = f"{METADATA_DIR}/commits"
+    return CommitLog(output, options, folder, is_sealed=is_sealed, may_write=_is_of_shard)
 
 
 def metadata_directory(output: str) -> RunDirectory:

@@ -71,7 +71,7 @@ def check_unit(unit: Unit, log: CommitLog, is_assembled: bool) -> CheckedUnit:
         is_assembled: Whether the unit is a block of a finished scene. Its label map and its rows
             are then part of those of the scene, and only its rows of failures are left.
     """
-    path = f"commits/{log.name(unit)}"
+    path = f"{log.folder}/{log.name(unit)}"
     commit, wrong = None, None
     try:
         commit = log.load_of(unit)

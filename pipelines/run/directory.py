@@ -5,7 +5,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.run.seals import sealed, unsealed
+from pipelines.run.seals import json_file, unsealed
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
 from segmodel.devices.disks import writing
@@ -68,8 +68,7 @@ class RunDirectory:
 
     def write_json(self, name: str, document: dict[str, Any], is_sealed: bool = False) -> None:
         """Write a JSON file, with a seal or without."""
-        text = json.dumps(document, indent=2)
-        self.write(name, sealed(text) if is_sealed else f"{text}\n".encode())
+        self.write(name, json_file(document, is_sealed))
 
     def read_json(self, name: str, is_sealed: bool = False) -> dict[str, Any] | None:
         """A JSON file without its seal, or None if it is not there.

@@ -29,6 +29,12 @@ def sealed(text: str) -> bytes:
     return head + _tail(head)
 
 
+def json_file(document: dict[str, Any], is_sealed: bool) -> bytes:
+    """The bytes of an indented JSON file, with a seal or without."""
+    text = json.dumps(document, indent=2)
+    return sealed(text) if is_sealed else f"{text}\n".encode()
+
+
 def unsealed(content: bytes) -> tuple[Any, bool]:
     """The document in a file, without its seal, and whether it had one.
 

@@ -71,13 +71,13 @@ def flipped(content: bytes, place: int, bit: int = 0) -> bytes:
 
 
 def without_seals(root: Path, *marks: str) -> None:
-    """Make a run one that 0.1.0 began: without seals, and without marks in its `run.json`."""
+    """Make a run or a pack one of 0.1.0: without seals, and without marks in its `run.json`."""
     documents = {
         name: unsealed((root / name).read_bytes())[0] for name in ("run.json", "summary.json")
     }
     for mark in ("sealed", *marks):
         del documents["run.json"][mark]
-    del documents["summary.json"]["files"]
+    documents["summary.json"].pop("files", None)
     for name, document in documents.items():
         (root / name).write_text(json.dumps(document, indent=2) + "\n")
     for path in (root / "commits").iterdir():

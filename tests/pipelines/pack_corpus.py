@@ -12,6 +12,7 @@ from pipelines.datasets.options import PackOptions, parse_shares
 from pipelines.datasets.summary import finish_pack
 from pipelines.datasets.work import pack_unit
 from pipelines.run import plan
+from pipelines.run.seals import unsealed
 from tests.pipelines.corpus import png, tree, write
 
 CLASSES = """\
@@ -62,7 +63,8 @@ def pack(options: PackOptions) -> tuple[int, list[str]]:
 
 
 def result(options: PackOptions) -> dict:
-    return json.loads((Path(options.output) / "pack.json").read_bytes())
+    document, _ = unsealed((Path(options.output) / "pack.json").read_bytes())
+    return document
 
 
 def rows(options: PackOptions) -> list[dict]:
