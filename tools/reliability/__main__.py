@@ -28,6 +28,7 @@ from tools.reliability.flips import Flips
 from tools.reliability.kills import Kills
 from tools.reliability.models import Models
 from tools.reliability.pairs import Pairs
+from tools.reliability.situations.harm import Situations
 from tools.reliability.stores import Stores
 
 HARMS: dict[str, Callable[[Bench, int], Harm]] = {
@@ -37,6 +38,7 @@ HARMS: dict[str, Callable[[Bench, int], Harm]] = {
     "stores": Stores,
     "flips": Flips,
     "models": Models,
+    "situations": Situations,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import subprocess
 import sys
 import time
@@ -36,8 +37,10 @@ CLOCKED = "summary.json"
 # Attempts without harm after which a run must be complete.
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 300
-# Lines of progress are none of an error.
-PROGRESS = "segment: "
+# Lines about single files, units and steps; what came of all is the last line.
+NOTES = re.compile(
+    r"segment: |pack: |failed: |gone: |WARNING beamseg: |[\d,]+ files? (?:is|are) left aside: "
+)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class Ended:
             return []
         if self.status not in (ExitStatus.USAGE, ExitStatus.OVER_BUDGET, ExitStatus.INCOMPLETE):
             return [f"ended with {self.status}: {self.errors}"]
-        lines = [line for line in self.errors.splitlines() if not line.startswith(PROGRESS)]
+        lines = [line for line in self.errors.splitlines() if not NOTES.match(line)]
         if len(lines) != 1 or "Traceback" in self.errors:
             return [f"not one line: {self.errors}"]
         return []
