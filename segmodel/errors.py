@@ -132,7 +132,7 @@ _PERMANENT = (
     NotADirectoryError,
     PermissionError,
 )
-_PERMANENT_ERRNO = {errno.ENAMETOOLONG, errno.EILSEQ}
+_PERMANENT_ERRNO = {errno.ENAMETOOLONG, errno.EILSEQ, errno.ELOOP}
 # Of a disk that is written, which does not get better by itself.
 _DISK_ERRNO = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
