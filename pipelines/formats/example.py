@@ -1,57 +1,84 @@
-"""`tf.train.Example` without TensorFlow: the same messages, declared to protobuf directly.
+"""`tf.train.Example` without TensorFlow: read field by field, and written by protobuf's rules.
 
-Lists of numbers are declared as bytes, which they are on the wire, and parsed only where one is
-asked for: as objects they would take many times what they take in the record.
+Of a record only what is asked for is made an object, and the number of fields that are looked at
+has a limit: as messages of protobuf, empty ones would take many times what they take in the record.
 
-Schema: tensorflow/core/example/feature.proto and example.proto.
+Schema: tensorflow/core/example/feature.proto and example.proto. Wire format:
+https://protobuf.dev/programming-guides/encoding.
 """
 
-from collections.abc import Collection
+import struct
+from collections.abc import Collection, Iterator
 from typing import Any
-
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
-from google.protobuf.message import DecodeError
 
 from segmodel.errors import FailureCode, InputError
 
+# Fields of a record that are looked at; each takes a microsecond.
+MAX_FIELDS = 1 << 18
 # A list with one number has at most a tag, a length and ten bytes.
 _MAX_NUMBER_BYTES = 12
-_SCHEMA = """
-name: "beamseg/example.proto" package: "beamseg" syntax: "proto3"
-message_type { name: "BytesList"
-  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_BYTES } }
-message_type { name: "FloatList"
-  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_FLOAT } }
-message_type { name: "Int64List"
-  field { name: "value" number: 1 label: LABEL_REPEATED type: TYPE_INT64 } }
-message_type { name: "Feature" oneof_decl { name: "kind" }
-  field { name: "bytes_list" number: 1 oneof_index: 0
-    type: TYPE_MESSAGE type_name: ".beamseg.BytesList" }
-  field { name: "float_list" number: 2 oneof_index: 0 type: TYPE_BYTES }
-  field { name: "int64_list" number: 3 oneof_index: 0 type: TYPE_BYTES } }
-message_type { name: "Features"
-  nested_type { name: "FeatureEntry" options { map_entry: true }
-    field { name: "key" number: 1 type: TYPE_STRING }
-    field { name: "value" number: 2 type: TYPE_MESSAGE type_name: ".beamseg.Feature" } }
-  field { name: "feature" number: 1 label: LABEL_REPEATED
-    type: TYPE_MESSAGE type_name: ".beamseg.Features.FeatureEntry" } }
-message_type { name: "Example"
-  field { name: "features" number: 1 type: TYPE_MESSAGE type_name: ".beamseg.Features" } }
-"""
+_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES = 0, 1, 2, 5
+_WIDTHS = {_EIGHT_BYTES: 8, _FOUR_BYTES: 4}
+# Numbers of fields: of a feature its key and value, of a value its kind.
+_KEY, _VALUE = 1, 2
+_BYTES_LIST, _FLOAT_LIST, _INT64_LIST = 1, 2, 3
 
 
-def _classes() -> dict[str, Any]:
-    """The message classes, in a pool of their own so that TensorFlow's may be loaded too."""
-    file = text_format.Parse(_SCHEMA, descriptor_pb2.FileDescriptorProto())
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    names = [message.name for message in file.message_type]
-    found = [pool.FindMessageTypeByName(f"{file.package}.{name}") for name in names]
-    return dict(zip(names, map(message_factory.GetMessageClass, found), strict=True))
+class _Fields:
+    """Fields of the messages of a record, up to a number of them in all."""
+
+    def __init__(self) -> None:
+        self._left = MAX_FIELDS
+
+    def of(self, message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+        """Number and value of each field of a message.
+
+        Raises:
+            InputError: If it is none, or has too many fields.
+        """
+        place = 0
+        while place < len(message):
+            self._left -= 1
+            if self._left < 0:
+                raise InputError(
+                    f"the record has more than {MAX_FIELDS} features and values",
+                    code=FailureCode.CORRUPT_RECORD,
+                )
+            tag, place = _varint(message, place)
+            number, kind = tag >> 3, tag & 7
+            if not number or kind not in (_VARINT, _EIGHT_BYTES, _BYTES, _FOUR_BYTES):
+                raise _no_example()
+            length = _WIDTHS.get(kind, 0)
+            if kind in (_VARINT, _BYTES):
+                length, place = _varint(message, place)
+            if kind == _VARINT:
+                yield number, length
+                continue
+            end = place + length
+            if end > len(message):
+                raise _no_example()
+            yield number, message[place:end]
+            place = end
+
+    def messages(self, message: memoryview, number: int) -> Iterator[memoryview]:
+        """The messages or bytes in all fields of one number; others are passed over."""
+        for found, value in self.of(message):
+            if found == number and isinstance(value, memoryview):
+                yield value
 
 
-_CLASSES = _classes()
-_NUMBERS = {"float_list": _CLASSES["FloatList"], "int64_list": _CLASSES["Int64List"]}
+def _no_example() -> InputError:
+    return InputError("the record is not a tf.train.Example", code=FailureCode.CORRUPT_RECORD)
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    """The whole number at a place, and the place behind it."""
+    value = 0
+    for shift, byte in enumerate(message[place : place + 10]):
+        value |= (byte & 127) << 7 * shift
+        if byte < 128:
+            return value & (1 << 64) - 1, place + shift + 1
+    raise _no_example()
 
 
 def parse_example(record: bytes, names: Collection[str] | None = None) -> dict[str, list[Any]]:
@@ -65,7 +92,7 @@ def parse_example(record: bytes, names: Collection[str] | None = None) -> dict[s
         By name, the only value; an empty list if there is none or several, or it is not wanted.
 
     Raises:
-        InputError: If the record is no example.
+        InputError: If the record is no example, or has too many fields.
 
     >>> example = serialize_example({"image/height": 3, "image/format": b"png"})
     >>> parse_example(example)
@@ -73,35 +100,81 @@ def parse_example(record: bytes, names: Collection[str] | None = None) -> dict[s
     >>> parse_example(example, ["image/height"])
     {'image/format': [], 'image/height': [3]}
     """
-    try:
-        features = _CLASSES["Example"].FromString(record).features.feature
-        wanted = features if names is None else names
-        return {name: _value(features[name]) if name in wanted else [] for name in sorted(features)}
-    except DecodeError as error:
-        raise InputError(
-            "the record is not a tf.train.Example", code=FailureCode.CORRUPT_RECORD
-        ) from error
+    fields, found = _Fields(), dict[str, memoryview]()
+    for features in fields.messages(memoryview(record), 1):
+        for entry in fields.messages(features, 1):
+            key, feature = memoryview(b""), memoryview(b"")
+            for number, part in fields.of(entry):
+                if number == _KEY and isinstance(part, memoryview):
+                    key = part
+                elif number == _VALUE and isinstance(part, memoryview):
+                    feature = part
+            try:
+                found[str(key, "utf-8")] = feature
+            except UnicodeDecodeError as error:
+                raise _no_example() from error
+    return {
+        name: _value(fields, found[name]) if names is None or name in names else []
+        for name in sorted(found)
+    }
 
 
-def _value(feature: Any) -> list[Any]:
+def _value(fields: _Fields, feature: memoryview) -> list[Any]:
     """The only value of a feature in a list, or an empty one."""
-    kind = feature.WhichOneof("kind")
-    if kind == "bytes_list":
-        values = feature.bytes_list.value
-    elif kind is None or len(getattr(feature, kind)) > _MAX_NUMBER_BYTES:
+    kind, lists = 0, list[memoryview]()
+    for number, part in fields.of(feature):
+        if number in (_BYTES_LIST, _FLOAT_LIST, _INT64_LIST) and isinstance(part, memoryview):
+            # Of several kinds the last counts; lists of one kind are one list.
+            lists = [*lists, part] if number == kind == _BYTES_LIST else [part]
+            kind = number
+    values: list[Any] = []
+    for part in lists:
+        if kind != _BYTES_LIST and len(part) > _MAX_NUMBER_BYTES:
+            return []
+        for value in fields.of(part):
+            values += _values(kind, *value)
+            if len(values) > 1:
+                return []
+    return values
+
+
+def _values(kind: int, number: int, value: int | memoryview) -> list[Any]:
+    """Values in a field of a list: bytes, or numbers, which may be packed."""
+    if number != 1:
         return []
-    else:
-        values = _NUMBERS[kind].FromString(getattr(feature, kind)).value
-    return list(values) if len(values) == 1 else []
+    if kind == _BYTES_LIST:
+        return [bytes(value)] if isinstance(value, memoryview) else []
+    if kind == _FLOAT_LIST:
+        return [] if isinstance(value, int) else [n for (n,) in struct.iter_unpack("<f", value)]
+    numbers, place = [], 0
+    if isinstance(value, int):
+        numbers = [value]
+    while isinstance(value, memoryview) and place < len(value):
+        number, place = _varint(value, place)
+        numbers.append(number)
+    return [number - (1 << 64) if number >> 63 else number for number in numbers]
 
 
 def serialize_example(values: dict[str, bytes | int]) -> bytes:
     """An example with one value in each feature; the same values give the same bytes."""
-    example = _CLASSES["Example"]()
-    features = example.features.feature
-    for name, value in values.items():
+    entries = []
+    for name, value in sorted(values.items()):
         if isinstance(value, bytes):
-            features[name].bytes_list.value.append(value)
+            feature = _field(_BYTES_LIST, _field(1, value))
         else:
-            features[name].int64_list = _NUMBERS["int64_list"](value=[value]).SerializeToString()
-    return bytes(example.SerializeToString(deterministic=True))
+            feature = _field(_INT64_LIST, _field(1, _packed(value & (1 << 64) - 1)))
+        entries.append(_field(1, _field(_KEY, name.encode()) + _field(_VALUE, feature)))
+    return _field(1, b"".join(entries)) if entries else b""
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return bytes([number << 3 | _BYTES]) + _packed(len(content)) + content
+
+
+def _packed(number: int) -> bytes:
+    """A whole number of 64 bits without sign, seven bits a byte."""
+    content = bytearray()
+    while number > 127:
+        content.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*content, number])

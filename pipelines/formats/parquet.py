@@ -159,9 +159,12 @@ def _group(
         if number != end:
             raise InputError(f"its rows end at {number - 1}")
     except Exception as error:
+        is_too_large = isinstance(error, InputError) and error.code == FailureCode.TOO_LARGE
+        code = FailureCode.TOO_LARGE if is_too_large else FailureCode.CORRUPT_SHARD
         why = str(error) if _asks_too_much(error, described) else _reason(error)
-        reason = f"rows {number} to {end - 1} are lost: the group is corrupt: {why}"
-        yield shards.UnreadableSample(number, "", reason, FailureCode.CORRUPT_SHARD)
+        fault = "" if is_too_large else "the group is corrupt: "
+        reason = f"rows {number} to {end - 1} are lost: {fault}{why}"
+        yield shards.UnreadableSample(number, "", reason, code)
 
 
 def _batch_rows(described: pq.RowGroupMetaData, file_bytes: int) -> int:
@@ -177,7 +180,8 @@ def _batch_rows(described: pq.RowGroupMetaData, file_bytes: int) -> int:
     if stated > _INFLATED_BYTES:
         raise InputError(
             f"a file of {file_bytes} bytes inflates to a group of {stated}, which no encoded "
-            f"images do: write it without (compression='none', use_dictionary=False)"
+            f"images do: write it without (compression='none', use_dictionary=False)",
+            code=FailureCode.TOO_LARGE,
         )
     return 1
 

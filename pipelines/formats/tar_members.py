@@ -29,6 +29,8 @@ _PASSED_ON = (_END_MARK, BeamsegError, OSError, EOFError, zlib.error, MemoryErro
 MAX_PADDING_BYTES = 1 << 20
 # Of links with longer names than that in all, those that come last lead nowhere.
 MAX_LINK_CHARACTERS, _LINK_CHARACTERS, _MAX_CHAIN = 1 << 26, 100, 40
+# Of names and the folders above them that links are looked up by, in all.
+MAX_LOOKED_UP_CHARACTERS = 1 << 31
 # A block behind the header of a sparse file has this byte set if one more follows.
 _BLOCK_BYTES, _SPARSE_GOES_ON = 512, 504
 
@@ -167,6 +169,7 @@ class _Links:
     def __init__(self, reopen: Reopen, max_bytes: int) -> None:
         self._reopen, self._max_bytes = reopen, max_bytes
         self._copy: Spool | None = None
+        self._left = MAX_LOOKED_UP_CHARACTERS
         self._next: dict[str, str] = {}
         self._contents: dict[str, Callable[[], bytes] | InputError] = {}
 
@@ -220,9 +223,15 @@ class _Links:
                 yield member
 
     def _end_of(self, name: str) -> str:
-        """What a chain of links ends with, links to folders included; of a circle, any of them."""
+        """What a chain of links ends with, links to folders included; of a circle, any of them.
+
+        Nothing once too much has been looked up.
+        """
         for _ in range(_MAX_CHAIN):
             ends = (*(place for place, letter in enumerate(name) if letter == "/"), len(name))
+            self._left -= len(ends) * len(name)
+            if self._left < 0:
+                return ""
             link = next((end for end in ends if name[:end] in self._next), None)
             if link is None:
                 break

@@ -62,6 +62,13 @@ class Failed:
     stage: str
     error: Exception
 
+    def __post_init__(self) -> None:
+        # Many wait to be reported, and frames hold what was being decoded.
+        error: BaseException | None = self.error
+        while isinstance(self.error, InputError) and error is not None:
+            error.__traceback__ = None
+            error = error.__cause__ or error.__context__
+
 
 @dataclass(frozen=True)
 class ModelWindow:

@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from pipelines.formats import example
-from segmodel.errors import InputError
+from segmodel.errors import FailureCode, InputError
 
 VALUES = {"b": b"\x00" * 300, "empty": b"", "one": 1, "none": 0, "less": -7, "most": 2**63 - 1}
 
@@ -107,3 +107,15 @@ def test_many_values_are_not_made_objects_of(kind):
     finally:
         tracemalloc.stop()
     assert peak < 2 * len(record)
+
+
+def test_a_record_of_too_many_features_is_refused(monkeypatch):
+    features = b"".join(field(1, field(1, b"%d" % number) + field(2, b"")) for number in range(99))
+    # The features are a field, and so is each of them, its name and its value.
+    monkeypatch.setattr(example, "MAX_FIELDS", 1 + 3 * 99)
+    assert len(example.parse_example(field(1, features))) == 99
+    monkeypatch.setattr(example, "MAX_FIELDS", 3 * 99)
+    for record in (field(1, features), field(1, b"") * 298, field(1, field(1, b"") * 298)):
+        with pytest.raises(InputError, match="more than 297 features and values") as caught:
+            example.parse_example(record)
+        assert caught.value.code == FailureCode.CORRUPT_RECORD

@@ -276,7 +276,7 @@ def test_a_group_that_inflates_like_no_images_costs_itself_and_is_not_read(tmp_p
     allocated = pa.total_allocated_bytes()
     lost, kept = ParquetFormat().read(files_in(path)[0], ReadOptions())
     assert isinstance(lost, UnreadableSample)
-    assert lost.code == FailureCode.CORRUPT_SHARD
+    assert lost.code == FailureCode.TOO_LARGE
     assert f"a file of {path.stat().st_size} bytes inflates to a group of" in lost.reason
     assert "use_dictionary=False" in lost.reason
     assert isinstance(kept, ShardSample)

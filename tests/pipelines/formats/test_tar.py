@@ -10,6 +10,8 @@ import zlib
 
 import pytest
 
+from pipelines.formats import tar_members
+from pipelines.formats.shards import ShardSample, UnreadableSample
 from pipelines.formats.tar import TarFormat, _Members
 from pipelines.formats.work import ReadOptions
 from segmodel.errors import FailureCode
@@ -347,3 +349,15 @@ def test_another_compression_is_named_with_the_remedy(tmp_path, kind, name):
     (lost,) = read(tmp_path / name)
     assert lost.reason.startswith(f"the shard is compressed with {kind}, which is not read: ")
     assert (lost.number, lost.code) == (0, FailureCode.UNSUPPORTED)
+
+
+def test_links_that_take_too_long_to_look_up_lead_nowhere(tmp_path, monkeypatch):
+    links = [special(f"b/{number}.png", tarfile.SYMTYPE, "../a.png") for number in range(3)]
+    content = archive([("a.png", PNGS[0]), *((link, b"") for link in links)])
+    path = write_archive(tmp_path / "a.tar", content)
+    assert [type(sample) for sample in read(path)] == [ShardSample] * 4
+    # Each name is looked up as the link that it is, and as what that leads to.
+    monkeypatch.setattr(tar_members, "MAX_LOOKED_UP_CHARACTERS", 50)
+    found = read(path)
+    assert [type(sample) for sample in found] == [ShardSample] * 1 + [UnreadableSample] * 3
+    assert {sample.code for sample in found[1:]} == {FailureCode.BROKEN_LINK}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -195,6 +197,34 @@ def test_of_any_number_of_failures_few_wait():
     waiting = [opened - number for number, _ in enumerate(ahead.run(jobs()))]
     assert len(waiting) == 3 * MAX_PLANNED
     assert MAX_PLANNED < max(waiting) < MAX_PLANNED + 10
+
+
+def test_failures_that_wait_hold_nothing_of_what_was_decoded():
+    held = []
+
+    class Content:
+        pass
+
+    def refuse() -> Raster:
+        content = Content()
+        held.append(weakref.ref(content))
+        try:
+            raise ValueError("inner")
+        except ValueError as error:
+            raise InputError("no image") from error
+
+    found = [Failed(str(number), "open", _caught(refuse)) for number in range(3)]
+    gc.collect()
+    assert [str(one.error) for one in found] == ["no image"] * 3
+    assert [content() for content in held] == [None] * 3
+
+
+def _caught(action) -> Exception:
+    try:
+        action()
+    except InputError as error:
+        return error
+    raise AssertionError
 
 
 def test_a_raster_that_failed_is_not_read_on():
