@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,9 +14,12 @@ import pytest
 from pipelines.formats import images
 from pipelines.inputs.find import list_inputs
 from pipelines.inputs.listing import find_web
+from pipelines.rasters import gdal
 from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.header import Headers, read_header
 from pipelines.rasters.reader import SceneRaster
+from pipelines.results.verify import verify
+from pipelines.results.verify_units import Finding
 from pipelines.scenes.format import SceneFormat
 from pipelines.segment.options import SegmentOptions
 from pipelines.segment.plan_report import report
@@ -27,7 +31,16 @@ from segmodel.rasters.bands import ModelBands
 from segmodel.tiling.windows import Window
 from tests.fakes import brightness_labels, contract
 from tests.pipelines import web_server
-from tests.pipelines.corpus import pixels, png, read_band, read_png, run_all, write, write_scene
+from tests.pipelines.corpus import (
+    flipped,
+    pixels,
+    png,
+    read_band,
+    read_png,
+    run_all,
+    write,
+    write_scene,
+)
 from tests.pipelines.scene_runs import run_scenes
 
 VALUES = pixels(300, 200)
@@ -215,6 +228,35 @@ def test_with_copy_web_an_image_file_is_copied_and_labelled(
     write(path, png(VALUES[:10]))
     run = run_scenes(tmp_path / "run", model_folder, place, window=64, copy_web=1 << 20)
     assert read_png(run.root / "labels" / how / "a.png.png").shape == (10, 200)
+
+
+def test_files_of_the_web_are_compared_with_what_was_labelled(
+    tmp_path, address, model_folder, monkeypatch
+):
+    scene = write_scene(tmp_path / "www" / "no-ranges" / "a.tif", VALUES)
+    image = write(tmp_path / "www" / "no-ranges" / "b.png", png(VALUES))
+    places = (f"{address}/no-ranges/a.tif", f"{address}/no-ranges/b.png")
+    run = run_scenes(tmp_path / "run", model_folder, *places, window=64, copy_web=1 << 20)
+
+    def compared() -> list[tuple[str, str]]:
+        # Another process has copies of its own.
+        copies = FileCopies()
+        monkeypatch.setattr(images, "COPIES", copies)
+        monkeypatch.setattr(gdal, "COPIES", copies)
+        found: list[Finding] = []
+        assert verify(str(run.root), found.append, inputs=True).inputs == 2
+        return sorted((finding.path, finding.wrong) for finding in found)
+
+    assert compared() == []
+    scene.write_bytes(flipped(scene.read_bytes(), scene.stat().st_size - 100))
+    os.utime(image, ns=(1, 1))
+    other = "has other content than was labelled"
+    assert compared() == [("input no-ranges/a.tif", other)]
+    image.unlink()
+    (_, (name, reason)) = compared()
+    assert name == "input no-ranges/b.png"
+    assert reason.startswith("cannot be read (")
+    assert "127.0.0.1" not in reason
 
 
 def test_a_shard_on_the_web_is_refused_with_the_remedy(tmp_path, address, model_folder):

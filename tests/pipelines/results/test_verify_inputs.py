@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -234,6 +235,31 @@ def test_a_vrt_is_read_where_the_run_read_it_and_nowhere_else(options, inputs, t
         wrong = [finding.wrong for finding in found(root)]
         # Without trust the scene is a failure, which was made from nothing.
         assert wrong == ([] if expected is None else [expected])
+
+
+def test_a_stack_and_a_member_of_an_archive_are_compared_by_their_pixels(options, tmp_path):
+    for number, band in enumerate(("red", "green", "blue")):
+        write_scene(tmp_path / "b" / f"s_{band}.tif", pixels(40, 40, number, bands=1))
+    archive = tmp_path / "a.zip"
+    with ZipFile(archive, "w") as writer:
+        writer.write(write_scene(tmp_path / "m.tif", pixels(40, 50)), "m.tif")
+    stack, member = str(tmp_path / "b"), f"/vsizip/{archive}/m.tif"
+    kinds = [
+        ({"inputs": (stack,), "stack": "{scene}_{band}.tif"}, tmp_path / "b" / "s_red.tif", -100),
+        ({"inputs": (member,)}, archive, 1000),
+    ]
+    for changes, path, place in kinds:
+        root = tmp_path / f"run-{path.name}"
+        assert segment(replace(options, output=str(root), overlap=None, **changes)) == 1
+        assert found(root) == []
+
+        content, status = path.read_bytes(), path.stat()
+        path.write_bytes(flipped(content, place % len(content)))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+        assert [finding.wrong for finding in found(root)] == [OTHER]
+        path.unlink()
+        assert [finding.remedy for finding in found(root)] == [UNREAD]
 
 
 def test_results_that_are_kept_of_inputs_that_are_gone_are_not_compared(options, inputs):
