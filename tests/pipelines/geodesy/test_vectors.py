@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,27 @@ def test_curves_become_lines(tmp_path: Path) -> None:
     (shape,) = shapes_of(read_polygons(str(tmp_path / "c.vrt"), "--aoi", "WKT"))
 
     assert shape.area == pytest.approx(np.pi, rel=2e-3)
+
+
+def test_no_server_is_asked_for_the_schema_of_a_gml_file(tmp_path: Path) -> None:
+    ring = "0,0 0,1 1,1 0,0"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0)
+        schema = f"http://127.0.0.1:{server.getsockname()[1]}/?REQUEST=DescribeFeatureType"
+        (tmp_path / "a.gml").write_text(
+            '<wfs:FeatureCollection xmlns:wfs="http://www.opengis.net/wfs" xmlns:t="http://t" '
+            'xmlns:gml="http://www.opengis.net/gml" '
+            'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:schemaLocation="http://t '
+            f'{schema}&amp;SERVICE=WFS&amp;VERSION=1.1.0&amp;TYPENAME=t:f"><gml:featureMember>'
+            '<t:f fid="1"><t:name>a</t:name><t:g><gml:Polygon srsName="EPSG:4326">'
+            "<gml:outerBoundaryIs><gml:LinearRing><gml:coordinates>"
+            f"{ring}</gml:coordinates></gml:LinearRing></gml:outerBoundaryIs></gml:Polygon></t:g>"
+            "</t:f></gml:featureMember></wfs:FeatureCollection>"
+        )
+
+        assert read_polygons(str(tmp_path / "a.gml"), "--zones").names == ("a",)
+        with pytest.raises(BlockingIOError):
+            server.accept()
 
 
 def test_the_only_layer_with_polygons_is_taken(tmp_path: Path) -> None:
