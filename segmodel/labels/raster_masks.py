@@ -11,7 +11,7 @@ from segmodel.errors import FailureCode, InputError
 from segmodel.rasters.bands import colors_of
 from segmodel.rasters.header import Band, Header
 from segmodel.rasters.nodata import is_nodata
-from segmodel.rasters.opening import gdal_window
+from segmodel.rasters.opening import check_sources, gdal_window
 from segmodel.rasters.reader import RasterHandle, valid_by_mask
 from segmodel.tiling.raster import combine_masks
 from segmodel.tiling.windows import Window
@@ -106,6 +106,7 @@ class MaskRaster:
         header, area = self._header, gdal_window(window)
         indexes = [band.index for band in header.bands]
         samples = np.moveaxis(source.read(indexes, window=area), 0, -1)
+        check_sources(source, indexes, area)
         shape = (window.height, window.width)
         return samples, valid_by_mask(source, header.mask, header.alpha, indexes, area, shape)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -41,6 +42,29 @@ _MAX_SUBDATASETS = 64
 _NO_RASTER = re.compile(r"(?i)_(?:bnds|bounds|vertices)$")
 
 T = TypeVar("T")
+# Whether GDAL has failed in this process.
+_met_error = threading.Event()
+
+
+def check_sources(
+    source: rasterio.DatasetReader, indexes: Sequence[int], area: RasterioWindow
+) -> None:
+    """Raise where a VRT could not be read and GDAL did not say so.
+
+    It tells once that it cannot open a source. While any VRT is open in the process, it fails
+    without an error from then on, and rasterio gives zeros; a checksum does not.
+
+    Args:
+        source: Open raster, of which a part was read.
+        indexes: Indexes of the bands that were read.
+        area: Part that was read.
+
+    Raises:
+        RasterioError: If a source cannot be read.
+    """
+    if source.driver == "VRT" and _met_error.is_set():
+        for index in indexes:
+            source.checksum(index, window=area)
 
 
 class OpenRaster:
@@ -175,6 +199,7 @@ class Opener:
         except BeamsegError:
             raise
         except GDAL_ERRORS as error:
+            _met_error.set()
             raise self.unreadable(error, uri, what) from error
 
     def unreadable(

@@ -21,7 +21,7 @@ from segmodel.errors import BeamsegError
 from segmodel.rasters.bands import ModelBands
 from segmodel.rasters.completeness import shortage_of
 from segmodel.rasters.header import Header, header_of
-from segmodel.rasters.opening import GDAL_ERRORS, Opener, OpenRaster, gdal_window
+from segmodel.rasters.opening import GDAL_ERRORS, Opener, OpenRaster, check_sources, gdal_window
 from segmodel.tiling.raster import Pixels, combine_masks
 from segmodel.tiling.windows import Window
 
@@ -192,6 +192,8 @@ class RasterReader:
         samples = np.empty((*shape, len(indexes)), self._bands.read_dtype)
         # GDAL writes pixel by pixel; what is read is a view of it, band by band.
         source.read(indexes, out=samples.transpose(2, 0, 1), window=area)
+        if shape == (area.height, area.width):
+            check_sources(source, indexes, area)
         bands = self._bands
         return samples, valid_by_mask(source, bands.mask, bands.alpha, indexes, area, shape)
 

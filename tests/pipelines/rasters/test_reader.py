@@ -335,3 +335,21 @@ def test_a_picture_shows_all_of_a_scene_or_its_middle_where_all_would_be_too_muc
     assert small_area(header, WHOLE) == (WHOLE if overviews else Window(25, 35, 40, 40))
     corner = Window(2, 3, 40, 50)
     assert small_area(header, corner) == (corner if overviews else Window(2, 8, 40, 40))
+
+
+def test_a_broken_source_is_an_error_of_every_read_while_another_vrt_is_open(tmp_path):
+    whole = write_mosaic(tmp_path / "a" / "whole.vrt", VALUES, 40)
+    broken = write_mosaic(tmp_path / "b" / "broken.vrt", VALUES, 40)
+    (tmp_path / "b" / "left.tif").write_bytes(b"no raster")
+    bands = ModelBands.of(read_header(str(whole)), contract(), None, "a", "")
+    with_whole = SceneRaster(str(whole), read_header(str(whole)), bands)
+    np.testing.assert_array_equal(with_whole.read(WHOLE).values, VALUES)
+
+    scene = SceneRaster(str(broken), read_header(str(whole)), bands)
+    for _ in range(3):
+        with pytest.raises(InputError, match="cannot be read"):
+            scene.read(Window(0, 0, HEIGHT, 40))
+    right = Window(0, 40, HEIGHT, WIDTH - 40)
+    np.testing.assert_array_equal(scene.read(right).values, VALUES[:, 40:])
+    with_whole.close()
+    scene.close()
