@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -205,7 +204,10 @@ def flip(runs: Runs, seed: str) -> Outcome:
     copy = runs.folder / f"copy-{seed}"
     shutil.copytree(runs.folder / state, copy)
     (copy / path).write_bytes(flipped(contents[path], at, bit))
-    came = judge(runs, copy.name, state, path, tree(runs.folder / FINISHED))
+    try:
+        came = judge(runs, copy.name, state, path, tree(runs.folder / FINISHED))
+    except Exception as error:
+        came = f"FAULT: {type(error).__name__}: {error}"
     shutil.rmtree(copy)
     outcome = Outcome(f"{state} run, {kind_of(path)}", came.partition(":")[0])
     if came.startswith("FAULT"):
@@ -229,8 +231,15 @@ class Flips(Harm):
         return [Outcome(**outcome) for outcome in json.loads(outcomes)]
 
     def _print(self, call: str) -> str:
-        """What a method of `Runs` prints in a process of its own."""
+        """What a method of `Runs` prints in a process of its own.
+
+        Raises:
+            RuntimeError: If the process fails.
+        """
         place = f"Path({str(self.bench.folder / 'flips')!r})"
         program = "from pathlib import Path; from tools.reliability.flips import Runs"
         line = [sys.executable, "-c", f"{QUICK}; {program}; Runs({place}).{call}"]
-        return forked.run(line, env=environment(), check=True, stdout=subprocess.PIPE).stdout
+        done = forked.run(line, env=environment(), capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        return done.stdout
