@@ -241,15 +241,18 @@ class GroundGrid:
         is_cut = np.isnan(areas)
         if around:
             is_cut[1:-1, 1:-1] = sliding_window_view(is_cut, (3, 3)).any(axis=(2, 3))
-            areas, is_cut = (a.repeat(pitch, axis=0).repeat(pitch, axis=1) for a in (areas, is_cut))
+            # Cells may be far larger than the window.
+            down, across = (
+                np.arange(first, first + count) // pitch - start
+                for first, count, start in ((row, height, top), (column, width, left))
+            )
+            areas, is_cut = (of_cells[np.ix_(down, across)] for of_cells in (areas, is_cut))
         rows, columns = np.nonzero(is_cut)  # of pixels, or of their parts
-        first_row, first_column = top * pitch, left * pitch
-        at = columns / parts + first_column, rows / parts + first_row
+        at = columns / parts + column, rows / parts + row
         areas[rows, columns] = cut_areas(places, *at, 1 / parts)
         if parts > 1:
             areas = areas.reshape(height, parts, width, parts).sum(axis=(1, 3))
-        row, column = row - first_row, column - first_column
-        return np.asarray(areas[row : row + height, column : column + width] * datum.sphere_m2)
+        return np.asarray(areas * datum.sphere_m2)
 
 
 @lru_cache(maxsize=256)

@@ -26,6 +26,8 @@ WIDE_ROWS, WIDE_HALOS = 256, 4
 MAX_SCALED = 16
 # Squares of `BLOCK_PX` in a scene: the whole Earth in pixels of 10 m has half of them.
 MAX_BLOCKS = 1 << 20
+# Rows or columns of a scene: twice those of the whole Earth in pixels of 10 m.
+MAX_SIDE_PX = 1 << 23
 
 
 def model_grid(header: Header, reading: ReadOptions, what: str = "the scene") -> ModelGrid | None:
@@ -92,14 +94,24 @@ def _check_number(header: Header, scaled: ModelGrid | None, what: str = "") -> N
     """Refuse a scene of more blocks than one process keeps and one label map holds."""
     seen = seen_by_model(header, scaled)
     height, width = max(header.grid.height, seen.height), max(header.grid.width, seen.width)
-    if math.ceil(height / BLOCK_PX) * math.ceil(width / BLOCK_PX) > MAX_BLOCKS:
+    if not is_possible(height, width):
         raise ConfigurationError(
-            f"{height} rows and {width} columns are more than {MAX_BLOCKS} blocks of "
-            f"{BLOCK_PX} x {BLOCK_PX} pixels, the most of one scene: cut it into several "
+            f"{height} rows and {width} columns are more than {MAX_SIDE_PX}, or {MAX_BLOCKS} "
+            f"blocks of {BLOCK_PX} x {BLOCK_PX} pixels, the most of one scene: cut it into several "
             f"(gdal_translate -of VRT -srcwin COLUMN ROW WIDTH HEIGHT)",
             code=FailureCode.TOO_MANY_PIXELS,
             name=what,
         )
+
+
+def is_possible(height: int, width: int) -> bool:
+    """Whether a scene may have so many rows and columns.
+
+    >>> is_possible(4_000_000, 2_000_000), is_possible(1, 2_000_000_000)
+    (True, False)
+    """
+    blocks = math.ceil(height / BLOCK_PX) * math.ceil(width / BLOCK_PX)
+    return blocks <= MAX_BLOCKS and max(height, width) <= MAX_SIDE_PX
 
 
 def planned_blocks(header: Header | None, layout: Layout, reading: ReadOptions) -> list[Window]:

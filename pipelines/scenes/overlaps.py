@@ -17,6 +17,7 @@ from pipelines.geodesy.ground import GroundGrid
 from pipelines.rasters.header import Headers
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.plan import SCENE, CountUnit, InputFile, unit_id
+from pipelines.scenes.blocks import is_possible
 from segmodel.errors import BeamsegError, ConfigurationError
 
 _log = logging.getLogger("beamseg")
@@ -152,11 +153,16 @@ def parse_date(text: str) -> datetime | None:
 
 
 def grounds_of(files: Sequence[InputFile], headers: Headers) -> dict[int, GroundGrid]:
-    """Where scenes are on the ground, by their index; without those that do not say."""
+    """Where scenes are on the ground, by their index; without those that do not say.
+
+    Nor those that are too large to be labelled: what they state may be anything.
+    """
     grounds = {}
     for index, file in enumerate(files):
         header = headers.find(file)
-        if header is not None and header.is_placed:
+        if header is None or not is_possible(header.grid.height, header.grid.width):
+            continue
+        if header.is_placed:
             with suppress(BeamsegError):
                 ground = ground_grid(header.grid)
                 ground.pixel_size_m()

@@ -12,6 +12,7 @@ from pipelines.formats.work import ReadOptions
 from pipelines.scenes.blocks import (
     BLOCK_PX,
     MAX_BLOCKS,
+    MAX_SIDE_PX,
     block_windows,
     model_grid,
     model_window,
@@ -221,6 +222,7 @@ def test_scenes_in_degrees_have_another_ratio_for_rows_and_columns():
     [
         (2_000_000_000, 2_000_000_000, ReadOptions()),
         (1, BLOCK_PX * MAX_BLOCKS + 1, ReadOptions()),
+        (MAX_SIDE_PX + 1, 1, ReadOptions()),
         (BLOCK_PX * 256, BLOCK_PX * 257, ReadOptions(resample_to=0.625)),
         (BLOCK_PX * 1024, BLOCK_PX * 1025, ReadOptions(resample_to=100.0)),
     ],

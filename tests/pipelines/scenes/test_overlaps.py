@@ -12,10 +12,14 @@ from affine import Affine
 from pyproj import Transformer
 from rasterio.crs import CRS
 
+from pipelines.rasters.header import Headers
+from pipelines.scenes.blocks import MAX_SIDE_PX
+from pipelines.scenes.overlaps import overlaps_of
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (
     DEGREES,
     UTM,
+    files_in,
     pixels,
     read_band,
     small_blocks,
@@ -192,3 +196,19 @@ def test_tiles_that_abut_show_nothing_twice(tmp_path, model_folder):
 
 
 # Runs that go on
+
+
+@pytest.mark.parametrize("rows", [MAX_SIDE_PX + 1, 2**31 - 1])
+def test_a_scene_of_any_stated_size_costs_itself_and_has_no_ground(tmp_path, model_folder, rows):
+    write_scene(tmp_path / "in" / "a.tif", pixels(40, 50))
+    (tmp_path / "in" / "b.vrt").write_text(
+        f'<VRTDataset rasterXSize="1" rasterYSize="{rows}"><SRS>EPSG:32633</SRS>'
+        "<GeoTransform>500000,10,0,5000000,0,-10</GeoTransform>"
+        + "".join(f'<VRTRasterBand dataType="Byte" band="{band}"/>' for band in (1, 2, 3))
+        + "</VRTDataset>"
+    )
+    run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
+    assert (run.status, run.summary["failed_images"]) == (3, 1)
+    (row,) = run.rows("failures.csv")
+    assert (row["uri"], row["code"]) == ("in/b.vrt", "too_many_pixels")
+    assert overlaps_of(files_in(tmp_path / "in"), Headers()).scenes == 1
