@@ -313,14 +313,14 @@ def command(arguments):
     logging.getLogger("beamseg").warning("%s: cut", name)
     print(name)
     sys.stderr.write("\\r 5%")
-    raise InputError(f"shards:\\n  {name}: cut")
+    raise InputError(f"{name}: cut")
 guarded(command, [])
 """
     run = forked.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
 
     shown = r"a\nbeamseg: complete\x1b[2J\u202e\udce9.tif"
     assert run.stdout == shown.replace(r"\n", "\n") + "\n"
-    assert run.stderr == (f"WARNING beamseg: {shown}: cut\n\n 5%beamseg: shards:\n  {shown}: cut\n")
+    assert run.stderr == (f"WARNING beamseg: {shown}: cut\n\n 5%beamseg: {shown}: cut\n")
 
 
 def test_what_libraries_say_of_addresses_is_printed_without_credentials():
