@@ -46,9 +46,7 @@ class AmazonClient:
         from botocore.config import Config
         from botocore.exceptions import BotoCoreError
 
-        session = boto3.session.Session()
-
-        def client(attempts: int) -> Any:
+        def client(session: Any, attempts: int) -> Any:
             config = Config(
                 retries={"total_max_attempts": attempts, "mode": "standard"},
                 max_pool_connections=CONNECTIONS,
@@ -60,7 +58,8 @@ class AmazonClient:
             return made
 
         try:
-            self._client, self._uploading = client(1), client(ATTEMPTS)
+            session = boto3.session.Session()
+            self._client, self._uploading = client(session, 1), client(session, ATTEMPTS)
         except (BotoCoreError, ValueError) as error:
             # Its text may name files of this machine.
             raise ConfigurationError(
