@@ -365,7 +365,7 @@ SITUATIONS = (
         "an output that is a link to itself",
         f"{INTO} --output=link",
         "link",
-        "name another place, or remove it",
+        "links lead in a circle",
         make=link("link", "link"),
     ),
     Situation(
