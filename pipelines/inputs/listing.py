@@ -6,6 +6,7 @@ import tempfile
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from pipelines.inputs.zarr import is_zarr, state_of_zarr, zarr_address
@@ -20,6 +21,8 @@ from segmodel.rasters.world_files import may_have_sidecars
 # Of a listing that waits in memory for its end.
 SPOOLED_BYTES = 16 << 20
 FOLDERS_KNOWN = 10_000
+# Links to folders in folders that links led to: k folders that link to each other have k! ways.
+MAX_NESTED_LINKS = 1_000
 
 
 @dataclass(frozen=True)
@@ -181,12 +184,12 @@ def _files_of(pattern: str, root: str, may_fail: Callable[[str], bool]) -> Itera
     if is_zarr(pattern):
         paths = iter([os.path.normpath(pattern)])
     elif _is_folder(pattern):
-        paths = _matching(pattern, ["**"], may_fail)
+        paths = _matching(pattern, ["**"], may_fail, count())
     elif is_named := filesystem.exists(pattern):
         paths = iter([pattern])
     else:
         parts = Path(pattern).parts[len(Path(root).parts) :]
-        paths = _matching("" if root == "." else root, parts, may_fail)
+        paths = _matching("" if root == "." else root, parts, may_fail, count())
     for path in sorted(set(paths)):
         found, address = filesystem.stat(path), ""
         if found is None and os.path.islink(path) and not is_named:
@@ -206,6 +209,7 @@ def _matching(
     folder: str,
     parts: Sequence[str],
     may_fail: Callable[[str], bool],
+    nested: Iterator[int],
     linked: frozenset[str] = frozenset(),
 ) -> Iterator[str]:
     """Paths below a folder by a glob, name by name; what cannot be listed is no empty folder.
@@ -215,6 +219,7 @@ def _matching(
         parts: Names of the glob; `**` is any number of folders, and at the end all files below.
             An empty pattern has none, and matches nothing.
         may_fail: Whether nobody asks for what is in a folder that cannot be read.
+        nested: Numbers of links that are followed in folders that links led to.
         linked: Real paths of folders that links led to on the way; what leads back to one, or to a
             folder above, is left out, as it would have no end.
 
@@ -227,13 +232,13 @@ def _matching(
     if first != "**" and not locations.has_wildcards(first):
         path = os.path.join(folder, first)
         if rest:
-            yield from _matching(path, rest, may_fail, linked)
+            yield from _matching(path, rest, may_fail, nested, linked)
         elif filesystem.exists(path):
             yield path
         return
     is_any = first == "**"
     if is_any and rest:
-        yield from _matching(folder, rest, may_fail, linked)
+        yield from _matching(folder, rest, may_fail, nested, linked)
     for entry in _entries(folder, may_fail):
         if not locations.matches("*" if is_any else first, entry.name):
             continue
@@ -243,7 +248,13 @@ def _matching(
             above = os.path.join(os.path.realpath(folder), "") if real else ""
             if real & linked or any(above.startswith(os.path.join(one, "")) for one in real):
                 continue
-            yield from _matching(path, parts if is_any else rest, may_fail, linked | real)
+            if real and linked and next(nested) == MAX_NESTED_LINKS:
+                raise ConfigurationError(
+                    f"{folder}: links lead from folder to folder in more than {MAX_NESTED_LINKS} "
+                    f"ways: name the folders themselves by --input, or remove links"
+                )
+            below = parts if is_any else rest
+            yield from _matching(path, below, may_fail, nested, linked | real)
         elif not rest:
             yield path
 

@@ -169,3 +169,15 @@ def test_the_root_of_a_folder_is_the_folder_itself(tmp_path):
 @pytest.mark.parametrize("pattern", ["", "a\0b"])
 def test_a_pattern_that_no_file_can_have_matches_none(pattern):
     assert list(find_files(pattern)) == []
+
+
+def test_folders_that_link_to_each_other_have_a_bound(tmp_path, monkeypatch):
+    for name in "abc":
+        make(tmp_path / name, "1.jpg")
+        for other in sorted({*"abc"} - {name}):
+            (tmp_path / name / other).symlink_to(tmp_path / other, target_is_directory=True)
+    found = {file.name for file in find_files(str(tmp_path))}
+    assert {"a/1.jpg", "a/b/1.jpg", "a/b/c/1.jpg", "c/a/b/1.jpg"} <= found
+    monkeypatch.setattr(listing, "MAX_NESTED_LINKS", 3)
+    with pytest.raises(ConfigurationError, match="in more than 3 ways: name the folders"):
+        list(find_files(str(tmp_path)))
