@@ -28,11 +28,13 @@ class Tags:
         values: Values of those tags that were asked for: whole numbers, or the bytes of any others;
             what lies behind the end of the file is left out, and so is what follows that.
         is_cut: Whether the file ends before the directory does.
+        value_bytes: Bytes of the values of all tags; more than the file has where they share them.
     """
 
     stated: np.ndarray
     values: dict[int, np.ndarray | bytes]
     is_cut: bool
+    value_bytes: float
 
     def first(self, tag: int) -> int | None:
         """The first number of a tag; None if it has none."""
@@ -78,4 +80,4 @@ def read_tags(encoded: bytes, wanted: Collection[int]) -> Tags:
         values[tag] = encoded[begin : begin + int(sizes[at])]
         if code := _NUMBERS.get(int(entries["kind"][at])):
             values[tag] = np.frombuffer(values[tag], order + code)
-    return Tags(entries["tag"], values, fitting < count)
+    return Tags(entries["tag"], values, fitting < count, float(sizes[~is_behind].sum()))
