@@ -80,6 +80,19 @@ def tiff_that_states(content: bytes, tag: int, value: int) -> bytes:
     return bytes(out)
 
 
+def shared_tags() -> bytes:
+    """A valid TIFF with 20 more tags, each of which names half of the file as its value."""
+    content = of_kind("tiff")
+    first = int.from_bytes(content[4:8], "little")
+    end = first + 2 + 12 * content[first]
+    more = b"".join(
+        struct.pack("<HHII", tag, 7, len(content) // 2, 8) for tag in range(40000, 40020)
+    )
+    count = struct.pack("<H", content[first] + 20)
+    head = content[:4] + struct.pack("<I", len(content)) + content[8:]
+    return head + count + content[first + 2 : end] + more + bytes(4)
+
+
 def gif() -> bytes:
     """An image of a kind that is not read."""
     buffer = io.BytesIO()
@@ -139,6 +152,7 @@ BROKEN: dict[str, Broken] = {
         tiff_that_states(of_kind("tiff-grey"), TIFF_HEIGHT, 60_000),
         "truncated or corrupt TIFF: strips or tiles are missing",
     ),
+    "tiff-shared-tags": Broken(".tif", shared_tags(), "tags of the TIFF share their bytes"),
     "tiff-jpeg-narrow": Broken(
         ".tif",
         tiff_that_states(of_kind("tiff-jpeg"), TIFF_WIDTH, 60_000),

@@ -14,6 +14,7 @@ from pipelines.storage import filesystem, locations
 from pipelines.storage.clients.retry import retry_transient
 from pipelines.storage.copies import COPIES
 from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError, is_transient
+from segmodel.rasters.directories import check_file
 from segmodel.rasters.opening import (
     GDAL_ERRORS,
     THROUGH_US,
@@ -140,7 +141,15 @@ class StoreOpener(Opener):
             name: Path, address, or text of a VRT.
             uri: Location, for errors.
             stored: What GDAL reads it through, if it is in a store, else None.
+
+        Raises:
+            InputError: If GDAL cannot open it, and as `check_file` does.
+            TransientError: If it may be opened later.
         """
+        if stored is None:
+            check_file(name)
+        else:
+            stored.check(uri)
         try:
             opener = {} if stored is None else {"opener": stored}
             source = rasterio.open(name, **opener)

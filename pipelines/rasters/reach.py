@@ -180,11 +180,15 @@ def _names_of_opened(name: str) -> list[str]:
             opened = OPENER.open(uri)
             with opened:
                 return [*names_found(uri, opened)]
-    except GDAL_ERRORS:
-        return []
     except InputError as error:
+        if error.code == FailureCode.UNSUPPORTED:
+            # GDAL would open it all the same once its pixels are asked for.
+            what = os.path.basename(unwrapped(name))
+            raise InputError(f"it is read from {what}: {error.text}", code=error.code) from error
         if error.code == FailureCode.NOT_TRUSTED:
             raise
+        return []
+    except GDAL_ERRORS:
         return []
 
 

@@ -17,9 +17,12 @@ from rasterio.abc import FileContainer
 from pipelines.storage import filesystem, locations
 from pipelines.storage.clients import RangeStream, store_of
 from pipelines.storage.clients.interface import replaced_error
+from segmodel.rasters.directories import SIDECARS, check_directories
 
 # What a request asks for: several tiles, which often follow each other.
 BUFFER_BYTES = 1 << 20
+# Requests whose answers are kept from the check of a file for GDAL: its header, and a directory.
+MAX_KEPT = 2
 # A page of a listing.
 MAX_OTHERS = 1000
 
@@ -44,21 +47,41 @@ class StoredRaster:
         self._siblings: dict[str, tuple[int, str]] | None = None
         self._lock = threading.Lock()
         self._fault: Exception | None = None
+        self._kept: dict[tuple[str, int], bytes] = {}
 
     def fault(self) -> Exception | None:
         """What the first request that failed since the last question failed with."""
         fault, self._fault = self._fault, None
         return fault
 
+    def check(self, path: str) -> None:
+        """Refuse the raster, or a file beside it, as `check_directories` does.
+
+        Of what that reads, GDAL asks for the beginning next; so it is kept until then.
+
+        Args:
+            path: Location of the raster.
+
+        Raises:
+            InputError: Says what there is too much of, and in which file beside it.
+        """
+        for suffix in ("", *SIDECARS):
+            if self.isfile(path + suffix):
+                with self._stream(path + suffix, keeps=True) as stream:
+                    check_directories(stream, suffix)
+
     def open(self, path: str, mode: str = "rb", **options: object) -> io.BufferedReader:
         """A stream of a file; see `rasterio.abc.FileContainer`."""
+        return self._stream(path, keeps=False)
+
+    def _stream(self, path: str, keeps: bool) -> io.BufferedReader:
         path = locations.normalized(path)
         if self._content is not None and path == self._uri:
             return io.BufferedReader(io.BytesIO(self._content))
         state = self._state(path)
         if state is None:
             raise FileNotFoundError(2, "no such object", path)
-        stream = _StreamForGDAL(self._note, store_of(path), path, *state)
+        stream = _StreamForGDAL(self._note, self._kept, keeps, store_of(path), path, *state)
         return io.BufferedReader(stream, BUFFER_BYTES)
 
     def isfile(self, path: str) -> bool:
@@ -133,16 +156,32 @@ class _StreamForGDAL(RangeStream):
 
     Args:
         fail: Called with the exception.
+        kept: By address and place, bytes that have been read, and are taken once.
+        keeps: Whether to keep what is read there, and not to take it.
         arguments: Arguments of `RangeStream`.
     """
 
-    def __init__(self, fail: Callable[[Exception], None], *arguments: Any) -> None:
+    def __init__(
+        self,
+        fail: Callable[[Exception], None],
+        kept: dict[tuple[str, int], bytes],
+        keeps: bool,
+        *arguments: Any,
+    ) -> None:
         super().__init__(*arguments)
-        self._fail = fail
+        self._fail, self._kept, self._keeps = fail, kept, keeps
 
     def readinto(self, buffer: Any) -> int:
+        begin, view = (self._uri, self._place), memoryview(buffer)
+        if not self._keeps and (found := self._kept.pop(begin, b"")[: len(view)]):
+            view[: len(found)] = found
+            self._place += len(found)
+            return len(found)
         try:
-            return super().readinto(buffer)
+            count = super().readinto(buffer)
         except Exception as error:
             self._fail(error)
             return 0
+        if self._keeps and len(self._kept) < MAX_KEPT:
+            self._kept[begin] = bytes(view[:count])
+        return count

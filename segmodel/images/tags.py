@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-_BIG_TIFF = 43
+from segmodel.rasters.directories import TiffForm
+
 # Bytes of a value by its type, and the types that are whole numbers.
 _WIDTHS = np.array([0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8], np.float64)
 _NUMBERS = {3: "u2", 4: "u4", 6: "i1", 8: "i2", 9: "i4", 13: "u4", 16: "u8"}
@@ -28,13 +28,11 @@ class Tags:
         values: Values of those tags that were asked for: whole numbers, or the bytes of any others;
             what lies behind the end of the file is left out, and so is what follows that.
         is_cut: Whether the file ends before the directory does.
-        value_bytes: Bytes of the values of all tags; more than the file has where they share them.
     """
 
     stated: np.ndarray
     values: dict[int, np.ndarray | bytes]
     is_cut: bool
-    value_bytes: float
 
     def first(self, tag: int) -> int | None:
         """The first number of a tag; None if it has none."""
@@ -52,15 +50,12 @@ def read_tags(encoded: bytes, wanted: Collection[int]) -> Tags:
     Raises:
         ValueError: If it does not begin as such a file.
     """
-    if encoded[:2] not in (b"II", b"MM") or len(encoded) < 8:
+    form = TiffForm.of(encoded[:16])
+    if form is None:
         raise ValueError("its tags do not begin as those of a TIFF")
-    name: Literal["little", "big"] = "little" if encoded[:2] == b"II" else "big"
-    order = "<" if name == "little" else ">"
-    big = int.from_bytes(encoded[2:4], name) == _BIG_TIFF
-    width, count_bytes = (8, 8) if big else (4, 2)
-    place = int.from_bytes(encoded[width : 2 * width], name)
-    count = int.from_bytes(encoded[place : place + count_bytes], name)
-    place += count_bytes
+    order, width = form.order, form.place_bytes
+    place = form.first + form.count_bytes
+    count = int.from_bytes(encoded[form.first : place], "little" if order == "<" else "big")
     number = f"{order}u{width}"
     entry = np.dtype(
         [("tag", f"{order}u2"), ("kind", f"{order}u2"), ("count", number), ("value", number)]
@@ -80,4 +75,4 @@ def read_tags(encoded: bytes, wanted: Collection[int]) -> Tags:
         values[tag] = encoded[begin : begin + int(sizes[at])]
         if code := _NUMBERS.get(int(entries["kind"][at])):
             values[tag] = np.frombuffer(values[tag], order + code)
-    return Tags(entries["tag"], values, fitting < count, float(sizes[~is_behind].sum()))
+    return Tags(entries["tag"], values, fitting < count)

@@ -233,9 +233,6 @@ class TiffImage:
         lost = set(_NEEDED.intersection(self._tags.stated.tolist())) - self._tags.values.keys()
         if self._tags.is_cut or lost:
             raise _corrupt("its header is cut off")
-        if self._tags.value_bytes > len(self._encoded):
-            # GDAL copies the value of each.
-            raise _corrupt("its tags share their bytes")
         bands, color = self._number(Tiff.SAMPLESPERPIXEL, 1), self._photometric
         depths, kinds = (len(self._numbers(tag)) for tag in (Tiff.BITSPERSAMPLE, Tiff.SAMPLEFORMAT))
         # One bit a sample need not be stated.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from io import BytesIO
 from uuid import uuid4
 
 import numpy as np
@@ -11,6 +12,7 @@ import rasterio
 from rasterio.io import MemoryFile
 
 from segmodel.errors import BeamsegError, FailureCode, InputError
+from segmodel.rasters.directories import check_directories
 from segmodel.rasters.header import Header
 from segmodel.rasters.opening import Opener, OpenRaster, gdal_window, reason_of_gdal
 from segmodel.rasters.reader import RasterHandle, valid_by_mask
@@ -33,7 +35,7 @@ def image_in_memory(
         driver: Format of the image, as GDAL calls it.
 
     Raises:
-        InputError: In the block, if GDAL cannot read it.
+        InputError: In the block, if GDAL cannot read it; else as `check_directories` does.
     """
     folder = uuid4().hex
     with ExitStack() as files:
@@ -41,6 +43,7 @@ def image_in_memory(
             [(_NAME, encoded)] if mask is None else [(_NAME + MASK_SUFFIX, mask), (_NAME, encoded)]
         )
         for name, content in named:
+            check_directories(BytesIO(content), name.removeprefix(_NAME))
             held = files.enter_context(MemoryFile(content, dirname=folder, filename=name))
         handle = RasterHandle(f"{_RAW}{held.name}" if raw else held.name, _MemoryOpener(driver))
         files.callback(handle.close)

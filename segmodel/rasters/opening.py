@@ -18,6 +18,7 @@ from rasterio.windows import Window as RasterioWindow
 from segmodel.devices.startup import silence_hdf5
 from segmodel.errors import BeamsegError, FailureCode, InputError
 from segmodel.escaping import without_credentials
+from segmodel.rasters.directories import check_file
 from segmodel.tiling.windows import Window
 
 # A size, not a share of the machine: the same on every worker. rasterio hands it to GDAL as bytes,
@@ -158,6 +159,7 @@ class Opener:
         return self._guard(uri, lambda: self._open(uri, version))
 
     def _open(self, uri: str, version: str) -> OpenRaster:
+        check_file(uri)
         with self.errors(uri, "cannot be read"):
             return OpenRaster(only_raster(rasterio.open(uri)))
 

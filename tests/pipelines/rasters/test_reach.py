@@ -20,8 +20,9 @@ from affine import Affine
 from pipelines.rasters.header import Headers
 from pipelines.rasters.reach import Reach, check_vectors
 from pipelines.run.plan import InputFile
-from segmodel.errors import InputError
+from segmodel.errors import FailureCode, InputError
 from segmodel.rasters.memory import image_in_memory
+from tests.broken_images import shared_tags
 from tests.pipelines.corpus import pixels, write_scene
 from tests.pipelines.counted_scenes import ANY
 from tests.pipelines.scene_runs import run_scenes
@@ -375,3 +376,13 @@ def test_one_hostile_scene_is_a_row_and_is_read_where_inputs_are_trusted(
     assert plain.labels("in/good.tif").shape == (64, 64)
     assert "in/a.vrt" not in trusted.failures()
     assert trusted.labels("in/a.vrt.tif").shape == (64, 64)
+
+
+def test_a_vrt_of_a_tiff_that_is_refused_is_refused_too(folder):
+    (folder / "hostile.tif").write_bytes(shared_tags())
+    (folder / "a.vrt").write_text(vrt("hostile.tif", "1"))
+    with pytest.raises(InputError, match=r"from hostile\.tif: tags of the TIFF share") as caught:
+        Headers(reach=Reach.of([str(folder)])).read(
+            InputFile(str(folder / "a.vrt"), "in", "a.vrt", 1, "")
+        )
+    assert caught.value.code == FailureCode.UNSUPPORTED

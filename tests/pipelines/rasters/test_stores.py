@@ -12,12 +12,14 @@ import rasterio
 from pipelines.rasters.cog import read_block
 from pipelines.rasters.header import Headers, read_header
 from pipelines.rasters.reader import SceneRaster
+from pipelines.rasters.stores import StoredRaster
 from pipelines.run.plan import InputFile
 from pipelines.scenes.format import SceneFormat
 from pipelines.storage import filesystem
-from segmodel.errors import InputError, TransientError
+from segmodel.errors import FailureCode, InputError, TransientError
 from segmodel.rasters.bands import ModelBands
 from segmodel.tiling.windows import Window
+from tests.broken_images import shared_tags
 from tests.fakes import contract
 from tests.pipelines.corpus import pixels, write_scene
 from tests.pipelines.memory_store import MemoryClient
@@ -206,3 +208,32 @@ def test_what_is_missing_of_a_file_in_a_store_is_missed(tmp_path, client):
     assert read_header("gs://b/a.img").shortage == (
         "the file is shorter than its header says: 3599 of 3600 bytes"
     )
+
+
+@pytest.mark.parametrize("profile", [{"driver": "COG"}, {"driver": "GTiff", **TILED}])
+def test_to_check_a_scene_before_gdal_opens_it_takes_no_request(
+    client, tmp_path, monkeypatch, profile
+):
+    """Its directory stands at its beginning, or behind its pixels."""
+    write_scene(tmp_path / "a.tif", LARGE, **profile)
+    client.put_all(tmp_path, "gs://b/x")
+    requests = []
+    for check in (StoredRaster.check, lambda stored, path: None):
+        monkeypatch.setattr(StoredRaster, "check", check)
+        client.asked.clear()
+        read_header("gs://b/x/a.tif")
+        requests.append([*client.asked])
+    assert sorted(requests[0]) == sorted(requests[1])
+
+
+@pytest.mark.parametrize("suffix", ["", ".msk"])
+def test_a_scene_whose_tags_share_their_bytes_is_refused_before_gdal_opens_it(
+    client, tmp_path, monkeypatch, suffix
+):
+    write_scene(tmp_path / "a.tif", VALUES)
+    client.put_all(tmp_path, "gs://b/x")
+    client.objects[f"gs://b/x/a.tif{suffix}"] = shared_tags()
+    monkeypatch.setattr(rasterio, "open", pytest.fail)
+    with pytest.raises(InputError, match="share their bytes") as caught:
+        read_header("gs://b/x/a.tif")
+    assert caught.value.code == FailureCode.UNSUPPORTED
