@@ -13,7 +13,6 @@ import io
 import re
 import struct
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -83,7 +82,7 @@ def check_file(name: str) -> None:
     """Refuse a file of this machine, or one beside it, as `check_directories` does.
 
     Args:
-        name: Its path, or GDAL's name for a part of it; what cannot be opened is for GDAL to say.
+        name: Its path, or GDAL's name for a part of it; what cannot be read is for GDAL to say.
 
     Raises:
         InputError: Says what there is too much of, and in which file beside it.
@@ -91,14 +90,15 @@ def check_file(name: str) -> None:
     part = _PART.fullmatch(name)
     path, place = (name, None) if part is None else (part["path"], part["place"])
     for suffix in ("", *SIDECARS):
-        with ExitStack() as opened:
-            try:
-                stream = opened.enter_context(open(path + suffix, "rb"))
-            except (OSError, ValueError):
-                continue
-            check_directories(stream, suffix)
-            if place and not suffix:
-                check_directories(stream, suffix, int(place))
+        try:
+            with open(path + suffix, "rb") as stream:
+                check_directories(stream, suffix)
+                if place and not suffix:
+                    check_directories(stream, suffix, int(place))
+        except InputError:
+            raise
+        except (OSError, ValueError):
+            continue
 
 
 def check_directories(stream: BinaryIO, suffix: str = "", first: int | None = None) -> None:
