@@ -1,9 +1,9 @@
 """Parquet files with encoded images, one a row."""
 
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import repeat
 from typing import IO, Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines.formats import shards
+from pipelines.formats.parquet_pages import PageStream
 from pipelines.formats.work import PlanContext, ReadOptions
 from pipelines.run.plan import InputFile
 from pipelines.storage import filesystem
@@ -22,17 +23,27 @@ from segmodel.errors import (
     TransientError,
 )
 
-# Rows are read a few at a time, by the average of their group, from which single ones may be far.
-_READ_BYTES, _READ_ROWS = 8 << 20, 16
 _WRITE_BYTES, _WRITE_ROWS = 16 << 20, 1024
 _STREAM_BYTES = 1 << 20
 _HEADER_BYTES = 64 << 20
-# Pages are in memory as a whole. Encoded images hardly inflate; what does is small, or a bomb.
-_INFLATED_BYTES, _MOST_INFLATED = 64 << 20, 100
-# What Arrow says when memory is short.
-_ASKED = re.compile(r"malloc of size (\d+) failed")
+# Pages of an image may have so many, or as many as any image; four times as many are in memory.
+_PAGE_BYTES = 128 << 20
+# Those of its name have a part.
+_NAME_PART = 4
+# What a value of a list takes beside its bytes: levels, offset, index and validity.
+_LISTED_BYTES = 16
 # A footer that states more is taken for corrupt.
 _MAX_ROWS = 1 << 40
+_OPTIONS: dict[str, Any] = {
+    "pre_buffer": False,
+    "buffer_size": _STREAM_BYTES,
+    # Hostile headers may not ask for more than a limit.
+    "thrift_string_size_limit": _HEADER_BYTES,
+    "thrift_container_size_limit": 1 << 20,
+    "page_checksum_verification": True,
+    # A stored schema may name types that are programs of others.
+    "arrow_extensions_enabled": False,
+}
 # Paths of the columns of image and, where there is one, name.
 Columns = tuple[str, str | None]
 
@@ -72,16 +83,22 @@ class ParquetFormat(shards.ShardFormat):
         with filesystem.open_stream(file.uri, file.stat) as stream:
             try:
                 source = _opened(stream)
-                columns = find_columns(source.schema_arrow, reading)
+                paths = find_columns(source.schema_arrow, reading)
+                limits = _page_limits(reading)
+                columns = [
+                    None if path is None else _Column(stream, source, path, most)
+                    for path, most in zip(paths, limits, strict=True)
+                ]
             except InputError as error:
                 yield shards.UnreadableSample(
                     0, "", f"the file cannot be read: {error}", error.code
                 )
                 return
-            first, file_bytes = 0, stream.seek(0, os.SEEK_END)
+            first = 0
             for group in range(source.metadata.num_row_groups):
-                yield from _group(source, file_bytes, group, first, columns, reading)
-                first += source.metadata.row_group(group).num_rows
+                rows = source.metadata.row_group(group).num_rows
+                yield from _group(columns, group, range(first, first + rows), reading)
+                first += rows
 
     @contextmanager
     def writer(self, path: str, zipped: bool, maps: shards.Maps) -> Iterator["_RowWriter"]:
@@ -104,22 +121,11 @@ class ParquetFormat(shards.ShardFormat):
 def _opened(stream: IO[bytes]) -> pq.ParquetFile:
     """The file, read piece by piece, with a footer that makes sense.
 
-    Hostile headers may not ask for more than a limit.
-
     Raises:
         InputError: If it has none.
     """
     try:
-        source = pq.ParquetFile(
-            stream,
-            pre_buffer=False,
-            buffer_size=_STREAM_BYTES,
-            thrift_string_size_limit=_HEADER_BYTES,
-            thrift_container_size_limit=1 << 20,
-            page_checksum_verification=True,
-            # A stored schema may name types that are programs of others.
-            arrow_extensions_enabled=False,
-        )
+        source = pq.ParquetFile(stream, **_OPTIONS)
         described = source.metadata
         rows = [described.row_group(group).num_rows for group in range(described.num_row_groups)]
         # What is asked of it later is in the footer too.
@@ -136,102 +142,115 @@ def _opened(stream: IO[bytes]) -> pq.ParquetFile:
     return source
 
 
+def _page_limits(reading: ReadOptions) -> tuple[int, int]:
+    """Bytes that pages of an image, and of its name, may take."""
+    most = max(_PAGE_BYTES, reading.max_encoded_bytes)
+    return most, most // _NAME_PART
+
+
 def _group(
-    source: pq.ParquetFile,
-    file_bytes: int,
-    group: int,
-    first: int,
-    columns: Columns,
-    reading: ReadOptions,
+    columns: Sequence["_Column | None"], group: int, numbers: range, reading: ReadOptions
 ) -> shards.Samples:
     """Samples of one group of rows; where it is corrupt, an `UnreadableSample` ends it."""
-    described = source.metadata.row_group(group)
-    schema = source.schema_arrow
-    wanted = list({_column_of(schema, path): None for path in columns if path is not None})
-    number, end = first, first + described.num_rows
+    number, end = numbers.start, numbers.stop
     try:
-        size = _batch_rows(described, file_bytes)
-        for batch in source.iter_batches(size, [group], wanted, use_threads=False):
-            images, names = (_values(batch, column) for column in columns)
-            for image, name in zip(images, names, strict=True):
-                yield _sample(number, name, image, reading)
-                number += 1
+        nothing = repeat(_NO_VALUE, len(numbers))
+        values = (nothing if column is None else column.rows(group) for column in columns)
+        for image, name in zip(*values, strict=False):
+            yield _sample(number, name, image, reading)
+            number += 1
         if number != end:
             raise InputError(f"its rows end at {number - 1}")
     except Exception as error:
         is_too_large = isinstance(error, InputError) and error.code == FailureCode.TOO_LARGE
         code = FailureCode.TOO_LARGE if is_too_large else FailureCode.CORRUPT_SHARD
-        why = str(error) if _asks_too_much(error, described) else _reason(error)
         fault = "" if is_too_large else "the group is corrupt: "
-        reason = f"rows {number} to {end - 1} are lost: {fault}{why}"
+        reason = f"rows {number} to {end - 1} are lost: {fault}{_reason(error)}"
         yield shards.UnreadableSample(number, "", reason, code)
 
 
-def _batch_rows(described: pq.RowGroupMetaData, file_bytes: int) -> int:
-    """Rows of a group that are read at once: few, and one by one where they may share a value.
+@dataclass(frozen=True)
+class _Value:
+    """What a column has in a row: how many values, as a list has any number, and the first."""
+
+    count: int
+    first: bytes | None
+
+
+_NO_VALUE = _Value(0, None)
+
+
+class _Column:
+    """A column that is read row by row, as a dictionary may give any number of rows a large value.
+
+    Args:
+        stream: The file.
+        source: The same, opened.
+        path: Path of the column, which `find_columns` has found.
+        most: Bytes that the pages of a row may take.
 
     Raises:
-        InputError: If a large group inflates far more than encoded images do.
+        InputError: If its values are too large, or several columns have its name.
     """
-    stated: int = described.total_byte_size
-    if stated <= _MOST_INFLATED * file_bytes:
-        average: int = stated // max(1, described.num_rows)
-        return max(1, min(_READ_ROWS, _READ_BYTES // max(1, average)))
-    if stated > _INFLATED_BYTES:
-        raise InputError(
-            f"a file of {file_bytes} bytes inflates to a group of {stated}, which no encoded "
-            f"images do: write it without (compression='none', use_dictionary=False)",
-            code=FailureCode.TOO_LARGE,
+
+    def __init__(self, stream: IO[bytes], source: pq.ParquetFile, path: str, most: int) -> None:
+        self._leaf, self._inner, leaf_type, is_list = _leaf_of(source, path)
+        width = leaf_type.byte_width if pa.types.is_fixed_size_binary(leaf_type) else 0
+        self._pages = PageStream(stream, most, (_LISTED_BYTES + width) if is_list else 0)
+        if width > most:
+            raise InputError(
+                f"each value of column {path!r} has {width} bytes, and the limit is {most}: write "
+                f"it as binary",
+                code=FailureCode.TOO_LARGE,
+            )
+        # In a list, a dictionary may give one row any number of large values.
+        self._file = pq.ParquetFile(
+            self._pages,
+            metadata=source.metadata,
+            read_dictionary=[self._leaf] if is_list else None,
+            **_OPTIONS,
         )
-    return 1
+
+    def rows(self, group: int) -> Iterator[_Value]:
+        """What it has in the rows of a group."""
+        self._pages.begin_column()
+        batches = self._file.iter_batches(1, [group], [self._leaf], use_threads=False)
+        return map(self._value, batches)
+
+    def _value(self, row: pa.RecordBatch) -> _Value:
+        self._pages.begin_row()
+        values = _items(row.column(0))
+        for step in self._inner:
+            values = _items(values.field(step))
+        place = next((place for place, value in enumerate(values) if value.is_valid), None)
+        if place is None:
+            return _NO_VALUE
+        first = values.slice(place, 1)
+        if not is_binary(first.type):
+            first = first.cast(pa.string()).cast(pa.binary())
+        return _Value(len(values) - values.null_count, first[0].as_py())
 
 
-def _values(batch: pa.RecordBatch, path: str | None) -> Iterator[list[bytes]]:
-    """Values of a column as bytes, a list for each row, one at a time, as each is a copy.
-
-    The list is empty where the column is null; a column of lists may give several.
-    """
-    if path is None:
-        return repeat([], batch.num_rows)
-    first, *inner = _steps(batch.schema, path) or [path]
-    return _rows(batch.column(first), inner)
-
-
-def _rows(column: pa.Array, inner: Sequence[str]) -> Iterator[list[bytes]]:
-    if _is_list(column.type):
-        for row in column:
-            items = _rows(row.values, inner) if row.is_valid else ()
-            yield [value for item in items for value in item]
-        return
-    if inner:
-        yield from _rows(column.field(inner[0]), inner[1:])
-        return
-    if not is_binary(column.type):
-        column = column.cast(pa.string()).cast(pa.binary())
-    for value in column:
-        yield [value.as_py()] if value.is_valid else []
+def _items(values: pa.Array) -> pa.Array:
+    while _is_list(values.type):
+        values = values.flatten()
+    return values
 
 
 def _sample(
-    number: int, names: list[bytes], images: list[bytes], reading: ReadOptions
+    number: int, name: _Value, image: _Value, reading: ReadOptions
 ) -> shards.ShardSample | shards.UnreadableSample:
-    text = b"".join(names[:1]).decode("utf-8", "surrogateescape")
-    if len(images) > 1:
-        reason = f"the row has a list of {len(images)} images: write a row for each"
+    text = (name.first or b"").decode("utf-8", "surrogateescape")
+    encoded = image.first
+    if image.count > 1:
+        reason = f"the row has a list of {image.count} images: write a row for each"
         return shards.UnreadableSample(number, text, reason, FailureCode.SEVERAL_IMAGES)
-    image = next(iter(images), None)
-    if image is None:
+    if encoded is None:
         return shards.UnreadableSample(number, text, "the row has no image", FailureCode.NO_IMAGE)
-    if len(image) > reading.max_encoded_bytes:
-        reason = f"{len(image)} bytes are more than any image within --max_pixels has"
+    if len(encoded) > reading.max_encoded_bytes:
+        reason = f"{len(encoded)} bytes are more than any image within --max_pixels has"
         return shards.UnreadableSample(number, text, reason, FailureCode.TOO_LARGE)
-    return shards.ShardSample(number, text, image)
-
-
-def _asks_too_much(error: Exception, described: pq.RowGroupMetaData) -> bool:
-    """Whether memory was short for a page far larger than its group, which no retry would mend."""
-    asked = _ASKED.search(str(error)) if isinstance(error, MemoryError) else None
-    return asked is not None and int(asked[1]) > 2 * described.total_byte_size + _READ_BYTES
+    return shards.ShardSample(number, text, encoded)
 
 
 def _reason(error: Exception) -> str:
@@ -351,16 +370,35 @@ def _steps(fields: pa.Schema | pa.StructType, path: str) -> list[str] | None:
     return None
 
 
-def _column_of(schema: pa.Schema, path: str) -> str:
-    """What is read for a path: a list is read whole, a field of a struct by itself."""
+def _leaf_of(source: pq.ParquetFile, path: str) -> tuple[str, list[str], pa.DataType, bool]:
+    """The column of a file that a path leads to.
+
+    Returns:
+        Its path with the names that lists have in the file; the fields that lead to it from the
+        first one on; its type; and whether a row has any number of its values.
+
+    Raises:
+        InputError: If several columns have this path.
+    """
+    schema = source.schema_arrow
+    steps = _steps(schema, path) or [path]
     kind: Any = schema
-    read: list[str] = []
-    for step in _steps(schema, path) or [path]:
+    above: list[str] = []
+    for step in steps:
         kind = kind.field(step) if kind is schema else kind.type.field(step)
-        read.append(step)
+        above.append(step)
         if _is_list(kind.type):
             break
-    return ".".join(read)
+    begin, end = ".".join(above), ".".join(["", *steps[len(above) :]])
+    columns = [source.schema.column(number).path for number in range(len(source.schema.names))]
+    found = [leaf for leaf in columns if f"{leaf}.".startswith(f"{begin}.") and leaf.endswith(end)]
+    taken = [leaf for leaf in columns if f"{leaf}.".startswith(tuple(f"{one}." for one in found))]
+    if len(taken) != 1:
+        raise InputError(
+            f"{len(taken)} columns have the name {begin!r}: write them with names without dots",
+            code=FailureCode.NO_IMAGE,
+        )
+    return taken[0], steps[1:], _type_of(schema, path), _is_list(kind.type)
 
 
 def _is_list(kind: pa.DataType) -> bool:
