@@ -19,7 +19,8 @@ SLOWNESS, SPARE_SECONDS = 3, 5
 # How a device becomes a disk, and how it is mounted.
 MAKE = {"ext4": ["mkfs.ext4", "-q", "-F", "-m", "0", "-O", "^has_journal"], "exfat": ["mkfs.exfat"]}
 MOUNT = {"ext4": ["mount"], "exfat": ["mount.exfat-fuse"]}
-DISKS = ("tmpfs", *MAKE)
+DISKS = ("tmpfs", *MAKE, "overlay")
+LAYERS = ("lowerdir", "upperdir", "workdir")
 # The step of a sequence that covers an interval evenly, however many are taken.
 GOLDEN = (5**0.5 - 1) / 2
 
@@ -51,14 +52,15 @@ class Disks(Harm):
             run, scratch = place / "run", place / "tmp"
             scratch.mkdir()
             ballast = take_room(place, left)
-            variables = {"TMPDIR": str(scratch)} if number % 2 else {}
+            is_scratch_here = number // len(self._kinds) % 2
+            variables = {"TMPDIR": str(scratch)} if is_scratch_here else {}
             ended = self.bench.run(words(str(run)), QUICK, variables)
             ballast.unlink()
             size = 64
             while size < left >> 10:
                 size *= 2
             harm = f"{kind} with up to {size} kB left"
-            if number % 2:
+            if is_scratch_here:
                 harm += ", temporary files too"
             outcome = self.bench.judged(harm, ended, run)
         if ended.status and ended.seconds > SLOWNESS * self.bench.whole.seconds + SPARE_SECONDS:
@@ -83,6 +85,13 @@ def mounted(kind: str, place: Path) -> Iterator[None]:
         stack.callback(place.rmdir)
         if kind == "tmpfs":
             _system("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", place)
+        elif kind == "overlay":
+            below = place.with_suffix(".below")
+            stack.enter_context(mounted("ext4", below))
+            for layer in LAYERS:
+                (below / layer).mkdir()
+            layers = ",".join(f"{layer}={below / layer}" for layer in LAYERS)
+            _system("mount", "-t", "overlay", "-o", layers, "overlay", place)
         else:
             image = place.with_suffix(".img")
             image.write_bytes(b"")
