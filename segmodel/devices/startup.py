@@ -72,7 +72,8 @@ _HDF5_LIBRARY = re.compile(r"/\S*/libhdf5[-.][^/\s]*")
 def silence_hdf5() -> None:
     """Have HDF5, which GDAL reads with, print no errors in this thread: GDAL raises them.
 
-    Each thread has an own stack of errors, which GDAL has never heard of.
+    Each thread has an own stack of errors, which GDAL has never heard of. Libraries that threads may
+    not call at the same time are left alone, such as that of h5py, which TensorFlow loads.
     """
     if getattr(_HDF5, "is_silent", False):
         return
@@ -83,12 +84,19 @@ def silence_hdf5() -> None:
 
 @cache
 def _hdf5_libraries() -> tuple[ctypes.CDLL, ...]:
-    """The libraries of that name that this process has loaded; none where it cannot be told."""
+    """The libraries for threads that this process has loaded; none where it cannot be told."""
     with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8") as maps:
         paths = sorted(set(_HDF5_LIBRARY.findall(maps.read())))
         libraries = (ctypes.CDLL(path) for path in paths)
-        return tuple(library for library in libraries if hasattr(library, "H5Eset_auto2"))
+        return tuple(library for library in libraries if _is_for_threads(library))
     return ()
+
+
+def _is_for_threads(library: ctypes.CDLL) -> bool:
+    found = ctypes.c_bool()
+    with contextlib.suppress(AttributeError):
+        library.H5is_library_threadsafe(ctypes.byref(found))
+    return found.value
 
 
 # Parameters of mallopt in malloc.h of glibc.

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segmodel.devices.startup import silence_pillow
+from segmodel.devices.startup import _hdf5_libraries, silence_pillow
 from segmodel.errors import InputError
 from segmodel.images.encoded import decode_pixels, image_size
 from segmodel.rasters.opening import Opener
@@ -48,3 +48,9 @@ def test_pillow_warns_of_no_damaged_image(kind):
         with suppress(InputError):
             decode_pixels(damaged, 3)
     assert [len(told) > 0, caught] == [True, []]
+
+
+def test_hdf5_that_threads_may_not_call_at_the_same_time_is_left_alone():
+    # That of h5py, which its users lock; two threads in it end the process.
+    named = [library._name for library in _hdf5_libraries()]
+    assert [name for name in named if "h5py" in name] == []
