@@ -72,8 +72,8 @@ _HDF5_LIBRARY = re.compile(r"/\S*/libhdf5[-.][^/\s]*")
 def silence_hdf5() -> None:
     """Have HDF5, which GDAL reads with, print no errors in this thread: GDAL raises them.
 
-    Each thread has an own stack of errors, which GDAL has never heard of. Libraries that threads may
-    not call at the same time are left alone, such as that of h5py, which TensorFlow loads.
+    Each thread has an own stack of errors, which GDAL has never heard of. Libraries that threads
+    may not call at the same time are left alone, such as that of h5py, which TensorFlow loads.
     """
     if getattr(_HDF5, "is_silent", False):
         return
