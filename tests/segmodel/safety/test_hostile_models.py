@@ -123,6 +123,6 @@ def test_a_graph_as_text_is_never_read(base, tmp_path):
 @pytest.mark.parametrize("content", [b"\xff" * 99, b"", b"\x0a\x00"])
 def test_a_damaged_file_of_graphs_is_an_error_of_one_line(content, trust, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(content)
-    with pytest.raises(ContractError, match="is damaged|cannot be loaded|no graph") as raised:
+    with pytest.raises(ContractError, match=r"is damaged|cannot be loaded|no graph") as raised:
         load_savedmodel(tmp_path, trust)
     assert "\n" not in str(raised.value)
