@@ -30,7 +30,7 @@ from segmodel.errors import (
 from segmodel.rasters.completeness import last_block, shortage_of
 from segmodel.rasters.header import Header, at_location, header_of
 from segmodel.rasters.opening import GDAL_ERRORS
-from segmodel.rasters.world_files import MASK_SUFFIX, check_sidecars, with_place
+from segmodel.rasters.world_files import MASK_SUFFIX, MAX_SIDECAR_BYTES, check_sidecars, with_place
 from segmodel.tiling.windows import Window
 
 # Of 40,000 scenes, every header is read once.
@@ -140,7 +140,7 @@ def _header_at(uri: str, version: str, reach: Reach | None) -> Header:
         header = _opened_header(uri, version, reach)
     except InputError:
         # GDAL does not open an image whose world file it cannot read.
-        check_sidecars(uri, os.path.lexists, filesystem.read_bytes)
+        check_sidecars(uri, os.path.lexists, _beginning)
         raise
     # A copy is one of one file, and the version of a stack is that of all its files.
     is_alone = locations.is_copied(uri) or locations.stack_parts(uri) is not None
@@ -153,8 +153,12 @@ def _opened_header(uri: str, version: str, reach: Reach | None) -> Header:
     with OPENER.errors(uri, what), OPENER.env(uri):
         opened = opener.open(uri, version)
         with opened as source:
-            header = with_place(header_of(source), uri, opened.has_file, filesystem.read_bytes)
+            header = with_place(header_of(source), uri, opened.has_file, _beginning)
             return replace(header, shortage=shortage_of(source, uri, OPENER))
+
+
+def _beginning(path: str) -> bytes:
+    return filesystem.read_range(path, 0, MAX_SIDECAR_BYTES + 1)
 
 
 def last_stored(uri: str, header: Header) -> Window | None:

@@ -17,7 +17,7 @@ from rasterio.abc import FileContainer
 from pipelines.storage import filesystem, locations
 from pipelines.storage.clients import RangeStream, store_of
 from pipelines.storage.clients.interface import replaced_error
-from segmodel.rasters.directories import SIDECARS, check_directories
+from segmodel.rasters.directories import AUXILIARY, SIDECARS, check_auxiliary, check_directories
 
 # What a request asks for: several tiles, which often follow each other.
 BUFFER_BYTES = 1 << 20
@@ -65,6 +65,9 @@ class StoredRaster:
         Raises:
             InputError: Says what there is too much of, and in which file beside it.
         """
+        beside = self._state(path + AUXILIARY)
+        if beside is not None:
+            check_auxiliary(beside[0])
         for suffix in ("", *SIDECARS):
             if self.isfile(path + suffix):
                 with self._stream(path + suffix, keeps=True) as stream:

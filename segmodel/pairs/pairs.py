@@ -32,6 +32,7 @@ from segmodel.rasters.reader import OpenRasters, RasterHandle, RasterReader
 from segmodel.rasters.sample_types import conversion_remedy, is_convertible
 from segmodel.rasters.world_files import (
     MASK_SUFFIX,
+    MAX_SIDECAR_BYTES,
     check_sidecars,
     may_have_sidecars,
     possible_sidecars,
@@ -203,7 +204,8 @@ def _header_of(handle: RasterHandle) -> Header:
     """The header of an image file, with the transform of a world file."""
 
     def read(path: str) -> bytes:
-        return Path(path).read_bytes()
+        with open(path, "rb") as stream:
+            return stream.read(MAX_SIDECAR_BYTES + 1)
 
     try:
         header = handle.header()

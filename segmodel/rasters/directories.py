@@ -10,9 +10,11 @@ Source: TIFF 6.0, section 2; BigTIFF has longer numbers in the same places.
 from __future__ import annotations
 
 import io
+import os
 import re
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -20,6 +22,8 @@ from segmodel.errors import FailureCode, InputError
 
 # Where GDAL looks for the mask and the overviews of a raster, and for those of each other.
 SIDECARS = (".msk", ".ovr", ".MSK", ".OVR", ".msk.ovr", ".ovr.msk")
+# What GDAL and we read as a whole; of tables of 65,536 classes, programs write some.
+AUXILIARY, MAX_AUXILIARY_BYTES = ".aux.xml", 1 << 24
 # GDAL takes 2 s for so many of each.
 MAX_PAGES, MAX_OVERVIEWS, MAX_ELEMENTS = 1 << 15, 1 << 10, 1 << 14
 MAX_METADATA_BYTES = 1 << 24
@@ -89,6 +93,10 @@ def check_file(name: str) -> None:
     """
     part = _PART.fullmatch(name)
     path, place = (name, None) if part is None else (part["path"], part["place"])
+    size = 0
+    with suppress(OSError, ValueError):
+        size = os.stat(path + AUXILIARY).st_size
+    check_auxiliary(size)
     for suffix in ("", *SIDECARS):
         try:
             with open(path + suffix, "rb") as stream:
@@ -99,6 +107,23 @@ def check_file(name: str) -> None:
             raise
         except (OSError, ValueError):
             continue
+
+
+def check_auxiliary(size: int) -> None:
+    """Refuse an `.aux.xml` file beside a raster that takes GDAL far more memory than it has bytes.
+
+    Args:
+        size: Its bytes.
+
+    Raises:
+        InputError: If there are more than `MAX_AUXILIARY_BYTES`.
+    """
+    if size > MAX_AUXILIARY_BYTES:
+        raise InputError(
+            f"the {AUXILIARY} file beside it has {size:,} bytes, more than the limit of "
+            f"{MAX_AUXILIARY_BYTES:,}: write it anew, or remove it if it says nothing that counts",
+            code=FailureCode.UNSUPPORTED,
+        )
 
 
 def check_directories(stream: BinaryIO, suffix: str = "", first: int | None = None) -> None:

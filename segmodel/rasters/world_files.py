@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import affine
 
 from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError, is_transient
+from segmodel.rasters.directories import AUXILIARY
 from segmodel.rasters.header import Header
 
 # World files by the suffix of the image, in the order in which they count.
@@ -25,10 +26,11 @@ _OF_ALL = _OF_IMAGES | {
     ".tif": (".tfw", ".tifw", ".wld"),
     ".tiff": (".tfw", ".tiffw", ".wld"),
 }
-_AUXILIARY = ".aux.xml"
+# More than any of them but a mask has, of which nothing is read here.
+MAX_SIDECAR_BYTES = 1 << 24
 MASK_SUFFIX = ".msk"
 _SUFFIXES = (
-    _AUXILIARY,
+    AUXILIARY,
     MASK_SUFFIX,
     *{suffix for group in _OF_IMAGES.values() for suffix in group},
 )
@@ -55,7 +57,7 @@ def possible_sidecars(path: str) -> list[str]:
     ['in/a.png.aux.xml', 'in/a.pgw', 'in/a.pngw', 'in/a.wld']
     """
     stem, suffix = os.path.splitext(path.lower())
-    return [f"{stem}{suffix}{_AUXILIARY}", *(stem + end for end in _OF_IMAGES[suffix])]
+    return [f"{stem}{suffix}{AUXILIARY}", *(stem + end for end in _OF_IMAGES[suffix])]
 
 
 def sidecars_in(folder: str) -> frozenset[str]:
@@ -85,7 +87,8 @@ def with_place(
         header: Header of the raster.
         uri: Location of the raster.
         has_file: Function of a location; whether there is a file.
-        read: Function of a location; the content of a file.
+        read: Function of a location; the content of a file, of a longer one no more than is above
+            `MAX_SIDECAR_BYTES`.
 
     Raises:
         InputError: If a mask beside it was left out, and as `check_sidecars` does.
@@ -95,9 +98,9 @@ def with_place(
         with _naming(uri + MASK_SUFFIX, "where nodata is", FailureCode.CANNOT_READ):
             read(uri + MASK_SUFFIX)
             raise ValueError("it is no mask of GDAL")
-    if has_file(uri + _AUXILIARY):
-        with _naming(uri + _AUXILIARY):
-            _check_auxiliary(_text(read(uri + _AUXILIARY)))
+    if has_file(uri + AUXILIARY):
+        with _naming(uri + AUXILIARY):
+            _check_auxiliary(_text(read(uri + AUXILIARY)))
     if not header.grid.transform.is_identity or header.located_by is not None:
         return header
     found = check_sidecars(uri, has_file, read)
@@ -122,7 +125,7 @@ def check_sidecars(
     stem, suffix = os.path.splitext(uri)
     endings = _OF_ALL.get(suffix.lower(), ())
     worlds = [f"{stem}{as_is}" for ending in endings for as_is in (ending, ending.upper())]
-    for path in [f"{uri}{_AUXILIARY}", *worlds] if endings else []:
+    for path in [f"{uri}{AUXILIARY}", *worlds] if endings else []:
         if not has_file(path):
             continue
         with _naming(path):
@@ -159,6 +162,8 @@ def _naming(
 
 
 def _text(content: bytes) -> str:
+    if len(content) > MAX_SIDECAR_BYTES:
+        raise ValueError(f"it has more than {MAX_SIDECAR_BYTES:,} bytes")
     return content.decode("utf-8-sig", "replace")
 
 

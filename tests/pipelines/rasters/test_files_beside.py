@@ -70,3 +70,13 @@ def test_an_encoded_tiff_with_a_mask_that_is_none_is_refused(tmp_path):
     path = masked(tmp_path, (None, None))
     with pytest.raises(InputError, match=r"the \.msk file beside it is no mask"):
         decode_pixels(path.read_bytes(), 3, beside=b"no mask")
+
+
+def test_of_a_world_file_of_any_size_a_beginning_is_read(tmp_path, work):
+    write_scene(tmp_path / "in" / "a.tif", pixels(40, 50), place=(None, None))
+    with (tmp_path / "in" / "a.tfw").open("wb") as world:
+        world.truncate(1 << 40)
+    run_all(work, tmp_path / "in")
+    (row,) = failure_rows(work)
+    assert row["code"] == "bad_georeference"
+    assert "it has more than 16,777,216 bytes" in row["reason"]

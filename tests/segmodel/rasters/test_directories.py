@@ -169,3 +169,16 @@ def test_a_directory_that_is_named_by_its_place_is_checked(tmp_path):
     check_file(str(path))
     with pytest.raises(InputError, match="share their bytes"):
         check_file(f"GTIFF_DIR:off:14:{path}")
+
+
+@pytest.mark.parametrize(("size", "is_refused"), [(1 << 24, False), ((1 << 24) + 1, True)])
+def test_an_auxiliary_file_has_at_most_16_mebibytes(tmp_path, size, is_refused):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"")
+    with open(f"{path}.aux.xml", "wb") as stream:
+        stream.truncate(size)
+    if not is_refused:
+        check_file(str(path))
+        return
+    with pytest.raises(InputError, match=r"the \.aux\.xml file beside it has 16,777,217 bytes"):
+        check_file(str(path))
