@@ -204,14 +204,6 @@ def rows_with_memory_for(
     return list(ParquetFormat().samples(file, ReadOptions()))
 
 
-def test_a_page_that_states_more_than_its_group_is_no_shortage_of_memory(tmp_path, monkeypatch):
-    samples = rows_with_memory_for(tmp_path, monkeypatch, 1_790_828_096)
-    assert [sample.number for sample in samples] == [0, 2, 4]
-    assert samples[0].reason == (
-        "rows 0 to 1 are lost: the group is corrupt: malloc of size 1790828096 failed"
-    )
-
-
 def test_memory_that_is_short_for_a_page_of_usual_size_may_pass(tmp_path, monkeypatch):
     with pytest.raises(MemoryError):
         rows_with_memory_for(tmp_path, monkeypatch, 5000)
