@@ -125,6 +125,10 @@ def print_result(
     return status.value
 
 
+# Lines that say which error of ours was raised; some are not in `segmodel.errors`.
+_OURS = re.compile(
+    r"\b(?:segmodel|pipelines)(?:\.\w+)*\.(\w+Error): (.+?)(?: \[while running .*)?$", re.M
+)
 # Lines that say which error was raised, and what one of the operating system says.
 _RAISED = re.compile(r"^(?:RuntimeError: )?(\w[\w.]*(?:Error|Exception)\b.*)$", re.M)
 _SYSTEM = re.compile(
@@ -149,7 +153,7 @@ def error_of_worker(error: Exception) -> Exception:
     if isinstance(error, BeamsegError):
         return type(error)(str(error).partition(" [while running ")[0])
     text = str(error)
-    found = re.findall(r"segmodel\.errors\.(\w+): (.+?)(?: \[while running .*)?$", text, re.M)
+    found = _OURS.findall(text)
     if found:
         name, reason = found[-1]
         return _kinds(BeamsegError).get(name, BeamsegError)(reason)

@@ -5,9 +5,9 @@ from typing import Any
 from pipelines.storage.clients.interface import (
     RequestFailure,
     StoredObject,
-    WrongAnswerError,
     parsing,
     transient_error,
+    wrong_answer,
 )
 from pipelines.storage.clients.retry import ATTEMPTS
 from pipelines.storage.locations import bucket_and_name, media_type
@@ -112,7 +112,7 @@ class AmazonClient:
             raise
         content = bytes(answer["Body"].read())
         if version not in (None, _tag(answer["ETag"])):
-            raise WrongAnswerError(uri, f"version {_tag(answer['ETag'])} in place of {version}")
+            raise wrong_answer(uri, f"version {_tag(answer['ETag'])} in place of {version}")
         return content
 
     def upload(self, path: str, uri: str) -> None:
@@ -199,4 +199,4 @@ def _check_answer(parsed: Any, model: Any, context: Any, **others: Any) -> None:
     """
     mark = _MARKS.get(model.name)
     if mark is not None and "Error" not in parsed and mark not in parsed:
-        raise WrongAnswerError(f"s3 {model.name}", f"it has no {mark}")
+        raise wrong_answer(f"s3 {model.name}", f"it has no {mark}")

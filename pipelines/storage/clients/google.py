@@ -7,9 +7,9 @@ from typing import Any
 from pipelines.storage.clients.interface import (
     RequestFailure,
     StoredObject,
-    WrongAnswerError,
     parsing,
     transient_error,
+    wrong_answer,
 )
 from pipelines.storage.locations import bucket_and_name, media_type
 from segmodel.errors import ConfigurationError
@@ -91,7 +91,7 @@ class GoogleClient:
         except self._exceptions.RequestRangeNotSatisfiable:
             return b""
         if version not in (None, found):
-            raise WrongAnswerError(uri, f"generation {found} in place of {version}")
+            raise wrong_answer(uri, f"generation {found} in place of {version}")
         return bytes(content)
 
     def upload(self, path: str, uri: str) -> None:
@@ -170,4 +170,4 @@ def _check_answer(response: Any, **settings: Any) -> None:
         return
     is_json = response.headers.get("Content-Type", "").startswith("application/json")
     if not is_json or response.headers.get("Content-Length") == "0":
-        raise WrongAnswerError("gs://", "a description of objects is no JSON")
+        raise wrong_answer("gs://", "a description of objects is no JSON")

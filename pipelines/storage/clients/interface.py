@@ -71,15 +71,19 @@ def transient_error(uri: str, what: str, remedy: str = _LATER) -> TransientError
 
 
 class WrongAnswerError(TransientError):
-    """A store, or what stands before it, answers otherwise than a store can have meant.
+    """A store, or what stands before it, answers otherwise than a store can have meant."""
+
+
+def wrong_answer(uri: str, what: str) -> WrongAnswerError:
+    """The error for such an answer.
 
     Args:
         uri: Location that the request was about.
         what: What is wrong with the answer.
     """
-
-    def __init__(self, uri: str, what: str) -> None:
-        super().__init__(str(transient_error(uri, f"the answer is not that of the store: {what}")))
+    return WrongAnswerError(
+        str(transient_error(uri, f"the answer is not that of the store: {what}"))
+    )
 
 
 @contextmanager
@@ -98,7 +102,7 @@ def parsing(uri: str) -> Iterator[None]:
         if isinstance(error, OSError):
             # A request that was not made, or an answer that did not arrive.
             raise
-        raise WrongAnswerError(uri, f"it cannot be parsed ({type(error).__name__})") from error
+        raise wrong_answer(uri, f"it cannot be parsed ({type(error).__name__})") from error
 
 
 def replaced_error(uri: str) -> TransientError:

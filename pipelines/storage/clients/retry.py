@@ -12,6 +12,7 @@ from pipelines.storage.clients.interface import (
     RequestFailure,
     StoredObject,
     WrongAnswerError,
+    wrong_answer,
 )
 from pipelines.storage.threads import in_order
 from segmodel.errors import TransientError, is_worth_waiting
@@ -47,12 +48,12 @@ class RetryingStore:
             found, following = self._ask(folder, partial(self._client.page, start, token))
             names = {entry.uri for entry in found}
             if len(names) < len(found) or not names.isdisjoint(seen):
-                raise WrongAnswerError(folder, "a listing has the same name twice")
+                raise wrong_answer(folder, "a listing has the same name twice")
             yield from found
             if following is None:
                 return
             if following == token:
-                raise WrongAnswerError(folder, "a listing has the same page twice")
+                raise wrong_answer(folder, "a listing has the same page twice")
             token, seen = following, names
 
     def stat(self, uri: str) -> StoredObject | None:
@@ -73,7 +74,7 @@ class RetryingStore:
             content = self._client.read(uri, start, length, version)
             expected = size - start if length is None else min(length, size - start)
             if len(content) != expected:
-                raise WrongAnswerError(uri, f"{len(content)} bytes in place of {expected}")
+                raise wrong_answer(uri, f"{len(content)} bytes in place of {expected}")
             return content
 
         return self._ask(uri, read)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+
 import pytest
 
-from pipelines.runners.execute import error_of_worker, pipeline_options
-from segmodel.errors import ConfigurationError, ContractError
+import pipelines
+from pipelines.runners.execute import _kinds, error_of_worker, pipeline_options
+from pipelines.storage.clients.interface import WrongAnswerError
+from segmodel.errors import BeamsegError, ConfigurationError, ContractError
 
 
 @pytest.mark.parametrize(
@@ -35,6 +40,25 @@ def test_an_error_of_ours_is_found_in_the_text_that_a_runner_passes_on():
     error = error_of_worker(RuntimeError(text))
     assert type(error) is ContractError
     assert str(error) == "dtype: uint8"
+
+
+def test_errors_of_all_rooms_are_found_in_such_a_text():
+    text = (
+        "RuntimeError: pipelines.storage.clients.interface.WrongAnswerError: gs://b/a: a page is "
+        "there twice: run the same command again [while running 'SegmentImages/FinishRun']"
+    )
+    error = error_of_worker(RuntimeError(text))
+    assert type(error) is WrongAnswerError
+    assert str(error) == "gs://b/a: a page is there twice: run the same command again"
+
+
+def test_an_error_that_leaves_a_worker_can_be_made_of_its_text_alone():
+    for room in pkgutil.walk_packages(pipelines.__path__, "pipelines."):
+        if not room.name.endswith("__main__"):
+            importlib.import_module(room.name)
+    kinds = {kind for kind in _kinds(BeamsegError).values() if not kind.__name__.startswith("_")}
+    assert WrongAnswerError in kinds
+    assert [kind for kind in kinds if str(kind("a: b")) != "a: b"] == []
 
 
 def test_any_other_error_stays_as_it_is():
