@@ -127,8 +127,7 @@ def _invalidated(checked: CheckedUnit, pack: _Pack) -> CheckedUnit:
         return checked
     filesystem.remove(f"{pack.root}/{RESULT}")
     pack.log.invalidate(checked.unit)
-    found = tuple(replace(finding, remedy=INVALIDATED) for finding in checked.findings)
-    return replace(checked, findings=found)
+    return checked.invalidated(INVALIDATED)
 
 
 def _check_names(pack: _Pack) -> None:

@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
 
@@ -287,9 +287,7 @@ def _invalidated(checked: CheckedUnit, work: Work, ledger: _Ledger) -> CheckedUn
         work.run.remove("_SUCCESS")
     work.log.invalidate(checked.unit)
     ledger.invalidated += 1
-    return replace(
-        checked, findings=tuple(replace(entry, remedy=INVALIDATED) for entry in checked.findings)
-    )
+    return checked.invalidated(INVALIDATED)
 
 
 def _check_inputs(work: Work, ledger: _Ledger, invalidate: bool) -> None:

@@ -1,7 +1,7 @@
 """Whether a finished unit left what its commit record says: size and SHA-256 of every file."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyarrow import ArrowException
 
@@ -60,6 +60,10 @@ class CheckedUnit:
     def must_be_invalidated(self) -> bool:
         """Whether the unit must be done again although it has a commit record."""
         return any(finding.remedy == INVALIDATE for finding in self.findings)
+
+    def invalidated(self, remedy: str) -> "CheckedUnit":
+        """The same with another remedy for all that is wrong."""
+        return replace(self, findings=tuple(replace(f, remedy=remedy) for f in self.findings))
 
 
 def check_unit(unit: Unit, log: CommitLog, is_assembled: bool) -> CheckedUnit:

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from tools.reliability.situations.changes import put
-from tools.reliability.situations.table import GIVEN, INCOMPLETE, OVER, SCENES, Situation
+from tools.reliability.situations.table import GIVEN, INCOMPLETE, OVER, SCENES, Situation, nothing
 
 # Waits between attempts are none.
 AT_ONCE = """
@@ -50,6 +50,19 @@ def amazon(server: str) -> dict[str, str]:
 def web(server: str, more: str = "") -> str:
     """A scene on a server."""
     return f"segment --input=${server}/a.tif {GIVEN} {more}"
+
+
+def _google_key(fault: str, path: str = "key.json", content: str | None = None) -> Situation:
+    """A file of credentials of Google that is of no use, written if it has a content."""
+    return Situation(
+        f"a key of Google {fault}",
+        FROM_GS,
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "run `gcloud auth application-default login`, or set",
+        hook=AT_ONCE,
+        make=nothing if content is None else put(path, content),
+        variables={"GOOGLE_APPLICATION_CREDENTIALS": path},
+    )
 
 
 PAGE = b"<!DOCTYPE html><html><body><h1>Sign in to this network</h1></body></html>"
@@ -209,49 +222,11 @@ SITUATIONS = (
         hook=AT_ONCE,
         variables=AMAZON | {"AWS_ENDPOINT_URL_S3": "nowhere"},
     ),
-    Situation(
-        "a key of Google that is not there",
-        FROM_GS,
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        "run `gcloud auth application-default login`, or set",
-        hook=AT_ONCE,
-        variables={"GOOGLE_APPLICATION_CREDENTIALS": "nowhere.json"},
-    ),
-    Situation(
-        "a key of Google that is no JSON",
-        FROM_GS,
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        "run `gcloud auth application-default login`, or set",
-        hook=AT_ONCE,
-        make=put("key.json", "hello"),
-        variables={"GOOGLE_APPLICATION_CREDENTIALS": "key.json"},
-    ),
-    Situation(
-        "a key of Google of another kind",
-        FROM_GS,
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        "run `gcloud auth application-default login`, or set",
-        hook=AT_ONCE,
-        make=put("key.json", '{"type": "mine"}'),
-        variables={"GOOGLE_APPLICATION_CREDENTIALS": "key.json"},
-    ),
-    Situation(
-        "a key of Google without its fields",
-        FROM_GS,
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        "run `gcloud auth application-default login`, or set",
-        hook=AT_ONCE,
-        make=put("key.json", '{"type": "service_account"}'),
-        variables={"GOOGLE_APPLICATION_CREDENTIALS": "key.json"},
-    ),
-    Situation(
-        "a key of Google that is a folder",
-        FROM_GS,
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        "run `gcloud auth application-default login`, or set",
-        hook=AT_ONCE,
-        variables={"GOOGLE_APPLICATION_CREDENTIALS": "photos"},
-    ),
+    _google_key("that is not there", "nowhere.json"),
+    _google_key("that is no JSON", content="hello"),
+    _google_key("of another kind", content='{"type": "mine"}'),
+    _google_key("without its fields", content='{"type": "service_account"}'),
+    _google_key("that is a folder", "photos"),
     Situation(
         "an emulator of Google that is no address",
         FROM_GS,
