@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 
@@ -41,14 +42,14 @@ def run(item: Item, seconds: float) -> None:
 
 def test_above_the_limit_a_test_fails_and_is_told_what_to_do():
     item = Item()
-    told = r"(?s)^6\.0 s of CPU.* has 5\.\n.*`make durations`"
+    told = r"(?s)^9\.0 s of CPU.* has 8\.\n.*`make durations`"
     with pytest.raises(pytest.fail.Exception, match=told):
-        run(item, 6)
-    assert item.user_properties == [("cpu_seconds", 6.0), ("fixtures", {})]
+        run(item, 9)
+    assert item.user_properties == [("cpu_seconds", 9.0), ("fixtures", {})]
 
 
 def test_within_the_limit_or_with_a_mark_it_does_not():
-    run(Item(), 4.9)
+    run(Item(), 7.9)
     for mark in (*marks.UNLIMITED, "--measure"):
         run(Item(mark), 600)
 
@@ -64,6 +65,17 @@ def test_cpu_of_children_counts_and_that_of_all_tests_does_not():
         left = marks.cpu_seconds() - before
     assert used > 0.05
     assert left < used
+
+
+def test_garbage_of_other_tests_does_not_count():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marks, "_shared_seconds", 0.0)
+        times = iter([100.0, 103.0])
+        patch.setattr(marks.time, "thread_time", lambda: next(times))
+        marks.leave_out_garbage("start", {})
+        marks.leave_out_garbage("stop", {})
+        assert marks._shared_seconds == 3.0
+    assert marks.leave_out_garbage in gc.callbacks
 
 
 def test_measured_tests_exist():
