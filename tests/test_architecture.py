@@ -47,6 +47,7 @@ FLOORS = (
     "pipelines.results",
     "pipelines.runners",
     "pipelines.segment",
+    "pipelines.accuracy",
     "pipelines.datasets",
     "pipelines.earth",
     "pipelines.commands",

@@ -1,0 +1,1 @@
+"""Finished maps against references: evaluate, sample, assess."""
