@@ -81,7 +81,7 @@ class Scores:
         """Scores of a confusion matrix.
 
         Args:
-            matrix: `(classes, classes)` counts of pixels, rows are truth.
+            matrix: `(classes, classes)` counts of pixels, or their ground area; rows are truth.
 
         Source: Long, Shelhamer and Darrell, Fully Convolutional Networks for Semantic Segmentation
         (2015), section 5.
@@ -92,14 +92,13 @@ class Scores:
         >>> scores.precision, scores.recall
         ((1.0, 0.8), (0.75, 1.0))
         """
-        matrix = np.asarray(matrix, np.int64)
         hits, true, predicted = np.diag(matrix), matrix.sum(1), matrix.sum(0)
         iou = _shares(hits, true + predicted - hits)
         f1 = _shares(2 * hits, true + predicted)
-        total = int(matrix.sum())
-        weighted = sum(int(t) * (value or 0.0) for t, value in zip(true, iou, strict=True))
+        total = matrix.sum().item()
+        weighted = sum(t * (value or 0.0) for t, value in zip(true.tolist(), iou, strict=True))
         return cls(
-            pixel_accuracy=int(hits.sum()) / total if total else None,
+            pixel_accuracy=hits.sum().item() / total if total else None,
             mean_iou=_mean(iou),
             iou=iou,
             precision=_shares(hits, predicted),
@@ -126,8 +125,9 @@ class Scores:
 
 
 def _shares(parts: np.ndarray, wholes: np.ndarray) -> PerClass:
-    """Ratios of counts as floats, None where the denominator is 0."""
-    return tuple(int(p) / int(w) if w else None for p, w in zip(parts, wholes, strict=True))
+    """Ratios of counts or areas as floats, None where the denominator is 0."""
+    pairs = zip(parts.tolist(), wholes.tolist(), strict=True)
+    return tuple(part / whole if whole else None for part, whole in pairs)
 
 
 def _mean(values: PerClass) -> float | None:
