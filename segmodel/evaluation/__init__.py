@@ -1,1 +1,1 @@
-"""Scores of a model over pairs, and calibrated confidence."""
+"""Scores of a model over pairs, calibrated confidence, estimates of accuracy and area."""

@@ -1,0 +1,162 @@
+"""Limits of what a sample estimates: shares, weighted means of them, ratios and differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from segmodel.errors import ConfigurationError
+
+METHODS = ("wilson", "jeffreys", "clopper-pearson")
+
+Limits = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """How sure limits are to hold, and how those of a share are made.
+
+    Args:
+        level: Share of samples whose limits hold, between 0 and 1.
+        method: One of `METHODS`; the last two need scipy.
+
+    Raises:
+        ConfigurationError: If the level is not between 0 and 1, or there is no such method.
+    """
+
+    level: float = 0.95
+    method: str = "wilson"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.level < 1:
+            raise ConfigurationError(
+                f"the level of an interval must be between 0 and 1, not {self.level}: 0.95 is usual"
+            )
+        if self.method not in METHODS:
+            raise ConfigurationError(
+                f"intervals of shares are {', '.join(METHODS)}, not {self.method!r}: name one"
+            )
+
+    @property
+    def z(self) -> float:
+        """Standard errors on either side of the estimate in a Wald interval.
+
+        >>> round(Intervals(0.95).z, 12)
+        1.95996398454
+        """
+        return NormalDist().inv_cdf((1 + self.level) / 2)
+
+    def of_shares(self, hits: np.ndarray, points: np.ndarray) -> Limits:
+        """Limits of the share of hits in a simple random sample.
+
+        Args:
+            hits: Points that have the property, of any shape; at most `points`.
+            points: Points of the sample, of the same shape, all above 0.
+
+        Returns:
+            Lower and upper limits, float64; 0 without a hit, and 1 without a miss.
+
+        Source: Brown, Cai and DasGupta, Interval Estimation for a Binomial Proportion (2001),
+        equations 4 (Wilson), 8 (Jeffreys, with the limits at 0 and 1 of section 4.1.2) and that of
+        Clopper and Pearson in section 4.2.1.
+
+        >>> low, high = Intervals().of_shares(np.array([0, 5]), np.array([10, 10]))
+        >>> low.round(3), high.round(3)
+        (array([0.   , 0.237]), array([0.278, 0.763]))
+        """
+        misses = points - hits
+        if self.method == "wilson":
+            z, n = self.z, points + self.z**2
+            middle = (hits + z**2 / 2) / n
+            half = z / n * np.sqrt(hits * misses / points + z**2 / 4)
+            low, high = middle - half, middle + half
+        else:
+            tail, quantile = (1 - self.level) / 2, _scipy_special().betaincinv
+            below, above = (0.5, 0.5) if self.method == "jeffreys" else (0, 1)
+            # Shapes of 0 occur only where a limit is replaced below.
+            low = quantile(np.maximum(hits + below, 0.5), misses + above, tail)
+            high = quantile(hits + above, np.maximum(misses + below, 0.5), 1 - tail)
+        return np.where(hits == 0, 0.0, low), np.where(misses == 0, 1.0, high)
+
+    def of_mean(self, shares: np.ndarray, limits: Limits, weights: np.ndarray) -> Limits:
+        """Limits of a weighted mean of shares of independent samples (MOVER).
+
+        Args:
+            shares: `(..., strata)` shares.
+            limits: Their lower and upper limits, of the same shape.
+            weights: `(..., strata)` weights that sum to 1.
+
+        Returns:
+            Lower and upper limits without the last axis; never of zero width, as those of shares.
+
+        Source: Zou, Huang and Zhang, A note on confidence interval estimation for a linear function
+        of binomial proportions (2009), equation 3.
+        """
+        mean, (low, high) = (weights * shares).sum(-1), limits
+        down = np.sqrt((weights**2 * (shares - low) ** 2).sum(-1))
+        up = np.sqrt((weights**2 * (high - shares) ** 2).sum(-1))
+        return np.maximum(mean - down, 0.0), np.minimum(mean + up, 1.0)
+
+    def of_ratio(self, ratio: np.ndarray, standard_error: np.ndarray) -> Limits:
+        """Limits of a ratio between 0 and 1, made on its logit (logit-Wald).
+
+        Args:
+            ratio: Estimates, of any shape.
+            standard_error: Their standard errors; NaN where there is none.
+
+        Returns:
+            Lower and upper limits; NaN where the ratio is 0, 1 or NaN or has no standard error.
+
+        Source: the delta method; Agresti, Categorical Data Analysis (2013), section 3.1.6.
+        """
+        odds_variance = ratio * (1 - ratio)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            factor = np.exp(self.z * standard_error / odds_variance)
+            low = ratio / (ratio + (1 - ratio) * factor)
+            high = ratio / (ratio + (1 - ratio) / factor)
+        is_inside = (odds_variance > 0) & (standard_error > 0)
+        return np.where(is_inside, low, np.nan), np.where(is_inside, high, np.nan)
+
+    def of_estimate(self, value: np.ndarray, standard_error: np.ndarray) -> Limits:
+        """The usual interval of an estimate: as many standard errors on either side (Wald).
+
+        Args:
+            value: Estimates, of any shape.
+            standard_error: Their standard errors; NaN where there is none.
+        """
+        return value - self.z * standard_error, value + self.z * standard_error
+
+    def by_degrees(
+        self, value: np.ndarray, standard_error: np.ndarray, degrees: np.ndarray
+    ) -> Limits:
+        """Limits of an estimate whose standard error is itself estimated from few points.
+
+        Args:
+            value: Estimates, of any shape.
+            standard_error: Their standard errors; NaN where there is none.
+            degrees: Degrees of freedom of Student's t, of the same shape.
+        """
+        half = standard_error * _scipy_special().stdtrit(degrees, (1 + self.level) / 2)
+        return value - half, value + half
+
+
+WILSON = Intervals()
+
+
+def _scipy_special() -> Any:
+    """Special functions of scipy.
+
+    Raises:
+        ConfigurationError: If scipy is missing.
+    """
+    try:
+        import scipy.special
+    except ImportError:
+        raise ConfigurationError(
+            "intervals by jeffreys or clopper-pearson, and those of the difference estimator, "
+            "need scipy, which is missing: pip install 'beamseg[accuracy]'"
+        ) from None
+    return scipy.special

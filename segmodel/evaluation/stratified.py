@@ -1,0 +1,443 @@
+"""Accuracy and area of a map from a stratified random sample of it that people have labelled.
+
+Where a symbol stands for a size, `H` is the number of strata and `k` that of classes. The weight of
+a stratum is its share of the area. Arrays may have leading axes, one entry a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+
+from segmodel.errors import InputError
+from segmodel.evaluation.intervals import WILSON, Intervals, Limits
+
+# Points of a stratum below which the difference estimator has no interval.
+MIN_POINTS_OF_DIFFERENCE = 10
+
+
+@dataclass(frozen=True)
+class Estimated:
+    """An estimate with its limits; None where the sample tells no number.
+
+    Args:
+        value: The estimate.
+        standard_error: None where a stratum has one point, or where all points of each are alike.
+        low: Lower limit.
+        high: Upper limit.
+        wald_low: Lower limit of the usual interval, `value` less z standard errors.
+        wald_high: Upper limit of it.
+    """
+
+    value: float | None
+    standard_error: float | None
+    low: float | None
+    high: float | None
+    wald_low: float | None
+    wald_high: float | None
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """Estimates as arrays of one shape, NaN where the sample tells no number.
+
+    Entries along the last axis are `Estimated`: `estimates[2]`, `list(estimates)`; `item` is the
+    only one of a shape without axes.
+    """
+
+    value: np.ndarray
+    standard_error: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    wald_low: np.ndarray
+    wald_high: np.ndarray
+
+    @classmethod
+    def of(
+        cls, value: np.ndarray, variance: np.ndarray, limits: Limits, intervals: Intervals
+    ) -> Estimates:
+        """Estimates with the usual interval beside their limits; without both where these are NaN.
+
+        A sample variance of 0 is no standard error: points that are all alike do not tell how much
+        others would differ.
+
+        Args:
+            value: Estimates.
+            variance: Their variances; NaN where there is none.
+            limits: Lower and upper limits of each.
+            intervals: Level of the usual interval.
+        """
+        error = np.sqrt(np.where(variance > 0, variance, np.nan))
+        return cls(value, error, *limits, *intervals.of_estimate(value, error))
+
+    def scaled(self, factor: float) -> Estimates:
+        """All numbers times a constant, such as shares of an area to areas."""
+        return Estimates(*(getattr(self, field.name) * factor for field in fields(self)))
+
+    def item(self) -> Estimated:
+        """The only estimate."""
+        values = (getattr(self, field.name).item() for field in fields(self))
+        return Estimated(*(None if np.isnan(value) else value for value in values))
+
+    def __getitem__(self, index: int) -> Estimated:
+        return Estimates(*(getattr(self, field.name)[index] for field in fields(self))).item()
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def __iter__(self) -> Iterator[Estimated]:
+        return (self[index] for index in range(len(self)))
+
+
+@dataclass(frozen=True)
+class ClassEstimates:
+    """What a sample tells of a map.
+
+    Args:
+        users_accuracy: By class: share of what the map calls so that is so; `(..., k)`.
+        producers_accuracy: By class: share of what is so that the map calls so; `(..., k)`.
+        overall_accuracy: Share of the area that the map has right; `(...)`.
+        area_shares: By class: share of the area that is so; `(..., k)`.
+        areas: By class: area that is so, in the unit of the strata's; `(..., k)`.
+        area_matrix: `(..., k, k)` shares of the area, rows the map's class, columns the true one.
+    """
+
+    users_accuracy: Estimates
+    producers_accuracy: Estimates
+    overall_accuracy: Estimates
+    area_shares: Estimates
+    areas: Estimates
+    area_matrix: np.ndarray
+
+
+@dataclass(frozen=True)
+class Strata:
+    """The parts of a map that were sampled separately.
+
+    Args:
+        areas: `(H,)` areas, all in one unit. A stratum of area 0 has no points.
+        names: Names by which messages call them.
+        classes: Class index that the map has in all of the stratum; None where it has several.
+            Without them, all have several.
+        population: `(H,)` pixels of each, which corrects variances for a sample that is a good part
+            of its stratum; limits of shares are not corrected. None for strata of many pixels.
+    """
+
+    areas: np.ndarray
+    names: Sequence[str] = ()
+    classes: Sequence[int | None] = ()
+    population: np.ndarray | None = None
+
+    @property
+    def weights(self) -> np.ndarray:
+        """`(H,)` shares of the area."""
+        areas = np.asarray(self.areas, float)
+        return np.asarray(areas / areas.sum())
+
+    def holds(self, classes: int) -> tuple[np.ndarray, np.ndarray]:
+        """`(k, H)` whether a stratum may hold a class of the map, and `(k,)` whether all is known.
+
+        All is known of a class where each stratum that may hold it is of nothing else.
+        """
+        of = self.classes or [None] * len(self.weights)
+        is_pure = np.array([own is not None for own in of])
+        may = np.array([[own in (None, index) for own in of] for index in range(classes)])
+        return may, (is_pure | ~may).all(1)
+
+    def check(self, points: np.ndarray) -> None:
+        """Refuse a sample that does not fit the strata.
+
+        Args:
+            points: `(..., H)` labelled points.
+
+        Raises:
+            InputError: If an area is not a finite number of 0 or more, all are 0, a stratum has no
+                point, or one without area has some.
+        """
+        areas = np.asarray(self.areas, float)
+        if areas.shape != points.shape[-1:] or not (np.isfinite(areas) & (areas >= 0)).all():
+            raise InputError(
+                f"strata need {points.shape[-1]} areas of 0 or more, one a stratum; found {areas}"
+            )
+        if not areas.any():
+            raise InputError("all strata have the area 0: the map labels no ground")
+        names = self.names or [str(number) for number in range(len(areas))]
+        least = points.reshape(-1, len(areas)).min(0)
+        for name, area, count in zip(names, areas, least, strict=True):
+            if area > 0 and count < 1:
+                raise InputError(
+                    f"stratum {name!r} has no labelled point, so nothing is known of its area: "
+                    "label two points of it or more, or draw a sample of other strata"
+                )
+            if area == 0 and count > 0:
+                raise InputError(
+                    f"stratum {name!r} has labelled points but the area 0: these points are of "
+                    "another map"
+                )
+
+
+class _Sample(NamedTuple):
+    """Points of strata, and the share of each stratum's pixels that they leave unseen."""
+
+    points: np.ndarray
+    strata: Strata
+    intervals: Intervals
+
+    @property
+    def variance_factors(self) -> np.ndarray:
+        """`(..., H)` factors that make p (1 - p) the variance of a share; NaN for one point."""
+        population = self.strata.population
+        unseen = 1.0 if population is None else 1 - self.points / np.asarray(population)
+        return np.asarray(unseen / np.where(self.points > 1, self.points - 1, np.nan))
+
+    def mean(self, hits: np.ndarray, weights: np.ndarray) -> Estimates:
+        """Weighted mean of the shares of strata.
+
+        Args:
+            hits: `(..., H)` points that have the property.
+            weights: `(..., H)` weights that sum to 1, or are all 0 where there is no mean.
+        """
+        is_used = weights > 0
+        points = np.where(self.points > 0, self.points, 1)
+        points, hits = np.broadcast_arrays(points, np.where(is_used, hits, 0))
+        shares = hits / points
+        value = np.where(is_used.any(-1), (weights * shares).sum(-1), np.nan)
+        spread = weights**2 * shares * (1 - shares) * self.variance_factors
+        variance = np.where(is_used, spread, 0.0).sum(-1)
+        limits = self.intervals.of_mean(
+            shares, self.intervals.of_shares(hits, points), np.broadcast_to(weights, shares.shape)
+        )
+        is_known = np.isfinite(variance) & is_used.any(-1)
+        low, high = (np.where(is_known, limit, np.nan) for limit in limits)
+        return Estimates.of(value, variance, (low, high), self.intervals)
+
+    def ratio(self, parts: np.ndarray, wholes: np.ndarray, weights: np.ndarray) -> Estimates:
+        """Ratio of two weighted means, of which the first counts some points of the second.
+
+        Args:
+            parts: `(..., H)` points of the numerator.
+            wholes: `(..., H)` points of the denominator.
+            weights: `(..., H)` weights.
+        """
+        is_used = weights > 0
+        points = np.where(self.points > 0, self.points, 1)
+        y, x = parts / points, wholes / points
+        total = (weights * x).sum(-1)
+        with np.errstate(invalid="ignore"):
+            value = (weights * y).sum(-1) / total
+            each = value[..., None]
+            spread = y * (1 - y) + each**2 * x * (1 - x) - 2 * each * y * (1 - x)
+            spread = np.where(is_used, weights**2 * spread * self.variance_factors, 0.0)
+            variance = spread.sum(-1) / total**2
+        error = np.sqrt(np.where(variance > 0, variance, np.nan))
+        limits = self.intervals.of_ratio(value, error)
+        return Estimates.of(value, variance, limits, self.intervals)
+
+    def estimates(
+        self, mapped: np.ndarray, reference: np.ndarray, agreed: np.ndarray
+    ) -> tuple[Estimates, Estimates, Estimates, Estimates]:
+        """User's, producer's and overall accuracy and shares of area.
+
+        Args:
+            mapped: `(..., H, k)` points by the map's class.
+            reference: `(..., H, k)` points by the true class.
+            agreed: `(..., H, k)` points where both are this class.
+        """
+        weights = self.strata.weights
+        by_class = _Sample(self.points[..., None, :], self.strata, self.intervals)
+        mapped, reference, parts = (
+            np.moveaxis(counts, -1, -2) for counts in (mapped, reference, agreed)
+        )
+        may_hold, is_known = self.strata.holds(mapped.shape[-2])
+        of_class = np.where(may_hold, weights, 0.0)
+        totals = of_class.sum(-1, keepdims=True)
+        users = by_class.mean(parts, of_class / np.where(totals > 0, totals, 1.0))
+        if not is_known.all():
+            users = _chosen(is_known, users, by_class.ratio(parts, mapped, of_class))
+        return (
+            users,
+            by_class.ratio(parts, reference, weights),
+            self.mean(agreed.sum(-1), weights),
+            by_class.mean(reference, weights),
+        )
+
+
+def class_strata(
+    counts: np.ndarray,
+    areas: np.ndarray,
+    intervals: Intervals = WILSON,
+    names: Sequence[str] = (),
+) -> ClassEstimates:
+    """Accuracy and areas from a sample whose strata are the classes of the map.
+
+    A class that only the reference has is a row of zeros with area 0: the sample gives its area,
+    its producer's accuracy is 0, and its user's accuracy is None.
+
+    Args:
+        counts: `(..., k, k)` labelled points; rows the map's class, columns the true one.
+        areas: `(k,)` areas of the map's classes.
+        intervals: Level and method of the limits.
+        names: Names of the classes, for messages.
+
+    Returns:
+        User's accuracy with limits of a share; overall accuracy and areas with limits by MOVER;
+        producer's accuracy with logit-Wald limits.
+
+    Raises:
+        InputError: If a class with area has no point, or one without area has some.
+
+    Source: Olofsson et al., Good practices for estimating area and assessing accuracy of land
+    change, Remote Sensing of Environment 148 (2014), equations 1 to 11.
+
+    >>> result = class_strata(np.array([[9, 1], [2, 18]]), np.array([100.0, 400.0]))
+    >>> result.areas.value, result.users_accuracy.value
+    (array([130., 370.]), array([0.9, 0.9]))
+    >>> of_first = result.areas[0]
+    >>> round(of_first.standard_error, 2), round(of_first.low, 2), round(of_first.high, 2)
+    (29.29, 88.08, 210.83)
+    """
+    counts = np.asarray(counts)
+    points, of_class = counts.sum(-1), np.eye(counts.shape[-1], dtype=np.int64)
+    strata = Strata(areas, names, range(counts.shape[-1]))
+    strata.check(points)
+    sample = _Sample(points, strata, intervals)
+    rows = counts / np.where(points > 0, points, 1)[..., None]
+    return _class_estimates(
+        sample,
+        sample.estimates(points[..., None] * of_class, counts, counts * of_class),
+        strata.weights[:, None] * rows,
+    )
+
+
+def general_strata(
+    counts: np.ndarray, strata: Strata, intervals: Intervals = WILSON
+) -> ClassEstimates:
+    """Accuracy and areas from a sample whose strata are not the classes of the map.
+
+    Args:
+        counts: `(..., H, k, k)` labelled points, as `count_points` gives them; of a stratum, rows
+            are the map's class, columns the true one.
+        strata: The strata.
+        intervals: Level and method of the limits.
+
+    Returns:
+        Overall accuracy and areas with limits by MOVER, as is user's accuracy of a class whose
+        strata hold nothing else (`Strata.classes`); producer's accuracy, and user's of other
+        classes, as ratios with logit-Wald limits.
+
+    Raises:
+        InputError: If a stratum with area has no point, or one without area has some.
+
+    Source: Stehman, Estimating area and map accuracy for stratified random sampling when the strata
+    are different from the map classes, International Journal of Remote Sensing 35 (2014),
+    equations 1 to 3 and 25 to 28.
+    """
+    counts = np.asarray(counts)
+    points = counts.sum((-2, -1))
+    strata.check(points)
+    sample = _Sample(points, strata, intervals)
+    weights = strata.weights / np.where(points > 0, points, 1)
+    agreed = np.diagonal(counts, axis1=-2, axis2=-1)
+    return _class_estimates(
+        sample,
+        sample.estimates(counts.sum(-1), counts.sum(-2), agreed),
+        (weights[..., None, None] * counts).sum(-3),
+    )
+
+
+def count_points(
+    stratum: np.ndarray, mapped: np.ndarray, reference: np.ndarray, strata: int, classes: int
+) -> np.ndarray:
+    """Labelled points by stratum, class of the map and true class.
+
+    Args:
+        stratum: `(points,)` index of the stratum of each point.
+        mapped: `(points,)` class index that the map has there.
+        reference: `(points,)` true class index.
+        strata: Number of strata.
+        classes: Number of classes.
+
+    Returns:
+        `(strata, classes, classes)` int64.
+
+    >>> count_points(np.array([0, 0, 1]), np.array([1, 1, 0]), np.array([1, 0, 0]), 2, 2).tolist()
+    [[[0, 0], [1, 1]], [[1, 0], [0, 0]]]
+    """
+    counts = np.zeros((strata, classes, classes), np.int64)
+    np.add.at(counts, (stratum, mapped, reference), 1)
+    return counts
+
+
+def difference(
+    sample: tuple[np.ndarray, np.ndarray, np.ndarray],
+    strata: Strata,
+    mean_probability: np.ndarray,
+    intervals: Intervals = WILSON,
+) -> Estimates:
+    """Area of a class from the map's probabilities of it everywhere, corrected by a sample.
+
+    Right on average whatever the probabilities are; the better they are, the smaller the standard
+    error. Probabilities of 0 and 1 by the map's own class give what `class_strata` gives.
+
+    Args:
+        sample: `(points,)` index of the stratum of each point; `(..., points)` 1 where the point
+            is of the class, else 0; `(..., points)` probability of the class there.
+        strata: The strata; names, classes and population are not used.
+        mean_probability: `(..., H)` mean probability of the class over all pixels of the stratum.
+        intervals: Level of the limits.
+
+    Returns:
+        Areas in the unit of the strata's, without the last axis. Limits by Student's t with
+        Satterthwaite's degrees of freedom, at most from 0 to the whole area. Those, and the usual
+        ones, are NaN if a stratum has less than 10 points.
+
+    Raises:
+        InputError: If a stratum with area has no point, or one without area has some.
+        ConfigurationError: If scipy is missing.
+
+    Source: Särndal, Swensson and Wretman, Model Assisted Survey Sampling (1992), section 6.3, by
+    stratum; Satterthwaite, An approximate distribution of estimates of variance components (1946).
+    """
+    stratum, truth, probability = sample
+    points = np.bincount(stratum, minlength=len(strata.areas))
+    strata.check(points)
+    residuals = np.asarray(truth, float) - probability
+    value: np.ndarray = np.zeros(residuals.shape[:-1])
+    variance, squares = np.zeros_like(value), np.zeros_like(value)
+    for index in np.flatnonzero(points):
+        of_stratum, count = residuals[..., stratum == index], points[index]
+        weight = strata.weights[index]
+        value = value + weight * (mean_probability[..., index] + of_stratum.mean(-1))
+        spread = of_stratum.var(-1, ddof=1) if count > 1 else np.nan
+        part = weight**2 * spread / count
+        variance, squares = variance + part, squares + part**2 / max(count - 1, 1)
+    with np.errstate(invalid="ignore"):
+        degrees = variance**2 / squares
+    error = np.sqrt(np.where(variance > 0, variance, np.nan))
+    enough = points[points > 0].min() >= MIN_POINTS_OF_DIFFERENCE
+    error_of_limits = error if enough else np.full_like(error, np.nan)
+    low, high = intervals.by_degrees(value, error_of_limits, degrees)
+    usual = intervals.of_estimate(value, error_of_limits)
+    limits = np.maximum(low, 0.0), np.minimum(high, 1.0)
+    total = float(np.asarray(strata.areas, float).sum())
+    return Estimates(value, error, *limits, *usual).scaled(total)
+
+
+def _class_estimates(
+    sample: _Sample,
+    estimates: tuple[Estimates, Estimates, Estimates, Estimates],
+    area_matrix: np.ndarray,
+) -> ClassEstimates:
+    users, producers, overall, shares = estimates
+    total = float(np.asarray(sample.strata.areas, float).sum())
+    return ClassEstimates(users, producers, overall, shares, shares.scaled(total), area_matrix)
+
+
+def _chosen(condition: np.ndarray, one: Estimates, other: Estimates) -> Estimates:
+    """Estimates of one where the condition holds, else of the other."""
+    names = [field.name for field in fields(Estimates)]
+    pairs = ((getattr(one, name), getattr(other, name)) for name in names)
+    return Estimates(*(np.where(condition, *pair) for pair in pairs))
