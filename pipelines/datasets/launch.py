@@ -129,7 +129,7 @@ def check_pack(options: PackOptions) -> ResolvedPack:
     earlier = _earlier(options.output, options.overwrite)
     if options.overwrite:
         earlier = None
-    masks = read_masks(options)
+    masks = read_masks(options.classes, options.mask_encoding)
     max_pixels = _max_pixels(options, (earlier or {}).get("shape", {}).get("max_pixels"))
     shape = _shape_of(options, masks, max_pixels)
     if earlier is not None:
@@ -192,25 +192,28 @@ def prepare_pack(resolved: ResolvedPack) -> PreparedPack:
     return PreparedPack(work, tuple(parts), units, _estimate_pixels(work))
 
 
-def read_masks(options: PackOptions) -> MaskReader | None:
-    """How masks are read, by `--classes` and `--mask_encoding`.
+def read_masks(classes: str | None, mask_encoding: str | None) -> MaskReader | None:
+    """How masks are read.
+
+    Args:
+        classes: Value of `--classes`, or None without masks.
+        mask_encoding: Value of `--mask_encoding`, or None for what the file says.
 
     Raises:
         ConfigurationError: If the file is malformed, or a value would stand for two classes.
     """
-    if options.classes is None:
+    if classes is None:
         return None
-    config = load_mask_config(options.classes)
-    encoding = options.mask_encoding or config.mask_encoding or ENCODINGS[0]
+    config = load_mask_config(classes)
+    encoding = mask_encoding or config.mask_encoding or ENCODINGS[0]
     if encoding not in ENCODINGS:
         raise ConfigurationError(
-            f"{options.classes}: data.mask_encoding must be one of {', '.join(ENCODINGS)}, got "
-            f"{encoding!r}"
+            f"{classes}: data.mask_encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}"
         )
     try:
         return MaskReader.of(config.classes, encoding, config.ignore_colors, config.ignore_ids)
     except ConfigurationError as error:
-        raise ConfigurationError(f"{options.classes}: {error}") from None
+        raise ConfigurationError(f"{classes}: {error}") from None
 
 
 def _shape_of(options: PackOptions, masks: MaskReader | None, max_pixels: int) -> dict[str, Any]:

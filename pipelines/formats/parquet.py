@@ -55,6 +55,7 @@ class ParquetFormat(shards.ShardFormat):
     pattern = re.compile(r"\.(parquet|pq)\Z")
     examples = "Parquet files with a column of encoded images (.parquet)"
     label_field = "labels"
+    confidence_field = "confidence"
 
     def misfit(self, files: Sequence[InputFile], context: PlanContext) -> BeamsegError | None:
         """Why encoded images cannot feed the model, or that the first files have no images.

@@ -22,6 +22,7 @@ from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.rasters.header import Headers
 from pipelines.run.commits import Output
+from pipelines.run.directory import RunDirectory
 from pipelines.run.failures import Failure, code_of, reason_of
 from pipelines.run.plan import InputFile, Unit, WorkUnit
 from pipelines.storage import filesystem
@@ -191,10 +192,12 @@ class ShardFormat(Format):
     Attributes:
         label_field: Where our own shards have the label map: what `ReadOptions.image_field` is for
             the image.
+        confidence_field: Where they have confidence.
         pattern: Names of such shards in small letters.
     """
 
     label_field: ClassVar[str]
+    confidence_field: ClassVar[str]
     pattern: ClassVar[re.Pattern[str]]
 
     def matches(self, name: str) -> bool:
@@ -247,7 +250,8 @@ class ShardFormat(Format):
         path = label_path(unit.files[0])
         output = replace(unit.files[0], uri=work.run.path(path))
         maps = self.samples(output, ReadOptions(image_field=self.label_field))
-        labelled = list(zip(_labelled(unit, work), maps, strict=False))
+        keys = islice(labelled_keys(unit.id, work.run), FIRST_SAMPLES)
+        labelled = list(zip(keys, maps, strict=False))
         wanted = dict(sorted(labelled, key=lambda pair: digest_of(pair[0]))[:limit])
         for sample in self.samples(unit.files[0], work.reading):
             if not wanted:
@@ -276,28 +280,32 @@ class ShardFormat(Format):
             yield UnreadableSample(number, "", reason, code_of(error))
 
 
-def _labelled(unit: Unit, work: Work) -> list[str]:
-    """Keys of the first images of a finished unit, in the order of their label maps.
+def labelled_keys(unit_id: str, run: RunDirectory) -> Iterator[str]:
+    """Keys of the images of a finished shard that have label maps, in the order of those.
+
+    Args:
+        unit_id: Id of the unit of the shard.
+        run: Run directory.
 
     Raises:
         InputError: If the table of areas is corrupt.
     """
-    keys: dict[str, None] = {}  # A row for each class, so that keys repeat.
+    last = None  # A row for each class, so that keys repeat.
     try:
         with (
-            filesystem.open_stream(work.run.path(f"areas/{unit.id}.parquet")) as stream,
+            filesystem.open_stream(run.path(f"areas/{unit_id}.parquet")) as stream,
             pq.ParquetFile(stream) as table,
         ):
             for rows in table.iter_batches(TABLE_ROWS, columns=["key"]):
-                keys |= dict.fromkeys(rows.column("key").to_pylist())
-                if len(keys) >= FIRST_SAMPLES:
-                    break
+                for key in rows.column("key").to_pylist():
+                    if key != last:
+                        yield key
+                    last = key
     except (pa.ArrowException, KeyError, OSError) as error:
         # Of content that it cannot make sense of, Arrow raises OSError without a number.
         if isinstance(error, MemoryError) or getattr(error, "errno", None) is not None:
             raise
-        raise InputError(f"the areas of {unit.id} cannot be read: {error}") from error
-    return list(keys)[:FIRST_SAMPLES]
+        raise InputError(f"the areas of {unit_id} cannot be read: {error}") from error
 
 
 def label_path(file: InputFile) -> str:

@@ -33,6 +33,7 @@ class TarFormat(shards.ShardFormat):
     pattern = re.compile(r"\.(tar|tar\.gz|tgz)\Z")
     examples = "WebDataset shards (.tar .tar.gz .tgz)"
     label_field = "labels.png"
+    confidence_field = "confidence.png"
 
     def samples(self, file: InputFile, reading: ReadOptions) -> shards.Samples:
         """Samples by the keys of consecutive members."""

@@ -31,6 +31,7 @@ class TFRecordFormat(shards.ShardFormat):
     pattern = re.compile(r"\.(tfrecords?|tfrec)(-\d+-of-\d+)?(\.gz)?$|tfrecord-\d+-of-\d+(\.gz)?$")
     examples = "TFRecord shards (.tfrecord .tfrecord.gz)"
     label_field = LABELS
+    confidence_field = CONFIDENCE
 
     def samples(self, file: InputFile, reading: ReadOptions) -> shards.Samples:
         """Samples by their records."""

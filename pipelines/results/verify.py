@@ -191,7 +191,7 @@ def verify(
         ConfigurationError: If the folder is no run.
         ContractError: If the model contract in `run.json` is malformed.
     """
-    work, ledger = _open(root), _Ledger(on_finding)
+    work, ledger = open_run(root), _Ledger(on_finding)
     _check_begin(work, ledger)
     total = Tally.sum(
         tally for kind in KINDS for tally in _check_units(kind, work, ledger, invalidate)
@@ -209,11 +209,15 @@ def verify(
     return Verdict(*found, ledger.inputs, ledger.without_inputs)
 
 
-def _open(root: str) -> Work:
-    """The run in a folder.
+def open_run(root: str) -> Work:
+    """What units of the run in a folder have in common.
+
+    Args:
+        root: The run directory.
 
     Raises:
         ConfigurationError: If there is none.
+        ContractError: If the model contract in `run.json` is malformed.
     """
     root = locations.checked(root)
     folder = RunDirectory(root)

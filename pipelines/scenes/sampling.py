@@ -72,7 +72,7 @@ class SceneView:
         Returns:
             `(height, width)` uint8; `ABSENT` outside this scene.
         """
-        columns, rows = _places(window, grid, self.grid)
+        columns, rows = places_in(window, grid, self.grid)
         inside = (columns >= 0) & (columns < self.grid.width)
         inside &= (rows >= 0) & (rows < self.grid.height)
         if not inside.any():
@@ -86,8 +86,17 @@ class SceneView:
         return found
 
 
-def _places(window: Window, grid: Grid, other: Grid) -> Pair:
-    """Column and row in another scene of the pixel centres of a window, `(height, width)` each."""
+def places_in(window: Window, grid: Grid, other: Grid) -> Pair:
+    """Places in another raster of the pixel centres of a window.
+
+    Args:
+        window: Part of a scene.
+        grid: Size and place of the scene; with a CRS.
+        other: Size and place of the other raster; with a CRS.
+
+    Returns:
+        Columns and rows, `(height, width)` float64 each; infinite where there is no such place.
+    """
     rows, columns = _nodes(window.row, window.height), _nodes(window.column, window.width)
     at_nodes = _other_pixels(columns, rows, grid, other)
     # Halfway between nodes the interpolation is worst.

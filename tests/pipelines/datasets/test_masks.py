@@ -12,7 +12,6 @@ from PIL import Image
 
 from pipelines import earth
 from pipelines.datasets.launch import read_masks
-from pipelines.datasets.options import PackOptions
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.labels import masks
 from segmodel.labels.masks import MaskReader
@@ -42,7 +41,7 @@ MAX = 1000
 
 def reader(folder: Path, encoding: str | None, text: str = CLASSES) -> MaskReader:
     file = write(folder / "classes.toml", text.encode())
-    found = read_masks(PackOptions((), "", mask_encoding=encoding, classes=str(file)))
+    found = read_masks(str(file), encoding)
     assert found is not None
     return found
 
