@@ -130,7 +130,7 @@ def _assess_ground(
             Strata(
                 np.array([stratum.area_m2 for stratum in strata]),
                 [stratum.name for stratum in strata],
-                of_classes,
+                [range(len(classes)) if own is None else {own} for own in of_classes],
             ),
             intervals,
         )
