@@ -132,6 +132,7 @@ class Work(PlanContext):
         max_out_of_range: Share of the labelled pixels of an image that may hold values outside the
             range of the model; judged at the end of the run.
         is_sealed: Whether the run began with seals in its commit records.
+        soft_areas: Whether probabilities are summed by label and class.
     """
 
     run: RunDirectory
@@ -147,6 +148,7 @@ class Work(PlanContext):
     call_timeout: float | None = None
     max_out_of_range: Fraction = MAX_OUT_OF_RANGE
     is_sealed: bool = True
+    soft_areas: bool = False
 
     @classmethod
     def of_run(cls, run: RunDirectory, document: dict[str, Any]) -> "Work":
@@ -182,7 +184,13 @@ class Work(PlanContext):
             provenance=(),
             max_out_of_range=Fraction(policy.get("max_out_of_range", MAX_OUT_OF_RANGE)),
             is_sealed=SEALED in document,
+            soft_areas=labels.get("soft_areas", False),
         )
+
+    @property
+    def counts_once(self) -> bool:
+        """Whether ground that several scenes show counts in one of them only."""
+        return self.counting is not None and self.counting.overlap is not None
 
     @property
     def log(self) -> CommitLog:

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -93,6 +94,16 @@ class SceneRaster(Raster):
         pixels = self._reader.read(window)
         self._on_read(window, pixels)
         return pixels if self.aoi is None else replace(pixels, wanted=self.aoi.mask(window))
+
+    def pixel_areas(self, core: Window) -> np.ndarray | None:
+        """Ground area of the pixels of a core in m²; None where the scene has no place."""
+        if not self.header.is_placed:
+            return None
+        return self._ground.pixel_areas_m2(core.row, core.column, core.height, core.width)
+
+    @cached_property
+    def _ground(self) -> GroundGrid:
+        return ground_grid(self.header.grid)
 
     def read_small(self, window: Window, shape: tuple[int, int]) -> Pixels:
         """Pixels of a window in as many rows and columns; with fewer, GDAL leaves some out.

@@ -19,6 +19,7 @@ from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally
 from pipelines.run.plan import CountUnit, WorkUnit
 from pipelines.run.progress import amount_of_pixels
+from pipelines.run.soft_areas import soft_csv
 from pipelines.scenes.results import scene_summary, write_scene_results
 from segmodel.errors import FailureCode, counted
 
@@ -72,7 +73,6 @@ def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
     """
     log = work.log
     of_classes = [str(i) for i in work.contract.classes.ids]
-    once = work.counting is not None and work.counting.overlap is not None
     counts = Counter[object]()
     sample = UnitSample()
     ranges = RangeCheck(work.run.root, work.contract, work.max_out_of_range)
@@ -91,7 +91,7 @@ def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
                     failures.add(beyond)
                 if not unit.is_block and not isinstance(unit, CountUnit) and commit.tally.images:
                     sample.offer(unit, any(commit.tally.pixels.get(key) for key in of_classes))
-                if unit.is_in_totals(once):
+                if unit.is_in_totals(work.counts_once):
                     yield commit.tally
 
     total = Tally.sum(tallies())
@@ -119,9 +119,12 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
     """
     run, classes = work.run, work.contract.classes
     document = run.read_run() or {}
-    totals, failures, table = write_failures(run, lambda table: sum_commits(work, table))
-    written = {"failures.csv": table}
+    totals, failures, rows = write_failures(run, lambda table: sum_commits(work, table))
+    written = {"failures.csv": rows}
     written["areas.csv"] = run.write("areas.csv", totals_csv(totals.tally, classes))
+    if work.soft_areas:
+        table = soft_csv(totals.tally, classes, work.counts_once)
+        written["soft_areas.csv"] = run.write("soft_areas.csv", table)
     status = totals.status(budget)
     zones = write_scene_results(work, written)
     written["preview.png"] = run.write("preview.png", _contact_sheet(totals, failures, work))

@@ -42,6 +42,7 @@ from pipelines.run.attempts import THREADS
 from pipelines.run.directory import COPY, OUTPUTS, RUN_JSON, DamagedRunError, RunDirectory
 from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, Unit, WorkUnit
 from pipelines.run.polygons import AOI, ZONES, is_stored, stored
+from pipelines.run.soft_areas import soft_csv
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.results import overlaps_csv, zone_totals, zones_csv
 from pipelines.storage import filesystem, locations
@@ -260,7 +261,6 @@ def _check_units(
     kind: type[Unit], work: Work, ledger: _Ledger, invalidate: bool
 ) -> Iterator[Tally]:
     """Check all units of a kind; yields the tallies that count in totals."""
-    once = work.counting is not None and work.counting.overlap is not None
 
     def check(unit: Unit) -> CheckedUnit:
         scene = unit.scene if isinstance(unit, WorkUnit) else None
@@ -268,7 +268,7 @@ def _check_units(
 
     for checked in in_order(check, _planned(kind, work, ledger)):
         ledger.add(_invalidated(checked, work, ledger) if invalidate else checked)
-        if checked.commit is not None and checked.unit.is_in_totals(once):
+        if checked.commit is not None and checked.unit.is_in_totals(work.counts_once):
             yield checked.commit.tally
 
 
@@ -319,7 +319,11 @@ def _check_tables(work: Work, total: Tally, ledger: _Ledger) -> None:
     """Report tables that are not what the commit records add up to."""
     if not ledger.sum_is_whole:
         return
-    tables = {"areas.csv": lambda: _sha256(totals_csv(total, work.contract.classes))}
+    classes = work.contract.classes
+    tables = {"areas.csv": lambda: _sha256(totals_csv(total, classes))}
+    if work.soft_areas:
+        soft = partial(soft_csv, total, classes, work.counts_once)
+        tables["soft_areas.csv"] = lambda: _sha256(soft())
     if not ledger.faults:
         tables |= {"failures.csv": lambda: _failures_digest(work)} | _counted_digests(work)
     for name, expected_digest in tables.items():
@@ -342,7 +346,8 @@ def _check_end(work: Work, ledger: _Ledger) -> None:
         if has_mark:
             ledger.fault("_SUCCESS", "is there although units are not finished", AGAIN)
         return
-    tables = ("areas.csv", "failures.csv", *_counted_digests(work))
+    soft = ["soft_areas.csv"] if work.soft_areas else []
+    tables = ("areas.csv", "failures.csv", *soft, *_counted_digests(work))
     for name in (*tables, "summary.json", "preview.png"):
         if not filesystem.exists(work.run.path(name)):
             ledger.fault(name, "is not there", AGAIN)

@@ -12,7 +12,15 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, OUTSIDE_AOI, Tally
+from pipelines.run.areas import (
+    CONFIDENCE_BINS,
+    ELSEWHERE,
+    FAILED,
+    NODATA,
+    OUTSIDE_AOI,
+    Tally,
+    confidence_bins,
+)
 from segmodel.escaping import inert
 from segmodel.labels.classes import ClassTable
 from segmodel.savedmodel.contract import Contract
@@ -33,10 +41,19 @@ SCHEMA = pa.schema(
 # Of models for which a value can be out of range.
 RANGE_SCHEMA = SCHEMA.append(pa.field("out_of_range", pa.int64()))
 
+# Of runs with soft areas: the number of pixels by bin, see `pipelines.run.soft_areas`.
+_BINS = pa.field(CONFIDENCE_BINS, pa.list_(pa.int64()))
 
-def schema_for(contract: Contract) -> pa.Schema:
-    """Columns of the tables of a model."""
-    return SCHEMA if contract.limits is None else RANGE_SCHEMA
+
+def schema_for(contract: Contract, has_soft: bool) -> pa.Schema:
+    """Columns of the tables of a run.
+
+    Args:
+        contract: Contract of the model.
+        has_soft: Whether the run has soft areas.
+    """
+    schema = SCHEMA if contract.limits is None else RANGE_SCHEMA
+    return schema.append(_BINS) if has_soft else schema
 
 
 def rows_of(
@@ -66,6 +83,7 @@ def rows_of(
                 "share": base.get(name, 0) / whole if whole and name.isdigit() else None,
                 "mean_confidence": None if summed is None or not pixels else summed / pixels,
                 "out_of_range": tally.out_of_range.get(name, 0),
+                CONFIDENCE_BINS: confidence_bins(tally, name) if name.isdigit() else None,
             }
         )
     return rows

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from segmodel.engine.soft import BINS
 from segmodel.labels.classes import ClassTable
 from segmodel.tiling.windows import Window
 
@@ -20,6 +21,12 @@ ELSEWHERE = "elsewhere"
 _FRACTIONS = {"area_m2", "confidence_sum", "footprint_m2"}
 _REST = (NODATA, OUTSIDE_AOI, FAILED, ELSEWHERE)
 _STRIP_PIXELS = 1 << 20
+
+# Pixels by label and bin of confidence, among the exact sums of a tally.
+CONFIDENCE_BINS = "confidence_bins"
+
+# Exact sums by name and key.
+Sums = Mapping[str, Mapping[str, int | float | Fraction]]
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class Tally:
             the model; 0 where no value can be outside it, and in records of 0.1.0.
         out_of_range: Number of those with a value outside the range in some band, by class.
         worst_share: Greatest share of them in an image; a float, or a fraction.
+        sums: What else is summed exactly, by name and key; see `pipelines.run.soft_areas`.
     """
 
     images: int = 0
@@ -56,6 +64,7 @@ class Tally:
     compared_pixels: int = 0
     out_of_range: dict[str, int] = field(default_factory=dict)
     worst_share: float | Fraction = 0.0
+    sums: Sums = field(default_factory=dict)
 
     @classmethod
     def sum(cls, tallies: Iterable["Tally"]) -> "Tally":
@@ -78,11 +87,13 @@ class TallySum:
             if name == "worst_share":
                 self._sum[name] = max(self._sum[name], Fraction(value))
                 continue
+            if name == "sums":
+                for group, entries in value.items():
+                    _add(self._sum[name].setdefault(group, {}), entries)
+                continue
             exact = Fraction if name in _FRACTIONS else int
             if isinstance(value, Mapping):
-                total = self._sum[name]
-                for key, number in value.items():
-                    total[key] = total.get(key, 0) + exact(number)
+                _add(self._sum[name], {key: exact(number) for key, number in value.items()})
             else:
                 self._sum[name] += exact(value)
 
@@ -91,8 +102,13 @@ class TallySum:
         fields: dict[str, Any] = {
             name: dict(sorted(value.items(), key=_rank)) if isinstance(value, Mapping) else value
             for name, value in self._sum.items()
+            if name != "sums"
         }
-        return Tally(**fields)
+        sums = {
+            name: dict(sorted(entries.items(), key=_by_numbers))
+            for name, entries in sorted(self._sum["sums"].items())
+        }
+        return Tally(**fields, sums=sums)
 
     def rounded(self) -> Tally:
         """The sum so far, exactly rounded."""
@@ -104,6 +120,19 @@ class TallySum:
             footprint_m2=float(exact.footprint_m2),
             worst_share=float(exact.worst_share),
         )
+
+
+def _add(total: dict[str, Any], numbers: Mapping[str, int | float | Fraction]) -> None:
+    """Add numbers to sums by key; whole numbers stay whole, others become fractions."""
+    for key, number in numbers.items():
+        exact = number if isinstance(number, int) else Fraction(number)
+        total[key] = total.get(key, 0) + exact
+
+
+def _by_numbers(item: tuple[str, Any]) -> list[tuple[bool, int, str]]:
+    """Rank of a key such as `3:12`, of which parts that are numbers count as such."""
+    parts = item[0].split(":")
+    return [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def _rank(item: tuple[str, Any]) -> tuple[int, int]:
@@ -206,6 +235,12 @@ def with_range(tally: Tally, pixels: int, out_of_range: dict[str, int]) -> Tally
     """The tally of one image with what was compared, what is out of range, and its share."""
     share = Fraction(sum(out_of_range.values()), max(1, pixels))
     return replace(tally, compared_pixels=pixels, out_of_range=out_of_range, worst_share=share)
+
+
+def confidence_bins(tally: Tally, label: str) -> list[int]:
+    """The number of pixels of a label, by bin of confidence."""
+    counts = tally.sums.get(CONFIDENCE_BINS, {})
+    return [int(counts.get(f"{label}:{number}", 0)) for number in range(BINS)]
 
 
 def failed_tally(pixels: int, area_m2: float | None) -> Tally:

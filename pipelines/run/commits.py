@@ -22,13 +22,14 @@ from pipelines.run.areas import Tally
 from pipelines.run.directory import OUTPUTS
 from pipelines.run.plan import SCENE, CountUnit, Unit
 from pipelines.run.seals import sealed, unsealed
+from pipelines.run.soft_areas import soft_rows_agree
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from segmodel.errors import DamagedError
 from segmodel.tiling.windows import Window
 
 # Of a tally: what records of 0.1.0 do not have, and those of today only where there is any.
-_OPTIONAL = ("compared_pixels", "out_of_range", "worst_share")
+_OPTIONAL = ("compared_pixels", "out_of_range", "worst_share", "sums")
 # Of a tally: what is counted; the rest is measured.
 _COUNTS = (
     *("images", "failed_images", "pixels", "ground_pixels", "seam_pixels", "seam_differences"),
@@ -126,6 +127,10 @@ def _tally(fields: dict[str, Any]) -> Tally:
     for name in ("area_m2", "confidence_sum", "pixels", "ground_pixels", "out_of_range"):
         if not isinstance(getattr(tally, name), dict):
             raise ValueError(f"{name} is no object")
+    if not isinstance(tally.sums, dict) or not all(
+        isinstance(e, dict) for e in tally.sums.values()
+    ):
+        raise ValueError("sums are no objects by name")
     for name in _COUNTS:
         _count(getattr(tally, name))
     return tally
@@ -418,6 +423,9 @@ class CommitLog:
                 rows = sums_of_rows(io.BytesIO(self.content(output)), self.nodata)
                 if not agree(tally, rows):
                     return output.path
+            has_soft = output.path.startswith("soft/")
+            if has_soft and not soft_rows_agree(tally, io.BytesIO(self.content(output))):
+                return output.path
             has_failures = output.path.endswith(".jsonl") and unit.format != SCENE
             if has_failures and sum(1 for _ in self.lines(output)) != tally.failed_images:
                 return output.path

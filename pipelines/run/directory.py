@@ -11,10 +11,10 @@ from pipelines.storage.digests import digest
 from segmodel.devices.disks import writing
 from segmodel.errors import ConfigurationError
 
-OUTPUTS = ("labels", "confidence", "blocks", "areas", "failures", "counts")
+OUTPUTS = ("labels", "confidence", "blocks", "areas", "soft", "failures", "counts")
 FOLDERS = ("plan", *OUTPUTS, "commits")
 POLYGONS = ("aoi.json", "zones.json")
-TABLES = ("areas.csv", "zones.csv", "overlaps.csv", "failures.csv")
+TABLES = ("areas.csv", "soft_areas.csv", "zones.csv", "overlaps.csv", "failures.csv")
 RESULTS = ("_SUCCESS", "summary.json", *TABLES, "labels.json", "preview.png")
 RUN, PACK = "beamseg run", "beamseg pack"
 MARK = {"format": RUN, "format_version": 1}
@@ -249,10 +249,15 @@ def changed_options(
     """
     before = earlier.get(section, {})
     return [
-        f"{name} was {before.get(name)} and is {labels.get(name)}"
+        f"{name} was {_value_of(name, before, labels)} and is {_value_of(name, labels, before)}"
         for name in sorted({*before, *labels})
         if before.get(name) != labels.get(name)
     ]
+
+
+def _value_of(name: str, options: dict[str, Any], others: dict[str, Any]) -> Any:
+    """The value of an option; a flag that is in the other options only is False."""
+    return options.get(name, False if others.get(name) is True else None)
 
 
 def check_unchanged(

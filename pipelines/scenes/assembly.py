@@ -7,11 +7,11 @@ import numpy as np
 
 from pipelines.formats.work import Work
 from pipelines.rasters.cog import TILE_PX
-from pipelines.run.area_tables import area_table, rows_of, schema_for
 from pipelines.run.areas import TallySum, with_range
 from pipelines.run.attempts import with_retries
 from pipelines.run.commits import Commit, CommitLog, Output
 from pipelines.run.plan import AssemblyUnit, WorkUnit
+from pipelines.run.unit_tables import table_paths, unit_tables
 from pipelines.scenes.blocks import block_units, block_windows
 from pipelines.scenes.files import StoredBlock, block_path, pieces_of, scene_paths, write_scene
 from pipelines.storage import filesystem
@@ -30,7 +30,8 @@ def finish_scene(unit: AssemblyUnit, work: Work) -> bool:
     for name in unit.blocks:
         for folder in ("labels", "confidence"):
             work.run.remove(block_path(name, folder))
-        work.run.remove(f"areas/{name}.parquet")
+        for path in table_paths(name, work.soft_areas):
+            work.run.remove(path)
     return True
 
 
@@ -56,14 +57,9 @@ def _assemble(unit: AssemblyUnit, work: Work, log: CommitLog) -> None:
     failed = int(summed.failed_images > 0)
     tally = dataclasses.replace(summed, images=1 - failed, failed_images=failed)
     tally = with_range(tally, summed.compared_pixels, summed.out_of_range)
-    rows = rows_of(unit.files[0].key, None, total.rounded(), work.contract.classes)
-    path = f"areas/{unit.id}.parquet"
-    with (
-        filesystem.write_atomic(work.run.path(path), work.run.scratch) as draft,
-        area_table(draft.path, schema_for(work.contract)) as table,
-    ):
-        table.add(rows)
-    outputs.append(Output.of(path, draft.written))
+    with unit_tables(work.run, work.contract, work.soft_areas) as tables:
+        tables.add(unit.files[0].key, None, total.rounded())
+        outputs += tables.publish(unit.id)
     lost = [Window(*part) for commit in finished for part in commit.lost]
     log.write(unit, outputs, tally, lost)
 

@@ -8,6 +8,7 @@ is taken apart, so that rows and label maps of the others do not depend on those
 import hashlib
 import io
 import weakref
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,14 +23,15 @@ from pipelines.formats.work import Work
 from pipelines.inputs.catalogue import NameSet
 from pipelines.results.failure_table import failures_of
 from pipelines.run import plan
-from pipelines.run.area_tables import GROUP_ROWS, area_table, schema_for
-from pipelines.run.areas import Tally, TallySum, with_range
-from pipelines.run.commits import Commit, CommitLog, Output
+from pipelines.run.area_tables import GROUP_ROWS
+from pipelines.run.areas import CONFIDENCE_BINS, Sums, Tally, TallySum, with_range
+from pipelines.run.commits import Commit, CommitLog
 from pipelines.run.failures import unit_failures
 from pipelines.run.plan import GONE, SCENE, AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
+from pipelines.run.soft_areas import sums_of_soft_rows
+from pipelines.run.unit_tables import AREAS, SOFT, unit_tables
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.overlaps import in_input_order
-from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from pipelines.worker import formats
 from segmodel.devices.disks import Spool
@@ -249,24 +251,25 @@ def _write_part(part: Unit, unit: Unit, commit: Commit, work: Work) -> None:
     if not work.log.is_intact(replace(commit, outputs=tuple(outputs))):
         return
     total, log = TallySum(), work.log
-    table = f"areas/{part.id}.parquet"
-    with filesystem.temporary(work.run.scratch) as draft, unit_failures(work.run) as failures:
-        with area_table(draft, schema_for(work.contract)) as rows:
-            for key, image in groupby(_rows_of(commit, log), itemgetter("source")):
-                if key in keys:
-                    of_image = list(image)
-                    rows.add(of_image)
-                    total.add(_tally(of_image, work))
+    soft = defaultdict[str, list[dict[str, Any]]](list)
+    for row in _rows_of(commit, log, SOFT):
+        if row["source"] in keys:
+            soft[row["source"]].append(row)
+    with (
+        unit_tables(work.run, work.contract, work.soft_areas) as tables,
+        unit_failures(work.run) as failures,
+    ):
+        for key, image in groupby(_rows_of(commit, log, AREAS), itemgetter("source")):
+            if key in keys:
+                of_image = list(image)
+                tables.add_rows(of_image, soft[key])
+                sums = _sums(of_image, soft[key])
+                total.add(replace(_tally(of_image, work), sums=sums))
         for failure in failures_of(commit, log):
             if failure.uri in keys:
                 failures.add(failure)
                 total.add(Tally(failed_images=1))
-        if total.exact().images:
-            written = filesystem.publish(draft, work.run.path(table))
-            outputs.append(Output.of(table, written))
-        else:
-            work.run.remove(table)
-        outputs += failures.publish(part.id)
+        outputs += tables.publish(part.id) + failures.publish(part.id)
     smaller = {
         (int(height), int(width)): size
         for name, size in commit.smaller_batches.items()
@@ -277,13 +280,24 @@ def _write_part(part: Unit, unit: Unit, commit: Commit, work: Work) -> None:
     log.write(part, outputs, total.exact(), (), smaller, inputs)
 
 
-def _rows_of(commit: Commit, log: CommitLog) -> Iterator[dict[str, Any]]:
+def _rows_of(commit: Commit, log: CommitLog, folder: str) -> Iterator[dict[str, Any]]:
     """Rows of the images of a unit, image by image; some of them are in memory at a time."""
     for output in commit.outputs:
-        if output.path.startswith("areas/"):
+        if output.path.startswith(f"{folder}/"):
             with pq.ParquetFile(io.BytesIO(log.content(output))) as table:
                 for batch in table.iter_batches(GROUP_ROWS):
                     yield from batch.to_pylist()
+
+
+def _sums(rows: Sequence[dict[str, Any]], soft: Sequence[dict[str, Any]]) -> Sums:
+    """The exact sums of one image by its rows in both tables."""
+    bins = {
+        f"{row['class_id']}:{number}": count
+        for row in rows
+        for number, count in enumerate(row.get(CONFIDENCE_BINS) or ())
+        if count
+    }
+    return {**sums_of_soft_rows(soft), **({CONFIDENCE_BINS: bins} if bins else {})}
 
 
 def _tally(rows: Sequence[dict[str, Any]], work: Work) -> Tally:

@@ -133,6 +133,8 @@ class ResolvedRun:
             "halo_px": self.context.layout.halo_px,
             "batch": self.context.layout.batch,
             "confidence": self.options.confidence,
+            # Runs that were begun before there was this option go on.
+            **({"soft_areas": True} if self.options.soft_areas else {}),
             **self.context.reading.to_json(),
         }
 
@@ -159,6 +161,7 @@ class ResolvedRun:
             check_seams=options.check_seams,
             max_out_of_range=options.max_out_of_range,
             is_sealed=self.is_sealed,
+            soft_areas=options.soft_areas,
             provenance=(
                 ("BEAMSEG_VERSION", segmodel.__version__),
                 ("BEAMSEG_TENSORFLOW_VERSION", _package_versions()["tensorflow"]),
@@ -264,8 +267,8 @@ def resolve_run(
     model = open_model(options.model)
     contract = model.contract
     frozen = (earlier or {}).get("labels", {})
-    shaping = (frozen.get("model_fingerprint"), frozen.get("confidence"))
-    if shaping != (model.fingerprint, options.confidence):
+    shaping = (frozen.get("model_fingerprint"), frozen.get("confidence"), "soft_areas" in frozen)
+    if shaping != (model.fingerprint, options.confidence, options.soft_areas):
         frozen = None
     if not options.trust_inputs:
         for path, option in ((options.aoi, "--aoi"), (options.zones, "--zones")):
@@ -407,7 +410,7 @@ def prepare_run(resolved: ResolvedRun) -> PreparedRun:
     parts = plan.write_plan(found, run.plan, run.scratch, kept or (), resolved.is_sealed)
     reconcile(work, options.retry_failures)
     units, whole = plan.count_units(run.plan, parts), estimate(inputs, work)
-    room = Room.of(inputs, work, whole, units, options.confidence)
+    room = Room.of(inputs, work, whole, units, options)
     if not locations.is_remote(run.root):
         finished = sum(1 for _ in work.log.names())
         room = room.share(max(0, units - finished) / max(1, units))

@@ -162,6 +162,8 @@ class SegmentOptions:
     """label pixels near window borders twice, and report how many labels differ"""
     confidence: bool = Option().field()
     """also write the probability of each label, as 8-bit images in which 1.0 is 255"""
+    soft_areas: bool = Option().field()
+    """also sum the probabilities of all classes over pixels and ground, by label and class"""
     pixel_size: float | None = Option("M", float, positive).field()
     """side of a pixel on the ground, in metres, for images without coordinates"""
     copy_web: int | None = Option(
@@ -210,4 +212,11 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
     options = parse_options(SegmentOptions, parsed)
     if options.zone_field is not None and options.zones is None:
         raise ConfigurationError("--zone_field names a field of --zones: give both")
+    scaled = {"--resize": options.resize, "--resample_to": options.resample_to}
+    for name, value in scaled.items() if options.soft_areas else ():
+        if value is not None:
+            raise ConfigurationError(
+                f"--soft_areas sums over pixels as the model sees them, which with {name} are not "
+                f"those of the input: leave out one of the two"
+            )
     return options

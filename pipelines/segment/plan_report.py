@@ -51,7 +51,7 @@ def report(options: SegmentOptions) -> Iterator[str]:
         f"computed per pixel kept"
     )
     yield f"bytes     {size:,} to read"
-    room = Room.of(inputs, resolved.context, guess, units, options.confidence)
+    room = Room.of(inputs, resolved.context, guess, units, options)
     yield f"room      {room.line(run.root)}"
     if resolved.overlaps is not None:
         whole = " of whole scenes" if options.aoi is not None else ""

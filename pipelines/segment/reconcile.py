@@ -14,6 +14,7 @@ from pipelines.inputs.catalogue import Database, NameSet, to_bytes, to_text
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, Unit, WorkUnit
+from pipelines.run.unit_tables import table_paths
 from pipelines.scenes.assembly import scene_blocks
 from pipelines.scenes.files import block_path, counts_path
 from pipelines.storage import filesystem, locations
@@ -191,5 +192,5 @@ def _digest(unit: Unit) -> str:
 def _outputs(unit: Unit) -> list[str]:
     if isinstance(unit, CountUnit):
         return [counts_path(unit)]
-    tables = (f"areas/{unit.id}.parquet", f"failures/{unit.id}.jsonl")
+    tables = (*table_paths(unit.id), f"failures/{unit.id}.jsonl")
     return [*formats.find_format(unit.format).outputs(unit), *tables]

@@ -6,6 +6,7 @@ from pipelines.formats.interface import Estimate
 from pipelines.formats.work import PlanContext
 from pipelines.run.plan import SCENE
 from pipelines.segment.inputs import Inputs
+from pipelines.segment.options import SegmentOptions
 from pipelines.segment.sizes import MIB
 from pipelines.storage import locations
 from segmodel.devices.disks import free_bytes_of, temporary_folder
@@ -19,8 +20,9 @@ RUN_BYTES = 1 << 20
 # What no map is smaller than: DEFLATE writes a byte for 1032 that are alike.
 MIN_BYTES = 1 / 1032
 # A map takes whole blocks of the disk, and its rows in a table; a unit has a line in the plan, a
-# table and a commit record.
+# table and a commit record. With soft areas it has another table, and sums in its record.
 MAP_OVERHEAD_BYTES, UNIT_OVERHEAD_BYTES = 4 << 10, 16 << 10
+SOFT_OVERHEAD_BYTES = 16 << 10
 MIN_RECORD_BYTES = 400
 
 
@@ -41,7 +43,12 @@ class Room:
 
     @classmethod
     def of(
-        cls, inputs: Inputs, context: PlanContext, whole: Estimate, units: int, confidence: bool
+        cls,
+        inputs: Inputs,
+        context: PlanContext,
+        whole: Estimate,
+        units: int,
+        options: SegmentOptions,
     ) -> "Room":
         """The room for all units of a run.
 
@@ -50,8 +57,9 @@ class Room:
             context: What inputs are planned by.
             whole: How much work all inputs are.
             units: Number of work units.
-            confidence: Whether maps of confidence are written.
+            options: What the user asked for.
         """
+        confidence = options.confidence
         scenes = inputs.of_format(SCENE)
         placed = _of_scenes(inputs, context)
         width = context.contract.classes.label_dtype.itemsize
@@ -63,7 +71,8 @@ class Room:
         blocks = placed.pixels if units > len(scenes) else 0
         one = placed.pixels / max(1, len(scenes))
         scratch = (1.25 * blocks + max(largest, 2 * one)) * per_pixel
-        overhead = maps * MAP_OVERHEAD_BYTES + units * UNIT_OVERHEAD_BYTES
+        of_unit = UNIT_OVERHEAD_BYTES + SOFT_OVERHEAD_BYTES * options.soft_areas
+        overhead = maps * MAP_OVERHEAD_BYTES + units * of_unit
         least = whole.pixels * MIN_BYTES + units * MIN_RECORD_BYTES
         return cls(
             round(outputs + overhead + RUN_BYTES),

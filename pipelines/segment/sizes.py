@@ -15,7 +15,7 @@ from segmodel.images.limits import MAX_PIXELS
 from segmodel.images.stored import MAX_DECODING_BYTES_PER_PIXEL
 from segmodel.rasters.opening import CACHE_BYTES
 from segmodel.savedmodel.contract import Contract
-from segmodel.savedmodel.memory import ASSUMED_BYTES_PER_PIXEL
+from segmodel.savedmodel.memory import call_bytes_per_pixel
 from segmodel.tiling.windows import Layout
 
 MIB = 2**20
@@ -168,20 +168,21 @@ def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, An
     for core in range(most, least - 1, -step):
         layout = contract.layout(core, halo, batch)
         spare = _memory(layout, options, contract).images
-        if model_bytes(layout, contract) <= affordable and spare >= images:
+        if model_bytes(layout, contract, options.soft_areas) <= affordable and spare >= images:
             break
     return layout
 
 
-def model_bytes(layout: Layout, contract: Contract) -> int:
+def model_bytes(layout: Layout, contract: Contract, has_soft: bool) -> int:
     """Bytes that prediction of one batch takes on a CPU, by the contract's measurement."""
-    return layout.max_batch_pixels_on_cpu * (contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL)
+    return layout.max_batch_pixels_on_cpu * call_bytes_per_pixel(contract, has_soft)
 
 
 def _memory(layout: Layout, options: SegmentOptions, contract: Contract) -> Memory:
     of_map = contract.classes.label_dtype.itemsize + (4 if options.confidence else 0)
-    windows = CALLS_HELD * layout.max_batch_pixels * (contract.fill.nbytes + of_map)
-    model = model_bytes(layout, contract)
+    of_window = contract.fill.nbytes + of_map + (4 if options.soft_areas else 0)
+    windows = CALLS_HELD * layout.max_batch_pixels * of_window
+    model = model_bytes(layout, contract, options.soft_areas)
     if options.resize is not None:
         # The scaled image, its map, and one more of either on the way.
         height, width = options.resize

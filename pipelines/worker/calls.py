@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from segmodel.engine.engine import Model
+from segmodel.engine.engine import SoftModel
+from segmodel.engine.soft import SoftBatch
 from segmodel.errors import CallTimeoutError
 
 # Nothing ends a call that TensorFlow is in, and each keeps a thread and the memory of its batch.
@@ -74,7 +75,7 @@ class TimedModel:
         calls: What makes the calls.
     """
 
-    def __init__(self, model: Model, seconds: float, calls: Calls = CALLS) -> None:
+    def __init__(self, model: SoftModel, seconds: float, calls: Calls = CALLS) -> None:
         self.classes, self.fill = model.classes, model.fill
         self._model, self._seconds, self._calls = model, seconds, calls
 
@@ -86,7 +87,11 @@ class TimedModel:
         """Labels of a batch and the probability of each, as of the model."""
         return self._calls.run(lambda: self._model.labels_and_confidence(images), self._seconds)
 
+    def soft_sums(self, images: np.ndarray, weights: np.ndarray) -> SoftBatch:
+        """Labels and soft sums of a batch, as of the model."""
+        return self._calls.run(lambda: self._model.soft_sums(images, weights), self._seconds)
 
-def timed(model: Model, seconds: float | None) -> Model:
+
+def timed(model: SoftModel, seconds: float | None) -> SoftModel:
     """A model whose calls are given up after a time; the model itself for None."""
     return model if seconds is None else TimedModel(model, seconds)

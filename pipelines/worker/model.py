@@ -21,9 +21,9 @@ from pipelines.worker.calls import CALLS
 from segmodel.devices.disks import temporary_folder
 from segmodel.devices.gpus import free_bytes, gpu_index, gpu_uuid, use_single_gpu
 from segmodel.devices.startup import import_quietly, reuse_memory
-from segmodel.engine.engine import BatchSizes, Model
+from segmodel.engine.engine import BatchSizes, SoftModel
 from segmodel.errors import TransientError
-from segmodel.savedmodel.memory import ASSUMED_BYTES_PER_PIXEL
+from segmodel.savedmodel.memory import call_bytes_per_pixel
 from segmodel.tiling.windows import AUTO
 
 # What a call may take of the memory that is free once the model is loaded.
@@ -44,8 +44,10 @@ class LoadedModels:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._batches: WeakKeyDictionary[Model, dict[tuple[int, int], int]] = WeakKeyDictionary()
-        self.by_fingerprint: dict[str, Model] = {}
+        self._batches: WeakKeyDictionary[SoftModel, dict[tuple[int, int], int]] = (
+            WeakKeyDictionary()
+        )
+        self.by_fingerprint: dict[str, SoftModel] = {}
         self.safe: set[str] = set()
 
     def check(self, opened: OpenedModel) -> None:
@@ -71,7 +73,7 @@ class LoadedModels:
         refuse_unsafe(opened.folder)
         self.safe.add(opened.fingerprint)
 
-    def load(self, work: Work) -> Model:
+    def load(self, work: Work) -> SoftModel:
         """The model of a run.
 
         That of another run is dropped before, so that memory is that of one.
@@ -85,7 +87,7 @@ class LoadedModels:
                 self.by_fingerprint[work.fingerprint] = load(work)
             return self.by_fingerprint[work.fingerprint]
 
-    def batch_sizes(self, work: Work, model: Model) -> BatchSizes:
+    def batch_sizes(self, work: Work, model: SoftModel) -> BatchSizes:
         """Sizes of the batches of a model, with what earlier units have learned of them."""
         return BatchSizes(self._batches.setdefault(model, {}), max_batch_pixels(work))
 
@@ -93,7 +95,7 @@ class LoadedModels:
 MODELS = LoadedModels()
 
 
-def load(work: Work) -> Model:
+def load(work: Work) -> SoftModel:
     """Load the model of a run, on the GPU of this process if it has one.
 
     Raises:
@@ -141,7 +143,7 @@ def max_batch_pixels(work: Work) -> int | None:
     free = free_device_bytes()
     if free is None:
         return None
-    return int(CALL_SHARE * free) // (work.contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL)
+    return int(CALL_SHARE * free) // call_bytes_per_pixel(work.contract, work.soft_areas)
 
 
 @cache

@@ -10,10 +10,8 @@ from pipelines.formats.interface import UnitTask
 from pipelines.formats.work import Work
 from pipelines.inputs.unchanged import unchanged
 from pipelines.run import areas
-from pipelines.run.area_tables import AreaTable, area_table, rows_of, schema_for
 from pipelines.run.areas import Tally, TallySum, Unlabelled
 from pipelines.run.attempts import THREADS, UnitReport, report_of
-from pipelines.run.commits import Output
 from pipelines.run.failures import (
     Failure,
     UnitFailures,
@@ -23,12 +21,13 @@ from pipelines.run.failures import (
     write_unit_failures,
 )
 from pipelines.run.plan import WorkUnit
-from pipelines.storage import filesystem
+from pipelines.run.soft_areas import soft_sums
+from pipelines.run.unit_tables import UnitTables, unit_tables
 from pipelines.worker import formats
 from pipelines.worker.calls import timed
 from pipelines.worker.model import MODELS
 from segmodel.devices.startup import reuse_memory
-from segmodel.engine.engine import Engine, Model
+from segmodel.engine.engine import Engine, SoftModel
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import FailureCode, InputError, TransientError
@@ -41,7 +40,7 @@ _log = logging.getLogger("beamseg")
 def segment_unit(
     unit: WorkUnit,
     work: Work,
-    model: Callable[[Work], Model] = MODELS.load,
+    model: Callable[[Work], SoftModel] = MODELS.load,
     on_pixels: Callable[[int], None] = lambda pixels: None,
 ) -> UnitReport:
     """Do a unit unless it is done: label, write, commit.
@@ -86,47 +85,50 @@ def _fail(unit: WorkUnit, work: Work) -> UnitReport:
 class _Results:
     """What a unit has come to so far; rows of images and of failures go to tables on disk."""
 
-    table: AreaTable
+    tables: UnitTables
     failures: UnitFailures
     tally: TallySum = field(default_factory=TallySum)
     pixels: int = 0
     lost: list[Window] = field(default_factory=list)
 
+    def add(self, done: "_Done", unit: WorkUnit) -> None:
+        """Add a label map that was written."""
+        self.tables.add(*done.source, done.tally)
+        self.tally.add(done.tally)
+        for part, failure in done.lost:
+            self.failures.add(failure)
+            self.lost += [part.to_outer(unit.window)] if unit.window else []
+        self.pixels += done.pixels
+
 
 def _attempt(
-    unit: WorkUnit, work: Work, model: Callable[[Work], Model], on_pixels: Callable[[int], None]
+    unit: WorkUnit, work: Work, model: Callable[[Work], SoftModel], on_pixels: Callable[[int], None]
 ) -> UnitReport:
-    schema, opened = schema_for(work.contract), formats.find_format(unit.format).open
-    with filesystem.temporary(work.run.scratch) as rows, unit_failures(work.run) as failures:
-        with (
-            unchanged(unit.files),
-            area_table(rows, schema) as table,
-            opened(unit, work) as task,
-        ):
-            results = _Results(table, failures)
+    opened, has_soft = formats.find_format(unit.format).open, work.soft_areas
+    with (
+        unit_tables(work.run, work.contract, has_soft) as tables,
+        unit_failures(work.run) as failures,
+    ):
+        with unchanged(unit.files), opened(unit, work) as task:
+            results = _Results(tables, failures)
             loaded = model(work)
             sizes = MODELS.batch_sizes(work, loaded)
             limits = replace(work.limits, batch_sizes=sizes)
             called = timed(loaded, work.call_timeout)
             sized = called, work.layout, THREADS, work.confidence, on_pixels, limits
-            engine = Engine(*sized, work.contract.limits)
+            engine = Engine(*sized, work.contract.limits, called if has_soft else None)
             for outcome in engine.run_and_finish(_jobs(task), lambda m: _done(m, task, work)):
                 if isinstance(outcome, Failed):
                     _record_failure(outcome, unit, task, results)
                     continue
                 task.write(outcome.key, outcome.encoded)
-                table.add(outcome.rows)
-                results.tally.add(outcome.tally)
-                for part, failure in outcome.lost:
-                    results.failures.add(failure)
-                    results.lost += [part.to_outer(unit.window)] if unit.window else []
-                results.pixels += outcome.pixels
+                results.add(outcome, unit)
             inputs = tuple(map(task.checksum, unit.files))
             seams = task.seams(engine)
             if seams is not None:
                 results.tally.add(Tally(seam_pixels=seams[0], seam_differences=seams[1]))
             outputs = task.finish()
-        outputs += _write_tables(unit, work, results, rows)
+        outputs += tables.publish(unit.id) + failures.publish(unit.id)
     tally = results.tally.exact()
     work.log.write(unit, outputs, tally, results.lost, sizes.reduced, inputs)
     return UnitReport(done=1, computed_pixels=results.pixels)
@@ -157,9 +159,9 @@ class _Done(NamedTuple):
     """A label map, encoded and counted."""
 
     key: str
+    source: tuple[str, str | None]
     encoded: Any
     tally: Tally
-    rows: list[dict[str, object]]
     pixels: int
     lost: list[tuple[Window, Failure]]
 
@@ -178,9 +180,11 @@ def _done(labelled: Labelled, task: UnitTask[Any], work: Work) -> _Done:
     )
     if work.contract.limits is not None:
         tally = areas.compared(tally, labelled.labels, classes, labelled.out_of_range)
+    if labelled.soft is not None:
+        tally = replace(tally, sums=soft_sums(labelled.soft, tally, classes))
     file, key = task.source(labelled.key)
-    rows = rows_of(file.key, key, tally, classes)
-    return _Done(labelled.key, task.encode(labelled), tally, rows, labelled.labels.size, lost)
+    encoded, pixels = task.encode(labelled), labelled.labels.size
+    return _Done(labelled.key, (file.key, key), encoded, tally, pixels, lost)
 
 
 def _record_failure(failed: Failed, unit: WorkUnit, task: UnitTask[Any], results: _Results) -> None:
@@ -196,21 +200,3 @@ def _record_failure(failed: Failed, unit: WorkUnit, task: UnitTask[Any], results
     if lost is not None:
         results.tally.add(lost)
         results.lost += [unit.window] if unit.window else []
-
-
-def _write_tables(unit: WorkUnit, work: Work, results: _Results, rows: str) -> list[Output]:
-    """Rows of images and of failures, in place of earlier ones; returns what was written.
-
-    Args:
-        unit: Unit that was labelled.
-        work: What all units have in common.
-        results: What became of the images of the unit.
-        rows: Path of the finished table of rows, under a temporary name.
-    """
-    table = f"areas/{unit.id}.parquet"
-    outputs = []
-    if results.pixels:
-        outputs.append(Output.of(table, filesystem.publish(rows, work.run.path(table))))
-    else:
-        work.run.remove(table)
-    return outputs + results.failures.publish(unit.id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from segmodel.engine.read_ahead import Job, ReadAhead
+from segmodel.engine.soft import SoftBatch
 from segmodel.engine.stitching import BatchQueue, Failed, Labelled, MapInProgress, ModelWindow
 from segmodel.errors import ContractError, TransientError
 from segmodel.labels.classes import ClassTable
@@ -130,6 +131,18 @@ class Model(Protocol):
         """Labels as above, and the probability of each in [0, 1], of that shape, float32."""
 
 
+class SoftModel(Model, Protocol):
+    """A model that sums the probabilities of what it labels, such as a `Predictor`."""
+
+    def soft_sums(self, images: np.ndarray, weights: np.ndarray) -> SoftBatch:
+        """Labels and soft sums of raw values `(batch, height, width, bands)`.
+
+        Args:
+            images: Raw values.
+            weights: `(batch, height, width)` int32; see `segmodel.engine.soft.Weights`.
+        """
+
+
 class Engine:
     """Labels a stream of rasters.
 
@@ -142,6 +155,7 @@ class Engine:
         limits: Limits of memory; None for the defaults.
         value_range: Least and greatest value that the model was made for: pixels with others are
             marked in `Labelled.out_of_range`; None marks none.
+        soft: The same model where label maps come with soft sums; None where they do not.
     """
 
     def __init__(
@@ -153,7 +167,9 @@ class Engine:
         on_pixels: Callable[[int], None] = lambda pixels: None,
         limits: MemoryLimits | None = None,
         value_range: tuple[float, float] | None = None,
+        soft: SoftModel | None = None,
     ) -> None:
+        self.soft = soft
         self.model, self.layout, self.threads = model, layout, threads
         self.confidence, self.on_pixels, self.value_range = confidence, on_pixels, value_range
         self.limits = limits or MemoryLimits()
@@ -220,6 +236,7 @@ class Engine:
             fill=fill,
             value_range=self.value_range,
             max_bytes=self.limits.read_ahead_bytes,
+            has_weights=self.soft is not None,
         )
         slots: deque[MapInProgress] = deque()
         batches = BatchQueue(self.layout)
@@ -262,39 +279,46 @@ class Engine:
         while batch:
             size = self.batch_sizes.limit(height, width, requested)
             part = batch[:size]
-            outputs = self._call([window.values for window in part], size)
+            outputs = self._call(part, size)
             if outputs is None:
                 self.batch_sizes.halve(height, width, size)
                 continue
-            labels, confidence = outputs
+            labels, confidence, soft = outputs
             for number, window in enumerate(part):
                 window.slot.stitch(
                     window, labels[number], None if confidence is None else confidence[number]
                 )
+                if soft is not None:
+                    window.slot.add_soft(window, soft, number)
             self.on_pixels(sum(window.tile.core.pixels for window in part))
             batch = batch[size:]
 
     def _call(
-        self, values: list[np.ndarray], size: int
-    ) -> tuple[np.ndarray, np.ndarray | None] | None:
-        """Labels of windows of equal shape, and confidence; None if memory ran out in a batch.
+        self, part: Sequence[ModelWindow], size: int
+    ) -> tuple[np.ndarray, np.ndarray | None, SoftBatch | None] | None:
+        """Labels of windows of equal shape, with what is asked for; None if memory ran out.
 
         Raises:
             ContractError: If the model gives something else.
             TransientError: If memory does not suffice for one window.
         """
-        images = _stacked(values, size)
+        images, soft = _stacked([window.values for window in part], size), None
+        labels: np.ndarray
+        confidence: np.ndarray | None = None
         try:
-            labels, confidence = (
-                self.model.labels_and_confidence(images)
-                if self.confidence
-                else (self.model.labels(images), None)
-            )
+            if self.soft is not None:
+                weights = [window.weights.values for window in part if window.weights is not None]
+                soft = self.soft.soft_sums(images, _stacked(weights, size))
+                labels, confidence = soft.labels, soft.confidence
+            elif self.confidence:
+                labels, confidence = self.model.labels_and_confidence(images)
+            else:
+                labels = self.model.labels(images)
             _check_output("labels", labels, images.shape[:3], self.model.classes.label_dtype)
             if confidence is not None:
                 _check_output("confidence", confidence, images.shape[:3], np.dtype(np.float32))
                 _check_confidence(confidence)
-            return labels, confidence
+            return labels, confidence if self.confidence else None, soft
         except MemoryError as error:
             if size == 1:
                 height, width = images.shape[1:3]

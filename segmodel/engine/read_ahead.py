@@ -102,6 +102,7 @@ class ReadAhead:
         value_range: Least and greatest value of the model, or None if none can be outside.
         max_bytes: Limit of what is opened or read and not yet asked for; a quarter of it is for
             what is only opened.
+        has_weights: Whether windows come with weights for soft sums.
     """
 
     pool: ThreadPoolExecutor
@@ -112,6 +113,7 @@ class ReadAhead:
     fill: np.ndarray
     value_range: tuple[float, float] | None
     max_bytes: int
+    has_weights: bool = False
 
     def run(self, jobs: Iterable[Job]) -> Iterator[PendingWindow]:
         """Windows of all jobs, in order, while their pixels are read."""
@@ -132,7 +134,8 @@ class ReadAhead:
             held += step.takes
             pixels = None
             if step.tile is not None and step.raster is not None:
-                read = step.raster, step.tile, self.fill.size, self.value_range
+                size = self.fill.size
+                read = step.raster, step.tile, size, self.value_range, self.has_weights
                 pixels = self.pool.submit(WindowRead.of, *read)
                 reads += 1
             queue.append((step, PendingWindow(step.slot, step.tile, pixels)))
@@ -180,7 +183,7 @@ class ReadAhead:
             if not raster.wants(tile.core):
                 yield _PlannedRead(slot, tile)
                 continue
-            window = tile.height * tile.width * self.fill.nbytes
+            window = tile.height * tile.width * (self.fill.nbytes + 4 * self.has_weights)
             yield _PlannedRead(slot, tile, raster, takes + window, window)
             takes = 0
         yield _PlannedRead(slot, gives=0 if takes else holds)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from segmodel.engine.soft import SoftBatch, SoftSums, Weights
 from segmodel.errors import InputError
 from segmodel.labels.classes import ClassTable
 from segmodel.tiling.raster import Pixels, Raster, combine_masks, out_of_range
@@ -39,6 +40,7 @@ class Labelled:
         lost: Windows that could not be read, which are nodata; see `Job.allow_partial`.
         out_of_range: `(height, width)` bool, labelled pixels with values outside the range that
             the engine was given; None where there are none.
+        soft: Probabilities of the pixels that are labelled, summed; None if the engine sums none.
     """
 
     key: str
@@ -46,6 +48,7 @@ class Labelled:
     confidence: np.ndarray | None = None
     lost: tuple[LostWindow, ...] = ()
     out_of_range: np.ndarray | None = None
+    soft: SoftSums | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class ModelWindow:
         values: `(height, width, bands)` raw values, nodata filled, of the tile's size.
         labelled: `(height, width)` bool, the pixels that get a label; None for all.
         out_of_range: `(height, width)` bool of the core; see `Labelled.out_of_range`.
+        weights: How much its pixels count in soft sums; None where there are none.
     """
 
     slot: MapInProgress
@@ -87,6 +91,7 @@ class ModelWindow:
     values: np.ndarray
     labelled: np.ndarray | None
     out_of_range: np.ndarray | None = None
+    weights: Weights | None = None
 
 
 @dataclass(frozen=True)
@@ -98,16 +103,23 @@ class WindowRead:
         finite: `(height, width)` bool, where pixels are valid and finite; None where all are.
         labelled: `(height, width)` bool, the pixels that get a label; None for all.
         out_of_range: `(height, width)` bool of the core; see `Labelled.out_of_range`.
+        weights: How much its pixels count in soft sums; None where there are none.
     """
 
     values: np.ndarray
     finite: np.ndarray | None
     labelled: np.ndarray | None
     out_of_range: np.ndarray | None = None
+    weights: Weights | None = None
 
     @classmethod
     def of(
-        cls, raster: Raster, tile: Tile, bands: int, value_range: tuple[float, float] | None
+        cls,
+        raster: Raster,
+        tile: Tile,
+        bands: int,
+        value_range: tuple[float, float] | None,
+        has_weights: bool = False,
     ) -> WindowRead:
         """Read a window; called in a thread.
 
@@ -116,6 +128,7 @@ class WindowRead:
             tile: Window with its halo.
             bands: Number of bands that the model takes.
             value_range: Least and greatest value of the model, or None if none can be outside.
+            has_weights: Whether weights for soft sums are made.
 
         Raises:
             InputError: If the pixels have not the shape of the window and these bands.
@@ -123,11 +136,13 @@ class WindowRead:
         pixels = _checked(raster.read(tile.read), tile, bands)
         values, finite = pixels.values, pixels.finite
         labelled = combine_masks(finite, pixels.wanted)
+        weights = Weights.of(raster, tile, labelled) if has_weights else None
         if value_range is None:
-            return cls(values, finite, labelled)
+            return cls(values, finite, labelled, weights=weights)
         core = tile.core.relative_to(tile.read).slices
         part = None if labelled is None else labelled[core]
-        return cls(values, finite, labelled, out_of_range(values[core], part, value_range))
+        beyond = out_of_range(values[core], part, value_range)
+        return cls(values, finite, labelled, beyond, weights)
 
 
 class MapInProgress:
@@ -145,6 +160,7 @@ class MapInProgress:
         self.expected = self.done = 0
         self.emitted = False
         self.lost: list[LostWindow] = []
+        self.soft: SoftSums | None = None
 
     def begin(self, area: Window, windows: int, confidence: bool, raster: Raster) -> None:
         """Say what is to be labelled, once the raster is open.
@@ -205,7 +221,7 @@ class MapInProgress:
             whole = np.full((tile.height, tile.width, values.shape[2]), fill, values.dtype)
             whole[: values.shape[0], : values.shape[1]] = values
             values = whole
-        return ModelWindow(self, tile, values, labelled, read.out_of_range)
+        return ModelWindow(self, tile, values, labelled, read.out_of_range, read.weights)
 
     def stitch(
         self, window: ModelWindow, labels: np.ndarray, confidence: np.ndarray | None
@@ -235,6 +251,19 @@ class MapInProgress:
         whole[target] = core
         if whole_levels is not None:
             whole_levels[target] = levels
+
+    def add_soft(self, window: ModelWindow, batch: SoftBatch, number: int) -> None:
+        """Add the soft sums of a window.
+
+        Args:
+            window: Window that was labelled, which has weights.
+            batch: What the model says of the batch.
+            number: Place of the window in the batch.
+        """
+        assert window.weights is not None
+        if self.soft is None:
+            self.soft = SoftSums(len(self.classes.ids))
+        self.soft.add(batch, number, window.weights.step)
 
     def _mark(self, out_of_range: np.ndarray, core: Window) -> None:
         """Note pixels of a core that are out of range, in a map made at the first of them."""
@@ -277,7 +306,7 @@ class MapInProgress:
         beyond = self._out_of_range
         if beyond is not None:
             beyond = self.on_source_grid(beyond, 0)
-        return Labelled(self.key, labels, confidence, tuple(self.lost), beyond)
+        return Labelled(self.key, labels, confidence, tuple(self.lost), beyond, self.soft)
 
 
 def _checked(pixels: Pixels, tile: Tile, bands: int) -> Pixels:

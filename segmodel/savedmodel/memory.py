@@ -11,12 +11,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from segmodel.savedmodel.contract import Contract
+
 if TYPE_CHECKING:
     from segmodel.savedmodel.predictor import Predictor
 
 SMALL_PX, LARGE_PX = 256, 1024
 # For a model that was not measured.
 ASSUMED_BYTES_PER_PIXEL = 1024
+
+
+def call_bytes_per_pixel(contract: Contract, has_soft: bool) -> int:
+    """Memory that a call of a model takes, in bytes per pixel of a batch.
+
+    Args:
+        contract: Contract of the model.
+        has_soft: Whether the call sums probabilities, which are in memory beside the scores then.
+    """
+    measured = contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL
+    return measured + (4 * len(contract.classes.ids) + 16 if has_soft else 0)
 
 
 def measure_bytes_per_pixel(model: str | Path) -> int | None:

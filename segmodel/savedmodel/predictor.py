@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from segmodel.devices.gpus import enable_memory_growth, is_out_of_memory
 from segmodel.devices.startup import import_quietly
 from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
+from segmodel.engine.soft import SoftBatch
 from segmodel.engine.stitching import Failed
 from segmodel.errors import ContractError, OutOfMemoryError
 from segmodel.savedmodel.contract import Contract
@@ -92,6 +94,36 @@ class Predictor:
         """Probabilities of a batch: `(batch, height, width, classes)` float32 that sum to 1."""
         return self._call("probabilities", images)["probabilities"]
 
+    def soft_sums(self, images: np.ndarray, weights: np.ndarray) -> SoftBatch:
+        """Labels of a batch, the probability of each, and soft sums of the pixels that count.
+
+        Args:
+            images: As of `labels`.
+            weights: `(batch, height, width)` int32; see `segmodel.engine.soft.Weights`.
+
+        Raises:
+            OutOfMemoryError: If memory does not suffice for the batch.
+            ContractError: If probabilities are below 0, or do not sum to 1.
+        """
+        outputs = self._run(self._soft, images=images, weights=weights)
+        if not outputs.pop("is_sound"):
+            raise ContractError(
+                "probabilities: the model must give values of at least 0 that sum to 1 in each "
+                "pixel, and gives others: mend the model and export it again"
+            )
+        whole = {name: outputs.pop(name).astype(np.int64) for name in ("levels", "bins")}
+        return SoftBatch(**outputs, **whole)
+
+    @cached_property
+    def _soft(self) -> Callable[..., dict[str, Any]]:
+        import tensorflow as tf
+
+        from segmodel.savedmodel.soft import soft_function
+
+        shape = (None, None, None, len(self.contract.bands))
+        images = tf.TensorSpec(shape, self.contract.dtype, "images")
+        return soft_function(self.signatures["probabilities"], images, self.classes)
+
     def segment(
         self,
         image: np.ndarray,
@@ -132,12 +164,19 @@ class Predictor:
         return outcome.labels
 
     def _call(self, signature: str, images: np.ndarray) -> dict[str, np.ndarray]:
+        return self._run(self.signatures[signature], images=images)
+
+    def _run(
+        self, function: Callable[..., dict[str, Any]], images: np.ndarray, **others: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """What a function of a batch gives, on the host."""
         import tensorflow as tf
 
         from segmodel.safety.loading import error_line
 
+        tensors = {name: tf.constant(value) for name, value in others.items()}
         try:
-            outputs = self.signatures[signature](images=tf.constant(images))
+            outputs = function(images=tf.constant(images), **tensors)
             return {name: tensor.numpy() for name, tensor in outputs.items()}
         except tf.errors.OpError as error:
             if is_out_of_memory(error):

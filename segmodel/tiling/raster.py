@@ -111,7 +111,7 @@ class Raster(ABC):
     """What the engine reads by windows, from any thread.
 
     A raster has a size and can be read. The rest has defaults for one that takes no memory between
-    reads, is labelled everywhere and is not resampled.
+    reads, is labelled everywhere, is not resampled and has pixels of equal area.
 
     Attributes:
         height: Rows, as they are read.
@@ -139,6 +139,14 @@ class Raster(ABC):
     def wants(self, core: Window) -> bool:
         """Whether any pixel of a core may get a label; where none does, nothing is read."""
         return True
+
+    def pixel_areas(self, core: Window) -> np.ndarray | None:
+        """Areas of the pixels of a core, in a unit of the raster; None where all are equal.
+
+        Returns:
+            `(height, 1)` or `(height, width)` float64.
+        """
+        return None
 
 
 class ArrayRaster(Raster):

@@ -1,0 +1,210 @@
+"""Soft areas from units to the table: of known probabilities and ground, under every change."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from affine import Affine
+
+from pipelines.cli.values import FailureBudget
+from pipelines.geodesy.ground import GroundGrid
+from pipelines.results.totals import finish_run, sum_commits
+from pipelines.results.verify import verify
+from pipelines.run import plan
+from pipelines.segment import launch
+from pipelines.segment.options import SegmentOptions
+from segmodel.errors import ConfigurationError
+from tests.fakes import BRIGHT, DARK, MIDDLE, brightness_labels
+from tests.pipelines.corpus import (
+    DEGREES,
+    UTM,
+    photos,
+    pixels,
+    png,
+    run_unit,
+    small_blocks,
+    tree,
+    write,
+    write_scene,
+)
+from tests.pipelines.counted_scenes import TWO, holes, parts_of
+from tests.pipelines.grounds import whole
+from tests.pipelines.scene_runs import Finished, run_scenes
+
+IDS, NAMES = (DARK, MIDDLE, BRIGHT), ("dark", "middle", "bright")
+# The fake gives 0.8 to the label and 0.2 to the next class.
+NEXT = {DARK: MIDDLE, MIDDLE: BRIGHT, BRIGHT: DARK}
+
+
+def expected_by_class(of_label: dict[int, float]) -> dict[str, float]:
+    """What each class has by the fake's probabilities, from what each label has."""
+    found = {label: 0.8 * of_label[label] for label in IDS}
+    for label in IDS:
+        found[NEXT[label]] += 0.2 * of_label[label]
+    return {name: found[label] for name, label in zip(NAMES, IDS, strict=True)}
+
+
+def column(run: Finished, name: str) -> dict[str, float]:
+    """A column of `soft_areas.csv` by class."""
+    return {row["class"]: float(row[name]) for row in run.rows("soft_areas.csv")}
+
+
+def scene(folder: Path, place=UTM, side: int = 150) -> tuple[Path, np.ndarray]:
+    """A scene with nodata, and the labels that it gets."""
+    values, valid = pixels(side, side - 20), holes(side, side - 20, 1)
+    path = write_scene(folder / "in" / "a.tif", values, place, mask=valid)
+    return path, np.where(valid, brightness_labels(values), 255)
+
+
+@pytest.mark.parametrize("place", [UTM, DEGREES, ("EPSG:32633", Affine(0, 10, 3e5, 10, 0, 6e6))])
+def test_sums_over_windows_nodata_and_ground_are_those_of_the_map(tmp_path, model_folder, place):
+    path, labels = scene(tmp_path, place)
+    run = run_scenes(tmp_path / "run", model_folder, path, window=64, halo=32, soft_areas=True)
+    count = {label: int((labels == label).sum()) for label in IDS}
+    areas = whole(GroundGrid.of(place[1], place[0], *labels.shape))
+    ground = {label: float(areas[labels == label].sum()) for label in IDS}
+    expected = {**expected_by_class(count), "total": sum(count.values())}
+    assert column(run, "soft_pixels") == pytest.approx(expected, rel=1e-15)
+    expected = {**expected_by_class(ground), "total": sum(ground.values())}
+    assert column(run, "soft_m2") == pytest.approx(expected, rel=1e-6)
+    assert column(run, "pixels")["middle"] == count[MIDDLE]
+    assert column(run, "area_m2")["total"] == pytest.approx(column(run, "soft_m2")["total"])
+    assert run.verified()[1] == []
+
+
+def test_records_and_rows_have_exact_sums_by_label_and_class(tmp_path, model_folder):
+    folder = write(tmp_path / "in" / "a.png", png(np.full((3, 5, 3), 200, np.uint8))).parent
+    run = run_scenes(tmp_path / "run", model_folder, folder, soft_areas=True, pixel_size=2.0)
+    (record,) = (json.loads(path.read_bytes()) for path in (run.root / "commits").iterdir())
+    assert record["tally"]["sums"] == {
+        "confidence_bins": {"7:12": 15},
+        "soft_m2": {"7:0": "12", "7:7": "48"},
+        "soft_pixels": {"7:0": "3", "7:7": "12"},
+    }
+    (table,) = (run.root / "soft").iterdir()
+    row = {"source": "in/a.png", "key": None, "label_id": 7, "label": "bright"}
+    assert pq.read_table(table).to_pylist() == [
+        {**row, "class_id": 0, "class": "dark", "soft_pixels": 3.0, "soft_m2": 12.0},
+        {**row, "class_id": 7, "class": "bright", "soft_pixels": 12.0, "soft_m2": 48.0},
+    ]
+    (table,) = (run.root / "areas").iterdir()
+    bins = {row["class"]: row["confidence_bins"] for row in pq.read_table(table).to_pylist()}
+    assert bins["bright"] == [0] * 12 + [15, 0, 0, 0]
+    assert (bins["dark"], bins["nodata"]) == ([0] * 16, None)
+    assert (run.root / "soft_areas.csv").read_text().splitlines() == [
+        "class_id,class,pixels,soft_pixels,area_m2,soft_m2",
+        "0,dark,0,3.0,0.0,12.0",
+        "3,middle,0,0.0,0.0,0.0",
+        "7,bright,15,12.0,60.0,48.0",
+        ",total,15,15.0,60.0,60.0",
+    ]
+
+
+def test_pixels_without_ground_have_soft_pixels_only(tmp_path, model_folder):
+    run = run_scenes(tmp_path / "run", model_folder, photos(tmp_path), soft_areas=True)
+    assert {row["soft_m2"] for row in run.rows("soft_areas.csv")} == {""}
+    assert column(run, "soft_pixels")["total"] == 50 * (40 + 41 + 42)
+
+
+def test_a_scene_in_blocks_has_the_sums_of_one_block(tmp_path, model_folder, monkeypatch):
+    path, _ = scene(tmp_path, DEGREES)
+    one = run_scenes(tmp_path / "whole", model_folder, path, soft_areas=True)
+    small_blocks(monkeypatch, 64)
+    run = run_scenes(tmp_path / "run", model_folder, path, soft_areas=True)
+    assert column(run, "soft_pixels") == column(one, "soft_pixels")
+    assert column(run, "soft_m2") == pytest.approx(column(one, "soft_m2"), rel=1e-6)
+    assert len(list((run.root / "soft").iterdir())) == 1
+    assert run.verified()[1] == []
+
+
+def test_a_run_without_the_option_has_nothing_of_it(tmp_path, model_folder):
+    run = run_scenes(tmp_path / "run", model_folder, photos(tmp_path))
+    (record,) = (json.loads(path.read_bytes()) for path in (run.root / "commits").iterdir())
+    assert "sums" not in record["tally"]
+    assert not list(run.root.glob("soft*"))
+    assert "soft_areas" not in json.loads((run.root / "run.json").read_bytes())["labels"]
+    (table,) = (run.root / "areas").iterdir()
+    assert "confidence_bins" not in pq.read_schema(table).names
+
+
+def test_adding_the_option_to_a_finished_run_is_refused_with_the_remedy(tmp_path, model_folder):
+    folder = photos(tmp_path)
+    run = run_scenes(tmp_path / "run", model_folder, folder)
+    before = tree(run.root)
+    with pytest.raises(ConfigurationError, match=r"soft_areas was False and is True.*--overwrite"):
+        run_scenes(tmp_path / "run", model_folder, folder, soft_areas=True)
+    assert tree(run.root) == before
+
+
+def test_a_damaged_table_is_found_and_done_again(tmp_path, model_folder):
+    folder = photos(tmp_path)
+    run = run_scenes(tmp_path / "run", model_folder, folder, soft_areas=True)
+    before = tree(run.root)
+    (table,) = (run.root / "soft").iterdir()
+    table.unlink()
+    with (run.root / "soft_areas.csv").open("a") as stream:
+        stream.write("more\n")
+    assert [finding.path for finding in run.verified()[1]] == [
+        f"soft/{table.name}",
+        "soft_areas.csv",
+    ]
+    again = run_scenes(tmp_path / "run", model_folder, folder, soft_areas=True)
+    after = tree(again.root)
+    del before["summary.json"], after["summary.json"]
+    assert after == before
+
+
+def test_rows_that_are_not_those_of_the_record_are_found(tmp_path, model_folder):
+    one = run_scenes(tmp_path / "one", model_folder, photos(tmp_path), soft_areas=True)
+    (table,) = (one.root / "soft").iterdir()
+    rows = pq.read_table(table).slice(1)
+    pq.write_table(rows, table)
+    (record,) = (one.root / "commits").iterdir()
+    unit = next(iter(plan.read_units(one.work.run.plan, plan.WorkUnit)))
+    commit = one.work.log.load(record.name)
+    content = table.read_bytes()
+    outputs = tuple(
+        replace(o, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+        if o.path.startswith("soft/")
+        else o
+        for o in commit.outputs
+    )
+    record.write_bytes(replace(commit, outputs=outputs).to_bytes())
+    assert one.work.log.contradiction(unit, one.work.log.read(unit)) == f"soft/{table.name}"
+
+
+def test_ground_that_counts_once_has_no_soft_areas(tmp_path, model_folder):
+    folder, _ = parts_of(tmp_path, TWO)
+    run = run_scenes(tmp_path / "run", model_folder, folder, soft_areas=True, overlap="first")
+    rows = run.rows("soft_areas.csv")
+    assert {(row["soft_pixels"], row["soft_m2"]) for row in rows} == {("", "")}
+    assert [int(row["pixels"]) for row in rows[:3]] == [run.pixels[name] for name in NAMES]
+    assert run.verified()[1] == []
+
+
+def test_groups_that_are_taken_apart_keep_their_sums(tmp_path, model_folder):
+    folder = photos(tmp_path)
+    paths, output = (str(folder),), str(tmp_path / "run")
+    options = SegmentOptions(paths, str(model_folder), output, window=64, soft_areas=True)
+
+    def totals(options: SegmentOptions):
+        work = launch.prepare_run(launch.check_run(options)).work
+        for unit in plan.read_units(work.run.plan, plan.WorkUnit):
+            run_unit(unit, work)
+        finish_run(work, FailureBudget(0, None), {"units_skipped": 0, "seconds": 0.0})
+        return sum_commits(work).tally
+
+    before = totals(options)
+    (folder / "1.png").unlink()
+    after = totals(replace(options, gone="keep"))
+    assert after == before
+    assert before.sums["soft_pixels"]["7:0"] == Fraction(before.pixels["7"], 5)
+    assert len(list((tmp_path / "run" / "soft").iterdir())) == 2
+    assert verify(output, print).is_good
