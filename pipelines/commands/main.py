@@ -32,6 +32,7 @@ COMMANDS = {
         "pipelines.commands.verify",
         "check size and SHA-256 of all that a run or a pack wrote",
     ),
+    "assess": ("pipelines.commands.assess", "accuracy and areas of a map from a labelled sample"),
     "demo": ("pipelines.commands.demo", "how much of the Earth is ocean, land and lake?"),
 }
 

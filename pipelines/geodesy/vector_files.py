@@ -90,7 +90,7 @@ def _read(path: str, option: str, name_field: str | None) -> tuple[Polygons, str
         raise ConfigurationError(f"{source} is not there: check the path {place}") from error
 
 
-def _pyogrio() -> Any:
+def vector_library() -> Any:
     """The reader of vector files, which asks no server for the schema that a GML file names."""
     import pyogrio
 
@@ -100,7 +100,7 @@ def _pyogrio() -> Any:
 
 def has_vectors(path: str) -> bool:
     """Whether a file has layers of vectors that GDAL can read."""
-    pyogrio = _pyogrio()
+    pyogrio = vector_library()
 
     try:
         with with_sidecars(path) as file:
@@ -179,7 +179,7 @@ def _read_file(file: str, layer: str, source: str, name_field: str | None) -> tu
 
 def _polygon_layer(file: str, layer: str, source: str) -> str:
     """The layer to read: the one asked for, or the only one that may have polygons."""
-    pyogrio = _pyogrio()
+    pyogrio = vector_library()
 
     try:
         kinds = {str(name): str(kind) for name, kind in pyogrio.list_layers(file)}
@@ -209,7 +209,7 @@ def _polygon_layer(file: str, layer: str, source: str) -> str:
 
 def _has_polygons(file: str, layer: str) -> bool:
     """Whether a layer of mixed geometry holds a polygon."""
-    pyogrio = _pyogrio()
+    pyogrio = vector_library()
 
     wkb = pyogrio.raw.read(file, layer=layer, columns=[], force_2d=True)[2]
     shapes = shapely.get_parts(shapely.from_wkb(wkb, on_invalid="fix"))
@@ -218,7 +218,7 @@ def _has_polygons(file: str, layer: str) -> bool:
 
 def _read_layer(file: str, layer: str, source: str, name_field: str | None) -> _Features:
     """The features of a layer."""
-    pyogrio = _pyogrio()
+    pyogrio = vector_library()
 
     information = pyogrio.read_info(file, layer=layer)
     crs = _crs(information["crs"], source)

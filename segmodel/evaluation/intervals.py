@@ -1,10 +1,10 @@
-"""Limits of what a sample estimates: shares, weighted means of them, ratios and differences."""
+"""Limits of what a sample estimates: shares, weighted means of shares, ratios, differences."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -100,25 +100,49 @@ class Intervals:
         up = np.sqrt((weights**2 * (high - shares) ** 2).sum(-1))
         return np.maximum(mean - down, 0.0), np.minimum(mean + up, 1.0)
 
-    def of_ratio(self, ratio: np.ndarray, standard_error: np.ndarray) -> Limits:
-        """Limits of a ratio between 0 and 1, made on its logit (logit-Wald).
+    def of_ratio(
+        self, hits: np.ndarray, misses: np.ndarray, points: np.ndarray, weights: Limits
+    ) -> Limits:
+        """Limits of the share of hits among hits and misses, by weight (MOVER-R).
+
+        Both are counted in the same samples, so that more of one leaves room for less of the other.
 
         Args:
-            ratio: Estimates, of any shape.
-            standard_error: Their standard errors; NaN where there is none.
+            hits: `(..., strata)` points that have both properties.
+            misses: `(..., strata)` points that have the second only.
+            points: `(..., strata)` points of the samples, all above 0.
+            weights: Weights of hits and of misses, `(..., strata)` each; 0 where a stratum can have
+                none.
 
         Returns:
-            Lower and upper limits; NaN where the ratio is 0, 1 or NaN or has no standard error.
+            Lower and upper limits without the last axis; never of zero width. NaN where neither is
+            found, or where one of them is impossible everywhere.
 
-        Source: the delta method; Agresti, Categorical Data Analysis (2013), section 3.1.6.
+        Source: the limits of Zou, On the estimation of additive interaction (2008), for a
+        difference of correlated estimates, solved for the ratio at which the difference can be 0;
+        Donner and Zou, Closed-form confidence intervals for functions of the normal mean and
+        standard deviation (2012), section 2.3, and Newcombe, MOVER-R (2016), for independent ones.
         """
-        odds_variance = ratio * (1 - ratio)
-        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            factor = np.exp(self.z * standard_error / odds_variance)
-            low = ratio / (ratio + (1 - ratio) * factor)
-            high = ratio / (ratio + (1 - ratio) / factor)
-        is_inside = (odds_variance > 0) & (standard_error > 0)
-        return np.where(is_inside, low, np.nan), np.where(is_inside, high, np.nan)
+        shares = hits / points, misses / points
+        of_hits, of_misses = self.of_shares(hits, points), self.of_shares(misses, points)
+        # Of two counts of one multinomial sample: -1 where each point is one of the two.
+        is_all = hits + misses == points
+        room = np.where(is_all, 1.0, (1 - shares[0]) * (1 - shares[1]))
+        correlation = np.where(is_all, -1.0, -np.sqrt(shares[0] * shares[1] / room))
+        means = [(w * share).sum(-1) for w, share in zip(weights, shares, strict=True)]
+
+        def misses_per_hit(hits_limit: np.ndarray, misses_limit: np.ndarray) -> _Quadratic:
+            off = weights[0] * (hits_limit - shares[0]), weights[1] * (misses_limit - shares[1])
+            return _Quadratic(
+                means[0] ** 2 - (off[0] ** 2).sum(-1),
+                means[0] * means[1] + (correlation * off[0] * off[1]).sum(-1),
+                means[1] ** 2 - (off[1] ** 2).sum(-1),
+            )
+
+        low = 1 / (1 + misses_per_hit(of_hits[0], of_misses[1]).larger)
+        high = 1 / (1 + misses_per_hit(of_hits[1], of_misses[0]).smaller)
+        is_open = (means[0] + means[1] > 0) & weights[0].any(-1) & weights[1].any(-1)
+        return np.where(is_open, low, np.nan), np.where(is_open, high, np.nan)
 
     def of_estimate(self, value: np.ndarray, standard_error: np.ndarray) -> Limits:
         """The usual interval of an estimate: as many standard errors on either side (Wald).
@@ -144,6 +168,32 @@ class Intervals:
 
 
 WILSON = Intervals()
+
+
+class _Quadratic(NamedTuple):
+    """Roots of `square * x**2 - 2 * linear * x + constant`, of which none is below 0."""
+
+    square: np.ndarray
+    linear: np.ndarray
+    constant: np.ndarray
+
+    @property
+    def _distance(self) -> np.ndarray:
+        return np.asarray(np.sqrt(np.maximum(self.linear**2 - self.square * self.constant, 0.0)))
+
+    @property
+    def smaller(self) -> np.ndarray:
+        """The smaller root; 0 where the constant is."""
+        below = self.linear + self._distance
+        is_positive = (self.constant > 0) & (below > 0)
+        return np.where(is_positive, self.constant / np.where(is_positive, below, 1.0), 0.0)
+
+    @property
+    def larger(self) -> np.ndarray:
+        """The larger root; infinite where there is none."""
+        has_one = self.square > 0
+        root = (self.linear + self._distance) / np.where(has_one, self.square, 1.0)
+        return np.where(has_one, root, np.inf)
 
 
 def _scipy_special() -> Any:

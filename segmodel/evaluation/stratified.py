@@ -6,7 +6,7 @@ a stratum is its share of the area. Arrays may have leading axes, one entry a sa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -120,15 +120,15 @@ class Strata:
     Args:
         areas: `(H,)` areas, all in one unit. A stratum of area 0 has no points.
         names: Names by which messages call them.
-        classes: Class index that the map has in all of the stratum; None where it has several.
-            Without them, all have several.
+        classes: Class indices that the map can have in each stratum, such as one where strata are
+            classes, or all but one around that class. Without them, any.
         population: `(H,)` pixels of each, which corrects variances for a sample that is a good part
             of its stratum; limits of shares are not corrected. None for strata of many pixels.
     """
 
     areas: np.ndarray
     names: Sequence[str] = ()
-    classes: Sequence[int | None] = ()
+    classes: Sequence[Collection[int]] = ()
     population: np.ndarray | None = None
 
     @property
@@ -137,15 +137,19 @@ class Strata:
         areas = np.asarray(self.areas, float)
         return np.asarray(areas / areas.sum())
 
-    def holds(self, classes: int) -> tuple[np.ndarray, np.ndarray]:
-        """`(k, H)` whether a stratum may hold a class of the map, and `(k,)` whether all is known.
+    def possible(self, classes: int) -> tuple[np.ndarray, np.ndarray]:
+        """Whether the map can have a class in a stratum, and whether it can have another.
 
-        All is known of a class where each stratum that may hold it is of nothing else.
+        Args:
+            classes: Number of classes.
+
+        Returns:
+            Two arrays `(classes, H)` of bool.
         """
-        of = self.classes or [None] * len(self.weights)
-        is_pure = np.array([own is not None for own in of])
-        may = np.array([[own in (None, index) for own in of] for index in range(classes)])
-        return may, (is_pure | ~may).all(1)
+        every = range(classes)
+        of_strata = self.classes or [every] * len(self.weights)
+        own = np.array([[index in found for found in of_strata] for index in every])
+        return own, np.array([[not {*found} <= {index} for found in of_strata] for index in every])
 
     def check(self, points: np.ndarray) -> None:
         """Refuse a sample that does not fit the strata.
@@ -193,48 +197,45 @@ class _Sample(NamedTuple):
         unseen = 1.0 if population is None else 1 - self.points / np.asarray(population)
         return np.asarray(unseen / np.where(self.points > 1, self.points - 1, np.nan))
 
-    def mean(self, hits: np.ndarray, weights: np.ndarray) -> Estimates:
-        """Weighted mean of the shares of strata.
+    def mean(self, hits: np.ndarray) -> Estimates:
+        """Share of the area that has a property.
 
         Args:
-            hits: `(..., H)` points that have the property.
-            weights: `(..., H)` weights that sum to 1, or are all 0 where there is no mean.
+            hits: `(..., H)` points that have it.
         """
-        is_used = weights > 0
-        points = np.where(self.points > 0, self.points, 1)
-        points, hits = np.broadcast_arrays(points, np.where(is_used, hits, 0))
+        weights = self.strata.weights
+        points, hits = np.broadcast_arrays(np.where(self.points > 0, self.points, 1), hits)
         shares = hits / points
-        value = np.where(is_used.any(-1), (weights * shares).sum(-1), np.nan)
         spread = weights**2 * shares * (1 - shares) * self.variance_factors
-        variance = np.where(is_used, spread, 0.0).sum(-1)
-        limits = self.intervals.of_mean(
-            shares, self.intervals.of_shares(hits, points), np.broadcast_to(weights, shares.shape)
-        )
-        is_known = np.isfinite(variance) & is_used.any(-1)
+        variance = np.where(weights > 0, spread, 0.0).sum(-1)
+        limits = self.intervals.of_mean(shares, self.intervals.of_shares(hits, points), weights)
+        low, high = (np.where(np.isfinite(variance), limit, np.nan) for limit in limits)
+        return Estimates.of((weights * shares).sum(-1), variance, (low, high), self.intervals)
+
+    def ratio(self, hits: np.ndarray, misses: np.ndarray, can: Limits) -> Estimates:
+        """Share of the hits in hits and misses, by area.
+
+        Args:
+            hits: `(..., H)` points that have both properties.
+            misses: `(..., H)` points that have the second only.
+            can: Whether a stratum can have hits, and whether misses; `(..., H)` bool each.
+        """
+        weights = self.strata.weights
+        points = np.where(self.points > 0, self.points, 1)
+        points, hits, misses = np.broadcast_arrays(points, hits, misses)
+        y, x = hits / points, (hits + misses) / points
+        total = (weights * x).sum(-1, keepdims=True)
+        scaled = weights / np.where(total > 0, total, np.nan)
+        value = (scaled * y).sum(-1)
+        each = value[..., None]
+        spread = y * (1 - y) + each**2 * x * (1 - x) - 2 * each * y * (1 - x)
+        spread = scaled**2 * spread * self.variance_factors
+        variance = np.where((can[0] | can[1]) & (weights > 0), spread, 0.0).sum(-1)
+        shares = np.where(can[0], weights, 0.0), np.where(can[1], weights, 0.0)
+        limits = self.intervals.of_ratio(hits, misses, points, shares)
+        is_known = np.isfinite(variance)
         low, high = (np.where(is_known, limit, np.nan) for limit in limits)
         return Estimates.of(value, variance, (low, high), self.intervals)
-
-    def ratio(self, parts: np.ndarray, wholes: np.ndarray, weights: np.ndarray) -> Estimates:
-        """Ratio of two weighted means, of which the first counts some points of the second.
-
-        Args:
-            parts: `(..., H)` points of the numerator.
-            wholes: `(..., H)` points of the denominator.
-            weights: `(..., H)` weights.
-        """
-        is_used = weights > 0
-        points = np.where(self.points > 0, self.points, 1)
-        y, x = parts / points, wholes / points
-        total = (weights * x).sum(-1)
-        with np.errstate(invalid="ignore"):
-            value = (weights * y).sum(-1) / total
-            each = value[..., None]
-            spread = y * (1 - y) + each**2 * x * (1 - x) - 2 * each * y * (1 - x)
-            spread = np.where(is_used, weights**2 * spread * self.variance_factors, 0.0)
-            variance = spread.sum(-1) / total**2
-        error = np.sqrt(np.where(variance > 0, variance, np.nan))
-        limits = self.intervals.of_ratio(value, error)
-        return Estimates.of(value, variance, limits, self.intervals)
 
     def estimates(
         self, mapped: np.ndarray, reference: np.ndarray, agreed: np.ndarray
@@ -246,22 +247,16 @@ class _Sample(NamedTuple):
             reference: `(..., H, k)` points by the true class.
             agreed: `(..., H, k)` points where both are this class.
         """
-        weights = self.strata.weights
         by_class = _Sample(self.points[..., None, :], self.strata, self.intervals)
-        mapped, reference, parts = (
+        mapped, reference, hits = (
             np.moveaxis(counts, -1, -2) for counts in (mapped, reference, agreed)
         )
-        may_hold, is_known = self.strata.holds(mapped.shape[-2])
-        of_class = np.where(may_hold, weights, 0.0)
-        totals = of_class.sum(-1, keepdims=True)
-        users = by_class.mean(parts, of_class / np.where(totals > 0, totals, 1.0))
-        if not is_known.all():
-            users = _chosen(is_known, users, by_class.ratio(parts, mapped, of_class))
+        own, other = self.strata.possible(mapped.shape[-2])
         return (
-            users,
-            by_class.ratio(parts, reference, weights),
-            self.mean(agreed.sum(-1), weights),
-            by_class.mean(reference, weights),
+            by_class.ratio(hits, mapped - hits, (own, own)),
+            by_class.ratio(hits, reference - hits, (own, other)),
+            self.mean(agreed.sum(-1)),
+            by_class.mean(reference),
         )
 
 
@@ -284,7 +279,7 @@ def class_strata(
 
     Returns:
         User's accuracy with limits of a share; overall accuracy and areas with limits by MOVER;
-        producer's accuracy with logit-Wald limits.
+        producer's accuracy with limits by MOVER-R.
 
     Raises:
         InputError: If a class with area has no point, or one without area has some.
@@ -301,7 +296,7 @@ def class_strata(
     """
     counts = np.asarray(counts)
     points, of_class = counts.sum(-1), np.eye(counts.shape[-1], dtype=np.int64)
-    strata = Strata(areas, names, range(counts.shape[-1]))
+    strata = Strata(areas, names, [{index} for index in range(counts.shape[-1])])
     strata.check(points)
     sample = _Sample(points, strata, intervals)
     rows = counts / np.where(points > 0, points, 1)[..., None]
@@ -324,9 +319,8 @@ def general_strata(
         intervals: Level and method of the limits.
 
     Returns:
-        Overall accuracy and areas with limits by MOVER, as is user's accuracy of a class whose
-        strata hold nothing else (`Strata.classes`); producer's accuracy, and user's of other
-        classes, as ratios with logit-Wald limits.
+        Overall accuracy and areas with limits by MOVER; user's and producer's accuracies with
+        limits by MOVER-R.
 
     Raises:
         InputError: If a stratum with area has no point, or one without area has some.
@@ -434,10 +428,3 @@ def _class_estimates(
     users, producers, overall, shares = estimates
     total = float(np.asarray(sample.strata.areas, float).sum())
     return ClassEstimates(users, producers, overall, shares, shares.scaled(total), area_matrix)
-
-
-def _chosen(condition: np.ndarray, one: Estimates, other: Estimates) -> Estimates:
-    """Estimates of one where the condition holds, else of the other."""
-    names = [field.name for field in fields(Estimates)]
-    pairs = ((getattr(one, name), getattr(other, name)) for name in names)
-    return Estimates(*(np.where(condition, *pair) for pair in pairs))

@@ -48,18 +48,48 @@ def test_a_mean_of_one_stratum_has_the_limits_of_its_share():
     assert (low, high) == pytest.approx((limits[0][0], limits[1][0]), abs=1e-15)
 
 
-def test_limits_of_a_ratio_stay_inside_where_the_usual_ones_do_not():
-    ratio, error = np.array(0.95), np.array(0.05)
-    low, high = Intervals().of_ratio(ratio, error)
-    # Logit 2.944439, and on either side of it 1.959964 * 0.05 / 0.0475 = 2.063120.
-    assert (float(low), float(high)) == pytest.approx((0.70709547, 0.99335721), abs=1e-8)
-    assert Intervals().of_estimate(ratio, error)[1] > 1
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("hits", [0, 1, 7, 19, 20])
+def test_a_ratio_in_one_stratum_of_nothing_else_has_the_limits_of_its_share(method, hits):
+    intervals, points = Intervals(method=method), np.array([20])
+    weights = np.array([0.3]), np.array([0.3])
+    actual = intervals.of_ratio(np.array([hits]), points - hits, points, weights)
+    expected = intervals.of_shares(np.array(hits), np.array(20))
+    np.testing.assert_allclose(actual, expected, rtol=1e-12, atol=1e-15)
 
 
-@pytest.mark.parametrize("ratio", [0.0, 1.0, np.nan])
-def test_a_ratio_of_0_or_1_has_no_limits(ratio):
-    for error in (0.0, 0.1, np.nan):
-        assert np.isnan(Intervals().of_ratio(np.array(ratio), np.array(error))).all()
+def test_a_ratio_of_independent_samples_has_the_published_closed_form():
+    # Hits 55 of 75 of weight .015, misses 1 of 325 of weight .645; MOVER-R as Newcombe writes it.
+    intervals, points = Intervals(), np.array([75, 325])
+    weights = np.array([0.015, 0]), np.array([0, 0.645])
+    low, high = intervals.of_ratio(np.array([55, 0]), np.array([0, 1]), points, weights)
+    a, b = 0.015 * 55 / 75, 0.645 / 325
+    (la, ua), (lb, ub) = (
+        [weight * float(limit) for limit in intervals.of_shares(np.array(hits), np.array(count))]
+        for weight, hits, count in ((0.015, 55, 75), (0.645, 1, 325))
+    )
+    least = a * b - np.sqrt((a * b) ** 2 - lb * ua * (2 * b - lb) * (2 * a - ua))
+    most = a * b + np.sqrt((a * b) ** 2 - ub * la * (2 * b - ub) * (2 * a - la))
+    expected = 1 / (1 + most / (la * (2 * a - la))), 1 / (1 + least / (ua * (2 * a - ua)))
+    assert (low, high) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_ratio_without_a_hit_or_without_a_miss_has_width():
+    weights, points = (np.array([0.5, 0.5]),) * 2, np.array([20, 30])
+    low, high = Intervals().of_ratio(np.array([0, 0]), np.array([2, 3]), points, weights)
+    assert low == 0
+    assert 0.4 < high < 0.7
+    low, high = Intervals().of_ratio(np.array([2, 3]), np.array([0, 0]), points, weights)
+    assert high == 1
+    assert 0.3 < low < 0.6
+
+
+def test_a_ratio_of_nothing_or_of_what_is_impossible_has_no_limits():
+    points, none, some = np.array([20, 30]), np.array([0, 0]), np.array([3, 4])
+    weights, zeros = np.array([0.5, 0.5]), np.zeros(2)
+    assert np.isnan(Intervals().of_ratio(none, none, points, (weights, weights))).all()
+    assert np.isnan(Intervals().of_ratio(none, some, points, (zeros, weights))).all()
+    assert np.isnan(Intervals().of_ratio(some, none, points, (weights, zeros))).all()
 
 
 def test_limits_of_few_degrees_of_freedom_are_those_of_student():

@@ -1,0 +1,178 @@
+"""What a labelled sample tells of a map: accuracy, and area of each class with its interval."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipelines.accuracy.design import SampleDesign, Stratum
+from pipelines.run.directory import RunDirectory
+from segmodel.errors import ConfigurationError, InputError, counted
+from segmodel.evaluation.intervals import Intervals
+from segmodel.evaluation.stratified import ClassEstimates, Strata, count_points, general_strata
+
+OLOFSSON = "Olofsson et al. (2014): strata are the classes of the map"
+STEHMAN = "Stehman (2014): strata are not the classes of the map"
+
+
+@dataclass(frozen=True)
+class GroundAssessment:
+    """What is known of one piece of ground.
+
+    Args:
+        zone: Name of the zone, or None for all that was sampled.
+        strata: Its strata.
+        counts: `(strata, classes, classes)` labelled points; of a stratum, rows are the map's
+            class, columns the reference.
+        map_areas_m2: Area of each class on the map, in m², None where it is not known.
+        estimates: Accuracy and areas in m².
+        source: Whose estimators they are, and why those.
+    """
+
+    zone: str | None
+    strata: tuple[Stratum, ...]
+    counts: np.ndarray
+    map_areas_m2: tuple[float | None, ...]
+    estimates: ClassEstimates
+    source: str
+
+    @property
+    def area_m2(self) -> float:
+        """Ground area in m²."""
+        return math.fsum(stratum.area_m2 for stratum in self.strata)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """`(classes, classes)` labelled points, rows the map, columns the reference."""
+        summed: np.ndarray = self.counts.sum(0)
+        return summed
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """The result of `beamseg assess`.
+
+    Args:
+        design: Design of the sample.
+        intervals: Level and method of the intervals.
+        unlabelled: Points that have no class and were dropped.
+        whole: All that was sampled.
+        zones: Each zone, where zones were strata.
+    """
+
+    design: SampleDesign
+    intervals: Intervals
+    unlabelled: int
+    whole: GroundAssessment
+    zones: tuple[GroundAssessment, ...]
+
+
+def assess_sample(
+    design: SampleDesign,
+    labels: Mapping[str, int],
+    map_areas_m2: Mapping[int, float],
+    intervals: Intervals,
+    drop_missing: bool = False,
+) -> Assessment:
+    """Estimate accuracy and areas from a labelled sample.
+
+    Args:
+        design: Design of the sample.
+        labels: Class that was seen at each point, by id of the point.
+        map_areas_m2: Area of each class on the map by its id, for strata that are not of one class.
+        intervals: Level and method of the intervals.
+        drop_missing: Whether points without a class are left out, as if they had not been drawn.
+
+    Raises:
+        ConfigurationError: If points have no class, unless they are dropped; or a stratum has none
+            that has one.
+    """
+    unlabelled = len(design.points) - len(labels)
+    if unlabelled and not drop_missing:
+        lacking = [point.id for point in design.points if point.id not in labels]
+        named = ", ".join(lacking[:5]) + (", ..." if unlabelled > 5 else "")
+        raise ConfigurationError(
+            f"{counted(unlabelled, 'point')} of {len(design.points):,} without a class ({named}): "
+            f"label them, or leave them out by --missing drop, which is right only if they lack a "
+            f"class for reasons that have nothing to do with what is there"
+        )
+    zones = sorted({stratum.zone for stratum in design.strata if stratum.zone is not None})
+    whole = _assess_ground(design, labels, None, map_areas_m2, intervals)
+    each = tuple(_assess_ground(design, labels, zone, {}, intervals) for zone in zones)
+    return Assessment(design, intervals, unlabelled, whole, each)
+
+
+def _assess_ground(
+    design: SampleDesign,
+    labels: Mapping[str, int],
+    zone: str | None,
+    map_areas_m2: Mapping[int, float],
+    intervals: Intervals,
+) -> GroundAssessment:
+    """What is known of a zone, or of all that was sampled."""
+    strata = tuple(s for s in design.strata if zone is None or s.zone == zone)
+    places = {stratum.name: number for number, stratum in enumerate(strata)}
+    classes = {class_id: index for index, (class_id, _) in enumerate(design.classes)}
+    rows = [
+        (places[point.stratum], classes[point.map_class], classes[labels[point.id]])
+        for point in design.points
+        if point.stratum in places and point.id in labels
+    ]
+    stratum, mapped, reference = np.array(rows, np.int64).reshape(-1, 3).T
+    counts = count_points(stratum, mapped, reference, len(strata), len(classes))
+    of_classes = [None if s.class_id is None else classes[s.class_id] for s in strata]
+    try:
+        estimates = general_strata(
+            counts,
+            Strata(
+                np.array([stratum.area_m2 for stratum in strata]),
+                [stratum.name for stratum in strata],
+                [range(len(classes)) if own is None else {own} for own in of_classes],
+            ),
+            intervals,
+        )
+    except InputError as error:
+        raise ConfigurationError(str(error)) from error
+    is_by_class = None not in of_classes and len({*of_classes}) == len(strata)
+    return GroundAssessment(
+        zone,
+        strata,
+        counts,
+        _map_areas(strata, design, map_areas_m2),
+        estimates,
+        OLOFSSON if is_by_class else STEHMAN,
+    )
+
+
+def _map_areas(
+    strata: Sequence[Stratum], design: SampleDesign, known: Mapping[int, float]
+) -> tuple[float | None, ...]:
+    """Area of each class on the map: of strata that are of one class each, else as it is known."""
+    if any(stratum.class_id is None for stratum in strata):
+        return tuple(known.get(class_id) for class_id, _ in design.classes)
+    return tuple(
+        math.fsum(stratum.area_m2 for stratum in strata if stratum.class_id == class_id)
+        for class_id, _ in design.classes
+    )
+
+
+def read_map_areas(run: RunDirectory) -> dict[int, float]:
+    """Ground area of each class in `areas.csv`, in m², by its id.
+
+    Raises:
+        ConfigurationError: If there is no such table, so that the run is not finished.
+    """
+    try:
+        lines = csv.DictReader(io.StringIO(run.read("areas.csv").decode("utf-8"), newline=""))
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            f"{run.root} has no areas.csv: run the same `beamseg segment` again to finish it"
+        ) from error
+    return {
+        int(row["class_id"]): float(row["area_m2"])
+        for row in lines
+        if row["class_id"] and row["area_m2"]
+    }

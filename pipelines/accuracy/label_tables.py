@@ -1,0 +1,214 @@
+"""Tables of labelled points, as spreadsheets and QGIS save them: CSV, GeoPackage, GeoJSON."""
+
+import csv
+import io
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from pyproj import Transformer
+from pyproj.exceptions import CRSError
+
+from pipelines.geodesy.vector_files import vector_library
+from pipelines.storage import filesystem, locations
+from pipelines.storage.copies import with_sidecars
+from segmodel.errors import ConfigurationError
+
+ID, LON, LAT, CLASS = COLUMNS = ("id", "lon", "lat", "class")
+_NEEDED = "it must be the file that `beamseg sample` wrote, with the column class filled"
+_TEXTS = (".csv", ".tsv", ".txt")
+_VECTORS = (".gpkg", ".geojson", ".json")
+_DELIMITERS = ",;\t"
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """What a table says of one point.
+
+    Args:
+        where: Line or feature, for error texts.
+        id: Name of the point.
+        label: What stands in the column of classes; empty where nothing does.
+        places: Longitude and latitude in degrees: of the columns, of the geometry, or of both.
+    """
+
+    where: str
+    id: str
+    label: str
+    places: tuple[tuple[float, float], ...]
+
+
+def read_label_rows(path: str) -> list[LabelRow]:
+    """All rows of a table of labelled points.
+
+    Args:
+        path: A CSV file (`.csv`, `.tsv` or `.txt`) in UTF-8, with or without a byte order mark, in
+            UTF-16 or in the code page of Windows, with commas, semicolons or tabs, and with points
+            or commas in its numbers; or a GeoPackage or a GeoJSON file of points.
+
+    Raises:
+        ConfigurationError: If the file is not there, is no such table, lacks a column, or has a
+            row that cannot be read; names the line or the feature.
+    """
+    name = os.path.basename(path.rstrip("/"))
+    try:
+        if path.lower().endswith(_TEXTS):
+            rows = list(_text_rows(filesystem.read_bytes(locations.checked(path)), name))
+        elif not path.lower().endswith(_VECTORS):
+            raise ConfigurationError(
+                f"{name} must end in {', '.join((*_TEXTS, *_VECTORS))}: save the labelled points "
+                f"as CSV, GeoPackage or GeoJSON"
+            )
+        else:
+            with with_sidecars(locations.checked(path)) as file:
+                if not os.path.exists(file):
+                    raise FileNotFoundError(file)
+                rows = _feature_rows(file, name)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ConfigurationError(f"{path} is not there: check the path of LABELLED") from error
+    if not rows:
+        raise ConfigurationError(f"{name} has no rows: {_NEEDED}")
+    return rows
+
+
+def _text_rows(content: bytes, name: str) -> Iterator[LabelRow]:
+    text = _decoded(content)
+    header = text.partition("\n")[0]
+    delimiter = max(_DELIMITERS, key=header.count)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        columns = [cell.strip().lower() for cell in next(lines, [])]
+        _check_columns(columns, COLUMNS, name)
+        for cells in lines:
+            where = f"{name}, line {lines.line_num}"
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) < len(columns) or any(cells[len(columns) :]):
+                raise ConfigurationError(
+                    f"{where} has {len(cells)} cells, and the header {len(columns)}: put a cell "
+                    f"that holds a {delimiter!r} in quotes"
+                )
+            row = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
+            place = (_degrees(row[LON], LON, where), _degrees(row[LAT], LAT, where))
+            yield LabelRow(where, row[ID], row[CLASS], (place,))
+    except csv.Error as error:
+        where = f"{name}, line {lines.line_num}"
+        raise ConfigurationError(f"{where} is no line of a CSV file ({error}): {_NEEDED}") from None
+
+
+def _decoded(content: bytes) -> str:
+    """The text of a file that a spreadsheet saved.
+
+    Names are compared with those of the classes, so that a wrong guess at a code page is an
+    unknown class, and never another one.
+    """
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252", "replace")
+
+
+def _check_columns(columns: Sequence[str], needed: Sequence[str], name: str) -> None:
+    """Refuse a table in which a column is missing or stands twice."""
+    for column in needed:
+        if (times := columns.count(column)) != 1:
+            found = ", ".join(filter(None, columns))[:200] or "none"
+            how = "no column" if times == 0 else f"{times} columns"
+            raise ConfigurationError(f"{name} has {how} called {column} ({found}): {_NEEDED}")
+
+
+def _degrees(text: str, column: str, where: str) -> float:
+    """A number of degrees, with a point or, as some spreadsheets have it, with a comma."""
+    try:
+        value = float(text if "." in text else text.replace(",", "."))
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ConfigurationError(
+            f"{where}: {column} must be degrees such as 12.5, got {text[:40]!r}: a spreadsheet may "
+            f"have changed it; import the column as text, or take it from sample.csv"
+        )
+    return value
+
+
+def _feature_rows(file: str, name: str) -> list[LabelRow]:
+    layer = _layer_of_points(file, name)
+    read = vector_library().raw.read
+    meta, ids, content, values = read(file, layer=layer, force_2d=True, return_fids=True)
+    fields = [str(field).lower() for field in meta["fields"]]
+    _check_columns(fields, (ID, CLASS), name)
+    of_field = dict(zip(fields, values, strict=True))
+    wheres = [f"{name}, feature {number}" for number in ids.tolist()]
+    places: list[list[tuple[float, float]]] = [[] for _ in wheres]
+    if content is not None and any(content):
+        for own, point in zip(places, _points(content, meta["crs"], wheres), strict=True):
+            own.append(point)
+    if LON in of_field and LAT in of_field:
+        for own, where, lon, lat in zip(places, wheres, of_field[LON], of_field[LAT], strict=True):
+            own.append((_degrees(str(lon), LON, where), _degrees(str(lat), LAT, where)))
+    if not all(places):
+        raise ConfigurationError(f"{name} has neither points nor fields lon and lat: {_NEEDED}")
+    texts = [[_cell(value) for value in of_field[field].tolist()] for field in (ID, CLASS)]
+    return [
+        LabelRow(where, point, label, tuple(own))
+        for where, point, label, own in zip(wheres, *texts, places, strict=True)
+    ]
+
+
+def _layer_of_points(file: str, name: str) -> str:
+    """The one layer that has the columns of a sample."""
+    pyogrio = vector_library()
+
+    try:
+        layers = [str(layer) for layer, _ in pyogrio.list_layers(file)]
+    except pyogrio.errors.DataSourceError as error:
+        raise ConfigurationError(
+            f"{name} is no file of vectors that GDAL reads ({error}): save the labelled points as "
+            f"GeoPackage, or as CSV under a name that ends in .csv"
+        ) from error
+    found = [
+        layer
+        for layer in layers
+        if {ID, CLASS} <= {str(f).lower() for f in pyogrio.read_info(file, layer=layer)["fields"]}
+    ]
+    if len(found) != 1:
+        count = f"{len(found)} layers" if found else "no layer"
+        raise ConfigurationError(f"{name} has {count} with the fields {ID} and {CLASS}: {_NEEDED}")
+    return found[0]
+
+
+def _points(
+    content: Sequence[bytes | None], crs: str | None, wheres: Sequence[str]
+) -> Iterator[tuple[float, float]]:
+    """Longitude and latitude of the points of features."""
+    try:
+        to_degrees = Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+    except CRSError as error:
+        raise ConfigurationError(
+            f"{wheres[0].rpartition(', ')[0]} has no CRS that can be read: assign one in a GIS"
+        ) from error
+    for wkb, where in zip(content, wheres, strict=True):
+        shape = None if wkb is None else shapely.from_wkb(wkb, on_invalid="ignore")
+        parts = shapely.get_coordinates(shape)
+        if len(parts) != 1 or not np.isfinite(parts).all():
+            raise ConfigurationError(f"{where} is no point: {_NEEDED}")
+        lon, lat = to_degrees.transform(*parts[0].tolist())
+        yield lon, lat
+
+
+def _cell(value: object) -> str:
+    """A field as text; empty for no value. GDAL gives integers with gaps as floats.
+
+    >>> _cell(" lake "), _cell(7.0), _cell(None), _cell(math.nan)
+    ('lake', '7', '', '')
+    """
+    if value is None or value != value:
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
