@@ -101,7 +101,11 @@ class Intervals:
         return np.maximum(mean - down, 0.0), np.minimum(mean + up, 1.0)
 
     def of_ratio(
-        self, hits: np.ndarray, misses: np.ndarray, points: np.ndarray, weights: Limits
+        self,
+        hits: np.ndarray,
+        misses: np.ndarray,
+        points: np.ndarray,
+        weights: tuple[np.ndarray, np.ndarray],
     ) -> Limits:
         """Limits of the share of hits among hits and misses, by weight (MOVER-R).
 

@@ -137,19 +137,34 @@ class Strata:
         areas = np.asarray(self.areas, float)
         return np.asarray(areas / areas.sum())
 
-    def possible(self, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    def possible(self, mapped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Whether the map can have a class in a stratum, and whether it can have another.
 
         Args:
-            classes: Number of classes.
+            mapped: `(..., k, H)` points by the map's class and by stratum.
 
         Returns:
-            Two arrays `(classes, H)` of bool.
+            Two arrays `(k, H)` of bool.
+
+        Raises:
+            InputError: If a point has a class that the map cannot have there.
         """
-        every = range(classes)
-        of_strata = self.classes or [every] * len(self.weights)
-        own = np.array([[index in found for found in of_strata] for index in every])
-        return own, np.array([[not {*found} <= {index} for found in of_strata] for index in every])
+        classes, count = mapped.shape[-2:]
+        own = np.ones((classes, count), bool)
+        if self.classes:
+            own = np.array([[index in of for of in self.classes] for index in range(classes)])
+        strange = np.argwhere((mapped > 0) & ~own)
+        if len(strange):
+            index, stratum = strange[0][-2:]
+            raise InputError(
+                f"stratum {self.name(stratum)!r} cannot have class {index} on the map, but points "
+                "of it do: they are of another map, or `classes` of the strata are wrong"
+            )
+        return own, own.sum(0) > own
+
+    def name(self, index: int) -> str:
+        """Name of a stratum in messages."""
+        return self.names[index] if self.names else str(index)
 
     def check(self, points: np.ndarray) -> None:
         """Refuse a sample that does not fit the strata.
@@ -168,19 +183,17 @@ class Strata:
             )
         if not areas.any():
             raise InputError("all strata have the area 0: the map labels no ground")
-        names = self.names or [str(number) for number in range(len(areas))]
-        least = points.reshape(-1, len(areas)).min(0)
-        for name, area, count in zip(names, areas, least, strict=True):
-            if area > 0 and count < 1:
-                raise InputError(
-                    f"stratum {name!r} has no labelled point, so nothing is known of its area: "
-                    "label two points of it or more, or draw a sample of other strata"
-                )
-            if area == 0 and count > 0:
-                raise InputError(
-                    f"stratum {name!r} has labelled points but the area 0: these points are of "
-                    "another map"
-                )
+        samples = points.reshape(-1, len(areas))
+        for index in np.flatnonzero((areas > 0) & (samples < 1).any(0)).tolist():
+            raise InputError(
+                f"stratum {self.name(index)!r} has no labelled point, so nothing is known of its "
+                "area: label two points of it or more, or draw a sample of other strata"
+            )
+        for index in np.flatnonzero((areas == 0) & (samples > 0).any(0)).tolist():
+            raise InputError(
+                f"stratum {self.name(index)!r} has labelled points but the area 0: these points "
+                "are of another map"
+            )
 
 
 class _Sample(NamedTuple):
@@ -212,7 +225,9 @@ class _Sample(NamedTuple):
         low, high = (np.where(np.isfinite(variance), limit, np.nan) for limit in limits)
         return Estimates.of((weights * shares).sum(-1), variance, (low, high), self.intervals)
 
-    def ratio(self, hits: np.ndarray, misses: np.ndarray, can: Limits) -> Estimates:
+    def ratio(
+        self, hits: np.ndarray, misses: np.ndarray, can: tuple[np.ndarray, np.ndarray]
+    ) -> Estimates:
         """Share of the hits in hits and misses, by area.
 
         Args:
@@ -251,7 +266,7 @@ class _Sample(NamedTuple):
         mapped, reference, hits = (
             np.moveaxis(counts, -1, -2) for counts in (mapped, reference, agreed)
         )
-        own, other = self.strata.possible(mapped.shape[-2])
+        own, other = self.strata.possible(mapped)
         return (
             by_class.ratio(hits, mapped - hits, (own, own)),
             by_class.ratio(hits, reference - hits, (own, other)),
@@ -323,7 +338,8 @@ def general_strata(
         limits by MOVER-R.
 
     Raises:
-        InputError: If a stratum with area has no point, or one without area has some.
+        InputError: If a stratum with area has no point, one without area has some, or a point has
+            a class that the map cannot have in its stratum.
 
     Source: Stehman, Estimating area and map accuracy for stratified random sampling when the strata
     are different from the map classes, International Journal of Remote Sensing 35 (2014),

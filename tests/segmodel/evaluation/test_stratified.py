@@ -252,6 +252,13 @@ def test_points_of_a_class_without_area_are_refused_by_name():
         class_strata(np.array([[5, 0], [0, 1]]), np.array([3.0, 0.0]), names=("sea", "lake"))
 
 
+def test_a_class_that_the_map_cannot_have_in_a_stratum_is_refused_by_name():
+    counts = np.array([[[5, 0], [0, 2]], [[0, 0], [1, 6]]])
+    strata = Strata(np.array([1.0, 2.0]), ("rare", "rest"), ({0}, {1}))
+    with pytest.raises(InputError, match="'rare' cannot have class 1 on the map"):
+        general_strata(counts, strata)
+
+
 @pytest.mark.parametrize("areas", [[1.0], [1.0, -1.0], [1.0, np.nan], [1.0, np.inf]])
 def test_areas_that_are_none_are_refused(areas):
     with pytest.raises(InputError, match="2 areas of 0 or more"):
