@@ -61,7 +61,7 @@ BEAM = {"pipelines.runners", "pipelines.segment.graph", "pipelines.datasets.grap
 
 # What a command line needs before it knows that it is right.
 LIGHT = {"pipelines.cli", "pipelines.commands", "pipelines.segment.options"}
-LIGHT |= {"pipelines.datasets.options"}
+LIGHT |= {"pipelines.datasets.options", "pipelines.accuracy.sample_options"}
 LIGHT_IMPORTS = {
     *LIGHT,
     "pipelines.storage.locations",

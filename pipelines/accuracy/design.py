@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipelines.accuracy.sample_options import STRATA_BY
 from pipelines.run.commits import CommitLog
 from pipelines.run.seals import sealed, unsealed
 from pipelines.storage import filesystem
@@ -18,8 +19,6 @@ from segmodel.errors import ConfigurationError, DamagedError
 
 DESIGN_JSON = "design.json"
 FORMAT = {"format": "beamseg sample", "format_version": 1}
-CLASS, ZONE, CLASS_BY_ZONE = "class", "zone", "class*zone"
-STRATA_BY = (CLASS, ZONE, CLASS_BY_ZONE)
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError)
 
 

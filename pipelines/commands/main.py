@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": ("pipelines.commands.compare", "training runs side by side"),
     "ensemble": ("pipelines.commands.ensemble", "several models, or views, as one model"),
     "wrap": ("pipelines.commands.wrap", "a SavedModel from elsewhere as a model"),
+    "sample": ("pipelines.commands.sample", "points of a finished run for people to label"),
     "inspect": (
         "pipelines.commands.inspect",
         "print a model contract, or the signatures of others",

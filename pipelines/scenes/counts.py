@@ -36,6 +36,8 @@ from segmodel.errors import BeamsegError, InputError, is_transient
 from segmodel.tiling.windows import Window
 
 TILE_PX = 1024
+# Side of tiles whose pixels are looked up at once.
+NEAR_PX = 256
 _log = logging.getLogger("beamseg")
 
 
@@ -128,6 +130,51 @@ def _count(unit: CountUnit, work: Work) -> None:
     path = counts_path(unit)
     written = work.run.write(path, json.dumps(sums.to_json()).encode())
     work.log.write(unit, [Output.of(path, written)], tally)
+
+
+def counts_elsewhere(
+    unit: CountUnit, work: Work, rows: np.ndarray, columns: np.ndarray
+) -> np.ndarray:
+    """Whether pixels of a finished scene are ground that counts in another scene.
+
+    Args:
+        unit: Count of the scene.
+        work: Work that all units of the run share.
+        rows: `(pixels,)` rows of pixels of the scene.
+        columns: `(pixels,)` columns of the same.
+
+    Returns:
+        `(pixels,)` bool.
+
+    Raises:
+        InputError: If a scene that shows the same ground is out of reach.
+    """
+    found: list[_Scene] = []
+    for file in unit.files:
+        scene = _scene(file, work)
+        if scene is None:
+            raise InputError("it is out of reach, and shows ground of others", name=file.key)
+        found.append(scene)
+    here = found[unit.place]
+    elsewhere = np.zeros(len(rows), bool)
+    if here.view is None:
+        return elsewhere
+    for number in _near_each_other(rows, columns):
+        row, column = rows[number], columns[number]
+        (top, bottom), (left, right) = ((int(at.min()), int(at.max()) + 1) for at in (row, column))
+        tile = Window(top, left, bottom - top, right - left)
+        states = here.view.states(here.view.labels_in(tile), tile)
+        shadow = _shadow(here, found, states, tile)
+        elsewhere[number] = shadow[row - top, column - left] >= 0
+    return elsewhere
+
+
+def _near_each_other(rows: np.ndarray, columns: np.ndarray) -> list[np.ndarray]:
+    """Indices of pixels, those of a tile together."""
+    tiles = np.stack([rows // NEAR_PX, columns // NEAR_PX])
+    _, of_tile = np.unique(tiles, axis=1, return_inverse=True)
+    order = np.argsort(of_tile, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(of_tile[order])) + 1) if len(order) else []
 
 
 def _scene(file: InputFile, work: Work) -> _Scene | None:

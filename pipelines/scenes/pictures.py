@@ -44,6 +44,29 @@ def scene_thumbnail(file: InputFile, work: Work, side: int) -> Thumbnail:
     area = small_area(header, _pictured(header, work))
     step = max(1.0, max(area.height, area.width) / (READ_PER_PIXEL * side))
     shape = max(1, int(area.height / step)), max(1, int(area.width / step))
+    image, valid = scene_picture(file, work, area, shape)
+    labels = read_block(work.run.path(scene_paths(file).labels), area, shape)
+    return Thumbnail(file.key, image, labels, valid).fitted(side)
+
+
+def scene_picture(
+    file: InputFile, work: Work, area: Window, shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A part of a scene as a person sees it.
+
+    Args:
+        file: Scene.
+        work: What all units have in common.
+        area: Part of the scene.
+        shape: Rows and columns of the picture; with fewer than the part has, some are left out.
+
+    Returns:
+        `(rows, columns, 3)` uint8, and `(rows, columns)` bool that is False where nothing is shown.
+
+    Raises:
+        InputError, TransientError, ContractError: As `scene_thumbnail`.
+    """
+    header = work.headers.read(file)
     bands = ModelBands.of(header, work.contract, work.reading.bands, file.key)
     visible = replace(bands, bands=_visible(header, bands, work.contract), count=3)
     scene = SceneRaster(file.uri, header, visible, version=file.version)
@@ -56,9 +79,7 @@ def scene_thumbnail(file: InputFile, work: Work, side: int) -> Thumbnail:
     limits = work.contract.value_range
     if is_photo and work.contract.dtype != "uint8":
         limits = (0.0, 255.0)
-    image = to_8_bits(pixels.values, valid, limits, stretch=not is_photo)
-    labels = read_block(work.run.path(scene_paths(file).labels), area, shape)
-    return Thumbnail(file.key, image, labels, valid).fitted(side)
+    return to_8_bits(pixels.values, valid, limits, stretch=not is_photo), valid
 
 
 def _pictured(header: Header, work: Work) -> Window:

@@ -99,10 +99,10 @@ def _write_text(work: Work, name: str, write_to: Callable[[IO[str]], None]) -> W
     return filesystem.retry_if_cleared(write)
 
 
-def _counted(
+def finished_counts(
     run: RunDirectory, log: CommitLog
 ) -> Iterator[tuple[CountUnit, Commit, dict[str, Any]]]:
-    """Finished counts with their records and what their files say."""
+    """Finished counts of scenes, with their records and what their files say."""
 
     def counted(unit: CountUnit) -> tuple[CountUnit, Commit | None, bytes]:
         commit = log.read(unit)
@@ -116,7 +116,7 @@ def _counted(
 def zone_totals(run: RunDirectory, log: CommitLog) -> dict[str | None, Tally]:
     """Pixels and ground area of the zones that have any, and under None of what is in no zone."""
     zones: dict[str | None, TallySum] = {}
-    for *_, document in _counted(run, log):
+    for *_, document in finished_counts(run, log):
         for row in document["zones"]:
             tally = Tally(pixels=row["pixels"], area_m2=number(row["area_m2"]))
             zones.setdefault(row["zone"], TallySum()).add(tally)
@@ -175,7 +175,7 @@ def overlaps_csv(run: RunDirectory, log: CommitLog, has_shares: bool = True) -> 
     """
     columns = 5 if has_shares else 4
     rows: list[list[object]] = [["scene", "counted_in", "pixels", "area_m2", "area_share"]]
-    for unit, commit, document in _counted(run, log):
+    for unit, commit, document in finished_counts(run, log):
         whole = float(commit.tally.footprint_m2)
         for row in document["elsewhere"]:
             area = float(number(row["area_m2"])[ELSEWHERE])

@@ -1,0 +1,220 @@
+"""A stratified random sample of a finished run, and its files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from pyproj import Transformer
+from pyproj.exceptions import ProjError
+
+from pipelines.accuracy.chips import write_chips
+from pipelines.accuracy.design import (
+    DESIGN_JSON,
+    SampleDesign,
+    SamplePoint,
+    Stratum,
+    read_design,
+    run_digest_of,
+)
+from pipelines.accuracy.draw import DrawnPixel, draw, label_ground, random_of
+from pipelines.accuracy.sample_files import check_folder, complete_tables
+from pipelines.accuracy.sample_options import SampleOptions
+from pipelines.accuracy.sizes import added_sizes, sizes_of
+from pipelines.accuracy.strata import ANY, Population, StratumKey
+from pipelines.formats.work import Work
+from pipelines.results.verify import open_run
+from pipelines.run.directory import RunDirectory
+from pipelines.run.plan import InputFile
+from pipelines.scenes.files import scene_paths
+from pipelines.storage import filesystem
+from segmodel.errors import ConfigurationError
+
+WGS84 = "EPSG:4326"
+# Decimals of degrees: a tenth of a millimetre.
+DECIMALS = 9
+
+
+@dataclass(frozen=True)
+class SampleResult:
+    """What `sample` did.
+
+    Args:
+        folder: Folder of the sample.
+        design: The design.
+        without_chips: Points of which no chip can be made, as their scenes are gone from the run.
+        unplaced: Images of the run that have no place on the ground.
+    """
+
+    folder: str
+    design: SampleDesign
+    without_chips: int
+    unplaced: int
+
+
+def sample_run(root: str, options: SampleOptions) -> SampleResult:
+    """Draw a sample from a finished run, or enlarge one; an earlier sample keeps what it has.
+
+    Args:
+        root: Run directory; only read, but for the folder of the sample.
+        options: What the user asked for.
+
+    Raises:
+        ConfigurationError: If the run is not complete, the options do not fit it, or the folder
+            holds another sample.
+    """
+    work = open_run(root)
+    _check_complete(work)
+    folder = RunDirectory(options.output or f"{work.run.root}/sample")
+    check_folder(folder)
+    run_digest = run_digest_of(work.run.read_run() or {}, work.log)
+    earlier = None
+    if filesystem.exists(folder.path(DESIGN_JSON)):
+        earlier = read_design(folder.path(DESIGN_JSON))
+    if options.add is None:
+        drawn = _first_sample(work, options, run_digest)
+        if earlier not in (None, drawn.design):
+            raise ConfigurationError(
+                f"{folder.root} holds another sample: enlarge it with --add, or name another "
+                f"--output"
+            )
+    elif earlier is None:
+        raise ConfigurationError(f"--add: {folder.root} holds no {DESIGN_JSON} to enlarge")
+    elif earlier.run_digest != run_digest:
+        raise ConfigurationError(
+            f"--add: {folder.root} is the sample of another map than {work.run.root} has now: "
+            f"draw a new one into another --output"
+        )
+    else:
+        drawn = _enlarged_sample(work, earlier, options.add)
+    folder.make()
+    without_chips = write_chips(drawn.new_points, work, folder, options.chip_px)
+    folder.write(DESIGN_JSON, drawn.design.to_bytes())
+    complete_tables(folder, drawn.design)
+    folder.clear_scratch()
+    return SampleResult(folder.root, drawn.design, without_chips, drawn.unplaced)
+
+
+def _check_complete(work: Work) -> None:
+    """Refuse a run that has not come to its end.
+
+    Raises:
+        ConfigurationError: Names the run.
+    """
+    summary = work.run.read_json("summary.json") or {}
+    if not summary.get("complete"):
+        raise ConfigurationError(
+            f"{work.run.root} is not complete: run the same `beamseg segment` again, then sample"
+        )
+
+
+@dataclass(frozen=True)
+class _DrawnSample:
+    """A design, and its new points with their scenes."""
+
+    design: SampleDesign
+    new_points: list[tuple[SamplePoint, InputFile]]
+    unplaced: int
+
+
+def _first_sample(work: Work, options: SampleOptions, run_digest: str) -> _DrawnSample:
+    population = Population.of(work, options.strata)
+    names = _names(work)
+    sizes = sizes_of(options, population.areas_m2, names)
+    new = _points_of(draw(population, sizes, options.seed, {}), options.seed, 0, work)
+    strata = tuple(
+        _stratum(key, area, sizes[key], names) for key, area in population.areas_m2.items()
+    )
+    points = tuple(point for point, _ in new)
+    classes = tuple(sorted(names.items()))
+    design = SampleDesign(run_digest, options.seed, options.strata, classes, strata, points)
+    return _DrawnSample(design, new, population.unplaced)
+
+
+def _enlarged_sample(work: Work, earlier: SampleDesign, add: int) -> _DrawnSample:
+    """A sample with more points behind those that it has.
+
+    Raises:
+        ConfigurationError: If zones are not those of the sample any more.
+    """
+    population, names = Population.of(work, earlier.strata_by), _names(work)
+    keys = {key: key.name(names) for key in population.areas_m2}
+    if {keys[k]: area for k, area in population.areas_m2.items()} != {
+        stratum.name: stratum.area_m2 for stratum in earlier.strata
+    }:
+        raise ConfigurationError(
+            "--add: the zones of the run are not those that the sample was drawn by: give "
+            "`beamseg segment` the former --zones, or draw a new sample into another --output"
+        )
+    points = {stratum.name: stratum.points for stratum in earlier.strata}
+    before = {key: points[name] for key, name in keys.items()}
+    sizes = added_sizes(add, before)
+    drawn = draw(population, sizes, earlier.seed, before)
+    new = _points_of(drawn, earlier.seed, len(earlier.points), work)
+    strata = tuple(
+        _stratum(key, area, before[key] + sizes.get(key, 0), names)
+        for key, area in population.areas_m2.items()
+    )
+    points_now = (*earlier.points, *(point for point, _ in new))
+    design = replace(earlier, strata=strata, points=points_now)
+    return _DrawnSample(design, new, population.unplaced)
+
+
+def _names(work: Work) -> dict[int, str]:
+    return {entry.id: entry.name for entry in work.contract.classes.classes}
+
+
+def _stratum(key: StratumKey, area_m2: float, points: int, names: Mapping[int, str]) -> Stratum:
+    class_id = None if key.class_id == ANY else key.class_id
+    return Stratum(key.name(names), class_id, key.zone or None, False, area_m2, points)
+
+
+def _points_of(
+    drawn: Mapping[StratumKey, Sequence[DrawnPixel]],
+    seed: int,
+    first: int,
+    work: Work,
+) -> list[tuple[SamplePoint, InputFile]]:
+    """Points of drawn pixels in shuffled order, each with its scene.
+
+    Args:
+        drawn: Pixels by stratum.
+        seed: Seed of the sample.
+        first: Number of points that the sample has already.
+        work: Of the run.
+    """
+    names = _names(work)
+    pixels = [(key.name(names), pixel) for key, found in drawn.items() for pixel in found]
+    order = random_of(seed, "order", str(first)).permutation(len(pixels)).tolist()
+    found = []
+    for number, place in enumerate(order, first + 1):
+        stratum, pixel = pixels[place]
+        lon, lat = _lon_lat(pixel, work)
+        name = f"p{number:05d}"
+        point = SamplePoint(
+            name, lon, lat, stratum, pixel.class_id, pixel.file.key, pixel.row, pixel.column
+        )
+        found.append((point, pixel.file))
+    return found
+
+
+def _lon_lat(pixel: DrawnPixel, work: Work) -> tuple[float, float]:
+    """Longitude and latitude of the centre of a pixel on WGS 84, in degrees.
+
+    Raises:
+        ConfigurationError: If the scene is not on the Earth.
+    """
+    ground = label_ground(work.run.path(scene_paths(pixel.file).labels))
+    x, y = ground.coordinates(pixel.column + 0.5, pixel.row + 0.5)
+    try:
+        lon, lat = _to_wgs84(ground.crs_wkt).transform(x, y, errcheck=True)
+    except ProjError as error:
+        raise ConfigurationError(
+            f"{pixel.file.key} has no longitude and latitude on the Earth: sample a run of other "
+            f"scenes"
+        ) from error
+    return round(lon, DECIMALS), round(lat, DECIMALS)
+
+
+@lru_cache(64)
+def _to_wgs84(crs_wkt: str) -> Transformer:
+    return Transformer.from_crs(crs_wkt, WGS84, always_xy=True)

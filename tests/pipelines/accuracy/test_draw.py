@@ -1,0 +1,275 @@
+"""The draw of a sample: in proportion to ground, from few blocks, the same every time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from affine import Affine
+from scipy.stats import chisquare
+
+from pipelines.accuracy import draw as drawing
+from pipelines.accuracy.draw import DrawnPixel, draw, pixels_at
+from pipelines.accuracy.strata import ANY, MapBlock, Population, StratumKey
+from pipelines.geodesy.ground import GroundGrid
+from pipelines.run.areas import Tally
+from pipelines.run.plan import InputFile
+from pipelines.scenes.results import OUTSIDE
+from segmodel.errors import ConfigurationError, DamagedError
+from segmodel.tiling.windows import Window
+from tests.fakes import BRIGHT, DARK, MIDDLE
+from tests.pipelines.corpus import UTM, pixels, spoil_strip, write_scene
+from tests.pipelines.counted_scenes import ANY as ANY_FAILURES
+from tests.pipelines.counted_scenes import box, one_scene, parts_of
+from tests.pipelines.scene_runs import Finished, run_scenes, write_polygons
+
+CLASSES = {DARK: "dark", MIDDLE: "middle", BRIGHT: "bright"}
+DRAWS = 100_000
+# Chance of a test with a new seed to fail by chance alone; seeds are fixed.
+LEAST_P = 1e-3
+
+
+def drawn_from(run: Finished, size: int, strata: str = "class", seed: int = 1) -> dict:
+    population = Population.of(run.work, strata)
+    return draw(population, dict.fromkeys(population.areas_m2, size), seed, {})
+
+
+def ground_of(run: Finished, name: str) -> GroundGrid:
+    return drawing.label_ground(str(run.root / "labels" / "in" / name))
+
+
+def frequencies(found: list[DrawnPixel], shape: tuple[int, int], key: str) -> np.ndarray:
+    """How often each pixel of a scene was drawn."""
+    counts = np.zeros(shape, np.int64)
+    here = [(pixel.row, pixel.column) for pixel in found if pixel.file.key == key]
+    np.add.at(counts, tuple(np.array(here).reshape(-1, 2).T), 1)
+    return counts
+
+
+def chance(seen: np.ndarray, weights: np.ndarray) -> float:
+    """Chance to draw numbers as far from the weights, or farther; 1 where there is one cell."""
+    there = weights > 0
+    assert seen[~there].sum() == 0
+    expected = weights[there] / weights.sum() * seen.sum()
+    return float(chisquare(seen[there], expected).pvalue) if there.sum() > 1 else 1.0
+
+
+# Ground
+
+
+@pytest.fixture
+def tall_run(tmp_path, model_folder) -> Finished:
+    """Scenes of 14 degrees each from the equator to 70 N, of several blocks."""
+    for number in range(5):
+        north = 14.0 * (number + 1)
+        grid = ("EPSG:4326", Affine(0.2, 0, 10, 0, -0.1, north))
+        write_scene(tmp_path / "in" / f"{number}.tif", pixels(140, 80, number), grid)
+    return run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
+
+
+@pytest.mark.usefixtures("several_tiles_and_blocks")
+def test_draws_from_the_equator_to_70_north_follow_ground_and_not_pixels(tall_run):
+    found = drawn_from(tall_run, DRAWS // len(CLASSES) + 1)
+    observed, by_ground, by_pixels = [], [], []
+    for class_id in CLASSES:
+        of_class = found[StratumKey(class_id, "")]
+        for number in range(5):
+            mask = tall_run.labels(f"in/{number}.tif") == class_id
+            rows = ground_of(tall_run, f"{number}.tif").pixel_areas_m2(0, 0, 140, 80)
+            counts = frequencies(of_class, mask.shape, f"in/{number}.tif")
+            assert counts[~mask].sum() == 0
+            observed.append(counts.reshape(10, -1).sum(axis=1))
+            by_ground.append((mask * rows).reshape(10, -1).sum(axis=1))
+            by_pixels.append(mask.reshape(10, -1).sum(axis=1))
+    for values, is_right in ((by_ground, True), (by_pixels, False)):
+        for first in range(0, 15, 5):
+            seen = np.concatenate(observed[first : first + 5])
+            weights = np.concatenate(values[first : first + 5]).astype(float)
+            p = chance(seen, weights)
+            assert (p > LEAST_P) if is_right else (p < 1e-100)
+
+
+def test_pixels_are_picked_as_the_cumulative_area_says_whatever_the_rows():
+    random = np.random.default_rng(3)
+    mask = random.random((300, 7)) < 0.2
+    mask[100:140] = False
+    for areas in (random.random((300, 1)), random.random((300, 7))):
+        weights = np.where(mask, areas, 0).ravel()
+        shares = random.random(2000)
+        ends = np.cumsum(weights)
+        expected = np.searchsorted(ends, shares * ends[-1], "right")
+        rows, columns = pixels_at(mask, lambda top, rows, a=areas: a[top : top + rows], shares)
+        np.testing.assert_array_equal(rows * 7 + columns, expected)
+
+
+def test_the_greatest_share_picks_the_last_pixel_with_ground():
+    mask = np.array([[True, True], [True, False], [False, True]])
+    areas = np.array([[1.0], [0.1], [0.0]])
+    found = pixels_at(mask, lambda top, rows: areas[top : top + rows], np.array([1 - 2**-53]))
+    assert [axis.tolist() for axis in found] == [[1], [0]]
+
+
+def test_no_point_lies_on_nodata_or_on_what_failed(tmp_path, model_folder):
+    valid = np.random.default_rng(1).random((128, 128)) < 0.6
+    extra = {"compress": "deflate", "blockysize": 64}
+    path = write_scene(tmp_path / "in" / "a.tif", pixels(128, 128), mask=valid, **extra)
+    spoil_strip(path, 1)
+    run = run_scenes(tmp_path / "run", model_folder, path, max_failures=ANY_FAILURES)
+    for found in drawn_from(run, 500).values():
+        assert all(pixel.row < 64 and valid[pixel.row, pixel.column] for pixel in found)
+
+
+def test_areas_of_strata_are_those_of_the_totals(tmp_path, model_folder):
+    path, _ = one_scene(tmp_path)
+    run = run_scenes(tmp_path / "run", model_folder, path)
+    areas = Population.of(run.work, "class").areas_m2
+    assert areas == {StratumKey(i, ""): run.area_m2[name] for i, name in CLASSES.items()}
+
+
+# Blocks
+
+
+def far_blocks(count: int) -> list[MapBlock]:
+    """Blocks of 8 x 8 pixels of one class below each other in a scene."""
+    file = InputFile("a.tif", "in", "a.tif", 1, "1")
+    tally = Tally(pixels={"0": 64}, area_m2={"0": 64.0})
+    return [MapBlock(file, Window(8 * number, 0, 8, 8), tally) for number in range(count)]
+
+
+def test_500_points_of_20000_blocks_read_500_blocks_at_most(run_of_blocks):
+    population, opened = run_of_blocks(20_000)
+    found = draw(population, {StratumKey(0, ""): 500}, 1, {})
+    assert len(found[StratumKey(0, "")]) == 500
+    assert 480 < len(opened) <= 500
+    assert len(set(opened)) == len(opened)
+
+
+@pytest.fixture
+def run_of_blocks(monkeypatch, work):
+    """A population of so many blocks whose label maps are not there, and what is read of them."""
+    opened: list[Window] = []
+
+    def read(uri: str, window: Window) -> np.ndarray:
+        opened.append(window)
+        return np.zeros((window.height, window.width), np.uint8)
+
+    def population(count: int) -> tuple[Population, list[Window]]:
+        grid = GroundGrid.of(UTM[1], UTM[0], 8 * count, 8)
+        monkeypatch.setattr(drawing, "placed_blocks", lambda work: iter(far_blocks(count)))
+        monkeypatch.setattr(drawing, "label_ground", lambda uri: grid)
+        monkeypatch.setattr(drawing, "read_block", read)
+        whole = {StratumKey(0, ""): 64.0 * count}
+        return Population(work, "class", whole, whole, {}), opened
+
+    return population
+
+
+def test_neither_threads_nor_other_strata_change_what_is_drawn(tmp_path, model_folder, monkeypatch):
+    path, _ = one_scene(tmp_path)
+    run = run_scenes(tmp_path / "run", model_folder, path)
+    population = Population.of(run.work, "class")
+    key = StratumKey(MIDDLE, "")
+    first = draw(population, dict.fromkeys(population.areas_m2, 50), 1, {})
+    monkeypatch.setattr(drawing, "DRAWING_THREADS", 1)
+    assert draw(population, {key: 50}, 1, {})[key] == first[key]
+    assert draw(population, {key: 50}, 2, {})[key] != first[key]
+    assert draw(population, {key: 50}, 1, {key: 50})[key] != first[key]
+
+
+def test_a_changed_label_map_is_named(tmp_path, model_folder):
+    path, _ = one_scene(tmp_path)
+    run = run_scenes(tmp_path / "run", model_folder, path)
+    write_scene(run.root / "labels/in/a.tif", np.full((150, 130, 1), DARK, np.uint8))
+    with pytest.raises(DamagedError, match=r"labels/in/a\.tif is not what its commit record says"):
+        drawn_from(run, 5)
+
+
+# Ground that counts once
+
+
+@pytest.mark.usefixtures("several_tiles_and_blocks")
+def test_ground_that_scenes_share_is_drawn_where_it_counts_and_uniformly(tmp_path, model_folder):
+    folder, parts = parts_of(tmp_path, [(0, 0), (40, 30)])
+    run = run_scenes(tmp_path / "run", model_folder, folder, overlap="first")
+    population = Population.of(run.work, "class")
+    assert population.areas_m2 == {StratumKey(i, ""): run.area_m2[n] for i, n in CLASSES.items()}
+    found = draw(population, dict.fromkeys(population.areas_m2, 4000), 1, {})
+    first, second = parts
+    shown = np.zeros(second.labels.shape, bool)
+    overlap = first.labels[second.row :, second.column :]
+    shown[: overlap.shape[0], : overlap.shape[1]] = overlap != 255
+    for class_id in CLASSES:
+        net = [first.labels == class_id, (second.labels == class_id) & ~shown]
+        of_class = found[StratumKey(class_id, "")]
+        counts = [frequencies(of_class, net[n].shape, f"in/{n}.tif") for n in range(2)]
+        assert all(c[~mask].sum() == 0 for c, mask in zip(counts, net, strict=True))
+        seen = np.array([c.sum() for c in counts])
+        expected = np.array([mask.sum() for mask in net])
+        assert chance(seen, expected) > LEAST_P
+
+
+# Zones
+
+
+def zoned_run(tmp_path, model_folder) -> Finished:
+    path, _ = one_scene(tmp_path)
+    named = [("west", box(0, 0, 40, 150)), ("a speck", box(100, 100, 104, 104))]
+    zones = write_polygons(tmp_path / "zones.geojson", UTM[0], named)
+    return run_scenes(tmp_path / "run", model_folder, path, zones=zones)
+
+
+@pytest.mark.usefixtures("several_tiles_and_blocks")
+@pytest.mark.parametrize("strata", ["zone", "class*zone"])
+def test_points_of_zones_lie_in_them_uniformly(tmp_path, model_folder, strata):
+    run = zoned_run(tmp_path, model_folder)
+    labels = run.labels("in/a.tif")
+    zone = np.full(labels.shape, OUTSIDE, object)
+    zone[:, :40], zone[100:104, 100:104] = "west", "a speck"
+    found = drawn_from(run, 300, strata)
+    assert {key.zone for key in found} == {"west", "a speck", OUTSIDE}
+    for key, pixels_found in found.items():
+        inside = (zone == key.zone) & (labels != 255)
+        if key.class_id != ANY:
+            inside &= labels == key.class_id
+        counts = frequencies(pixels_found, labels.shape, "in/a.tif")
+        assert counts[~inside].sum() == 0
+        areas = inside.reshape(3, 50, -1).sum(axis=(1, 2))
+        assert chance(counts.reshape(3, 50, -1).sum(axis=(1, 2)), areas) > LEAST_P
+
+
+def test_areas_of_zones_are_those_of_the_table(tmp_path, model_folder):
+    run = zoned_run(tmp_path, model_folder)
+    by_zone = run.zones("area_m2")
+    areas = Population.of(run.work, "class*zone").areas_m2
+    expected = {
+        StratumKey(i, zone): by_zone[zone][name]
+        for zone in by_zone
+        for i, name in CLASSES.items()
+        if name in by_zone[zone]
+    }
+    assert areas == expected
+
+
+def test_strata_by_zone_need_zones_that_do_not_overlap(tmp_path, model_folder):
+    path, _ = one_scene(tmp_path)
+    plain = run_scenes(tmp_path / "plain", model_folder, path)
+    with pytest.raises(ConfigurationError, match="--strata zone needs zones, and the run has none"):
+        Population.of(plain.work, "zone")
+    named = [("a", box(0, 0, 60, 60)), ("b", box(30, 0, 90, 60))]
+    zones = write_polygons(tmp_path / "zones.geojson", UTM[0], named)
+    run = run_scenes(tmp_path / "run", model_folder, path, zones=zones)
+    with pytest.raises(ConfigurationError, match="zones that do not overlap"):
+        Population.of(run.work, "class*zone")
+
+
+def test_scenes_without_a_place_are_left_out_and_counted(tmp_path, model_folder):
+    path, _ = one_scene(tmp_path)
+    plain = (None, Affine(1, 0, 5, 0, -1, 9))
+    write_scene(tmp_path / "in" / "plain.tif", pixels(64, 64), plain)
+    run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in", pixel_size=2.0)
+    population = Population.of(run.work, "class")
+    assert population.unplaced == 1
+    only = run_scenes(tmp_path / "only", model_folder, path)
+    assert population.areas_m2 == Population.of(only.work, "class").areas_m2
+    none = run_scenes(tmp_path / "none", model_folder, tmp_path / "in" / "plain.tif")
+    with pytest.raises(ConfigurationError, match="no labelled scene with a place"):
+        Population.of(none.work, "class")
