@@ -32,7 +32,7 @@ from pipelines.scenes.sampling import FAILED as FAILED_STATE
 from pipelines.scenes.sampling import OUTSIDE_AOI as OUTSIDE_STATE
 from pipelines.scenes.task import area_of_interest
 from pipelines.storage.copies import local_copies
-from segmodel.errors import BeamsegError, InputError, is_transient
+from segmodel.errors import GroundError, InputError
 from segmodel.tiling.windows import Window
 
 TILE_PX = 1024
@@ -92,10 +92,7 @@ def count_scene(unit: CountUnit, work: Work) -> bool:
     if not log.is_done(unit):
         try:
             with_retries(unit, log, lambda: _count(unit, work))
-        except (BeamsegError, ShapelyError, ProjError) as error:
-            if is_transient(error):
-                # Such as a full disk, which every unit meets.
-                raise
+        except (InputError, GroundError, ShapelyError, ProjError) as error:
             # All label maps are there; the run says that it is not complete.
             _log.error("%s cannot be counted: %s", unit.id, reason_of(error))
     return log.is_done(unit)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
 
 from pipelines.run.plan import CountUnit, InputFile
 from pipelines.scenes import counts
-from segmodel.errors import DiskError, GroundError
+from segmodel.errors import ConfigurationError, DiskError, GroundError
 
 UNIT = CountUnit("counts-0", "scene", (InputFile("a.tif", "root", "a.tif", 1, "1"),), place=0)
 
@@ -38,7 +39,14 @@ def test_a_scene_without_ground_is_told_and_the_others_go_on(monkeypatch, caplog
     assert caplog.messages == ["counts-0 cannot be counted: the outline crosses itself"]
 
 
-def test_a_full_disk_ends_the_run_and_is_told_once_not_by_scene(monkeypatch, caplog):
-    with pytest.raises(DiskError, match="no space is left"):
-        counted(monkeypatch, DiskError("no space is left on the disk"))
+@pytest.mark.parametrize(
+    "error",
+    [
+        DiskError("no space is left on the disk"),
+        ConfigurationError("cannot be written: the store refuses access (403)", name="run/counts"),
+    ],
+)
+def test_what_every_scene_would_meet_ends_the_run_and_is_told_once(monkeypatch, caplog, error):
+    with pytest.raises(type(error), match=re.escape(str(error))):
+        counted(monkeypatch, error)
     assert caplog.messages == []
