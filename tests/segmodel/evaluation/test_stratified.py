@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from segmodel.errors import InputError
-from segmodel.evaluation.intervals import Intervals
+from segmodel.evaluation.intervals import METHODS, Intervals
 from segmodel.evaluation.stratified import (
     Estimated,
     Strata,
@@ -15,6 +17,7 @@ from segmodel.evaluation.stratified import (
     difference,
     general_strata,
 )
+from tests.examples import examples
 
 NOTHING = Estimated(None, None, None, None, None, None)
 
@@ -339,3 +342,31 @@ def test_a_stratum_without_a_point_is_refused_by_the_difference_estimator_too():
     sample = np.zeros(12, int), np.ones(12), np.ones(12)
     with pytest.raises(InputError, match="'b' has no labelled point"):
         difference(sample, Strata(np.array([8.0, 1.0]), names=("a", "b")), np.ones(2))
+
+
+@settings(max_examples=examples(100))
+@given(
+    seed=st.integers(0, 2**32),
+    points=st.lists(st.integers(2, 60), min_size=1, max_size=4),
+    classes=st.integers(2, 4),
+    method=st.sampled_from(METHODS),
+)
+def test_limits_of_any_sample_enclose_the_estimate_and_have_width(seed, points, classes, method):
+    rng = np.random.default_rng(seed)
+    # Most cells are rare, so that samples without a hit or without a miss are common.
+    cells = rng.dirichlet(np.full(classes**2, 0.3), len(points))
+    counts = np.stack([rng.multinomial(*row) for row in zip(points, cells, strict=True)])
+    counts = counts.reshape(-1, classes, classes)
+    result = general_strata(counts, Strata(rng.random(len(points)) + 1e-3), Intervals(0.9, method))
+    for estimated in (
+        *result.users_accuracy,
+        *result.producers_accuracy,
+        *result.area_shares,
+        result.overall_accuracy.item(),
+    ):
+        if estimated.value is None:
+            assert estimated == NOTHING
+        else:
+            assert 0 <= estimated.low <= estimated.value + 1e-12
+            assert estimated.value - 1e-12 <= estimated.high <= 1
+            assert estimated.low < estimated.high
