@@ -47,8 +47,8 @@ FLOORS = (
     "pipelines.results",
     "pipelines.runners",
     "pipelines.segment",
-    "pipelines.accuracy",
     "pipelines.datasets",
+    "pipelines.accuracy",
     "pipelines.earth",
     "pipelines.commands",
 )
@@ -58,10 +58,12 @@ DOORS = ("pipelines.pack", "pipelines.segment.__main__")
 # Rooms whose modules may import these at their top; elsewhere only functions do, when they run.
 TENSORFLOW = {"segmodel.networks", "segmodel.safety", "segmodel.savedmodel", "segmodel.training"}
 BEAM = {"pipelines.runners", "pipelines.segment.graph", "pipelines.datasets.graph"}
+BEAM |= {"pipelines.accuracy.evaluate_graph"}
 
 # What a command line needs before it knows that it is right.
 LIGHT = {"pipelines.cli", "pipelines.commands", "pipelines.segment.options"}
-LIGHT |= {"pipelines.datasets.options", "pipelines.accuracy.sample_options"}
+LIGHT |= {"pipelines.datasets.options"}
+LIGHT |= {"pipelines.accuracy.evaluate_options", "pipelines.accuracy.sample_options"}
 LIGHT_IMPORTS = {
     *LIGHT,
     "pipelines.storage.locations",

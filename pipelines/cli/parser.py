@@ -5,7 +5,7 @@ import difflib
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib import resources
 from typing import NoReturn
@@ -92,7 +92,9 @@ def parse(
     flags = {name for name, action in own.items() if action.nargs == 0}
     flags |= {name for name, values in known.items() if values == 0}
     words = _plain_flags([_canonical(word, own) for word in arguments], flags)
-    parsed, strange = parser.parse_known_args(_without_beam(words, known))
+    parsed, strange = parser.parse_known_args(
+        [word for word, is_beams in _marked(words, known) if not is_beams]
+    )
     if strange:
         raise ConfigurationError(_unknown(strange[0], {*own, *known}))
     return parsed, words
@@ -164,20 +166,28 @@ def _plain_flags(words: Sequence[str], flags: set[str]) -> list[str]:
     return plain
 
 
-def _without_beam(words: Sequence[str], known: dict[str, int]) -> list[str]:
-    """The words that are not Beam's options or their values."""
-    rest: list[str] = []
+def only_beam(words: Sequence[str]) -> list[str]:
+    """The words of a command line that are Beam's options and their values.
+
+    >>> only_beam(["run", "--runner", "FlinkRunner", "--output=scores"])
+    ['--runner', 'FlinkRunner']
+    """
+    return [word for word, is_beams in _marked(words, beam_options()) if is_beams]
+
+
+def _marked(words: Sequence[str], known: dict[str, int]) -> Iterator[tuple[str, bool]]:
+    """Words, each with whether it is an option of Beam or one of its values."""
     values = 0
     for word in words:
         name, equals, _ = word.partition("=")
+        is_beams = True
         if name in known:
             values = 0 if equals else known[name]
         elif values > 0:
             values -= 1
         elif values == 0 or word.startswith("--"):
-            values = 0
-            rest.append(word)
-    return rest
+            values, is_beams = 0, False
+        yield word, is_beams
 
 
 def _canonical(word: str, own: dict[str, argparse.Action]) -> str:

@@ -19,6 +19,7 @@ _NO_MEMORY = "out of memory: free some, or lower --memory, then run the same com
 COMMANDS = {
     "segment": ("pipelines.commands.segment", "label images, shards and scenes"),
     "pack": ("pipelines.commands.pack", "image files and masks into shards"),
+    "evaluate": ("pipelines.commands.evaluate", "a run against what is true: scores"),
     "plan": ("pipelines.commands.plan", "what a run would do, without starting it"),
     "train": ("pipelines.commands.train", "train a network and export it"),
     "compare": ("pipelines.commands.compare", "training runs side by side"),

@@ -187,7 +187,10 @@ def prepare_pack(resolved: ResolvedPack) -> PreparedPack:
     }
     run.write_run(MARK | {"format": PACK} | document)
     parts = plan.write_plan(resolved.units, run.plan, run.scratch, is_sealed=resolved.is_sealed)
-    _reconcile(work, options.retry_failures)
+    # A shard whose images have changed is there until the new one takes its place.
+    planned = {shard_path(unit) for unit in resolved.units}
+    found = plan.read_units(run.plan, WorkUnit)
+    work.log.reconcile(found, options.retry_failures, planned)
     units = sum(len(split.shards) for split in resolved.splits)
     return PreparedPack(work, tuple(parts), units, _estimate_pixels(work))
 
@@ -237,22 +240,6 @@ def _shape_of(options: PackOptions, masks: MaskReader | None, max_pixels: int) -
             ],
         }
     return shape
-
-
-def _reconcile(work: PackWork, retry_failures: bool) -> None:
-    """Remove what earlier attempts left and the plan on disk does not contain."""
-    log = work.log
-    found = set(log.names())
-    if not found:
-        return
-    units = list(plan.read_units(work.run.plan, WorkUnit))
-    # A shard whose images have changed is there until the new one takes its place.
-    planned = {shard_path(unit) for unit in units}
-    for name in found - {log.name(unit) for unit in units}:
-        log.discard(name, planned)
-    for unit in units:
-        if log.name(unit) in found and not log.is_valid(unit, retry_failures):
-            log.invalidate(unit)
 
 
 def clear_pack(output: str) -> None:

@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from pipelines.inputs.zarr import is_zarr, state_of_zarr, zarr_address
-from pipelines.run.directory import is_run, lies_in_run
+from pipelines.run.directory import EVALUATION, RUN, is_run, lies_in_run
 from pipelines.storage import filesystem, locations, web
 from pipelines.storage.clients import StoredObject, store_of
 from pipelines.storage.copies import COPIES
@@ -117,7 +117,7 @@ def _remote_inputs(
 
 def _is_run(uri: str) -> bool:
     try:
-        return is_run(json.loads(filesystem.read_bytes(uri)))
+        return is_run(json.loads(filesystem.read_bytes(uri)), RUN, EVALUATION)
     except (FileNotFoundError, ValueError):
         return False
 

@@ -346,6 +346,25 @@ class CommitLog:
         """Have a unit done again."""
         filesystem.remove_below_root(self.run, f"{self.folder}/{self.name(unit)}")
 
+    def reconcile(
+        self, units: Iterable[Unit], retry_failures: bool, planned: Container[str] = ()
+    ) -> None:
+        """Remove records that earlier attempts left and that are not those of sound units.
+
+        Args:
+            units: Units of the plan; asked for only if there is a record.
+            retry_failures: Whether a unit in which an image failed is done again.
+            planned: Paths of outputs that stay until a unit of the plan writes them anew.
+        """
+        found = set(self.names())
+        known = {self.name(unit): unit for unit in units} if found else {}
+        for name in found - known.keys():
+            self.discard(name, planned)
+        # What was discarded may have been named by another record too.
+        for name in found & known.keys():
+            if not self.is_valid(known[name], retry_failures):
+                self.invalidate(known[name])
+
     def names(self) -> Iterator[str]:
         """File names of all records that are there, in order."""
         return filesystem.names_below(f"{self.run}/{self.folder}")

@@ -16,7 +16,7 @@ FOLDERS = ("plan", *OUTPUTS, "commits")
 POLYGONS = ("aoi.json", "zones.json")
 TABLES = ("areas.csv", "soft_areas.csv", "zones.csv", "overlaps.csv", "failures.csv")
 RESULTS = ("_SUCCESS", "summary.json", *TABLES, "labels.json", "preview.png")
-RUN, PACK = "beamseg run", "beamseg pack"
+RUN, PACK, EVALUATION = "beamseg run", "beamseg pack", "beamseg evaluation"
 MARK = {"format": RUN, "format_version": 1}
 # In `run.json` of runs that began with seals: in it, in the plan, records and summary.
 SEALED = "sealed"
@@ -208,14 +208,14 @@ def holds_any(folder: str, but: str) -> bool:
     return os.path.isdir(folder) and bool(set(os.listdir(folder)) - {os.path.basename(but)})
 
 
-def is_run(document: object, kind: str = RUN) -> bool:
-    """Whether a parsed `run.json` is one of ours, and of this kind."""
-    mark = MARK | {"format": kind}
-    return isinstance(document, dict) and mark.items() <= document.items()
+def is_run(document: object, *kinds: str) -> bool:
+    """Whether a parsed `run.json` is one of ours, and of one of these kinds."""
+    marks = (MARK | {"format": kind} for kind in kinds or (RUN,))
+    return isinstance(document, dict) and any(mark.items() <= document.items() for mark in marks)
 
 
 def lies_in_run(path: str, root: str, known: dict[str, bool]) -> bool:
-    """Whether a file below `root` is in the run directory of some run.
+    """Whether a file below `root` is in the run directory of some run, or in an evaluation.
 
     Args:
         path: The file.
@@ -229,7 +229,7 @@ def lies_in_run(path: str, root: str, known: dict[str, bool]) -> bool:
     if folder not in known:
         try:
             with filesystem.open_stream(os.path.join(folder, "run.json")) as stream:
-                here = is_run(json.load(stream))
+                here = is_run(json.load(stream), RUN, EVALUATION)
         except (FileNotFoundError, NotADirectoryError, ValueError):
             here = False
         above = folder not in (root, "", os.path.dirname(folder))

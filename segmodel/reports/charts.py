@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segmodel.errors import ConfigurationError
+from segmodel.evaluation.reliability import expected_calibration_error, reliability_table
 from segmodel.labels.classes import ClassTable
 from segmodel.reports.documents import one_line
 
@@ -145,6 +146,50 @@ def write_confusion(path: str | Path, matrix: np.ndarray, names: Sequence[str]) 
             text = f"{share:.2f}\n{short_count(count)}" if few else f"{100 * share:.0f}"
             color = "white" if share > 0.55 else INK
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=8)
+    _save(figure, path)
+
+
+def write_reliability(path: str | Path, counts: np.ndarray) -> None:
+    """Write a PNG of a reliability diagram: share of right pixels by confidence, and pixels.
+
+    Args:
+        path: File to write.
+        counts: `(256, 2)` wrong and right pixels by confidence; see `confidence_counts`.
+
+    Raises:
+        ConfigurationError: If matplotlib is missing.
+    """
+    table, error = reliability_table(counts), expected_calibration_error(counts)
+    middles, width = [(row.low + row.high) / 2 for row in table], table[0].high
+    total = int(counts.sum())
+    figure = _figure(4.8, 5.6)
+    share, pixels = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    blue, orange, *_ = RUN_COLORS
+    share.bar(middles, [row.accuracy or 0 for row in table], 0.92 * width, color=blue)
+    seen = [row for row in table if row.pixels]
+    share.plot(
+        [row.confidence for row in seen],
+        [row.accuracy for row in seen],
+        "o",
+        color=orange,
+        ms=5,
+        label="mean confidence of a bin",
+    )
+    share.plot([0, 1], [0, 1], "--", color=QUIET, lw=1, label="as right as confident")
+    share.legend(frameon=False, fontsize=8, loc="upper left")
+    share.set_ylabel("share of right pixels", fontsize=9, color=QUIET)
+    pixels.bar(middles, [row.pixels / total for row in table], 0.92 * width, color=QUIET)
+    pixels.set_ylabel("share of pixels", fontsize=9, color=QUIET)
+    pixels.set_xlabel("confidence", fontsize=9, color=QUIET)
+    title = f"expected calibration error {error:.3f}, {short_count(total)} pixels"
+    share.set_title(title, fontsize=10, color=INK, loc="left")
+    for axes in (share, pixels):
+        axes.set_xlim(0, 1)
+        axes.tick_params(labelsize=8, colors=QUIET, length=0)
+        axes.grid(color=GRID, lw=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[:].set_visible(False)
+    share.set_ylim(0, 1)
     _save(figure, path)
 
 
