@@ -118,9 +118,7 @@ def _print_result(
     )
     if scores is not None:
         for row in scores["compared"]:
-            print(
-                f"{counted(row['images'], row['kind'])} against the reference: {row['reference']}"
-            )
+            print(f"{counted(row['images'], row['kind'])} against {row['reference']}")
         found = scores["all"]["scores"]
         accuracy, iou = _share(found["pixel_accuracy"]), _share(found["mean_iou"])
         print(f"accuracy {accuracy}, mean IoU {iou}")
