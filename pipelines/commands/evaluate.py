@@ -27,7 +27,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipelines.accuracy.evaluate_options import EvaluateOptions, evaluate_options
+from pipelines.accuracy.evaluation.options import EvaluateOptions, evaluate_options
 from pipelines.cli import process
 from pipelines.cli.exit_status import PIPELINE_HELP, ExitStatus
 from pipelines.cli.options import add_options
@@ -58,11 +58,11 @@ def run(arguments: Sequence[str]) -> int:
     if options.model is not None and (status := _segment(parsed.run, options, words)):
         return status
 
-    from pipelines.accuracy.evaluate_launch import check_evaluation, prepare_evaluation
+    from pipelines.accuracy.evaluation.launch import check_evaluation, prepare_evaluation
 
     resolved = check_evaluation(parsed.run, options)
 
-    from pipelines.accuracy.evaluate_graph import run_evaluation
+    from pipelines.accuracy.evaluation.graph import run_evaluation
     from pipelines.runners.dataflow import is_detached
     from pipelines.runners.execute import pipeline_options
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipelines.accuracy.evaluate_launch import check_evaluation, prepare_evaluation
-from pipelines.accuracy.evaluate_options import EvaluateOptions
-from pipelines.accuracy.evaluate_results import finish_evaluation
-from pipelines.accuracy.evaluate_work import EvaluateWork, evaluate_unit
+from pipelines.accuracy.evaluation.launch import check_evaluation, prepare_evaluation
+from pipelines.accuracy.evaluation.options import EvaluateOptions
+from pipelines.accuracy.evaluation.results import finish_evaluation
+from pipelines.accuracy.evaluation.work import EvaluateWork, evaluate_unit
 from pipelines.cli.values import FailureBudget
 from pipelines.run import plan
 from tests.fakes import CLASSES

@@ -118,7 +118,7 @@ def test_a_reference_that_is_much_finer_is_read_in_parts(run, tmp_path, monkeypa
     transform = Affine(2, 0, 300_000, 0, -2, 6_000_000)
     reference = random_ids(5 * HEIGHT, 5 * WIDTH, 3)
     write_ids(tmp_path / "land.tif", reference, (UTM[0], transform))
-    monkeypatch.setattr("pipelines.accuracy.references.MAX_READ_PIXELS", 1000)
+    monkeypatch.setattr("pipelines.accuracy.evaluation.references.MAX_READ_PIXELS", 1000)
 
     found = evaluated(run, tmp_path / "land.tif")
 

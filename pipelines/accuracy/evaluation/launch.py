@@ -4,16 +4,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import segmodel
-from pipelines.accuracy.evaluate_inputs import (
+from pipelines.accuracy.evaluation.inputs import (
     Matched,
     finished_maps,
     is_vector_file,
     match,
     reference_files,
 )
-from pipelines.accuracy.evaluate_options import EvaluateOptions
-from pipelines.accuracy.evaluate_work import REFERENCE, EvaluateWork, counts_of_unit
-from pipelines.accuracy.references import classes_of_texts, places_by_name
+from pipelines.accuracy.evaluation.options import EvaluateOptions
+from pipelines.accuracy.evaluation.references import classes_of_texts, places_by_name
+from pipelines.accuracy.evaluation.work import REFERENCE, EvaluateWork, counts_of_unit
 from pipelines.datasets.launch import read_masks
 from pipelines.datasets.splits import group_by_rule
 from pipelines.formats.work import Work

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, TextIO
 
-from pipelines.accuracy.comparison import ComparedCounts
-from pipelines.accuracy.evaluate_scores import (
+from pipelines.accuracy.evaluation.comparison import ComparedCounts
+from pipelines.accuracy.evaluation.scores import (
     ALL,
     CLASS_COLUMNS,
     GROUP,
@@ -22,7 +22,7 @@ from pipelines.accuracy.evaluate_scores import (
     matrix_rows,
     scores_document,
 )
-from pipelines.accuracy.evaluate_work import IMAGE, EvaluateWork, counts_of_unit
+from pipelines.accuracy.evaluation.work import IMAGE, EvaluateWork, counts_of_unit
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.values import FailureBudget
 from pipelines.datasets.splits import group_by_rule

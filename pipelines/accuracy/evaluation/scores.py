@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.accuracy.comparison import ComparedCounts
+from pipelines.accuracy.evaluation.comparison import ComparedCounts
 from segmodel.evaluation.reliability import expected_calibration_error, reliability_table
 from segmodel.labels.classes import ClassTable
 from segmodel.labels.confusion import Scores

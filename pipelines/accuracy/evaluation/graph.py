@@ -6,10 +6,10 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pvalue import PCollection
 
-from pipelines.accuracy.evaluate_launch import PreparedEvaluation
-from pipelines.accuracy.evaluate_options import EvaluateOptions
-from pipelines.accuracy.evaluate_results import finish_evaluation
-from pipelines.accuracy.evaluate_work import EvaluateWork, evaluate_unit
+from pipelines.accuracy.evaluation.launch import PreparedEvaluation
+from pipelines.accuracy.evaluation.options import EvaluateOptions
+from pipelines.accuracy.evaluation.results import finish_evaluation
+from pipelines.accuracy.evaluation.work import EvaluateWork, evaluate_unit
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport, sum_reports
 from pipelines.runners.execute import DoUnit, attempt_counts, run_graph

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.accuracy.comparison import MapPair, compare
-from pipelines.accuracy.references import (
+from pipelines.accuracy.evaluation.comparison import MapPair, compare
+from pipelines.accuracy.evaluation.references import (
     POLYGONS,
     SAME_GRID,
     RasterTruth,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from pipelines.accuracy.evaluate_work import IMAGE
+from pipelines.accuracy.evaluation.work import IMAGE
 from pipelines.formats import SHARDS
 from pipelines.formats.images import ImageFormat
 from pipelines.formats.shards import label_path

@@ -1,0 +1,1 @@
+"""Label maps of a run against what is true: what `evaluate` does."""
