@@ -82,6 +82,7 @@ class SampleDesign:
         classes: Id and name of each class of the map.
         strata: All strata.
         points: All points, in the order that people label them in.
+        buffer: Class that a buffer is around, and how many pixels it is wide; None without one.
 
     Raises:
         ValueError: If two strata or points have one name, or points and strata do not agree.
@@ -93,6 +94,7 @@ class SampleDesign:
     classes: tuple[tuple[int, str], ...]
     strata: tuple[Stratum, ...]
     points: tuple[SamplePoint, ...]
+    buffer: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError where parts contradict each other."""
@@ -129,6 +131,8 @@ class SampleDesign:
             fields["classes"] = tuple((int(number), name) for number, name in fields["classes"])
             fields["strata"] = tuple(Stratum(**entry) for entry in fields["strata"])
             fields["points"] = tuple(map(_point, fields["points"]))
+            if fields["buffer"] is not None:
+                fields["buffer"] = tuple(fields["buffer"])
             return cls(**fields)
         except _MALFORMED as error:
             raise ValueError(f"not a design: {error}") from error

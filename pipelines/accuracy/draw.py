@@ -13,18 +13,17 @@ the seed and the stratum alone: neither other strata nor the number of threads c
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
-from pipelines.accuracy.strata import ANY, MapBlock, Population, StratumKey, placed_blocks
+from pipelines.accuracy.map_blocks import MapBlock, label_ground, label_uri, placed_blocks
+from pipelines.accuracy.strata import ANY, Part, Population, StratumKey
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.rasters.cog import read_block
-from pipelines.rasters.header import read_header
-from pipelines.rasters.reader import ground_grid
 from pipelines.run import plan
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import CountUnit, InputFile
@@ -138,7 +137,7 @@ def draw(
         DamagedError: If a label map is not what commit records say.
     """
     drawings = [
-        _Drawing(key, size, random_of(seed, str(key.class_id), key.zone, str(before.get(key, 0))))
+        _Drawing(key, size, random_of(seed, *key.words(), str(before.get(key, 0))))
         for key, size in sizes.items()
     ]
     for drawing in drawings:
@@ -181,9 +180,9 @@ def _hit_blocks(
     done = dict.fromkeys(numbers, 0.0)
     for block in placed_blocks(population.work):
         hits = {}
-        for key, area in population.weights_m2(block):
+        for key, part in population.parts(block):
             if key in done:
-                low, done[key] = done[key], done[key] + float(area)
+                low, done[key] = done[key], done[key] + float(part.area_m2)
                 first, last = np.searchsorted(places[key], (low, done[key])).tolist()
                 order = orders[key][first:last]
                 if order.size:
@@ -221,14 +220,15 @@ class _Locator:
         """
         block, hits = hit
         work, window = self.population.work, block.window
-        uri = work.run.path(scene_paths(block.file).labels)
-        ground, labels = label_ground(uri), read_block(uri, window)
-        found = []
+        uri, nodata = label_uri(block.file, work), work.contract.classes.nodata
+        if self.population.buffer is None:
+            labels, near = read_block(uri, window), None
+        else:
+            labels, near = self.population.buffer.read(uri, window, nodata)
+        ground, parts, found = label_ground(uri), dict(self.population.parts(block)), []
         for key, of_key in hits.items():
-            mask = labels != work.contract.classes.nodata
-            if key.class_id != ANY:
-                mask = labels == key.class_id
-            _check_pixels(mask, block, key, work.contract.classes.ids)
+            mask = _mask_of(key, labels, near, nodata)
+            _check_pixels(mask, block, parts[key])
             rows, columns = pixels_at(mask, _areas_in(ground, window), of_key.shares)
             chosen = self._are_in_stratum(key, block, ground, rows, columns)
             for place in np.flatnonzero(chosen).tolist():
@@ -278,15 +278,24 @@ class _Locator:
         return np.asarray(np.array([*names, OUTSIDE], object)[index])
 
 
-def _check_pixels(mask: np.ndarray, block: MapBlock, key: StratumKey, ids: Iterable[int]) -> None:
+def _mask_of(
+    key: StratumKey, labels: np.ndarray, near: np.ndarray | None, nodata: int
+) -> np.ndarray:
+    """Pixels of a block that a stratum is picked from."""
+    if key.around != ANY:
+        assert near is not None
+        return near
+    mask = labels != nodata if key.class_id == ANY else labels == key.class_id
+    return np.asarray(mask if near is None else mask & ~near)
+
+
+def _check_pixels(mask: np.ndarray, block: MapBlock, part: Part) -> None:
     """Refuse a label map that has other pixels than were recorded.
 
     Raises:
         DamagedError: Names it.
     """
-    chosen = ids if key.class_id == ANY else (key.class_id,)
-    recorded = sum(block.tally.pixels.get(str(i), 0) for i in chosen)
-    if np.count_nonzero(mask) != recorded:
+    if np.count_nonzero(mask) != part.pixels:
         raise DamagedError(
             f"{scene_paths(block.file).labels} is not what its commit record says: run `beamseg "
             f"verify` with --invalidate, then the same `beamseg segment` again"
@@ -348,12 +357,6 @@ def _areas_in(ground: GroundGrid, window: Window) -> Callable[[int, int], np.nda
     return lambda top, rows: ground.pixel_areas_m2(
         window.row + top, window.column, rows, window.width
     )
-
-
-@lru_cache(256)
-def label_ground(uri: str) -> GroundGrid:
-    """Where the pixels of a label map are on the ground; opened once in a process."""
-    return ground_grid(read_header(uri).grid)
 
 
 @lru_cache(16)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pyproj import Transformer
 from pyproj.exceptions import ProjError
 
+from pipelines.accuracy.buffers import Buffer
 from pipelines.accuracy.chips import write_chips
 from pipelines.accuracy.design import (
     DESIGN_JSON,
@@ -16,7 +17,8 @@ from pipelines.accuracy.design import (
     read_design,
     run_digest_of,
 )
-from pipelines.accuracy.draw import DrawnPixel, draw, label_ground, random_of
+from pipelines.accuracy.draw import DrawnPixel, draw, random_of
+from pipelines.accuracy.map_blocks import label_ground, label_uri
 from pipelines.accuracy.sample_files import check_folder, complete_tables
 from pipelines.accuracy.sample_options import SampleOptions
 from pipelines.accuracy.sizes import added_sizes, sizes_of
@@ -25,7 +27,6 @@ from pipelines.formats.work import Work
 from pipelines.results.verify import open_run
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import InputFile
-from pipelines.scenes.files import scene_paths
 from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError
 
@@ -117,8 +118,9 @@ class _DrawnSample:
 
 
 def _first_sample(work: Work, options: SampleOptions, run_digest: str) -> _DrawnSample:
-    population = Population.of(work, options.strata)
     names = _names(work)
+    buffer = _buffer(options, names)
+    population = Population.of(work, options.strata, buffer)
     sizes = sizes_of(options, population.areas_m2, names)
     new = _points_of(draw(population, sizes, options.seed, {}), options.seed, 0, work)
     strata = tuple(
@@ -126,7 +128,15 @@ def _first_sample(work: Work, options: SampleOptions, run_digest: str) -> _Drawn
     )
     points = tuple(point for point, _ in new)
     classes = tuple(sorted(names.items()))
-    design = SampleDesign(run_digest, options.seed, options.strata, classes, strata, points)
+    design = SampleDesign(
+        run_digest=run_digest,
+        seed=options.seed,
+        strata_by=options.strata,
+        classes=classes,
+        strata=strata,
+        points=points,
+        buffer=None if buffer is None else (buffer.class_id, buffer.distance_px),
+    )
     return _DrawnSample(design, new, population.unplaced)
 
 
@@ -136,7 +146,9 @@ def _enlarged_sample(work: Work, earlier: SampleDesign, add: int) -> _DrawnSampl
     Raises:
         ConfigurationError: If zones are not those of the sample any more.
     """
-    population, names = Population.of(work, earlier.strata_by), _names(work)
+    names = _names(work)
+    buffer = None if earlier.buffer is None else Buffer(*earlier.buffer)
+    population = Population.of(work, earlier.strata_by, buffer)
     keys = {key: key.name(names) for key in population.areas_m2}
     if {keys[k]: area for k, area in population.areas_m2.items()} != {
         stratum.name: stratum.area_m2 for stratum in earlier.strata
@@ -159,13 +171,31 @@ def _enlarged_sample(work: Work, earlier: SampleDesign, add: int) -> _DrawnSampl
     return _DrawnSample(design, new, population.unplaced)
 
 
+def _buffer(options: SampleOptions, names: Mapping[int, str]) -> Buffer | None:
+    """The buffer that options ask for.
+
+    Raises:
+        ConfigurationError: If there is no such class.
+    """
+    if options.buffer_px is None:
+        return None
+    for class_id, name in names.items():
+        if name == options.buffer_class:
+            return Buffer(class_id, options.buffer_px)
+    raise ConfigurationError(
+        f"--buffer_class names {options.buffer_class!r}, which is no class of the map: "
+        f"{', '.join(names.values())}"
+    )
+
+
 def _names(work: Work) -> dict[int, str]:
     return {entry.id: entry.name for entry in work.contract.classes.classes}
 
 
 def _stratum(key: StratumKey, area_m2: float, points: int, names: Mapping[int, str]) -> Stratum:
     class_id = None if key.class_id == ANY else key.class_id
-    return Stratum(key.name(names), class_id, key.zone or None, False, area_m2, points)
+    is_buffer = key.around != ANY
+    return Stratum(key.name(names), class_id, key.zone or None, is_buffer, area_m2, points)
 
 
 def _points_of(
@@ -203,7 +233,7 @@ def _lon_lat(pixel: DrawnPixel, work: Work) -> tuple[float, float]:
     Raises:
         ConfigurationError: If the scene is not on the Earth.
     """
-    ground = label_ground(work.run.path(scene_paths(pixel.file).labels))
+    ground = label_ground(label_uri(pixel.file, work))
     x, y = ground.coordinates(pixel.column + 0.5, pixel.row + 0.5)
     try:
         lon, lat = _to_wgs84(ground.crs_wkt).transform(x, y, errcheck=True)

@@ -11,6 +11,8 @@ from segmodel.errors import ConfigurationError
 # What strata may be, and how points are shared out among them without numbers.
 STRATA_BY = CLASS, ZONE, CLASS_BY_ZONE = "class", "zone", "class*zone"
 METHODS = ("proportional", "neyman", "equal")
+# What is read around a block at most.
+MAX_BUFFER_PX = 512
 # One number for all, or numbers by name of a class or a stratum.
 ByName = float | tuple[tuple[str, float], ...]
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
@@ -86,6 +88,12 @@ def _at_least_two(value: int) -> int:
     return value
 
 
+def _buffer_px(value: int) -> int:
+    if not 1 <= value <= MAX_BUFFER_PX:
+        raise ValueError(f"must be from 1 to {MAX_BUFFER_PX}")
+    return value
+
+
 @dataclass(frozen=True)
 class SampleOptions:
     """What the user asked for; each field is declared with its option."""
@@ -108,6 +116,11 @@ class SampleOptions:
     water=75,forest=50, the rest proportional"""
     strata: str = Option("BY", default=CLASS, choices=STRATA_BY).field()
     """what points are drawn from by themselves: class, zone (of the run's --zones) or class*zone"""
+    buffer_px: int | None = Option("N", int, _buffer_px).field()
+    """make a stratum of the pixels within so many rows and columns of the class that --buffer_class
+    names, where the map is most likely to have missed it; reads all label maps once"""
+    buffer_class: str | None = Option("NAME").field()
+    """class that the buffer is around"""
     minimum_per_stratum: int = Option("N", int, _at_least_two, default=2).field()
     """fewest points of a stratum"""
     seed: int = Option("N", int, _not_negative, default=0).field()
@@ -129,10 +142,14 @@ def sample_options(parsed: argparse.Namespace) -> SampleOptions:
     if options.add is not None:
         of_design = ("total", "standard_error", "expected_accuracy", "allocation", "strata")
         plain = SampleOptions(options.output, add=options.add, chip_px=options.chip_px)
-        for name in (*of_design, "minimum_per_stratum", "seed"):
+        for name in (*of_design, "buffer_px", "buffer_class", "minimum_per_stratum", "seed"):
             if getattr(options, name) != getattr(plain, name):
                 raise ConfigurationError(f"--{name} follows from the sample that --add enlarges")
         return options
+    if (options.buffer_px is None) != (options.buffer_class is None):
+        raise ConfigurationError("--buffer_px and --buffer_class go together")
+    if options.buffer_px is not None and options.strata != CLASS:
+        raise ConfigurationError("--buffer_px is for strata by class: leave --strata out")
     if (options.total is None) == (options.standard_error is None):
         raise ConfigurationError("give --total or --standard_error, for example --total 500")
     needed = options.standard_error is not None or options.allocation == "neyman"

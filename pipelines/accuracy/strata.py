@@ -1,46 +1,31 @@
 """Strata of a finished map: what points are drawn from, and how much ground each part of it has.
 
-All areas are those of commit records and counts, so that nothing is read of a label map for them.
+Areas are those of commit records and counts, so that nothing is read of a label map for them; but
+for a buffer, which is in no record.
 Scenes with a place on the ground are the population: pixels with a class, on ground that counts in
 the totals of the run.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import NamedTuple
 
+from pipelines.accuracy.buffers import Buffer, buffered
+from pipelines.accuracy.map_blocks import MapBlock, is_placed, placed_blocks
 from pipelines.accuracy.sample_options import CLASS, ZONE
 from pipelines.formats.work import Work
-from pipelines.rasters.header import read_header
-from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.commits import number
-from pipelines.run.plan import SCENE, InputFile, WorkUnit
+from pipelines.run.plan import WorkUnit
 from pipelines.run.polygons import ZONES, stored
-from pipelines.scenes.files import scene_paths
 from pipelines.scenes.results import OUTSIDE, finished_counts
-from pipelines.storage import filesystem
-from pipelines.storage.threads import in_order
-from segmodel.errors import ConfigurationError, DamagedError
+from segmodel.errors import ConfigurationError
 from segmodel.tiling.windows import Window
 
 # In place of a class.
 ANY = -1
-
-
-@dataclass(frozen=True)
-class MapBlock:
-    """A part of a finished label map that one unit of the run labelled.
-
-    Args:
-        file: Scene.
-        window: Rows and columns of the scene.
-        tally: Pixels and ground area by class, as the commit record of the unit has them.
-    """
-
-    file: InputFile
-    window: Window
-    tally: Tally
 
 
 @dataclass(frozen=True, order=True)
@@ -50,10 +35,12 @@ class StratumKey:
     Args:
         class_id: Class that all of them have, or `ANY`.
         zone: Zone that all of them lie in, `OUTSIDE` for none, or empty for any.
+        around: Class that they are near, in a buffer; else `ANY`.
     """
 
     class_id: int
     zone: str
+    around: int = ANY
 
     def name(self, classes: Mapping[int, str]) -> str:
         """Name of the stratum, by the names of classes.
@@ -61,8 +48,22 @@ class StratumKey:
         >>> StratumKey(1, "North").name({1: "forest"}), StratumKey(1, "").name({1: "forest"})
         ('forest in North', 'forest')
         """
+        if self.around != ANY:
+            return f"around {classes[self.around]}"
         parts = ([] if self.class_id == ANY else [classes[self.class_id]]) + [self.zone]
         return " in ".join(filter(None, parts))
+
+    def words(self) -> tuple[str, ...]:
+        """Words that no other stratum has, by which random numbers are drawn."""
+        buffer = () if self.around == ANY else (f"around {self.around}",)
+        return (str(self.class_id), self.zone, *buffer)
+
+
+class Part(NamedTuple):
+    """What of a stratum is in a block, or in a tally: pixels, and their ground area in m²."""
+
+    pixels: int
+    area_m2: Fraction
 
 
 @dataclass(frozen=True)
@@ -72,75 +73,120 @@ class Population:
     Args:
         work: What all units of the run have in common.
         strata_by: What strata are, one of `STRATA_BY`.
+        buffer: Buffer around a class, which is a stratum of its own, or None.
         areas_m2: Ground area of each stratum that has any, in order. Ground that scenes show
             several times counts once where it does so in the run.
-        picked_m2: Ground area that pixels of each stratum are picked from, see `weights_m2`; added
-            up in order of the blocks.
+        picked_m2: Ground area that pixels of each stratum are picked from, see `parts`; added up in
+            order of the blocks.
         of_scenes: Strata that have pixels in a scene, by its key; empty where strata have no zone.
+        near: What is in the buffer of each block that has some of it, by scene and window.
         unplaced: Number of labelled images without a place on the ground, which are left out.
     """
 
     work: Work
     strata_by: str
-    areas_m2: dict[StratumKey, float]
-    picked_m2: dict[StratumKey, float]
-    of_scenes: dict[str, set[StratumKey]]
+    buffer: Buffer | None = None
+    areas_m2: dict[StratumKey, float] = field(default_factory=dict)
+    picked_m2: dict[StratumKey, float] = field(default_factory=dict)
+    of_scenes: dict[str, set[StratumKey]] = field(default_factory=dict)
+    near: dict[tuple[str, Window], Tally] = field(default_factory=dict)
     unplaced: int = 0
 
     @classmethod
-    def of(cls, work: Work, strata_by: str) -> "Population":
+    def of(cls, work: Work, strata_by: str, buffer: Buffer | None = None) -> "Population":
         """Cut what a run labelled into strata.
 
         Raises:
             ConfigurationError: If no scene has a place, or strata are by zone, and the run has no
                 zones or some that overlap.
+            InputError: If a buffer is counted, and scenes that overlap are out of reach.
         """
         if strata_by != CLASS:
             _check_zones(work, strata_by)
-        sums: dict[StratumKey, Fraction] = {}
-        of_scenes: dict[str, set[StratumKey]] = {}
-        is_counted = strata_by != CLASS or _counts_once(work)
+        found, net = cls(work, strata_by, buffer), _Sums()
+        is_counted = strata_by != CLASS or found.counts_once
         for scene, zone, tally in _counted_tallies(work, strata_by) if is_counted else ():
-            for key, area in _parts(work, strata_by, tally, zone):
-                sums[key] = sums.get(key, Fraction(0)) + Fraction(area)
+            for key, part in _parts(work, strata_by, tally, zone):
+                net.add(key, part)
                 if strata_by != CLASS:
-                    of_scenes.setdefault(scene, set()).add(key)
+                    found.of_scenes.setdefault(scene, set()).add(key)
+        found._count_near(net)
         unplaced = _Unplaced()
-        picked: dict[StratumKey, float] = {}
-        found = cls(work, strata_by, {}, picked, of_scenes)
         for block in placed_blocks(work, unplaced.add):
-            for key, area in found.weights_m2(block):
-                picked[key] = picked.get(key, 0.0) + float(area)
-                if not is_counted:
-                    sums[key] = sums.get(key, Fraction(0)) + Fraction(area)
-        if not sums:
+            for key, part in found.parts(block):
+                found.picked_m2[key] = found.picked_m2.get(key, 0.0) + float(part.area_m2)
+            for key, part in () if is_counted else _parts(work, CLASS, block.tally, ""):
+                net.add(key, part)
+        strata = sorted((key for key in net.pixels if net.pixels[key]), key=_rank)
+        found.areas_m2.update((key, float(net.areas_m2[key])) for key in strata)
+        if not found.areas_m2:
             raise ConfigurationError(
                 f"{work.run.root} has no labelled scene with a place on the ground, which points "
                 f"are drawn from: sample a run over scenes with coordinates"
             )
-        areas = {key: float(sums[key]) for key in sorted(sums)}
-        return replace(found, areas_m2=areas, unplaced=unplaced.images)
+        return replace(found, unplaced=unplaced.images)
+
+    def _count_near(self, net: "_Sums") -> None:
+        """Count what is in the buffer, and move it in sums from its classes to the buffer."""
+        if self.buffer is None:
+            return
+        blocks = placed_blocks(self.work)
+        for block, near in buffered(self.buffer, blocks, self.work, self.counts_once):
+            self.near[block.file.key, block.window] = near.picked
+            for key, part in _parts(self.work, CLASS, near.counted, ""):
+                net.add(key, Part(-part.pixels, -part.area_m2))
+                net.add(self._around, part)
+
+    @property
+    def _around(self) -> StratumKey:
+        assert self.buffer is not None
+        return StratumKey(ANY, "", self.buffer.class_id)
 
     @property
     def counts_once(self) -> bool:
         """Whether ground that several scenes show counts in one of them only."""
-        return _counts_once(self.work)
+        return self.work.counting is not None and self.work.counting.overlap is not None
 
-    def weights_m2(self, block: MapBlock) -> Iterator[tuple[StratumKey, float | Fraction]]:
-        """Strata that may have pixels in a block, each with the ground that they are drawn from.
+    def parts(self, block: MapBlock) -> Iterator[tuple[StratumKey, Part]]:
+        """Strata that may have pixels in a block, each with the pixels that they are picked from.
 
-        That is all ground of its classes in the block, in whatever zone it lies and whether or not
-        it counts elsewhere.
+        These are all of its classes in the block, in whatever zone they lie and whether or not they
+        count elsewhere; in the buffer or not as the stratum is.
         """
-        if self.strata_by == CLASS:
-            yield from _parts(self.work, CLASS, block.tally, "")
+        of_classes = _parts(self.work, self.strata_by, block.tally, "")
+        if self.strata_by != CLASS:
+            by_class = {key.class_id: part for key, part in of_classes}
+            for key in sorted(self.of_scenes.get(block.file.key, ())):
+                if key.class_id in by_class:
+                    yield key, by_class[key.class_id]
             return
-        areas = {
-            key.class_id: area for key, area in _parts(self.work, self.strata_by, block.tally, "")
-        }
-        for key in sorted(self.of_scenes.get(block.file.key, ())):
-            if key.class_id in areas:
-                yield key, areas[key.class_id]
+        near = self.near.get((block.file.key, block.window), Tally())
+        inside = dict(_parts(self.work, CLASS, near, ""))
+        for key, part in of_classes:
+            other = inside.get(key, Part(0, Fraction(0)))
+            if part.pixels > other.pixels:
+                yield key, Part(part.pixels - other.pixels, part.area_m2 - other.area_m2)
+        if inside:
+            pixels = sum(part.pixels for part in inside.values())
+            yield self._around, Part(pixels, sum((p.area_m2 for p in inside.values()), Fraction(0)))
+
+
+def _rank(key: StratumKey) -> tuple[int, StratumKey]:
+    """Strata are sorted by class and zone, and a buffer comes last."""
+    return key.around, key
+
+
+class _Sums:
+    """Sums of parts by stratum."""
+
+    def __init__(self) -> None:
+        self.pixels = defaultdict[StratumKey, int](int)
+        self.areas_m2 = defaultdict[StratumKey, Fraction](Fraction)
+
+    def add(self, key: StratumKey, part: Part) -> None:
+        """Add a part."""
+        self.pixels[key] += part.pixels
+        self.areas_m2[key] += part.area_m2
 
 
 class _Unplaced:
@@ -171,62 +217,29 @@ def _check_zones(work: Work, strata_by: str) -> None:
         )
 
 
-def _counts_once(work: Work) -> bool:
-    return work.counting is not None and work.counting.overlap is not None
-
-
-def placed_blocks(
-    work: Work, on_other: Callable[[WorkUnit, Tally], object] = lambda unit, tally: None
-) -> Iterator[MapBlock]:
-    """All blocks of scenes with a place on the ground, in order of the plan; streamed.
-
-    Args:
-        work: Of the run.
-        on_other: Called with each unit that is none, and its tally.
-
-    Raises:
-        DamagedError: If a unit has no commit record.
-    """
-    units = plan.read_units(work.run.plan, WorkUnit)
-    for unit, commit in in_order(lambda unit: (unit, work.log.read(unit)), units):
-        if commit is None:
-            raise DamagedError(f"{unit.id} is not finished: run the same `beamseg segment` again")
-        file, tally = unit.files[0], commit.tally
-        if unit.format != SCENE or unit.window is None or not _is_placed(file, tally, work):
-            on_other(unit, tally)
-        else:
-            yield MapBlock(file, unit.window, tally)
-
-
-def _is_placed(file: InputFile, tally: Tally, work: Work) -> bool:
-    """Whether a scene has ground area, and has it by its place and not by `--pixel_size`."""
-    if not tally.area_m2 or work.pixel_size_m is None:
-        return bool(tally.area_m2)
-    labels = work.run.path(scene_paths(file).labels)
-    return filesystem.exists(labels) and read_header(labels).is_placed
-
-
 def _counted_tallies(work: Work, strata_by: str) -> Iterator[tuple[str, str, Tally]]:
     """Tallies of counts that add up to the population: key of the scene, zone or nothing, tally."""
     for unit, commit, document in finished_counts(work.run, work.log):
-        if not _is_placed(unit.file, commit.tally, work):
+        if not is_placed(unit.file, commit.tally, work):
             continue
         if strata_by == CLASS:
             yield unit.file.key, "", commit.tally
             continue
         for row in document["zones"]:
             zone = OUTSIDE if row["zone"] is None else row["zone"]
-            yield unit.file.key, zone, Tally(area_m2=number(row["area_m2"]))
+            areas = number(row["area_m2"])
+            yield unit.file.key, zone, Tally(pixels=row["pixels"], area_m2=areas)
 
 
 def _parts(
     work: Work, strata_by: str, tally: Tally, zone: str
-) -> Iterator[tuple[StratumKey, float | Fraction]]:
-    """Strata of a tally with their ground area in m², without those that have none."""
-    areas: dict[int, float | Fraction]
-    areas = {i: tally.area_m2.get(str(i), 0) for i in work.contract.classes.ids}
+) -> Iterator[tuple[StratumKey, Part]]:
+    """Strata of a tally, without those that have no ground."""
+    areas = {i: Fraction(tally.area_m2.get(str(i), 0)) for i in work.contract.classes.ids}
+    pixels = {i: tally.pixels.get(str(i), 0) for i in areas}
     if strata_by == ZONE:
-        areas = {ANY: sum((Fraction(area) for area in areas.values()), Fraction(0))}
+        areas = {ANY: sum(areas.values(), Fraction(0))}
+        pixels = {ANY: sum(pixels.values())}
     for class_id, area in areas.items():
         if area:
-            yield StratumKey(class_id, zone), area
+            yield StratumKey(class_id, zone), Part(pixels[class_id], area)

@@ -1,4 +1,4 @@
-"""Draw a stratified random sample of a finished run, for people to label.
+r"""Draw a stratified random sample of a finished run, for people to label.
 
 Counting the pixels of a map is biased, as the errors of the map are in the count. A sample that
 people label, and beamseg assess, give areas and accuracies with intervals instead.
@@ -20,6 +20,8 @@ Examples:
   beamseg sample runs/may --total 600 --allocation "water=100,built up=75"
   beamseg sample runs/may --standard_error 0.01 --expected_accuracy "water=0.95,forest=0.8"
   beamseg sample runs/may --total 900 --strata "class*zone" --output samples/may
+  beamseg sample runs/may --total 500 --buffer_px 3 --buffer_class water \
+      --allocation "water=60,around water=100"
   beamseg sample runs/may --add 200
 """
 

@@ -146,12 +146,7 @@ def counts_elsewhere(
     Raises:
         InputError: If a scene that shows the same ground is out of reach.
     """
-    found: list[_Scene] = []
-    for file in unit.files:
-        scene = _scene(file, work)
-        if scene is None:
-            raise InputError("it is out of reach, and shows ground of others", name=file.key)
-        found.append(scene)
+    found = _all_scenes(unit, work)
     here = found[unit.place]
     elsewhere = np.zeros(len(rows), bool)
     if here.view is None:
@@ -163,6 +158,46 @@ def counts_elsewhere(
         states = here.view.states(here.view.labels_in(tile), tile)
         shadow = _shadow(here, found, states, tile)
         elsewhere[number] = shadow[row - top, column - left] >= 0
+    return elsewhere
+
+
+def _all_scenes(unit: CountUnit, work: Work) -> list[_Scene]:
+    """A finished scene and those that it overlaps.
+
+    Raises:
+        InputError: If one is out of reach.
+    """
+    found: list[_Scene] = []
+    for file in unit.files:
+        scene = _scene(file, work)
+        if scene is None:
+            raise InputError("it is out of reach, and shows ground of others", name=file.key)
+        found.append(scene)
+    return found
+
+
+def elsewhere_in(unit: CountUnit, work: Work, window: Window) -> np.ndarray:
+    """Which pixels of a window of a finished scene are ground that counts in another scene.
+
+    Args:
+        unit: Count of the scene.
+        work: Work that all units of the run share.
+        window: Part of the scene.
+
+    Returns:
+        `(height, width)` bool.
+
+    Raises:
+        InputError: If a scene that shows the same ground is out of reach.
+    """
+    found = _all_scenes(unit, work)
+    here = found[unit.place]
+    elsewhere = np.zeros((window.height, window.width), bool)
+    if here.view is None:
+        return elsewhere
+    for tile in window.subdivide(TILE_PX, TILE_PX):
+        states = here.view.states(here.view.labels_in(tile), tile)
+        elsewhere[tile.relative_to(window).slices] = _shadow(here, found, states, tile) >= 0
     return elsewhere
 
 

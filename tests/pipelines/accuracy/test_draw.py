@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from affine import Affine
 from scipy.stats import chisquare
 
 from pipelines.accuracy import draw as drawing
+from pipelines.accuracy.buffers import Buffer, spread
 from pipelines.accuracy.draw import DrawnPixel, draw, pixels_at
-from pipelines.accuracy.strata import ANY, MapBlock, Population, StratumKey
+from pipelines.accuracy.map_blocks import MapBlock
+from pipelines.accuracy.strata import ANY, Population, StratumKey
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.run.areas import Tally
 from pipelines.run.plan import InputFile
@@ -158,7 +162,7 @@ def run_of_blocks(monkeypatch, work):
         monkeypatch.setattr(drawing, "label_ground", lambda uri: grid)
         monkeypatch.setattr(drawing, "read_block", read)
         whole = {StratumKey(0, ""): 64.0 * count}
-        return Population(work, "class", whole, whole, {}), opened
+        return Population(work, "class", areas_m2=whole, picked_m2=whole), opened
 
     return population
 
@@ -259,6 +263,85 @@ def test_strata_by_zone_need_zones_that_do_not_overlap(tmp_path, model_folder):
     run = run_scenes(tmp_path / "run", model_folder, path, zones=zones)
     with pytest.raises(ConfigurationError, match="zones that do not overlap"):
         Population.of(run.work, "class*zone")
+
+
+# Buffers
+
+
+def within(mask: np.ndarray, distance: int) -> np.ndarray:
+    """Pixels with one of the mask within so many rows and columns, one by one."""
+    found = np.zeros(mask.shape, bool)
+    for row, column in np.argwhere(mask).tolist():
+        top, left = max(0, row - distance), max(0, column - distance)
+        found[top : row + distance + 1, left : column + distance + 1] = True
+    return found
+
+
+@pytest.mark.parametrize("distance", [0, 1, 2, 4, 5, 13, 40])
+def test_a_mask_is_spread_as_far_as_the_distance(distance):
+    mask = np.random.default_rng(distance).random((31, 23)) < 0.01
+    mask[0, 4] = mask[30, 0] = True
+    np.testing.assert_array_equal(spread(mask, distance), within(mask, distance))
+
+
+def rare(tmp_path) -> Path:
+    """A scene with a few bright pixels, also where blocks meet, among others and nodata."""
+    values = pixels(150, 260) // 2
+    for row, column in ((127, 127), (128, 20), (60, 130), (149, 259), (3, 0)):
+        values[row, column] = 240
+    valid = np.random.default_rng(1).random((150, 260)) < 0.9
+    valid[[127, 128, 60, 149, 3], [127, 20, 130, 259, 0]] = True
+    return write_scene(tmp_path / "in" / "a.tif", values, mask=valid)
+
+
+@pytest.mark.usefixtures("several_tiles_and_blocks")
+def test_a_buffer_takes_the_pixels_near_its_class_from_all_others(tmp_path, model_folder):
+    run = run_scenes(tmp_path / "run", model_folder, rare(tmp_path))
+    labels = run.labels("in/a.tif")
+    near = within(labels == BRIGHT, 5) & (labels != BRIGHT) & (labels != 255)
+    assert (labels == BRIGHT).sum() == 5
+    population = Population.of(run.work, "class", Buffer(BRIGHT, 5))
+    around = StratumKey(ANY, "", BRIGHT)
+    masks = {
+        StratumKey(DARK, ""): (labels == DARK) & ~near,
+        StratumKey(MIDDLE, ""): (labels == MIDDLE) & ~near,
+        StratumKey(BRIGHT, ""): labels == BRIGHT,
+        around: near,
+    }
+    rows = ground_of(run, "a.tif").pixel_areas_m2(0, 0, 150, 260)
+    assert list(population.areas_m2) == list(masks)
+    for key, mask in masks.items():
+        assert population.areas_m2[key] == pytest.approx((mask * rows).sum(), rel=1e-9)
+    total = sum(run.area_m2[name] for name in CLASSES.values())
+    assert sum(population.areas_m2.values()) == pytest.approx(total, rel=1e-12)
+    for key, found in draw(population, dict.fromkeys(masks, 3000), 1, {}).items():
+        counts = frequencies(found, labels.shape, "in/a.tif")
+        assert counts[~masks[key]].sum() == 0
+        weights = (masks[key] * rows).reshape(10, 15, 260).sum(axis=(1, 2))
+        assert chance(counts.reshape(10, 15, 260).sum(axis=(1, 2)), weights) > LEAST_P
+
+
+@pytest.mark.usefixtures("several_tiles_and_blocks")
+def test_a_buffer_counts_ground_that_scenes_share_once(tmp_path, model_folder):
+    folder, parts = parts_of(tmp_path, [(0, 0), (40, 30)])
+    run = run_scenes(tmp_path / "run", model_folder, folder, overlap="first")
+    population = Population.of(run.work, "class", Buffer(BRIGHT, 1))
+    first, second = parts
+    covered = np.zeros(second.labels.shape, bool)
+    overlap = first.labels[second.row :, second.column :]
+    covered[: overlap.shape[0], : overlap.shape[1]] = overlap != 255
+    near = [within(p.labels == BRIGHT, 1) & (p.labels != BRIGHT) & (p.labels != 255) for p in parts]
+    near[1] &= ~covered
+    around = StratumKey(ANY, "", BRIGHT)
+    pixel = run.area_m2["bright"] / run.pixels["bright"]
+    expected = sum(mask.sum() for mask in near) * pixel
+    assert population.areas_m2[around] == pytest.approx(expected, rel=1e-5)
+    total = sum(run.area_m2[name] for name in CLASSES.values())
+    assert sum(population.areas_m2.values()) == pytest.approx(total, rel=1e-12)
+    found = draw(population, {around: 500}, 1, {})[around]
+    counts = [frequencies(found, mask.shape, f"in/{n}.tif") for n, mask in enumerate(near)]
+    assert all(c[~mask].sum() == 0 for c, mask in zip(counts, near, strict=True))
+    assert chance(np.array([c.sum() for c in counts]), np.array([m.sum() for m in near])) > LEAST_P
 
 
 def test_scenes_without_a_place_are_left_out_and_counted(tmp_path, model_folder):

@@ -232,6 +232,22 @@ def test_strata_by_class_and_zone_are_named_and_can_have_their_own_numbers(run):
     assert sum(points.values()) == 60
 
 
+def test_a_buffer_is_a_stratum_that_added_points_know(run):
+    words = ["--buffer_px", "1", "--buffer_class", "bright", "--total", "60"]
+    command.run([str(run), *words, "--allocation", "around bright=20", *CHIPLESS])
+    first = design_in(run / "sample")
+    assert [(s.name, s.class_id, s.is_buffer) for s in first.strata] == [
+        ("dark", DARK, False),
+        ("middle", MIDDLE, False),
+        ("bright", BRIGHT, False),
+        ("around bright", None, True),
+    ]
+    assert first.buffer == (BRIGHT, 1)
+    assert first.strata[3].points == 20
+    command.run([str(run), "--add", "30", *CHIPLESS])
+    assert design_in(run / "sample").strata[3].points == 30
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -245,6 +261,16 @@ def test_strata_by_class_and_zone_are_named_and_can_have_their_own_numbers(run):
         (["--total", "90", "--allocation", "dark=2,dark=3"], "must have each name once"),
         (["--total", "5"], "5 points cannot be shared out"),
         (["--total", "90", "--minimum_per_stratum", "1"], "must be at least 2"),
+        (["--total", "90", "--buffer_px", "3"], "--buffer_px and --buffer_class go together"),
+        (
+            ["--total", "90", "--buffer_px", "3", "--buffer_class", "sea"],
+            "--buffer_class names 'sea', which is no class of the map: dark, middle, bright",
+        ),
+        (
+            ["--total", "9", "--buffer_px", "3", "--buffer_class", "dark", "--strata", "zone"],
+            "--buffer_px is for strata by class",
+        ),
+        (["--total", "90", "--buffer_px", "600", "--buffer_class", "dark"], "from 1 to 512"),
         (["--add", "5", "--seed", "3"], "--seed follows from the sample that --add enlarges"),
         (
             ["--standard_error", "0.1", "--expected_accuracy", "dark=0.9"],

@@ -1,0 +1,75 @@
+"""What a finished run has mapped on the ground, block by block."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pipelines.formats.work import Work
+from pipelines.geodesy.ground import GroundGrid
+from pipelines.rasters.header import read_header
+from pipelines.rasters.reader import ground_grid
+from pipelines.run import plan
+from pipelines.run.areas import Tally
+from pipelines.run.plan import SCENE, InputFile, WorkUnit
+from pipelines.scenes.files import scene_paths
+from pipelines.storage import filesystem
+from pipelines.storage.threads import in_order
+from segmodel.errors import DamagedError
+from segmodel.tiling.windows import Window
+
+
+@dataclass(frozen=True)
+class MapBlock:
+    """A part of a finished label map that one unit of the run labelled.
+
+    Args:
+        file: Scene.
+        window: Rows and columns of the scene.
+        tally: Pixels and ground area by class, as the commit record of the unit has them.
+    """
+
+    file: InputFile
+    window: Window
+    tally: Tally
+
+
+def placed_blocks(
+    work: Work, on_other: Callable[[WorkUnit, Tally], object] = lambda unit, tally: None
+) -> Iterator[MapBlock]:
+    """All blocks of scenes with a place on the ground, in order of the plan; streamed.
+
+    Args:
+        work: Of the run.
+        on_other: Called with each unit that is none, and its tally.
+
+    Raises:
+        DamagedError: If a unit has no commit record.
+    """
+    units = plan.read_units(work.run.plan, WorkUnit)
+    for unit, commit in in_order(lambda unit: (unit, work.log.read(unit)), units):
+        if commit is None:
+            raise DamagedError(f"{unit.id} is not finished: run the same `beamseg segment` again")
+        file, tally = unit.files[0], commit.tally
+        if unit.format != SCENE or unit.window is None or not is_placed(file, tally, work):
+            on_other(unit, tally)
+        else:
+            yield MapBlock(file, unit.window, tally)
+
+
+def is_placed(file: InputFile, tally: Tally, work: Work) -> bool:
+    """Whether a scene has ground area, and has it by its place and not by `--pixel_size`."""
+    if not tally.area_m2 or work.pixel_size_m is None:
+        return bool(tally.area_m2)
+    labels = work.run.path(scene_paths(file).labels)
+    return filesystem.exists(labels) and read_header(labels).is_placed
+
+
+@lru_cache(256)
+def label_ground(uri: str) -> GroundGrid:
+    """Where the pixels of a label map are on the ground; opened once in a process."""
+    return ground_grid(read_header(uri).grid)
+
+
+def label_uri(file: InputFile, work: Work) -> str:
+    """Where the label map of a scene is."""
+    return work.run.path(scene_paths(file).labels)
