@@ -130,7 +130,7 @@ def _assess_ground(
             Strata(
                 np.array([stratum.area_m2 for stratum in strata]),
                 [stratum.name for stratum in strata],
-                [range(len(classes)) if own is None else {own} for own in of_classes],
+                [{classes[own] for own in _mapped_classes(s, design)} for s in strata],
             ),
             intervals,
         )
@@ -145,6 +145,14 @@ def _assess_ground(
         estimates,
         OLOFSSON if is_by_class else STEHMAN,
     )
+
+
+def _mapped_classes(stratum: Stratum, design: SampleDesign) -> set[int]:
+    """Classes that the map can have in a stratum: of a buffer, all but that which it is around."""
+    if stratum.class_id is not None:
+        return {stratum.class_id}
+    around = design.buffer[0] if stratum.is_buffer and design.buffer else None
+    return {class_id for class_id, _ in design.classes if class_id != around}
 
 
 def _map_areas(

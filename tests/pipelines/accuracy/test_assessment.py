@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -174,9 +176,14 @@ def test_a_buffer_around_a_class_is_a_stratum_of_several_classes():
         Stratum("around lake", None, None, True, 10.0, 0),
     ]
     design, labels = made_sample(cubes, strata, TWO)
+    design = replace(design, buffer=(0, 2))
 
     ground = assess_sample(design, labels, {0: 10.0, 3: 90.0}, WILSON).whole
 
     assert ground.source == STEHMAN
     assert ground.estimates.areas.value.tolist() == pytest.approx([9 + 3, 1 + 80 + 7])
     assert ground.map_areas_m2 == (10.0, 90.0)
+    # The map has no lake around lakes: user's accuracy of lakes is a share of their own stratum.
+    users = ground.estimates.users_accuracy[0]
+    limits = [float(limit) for limit in WILSON.of_shares(np.array(9), np.array(10))]
+    assert [users.low, users.high] == pytest.approx(limits, rel=1e-12)
