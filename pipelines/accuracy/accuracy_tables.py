@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from pipelines.accuracy.assessment import Assessment, GroundAssessment
 from pipelines.run.area_tables import csv_bytes
 from segmodel.errors import counted
@@ -23,7 +25,7 @@ _SQUARE_METRES = ("m²", "square metres", 1.0)
 
 
 def accuracy_csv(assessment: Assessment) -> bytes:
-    """One line for each number; those of pairs of classes are shares of the area."""
+    """One line for each number; pairs of classes that have points have their share of the area."""
     rows: list[Sequence[object]] = [HEADER]
     for ground in (assessment.whole, *assessment.zones):
         rows += _rows(ground, assessment.design.classes)
@@ -42,10 +44,9 @@ def _rows(
             yield (zone, quantity, *entry, *blank, *_cells(getattr(estimates, name)[index]))
         mapped = ground.map_areas_m2[index]
         yield (zone, "map_area_m2", *entry, *blank, _cell(mapped), *[""] * 5)
-    for row, mapped_class in enumerate(classes):
-        for column, reference in enumerate(classes):
-            share = float(estimates.area_matrix[row, column])
-            yield (zone, "pair_share", *mapped_class, *reference, _cell(share), *[""] * 5)
+    for row, column in np.argwhere(ground.confusion).tolist():
+        share = float(estimates.area_matrix[row, column])
+        yield (zone, "pair_share", *classes[row], *classes[column], _cell(share), *[""] * 5)
 
 
 def _cells(estimated: Estimated) -> list[str]:

@@ -4,7 +4,14 @@ import posixpath
 
 from pipelines.accuracy.accuracy_tables import accuracy_csv, accuracy_json, accuracy_picture
 from pipelines.accuracy.assessment import Assessment, assess_sample, read_map_areas
-from pipelines.accuracy.design import DESIGN_JSON, read_design, run_digest_of
+from pipelines.accuracy.design import (
+    ACCURACY_CSV,
+    ACCURACY_JSON,
+    ACCURACY_PNG,
+    DESIGN_JSON,
+    read_design,
+    run_digest_of,
+)
 from pipelines.accuracy.labelled import read_labelled
 from pipelines.results.verify import open_run
 from pipelines.run.directory import RUN_JSON, RunDirectory
@@ -67,7 +74,7 @@ def write_assessment(folder: str, assessment: Assessment, sources: dict[str, str
         )
     digests = {f"{what}_sha256": filesystem.sha256(path) for what, path in sources.items()}
     output.make()
-    output.write("accuracy.csv", accuracy_csv(assessment))
-    output.write_json("accuracy.json", accuracy_json(assessment, digests), is_sealed=True)
-    output.write("accuracy.png", accuracy_picture(assessment))
+    output.write(ACCURACY_CSV, accuracy_csv(assessment))
+    output.write_json(ACCURACY_JSON, accuracy_json(assessment, digests), is_sealed=True)
+    output.write(ACCURACY_PNG, accuracy_picture(assessment))
     output.clear_scratch()

@@ -16,7 +16,7 @@ import numpy as np
 import pyogrio
 import shapely
 
-from pipelines.accuracy.design import DESIGN_JSON, SampleDesign, SamplePoint
+from pipelines.accuracy.design import ACCURACY_FILES, DESIGN_JSON, SampleDesign, SamplePoint
 from pipelines.run.directory import RunDirectory
 from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError
@@ -54,7 +54,7 @@ def check_folder(folder: RunDirectory) -> None:
                 f"{folder.root}/{GPKG} is open in another program, as {top} is there: close it, "
                 f"then run the same command again"
             )
-        if top not in {*tables, CHIPS, DESIGN_JSON, scratch}:
+        if top not in {*tables, *ACCURACY_FILES, CHIPS, DESIGN_JSON, scratch}:
             raise ConfigurationError(
                 f"{folder.root} holds {top}, which is no part of a sample: name another --output"
             )

@@ -2,7 +2,8 @@
 
 Builds a scene from NASA's Blue Marble, segments it with the model in the package, and compares
 the ground area of each class with GSHHG's. Longitudes 60 W to 0 and 60 E to 120 E were held out
-of training; a second table says how the model does there.
+of training; a second table says how the model does there. Then it draws a sample of the map, has
+GSHHG label it in the place of people, and prints the areas that the sample gives, with intervals.
 
 Examples:
   beamseg demo
@@ -94,7 +95,7 @@ def _write_training_data(folder: Path) -> int:
 
 def _measure_earth(folder: Path) -> int:
     from pipelines.commands import segment
-    from pipelines.earth import imagery, picture, tables
+    from pipelines.earth import imagery, picture, sampling, tables
 
     scene, run_folder = folder / "earth.tif", folder / "run"
     print(f"Blue Marble to {scene}", flush=True)
@@ -112,6 +113,9 @@ def _measure_earth(folder: Path) -> int:
     print("\n".join(tables.whole_earth(measured)))
     print("\nLongitudes 60 W to 0 and 60 E to 120 E, held out of training:\n")
     print("\n".join(tables.held_out(labels)))
+    points = f"{sum(sampling.POINTS.values()):,} points that GSHHG labelled"
+    print(f"\nThe Earth, estimated from a sample of the map, {points}:\n", flush=True)
+    print("\n".join(tables.estimated(sampling.assess_map(run_folder, folder / "sample"))))
     classes, image = imagery.CLASSES, folder / "earth.png"
     captions = {name: f"{measured[name] / 1e12:.2f} million sq km" for name in classes.names}
     picture.draw_picture(image, imagery.read_image(), labels, classes, captions)

@@ -1,6 +1,7 @@
 """Blue Marble as a scene, and what GSHHG says of the same pixels."""
 
 import gzip
+import math
 from collections.abc import Iterator
 from functools import cache
 from importlib import resources
@@ -83,6 +84,18 @@ def reference_areas_m2(columns: tuple[tuple[int, int], ...] = ((0, WIDTH),)) -> 
         )
         for entry in CLASSES.classes
     }
+
+
+def class_at(lon: float, lat: float) -> str:
+    """Name of the class that the GSHHG mask has at a place.
+
+    Args:
+        lon: Longitude in degrees, from -180.
+        lat: Latitude in degrees.
+    """
+    column, row = ~global_transform(MASK_HEIGHT, MASK_WIDTH) @ (lon, lat)
+    number = CLASSES.ids.index(read_mask()[math.floor(row), math.floor(column)])
+    return CLASSES.names[number]
 
 
 def reference_labels() -> np.ndarray:

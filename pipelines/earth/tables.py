@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 
+from pipelines.accuracy.assessment import Assessment
 from pipelines.earth import imagery
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.run.areas import by_rows, measure
@@ -54,6 +55,22 @@ def _class_lines(
         area, truth = measured[name], reference[name]
         areas = f"{area / KM2:>16,.0f}{truth / KM2:>16,.0f}{area / truth - 1:>+12.2%}"
         yield f"{name:<8}{areas}{last:>9}"
+
+
+def estimated(assessment: Assessment) -> Iterator[str]:
+    """Lines of the third table: areas that a sample gives, with their intervals.
+
+    Args:
+        assessment: Of a sample whose classes are those of the scene.
+    """
+    reference = imagery.reference_areas_m2()
+    level = f"{100 * assessment.intervals.level:.0f} % interval"
+    yield f"{'class':<8}{'km² measured':>16}{'km² estimated':>16}{level:>28}{'km² in GSHHG':>16}"
+    found = zip(assessment.whole.map_areas_m2, assessment.whole.estimates.areas, strict=True)
+    for name, (measured, area) in zip(imagery.CLASSES.names, found, strict=True):
+        low, high = (f"{(limit or 0) / KM2:,.0f}" for limit in (area.low, area.high))
+        numbers = f"{(measured or 0) / KM2:>16,.0f}{(area.value or 0) / KM2:>16,.0f}"
+        yield f"{name:<8}{numbers}{f'{low} to {high}':>28}{reference[name] / KM2:>16,.0f}"
 
 
 def held_out_scores(labels: np.ndarray) -> Scores:

@@ -107,13 +107,15 @@ def test_the_label_map_has_palette_names_and_place(demo_folder):
 
 
 def numbers(text: str) -> dict[str, list[float]]:
-    """Numbers of each line of the two tables, by number of table and first word."""
+    """Numbers of each line of the three tables, by table and first word."""
     found: dict[str, list[float]] = {}
     for line in text.splitlines():
         name, *rest = line.split() or [""]
         if name in (*imagery.CLASSES.names, "nodata", "total"):
-            key = f"held out {name}" if name in found else name
-            found[key] = [float(word.strip("%").replace(",", "")) for word in rest]
+            tables_with = sum(name in key for key in found)
+            key = f"{('', 'held out ', 'estimated ')[tables_with]}{name}"
+            words = [word.strip("%").replace(",", "") for word in rest if word != "to"]
+            found[key] = [float(word) for word in words]
     return found
 
 
@@ -122,11 +124,30 @@ def test_the_readme_shows_what_the_demo_prints(demo_folder):
 
     actual = numbers(demo_folder[1])
 
-    assert len(expected) == 8
+    assert len(expected) == 11
     assert set(actual) == set(expected)
     for name, values in expected.items():
-        # Another kind of processor may label one pixel in 100,000 otherwise, at near-ties.
-        assert actual[name] == pytest.approx(values, rel=1e-3, abs=0.05), name
+        # Another kind of processor may label one pixel in 100,000 otherwise, at near-ties; points
+        # that lie behind it are then drawn a pixel further, and some are seen as another class.
+        freedom = [1e-3] * len(values)
+        if name.startswith("estimated"):
+            freedom[1:4] = [0.3 * (values[3] - values[2]) / value for value in values[1:4]]
+        for found, value, relative in zip(actual[name], values, freedom, strict=True):
+            assert found == pytest.approx(value, rel=relative, abs=0.05), name
+
+
+def test_the_intervals_of_the_sample_cover_what_gshhg_has(demo_folder):
+    found = numbers(demo_folder[1])
+
+    for name in imagery.CLASSES.names:
+        measured, estimated, low, high, truth = found[f"estimated {name}"]
+        assert low <= truth <= high
+        assert low < estimated < high
+        assert measured == found[name][0]
+        assert truth == found[name][1]
+    # The map has 14 % too few lakes; the sample has them nearer to what they are.
+    measured, estimated, _, _, truth = found["estimated lake"]
+    assert abs(estimated - truth) < abs(measured - truth)
 
 
 def test_the_demo_ends_by_saying_what_it_made(demo_folder):

