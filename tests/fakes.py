@@ -58,7 +58,9 @@ class BrightnessModel:
         labels = self.labels(images)
         return labels, (images.astype(np.float32).mean(axis=-1) / 255).astype(np.float32)
 
-    def soft_sums(self, images: np.ndarray, weights: np.ndarray) -> SoftBatch:
+    def soft_sums(
+        self, images: np.ndarray, weights: np.ndarray, has_maps: bool = False
+    ) -> SoftBatch:
         """As if a label had a probability of 0.8, and the next class in the table one of 0.2."""
         labels, count = self.labels(images), len(self.classes.ids)
         levels = np.zeros((len(images), count, count), np.int64)
@@ -70,7 +72,12 @@ class BrightnessModel:
                 levels[:, row, column], weighted[:, row, column] = level * pixels, level * weight
             bins[:, row, 204 // 16] = pixels
         confidence = np.full(labels.shape, 0.8, np.float32)
-        return SoftBatch(labels, confidence, levels, weighted, bins)
+        maps = None
+        if has_maps:
+            row = np.searchsorted(self.classes.ids, labels)
+            maps = 204 * np.eye(count, dtype=np.uint8)[row]
+            maps += 51 * np.eye(count, dtype=np.uint8)[(row + 1) % count]
+        return SoftBatch(labels, confidence, levels, weighted, bins, maps)
 
 
 WIDE_CLASSES = ClassTable((LabelClass(300, "a", (1, 2, 3)), LabelClass(5, "b", (4, 5, 6))))

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from segmodel.images.encoded import (
     image_size,
 )
 from segmodel.images.tiff import is_tiff
-from segmodel.labels.label_images import encode_confidence, encode_labels
+from segmodel.labels.label_images import encode_confidence, encode_labels, encode_levels
 from segmodel.rasters.sample_types import is_convertible
 from segmodel.rasters.world_files import MASK_SUFFIX
 from segmodel.savedmodel.contract import Contract
@@ -37,10 +38,23 @@ DECODED_BANDS = (1, 3, 4)
 SAMPLE = 64
 # What is read of a file for its header; the second where the first is not enough.
 HEADER_BYTES = (1 << 20, 16 << 20)
-# What file systems allow, less the suffix that label maps add.
-MAX_NAME_BYTES = 255 - len(".png")
-# Label map and confidence as PNG files.
-EncodedMaps = tuple[bytes, bytes | None]
+# What file systems allow.
+MAX_NAME_BYTES = 255
+
+
+@dataclass(frozen=True)
+class EncodedMaps:
+    """Maps of an image as PNG files.
+
+    Args:
+        labels: The label map.
+        confidence: Confidence, or None where it is not written.
+        probabilities: Class id and probability of each class, where they are written.
+    """
+
+    labels: bytes
+    confidence: bytes | None
+    probabilities: tuple[tuple[int, bytes], ...]
 
 
 class ImageFormat(Format):
@@ -75,10 +89,9 @@ class ImageFormat(Format):
         for number, members in in_groups(files, context.groups):
             yield WorkUnit(f"images-{number:05d}of{context.groups:05d}", self.name, members)
 
-    def outputs(self, unit: Unit) -> Iterable[str]:
-        """Label map and confidence of each file."""
-        for file in unit.files:
-            yield from (f"{folder}/{file.key}.png" for folder in ("labels", "confidence"))
+    def outputs(self, unit: Unit, work: Work) -> Iterable[str]:
+        """Label map, confidence and probabilities of each file."""
+        return (path for file in unit.files for path in map_paths(file.key, work))
 
     def thumbnails(self, unit: Unit, work: Work, limit: int, side: int) -> Iterable[Thumbnail]:
         """Of the first files by the digest of their key."""
@@ -166,8 +179,10 @@ class _ImagesTask(UnitTask[EncodedMaps]):
             if misfit is not None:
                 yield Failure.of(file.key, None, "open", misfit)
                 continue
-            if len(os.fsencode(Path(file.name).name)) > MAX_NAME_BYTES:
-                reason = f"the name has more than {MAX_NAME_BYTES} bytes: no room for .png after it"
+            suffix = _longest_suffix(self.work)
+            most = MAX_NAME_BYTES - len(suffix)
+            if len(os.fsencode(Path(file.name).name)) > most:
+                reason = f"the name has more than {most} bytes: no room for {suffix} after it"
                 error = InputError(reason, code=FailureCode.NAME_TOO_LONG)
                 yield Failure.of(file.key, None, "name", error)
                 continue
@@ -198,17 +213,19 @@ class _ImagesTask(UnitTask[EncodedMaps]):
         return self._checksums.get(file.key)
 
     def discard(self, key: str) -> None:
-        for folder in ("labels", "confidence"):
-            self.work.run.remove(f"{folder}/{key}.png")
+        for path in map_paths(key, self.work):
+            self.work.run.remove(path)
 
     def encode(self, labelled: Labelled) -> EncodedMaps:
         return encode_png(labelled, self.work)
 
     def write(self, key: str, encoded: EncodedMaps) -> None:
-        for folder, content in zip(("labels", "confidence"), encoded, strict=True):
-            if content is not None:
-                path = f"{folder}/{key}.png"
-                self.outputs.append(Output.of(path, self.work.run.write(path, content)))
+        written = {f"labels/{key}.png": encoded.labels}
+        if encoded.confidence is not None:
+            written[f"confidence/{key}.png"] = encoded.confidence
+        written |= {_class_path(key, i): content for i, content in encoded.probabilities}
+        for path, content in written.items():
+            self.outputs.append(Output.of(path, self.work.run.write(path, content)))
 
 
 @contextlib.contextmanager
@@ -242,8 +259,37 @@ def stated_size(file: InputFile, reading: ReadOptions) -> tuple[int, int] | None
     return None
 
 
+def map_paths(key: str, work: Work) -> list[str]:
+    """Paths within the run directory of all maps of an image file.
+
+    Args:
+        key: Key of the file.
+        work: What all units have in common.
+    """
+    ids = work.contract.classes.ids if work.probabilities else ()
+    folders = (folder for folder in work.map_folders if folder != "probabilities")
+    return [*(f"{folder}/{key}.png" for folder in folders), *(_class_path(key, i) for i in ids)]
+
+
+def _class_path(key: str, class_id: int) -> str:
+    """Where the probability of a class is."""
+    return f"probabilities/{key}.{class_id}.png"
+
+
+def _longest_suffix(work: Work) -> str:
+    """What is added to the name of an image file at the most."""
+    return f".{max(work.contract.classes.ids)}.png" if work.probabilities else ".png"
+
+
 def encode_png(labelled: Labelled, work: Work) -> EncodedMaps:
-    """Label map and confidence as PNG files; None in place of a confidence that is not written."""
-    labels = encode_labels(labelled.labels, work.contract.classes, dict(work.provenance))
+    """The maps of an image as PNG files."""
+    classes, every = work.contract.classes, labelled.probabilities
+    labels = encode_labels(labelled.labels, classes, dict(work.provenance))
     confidence = labelled.confidence
-    return labels, None if confidence is None else encode_confidence(confidence)
+    return EncodedMaps(
+        labels,
+        None if confidence is None else encode_confidence(confidence),
+        ()
+        if every is None
+        else tuple((i, encode_levels(every[..., n])) for n, i in enumerate(classes.ids)),
+    )

@@ -284,8 +284,8 @@ class Format(ABC):
         return (u for u in self.units(files, context, records) if isinstance(u, WorkUnit))
 
     @abstractmethod
-    def outputs(self, unit: Unit) -> Iterable[str]:
-        """Paths within the run directory of all label files that a unit may write."""
+    def outputs(self, unit: Unit, work: Work) -> Iterable[str]:
+        """Paths within the run directory of all maps that a unit may write."""
 
     @abstractmethod
     def thumbnails(self, unit: Unit, work: Work, limit: int, side: int) -> Iterable[Thumbnail]:

@@ -277,8 +277,10 @@ class _RowWriter:
         name, image = shards.printable_name(entry.name), entry.image[0] if entry.image else None
         row = vars(entry) | {"record": entry.number, "filename": name}
         row["image"] = None if image is None else {"bytes": image, "path": name}
+        row |= {f"probability_{i}": content for i, content in entry.probabilities}
         self._rows.append(row)
-        parts = (image, entry.labels, entry.confidence)
+        every = (content for _, content in entry.probabilities)
+        parts = (image, entry.labels, entry.confidence, *every)
         self._bytes += sum(len(part) for part in parts if part is not None)
         if len(self._rows) >= _WRITE_ROWS or self._bytes >= _WRITE_BYTES:
             self.flush()

@@ -105,6 +105,7 @@ class ShardEntry:
         image: Encoded image with the suffix of its format (`jpg`), or None.
         labels: Label map as PNG, or None.
         confidence: Confidence as 8-bit PNG, or None.
+        probabilities: Class id, and the probability of the class as 8-bit PNG.
     """
 
     number: int
@@ -114,6 +115,7 @@ class ShardEntry:
     image: tuple[bytes, str] | None = None
     labels: bytes | None = None
     confidence: bytes | None = None
+    probabilities: tuple[tuple[int, bytes], ...] = ()
 
 
 def printable_name(name: str) -> str:
@@ -135,7 +137,8 @@ def join_names(names: Iterable[str]) -> str:
     return ", ".join(printable_name(name[:_SHOWN_CHARACTERS]) for name in first) or "none"
 
 
-# What the entries of a shard hold beside their names and sizes: of "image", "labels", "confidence".
+# What the entries of a shard hold beside their names and sizes: of "image", "labels", "confidence",
+# and for each class "probability_" with its id.
 Maps = tuple[str, ...]
 
 
@@ -241,7 +244,7 @@ class ShardFormat(Format):
         images = round(sum(f.size for f in files) / (sampled / len(sizes))) if sizes else len(files)
         return replace(Estimate.of_sample(sizes, images, context.layout), exact=False)
 
-    def outputs(self, unit: Unit) -> Iterable[str]:
+    def outputs(self, unit: Unit, work: Work) -> Iterable[str]:
         """The shard of label maps."""
         return [label_path(unit.files[0])]
 
@@ -372,10 +375,10 @@ class _ShardTask(UnitTask[ShardEntry]):
         self.skip(key)
 
     def encode(self, labelled: Labelled) -> ShardEntry:
-        labels, confidence = encode_png(labelled, self.work)
+        maps = encode_png(labelled, self.work)
         number, name = self._names.pop(labelled.key)
         height, width = labelled.labels.shape
-        return ShardEntry(number, name, height, width, None, labels, confidence)
+        return ShardEntry(number, name, height, width, None, **vars(maps))
 
     def write(self, key: str, encoded: ShardEntry) -> None:
         self._output[1].add(encoded)
@@ -391,6 +394,8 @@ class _ShardTask(UnitTask[ShardEntry]):
         run = self.work.run
         whole = filesystem.write_atomic(run.path(self._path), run.scratch)
         draft = self._writing.enter_context(whole)
-        maps = ("labels", "confidence") if self.work.confidence else ("labels",)
+        ids = self.work.contract.classes.ids if self.work.probabilities else ()
+        folders = (folder for folder in self.work.map_folders if folder != "probabilities")
+        maps = (*folders, *(f"probability_{i}" for i in ids))
         writer = self._shards.writer(draft.path, is_gzipped(self._file.name), maps)
         return draft, self._writing.enter_context(writer)

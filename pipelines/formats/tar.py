@@ -172,6 +172,7 @@ class _TarWriter:
         if entry.image is not None:
             self._write(f"{key}.{entry.image[1]}", entry.image[0])
         maps = {"labels.png": entry.labels, "confidence.png": entry.confidence}
+        maps |= {f"probability-{i}.png": content for i, content in entry.probabilities}
         for extension, content in maps.items():
             if content is not None:
                 self._write(f"{key}.{extension}", content)

@@ -22,6 +22,7 @@ _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
 IMAGE, NAME = "image/encoded", "image/filename"
 LABELS, CONFIDENCE = "image/segmentation/class/encoded", "image/segmentation/confidence/encoded"
+PROBABILITY = "image/segmentation/probability/{}/encoded"
 
 
 class TFRecordFormat(shards.ShardFormat):
@@ -144,6 +145,8 @@ class _RecordWriter:
             values[LABELS], values["image/segmentation/class/format"] = entry.labels, b"png"
         if entry.confidence is not None:
             values[CONFIDENCE] = entry.confidence
+        for class_id, content in entry.probabilities:
+            values[PROBABILITY.format(class_id)] = content
         self._stream.write(frame(example.serialize_example(values)))
 
 

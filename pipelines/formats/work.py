@@ -133,6 +133,7 @@ class Work(PlanContext):
             range of the model; judged at the end of the run.
         is_sealed: Whether the run began with seals in its commit records.
         soft_areas: Whether probabilities are summed by label and class.
+        probabilities: Whether the probabilities of all classes are written.
     """
 
     run: RunDirectory
@@ -149,6 +150,7 @@ class Work(PlanContext):
     max_out_of_range: Fraction = MAX_OUT_OF_RANGE
     is_sealed: bool = True
     soft_areas: bool = False
+    probabilities: bool = False
 
     @classmethod
     def of_run(cls, run: RunDirectory, document: dict[str, Any]) -> "Work":
@@ -185,6 +187,16 @@ class Work(PlanContext):
             max_out_of_range=Fraction(policy.get("max_out_of_range", MAX_OUT_OF_RANGE)),
             is_sealed=SEALED in document,
             soft_areas=labels.get("soft_areas", False),
+            probabilities=labels.get("probabilities", False),
+        )
+
+    @property
+    def map_folders(self) -> tuple[str, ...]:
+        """Folders of the maps that the run writes."""
+        return (
+            "labels",
+            *["confidence"] * self.confidence,
+            *["probabilities"] * self.probabilities,
         )
 
     @property

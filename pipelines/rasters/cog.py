@@ -1,7 +1,7 @@
 """Label maps as GeoTIFF: blocks while a scene is unfinished, then one Cloud Optimized GeoTIFF."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,22 +30,36 @@ Blocks = Iterable[tuple[Window, np.ndarray]]
 
 
 def write_block(path: str, grid: Grid, window: Window, values: np.ndarray) -> None:
-    """Write the `(height, width)` values of a window of a scene as a tiled GeoTIFF."""
+    """Write the values of a window of a scene as a tiled GeoTIFF.
+
+    Args:
+        path: File to write.
+        grid: Size and place of the scene.
+        window: The window.
+        values: `(height, width)` or `(height, width, bands)`.
+    """
     corner = rasterio.windows.transform(gdal_window(window), grid.transform)
+    bands = _by_band(values)
     profile = _grid_profile(Grid(window.height, window.width, corner, grid.crs), values.dtype)
+    profile["count"] = len(bands)
     files = WrittenFiles()
     with (
         files.all_written(),
         rasterio.Env(**GDAL_OPTIONS),
         rasterio.open(path, "w", opener=files, **profile) as target,
     ):
-        target.write(values, 1)
+        target.write(bands)
+
+
+def _by_band(values: np.ndarray) -> np.ndarray:
+    """Values as rasterio takes them, `(bands, height, width)`."""
+    return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
 
 
 def read_block(
     uri: str, window: Window | None = None, shape: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Values of a block of labels or confidence.
+    """Values of the first band of a block, such as labels.
 
     Args:
         uri: Location of the block.
@@ -57,12 +71,20 @@ def read_block(
         `(height, width)` of the dtype of the file.
     """
     part = None if window is None else gdal_window(window)
+    return _read(uri, lambda source: np.asarray(source.read(1, window=part, out_shape=shape)))
+
+
+def read_bands(uri: str, window: Window) -> np.ndarray:
+    """Values of all bands in a part of a block, `(height, width, bands)`."""
+    part = gdal_window(window)
+    return np.moveaxis(_read(uri, lambda source: np.asarray(source.read(window=part))), 0, -1)
+
+
+def _read(uri: str, function: Callable[[Any], np.ndarray]) -> np.ndarray:
+    """What a function of an open raster returns."""
     handle = RasterHandle(uri, OPENER)
     try:
-        return handle.read(
-            lambda source: np.asarray(source.read(1, window=part, out_shape=shape)),
-            "labels cannot be read",
-        )
+        return handle.read(function, "labels cannot be read")
     finally:
         handle.close()
 
@@ -93,12 +115,25 @@ def write_label_cog(
     Path(path + ".aux.xml").write_bytes(_category_names(classes))
 
 
-def write_confidence_cog(path: str, grid: Grid, blocks: Blocks, tags: Mapping[str, str]) -> None:
-    """Write 8-bit confidence, in which 1.0 is 255, as a Cloud Optimized GeoTIFF."""
-    with _new_cog(path, grid, np.dtype(np.uint8), blocks, "AVERAGE") as target:
+def write_shares_cog(
+    path: str, grid: Grid, blocks: Blocks, bands: Sequence[str], tags: Mapping[str, str]
+) -> None:
+    """Write confidence or probabilities of 8 bits as a Cloud Optimized GeoTIFF; 1.0 is 255.
+
+    Args:
+        path: File to write.
+        grid: Size and place of the scene.
+        blocks: Values by window, `(height, width)` or `(height, width, bands)`, which together
+            cover the scene.
+        bands: Names of the bands.
+        tags: Provenance.
+    """
+    count = len(bands)
+    with _new_cog(path, grid, np.dtype(np.uint8), blocks, "AVERAGE", count=count) as target:
         target.update_tags(**tags)
-        target.set_band_description(1, "confidence")
-        target.scales = (1 / 255,)
+        for number, name in enumerate(bands, 1):
+            target.set_band_description(number, xml_characters(name))
+        target.scales = (1 / 255,) * count
 
 
 @contextmanager
@@ -116,7 +151,7 @@ def _new_cog(
         profile: More fields of the profile.
     """
     draft, files = f"{path}.draft.tif", WrittenFiles()
-    profile |= _grid_profile(grid, dtype)
+    profile = _grid_profile(grid, dtype) | profile
     options = {"compress": "DEFLATE", "level": 6, "bigtiff": "IF_SAFER", "num_threads": 1}
     options |= {"blocksize": TILE_PX, "overview_resampling": overviews}
     try:
@@ -125,7 +160,7 @@ def _new_cog(
                 yield target
                 for window, values in blocks:
                     files.check()
-                    target.write(values, 1, window=gdal_window(window))
+                    target.write(_by_band(values), window=gdal_window(window))
             files.check()
             with rasterio.open(draft, opener=files) as source:
                 # GDAL goes through us for what it calls as it calls the draft.

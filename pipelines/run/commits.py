@@ -19,7 +19,7 @@ from typing import Any
 
 from pipelines.run.area_tables import agree, sums_of_rows
 from pipelines.run.areas import Tally
-from pipelines.run.directory import OUTPUTS
+from pipelines.run.directory import MAPS, OUTPUTS
 from pipelines.run.plan import SCENE, CountUnit, Unit
 from pipelines.run.seals import sealed, unsealed
 from pipelines.run.soft_areas import soft_rows_agree
@@ -208,7 +208,7 @@ class Commit:
 def _is_in_run(unit_id: str, path: str) -> bool:
     """Whether a unit of `segment` may write a file; label maps are called as their inputs."""
     folder, _, name = path.partition("/")
-    return folder in OUTPUTS and (folder in ("labels", "confidence") or name.startswith(unit_id))
+    return folder in OUTPUTS and (folder in MAPS or name.startswith(unit_id))
 
 
 @dataclass(frozen=True)

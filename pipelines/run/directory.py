@@ -11,7 +11,9 @@ from pipelines.storage.digests import digest
 from segmodel.devices.disks import writing
 from segmodel.errors import ConfigurationError
 
-OUTPUTS = ("labels", "confidence", "blocks", "areas", "soft", "failures", "counts")
+# Folders whose files are called as the inputs.
+MAPS = ("labels", "confidence", "probabilities")
+OUTPUTS = (*MAPS, "blocks", "areas", "soft", "failures", "counts")
 FOLDERS = ("plan", *OUTPUTS, "commits")
 POLYGONS = ("aoi.json", "zones.json")
 TABLES = ("areas.csv", "soft_areas.csv", "zones.csv", "overlaps.csv", "failures.csv")

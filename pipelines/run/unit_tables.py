@@ -17,12 +17,12 @@ from segmodel.savedmodel.contract import Contract
 AREAS, SOFT = "areas", "soft"
 
 
-def table_paths(unit_id: str, has_soft: bool = True) -> list[str]:
+def table_paths(unit_id: str, has_soft: bool) -> list[str]:
     """Paths within the run directory of the tables that a unit may write.
 
     Args:
         unit_id: Id of the unit.
-        has_soft: Whether the run may have soft areas.
+        has_soft: Whether the run has soft areas.
     """
     folders = (AREAS, SOFT) if has_soft else (AREAS,)
     return [f"{folder}/{unit_id}.parquet" for folder in folders]

@@ -28,7 +28,7 @@ def finish_scene(unit: AssemblyUnit, work: Work) -> bool:
         if not log.is_done(unit):
             return False
     for name in unit.blocks:
-        for folder in ("labels", "confidence"):
+        for folder in work.map_folders:
             work.run.remove(block_path(name, folder))
         for path in table_paths(name, work.soft_areas):
             work.run.remove(path)
@@ -81,7 +81,7 @@ def _write(
     file, classes = unit.files[0], work.contract.classes
     grid = work.headers.read(file).grid
 
-    def values(folder: str, empty: int, dtype: np.dtype) -> Iterator[tuple[Window, np.ndarray]]:
+    def values(folder: str, empty: np.ndarray) -> Iterator[tuple[Window, np.ndarray]]:
         paths = [block_path(block.id, folder) for block, _ in blocks]
         # Of a store, blocks are read as a whole: their tiles are small, and each is needed.
         with local_copies(list(map(work.run.path, paths)), work.run.scratch) as copies:
@@ -92,11 +92,15 @@ def _write(
                     raise DamagedError(f"{path} is damaged: run the same command again")
                 if block.window:
                     stored.append(StoredBlock(block.window, copy))
-            yield from pieces_of(stored, grid, TILE_PX, empty, dtype)
+            yield from pieces_of(stored, grid, TILE_PX, empty)
 
-    confidence = values("confidence", 0, np.dtype(np.uint8)) if work.confidence else None
-    labels = values("labels", classes.nodata, classes.label_dtype)
-    return write_scene(file, grid, labels, confidence, work)
+    nothing = {
+        "labels": np.array([classes.nodata], classes.label_dtype),
+        "confidence": np.zeros(1, np.uint8),
+        "probabilities": np.zeros(len(classes.ids), np.uint8),
+    }
+    maps = {folder: values(folder, nothing[folder]) for folder in work.map_folders}
+    return write_scene(file, grid, maps, work)
 
 
 def scene_blocks(unit: AssemblyUnit, work: Work) -> list[WorkUnit]:

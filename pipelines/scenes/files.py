@@ -1,13 +1,13 @@
 """Where the files of a scene are in a run directory, and how they are written."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from pipelines.formats.work import Work
-from pipelines.rasters.cog import Blocks, read_block, write_confidence_cog, write_label_cog
+from pipelines.rasters.cog import Blocks, read_bands, write_label_cog, write_shares_cog
 from pipelines.run.commits import Output
 from pipelines.run.plan import CountUnit, InputFile
 from pipelines.storage import filesystem
@@ -24,6 +24,7 @@ class ScenePaths(NamedTuple):
     labels: str
     names: str
     confidence: str
+    probabilities: str
 
 
 class StoredBlock(NamedTuple):
@@ -53,40 +54,46 @@ def label_name(name: str) -> str:
 
 
 def scene_paths(file: InputFile) -> ScenePaths:
-    """Label map, class names and confidence of a scene, within the run directory."""
+    """Label map, class names, confidence and probabilities of a scene, in the run directory."""
     name = label_name(file.key)
-    return ScenePaths(f"labels/{name}", f"labels/{name}.aux.xml", f"confidence/{name}")
+    labels = f"labels/{name}"
+    return ScenePaths(labels, f"{labels}.aux.xml", f"confidence/{name}", f"probabilities/{name}")
 
 
 def write_scene(
-    file: InputFile, grid: Grid, labels: Blocks, confidence: Blocks | None, work: Work
+    file: InputFile, grid: Grid, maps: Mapping[str, Blocks], work: Work
 ) -> list[Output]:
-    """Write the label COG of a scene, its class names and its confidence; returns what they are.
+    """Write the label COG of a scene, its class names and its other maps; returns what they are.
 
     Args:
         file: Scene whose label map is written.
         grid: Size and place of the scene.
-        labels: Label maps of windows that cover the scene.
-        confidence: 8-bit confidence of such windows, or None.
+        maps: Values of windows that cover the scene, by folder of the map: labels, 8-bit confidence
+            and `(height, width, classes)` 8-bit probabilities.
         work: What all units have in common.
     """
     run, tags = work.run, dict(work.provenance)
     paths = scene_paths(file)
     with filesystem.write_atomic(run.path(paths.labels), run.scratch) as draft:
-        write_label_cog(draft.path, grid, labels, work.contract.classes, tags)
+        write_label_cog(draft.path, grid, maps["labels"], work.contract.classes, tags)
         sidecar = Path(draft.path + ".aux.xml")
         names = run.write(paths.names, sidecar.read_bytes())
         sidecar.unlink()
     outputs = [Output.of(paths.labels, draft.written), Output.of(paths.names, names)]
-    if confidence is not None:
-        with filesystem.write_atomic(run.path(paths.confidence), run.scratch) as draft:
-            write_confidence_cog(draft.path, grid, confidence, tags)
-        outputs.append(Output.of(paths.confidence, draft.written))
+    named = {
+        "confidence": (paths.confidence, ("confidence",)),
+        "probabilities": (paths.probabilities, work.contract.classes.names),
+    }
+    for folder, (path, bands) in named.items():
+        if folder in maps:
+            with filesystem.write_atomic(run.path(path), run.scratch) as draft:
+                write_shares_cog(draft.path, grid, maps[folder], bands, tags)
+            outputs.append(Output.of(path, draft.written))
     return outputs
 
 
 def pieces_of(
-    blocks: Sequence[StoredBlock], grid: Grid, tile_px: int, empty: int, dtype: np.dtype
+    blocks: Sequence[StoredBlock], grid: Grid, tile_px: int, empty: np.ndarray
 ) -> Iterator[tuple[Window, np.ndarray]]:
     """A scene in pieces of whole tiles, put together from stored blocks.
 
@@ -96,14 +103,16 @@ def pieces_of(
         blocks: Blocks that have values, in reading order.
         grid: Size and place of the scene.
         tile_px: Side of the tiles of the label map; a piece is a row of up to `TILES_AT_ONCE`.
-        empty: Value where there is no block.
-        dtype: Dtype of the values.
+        empty: `(bands,)` values where there is no block, of the dtype of the blocks.
+
+    Yields:
+        Windows, and their values `(height, width, bands)`.
     """
     whole = Window(0, 0, grid.height, grid.width)
     for piece in whole.subdivide(tile_px, tile_px * TILES_AT_ONCE):
-        values = np.full((piece.height, piece.width), empty, dtype)
+        values = np.full((piece.height, piece.width, len(empty)), empty, empty.dtype)
         for window, path in blocks:
             part = window.intersection(piece)
             if part.pixels:
-                values[part.relative_to(piece).slices] = read_block(path, part.relative_to(window))
+                values[part.relative_to(piece).slices] = read_bands(path, part.relative_to(window))
         yield piece, values

@@ -167,10 +167,10 @@ class SceneFormat(Format):
                 units = [unit for unit in units if last is None or _holds(unit, last)]
             yield from units
 
-    def outputs(self, unit: Unit) -> Iterable[str]:
+    def outputs(self, unit: Unit, work: Work) -> Iterable[str]:
         """The block, or the scene if the block is all of it."""
         if unit.is_block:
-            return [block_path(unit.id, folder) for folder in ("labels", "confidence")]
+            return [block_path(unit.id, folder) for folder in work.map_folders]
         return scene_paths(unit.files[0])
 
     def thumbnails(self, unit: Unit, work: Work, limit: int, side: int) -> Iterable[Thumbnail]:

@@ -211,19 +211,20 @@ class BlockTask(UnitTask[Labelled]):
 
     def write(self, key: str, encoded: Labelled) -> None:
         """Write the block, or the scene if that is all of it."""
-        labels, confidence = encoded.labels, encoded.confidence
-        levels = None if confidence is None else quantize_confidence(confidence)
+        maps = {"labels": encoded.labels}
+        if encoded.confidence is not None:
+            maps["confidence"] = quantize_confidence(encoded.confidence)
+        if encoded.probabilities is not None:
+            maps["probabilities"] = encoded.probabilities
         if self.unit.scene is None:
-            area = self._area
-            shares = None if levels is None else [(area, levels)]
-            self.outputs += write_scene(self._file, self._grid, [(area, labels)], shares, self.work)
+            whole = {folder: [(self._area, values)] for folder, values in maps.items()}
+            self.outputs += write_scene(self._file, self._grid, whole, self.work)
             return
-        for folder, values in (("labels", labels), ("confidence", levels)):
-            if values is not None:
-                path, run = block_path(self.unit.id, folder), self.work.run
-                with filesystem.write_atomic(run.path(path), run.scratch) as draft:
-                    write_block(draft.path, self._grid, self._area, values)
-                self.outputs.append(Output.of(path, draft.written))
+        for folder, values in maps.items():
+            path, run = block_path(self.unit.id, folder), self.work.run
+            with filesystem.write_atomic(run.path(path), run.scratch) as draft:
+                write_block(draft.path, self._grid, self._area, values)
+            self.outputs.append(Output.of(path, draft.written))
 
     def seams(self, engine: Engine) -> tuple[int, int] | None:
         """Label what lies near borders of windows again, by windows across them, and compare."""

@@ -246,7 +246,7 @@ def _write_part(part: Unit, unit: Unit, commit: Commit, work: Work) -> None:
         work: Work that all units of the run share.
     """
     keys = {file.key for file in part.files}
-    paths = set(formats.find_format(part.format).outputs(part))
+    paths = set(formats.find_format(part.format).outputs(part, work))
     outputs = [output for output in commit.outputs if output.path in paths]
     if not work.log.is_intact(replace(commit, outputs=tuple(outputs))):
         return

@@ -63,6 +63,8 @@ from segmodel.savedmodel.contract import Contract
 
 # In `run.json`: whether world files and .aux.xml make scenes of images.
 SIDECARS = "sidecars"
+# Flags that shape labels and stand in `run.json` only where they are set.
+LATER_FLAGS = ("soft_areas", "probabilities")
 VERSIONED = (
     "apache-beam",
     "numpy",
@@ -134,7 +136,7 @@ class ResolvedRun:
             "batch": self.context.layout.batch,
             "confidence": self.options.confidence,
             # Runs that were begun before there was this option go on.
-            **({"soft_areas": True} if self.options.soft_areas else {}),
+            **dict.fromkeys(_later_flags(self.options), True),
             **self.context.reading.to_json(),
         }
 
@@ -162,6 +164,7 @@ class ResolvedRun:
             max_out_of_range=options.max_out_of_range,
             is_sealed=self.is_sealed,
             soft_areas=options.soft_areas,
+            probabilities=options.probabilities,
             provenance=(
                 ("BEAMSEG_VERSION", segmodel.__version__),
                 ("BEAMSEG_TENSORFLOW_VERSION", _package_versions()["tensorflow"]),
@@ -217,6 +220,12 @@ def check_run(options: SegmentOptions) -> ResolvedRun:
     return resolved
 
 
+def _later_flags(options: SegmentOptions) -> list[str]:
+    """Flags that are set, of those that runs of 0.1.0 do not have."""
+    values = {"soft_areas": options.soft_areas, "probabilities": options.probabilities}
+    return [name for name in LATER_FLAGS if values[name]]
+
+
 def _check_limit(earlier: int | None, options: SegmentOptions) -> None:
     """Refuse a limit that would leave a part of a run only."""
     if options.limit is None:
@@ -267,8 +276,10 @@ def resolve_run(
     model = open_model(options.model)
     contract = model.contract
     frozen = (earlier or {}).get("labels", {})
-    shaping = (frozen.get("model_fingerprint"), frozen.get("confidence"), "soft_areas" in frozen)
-    if shaping != (model.fingerprint, options.confidence, options.soft_areas):
+    shaping = {"model_fingerprint": model.fingerprint, "confidence": options.confidence}
+    shaping |= dict.fromkeys(_later_flags(options), True)
+    names = {*shaping, *LATER_FLAGS}
+    if {name: frozen[name] for name in names & frozen.keys()} != shaping:
         frozen = None
     if not options.trust_inputs:
         for path, option in ((options.aoi, "--aoi"), (options.zones, "--zones")):

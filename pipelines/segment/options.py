@@ -162,6 +162,9 @@ class SegmentOptions:
     """label pixels near window borders twice, and report how many labels differ"""
     confidence: bool = Option().field()
     """also write the probability of each label, as 8-bit images in which 1.0 is 255"""
+    probabilities: bool = Option().field()
+    """also write the probabilities of all classes, as 8-bit images in which 1.0 is 255: a band for
+    each class of scenes, an image for each class of others"""
     soft_areas: bool = Option().field()
     """also sum the probabilities of all classes over pixels and ground, by label and class"""
     pixel_size: float | None = Option("M", float, positive).field()

@@ -42,7 +42,8 @@ def check_names(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
     if fold is None:
         return
     tables = Database("CREATE TABLE maps (folded BLOB, path BLOB)")
-    paths = (path for unit in planned() for path in _outputs(unit) if path.startswith("labels/"))
+    every = (path for unit in planned() for path in _outputs(unit, work))
+    paths = (path for path in every if path.startswith("labels/"))
     rows = ((to_bytes(fold(path)), to_bytes(path)) for path in paths)
     tables.run_each("INSERT INTO maps VALUES (?, ?)", rows)
     twice = "GROUP BY folded HAVING min(path) < max(path) ORDER BY folded LIMIT 1"
@@ -98,7 +99,7 @@ def _discard(names: NameSet, work: Work) -> None:
     if not names:
         return
     units = (unit for kind in plan.KINDS for unit in plan.read_units(work.run.plan, kind))
-    planned = NameSet(path for unit in units for path in _outputs(unit))
+    planned = NameSet(path for unit in units for path in _outputs(unit, work))
     for name in names:
         work.log.discard(name, planned)
 
@@ -108,7 +109,7 @@ def _check_scene(scene: AssemblyUnit, work: Work, log: CommitLog, retry_failures
     if scene.gone or log.is_valid(scene, retry_failures):
         return
     for block in scene_blocks(scene, work):
-        for folder in ("labels", "confidence"):
+        for folder in work.map_folders:
             work.run.remove(block_path(block.id, folder))
         log.invalidate(block)
     log.invalidate(scene)
@@ -163,15 +164,15 @@ def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
     if next(_unfinished(work, recorded), None) is None:
         return
     # Most unfinished units are planned as before, which one digest a unit shows.
-    same = NameSet(_digest(unit) for unit in planned())
+    same = NameSet(_digest(unit, work) for unit in planned())
     left = NameSet(
         path
         for unit in _unfinished(work, recorded)
-        if _digest(unit) not in same
-        for path in _outputs(unit)
+        if _digest(unit, work) not in same
+        for path in _outputs(unit, work)
     )
     if left:
-        left.difference_update(path for unit in planned() for path in _outputs(unit))
+        left.difference_update(path for unit in planned() for path in _outputs(unit, work))
     for path in left:
         work.run.remove(path)
 
@@ -184,13 +185,13 @@ def _unfinished(work: Work, recorded: NameSet) -> Iterator[Unit]:
                 yield unit
 
 
-def _digest(unit: Unit) -> str:
+def _digest(unit: Unit, work: Work) -> str:
     """Digest of the paths of all that a unit may write."""
-    return hashlib.sha256("\0".join(_outputs(unit)).encode()).hexdigest()
+    return hashlib.sha256("\0".join(_outputs(unit, work)).encode()).hexdigest()
 
 
-def _outputs(unit: Unit) -> list[str]:
+def _outputs(unit: Unit, work: Work) -> list[str]:
     if isinstance(unit, CountUnit):
         return [counts_path(unit)]
-    tables = (*table_paths(unit.id), f"failures/{unit.id}.jsonl")
-    return [*formats.find_format(unit.format).outputs(unit), *tables]
+    tables = (*table_paths(unit.id, work.soft_areas), f"failures/{unit.id}.jsonl")
+    return [*formats.find_format(unit.format).outputs(unit, work), *tables]

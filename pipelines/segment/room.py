@@ -59,12 +59,13 @@ class Room:
             units: Number of work units.
             options: What the user asked for.
         """
-        confidence = options.confidence
+        confidence, classes = options.confidence, len(context.contract.classes.ids)
+        every = classes * options.probabilities
         scenes = inputs.of_format(SCENE)
         placed = _of_scenes(inputs, context)
         width = context.contract.classes.label_dtype.itemsize
-        per_pixel = LABEL_BYTES * width + CONFIDENCE_BYTES * confidence
-        maps = whole.images * (1 + confidence) + len(scenes)
+        per_pixel = LABEL_BYTES * width + CONFIDENCE_BYTES * (confidence + every)
+        maps = whole.images * (1 + confidence + every) + len(scenes)
         outputs = whole.pixels * per_pixel
         # Blocks stay until all are done, and then one scene after another is put together.
         largest = whole.pixels / max(1, units)

@@ -109,7 +109,7 @@ def resolve_sizes(
     """
     layout = _layout(options, contract, frozen or {})
     memory = _memory(layout, options, contract)
-    ahead, finishing = image_bytes_per_pixel(contract, options.confidence)
+    ahead, finishing = image_bytes_per_pixel(options, contract)
     affordable = memory.images // (ahead + finishing)
     asked = options.max_pixels or (frozen or {}).get("max_pixels")
     least = asked or MIN_PIXELS
@@ -135,9 +135,15 @@ def resolve_sizes(
     return Sizes(layout, reading, memory, limits)
 
 
-def image_bytes_per_pixel(contract: Contract, confidence: bool) -> tuple[int, int]:
+def _map_bytes(options: SegmentOptions, contract: Contract) -> int:
+    """Bytes of a pixel of all maps."""
+    of_classes = len(contract.classes.ids) if options.probabilities else 0
+    return contract.classes.label_dtype.itemsize + (4 if options.confidence else 0) + of_classes
+
+
+def image_bytes_per_pixel(options: SegmentOptions, contract: Contract) -> tuple[int, int]:
     """Bytes that one pixel of an encoded image takes before the model, and after it."""
-    of_map = contract.classes.label_dtype.itemsize + (4 if confidence else 0)
+    of_map = _map_bytes(options, contract)
     return MAX_DECODING_BYTES_PER_PIXEL + of_map, 2 * of_map
 
 
@@ -164,25 +170,26 @@ def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, An
     most = -(-min(wanted, MAX_WINDOW_PX) // step) * step
     least = min(max(MIN_WINDOW_PX // step, 1) * step, most)
     pixels = options.max_pixels or frozen.get("max_pixels") or MIN_PIXELS
-    images = pixels * sum(image_bytes_per_pixel(contract, options.confidence))
+    images = pixels * sum(image_bytes_per_pixel(options, contract))
     for core in range(most, least - 1, -step):
         layout = contract.layout(core, halo, batch)
         spare = _memory(layout, options, contract).images
-        if model_bytes(layout, contract, options.soft_areas) <= affordable and spare >= images:
+        if model_bytes(layout, contract, options) <= affordable and spare >= images:
             break
     return layout
 
 
-def model_bytes(layout: Layout, contract: Contract, has_soft: bool) -> int:
+def model_bytes(layout: Layout, contract: Contract, options: SegmentOptions) -> int:
     """Bytes that prediction of one batch takes on a CPU, by the contract's measurement."""
-    return layout.max_batch_pixels_on_cpu * call_bytes_per_pixel(contract, has_soft)
+    soft = options.soft_areas, options.probabilities
+    return layout.max_batch_pixels_on_cpu * call_bytes_per_pixel(contract, *soft)
 
 
 def _memory(layout: Layout, options: SegmentOptions, contract: Contract) -> Memory:
-    of_map = contract.classes.label_dtype.itemsize + (4 if options.confidence else 0)
-    of_window = contract.fill.nbytes + of_map + (4 if options.soft_areas else 0)
+    of_map, has_soft = _map_bytes(options, contract), options.soft_areas or options.probabilities
+    of_window = contract.fill.nbytes + of_map + (4 if has_soft else 0)
     windows = CALLS_HELD * layout.max_batch_pixels * of_window
-    model = model_bytes(layout, contract, options.soft_areas)
+    model = model_bytes(layout, contract, options)
     if options.resize is not None:
         # The scaled image, its map, and one more of either on the way.
         height, width = options.resize

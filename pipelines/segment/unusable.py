@@ -13,7 +13,6 @@ from pipelines.formats.shards import FIRST_SAMPLES, ShardFormat
 from pipelines.formats.work import Work
 from pipelines.inputs.catalogue import NameSet
 from pipelines.run.attempts import THREADS
-from pipelines.run.directory import RunDirectory
 from pipelines.run.failures import Failure, reason_of
 from pipelines.run.plan import IMAGES_PER_GROUP, InputFile, Unit, WorkUnit
 from pipelines.segment.inputs import Inputs
@@ -62,7 +61,7 @@ def unusable(
     # As units were planned; a database is asked in this thread only.
     labelled, planned_as = NameSet(), NameSet()
     bands: dict[str, tuple[str, ...]] = {}
-    for unit, is_labelled in in_order(lambda unit: (unit, _has_labels(unit, work.run)), changed()):
+    for unit, is_labelled in in_order(lambda unit: (unit, _has_labels(unit, work)), changed()):
         if is_labelled:
             labelled.update(file.key for file in unit.files)
             planned_as.update(f"{unit.format}:{file.key}" for file in unit.files)
@@ -150,7 +149,7 @@ def forbidden(
 
 def _refusal(unit: Unit, file: InputFile, work: Work) -> str | None:
     """Why a file with a label map may not be read; None if it may, or if another attempt might."""
-    if not locations.is_local(file.uri) or not _has_labels(replace(unit, files=(file,)), work.run):
+    if not locations.is_local(file.uri) or not _has_labels(replace(unit, files=(file,)), work):
         return None
     try:
         filesystem.read_range(file.uri, 0, 1)
@@ -159,9 +158,9 @@ def _refusal(unit: Unit, file: InputFile, work: Work) -> str | None:
     return None
 
 
-def _has_labels(unit: Unit, run: RunDirectory) -> bool:
-    paths = formats.find_format(unit.format).outputs(unit)
-    return any(filesystem.exists(run.path(path)) for path in paths)
+def _has_labels(unit: Unit, work: Work) -> bool:
+    paths = formats.find_format(unit.format).outputs(unit, work)
+    return any(filesystem.exists(work.run.path(path)) for path in paths)
 
 
 class _NoModel:

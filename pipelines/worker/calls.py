@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -87,9 +88,12 @@ class TimedModel:
         """Labels of a batch and the probability of each, as of the model."""
         return self._calls.run(lambda: self._model.labels_and_confidence(images), self._seconds)
 
-    def soft_sums(self, images: np.ndarray, weights: np.ndarray) -> SoftBatch:
+    def soft_sums(
+        self, images: np.ndarray, weights: np.ndarray, has_maps: bool = False
+    ) -> SoftBatch:
         """Labels and soft sums of a batch, as of the model."""
-        return self._calls.run(lambda: self._model.soft_sums(images, weights), self._seconds)
+        call = partial(self._model.soft_sums, images, weights, has_maps)
+        return self._calls.run(call, self._seconds)
 
 
 def timed(model: SoftModel, seconds: float | None) -> SoftModel:

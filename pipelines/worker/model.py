@@ -143,7 +143,9 @@ def max_batch_pixels(work: Work) -> int | None:
     free = free_device_bytes()
     if free is None:
         return None
-    return int(CALL_SHARE * free) // call_bytes_per_pixel(work.contract, work.soft_areas)
+    return int(CALL_SHARE * free) // call_bytes_per_pixel(
+        work.contract, work.soft_areas, work.probabilities
+    )
 
 
 @cache

@@ -116,7 +116,8 @@ def _attempt(
             limits = replace(work.limits, batch_sizes=sizes)
             called = timed(loaded, work.call_timeout)
             sized = called, work.layout, THREADS, work.confidence, on_pixels, limits
-            engine = Engine(*sized, work.contract.limits, called if has_soft else None)
+            soft = called if has_soft or work.probabilities else None
+            engine = Engine(*sized, work.contract.limits, soft, work.probabilities)
             for outcome in engine.run_and_finish(_jobs(task), lambda m: _done(m, task, work)):
                 if isinstance(outcome, Failed):
                     _record_failure(outcome, unit, task, results)
@@ -180,7 +181,7 @@ def _done(labelled: Labelled, task: UnitTask[Any], work: Work) -> _Done:
     )
     if work.contract.limits is not None:
         tally = areas.compared(tally, labelled.labels, classes, labelled.out_of_range)
-    if labelled.soft is not None:
+    if labelled.soft is not None and work.soft_areas:
         tally = replace(tally, sums=soft_sums(labelled.soft, tally, classes))
     file, key = task.source(labelled.key)
     encoded, pixels = task.encode(labelled), labelled.labels.size

@@ -134,12 +134,15 @@ class Model(Protocol):
 class SoftModel(Model, Protocol):
     """A model that sums the probabilities of what it labels, such as a `Predictor`."""
 
-    def soft_sums(self, images: np.ndarray, weights: np.ndarray) -> SoftBatch:
+    def soft_sums(
+        self, images: np.ndarray, weights: np.ndarray, has_maps: bool = False
+    ) -> SoftBatch:
         """Labels and soft sums of raw values `(batch, height, width, bands)`.
 
         Args:
             images: Raw values.
             weights: `(batch, height, width)` int32; see `segmodel.engine.soft.Weights`.
+            has_maps: Whether the levels of all pixels are given as well.
         """
 
 
@@ -156,6 +159,7 @@ class Engine:
         value_range: Least and greatest value that the model was made for: pixels with others are
             marked in `Labelled.out_of_range`; None marks none.
         soft: The same model where label maps come with soft sums; None where they do not.
+        probabilities: Whether they come with all probabilities, of that model.
     """
 
     def __init__(
@@ -168,8 +172,9 @@ class Engine:
         limits: MemoryLimits | None = None,
         value_range: tuple[float, float] | None = None,
         soft: SoftModel | None = None,
+        probabilities: bool = False,
     ) -> None:
-        self.soft = soft
+        self.soft, self.probabilities = soft, probabilities and soft is not None
         self.model, self.layout, self.threads = model, layout, threads
         self.confidence, self.on_pixels, self.value_range = confidence, on_pixels, value_range
         self.limits = limits or MemoryLimits()
@@ -237,6 +242,7 @@ class Engine:
             value_range=self.value_range,
             max_bytes=self.limits.read_ahead_bytes,
             has_weights=self.soft is not None,
+            probabilities=self.probabilities,
         )
         slots: deque[MapInProgress] = deque()
         batches = BatchQueue(self.layout)
@@ -289,7 +295,7 @@ class Engine:
                     window, labels[number], None if confidence is None else confidence[number]
                 )
                 if soft is not None:
-                    window.slot.add_soft(window, soft, number)
+                    window.slot.stitch_soft(window, soft, number)
             self.on_pixels(sum(window.tile.core.pixels for window in part))
             batch = batch[size:]
 
@@ -308,7 +314,7 @@ class Engine:
         try:
             if self.soft is not None:
                 weights = [window.weights.values for window in part if window.weights is not None]
-                soft = self.soft.soft_sums(images, _stacked(weights, size))
+                soft = self.soft.soft_sums(images, _stacked(weights, size), self.probabilities)
                 labels, confidence = soft.labels, soft.confidence
             elif self.confidence:
                 labels, confidence = self.model.labels_and_confidence(images)

@@ -103,6 +103,7 @@ class ReadAhead:
         max_bytes: Limit of what is opened or read and not yet asked for; a quarter of it is for
             what is only opened.
         has_weights: Whether windows come with weights for soft sums.
+        probabilities: Whether label maps come with all probabilities.
     """
 
     pool: ThreadPoolExecutor
@@ -114,6 +115,7 @@ class ReadAhead:
     value_range: tuple[float, float] | None
     max_bytes: int
     has_weights: bool = False
+    probabilities: bool = False
 
     def run(self, jobs: Iterable[Job]) -> Iterator[PendingWindow]:
         """Windows of all jobs, in order, while their pixels are read."""
@@ -169,7 +171,7 @@ class ReadAhead:
             if slot.failure is not None:
                 yield _PlannedRead(slot)
                 continue
-            slot.begin(area, len(plan), self.confidence, raster)
+            slot.begin(area, len(plan), (self.confidence, self.probabilities), raster)
             yield from self._reads_of(slot, raster, plan)
 
     def _reads_of(

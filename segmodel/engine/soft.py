@@ -71,6 +71,8 @@ class SoftBatch:
             and class.
         weighted: `(batch, classes, classes)` float64, the same of levels times weights; whole.
         bins: `(batch, classes, BINS)` int64, the number of these pixels by label and confidence.
+        maps: `(batch, height, width, classes)` uint8 levels of all pixels, where they are asked
+            for; else None.
     """
 
     labels: np.ndarray
@@ -78,6 +80,7 @@ class SoftBatch:
     levels: np.ndarray
     weighted: np.ndarray
     bins: np.ndarray
+    maps: np.ndarray | None = None
 
 
 class SoftSums:

@@ -41,6 +41,8 @@ class Labelled:
         out_of_range: `(height, width)` bool, labelled pixels with values outside the range that
             the engine was given; None where there are none.
         soft: Probabilities of the pixels that are labelled, summed; None if the engine sums none.
+        probabilities: `(height, width, classes)` uint8 levels of all classes, 255 in each pixel
+            that is labelled and 0 in others; None if the engine gives none.
     """
 
     key: str
@@ -49,6 +51,7 @@ class Labelled:
     lost: tuple[LostWindow, ...] = ()
     out_of_range: np.ndarray | None = None
     soft: SoftSums | None = None
+    probabilities: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -162,20 +165,21 @@ class MapInProgress:
         self.lost: list[LostWindow] = []
         self.soft: SoftSums | None = None
 
-    def begin(self, area: Window, windows: int, confidence: bool, raster: Raster) -> None:
+    def begin(self, area: Window, windows: int, wants: tuple[bool, bool], raster: Raster) -> None:
         """Say what is to be labelled, once the raster is open.
 
         Args:
             area: Part of the raster that is labelled.
             windows: Number of windows that cover it.
-            confidence: Whether confidence is kept beside labels.
+            wants: Whether confidence and all probabilities are kept beside labels.
             raster: The raster, which is not kept: only how its map gets on the source grid.
         """
         self.area, self.expected = area, windows
         self.on_source_grid, self.source_pixels = raster.on_source_grid, raster.source_pixels
-        self._wants_confidence = confidence
+        self._wants_confidence, self._wants_probabilities = wants
         self._labels: np.ndarray | None = None
         self._confidence: np.ndarray | None = None
+        self._probabilities: np.ndarray | None = None
         self._out_of_range: np.ndarray | None = None
 
     @property
@@ -252,8 +256,8 @@ class MapInProgress:
         if whole_levels is not None:
             whole_levels[target] = levels
 
-    def add_soft(self, window: ModelWindow, batch: SoftBatch, number: int) -> None:
-        """Add the soft sums of a window.
+    def stitch_soft(self, window: ModelWindow, batch: SoftBatch, number: int) -> None:
+        """Add the soft sums of a window, and write its probabilities into their map.
 
         Args:
             window: Window that was labelled, which has weights.
@@ -264,6 +268,16 @@ class MapInProgress:
         if self.soft is None:
             self.soft = SoftSums(len(self.classes.ids))
         self.soft.add(batch, number, window.weights.step)
+        if batch.maps is None:
+            return
+        if self._probabilities is None:
+            shape = (self.area.height, self.area.width, len(self.classes.ids))
+            self._probabilities = np.zeros(shape, np.uint8)
+        source = window.tile.core.relative_to(window.tile.read).slices
+        levels = batch.maps[number][source]
+        if window.labelled is not None:
+            levels = levels * window.labelled[source][..., None]
+        self._probabilities[window.tile.core.relative_to(self.area).slices] = levels
 
     def _mark(self, out_of_range: np.ndarray, core: Window) -> None:
         """Note pixels of a core that are out of range, in a map made at the first of them."""
@@ -292,6 +306,7 @@ class MapInProgress:
         of_confidence = 4 if self._wants_confidence else 0
         of_range = 0 if self._out_of_range is None else 1
         of_pixel = self.classes.label_dtype.itemsize + of_confidence + of_range
+        of_pixel += len(self.classes.ids) if self._wants_probabilities else 0
         return max(self.pixels, self.source_pixels) * of_pixel
 
     def outcome(self) -> Labelled | Failed:
@@ -306,7 +321,13 @@ class MapInProgress:
         beyond = self._out_of_range
         if beyond is not None:
             beyond = self.on_source_grid(beyond, 0)
-        return Labelled(self.key, labels, confidence, tuple(self.lost), beyond, self.soft)
+        every = self._probabilities
+        if self._wants_probabilities:
+            if every is None:
+                every = np.zeros((*labels.shape, len(self.classes.ids)), np.uint8)
+            else:
+                every = self.on_source_grid(every, 0)
+        return Labelled(self.key, labels, confidence, tuple(self.lost), beyond, self.soft, every)
 
 
 def _checked(pixels: Pixels, tile: Tile, bands: int) -> Pixels:

@@ -33,7 +33,12 @@ def encode_labels(labels: np.ndarray, classes: ClassTable, text: dict[str, str])
 
 def encode_confidence(confidence: np.ndarray) -> bytes:
     """Confidence in [0, 1] as an 8-bit grey PNG in which 1.0 is 255: content of the file."""
-    return _png(Image.fromarray(quantize_confidence(confidence)))
+    return encode_levels(quantize_confidence(confidence))
+
+
+def encode_levels(levels: np.ndarray) -> bytes:
+    """`(height, width)` uint8 as a grey PNG: content of the file."""
+    return _png(Image.fromarray(np.ascontiguousarray(levels)))
 
 
 def quantize_confidence(confidence: np.ndarray) -> np.ndarray:

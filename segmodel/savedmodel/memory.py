@@ -21,15 +21,19 @@ SMALL_PX, LARGE_PX = 256, 1024
 ASSUMED_BYTES_PER_PIXEL = 1024
 
 
-def call_bytes_per_pixel(contract: Contract, has_soft: bool) -> int:
+def call_bytes_per_pixel(contract: Contract, has_soft: bool, has_maps: bool) -> int:
     """Memory that a call of a model takes, in bytes per pixel of a batch.
 
     Args:
         contract: Contract of the model.
         has_soft: Whether the call sums probabilities, which are in memory beside the scores then.
+        has_maps: Whether it gives the levels of all pixels, too.
     """
     measured = contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL
-    return measured + (4 * len(contract.classes.ids) + 16 if has_soft else 0)
+    classes = len(contract.classes.ids)
+    if has_maps:
+        return measured + 13 * classes + 16
+    return measured + (4 * classes + 16 if has_soft else 0)
 
 
 def measure_bytes_per_pixel(model: str | Path) -> int | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ class Predictor:
         self.contract, self.fingerprint = contract, fingerprint
         self.classes, self.fill = contract.classes, contract.fill
         self.signatures, self.owner = signatures, owner
+        self._soft_functions: dict[bool, Callable[..., dict[str, Any]]] = {}
 
     @classmethod
     def load(cls, path: str | Path, trust: bool = False) -> Predictor:
@@ -94,18 +94,21 @@ class Predictor:
         """Probabilities of a batch: `(batch, height, width, classes)` float32 that sum to 1."""
         return self._call("probabilities", images)["probabilities"]
 
-    def soft_sums(self, images: np.ndarray, weights: np.ndarray) -> SoftBatch:
+    def soft_sums(
+        self, images: np.ndarray, weights: np.ndarray, has_maps: bool = False
+    ) -> SoftBatch:
         """Labels of a batch, the probability of each, and soft sums of the pixels that count.
 
         Args:
             images: As of `labels`.
             weights: `(batch, height, width)` int32; see `segmodel.engine.soft.Weights`.
+            has_maps: Whether the levels of all pixels are given as well.
 
         Raises:
             OutOfMemoryError: If memory does not suffice for the batch.
             ContractError: If probabilities are below 0, or do not sum to 1.
         """
-        outputs = self._run(self._soft, images=images, weights=weights)
+        outputs = self._run(self._soft(has_maps), images=images, weights=weights)
         if not outputs.pop("is_sound"):
             raise ContractError(
                 "probabilities: the model must give values of at least 0 that sum to 1 in each "
@@ -114,15 +117,18 @@ class Predictor:
         whole = {name: outputs.pop(name).astype(np.int64) for name in ("levels", "bins")}
         return SoftBatch(**outputs, **whole)
 
-    @cached_property
-    def _soft(self) -> Callable[..., dict[str, Any]]:
+    def _soft(self, has_maps: bool) -> Callable[..., dict[str, Any]]:
         import tensorflow as tf
 
         from segmodel.savedmodel.soft import soft_function
 
-        shape = (None, None, None, len(self.contract.bands))
-        images = tf.TensorSpec(shape, self.contract.dtype, "images")
-        return soft_function(self.signatures["probabilities"], images, self.classes)
+        if has_maps not in self._soft_functions:
+            shape = (None, None, None, len(self.contract.bands))
+            images = tf.TensorSpec(shape, self.contract.dtype, "images")
+            self._soft_functions[has_maps] = soft_function(
+                self.signatures["probabilities"], images, self.classes, has_maps
+            )
+        return self._soft_functions[has_maps]
 
     def segment(
         self,

@@ -20,7 +20,7 @@ _STRIP_PIXELS = 1 << 14
 _DOWN, _ACROSS, _PHASES = 49472, 37345, 1 << 16
 
 
-def levels_of(probabilities: tf.Tensor, top: tf.Tensor) -> list[tf.Tensor]:
+def levels_of(probabilities: tf.Tensor, top: tf.Tensor | int) -> list[tf.Tensor]:
     """Probabilities in whole levels, 255 in each pixel.
 
     Class k has `floor(255 P(k) + u) - floor(255 P(k-1) + u)` levels, where P(k) is the sum of the
@@ -53,7 +53,10 @@ def levels_of(probabilities: tf.Tensor, top: tf.Tensor) -> list[tf.Tensor]:
 
 
 def soft_function(
-    probabilities: Callable[..., dict[str, tf.Tensor]], images: tf.TensorSpec, classes: ClassTable
+    probabilities: Callable[..., dict[str, tf.Tensor]],
+    images: tf.TensorSpec,
+    classes: ClassTable,
+    has_maps: bool,
 ) -> Callable[..., dict[str, tf.Tensor]]:
     """A function of a batch of raw values and weights that gives what `SoftBatch` holds.
 
@@ -63,6 +66,7 @@ def soft_function(
         probabilities: Signature `probabilities` of a model.
         images: Raw values that it takes, `(batch, height, width, bands)`.
         classes: Class table of the model.
+        has_maps: Whether the levels of all pixels leave the device.
 
     Returns:
         Function of `images` and `weights`; gives the fields of `SoftBatch`, and as `is_sound`
@@ -81,6 +85,9 @@ def soft_function(
         cell = (_numbers(best) * count + best) * BINS + level // (256 // BINS)
         counted, batch = tf.sign(weights), tf.shape(best)[0]
         bins = tf.math.unsorted_segment_sum(counted, cell, batch * count * BINS)
+        maps = {}
+        if has_maps:
+            maps = {"maps": tf.cast(tf.stack(levels_of(found, 0), -1), tf.uint8)}
         is_sound = tf.reduce_all(tf.abs(totals - 1) <= _TOLERANCE) & tf.reduce_all(found >= 0)
         return {
             "labels": tf.gather(tf.constant(ids), best),
@@ -89,6 +96,7 @@ def soft_function(
             "weighted": sums[:, 1],
             "bins": tf.reshape(bins, (batch, count, BINS)),
             "is_sound": is_sound,
+            **maps,
         }
 
     weights = tf.TensorSpec((None, None, None), tf.int32, "weights")

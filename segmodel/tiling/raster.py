@@ -118,7 +118,7 @@ class Raster(ABC):
         width: Columns, as they are read.
         held_bytes: Memory that it takes from the first read to the last, beside the windows.
         source_pixels: Pixels of the source grid, if it is read resampled; else 0.
-        on_source_grid: Function of a `(height, width)` map of what was read and its nodata value;
+        on_source_grid: Function of a `(height, width, ...)` map of what was read and its nodata;
             gives the map on the source grid. It outlives the reads and must not keep pixels.
     """
 

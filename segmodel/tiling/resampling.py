@@ -236,7 +236,7 @@ class ModelGrid:
         """Labels of source pixels from those of a window of the model's grid: the nearest.
 
         Args:
-            values: `(height, width)` labels of `area`.
+            values: `(height, width)` labels of `area`; further axes are kept.
             area: Window of the model's grid.
             target: Window of the source grid, within `labelled_window(area)`.
 
@@ -248,7 +248,7 @@ class ModelGrid:
         [[5, 6, 6], [5, 6, 6]]
         """
         _check_within(target, self.labelled_window(area))
-        if values.shape != (area.height, area.width):
+        if values.shape[:2] != (area.height, area.width):
             raise ConfigurationError(f"labels must be those of {area}, got {values.shape}")
         if self.source_size == self.model_size:
             return values[target.relative_to(area).slices]

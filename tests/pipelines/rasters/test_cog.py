@@ -17,7 +17,7 @@ from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
 
-from pipelines.rasters.cog import read_block, write_block, write_confidence_cog, write_label_cog
+from pipelines.rasters.cog import read_block, write_block, write_label_cog, write_shares_cog
 from pipelines.scenes.files import StoredBlock, pieces_of
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.rasters.grid import Grid
@@ -158,24 +158,24 @@ def test_a_block_without_labels_is_nodata_pixel_by_pixel(tmp_path, missing, rows
     blocks = [block for number, block in enumerate(blocks) if number not in missing]
     if rows == 1:
         blocks = [block for block in blocks if block.window.row == 0]
-        strips = pieces_of(blocks, grid(3, WIDTH), rows, 254, np.dtype(np.uint8))
+        strips = pieces_of(blocks, grid(3, WIDTH), rows, np.array([254], np.uint8))
         expected = expected[:3]
     else:
-        strips = pieces_of(blocks, grid(), rows, 254, np.dtype(np.uint8))
+        strips = pieces_of(blocks, grid(), rows, np.array([254], np.uint8))
     found = list(strips)
     actual = np.zeros(expected.shape, np.uint8)
     written = np.zeros(expected.shape, int)
     for window, part in found:
         assert (window.row % rows, window.column % rows) == (0, 0)
-        assert part.shape == (window.height, window.width)
-        actual[window.slices] = part
+        assert part.shape == (window.height, window.width, 1)
+        actual[window.slices] = part[..., 0]
         written[window.slices] += 1
     np.testing.assert_array_equal(actual, expected)
     assert (written == 1).all()
 
 
 def test_strips_have_the_dtype_that_is_asked_for_also_without_any_block():
-    ((window, values),) = pieces_of([], grid(3, 7), 512, 65535, np.dtype(np.uint16))
+    ((window, values),) = pieces_of([], grid(3, 7), 512, np.array([65535], np.uint16))
     assert window == Window(0, 0, 3, 7)
     assert values.dtype == np.uint16
     assert (values == 65535).all()
@@ -222,7 +222,9 @@ def test_the_same_labels_give_the_same_bytes(tmp_path):
 def test_confidence_keeps_its_scale_so_that_255_reads_as_one(tmp_path):
     values = np.arange(256, dtype=np.uint8).reshape(16, 16)
     path = tmp_path / "a.tif"
-    write_confidence_cog(str(path), grid(16, 16), [(Window(0, 0, 16, 16), values)], {"A": "b"})
+    write_shares_cog(
+        str(path), grid(16, 16), [(Window(0, 0, 16, 16), values)], ["confidence"], {"A": "b"}
+    )
     with rasterio.open(path) as source:
         np.testing.assert_array_equal(source.read(1), values)
         assert source.scales == (pytest.approx(1 / 255, rel=1e-12),)

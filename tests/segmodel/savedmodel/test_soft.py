@@ -24,7 +24,7 @@ def levels(probabilities, top: int = 0) -> np.ndarray:
 
 
 def predictor(signature=None) -> Predictor:
-    """A model whose probabilities are its values, in units of 255."""
+    """A model whose probabilities are its values, as shares of their sum."""
 
     def logits(values: tf.Tensor) -> tf.Tensor:
         # Nodata is black, and is all classes.
@@ -144,6 +144,19 @@ def test_halos_nodata_and_the_sizes_of_windows_change_no_sum(window, halo):
             assert found.soft.areas[label, column] == pytest.approx(exact, rel=1e-6)
     assert found.soft.bins.sum() == valid.sum()
     assert found.confidence is None
+
+
+@pytest.mark.parametrize("window", [4, 64])
+def test_maps_of_levels_are_what_is_summed(window):
+    values = np.random.default_rng(5).integers(0, 256, (21, 20, 3), np.uint8)
+    valid = np.random.default_rng(6).random(values.shape[:2]) < 0.8
+    engine = Engine(MODEL, Layout(window, 2, 1), soft=MODEL, probabilities=True)
+    (found,) = engine.run([Job("a", lambda: ArrayRaster(values, valid))])
+    levels = found.probabilities.astype(int)
+    np.testing.assert_array_equal(levels.sum(axis=-1), 255 * valid)
+    for row, label in enumerate([DARK, MIDDLE, BRIGHT]):
+        summed = levels[(found.labels == label) & valid].sum(axis=0)
+        assert summed.tolist() == found.soft.levels[row].tolist()
 
 
 def test_a_model_on_disk_needs_nothing_but_its_signature_of_probabilities(brightness_savedmodel):
