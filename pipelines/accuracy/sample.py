@@ -24,11 +24,15 @@ from pipelines.accuracy.sample_options import SampleOptions
 from pipelines.accuracy.sizes import added_sizes, sizes_of
 from pipelines.accuracy.strata import ANY, Population, StratumKey
 from pipelines.formats.work import Work
+from pipelines.rasters.cog import read_bands
 from pipelines.results.verify import open_run
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import InputFile
+from pipelines.scenes.files import scene_paths
 from pipelines.storage import filesystem
+from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError
+from segmodel.tiling.windows import Window
 
 WGS84 = "EPSG:4326"
 # Decimals of degrees: a tenth of a millimetre.
@@ -127,7 +131,7 @@ def _first_sample(work: Work, options: SampleOptions, run_digest: str) -> _Drawn
         _stratum(key, area, sizes[key], names) for key, area in population.areas_m2.items()
     )
     points = tuple(point for point, _ in new)
-    classes = tuple(sorted(names.items()))
+    classes = tuple(names.items())
     design = SampleDesign(
         run_digest=run_digest,
         seed=options.seed,
@@ -215,16 +219,32 @@ def _points_of(
     names = _names(work)
     pixels = [(key.name(names), pixel) for key, found in drawn.items() for pixel in found]
     order = random_of(seed, "order", str(first)).permutation(len(pixels)).tolist()
-    found = []
-    for number, place in enumerate(order, first + 1):
+
+    def located(numbered: tuple[int, int]) -> tuple[SamplePoint, InputFile]:
+        number, place = numbered
         stratum, pixel = pixels[place]
-        lon, lat = _lon_lat(pixel, work)
-        name = f"p{number:05d}"
         point = SamplePoint(
-            name, lon, lat, stratum, pixel.class_id, pixel.file.key, pixel.row, pixel.column
+            f"p{number:05d}",
+            *_lon_lat(pixel, work),
+            stratum=stratum,
+            map_class=pixel.class_id,
+            scene=pixel.file.key,
+            row=pixel.row,
+            column=pixel.column,
+            probabilities=_probabilities(pixel, work),
         )
-        found.append((point, pixel.file))
-    return found
+        return point, pixel.file
+
+    return list(in_order(located, enumerate(order, first + 1)))
+
+
+def _probabilities(pixel: DrawnPixel, work: Work) -> tuple[int, ...] | None:
+    """Probabilities of all classes of a pixel, 255 is 1.0; None in a run without any."""
+    if not work.probabilities:
+        return None
+    path = work.run.path(scene_paths(pixel.file).probabilities)
+    levels = read_bands(path, Window(pixel.row, pixel.column, 1, 1))
+    return tuple(levels[0, 0].tolist())
 
 
 def _lon_lat(pixel: DrawnPixel, work: Work) -> tuple[float, float]:

@@ -16,7 +16,7 @@ import numpy as np
 import pyogrio
 import shapely
 
-from pipelines.accuracy.design import ACCURACY_FILES, DESIGN_JSON, SampleDesign, SamplePoint
+from pipelines.accuracy.design import DESIGN_JSON, SampleDesign, SamplePoint
 from pipelines.run.directory import RunDirectory
 from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError
@@ -46,7 +46,7 @@ def check_folder(folder: RunDirectory) -> None:
         raise ConfigurationError(f"--output {folder.root} is a file: name a folder")
     scratch = os.path.basename(folder.scratch)
     filesystem.refuse_links(folder.root, (CHIPS, scratch))
-    tables = {CSV, GPKG}
+    is_sample = filesystem.exists(folder.path(DESIGN_JSON))
     for name in filesystem.names_below(folder.root):
         top = name.partition("/")[0]
         if top.startswith(f"{GPKG}-"):
@@ -54,16 +54,14 @@ def check_folder(folder: RunDirectory) -> None:
                 f"{folder.root}/{GPKG} is open in another program, as {top} is there: close it, "
                 f"then run the same command again"
             )
-        if top not in {*tables, *ACCURACY_FILES, CHIPS, DESIGN_JSON, scratch}:
+        if not is_sample and top in (CSV, GPKG):
+            raise ConfigurationError(
+                f"{folder.root} holds {top} and no {DESIGN_JSON}, and may be labelled: put "
+                f"{DESIGN_JSON} back, or name another --output"
+            )
+        if not is_sample and top not in (CHIPS, scratch):
             raise ConfigurationError(
                 f"{folder.root} holds {top}, which is no part of a sample: name another --output"
-            )
-    without_design = not filesystem.exists(folder.path(DESIGN_JSON))
-    for name in tables:
-        if without_design and filesystem.exists(folder.path(name)):
-            raise ConfigurationError(
-                f"{folder.root} holds {name} and no {DESIGN_JSON}, which may be labelled: put "
-                f"{DESIGN_JSON} back, or name another --output"
             )
 
 

@@ -164,6 +164,7 @@ def test_added_points_come_behind_labelled_ones_which_stay(run):
         for (name,) in database.execute(triggers).fetchall():
             database.execute(f'DROP TRIGGER "{name}"')
         database.execute("UPDATE sample SET class = 'bright'")
+    (folder / "accuracy.csv").write_text("of beamseg assess")
     command.run([str(run), "--add", "13", *CHIPLESS])
 
     design = design_in(folder)
@@ -305,6 +306,18 @@ def test_a_layer_that_another_program_is_writing_is_left_alone(run):
     with pytest.raises(ConfigurationError, match=r"sample\.gpkg is open in another program"):
         command.run([str(run), "--add", "5", *CHIPLESS])
     assert files_of(run) == before
+
+
+def test_points_have_the_probabilities_of_their_pixel_where_the_run_has_them(tmp_path, finished):
+    options = {"probabilities": True, "soft_areas": True}
+    path, model = finished / "in" / "a.tif", finished / "model"
+    run = run_scenes(tmp_path / "run", model, path, **options)
+    command.run([str(run.root), "--total", "20", *CHIPLESS])
+    with rasterio.open(run.root / "probabilities" / "in" / "a.tif") as source:
+        levels = source.read()
+    for point in design_in(run.root / "sample").points:
+        assert point.probabilities == tuple(levels[:, point.row, point.column].tolist())
+        assert np.argmax(point.probabilities) == [*NAMES].index(point.map_class)
 
 
 # Chips
