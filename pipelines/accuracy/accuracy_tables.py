@@ -10,14 +10,16 @@ from pipelines.accuracy.assessment import Assessment, GroundAssessment
 from pipelines.run.area_tables import csv_bytes
 from segmodel.errors import counted
 from segmodel.escaping import on_one_line
-from segmodel.evaluation.stratified import Estimated
+from segmodel.evaluation.stratified import Estimated, Estimates
 from segmodel.reports.interval_chart import IntervalBar, interval_chart, number_text
 
 HEADER = (
     *("zone", "quantity", "class_id", "class", "reference_id", "reference"),
     *("value", "standard_error", "low", "high", "wald_low", "wald_high"),
 )
-# Classes whose matrix a terminal has room for, and letters of their names.
+# Areas by the difference estimator.
+CORRECTED = "area_by_probabilities_m2"
+# Classes whose matrix a terminal has room for, and zones; letters of names.
 MAX_PRINTED, _LETTERS = 12, 24
 # From so many m² on, areas are printed in this unit.
 _UNITS = ((1e10, "km²", "square kilometres", 1e6), (1e5, "ha", "hectares", 1e4))
@@ -42,6 +44,8 @@ def _rows(
         for name in ("users_accuracy", "producers_accuracy", "area_shares", "areas"):
             quantity = {"area_shares": "area_share", "areas": "area_m2"}.get(name, name)
             yield (zone, quantity, *entry, *blank, *_cells(getattr(estimates, name)[index]))
+        if ground.corrected is not None:
+            yield (zone, CORRECTED, *entry, *blank, *_cells(ground.corrected[index]))
         mapped = ground.map_areas_m2[index]
         yield (zone, "map_area_m2", *entry, *blank, _cell(mapped), *[""] * 5)
     for row, column in np.argwhere(ground.confusion).tolist():
@@ -89,6 +93,8 @@ def _ground_json(ground: GroundAssessment, classes: Sequence[tuple[int, str]]) -
         "area_share": estimates.area_shares,
         "area_m2": estimates.areas,
     }
+    if ground.corrected is not None:
+        by_class[CORRECTED] = ground.corrected
     return {
         "zone": ground.zone,
         "estimators": ground.source,
@@ -131,12 +137,20 @@ def accuracy_text(assessment: Assessment) -> Iterator[str]:
     yield f"{_points(assessment)} in {strata}; {_level(assessment)} intervals"
     yield f"estimators of {ground.source}"
     yield ""
-    yield from _area_lines(ground, classes)
+    yield from _area_lines(ground, ground.estimates.areas, classes)
+    if ground.corrected is not None:
+        yield "\nareas by the probabilities of the model, corrected by the sample\n"
+        yield from _area_lines(ground, ground.corrected, classes)
     yield ""
     yield from _accuracy_lines(ground, classes)
     if len(classes) <= MAX_PRINTED:
         yield "\nshare of the area in %: a line is a class of the map, a column what was seen\n"
         yield from _pair_lines(ground, classes)
+    for zone in assessment.zones[:MAX_PRINTED]:
+        yield f"\n{on_one_line(zone.zone or '')}, by its own points\n"
+        yield from _area_lines(zone, zone.estimates.areas, classes)
+    if len(assessment.zones) > MAX_PRINTED:
+        yield f"\n{counted(len(assessment.zones) - MAX_PRINTED, 'more zone')} in accuracy.csv"
 
 
 def _level(assessment: Assessment) -> str:
@@ -149,11 +163,13 @@ def _points(assessment: Assessment) -> str:
     return f"{drawn} ({lost:,} of them without a class, and dropped)" if lost else drawn
 
 
-def _area_lines(ground: GroundAssessment, classes: Sequence[tuple[int, str]]) -> Iterator[str]:
+def _area_lines(
+    ground: GroundAssessment, areas: Estimates, classes: Sequence[tuple[int, str]]
+) -> Iterator[str]:
     unit, _, size = _unit(ground.area_m2)
     rows = [("class", f"map {unit}", f"estimate {unit}", "interval", "usual interval (Wald)")]
     for index, (_, name) in enumerate(classes):
-        area, mapped = ground.estimates.areas[index], ground.map_areas_m2[index]
+        area, mapped = areas[index], ground.map_areas_m2[index]
         rows.append(
             (
                 _short(name),

@@ -1,20 +1,26 @@
 """`beamseg assess`: from a run and its labelled sample to files of estimates."""
 
 import posixpath
+from importlib.util import find_spec
+
+import numpy as np
 
 from pipelines.accuracy.accuracy_tables import accuracy_csv, accuracy_json, accuracy_picture
 from pipelines.accuracy.assessment import Assessment, assess_sample, read_map_areas
 from pipelines.accuracy.design import (
-    ACCURACY_CSV,
-    ACCURACY_JSON,
-    ACCURACY_PNG,
     DESIGN_JSON,
+    SampleDesign,
     read_design,
     run_digest_of,
 )
 from pipelines.accuracy.labelled import read_labelled
+from pipelines.accuracy.map_blocks import placed_blocks
+from pipelines.accuracy.sample_options import CLASS
+from pipelines.formats.work import Work
 from pipelines.results.verify import open_run
+from pipelines.run.areas import Tally
 from pipelines.run.directory import RUN_JSON, RunDirectory
+from pipelines.run.soft_areas import SOFT_M2
 from pipelines.storage import filesystem, locations
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation.intervals import Intervals
@@ -53,7 +59,43 @@ def assess_run(
             f"run that was sampled, as it was then, or draw a sample of this one"
         )
     labels = read_labelled(labelled, design)
-    return assess_sample(design, labels, read_map_areas(work.run), intervals, drop_missing)
+    return assess_sample(
+        design,
+        labels,
+        read_map_areas(work.run),
+        intervals,
+        drop_missing,
+        mean_probabilities(work, design),
+    )
+
+
+def mean_probabilities(work: Work, design: SampleDesign) -> np.ndarray | None:
+    """What the probabilities of a run are on average over all ground of each stratum.
+
+    Args:
+        work: Of the run.
+        design: Design of a sample of its map.
+
+    Returns:
+        `(classes, strata)` float64; None unless strata are classes of the map whose ground counts
+        wherever a scene shows it, the run has soft areas, all points have probabilities, and scipy
+        is there, without which they tell no interval.
+    """
+    has_levels = all(point.probabilities is not None for point in design.points)
+    is_by_class = design.strata_by == CLASS and design.buffer is None
+    if not (has_levels and is_by_class and work.soft_areas) or work.counts_once:
+        return None
+    if find_spec("scipy") is None:
+        return None
+    soft = Tally.sum(block.tally for block in placed_blocks(work)).sums.get(SOFT_M2, {})
+    ids = [class_id for class_id, _ in design.classes]
+    found = np.array(
+        [
+            [float(soft.get(f"{stratum.class_id}:{class_id}", 0)) for stratum in design.strata]
+            for class_id in ids
+        ]
+    )
+    return np.asarray(found / found.sum(axis=0))
 
 
 def write_assessment(folder: str, assessment: Assessment, sources: dict[str, str]) -> None:
@@ -74,7 +116,7 @@ def write_assessment(folder: str, assessment: Assessment, sources: dict[str, str
         )
     digests = {f"{what}_sha256": filesystem.sha256(path) for what, path in sources.items()}
     output.make()
-    output.write(ACCURACY_CSV, accuracy_csv(assessment))
-    output.write_json(ACCURACY_JSON, accuracy_json(assessment, digests), is_sealed=True)
-    output.write(ACCURACY_PNG, accuracy_picture(assessment))
+    output.write("accuracy.csv", accuracy_csv(assessment))
+    output.write_json("accuracy.json", accuracy_json(assessment, digests), is_sealed=True)
+    output.write("accuracy.png", accuracy_picture(assessment))
     output.clear_scratch()

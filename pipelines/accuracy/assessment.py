@@ -4,15 +4,23 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipelines.accuracy.design import SampleDesign, Stratum
 from pipelines.run.directory import RunDirectory
+from segmodel.engine.soft import LEVELS
 from segmodel.errors import ConfigurationError, InputError, counted
 from segmodel.evaluation.intervals import Intervals
-from segmodel.evaluation.stratified import ClassEstimates, Strata, count_points, general_strata
+from segmodel.evaluation.stratified import (
+    ClassEstimates,
+    Estimates,
+    Strata,
+    count_points,
+    difference,
+    general_strata,
+)
 
 OLOFSSON = "Olofsson et al. (2014): strata are the classes of the map"
 STEHMAN = "Stehman (2014): strata are not the classes of the map"
@@ -30,6 +38,8 @@ class GroundAssessment:
         map_areas_m2: Area of each class on the map, in m², None where it is not known.
         estimates: Accuracy and areas in m².
         source: Whose estimators they are, and why those.
+        corrected: Areas in m² by the probabilities of the model, corrected by the sample; None
+            where there are none.
     """
 
     zone: str | None
@@ -38,6 +48,7 @@ class GroundAssessment:
     map_areas_m2: tuple[float | None, ...]
     estimates: ClassEstimates
     source: str
+    corrected: Estimates | None = None
 
     @property
     def area_m2(self) -> float:
@@ -76,6 +87,7 @@ def assess_sample(
     map_areas_m2: Mapping[int, float],
     intervals: Intervals,
     drop_missing: bool = False,
+    mean_probability: np.ndarray | None = None,
 ) -> Assessment:
     """Estimate accuracy and areas from a labelled sample.
 
@@ -85,6 +97,8 @@ def assess_sample(
         map_areas_m2: Area of each class on the map by its id, for strata that are not of one class.
         intervals: Level and method of the intervals.
         drop_missing: Whether points without a class are left out, as if they had not been drawn.
+        mean_probability: `(classes, strata)` mean probability of each class over all ground of each
+            stratum, where all points of the design have theirs; None where they are not known.
 
     Raises:
         ConfigurationError: If points have no class, unless they are dropped; or a stratum has none
@@ -101,6 +115,9 @@ def assess_sample(
         )
     zones = sorted({stratum.zone for stratum in design.strata if stratum.zone is not None})
     whole = _assess_ground(design, labels, None, map_areas_m2, intervals)
+    if mean_probability is not None:
+        corrected = _corrected_areas(design, labels, mean_probability, intervals)
+        whole = replace(whole, corrected=corrected)
     each = tuple(_assess_ground(design, labels, zone, {}, intervals) for zone in zones)
     return Assessment(design, intervals, unlabelled, whole, each)
 
@@ -145,6 +162,22 @@ def _assess_ground(
         estimates,
         OLOFSSON if is_by_class else STEHMAN,
     )
+
+
+def _corrected_areas(
+    design: SampleDesign,
+    labels: Mapping[str, int],
+    mean_probability: np.ndarray,
+    intervals: Intervals,
+) -> Estimates:
+    """Areas by the difference estimator."""
+    places = {stratum.name: number for number, stratum in enumerate(design.strata)}
+    seen = [point for point in design.points if point.id in labels]
+    truth = np.array([[labels[p.id] == class_id for p in seen] for class_id, _ in design.classes])
+    levels = np.array([point.probabilities for point in seen]).T
+    sample = np.array([places[point.stratum] for point in seen]), truth, levels / LEVELS
+    areas = np.array([stratum.area_m2 for stratum in design.strata])
+    return difference(sample, Strata(areas), mean_probability, intervals)
 
 
 def _mapped_classes(stratum: Stratum, design: SampleDesign) -> set[int]:

@@ -18,9 +18,6 @@ from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError, DamagedError
 
 DESIGN_JSON = "design.json"
-# What an assessment is written to, by default beside the design.
-ACCURACY_FILES = ("accuracy.csv", "accuracy.json", "accuracy.png")
-ACCURACY_CSV, ACCURACY_JSON, ACCURACY_PNG = ACCURACY_FILES
 FORMAT = {"format": "beamseg sample", "format_version": 1}
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipelines.accuracy.accuracy_tables import accuracy_text
 from pipelines.accuracy.assessment import OLOFSSON, STEHMAN, assess_sample
 from pipelines.accuracy.design import Stratum
 from segmodel.errors import ConfigurationError
@@ -167,6 +168,30 @@ def test_classes_by_zone_are_strata_of_one_class_within_each_zone():
     assert users.value == pytest.approx((10 * 0.9 + 20 * 0.5) / 30)
 
 
+def test_probabilities_of_all_ground_are_corrected_by_those_of_the_points():
+    pytest.importorskip("scipy", reason="its interval needs scipy")
+    design, labels = class_sample(np.array([[10, 0], [1, 9]]), [10.0, 90.0], TWO)
+    # A lake has a probability of 0.8 where there is one, and else of 0.2.
+    points = tuple(
+        replace(point, probabilities=(204, 51) if labels[point.id] == 0 else (51, 204))
+        for point in design.points
+    )
+    design = replace(design, points=points)
+
+    corrected = assess_sample(
+        design, labels, {}, WILSON, mean_probability=np.array([[0.7, 0.25], [0.3, 0.75]])
+    ).whole.corrected
+
+    lake = corrected[0]
+    # In lakes 0.7 + 0.2, on land 0.25 + (0.2 - 9 * 0.2) / 10.
+    assert lake.value == pytest.approx(10 * 0.9 + 90 * 0.09)
+    assert lake.standard_error == pytest.approx(90 * (0.016 / 10) ** 0.5)
+    # Student's t with the 9 degrees of freedom of the land, as lakes do not vary.
+    assert lake.high - lake.value == pytest.approx(2.262157 * 3.6, rel=1e-6)
+    assert lake.wald_high - lake.value == pytest.approx(1.959964 * 3.6, rel=1e-6)
+    assert corrected[1].value == pytest.approx(100 - lake.value)
+
+
 def test_a_buffer_around_a_class_is_a_stratum_of_several_classes():
     cubes = np.zeros((3, 2, 2), int)
     cubes[0, 0], cubes[1, 1], cubes[2, 1] = (9, 1), (0, 20), (3, 7)
@@ -187,3 +212,17 @@ def test_a_buffer_around_a_class_is_a_stratum_of_several_classes():
     users = ground.estimates.users_accuracy[0]
     limits = [float(limit) for limit in WILSON.of_shares(np.array(9), np.array(10))]
     assert [users.low, users.high] == pytest.approx(limits, rel=1e-12)
+
+
+def test_areas_of_each_zone_are_printed_below_those_of_all():
+    (design, labels), _ = zone_sample()
+
+    lines = list(accuracy_text(assess_sample(design, labels, {}, WILSON)))
+
+    first = lines.index("\nnorth, by its own points\n")
+    assert [line.split()[:3] for line in lines[first + 1 : first + 4]] == [
+        ["class", "map", "m²"],
+        ["lake", "-", "16.0"],
+        ["land", "-", "24.0"],
+    ]
+    assert lines[first + 4] == "\nsouth, by its own points\n"

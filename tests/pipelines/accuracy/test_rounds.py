@@ -105,3 +105,58 @@ def test_an_assessed_sample_can_be_enlarged_and_is_refused_until_its_new_points_
         assess.run([run, str(folder / "sample.csv")])
     assert assess.run([run, str(folder / "sample.csv"), "--missing=drop"]) == 0
     assert "40 points (10 of them without a class, and dropped)" in capsys.readouterr().out
+
+
+@pytest.fixture
+def soft_run(tmp_path, model_folder) -> Finished:
+    """A run with soft areas and probabilities, which a label fixes: 0.8, and 0.2 of the next."""
+    levels = np.full((40, 60, 3), 40, np.uint8)
+    levels[:, 20:] = 120
+    levels[:, 50:] = 220
+    scene = write_scene(tmp_path / "in" / "b.tif", levels)
+    return run_scenes(tmp_path / "soft", model_folder, scene, soft_areas=True, probabilities=True)
+
+
+def test_areas_by_probabilities_are_estimated_where_a_run_has_them(soft_run, tmp_path, capsys):
+    pytest.importorskip("scipy", reason="the difference estimator needs scipy")
+    folder, run = tmp_path / "sample", str(soft_run.root)
+    words = ["--total=90", "--allocation=equal", "--chip_px=0", f"--output={folder}"]
+    assert sample.run([run, *words]) == 0
+    points = read_design(str(folder / "design.json")).points
+    place = {class_id: n for n, class_id in enumerate(IDS)}
+    for point in points:
+        expected = [0, 0, 0]
+        expected[place[point.map_class]] += 204
+        expected[(place[point.map_class] + 1) % 3] += 51
+        assert point.probabilities == tuple(expected)
+    # One point in ten is of the next class.
+    seen = {p.id: NAMES[(place[p.map_class] + (n % 10 == 0)) % 3] for n, p in enumerate(points)}
+    label(folder / "sample.csv", seen)
+
+    assert assess.run([run, str(folder / "sample.csv")]) == 0
+
+    assert "corrected by the sample\n\nclass " in capsys.readouterr().out
+    classes = json.loads((folder / "accuracy.json").read_bytes())["whole"]["classes"]
+    for entry in classes:
+        # Probabilities that a label fixes add nothing to it: the estimate is that of the strata.
+        plain, corrected = entry["area_m2"], entry["area_by_probabilities_m2"]
+        for key in ("value", "standard_error", "wald_low", "wald_high"):
+            assert corrected[key] == pytest.approx(plain[key], rel=1e-9)
+        assert corrected["low"] < plain["value"] < corrected["high"]
+
+
+@pytest.mark.parametrize("options", [{"soft_areas": True}, {"probabilities": True}])
+def test_no_area_is_corrected_by_probabilities_that_a_run_has_in_part(
+    tmp_path, model_folder, options
+):
+    scene = write_scene(tmp_path / "in" / "b.tif", np.full((40, 60, 3), 40, np.uint8))
+    run = str(run_scenes(tmp_path / "part", model_folder, scene, **options).root)
+    folder = tmp_path / "sample"
+    assert sample.run([run, "--total=20", "--chip_px=0", f"--output={folder}"]) == 0
+    points = read_design(str(folder / "design.json")).points
+    label(folder / "sample.csv", {point.id: "dark" for point in points})
+
+    assert assess.run([run, str(folder / "sample.csv")]) == 0
+
+    document = json.loads((folder / "accuracy.json").read_bytes())
+    assert "area_by_probabilities_m2" not in document["whole"]["classes"][0]
