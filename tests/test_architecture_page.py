@@ -25,8 +25,8 @@ def test_a_walk_has_ten_steps_whose_functions_exist(walk):
     assert missing == [], "docs/architecture.md: name what is called there now"
 
 
-def test_there_are_two_walks():
-    assert len(WALKS) == 2
+def test_there_are_three_walks():
+    assert len(WALKS) == 3
 
 
 def test_every_folder_of_code_is_a_room_of_the_page():

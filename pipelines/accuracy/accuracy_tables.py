@@ -11,7 +11,7 @@ from pipelines.run.area_tables import csv_bytes
 from segmodel.errors import counted
 from segmodel.escaping import on_one_line
 from segmodel.evaluation.stratified import Estimated, Estimates
-from segmodel.reports.interval_chart import IntervalBar, interval_chart, number_text
+from segmodel.reports.interval_chart import MAX_BARS, IntervalBar, interval_chart, number_text
 
 HEADER = (
     *("zone", "quantity", "class_id", "class", "reference_id", "reference"),
@@ -124,7 +124,8 @@ def accuracy_picture(assessment: Assessment) -> bytes:
         numbers = (area.value, area.low, area.high, ground.map_areas_m2[index])
         value, low, high, mapped = (None if n is None else n / size for n in numbers)
         bars.append(IntervalBar(name, value or 0.0, low, high, mapped))
-    title = f"Ground area by class in {unit}, estimated from {_points(assessment)}"
+    which = f"of the first {MAX_BARS} classes" if len(bars) > MAX_BARS else "by class"
+    title = f"Ground area {which} in {unit}, estimated from {_points(assessment)}"
     return interval_chart(
         title, f"estimate with its {_level(assessment)} interval", "area on the map", bars
     )
@@ -154,7 +155,7 @@ def accuracy_text(assessment: Assessment) -> Iterator[str]:
 
 
 def _level(assessment: Assessment) -> str:
-    return f"{100 * assessment.intervals.level:.4g} % {assessment.intervals.method}"
+    return f"{100 * assessment.intervals.level:.4g} % {assessment.intervals.method.title()}"
 
 
 def _points(assessment: Assessment) -> str:

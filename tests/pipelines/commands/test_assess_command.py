@@ -60,7 +60,7 @@ def test_estimates_are_printed_and_written_beside_the_design(run, tmp_path, caps
     assert (
         capsys.readouterr().out
         == f"""\
-60 points in 3 strata; 95 % wilson intervals
+60 points in 3 strata; 95 % Wilson intervals
 estimators of Olofsson et al. (2014): strata are the classes of the map
 
 class   map m²  estimate m²        interval  usual interval (Wald)
