@@ -17,11 +17,34 @@ from pipelines.storage import filesystem, locations
 from pipelines.storage.copies import with_sidecars
 from segmodel.errors import ConfigurationError
 
-ID, LON, LAT, CLASS = COLUMNS = ("id", "lon", "lat", "class")
-_NEEDED = "it must be the file that `beamseg sample` wrote, with the column class filled"
+ID, LON, LAT, CLASS = ("id", "lon", "lat", "class")
 _TEXTS = (".csv", ".tsv", ".txt")
 _VECTORS = (".gpkg", ".geojson", ".json")
 _DELIMITERS = ",;\t"
+
+
+@dataclass(frozen=True)
+class PointTable:
+    """What a table of points must have.
+
+    Args:
+        id: Column with names of points, or None where they need none.
+        label: Column of classes, in small letters.
+        needed: What the table must be, for error texts.
+    """
+
+    id: str | None
+    label: str
+    needed: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns that a text must have."""
+        return (*((self.id,) if self.id else ()), LON, LAT, self.label)
+
+
+_OF_SAMPLE = "it must be the file that `beamseg sample` wrote, with the column class filled"
+SAMPLE_TABLE = PointTable(ID, CLASS, _OF_SAMPLE)
 
 
 @dataclass(frozen=True)
@@ -30,7 +53,7 @@ class LabelRow:
 
     Args:
         where: Line or feature, for error texts.
-        id: Name of the point.
+        id: Name of the point; `where`, if the table needs none.
         label: What stands in the column of classes; empty where nothing does.
         places: Longitude and latitude in degrees: of the columns, of the geometry, or of both.
     """
@@ -41,13 +64,14 @@ class LabelRow:
     places: tuple[tuple[float, float], ...]
 
 
-def read_label_rows(path: str) -> list[LabelRow]:
+def read_label_rows(path: str, table: PointTable = SAMPLE_TABLE) -> list[LabelRow]:
     """All rows of a table of labelled points.
 
     Args:
         path: A CSV file (`.csv`, `.tsv` or `.txt`) in UTF-8, with or without a byte order mark, in
             UTF-16 or in the code page of Windows, with commas, semicolons or tabs, and with points
             or commas in its numbers; or a GeoPackage or a GeoJSON file of points.
+        table: What it must have.
 
     Raises:
         ConfigurationError: If the file is not there, is no such table, lacks a column, or has a
@@ -56,7 +80,7 @@ def read_label_rows(path: str) -> list[LabelRow]:
     name = os.path.basename(path.rstrip("/"))
     try:
         if path.lower().endswith(_TEXTS):
-            rows = list(_text_rows(filesystem.read_bytes(locations.checked(path)), name))
+            rows = list(_text_rows(filesystem.read_bytes(locations.checked(path)), name, table))
         elif not path.lower().endswith(_VECTORS):
             raise ConfigurationError(
                 f"{name} must end in {', '.join((*_TEXTS, *_VECTORS))}: save the labelled points "
@@ -66,22 +90,22 @@ def read_label_rows(path: str) -> list[LabelRow]:
             with with_sidecars(locations.checked(path)) as file:
                 if not os.path.exists(file):
                     raise FileNotFoundError(file)
-                rows = _feature_rows(file, name)
+                rows = _feature_rows(file, name, table)
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise ConfigurationError(f"{path} is not there: check the path of LABELLED") from error
+        raise ConfigurationError(f"{path} is not there: check the path") from error
     if not rows:
-        raise ConfigurationError(f"{name} has no rows: {_NEEDED}")
+        raise ConfigurationError(f"{name} has no rows: {table.needed}")
     return rows
 
 
-def _text_rows(content: bytes, name: str) -> Iterator[LabelRow]:
+def _text_rows(content: bytes, name: str, table: PointTable) -> Iterator[LabelRow]:
     text = _decoded(content)
     header = text.partition("\n")[0]
     delimiter = max(_DELIMITERS, key=header.count)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         columns = [cell.strip().lower() for cell in next(lines, [])]
-        _check_columns(columns, COLUMNS, name)
+        _check_columns(columns, table.columns, name, table)
         for cells in lines:
             where = f"{name}, line {lines.line_num}"
             if not any(cell.strip() for cell in cells):
@@ -93,10 +117,12 @@ def _text_rows(content: bytes, name: str) -> Iterator[LabelRow]:
                 )
             row = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
             place = (_degrees(row[LON], LON, where), _degrees(row[LAT], LAT, where))
-            yield LabelRow(where, row[ID], row[CLASS], (place,))
+            yield LabelRow(where, row[table.id] if table.id else where, row[table.label], (place,))
     except csv.Error as error:
         where = f"{name}, line {lines.line_num}"
-        raise ConfigurationError(f"{where} is no line of a CSV file ({error}): {_NEEDED}") from None
+        raise ConfigurationError(
+            f"{where} is no line of a CSV file ({error}): {table.needed}"
+        ) from None
 
 
 def _decoded(content: bytes) -> str:
@@ -113,13 +139,15 @@ def _decoded(content: bytes) -> str:
         return content.decode("cp1252", "replace")
 
 
-def _check_columns(columns: Sequence[str], needed: Sequence[str], name: str) -> None:
+def _check_columns(
+    columns: Sequence[str], needed: Sequence[str], name: str, table: PointTable
+) -> None:
     """Refuse a table in which a column is missing or stands twice."""
     for column in needed:
         if (times := columns.count(column)) != 1:
             found = ", ".join(filter(None, columns))[:200] or "none"
             how = "no column" if times == 0 else f"{times} columns"
-            raise ConfigurationError(f"{name} has {how} called {column} ({found}): {_NEEDED}")
+            raise ConfigurationError(f"{name} has {how} called {column} ({found}): {table.needed}")
 
 
 def _degrees(text: str, column: str, where: str) -> float:
@@ -136,32 +164,35 @@ def _degrees(text: str, column: str, where: str) -> float:
     return value
 
 
-def _feature_rows(file: str, name: str) -> list[LabelRow]:
-    layer = _layer_of_points(file, name)
+def _feature_rows(file: str, name: str, table: PointTable) -> list[LabelRow]:
+    layer = _layer_of_points(file, name, table)
     read = vector_library().raw.read
     meta, ids, content, values = read(file, layer=layer, force_2d=True, return_fids=True)
     fields = [str(field).lower() for field in meta["fields"]]
-    _check_columns(fields, (ID, CLASS), name)
+    _check_columns(fields, tuple(filter(None, (table.id, table.label))), name, table)
     of_field = dict(zip(fields, values, strict=True))
     wheres = [f"{name}, feature {number}" for number in ids.tolist()]
     places: list[list[tuple[float, float]]] = [[] for _ in wheres]
     if content is not None and any(content):
-        for own, point in zip(places, _points(content, meta["crs"], wheres), strict=True):
+        for own, point in zip(places, _points(content, meta["crs"], wheres, table), strict=True):
             own.append(point)
     if LON in of_field and LAT in of_field:
         for own, where, lon, lat in zip(places, wheres, of_field[LON], of_field[LAT], strict=True):
             own.append((_degrees(str(lon), LON, where), _degrees(str(lat), LAT, where)))
     if not all(places):
-        raise ConfigurationError(f"{name} has neither points nor fields lon and lat: {_NEEDED}")
-    texts = [[_cell(value) for value in of_field[field].tolist()] for field in (ID, CLASS)]
+        raise ConfigurationError(
+            f"{name} has neither points nor fields lon and lat: {table.needed}"
+        )
+    labels = map(_cell, of_field[table.label].tolist())
+    names = map(_cell, of_field[table.id].tolist()) if table.id else iter(wheres)
     return [
         LabelRow(where, point, label, tuple(own))
-        for where, point, label, own in zip(wheres, *texts, places, strict=True)
+        for where, point, label, own in zip(wheres, names, labels, places, strict=True)
     ]
 
 
-def _layer_of_points(file: str, name: str) -> str:
-    """The one layer that has the columns of a sample."""
+def _layer_of_points(file: str, name: str, table: PointTable) -> str:
+    """The one layer that has the columns that are needed."""
     pyogrio = vector_library()
 
     try:
@@ -171,19 +202,22 @@ def _layer_of_points(file: str, name: str) -> str:
             f"{name} is no file of vectors that GDAL reads ({error}): save the labelled points as "
             f"GeoPackage, or as CSV under a name that ends in .csv"
         ) from error
+    needed = [name for name in (table.id, table.label) if name]
     found = [
         layer
         for layer in layers
-        if {ID, CLASS} <= {str(f).lower() for f in pyogrio.read_info(file, layer=layer)["fields"]}
+        if set(needed) <= {str(f).lower() for f in pyogrio.read_info(file, layer=layer)["fields"]}
     ]
     if len(found) != 1:
         count = f"{len(found)} layers" if found else "no layer"
-        raise ConfigurationError(f"{name} has {count} with the fields {ID} and {CLASS}: {_NEEDED}")
+        raise ConfigurationError(
+            f"{name} has {count} with the fields {' and '.join(needed)}: {table.needed}"
+        )
     return found[0]
 
 
 def _points(
-    content: Sequence[bytes | None], crs: str | None, wheres: Sequence[str]
+    content: Sequence[bytes | None], crs: str | None, wheres: Sequence[str], table: PointTable
 ) -> Iterator[tuple[float, float]]:
     """Longitude and latitude of the points of features."""
     try:
@@ -196,7 +230,7 @@ def _points(
         shape = None if wkb is None else shapely.from_wkb(wkb, on_invalid="ignore")
         parts = shapely.get_coordinates(shape)
         if len(parts) != 1 or not np.isfinite(parts).all():
-            raise ConfigurationError(f"{where} is no point: {_NEEDED}")
+            raise ConfigurationError(f"{where} is no point: {table.needed}")
         lon, lat = to_degrees.transform(*parts[0].tolist())
         yield lon, lat
 

@@ -100,13 +100,18 @@ def vector_library() -> Any:
 
 def has_vectors(path: str) -> bool:
     """Whether a file has layers of vectors that GDAL can read."""
+    return bool(vector_kinds(path))
+
+
+def vector_kinds(path: str) -> list[str]:
+    """Kinds of geometry of the layers of a file, in GDAL's words; none if it has no vectors."""
     pyogrio = vector_library()
 
     try:
         with with_sidecars(path) as file:
-            return len(pyogrio.list_layers(file)) > 0
+            return [str(kind) for _, kind in pyogrio.list_layers(file)]
     except (pyogrio.errors.DataSourceError, FileNotFoundError):
-        return False
+        return []
 
 
 @dataclass(frozen=True)

@@ -140,17 +140,32 @@ def _other_pixels(columns: np.ndarray, rows: np.ndarray, grid: Grid, other: Grid
     """Places at columns and rows of one scene, in another; infinite where there is none."""
     x, y = _applied(grid.transform, *np.meshgrid(columns, rows))
     assert grid.crs is not None
-    assert other.crs is not None
-    mine, others = grid.crs.to_wkt(), other.crs.to_wkt()
-    if mine != others:
-        on_earth = np.isfinite(datum_of(mine).lon_lat(x, y)[1])
-        x, y = _transformer(mine, others).transform(np.where(on_earth, x, np.nan), y)
-    turn = datum_of(others).period
+    return pixels_of_coordinates(x, y, grid.crs.to_wkt(), other)
+
+
+def pixels_of_coordinates(x: np.ndarray, y: np.ndarray, crs_wkt: str, grid: Grid) -> Pair:
+    """Where coordinates are in a raster.
+
+    Args:
+        x: Longitudes or eastings.
+        y: Latitudes or northings, of the same shape.
+        crs_wkt: Their reference system.
+        grid: Size and place of the raster; with a CRS.
+
+    Returns:
+        Columns and rows, float64 of the same shape; infinite where there is no such place.
+    """
+    assert grid.crs is not None
+    wkt = grid.crs.to_wkt()
+    if crs_wkt != wkt:
+        on_earth = np.isfinite(datum_of(crs_wkt).lon_lat(x, y)[1])
+        x, y = _transformer(crs_wkt, wkt).transform(np.where(on_earth, x, np.nan), y)
+    turn = datum_of(wkt).period
     with np.errstate(invalid="ignore"):
         if np.isfinite(turn):
-            middle, _ = _applied(other.transform, other.width / 2, other.height / 2)
+            middle, _ = _applied(grid.transform, grid.width / 2, grid.height / 2)
             x = middle + np.mod(x - middle + turn / 2, turn) - turn / 2
-        x, y = _applied(~other.transform, x, y)
+        x, y = _applied(~grid.transform, x, y)
     return np.nan_to_num(x, nan=np.inf), np.nan_to_num(y, nan=np.inf)
 
 

@@ -35,7 +35,7 @@ class MapPair:
         area: What is compared.
         whole: The whole label map.
         labels: Reads ids.
-        truth: Reads class indices, `IGNORED` where nothing is known.
+        truth: Reads class indices, `IGNORED` where nothing is known; None where points say it.
         confidence: Reads confidence of 8 bits; None where there is none.
         ground: Place on the ground, area of a pixel in m², or None where it is not known.
         zones: Zones on the label map, or None.
@@ -44,7 +44,7 @@ class MapPair:
     area: Window
     whole: Window
     labels: Read
-    truth: Read
+    truth: Read | None
     confidence: Read | None = None
     ground: GroundGrid | float | None = None
     zones: ScenePolygons | None = None
@@ -58,6 +58,27 @@ class MapPair:
             return np.full(shape, self.ground)
         found = self.ground.pixel_areas_m2(window.row, window.column, *shape)
         return np.broadcast_to(found, shape)
+
+
+@dataclass(frozen=True)
+class PlacedPoints:
+    """Points with a class on a label map.
+
+    Args:
+        rows: `(points,)` int64 rows of the pixels that they lie in.
+        columns: `(points,)` int64 columns.
+        truth: `(points,)` class indices.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    truth: np.ndarray
+
+    def inside(self, window: Window) -> "PlacedPoints":
+        """Those in a window of the label map."""
+        row, column = self.rows - window.row, self.columns - window.column
+        inside = (row >= 0) & (row < window.height) & (column >= 0) & (column < window.width)
+        return PlacedPoints(self.rows[inside], self.columns[inside], self.truth[inside])
 
 
 @dataclass
@@ -157,8 +178,8 @@ def add_rows(cells: Cells, rows: Sequence[tuple[int, int, int, str]]) -> None:
         cells[true, given] = before[0] + pixels, before[1] + Fraction(area)
 
 
-def compare(pair: MapPair, classes: ClassTable, boundary_px: int | None) -> ComparedCounts:
-    """Compare a label map with what is true, tile by tile.
+def compare_maps(pair: MapPair, classes: ClassTable, boundary_px: int | None) -> ComparedCounts:
+    """Compare a label map with what is true at its pixels, tile by tile.
 
     Args:
         pair: Label map and truth.
@@ -173,37 +194,74 @@ def compare(pair: MapPair, classes: ClassTable, boundary_px: int | None) -> Comp
         counts.boundary = BoundaryCounts.empty(counts.classes)
     if pair.confidence is not None:
         counts.confidence = np.zeros((LEVELS, 2), np.int64)
+    assert pair.truth is not None
     for tile in pair.area.subdivide(TILE_PX, TILE_PX):
         read = grown(tile, boundary_px or 0, pair.whole)
         core = tile.relative_to(read)
         truth = pair.truth(read)
-        if (truth[core.slices] > IGNORED).any():
+        known = truth[core.slices] > IGNORED
+        if known.any():
             given = class_places(pair.labels(read), classes)
             if boundary_px is not None and counts.boundary is not None:
-                known = np.where(given == counts.classes, IGNORED, given)
-                counts.boundary += boundary_counts(truth, known, counts.classes, boundary_px, core)
-            _count(truth[core.slices], given[core.slices], tile, pair, counts)
+                labelled = np.where(given == counts.classes, IGNORED, given)
+                edges = boundary_counts(truth, labelled, counts.classes, boundary_px, core)
+                counts.boundary += edges
+            areas = pair.areas_m2(tile)
+            of_known = None if areas is None else areas[known]
+            pixels = _Pixels(known, truth[core.slices][known], given[core.slices][known], of_known)
+            _count(pixels, tile, pair, counts)
     return counts
 
 
-def _count(
-    truth: np.ndarray, given: np.ndarray, tile: Window, pair: MapPair, counts: ComparedCounts
-) -> None:
-    known = truth > IGNORED
-    areas = pair.areas_m2(tile)
-    codes = codes_of(truth[known], given[known], counts.classes)
-    of_known = None if areas is None else areas[known]
-    counts.add(codes, of_known)
+def compare_points(pair: MapPair, points: PlacedPoints, classes: ClassTable) -> ComparedCounts:
+    """Compare a label map with points, each with the pixel that it lies in.
+
+    Points have no area. Two points in one pixel count twice.
+
+    Args:
+        pair: Label map.
+        points: Points on it.
+        classes: Class table of the labels.
+
+    Raises:
+        InputError: If the label map cannot be read, or a label is not in the class table.
+    """
+    counts = ComparedCounts(len(classes.ids))
+    if pair.confidence is not None:
+        counts.confidence = np.zeros((LEVELS, 2), np.int64)
+    for tile in pair.area.subdivide(TILE_PX, TILE_PX):
+        here = points.inside(tile)
+        if len(here.truth):
+            at = here.rows - tile.row, here.columns - tile.column
+            given = class_places(pair.labels(tile)[at], classes)
+            _count(_Pixels(at, here.truth, given, None), tile, pair, counts)
+    return counts
+
+
+@dataclass(frozen=True)
+class _Pixels:
+    """Pixels of a tile that are compared: where they are, `(pixels,)` truth, labels and areas."""
+
+    at: Any
+    truth: np.ndarray
+    given: np.ndarray
+    areas_m2: np.ndarray | None
+
+
+def _count(pixels: _Pixels, tile: Window, pair: MapPair, counts: ComparedCounts) -> None:
+    codes = codes_of(pixels.truth, pixels.given, counts.classes)
+    areas = pixels.areas_m2
+    counts.add(codes, areas)
     if pair.zones is not None:
         for layer in range(pair.zones.layers):
-            index = pair.zones.indices(tile, layer)[known]
+            index = pair.zones.indices(tile, layer)[pixels.at]
             for zone in np.unique(index[index >= 0]).tolist():
                 here = index == zone
-                counts.add(codes[here], None if of_known is None else of_known[here], zone)
+                counts.add(codes[here], None if areas is None else areas[here], zone)
     if pair.confidence is not None and counts.confidence is not None:
-        labelled = known & (given < counts.classes)
-        levels = pair.confidence(tile)[labelled]
-        counts.confidence += confidence_counts(levels, (truth == given)[labelled])
+        labelled = pixels.given < counts.classes
+        levels = pair.confidence(tile)[pixels.at][labelled]
+        counts.confidence += confidence_counts(levels, (pixels.truth == pixels.given)[labelled])
 
 
 def codes_of(truth: np.ndarray, given: np.ndarray, classes: int) -> np.ndarray:

@@ -9,6 +9,7 @@ from pipelines.formats import SHARDS
 from pipelines.formats.images import ImageFormat
 from pipelines.formats.shards import label_path
 from pipelines.formats.work import Work
+from pipelines.geodesy.vector_files import vector_kinds
 from pipelines.inputs.listing import find_files
 from pipelines.inputs.sidecars import Sidecars
 from pipelines.rasters.header import read_header, with_others
@@ -17,23 +18,38 @@ from pipelines.run.commits import Commit
 from pipelines.run.plan import SCENE, AssemblyUnit, InputFile, WorkUnit
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.format import RASTER_SUFFIXES
-from pipelines.storage import locations
+from pipelines.storage import filesystem, locations
 from segmodel.errors import BeamsegError, ConfigurationError, counted
 from segmodel.images.encoded import IMAGE_SUFFIXES
 from segmodel.pairs.paired_files import match_masks
 
 _SHARD_NAMES = {entry.name for entry in SHARDS}
+_TEXT_SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
 _VECTOR_SUFFIXES = frozenset({".fgb", ".geojson", ".gml", ".gpkg", ".json", ".kml", ".shp"})
 _ONE = "remove all but one, or name --reference by a pattern such as '*.png'"
 
 
 def is_vector_file(path: str) -> bool:
-    """Whether a reference is a vector file, by its suffix.
+    """Whether a reference is a vector file or a table of points, by its suffix.
 
     >>> is_vector_file("plots.gpkg|layername=2024"), is_vector_file("masks/*.png")
     (True, False)
     """
-    return PurePosixPath(path.partition("|")[0]).suffix.lower() in _VECTOR_SUFFIXES
+    return _suffix(path) in _VECTOR_SUFFIXES | _TEXT_SUFFIXES
+
+
+def holds_points(path: str) -> bool:
+    """Whether a vector file holds points and no polygons; tables of text do."""
+    if _suffix(path) in _TEXT_SUFFIXES:
+        return True
+    if "|" in path or not filesystem.exists(locations.checked(path)):
+        return False
+    kinds = vector_kinds(locations.checked(path))
+    return any("Point" in kind for kind in kinds) and not any("Polygon" in kind for kind in kinds)
+
+
+def _suffix(path: str) -> str:
+    return PurePosixPath(path.partition("|")[0]).suffix.lower()
 
 
 @dataclass(frozen=True)
@@ -168,7 +184,7 @@ def match(maps: Sequence[LabelMap], reference: ReferenceFiles | None) -> Matched
 
     Args:
         maps: All label maps of the run.
-        reference: Files of the reference; None for polygons, which lie on scenes.
+        reference: Files of the reference; None for polygons and points, which lie on scenes.
 
     Raises:
         ConfigurationError: If nothing can be compared, or a label map has several references.
@@ -182,9 +198,9 @@ def match(maps: Sequence[LabelMap], reference: ReferenceFiles | None) -> Matched
         found = _by_path(keys, reference.files)
     if not found:
         raise ConfigurationError(
-            "--reference: no label map of the run has a reference: masks and shards have the paths "
-            "of the inputs, but for the suffix of masks, such as "
-            f"{next(iter(maps)).file.name}; one raster with a place, and polygons, are for scenes"
+            f"--reference: no label map of the run has a reference: masks and shards have the "
+            f"paths of the inputs, but for the suffix of masks, such as {maps[0].file.name}; one "
+            f"raster with a place, polygons and points are for scenes"
         )
     unused = 0 if reference is None else len(reference.files) - len({*found.values()})
     return Matched(tuple(_units(maps, found)), len(found), len(keys) - len(found), unused)

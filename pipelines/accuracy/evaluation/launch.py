@@ -7,11 +7,13 @@ import segmodel
 from pipelines.accuracy.evaluation.inputs import (
     Matched,
     finished_maps,
+    holds_points,
     is_vector_file,
     match,
     reference_files,
 )
 from pipelines.accuracy.evaluation.options import EvaluateOptions
+from pipelines.accuracy.evaluation.points import POINTS_JSON, ReferencePoints, read_points
 from pipelines.accuracy.evaluation.references import classes_of_texts, places_by_name
 from pipelines.accuracy.evaluation.work import REFERENCE, EvaluateWork, counts_of_unit
 from pipelines.datasets.launch import read_masks
@@ -45,7 +47,7 @@ class ResolvedEvaluation:
         options: What the user asked for.
         work: Work that all units share.
         matched: What is compared.
-        reference: Polygons that are the reference, or None for masks.
+        reference: Polygons or points that are the reference, or None for masks.
         zones: Zones, or None.
         shape: What shapes counts beside the files, as in `run.json`.
     """
@@ -53,7 +55,7 @@ class ResolvedEvaluation:
     options: EvaluateOptions
     work: EvaluateWork
     matched: Matched
-    reference: Polygons | None
+    reference: Polygons | ReferencePoints | None
     zones: Polygons | None
     shape: dict[str, Any]
 
@@ -111,7 +113,8 @@ def check_evaluation(root: str, options: EvaluateOptions) -> ResolvedEvaluation:
         classes=classes,
         masks=masks,
         places=places,
-        reference=None if reference is None else reference.digest,
+        polygons=reference.digest if isinstance(reference, Polygons) else None,
+        points=reference.digest if isinstance(reference, ReferencePoints) else None,
         zones=None if zones is None else zones.digest,
         boundary_px=options.boundary_px,
         confidence=labelled.confidence,
@@ -132,13 +135,17 @@ def _check_apart(run: str, output: str) -> None:
 
 def _reference(
     options: EvaluateOptions, classes: ClassTable
-) -> tuple[Polygons | None, MaskReader | None, tuple[int, ...]]:
-    """Polygons or the reader of masks, and the place in the class table of each of its classes."""
+) -> tuple[Polygons | ReferencePoints | None, MaskReader | None, tuple[int, ...]]:
+    """Polygons, points or the reader of masks, and the place of classes in the class table."""
     what = f"--reference {locations.base_name(options.reference)}"
     if is_vector_file(options.reference):
         for name in ("classes", "mask_encoding"):
             if getattr(options, name) is not None:
                 raise ConfigurationError(f"--{name} is for masks, and {what} is a vector file")
+        if holds_points(options.reference):
+            if options.boundary_px is not None:
+                raise ConfigurationError(f"--boundary_px needs boundaries, and {what} has points")
+            return read_points(options.reference, options.class_field, classes), None, ()
         polygons = read_polygons(options.reference, "--reference", options.class_field)
         return polygons, None, classes_of_texts(polygons.names, classes, what)
     if options.class_field is not None:
@@ -157,7 +164,7 @@ def _reference(
 def _shape_of(
     options: EvaluateOptions,
     labelled: Work,
-    reference: Polygons | None,
+    reference: Polygons | ReferencePoints | None,
     masks: MaskReader | None,
     places: tuple[int, ...],
     zones: Polygons | None,
@@ -201,7 +208,12 @@ def prepare_evaluation(resolved: ResolvedEvaluation) -> PreparedEvaluation:
         SEALED: True,
     }
     run.write_run(MARK | {"format": EVALUATION} | document)
-    store(run, REFERENCE, resolved.reference)
+    reference = resolved.reference
+    store(run, REFERENCE, reference if isinstance(reference, Polygons) else None)
+    if isinstance(reference, ReferencePoints):
+        run.write(POINTS_JSON, reference.to_bytes())
+    else:
+        run.remove(POINTS_JSON)
     store(run, ZONES, resolved.zones)
     parts = plan.write_plan(matched.units, run.plan, run.scratch)
     planned = {counts_of_unit(unit.id) for unit in matched.units}

@@ -25,7 +25,7 @@ class EvaluateOptions:
 
     reference: str = Option("PATTERN", example="masks/").field()
     """what is true: a folder or a pattern of masks or of shards with masks, which have the paths of
-    the inputs; one raster with a place; or a vector file of polygons"""
+    the inputs; one raster with a place; or a file of polygons or points"""
     output: str = Option("DIR", example="scores").field()
     """folder of the results; give the same one again to continue an evaluation"""
     classes: str | None = Option("FILE", default_help="those of the model").field()
@@ -36,8 +36,10 @@ class EvaluateOptions:
     ).field()
     """what masks hold: color (red, green, blue of a class), palette (indices of an indexed image
     are class ids) or id (grey levels are)"""
-    class_field: str | None = Option("NAME", default_help="name").field()
-    """field of a vector file with the name or the id of the class"""
+    class_field: str | None = Option(
+        "NAME", default_help="name for polygons, class for points"
+    ).field()
+    """field of polygons or points with the name or the id of the class"""
     zones: str | None = Option("FILE").field()
     """polygons of a vector file; scores are then also given by zone"""
     zone_field: str | None = Option("NAME", default_help="name").field()

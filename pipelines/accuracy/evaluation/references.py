@@ -23,7 +23,8 @@ from segmodel.tiling.windows import Window
 # Pixels of a reference that are read at a time, where it is finer than the label map.
 MAX_READ_PIXELS = 1 << 22
 # How a reference lies on a label map.
-SAME_GRID, NEAREST, POLYGONS = "masks of the same grid", "the nearest pixel of a raster", "polygons"
+SAME_GRID, NEAREST = "masks of the same grid", "the nearest pixel of a raster"
+POLYGONS, POINTS = "polygons", "points"
 
 
 def places_by_name(reference: ClassTable, classes: ClassTable, what: str) -> tuple[int, ...]:
@@ -55,7 +56,7 @@ def classes_of_texts(texts: tuple[str, ...], classes: ClassTable, what: str) -> 
     """
     known = {str(number): place for place, number in enumerate(classes.ids)}
     known |= {name: place for place, name in enumerate(classes.names)}
-    unknown = [text for text in texts if text not in known]
+    unknown = sorted({text for text in texts if text not in known})
     if unknown:
         raise ConfigurationError(
             f"{what}: {', '.join(map(repr, unknown[:5]))} is neither the name nor the id of a "

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.accuracy.evaluation.comparison import MapPair, compare
+from pipelines.accuracy.evaluation.comparison import MapPair, Read, compare_maps, compare_points
+from pipelines.accuracy.evaluation.points import points_on, stored_points
 from pipelines.accuracy.evaluation.references import (
+    POINTS,
     POLYGONS,
     SAME_GRID,
     RasterTruth,
@@ -54,9 +56,10 @@ class EvaluateWork:
         labelled: Run directory of the run.
         options: Digest of what shapes counts.
         classes: Class table of the run.
-        masks: Reads values of masks; None for polygons.
+        masks: Reads values of masks; None for polygons and points.
         places: Place in the class table of each class of `masks`, or of each polygon.
-        reference: Digest of the polygons that are the reference, or None for masks.
+        polygons: Digest of the polygons that are the reference, or None for others.
+        points: Digest of the points that are the reference, or None for others.
         zones: Digest of the zones, or None.
         boundary_px: Distance for boundary IoU, or None.
         confidence: Whether the run has confidence.
@@ -70,7 +73,8 @@ class EvaluateWork:
     classes: ClassTable
     masks: MaskReader | None
     places: tuple[int, ...]
-    reference: str | None
+    polygons: str | None
+    points: str | None
     zones: str | None
     boundary_px: int | None
     confidence: bool
@@ -206,7 +210,7 @@ def _compare_encoded(
         confidence=None if levels is None else lambda window: levels[window.slices],
         ground=None if work.pixel_size_m is None else work.pixel_size_m**2,
     )
-    return compare(pair, work.classes, work.boundary_px).to_json(()), ids.size
+    return compare_maps(pair, work.classes, work.boundary_px).to_json(()), ids.size
 
 
 def _compare_scene(unit: WorkUnit, work: EvaluateWork) -> Iterator[_Compared]:
@@ -214,8 +218,14 @@ def _compare_scene(unit: WorkUnit, work: EvaluateWork) -> Iterator[_Compared]:
     try:
         with contextlib.ExitStack() as opened:
             labels = _opened(file.uri, opened)
+            grid = labels.header().grid
             pair, how = _scene_pair(unit, work, labels, opened)
-            counts = compare(pair, work.classes, work.boundary_px).to_json(work.zone_names)
+            if work.points is None:
+                found = compare_maps(pair, work.classes, work.boundary_px)
+            else:
+                points = points_on(stored_points(work.run, work.points), grid)
+                found = compare_points(pair, points, work.classes)
+            counts = found.to_json(work.zone_names)
         yield _row(file, SCENE, how, counts), pair.area.pixels
     except (BeamsegError, OSError) as error:
         yield _failure(file, None if unit.window is None else str(unit.window), error)
@@ -227,8 +237,11 @@ def _scene_pair(
     """A block of a scene with its reference, and how the reference lies on it."""
     grid = labels.header().grid
     ground = ground_of(grid)
-    if work.reference is not None:
-        polygons = stored(work.run, REFERENCE, work.reference)
+    read: Read | None
+    if work.points is not None:
+        read, how = None, POINTS
+    elif work.polygons is not None:
+        polygons = stored(work.run, REFERENCE, work.polygons)
         read, how = polygon_truth(polygons, work.places, ground), POLYGONS
     else:
         assert work.masks is not None

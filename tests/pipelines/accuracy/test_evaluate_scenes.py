@@ -247,3 +247,40 @@ def test_an_evaluation_leaves_the_run_as_it_is(run, tmp_path):
     evaluated(run, tmp_path / "masks")
 
     assert tree(run) == before
+
+
+def test_points_count_in_the_pixels_that_they_lie_in(run, tmp_path):
+    random = np.random.default_rng(6)
+    columns, rows = random.uniform(-20, WIDTH, 300), random.uniform(0, HEIGHT + 9, 300)
+    names = random.choice(CLASSES.names, 300)
+    to_degrees = Transformer.from_crs(UTM[0], "EPSG:4326", always_xy=True)
+    lon, lat = to_degrees.transform(300_000 + 10 * columns, 6_000_000 - 10 * rows)
+    lines = [f"{x:.9f},{y:.9f},{name}" for x, y, name in zip(lon, lat, names, strict=True)]
+    table = tmp_path / "seen.csv"
+    table.write_text("\n".join(["lon,lat,Class", *lines, f"{lon[0]},{lat[0]},"]))
+
+    found = evaluated(run, table)
+
+    inside = (columns >= 0) & (rows < HEIGHT)
+    at = rows[inside].astype(int), columns[inside].astype(int)
+    ids = np.array([CLASSES.ids[CLASSES.names.index(name)] for name in names[inside]])
+    assert found.matrix == counted_by_hand(ids, labels_of(run)[at])
+    whole = found.scores["all"]
+    assert (whole["matrix_m2"], found.rows("images.csv")[0]["reference"]) == (None, "points")
+    assert sum(row["pixels"] for row in whole["reliability"]["bins"]) == inside.sum()
+
+
+def test_points_of_a_vector_file_have_the_field_of_classes_that_is_named(run, tmp_path):
+    named = [
+        ("bright", shapely.Point(300_005, 5_999_995)),
+        ("0", shapely.Point(300_015, 5_999_995)),
+    ]
+    file = write_polygons(tmp_path / "seen.geojson", UTM[0], named)
+
+    found = evaluated(run, file, class_field="name")
+
+    assert found.matrix == counted_by_hand(np.array([7, 0]), labels_of(run)[0, :2])
+    with pytest.raises(ConfigurationError, match="--boundary_px needs boundaries"):
+        evaluated(run, file, class_field="name", boundary_px=1)
+    with pytest.raises(ConfigurationError, match="no layer with the fields class: a reference of"):
+        evaluated(run, file)

@@ -148,7 +148,7 @@ def test_what_is_no_table_of_a_sample_is_refused(tmp_path, content, message):
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
     for name in ("no.csv", "no.gpkg"):
-        with pytest.raises(ConfigurationError, match=rf"{name} is not there: check the path of"):
+        with pytest.raises(ConfigurationError, match=rf"{name} is not there: check the path"):
             read_labelled(str(tmp_path / name), design_of())
 
 
