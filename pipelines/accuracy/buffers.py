@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.accuracy.map_blocks import MapBlock, label_ground, label_uri
+from pipelines.accuracy.map_blocks import MapBlock, label_ground, label_uri, named_label_map
 from pipelines.formats.work import Work
 from pipelines.rasters.cog import read_block
 from pipelines.run import plan
@@ -86,8 +86,9 @@ def buffered(
 
     def count(block: MapBlock) -> tuple[MapBlock, NearTallies]:
         uri, window = label_uri(block.file, work), block.window
-        labels, near = buffer.read(uri, window, classes.nodata)
-        ground = label_ground(uri)
+        with named_label_map(block.file):
+            labels, near = buffer.read(uri, window, classes.nodata)
+            ground = label_ground(uri)
 
         def areas(top: int, rows: int) -> np.ndarray:
             return ground.pixel_areas_m2(window.row + top, window.column, rows, window.width)

@@ -19,7 +19,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipelines.accuracy.map_blocks import MapBlock, label_ground, label_uri, placed_blocks
+from pipelines.accuracy.map_blocks import (
+    MapBlock,
+    label_ground,
+    label_uri,
+    named_label_map,
+    placed_blocks,
+)
 from pipelines.accuracy.strata import ANY, Part, Population, StratumKey
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
@@ -221,11 +227,14 @@ class _Locator:
         block, hits = hit
         work, window = self.population.work, block.window
         uri, nodata = label_uri(block.file, work), work.contract.classes.nodata
-        if self.population.buffer is None:
-            labels, near = read_block(uri, window), None
-        else:
-            labels, near = self.population.buffer.read(uri, window, nodata)
-        ground, parts, found = label_ground(uri), dict(self.population.parts(block)), []
+        near: np.ndarray | None = None
+        with named_label_map(block.file):
+            ground = label_ground(uri)
+            if self.population.buffer is None:
+                labels = read_block(uri, window)
+            else:
+                labels, near = self.population.buffer.read(uri, window, nodata)
+        parts, found = dict(self.population.parts(block)), []
         for key, of_key in hits.items():
             mask = _mask_of(key, labels, near, nodata)
             _check_pixels(mask, block, parts[key])

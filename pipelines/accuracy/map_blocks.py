@@ -1,6 +1,7 @@
 """What a finished run has mapped on the ground, block by block."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ from pipelines.run.plan import SCENE, InputFile, WorkUnit
 from pipelines.scenes.files import scene_paths
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
-from segmodel.errors import DamagedError
+from segmodel.errors import DamagedError, InputError
 from segmodel.tiling.windows import Window
 
 
@@ -73,3 +74,17 @@ def label_ground(uri: str) -> GroundGrid:
 def label_uri(file: InputFile, work: Work) -> str:
     """Where the label map of a scene is."""
     return work.run.path(scene_paths(file).labels)
+
+
+@contextmanager
+def named_label_map(file: InputFile) -> Iterator[None]:
+    """Name the label map of a scene in errors of reading it, with the remedy."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(
+            f"{error.text}: run `beamseg verify` with --invalidate, then the same `beamseg "
+            f"segment` again",
+            code=error.code,
+            name=scene_paths(file).labels,
+        ) from error

@@ -105,7 +105,10 @@ def _check_complete(work: Work) -> None:
     Raises:
         ConfigurationError: Names the run.
     """
-    summary = work.run.read_json("summary.json") or {}
+    try:
+        summary = work.run.read_json("summary.json", work.is_sealed) or {}
+    except ValueError:
+        summary = {}
     if not summary.get("complete"):
         raise ConfigurationError(
             f"{work.run.root} is not complete: run the same `beamseg segment` again, then sample"

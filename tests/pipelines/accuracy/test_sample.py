@@ -286,10 +286,19 @@ def test_options_that_cannot_be_carried_out_are_named(run, words, message):
     assert not (run / "sample").exists()
 
 
-def test_a_run_that_is_not_complete_is_not_sampled(run):
+@pytest.mark.parametrize("summary", [None, b"", b"[", b'{"complete": true}'])
+def test_a_run_that_is_not_complete_is_not_sampled(run, summary):
     (run / "summary.json").unlink()
+    if summary is not None:
+        (run / "summary.json").write_bytes(summary)
     with pytest.raises(ConfigurationError, match="is not complete: run the same"):
         command.run([str(run), "--total", "20"])
+
+
+def test_a_label_map_that_is_gone_is_named(run):
+    (run / "labels" / "in" / "a.tif").unlink()
+    with pytest.raises(InputError, match=r"labels/in/a\.tif"):
+        command.run([str(run), "--total", "20", *CHIPLESS])
 
 
 def test_a_folder_with_other_things_is_not_taken(run, tmp_path):
@@ -318,6 +327,16 @@ def test_points_have_the_probabilities_of_their_pixel_where_the_run_has_them(tmp
     for point in design_in(run.root / "sample").points:
         assert point.probabilities == tuple(levels[:, point.row, point.column].tolist())
         assert np.argmax(point.probabilities) == [*NAMES].index(point.map_class)
+
+
+def test_a_run_in_a_store_is_sampled_into_the_store(run, client):
+    command.run([str(run), "--total", "20", *CHIPLESS])
+    client.put_all(run, "gs://bucket/run")
+    words = ["gs://bucket/run", "--total", "20", *CHIPLESS]
+    command.run([*words, "--output", "gs://bucket/sample"])
+    command.run([*words, "--output", "gs://bucket/sample"])
+    for path in (run / "sample").iterdir():
+        assert client.objects[f"gs://bucket/sample/{path.name}"] == path.read_bytes()
 
 
 # Chips
