@@ -8,6 +8,7 @@ codecs   a model that costs nothing: images a second through a work unit, agains
          encoding the same images with the same functions in a thread pool of as many threads
 network  a ResNet50 FCN-8s: images a second through a work unit, against the bare SavedModel on
          decoded arrays in batches of the same shape
+soft     the same network: processor time of a work unit with soft areas, against one without
 growth   time for each further image, and peak memory of the whole command above that of its
          imports, for 100 times the input
 
@@ -27,7 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -125,17 +126,23 @@ class Units:
             provenance=(("BEAMSEG_VERSION", "benchmark"),),
         )
 
-    def seconds(self, shard: Path, model: object) -> float:
-        """Time of one unit."""
+    def seconds(
+        self,
+        shard: Path,
+        model: object,
+        clock: Callable[[], float] = time.perf_counter,
+        **changes: bool,
+    ) -> float:
+        """Time of one unit, of work that has some changes."""
         self._runs += 1
         root = self._folder / f"run-{self._runs}"
         root.mkdir()
-        work = replace(self._work, run=RunDirectory(str(root)))
+        work = replace(self._work, run=RunDirectory(str(root)), **changes)
         (file,) = list_inputs([str(shard)], str(root))
         (unit,) = TFRecordFormat().units([file], work, None)
-        started = time.perf_counter()
+        started = clock()
         report = segment_unit(unit, work, model=lambda work: model)
-        taken = time.perf_counter() - started
+        taken = clock() - started
         assert report.done == 1
         return taken
 
@@ -192,6 +199,24 @@ def network(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
     yield f"network: bare model {1 / found['bare']:.2f} images/s in batches of {batch}"
     yield f"network: through a work unit {1 / found['unit']:.2f} images/s"
     yield f"network: ratio {found['bare'] / found['unit']:.3f} (at least 0.95)"
+
+
+def soft(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
+    from segmodel.savedmodel.predictor import Predictor
+
+    predictor = Predictor.load(export_network(folder / "resnet"))
+    shard = write_shard(folder / "soft.tfrecord", jpegs, 16)
+    units = Units(folder, predictor.contract)
+
+    def seconds(is_soft: bool) -> float:
+        return units.seconds(shard, predictor, time.process_time, soft_areas=is_soft)
+
+    for is_soft in (False, True):
+        seconds(is_soft)
+    found = medians({"without": lambda: seconds(False), "soft": lambda: seconds(True)}, REPEATS)
+    yield f"soft: {found['without'] / 16:.3f} s of processors for an image without soft areas"
+    yield f"soft: {found['soft'] / 16:.3f} s with them"
+    yield f"soft: ratio {found['soft'] / found['without']:.3f} (at most 1.05)"
 
 
 def export_network(path: Path) -> Path:
@@ -273,7 +298,7 @@ def print_peak(shards: str, model: str, run: str) -> None:
     print(peak_bytes() - before)
 
 
-QUESTIONS = {"codecs": codecs, "network": network, "growth": growth}
+QUESTIONS = {"codecs": codecs, "network": network, "soft": soft, "growth": growth}
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,7 +12,8 @@ from segmodel.labels.classes import ClassTable
 
 # What probabilities of 32 bits may sum to, beside 1.
 _TOLERANCE = 1e-3
-# Pixels whose levels are summed at once, so that they stay in the cache of a processor.
+# Pixels whose levels are summed at once, or a row of more: they stay in the cache of a processor,
+# and their sum stays below 2^24, up to which float32 is exact, for rows of up to 65,000.
 _STRIP_PIXELS = 1 << 14
 # 65536 times the shares of a side by which the phases of neighbours differ: those of the R2
 # sequence, by which phases near any pixel are spread evenly (Roberts, The unreasonable
@@ -20,30 +21,29 @@ _STRIP_PIXELS = 1 << 14
 _DOWN, _ACROSS, _PHASES = 49472, 37345, 1 << 16
 
 
-def levels_of(probabilities: tf.Tensor, top: tf.Tensor | int) -> list[tf.Tensor]:
+def levels_of(probabilities: Sequence[tf.Tensor], top: tf.Tensor | int) -> list[tf.Tensor]:
     """Probabilities in whole levels, 255 in each pixel.
 
     Class k has `floor(255 P(k) + u) - floor(255 P(k-1) + u)` levels, where P(k) is the sum of the
     probabilities up to class k, and u in (0, 1) follows from the row and the column of the pixel.
     This is systematic sampling (Särndal et al., Model Assisted Survey Sampling, 1992, section
-    3.4.2): levels differ by less than 1 from 255 times the probability, and over many
-    pixels they sum to it, also where all probabilities are far below a level. Rounding to the
-    nearest would lose those.
+    3.4.2): levels differ by less than 1 from 255 times the probability, and over many pixels they
+    sum to it, also where all probabilities are far below a level. Rounding to the nearest would
+    lose those.
 
     Args:
-        probabilities: `(batch, rows, columns, classes)` float32 that sum to 1.
+        probabilities: `(batch, rows, columns)` float32 of each class, which sum to 1.
         top: Row of the first row in its window.
 
     Returns:
         For each class `(batch, rows, columns)` float32, whole numbers from 0 to 255.
     """
-    shape = tf.shape(probabilities)
+    shape = tf.shape(probabilities[0])
     rows, columns = tf.range(top, top + shape[1])[:, None], tf.range(shape[2])[None]
     place = (rows * _DOWN + columns * _ACROSS) % _PHASES
     total = (tf.cast(place, tf.float32)[None] + 0.5) / _PHASES
-    parts = tf.unstack(probabilities, axis=-1)
-    before, levels = tf.zeros_like(parts[0]), []
-    for part in parts[:-1]:
+    before, levels = tf.zeros_like(probabilities[0]), []
+    for part in probabilities[:-1]:
         total += LEVELS * part
         # Sums of 32 bits may exceed 1.
         upto = tf.minimum(tf.floor(total), LEVELS)
@@ -60,7 +60,9 @@ def soft_function(
 ) -> Callable[..., dict[str, tf.Tensor]]:
     """A function of a batch of raw values and weights that gives what `SoftBatch` holds.
 
-    Sums are of whole numbers below 2^53, exact in float64 in any order.
+    Sums are of whole numbers that floating point holds exactly in any order: levels of a strip in
+    32 bits, all others in 64. Classes are separate tensors, since operations along a short last
+    axis take several times as long.
 
     Args:
         probabilities: Signature `probabilities` of a model.
@@ -75,27 +77,25 @@ def soft_function(
     ids, count = np.array(classes.ids, classes.label_dtype), len(classes.ids)
 
     def soft(images: tf.Tensor, weights: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = tf.ensure_shape(
-            probabilities(images=images)["probabilities"], (None, None, None, count)
-        )
-        best, confidence = tf.argmax(found, -1, output_type=tf.int32), tf.reduce_max(found, -1)
-        totals = tf.reduce_sum(found, -1)
-        sums = _summed(found, best, weights)
-        level = tf.cast(tf.minimum(confidence * LEVELS + 0.5, LEVELS), tf.int32)
-        cell = (_numbers(best) * count + best) * BINS + level // (256 // BINS)
-        counted, batch = tf.sign(weights), tf.shape(best)[0]
-        bins = tf.math.unsorted_segment_sum(counted, cell, batch * count * BINS)
+        found = probabilities(images=images)["probabilities"]
+        parts = tf.unstack(tf.ensure_shape(found, (None, None, None, count)), axis=-1)
+        best, confidence = tf.zeros_like(parts[0]), parts[0]
+        for number, part in enumerate(parts[1:], 1):
+            best = tf.where(part > confidence, float(number), best)
+            confidence = tf.maximum(confidence, part)
+        best = tf.cast(best, tf.int32)
+        is_whole = tf.abs(tf.add_n(parts) - 1) <= _TOLERANCE
+        levels, weighted = _summed(parts, best, weights)
         maps = {}
         if has_maps:
-            maps = {"maps": tf.cast(tf.stack(levels_of(found, 0), -1), tf.uint8)}
-        is_sound = tf.reduce_all(tf.abs(totals - 1) <= _TOLERANCE) & tf.reduce_all(found >= 0)
+            maps = {"maps": tf.cast(tf.stack(levels_of(parts, 0), -1), tf.uint8)}
         return {
             "labels": tf.gather(tf.constant(ids), best),
             "confidence": confidence,
-            "levels": sums[:, 0],
-            "weighted": sums[:, 1],
-            "bins": tf.reshape(bins, (batch, count, BINS)),
-            "is_sound": is_sound,
+            "levels": levels,
+            "weighted": weighted,
+            "bins": _binned(best, confidence, weights, count),
+            "is_sound": tf.reduce_all([tf.reduce_all(is_whole), *(_is_positive(p) for p in parts)]),
             **maps,
         }
 
@@ -106,38 +106,65 @@ def soft_function(
     return function
 
 
-def _numbers(batch: tf.Tensor) -> tf.Tensor:
-    """The number of each window in a batch, `(batch, 1, 1)` int32."""
-    return tf.range(tf.shape(batch)[0])[:, None, None]
+def _is_positive(values: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_min(values) >= 0
 
 
-def _summed(probabilities: tf.Tensor, best: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+def _binned(best: tf.Tensor, confidence: tf.Tensor, weights: tf.Tensor, count: int) -> tf.Tensor:
+    """Number of pixels that count by label and confidence, `(batch, classes, BINS)` int32."""
+    batch = tf.shape(best)[0]
+    size = batch * count * BINS
+    # Of what is no number the place is 0, as `is_sound` says that it is none.
+    level = tf.where(confidence > 0, tf.minimum(confidence * LEVELS + 0.5, LEVELS), 0)
+    level = tf.cast(level, tf.int32)
+    window = tf.range(batch)[:, None, None]
+    cell = (window * count + best) * BINS + level // (256 // BINS)
+    # Those that do not count have a cell of their own behind the others.
+    cell = tf.reshape(tf.where(weights > 0, cell, size), [-1])
+    bins = tf.math.bincount(cell, minlength=size + 1, maxlength=size + 1)
+    return tf.reshape(bins[:-1], (batch, count, BINS))
+
+
+def _summed(
+    probabilities: Sequence[tf.Tensor], best: tf.Tensor, weights: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Sums of levels over pixels by label and class, strip by strip.
 
     Args:
-        probabilities: `(batch, height, width, classes)` float32.
+        probabilities: `(batch, height, width)` float32 of each class.
         best: `(batch, height, width)` int32, the place of the label in the class table.
         weights: `(batch, height, width)` int32; see `Weights`.
 
     Returns:
-        `(batch, 2, classes, classes)` float64: of levels, and of levels times weights.
+        `(batch, classes, classes)` float64 each: of levels, and of levels times weights.
     """
-    shape, count = tf.shape(best), probabilities.shape[-1]
+    shape, count = tf.shape(best), len(probabilities)
     batch, height = shape[0], shape[1]
     step = tf.maximum(1, _STRIP_PIXELS // shape[2])
-    sums = tf.zeros((batch, 2 * count, count), tf.float64)
-    labels = tf.range(count)[None, :, None, None]
 
-    def add(top: tf.Tensor, sums: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def of_labels(chosen: tf.Tensor, values: tf.Tensor, levels: tf.Tensor) -> tf.Tensor:
+        of_label = tf.where(chosen, values, tf.zeros((), values.dtype))
+        return tf.cast(tf.matmul(of_label, levels, transpose_b=True), tf.float64)
+
+    def add(top: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
         strip = slice(top, top + step)
-        levels = tf.cast(tf.stack(levels_of(probabilities[:, strip], top), 1), tf.float64)
-        weight = tf.cast(weights[:, strip], tf.float64)
-        both = tf.stack([tf.sign(weight), weight], 1)[:, :, None]
-        is_label = tf.equal(best[:, None, strip], labels)
-        chosen = tf.where(is_label[:, None], both, tf.zeros((), tf.float64))
-        chosen = tf.reshape(chosen, (batch, 2 * count, -1))
+        levels = tf.stack(levels_of([part[:, strip] for part in probabilities], top), 1)
         levels = tf.reshape(levels, (batch, count, -1))
-        return top + step, sums + tf.matmul(chosen, levels, transpose_b=True)
+        labels = tf.reshape(best[:, strip], (batch, -1))
+        chosen = tf.stack([tf.equal(labels, number) for number in range(count)], 1)
+        weight = tf.reshape(weights[:, strip], (batch, 1, -1))
+        counted = of_labels(chosen, tf.cast(weight > 0, tf.float32), levels)
+        weight, levels = tf.cast(weight, tf.float64), tf.cast(levels, tf.float64)
+        return top + step, sums[0] + counted, sums[1] + of_labels(chosen, weight, levels)
 
-    _, sums = tf.while_loop(lambda top, sums: top < height, add, (tf.constant(0), sums))
-    return tf.reshape(sums, (batch, 2, count, count))
+    zeros, either = (
+        tf.zeros((batch, count, count), tf.float64),
+        tf.TensorShape((None, count, count)),
+    )
+    _, levels, weighted = tf.while_loop(
+        lambda top, *_: top < height,
+        add,
+        (tf.constant(0), zeros, zeros),
+        shape_invariants=(tf.TensorShape(()), either, either),
+    )
+    return levels, weighted

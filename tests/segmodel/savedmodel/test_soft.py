@@ -19,7 +19,8 @@ from tests.fakes import BRIGHT, DARK, MIDDLE, contract
 
 def levels(probabilities, top: int = 0) -> np.ndarray:
     """Levels of `(rows, columns, classes)` probabilities."""
-    found = levels_of(tf.constant(np.float32(probabilities)[None]), tf.constant(top))
+    parts = tf.unstack(tf.constant(np.float32(probabilities)[None]), axis=-1)
+    found = levels_of(parts, tf.constant(top))
     return np.stack([part.numpy()[0] for part in found], axis=-1).astype(int)
 
 
@@ -118,6 +119,14 @@ def test_what_is_no_probability_is_refused(wrong):
 
     with pytest.raises(ContractError, match=r"^probabilities: .* at least 0 that sum to 1"):
         predictor(signature).soft_sums(IMAGE[None], np.ones((1, 3, 4), np.int32))
+
+
+def test_a_model_may_take_one_size_only():
+    def signature(images):
+        return {"probabilities": tf.fill((1, 3, 4, 3), 1 / 3)}
+
+    found = predictor(signature).soft_sums(IMAGE[None], np.ones((1, 3, 4), np.int32))
+    assert found.levels.tolist() == [[[12 * 85] * 3, [0] * 3, [0] * 3]]
 
 
 class Rows(ArrayRaster):
