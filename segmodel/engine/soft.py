@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from segmodel.tiling.raster import Raster
-from segmodel.tiling.windows import Tile
+from segmodel.tiling.windows import Tile, Window
 
 # Levels of a pixel, over all classes.
 LEVELS = 255
@@ -21,6 +21,8 @@ BINS = 16
 # What the largest area of a window is in steps, at most: 2^25 pixels of 255 levels stay below 2^53,
 # up to which float64 is exact.
 _STEPS = 20
+# Pixels whose areas are in memory as 64 bits at once.
+_STRIP_PIXELS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -46,18 +48,27 @@ class Weights:
             labelled: `(height, width)` bool of what was read, the pixels that get a label; None for
                 all.
         """
-        areas, step = raster.pixel_areas(tile.core), 1.0
-        if areas is None:
-            areas = np.ones((1, 1))
-        else:
-            largest = float(areas.max(initial=0))
-            step = 2.0 ** (math.ceil(math.log2(largest)) - _STEPS) if largest else 1.0
-        core = tile.core.relative_to(tile.read).slices
         values = np.zeros((tile.height, tile.width), np.int32)
-        values[core] = np.maximum(np.rint(areas / step), 1)
+        core = tile.core.relative_to(tile.read).slices
+        areas, step = _areas(raster, tile.core), 1.0
+        largest = float(areas.max(initial=0))
+        if largest:
+            # A power of two by which the largest has _STEPS bits.
+            step = 2.0 ** (math.ceil(math.log2(largest)) - _STEPS)
+        areas /= np.float32(step)
+        values[core] = np.maximum(np.rint(areas, out=areas), 1, out=areas)
         if labelled is not None:
             values[core] *= labelled[core]
         return cls(values, step)
+
+
+def _areas(raster: Raster, core: Window) -> np.ndarray:
+    """Areas of the pixels of a core, `(height, width)` float32, made strip by strip."""
+    areas = np.empty((core.height, core.width), np.float32)
+    for strip in core.subdivide(max(1, _STRIP_PIXELS // core.width), core.width):
+        found = raster.pixel_areas(strip)
+        areas[strip.relative_to(core).slices] = 1 if found is None else found
+    return areas
 
 
 @dataclass(frozen=True)

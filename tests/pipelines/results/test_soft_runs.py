@@ -30,13 +30,14 @@ from tests.pipelines.corpus import (
     png,
     run_unit,
     small_blocks,
+    spoil_strip,
     tree,
     write,
     write_scene,
 )
-from tests.pipelines.counted_scenes import TWO, holes, parts_of
+from tests.pipelines.counted_scenes import TWO, box, holes, parts_of
 from tests.pipelines.grounds import whole
-from tests.pipelines.scene_runs import Finished, run_scenes
+from tests.pipelines.scene_runs import Finished, run_scenes, write_polygons
 
 IDS, NAMES = (DARK, MIDDLE, BRIGHT), ("dark", "middle", "bright")
 # The fake gives 0.8 to the label and 0.2 to the next class.
@@ -122,6 +123,31 @@ def test_a_scene_in_blocks_has_the_sums_of_one_block(tmp_path, model_folder, mon
     assert column(run, "soft_m2") == pytest.approx(column(one, "soft_m2"), rel=1e-6)
     assert len(list((run.root / "soft").iterdir())) == 1
     assert run.verified()[1] == []
+
+
+def test_windows_that_are_lost_and_windows_across_borders_are_in_no_sum(tmp_path, model_folder):
+    values = pixels(150, 130)
+    path = write_scene(tmp_path / "in" / "a.tif", values, compress="deflate", blockysize=64)
+    spoil_strip(path, 1)
+    budget = FailureBudget(1, None)
+    options = {"soft_areas": True, "check_seams": True, "max_failures": budget}
+    run = run_scenes(tmp_path / "run", model_folder, path, **options)
+    labels = brightness_labels(values)
+    labels[64:128] = 255
+    count = {label: int((labels == label).sum()) for label in IDS}
+    expected = {**expected_by_class(count), "total": sum(count.values())}
+    assert column(run, "soft_pixels") == pytest.approx(expected, rel=1e-15)
+    assert column(run, "pixels")["total"] == sum(count.values()) == 86 * 130
+    assert run.verified()[1] == []
+
+
+def test_what_is_outside_the_area_of_interest_is_in_no_sum(tmp_path, model_folder):
+    path, labels = scene(tmp_path)
+    aoi = write_polygons(tmp_path / "aoi.geojson", UTM[0], [("a", box(10, 20, 90, 100))])
+    run = run_scenes(tmp_path / "run", model_folder, path, soft_areas=True, aoi=aoi)
+    inside = labels[20:100, 10:90]
+    assert column(run, "soft_pixels")["total"] == (inside != 255).sum()
+    assert column(run, "soft_m2")["total"] == pytest.approx(column(run, "area_m2")["total"])
 
 
 def test_a_run_without_the_option_has_nothing_of_it(tmp_path, model_folder):
