@@ -62,7 +62,7 @@ def list_inputs(
             is_far = is_of_web or address is not None or locations.is_remote(file.uri)
             place = file.uri if is_far else locations.canonical(file.uri)
             matched = True
-            name = _printable(file.name)
+            name = printable_path(file.name)
             uri = file.address or file.uri
             found.add(place, InputFile(uri, folder, name, file.size, file.version), number)
         if not matched:
@@ -91,7 +91,7 @@ def root_folders(patterns: Sequence[str], known: Mapping[str, str] | None = None
         root = _root_of(pattern)
         key = _root_key(root)
         if key not in folders:
-            name = _printable(locations.base_name(root)) or "root"
+            name = printable_path(locations.base_name(root)) or "root"
             folders[key] = f"{name}-{key[:8]}" if name in folders.values() else name
     return folders
 
@@ -132,6 +132,10 @@ def _root_key(root: str) -> str:
     return hashlib.sha256(os.fsencode(place)).hexdigest()[:16]
 
 
-def _printable(name: str) -> str:
-    """A name with what is no UTF-8 written out, so that tables and paths can hold it."""
+def printable_path(name: str) -> str:
+    r"""A name with what is no UTF-8 written out, so that tables and paths can hold it.
+
+    >>> printable_path("caf\udce9.png")
+    'caf\\udce9.png'
+    """
     return name.encode("utf-8", "backslashreplace").decode()

@@ -10,6 +10,7 @@ from pipelines.formats.images import ImageFormat
 from pipelines.formats.shards import label_path
 from pipelines.formats.work import Work
 from pipelines.geodesy.vector_files import vector_kinds
+from pipelines.inputs.find import printable_path
 from pipelines.inputs.listing import find_files
 from pipelines.inputs.sidecars import Sidecars
 from pipelines.rasters.header import read_header, with_others
@@ -59,10 +60,12 @@ class LabelMap:
     Args:
         unit: Work unit of the run that labelled it.
         file: The file in the run, with folder and name of the input; its version is its SHA-256.
+        pixels: Number of pixels of the unit.
     """
 
     unit: WorkUnit
     file: InputFile
+    pixels: int
 
 
 def finished_maps(labelled: Work) -> list[LabelMap]:
@@ -78,7 +81,8 @@ def finished_maps(labelled: Work) -> list[LabelMap]:
         missing += commit is None
         source = scenes.get(unit.scene) if unit.scene else commit
         if commit is not None and source is not None:
-            maps += [LabelMap(unit, file) for file in _files_of(unit, source, labelled)]
+            pixels = sum(commit.tally.pixels.values())
+            maps += [LabelMap(unit, file, pixels) for file in _files_of(unit, source, labelled)]
     if missing:
         raise ConfigurationError(
             f"{labelled.run.root} is not finished, {counted(missing, 'unit')} are missing: give "
@@ -131,7 +135,7 @@ def reference_files(pattern: str) -> ReferenceFiles:
     sidecars = Sidecars()
     place = locations.checked(pattern)
     found = [
-        InputFile(file.uri, "reference", file.name, file.size, file.version)
+        InputFile(file.uri, "reference", printable_path(file.name), file.size, file.version)
         for file in find_files(place, lambda entry: sidecars.note(entry.uri))
         if _may_be_reference(file.name)
     ]
@@ -171,12 +175,14 @@ class Matched:
         maps: Number of label maps, or shards of them, that are compared.
         without_reference: Number of those that have no reference.
         unused: Number of files of references that no label map has.
+        pixels: Number of pixels of the units of the run.
     """
 
     units: tuple[WorkUnit, ...]
     maps: int
     without_reference: int
     unused: int
+    pixels: int
 
 
 def match(maps: Sequence[LabelMap], reference: ReferenceFiles | None) -> Matched:
@@ -203,7 +209,9 @@ def match(maps: Sequence[LabelMap], reference: ReferenceFiles | None) -> Matched
             f"raster with a place, polygons and points are for scenes"
         )
     unused = 0 if reference is None else len(reference.files) - len({*found.values()})
-    return Matched(tuple(_units(maps, found)), len(found), len(keys) - len(found), unused)
+    pixels = {e.unit.id: e.pixels for e in maps if e.file.key in found}
+    units = tuple(_units(maps, found))
+    return Matched(units, len(found), len(keys) - len(found), unused, sum(pixels.values()))
 
 
 def _by_path(keys: Mapping[str, LabelMap], references: Sequence[InputFile]) -> dict[str, InputFile]:

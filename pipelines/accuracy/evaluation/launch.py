@@ -68,7 +68,7 @@ class PreparedEvaluation:
         work: Work that all units share.
         parts: Names of the plan parts.
         units: Number of units.
-        pixels: Pixels of the blocks of scenes among them.
+        pixels: Pixels of the units of the run.
     """
 
     work: EvaluateWork
@@ -218,5 +218,4 @@ def prepare_evaluation(resolved: ResolvedEvaluation) -> PreparedEvaluation:
     parts = plan.write_plan(matched.units, run.plan, run.scratch)
     planned = {counts_of_unit(unit.id) for unit in matched.units}
     work.log.reconcile(plan.read_units(run.plan, WorkUnit), options.retry_failures, planned)
-    pixels = sum(unit.window.pixels for unit in matched.units if unit.window)
-    return PreparedEvaluation(work, tuple(parts), len(matched.units), pixels)
+    return PreparedEvaluation(work, tuple(parts), len(matched.units), matched.pixels)

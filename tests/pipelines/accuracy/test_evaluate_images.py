@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import shapely
@@ -302,3 +304,36 @@ def test_a_shard_of_other_images_is_no_reference(tmp_path, model_folder):
     (row,) = found.rows("failures.csv")
     assert (found.status, row["code"]) == (3, "not_found")
     assert row["reason"].startswith("the shard of references has b.png in this place: give the")
+
+
+def test_names_that_a_spreadsheet_would_compute_or_that_are_no_utf8_are_harmless(
+    tmp_path, model_folder
+):
+    names = ("=1+1.png", os.fsdecode(b"caf\xe9.png"))
+    for number, name in enumerate(names):
+        write(tmp_path / "in" / name, png(pixels(20, 30, number)))
+        write(tmp_path / "masks" / name, png(random_ids(20, 30, number)))
+    run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in").root
+
+    found = evaluated(run, tmp_path / "masks", group_by=r"^(.)")
+
+    rows = found.rows("images.csv")
+    assert [(row["image"], row["group"]) for row in rows] == [
+        ("in/=1+1.png", "'="),
+        ("in/caf\\udce9.png", "c"),
+    ]
+    assert sum(map(sum, found.matrix)) == 1200
+
+
+def test_two_masks_of_one_image_are_refused(run, masks):
+    write(masks / "1.jpg", b"another")
+
+    with pytest.raises(ConfigurationError, match=r"photos/1.png needs one mask, found .*1.jpg and"):
+        evaluated(run, masks)
+
+
+def test_a_folder_of_results_is_no_input_of_another_run(run, masks, tmp_path, model_folder):
+    found = evaluated(run, masks)
+
+    with pytest.raises(ConfigurationError, match="matches no"):
+        run_scenes(tmp_path / "second", model_folder, found.root)
