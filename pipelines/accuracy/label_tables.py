@@ -12,7 +12,7 @@ import shapely
 from pyproj import Transformer
 from pyproj.exceptions import CRSError
 
-from pipelines.geodesy.vector_files import vector_library
+from pipelines.geodesy.vector_files import damage_named, vector_library
 from pipelines.storage import filesystem, locations
 from pipelines.storage.copies import with_sidecars
 from segmodel.errors import ConfigurationError
@@ -90,7 +90,8 @@ def read_label_rows(path: str, table: PointTable = SAMPLE_TABLE) -> list[LabelRo
             with with_sidecars(locations.checked(path)) as file:
                 if not os.path.exists(file):
                     raise FileNotFoundError(file)
-                rows = _feature_rows(file, name, table)
+                with damage_named(name):
+                    rows = _feature_rows(file, name, table)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigurationError(f"{path} is not there: check the path") from error
     if not rows:

@@ -135,7 +135,12 @@ def _ids_of_layer(path: Path) -> set[str]:
     try:
         frame = pyogrio.raw.read(path, layer=LAYER, columns=["id"], read_geometry=False)
         return {str(name) for name in frame[3][0]}
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, IndexError) as error:
+    except (
+        pyogrio.errors.DataSourceError,
+        pyogrio.errors.DataLayerError,
+        IndexError,
+        UnicodeDecodeError,
+    ) as error:
         raise ConfigurationError(
             f"{GPKG} has no layer {LAYER} with a column id any more: put it back, or move the "
             f"file away"

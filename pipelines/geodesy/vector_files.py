@@ -11,6 +11,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +86,8 @@ def _read(path: str, option: str, name_field: str | None) -> tuple[Polygons, str
         with with_sidecars(locations.checked(place)) as file:
             if not os.path.exists(file):
                 raise FileNotFoundError(file)
-            return _read_file(file, layer, source, name_field)
+            with damage_named(source):
+                return _read_file(file, layer, source, name_field)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{source} is not there: check the path {place}") from error
 
@@ -96,6 +98,30 @@ def vector_library() -> Any:
 
     pyogrio.set_gdal_config_options({"GML_DOWNLOAD_SCHEMA": False})
     return pyogrio
+
+
+@contextmanager
+def damage_named(source: str) -> Iterator[None]:
+    """Have what GDAL cannot read of a vector file say so; other errors stay.
+
+    Args:
+        source: The file, for the error text.
+
+    Raises:
+        ConfigurationError: If a layer is damaged, or holds text in another encoding than it should.
+    """
+    errors = vector_library().errors
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(
+            f"{source} has text that is not in UTF-8: save it again as GeoPackage"
+        ) from error
+    except (errors.DataSourceError, errors.DataLayerError) as error:
+        raise ConfigurationError(
+            f"{source} cannot be read to its end ({error}): save it again as GeoPackage, or put it "
+            f"back from a copy"
+        ) from error
 
 
 def has_vectors(path: str) -> bool:

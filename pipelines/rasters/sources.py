@@ -197,7 +197,7 @@ def _names_in_index(path: str) -> Iterator[str]:
             for dtype, column in zip(meta["dtypes"], columns, strict=True):
                 if dtype == "object":
                     yield from (resolved(text, path) for text in column if isinstance(text, str))
-    except (pyogrio.errors.DataSourceError, ValueError) as error:
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
         raise not_checked("GTI without an index that can be read") from error
 
 

@@ -262,3 +262,24 @@ def test_other_files_are_refused(tmp_path):
         read(tmp_path / "a.xlsx", table("lake", "", ""))
     with pytest.raises(ConfigurationError, match=r"a.geojson has no layer with the fields id and"):
         read(tmp_path / "a.geojson", '{"type": "FeatureCollection", "features": []}')
+
+
+def test_a_vector_file_in_another_encoding_or_with_damage_is_refused_by_name(tmp_path):
+    path = Path(write_vectors(tmp_path / "a.geojson"))
+    path.write_bytes(path.read_bytes().decode().encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=r"^a.geojson has text that is not in UTF-8: save"):
+        read_labelled(str(path), design_of())
+
+    path = Path(write_vectors(tmp_path / "b.gpkg"))
+    path.write_bytes(damaged(path.read_bytes()))
+    with pytest.raises(
+        ConfigurationError, match=r"^b.gpkg cannot be read to its end \(.*malformed"
+    ):
+        read_labelled(str(path), design_of())
+
+
+def damaged(database: bytes) -> bytes:
+    """A GeoPackage whose page with the points is none any more."""
+    at = database.rindex(b"p2")
+    start = at - at % 4096
+    return database[:start] + b"\xff" * 4096 + database[start + 4096 :]

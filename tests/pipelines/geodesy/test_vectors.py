@@ -324,3 +324,25 @@ def test_a_large_polygon_that_crosses_itself_is_repaired_as_a_small_one(
     large = vector_files._polygonal(shape)
 
     assert shapely.normalize(large).equals_exact(shapely.normalize(small), 0)
+
+
+def test_names_that_are_not_in_utf_8_are_refused_by_the_name_of_the_file(tmp_path: Path) -> None:
+    path = Path(save(tmp_path / "areas.geojson", [WEST], ["Süd"]))
+    path.write_bytes(path.read_text("utf-8").encode("latin-1"))
+
+    with pytest.raises(
+        ConfigurationError, match=r"^--zones areas.geojson has text that is not in UTF-8: save it"
+    ):
+        read_zones(str(path))
+
+
+def test_a_layer_whose_features_are_damaged_is_refused_by_the_name_of_the_file(
+    tmp_path: Path,
+) -> None:
+    path = Path(save(tmp_path / "areas.gpkg", [WEST], ["a name to find"], geometry_type="Polygon"))
+    content = path.read_bytes()
+    start = content.rindex(b"a name to find") // 4096 * 4096
+    path.write_bytes(content[:start] + b"\xff" * 4096 + content[start + 4096 :])
+
+    with pytest.raises(ConfigurationError, match=r"^--aoi areas.gpkg cannot be read to its end \("):
+        read_polygons(str(path), "--aoi")
