@@ -26,7 +26,7 @@ from pipelines.accuracy.strata import ANY, Population, StratumKey
 from pipelines.formats.work import Work
 from pipelines.rasters.cog import read_bands
 from pipelines.results.verify import open_run
-from pipelines.run.directory import RunDirectory
+from pipelines.run.directory import SAMPLE_DIR, RunDirectory
 from pipelines.run.plan import InputFile
 from pipelines.scenes.files import scene_paths
 from pipelines.storage import filesystem
@@ -69,7 +69,7 @@ def sample_run(root: str, options: SampleOptions) -> SampleResult:
     """
     work = open_run(root)
     _check_complete(work)
-    folder = RunDirectory(options.output or f"{work.run.root}/sample")
+    folder = RunDirectory(options.output or work.run.path(SAMPLE_DIR))
     check_folder(folder)
     run_digest = run_digest_of(work.run.read_run() or {}, work.log)
     earlier = None

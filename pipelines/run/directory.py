@@ -22,6 +22,8 @@ RUN, PACK, EVALUATION = "beamseg run", "beamseg pack", "beamseg evaluation"
 MARK = {"format": RUN, "format_version": 1}
 # In `run.json` of runs that began with seals: in it, in the plan, records and summary.
 SEALED = "sealed"
+# Where a sample of the run lies, unless it has another place; it outlives the run.
+SAMPLE_DIR = "sample"
 RUN_JSON, COPY = "run.json", "plan/run.json"
 _PUT_BACK = "put it back from a copy, or begin again with `--overwrite`"
 
@@ -175,7 +177,7 @@ class RunDirectory:
             raise ConfigurationError(f"--output {self.root} is a file: name a folder")
         filesystem.refuse_links(self.root, (*FOLDERS, os.path.basename(self.scratch)))
         # Looked for before `run.json` is: another run may be beginning, and writes it first.
-        holds_files = holds_any(self.root, self.scratch)
+        holds_files = holds_any(self.root, os.path.basename(self.scratch), SAMPLE_DIR)
         try:
             earlier = self.read_run()
         except DamagedRunError:
@@ -202,12 +204,13 @@ class RunDirectory:
             self.remove(name)
 
 
-def holds_any(folder: str, but: str) -> bool:
-    """Whether a folder holds anything beside the folder `but`."""
+def holds_any(folder: str, *but: str) -> bool:
+    """Whether a folder holds anything beside folders of these names."""
     if locations.is_remote(folder):
         # A console shows a folder by an empty object whose name ends with a slash.
-        return any(not found.uri.endswith("/") for found in filesystem.files_below(folder))
-    return os.path.isdir(folder) and bool(set(os.listdir(folder)) - {os.path.basename(but)})
+        found = (file.uri.removeprefix(f"{folder}/") for file in filesystem.files_below(folder))
+        return any(not name.endswith("/") and name.split("/")[0] not in but for name in found)
+    return os.path.isdir(folder) and bool({*os.listdir(folder)}.difference(but))
 
 
 def is_run(document: object, *kinds: str) -> bool:

@@ -75,6 +75,14 @@ def test_a_run_that_is_cleared_stays_a_run_until_all_is_gone(tmp_path, run, monk
     assert removed[-1] == run.path("run.json")
 
 
+def test_a_run_that_was_cleared_begins_beside_its_sample(tmp_path, run):
+    fill(tmp_path / "run")
+    write(tmp_path / "run" / "sample" / "design.json", b"drawn")
+    run.clear()
+    assert run.earlier() is None
+    assert tree(tmp_path / "run") == {"sample/design.json": b"drawn"}
+
+
 def test_a_folder_of_someone_else_is_refused(tmp_path, run):
     write(tmp_path / "run" / "thesis.doc", b"mine")
     with pytest.raises(ConfigurationError, match=r"holds files but no run.json: name an empty"):
