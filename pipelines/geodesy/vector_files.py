@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import shapely
@@ -54,7 +54,26 @@ def read_polygons(path: str, option: str, name_field: str | None = None) -> Poly
         ConfigurationError: If there is no such file or layer, several layers have polygons, or
             the layer has no CRS, no polygons, no such field, or coordinates that are not places.
     """
-    return _read(path, option, name_field)[0]
+    return _read(path, option, name_field).polygons
+
+
+def read_class_polygons(path: str, class_field: str | None = None) -> Polygons:
+    """The polygons of `--reference`, named by what they say of their class; see `read_polygons`.
+
+    Feature ids never stand in for classes, as they look like ids of classes.
+
+    Args:
+        path: The vector file.
+        class_field: Field of classes; None for one called name, NAME or Name.
+
+    Raises:
+        ConfigurationError: As `read_polygons`, and if there is no field of classes, or a polygon
+            without one.
+    """
+    found = _read(path, "--reference", class_field, "--class_field")
+    if found.nameless:
+        raise ConfigurationError(found.nameless)
+    return found.polygons
 
 
 def read_zones(path: str, name_field: str | None = None, earlier: str | None = None) -> Polygons:
@@ -72,14 +91,22 @@ def read_zones(path: str, name_field: str | None = None, earlier: str | None = N
         ConfigurationError: As `read_polygons`, and if there is no field of names, or a polygon
             without one.
     """
-    polygons, nameless = _read(path, "--zones", name_field)
-    if nameless and polygons.digest != earlier:
-        raise ConfigurationError(nameless)
-    return polygons
+    found = _read(path, "--zones", name_field, "--zone_field")
+    if found.nameless and found.has_fields and found.polygons.digest != earlier:
+        raise ConfigurationError(found.nameless)
+    return found.polygons
 
 
-def _read(path: str, option: str, name_field: str | None) -> tuple[Polygons, str]:
-    """Polygons, and what is wrong with their names, if anything."""
+class _Found(NamedTuple):
+    """Polygons, what is wrong with their names, if anything, and whether there are fields."""
+
+    polygons: Polygons
+    nameless: str
+    has_fields: bool
+
+
+def _read(path: str, option: str, name_field: str | None, field_option: str = "") -> _Found:
+    """The polygons of the file that an option names; another one names its field of names."""
     place, _, layer = path.partition(LAYER)
     source = f"{option} {os.path.basename(place.rstrip('/'))}"
     try:
@@ -87,9 +114,10 @@ def _read(path: str, option: str, name_field: str | None) -> tuple[Polygons, str
             if not os.path.exists(file):
                 raise FileNotFoundError(file)
             with damage_named(source):
-                return _read_file(file, layer, source, name_field)
+                found, places, polygons = _read_file(file, layer, source, name_field)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{source} is not there: check the path {place}") from error
+    return _Found(polygons, found.nameless(places, source, field_option), bool(found.fields))
 
 
 def vector_library() -> Any:
@@ -165,16 +193,18 @@ class _Features:
         """Of all features, by what the field says or by their feature ids."""
         return [text or str(number) for text, number in zip(self.texts, self.ids, strict=True)]
 
-    def nameless(self, polygons: Sequence[int], source: str) -> str:
+    def nameless(self, polygons: Sequence[int], source: str, option: str) -> str:
         """What is wrong with the names of the features at these places; empty if nothing is."""
         known = ", ".join(name for name in self.fields if name != self.field)
         if self.field is None:
-            missing = f"{source} has no field called name, NAME or Name"
-            return f"{missing}: name the field of names by --zone_field ({known})" if known else ""
+            remedy = (
+                f"name the field of names by {option} ({known})" if known else "it has no fields"
+            )
+            return f"{source} has no field called name, NAME or Name: {remedy}"
         lost = [str(self.ids[at]) for at in polygons if not self.texts[at].strip()]
         if not lost:
             return ""
-        another = f", or take another field by --zone_field ({known})" if known else ""
+        another = f", or take another field by {option} ({known})" if known else ""
         return (
             f"{source} has no name in the field {self.field!r} for {len(lost)} of {len(polygons)} "
             f"polygons, those with the feature id {_some(lost)}: give each one{another}"
@@ -186,7 +216,10 @@ def _some(texts: Sequence[str]) -> str:
     return ", ".join(texts[:10]) + (", ..." if len(texts) > 10 else "")
 
 
-def _read_file(file: str, layer: str, source: str, name_field: str | None) -> tuple[Polygons, str]:
+def _read_file(
+    file: str, layer: str, source: str, name_field: str | None
+) -> tuple[_Features, list[int], Polygons]:
+    """All features, the places of those that are polygons, and these by name."""
     layer = _polygon_layer(file, layer, source)
     found = _read_layer(file, layer, source, name_field)
     names, places = found.names, []
@@ -205,7 +238,7 @@ def _read_file(file: str, layer: str, source: str, name_field: str | None) -> tu
         _log.warning("%s: left out, as no polygon with an area: %s", source, _some(lost))
     ordered = tuple(sorted(by_name))
     geometries = tuple(_joined(by_name[name]) for name in ordered)
-    return Polygons(found.crs.to_wkt(), ordered, geometries), found.nameless(places, source)
+    return found, places, Polygons(found.crs.to_wkt(), ordered, geometries)
 
 
 def _polygon_layer(file: str, layer: str, source: str) -> str:

@@ -20,7 +20,7 @@ from pipelines.datasets.launch import read_masks
 from pipelines.datasets.splits import group_by_rule
 from pipelines.formats.work import Work
 from pipelines.geodesy.polygons import Polygons
-from pipelines.geodesy.vector_files import read_polygons, read_zones
+from pipelines.geodesy.vector_files import read_class_polygons, read_zones
 from pipelines.results.verify import open_run
 from pipelines.run import plan
 from pipelines.run.directory import EVALUATION, MARK, SEALED, RunDirectory, check_unchanged
@@ -146,7 +146,7 @@ def _reference(
             if options.boundary_px is not None:
                 raise ConfigurationError(f"--boundary_px needs boundaries, and {what} has points")
             return read_points(options.reference, options.class_field, classes), None, ()
-        polygons = read_polygons(options.reference, "--reference", options.class_field)
+        polygons = read_class_polygons(options.reference, options.class_field)
         return polygons, None, classes_of_texts(polygons.names, classes, what)
     if options.class_field is not None:
         raise ConfigurationError(f"--class_field is for vector files, and {what} is none")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import shapely
@@ -227,6 +230,25 @@ def test_a_class_of_polygons_that_the_run_has_not_is_refused(run, tmp_path):
     )
 
     with pytest.raises(ConfigurationError, match="'shrub' is neither the name nor the id of a"):
+        evaluated(run, file)
+
+
+@pytest.mark.parametrize(
+    ("properties", "remedy"),
+    [
+        ({"cover": "dark"}, r"no field called name, NAME or Name: .* --class_field \(cover\)"),
+        ({}, "no field called name, NAME or Name: it has no fields"),
+        ({"name": None, "cover": "dark"}, r"feature id 0: .* --class_field \(cover\)"),
+    ],
+)
+def test_feature_ids_of_polygons_are_no_classes(run, tmp_path, properties, remedy):
+    square = shapely.box(300_000, 5_999_000, 301_000, 6_000_000)
+    file = write_polygons(tmp_path / "plots.geojson", UTM[0], [("dark", square)])
+    document = json.loads(Path(file).read_text())
+    document["features"][0]["properties"] = properties
+    Path(file).write_text(json.dumps(document))
+
+    with pytest.raises(ConfigurationError, match=remedy):
         evaluated(run, file)
 
 
