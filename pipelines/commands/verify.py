@@ -77,10 +77,13 @@ def run(arguments: Sequence[str]) -> int:
         if findings <= FINDINGS_SHOWN:
             print(on_one_line(str(finding)))
 
-    if not is_pack(parsed.run):
+    of_pack = is_pack(parsed.run)
+    if not of_pack:
         verdict = verify(parsed.run, print_finding, parsed.invalidate, parsed.inputs)
     elif parsed.inputs:
-        raise ConfigurationError("--inputs is for runs: a pack has no checksums of its images")
+        raise ConfigurationError(
+            "--inputs is for runs, as a pack has no checksums of its images: leave it out"
+        )
     else:
         verdict = verify_pack(parsed.run, print_finding, parsed.invalidate)
     if findings > FINDINGS_SHOWN:
@@ -96,9 +99,10 @@ def run(arguments: Sequence[str]) -> int:
         print(f"{checked}: all as recorded")
         return ExitStatus.COMPLETE
     print(f"{checked}: {verdict.unfinished} not finished, {verdict.faults} not as recorded")
+    command = "beamseg pack" if of_pack else "beamseg segment"
     print(
         on_one_line(
-            f"{parsed.run} is not as recorded: give the same `beamseg segment` again, after "
+            f"{parsed.run} is not as recorded: give the same `{command}` again, after "
             f"`beamseg verify --invalidate` if files are damaged"
         ),
         file=sys.stderr,

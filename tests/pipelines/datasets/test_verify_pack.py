@@ -118,3 +118,5 @@ def test_the_command_verifies_a_pack(options, capsys):
         dispatch(["verify", options.output, "--inputs"])
     change(options, "pack.json")
     assert dispatch(["verify", options.output]) == 4
+    told = "is not as recorded: give the same `beamseg pack` again, after `beamseg verify"
+    assert told in capsys.readouterr().err

@@ -84,11 +84,20 @@ SITUATIONS = (
         "name the folder that `beamseg segment` was given as --output",
     ),
     Situation(
-        "verify of a pack",
+        "verify of the inputs of a pack",
+        "verify packed --inputs",
+        "--inputs",
+        "leave it out",
+        before=PACKED,
+    ),
+    Situation(
+        "verify of a pack without a shard",
         "verify packed",
         "packed",
-        "name the folder that `beamseg segment` was given as --output",
+        "give the same `beamseg pack` again",
+        INCOMPLETE,
         before=PACKED,
+        make=first("packed/**/*-of-*", gone),
     ),
     Situation(
         "verify of a scheme that is none",
