@@ -15,7 +15,7 @@ from pipelines.accuracy.evaluation.inputs import (
 from pipelines.accuracy.evaluation.options import EvaluateOptions
 from pipelines.accuracy.evaluation.points import POINTS_JSON, ReferencePoints, read_points
 from pipelines.accuracy.evaluation.references import classes_of_texts, places_by_name
-from pipelines.accuracy.evaluation.work import REFERENCE, EvaluateWork, counts_of_unit
+from pipelines.accuracy.evaluation.work import IMAGE, REFERENCE, EvaluateWork, counts_of_unit
 from pipelines.datasets.launch import read_masks
 from pipelines.datasets.splits import group_by_rule
 from pipelines.formats.work import Work
@@ -104,7 +104,9 @@ def check_evaluation(root: str, options: EvaluateOptions) -> ResolvedEvaluation:
     files = None if reference is not None else reference_files(options.reference)
     matched = match(finished_maps(labelled), files)
     for unit in matched.units:
-        for file in unit.files[:1] if unit.format == SCENE else unit.files[::2]:
+        # Images of shards have names of their own, which are not known before they are read.
+        named = {SCENE: unit.files[:1], IMAGE: unit.files[::2]}.get(unit.format, ())
+        for file in named:
             group_by_rule(file.name, options.group_by)
     work = EvaluateWork(
         output=options.output,

@@ -86,14 +86,18 @@ def finish_evaluation(
     """
     run, scratch = work.run, work.run.scratch
     with filesystem.temporary(scratch) as images, filesystem.temporary(scratch) as matrices:
-        with (
-            open(images, "w", encoding="utf-8", newline="") as stream,
-            area_table(matrices, MATRIX_SCHEMA) as table,
-        ):
-            tables = _ImageTables(stream, table, work, group_by)
-            totals, failures, _ = write_failures(run, lambda rows: _sum(work, rows, tables))
-            for scope, name, found in totals.scopes():
-                table.add(matrix_rows(scope, name, found, work.classes))
+
+        def collect(rows: FailureTable) -> _Totals:
+            with (
+                open(images, "w", encoding="utf-8", newline="") as stream,
+                area_table(matrices, MATRIX_SCHEMA) as table,
+            ):
+                totals = _sum(work, rows, _ImageTables(stream, table, work, group_by))
+                for scope, name, found in totals.scopes():
+                    table.add(matrix_rows(scope, name, found, work.classes))
+            return totals
+
+        totals, failures, _ = write_failures(run, collect)
         status = budget.status(totals.failed, totals.images + totals.failed, totals.missing)
         if status == ExitStatus.COMPLETE:
             filesystem.publish(images, run.path("images.csv"))

@@ -138,7 +138,8 @@ def test_a_bad_mask_fails_alone_and_names_the_value(run, masks):
 
     assert (over.status, within.status) == (3, 0)
     # What failed is not tried again until somebody asks for it.
-    assert within.done == ()
+    retried = evaluated(run, masks, max_failures=FailureBudget(2, None), retry_failures=True)
+    assert (within.done, len(retried.done)) == ((), 1)
     reasons = {(row["uri"], row["code"]): row["reason"] for row in within.rows("failures.csv")}
     assert reasons == {
         ("photos/1.png", "unknown_class"): "mask has id 9, which is neither a class nor ignored",
@@ -261,8 +262,9 @@ def test_a_shard_is_compared_with_the_masks_in_a_shard_of_the_same_name(
         max_failures=FailureBudget(1, None),
     )
 
-    found = evaluated(finished.root, path.parent)
+    found = evaluated(finished.root, path.parent, group_by=r"(\d)\.png")
 
+    assert sorted(found.scores["groups"]) == ["0", "1", "3", "4"]
     expected = sum(
         np.array(counted_by_hand(truths[n], brightness_labels(pixels(20, 30 + n, n))))
         for n in (0, 1, 3, 4)
