@@ -57,11 +57,13 @@ class Evaluated:
         return [tuple(row[name] for name in names) for row in rows if row["scope"] == scope]
 
 
-def prepare(run: Path, reference: Path | str, **options) -> tuple[EvaluateWork, EvaluateOptions]:
+def prepare(
+    run: Path | str, reference: Path | str, **options
+) -> tuple[EvaluateWork, EvaluateOptions]:
     """An evaluation that is begun, in a folder `scores` beside the run unless options say else."""
     fields = {
         "reference": str(reference),
-        "output": str(run.parent / "scores"),
+        "output": f"{str(run).rpartition('/')[0]}/scores",
         "max_failures": FailureBudget(0, None),
     }
     asked = EvaluateOptions(**(_DEFAULTS | fields | options))
@@ -75,7 +77,9 @@ _DEFAULTS |= {"model": None, "inputs": (), "confidence": False}
 _DEFAULTS |= {"retry_failures": False, "overwrite": False}
 
 
-def evaluated(run: Path, reference: Path | str, units: int | None = None, **options) -> Evaluated:
+def evaluated(
+    run: Path | str, reference: Path | str, units: int | None = None, **options
+) -> Evaluated:
     """Do what `beamseg evaluate` does, or only the first units of it."""
     work, asked = prepare(run, reference, **options)
     done = []

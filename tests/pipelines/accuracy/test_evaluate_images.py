@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import numpy as np
@@ -339,3 +340,19 @@ def test_a_folder_of_results_is_no_input_of_another_run(run, masks, tmp_path, mo
 
     with pytest.raises(ConfigurationError, match="matches no"):
         run_scenes(tmp_path / "second", model_folder, found.root)
+
+
+def test_run_masks_and_results_may_be_in_a_store(run, masks, client, tmp_path):
+    client.put_all(run, "gs://bucket/run")
+    client.put_all(masks, "gs://bucket/masks")
+
+    found = evaluated("gs://bucket/run", "gs://bucket/masks")
+    again = evaluated("gs://bucket/run", "gs://bucket/masks")
+
+    assert (found.status, len(found.done), again.done) == (0, 1, ())
+    scores = json.loads(client.objects["gs://bucket/scores/scores.json"])
+    here = evaluated(run, masks, output=str(tmp_path / "here"))
+    assert scores == here.scores
+    assert (
+        client.objects["gs://bucket/scores/images.csv"] == (here.root / "images.csv").read_bytes()
+    )
