@@ -137,6 +137,7 @@ def accuracy_text(assessment: Assessment) -> Iterator[str]:
     strata = "1 stratum" if len(ground.strata) == 1 else f"{len(ground.strata):,} strata"
     yield f"{_points(assessment)} in {strata}; {_level(assessment)} intervals"
     yield f"estimators of {ground.source}"
+    yield from assessment.repeated
     yield ""
     yield from _area_lines(ground, ground.estimates.areas, classes)
     if ground.corrected is not None:

@@ -1,6 +1,7 @@
 """`beamseg assess`: from a run and its labelled sample to files of estimates."""
 
 import posixpath
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -14,13 +15,14 @@ from pipelines.accuracy.design import (
     run_digest_of,
 )
 from pipelines.accuracy.labelled import read_labelled
-from pipelines.accuracy.map_blocks import placed_blocks
+from pipelines.accuracy.map_blocks import complete_summary, placed_blocks
 from pipelines.accuracy.sample_options import CLASS
 from pipelines.formats.work import Work
 from pipelines.results.verify import open_run
 from pipelines.run.areas import Tally
 from pipelines.run.directory import RUN_JSON, RunDirectory
 from pipelines.run.soft_areas import SOFT_M2
+from pipelines.scenes.results import repeated_ground
 from pipelines.storage import filesystem, locations
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation.intervals import Intervals
@@ -59,7 +61,7 @@ def assess_run(
             f"run that was sampled, as it was then, or draw a sample of this one"
         )
     labels = read_labelled(labelled, design)
-    return assess_sample(
+    found = assess_sample(
         design,
         labels,
         read_map_areas(work.run),
@@ -67,6 +69,7 @@ def assess_run(
         drop_missing,
         mean_probabilities(work, design),
     )
+    return replace(found, repeated=tuple(repeated_ground(complete_summary(work))))
 
 
 def mean_probabilities(work: Work, design: SampleDesign) -> np.ndarray | None:

@@ -72,6 +72,7 @@ class Assessment:
         unlabelled: Points that have no class and were dropped.
         whole: All that was sampled.
         zones: Each zone, where zones were strata.
+        repeated: What is to be known of ground that scenes share, unless it counts once.
     """
 
     design: SampleDesign
@@ -79,6 +80,7 @@ class Assessment:
     unlabelled: int
     whole: GroundAssessment
     zones: tuple[GroundAssessment, ...]
+    repeated: tuple[str, ...] = ()
 
 
 def assess_sample(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from pipelines.formats.work import Work
 from pipelines.geodesy.ground import GroundGrid
@@ -15,8 +16,25 @@ from pipelines.run.plan import SCENE, InputFile, WorkUnit
 from pipelines.scenes.files import scene_paths
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
-from segmodel.errors import DamagedError, InputError
+from segmodel.errors import ConfigurationError, DamagedError, InputError
 from segmodel.tiling.windows import Window
+
+
+def complete_summary(work: Work) -> dict[str, Any]:
+    """The summary of a run that has come to its end.
+
+    Raises:
+        ConfigurationError: If it has not; names the run.
+    """
+    try:
+        summary = work.run.read_json("summary.json", work.is_sealed) or {}
+    except ValueError:
+        summary = {}
+    if not summary.get("complete"):
+        raise ConfigurationError(
+            f"{work.run.root} is not complete: run the same `beamseg segment` again"
+        )
+    return summary
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pipelines.accuracy.design import (
     run_digest_of,
 )
 from pipelines.accuracy.draw import DrawnPixel, draw, random_of
-from pipelines.accuracy.map_blocks import label_ground, label_uri
+from pipelines.accuracy.map_blocks import complete_summary, label_ground, label_uri
 from pipelines.accuracy.sample_files import check_folder, complete_tables
 from pipelines.accuracy.sample_options import SampleOptions
 from pipelines.accuracy.sizes import added_sizes, sizes_of
@@ -29,6 +29,7 @@ from pipelines.results.verify import open_run
 from pipelines.run.directory import SAMPLE_DIR, RunDirectory
 from pipelines.run.plan import InputFile
 from pipelines.scenes.files import scene_paths
+from pipelines.scenes.results import repeated_ground
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError
@@ -48,12 +49,14 @@ class SampleResult:
         design: The design.
         without_chips: Points of which no chip can be made, as their scenes are gone from the run.
         unplaced: Images of the run that have no place on the ground.
+        repeated: What is to be known of ground that scenes share, unless it counts once.
     """
 
     folder: str
     design: SampleDesign
     without_chips: int
     unplaced: int
+    repeated: tuple[str, ...]
 
 
 def sample_run(root: str, options: SampleOptions) -> SampleResult:
@@ -68,7 +71,7 @@ def sample_run(root: str, options: SampleOptions) -> SampleResult:
             holds another sample.
     """
     work = open_run(root)
-    _check_complete(work)
+    summary = complete_summary(work)
     folder = RunDirectory(options.output or work.run.path(SAMPLE_DIR))
     check_folder(folder)
     run_digest = run_digest_of(work.run.read_run() or {}, work.log)
@@ -96,23 +99,8 @@ def sample_run(root: str, options: SampleOptions) -> SampleResult:
     folder.write(DESIGN_JSON, drawn.design.to_bytes())
     complete_tables(folder, drawn.design)
     folder.clear_scratch()
-    return SampleResult(folder.root, drawn.design, without_chips, drawn.unplaced)
-
-
-def _check_complete(work: Work) -> None:
-    """Refuse a run that has not come to its end.
-
-    Raises:
-        ConfigurationError: Names the run.
-    """
-    try:
-        summary = work.run.read_json("summary.json", work.is_sealed) or {}
-    except ValueError:
-        summary = {}
-    if not summary.get("complete"):
-        raise ConfigurationError(
-            f"{work.run.root} is not complete: run the same `beamseg segment` again, then sample"
-        )
+    repeated = tuple(repeated_ground(summary))
+    return SampleResult(folder.root, drawn.design, without_chips, drawn.unplaced, repeated)
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,8 @@ def run(arguments: Sequence[str]) -> int:
         Intervals(float(options.level), options.interval),
         options.missing == "drop",
     )
-    print(*accuracy_text(assessment), sep="\n")
     folder = options.output or os.path.dirname(design) or "."
     write_assessment(folder, assessment, {"design": design, "labelled": parsed.labelled})
+    print(*accuracy_text(assessment), sep="\n")
     print(f"\nwritten to {folder}: accuracy.csv, accuracy.json, accuracy.png")
     return ExitStatus.COMPLETE

@@ -60,6 +60,8 @@ def run(arguments: Sequence[str]) -> int:
         print(f"left out: {counted(result.unplaced, 'image')} without a place on the ground")
     if result.without_chips:
         print(f"without a chip: {counted(result.without_chips, 'point')} in scenes that are gone")
+    for line in result.repeated:
+        print(line)
     points = counted(len(result.design.points), "point")
     print(on_one_line(f"{points} in {result.folder}: label sample.gpkg or sample.csv"))
     return ExitStatus.COMPLETE

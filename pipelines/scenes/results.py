@@ -185,8 +185,8 @@ def overlaps_csv(run: RunDirectory, log: CommitLog, has_shares: bool = True) -> 
     return csv_bytes(row[:columns] for row in rows)
 
 
-def result_lines(summary: Mapping[str, Any]) -> Iterator[str]:
-    """What a person has to know of overlaps and zones at the end of a run.
+def repeated_ground(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What a person has to know of ground that several scenes show, unless it counts once.
 
     Args:
         summary: Content of `summary.json`.
@@ -201,6 +201,15 @@ def result_lines(summary: Mapping[str, Any]) -> Iterator[str]:
             f"{'where it is in --aoi ' if whole else ''}counted in each: --overlap first or "
             f"--overlap newest counts it once"
         )
+
+
+def result_lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What a person has to know of overlaps and zones at the end of a run.
+
+    Args:
+        summary: Content of `summary.json`.
+    """
+    yield from repeated_ground(summary)
     zones = summary.get("zones") or {}
     empty = zones.get("without_pixels", 0)
     if empty and summary["complete"]:

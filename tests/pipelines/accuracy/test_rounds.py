@@ -11,10 +11,12 @@ import pytest
 
 from pipelines.accuracy.design import read_design
 from pipelines.commands import assess, sample
+from pipelines.scenes.results import repeated_ground
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation.stratified import class_strata
 from tests.fakes import BRIGHT, DARK, MIDDLE
 from tests.pipelines.corpus import write_model_folder, write_scene
+from tests.pipelines.counted_scenes import parts_of
 from tests.pipelines.scene_runs import Finished, run_scenes
 
 IDS, NAMES = (DARK, MIDDLE, BRIGHT), ("dark", "middle", "bright")
@@ -105,6 +107,27 @@ def test_an_assessed_sample_can_be_enlarged_and_is_refused_until_its_new_points_
         assess.run([run, str(folder / "sample.csv")])
     assert assess.run([run, str(folder / "sample.csv"), "--missing=drop"]) == 0
     assert "40 points (10 of them without a class, and dropped)" in capsys.readouterr().out
+
+
+def test_ground_that_several_scenes_show_is_told_where_it_counts_in_each(
+    tmp_path, model_folder, capsys
+):
+    folder, _ = parts_of(tmp_path, [(0, 0), (40, 30)])
+    run = run_scenes(tmp_path / "run", model_folder, folder)
+    (told,) = repeated_ground(run.summary)
+
+    for overlap in (None, "first"):
+        if overlap:
+            run = run_scenes(tmp_path / "run", model_folder, folder, overlap=overlap)
+        output = tmp_path / f"sample {overlap}"
+        sample.run([str(run.root), "--total=30", "--chip_px=0", f"--output={output}"])
+        drawn = capsys.readouterr().out
+        points = read_design(str(output / "design.json")).points
+        label(output / "sample.csv", {point.id: str(point.map_class) for point in points})
+        assess.run([str(run.root), str(output / "sample.csv")])
+        assessed = capsys.readouterr().out
+
+        assert [told in drawn, told in assessed] == [overlap is None] * 2
 
 
 @pytest.fixture
