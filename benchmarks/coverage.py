@@ -113,17 +113,27 @@ def general_coverage(
     }
 
 
-# Shapes of the beta distributions of true probabilities in strata "is mapped so" and "is not".
-PROBABILITIES = ((8.0, 2.0), (0.1, 4.9))
-DIFFERENCE_WEIGHTS = np.array([0.1, 0.9])
+class DifferenceMap(NamedTuple):
+    """Strata "is mapped so" and "is not": shares of the area, and shapes of true probabilities.
+
+    These have beta distributions.
+    """
+
+    weights: np.ndarray
+    shapes: np.ndarray
+
+
+COMMON = DifferenceMap(np.array([0.1, 0.9]), np.array([[8.0, 2.0], [0.1, 4.9]]))
+RARE = DifferenceMap(np.array([0.001, 0.999]), np.array([[8.0, 2.0], [0.01, 9.99]]))
 
 
 def difference_coverage(
-    points: list[int], draws: int, sharpness: float | None
+    of: DifferenceMap, points: list[int], draws: int, sharpness: float | None
 ) -> tuple[Coverage, float]:
     """Coverage of the difference estimator, and its spread by that without probabilities.
 
     Args:
+        of: The map.
         points: Points of each stratum.
         draws: Samples.
         sharpness: The model gives the true probabilities, their odds raised to this power: 1 is
@@ -137,13 +147,13 @@ def difference_coverage(
         return np.asarray(true**sharpness / (true**sharpness + (1 - true) ** sharpness))
 
     def drawn(stratum: np.ndarray, rows: int) -> np.ndarray:
-        first, second = np.array(PROBABILITIES)[stratum].T
+        first, second = of.shapes[stratum].T
         return rng.beta(first, second, (rows, len(stratum)))
 
     everywhere = [(index, drawn(np.full(2_000_000, index), 1)) for index in (0, 1)]
-    truth = DIFFERENCE_WEIGHTS @ [true.mean() for _, true in everywhere]
+    truth = of.weights @ [true.mean() for _, true in everywhere]
     means = np.array([given(true, np.array(index)).mean() for index, true in everywhere])
-    stratum, strata = np.repeat([0, 1], points), Strata(DIFFERENCE_WEIGHTS)
+    stratum, strata = np.repeat([0, 1], points), Strata(of.weights)
     parts, plain = [], []
     for _ in range(0, draws, DRAWS_AT_ONCE // 10):
         true = drawn(stratum, DRAWS_AT_ONCE // 10)
@@ -182,10 +192,11 @@ def main() -> None:
             of = " / ".join(map(str, points))
             for name, found in general_coverage(strata, truth, points, draws).items():
                 print(f"| {title} {of} | {name} | | {' | '.join(map(shown, found))} |")
-    for points in ([10, 10], [30, 100], [75, 300], [200, 1000]):
+    designs = [(COMMON, points) for points in ([10, 10], [30, 100], [75, 300], [200, 1000])]
+    for shown_map, points in [*designs, (RARE, [100, 500]), (RARE, [100, 2000])]:
         for name, sharpness in (("calibrated", 1.0), ("too sure", 2.0), ("0 or 1", None)):
-            found, ratio = difference_coverage(points, draws // 5, sharpness)
-            of = " / ".join(map(str, points))
+            found, ratio = difference_coverage(shown_map, points, draws // 5, sharpness)
+            of = f"{shown_map.weights[0]:.1%}: {' / '.join(map(str, points))}"
             title = f"difference, {name}, spread {ratio:.2f}"
             print(f"| {of} | {title} | t | {' | '.join(map(shown, found))} |")
 

@@ -401,8 +401,9 @@ def difference(
 
     Returns:
         Areas in the unit of the strata's, without the last axis. Limits by Student's t with
-        Satterthwaite's degrees of freedom, at most from 0 to the whole area. Those, and the usual
-        ones, are NaN if a stratum has less than 10 points.
+        Satterthwaite's degrees of freedom, or by MOVER from those of the shares of points at which
+        the less likely is true, where these are wider; at most from 0 to the whole area. Limits,
+        and the usual ones, are NaN if a stratum has less than 10 points.
 
     Raises:
         InputError: If a stratum with area has no point, or one without area has some.
@@ -417,6 +418,7 @@ def difference(
     residuals = np.asarray(truth, float) - probability
     value: np.ndarray = np.zeros(residuals.shape[:-1])
     variance, squares = np.zeros_like(value), np.zeros_like(value)
+    unseen = np.zeros((2, *value.shape))
     for index in np.flatnonzero(points):
         of_stratum, count = residuals[..., stratum == index], points[index]
         weight = strata.weights[index]
@@ -424,6 +426,8 @@ def difference(
         spread = of_stratum.var(-1, ddof=1) if count > 1 else np.nan
         part = weight**2 * spread / count
         variance, squares = variance + part, squares + part**2 / max(count - 1, 1)
+        room = _unseen_surprises(of_stratum, truth[..., stratum == index], intervals)
+        unseen = unseen + (weight * room) ** 2
     with np.errstate(invalid="ignore"):
         degrees = variance**2 / squares
     error = np.sqrt(np.where(variance > 0, variance, np.nan))
@@ -431,9 +435,39 @@ def difference(
     error_of_limits = error if enough else np.full_like(error, np.nan)
     low, high = intervals.by_degrees(value, error_of_limits, degrees)
     usual = intervals.of_estimate(value, error_of_limits)
-    limits = np.maximum(low, 0.0), np.minimum(high, 1.0)
+    # NaN of few points stays.
+    limits = (
+        np.minimum(low, value - np.sqrt(unseen[0])),
+        np.maximum(high, value + np.sqrt(unseen[1])),
+    )
+    limits = np.maximum(limits[0], 0.0), np.minimum(limits[1], 1.0)
     total = float(np.asarray(strata.areas, float).sum())
     return Estimates(value, error, *limits, *usual).scaled(total)
+
+
+def _unseen_surprises(residuals: np.ndarray, truth: np.ndarray, intervals: Intervals) -> np.ndarray:
+    """How much surprises that a sample may have missed lower and raise the mean of a stratum.
+
+    A surprise is a point of which the less likely of two is true. A sample of few shows none of
+    what is rare, so that its standard error knows nothing of it; limits of a share do.
+
+    Args:
+        residuals: `(..., points)` truth less probability, of the points of a stratum.
+        truth: `(..., points)` 1 where the point is of the class, else 0.
+        intervals: Level and method of limits of shares.
+
+    Returns:
+        `(2, ...)` float64, at most what limits of the share of the class leave open.
+    """
+
+    def room(hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        share, points = hits.mean(-1), hits.shape[-1]
+        low, high = intervals.of_shares(hits.sum(-1), np.full(share.shape, points))
+        return share - low, high - share
+
+    down, up = room(truth > 0)
+    falls, rises = room(residuals < -0.5)[1], room(residuals > 0.5)[1]
+    return np.stack([np.minimum(down, falls), np.minimum(up, rises)])
 
 
 def _class_estimates(

@@ -312,7 +312,8 @@ def test_probabilities_of_0_and_1_give_the_estimates_of_classes():
 def test_limits_of_a_difference_have_the_degrees_of_freedom_of_its_strata():
     rng = np.random.default_rng(3)
     stratum, truth = np.repeat([0, 1], [10, 40]), rng.random(50) < 0.4
-    probability = np.clip(truth * 0.6 + rng.random(50) * 0.4, 0, 1)
+    # All points are surprises, so that limits of their share are within those by t.
+    probability = np.clip((~truth) * 0.6 + rng.random(50) * 0.4, 0, 1)
     actual = difference(
         (stratum, truth, probability), Strata(np.array([30.0, 70.0])), np.array([0.4, 0.5])
     ).item()
@@ -330,6 +331,19 @@ def test_limits_of_a_difference_have_the_degrees_of_freedom_of_its_strata():
     assert actual.standard_error == pytest.approx(np.sqrt(parts.sum()), rel=1e-12)
     assert (actual.low, actual.high) == pytest.approx((low, high), rel=1e-12)
     assert actual.high - actual.low > actual.wald_high - actual.wald_low
+
+
+def test_a_class_of_which_a_sample_shows_nothing_has_the_upper_limit_of_a_share():
+    truth, probability = np.repeat([1.0, 0.0], [20, 500]), np.repeat([1.0, 0.01], [20, 500])
+    probability[20::2] = 0.0
+    areas, means = np.array([1.0, 999.0]), np.array([1.0, 0.005])
+
+    actual = difference((np.repeat([0, 1], [20, 500]), truth, probability), Strata(areas), means)
+
+    _, (_, most) = Intervals().of_shares(np.array([20, 0]), np.array([20, 500]))
+    assert actual.value == pytest.approx(1.0)
+    assert actual.high == pytest.approx(1.0 + 999 * most)
+    assert actual.wald_high < 1.5 < 8 < actual.high
 
 
 def test_residuals_that_are_all_alike_give_no_limits():
