@@ -193,9 +193,16 @@ def _mapped_classes(stratum: Stratum, design: SampleDesign) -> set[int]:
 def _map_areas(
     strata: Sequence[Stratum], design: SampleDesign, known: Mapping[int, float]
 ) -> tuple[float | None, ...]:
-    """Area of each class on the map: of strata that are of one class each, else as it is known."""
+    """Area of each class on the map: of strata that are of one class each, else as it is known.
+
+    What is known counts only if it is of the ground of the strata: a run may have more of it, such
+    as images without a place.
+    """
     if any(stratum.class_id is None for stratum in strata):
-        return tuple(known.get(class_id) for class_id, _ in design.classes)
+        found = tuple(known.get(class_id) for class_id, _ in design.classes)
+        sampled = math.fsum(stratum.area_m2 for stratum in strata)
+        is_same = math.isclose(math.fsum(area or 0.0 for area in found), sampled, rel_tol=1e-6)
+        return found if is_same else (None,) * len(found)
     return tuple(
         math.fsum(stratum.area_m2 for stratum in strata if stratum.class_id == class_id)
         for class_id, _ in design.classes

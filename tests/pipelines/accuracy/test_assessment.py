@@ -141,6 +141,14 @@ def test_zones_are_estimated_each_by_its_own_points_and_together_by_stehman():
     assert north.map_areas_m2 == (None, None)
 
 
+def test_areas_of_a_map_that_are_of_more_ground_than_was_sampled_are_not_held_against_estimates():
+    (design, labels), _ = zone_sample()
+
+    assessment = assess_sample(design, labels, {0: 50.5, 3: 59.5}, WILSON)
+
+    assert assessment.whole.map_areas_m2 == (None, None)
+
+
 def test_classes_by_zone_are_strata_of_one_class_within_each_zone():
     cubes = np.zeros((4, 2, 2), int)
     cubes[0, 0], cubes[1, 1], cubes[2, 0], cubes[3, 1] = (9, 1), (2, 8), (5, 5), (0, 10)
