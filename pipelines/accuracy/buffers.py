@@ -1,35 +1,42 @@
-"""A stratum around a class: where the map is most likely to have missed it.
+"""The stratum around a class, where the map is most likely to have missed it.
 
 Errors of omission of a rare class hide in all that the map gives to other classes. Most of them lie
 near what it has found, so that points in a buffer find more of them than points anywhere. What a
-buffer has is in no commit record: a pass reads all label maps once.
+buffer has is in no commit record of the run: a pass reads all label maps once.
+
+A unit of the pass is a block of the run. Its commit record holds all that it found, so that a pass
+that was interrupted goes on, and more points of a sample need no other pass.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipelines.accuracy.map_blocks import MapBlock, label_ground, label_uri, named_label_map
+import segmodel
+from pipelines.accuracy.map_blocks import (
+    MapBlock,
+    NearTallies,
+    label_ground,
+    label_uri,
+    named_label_map,
+    placed_blocks,
+)
 from pipelines.formats.work import Work
 from pipelines.rasters.cog import read_block
-from pipelines.run import plan
+from pipelines.run import plan, progress
 from pipelines.run.areas import Tally, measure
-from pipelines.run.plan import CountUnit
+from pipelines.run.attempts import UnitReport, report_of
+from pipelines.run.commits import CommitLog
+from pipelines.run.directory import MARK, METADATA_DIR, SAMPLE, SEALED, RunDirectory
+from pipelines.run.plan import SCENE, CountUnit, Unit, WorkUnit, unit_id
 from pipelines.scenes.counts import elsewhere_in
-from pipelines.storage.threads import in_order
+from pipelines.storage.digests import digest
+from segmodel.errors import ConfigurationError, TransientError
 from segmodel.tiling.windows import Window
 
-# Blocks that are in memory at once.
-BUFFER_THREADS = 4
-
-
-class NearTallies(NamedTuple):
-    """What of a block is in the buffer, by class: all of it, and what counts in its scene."""
-
-    picked: Tally
-    counted: Tally
+# Sums in a commit record: what points are picked from.
+PICKED_PIXELS, PICKED_M2 = "picked_pixels", "picked_m2"
 
 
 @dataclass(frozen=True)
@@ -66,44 +73,184 @@ class Buffer:
         return labels, near & (labels != self.class_id) & (labels != nodata)
 
 
-def buffered(
-    buffer: Buffer, blocks: Iterable[MapBlock], work: Work, counts_once: bool
-) -> Iterator[tuple[MapBlock, NearTallies]]:
-    """Blocks with what of them is in a buffer, in order; reads all label maps.
+@dataclass(frozen=True)
+class BufferWork:
+    """What all units of a pass have in common; travels to the workers.
 
     Args:
+        folder: Folder of the pass.
+        labelled: Work of the run.
         buffer: The buffer.
-        blocks: Blocks to count.
-        work: Of the run.
-        counts_once: Whether ground that scenes share counts in one of them only.
+        options: Digest of the map and the buffer.
+    """
+
+    folder: str
+    labelled: Work
+    buffer: Buffer
+    options: str
+
+    @property
+    def run(self) -> RunDirectory:
+        """Plan and records of the pass."""
+        return RunDirectory(self.folder, SAMPLE)
+
+    @property
+    def log(self) -> CommitLog:
+        """The commit records."""
+        return CommitLog(self.folder, self.options)
+
+
+@dataclass(frozen=True)
+class PreparedPass:
+    """A pass whose plan is written.
+
+    Args:
+        work: Work that all units share.
+        parts: Names of the plan parts.
+        units: Number of units.
+        pixels: Pixels of those that are not finished.
+    """
+
+    work: BufferWork
+    parts: tuple[str, ...]
+    units: int
+    pixels: int
+
+
+def prepare_pass(labelled: Work, sample: str, buffer: Buffer, run_digest: str) -> PreparedPass:
+    """Write `run.json` and the plan; records of another map or buffer are removed.
+
+    Args:
+        labelled: Work of the run.
+        sample: Folder of the sample, in which the pass has one of its own.
+        buffer: The buffer.
+        run_digest: Digest of the map.
+    """
+    shape = {"run": run_digest, "buffer": [buffer.class_id, buffer.distance_px]}
+    work = BufferWork(f"{sample}/{METADATA_DIR}", labelled, buffer, digest(shape))
+    run = work.run
+    earlier = run.earlier(overwrite=True)
+    if earlier is not None and earlier.get("shape") != shape:
+        run.clear()
+    run.begin()
+    versions = {"beamseg": segmodel.__version__}
+    run.write_run(MARK | {"format": SAMPLE, "shape": shape, "versions": versions, SEALED: True})
+    parts = plan.write_plan(_units(labelled), run.plan, run.scratch)
+    pixels = 0
+    for unit, commit in work.log.read_all(plan.read_units(run.plan, WorkUnit)):
+        pixels += _window_of(unit).pixels if commit is None else 0
+    return PreparedPass(work, tuple(parts), plan.count_units(run.plan, parts), pixels)
+
+
+def _units(labelled: Work) -> Iterator[WorkUnit]:
+    """A unit for each block: its scene and, behind it, all scenes that show the same ground."""
+    counts = plan.read_units(labelled.run.plan, CountUnit) if labelled.counts_once else ()
+    shared = {unit.file.key: unit.files for unit in counts if len(unit.files) > 1}
+    for block in placed_blocks(labelled):
+        corner = f"r{block.window.row}c{block.window.column}"
+        files = (block.file, *shared.get(block.file.key, ()))
+        yield WorkUnit(unit_id("near", block.file, corner), SCENE, files, block.window)
+
+
+def _window_of(unit: Unit) -> Window:
+    assert isinstance(unit, WorkUnit)
+    assert unit.window is not None
+    return unit.window
+
+
+def run_pass(prepared: PreparedPass, words: Sequence[str]) -> None:
+    """Run the graph to its end; commit records say what it found.
+
+    Args:
+        prepared: The pass, with its plan.
+        words: Options of Beam.
 
     Raises:
-        InputError: If a scene that shares ground with others is out of reach.
+        ConfigurationError: If Beam refuses an option, or the graph would not be waited for.
+        InputError: If a label map cannot be read.
     """
-    units = plan.read_units(work.run.plan, CountUnit) if counts_once else ()
-    shared = {unit.file.key: unit for unit in units if len(unit.files) > 1}
-    classes = work.contract.classes
+    from pipelines.runners.dataflow import is_detached
+    from pipelines.runners.execute import DoPlan, DoUnit, pipeline_options, run_graph
 
-    def count(block: MapBlock) -> tuple[MapBlock, NearTallies]:
-        uri, window = label_uri(block.file, work), block.window
-        with named_label_map(block.file):
-            labels, near = buffer.read(uri, window, classes.nodata)
-            ground = label_ground(uri)
+    beam_options = pipeline_options(words)
+    if is_detached(beam_options):
+        raise ConfigurationError(
+            "sample waits for its end: leave --no_wait_until_finish, --template_location and "
+            "--dry_run out"
+        )
+    work = prepared.work
+    graph = "CountBuffer" >> DoPlan(DoUnit(count_block, work, "units", "counted_pixels"))
+    commits = work.run.path("commits")
+    with progress.progress_bar(prepared.pixels, prepared.units, commits, "sample"):
+        run_graph(prepared.parts, graph, beam_options)
 
-        def areas(top: int, rows: int) -> np.ndarray:
-            return ground.pixel_areas_m2(window.row + top, window.column, rows, window.width)
 
-        empty = labels.dtype.type(classes.nodata)
-        picked = counted = measure(np.where(near, labels, empty), classes, areas)
-        unit = shared.get(block.file.key)
-        if unit is not None and near.any():
-            near &= ~elsewhere_in(unit, work, window)
-            counted = measure(np.where(near, labels, empty), classes, areas)
-        return block, NearTallies(picked, counted)
+def count_block(
+    unit: WorkUnit, work: BufferWork, on_pixels: Callable[[int], None] = lambda pixels: None
+) -> UnitReport:
+    """Count what of a block is in the buffer, unless it is done.
 
-    for block, near in in_order(count, blocks, BUFFER_THREADS):
-        if any(near.picked.pixels.get(str(i)) for i in classes.ids):
-            yield block, near
+    Args:
+        unit: Block of the run.
+        work: What all units have in common.
+        on_pixels: Called with the number of pixels of the block.
+
+    Returns:
+        Counts of what was done.
+
+    Raises:
+        InputError: If the label map cannot be read, or a scene that shows the same ground is out of
+            reach.
+    """
+    if work.log.is_done(unit):
+        return UnitReport(done=1, skipped=1)
+
+    def attempt() -> UnitReport:
+        near, pixels = _count(unit, work), _window_of(unit).pixels
+        sums = {PICKED_PIXELS: near.picked.pixels, PICKED_M2: near.picked.area_m2}
+        work.log.write(unit, (), replace(near.counted, sums=sums))
+        on_pixels(pixels)
+        return UnitReport(done=1, computed_pixels=pixels)
+
+    return report_of(unit, work.log, attempt)
+
+
+def _count(unit: WorkUnit, work: BufferWork) -> NearTallies:
+    (file, *sharing), window = unit.files, _window_of(unit)
+    uri, classes = label_uri(file, work.labelled), work.labelled.contract.classes
+    with named_label_map(file):
+        labels, near = work.buffer.read(uri, window, classes.nodata)
+        ground = label_ground(uri)
+
+    def areas(top: int, rows: int) -> np.ndarray:
+        return ground.pixel_areas_m2(window.row + top, window.column, rows, window.width)
+
+    empty = labels.dtype.type(classes.nodata)
+    picked = counted = measure(np.where(near, labels, empty), classes, areas)
+    if sharing and near.any():
+        place = [other.key for other in sharing].index(file.key)
+        shared = CountUnit(unit.id, SCENE, tuple(sharing), place)
+        near &= ~elsewhere_in(shared, work.labelled, window)
+        counted = measure(np.where(near, labels, empty), classes, areas)
+    return NearTallies(picked, counted)
+
+
+def with_near(blocks: Iterable[MapBlock], work: BufferWork) -> Iterator[MapBlock]:
+    """All blocks of the run, in order, with what of each is in the buffer; streamed.
+
+    Raises:
+        TransientError: If a block is not counted.
+    """
+    found = work.log.read_all(plan.read_units(work.run.plan, WorkUnit))
+    for block, (unit, commit) in zip(blocks, found, strict=True):
+        if commit is None:
+            raise TransientError(
+                f"{unit.id} could not be counted: run the same command again to do the rest"
+            )
+        sums = commit.tally.sums
+        pixels = {key: int(number) for key, number in sums[PICKED_PIXELS].items()}
+        picked = Tally(pixels=pixels, area_m2=sums[PICKED_M2])
+        yield replace(block, near=NearTallies(picked, commit.tally))
 
 
 def spread(mask: np.ndarray, distance: int) -> np.ndarray:

@@ -24,7 +24,6 @@ from pipelines.accuracy.map_blocks import (
     label_ground,
     label_uri,
     named_label_map,
-    placed_blocks,
 )
 from pipelines.accuracy.strata import ANY, Part, Population, StratumKey
 from pipelines.geodesy.ground import GroundGrid
@@ -147,7 +146,7 @@ def draw(
         for key, size in sizes.items()
     ]
     for drawing in drawings:
-        if population.counts_once or drawing.key.zone:
+        if population.work.counts_once or drawing.key.zone:
             of_stratum = population.areas_m2[drawing.key]
             drawing.acceptance = of_stratum / population.picked_m2[drawing.key]
     locator = _Locator.of(population)
@@ -184,7 +183,7 @@ def _hit_blocks(
         key: numbers[key][order, 0] * population.picked_m2[key] for key, order in orders.items()
     }
     done = dict.fromkeys(numbers, 0.0)
-    for block in placed_blocks(population.work):
+    for block in population.blocks():
         hits = {}
         for key, part in population.parts(block):
             if key in done:
@@ -213,7 +212,7 @@ class _Locator:
     def of(cls, population: Population) -> "_Locator":
         """For a population; keeps what scenes overlap."""
         units = plan.read_units(population.work.run.plan, CountUnit)
-        shared = (unit for unit in units if population.counts_once and len(unit.files) > 1)
+        shared = (unit for unit in units if population.work.counts_once and len(unit.files) > 1)
         return cls(population, {unit.file.key: unit for unit in shared})
 
     def pixels(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipelines.formats.work import Work
 from pipelines.geodesy.ground import GroundGrid
@@ -37,6 +37,13 @@ def complete_summary(work: Work) -> dict[str, Any]:
     return summary
 
 
+class NearTallies(NamedTuple):
+    """What of a block is in a buffer, by class: all of it, and what counts in its scene."""
+
+    picked: Tally = Tally()
+    counted: Tally = Tally()
+
+
 @dataclass(frozen=True)
 class MapBlock:
     """A part of a finished label map that one unit of the run labelled.
@@ -45,11 +52,13 @@ class MapBlock:
         file: Scene.
         window: Rows and columns of the scene.
         tally: Pixels and ground area by class, as the commit record of the unit has them.
+        near: What of it is in the buffer, if there is one.
     """
 
     file: InputFile
     window: Window
     tally: Tally
+    near: NearTallies = NearTallies()
 
 
 def placed_blocks(

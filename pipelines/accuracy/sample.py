@@ -1,13 +1,13 @@
 """A stratified random sample of a finished run, and its files."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
 
 from pyproj import Transformer
 from pyproj.exceptions import ProjError
 
-from pipelines.accuracy.buffers import Buffer
+from pipelines.accuracy.buffers import Buffer, BufferWork, prepare_pass, run_pass
 from pipelines.accuracy.chips import write_chips
 from pipelines.accuracy.design import (
     DESIGN_JSON,
@@ -59,12 +59,13 @@ class SampleResult:
     repeated: tuple[str, ...]
 
 
-def sample_run(root: str, options: SampleOptions) -> SampleResult:
+def sample_run(root: str, options: SampleOptions, beam_words: Sequence[str] = ()) -> SampleResult:
     """Draw a sample from a finished run, or enlarge one; an earlier sample keeps what it has.
 
     Args:
         root: Run directory; only read, but for the folder of the sample.
         options: What the user asked for.
+        beam_words: Options of Beam for the pass that counts a buffer.
 
     Raises:
         ConfigurationError: If the run is not complete, the options do not fit it, or the folder
@@ -79,12 +80,14 @@ def sample_run(root: str, options: SampleOptions) -> SampleResult:
     if filesystem.exists(folder.path(DESIGN_JSON)):
         earlier = read_design(folder.path(DESIGN_JSON))
     if options.add is None:
-        drawn = _first_sample(work, options, run_digest)
+        buffer = _buffer(options, _names(work))
+        known = None if earlier is None else (earlier.run_digest, earlier.buffer)
+        if known not in (None, (run_digest, buffer and astuple(buffer))):
+            raise _another_sample(folder)
+        near = _counted_near(work, folder, buffer, run_digest, beam_words)
+        drawn = _first_sample(work, options, run_digest, near)
         if earlier not in (None, drawn.design):
-            raise ConfigurationError(
-                f"{folder.root} holds another sample: enlarge it with --add, or name another "
-                f"--output"
-            )
+            raise _another_sample(folder)
     elif earlier is None:
         raise ConfigurationError(f"--add: {folder.root} holds no {DESIGN_JSON} to enlarge")
     elif earlier.run_digest != run_digest:
@@ -93,7 +96,9 @@ def sample_run(root: str, options: SampleOptions) -> SampleResult:
             f"draw a new one into another --output"
         )
     else:
-        drawn = _enlarged_sample(work, earlier, options.add)
+        buffer = None if earlier.buffer is None else Buffer(*earlier.buffer)
+        near = _counted_near(work, folder, buffer, run_digest, beam_words)
+        drawn = _enlarged_sample(work, earlier, options.add, near)
     folder.make()
     without_chips = write_chips(drawn.new_points, work, folder, options.chip_px)
     folder.write(DESIGN_JSON, drawn.design.to_bytes())
@@ -112,10 +117,43 @@ class _DrawnSample:
     unplaced: int
 
 
-def _first_sample(work: Work, options: SampleOptions, run_digest: str) -> _DrawnSample:
+def _another_sample(folder: RunDirectory) -> ConfigurationError:
+    return ConfigurationError(
+        f"{folder.root} holds another sample: enlarge it with --add, or name another --output"
+    )
+
+
+def _counted_near(
+    work: Work,
+    folder: RunDirectory,
+    buffer: Buffer | None,
+    run_digest: str,
+    beam_words: Sequence[str],
+) -> BufferWork | None:
+    """The buffer, counted by this pass or an earlier one; None if there is none.
+
+    Raises:
+        ConfigurationError: If Beam's options have nothing to do.
+    """
+    if buffer is None:
+        if beam_words:
+            raise ConfigurationError(
+                f"{beam_words[0]} is for the pass over label maps that --buffer_px needs: leave "
+                f"options of Beam out"
+            )
+        return None
+    prepared = prepare_pass(work, folder.root, buffer, run_digest)
+    if prepared.pixels:
+        run_pass(prepared, beam_words)
+    prepared.work.run.clear_scratch()
+    return prepared.work
+
+
+def _first_sample(
+    work: Work, options: SampleOptions, run_digest: str, near: BufferWork | None
+) -> _DrawnSample:
     names = _names(work)
-    buffer = _buffer(options, names)
-    population = Population.of(work, options.strata, buffer)
+    population = Population.of(work, options.strata, near)
     sizes = sizes_of(options, population.areas_m2, names)
     new = _points_of(draw(population, sizes, options.seed, {}), options.seed, 0, work)
     strata = tuple(
@@ -130,20 +168,21 @@ def _first_sample(work: Work, options: SampleOptions, run_digest: str) -> _Drawn
         classes=classes,
         strata=strata,
         points=points,
-        buffer=None if buffer is None else (buffer.class_id, buffer.distance_px),
+        buffer=None if near is None else (near.buffer.class_id, near.buffer.distance_px),
     )
     return _DrawnSample(design, new, population.unplaced)
 
 
-def _enlarged_sample(work: Work, earlier: SampleDesign, add: int) -> _DrawnSample:
+def _enlarged_sample(
+    work: Work, earlier: SampleDesign, add: int, near: BufferWork | None
+) -> _DrawnSample:
     """A sample with more points behind those that it has.
 
     Raises:
         ConfigurationError: If zones are not those of the sample any more.
     """
     names = _names(work)
-    buffer = None if earlier.buffer is None else Buffer(*earlier.buffer)
-    population = Population.of(work, earlier.strata_by, buffer)
+    population = Population.of(work, earlier.strata_by, near)
     keys = {key: key.name(names) for key in population.areas_m2}
     if {keys[k]: area for k, area in population.areas_m2.items()} != {
         stratum.name: stratum.area_m2 for stratum in earlier.strata

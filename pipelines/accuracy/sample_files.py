@@ -17,7 +17,7 @@ import pyogrio
 import shapely
 
 from pipelines.accuracy.design import DESIGN_JSON, SampleDesign, SamplePoint
-from pipelines.run.directory import RunDirectory
+from pipelines.run.directory import METADATA_DIR, RunDirectory
 from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError
 from segmodel.escaping import xml_characters
@@ -45,7 +45,7 @@ def check_folder(folder: RunDirectory) -> None:
     if os.path.isfile(folder.root):
         raise ConfigurationError(f"--output {folder.root} is a file: name a folder")
     scratch = os.path.basename(folder.scratch)
-    filesystem.refuse_links(folder.root, (CHIPS, scratch))
+    filesystem.refuse_links(folder.root, (CHIPS, scratch, METADATA_DIR))
     is_sample = filesystem.exists(folder.path(DESIGN_JSON))
     for name in filesystem.names_below(folder.root):
         top = name.partition("/")[0]
@@ -59,7 +59,7 @@ def check_folder(folder: RunDirectory) -> None:
                 f"{folder.root} holds {top} and no {DESIGN_JSON}, and may be labelled: put "
                 f"{DESIGN_JSON} back, or name another --output"
             )
-        if not is_sample and top not in (CHIPS, scratch):
+        if not is_sample and top not in (CHIPS, scratch, METADATA_DIR):
             raise ConfigurationError(
                 f"{folder.root} holds {top}, which is no part of a sample: name another --output"
             )

@@ -1,18 +1,18 @@
 """Strata of a finished map: what points are drawn from, and how much ground each part of it has.
 
 Areas are those of commit records and counts, so that nothing is read of a label map for them; but
-for a buffer, which is in no record.
+for a buffer, which a pass of its own counts.
 Scenes with a place on the ground are the population: pixels with a class, on ground that counts in
 the totals of the run.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import NamedTuple
 
-from pipelines.accuracy.buffers import Buffer, buffered
+from pipelines.accuracy.buffers import Buffer, BufferWork, with_near
 from pipelines.accuracy.map_blocks import MapBlock, is_placed, placed_blocks
 from pipelines.accuracy.sample_options import CLASS, ZONE
 from pipelines.formats.work import Work
@@ -22,7 +22,6 @@ from pipelines.run.plan import WorkUnit
 from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.results import OUTSIDE, finished_counts
 from segmodel.errors import ConfigurationError
-from segmodel.tiling.windows import Window
 
 # In place of a class.
 ANY = -1
@@ -73,50 +72,50 @@ class Population:
     Args:
         work: What all units of the run have in common.
         strata_by: What strata are, one of `STRATA_BY`.
-        buffer: Buffer around a class, which is a stratum of its own, or None.
+        near: Counted buffer around a class, which is a stratum of its own, or None.
         areas_m2: Ground area of each stratum that has any, in order. Ground that scenes show
             several times counts once where it does so in the run.
         picked_m2: Ground area that pixels of each stratum are picked from, see `parts`; added up in
             order of the blocks.
         of_scenes: Strata that have pixels in a scene, by its key; empty where strata have no zone.
-        near: What is in the buffer of each block that has some of it, by scene and window.
         unplaced: Number of labelled images without a place on the ground, which are left out.
     """
 
     work: Work
     strata_by: str
-    buffer: Buffer | None = None
+    near: BufferWork | None = None
     areas_m2: dict[StratumKey, float] = field(default_factory=dict)
     picked_m2: dict[StratumKey, float] = field(default_factory=dict)
     of_scenes: dict[str, set[StratumKey]] = field(default_factory=dict)
-    near: dict[tuple[str, Window], Tally] = field(default_factory=dict)
     unplaced: int = 0
 
     @classmethod
-    def of(cls, work: Work, strata_by: str, buffer: Buffer | None = None) -> "Population":
+    def of(cls, work: Work, strata_by: str, near: BufferWork | None = None) -> "Population":
         """Cut what a run labelled into strata.
 
         Raises:
             ConfigurationError: If no scene has a place, or strata are by zone, and the run has no
                 zones or some that overlap.
-            InputError: If a buffer is counted, and scenes that overlap are out of reach.
+            TransientError: If the buffer is not counted.
         """
         if strata_by != CLASS:
             _check_zones(work, strata_by)
-        found, net = cls(work, strata_by, buffer), _Sums()
-        is_counted = strata_by != CLASS or found.counts_once
+        found, net = cls(work, strata_by, near), _Sums()
+        is_counted = strata_by != CLASS or work.counts_once
         for scene, zone, tally in _counted_tallies(work, strata_by) if is_counted else ():
             for key, part in _parts(work, strata_by, tally, zone):
                 net.add(key, part)
                 if strata_by != CLASS:
                     found.of_scenes.setdefault(scene, set()).add(key)
-        found._count_near(net)
         unplaced = _Unplaced()
-        for block in placed_blocks(work, unplaced.add):
+        for block in found.blocks(unplaced.add):
             for key, part in found.parts(block):
                 found.picked_m2[key] = found.picked_m2.get(key, 0.0) + float(part.area_m2)
             for key, part in () if is_counted else _parts(work, CLASS, block.tally, ""):
                 net.add(key, part)
+            for key, part in _parts(work, CLASS, block.near.counted, ""):
+                net.add(key, Part(-part.pixels, -part.area_m2))
+                net.add(found._around, part)
         strata = sorted((key for key in net.pixels if net.pixels[key]), key=_rank)
         found.areas_m2.update((key, float(net.areas_m2[key])) for key in strata)
         if not found.areas_m2:
@@ -126,26 +125,26 @@ class Population:
             )
         return replace(found, unplaced=unplaced.images)
 
-    def _count_near(self, net: "_Sums") -> None:
-        """Count what is in the buffer, and move it in sums from its classes to the buffer."""
-        if self.buffer is None:
-            return
-        blocks = placed_blocks(self.work)
-        for block, near in buffered(self.buffer, blocks, self.work, self.counts_once):
-            self.near[block.file.key, block.window] = near.picked
-            for key, part in _parts(self.work, CLASS, near.counted, ""):
-                net.add(key, Part(-part.pixels, -part.area_m2))
-                net.add(self._around, part)
+    def blocks(
+        self, on_other: Callable[[WorkUnit, Tally], object] = lambda unit, tally: None
+    ) -> Iterator[MapBlock]:
+        """Blocks that points are drawn from, in order, each with what is in the buffer; streamed.
+
+        Args:
+            on_other: As `placed_blocks` takes it.
+        """
+        blocks = placed_blocks(self.work, on_other)
+        return blocks if self.near is None else with_near(blocks, self.near)
+
+    @property
+    def buffer(self) -> Buffer | None:
+        """Buffer around a class, or None."""
+        return None if self.near is None else self.near.buffer
 
     @property
     def _around(self) -> StratumKey:
         assert self.buffer is not None
         return StratumKey(ANY, "", self.buffer.class_id)
-
-    @property
-    def counts_once(self) -> bool:
-        """Whether ground that several scenes show counts in one of them only."""
-        return self.work.counting is not None and self.work.counting.overlap is not None
 
     def parts(self, block: MapBlock) -> Iterator[tuple[StratumKey, Part]]:
         """Strata that may have pixels in a block, each with the pixels that they are picked from.
@@ -160,8 +159,7 @@ class Population:
                 if key.class_id in by_class:
                     yield key, by_class[key.class_id]
             return
-        near = self.near.get((block.file.key, block.window), Tally())
-        inside = dict(_parts(self.work, CLASS, near, ""))
+        inside = dict(_parts(self.work, CLASS, block.near.picked, ""))
         for key, part in of_classes:
             other = inside.get(key, Part(0, Fraction(0)))
             if part.pixels > other.pixels:

@@ -15,6 +15,9 @@ Keep design.json from them: it holds that class, the strata with their areas, an
 The same seed draws the same points. Tables that are there keep their rows, so the same command can
 be given again, and --add gives a labelled sample more points.
 
+For --buffer_px a pipeline reads all label maps once, and keeps in DIR/.beamseg what it has counted:
+the same command continues it after an interruption. Options of Beam are for it alone.
+
 Examples:
   beamseg sample runs/may --total 500
   beamseg sample runs/may --total 600 --allocation "water=100,built up=75"
@@ -28,30 +31,36 @@ Examples:
 from collections.abc import Sequence
 
 from pipelines.accuracy.sample_options import SampleOptions, sample_options
-from pipelines.cli.exit_status import ExitStatus
+from pipelines.cli import process
+from pipelines.cli.exit_status import PIPELINE_HELP, ExitStatus
 from pipelines.cli.options import add_options
-from pipelines.cli.parser import Parser, parse
+from pipelines.cli.parser import Parser, only_beam, parse
 from segmodel.errors import counted
 from segmodel.escaping import on_one_line
 
 
 def parser() -> Parser:
     """The command's parser."""
-    command = Parser(prog="beamseg sample", doc=__doc__)
+    command = Parser(prog="beamseg sample", doc=__doc__, epilog=PIPELINE_HELP)
     command.add_argument("run", metavar="RUN", help="--output of segment")
     add_options(command, SampleOptions)
+    add_options(command, process.ProcessOptions)
     return command
 
 
 def run(arguments: Sequence[str]) -> int:
     """Draw the sample and print its strata; returns the exit status."""
-    parsed, _ = parse(parser(), arguments, with_beam=False)
+    parsed, words = parse(parser(), arguments, with_beam=True)
     options = sample_options(parsed)
+    if parsed.stop_with_parent:
+        process.stop_with_parent()
 
     from pipelines.accuracy.sample import sample_run
+    from pipelines.runners.runner_options import check_paths
     from pipelines.scenes.results import area_text
 
-    result = sample_run(parsed.run, options)
+    check_paths(words, (parsed.run, options.output or parsed.run))
+    result = sample_run(parsed.run, options, only_beam(words))
     names = [on_one_line(stratum.name) for stratum in result.design.strata]
     width = max(map(len, names))
     for name, stratum in zip(names, result.design.strata, strict=True):

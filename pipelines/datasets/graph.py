@@ -13,9 +13,9 @@ from pipelines.datasets.launch import PreparedPack
 from pipelines.datasets.options import PackOptions
 from pipelines.datasets.summary import finish_pack
 from pipelines.datasets.work import PackWork, pack_unit
-from pipelines.run import plan, progress
-from pipelines.run.attempts import UnitReport, sum_reports
-from pipelines.runners.execute import DoUnit, attempt_counts, run_graph
+from pipelines.run import progress
+from pipelines.run.attempts import UnitReport
+from pipelines.runners.execute import DoPlan, DoUnit, attempt_counts, run_graph
 from pipelines.segment.graph import SegmentPipelineOptions
 
 
@@ -42,14 +42,11 @@ class PackImages(beam.PTransform[PCollection[str], PCollection[int]]):
 
     def expand(self, parts: PCollection[str]) -> PCollection[int]:
         """Names of plan parts to the exit status."""
-        work, budget, folder = self.work, self.budget, self.work.run.plan
+        work, budget = self.work, self.budget
         started = time.time()
         status: PCollection[int] = (
             parts
-            | "ReadPlan" >> beam.FlatMap(lambda part: plan.references(folder, part))
-            | "SpreadShards" >> beam.Reshuffle()
-            | "PackShard" >> beam.ParDo(DoUnit(pack_unit, work, "shards", "packed_pixels"))
-            | "CountShards" >> beam.CombineGlobally(sum_reports).without_defaults()
+            | "PackShards" >> DoPlan(DoUnit(pack_unit, work, "shards", "packed_pixels"))
             | "FinishPack" >> beam.Map(lambda report: _finish(report, work, budget, started))
         )
         return status

@@ -13,7 +13,6 @@ from pipelines.datasets.options import ENCODINGS, PackOptions
 from pipelines.datasets.splits import Split, assign_splits
 from pipelines.datasets.work import (
     BYTES_PER_PIXEL,
-    METADATA_DIR,
     PackWork,
     items_of,
     metadata_directory,
@@ -31,7 +30,7 @@ from pipelines.inputs.gone import (
     some_of,
 )
 from pipelines.run import plan
-from pipelines.run.directory import MARK, PACK, SEALED, check_unchanged, holds_any
+from pipelines.run.directory import MARK, METADATA_DIR, PACK, SEALED, check_unchanged, holds_any
 from pipelines.run.plan import WorkUnit
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest

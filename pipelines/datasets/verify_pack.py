@@ -6,13 +6,13 @@ from functools import partial
 from typing import Any
 
 from pipelines.datasets.launch import RESULT
-from pipelines.datasets.work import METADATA_DIR, log_of, metadata_directory, split_name
+from pipelines.datasets.work import log_of, metadata_directory, split_name
 from pipelines.results.verify import INVALIDATED, REMOVE, Verdict
 from pipelines.results.verify_units import AGAIN, MALFORMED, CheckedUnit, Finding, check_unit
 from pipelines.run import plan
 from pipelines.run.areas import NODATA, Tally, TallySum
 from pipelines.run.commits import CommitLog
-from pipelines.run.directory import COPY, RUN_JSON, SEALED, RunDirectory
+from pipelines.run.directory import COPY, METADATA_DIR, RUN_JSON, SEALED, RunDirectory
 from pipelines.run.plan import WorkUnit
 from pipelines.run.seals import unsealed
 from pipelines.storage import filesystem, locations

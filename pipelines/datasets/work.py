@@ -18,7 +18,7 @@ from pipelines.run import areas
 from pipelines.run.areas import Tally
 from pipelines.run.attempts import THREADS, UnitReport, report_of
 from pipelines.run.commits import CommitLog, Output
-from pipelines.run.directory import PACK, RunDirectory
+from pipelines.run.directory import METADATA_DIR, PACK, RunDirectory
 from pipelines.run.failures import Failure, write_unit_failures
 from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.storage import filesystem
@@ -30,7 +30,6 @@ from segmodel.labels.masks import MaskReader
 from segmodel.tiling.raster import Pixels
 
 # What a pack keeps beside its shards; hidden, so that no pattern takes it for input.
-METADATA_DIR = ".beamseg"
 # An image while it is decoded: Pillow and numpy take 18 for a PNG, less for a JPEG.
 BYTES_PER_PIXEL = 20
 

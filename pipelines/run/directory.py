@@ -18,12 +18,15 @@ FOLDERS = ("plan", *OUTPUTS, "commits")
 POLYGONS = ("aoi.json", "zones.json")
 TABLES = ("areas.csv", "soft_areas.csv", "zones.csv", "overlaps.csv", "failures.csv")
 RESULTS = ("_SUCCESS", "summary.json", *TABLES, "labels.json", "preview.png")
-RUN, PACK, EVALUATION = "beamseg run", "beamseg pack", "beamseg evaluation"
+RUN, PACK = "beamseg run", "beamseg pack"
+EVALUATION, SAMPLE = "beamseg evaluation", "beamseg sample"
 MARK = {"format": RUN, "format_version": 1}
 # In `run.json` of runs that began with seals: in it, in the plan, records and summary.
 SEALED = "sealed"
 # Where a sample of the run lies, unless it has another place; it outlives the run.
 SAMPLE_DIR = "sample"
+# What a command keeps of its plan and records in a folder that holds files for people.
+METADATA_DIR = ".beamseg"
 RUN_JSON, COPY = "run.json", "plan/run.json"
 _PUT_BACK = "put it back from a copy, or begin again with `--overwrite`"
 

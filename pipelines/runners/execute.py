@@ -14,13 +14,14 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.metrics.metric import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import PCollection
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 from apache_beam.runners.runner import PipelineResult
 
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.process import result_json, wants_json
 from pipelines.run import plan, progress
-from pipelines.run.attempts import UnitReport
+from pipelines.run.attempts import UnitReport, sum_reports
 from pipelines.run.plan import UnitReference, WorkUnit
 from pipelines.runners.dataflow import is_detached, job_error
 from pipelines.runners.runner_options import with_runner
@@ -231,6 +232,30 @@ class DoUnit(beam.DoFn):
         self.units.inc(report.done)
         self.pixels.inc(report.computed_pixels)
         yield report
+
+
+class DoPlan(beam.PTransform[PCollection[str], PCollection[UnitReport]]):
+    """Do all work units of a plan, spread over workers.
+
+    Args:
+        step: Does one of them.
+    """
+
+    def __init__(self, step: DoUnit) -> None:
+        super().__init__()
+        self.step = step
+
+    def expand(self, parts: PCollection[str]) -> PCollection[UnitReport]:
+        """Names of plan parts to the sum of all reports."""
+        folder = self.step.work.run.plan
+        total: PCollection[UnitReport] = (
+            parts
+            | "ReadPlan" >> beam.FlatMap(lambda part: plan.references(folder, part))
+            | "SpreadUnits" >> beam.Reshuffle()
+            | "DoUnit" >> beam.ParDo(self.step)
+            | "SumReports" >> beam.CombineGlobally(sum_reports).without_defaults()
+        )
+        return total
 
 
 def attempt_counts(report: UnitReport, units: str, pixels: str, started: float) -> dict[str, Any]:

@@ -285,7 +285,11 @@ def _shadow(
     for place, other in enumerate(scenes):
         if other is scene or other.view is None:
             continue
-        found = other.view.at_centres_of(tile, scene.view.grid)
+        try:
+            found = other.view.at_centres_of(tile, scene.view.grid)
+        except InputError as error:
+            name = scene_paths(other.file).labels
+            raise InputError(error.text, code=error.code, name=name) from error
         if found is None:
             continue
         # Of those looked at so far, the ones before have an earlier place in the order.

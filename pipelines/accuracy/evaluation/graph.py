@@ -10,9 +10,9 @@ from pipelines.accuracy.evaluation.launch import PreparedEvaluation
 from pipelines.accuracy.evaluation.options import EvaluateOptions
 from pipelines.accuracy.evaluation.results import finish_evaluation
 from pipelines.accuracy.evaluation.work import EvaluateWork, evaluate_unit
-from pipelines.run import plan, progress
-from pipelines.run.attempts import UnitReport, sum_reports
-from pipelines.runners.execute import DoUnit, attempt_counts, run_graph
+from pipelines.run import progress
+from pipelines.run.attempts import UnitReport
+from pipelines.runners.execute import DoPlan, DoUnit, attempt_counts, run_graph
 
 
 class EvaluateMaps(beam.PTransform[PCollection[str], PCollection[int]]):
@@ -29,14 +29,11 @@ class EvaluateMaps(beam.PTransform[PCollection[str], PCollection[int]]):
 
     def expand(self, parts: PCollection[str]) -> PCollection[int]:
         """Names of plan parts to the exit status."""
-        work, options, folder = self.work, self.options, self.work.run.plan
+        work, options = self.work, self.options
         started = time.time()
         status: PCollection[int] = (
             parts
-            | "ReadPlan" >> beam.FlatMap(lambda part: plan.references(folder, part))
-            | "SpreadMaps" >> beam.Reshuffle()
-            | "CompareMap" >> beam.ParDo(DoUnit(evaluate_unit, work, "units", "compared_pixels"))
-            | "CountMaps" >> beam.CombineGlobally(sum_reports).without_defaults()
+            | "CompareMaps" >> DoPlan(DoUnit(evaluate_unit, work, "units", "compared_pixels"))
             | "FinishEvaluation" >> beam.Map(lambda report: _finish(report, work, options, started))
         )
         return status

@@ -10,13 +10,14 @@ from affine import Affine
 from scipy.stats import chisquare
 
 from pipelines.accuracy import draw as drawing
-from pipelines.accuracy.buffers import Buffer, spread
+from pipelines.accuracy.buffers import Buffer, BufferWork, count_block, prepare_pass, spread
 from pipelines.accuracy.draw import DrawnPixel, draw, pixels_at
 from pipelines.accuracy.map_blocks import MapBlock
 from pipelines.accuracy.strata import ANY, Population, StratumKey
 from pipelines.geodesy.ground import GroundGrid
+from pipelines.run import plan
 from pipelines.run.areas import Tally
-from pipelines.run.plan import InputFile
+from pipelines.run.plan import InputFile, WorkUnit
 from pipelines.scenes.results import OUTSIDE
 from segmodel.errors import ConfigurationError, DamagedError
 from segmodel.tiling.windows import Window
@@ -158,7 +159,9 @@ def run_of_blocks(monkeypatch, work):
 
     def population(count: int) -> tuple[Population, list[Window]]:
         grid = GroundGrid.of(UTM[1], UTM[0], 8 * count, 8)
-        monkeypatch.setattr(drawing, "placed_blocks", lambda work: iter(far_blocks(count)))
+        monkeypatch.setattr(
+            "pipelines.accuracy.strata.placed_blocks", lambda *_: iter(far_blocks(count))
+        )
         monkeypatch.setattr(drawing, "label_ground", lambda uri: grid)
         monkeypatch.setattr(drawing, "read_block", read)
         whole = {StratumKey(0, ""): 64.0 * count}
@@ -284,6 +287,14 @@ def test_a_mask_is_spread_as_far_as_the_distance(distance):
     np.testing.assert_array_equal(spread(mask, distance), within(mask, distance))
 
 
+def counted(run: Finished, buffer: Buffer) -> BufferWork:
+    """A buffer that a pass over a run has counted."""
+    prepared = prepare_pass(run.work, str(run.root / "sample"), buffer, "0" * 64)
+    for unit in plan.read_units(prepared.work.run.plan, WorkUnit):
+        count_block(unit, prepared.work)
+    return prepared.work
+
+
 def rare(tmp_path) -> Path:
     """A scene with a few bright pixels, also where blocks meet, among others and nodata."""
     values = pixels(150, 260) // 2
@@ -300,7 +311,7 @@ def test_a_buffer_takes_the_pixels_near_its_class_from_all_others(tmp_path, mode
     labels = run.labels("in/a.tif")
     near = within(labels == BRIGHT, 5) & (labels != BRIGHT) & (labels != 255)
     assert (labels == BRIGHT).sum() == 5
-    population = Population.of(run.work, "class", Buffer(BRIGHT, 5))
+    population = Population.of(run.work, "class", counted(run, Buffer(BRIGHT, 5)))
     around = StratumKey(ANY, "", BRIGHT)
     masks = {
         StratumKey(DARK, ""): (labels == DARK) & ~near,
@@ -325,7 +336,7 @@ def test_a_buffer_takes_the_pixels_near_its_class_from_all_others(tmp_path, mode
 def test_a_buffer_counts_ground_that_scenes_share_once(tmp_path, model_folder):
     folder, parts = parts_of(tmp_path, [(0, 0), (40, 30)])
     run = run_scenes(tmp_path / "run", model_folder, folder, overlap="first")
-    population = Population.of(run.work, "class", Buffer(BRIGHT, 1))
+    population = Population.of(run.work, "class", counted(run, Buffer(BRIGHT, 1)))
     first, second = parts
     covered = np.zeros(second.labels.shape, bool)
     overlap = first.labels[second.row :, second.column :]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import shutil
 import sqlite3
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from contextlib import closing
 from dataclasses import replace
@@ -337,6 +339,16 @@ def test_a_run_in_a_store_is_sampled_into_the_store(run, client):
     command.run([*words, "--output", "gs://bucket/sample"])
     for path in (run / "sample").iterdir():
         assert client.objects[f"gs://bucket/sample/{path.name}"] == path.read_bytes()
+
+
+def test_a_sample_without_a_buffer_does_not_import_beam(run):
+    script = (
+        "import sys; from pipelines.commands.sample import run; "
+        f"run([{str(run)!r}, '--total', '30', '--chip_px', '0']); "
+        "assert 'apache_beam' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 # Chips
