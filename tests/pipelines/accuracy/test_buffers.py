@@ -180,3 +180,12 @@ def test_a_label_map_that_is_gone_is_named(run, name, rest):
 def test_options_of_beam_that_do_not_fit_are_refused(run, words, message):
     with pytest.raises(ConfigurationError, match=message):
         command.run([str(run), *words])
+
+
+def test_a_pass_over_a_run_in_a_store_keeps_its_records_there(run, client):
+    command.run([str(run), *WORDS])
+    client.put_all(run, "gs://bucket/run")
+    for _ in range(2):
+        command.run(["gs://bucket/run", *WORDS, "--output", "gs://bucket/sample"])
+    for name, content in files_of(run / RECORDS).items():
+        assert client.objects[f"gs://bucket/sample/.beamseg/commits/{name}"] == content
