@@ -15,6 +15,7 @@ from tests import forked
 from tests.end_to_end.conftest import environment
 from tools.reliability.bench import Bench, Ended, Harm, Outcome
 from tools.reliability.situations import (
+    accuracy,
     areas,
     contents,
     contracts,
@@ -41,6 +42,7 @@ SUBJECTS = (
     training,
     packing,
     exports,
+    accuracy,
 )
 TABLE: dict[str, Situation] = {
     situation.name: situation for subject in SUBJECTS for situation in subject.SITUATIONS
