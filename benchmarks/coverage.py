@@ -1,6 +1,6 @@
 """How often does an interval of 95 % hold the true number? Simulated samples of known maps.
 
-`python benchmarks/coverage.py` prints tables in Markdown; docs/accuracy.md shows them.
+`python benchmarks/coverage.py` prints tables in Markdown; docs/intervals.md shows them.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def assess_run(
     found = assess_sample(
         design,
         labels,
-        read_map_areas(work.run),
+        read_map_areas(work.run, {s.zone for s in design.strata if s.zone is not None}),
         intervals,
         drop_missing,
         mean_probabilities(work, design),

@@ -3,7 +3,8 @@
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from pipelines.accuracy.design import SampleDesign, Stratum
 from pipelines.run.directory import RunDirectory
 from segmodel.engine.soft import LEVELS
 from segmodel.errors import ConfigurationError, InputError, counted
+from segmodel.escaping import inert
 from segmodel.evaluation.intervals import Intervals
 from segmodel.evaluation.stratified import (
     ClassEstimates,
@@ -22,6 +24,8 @@ from segmodel.evaluation.stratified import (
     general_strata,
 )
 
+# Area of each class on the map in m², by its id, by zone; of all ground where that is None.
+MapAreas = Mapping[str | None, Mapping[int, float]]
 OLOFSSON = "Olofsson et al. (2014): strata are the classes of the map"
 STEHMAN = "Stehman (2014): strata are not the classes of the map"
 
@@ -86,7 +90,7 @@ class Assessment:
 def assess_sample(
     design: SampleDesign,
     labels: Mapping[str, int],
-    map_areas_m2: Mapping[int, float],
+    map_areas_m2: MapAreas,
     intervals: Intervals,
     drop_missing: bool = False,
     mean_probability: np.ndarray | None = None,
@@ -96,7 +100,7 @@ def assess_sample(
     Args:
         design: Design of the sample.
         labels: Class that was seen at each point, by id of the point.
-        map_areas_m2: Area of each class on the map by its id, for strata that are not of one class.
+        map_areas_m2: Areas on the map, for strata that are not of one class.
         intervals: Level and method of the intervals.
         drop_missing: Whether points without a class are left out, as if they had not been drawn.
         mean_probability: `(classes, strata)` mean probability of each class over all ground of each
@@ -120,7 +124,7 @@ def assess_sample(
     if mean_probability is not None:
         corrected = _corrected_areas(design, labels, mean_probability, intervals)
         whole = replace(whole, corrected=corrected)
-    each = tuple(_assess_ground(design, labels, zone, {}, intervals) for zone in zones)
+    each = tuple(_assess_ground(design, labels, zone, map_areas_m2, intervals) for zone in zones)
     return Assessment(design, intervals, unlabelled, whole, each)
 
 
@@ -128,7 +132,7 @@ def _assess_ground(
     design: SampleDesign,
     labels: Mapping[str, int],
     zone: str | None,
-    map_areas_m2: Mapping[int, float],
+    map_areas_m2: MapAreas,
     intervals: Intervals,
 ) -> GroundAssessment:
     """What is known of a zone, or of all that was sampled."""
@@ -160,7 +164,7 @@ def _assess_ground(
         zone,
         strata,
         counts,
-        _map_areas(strata, design, map_areas_m2),
+        _map_areas(strata, design, map_areas_m2.get(zone, {})),
         estimates,
         OLOFSSON if is_by_class else STEHMAN,
     )
@@ -209,20 +213,38 @@ def _map_areas(
     )
 
 
-def read_map_areas(run: RunDirectory) -> dict[int, float]:
-    """Ground area of each class in `areas.csv`, in m², by its id.
+def read_map_areas(run: RunDirectory, zones: Iterable[str]) -> MapAreas:
+    """Ground area of each class in `areas.csv`, and in zones in `zones.csv`, if there are such.
+
+    Args:
+        run: The run directory.
+        zones: Names of zones.
 
     Raises:
-        ConfigurationError: If there is no such table, so that the run is not finished.
+        ConfigurationError: If there is no table of areas, so that the run is not finished.
     """
     try:
-        lines = csv.DictReader(io.StringIO(run.read("areas.csv").decode("utf-8"), newline=""))
+        found: dict[str | None, dict[int, float]] = {None: _areas_of(_rows(run, "areas.csv"))}
     except FileNotFoundError as error:
         raise ConfigurationError(
             f"{run.root} has no areas.csv: run the same `beamseg segment` again to finish it"
         ) from error
+    # Another run over the same map may have been without them since.
+    with suppress(FileNotFoundError):
+        rows = _rows(run, "zones.csv")
+        for zone in zones:
+            # As names stand in tables.
+            found[zone] = _areas_of(row for row in rows if row["zone"] == inert(zone))
+    return found
+
+
+def _rows(run: RunDirectory, name: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(run.read(name).decode("utf-8"), newline="")))
+
+
+def _areas_of(rows: Iterable[dict[str, str]]) -> dict[int, float]:
     return {
         int(row["class_id"]): float(row["area_m2"])
-        for row in lines
+        for row in rows
         if row["class_id"] and row["area_m2"]
     }

@@ -22,7 +22,7 @@ from pipelines.accuracy.map_blocks import complete_summary, label_ground, label_
 from pipelines.accuracy.sample_files import check_folder, complete_tables
 from pipelines.accuracy.sample_options import SampleOptions
 from pipelines.accuracy.sizes import added_sizes, sizes_of
-from pipelines.accuracy.strata import ANY, Population, StratumKey
+from pipelines.accuracy.strata import ANY, Population, StratumKey, names_of_classes
 from pipelines.formats.work import Work
 from pipelines.rasters.cog import read_bands
 from pipelines.results.verify import open_run
@@ -80,7 +80,7 @@ def sample_run(root: str, options: SampleOptions, beam_words: Sequence[str] = ()
     if filesystem.exists(folder.path(DESIGN_JSON)):
         earlier = read_design(folder.path(DESIGN_JSON))
     if options.add is None:
-        buffer = _buffer(options, _names(work))
+        buffer = _buffer(options, names_of_classes(work))
         known = None if earlier is None else (earlier.run_digest, earlier.buffer)
         if known not in (None, (run_digest, buffer and astuple(buffer))):
             raise _another_sample(folder)
@@ -101,8 +101,12 @@ def sample_run(root: str, options: SampleOptions, beam_words: Sequence[str] = ()
         drawn = _enlarged_sample(work, earlier, options.add, near)
     folder.make()
     without_chips = write_chips(drawn.new_points, work, folder, options.chip_px)
-    folder.write(DESIGN_JSON, drawn.design.to_bytes())
+    if earlier is None:
+        # It says whose tables they are.
+        folder.write(DESIGN_JSON, drawn.design.to_bytes())
     complete_tables(folder, drawn.design)
+    # Points are added once, however often the command is interrupted.
+    folder.write(DESIGN_JSON, drawn.design.to_bytes())
     folder.clear_scratch()
     repeated = tuple(repeated_ground(summary))
     return SampleResult(folder.root, drawn.design, without_chips, drawn.unplaced, repeated)
@@ -152,7 +156,7 @@ def _counted_near(
 def _first_sample(
     work: Work, options: SampleOptions, run_digest: str, near: BufferWork | None
 ) -> _DrawnSample:
-    names = _names(work)
+    names = names_of_classes(work)
     population = Population.of(work, options.strata, near)
     sizes = sizes_of(options, population.areas_m2, names)
     new = _points_of(draw(population, sizes, options.seed, {}), options.seed, 0, work)
@@ -181,7 +185,7 @@ def _enlarged_sample(
     Raises:
         ConfigurationError: If zones are not those of the sample any more.
     """
-    names = _names(work)
+    names = names_of_classes(work)
     population = Population.of(work, earlier.strata_by, near)
     keys = {key: key.name(names) for key in population.areas_m2}
     if {keys[k]: area for k, area in population.areas_m2.items()} != {
@@ -222,10 +226,6 @@ def _buffer(options: SampleOptions, names: Mapping[int, str]) -> Buffer | None:
     )
 
 
-def _names(work: Work) -> dict[int, str]:
-    return {entry.id: entry.name for entry in work.contract.classes.classes}
-
-
 def _stratum(key: StratumKey, area_m2: float, points: int, names: Mapping[int, str]) -> Stratum:
     class_id = None if key.class_id == ANY else key.class_id
     is_buffer = key.around != ANY
@@ -246,7 +246,7 @@ def _points_of(
         first: Number of points that the sample has already.
         work: Of the run.
     """
-    names = _names(work)
+    names = names_of_classes(work)
     pixels = [(key.name(names), pixel) for key, found in drawn.items() for pixel in found]
     order = random_of(seed, "order", str(first)).permutation(len(pixels)).tolist()
 

@@ -6,8 +6,8 @@ Scenes with a place on the ground are the population: pixels with a class, on gr
 the totals of the run.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import NamedTuple
@@ -123,6 +123,7 @@ class Population:
                 f"{work.run.root} has no labelled scene with a place on the ground, which points "
                 f"are drawn from: sample a run over scenes with coordinates"
             )
+        check_stratum_names(found.areas_m2, names_of_classes(work))
         return replace(found, unplaced=unplaced.images)
 
     def blocks(
@@ -199,6 +200,33 @@ class _Unplaced:
         is_next = unit.scene is not None and unit.scene == self._last
         self.images += 0 if is_next else tally.images
         self._last = unit.scene or ""
+
+
+def names_of_classes(work: Work) -> dict[int, str]:
+    """Names of the classes of a run by their ids."""
+    return {entry.id: entry.name for entry in work.contract.classes.classes}
+
+
+def check_stratum_names(strata: Iterable[StratumKey], classes: Mapping[int, str]) -> None:
+    """Refuse strata of one name.
+
+    Args:
+        strata: The strata.
+        classes: Names of classes by their ids.
+
+    Raises:
+        ConfigurationError: Names the first that there is twice.
+
+    >>> check_stratum_names([StratumKey(0, "b in c"), StratumKey(1, "c")], {0: "a", 1: "a in b"})
+    Traceback (most recent call last):
+    segmodel.errors.ConfigurationError: two strata would be called 'a in b in c': give ...
+    """
+    for name, count in Counter(key.name(classes) for key in strata).items():
+        if count > 1:
+            raise ConfigurationError(
+                f"two strata would be called {name!r}: give the zone another name, or sample by "
+                f"--strata class without --buffer_px"
+            )
 
 
 def _check_zones(work: Work, strata_by: str) -> None:

@@ -125,7 +125,9 @@ def zone_sample():
 def test_zones_are_estimated_each_by_its_own_points_and_together_by_stehman():
     (design, labels), cubes = zone_sample()
 
-    assessment = assess_sample(design, labels, {0: 50.5, 3: 49.5}, WILSON)
+    assessment = assess_sample(
+        design, labels, {None: {0: 50.5, 3: 49.5}, "north": {0: 15.5, 3: 24.5}}, WILSON
+    )
 
     north, south = assessment.zones
     assert (north.zone, south.zone) == ("north", "south")
@@ -136,15 +138,16 @@ def test_zones_are_estimated_each_by_its_own_points_and_together_by_stehman():
     expected = general_strata(cubes, Strata(np.array([40.0, 60.0])))
     assert list(assessment.whole.estimates.areas) == list(expected.areas)
     assert assessment.whole.source == north.source == STEHMAN
-    # What the map has of each class in a zone, the design does not know.
+    # What the map has of each class, the design does not know.
     assert assessment.whole.map_areas_m2 == (50.5, 49.5)
-    assert north.map_areas_m2 == (None, None)
+    assert north.map_areas_m2 == (15.5, 24.5)
+    assert south.map_areas_m2 == (None, None)
 
 
 def test_areas_of_a_map_that_are_of_more_ground_than_was_sampled_are_not_held_against_estimates():
     (design, labels), _ = zone_sample()
 
-    assessment = assess_sample(design, labels, {0: 50.5, 3: 59.5}, WILSON)
+    assessment = assess_sample(design, labels, {None: {0: 50.5, 3: 59.5}}, WILSON)
 
     assert assessment.whole.map_areas_m2 == (None, None)
 
@@ -213,7 +216,7 @@ def test_a_buffer_around_a_class_is_a_stratum_of_several_classes():
     design, labels = made_sample(cubes, strata, TWO)
     design = replace(design, buffer=(0, 2))
 
-    ground = assess_sample(design, labels, {0: 10.0, 3: 90.0}, WILSON).whole
+    ground = assess_sample(design, labels, {None: {0: 10.0, 3: 90.0}}, WILSON).whole
 
     assert ground.source == STEHMAN
     assert ground.estimates.areas.value.tolist() == pytest.approx([9 + 3, 1 + 80 + 7])

@@ -19,6 +19,7 @@ import rasterio
 import shapely
 from pyproj import Transformer
 
+from pipelines.accuracy import sample, sample_files
 from pipelines.accuracy.chips import draw_cross
 from pipelines.accuracy.design import SampleDesign, SamplePoint, read_design
 from pipelines.accuracy.sample_files import completed_csv, style_of
@@ -180,6 +181,25 @@ def test_added_points_come_behind_labelled_ones_which_stay(run):
     assert fields[4].tolist() == ["bright"] * 20 + [None] * 13
     places = {(point.row, point.column) for point in design.points}
     assert len(places) > 30
+
+
+def test_points_are_added_once_also_where_the_command_is_interrupted(run, monkeypatch):
+    first = ["--total", "40", *CHIPLESS]
+    command.run([str(run), *first, "--output", str(run / "whole")])
+    command.run([str(run), "--output", str(run / "whole"), "--add", "13", *CHIPLESS])
+    command.run([str(run), *first])
+
+    def interrupted(folder, design):
+        sample_files.complete_tables(folder, design)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sample, "complete_tables", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            command.run([str(run), "--add", "13", *CHIPLESS])
+    command.run([str(run), "--add", "13", *CHIPLESS])
+
+    assert files_of(run / "sample") == files_of(run / "whole")
 
 
 def added_by_hand(first: SampleDesign) -> list[int]:
