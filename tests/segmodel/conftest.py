@@ -12,6 +12,8 @@ from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.savedmodel.contract import Contract
 from tests.fakes import contract
 
+# A script, which makes devices of its own: nothing to look for doctests in.
+collect_ignore = ["two_devices.py"]
 FOREIGN_CLASSES = ClassTable(
     (
         LabelClass(300, "water", (0, 0, 255)),

@@ -38,7 +38,9 @@ def predictor(signature=None) -> Predictor:
     return Predictor(contract(stride=1), signatures, served, "0" * 64)
 
 
-MODEL = predictor()
+@pytest.fixture(scope="module")
+def model() -> Predictor:
+    return predictor()
 
 
 def test_probabilities_that_are_whole_levels_are_those_levels_in_every_pixel():
@@ -85,9 +87,9 @@ IMAGE = np.array([[204, 51, 0], [0, 204, 51], [255, 0, 0], [51, 0, 204]], np.uin
 IMAGE = np.broadcast_to(IMAGE, (3, 4, 3))
 
 
-def test_sums_are_by_label_and_class_of_the_pixels_that_count():
+def test_sums_are_by_label_and_class_of_the_pixels_that_count(model):
     weights = np.array([[[2, 3, 1, 1], [0, 5, 0, 7], [2, 0, 0, 0]]], np.int32)
-    found = MODEL.soft_sums(IMAGE[None], weights)
+    found = model.soft_sums(IMAGE[None], weights)
     assert found.labels[0, 0].tolist() == [DARK, MIDDLE, DARK, BRIGHT]
     np.testing.assert_allclose(found.confidence[0, 0], [0.8, 0.8, 1, 0.8], rtol=1e-6)
     # Dark: two pixels of the first column, one of the third. Middle: two. Bright: two.
@@ -103,10 +105,10 @@ def test_sums_are_by_label_and_class_of_the_pixels_that_count():
     assert found.bins[0].tolist() == bins.tolist()
 
 
-def test_windows_of_a_batch_do_not_mix():
+def test_windows_of_a_batch_do_not_mix(model):
     one, other = np.ones((3, 4), np.int32), np.zeros((3, 4), np.int32)
     other[0, 2] = 9
-    both = MODEL.soft_sums(np.stack([IMAGE, IMAGE]), np.stack([one, other]))
+    both = model.soft_sums(np.stack([IMAGE, IMAGE]), np.stack([one, other]))
     assert both.levels[0].sum() == 12 * 255
     assert both.levels[1].tolist() == [[255, 0, 0], [0, 0, 0], [0, 0, 0]]
     assert both.weighted[1, 0, 0] == 9 * 255
@@ -138,10 +140,10 @@ class Rows(ArrayRaster):
 
 @pytest.mark.parametrize("window", [4, 8, 64])
 @pytest.mark.parametrize("halo", [0, 3])
-def test_halos_nodata_and_the_sizes_of_windows_change_no_sum(window, halo):
+def test_halos_nodata_and_the_sizes_of_windows_change_no_sum(model, window, halo):
     values = np.tile(IMAGE, (7, 5, 1))
     valid = np.random.default_rng(3).random(values.shape[:2]) < 0.8
-    engine = Engine(MODEL, Layout(window, halo, 1, batch=2), soft=MODEL)
+    engine = Engine(model, Layout(window, halo, 1, batch=2), soft=model)
     (found,) = engine.run([Job("a", lambda: Rows(values, valid))])
     area = np.arange(1, 22)[:, None]
     labels = np.tile([0, 1, 0, 2], 5)
@@ -156,10 +158,10 @@ def test_halos_nodata_and_the_sizes_of_windows_change_no_sum(window, halo):
 
 
 @pytest.mark.parametrize("window", [4, 64])
-def test_maps_of_levels_are_what_is_summed(window):
+def test_maps_of_levels_are_what_is_summed(model, window):
     values = np.random.default_rng(5).integers(0, 256, (21, 20, 3), np.uint8)
     valid = np.random.default_rng(6).random(values.shape[:2]) < 0.8
-    engine = Engine(MODEL, Layout(window, 2, 1), soft=MODEL, probabilities=True)
+    engine = Engine(model, Layout(window, 2, 1), soft=model, probabilities=True)
     (found,) = engine.run([Job("a", lambda: ArrayRaster(values, valid))])
     levels = found.probabilities.astype(int)
     np.testing.assert_array_equal(levels.sum(axis=-1), 255 * valid)
