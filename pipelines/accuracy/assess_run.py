@@ -8,12 +8,7 @@ import numpy as np
 
 from pipelines.accuracy.accuracy_tables import accuracy_csv, accuracy_json, accuracy_picture
 from pipelines.accuracy.assessment import Assessment, assess_sample, read_map_areas
-from pipelines.accuracy.design import (
-    DESIGN_JSON,
-    SampleDesign,
-    read_design,
-    run_digest_of,
-)
+from pipelines.accuracy.design import DESIGN_JSON, SampleDesign, read_design, run_digest_of
 from pipelines.accuracy.labelled import read_labelled
 from pipelines.accuracy.map_blocks import complete_summary, placed_blocks
 from pipelines.accuracy.sample_options import CLASS
@@ -60,6 +55,7 @@ def assess_run(
             f"{design_file} is the design of a sample of another map than that of {root}: name the "
             f"run that was sampled, as it was then, or draw a sample of this one"
         )
+    summary = complete_summary(work)
     labels = read_labelled(labelled, design)
     found = assess_sample(
         design,
@@ -69,14 +65,14 @@ def assess_run(
         drop_missing,
         mean_probabilities(work, design),
     )
-    return replace(found, repeated=tuple(repeated_ground(complete_summary(work))))
+    return replace(found, repeated=tuple(repeated_ground(summary)))
 
 
 def mean_probabilities(work: Work, design: SampleDesign) -> np.ndarray | None:
     """What the probabilities of a run are on average over all ground of each stratum.
 
     Args:
-        work: Of the run.
+        work: What all units of the run had in common.
         design: Design of a sample of its map.
 
     Returns:

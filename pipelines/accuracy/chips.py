@@ -30,7 +30,7 @@ def write_chips(
 
     Args:
         points: Points, each with its scene.
-        work: Of the run.
+        work: What all units of the run had in common; reads its scenes.
         folder: Folder of the sample.
         side: Side of what is shown in pixels of the scene; 0 for nothing.
 

@@ -67,18 +67,21 @@ def placed_blocks(
     """All blocks of scenes with a place on the ground, in order of the plan; streamed.
 
     Args:
-        work: Of the run.
+        work: What all units of the run had in common.
         on_other: Called with each unit that is none, and its tally.
 
     Raises:
         DamagedError: If a unit has no commit record.
     """
+    # Blocks of a scene follow each other: its label map is looked at once.
+    has_place = lru_cache(1)(lambda file: _has_place(file, work))
     units = plan.read_units(work.run.plan, WorkUnit)
     for unit, commit in in_order(lambda unit: (unit, work.log.read(unit)), units):
         if commit is None:
             raise DamagedError(f"{unit.id} is not finished: run the same `beamseg segment` again")
         file, tally = unit.files[0], commit.tally
-        if unit.format != SCENE or unit.window is None or not is_placed(file, tally, work):
+        is_block = unit.format == SCENE and bool(tally.area_m2)
+        if not is_block or unit.window is None or not has_place(file):
             on_other(unit, tally)
         else:
             yield MapBlock(file, unit.window, tally)
@@ -86,9 +89,14 @@ def placed_blocks(
 
 def is_placed(file: InputFile, tally: Tally, work: Work) -> bool:
     """Whether a scene has ground area, and has it by its place and not by `--pixel_size`."""
-    if not tally.area_m2 or work.pixel_size_m is None:
-        return bool(tally.area_m2)
-    labels = work.run.path(scene_paths(file).labels)
+    return bool(tally.area_m2) and _has_place(file, work)
+
+
+def _has_place(file: InputFile, work: Work) -> bool:
+    """Whether the area of a scene is that of its place."""
+    if work.pixel_size_m is None:
+        return True
+    labels = label_uri(file, work)
     return filesystem.exists(labels) and read_header(labels).is_placed
 
 

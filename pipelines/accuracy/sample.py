@@ -244,7 +244,7 @@ def _points_of(
         drawn: Pixels by stratum.
         seed: Seed of the sample.
         first: Number of points that the sample has already.
-        work: Of the run.
+        work: What all units of the run had in common.
     """
     names = names_of_classes(work)
     pixels = [(key.name(names), pixel) for key, found in drawn.items() for pixel in found]
