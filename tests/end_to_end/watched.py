@@ -60,3 +60,19 @@ def command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
+
+
+def has_open_file(pid: int, folder: Path) -> bool:
+    """Whether a process has a file below a folder open; meanwhile it closes some, or ends."""
+    try:
+        links = os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False
+    for link in links:
+        try:
+            path = os.readlink(f"/proc/{pid}/fd/{link}")
+        except OSError:
+            continue
+        if path.startswith(f"{folder}/"):
+            return True
+    return False

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import environment
-from tests.end_to_end.watched import is_alive, wait_until
+from tests.end_to_end.watched import has_open_file, is_alive, wait_until
 from tests.engines.conftest import RUN_SECONDS, UNITS, Corpus
 
 START_SECONDS = 60
@@ -75,12 +75,6 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
                 process.wait()
 
 
-def has_open(process: int, folder: Path) -> bool:
-    """Whether a process has a file below a folder open."""
-    links = Path(f"/proc/{process}/fd").glob("*")
-    return any(os.path.realpath(link).startswith(f"{folder}/") for link in links)
-
-
 def attempt_of(corpus: Corpus, name: str) -> dict:
     return json.loads((corpus.folder / name / "summary.json").read_text())["this_attempt"]
 
@@ -116,8 +110,13 @@ def test_dask_workers_of_a_killed_launcher_do_no_more_and_the_cluster_stays(
     run = corpus.folder / "dask-left"
     process = corpus.start("dask-left", *cluster.options(), f"--model={hanging_savedmodel}")
     # A unit has files open while it is done, and none of these ends.
-    wait_until(lambda: any(has_open(worker, run) for worker in cluster.workers), process)
-    busy = [worker for worker in cluster.workers if has_open(worker, run)]
+    busy: list[int] = []
+
+    def is_any_busy() -> bool:
+        busy[:] = [worker for worker in cluster.workers if has_open_file(worker, run)]
+        return bool(busy)
+
+    wait_until(is_any_busy, process)
     process.kill()
     process.wait()
     wait_until(lambda: not any(map(is_alive, busy)))
