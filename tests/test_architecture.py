@@ -40,7 +40,6 @@ FLOORS = (
     "pipelines.run",
     "pipelines.inputs",
     "pipelines.rasters",
-    "pipelines.layers",
     "pipelines.formats",
     "pipelines.scenes",
     "pipelines.worker",

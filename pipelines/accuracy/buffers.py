@@ -24,15 +24,15 @@ from pipelines.accuracy.map_blocks import (
 )
 from pipelines.formats.work import Work
 from pipelines.rasters.cog import read_block
-from pipelines.run import plan, progress
+from pipelines.run import plan
 from pipelines.run.areas import Tally, measure
 from pipelines.run.attempts import UnitReport, report_of
 from pipelines.run.commits import CommitLog
 from pipelines.run.directory import MARK, METADATA_DIR, SAMPLE, SEALED, RunDirectory
-from pipelines.run.plan import SCENE, CountUnit, Unit, WorkUnit, unit_id
+from pipelines.run.plan import SCENE, CountUnit, Prepared, Unit, WorkUnit, unit_id
 from pipelines.scenes.counts import elsewhere_in
 from pipelines.storage.digests import digest
-from segmodel.errors import ConfigurationError, TransientError
+from segmodel.errors import TransientError
 from segmodel.tiling.windows import Window
 
 # Sums in a commit record: what points are picked from.
@@ -100,24 +100,9 @@ class BufferWork:
         return CommitLog(self.folder, self.options)
 
 
-@dataclass(frozen=True)
-class PreparedPass:
-    """A pass whose plan is written.
-
-    Args:
-        work: Work that all units share.
-        parts: Names of the plan parts.
-        units: Number of units.
-        pixels: Pixels of those that are not finished.
-    """
-
-    work: BufferWork
-    parts: tuple[str, ...]
-    units: int
-    pixels: int
-
-
-def prepare_pass(labelled: Work, sample: str, buffer: Buffer, run_digest: str) -> PreparedPass:
+def prepare_pass(
+    labelled: Work, sample: str, buffer: Buffer, run_digest: str
+) -> Prepared[BufferWork]:
     """Write `run.json` and the plan; records of another map or buffer are removed.
 
     Args:
@@ -139,7 +124,7 @@ def prepare_pass(labelled: Work, sample: str, buffer: Buffer, run_digest: str) -
     pixels = 0
     for unit, commit in work.log.read_all(plan.read_units(run.plan, WorkUnit)):
         pixels += _window_of(unit).pixels if commit is None else 0
-    return PreparedPass(work, tuple(parts), plan.count_units(run.plan, parts), pixels)
+    return Prepared(work, tuple(parts), plan.count_units(run.plan, parts), pixels)
 
 
 def _units(labelled: Work) -> Iterator[WorkUnit]:
@@ -158,7 +143,7 @@ def _window_of(unit: Unit) -> Window:
     return unit.window
 
 
-def run_pass(prepared: PreparedPass, words: Sequence[str]) -> None:
+def run_pass(prepared: Prepared[BufferWork], words: Sequence[str]) -> None:
     """Run the graph to its end; commit records say what it found.
 
     Args:
@@ -169,20 +154,12 @@ def run_pass(prepared: PreparedPass, words: Sequence[str]) -> None:
         ConfigurationError: If Beam refuses an option, or the graph would not be waited for.
         InputError: If a label map cannot be read.
     """
-    from pipelines.runners.dataflow import is_detached
-    from pipelines.runners.execute import DoPlan, DoUnit, pipeline_options, run_graph
+    from pipelines.runners.execute import waiting_options
+    from pipelines.runners.units import DoPlan, DoUnit, run_units
 
-    beam_options = pipeline_options(words)
-    if is_detached(beam_options):
-        raise ConfigurationError(
-            "sample waits for its end: leave --no_wait_until_finish, --template_location and "
-            "--dry_run out"
-        )
-    work = prepared.work
-    graph = "CountBuffer" >> DoPlan(DoUnit(count_block, work, "units", "counted_pixels"))
-    commits = work.run.path("commits")
-    with progress.progress_bar(prepared.pixels, prepared.units, commits, "sample"):
-        run_graph(prepared.parts, graph, beam_options)
+    beam_options = waiting_options(words, "sample")
+    graph = "CountBuffer" >> DoPlan(DoUnit(count_block, prepared.work, "units", "counted_pixels"))
+    run_units(prepared, graph, beam_options, "sample")
 
 
 def count_block(

@@ -64,15 +64,9 @@ def run(arguments: Sequence[str]) -> int:
     resolved = check_evaluation(parsed.run, options)
 
     from pipelines.accuracy.evaluation.graph import run_evaluation
-    from pipelines.runners.dataflow import is_detached
-    from pipelines.runners.execute import pipeline_options
+    from pipelines.runners.execute import waiting_options
 
-    beam_options = pipeline_options(only_beam(words))
-    if is_detached(beam_options):
-        raise ConfigurationError(
-            "evaluate waits for its end: leave --no_wait_until_finish, --template_location and "
-            "--dry_run out"
-        )
+    beam_options = waiting_options(only_beam(words), "evaluate")
     matched = resolved.matched
     if matched.without_reference:
         print(

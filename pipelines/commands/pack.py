@@ -36,7 +36,7 @@ from pipelines.cli.exit_status import PIPELINE_HELP, ExitStatus
 from pipelines.cli.options import add_options
 from pipelines.cli.parser import Parser, parse
 from pipelines.datasets.options import PackOptions, pack_options
-from segmodel.errors import ConfigurationError, counted
+from segmodel.errors import counted
 
 
 def parser() -> Parser:
@@ -61,15 +61,9 @@ def run(arguments: Sequence[str]) -> int:
     resolved = check_pack(options)
 
     from pipelines.datasets.graph import run_pack
-    from pipelines.runners.dataflow import is_detached
-    from pipelines.runners.execute import pipeline_options, print_result
+    from pipelines.runners.execute import print_result, waiting_options
 
-    beam_options = pipeline_options(process.without_process_options(words))
-    if is_detached(beam_options):
-        raise ConfigurationError(
-            "pack waits for its end: leave --no_wait_until_finish, --template_location and "
-            "--dry_run out"
-        )
+    beam_options = waiting_options(process.without_process_options(words), "pack")
     if resolved.inputs.left_aside:
         print(resolved.inputs.left_aside.line(), file=sys.stderr)
     if resolved.inputs.unused_masks:

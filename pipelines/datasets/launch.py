@@ -31,7 +31,7 @@ from pipelines.inputs.gone import (
 )
 from pipelines.run import plan
 from pipelines.run.directory import MARK, METADATA_DIR, PACK, SEALED, check_unchanged, holds_any
-from pipelines.run.plan import WorkUnit
+from pipelines.run.plan import Prepared, WorkUnit
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
 from segmodel.errors import ConfigurationError
@@ -98,23 +98,6 @@ class ResolvedPack:
         )
 
 
-@dataclass(frozen=True)
-class PreparedPack:
-    """A pack whose plan is written.
-
-    Args:
-        work: Work that all shards share.
-        parts: Names of the plan parts.
-        units: Number of shards.
-        pixels: Pixels of the images that are not packed yet, estimated from a sample.
-    """
-
-    work: PackWork
-    parts: tuple[str, ...]
-    units: int
-    pixels: int
-
-
 def check_pack(options: PackOptions) -> ResolvedPack:
     """Check everything that can be checked before anything is written.
 
@@ -169,7 +152,7 @@ def _check_earlier_plan(resolved: ResolvedPack) -> None:
     earlier.check_known(work.log, lambda: resolved.units, "to repeat them, give --gone prune")
 
 
-def prepare_pack(resolved: ResolvedPack) -> PreparedPack:
+def prepare_pack(resolved: ResolvedPack) -> Prepared[PackWork]:
     """Write `run.json` and the plan, and make what earlier attempts left agree with it."""
     options, work = resolved.options, resolved.work
     run = work.run
@@ -191,7 +174,7 @@ def prepare_pack(resolved: ResolvedPack) -> PreparedPack:
     found = plan.read_units(run.plan, WorkUnit)
     work.log.reconcile(found, options.retry_failures, planned)
     units = sum(len(split.shards) for split in resolved.splits)
-    return PreparedPack(work, tuple(parts), units, _estimate_pixels(work))
+    return Prepared(work, tuple(parts), units, _estimate_pixels(work))
 
 
 def read_masks(classes: str | None, mask_encoding: str | None) -> MaskReader | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pipelines.run.seals import sealed, unsealed
 from pipelines.storage import filesystem
@@ -210,6 +210,7 @@ class CountUnit(Unit):
 
 
 KINDS: tuple[type[Unit], ...] = (WorkUnit, AssemblyUnit, CountUnit)
+W = TypeVar("W")
 U = TypeVar("U", bound=Unit)
 
 
@@ -238,6 +239,23 @@ class UnitReference:
     part: str
     offset: int
     length: int
+
+
+@dataclass(frozen=True)
+class Prepared(Generic[W]):
+    """Work units that are planned, and ready to be done.
+
+    Args:
+        work: Work that all units share.
+        parts: Names of the plan parts.
+        units: Number of units.
+        pixels: Pixels of the units; an estimate where only reading them would tell.
+    """
+
+    work: W
+    parts: tuple[str, ...]
+    units: int
+    pixels: int
 
 
 def unit_id(kind: str, file: InputFile, suffix: str = "") -> str:

@@ -1,1 +1,1 @@
-"""Runners of Beam: run a graph, Dataflow, the portable worker."""
+"""Runners of Beam: run a graph, the units of a plan, Dataflow, the portable worker."""

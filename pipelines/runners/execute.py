@@ -7,22 +7,17 @@ import os
 import re
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.metrics.metric import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.pvalue import PCollection
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRuntimeException
 from apache_beam.runners.runner import PipelineResult
 
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.process import result_json, wants_json
-from pipelines.run import plan, progress
-from pipelines.run.attempts import UnitReport, sum_reports
-from pipelines.run.plan import UnitReference, WorkUnit
+from pipelines.run import plan
 from pipelines.runners.dataflow import is_detached, job_error
 from pipelines.runners.runner_options import with_runner
 from pipelines.runners.watchdog import marked_children
@@ -56,6 +51,25 @@ def pipeline_options(words: Sequence[str]) -> PipelineOptions:
         first, *others = str(error).strip().splitlines()
         reason = " ".join(others) if first.endswith("errors: ") and others else first
         raise ConfigurationError(f"Beam refuses an option: {reason}") from error
+    return options
+
+
+def waiting_options(words: Sequence[str], command: str) -> PipelineOptions:
+    """Beam's options of a command that looks at the results of its pipeline.
+
+    Args:
+        words: Options of Beam.
+        command: Name of the command.
+
+    Raises:
+        ConfigurationError: As `pipeline_options`, or if the options detach the pipeline.
+    """
+    options = pipeline_options(words)
+    if is_detached(options):
+        raise ConfigurationError(
+            f"{command} waits for its end: leave --no_wait_until_finish, --template_location and "
+            f"--dry_run out"
+        )
     return options
 
 
@@ -205,75 +219,3 @@ def _end_with_workers() -> None:
         os._exit(ExitStatus.INCOMPLETE)
 
     threading.excepthook = on_error
-
-
-class DoUnit(beam.DoFn):
-    """Does one work unit of a plan: references come in, counts go out, and pixels stay inside.
-
-    Args:
-        action: Does a unit, given the unit, `work` and, as `on_pixels`, a function to call with
-            the pixels that are done.
-        work: Work that all units share.
-        units: Name of Beam's counter of units.
-        pixels: Name of Beam's counter of pixels.
-    """
-
-    def __init__(
-        self, action: Callable[..., UnitReport], work: Any, units: str, pixels: str
-    ) -> None:
-        self.action, self.work = action, work
-        self.units = Metrics.counter("beamseg", units)
-        self.pixels = Metrics.counter("beamseg", pixels)
-
-    def process(self, reference: UnitReference) -> Iterator[UnitReport]:
-        """Do the unit that a reference names."""
-        unit = plan.read_unit(self.work.run.plan, reference, WorkUnit)
-        report = self.action(unit, self.work, on_pixels=progress.add_pixels)
-        self.units.inc(report.done)
-        self.pixels.inc(report.computed_pixels)
-        yield report
-
-
-class DoPlan(beam.PTransform[PCollection[str], PCollection[UnitReport]]):
-    """Do all work units of a plan, spread over workers.
-
-    Args:
-        step: Does one of them.
-    """
-
-    def __init__(self, step: DoUnit) -> None:
-        super().__init__()
-        self.step = step
-
-    def expand(self, parts: PCollection[str]) -> PCollection[UnitReport]:
-        """Names of plan parts to the sum of all reports."""
-        folder = self.step.work.run.plan
-        total: PCollection[UnitReport] = (
-            parts
-            | "ReadPlan" >> beam.FlatMap(lambda part: plan.references(folder, part))
-            | "SpreadUnits" >> beam.Reshuffle()
-            | "DoUnit" >> beam.ParDo(self.step)
-            | "SumReports" >> beam.CombineGlobally(sum_reports).without_defaults()
-        )
-        return total
-
-
-def attempt_counts(report: UnitReport, units: str, pixels: str, started: float) -> dict[str, Any]:
-    """What one attempt did, for `summary.json`.
-
-    Args:
-        report: Sum of the reports of all units.
-        units: Name of the units in the keys, such as `shards`.
-        pixels: Key of the number of pixels.
-        started: Time at which the graph was built, in seconds.
-
-    Returns:
-        Counts by key, as in `this_attempt`.
-    """
-    return {
-        f"{units}_done": report.done - report.skipped,
-        f"{units}_skipped": report.skipped,
-        f"{units}_unfinished": report.incomplete,
-        pixels: report.computed_pixels,
-        "seconds": round(time.time() - started, 3),
-    }

@@ -7,8 +7,6 @@ from functools import partial
 from typing import IO, Any
 
 from pipelines.formats.work import Work
-from pipelines.layers.label_list import write_label_list
-from pipelines.layers.vrt import Piece, mosaics, write_mosaic
 from pipelines.rasters.cog import TILE_PX
 from pipelines.rasters.header import read_header
 from pipelines.run import plan
@@ -19,7 +17,9 @@ from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
 from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.files import scene_paths
+from pipelines.scenes.label_list import write_label_list
 from pipelines.scenes.overlaps import in_input_order, precedence
+from pipelines.scenes.vrt import Piece, mosaics, write_mosaic
 from pipelines.storage import filesystem
 from pipelines.storage.filesystem import Written
 from pipelines.storage.threads import in_order

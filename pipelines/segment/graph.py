@@ -24,7 +24,8 @@ from pipelines.run.attempts import UnitReport, sum_reports
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import AssemblyUnit, CountUnit, U, Unit, UnitReference
 from pipelines.runners.dataflow import is_detached, submission, unit_hints
-from pipelines.runners.execute import DoUnit, attempt_counts, print_result, run_graph
+from pipelines.runners.execute import print_result, run_graph
+from pipelines.runners.units import DoUnit, attempt_counts
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
 from pipelines.scenes.results import result_lines
@@ -83,7 +84,7 @@ class SegmentImages(beam.PTransform[PCollection[str], PCollection[int]]):
             | "CountScene"
             >> beam.Map(lambda entry: _finish_unit(entry, work, CountUnit, count_scene))
             | "SumCounts" >> beam.CombineGlobally(sum_reports).without_defaults()
-            | "FinishRun" >> beam.Map(lambda report: _finish_run(report, work, budget, started))
+            | "FinishRun" >> beam.Map(lambda report: _finish_run(report, unit, budget, started))
         )
         return status
 
@@ -111,11 +112,11 @@ def _finish_unit(
     return UnitReport(incomplete=1)
 
 
-def _finish_run(report: UnitReport, work: Work, budget: FailureBudget, started: float) -> int:
-    counts = attempt_counts(report, "units", "computed_pixels", started)
+def _finish_run(report: UnitReport, step: DoUnit, budget: FailureBudget, started: float) -> int:
+    counts = attempt_counts(report, step, started)
     seconds = counts["seconds"]
     counts["pixels_per_second"] = round(report.computed_pixels / seconds) if seconds else None
-    return finish_run(work, budget, counts)
+    return finish_run(step.work, budget, counts)
 
 
 def run_segment(

@@ -24,7 +24,7 @@ from pipelines.geodesy.vector_files import read_class_polygons, read_zones
 from pipelines.results.verify import open_run
 from pipelines.run import plan
 from pipelines.run.directory import EVALUATION, MARK, SEALED, RunDirectory, check_unchanged
-from pipelines.run.plan import SCENE, WorkUnit
+from pipelines.run.plan import SCENE, Prepared, WorkUnit
 from pipelines.run.polygons import ZONES, store
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
@@ -58,23 +58,6 @@ class ResolvedEvaluation:
     reference: Polygons | ReferencePoints | None
     zones: Polygons | None
     shape: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class PreparedEvaluation:
-    """An evaluation whose plan is written.
-
-    Args:
-        work: Work that all units share.
-        parts: Names of the plan parts.
-        units: Number of units.
-        pixels: Pixels of the units of the run.
-    """
-
-    work: EvaluateWork
-    parts: tuple[str, ...]
-    units: int
-    pixels: int
 
 
 def check_evaluation(root: str, options: EvaluateOptions) -> ResolvedEvaluation:
@@ -190,7 +173,7 @@ def _shape_of(
     return shape
 
 
-def prepare_evaluation(resolved: ResolvedEvaluation) -> PreparedEvaluation:
+def prepare_evaluation(resolved: ResolvedEvaluation) -> Prepared[EvaluateWork]:
     """Write `run.json` and the plan, and make what earlier attempts left agree with it."""
     options, work, matched = resolved.options, resolved.work, resolved.matched
     run = work.run
@@ -220,4 +203,4 @@ def prepare_evaluation(resolved: ResolvedEvaluation) -> PreparedEvaluation:
     parts = plan.write_plan(matched.units, run.plan, run.scratch)
     planned = {counts_of_unit(unit.id) for unit in matched.units}
     work.log.reconcile(plan.read_units(run.plan, WorkUnit), options.retry_failures, planned)
-    return PreparedEvaluation(work, tuple(parts), len(matched.units), matched.pixels)
+    return Prepared(work, tuple(parts), len(matched.units), matched.pixels)

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from pipelines.accuracy import buffers
-from pipelines.accuracy.buffers import Buffer, PreparedPass, count_block, prepare_pass
+from pipelines.accuracy.buffers import Buffer, BufferWork, count_block, prepare_pass
 from pipelines.accuracy.design import run_digest_of
 from pipelines.commands import sample as command
 from pipelines.results.verify import open_run
 from pipelines.run import plan
-from pipelines.run.plan import WorkUnit
+from pipelines.run.plan import Prepared, WorkUnit
 from segmodel.errors import ConfigurationError, InputError, TransientError
 from tests.end_to_end.conftest import files_of
 from tests.fakes import BRIGHT
@@ -59,13 +59,13 @@ def counted(monkeypatch) -> list[str]:
     return keys
 
 
-def prepared(run: Path) -> PreparedPass:
+def prepared(run: Path) -> Prepared[BufferWork]:
     work = open_run(str(run))
     digest = run_digest_of(work.run.read_run() or {}, work.log)
     return prepare_pass(work, str(run / "sample"), BUFFER, digest)
 
 
-def units_of(found: PreparedPass) -> list[WorkUnit]:
+def units_of(found: Prepared[BufferWork]) -> list[WorkUnit]:
     return list(plan.read_units(found.work.run.plan, WorkUnit))
 
 

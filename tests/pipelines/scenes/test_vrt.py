@@ -13,7 +13,7 @@ from pyproj import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioIOError
 
-from pipelines.layers.vrt import Piece, mosaics, write_mosaic
+from pipelines.scenes.vrt import Piece, mosaics, write_mosaic
 from segmodel.errors import InputError
 from segmodel.labels.classes import ClassTable, LabelClass
 

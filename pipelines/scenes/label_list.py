@@ -9,7 +9,7 @@ from typing import IO, Any
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
-from pipelines.layers.vrt import Piece, crs_name, mosaics
+from pipelines.scenes.vrt import Piece, crs_name, mosaics
 from segmodel.labels.classes import ClassTable
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from affine import Affine
 from pyproj import CRS
 
-from pipelines.layers.label_list import write_label_list
-from pipelines.layers.vrt import Piece
+from pipelines.scenes.label_list import write_label_list
+from pipelines.scenes.vrt import Piece
 from segmodel.labels.classes import ClassTable, LabelClass
 
 CLASSES = ClassTable((LabelClass(0, "water", (0, 0, 255)), LabelClass(2, "land", (1, 2, 3))))

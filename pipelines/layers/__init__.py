@@ -1,1 +1,0 @@
-"""Finished label maps for other programs."""
