@@ -210,7 +210,8 @@ def check_run(options: SegmentOptions) -> ResolvedRun:
         earlier = None
     resolved = resolve_run(options, run, earlier)
     if earlier is not None:
-        check_unchanged(earlier, resolved.labels, options.output)
+        asked = resolved.labels | _following(options, earlier.get("labels", {}))
+        check_unchanged(earlier, asked, options.output)
         _check_limit(earlier.get("options", {}).get("limit"), options)
         if options.gone == STOP:
             remedy = "to keep their results, give --gone keep; to remove them, --gone prune"
@@ -218,6 +219,17 @@ def check_run(options: SegmentOptions) -> ResolvedRun:
         if options.gone == KEEP and resolved.gone:
             _check_same_statistics(earlier.get("statistics", {}), resolved)
     return resolved
+
+
+def _following(options: SegmentOptions, earlier: dict[str, Any]) -> dict[str, Any]:
+    """Sizes of an earlier run that nobody asks to change: they follow from other options."""
+    asked = {
+        "window_px": options.window,
+        "halo_px": options.halo,
+        "batch": options.batch,
+        "max_pixels": options.max_pixels,
+    }
+    return {name: earlier[name] for name in asked if asked[name] is None and name in earlier}
 
 
 def _later_flags(options: SegmentOptions) -> list[str]:

@@ -114,21 +114,34 @@ def test_the_same_options_resume(options):
     assert tree(options.output) == before
 
 
+def changed_options(begun: SegmentOptions, change: dict[str, object]) -> str:
+    """What the refusal of a change names; nothing of the run changes."""
+    prepare_run(check_run(begun))
+    before = tree(begun.output)
+    with pytest.raises(ConfigurationError) as refused:
+        prepare_run(check_run(replace(begun, **change)))
+    assert tree(begun.output) == before
+    return refused.value.text.partition("was begun with other options: ")[2].partition(". Give")[0]
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
         ({"window": 32}, "window_px was 64 and is 32"),
         ({"halo": 32}, "halo_px was 0 and is 32"),
         ({"batch": 2}, "batch was None and is 2"),
+        ({"max_pixels": 5000}, "max_pixels was 9000 and is 5000"),
         ({"confidence": True}, "confidence was False and is True"),
     ],
 )
 def test_a_changed_label_option_is_refused_by_name(options, change, named):
-    prepare_run(check_run(options))
-    before = tree(options.output)
-    with pytest.raises(ConfigurationError, match=named):
-        prepare_run(check_run(replace(options, **change)))
-    assert tree(options.output) == before
+    assert changed_options(replace(options, max_pixels=9000), change) == named
+
+
+@pytest.mark.parametrize("name", ["confidence", "soft_areas", "probabilities"])
+def test_a_refusal_names_no_size_that_only_follows_from_memory(options, name):
+    begun = replace(options, window=None, memory=2 << 30)
+    assert changed_options(begun, {name: True}) == f"{name} was False and is True"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +171,8 @@ def test_other_options_than_the_defaults_resume(options, change):
 def test_a_changed_model_is_refused_by_name(options):
     prepare_run(check_run(options))
     write(Path(options.model) / "variables" / "variables.data", b"other weights")
-    with pytest.raises(ConfigurationError, match=r"model_fingerprint was .* and is "):
+    named = r"other options: model_fingerprint was \w+ and is \w+\. Give"
+    with pytest.raises(ConfigurationError, match=named):
         prepare_run(check_run(options))
 
 
