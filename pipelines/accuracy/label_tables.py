@@ -1,11 +1,14 @@
 """Tables of labelled points, as spreadsheets and QGIS save them: CSV, GeoPackage, GeoJSON."""
 
+import codecs
 import csv
 import io
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 import shapely
@@ -21,6 +24,8 @@ ID, LON, LAT, CLASS = ("id", "lon", "lat", "class")
 _TEXTS = (".csv", ".tsv", ".txt")
 _VECTORS = (".gpkg", ".geojson", ".json")
 _DELIMITERS = ",;\t"
+# How a table for Excel begins that names its delimiter.
+_SEP_LINE = re.compile(r'"?sep=([^"\r\n])[^\r\n]*\r?\n?', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -99,45 +104,96 @@ def read_label_rows(path: str, table: PointTable = SAMPLE_TABLE) -> list[LabelRo
     return rows
 
 
-def _text_rows(content: bytes, name: str, table: PointTable) -> Iterator[LabelRow]:
-    text = _decoded(content)
-    header = text.partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=header.count)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        columns = [cell.strip().lower() for cell in next(lines, [])]
-        _check_columns(columns, table.columns, name, table)
-        for cells in lines:
-            where = f"{name}, line {lines.line_num}"
-            if not any(cell.strip() for cell in cells):
+@dataclass(frozen=True)
+class TextTable:
+    """A table as a spreadsheet saved it as text.
+
+    Args:
+        name: Name of the file, for error texts.
+        text: All of it, without a byte order mark.
+        encoding: Encoding of more text behind it.
+        delimiter: What stands between cells.
+        columns: Names of the columns in small letters; none in an empty file.
+    """
+
+    name: str
+    text: str
+    encoding: str
+    delimiter: str
+    columns: tuple[str, ...]
+
+    @classmethod
+    def of(cls, content: bytes, name: str) -> "TextTable":
+        """The table in a file.
+
+        A line `sep=;` before the header is what Excel takes the delimiter from.
+
+        Raises:
+            ConfigurationError: If its header is no line of a CSV file.
+        """
+        text, encoding = _decoded(content)
+        named = _SEP_LINE.match(text)
+        candidates = _DELIMITERS + (named[1] if named else "")
+        header = re.split(r"[\r\n]", text[named.end() if named else 0 :], maxsplit=1)[0]
+        table = cls(name, text, encoding, max(candidates, key=header.count), ())
+        cells = next(table._lines(), (0, []))[1]
+        return replace(table, columns=tuple(cell.lower() for cell in cells))
+
+    def rows(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Rows that are not empty, each with its line, for error texts; cells by column.
+
+        Raises:
+            ConfigurationError: If a row is no line of a CSV file, or has not as many cells as there
+                are columns.
+        """
+        for number, cells in islice(self._lines(), 1, None):
+            where = f"{self.name}, line {number}"
+            if not any(cells):
                 continue
-            if len(cells) < len(columns) or any(cells[len(columns) :]):
+            if len(cells) < len(self.columns) or any(cells[len(self.columns) :]):
                 raise ConfigurationError(
-                    f"{where} has {len(cells)} cells, and the header {len(columns)}: put a cell "
-                    f"that holds a {delimiter!r} in quotes"
+                    f"{where} has {len(cells)} cells, and the header {len(self.columns)}: put a "
+                    f"cell that holds a {self.delimiter!r} in quotes"
                 )
-            row = dict(zip(columns, (cell.strip() for cell in cells), strict=False))
-            place = (_degrees(row[LON], LON, where), _degrees(row[LAT], LAT, where))
-            yield LabelRow(where, row[table.id] if table.id else where, row[table.label], (place,))
-    except csv.Error as error:
-        where = f"{name}, line {lines.line_num}"
-        raise ConfigurationError(
-            f"{where} is no line of a CSV file ({error}): {table.needed}"
-        ) from None
+            yield where, dict(zip(self.columns, cells, strict=False))
+
+    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+        """Cells of the header and of all rows, each with the number of its last line."""
+        stream = io.StringIO(self.text, newline="")
+        lines = csv.reader(stream, delimiter=self.delimiter, strict=True)
+        try:
+            for place, cells in enumerate(lines):
+                if place or not _SEP_LINE.match(self.text):
+                    yield lines.line_num, [cell.strip() for cell in cells]
+        except csv.Error as error:
+            raise ConfigurationError(
+                f"{self.name}, line {lines.line_num} is no line of a CSV file ({error}): save the "
+                f"table as CSV again"
+            ) from None
 
 
-def _decoded(content: bytes) -> str:
-    """The text of a file that a spreadsheet saved.
+def _text_rows(content: bytes, name: str, table: PointTable) -> Iterator[LabelRow]:
+    found = TextTable.of(content, name)
+    _check_columns(found.columns, table.columns, name, table)
+    for where, row in found.rows():
+        place = (_degrees(row[LON], LON, where), _degrees(row[LAT], LAT, where))
+        yield LabelRow(where, row[table.id] if table.id else where, row[table.label], (place,))
+
+
+def _decoded(content: bytes) -> tuple[str, str]:
+    """The text of a file that a spreadsheet saved, and the encoding of it.
 
     Names are compared with those of the classes, so that a wrong guess at a code page is an
     unknown class, and never another one.
     """
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", "replace")
+    for mark, encoding in ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")):
+        if content.startswith(mark):
+            return content.removeprefix(mark).decode(encoding, "replace"), encoding
+    content = content.removeprefix(codecs.BOM_UTF8)
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(), "utf-8"
     except UnicodeDecodeError:
-        return content.decode("cp1252", "replace")
+        return content.decode("cp1252", "replace"), "cp1252"
 
 
 def _check_columns(

@@ -17,6 +17,7 @@ import pyogrio
 import shapely
 
 from pipelines.accuracy.design import DESIGN_JSON, SampleDesign, SamplePoint
+from pipelines.accuracy.label_tables import TextTable
 from pipelines.run.directory import METADATA_DIR, RunDirectory
 from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError
@@ -89,29 +90,28 @@ def completed_csv(before: bytes, points: Sequence[SamplePoint]) -> bytes:
     Raises:
         ConfigurationError: If the columns are not those of a sample.
     """
-    heading = before.partition(b"\n")[0].decode("utf-8-sig", "replace").strip()
-    delimiter = ";" if ";" in heading else ","
-    columns = next(csv.reader([heading], delimiter=delimiter), []) if before else list(COLUMNS)
-    if not {*COLUMNS}.issubset(columns):
+    table = TextTable.of(before or f"{','.join(COLUMNS)}\n".encode(), CSV)
+    if not {*COLUMNS}.issubset(table.columns):
         raise ConfigurationError(
             f"{CSV} has not the columns {', '.join(COLUMNS)} any more: put them back as text "
             f"with commas or semicolons, or move the file away"
         )
-    # Of other columns and of labels nothing is read; ids are plain letters in any encoding.
-    rows = csv.DictReader(io.StringIO(before.decode("latin-1"), newline=""), delimiter=delimiter)
-    there = {list(row.values())[columns.index("id")] for row in rows}
-    end = "\r\n" if b"\r\n" in before else "\n"
-    text = io.StringIO()
-    table = csv.DictWriter(text, columns, delimiter=delimiter, lineterminator=end)
-    if not before:
-        table.writeheader()
-    elif not before.endswith(b"\n"):
-        text.write(end)
-    missing = [(n, point) for n, point in enumerate(points, 1) if point.id not in there]
-    for order, point in missing:
-        place = {"id": point.id, "lon": repr(point.lon), "lat": repr(point.lat), "order": order}
-        table.writerow(place)
-    return before + text.getvalue().encode() if missing else before
+    rows = [row for _, row in table.rows()]
+    there = {row["id"] for row in rows}
+    has_commas = any("," in row["lon"] for row in rows)
+    added = io.StringIO()
+    end = "\r\n" if "\r\n" in table.text else "\n"
+    writer = csv.DictWriter(added, table.columns, delimiter=table.delimiter, lineterminator=end)
+    for order, point in enumerate(points, 1):
+        if point.id not in there:
+            degrees = {"lon": repr(point.lon), "lat": repr(point.lat)}
+            if has_commas:
+                degrees = {axis: text.replace(".", ",") for axis, text in degrees.items()}
+            writer.writerow({"id": point.id, "order": order} | degrees)
+    if not added.getvalue():
+        return before
+    gap = "" if table.text.endswith("\n") else end
+    return (before or table.text.encode()) + (gap + added.getvalue()).encode(table.encoding)
 
 
 def _complete_layer(folder: RunDirectory, design: SampleDesign) -> None:

@@ -32,8 +32,8 @@ def zone_area_m2(
 
     >>> degree = np.radians(1.0)
     >>> cell = zone_area_m2(degree / 2, degree, 6378137.0, 6356752.314245179) * degree
-    >>> print(f"{cell / 1e6:.2f} km2")
-    12308.46 km2
+    >>> print(f"{cell / 1e6:.2f} km²")
+    12308.46 km²
     """
     e2 = 1 - (b / a) ** 2
     south, north = np.sin(middle - span / 2), np.sin(middle + span / 2)

@@ -264,7 +264,7 @@ def _density(grid: GroundGrid) -> tuple[np.ndarray, Span, Span] | None:
     size = _pixel_size_m(grid)
     if not np.isfinite(size).all():
         return None
-    # A geodesic area is good to 0.1 m2, so the cells cover a/32 (200 km on the Earth) or more.
+    # A geodesic area is good to 0.1 m², so the cells cover a/32 (200 km on the Earth) or more.
     least = datum_of(grid.crs_wkt).a / 32
     columns, rows = (
         (n / 2 - max(n, least / step) / 2, n / 2 + max(n, least / step) / 2)

@@ -224,13 +224,13 @@ def area_text(area_m2: float) -> str:
     """An area in the unit that a person would take.
 
     >>> area_text(5123.4), area_text(52_000), area_text(1_234_567_890)
-    ('5,123 m2', '5.20 ha', '1,235 km2')
+    ('5,123 m²', '5.20 ha', '1,235 km²')
     """
     if area_m2 < 1e4:
-        return f"{area_m2:.3g} m2" if area_m2 < 10 else f"{area_m2:,.0f} m2"
+        return f"{area_m2:.3g} m²" if area_m2 < 10 else f"{area_m2:,.0f} m²"
     if area_m2 < 1e6:
         return f"{area_m2 / 1e4:,.2f} ha"
-    return f"{area_m2 / 1e6:,.2f} km2" if area_m2 < 1e9 else f"{area_m2 / 1e6:,.0f} km2"
+    return f"{area_m2 / 1e6:,.2f} km²" if area_m2 < 1e9 else f"{area_m2 / 1e6:,.0f} km²"
 
 
 def _pieces(work: Work) -> Iterator[Piece]:

@@ -92,6 +92,21 @@ def test_semicolons_with_commas_in_numbers_are_those_of_a_spreadsheet(tmp_path):
     assert read(tmp_path / "a.tsv", text.replace(";", "\t")) == {"p1": 0, "p2": 7}
 
 
+@pytest.mark.parametrize("delimiter", [";", "|", ",", "\t"])
+@pytest.mark.parametrize(
+    "line", ["sep={}\r\n", "SEP={}\n", '"sep={}"\r\n', "sep={0}{0}{0}{0}{0}\n"]
+)
+def test_a_line_before_the_header_that_names_the_delimiter_for_excel_is_no_row(
+    tmp_path, delimiter, line
+):
+    text = line.format(delimiter) + table("lake", "7", "bog").replace(",", delimiter)
+
+    with pytest.raises(ConfigurationError, match=r"a.csv, line 5: class 'bog' of point p3"):
+        read(tmp_path / "a.csv", text)
+    assert read(tmp_path / "a.csv", text.replace("bog", "")) == {"p1": 0, "p2": 7}
+    assert read(tmp_path / "a.csv", ("\ufeff" + text.replace("bog", "")).encode("utf-16-le"))
+
+
 def test_coordinates_may_be_rounded_to_a_metre_or_be_a_turn_away(tmp_path):
     text = "id,lon,lat,class\np1,12.123460,50,lake\np3,-180.0001,65.000009,lake\n"
 

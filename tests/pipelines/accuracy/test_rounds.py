@@ -128,6 +128,8 @@ def test_ground_that_several_scenes_show_is_told_where_it_counts_in_each(
         assessed = capsys.readouterr().out
 
         assert [told in drawn, told in assessed] == [overlap is None] * 2
+        stored = json.loads((output / "accuracy.json").read_bytes())["repeated_ground"]
+        assert stored == ([told] if overlap is None else [])
 
 
 @pytest.fixture

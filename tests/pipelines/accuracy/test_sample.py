@@ -425,6 +425,12 @@ def point(name: str) -> SamplePoint:
         (b"id;lon;lat;order;class\r\nq;1;2;1;sea\r\n", b"p;1.5;-2.25;2;\r\n"),
         (b"\xef\xbb\xbfclass,id,lat,lon,order\n\xe4,q,2,1,1\n", b",p,-2.25,1.5,2\n"),
         (b"id,lon,lat,order,class\np,1,2,2,sea\nq,1,2,1,sea\n", b""),
+        (b"sep=|\r\nID|lon|lat|order|class\r\nq|1|2|1|sea\r\n", b"p|1.5|-2.25|2|\r\n"),
+        (b"id\tlon\tlat\torder\tclass\nq\t1,5\t2\t1\tsea\n", b"p\t1,5\t-2,25\t2\t\n"),
+        (
+            "\ufeffid;lon;lat;order;class\nq;1;2;1;sea\n".encode("utf-16-le"),
+            "p;1.5;-2.25;2;\n".encode("utf-16-le"),
+        ),
     ],
 )
 def test_a_table_gets_the_rows_that_it_lacks_and_keeps_its_bytes(before, after):

@@ -176,7 +176,7 @@ def test_overlap_that_is_counted_twice_is_told_at_the_end(tmp_path, model_folder
         "or --overlap newest counts it once"
     )
     repeated = run.summary["overlap"]["repeated_m2"] / 1e6
-    assert line.startswith(f"{repeated:,.2f} km2 of ground, ")
+    assert line.startswith(f"{repeated:,.2f} km² of ground, ")
 
 
 def test_overlap_with_an_area_of_interest_is_said_to_be_of_whole_scenes(tmp_path, model_folder):
