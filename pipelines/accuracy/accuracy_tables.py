@@ -4,8 +4,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-
 from pipelines.accuracy.assessment import Assessment, GroundAssessment
 from pipelines.run.area_tables import csv_bytes
 from segmodel.errors import counted
@@ -48,9 +46,9 @@ def _rows(
             yield (zone, CORRECTED, *entry, *blank, *_cells(ground.corrected[index]))
         mapped = ground.map_areas_m2[index]
         yield (zone, "map_area_m2", *entry, *blank, _cell(mapped), *[""] * 5)
-    for row, column in np.argwhere(ground.confusion).tolist():
-        share = float(estimates.area_matrix[row, column])
-        yield (zone, "pair_share", *classes[row], *classes[column], _cell(share), *[""] * 5)
+    for pair in ground.pairs:
+        names = (*classes[pair.mapped], *classes[pair.reference])
+        yield (zone, "pair_share", *names, _cell(pair.share), *[""] * 5)
 
 
 def _cells(estimated: Estimated) -> list[str]:
@@ -101,11 +99,18 @@ def _ground_json(ground: GroundAssessment, classes: Sequence[tuple[int, str]]) -
         "estimators": ground.source,
         "area_m2": ground.area_m2,
         "strata": [
-            asdict(stratum) | {"labelled": int(counts.sum())}
-            for stratum, counts in zip(ground.strata, ground.counts, strict=True)
+            asdict(stratum) | {"labelled": labelled}
+            for stratum, labelled in zip(ground.strata, ground.labelled, strict=True)
         ],
-        "points": ground.confusion.tolist(),
-        "pair_shares": estimates.area_matrix.tolist(),
+        "pairs": [
+            {
+                "class_id": classes[pair.mapped][0],
+                "reference_id": classes[pair.reference][0],
+                "points": pair.points,
+                "share": pair.share,
+            }
+            for pair in ground.pairs
+        ],
         "overall_accuracy": asdict(estimates.overall_accuracy.item()),
         "classes": [
             {"id": class_id, "name": name, "map_area_m2": ground.map_areas_m2[index]}
@@ -203,9 +208,11 @@ def _percent(accuracy: Estimated) -> tuple[str, str]:
 
 
 def _pair_lines(ground: GroundAssessment, classes: Sequence[tuple[int, str]]) -> Iterator[str]:
+    shares = {(pair.mapped, pair.reference): pair.share for pair in ground.pairs}
     rows = [("", *(_short(name) for _, name in classes))]
-    for (_, name), shares in zip(classes, ground.estimates.area_matrix.tolist(), strict=True):
-        rows.append((_short(name), *(f"{100 * share:.3f}" for share in shares)))
+    for row, (_, name) in enumerate(classes):
+        of_row = (shares.get((row, column), 0.0) for column in range(len(classes)))
+        rows.append((_short(name), *(f"{100 * share:.3f}" for share in of_row)))
     yield from _aligned(rows)
 
 

@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -17,9 +17,10 @@ from segmodel.escaping import inert
 from segmodel.evaluation.intervals import Intervals
 from segmodel.evaluation.stratified import (
     ClassEstimates,
+    ClassPair,
     Estimates,
+    LabelledPoints,
     Strata,
-    count_points,
     difference,
     general_strata,
 )
@@ -37,8 +38,8 @@ class GroundAssessment:
     Args:
         zone: Name of the zone, or None for all that was sampled.
         strata: Its strata.
-        counts: `(strata, classes, classes)` labelled points; of a stratum, rows are the map's
-            class, columns the reference.
+        labelled: Number of labelled points of each stratum.
+        pairs: Pairs of a class of the map and a true class that points have; indices of classes.
         map_areas_m2: Area of each class on the map, in m², None where it is not known.
         estimates: Accuracy and areas in m².
         source: Whose estimators they are, and why those.
@@ -48,7 +49,8 @@ class GroundAssessment:
 
     zone: str | None
     strata: tuple[Stratum, ...]
-    counts: np.ndarray
+    labelled: tuple[int, ...]
+    pairs: tuple[ClassPair, ...]
     map_areas_m2: tuple[float | None, ...]
     estimates: ClassEstimates
     source: str
@@ -58,12 +60,6 @@ class GroundAssessment:
     def area_m2(self) -> float:
         """Ground area in m²."""
         return math.fsum(stratum.area_m2 for stratum in self.strata)
-
-    @property
-    def confusion(self) -> np.ndarray:
-        """`(classes, classes)` labelled points, rows the map, columns the reference."""
-        summed: np.ndarray = self.counts.sum(0)
-        return summed
 
 
 @dataclass(frozen=True)
@@ -120,50 +116,62 @@ def assess_sample(
             f"class for reasons that have nothing to do with what is there"
         )
     zones = sorted({stratum.zone for stratum in design.strata if stratum.zone is not None})
-    whole = _assess_ground(design, labels, None, map_areas_m2, intervals)
+    points = _labelled_points(design, labels)
+    whole = _assess_ground(design, points, None, map_areas_m2, intervals)
     if mean_probability is not None:
         corrected = _corrected_areas(design, labels, mean_probability, intervals)
         whole = replace(whole, corrected=corrected)
-    each = tuple(_assess_ground(design, labels, zone, map_areas_m2, intervals) for zone in zones)
+    each = tuple(_assess_ground(design, points, zone, map_areas_m2, intervals) for zone in zones)
     return Assessment(design, intervals, unlabelled, whole, each)
+
+
+def _labelled_points(design: SampleDesign, labels: Mapping[str, int]) -> LabelledPoints:
+    """Points that have a class, by the indices of their strata and classes in the design."""
+    places = {stratum.name: number for number, stratum in enumerate(design.strata)}
+    classes = {class_id: index for index, (class_id, _) in enumerate(design.classes)}
+    rows = [
+        (places[point.stratum], classes[point.map_class], classes[labels[point.id]])
+        for point in design.points
+        if point.id in labels
+    ]
+    stratum, mapped, reference = np.array(rows, np.int64).reshape(-1, 3).T
+    return LabelledPoints(stratum, mapped, reference, len(classes))
 
 
 def _assess_ground(
     design: SampleDesign,
-    labels: Mapping[str, int],
+    points: LabelledPoints,
     zone: str | None,
     map_areas_m2: MapAreas,
     intervals: Intervals,
 ) -> GroundAssessment:
     """What is known of a zone, or of all that was sampled."""
-    strata = tuple(s for s in design.strata if zone is None or s.zone == zone)
-    places = {stratum.name: number for number, stratum in enumerate(strata)}
-    classes = {class_id: index for index, (class_id, _) in enumerate(design.classes)}
-    rows = [
-        (places[point.stratum], classes[point.map_class], classes[labels[point.id]])
-        for point in design.points
-        if point.stratum in places and point.id in labels
-    ]
-    stratum, mapped, reference = np.array(rows, np.int64).reshape(-1, 3).T
-    counts = count_points(stratum, mapped, reference, len(strata), len(classes))
-    of_classes = [None if s.class_id is None else classes[s.class_id] for s in strata]
+    places = [n for n, s in enumerate(design.strata) if zone is None or s.zone == zone]
+    strata = tuple(design.strata[place] for place in places)
+    chosen = np.isin(points.stratum, places)
+    own = LabelledPoints(
+        np.searchsorted(places, points.stratum[chosen]),
+        points.mapped[chosen],
+        points.reference[chosen],
+        points.classes,
+    )
+    can_have = _mapped_classes(design)
+    of_areas = Strata(
+        np.array([stratum.area_m2 for stratum in strata]),
+        [stratum.name for stratum in strata],
+        [can_have(stratum) for stratum in strata],
+    )
     try:
-        estimates = general_strata(
-            counts,
-            Strata(
-                np.array([stratum.area_m2 for stratum in strata]),
-                [stratum.name for stratum in strata],
-                [{classes[own] for own in _mapped_classes(s, design)} for s in strata],
-            ),
-            intervals,
-        )
+        estimates = general_strata(own, of_areas, intervals)
     except InputError as error:
         raise ConfigurationError(str(error)) from error
-    is_by_class = None not in of_classes and len({*of_classes}) == len(strata)
+    of_classes = {stratum.class_id for stratum in strata}
+    is_by_class = None not in of_classes and len(of_classes) == len(strata)
     return GroundAssessment(
         zone,
         strata,
-        counts,
+        tuple(own.by_stratum(len(strata)).tolist()),
+        tuple(own.pairs(of_areas)),
         _map_areas(strata, design, map_areas_m2.get(zone, {})),
         estimates,
         OLOFSSON if is_by_class else STEHMAN,
@@ -186,12 +194,22 @@ def _corrected_areas(
     return difference(sample, Strata(areas), mean_probability, intervals)
 
 
-def _mapped_classes(stratum: Stratum, design: SampleDesign) -> set[int]:
-    """Classes that the map can have in a stratum: of a buffer, all but that which it is around."""
-    if stratum.class_id is not None:
-        return {stratum.class_id}
-    around = design.buffer[0] if stratum.is_buffer and design.buffer else None
-    return {class_id for class_id, _ in design.classes if class_id != around}
+def _mapped_classes(design: SampleDesign) -> Callable[[Stratum], Collection[int]]:
+    """Indices of the classes that the map can have in a stratum.
+
+    Those of a buffer are all but the class that it is around; strata share what is of all classes.
+    """
+    indices = {class_id: index for index, (class_id, _) in enumerate(design.classes)}
+    every = range(len(indices))
+    around = None if design.buffer is None else indices[design.buffer[0]]
+    others = {index for index in every if index != around}
+
+    def of(stratum: Stratum) -> Collection[int]:
+        if stratum.class_id is not None:
+            return {indices[stratum.class_id]}
+        return others if stratum.is_buffer else every
+
+    return of
 
 
 def _map_areas(

@@ -6,7 +6,7 @@ a stratum is its share of the area. Arrays may have leading axes, one entry a sa
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
@@ -73,6 +73,13 @@ class Estimates:
         error = np.sqrt(np.where(variance > 0, variance, np.nan))
         return cls(value, error, *limits, *intervals.of_estimate(value, error))
 
+    @classmethod
+    def stacked(cls, each: Sequence[Estimates]) -> Estimates:
+        """Estimates of one shape as those along a new last axis."""
+        return cls(
+            *(np.stack([getattr(of, field.name) for of in each], -1) for field in fields(cls))
+        )
+
     def scaled(self, factor: float) -> Estimates:
         """All numbers times a constant, such as shares of an area to areas."""
         return Estimates(*(getattr(self, field.name) * factor for field in fields(self)))
@@ -102,7 +109,6 @@ class ClassEstimates:
         overall_accuracy: Share of the area that the map has right; `(...)`.
         area_shares: By class: share of the area that is so; `(..., k)`.
         areas: By class: area that is so, in the unit of the strata's; `(..., k)`.
-        area_matrix: `(..., k, k)` shares of the area, rows the map's class, columns the true one.
     """
 
     users_accuracy: Estimates
@@ -110,7 +116,6 @@ class ClassEstimates:
     overall_accuracy: Estimates
     area_shares: Estimates
     areas: Estimates
-    area_matrix: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -137,30 +142,34 @@ class Strata:
         areas = np.asarray(self.areas, float)
         return np.asarray(areas / areas.sum())
 
-    def possible(self, mapped: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def possible(
+        self, index: int, classes: int, mapped: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Whether the map can have a class in a stratum, and whether it can have another.
 
         Args:
-            mapped: `(..., k, H)` points by the map's class and by stratum.
+            index: Index of the class.
+            classes: Number of classes.
+            mapped: `(..., H)` points that have it on the map.
 
         Returns:
-            Two arrays `(k, H)` of bool.
+            Two arrays `(H,)` of bool.
 
         Raises:
-            InputError: If a point has a class that the map cannot have there.
+            InputError: If a point has the class where the map cannot have it.
         """
-        classes, count = mapped.shape[-2:]
-        own = np.ones((classes, count), bool)
+        own = np.ones(mapped.shape[-1], bool)
+        number = np.full(len(own), classes)
         if self.classes:
-            own = np.array([[index in of for of in self.classes] for index in range(classes)])
+            own = np.array([index in of for of in self.classes])
+            number = np.array([len(of) for of in self.classes])
         strange = np.argwhere((mapped > 0) & ~own)
         if len(strange):
-            index, stratum = strange[0][-2:]
             raise InputError(
-                f"stratum {self.name(stratum)!r} cannot have class {index} on the map, but points "
-                "of it do: they are of another map, or `classes` of the strata are wrong"
+                f"stratum {self.name(strange[0][-1])!r} cannot have class {index} on the map, but "
+                "points of it do: they are of another map, or `classes` of the strata are wrong"
             )
-        return own, own.sum(0) > own
+        return own, number > own
 
     def name(self, index: int) -> str:
         """Name of a stratum in messages."""
@@ -194,6 +203,83 @@ class Strata:
                 f"stratum {self.name(index)!r} has labelled points but the area 0: these points "
                 "are of another map"
             )
+
+
+class ClassCounts(NamedTuple):
+    """Points of each stratum that are of a class: on the map, in truth, and in both; `(..., H)`."""
+
+    mapped: np.ndarray
+    reference: np.ndarray
+    agreed: np.ndarray
+
+
+class ClassPair(NamedTuple):
+    """A class of the map and a true class, by their indices, that points have together.
+
+    Attributes:
+        mapped: Class of the map.
+        reference: True class.
+        points: Number of points.
+        share: Share of the area that they stand for.
+    """
+
+    mapped: int
+    reference: int
+    points: int
+    share: float
+
+
+@dataclass(frozen=True)
+class LabelledPoints:
+    """The points of a sample, one by one: they take memory as they are many, not as classes are.
+
+    Args:
+        stratum: `(points,)` index of the stratum of each point.
+        mapped: `(points,)` class index that the map has there.
+        reference: `(points,)` true class index.
+        classes: Number of classes.
+    """
+
+    stratum: np.ndarray
+    mapped: np.ndarray
+    reference: np.ndarray
+    classes: int
+
+    def by_stratum(self, strata: int) -> np.ndarray:
+        """`(strata,)` number of points."""
+        return np.bincount(self.stratum, minlength=strata)
+
+    def by_class(self, strata: int) -> Iterator[ClassCounts]:
+        """Points of each class.
+
+        >>> mapped, reference = np.array([1, 1, 0]), np.array([1, 0, 0])
+        >>> points = LabelledPoints(np.array([0, 0, 1]), mapped, reference, 2)
+        >>> [[numbers.tolist() for numbers in of_class] for of_class in points.by_class(2)]
+        [[[0, 1], [1, 1], [0, 1]], [[2, 0], [1, 0], [1, 0]]]
+        """
+        for index in range(self.classes):
+            is_mapped, is_so = self.mapped == index, self.reference == index
+            chosen = is_mapped, is_so, is_mapped & is_so
+            yield ClassCounts(*(np.bincount(self.stratum[c], minlength=strata) for c in chosen))
+
+    def pairs(self, strata: Strata) -> list[ClassPair]:
+        """Pairs of classes that points have, by class of the map and true class.
+
+        Args:
+            strata: The strata, each with points.
+        """
+        codes, of_point = np.unique(
+            self.mapped * self.classes + self.reference, return_inverse=True
+        )
+        share = (strata.weights / np.maximum(self.by_stratum(len(strata.areas)), 1))[self.stratum]
+        columns = np.divmod(codes, self.classes)
+        rows = zip(
+            *(column.tolist() for column in columns),
+            np.bincount(of_point, minlength=len(codes)).tolist(),
+            np.bincount(of_point, share, len(codes)).tolist(),
+            strict=True,
+        )
+        return [ClassPair(*row) for row in rows]
 
 
 class _Sample(NamedTuple):
@@ -252,27 +338,23 @@ class _Sample(NamedTuple):
         low, high = (np.where(is_known, limit, np.nan) for limit in limits)
         return Estimates.of(value, variance, (low, high), self.intervals)
 
-    def estimates(
-        self, mapped: np.ndarray, reference: np.ndarray, agreed: np.ndarray
-    ) -> tuple[Estimates, Estimates, Estimates, Estimates]:
-        """User's, producer's and overall accuracy and shares of area.
+    def estimates(self, counts: Iterable[ClassCounts], classes: int) -> ClassEstimates:
+        """Accuracies and areas.
 
         Args:
-            mapped: `(..., H, k)` points by the map's class.
-            reference: `(..., H, k)` points by the true class.
-            agreed: `(..., H, k)` points where both are this class.
+            counts: Of each class; one is looked at at a time.
+            classes: Number of classes.
         """
-        by_class = _Sample(self.points[..., None, :], self.strata, self.intervals)
-        mapped, reference, hits = (
-            np.moveaxis(counts, -1, -2) for counts in (mapped, reference, agreed)
-        )
-        own, other = self.strata.possible(mapped)
-        return (
-            by_class.ratio(hits, mapped - hits, (own, own)),
-            by_class.ratio(hits, reference - hits, (own, other)),
-            self.mean(agreed.sum(-1)),
-            by_class.mean(reference),
-        )
+        each, agreed = [], np.zeros(self.points.shape, np.int64)
+        for index, (mapped, reference, hits) in enumerate(counts):
+            own, other = self.strata.possible(index, classes, mapped)
+            users = self.ratio(hits, mapped - hits, (own, own))
+            producers = self.ratio(hits, reference - hits, (own, other))
+            each.append((users, producers, self.mean(reference)))
+            agreed = agreed + hits
+        users, producers, shares = map(Estimates.stacked, zip(*each, strict=True))
+        total = float(np.asarray(self.strata.areas, float).sum())
+        return ClassEstimates(users, producers, self.mean(agreed), shares, shares.scaled(total))
 
 
 def class_strata(
@@ -310,26 +392,24 @@ def class_strata(
     (29.29, 88.08, 210.83)
     """
     counts = np.asarray(counts)
-    points, of_class = counts.sum(-1), np.eye(counts.shape[-1], dtype=np.int64)
-    strata = Strata(areas, names, [{index} for index in range(counts.shape[-1])])
+    points, classes = counts.sum(-1), counts.shape[-1]
+    strata = Strata(areas, names, [{index} for index in range(classes)])
     strata.check(points)
-    sample = _Sample(points, strata, intervals)
-    rows = counts / np.where(points > 0, points, 1)[..., None]
-    return _class_estimates(
-        sample,
-        sample.estimates(points[..., None] * of_class, counts, counts * of_class),
-        strata.weights[:, None] * rows,
+    of_classes = (
+        ClassCounts(points * own, counts[..., index], counts[..., index] * own)
+        for index, own in enumerate(np.eye(classes, dtype=np.int64))
     )
+    return _Sample(points, strata, intervals).estimates(of_classes, classes)
 
 
 def general_strata(
-    counts: np.ndarray, strata: Strata, intervals: Intervals = WILSON
+    counts: np.ndarray | LabelledPoints, strata: Strata, intervals: Intervals = WILSON
 ) -> ClassEstimates:
     """Accuracy and areas from a sample whose strata are not the classes of the map.
 
     Args:
-        counts: `(..., H, k, k)` labelled points, as `count_points` gives them; of a stratum, rows
-            are the map's class, columns the true one.
+        counts: `(..., H, k, k)` numbers of labelled points; of a stratum, rows are the map's class,
+            columns the true one. Or the points themselves, where the strata or classes are many.
         strata: The strata.
         intervals: Level and method of the limits.
 
@@ -345,40 +425,18 @@ def general_strata(
     are different from the map classes, International Journal of Remote Sensing 35 (2014),
     equations 1 to 3 and 25 to 28.
     """
-    counts = np.asarray(counts)
-    points = counts.sum((-2, -1))
+    if isinstance(counts, LabelledPoints):
+        points, classes = counts.by_stratum(len(strata.areas)), counts.classes
+        of_classes = counts.by_class(len(strata.areas))
+    else:
+        counts = np.asarray(counts)
+        points, classes = counts.sum((-2, -1)), counts.shape[-1]
+        of_classes = (
+            ClassCounts(counts[..., n, :].sum(-1), counts[..., n].sum(-1), counts[..., n, n])
+            for n in range(classes)
+        )
     strata.check(points)
-    sample = _Sample(points, strata, intervals)
-    weights = strata.weights / np.where(points > 0, points, 1)
-    agreed = np.diagonal(counts, axis1=-2, axis2=-1)
-    return _class_estimates(
-        sample,
-        sample.estimates(counts.sum(-1), counts.sum(-2), agreed),
-        (weights[..., None, None] * counts).sum(-3),
-    )
-
-
-def count_points(
-    stratum: np.ndarray, mapped: np.ndarray, reference: np.ndarray, strata: int, classes: int
-) -> np.ndarray:
-    """Labelled points by stratum, class of the map and true class.
-
-    Args:
-        stratum: `(points,)` index of the stratum of each point.
-        mapped: `(points,)` class index that the map has there.
-        reference: `(points,)` true class index.
-        strata: Number of strata.
-        classes: Number of classes.
-
-    Returns:
-        `(strata, classes, classes)` int64.
-
-    >>> count_points(np.array([0, 0, 1]), np.array([1, 1, 0]), np.array([1, 0, 0]), 2, 2).tolist()
-    [[[0, 0], [1, 1]], [[1, 0], [0, 0]]]
-    """
-    counts = np.zeros((strata, classes, classes), np.int64)
-    np.add.at(counts, (stratum, mapped, reference), 1)
-    return counts
+    return _Sample(points, strata, intervals).estimates(of_classes, classes)
 
 
 def difference(
@@ -468,13 +526,3 @@ def _unseen_surprises(residuals: np.ndarray, truth: np.ndarray, intervals: Inter
     down, up = room(truth > 0)
     falls, rises = room(residuals < -0.5)[1], room(residuals > 0.5)[1]
     return np.stack([np.minimum(down, falls), np.minimum(up, rises)])
-
-
-def _class_estimates(
-    sample: _Sample,
-    estimates: tuple[Estimates, Estimates, Estimates, Estimates],
-    area_matrix: np.ndarray,
-) -> ClassEstimates:
-    users, producers, overall, shares = estimates
-    total = float(np.asarray(sample.strata.areas, float).sum())
-    return ClassEstimates(users, producers, overall, shares, shares.scaled(total), area_matrix)

@@ -75,7 +75,10 @@ def test_rounds_through_the_commands_equal_arrays_and_cover_the_truth(finished, 
             assert point.map_class == labels[point.row, point.column]
             counts[IDS.index(point.map_class), IDS.index(truths[point.id])] += 1
         expected = class_strata(counts, np.array(areas))
-        assert document["whole"]["points"] == counts.tolist()
+        pairs = {
+            (p["class_id"], p["reference_id"]): p["points"] for p in document["whole"]["pairs"]
+        }
+        assert pairs == {(IDS[m], IDS[r]): n for (m, r), n in np.ndenumerate(counts) if n}
         assert counts.sum(1).tolist() == [40, 40, 40]
         for place, entry in enumerate(document["whole"]["classes"]):
             for key, estimates in (

@@ -100,7 +100,11 @@ def test_tables_hold_the_same_numbers(run, tmp_path):
     assert is_sealed
     assert document["points"] == {"drawn": 60, "unlabelled": 0}
     assert (document["level"], document["interval"]) == (0.9, "wilson")
-    assert document["whole"]["points"] == COUNTS.tolist()
+    ids = [class_id for class_id, _ in CLASSES]
+    assert {
+        (pair["class_id"], pair["reference_id"]): pair["points"]
+        for pair in document["whole"]["pairs"]
+    } == {(ids[row], ids[column]): n for (row, column), n in np.ndenumerate(COUNTS) if n}
     assert document["whole"]["area_m2"] == 10_000
     with (tmp_path / "signed" / "accuracy.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,9 +13,9 @@ from segmodel.errors import InputError
 from segmodel.evaluation.intervals import METHODS, Intervals
 from segmodel.evaluation.stratified import (
     Estimated,
+    LabelledPoints,
     Strata,
     class_strata,
-    count_points,
     difference,
     general_strata,
 )
@@ -43,12 +45,12 @@ def printed(values: np.ndarray, digits: int = 10) -> str:
     return " ".join(f"{value:.{digits}f}" for value in np.ravel(values))
 
 
-def stehman_counts() -> np.ndarray:
+def stehman_points() -> LabelledPoints:
     mapped, reference = (
         np.array(["ABCD".index(letter) for letter in text])
         for text in (STEHMAN_MAP, STEHMAN_REFERENCE)
     )
-    return count_points(np.repeat(range(4), 10), mapped, reference, 4, 4)
+    return LabelledPoints(np.repeat(range(4), 10), mapped, reference, 4)
 
 
 def test_accuracies_of_the_published_example_of_2014():
@@ -129,7 +131,7 @@ def test_the_published_examples_of_2013():
 
 def test_the_published_example_of_strata_that_are_not_classes():
     strata = Strata(STEHMAN_PIXELS, population=STEHMAN_PIXELS)
-    result = general_strata(stehman_counts(), strata)
+    result = general_strata(stehman_points(), strata)
     assert (
         printed(result.area_shares.value) == "0.3500000000 0.3400000000 0.2000000000 0.1100000000"
     )
@@ -147,7 +149,7 @@ def test_the_published_example_of_strata_that_are_not_classes():
 
 
 def test_without_a_population_variances_are_not_corrected():
-    result = general_strata(stehman_counts(), Strata(STEHMAN_PIXELS))
+    result = general_strata(stehman_points(), Strata(STEHMAN_PIXELS))
     error = result.overall_accuracy.standard_error
     assert error > 0.0846421881
     # Shares .6 .8 .4 .7 of weights .4 .3 .2 .1.
@@ -156,12 +158,48 @@ def test_without_a_population_variances_are_not_corrected():
     assert error == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_matrix_of_areas_sums_to_shares_of_map_and_reference():
-    result = class_strata(COUNTS, AREAS)
-    np.testing.assert_allclose(result.area_matrix.sum(1), AREAS / AREAS.sum(), atol=1e-15)
-    np.testing.assert_allclose(result.area_matrix.sum(0), result.area_shares.value, atol=1e-15)
-    general = general_strata(stehman_counts(), Strata(STEHMAN_PIXELS))
-    np.testing.assert_allclose(general.area_matrix.sum(0), general.area_shares.value, atol=1e-15)
+def test_pairs_of_classes_have_the_points_and_the_area_that_these_stand_for():
+    points, strata = stehman_points(), Strata(STEHMAN_PIXELS)
+    pairs, found = points.pairs(strata), general_strata(points, strata)
+    assert pairs[:3] == [
+        (0, 0, 6, pytest.approx(0.23)),
+        (0, 1, 1, pytest.approx(0.04)),
+        (0, 2, 1, pytest.approx(0.04)),
+    ]
+    assert sum(pair.points for pair in pairs) == 40
+    of_truth = [sum(pair.share for pair in pairs if pair.reference == n) for n in range(4)]
+    np.testing.assert_allclose(of_truth, found.area_shares.value, atol=1e-15)
+    agreed = sum(pair.share for pair in pairs if pair.mapped == pair.reference)
+    assert agreed == pytest.approx(found.overall_accuracy.value, abs=1e-15)
+
+
+def test_points_one_by_one_give_the_estimates_of_their_numbers():
+    points = stehman_points()
+    counts = np.zeros((4, 4, 4), int)
+    np.add.at(counts, (points.stratum, points.mapped, points.reference), 1)
+    strata = Strata(STEHMAN_PIXELS, classes=({0, 1}, {0, 1}, {1, 2}, {3}))
+    actual, expected = general_strata(points, strata), general_strata(counts, strata)
+    for name in ("users_accuracy", "producers_accuracy", "overall_accuracy", "areas"):
+        for part in ("value", "standard_error", "low", "high", "wald_low", "wald_high"):
+            numbers = (getattr(getattr(of, name), part) for of in (actual, expected))
+            np.testing.assert_array_equal(*numbers)
+
+
+def test_memory_follows_the_points_and_not_strata_times_classes_times_classes():
+    strata, classes = 300, 300
+    stratum = np.repeat(np.arange(strata), 2)
+    points = LabelledPoints(stratum, stratum % classes, (stratum + 1) % classes, classes)
+    shares = Strata(np.ones(strata), classes=[range(classes)] * strata)
+    tracemalloc.start()
+    try:
+        pairs = points.pairs(shares)
+        users = general_strata(points, shares).users_accuracy
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(pairs) == classes
+    assert users.value.tolist() == [0.0] * classes
+    assert peak < 20e6
 
 
 def test_strata_that_are_known_to_be_classes_give_the_estimates_of_classes():
