@@ -10,12 +10,14 @@ from pipelines.accuracy.accuracy_tables import accuracy_csv, accuracy_json, accu
 from pipelines.accuracy.assessment import Assessment, assess_sample, read_map_areas
 from pipelines.accuracy.design import DESIGN_JSON, SampleDesign, read_design, run_digest_of
 from pipelines.accuracy.labelled import read_labelled
-from pipelines.accuracy.map_blocks import complete_summary, placed_blocks
+from pipelines.accuracy.map_blocks import complete_summary, is_placed
 from pipelines.accuracy.sample_options import CLASS
 from pipelines.formats.work import Work
 from pipelines.results.verify import open_run
-from pipelines.run.areas import Tally
+from pipelines.run.areas import TallySum
+from pipelines.run.commits import Commit
 from pipelines.run.directory import RUN_JSON, RunDirectory
+from pipelines.run.plan import SCENE
 from pipelines.run.soft_areas import SOFT_M2
 from pipelines.scenes.results import repeated_ground
 from pipelines.storage import filesystem, locations
@@ -50,7 +52,8 @@ def assess_run(
     """
     design = read_design(locations.checked(design_file))
     work = open_run(root)
-    if run_digest_of(work.run.read_run() or {}, work.log) != design.run_digest:
+    soft = SoftGround(work)
+    if run_digest_of(work.run.read_run() or {}, work.log, soft.add) != design.run_digest:
         raise ConfigurationError(
             f"{design_file} is the design of a sample of another map than that of {root}: name the "
             f"run that was sampled, as it was then, or draw a sample of this one"
@@ -63,38 +66,57 @@ def assess_run(
         read_map_areas(work.run, {s.zone for s in design.strata if s.zone is not None}),
         intervals,
         drop_missing,
-        mean_probabilities(work, design),
+        soft.mean_probabilities(design),
     )
     return replace(found, repeated=tuple(repeated_ground(summary)))
 
 
-def mean_probabilities(work: Work, design: SampleDesign) -> np.ndarray | None:
-    """What the probabilities of a run are on average over all ground of each stratum.
+class SoftGround:
+    """Sums of the probabilities of all ground that a sample is drawn from, by the label it has.
 
     Args:
         work: What all units of the run had in common.
-        design: Design of a sample of its map.
-
-    Returns:
-        `(classes, strata)` float64; None unless strata are classes of the map whose ground counts
-        wherever a scene shows it, the run has soft areas, all points have probabilities, and scipy
-        is there, without which they tell no interval.
     """
-    has_levels = all(point.probabilities is not None for point in design.points)
-    is_by_class = design.strata_by == CLASS and design.buffer is None
-    if not (has_levels and is_by_class and work.soft_areas) or work.counts_once:
-        return None
-    if find_spec("scipy") is None:
-        return None
-    soft = Tally.sum(block.tally for block in placed_blocks(work)).sums.get(SOFT_M2, {})
-    ids = [class_id for class_id, _ in design.classes]
-    found = np.array(
-        [
-            [float(soft.get(f"{stratum.class_id}:{class_id}", 0)) for stratum in design.strata]
-            for class_id in ids
-        ]
-    )
-    return np.asarray(found / found.sum(axis=0))
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._total = TallySum()
+
+    def add(self, commit: Commit) -> None:
+        """Add the scene whose label map a unit wrote; other units count for nothing."""
+        maps = commit.outputs_in("labels") if commit.unit.startswith(f"{SCENE}-") else []
+        work = self._work
+        if self._is_wanted and maps and is_placed(work.run.path(maps[0]), commit.tally, work):
+            self._total.add(commit.tally)
+
+    @property
+    def _is_wanted(self) -> bool:
+        """Whether a run has sums, and of ground that counts wherever a scene shows it."""
+        return self._work.soft_areas and not self._work.counts_once
+
+    def mean_probabilities(self, design: SampleDesign) -> np.ndarray | None:
+        """What probabilities are on average over all ground of each stratum.
+
+        Args:
+            design: Design of a sample of the map.
+
+        Returns:
+            `(classes, strata)` float64; None unless strata are classes of the map whose ground
+            counts wherever a scene shows it, the run has soft areas, all points have probabilities,
+            and scipy is there, without which they tell no interval.
+        """
+        has_levels = all(point.probabilities is not None for point in design.points)
+        is_by_class = design.strata_by == CLASS and design.buffer is None
+        if not (self._is_wanted and has_levels and is_by_class) or find_spec("scipy") is None:
+            return None
+        soft = self._total.exact().sums.get(SOFT_M2, {})
+        found = np.array(
+            [
+                [float(soft.get(f"{stratum.class_id}:{class_id}", 0)) for stratum in design.strata]
+                for class_id, _ in design.classes
+            ]
+        )
+        return np.asarray(found / found.sum(axis=0))
 
 
 def write_assessment(folder: str, assessment: Assessment, sources: dict[str, str]) -> None:

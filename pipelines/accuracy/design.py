@@ -7,11 +7,12 @@ import hashlib
 import json
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipelines.accuracy.sample_options import STRATA_BY
-from pipelines.run.commits import CommitLog
+from pipelines.run.commits import Commit, CommitLog
 from pipelines.run.seals import sealed, unsealed
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
@@ -166,7 +167,11 @@ def read_design(path: str) -> SampleDesign:
         ) from error
 
 
-def run_digest_of(document: dict[str, Any], log: CommitLog) -> str:
+def run_digest_of(
+    document: dict[str, Any],
+    log: CommitLog,
+    on_commit: Callable[[Commit], object] = lambda commit: None,
+) -> str:
     """SHA-256 over what makes the map of a run, so that another map has another one.
 
     That are the options on which labels depend, the rule by which ground counts once, and the label
@@ -175,6 +180,7 @@ def run_digest_of(document: dict[str, Any], log: CommitLog) -> str:
     Args:
         document: The `run.json` of the run.
         log: Commit records of the run.
+        on_commit: Called with each record, so that they need not be read again.
 
     Raises:
         DamagedError: If a commit record is damaged.
@@ -182,19 +188,19 @@ def run_digest_of(document: dict[str, Any], log: CommitLog) -> str:
     labels = document.get("digests", {}).get("labels")
     overlap = (document.get("counting") or {}).get("overlap")
     found = hashlib.sha256(json.dumps([labels, overlap]).encode())
-    for lines in in_order(lambda name: _label_maps(name, log), log.names()):
-        found.update(lines)
+    for commit in in_order(lambda name: _commit(name, log), log.names()):
+        if commit is not None:
+            for file in commit.outputs:
+                if file.path.startswith("labels/"):
+                    found.update(f"{json.dumps((file.path, file.sha256))}\n".encode())
+            on_commit(commit)
     return found.hexdigest()
 
 
-def _label_maps(name: str, log: CommitLog) -> bytes:
-    """Lines for the label maps that a commit record names."""
+def _commit(name: str, log: CommitLog) -> Commit | None:
     try:
-        commit = log.load(name)
+        return log.load(name)
     except ValueError as error:
         raise DamagedError(
             f"{log.folder}/{name} is damaged: run the same `beamseg segment` again"
         ) from error
-    outputs = () if commit is None else commit.outputs
-    maps = [(file.path, file.sha256) for file in outputs if file.path.startswith("labels/")]
-    return "".join(f"{json.dumps(entry)}\n" for entry in maps).encode()

@@ -74,7 +74,7 @@ def placed_blocks(
         DamagedError: If a unit has no commit record.
     """
     # Blocks of a scene follow each other: its label map is looked at once.
-    has_place = lru_cache(1)(lambda file: _has_place(file, work))
+    has_place = lru_cache(1)(lambda file: _has_place(label_uri(file, work), work))
     units = plan.read_units(work.run.plan, WorkUnit)
     for unit, commit in in_order(lambda unit: (unit, work.log.read(unit)), units):
         if commit is None:
@@ -87,17 +87,16 @@ def placed_blocks(
             yield MapBlock(file, unit.window, tally)
 
 
-def is_placed(file: InputFile, tally: Tally, work: Work) -> bool:
+def is_placed(label_map: str, tally: Tally, work: Work) -> bool:
     """Whether a scene has ground area, and has it by its place and not by `--pixel_size`."""
-    return bool(tally.area_m2) and _has_place(file, work)
+    return bool(tally.area_m2) and _has_place(label_map, work)
 
 
-def _has_place(file: InputFile, work: Work) -> bool:
+def _has_place(label_map: str, work: Work) -> bool:
     """Whether the area of a scene is that of its place."""
     if work.pixel_size_m is None:
         return True
-    labels = label_uri(file, work)
-    return filesystem.exists(labels) and read_header(labels).is_placed
+    return filesystem.exists(label_map) and read_header(label_map).is_placed
 
 
 @lru_cache(256)

@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from pipelines.accuracy.buffers import Buffer, BufferWork, with_near
-from pipelines.accuracy.map_blocks import MapBlock, is_placed, placed_blocks
+from pipelines.accuracy.map_blocks import MapBlock, is_placed, label_uri, placed_blocks
 from pipelines.accuracy.sample_options import CLASS, ZONE
 from pipelines.formats.work import Work
 from pipelines.run.areas import Tally
@@ -246,7 +246,7 @@ def _check_zones(work: Work, strata_by: str) -> None:
 def _counted_tallies(work: Work, strata_by: str) -> Iterator[tuple[str, str, Tally]]:
     """Tallies of counts that add up to the population: key of the scene, zone or nothing, tally."""
     for unit, commit, document in finished_counts(work.run, work.log):
-        if not is_placed(unit.file, commit.tally, work):
+        if not is_placed(label_uri(unit.file, work), commit.tally, work):
             continue
         if strata_by == CLASS:
             yield unit.file.key, "", commit.tally

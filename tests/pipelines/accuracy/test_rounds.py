@@ -8,14 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from affine import Affine
 
 from pipelines.accuracy.design import read_design
 from pipelines.commands import assess, sample
+from pipelines.run.commits import CommitLog
 from pipelines.scenes.results import repeated_ground
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation.stratified import class_strata
 from tests.fakes import BRIGHT, DARK, MIDDLE
-from tests.pipelines.corpus import write_model_folder, write_scene
+from tests.pipelines.corpus import small_blocks, write_model_folder, write_scene
 from tests.pipelines.counted_scenes import parts_of
 from tests.pipelines.scene_runs import Finished, run_scenes
 
@@ -136,16 +138,37 @@ def test_ground_that_several_scenes_show_is_told_where_it_counts_in_each(
 
 
 @pytest.fixture
-def soft_run(tmp_path, model_folder) -> Finished:
-    """A run with soft areas and probabilities, which a label fixes: 0.8, and 0.2 of the next."""
-    levels = np.full((40, 60, 3), 40, np.uint8)
-    levels[:, 20:] = 120
-    levels[:, 50:] = 220
-    scene = write_scene(tmp_path / "in" / "b.tif", levels)
-    return run_scenes(tmp_path / "soft", model_folder, scene, soft_areas=True, probabilities=True)
+def soft_run(tmp_path, model_folder, monkeypatch) -> Finished:
+    """A run with soft areas and probabilities, which a label fixes: 0.8, and 0.2 of the next.
+
+    It has a scene of four blocks, and one without a place.
+    """
+    small_blocks(monkeypatch, 64)
+    levels = np.full((80, 120, 3), 40, np.uint8)
+    levels[:, 40:] = 120
+    levels[:, 100:] = 220
+    write_scene(tmp_path / "in" / "b.tif", levels)
+    write_scene(tmp_path / "in" / "plain.tif", levels, (None, Affine(1, 0, 5, 0, -1, 9)))
+    options = {"soft_areas": True, "probabilities": True, "pixel_size": 2.0}
+    return run_scenes(tmp_path / "soft", model_folder, tmp_path / "in", **options)
 
 
-def test_areas_by_probabilities_are_estimated_where_a_run_has_them(soft_run, tmp_path, capsys):
+def read_records(monkeypatch) -> list[str]:
+    """Names of the commit records that are read from now on; grows."""
+    names: list[str] = []
+    load = CommitLog.load
+
+    def noted(log: CommitLog, name: str):
+        names.append(name)
+        return load(log, name)
+
+    monkeypatch.setattr(CommitLog, "load", noted)
+    return names
+
+
+def test_areas_by_probabilities_are_estimated_where_a_run_has_them(
+    soft_run, tmp_path, capsys, monkeypatch
+):
     pytest.importorskip("scipy", reason="the difference estimator needs scipy")
     folder, run = tmp_path / "sample", str(soft_run.root)
     words = ["--total=90", "--allocation=equal", "--chip_px=0", f"--output={folder}"]
@@ -161,8 +184,12 @@ def test_areas_by_probabilities_are_estimated_where_a_run_has_them(soft_run, tmp
     seen = {p.id: NAMES[(place[p.map_class] + (n % 10 == 0)) % 3] for n, p in enumerate(points)}
     label(folder / "sample.csv", seen)
 
+    records = read_records(monkeypatch)
+
     assert assess.run([run, str(folder / "sample.csv")]) == 0
 
+    # Four blocks each, and the scene that they make.
+    assert len(records) == len(set(records)) == 2 * 5
     assert "corrected by the sample\n\nclass " in capsys.readouterr().out
     classes = json.loads((folder / "accuracy.json").read_bytes())["whole"]["classes"]
     for entry in classes:
