@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "segmodel").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
 MAX_FUNCTION_LINES = 50
-MAX_ROOMS, MAX_MODULES = 32, 15
+MAX_ROOMS, MAX_MODULES = 36, 15
 
 # Rooms from the ground floor up: each imports from those before it only.
 FLOORS = (
@@ -47,6 +47,7 @@ FLOORS = (
     "pipelines.runners",
     "pipelines.segment",
     "pipelines.datasets",
+    "pipelines.layers",
     "pipelines.accuracy",
     "pipelines.earth",
     "pipelines.commands",
