@@ -49,6 +49,7 @@ FLOORS = (
     "pipelines.datasets",
     "pipelines.layers",
     "pipelines.accuracy",
+    "pipelines.layers",
     "pipelines.earth",
     "pipelines.commands",
 )

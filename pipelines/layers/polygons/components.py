@@ -1,49 +1,92 @@
 """Components of a label map: pixels of one label that hang together by their sides."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 
-class Components(NamedTuple):
+@dataclass(frozen=True)
+class Components:
     """The 4-connected components of a label map; nodata is a label like others here.
 
+    They are numbered by their first pixels, row by row. Pixels are counted in the same order: row
+    times width plus column.
+
     Args:
-        ids: `(height, width)` int32 number of the component of each pixel; components are numbered
-            by their first pixels, row by row.
-        labels: `(components,)` label of each, of the dtype of the label map.
-        first: `(components,)` int64 first pixel of each: row times width plus column.
+        shape: Rows and columns of the label map.
+        starts: `(runs,)` int64 first pixels of runs of equal labels; a run is part of one row.
+        of_run: `(runs,)` int32 component of each run.
+        labels: `(components,)` label of each component, of the dtype of the label map.
+        first: `(components,)` int64 first pixel of each.
     """
 
-    ids: np.ndarray
+    shape: tuple[int, int]
+    starts: np.ndarray
+    of_run: np.ndarray
     labels: np.ndarray
     first: np.ndarray
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """`(height, width)` int32 number of the component of each pixel."""
+        return np.repeat(self.of_run, self._lengths).reshape(self.shape)
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """`(components,)` int64 number of pixels of each."""
+        return self._by_component(self._lengths)
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sums over the pixels of each component.
+
+        Args:
+            values: `(height, width)` whole numbers or bool; sums stay below 2^53.
+
+        Returns:
+            `(components,)` int64.
+        """
+        return self._by_component(np.add.reduceat(values.ravel(), self.starts, dtype=np.int64))
+
+    def at(self, pixels: np.ndarray) -> np.ndarray:
+        """The component of each of some pixels; int32."""
+        return np.asarray(self.of_run[_runs_at(self.starts, pixels)])
+
+    @property
+    def _lengths(self) -> np.ndarray:
+        return np.diff(self.starts, append=self.shape[0] * self.shape[1])
+
+    def _by_component(self, values: np.ndarray) -> np.ndarray:
+        # Sums of whole numbers are exact in floating point below 2^53.
+        return np.bincount(self.of_run, values, len(self.first)).astype(np.int64)
 
 
 def components_of(labels: np.ndarray) -> Components:
     """The components of a label map.
 
     Args:
-        labels: `(height, width)` label map.
+        labels: `(height, width)` label map; not empty.
 
     >>> components_of(np.array([[7, 5, 7], [7, 7, 7], [5, 5, 5]])).ids.tolist()
     [[0, 1, 0], [0, 0, 0], [2, 2, 2]]
     """
-    starts = np.ones(labels.shape, bool)
-    np.not_equal(labels[:, 1:], labels[:, :-1], out=starts[:, 1:])
-    runs = np.cumsum(starts, dtype=np.int32).reshape(labels.shape)
-    runs -= 1
-    first = np.flatnonzero(starts)
-    # Two runs of consecutive rows hang together where they begin to lie side by side.
-    meet = labels[1:] == labels[:-1]
-    meet[:, 1:] &= (starts[1:] | starts[:-1])[:, 1:] | ~meet[:, :-1]
-    numbers = joined(len(first), runs[:-1][meet], runs[1:][meet])
-    # Runs are in order, so that the first of each number has its first pixel.
-    _, of_first = np.unique(numbers, return_index=True)
-    first = first[of_first]
-    return Components(numbers[runs], labels.ravel()[first], first)
+    begins = np.ones(labels.shape, bool)
+    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
+    starts = np.flatnonzero(begins)
+    # Runs of one label in two rows touch where one of them begins above or below the other.
+    upper = np.flatnonzero((begins[1:] | begins[:-1]) & (labels[1:] == labels[:-1]))
+    lower = upper + labels.shape[1]
+    of_run = joined(len(starts), _runs_at(starts, upper), _runs_at(starts, lower))
+    # Runs are in order, so that the first of each component has its first pixel.
+    first = starts[np.unique(of_run, return_index=True)[1]]
+    height, width = labels.shape
+    return Components((height, width), starts, of_run, labels.ravel()[first], first)
+
+
+def _runs_at(starts: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(np.searchsorted(starts, pixels, "right") - 1)
 
 
 def joined(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:

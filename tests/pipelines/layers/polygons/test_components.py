@@ -55,3 +55,14 @@ def test_chains_of_pairs_are_one_group_and_things_without_any_stay_alone():
     groups = joined(6, np.array([5, 3]), np.array([3, 0]))
     assert groups.tolist() == [0, 1, 2, 0, 3, 0]
     assert joined(2, np.array([], int), np.array([], int)).tolist() == [0, 1]
+
+
+@settings(max_examples=examples(50))
+@given(labels=label_maps)
+def test_sums_of_components_are_sums_over_their_pixels(labels):
+    values = np.arange(labels.size, dtype=np.int64).reshape(labels.shape) << 30
+    found = components_of(labels)
+    expected = [int(values.ravel()[pixels].sum()) for pixels in flooded(labels)]
+    assert found.sums(values).tolist() == expected
+    assert found.pixels.tolist() == [len(pixels) for pixels in flooded(labels)]
+    assert found.at(np.arange(labels.size)).tolist() == found.ids.ravel().tolist()
