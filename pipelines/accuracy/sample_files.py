@@ -6,9 +6,7 @@ They have the points in shuffled order, and nothing of the map: who labels must 
 import csv
 import io
 import os
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -18,6 +16,7 @@ import shapely
 
 from pipelines.accuracy.design import DESIGN_JSON, SampleDesign, SamplePoint
 from pipelines.accuracy.label_tables import TextTable
+from pipelines.geodesy.geopackages import stop_clock, write_style
 from pipelines.run.directory import METADATA_DIR, RunDirectory
 from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError
@@ -26,15 +25,6 @@ from segmodel.escaping import xml_characters
 CSV, GPKG, CHIPS = "sample.csv", "sample.gpkg", "chips"
 COLUMNS = ("id", "lon", "lat", "order", "class")
 LAYER = "sample"
-# A time in the file would make other bytes of the same sample.
-_NO_CLOCK = {"OGR_CURRENT_DATE": "2000-01-01T00:00:00.000Z"}
-_STYLES = """
-CREATE TABLE layer_styles (
-  id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256),
-  f_table_schema TEXT(256), f_table_name TEXT(256), f_geometry_column TEXT(256),
-  styleName TEXT(30), styleQML TEXT, styleSLD TEXT, useAsDefault BOOLEAN, description TEXT,
-  owner TEXT(30), ui TEXT(30), update_time DATETIME DEFAULT CURRENT_TIMESTAMP)
-"""
 
 
 def check_folder(folder: RunDirectory) -> None:
@@ -127,7 +117,8 @@ def _complete_layer(folder: RunDirectory, design: SampleDesign) -> None:
         numbered = list(enumerate(design.points, 1))
         _append(file, [(n, point) for n, point in numbered if point.id not in there])
         if is_new:
-            _write_style(file, [name for _, name in design.classes])
+            style = style_of([name for _, name in design.classes])
+            write_style(str(file), LAYER, "geom", "classes", style)
         file.replace(draft.path)
 
 
@@ -151,7 +142,7 @@ def _append(path: Path, points: Sequence[tuple[int, SamplePoint]]) -> None:
     """Append points with their order to the layer, which may be a new one."""
     if not points:
         return
-    pyogrio.set_gdal_config_options(_NO_CLOCK)
+    stop_clock()
     lon, lat = ([getattr(point, axis) for _, point in points] for axis in ("lon", "lat"))
     empty = np.full(len(points), "", object)
     fields = {
@@ -173,23 +164,6 @@ def _append(path: Path, points: Sequence[tuple[int, SamplePoint]]) -> None:
         crs="EPSG:4326",
         append=path.exists(),
     )
-
-
-def _write_style(path: Path, names: Sequence[str]) -> None:
-    """Give the layer a style by which QGIS draws crosses, and offers the classes in its form."""
-    with closing(sqlite3.connect(path)) as database, database:
-        database.execute(_STYLES)
-        database.execute(
-            "INSERT INTO gpkg_contents (table_name, data_type, identifier, description, "
-            "last_change) VALUES ('layer_styles', 'attributes', 'layer_styles', '', ?)",
-            [_NO_CLOCK["OGR_CURRENT_DATE"]],
-        )
-        values = ("", "", LAYER, "geom", "classes", style_of(names), "", True, "", "", None)
-        marks = ", ".join("?" * (len(values) + 1))
-        database.execute(
-            f"INSERT INTO layer_styles VALUES (NULL, {marks})",
-            [*values, _NO_CLOCK["OGR_CURRENT_DATE"]],
-        )
 
 
 def style_of(names: Sequence[str]) -> str:
