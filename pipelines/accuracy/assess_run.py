@@ -8,9 +8,9 @@ import numpy as np
 
 from pipelines.accuracy.accuracy_tables import accuracy_csv, accuracy_json, accuracy_picture
 from pipelines.accuracy.assessment import Assessment, assess_sample, read_map_areas
-from pipelines.accuracy.design import DESIGN_JSON, SampleDesign, read_design, run_digest_of
+from pipelines.accuracy.design import DESIGN_JSON, SampleDesign, read_design
 from pipelines.accuracy.labelled import read_labelled
-from pipelines.accuracy.map_blocks import complete_summary, is_placed
+from pipelines.accuracy.map_blocks import is_placed
 from pipelines.accuracy.sample_options import CLASS
 from pipelines.formats.work import Work
 from pipelines.results.verify import open_run
@@ -19,6 +19,7 @@ from pipelines.run.commits import Commit
 from pipelines.run.directory import RUN_JSON, RunDirectory
 from pipelines.run.plan import SCENE
 from pipelines.run.soft_areas import SOFT_M2
+from pipelines.scenes.finished import complete_summary, run_digest_of
 from pipelines.scenes.results import repeated_ground
 from pipelines.storage import filesystem, locations
 from segmodel.errors import ConfigurationError

@@ -14,14 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 import segmodel
-from pipelines.accuracy.map_blocks import (
-    MapBlock,
-    NearTallies,
-    label_ground,
-    label_uri,
-    named_label_map,
-    placed_blocks,
-)
+from pipelines.accuracy.map_blocks import MapBlock, NearTallies, placed_blocks
 from pipelines.formats.work import Work
 from pipelines.rasters.cog import read_block
 from pipelines.run import plan
@@ -31,6 +24,7 @@ from pipelines.run.commits import CommitLog
 from pipelines.run.directory import MARK, METADATA_DIR, SAMPLE, SEALED, RunDirectory
 from pipelines.run.plan import SCENE, CountUnit, Prepared, Unit, WorkUnit, unit_id
 from pipelines.scenes.counts import elsewhere_in
+from pipelines.scenes.finished import label_ground, label_uri, named_label_map, shared_ground
 from pipelines.storage.digests import digest
 from segmodel.errors import TransientError
 from segmodel.tiling.windows import Window
@@ -129,8 +123,7 @@ def prepare_pass(
 
 def _units(labelled: Work) -> Iterator[WorkUnit]:
     """A unit for each block: its scene and, behind it, all scenes that show the same ground."""
-    counts = plan.read_units(labelled.run.plan, CountUnit) if labelled.counts_once else ()
-    shared = {unit.file.key: unit.files for unit in counts if len(unit.files) > 1}
+    shared = shared_ground(labelled)
     for block in placed_blocks(labelled):
         corner = f"r{block.window.row}c{block.window.column}"
         files = (block.file, *shared.get(block.file.key, ()))

@@ -3,20 +3,16 @@
 `design.json` holds what labellers must not see: the map's class of each point.
 """
 
-import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipelines.accuracy.sample_options import STRATA_BY
-from pipelines.run.commits import Commit, CommitLog
 from pipelines.run.seals import sealed, unsealed
 from pipelines.storage import filesystem
-from pipelines.storage.threads import in_order
-from segmodel.errors import ConfigurationError, DamagedError
+from segmodel.errors import ConfigurationError
 
 DESIGN_JSON = "design.json"
 FORMAT = {"format": "beamseg sample", "format_version": 1}
@@ -164,43 +160,4 @@ def read_design(path: str) -> SampleDesign:
         raise ConfigurationError(
             f"{path} is not as `beamseg sample` wrote it ({error}): put it back from a copy, or "
             f"draw the sample again into another folder"
-        ) from error
-
-
-def run_digest_of(
-    document: dict[str, Any],
-    log: CommitLog,
-    on_commit: Callable[[Commit], object] = lambda commit: None,
-) -> str:
-    """SHA-256 over what makes the map of a run, so that another map has another one.
-
-    That are the options on which labels depend, the rule by which ground counts once, and the label
-    maps, each by its path. Zones and tables may change.
-
-    Args:
-        document: The `run.json` of the run.
-        log: Commit records of the run.
-        on_commit: Called with each record, so that they need not be read again.
-
-    Raises:
-        DamagedError: If a commit record is damaged.
-    """
-    labels = document.get("digests", {}).get("labels")
-    overlap = (document.get("counting") or {}).get("overlap")
-    found = hashlib.sha256(json.dumps([labels, overlap]).encode())
-    for commit in in_order(lambda name: _commit(name, log), log.names()):
-        if commit is not None:
-            for file in commit.outputs:
-                if file.path.startswith("labels/"):
-                    found.update(f"{json.dumps((file.path, file.sha256))}\n".encode())
-            on_commit(commit)
-    return found.hexdigest()
-
-
-def _commit(name: str, log: CommitLog) -> Commit | None:
-    try:
-        return log.load(name)
-    except ValueError as error:
-        raise DamagedError(
-            f"{log.folder}/{name} is damaged: run the same `beamseg segment` again"
         ) from error

@@ -19,12 +19,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipelines.accuracy.map_blocks import (
-    MapBlock,
-    label_ground,
-    label_uri,
-    named_label_map,
-)
+from pipelines.accuracy.map_blocks import MapBlock
 from pipelines.accuracy.strata import ANY, Part, Population, StratumKey
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
@@ -35,6 +30,7 @@ from pipelines.run.plan import CountUnit, InputFile
 from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.counts import counts_elsewhere
 from pipelines.scenes.files import scene_paths
+from pipelines.scenes.finished import label_ground, label_uri, named_label_map
 from pipelines.scenes.results import OUTSIDE
 from pipelines.storage.threads import in_order
 from segmodel.errors import DamagedError, InputError

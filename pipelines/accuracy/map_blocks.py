@@ -1,40 +1,20 @@
 """What a finished run has mapped on the ground, block by block."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pipelines.formats.work import Work
-from pipelines.geodesy.ground import GroundGrid
 from pipelines.rasters.header import read_header
-from pipelines.rasters.reader import ground_grid
 from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.plan import SCENE, InputFile, WorkUnit
-from pipelines.scenes.files import scene_paths
+from pipelines.scenes.finished import label_uri
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
-from segmodel.errors import ConfigurationError, DamagedError, InputError
+from segmodel.errors import DamagedError
 from segmodel.tiling.windows import Window
-
-
-def complete_summary(work: Work) -> dict[str, Any]:
-    """The summary of a run that has come to its end.
-
-    Raises:
-        ConfigurationError: If it has not; names the run.
-    """
-    try:
-        summary = work.run.read_json("summary.json", work.is_sealed) or {}
-    except ValueError:
-        summary = {}
-    if not summary.get("complete"):
-        raise ConfigurationError(
-            f"{work.run.root} is not complete: run the same `beamseg segment` again"
-        )
-    return summary
 
 
 class NearTallies(NamedTuple):
@@ -97,28 +77,3 @@ def _has_place(label_map: str, work: Work) -> bool:
     if work.pixel_size_m is None:
         return True
     return filesystem.exists(label_map) and read_header(label_map).is_placed
-
-
-@lru_cache(256)
-def label_ground(uri: str) -> GroundGrid:
-    """Where the pixels of a label map are on the ground; opened once in a process."""
-    return ground_grid(read_header(uri).grid)
-
-
-def label_uri(file: InputFile, work: Work) -> str:
-    """Where the label map of a scene is."""
-    return work.run.path(scene_paths(file).labels)
-
-
-@contextmanager
-def named_label_map(file: InputFile) -> Iterator[None]:
-    """Name the label map of a scene in errors of reading it, with the remedy."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(
-            f"{error.text}: run `beamseg verify` with --invalidate, then the same `beamseg "
-            f"segment` again",
-            code=error.code,
-            name=scene_paths(file).labels,
-        ) from error

@@ -15,10 +15,8 @@ from pipelines.accuracy.design import (
     SamplePoint,
     Stratum,
     read_design,
-    run_digest_of,
 )
 from pipelines.accuracy.draw import DrawnPixel, draw, random_of
-from pipelines.accuracy.map_blocks import complete_summary, label_ground, label_uri
 from pipelines.accuracy.sample_files import check_folder, complete_tables
 from pipelines.accuracy.sample_options import SampleOptions
 from pipelines.accuracy.sizes import added_sizes, sizes_of
@@ -29,6 +27,7 @@ from pipelines.results.verify import open_run
 from pipelines.run.directory import SAMPLE_DIR, RunDirectory
 from pipelines.run.plan import InputFile
 from pipelines.scenes.files import scene_paths
+from pipelines.scenes.finished import complete_summary, label_ground, label_uri, run_digest_of
 from pipelines.scenes.results import repeated_ground
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order

@@ -14,16 +14,14 @@ from pipelines.run.area_tables import class_lines, csv_bytes
 from pipelines.run.areas import ELSEWHERE, FAILED, OUTSIDE_AOI, Tally, TallySum
 from pipelines.run.commits import Commit, CommitLog, number
 from pipelines.run.directory import RunDirectory
-from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
+from pipelines.run.plan import CountUnit
 from pipelines.run.polygons import ZONES, stored
-from pipelines.scenes.files import scene_paths
+from pipelines.scenes.finished import scene_maps
 from pipelines.scenes.label_list import write_label_list
-from pipelines.scenes.overlaps import in_input_order, precedence
 from pipelines.scenes.vrt import Piece, mosaics, write_mosaic
 from pipelines.storage import filesystem
 from pipelines.storage.filesystem import Written
 from pipelines.storage.threads import in_order
-from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable
 from segmodel.tiling.seams import near_px
 
@@ -235,30 +233,9 @@ def area_text(area_m2: float) -> str:
 
 def _pieces(work: Work) -> Iterator[Piece]:
     """Label maps of all finished scenes, those that take precedence first."""
-    overlap = None if work.counting is None else work.counting.overlap
-    files = _labelled(work)
-    try:
-        ranks = precedence(files, overlap, work.headers)
-    except ConfigurationError:
-        ranks = precedence(files, None, work.headers)
-    for index in sorted(range(len(files)), key=ranks.__getitem__):
-        path = scene_paths(files[index]).labels
+    for maps in scene_maps(work):
+        path = maps.labels.path
         # By its own header: the scene may be out of reach by now.
         grid = read_header(work.run.path(path)).grid
         wkt = grid.crs.to_wkt() if grid.crs else ""
         yield Piece(path, grid.height, grid.width, grid.transform, wkt, TILE_PX)
-
-
-def _labelled(work: Work) -> list[InputFile]:
-    """Scenes that have a label map, in the order of inputs."""
-    found: dict[InputFile, bool] = {}
-
-    def recorded(unit: Unit) -> tuple[Unit, Commit | None]:
-        return unit, None if unit.is_block else work.log.read(unit)
-
-    for kind in (WorkUnit, AssemblyUnit):
-        scenes = (u for u in plan.read_units(work.run.plan, kind) if u.format == SCENE)
-        for unit, commit in in_order(recorded, scenes):
-            has_labels = commit is not None and bool(commit.outputs_in("labels"))
-            found[unit.files[0]] = found.get(unit.files[0], False) or has_labels
-    return in_input_order(file for file, has_labels in found.items() if has_labels)

@@ -189,7 +189,7 @@ class TrainingRun:
         return network
 
     def _start_stage(
-        self, stage: Stage, progress: Progress, before: Learner | None, resumed: bool
+        self, stage: TrainingStage, progress: Progress, before: Learner | None, resumed: bool
     ) -> Learner:
         """A learner at the first step of its stage that is not done."""
         keras.utils.set_random_seed(self.config.training.seed + stage.number)
@@ -233,7 +233,7 @@ class TrainingRun:
         self.hooks.log(f"weights of {Path(path).name}; {len(left)} start anew")
 
     def _run_stage(
-        self, stage: Stage, learner: Learner, progress: Progress, history: History
+        self, stage: TrainingStage, learner: Learner, progress: Progress, history: History
     ) -> None:
         """Steps of one stage, with validations and checkpoints."""
         training, timer = self.config.training, StepTimer()
@@ -291,7 +291,7 @@ class TrainingRun:
 
 
 @dataclass(frozen=True)
-class Stage:
+class TrainingStage:
     """Steps `first` to `last` of a run, ends included, with one variant of the network."""
 
     number: int
@@ -300,13 +300,13 @@ class Stage:
     last: int
 
 
-def stages(config: Configuration) -> Iterator[Stage]:
+def stages(config: Configuration) -> Iterator[TrainingStage]:
     """The stages of a run, with about equal numbers of steps."""
     variants = config.training.stages or (config.model.variant,)
     count, first = len(variants), 1
     for number, variant in enumerate(variants):
         last = config.training.steps * (number + 1) // count
-        yield Stage(number, variant, first, last)
+        yield TrainingStage(number, variant, first, last)
         first = last + 1
 
 

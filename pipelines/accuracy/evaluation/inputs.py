@@ -54,7 +54,7 @@ def _suffix(path: str) -> str:
 
 
 @dataclass(frozen=True)
-class LabelMap:
+class FinishedMap:
     """A finished label map, a block of one, or a shard of them.
 
     Args:
@@ -68,7 +68,7 @@ class LabelMap:
     pixels: int
 
 
-def finished_maps(labelled: Work) -> list[LabelMap]:
+def finished_maps(labelled: Work) -> list[FinishedMap]:
     """All label maps of a run, in the order of its plan.
 
     Raises:
@@ -82,7 +82,7 @@ def finished_maps(labelled: Work) -> list[LabelMap]:
         source = scenes.get(unit.scene) if unit.scene else commit
         if commit is not None and source is not None:
             pixels = sum(commit.tally.pixels.values())
-            maps += [LabelMap(unit, file, pixels) for file in _files_of(unit, source, labelled)]
+            maps += [FinishedMap(unit, file, pixels) for file in _files_of(unit, source, labelled)]
     if missing:
         raise ConfigurationError(
             f"{labelled.run.root} is not finished, {counted(missing, 'unit')} are missing: give "
@@ -185,7 +185,7 @@ class Matched:
     pixels: int
 
 
-def match(maps: Sequence[LabelMap], reference: ReferenceFiles | None) -> Matched:
+def match(maps: Sequence[FinishedMap], reference: ReferenceFiles | None) -> Matched:
     """Give each label map its reference.
 
     Args:
@@ -214,7 +214,9 @@ def match(maps: Sequence[LabelMap], reference: ReferenceFiles | None) -> Matched
     return Matched(units, len(found), len(keys) - len(found), unused, sum(pixels.values()))
 
 
-def _by_path(keys: Mapping[str, LabelMap], references: Sequence[InputFile]) -> dict[str, InputFile]:
+def _by_path(
+    keys: Mapping[str, FinishedMap], references: Sequence[InputFile]
+) -> dict[str, InputFile]:
     """Reference by key of the label map: under the path of the input, or of the label map itself.
 
     Paths of inputs are those below their root. Inputs of several roots may have one path, so that
@@ -230,7 +232,7 @@ def _by_path(keys: Mapping[str, LabelMap], references: Sequence[InputFile]) -> d
 
 
 def _with_paths(
-    maps: Iterable[LabelMap], references: Sequence[InputFile], path: Callable[[InputFile], str]
+    maps: Iterable[FinishedMap], references: Sequence[InputFile], path: Callable[[InputFile], str]
 ) -> dict[str, InputFile]:
     """Reference by key of the label map, by a path of its own."""
     by_name = {file.name: file for file in references}
@@ -248,7 +250,9 @@ def _with_paths(
     return found | {file.key: masks[number] for file, number in pairs if number is not None}
 
 
-def _units(maps: Iterable[LabelMap], found: Mapping[str, InputFile | None]) -> Iterator[WorkUnit]:
+def _units(
+    maps: Iterable[FinishedMap], found: Mapping[str, InputFile | None]
+) -> Iterator[WorkUnit]:
     """A unit for each one of the run that has something to compare, under the same id."""
     current: WorkUnit | None = None
     for entry in maps:

@@ -10,11 +10,11 @@ import pytest
 
 from pipelines.accuracy import buffers
 from pipelines.accuracy.buffers import Buffer, BufferWork, count_block, prepare_pass
-from pipelines.accuracy.design import run_digest_of
 from pipelines.commands import sample as command
 from pipelines.results.verify import open_run
 from pipelines.run import plan
 from pipelines.run.plan import Prepared, WorkUnit
+from pipelines.scenes.finished import run_digest_of
 from segmodel.errors import ConfigurationError, InputError, TransientError
 from tests.end_to_end.conftest import files_of
 from tests.fakes import BRIGHT

@@ -12,9 +12,9 @@ from pipelines.accuracy.design import (
     SamplePoint,
     Stratum,
     read_design,
-    run_digest_of,
 )
 from pipelines.run.seals import sealed
+from pipelines.scenes.finished import run_digest_of
 from segmodel.errors import ConfigurationError, DamagedError
 from tests.pipelines.corpus import UTM, pixels, write_scene
 from tests.pipelines.counted_scenes import box, one_scene

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.accuracy.design import SampleDesign, run_digest_of
+from pipelines.accuracy.design import SampleDesign
 from pipelines.commands import assess
 from pipelines.commands.main import guarded
 from pipelines.results.verify import open_run
 from pipelines.run.seals import unsealed
+from pipelines.scenes.finished import run_digest_of
 from tests.fakes import BRIGHT, DARK, MIDDLE
 from tests.pipelines.accuracy.made_samples import OLOFSSON_COUNTS, class_sample
 from tests.pipelines.corpus import pixels, write_scene

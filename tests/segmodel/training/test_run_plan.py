@@ -11,7 +11,7 @@ from segmodel.errors import ConfigurationError
 from segmodel.pairs.pairs import TrainingData
 from segmodel.pairs.stats import collect_stats
 from segmodel.training.configuration import ExportConfig
-from segmodel.training.trainer import Stage, network_configuration, run_digest, stages
+from segmodel.training.trainer import TrainingStage, network_configuration, run_digest, stages
 from tests.segmodel.made_pairs import CLASSES, ArrayPair, configuration, halves
 
 DATA = TrainingData(halves(2, 0), halves(1, 1))
@@ -24,7 +24,7 @@ def digest(config=CONFIG, data=DATA) -> str:
 
 
 def test_without_stages_the_variant_of_the_model_has_all_steps():
-    assert list(stages(CONFIG)) == [Stage(0, "fcn-4s", 1, 40)]
+    assert list(stages(CONFIG)) == [TrainingStage(0, "fcn-4s", 1, 40)]
 
 
 @pytest.mark.parametrize(
