@@ -59,11 +59,11 @@ DOORS = ("pipelines.pack", "pipelines.segment.__main__")
 # Rooms whose modules may import these at their top; elsewhere only functions do, when they run.
 TENSORFLOW = {"segmodel.networks", "segmodel.safety", "segmodel.savedmodel", "segmodel.training"}
 BEAM = {"pipelines.runners", "pipelines.segment.graph", "pipelines.datasets.graph"}
-BEAM |= {"pipelines.accuracy.evaluation.graph"}
+BEAM |= {"pipelines.accuracy.evaluation.graph", "pipelines.layers.graph"}
 
 # What a command line needs before it knows that it is right.
 LIGHT = {"pipelines.cli", "pipelines.commands", "pipelines.segment.options"}
-LIGHT |= {"pipelines.datasets.options"}
+LIGHT |= {"pipelines.datasets.options", "pipelines.layers.options"}
 LIGHT |= {"pipelines.accuracy.evaluation.options", "pipelines.accuracy.sample_options"}
 LIGHT_IMPORTS = {
     *LIGHT,

@@ -19,12 +19,14 @@ POLYGONS = ("aoi.json", "zones.json")
 TABLES = ("areas.csv", "soft_areas.csv", "zones.csv", "overlaps.csv", "failures.csv")
 RESULTS = ("_SUCCESS", "summary.json", *TABLES, "labels.json", "preview.png")
 RUN, PACK = "beamseg run", "beamseg pack"
-EVALUATION, SAMPLE = "beamseg evaluation", "beamseg sample"
+EVALUATION, SAMPLE, LAYERS = "beamseg evaluation", "beamseg sample", "beamseg layers"
 MARK = {"format": RUN, "format_version": 1}
 # In `run.json` of runs that began with seals: in it, in the plan, records and summary.
 SEALED = "sealed"
 # Where a sample of the run lies, unless it has another place; it outlives the run.
 SAMPLE_DIR = "sample"
+# Where layers of the run lie; they go with it.
+LAYERS_DIR = "layers"
 # What a command keeps of its plan and records in a folder that holds files for people.
 METADATA_DIR = ".beamseg"
 RUN_JSON, COPY = "run.json", "plan/run.json"
@@ -152,7 +154,7 @@ class RunDirectory:
         """Remove what a run writes, `run.json` last, so that it stays a run until all is gone."""
         for name in (*RESULTS, *self.mosaics(), *POLYGONS):
             self.remove(name)
-        for name in FOLDERS:
+        for name in (LAYERS_DIR, *FOLDERS):
             filesystem.remove_below(self.path(name))
         self.clear_scratch()
         self.remove(RUN_JSON)

@@ -22,7 +22,8 @@ class Failure:
         uri: The input file, as folder and name.
         key: Name of the image within a shard, block within a scene, or None.
         stage: `open`, `read`, `record` (of a shard), `name` (that no file can have), `mask` (of an
-            image that is packed or evaluated) or `range` (of values, judged at the end of a run).
+            image that is packed or evaluated), `range` (of values, judged at the end of a run) or
+            `layer` (of a finished label map).
         reason: What was wrong, for a person, without the name of the file.
         transient: Whether a later attempt may succeed.
         code: What was wrong, for a program: a `FailureCode`.

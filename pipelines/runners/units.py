@@ -67,6 +67,52 @@ class DoPlan(beam.PTransform[PCollection[str], PCollection[UnitReport]]):
         return total
 
 
+class DoNext(beam.PTransform[PCollection[UnitReport], PCollection[UnitReport]]):
+    """Do all work units of a plan once those before it are done, and none while some are not.
+
+    Args:
+        folder: Folder of the plan.
+        action: Does one of them.
+    """
+
+    def __init__(self, folder: str, action: Callable[[WorkUnit], UnitReport]) -> None:
+        super().__init__()
+        self.folder, self.action = folder, action
+
+    def expand(self, reports: PCollection[UnitReport]) -> PCollection[UnitReport]:
+        """The sum of all reports before to the sum with those of these units."""
+        folder, action = self.folder, self.action
+        total: PCollection[UnitReport] = (
+            reports
+            | "ListUnits" >> beam.FlatMap(lambda report: _following(folder, report))
+            | "SpreadUnits" >> beam.Reshuffle()
+            | "DoUnit" >> beam.Map(lambda entry: _report_of(entry, folder, action))
+            | "SumReports" >> beam.CombineGlobally(sum_reports).without_defaults()
+        )
+        return total
+
+
+def _following(
+    folder: str, report: UnitReport
+) -> Iterator[tuple[UnitReference | None, UnitReport]]:
+    """The report once, and every unit of a plan unless one before it is incomplete."""
+    yield None, report
+    for part in () if report.incomplete else plan.part_names(folder, WorkUnit):
+        for reference in plan.references(folder, part):
+            yield reference, UnitReport()
+
+
+def _report_of(
+    entry: tuple[UnitReference | None, UnitReport],
+    folder: str,
+    action: Callable[[WorkUnit], UnitReport],
+) -> UnitReport:
+    reference, report = entry
+    if reference is None:
+        return report
+    return action(plan.read_unit(folder, reference, WorkUnit))
+
+
 class DoUnits(beam.PTransform[PCollection[str], PCollection[int]]):
     """Do all work units of a plan, and then the end, one linear chain.
 

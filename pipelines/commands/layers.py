@@ -1,0 +1,78 @@
+r"""Make layers of the label maps of a finished run, for maps, the web and the survey.
+
+The model is not needed, and the run stays as it is: layers lie in RUN/layers. What is there already
+is not made again: other options add other layers. Run the same command again to continue an
+interrupted one.
+
+Examples:
+  beamseg layers runs/may
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipelines.cli import process
+from pipelines.cli.exit_status import PIPELINE_HELP, ExitStatus
+from pipelines.cli.options import add_options
+from pipelines.cli.parser import Parser, only_beam, parse
+from pipelines.layers.options import LayersOptions, layers_options
+from segmodel.errors import counted
+from segmodel.escaping import on_one_line
+
+
+def parser() -> Parser:
+    """The command's parser."""
+    command = Parser(prog="beamseg layers", doc=__doc__, epilog=PIPELINE_HELP)
+    command.add_argument("run", metavar="RUN", help="--output of segment")
+    add_options(command, LayersOptions)
+    add_options(command, process.ProcessOptions)
+    return command
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Make layers as the words of a command line say; returns the exit status."""
+    parsed, words = parse(parser(), arguments, with_beam=True)
+    options = layers_options(parsed)
+    if parsed.stop_with_parent:
+        process.stop_with_parent()
+
+    from pipelines.runners.runner_options import check_paths
+
+    check_paths(words, (parsed.run,))
+
+    from pipelines.layers.launch import check_layers, prepare_layers
+
+    resolved = check_layers(parsed.run, options)
+
+    from pipelines.layers.graph import run_layers
+    from pipelines.runners.execute import waiting_options
+
+    beam_options = waiting_options(only_beam(words), "layers")
+    run_layers(resolved, prepare_layers(resolved), options.max_failures, beam_options)
+    summary = resolved.folder.read_json("summary.json")
+    if summary is None:
+        raise RuntimeError(f"{resolved.folder.root} has no summary: the pipeline did not end")
+    process.record_result(summary)
+    return _print_result(summary, resolved.folder.root, options)
+
+
+def _print_result(summary: Mapping[str, Any], folder: str, options: LayersOptions) -> int:
+    from pipelines.runners.execute import print_result
+
+    attempt = summary["this_attempt"]
+    print(
+        f"{counted(summary['images'], 'label map')} read, {summary['failed_images']:,} failed; "
+        f"{counted(summary['units'], 'unit')}, {attempt['units_skipped']:,} done before; "
+        f"{attempt['seconds']:.0f} s"
+    )
+    for name in summary["out_of_date"]:
+        print(f"{name} is of an earlier map: make it again with --{name}", file=sys.stderr)
+    for name, part in summary["layers"].items():
+        print(on_one_line(f"{name}: {', '.join(part['files'])}"))
+    texts = {
+        ExitStatus.COMPLETE: f"complete: layers in {folder}",
+        ExitStatus.INCOMPLETE: f"{counted(summary['unfinished_units'], 'unit')} could not be "
+        f"finished: run the same command again to do the rest",
+    }
+    return print_result(summary, texts, f"{folder}/failures.csv", options.max_failures)

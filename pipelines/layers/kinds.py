@@ -1,0 +1,5 @@
+"""All kinds of layers, in the order in which they are made."""
+
+from pipelines.layers.stages import Layer
+
+LAYER_KINDS: tuple[Layer, ...] = ()

@@ -1,0 +1,126 @@
+"""The label maps of a finished run, as the stages of layers read them."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from pipelines.formats.work import Work
+from pipelines.rasters.header import read_header
+from pipelines.run.commits import Output
+from pipelines.run.plan import SCENE, InputFile, WorkUnit, unit_id
+from pipelines.scenes.finished import SceneMaps, run_digest_of, scene_maps
+from pipelines.storage.threads import in_order
+from segmodel.labels.classes import ClassTable
+from segmodel.rasters.grid import Grid
+from segmodel.tiling.windows import Window
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """A label map of a scene.
+
+    Args:
+        file: The label map, with folder and name of the scene; its version is its SHA-256.
+        confidence_file: Confidence of the same pixels, or None.
+        grid: Size and place.
+        classes: What its values mean.
+    """
+
+    file: InputFile
+    confidence_file: InputFile | None
+    grid: Grid
+    classes: ClassTable
+
+    @property
+    def key(self) -> str:
+        """Names the scene in tables: folder and name."""
+        return self.file.key
+
+    @property
+    def uri(self) -> str:
+        """Where the label map is."""
+        return self.file.uri
+
+    @property
+    def confidence(self) -> str | None:
+        """Where the confidence is."""
+        return None if self.confidence_file is None else self.confidence_file.uri
+
+    @property
+    def files(self) -> tuple[InputFile, ...]:
+        """All files of it, as units have them."""
+        others = () if self.confidence_file is None else (self.confidence_file,)
+        return self.file, *others
+
+    def blocks(self, side: int) -> Iterator[Window]:
+        """Windows of at most `side` rows and columns that cover it once, row by row."""
+        return self.grid.window.subdivide(side, side)
+
+    def unit(self, kind: str, window: Window | None = None) -> WorkUnit:
+        """The unit of a stage that reads it, or a window of it; its record is of these very files.
+
+        Args:
+            kind: Begin of the id.
+            window: Rows and columns, or None for all.
+        """
+        corner = "" if window is None else f"r{window.row}c{window.column}"
+        return WorkUnit(unit_id(kind, self.file, corner), SCENE, self.files, window)
+
+
+def map_of(unit: WorkUnit, classes: ClassTable) -> LabelMap:
+    """The label map that a unit of `LabelMap.unit` reads.
+
+    Args:
+        unit: The unit.
+        classes: What values of the label map mean.
+
+    Raises:
+        InputError: If it cannot be opened.
+    """
+    file, *rest = unit.files
+    confidence = rest[0] if rest else None
+    return LabelMap(file, confidence, _grid_of(file.uri, file.version), classes)
+
+
+@lru_cache(256)
+def _grid_of(uri: str, version: str) -> Grid:
+    """Size and place of a label map of this SHA-256; opened once in a process."""
+    return read_header(uri).grid
+
+
+class LabelMaps(Iterable[LabelMap]):
+    """All label maps of scenes in a finished run; those that take precedence come first.
+
+    Attributes:
+        work: Work of the run.
+        digest: SHA-256 over what makes the map; see `run_digest_of`.
+
+    Args:
+        work: Work of the run.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.digest = run_digest_of(work.run.read_run() or {}, work.log)
+        self._maps = scene_maps(work)
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def __iter__(self) -> Iterator[LabelMap]:
+        """The maps, whose headers are read ahead; not all of them are kept.
+
+        Raises:
+            InputError: If one cannot be opened.
+        """
+        return in_order(self._opened, self._maps)
+
+    def _opened(self, maps: SceneMaps) -> LabelMap:
+        labels = self._file(maps.file, maps.labels)
+        confidence = None if maps.confidence is None else self._file(maps.file, maps.confidence)
+        grid = _grid_of(labels.uri, labels.version)
+        return LabelMap(labels, confidence, grid, self.work.contract.classes)
+
+    def _file(self, scene: InputFile, output: Output) -> InputFile:
+        uri = self.work.run.path(output.path)
+        return InputFile(uri, scene.folder, scene.name, output.size, output.sha256)

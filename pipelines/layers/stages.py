@@ -1,0 +1,278 @@
+"""Stages of layers: steps with units, commit records and files of their own.
+
+Other options change the shape of some stages only, so that nothing else is computed again. All that
+a stage keeps lies in `layers/.beamseg/<stage>/` of the run; what it writes for people lies in
+`layers/`. Paths of outputs are relative to `layers/`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import segmodel
+from pipelines.formats.work import Work
+from pipelines.layers.maps import LabelMaps
+from pipelines.layers.options import LayersOptions
+from pipelines.run import plan
+from pipelines.run.areas import Tally
+from pipelines.run.attempts import UnitReport, report_of
+from pipelines.run.commits import Commit, CommitLog, Output
+from pipelines.run.directory import (
+    LAYERS,
+    MARK,
+    METADATA_DIR,
+    SEALED,
+    DamagedRunError,
+    RunDirectory,
+)
+from pipelines.run.failures import Failure, reraise_transient, write_unit_failures
+from pipelines.run.plan import Prepared, WorkUnit
+from pipelines.scenes.finished import named_label_map
+from pipelines.storage import filesystem
+from pipelines.storage.digests import digest
+from pipelines.storage.filesystem import Draft
+from segmodel.errors import GroundError, InputError
+
+
+class StageResult(NamedTuple):
+    """What a unit of a stage did.
+
+    Attributes:
+        outputs: Files that it wrote, by their path in `layers/`.
+        tally: What it found; sums that are exact go to `Tally.sums`.
+        pixels: Pixels that it did, for the progress of the command; those of the window of the
+            unit, if it has one.
+    """
+
+    outputs: Sequence[Output]
+    tally: Tally
+    pixels: int
+
+
+@dataclass(frozen=True)
+class StageWork:
+    """What all units of a stage have in common; travels to the workers.
+
+    Args:
+        root: Folder of all layers of the run.
+        name: Name of the stage.
+        labelled: Work of the run.
+        settings: What the options of the layer say, a frozen dataclass.
+        map_digest: SHA-256 over what makes the map.
+        shapes: Digest of the shape of each stage of the layer, by name.
+    """
+
+    root: str
+    name: str
+    labelled: Work
+    settings: Any
+    map_digest: str
+    shapes: Mapping[str, str]
+
+    @property
+    def run(self) -> RunDirectory:
+        """Plan, records and failures of the stage, and files that are not for people."""
+        return RunDirectory(f"{self.root}/{METADATA_DIR}/{self.name}", LAYERS)
+
+    @property
+    def log(self) -> CommitLog:
+        """The commit records."""
+        folder = f"{METADATA_DIR}/{self.name}"
+        may_write = partial(_is_of_stage, folder)
+        return CommitLog(
+            self.root, self.shapes[self.name], f"{folder}/commits", may_write=may_write
+        )
+
+    def stage(self, name: str) -> "StageWork":
+        """The same of an earlier stage of the layer, to read what it found and wrote."""
+        return replace(self, name=name)
+
+    def commits(self) -> Iterator[tuple[WorkUnit, Commit | None]]:
+        """Units of the stage in order of its plan, each with its record or None; streamed."""
+        for unit, commit in self.log.read_all(plan.read_units(self.run.plan, WorkUnit)):
+            assert isinstance(unit, WorkUnit)
+            yield unit, commit
+
+    def own_path(self, name: str) -> str:
+        """The path in `layers/` of a file that is read by later stages only."""
+        return f"{METADATA_DIR}/{self.name}/{name}"
+
+    def path(self, path: str) -> str:
+        """Where a file is, by its path in `layers/`."""
+        return f"{self.root}/{path}"
+
+    @contextmanager
+    def written(self, path: str) -> Iterator[Draft]:
+        """A draft of this machine to write to, which gets its name when the block ends well.
+
+        `Output.of(path, draft.written)` is what a commit record says of it then.
+
+        Args:
+            path: Path in `layers/`; the file is replaced if it is there.
+        """
+        with filesystem.write_atomic(self.path(path), self.run.scratch) as draft:
+            yield draft
+
+
+def _is_of_stage(folder: str, unit_id: str, path: str) -> bool:
+    """Whether a unit of a stage may write a file: in the folder of the stage, or for people."""
+    return path.startswith(f"{folder}/") or not path.startswith(f"{METADATA_DIR}/")
+
+
+Action = Callable[[WorkUnit, StageWork], StageResult]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of a layer.
+
+    Args:
+        name: Name of the layer and of the stage, such as `polygons/trace`: the folder that it keeps
+            its files in.
+        shape: What its outputs follow from, beside the files of its units and the options of the
+            run: options that shape them, and `shape` of the stages that it reads. A stage whose
+            units read more label maps than they name has the digest of the map in it.
+        units: Gives the units, streamed; called when the layers are begun.
+        action: Does a unit; a function of a module, or a frozen dataclass with `__call__`. The same
+            unit gives the same bytes. It raises InputError where a label map cannot be used, and
+            TransientError where another attempt may help.
+    """
+
+    name: str
+    shape: Mapping[str, Any]
+    units: Callable[[], Iterable[WorkUnit]]
+    action: Action
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A kind of layer that the command makes where its options ask for it.
+
+    Args:
+        name: Its name in `layers/summary.json`, with which the names of its stages begin.
+        settings: What the options of the command say of it, a frozen dataclass; None where they do
+            not ask for it.
+        stages: Its stages in their order, given the settings and the label maps; it refuses, by
+            ConfigurationError, what no layer can be made of. The first stage has a unit at least.
+        finish: Writes what follows from all units, given the work of the last stage. Returns what
+            `layers/summary.json` says of the layer: `files`, the paths in `layers/` that people
+            open, and what else there is to say.
+    """
+
+    name: str
+    settings: Callable[[LayersOptions], Any]
+    stages: Callable[[Any, LabelMaps], Sequence[Stage]]
+    finish: Callable[[StageWork], dict[str, Any]]
+
+
+def clear_stage(work: StageWork) -> None:
+    """Remove all that a stage keeps, and what it wrote for people."""
+    work.log.reconcile((), retry_failures=True)
+    filesystem.remove_below(work.run.root)
+
+
+def prepare_stage(stage: Stage, work: StageWork) -> Prepared[StageWork]:
+    """Write `run.json` and the plan of a stage; records that do not belong to it are removed.
+
+    Args:
+        stage: The stage.
+        work: Work that its units share.
+
+    Returns:
+        The stage with its units, and the pixels of those to be done.
+    """
+    run, log, shape = work.run, work.log, work.shapes[stage.name]
+    try:
+        is_same = (run.read_run() or {}).get("shape") == shape
+    except DamagedRunError:
+        is_same = False
+    if not is_same:
+        clear_stage(work)
+    run.make()
+    document = {"shape": shape, "versions": {"beamseg": segmodel.__version__}, SEALED: True}
+    run.write_run(MARK | {"format": LAYERS} | document)
+    parts = plan.write_plan(stage.units(), run.plan, run.scratch)
+    log.reconcile(plan.read_units(run.plan, WorkUnit), retry_failures=True)
+    filesystem.remove_below(run.path("failures"))
+    done = set(log.names())
+    units = plan.read_units(run.plan, WorkUnit)
+    pixels = sum(_pixels_of(unit) for unit in units if log.name(unit) not in done)
+    return Prepared(work, tuple(parts), plan.count_units(run.plan, parts), pixels)
+
+
+def has_failures(work: StageWork) -> bool:
+    """Whether a unit of a stage has failed: it is done again, and what reads it too."""
+    return next(filesystem.names_below(work.run.path("failures")), None) is not None
+
+
+def shape_digest(stage: Stage, labelled: Work) -> str:
+    """Digest of all that shapes a stage, beside the files of its units."""
+    return digest({"run": labelled.options, "stage": stage.name, "shape": dict(stage.shape)})
+
+
+def _pixels_of(unit: WorkUnit) -> int:
+    return 0 if unit.window is None else unit.window.pixels
+
+
+@dataclass(frozen=True)
+class DoStageUnit:
+    """Does one unit of a stage, unless it is done.
+
+    A label map that cannot be used costs its own units: they are committed as failed, and done
+    again by the next command.
+
+    Args:
+        action: What the stage does with a unit.
+    """
+
+    action: Action
+
+    def __call__(
+        self,
+        unit: WorkUnit,
+        work: StageWork,
+        on_pixels: Callable[[int], None] = lambda pixels: None,
+    ) -> UnitReport:
+        """Do the unit.
+
+        Args:
+            unit: The unit.
+            work: Work that all units of the stage share.
+            on_pixels: Called with the number of pixels that are done.
+
+        Returns:
+            Counts of what was done.
+        """
+        log = work.log
+        if log.is_done(unit):
+            return UnitReport(done=1, skipped=1)
+
+        def attempt() -> UnitReport:
+            try:
+                with named_label_map(unit.files[0]):
+                    result = self.action(unit, work)
+            except (InputError, GroundError, OSError) as error:
+                result = _failed(unit, work, error)
+            log.write(unit, result.outputs, result.tally)
+            on_pixels(result.pixels)
+            return UnitReport(done=1, computed_pixels=result.pixels)
+
+        return report_of(unit, log, attempt)
+
+
+def _failed(unit: WorkUnit, work: StageWork, error: Exception) -> StageResult:
+    """The result of a unit that cannot be done.
+
+    Raises:
+        Exception: The error, if another attempt may help.
+    """
+    reraise_transient(error)
+    key = None if unit.window is None else str(unit.window)
+    failure = Failure.of(unit.files[0].key, key, "layer", error)
+    outputs = [
+        replace(output, path=work.own_path(output.path))
+        for output in write_unit_failures(work.run, unit.id, [failure])
+    ]
+    return StageResult(outputs, Tally(failed_images=1), _pixels_of(unit))
