@@ -49,7 +49,6 @@ FLOORS = (
     "pipelines.datasets",
     "pipelines.layers",
     "pipelines.accuracy",
-    "pipelines.layers",
     "pipelines.earth",
     "pipelines.commands",
 )

@@ -13,13 +13,14 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from pipelines.accuracy.buffers import Buffer, BufferWork, with_near
-from pipelines.accuracy.map_blocks import MapBlock, is_placed, label_uri, placed_blocks
+from pipelines.accuracy.map_blocks import MapBlock, is_placed, placed_blocks
 from pipelines.accuracy.sample_options import CLASS, ZONE
 from pipelines.formats.work import Work
 from pipelines.run.areas import Tally
 from pipelines.run.commits import number
 from pipelines.run.plan import WorkUnit
 from pipelines.run.polygons import ZONES, stored
+from pipelines.scenes.finished import label_uri
 from pipelines.scenes.results import OUTSIDE, finished_counts
 from segmodel.errors import ConfigurationError
 
