@@ -1,0 +1,1 @@
+"""Polygons of label maps of any size: blocks are traced, then scenes are put together."""
