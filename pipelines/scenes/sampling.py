@@ -97,20 +97,59 @@ def places_in(window: Window, grid: Grid, other: Grid) -> Pair:
     Returns:
         Columns and rows, `(height, width)` float64 each; infinite where there is no such place.
     """
+    places, _ = _interpolated(window, grid, other)
+    return places
+
+
+def nearest_pixels(window: Window, grid: Grid, other: Grid) -> Pair:
+    """The pixels of another raster in which the pixel centres of a window lie.
+
+    A place that interpolation could put on the wrong side of an edge between pixels is computed
+    without it.
+
+    Args:
+        window: Part of a raster.
+        grid: Size and place of the raster; with a CRS.
+        other: Size and place of the other raster; with a CRS.
+
+    Returns:
+        Columns and rows, `(height, width)` int64 each; -1 outside the other raster.
+    """
+    (columns, rows), error = _interpolated(window, grid, other)
+    if error:
+        # Between the places where it is measured, the error may be a little larger.
+        near = np.zeros(columns.shape, bool)
+        for axis in (columns, rows):
+            with np.errstate(invalid="ignore"):
+                near |= np.abs(axis - np.round(axis)) <= 2 * error
+        down, across = np.nonzero(near)
+        x, y = _applied(grid.transform, across + window.column + 0.5, down + window.row + 0.5)
+        assert grid.crs is not None
+        columns[near], rows[near] = pixels_of_coordinates(x, y, grid.crs.to_wkt(), other)
+    inside = (columns >= 0) & (columns < other.width) & (rows >= 0) & (rows < other.height)
+    across, down = (np.where(inside, axis, -1.0).astype(np.int64) for axis in (columns, rows))
+    return across, down
+
+
+def _interpolated(window: Window, grid: Grid, other: Grid) -> tuple[Pair, float]:
+    """Places as `places_in` has them, and by how many pixels they are wrong; 0 where computed."""
     rows, columns = _nodes(window.row, window.height), _nodes(window.column, window.width)
     at_nodes = _other_pixels(columns, rows, grid, other)
-    # Halfway between nodes the interpolation is worst.
+    # Halfway between nodes the interpolation is worst. Along each axis it is measured by itself: of
+    # a conformal projection, what both do is opposite, and nothing of it shows in the middle.
     down, across = ((at[:-1] + at[1:]) / 2 if len(at) > 1 else at for at in (rows, columns))
-    exact = _other_pixels(across, down, grid, other)
-    with np.errstate(invalid="ignore"):
-        guessed = [_at(values, (rows, columns), (down, across)) for values in at_nodes]
-        error = max(float(np.abs(g - e).max()) for g, e in zip(guessed, exact, strict=True))
+    error = 0.0
+    for at_rows, at_columns in ((down, columns), (rows, across)):
+        exact = _other_pixels(at_columns, at_rows, grid, other)
+        with np.errstate(invalid="ignore"):
+            guessed = [_at(values, (rows, columns), (at_rows, at_columns)) for values in at_nodes]
+            error += max(float(np.abs(g - e).max()) for g, e in zip(guessed, exact, strict=True))
     every_row = window.row + np.arange(window.height) + 0.5
     every_column = window.column + np.arange(window.width) + 0.5
     if not error <= INTERPOLATED_PX:
-        return _other_pixels(every_column, every_row, grid, other)
+        return _other_pixels(every_column, every_row, grid, other), 0.0
     x, y = (_at(values, (rows, columns), (every_row, every_column)) for values in at_nodes)
-    return x, y
+    return (x, y), error
 
 
 def _nodes(first: int, count: int) -> np.ndarray:
