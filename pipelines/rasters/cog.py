@@ -15,6 +15,7 @@ from rasterio.enums import ColorInterp
 from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.written import WrittenFiles
 from segmodel.escaping import xml_characters
+from segmodel.labels.attribute_table import attribute_table
 from segmodel.labels.classes import ClassTable
 from segmodel.rasters.grid import Grid
 from segmodel.rasters.opening import GDAL_OPTIONS, gdal_window
@@ -95,7 +96,8 @@ def write_label_cog(
     """Write a label map as a Cloud Optimized GeoTIFF with palette, class names and nodata.
 
     Args:
-        path: File to write; class names stand beside it in `path + ".aux.xml"`.
+        path: File to write; class names, and an attribute table of the classes with the number of
+            their pixels, stand beside it in `path + ".aux.xml"`.
         grid: Size and place of the scene.
         blocks: Labels by window, which together cover the scene.
         classes: Palette, names and nodata.
@@ -103,8 +105,10 @@ def write_label_cog(
     """
     dtype, nodata = classes.label_dtype, classes.nodata
     names = {f"CLASS_{entry.id}": xml_characters(entry.name) for entry in classes.classes}
+    pixels = np.zeros(len(classes.ids) + 1, np.int64)
+    counted = _counted(blocks, classes, pixels)
     # Overviews of classes are classes too: the most frequent one, never a mean.
-    with _new_cog(path, grid, dtype, blocks, "MODE", nodata=nodata) as target:
+    with _new_cog(path, grid, dtype, counted, "MODE", nodata=nodata) as target:
         target.update_tags(**tags, **names)
         target.set_band_description(1, "label")
         if dtype == np.uint8:
@@ -112,7 +116,14 @@ def write_label_cog(
             palette[nodata] = (0, 0, 0, 0)
             target.write_colormap(1, dict(enumerate(palette)))
             target.colorinterp = [ColorInterp.palette]
-    Path(path + ".aux.xml").write_bytes(_category_names(classes))
+    Path(path + ".aux.xml").write_bytes(_auxiliary(classes, pixels[:-1].tolist()))
+
+
+def _counted(blocks: Blocks, classes: ClassTable, pixels: np.ndarray) -> Blocks:
+    """The same blocks; pixels of each class and, last, of nodata are added up on the way."""
+    for window, labels in blocks:
+        pixels += classes.count(labels)
+        yield window, labels
 
 
 def write_shares_cog(
@@ -180,12 +191,14 @@ def _grid_profile(grid: Grid, dtype: np.dtype) -> dict[str, Any]:
     return profile | {"compress": "deflate", "zlevel": 1, "bigtiff": "IF_SAFER"}
 
 
-def _category_names(classes: ClassTable) -> bytes:
-    """GDAL's auxiliary file with a name for each label up to the greatest id."""
+def _auxiliary(classes: ClassTable, pixels: Sequence[int]) -> bytes:
+    """GDAL's auxiliary file: a name for each label up to the greatest id, and a row a class."""
     root = ET.Element("PAMDataset")
-    names = ET.SubElement(ET.SubElement(root, "PAMRasterBand", band="1"), "CategoryNames")
+    band = ET.SubElement(root, "PAMRasterBand", band="1")
+    names = ET.SubElement(band, "CategoryNames")
     known = dict(zip(classes.ids, map(xml_characters, classes.names), strict=True))
     for value in range(max(known) + 1):
         ET.SubElement(names, "Category").text = known.get(value, "")
+    band.append(attribute_table(classes, pixels))
     ET.indent(root)
     return ET.tostring(root) + b"\n"

@@ -164,9 +164,10 @@ class RunDirectory:
         filesystem.remove_below(self.scratch)
 
     def mosaics(self) -> list[str]:
-        """Names of the VRTs over all label maps."""
+        """Names of the VRTs over all label maps, and of the style that QGIS gives each."""
         found = filesystem.names_below(self.root, "labels-")
-        return ["labels.vrt", *(n for n in found if n.endswith(".vrt") and "/" not in n)]
+        others = (n for n in found if n.endswith((".vrt", ".qml")) and "/" not in n)
+        return ["labels.vrt", "labels.qml", *others]
 
     def earlier(self, overwrite: bool = False) -> dict[str, Any] | None:
         """The `run.json` of an earlier run, or None where nothing is.

@@ -23,6 +23,7 @@ from pipelines.storage import filesystem
 from pipelines.storage.filesystem import Written
 from pipelines.storage.threads import in_order
 from segmodel.labels.classes import ClassTable
+from segmodel.labels.qgis_styles import raster_style
 from segmodel.tiling.seams import near_px
 
 OUTSIDE = "(outside all zones)"
@@ -51,7 +52,7 @@ def scene_summary(work: Work, total: Tally) -> dict[str, Any]:
 
 
 def write_scene_results(work: Work, written: dict[str, Written | None]) -> dict[str, Any]:
-    """Write `zones.csv` and `overlaps.csv` where they were asked for, `labels.json` and VRTs.
+    """Write `zones.csv` and `overlaps.csv` if asked for, `labels.json`, VRTs and their styles.
 
     Args:
         work: Work that all units of the run share.
@@ -78,6 +79,8 @@ def write_scene_results(work: Work, written: dict[str, Written | None]) -> dict[
     for name, group in mosaics(pieces)[0].items():
         mosaic = partial(write_mosaic, pieces=group, classes=classes)
         written[name] = _write_text(work, name, mosaic)
+        style = f"{name.removesuffix('.vrt')}.qml"
+        written[style] = run.write(style, raster_style(classes))
     label_list = partial(write_label_list, pieces=pieces, classes=classes)
     written["labels.json"] = _write_text(work, "labels.json", label_list)
     return summary

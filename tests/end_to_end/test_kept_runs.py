@@ -21,6 +21,7 @@ import io
 import json
 import re
 import tarfile
+import xml.etree.ElementTree as ET
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ SEGMENT = [
 PACK = ["pack", "--images=photos", "--masks=masks", "--classes=classes.toml"]
 PACK += ["--mask_encoding=id", "--output=packed", "--images_per_shard=2"]
 # How long an attempt took, the versions of packages, the picture, which is drawn anew, and what old
-# runs lack: the list of label maps, and that of the parts of the plan.
-CHANGING = {"summary.json", "run.json", "preview.png", "labels.json", "parts.json"}
+# runs lack: the list of label maps, the style of their mosaic, and the list of parts of the plan.
+CHANGING = {"summary.json", "run.json", "preview.png", "labels.json", "labels.qml", "parts.json"}
 # Areas in records are fractions.
 NUMBER = re.compile(r"[0-9]+([.][0-9]+|/[0-9]+)?")
 
@@ -75,7 +76,8 @@ def lasting(folder: Path, changing: set[str] = CHANGING) -> dict[str, Any]:
 def comparable(name: str, content: bytes) -> Any:
     """What of a file depends neither on the processor nor on what 0.1.0 did not have.
 
-    Processors differ in the last digits of areas, and 0.1.0 had no codes of failures and no shares.
+    Processors differ in the last digits of areas, and 0.1.0 had no codes of failures, no shares and
+    no attribute tables.
     """
     if name.endswith("failures.csv"):
         rows = csv.DictReader(io.StringIO(content.decode()))
@@ -86,6 +88,8 @@ def comparable(name: str, content: bytes) -> Any:
     if name.endswith(".csv"):
         rows = csv.reader(io.StringIO(content.decode()))
         return rounded([row[:4] if name == "overlaps.csv" else row for row in rows])
+    if name.endswith(".aux.xml"):
+        return [entry.text for entry in ET.fromstring(content).iter("Category")]
     if name.startswith("areas/"):
         return rounded(pq.read_table(io.BytesIO(content)).to_pylist())
     if name.startswith("counts/"):
@@ -93,7 +97,8 @@ def comparable(name: str, content: bytes) -> Any:
     if name.startswith("commits/"):
         record = rounded(json.loads(content))
         for output in record["outputs"]:
-            if output["path"].startswith(("areas/", "counts/", "failures/")):
+            is_table = output["path"].startswith(("areas/", "counts/", "failures/"))
+            if is_table or output["path"].endswith(".aux.xml"):
                 output.update(size=None, sha256=None)
         return record
     return content

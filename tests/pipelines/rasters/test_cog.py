@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from affine import Affine
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
@@ -89,6 +90,24 @@ def test_class_names_stand_beside_the_file_by_value(label_map):
     names = [entry.text or "" for entry in root.iter("Category")]
     assert names == ["dark", "", "", "middle", "", "", "", "bright"]
     assert root.find("PAMRasterBand").get("band") == "1"
+
+
+def test_gdal_reads_an_attribute_table_with_the_pixels_of_each_class(label_map, tmp_path):
+    # rasterio shows no tables; a VRT that GDAL makes of the file holds what GDAL has read.
+    rasterio.shutil.copy(label_map, tmp_path / "copy.vrt", driver="VRT")
+    table = ET.parse(tmp_path / "copy.vrt").find(".//GDALRasterAttributeTable")
+    columns = [column.findtext("Name") for column in table.findall("FieldDefn")]
+    assert columns == ["Value", "Class", "R", "G", "B", "A", "Count"]
+    rows = [[cell.text for cell in row] for row in table.findall("Row")]
+    counts = [str(np.count_nonzero(noise() == value)) for value in (DARK, MIDDLE, BRIGHT)]
+    assert rows == [
+        ["0", "dark", "10", "10", "80", "255", counts[0]],
+        ["3", "middle", "90", "160", "70", "255", counts[1]],
+        ["7", "bright", "240", "230", "200", "255", counts[2]],
+    ]
+    usages = [column.findtext("Usage") for column in table.findall("FieldDefn")]
+    # Value, name, red, green, blue, alpha and number of pixels, in the words of GDAL.
+    assert usages == ["5", "2", "6", "7", "8", "9", "1"]
 
 
 def test_overviews_hold_class_ids_and_nothing_between(label_map):
