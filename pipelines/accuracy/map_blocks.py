@@ -1,11 +1,13 @@
 """What a finished run has mapped on the ground, block by block."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import groupby, islice
+from typing import NamedTuple, Protocol, TypeVar
 
 from pipelines.formats.work import Work
+from pipelines.rasters.cog import TILE_PX
 from pipelines.rasters.header import read_header
 from pipelines.run import plan
 from pipelines.run.areas import Tally
@@ -15,6 +17,9 @@ from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from segmodel.errors import DamagedError
 from segmodel.tiling.windows import Window
+
+# Pixels for which a scene is opened once; other threads do others of the same scene meanwhile.
+PIXELS_AT_ONCE = 64
 
 
 class NearTallies(NamedTuple):
@@ -77,3 +82,36 @@ def _has_place(label_map: str, work: Work) -> bool:
     if work.pixel_size_m is None:
         return True
     return filesystem.exists(label_map) and read_header(label_map).is_placed
+
+
+class Placed(Protocol):
+    """Something at a pixel of a scene."""
+
+    @property
+    def row(self) -> int:
+        """Row of the pixel."""
+
+    @property
+    def column(self) -> int:
+        """Column of it."""
+
+
+P = TypeVar("P", bound=Placed)
+
+
+def by_scene(pixels: Iterable[tuple[InputFile, P]]) -> Iterator[tuple[InputFile, list[P]]]:
+    """What is at pixels of scenes, a few at a time, of one scene and near each other.
+
+    So a scene is opened once for many pixels, and what is decoded for one is at hand for the next.
+
+    Args:
+        pixels: Scenes, each with what is at one of its pixels.
+    """
+
+    def place(pixel: tuple[InputFile, P]) -> tuple[str, int, int, int, int]:
+        file, at = pixel
+        return file.key, at.row // TILE_PX, at.column // TILE_PX, at.row, at.column
+
+    for _, group in groupby(sorted(pixels, key=place), lambda pixel: pixel[0].key):
+        while some := list(islice(group, PIXELS_AT_ONCE)):
+            yield some[0][0], [at for _, at in some]

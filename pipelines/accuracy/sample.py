@@ -1,8 +1,10 @@
 """A stratified random sample of a finished run, and its files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from functools import lru_cache
+from itertools import chain, repeat
+from typing import NamedTuple
 
 from pyproj import Transformer
 from pyproj.exceptions import ProjError
@@ -17,12 +19,13 @@ from pipelines.accuracy.design import (
     read_design,
 )
 from pipelines.accuracy.draw import DrawnPixel, draw, random_of
+from pipelines.accuracy.map_blocks import by_scene
 from pipelines.accuracy.sample_files import check_folder, complete_tables
 from pipelines.accuracy.sample_options import SampleOptions
 from pipelines.accuracy.sizes import added_sizes, sizes_of
 from pipelines.accuracy.strata import ANY, Population, StratumKey, names_of_classes
 from pipelines.formats.work import Work
-from pipelines.rasters.cog import read_bands
+from pipelines.rasters.cog import read_pixels
 from pipelines.results.verify import open_run
 from pipelines.run.directory import SAMPLE_DIR, RunDirectory
 from pipelines.run.plan import InputFile
@@ -32,7 +35,6 @@ from pipelines.scenes.results import repeated_ground
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError
-from segmodel.tiling.windows import Window
 
 WGS84 = "EPSG:4326"
 # Decimals of degrees: a tenth of a millimetre.
@@ -248,32 +250,55 @@ def _points_of(
     names = names_of_classes(work)
     pixels = [(key.name(names), pixel) for key, found in drawn.items() for pixel in found]
     order = random_of(seed, "order", str(first)).permutation(len(pixels)).tolist()
+    numbered = [_Numbered(n, *pixels[place]) for n, place in enumerate(order, first + 1)]
+    groups = by_scene((entry.pixel.file, entry) for entry in numbered)
+    located = in_order(lambda group: _located(*group, work), groups)
+    return sorted(chain.from_iterable(located), key=lambda pair: int(pair[0].id[1:]))
 
-    def located(numbered: tuple[int, int]) -> tuple[SamplePoint, InputFile]:
-        number, place = numbered
-        stratum, pixel = pixels[place]
-        point = SamplePoint(
-            f"p{number:05d}",
-            *_lon_lat(pixel, work),
-            stratum=stratum,
-            map_class=pixel.class_id,
-            scene=pixel.file.key,
-            row=pixel.row,
-            column=pixel.column,
-            probabilities=_probabilities(pixel, work),
+
+class _Numbered(NamedTuple):
+    """A drawn pixel with the number of its point, and the name of its stratum."""
+
+    number: int
+    stratum: str
+    pixel: DrawnPixel
+
+    @property
+    def row(self) -> int:
+        """Row in the scene."""
+        return self.pixel.row
+
+    @property
+    def column(self) -> int:
+        """Column in the scene."""
+        return self.pixel.column
+
+
+def _located(
+    file: InputFile, entries: Sequence[_Numbered], work: Work
+) -> list[tuple[SamplePoint, InputFile]]:
+    """Points of a scene."""
+    levels: Iterable[tuple[int, ...] | None] = repeat(None)
+    if work.probabilities:
+        path = work.run.path(scene_paths(file).probabilities)
+        found = read_pixels(path, [(entry.row, entry.column) for entry in entries])
+        levels = map(tuple, found.tolist())
+    return [
+        (
+            SamplePoint(
+                f"p{entry.number:05d}",
+                *_lon_lat(entry.pixel, work),
+                stratum=entry.stratum,
+                map_class=entry.pixel.class_id,
+                scene=file.key,
+                row=entry.row,
+                column=entry.column,
+                probabilities=probabilities,
+            ),
+            file,
         )
-        return point, pixel.file
-
-    return list(in_order(located, enumerate(order, first + 1)))
-
-
-def _probabilities(pixel: DrawnPixel, work: Work) -> tuple[int, ...] | None:
-    """Probabilities of all classes of a pixel, 255 is 1.0; None in a run without any."""
-    if not work.probabilities:
-        return None
-    path = work.run.path(scene_paths(pixel.file).probabilities)
-    levels = read_bands(path, Window(pixel.row, pixel.column, 1, 1))
-    return tuple(levels[0, 0].tolist())
+        for entry, probabilities in zip(entries, levels, strict=False)
+    ]
 
 
 def _lon_lat(pixel: DrawnPixel, work: Work) -> tuple[float, float]:

@@ -81,6 +81,21 @@ def read_bands(uri: str, window: Window) -> np.ndarray:
     return np.moveaxis(_read(uri, lambda source: np.asarray(source.read(window=part))), 0, -1)
 
 
+def read_pixels(uri: str, places: Iterable[tuple[int, int]]) -> np.ndarray:
+    """Values of all bands at pixels, of which few are in memory with those around them.
+
+    Args:
+        uri: Location of the raster, which is opened once.
+        places: Row and column of each pixel; those that are near each other should follow each
+            other, as GDAL keeps what it has decoded last.
+
+    Returns:
+        `(pixels, bands)` of the dtype of the file.
+    """
+    parts = [gdal_window(Window(row, column, 1, 1)) for row, column in places]
+    return _read(uri, lambda source: np.stack([source.read(window=p)[:, 0, 0] for p in parts]))
+
+
 def _read(uri: str, function: Callable[[Any], np.ndarray]) -> np.ndarray:
     """What a function of an open raster returns."""
     handle = RasterHandle(uri, OPENER)

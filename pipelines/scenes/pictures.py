@@ -1,5 +1,7 @@
 """Small pictures of scenes and their label maps, for a person to look at."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +21,9 @@ from segmodel.tiling.windows import Window
 
 # Pixels that are read along a side for each pixel of a picture, so that a mean can be shown.
 READ_PER_PIXEL = 2
+# A picture of a part of a scene in so many rows and columns, of which some are left out if the part
+# has more: `(rows, columns, 3)` uint8, and `(rows, columns)` bool, False where nothing is shown.
+Picture = Callable[[Window, tuple[int, int]], tuple[np.ndarray, np.ndarray]]
 # What is shown around an area of interest, as a share of its longer side, and the least of all.
 MARGIN, MIN_SHOWN_PX = 0.05, 64
 # Bytes in up to as many bands are a photograph, with a near infrared band at most.
@@ -44,24 +49,19 @@ def scene_thumbnail(file: InputFile, work: Work, side: int) -> Thumbnail:
     area = small_area(header, _pictured(header, work))
     step = max(1.0, max(area.height, area.width) / (READ_PER_PIXEL * side))
     shape = max(1, int(area.height / step)), max(1, int(area.width / step))
-    image, valid = scene_picture(file, work, area, shape)
+    with pictured_scene(file, work) as picture:
+        image, valid = picture(area, shape)
     labels = read_block(work.run.path(scene_paths(file).labels), area, shape)
     return Thumbnail(file.key, image, labels, valid).fitted(side)
 
 
-def scene_picture(
-    file: InputFile, work: Work, area: Window, shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """A part of a scene as a person sees it.
+@contextmanager
+def pictured_scene(file: InputFile, work: Work) -> Iterator[Picture]:
+    """A scene as a person sees it, open for pictures of its parts.
 
     Args:
         file: Scene.
         work: What all units have in common.
-        area: Part of the scene.
-        shape: Rows and columns of the picture; with fewer than the part has, some are left out.
-
-    Returns:
-        `(rows, columns, 3)` uint8, and `(rows, columns)` bool that is False where nothing is shown.
 
     Raises:
         InputError, TransientError, ContractError: As `scene_thumbnail`.
@@ -70,16 +70,20 @@ def scene_picture(
     bands = ModelBands.of(header, work.contract, work.reading.bands, file.key)
     visible = replace(bands, bands=_visible(header, bands, work.contract), count=3)
     scene = SceneRaster(file.uri, header, visible, version=file.version)
-    try:
-        pixels = scene.read_small(area, shape)
-    finally:
-        scene.close()
-    valid = np.ones(shape, bool) if pixels.finite is None else pixels.finite
     is_photo = _is_photo(header, visible)
     limits = work.contract.value_range
     if is_photo and work.contract.dtype != "uint8":
         limits = (0.0, 255.0)
-    return to_8_bits(pixels.values, valid, limits, stretch=not is_photo), valid
+
+    def picture(area: Window, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        pixels = scene.read_small(area, shape)
+        valid = np.ones(shape, bool) if pixels.finite is None else pixels.finite
+        return to_8_bits(pixels.values, valid, limits, stretch=not is_photo), valid
+
+    try:
+        yield picture
+    finally:
+        scene.close()
 
 
 def _pictured(header: Header, work: Work) -> Window:

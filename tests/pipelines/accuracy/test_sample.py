@@ -25,6 +25,7 @@ from pipelines.accuracy.design import SampleDesign, SamplePoint, read_design
 from pipelines.accuracy.sample_files import completed_csv, style_of
 from pipelines.commands import sample as command
 from segmodel.errors import ConfigurationError, InputError
+from segmodel.rasters.reader import RasterHandle
 from tests.end_to_end.conftest import files_of
 from tests.fakes import BRIGHT, DARK, MIDDLE
 from tests.pipelines.corpus import UTM, read_band, read_png, write_model_folder
@@ -349,6 +350,27 @@ def test_points_have_the_probabilities_of_their_pixel_where_the_run_has_them(tmp
     for point in design_in(run.root / "sample").points:
         assert point.probabilities == tuple(levels[:, point.row, point.column].tolist())
         assert np.argmax(point.probabilities) == [*NAMES].index(point.map_class)
+
+
+@pytest.mark.parametrize(("points", "times"), [(64, 1), (65, 2)])
+def test_a_scene_is_opened_once_for_the_probabilities_and_chips_of_64_points(
+    tmp_path, finished, monkeypatch, points, times
+):
+    options = {"probabilities": True, "soft_areas": True}
+    path, model = finished / "in" / "a.tif", finished / "model"
+    run = str(run_scenes(tmp_path / "run", model, path, **options).root)
+    opened: list[str] = []
+
+    class Noted(RasterHandle):
+        def __init__(self, uri: str, *rest: object) -> None:
+            opened.append(uri)
+            super().__init__(uri, *rest)
+
+    monkeypatch.setattr("pipelines.rasters.cog.RasterHandle", Noted)
+    monkeypatch.setattr("pipelines.rasters.reader.RasterHandle", Noted)
+    command.run([run, "--total", str(points), "--chip_px", "8"])
+    assert opened.count(f"{run}/probabilities/in/a.tif") == times
+    assert opened.count(str(path)) == times
 
 
 def test_a_run_in_a_store_is_sampled_into_the_store(run, client):
