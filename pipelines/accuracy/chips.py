@@ -73,11 +73,11 @@ def _chip(point: SamplePoint, picture: Picture, scene: Window, side: int) -> byt
     wanted = Window(point.row - side // 2, point.column - side // 2, side, side)
     area = wanted.intersection(scene)
     image, valid = picture(area, (area.height, area.width))
-    shown = np.full((side, side, 3), BEYOND, np.uint8)
-    shown[area.relative_to(wanted).slices][valid] = image[valid]
+    ground = np.full((side, side, 3), BEYOND, np.uint8)
+    ground[area.relative_to(wanted).slices][valid] = image[valid]
     buffer = io.BytesIO()
     # More takes twice the time for a sixth less.
-    draw_cross(shown, side // 2).save(buffer, "PNG", compress_level=3)
+    draw_cross(ground, side // 2).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
 
 

@@ -159,6 +159,10 @@ class ScenePolygons:
         covered = (inside.any() for _, inside in self._by_centres(window))
         return len(self.drawn.runs(window)[0]) > 0 or any(covered)
 
+    def near(self, window: Window) -> set[int]:
+        """Indices of the polygons that may cover centres of pixels of a window; no other does."""
+        return {*self.drawn.runs(window)[2].tolist(), *(index for index, _ in self.torn)}
+
     def mask(self, window: Window) -> np.ndarray:
         """Pixels whose centres are in any polygon.
 

@@ -11,7 +11,7 @@ from scipy.stats import chisquare
 
 from pipelines.accuracy import draw as drawing
 from pipelines.accuracy.buffers import Buffer, BufferWork, count_block, prepare_pass, spread
-from pipelines.accuracy.draw import DrawnPixel, draw, pixels_at
+from pipelines.accuracy.draw import DrawnPixel, draw
 from pipelines.accuracy.map_blocks import MapBlock
 from pipelines.accuracy.strata import ANY, Population, StratumKey
 from pipelines.geodesy.ground import GroundGrid
@@ -22,7 +22,7 @@ from pipelines.scenes.results import OUTSIDE
 from segmodel.errors import ConfigurationError, DamagedError
 from segmodel.tiling.windows import Window
 from tests.fakes import BRIGHT, DARK, MIDDLE
-from tests.pipelines.corpus import UTM, pixels, spoil_strip, write_scene
+from tests.pipelines.corpus import UTM, pixels, small_blocks, spoil_strip, write_scene
 from tests.pipelines.counted_scenes import ANY as ANY_FAILURES
 from tests.pipelines.counted_scenes import box, one_scene, parts_of
 from tests.pipelines.scene_runs import Finished, run_scenes, write_polygons
@@ -91,26 +91,6 @@ def test_draws_from_the_equator_to_70_north_follow_ground_and_not_pixels(tall_ru
             weights = np.concatenate(values[first : first + 5]).astype(float)
             p = chance(seen, weights)
             assert (p > LEAST_P) if is_right else (p < 1e-100)
-
-
-def test_pixels_are_picked_as_the_cumulative_area_says_whatever_the_rows():
-    random = np.random.default_rng(3)
-    mask = random.random((300, 7)) < 0.2
-    mask[100:140] = False
-    for areas in (random.random((300, 1)), random.random((300, 7))):
-        weights = np.where(mask, areas, 0).ravel()
-        shares = random.random(2000)
-        ends = np.cumsum(weights)
-        expected = np.searchsorted(ends, shares * ends[-1], "right")
-        rows, columns = pixels_at(mask, lambda top, rows, a=areas: a[top : top + rows], shares)
-        np.testing.assert_array_equal(rows * 7 + columns, expected)
-
-
-def test_the_greatest_share_picks_the_last_pixel_with_ground():
-    mask = np.array([[True, True], [True, False], [False, True]])
-    areas = np.array([[1.0], [0.1], [0.0]])
-    found = pixels_at(mask, lambda top, rows: areas[top : top + rows], np.array([1 - 2**-53]))
-    assert [axis.tolist() for axis in found] == [[1], [0]]
 
 
 def test_no_point_lies_on_nodata_or_on_what_failed(tmp_path, model_folder):
@@ -193,7 +173,15 @@ def test_a_changed_label_map_is_named(tmp_path, model_folder):
 # Ground that counts once
 
 
-@pytest.mark.usefixtures("several_tiles_and_blocks")
+@pytest.fixture(params=["passed over", "measured first"])
+def own_ground(request, monkeypatch) -> None:
+    """Strata that need many numbers, and the same where their own ground is measured first."""
+    if request.param == "measured first":
+        monkeypatch.setattr(drawing, "MAX_NUMBERS", 0)
+        monkeypatch.setattr(drawing, "NUMBERS_PER_POINT", 0)
+
+
+@pytest.mark.usefixtures("several_tiles_and_blocks", "own_ground")
 def test_ground_that_scenes_share_is_drawn_where_it_counts_and_uniformly(tmp_path, model_folder):
     folder, parts = parts_of(tmp_path, [(0, 0), (40, 30)])
     run = run_scenes(tmp_path / "run", model_folder, folder, overlap="first")
@@ -224,7 +212,7 @@ def zoned_run(tmp_path, model_folder) -> Finished:
     return run_scenes(tmp_path / "run", model_folder, path, zones=zones)
 
 
-@pytest.mark.usefixtures("several_tiles_and_blocks")
+@pytest.mark.usefixtures("several_tiles_and_blocks", "own_ground")
 @pytest.mark.parametrize("strata", ["zone", "class*zone"])
 def test_points_of_zones_lie_in_them_uniformly(tmp_path, model_folder, strata):
     run = zoned_run(tmp_path, model_folder)
@@ -241,6 +229,57 @@ def test_points_of_zones_lie_in_them_uniformly(tmp_path, model_folder, strata):
         assert counts[~inside].sum() == 0
         areas = inside.reshape(3, 50, -1).sum(axis=(1, 2))
         assert chance(counts.reshape(3, 50, -1).sum(axis=(1, 2)), areas) > LEAST_P
+
+
+CORNER = StratumKey(ANY, "corner")
+
+
+@pytest.fixture
+def corner(tmp_path, model_folder, monkeypatch) -> Finished:
+    """A run over a scene with a zone of 20 pixels where its four blocks meet."""
+    small_blocks(monkeypatch, 128)
+    path, _ = one_scene(tmp_path)
+    named = [("corner", box(126, 126, 131, 131)), ("rest", box(0, 0, 126, 150))]
+    zones = write_polygons(tmp_path / "zones.geojson", UTM[0], named)
+    return run_scenes(tmp_path / "run", model_folder, path, zones=zones)
+
+
+def test_a_zone_in_a_corner_takes_a_number_for_each_point_and_has_them_uniformly(
+    corner, monkeypatch
+):
+    labels, population = corner.labels("in/a.tif"), Population.of(corner.work, "zone")
+    taken: list[int] = []
+    next_numbers = drawing._Drawing.next_numbers
+
+    def noted(self: drawing._Drawing) -> np.ndarray:
+        found = next_numbers(self)
+        taken.append(len(found))
+        return found
+
+    monkeypatch.setattr(drawing._Drawing, "next_numbers", noted)
+    found = draw(population, {CORNER: 5000}, 1, {})[CORNER]
+
+    assert taken == [5000]
+    counts = frequencies(found, labels.shape, "in/a.tif")[126:131, 126:130]
+    inside = labels[126:131, 126:130] != 255
+    assert counts.sum() == 5000
+    assert chance(counts[inside], np.ones(inside.sum())) > LEAST_P
+
+
+def test_strata_need_so_many_numbers_at_most(corner):
+    population = Population.of(corner.work, "zone")
+    share = population.areas_m2[CORNER] / population.picked_m2[CORNER]
+    assert 1 / 900 < share < 1 / 890
+    for wanted, is_hard in ((10, False), (20, True), (5000, True)):
+        assert drawing._Drawing(CORNER, wanted, None, share).is_hard is is_hard
+    assert not drawing._Drawing(CORNER, 20_000, None, 1 / 50).is_hard
+
+
+def test_a_zone_without_the_ground_that_was_counted_is_refused(corner, monkeypatch):
+    population = Population.of(corner.work, "zone")
+    monkeypatch.setattr(drawing, "_zones_on", lambda *_: None)
+    with pytest.raises(DamagedError, match="label maps do not have the ground that was counted"):
+        draw(population, {CORNER: 50}, 1, {})
 
 
 def test_areas_of_zones_are_those_of_the_table(tmp_path, model_folder):
