@@ -1,5 +1,6 @@
 """All kinds of layers, in the order in which they are made."""
 
+from pipelines.layers.generalized.generalization import MINIMUM_AREA
 from pipelines.layers.stages import Layer
 
-LAYER_KINDS: tuple[Layer, ...] = ()
+LAYER_KINDS: tuple[Layer, ...] = (MINIMUM_AREA,)

@@ -3,7 +3,7 @@
 import argparse
 from dataclasses import dataclass
 
-from pipelines.cli.options import parse_options
+from pipelines.cli.options import Option, parse_options, positive
 from pipelines.cli.values import MAX_FAILURES, FailureBudget
 
 
@@ -11,6 +11,9 @@ from pipelines.cli.values import MAX_FAILURES, FailureBudget
 class LayersOptions:
     """What the user asked for; each field is declared with its option."""
 
+    minimum_area: float | None = Option("M2", float, positive).field()
+    """generalize the label maps: what hangs together in less than this area, in m² of ground, takes
+    the class that it has the longest border with"""
     max_failures: FailureBudget = MAX_FAILURES.field()
 
 

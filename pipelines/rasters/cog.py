@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import rasterio
@@ -21,6 +21,8 @@ from segmodel.rasters.grid import Grid
 from segmodel.rasters.opening import GDAL_OPTIONS, gdal_window
 from segmodel.rasters.reader import RasterHandle
 from segmodel.tiling.windows import Window
+
+T = TypeVar("T")
 
 TILE_PX = 512
 # A COG is written from one end to the other: what was written is not needed again.
@@ -96,7 +98,12 @@ def read_pixels(uri: str, places: Iterable[tuple[int, int]]) -> np.ndarray:
     return _read(uri, lambda source: np.stack([source.read(window=p)[:, 0, 0] for p in parts]))
 
 
-def _read(uri: str, function: Callable[[Any], np.ndarray]) -> np.ndarray:
+def raster_tags(uri: str) -> dict[str, str]:
+    """Tags of a block or a label map."""
+    return _read(uri, lambda source: dict(source.tags()))
+
+
+def _read(uri: str, function: Callable[[Any], T]) -> T:
     """What a function of an open raster returns."""
     handle = RasterHandle(uri, OPENER)
     try:

@@ -32,12 +32,12 @@ class Components:
     @cached_property
     def ids(self) -> np.ndarray:
         """`(height, width)` int32 number of the component of each pixel."""
-        return np.repeat(self.of_run, self._lengths).reshape(self.shape)
+        return np.repeat(self.of_run, self.lengths).reshape(self.shape)
 
     @cached_property
     def pixels(self) -> np.ndarray:
         """`(components,)` int64 number of pixels of each."""
-        return self._by_component(self._lengths)
+        return self._by_component(self.lengths)
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Sums over the pixels of each component.
@@ -51,15 +51,16 @@ class Components:
         """
         if values.shape != self.shape:
             rows = self.starts // self.shape[1]
-            return self._by_component(values[rows, 0] * self._lengths)
+            return self._by_component(values[rows, 0] * self.lengths)
         return self._by_component(np.add.reduceat(values.ravel(), self.starts, dtype=np.int64))
 
     def at(self, pixels: np.ndarray) -> np.ndarray:
         """The component of each of some pixels; int32."""
         return np.asarray(self.of_run[_runs_at(self.starts, pixels)])
 
-    @property
-    def _lengths(self) -> np.ndarray:
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """`(runs,)` int64 number of pixels of each run."""
         return np.diff(self.starts, append=self.shape[0] * self.shape[1])
 
     def _by_component(self, values: np.ndarray) -> np.ndarray:

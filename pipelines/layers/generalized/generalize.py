@@ -1,0 +1,230 @@
+"""Stages that write label maps generalized to a minimum mapping unit.
+
+The first finds in each block of a scene of several what the block cannot settle alone; the second
+settles it, and writes the label map of the scene. Its records say what moved.
+"""
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.layers.generalized.mapping_unit import PARTS, parts_of_unit
+from pipelines.layers.generalized.unsettled import (
+    BlockComponents,
+    SceneSeams,
+    Settled,
+    Sides,
+    Unsettled,
+)
+from pipelines.layers.maps import LabelMap, LabelMaps, map_of
+from pipelines.layers.pixel_areas import PixelAreas
+from pipelines.layers.stages import Stage, StageResult, StageWork
+from pipelines.rasters.cog import Blocks, raster_tags, read_block, write_label_cog
+from pipelines.run.areas import Sums, Tally
+from pipelines.run.commits import Output
+from pipelines.run.plan import WorkUnit
+from pipelines.scenes.files import label_name
+from pipelines.storage import filesystem
+from segmodel.errors import DamagedError, GroundError, InputError, TransientError
+from segmodel.tiling.windows import Window
+
+PIECES, GENERALIZED = "minimum_area/pieces", "minimum_area/scene"
+# A block, its areas and its components take 350 MB if no two pixels are equal.
+SIDE_PX = 2048
+# Sums in a record: pixels and ground area by old and new class, and what stays below the unit.
+MOVED_PIXELS, MOVED_M2, BELOW_UNIT = "moved_pixels", "moved_m2", "below_unit"
+
+
+def generalize_stages(unit_m2: float, maps: LabelMaps, side: int = SIDE_PX) -> list[Stage]:
+    """The stages that write the generalized label maps of a run.
+
+    Args:
+        unit_m2: The minimum mapping unit in m².
+        maps: Label maps of the run.
+        side: Most rows and columns of a block; nothing but memory depends on it.
+    """
+
+    def pieces() -> Iterator[WorkUnit]:
+        for found in maps:
+            if _is_cut(found, side):
+                yield from (found.unit("pieces", window) for window in found.blocks(side))
+
+    def scenes() -> Iterator[WorkUnit]:
+        return (found.unit("generalized", found.grid.window) for found in maps)
+
+    shape = {"minimum_area": unit_m2}
+    stages = [
+        Stage(PIECES, shape | {"side": side}, pieces, FindPieces(unit_m2)),
+        Stage(GENERALIZED, shape, scenes, GeneralizeScene(unit_m2, side)),
+    ]
+    return stages if any(_is_cut(found, side) for found in maps) else stages[1:]
+
+
+def generalized_path(found: LabelMap) -> str:
+    """Where the generalized label map of a scene is, in `layers/`."""
+    return f"generalized/{label_name(found.key)}"
+
+
+def _is_cut(found: LabelMap, side: int) -> bool:
+    return max(found.grid.height, found.grid.width) > side
+
+
+@dataclass(frozen=True)
+class FindPieces:
+    """Finds what a block of a scene cannot settle alone, and writes it to a file.
+
+    Args:
+        unit_m2: The minimum mapping unit in m².
+    """
+
+    unit_m2: float
+
+    def __call__(self, unit: WorkUnit, work: StageWork) -> StageResult:
+        """Do a block; of a scene without ground area nothing, as the unit of the scene tells it."""
+        assert unit.window is not None
+        found = map_of(unit, work.labelled.contract.classes)
+        try:
+            pixels = PixelAreas.of(found, work.labelled)
+        except GroundError:
+            return StageResult((), Tally(), unit.window.pixels)
+        pieces = _components(found, unit.window, pixels, self.unit_m2).unsettled()
+        path = work.own_path(f"{unit.id}.npz")
+        with work.written(path) as draft, open(draft.path, "wb") as stream:
+            np.savez_compressed(stream, **pieces._asdict())
+        return StageResult([Output.of(path, draft.written)], Tally(), unit.window.pixels)
+
+
+@dataclass(frozen=True)
+class GeneralizeScene:
+    """Writes the generalized label map of a scene.
+
+    Args:
+        unit_m2: The minimum mapping unit in m².
+        side: Most rows and columns of a block.
+    """
+
+    unit_m2: float
+    side: int
+
+    def __call__(self, unit: WorkUnit, work: StageWork) -> StageResult:
+        """Do a scene.
+
+        Raises:
+            GroundError: If the scene has no ground area.
+            InputError: If a block of it failed.
+            TransientError: If a block of it is not there yet.
+        """
+        found = map_of(unit, work.labelled.contract.classes)
+        pixels = PixelAreas.of(found, work.labelled)
+        pieces, stay = _settled(found, self.side, work)
+        moved = _Moved(stay)
+
+        def blocks() -> Blocks:
+            for window, settled in pieces:
+                block = _components(found, window, pixels, self.unit_m2)
+                outcome = block.settle(settled)
+                moved.add(block, outcome)
+                yield window, outcome.labels[block.found.ids]
+
+        tags = {"BEAMSEG_MINIMUM_AREA_M2": repr(self.unit_m2)}
+        tags |= {k: v for k, v in raster_tags(found.uri).items() if k.startswith("BEAMSEG_")}
+        path = generalized_path(found)
+        with work.written(path) as draft:
+            write_label_cog(draft.path, found.grid, blocks(), found.classes, tags)
+            sidecar = Path(draft.path + ".aux.xml")
+            with work.written(f"{path}.aux.xml") as names:
+                Path(names.path).write_bytes(sidecar.read_bytes())
+            sidecar.unlink()
+        written = {path: draft.written, f"{path}.aux.xml": names.written}
+        outputs = [Output.of(name, of_file) for name, of_file in written.items()]
+        tally = Tally(sums=moved.sums(self.unit_m2))
+        return StageResult(outputs, tally, found.grid.window.pixels)
+
+
+def _components(
+    found: LabelMap, window: Window, pixels: PixelAreas, unit_m2: float
+) -> BlockComponents:
+    """The components of a block of a label map."""
+    sides = Sides(
+        window.row > 0,
+        window.column > 0,
+        window.row + window.height < found.grid.height,
+        window.column + window.width < found.grid.width,
+    )
+    parts = parts_of_unit(pixels.of_window(window), unit_m2)
+    return BlockComponents(read_block(found.uri, window), parts, sides, found.classes.nodata)
+
+
+def _settled(
+    found: LabelMap, side: int, work: StageWork
+) -> tuple[list[tuple[Window, Settled]], int]:
+    """Blocks of a scene, and what became of what they could not settle alone.
+
+    Returns:
+        Windows, each with it, and the number of these components that stay below the unit.
+    """
+    windows = list(found.blocks(side))
+    if not _is_cut(found, side):
+        nothing = Settled(np.zeros(0, bool), np.zeros(0, found.classes.label_dtype))
+        return [(window, nothing) for window in windows], 0
+    seams, columns = SceneSeams(), -(-found.grid.width // side)
+    for first in range(0, len(windows), columns):
+        row = windows[first : first + columns]
+        seams.add_row([_read_pieces(found.unit("pieces", window), work) for window in row])
+    settled, stay = seams.settle()
+    return list(zip(windows, settled, strict=True)), stay
+
+
+def _read_pieces(unit: WorkUnit, work: StageWork) -> Unsettled:
+    """What a block of a scene could not settle alone.
+
+    Raises:
+        InputError: If the block failed.
+        TransientError: If it is not done, or its file is damaged.
+    """
+    log = work.stage(PIECES).log
+    commit = log.read(unit)
+    if commit is None:
+        raise TransientError(f"{unit.id} could not be finished: run the same command again")
+    if commit.tally.failed_images:
+        raise InputError(f"the block at {unit.window} could not be read")
+    (output,) = commit.outputs
+    content = filesystem.read_bytes(work.path(output.path))
+    if hashlib.sha256(content).hexdigest() != output.sha256:
+        log.invalidate(unit)
+        raise DamagedError(f"{output.path} is damaged: run the same command again")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return Unsettled(**arrays)
+
+
+class _Moved:
+    """What moves from class to class in a scene, in whole numbers."""
+
+    def __init__(self, stay: int) -> None:
+        self._pixels, self._parts = Counter[str](), Counter[str]()
+        self._below = Counter(components=stay)
+
+    def add(self, block: BlockComponents, outcome: Settled) -> None:
+        """Add what became of the components of a block."""
+        found = block.found
+        changed = outcome.labels != found.labels
+        fields = found.labels, outcome.labels, found.pixels, block.sizes
+        for old, new, pixels, size in zip(*(of[changed].tolist() for of in fields), strict=True):
+            self._pixels[f"{old}:{new}"] += pixels
+            self._parts[f"{old}:{new}"] += int(size)
+        stays = block.has_class & ~outcome.large & ~changed
+        self._below["components"] += int(np.count_nonzero(stays & ~block.is_open))
+        self._below["pixels"] += int(found.pixels[stays].sum())
+        self._parts[BELOW_UNIT] += sum(map(int, block.sizes[stays].tolist()))
+
+    def sums(self, unit_m2: float) -> Sums:
+        """Exact sums for a commit record."""
+        areas = {k: Fraction(unit_m2) * parts / int(PARTS) for k, parts in self._parts.items()}
+        below = self._below | {"area_m2": areas.pop(BELOW_UNIT)}
+        return {MOVED_PIXELS: dict(self._pixels), MOVED_M2: areas, BELOW_UNIT: below}
