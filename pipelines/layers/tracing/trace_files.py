@@ -40,6 +40,15 @@ class TraceFiles(NamedTuple):
     pieces: str
     corners: str
 
+    @classmethod
+    def of(cls, unit_id: str) -> "TraceFiles":
+        """Names of the files of a unit.
+
+        >>> TraceFiles.of("trace-a").pieces
+        'trace-a.pieces.arrow'
+        """
+        return cls(*(f"{unit_id}.{name}.arrow" for name in cls._fields))
+
 
 def polygon_rows(heads: Heads, parts: np.ndarray, shapes: np.ndarray) -> pa.RecordBatch:
     """Rows of polygons.
