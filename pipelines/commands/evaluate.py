@@ -1,11 +1,11 @@
 r"""Compare the label maps of a finished run with what is true, pixel by pixel.
 
-References are masks, under the paths of the inputs but for the suffix (image files and scenes);
-shards with masks, under the paths of the shards; one raster with a place, which all scenes lie on;
-or polygons or points of a file (GeoPackage, GeoJSON, CSV with lon, lat and class). A scene takes
-what a raster on another grid has nearest to the centres of its pixels, and the polygon in which a
-centre lies. What is ignored in a mask, and what no
-reference covers, counts nowhere; where the run has nodata, a pixel counts as unlabelled.
+References are masks, under the paths of the inputs but for the suffix (image files and scenes), or
+the names of images in shards; shards with masks, under the paths of the shards; one raster with a
+place, which all scenes lie on; or polygons or points of a file (GeoPackage, GeoJSON, CSV with lon,
+lat and class). A scene takes what a raster on another grid has nearest to the centres of its
+pixels, and the polygon in which a centre lies. What is ignored in a mask, and what no reference
+covers, counts nowhere; where the run has nodata, a pixel counts as unlabelled.
 
 Writes to DIR: scores.csv and scores.json (IoU, F1, precision, recall and accuracy, in pixels and,
 where there is ground, by area; in all, by group and by zone), images.csv (a row for each image or

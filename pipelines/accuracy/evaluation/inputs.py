@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
-from pipelines.accuracy.evaluation.work import IMAGE
+from pipelines.accuracy.evaluation.work import IMAGE, stem_in_shard
 from pipelines.formats import SHARDS
 from pipelines.formats.images import ImageFormat
-from pipelines.formats.shards import label_path
+from pipelines.formats.shards import label_path, labelled_keys
 from pipelines.formats.work import Work
 from pipelines.geodesy.vector_files import vector_kinds
 from pipelines.inputs.find import printable_path
@@ -16,13 +16,15 @@ from pipelines.inputs.sidecars import Sidecars
 from pipelines.rasters.header import read_header, with_others
 from pipelines.run import plan
 from pipelines.run.commits import Commit
+from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import SCENE, AssemblyUnit, InputFile, WorkUnit
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.format import RASTER_SUFFIXES
 from pipelines.storage import filesystem, locations
+from pipelines.storage.threads import in_order
 from segmodel.errors import BeamsegError, ConfigurationError, counted
 from segmodel.images.encoded import IMAGE_SUFFIXES
-from segmodel.pairs.paired_files import match_masks
+from segmodel.pairs.paired_files import match_masks, without_suffix
 
 _SHARD_NAMES = {entry.name for entry in SHARDS}
 _TEXT_SUFFIXES = frozenset({".csv", ".tsv", ".txt"})
@@ -172,7 +174,8 @@ class Matched:
 
     Args:
         units: Units to compare.
-        maps: Number of label maps, or shards of them, that are compared.
+        maps: Number of label maps that are compared; shards with shards as their references count
+            as one each.
         without_reference: Number of those that have no reference.
         unused: Number of files of references that no label map has.
         pixels: Number of pixels of the units of the run.
@@ -185,33 +188,90 @@ class Matched:
     pixels: int
 
 
-def match(maps: Sequence[FinishedMap], reference: ReferenceFiles | None) -> Matched:
+def match(
+    maps: Sequence[FinishedMap], reference: ReferenceFiles | None, labelled: RunDirectory
+) -> Matched:
     """Give each label map its reference.
 
     Args:
         maps: All label maps of the run.
         reference: Files of the reference; None for polygons and points, which lie on scenes.
+        labelled: Run directory of the run.
 
     Raises:
         ConfigurationError: If nothing can be compared, or a label map has several references.
     """
     keys = {entry.file.key: entry for entry in maps}
-    found: Mapping[str, InputFile | None]
+    found: dict[str, tuple[InputFile, ...]]
+    missing = 0
     if reference is None or reference.covers_all:
-        file = None if reference is None else reference.files[0]
-        found = {key: file for key, entry in keys.items() if entry.unit.format == SCENE}
+        files = () if reference is None else reference.files
+        found = {key: files for key, entry in keys.items() if entry.unit.format == SCENE}
     else:
-        found = _by_path(keys, reference.files)
+        found = {key: (file,) for key, file in _by_path(keys, reference.files).items()}
+        shards = [e for e in maps if e.unit.format in _SHARD_NAMES and e.file.key not in found]
+        by_name = _by_name_in_shard(shards, _masks_among(reference.files), labelled)
+        found |= {key: masks for key, (masks, _) in by_name.items() if masks}
+        missing = sum(left_out for masks, left_out in by_name.values() if masks)
     if not found:
         raise ConfigurationError(
             f"--reference: no label map of the run has a reference: masks and shards have the "
-            f"paths of the inputs, but for the suffix of masks, such as {maps[0].file.name}; one "
-            f"raster with a place, polygons and points are for scenes"
+            f"paths of the inputs, but for the suffix of masks, such as {maps[0].file.name}; masks "
+            f"of images in shards have the names of these, and are shards where images have none; "
+            f"one raster with a place, polygons and points are for scenes"
         )
-    unused = 0 if reference is None else len(reference.files) - len({*found.values()})
+    used = {file for files in found.values() for file in files}
+    unused = 0 if reference is None else len(reference.files) - len(used)
     pixels = {e.unit.id: e.pixels for e in maps if e.file.key in found}
     units = tuple(_units(maps, found))
-    return Matched(units, len(found), len(keys) - len(found), unused, sum(pixels.values()))
+    compared = sum(max(1, len(files)) for files in found.values())
+    without = missing + len(keys) - len(found)
+    return Matched(units, compared, without, unused, sum(pixels.values()))
+
+
+def _masks_among(references: Iterable[InputFile]) -> list[InputFile]:
+    return [f for f in references if not any(kind.matches(f.name) for kind in SHARDS)]
+
+
+def _by_name_in_shard(
+    shards: Sequence[FinishedMap], masks: Sequence[InputFile], labelled: RunDirectory
+) -> dict[str, tuple[tuple[InputFile, ...], int]]:
+    """By key of a shard the masks of its images, and how many images have none.
+
+    Args:
+        shards: Shards of label maps.
+        masks: Files, each with the name of an image in a shard but for its suffix.
+        labelled: Run directory of the run.
+
+    Raises:
+        ConfigurationError: If a mask is that of two images, or an image has two.
+    """
+    files: dict[str, InputFile] = {}
+    for mask in masks if shards else ():
+        stem = without_suffix(mask.name)
+        if stem in files:
+            raise ConfigurationError(
+                f"--reference: {files[stem].name} and {mask.name} are masks of one image: {_ONE}"
+            )
+        files[stem] = mask
+    found: dict[str, tuple[tuple[InputFile, ...], int]] = {}
+    seen: dict[str, str] = {}
+
+    def names(entry: FinishedMap) -> tuple[str, list[str | None]]:
+        keys = labelled_keys(entry.unit.id, labelled) if files else ()
+        return entry.file.key, [stem_in_shard(key) for key in keys]
+
+    for shard, stems in in_order(names, shards):
+        known = [stem for stem in stems if stem is not None and stem in files]
+        for stem in known:
+            if stem in seen:
+                raise ConfigurationError(
+                    f"--reference: {shard} and {seen[stem]} have images called {stem}, which would "
+                    f"have the same mask: give shards of masks in the order of the images"
+                )
+            seen[stem] = shard
+        found[shard] = tuple(files[stem] for stem in known), len(stems) - len(known)
+    return found
 
 
 def _by_path(
@@ -236,7 +296,7 @@ def _with_paths(
 ) -> dict[str, InputFile]:
     """Reference by key of the label map, by a path of its own."""
     by_name = {file.name: file for file in references}
-    masks = [f for f in references if not any(kind.matches(f.name) for kind in SHARDS)]
+    masks = _masks_among(references)
     files = {True: list[InputFile](), False: list[InputFile]()}
     for entry in maps:
         files[entry.unit.format in _SHARD_NAMES].append(entry.file)
@@ -251,15 +311,14 @@ def _with_paths(
 
 
 def _units(
-    maps: Iterable[FinishedMap], found: Mapping[str, InputFile | None]
+    maps: Iterable[FinishedMap], found: Mapping[str, tuple[InputFile, ...]]
 ) -> Iterator[WorkUnit]:
     """A unit for each one of the run that has something to compare, under the same id."""
     current: WorkUnit | None = None
     for entry in maps:
         if entry.file.key not in found:
             continue
-        reference = found[entry.file.key]
-        files = (entry.file,) if reference is None else (entry.file, reference)
+        files = (entry.file, *found[entry.file.key])
         kind = IMAGE if entry.unit.format == ImageFormat.name else entry.unit.format
         if current is not None and current.id == entry.unit.id:
             current = replace(current, files=current.files + files)

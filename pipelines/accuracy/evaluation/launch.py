@@ -85,7 +85,7 @@ def check_evaluation(root: str, options: EvaluateOptions) -> ResolvedEvaluation:
     if earlier is not None and not options.overwrite:
         check_unchanged(earlier, shape, options.output, "shape")
     files = None if reference is not None else reference_files(options.reference)
-    matched = match(finished_maps(labelled), files)
+    matched = match(finished_maps(labelled), files, labelled.run)
     for unit in matched.units:
         # Images of shards have names of their own, which are not known before they are read.
         named = {SCENE: unit.files[:1], IMAGE: unit.files[::2]}.get(unit.format, ())

@@ -2,8 +2,9 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from pipelines.accuracy.evaluation.references import (
     zones_on,
 )
 from pipelines.formats import SHARDS
-from pipelines.formats.shards import ShardSample, labelled_keys, printable_name
+from pipelines.formats.shards import ShardFormat, ShardSample, labelled_keys, printable_name
 from pipelines.formats.work import ReadOptions
 from pipelines.inputs.unchanged import unchanged
 from pipelines.rasters.gdal import OPENER
@@ -38,6 +39,7 @@ from segmodel.images.encoded import decode_image
 from segmodel.labels.classes import ClassTable
 from segmodel.labels.confusion import IGNORED
 from segmodel.labels.masks import MaskReader
+from segmodel.pairs.paired_files import without_suffix
 from segmodel.rasters.opening import gdal_window
 from segmodel.rasters.reader import RasterHandle
 from segmodel.tiling.windows import Window
@@ -109,7 +111,7 @@ def evaluate_unit(
 
     Args:
         unit: Label map, shard of them or group of them, each followed by its reference if that is
-            a file.
+            a file; shards by several, where masks are files.
         work: What all units have in common.
         on_pixels: Called with the number of pixels of each label map.
 
@@ -284,32 +286,81 @@ def _band(handle: RasterHandle) -> Callable[[Window], np.ndarray]:
 
 
 def _compare_shard(unit: WorkUnit, work: EvaluateWork) -> Iterator[_Compared]:
-    """Label maps and masks of a shard, which are in the same order; some of either may be lost."""
+    """Label maps of a shard and their masks; some of either may be lost."""
     shards = next(entry for entry in SHARDS if entry.name == unit.format)
-    file, masks = unit.files
-
-    def samples(source: InputFile, field: str) -> Iterator[Any]:
-        return shards.read(source, ReadOptions(max_pixels=work.max_pixels, image_field=field))
-
-    maps = samples(file, shards.label_field)
+    file, *references = unit.files
+    maps = _samples(shards, file, shards.label_field, work)
     levels: Iterator[Any] | None = None
     if work.confidence:
-        levels = samples(file, shards.confidence_field)
-    references = samples(masks, shards.label_field)
+        levels = _samples(shards, file, shards.confidence_field, work)
+    if shards.matches(references[0].name):
+        mask_of = _masks_in_shard(_samples(shards, references[0], shards.label_field, work))
+    else:
+        mask_of = _masks_by_name(references)
     for key in labelled_keys(unit.id, RunDirectory(work.labelled)):
-        number, _, name = key.removeprefix("#").partition(" ")
         labels = next(maps, None)
         confidence = None if levels is None else next(levels, None)
-        mask = next((sample for sample in references if sample.number == int(number)), None)
         try:
-            _check_same_name(mask, name)
-            contents = _encoded(labels), _encoded(mask)
+            mask = mask_of(key)
+            if mask is None:
+                continue
             level = None if levels is None else _encoded(confidence)
-            counts, pixels = _compare_encoded(*contents, level, work)
+            counts, pixels = _compare_encoded(_encoded(labels), mask[0], level, work, mask[1])
         except (BeamsegError, OSError) as error:
             yield _failure(file, key, error)
             continue
         yield _row(file, IMAGE, SAME_GRID, counts, key), pixels
+
+
+def _samples(
+    shards: ShardFormat, source: InputFile, field: str, work: EvaluateWork
+) -> Iterator[Any]:
+    return shards.read(source, ReadOptions(max_pixels=work.max_pixels, image_field=field))
+
+
+# The encoded mask of an image, by the key of the image in its shard, and the mask of that file if
+# it has one beside it; None where an image has none.
+_MaskOf = Callable[[str], tuple[bytes, bytes | None] | None]
+
+
+def _masks_in_shard(samples: Iterator[Any]) -> _MaskOf:
+    """Masks of a shard that has them in the order of the images, which are asked for in it."""
+
+    def mask_of(key: str) -> tuple[bytes, bytes | None]:
+        number, name = _number_and_name(key)
+        mask = next((sample for sample in samples if sample.number == number), None)
+        _check_same_name(mask, name)
+        return _encoded(mask), None
+
+    return mask_of
+
+
+def _masks_by_name(files: Iterable[InputFile]) -> _MaskOf:
+    """Masks that are files, with the names that images have in their shard."""
+    by_stem = {without_suffix(file.name): file for file in files}
+
+    def mask_of(key: str) -> tuple[bytes, bytes | None] | None:
+        file = by_stem.get(stem_in_shard(key) or "")
+        if file is None:
+            return None
+        return filesystem.read_bytes(file.uri, file.stat), mask_beside(file)
+
+    return mask_of
+
+
+def stem_in_shard(key: str) -> str | None:
+    """What the mask of an image in a shard is called but for its suffix; None without a name.
+
+    >>> stem_in_shard("#3 cats/a.jpg"), stem_in_shard("#3")
+    ('cats/a', None)
+    """
+    name = _number_and_name(key)[1]
+    return without_suffix(name) if PurePosixPath(name).name else None
+
+
+def _number_and_name(key: str) -> tuple[int, str]:
+    number, _, name = key.removeprefix("#").partition(" ")
+    return int(number), name
 
 
 _SHARDS_OF_THE_RUN = (

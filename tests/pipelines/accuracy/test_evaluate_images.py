@@ -277,6 +277,81 @@ def test_a_shard_is_compared_with_the_masks_in_a_shard_of_the_same_name(
     assert sum(r["pixels"] for r in found.scores["all"]["reliability"]["bins"]) == expected.sum()
 
 
+def shard_run(tmp_path, model_folder, name: str, names: list[str], broken: int = -1):
+    """A run over a shard of images with these names, 20 rows high, with confidence."""
+    shards = next(entry for entry in SHARDS if entry.matches(name))
+    path = tmp_path / "packed" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with shards.writer(str(path), False, ("image",)) as writer:
+        for number, image in enumerate(names):
+            content = b"broken" if number == broken else png(pixels(20, 30 + number, number))
+            writer.add(ShardEntry(number, image, 20, 30 + number, (content, "png")))
+    budget = FailureBudget(1, None)
+    options = {"confidence": True, "max_failures": budget}
+    return run_scenes(tmp_path / "run", model_folder, path.parent, **options).root
+
+
+@pytest.mark.parametrize("name", ["a.tfrecord", "a.tar", "a.parquet"])
+def test_images_of_a_shard_have_the_mask_files_of_their_names(tmp_path, model_folder, name):
+    names = [f"sub/{number}.png" for number in range(5)]
+    run = shard_run(tmp_path, model_folder, name, names, broken=2)
+    truths = {n: random_ids(20, 30 + n, n) for n in (0, 2, 4)}
+    masks = write_masks(tmp_path / "masks", {f"sub/{n}.png": truths[n] for n in truths})
+    (masks / "sub" / "4.png").rename(masks / "sub" / "4.webp")
+    write_masks(masks, {"other.png": random_ids(20, 30, 9)})
+
+    found = evaluated(run, masks, max_failures=FailureBudget(1, None))
+    again = evaluated(run, masks)
+    write_masks(masks, {"sub/0.png": truths[0]})
+    os.utime(masks / "sub" / "0.png", (1, 1))
+    changed = evaluated(run, masks)
+
+    expected = sum(
+        np.array(counted_by_hand(truths[n], brightness_labels(pixels(20, 30 + n, n))))
+        for n in (0, 4)
+    )
+    assert found.matrix == expected.tolist()
+    assert [row["image"] for row in found.rows("images.csv")] == [
+        f"packed/{name} #{n} sub/{n}.png" for n in (0, 4)
+    ]
+    # Images 1 and 3 have no mask, and that of 2 has no label map; neither has another mask.
+    compared = {key: found.scores[key] for key in ("without_reference", "unused_references")}
+    assert compared == {"without_reference": 2, "unused_references": 2}
+    assert (found.status, found.scores["images"], len(found.done)) == (0, 2, 1)
+    assert (again.done, len(changed.done)) == ((), 1)
+    assert sum(r["pixels"] for r in found.scores["all"]["reliability"]["bins"]) == expected.sum()
+
+
+def test_a_bad_mask_file_of_an_image_in_a_shard_fails_alone(tmp_path, model_folder):
+    run = shard_run(tmp_path, model_folder, "a.parquet", ["0.png", "1.png"])
+    masks = write_masks(tmp_path / "masks", {"0.png": random_ids(20, 30, 0)})
+    write_masks(masks, {"1.png": random_ids(20, 30, 1)})
+
+    found = evaluated(run, masks)
+
+    (row,) = found.rows("failures.csv")
+    assert (found.status, row["uri"], row["key"]) == (3, "packed/a.parquet", "#1 1.png")
+
+
+def test_images_in_shards_without_names_or_of_one_name_have_no_mask_files(tmp_path, model_folder):
+    masks = write_masks(tmp_path / "masks", {"0.png": random_ids(20, 30, 0)})
+    nameless = shard_run(tmp_path / "a", model_folder, "a.tfrecord", [""])
+    with pytest.raises(ConfigurationError, match="and are shards where images have none"):
+        evaluated(nameless, masks)
+
+    shard_run(tmp_path / "b", model_folder, "a.tfrecord", ["0.png"])
+    doubled = shard_run(tmp_path / "b", model_folder, "b.tfrecord", ["0.jpg"])
+    with pytest.raises(
+        ConfigurationError, match=r"packed/b.tfrecord and packed/a.tfrecord have images called 0,"
+    ):
+        evaluated(doubled, masks)
+
+    named = shard_run(tmp_path / "c", model_folder, "a.tfrecord", ["0.png"])
+    write_masks(masks, {"0.webp": random_ids(20, 30, 0)})
+    with pytest.raises(ConfigurationError, match=r"0.png and 0.webp are masks of one image"):
+        evaluated(named, masks)
+
+
 def test_a_resumed_evaluation_gives_the_same_bytes(tmp_path, model_folder):
     folder = photos(tmp_path, 130)
     ids = {f"{n}.png": random_ids(40 + n, 50, n) for n in range(130)}

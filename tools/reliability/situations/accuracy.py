@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tools.reliability.situations.changes import Change, empty, gone, put
-from tools.reliability.situations.table import PHOTOS, SCENES, Situation
+from tools.reliability.situations.table import PHOTOS, SCENES, SHARDS, Situation
 
 SAMPLE = "sample run --total=9"
 DRAWN = (SCENES, f"{SAMPLE} --chip_px=0")
@@ -339,6 +339,13 @@ SITUATIONS = (
         "--model",
         "give both, or a finished RUN",
         before=(PHOTOS,),
+    ),
+    Situation(
+        "mask files for images of one name in several shards",
+        MASKS,
+        "--reference",
+        "give shards of masks in the order of the images",
+        before=(SHARDS,),
     ),
     Situation(
         "a shard as a reference of images",
