@@ -67,7 +67,9 @@ def finish_generalization(work: StageWork) -> dict[str, Any]:
         "balances_with": "label maps" if labelled.counts_once else "areas.csv",
         "moved_pixels": sum(count for count, _ in moved.values()),
         "moved_m2": float(sum(area for _, area in moved.values())),
-        "below_unit": {key: float(value) for key, value in below.items()},
+        "below_unit": {
+            key: value if isinstance(value, int) else float(value) for key, value in below.items()
+        },
     }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.geodesy.ground import GroundGrid
 from pipelines.layers.generalized.mapping_unit import PARTS, parts_of_unit
 from pipelines.layers.generalized.unsettled import (
     BlockComponents,
@@ -23,7 +24,7 @@ from pipelines.layers.generalized.unsettled import (
     Unsettled,
 )
 from pipelines.layers.maps import LabelMap, LabelMaps, map_of
-from pipelines.layers.pixel_areas import PixelAreas
+from pipelines.layers.pixel_areas import areas_by_squares, map_ground
 from pipelines.layers.stages import Stage, StageResult, StageWork
 from pipelines.rasters.cog import Blocks, raster_tags, read_block, write_label_cog
 from pipelines.run.areas import Sums, Tally
@@ -89,11 +90,10 @@ class FindPieces:
         """Do a block; of a scene without ground area nothing, as the unit of the scene tells it."""
         assert unit.window is not None
         found = map_of(unit, work.labelled.contract.classes)
-        try:
-            pixels = PixelAreas.of(found, work.labelled)
-        except GroundError:
+        ground = map_ground(found, work.labelled)
+        if ground is None:
             return StageResult((), Tally(), unit.window.pixels)
-        pieces = _components(found, unit.window, pixels, self.unit_m2).unsettled()
+        pieces = _components(found, unit.window, ground, self.unit_m2).unsettled()
         path = work.own_path(f"{unit.id}.npz")
         with work.written(path) as draft, open(draft.path, "wb") as stream:
             np.savez_compressed(stream, **pieces._asdict())
@@ -121,13 +121,18 @@ class GeneralizeScene:
             TransientError: If a block of it is not there yet.
         """
         found = map_of(unit, work.labelled.contract.classes)
-        pixels = PixelAreas.of(found, work.labelled)
+        ground = map_ground(found, work.labelled)
+        if ground is None:
+            raise GroundError(
+                "its pixels have no ground area to compare with --minimum_area: give the scene a "
+                "coordinate reference system, or label it with --pixel_size"
+            )
         pieces, stay = _settled(found, self.side, work)
         moved = _Moved(stay)
 
         def blocks() -> Blocks:
             for window, settled in pieces:
-                block = _components(found, window, pixels, self.unit_m2)
+                block = _components(found, window, ground, self.unit_m2)
                 outcome = block.settle(settled)
                 moved.add(block, outcome)
                 yield window, outcome.labels[block.found.ids]
@@ -148,7 +153,7 @@ class GeneralizeScene:
 
 
 def _components(
-    found: LabelMap, window: Window, pixels: PixelAreas, unit_m2: float
+    found: LabelMap, window: Window, ground: GroundGrid | float, unit_m2: float
 ) -> BlockComponents:
     """The components of a block of a label map."""
     sides = Sides(
@@ -157,7 +162,7 @@ def _components(
         window.row + window.height < found.grid.height,
         window.column + window.width < found.grid.width,
     )
-    parts = parts_of_unit(pixels.of_window(window), unit_m2)
+    parts = parts_of_unit(areas_by_squares(ground, window), unit_m2)
     return BlockComponents(read_block(found.uri, window), parts, sides, found.classes.nodata)
 
 

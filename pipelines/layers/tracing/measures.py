@@ -11,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from pipelines.geodesy.ground import GroundGrid
+from pipelines.layers.pixel_areas import areas_by_squares
 from pipelines.layers.polygons.components import Components
 from segmodel.tiling.windows import Window
 
@@ -18,8 +19,6 @@ from segmodel.tiling.windows import Window
 MEASURES = ("pixels", "area_high", "area_low", "counted_high", "counted_low", "confidence")
 AREA, COUNTED = slice(1, 3), slice(3, 5)
 _BITS, _LOW_BITS = 48, 26
-# Areas of a tile are computed together, so that they are the same in any block.
-_TILE_PX = 512
 
 
 @dataclass(frozen=True)
@@ -45,25 +44,7 @@ class WholeAreas:
 
     def in_window(self, window: Window) -> np.ndarray:
         """`(2, height, 1 or width)` int64, the high and the low number of each pixel."""
-        if not isinstance(self.ground, GroundGrid):
-            return self._whole(np.full((window.height, 1), self.ground))
-        bottom, right = window.row + window.height, window.column + window.width
-        top, left = (at - at % _TILE_PX for at in (window.row, window.column))
-        scene = Window(0, 0, self.ground.height, self.ground.width)
-        rows = []
-        for row in range(top, bottom, _TILE_PX):
-            tiles = [
-                self._in_tile(Window(row, column, _TILE_PX, _TILE_PX).intersection(scene), window)
-                for column in range(left, right, _TILE_PX)
-            ]
-            rows.append(tiles[0] if tiles[0].shape[-1] == 1 < window.width else np.dstack(tiles))
-        return np.hstack(rows)
-
-    def _in_tile(self, tile: Window, window: Window) -> np.ndarray:
-        assert isinstance(self.ground, GroundGrid)
-        areas = self.ground.pixel_areas_m2(tile.row, tile.column, tile.height, tile.width)
-        rows, columns = tile.intersection(window).relative_to(tile).slices
-        return self._whole(areas[rows] if areas.shape[1] == 1 else areas[rows, columns])
+        return self._whole(areas_by_squares(self.ground, window))
 
     def _whole(self, areas_m2: np.ndarray) -> np.ndarray:
         whole = np.rint(np.ldexp(areas_m2, -self.exponent)).astype(np.int64)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipelines.formats.work import Work
 from pipelines.layers.maps import LabelMap, LabelMaps, map_of
+from pipelines.layers.pixel_areas import map_ground
 from pipelines.layers.polygons.parts import PARTS, row_groups
 from pipelines.layers.stages import Stage, StageResult, StageWork
 from pipelines.layers.tracing.blocks import Heads, LabelBlock, TracedBlock, trace_block
@@ -26,7 +27,6 @@ from pipelines.layers.tracing.trace_files import (
     write_rows,
 )
 from pipelines.rasters.cog import read_block
-from pipelines.rasters.reader import ground_grid
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Output
 from pipelines.run.plan import SCENE, CountUnit, InputFile, WorkUnit
@@ -116,9 +116,8 @@ def _map_and_sharing(unit: WorkUnit, labelled: Work) -> tuple[LabelMap, Sequence
 
 def _areas_of(found: LabelMap, labelled: Work) -> WholeAreas | None:
     """Ground areas of the pixels of a label map; None where they are not known."""
-    if found.grid.crs is not None and not found.grid.transform.is_identity:
-        return WholeAreas.of(ground_grid(found.grid))
-    return None if labelled.pixel_size_m is None else WholeAreas.of(labelled.pixel_size_m**2)
+    ground = map_ground(found, labelled)
+    return None if ground is None else WholeAreas.of(ground)
 
 
 @dataclass(frozen=True)

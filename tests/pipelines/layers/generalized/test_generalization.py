@@ -24,14 +24,13 @@ from pipelines.layers.generalized.generalization import (
 from pipelines.layers.generalized.generalize import PIECES, generalize_stages
 from pipelines.layers.launch import check_layers, prepare_layers
 from pipelines.layers.options import LayersOptions
-from pipelines.layers.pixel_areas import PixelAreas
+from pipelines.layers.pixel_areas import areas_by_squares
 from pipelines.layers.stages import DoStageUnit, Layer
 from pipelines.rasters.reader import ground_grid
 from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.plan import WorkUnit
 from segmodel.rasters.grid import Grid
-from segmodel.tiling.windows import Window
 from tests.fakes import BRIGHT, DARK, MIDDLE
 from tests.pipelines.corpus import DEGREES, UTM, pixels, tree, write_model_folder, write_scene
 from tests.pipelines.counted_scenes import ANY, parts_of
@@ -81,7 +80,7 @@ def labels_and_areas(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Labels of a label map, and ground areas of its pixels in m²."""
     with rasterio.open(path) as source:
         labels, grid = source.read(1), Grid(*source.shape, source.transform, source.crs)
-    areas = PixelAreas(ground_grid(grid)).of_window(grid.window)
+    areas = areas_by_squares(ground_grid(grid), grid.window)
     return labels, np.broadcast_to(areas, labels.shape)
 
 
@@ -306,12 +305,3 @@ def test_of_a_class_that_moved_as_a_whole_nothing_is_left_but_what_it_moved():
     }
     assert moved_total(total, moves).area_m2 == {"0": 0.0, "1": 5.1, "nodata": 1.0}
     assert moved_total(total, moves).pixels == {"0": 0, "1": 5, "nodata": 1}
-
-
-def test_areas_of_a_window_are_the_bits_of_those_of_the_scene():
-    grid = ground_grid(Grid(900, 800, UTM[1], rasterio.CRS.from_string(UTM[0])))
-    whole = PixelAreas(grid).of_window(Window(0, 0, 900, 800))
-    random = np.random.default_rng(1)
-    for row, column, height, width in random.integers(1, 400, (20, 4)).tolist():
-        window = Window(row, column, height, width)
-        assert PixelAreas(grid).of_window(window).tobytes() == whole[window.slices].tobytes()

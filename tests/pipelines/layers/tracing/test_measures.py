@@ -10,8 +10,8 @@ import pytest
 from affine import Affine
 
 from pipelines.geodesy.ground import GroundGrid
+from pipelines.layers import pixel_areas
 from pipelines.layers.polygons.components import components_of
-from pipelines.layers.tracing import measures
 from pipelines.layers.tracing.measures import AREA, COUNTED, WholeAreas, measures_of
 from segmodel.tiling.windows import Window
 
@@ -24,7 +24,7 @@ GRIDS = {
 
 @pytest.mark.parametrize("ground", GRIDS.values(), ids=GRIDS)
 def test_areas_of_a_pixel_are_the_same_in_any_window(ground, monkeypatch):
-    monkeypatch.setattr(measures, "_TILE_PX", 16)
+    monkeypatch.setattr(pixel_areas, "_SQUARE_PX", 16)
     areas = WholeAreas.of(ground)
     whole = np.broadcast_to(areas.in_window(Window(0, 0, 40, 30)), (2, 40, 30))
     part = np.broadcast_to(areas.in_window(Window(7, 13, 21, 9)), (2, 21, 9))
