@@ -1,11 +1,14 @@
-r"""Make layers of the label maps of a finished run, for maps, the web and the survey.
+"""Make layers of the label maps of a finished run, for maps, the web and the survey.
+
+--mosaic makes one map of all label maps, in files of equal size with an index over them.
 
 The model is not needed, and the run stays as it is: layers lie in RUN/layers. What is there already
 is not made again: other options add other layers. Run the same command again to continue an
 interrupted one.
 
 Examples:
-  beamseg layers runs/may
+  beamseg layers runs/may --mosaic
+  beamseg layers gs://survey/may --mosaic --cell 50000 --max_failures 1%
 """
 
 import sys

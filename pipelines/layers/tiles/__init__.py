@@ -1,0 +1,1 @@
+"""Label maps as mosaics, and as web tiles in one archive."""

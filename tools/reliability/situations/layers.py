@@ -1,0 +1,67 @@
+"""Layers of finished label maps."""
+
+from __future__ import annotations
+
+from tools.reliability.situations.changes import cut, gone, link
+from tools.reliability.situations.table import PHOTOS, SCENES, Situation
+
+MOSAIC = "layers run --mosaic"
+
+SITUATIONS = (
+    Situation("layers without a run", "layers --mosaic", "RUN", "; see beamseg layers --help"),
+    Situation(
+        "layers of what is not there",
+        "layers none --mosaic",
+        "none",
+        "name the folder that `beamseg segment` was given as --output",
+    ),
+    Situation(
+        "layers without a name of one",
+        "layers run",
+        "name the layers to make",
+        "--mosaic",
+        before=(SCENES,),
+    ),
+    Situation(
+        "layers of images without a place",
+        MOSAIC,
+        "run has no label map of a scene",
+        "name a run over rasters",
+        before=(PHOTOS,),
+    ),
+    Situation(
+        "layers of a run that is not complete",
+        MOSAIC,
+        "run is not complete",
+        "run the same `beamseg segment` again",
+        before=(SCENES,),
+        make=gone("run/summary.json"),
+    ),
+    Situation(
+        "a label map that is cut, of which layers are made",
+        MOSAIC,
+        "labels/scenes/scene.tif",
+        "run `beamseg verify` with --invalidate",
+        before=(SCENES,),
+        make=cut("run/labels/scenes/scene.tif", 0.5),
+    ),
+    Situation(
+        "a cell without a mosaic", "layers run --cell=1000", "--cell", "of --mosaic: give both"
+    ),
+    Situation(
+        "a cell of more pixels than a file should have",
+        f"{MOSAIC} --cell=1e9",
+        "--cell",
+        "give a smaller one",
+        before=(SCENES,),
+    ),
+    Situation("a cell of no size", f"{MOSAIC} --cell=0", "--cell", "must be greater than 0"),
+    Situation(
+        "layers into a link",
+        MOSAIC,
+        "layers",
+        "is a link in a folder that is written to",
+        before=(SCENES,),
+        make=link("run/layers", "elsewhere"),
+    ),
+)
