@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from segmodel.engine.soft import BINS, SoftBatch
@@ -59,18 +61,28 @@ class BrightnessModel:
         return labels, (images.astype(np.float32).mean(axis=-1) / 255).astype(np.float32)
 
     def soft_sums(
-        self, images: np.ndarray, weights: np.ndarray, has_maps: bool = False
+        self,
+        images: np.ndarray,
+        weights: np.ndarray,
+        labelled: np.ndarray | None = None,
+        index: np.ndarray | None = None,
+        has_maps: bool = False,
     ) -> SoftBatch:
         """As if a label had a probability of 0.8, and the next class in the table one of 0.2."""
         labels, count = self.labels(images), len(self.classes.ids)
-        levels = np.zeros((len(images), count, count), np.int64)
-        weighted, bins = np.zeros(levels.shape), np.zeros((len(images), count, BINS), np.int64)
-        for row, label in enumerate(self.classes.ids):
-            here = np.where(labels == label, weights, 0).reshape(len(images), -1)
-            pixels, weight = np.count_nonzero(here, axis=1), here.sum(axis=1)
+        index = np.zeros(labels.shape, int) if index is None else index
+        labelled = np.ones(labels.shape, int) if labelled is None else labelled
+        levels = np.zeros((len(images), index.max() + 1, count, count), np.int64)
+        weighted, bins = np.zeros(levels.shape), np.zeros((*levels.shape[:3], BINS), np.int64)
+        for zone, (row, label) in itertools.product(
+            range(levels.shape[1]), enumerate(self.classes.ids)
+        ):
+            here = (labels == label) & (index == zone) & (weights > 0)
+            pixels, weight = ((v * here).sum(axis=(1, 2)) for v in (labelled, weights))
             for column, level in ((row, 204), ((row + 1) % count, 51)):
-                levels[:, row, column], weighted[:, row, column] = level * pixels, level * weight
-            bins[:, row, 204 // 16] = pixels
+                levels[:, zone, row, column] = level * pixels
+                weighted[:, zone, row, column] = level * weight
+            bins[:, zone, row, 204 // 16] = pixels
         confidence = np.full(labels.shape, 0.8, np.float32)
         maps = None
         if has_maps:

@@ -133,6 +133,7 @@ class Work(PlanContext):
             range of the model; judged at the end of the run.
         is_sealed: Whether the run began with seals in its commit records.
         soft_areas: Whether probabilities are summed by label and class.
+        soft_zones: Digest of the zones by which they are summed, too, or None.
         probabilities: Whether the probabilities of all classes are written.
     """
 
@@ -150,6 +151,7 @@ class Work(PlanContext):
     max_out_of_range: Fraction = MAX_OUT_OF_RANGE
     is_sealed: bool = True
     soft_areas: bool = False
+    soft_zones: str | None = None
     probabilities: bool = False
 
     @classmethod
@@ -187,6 +189,7 @@ class Work(PlanContext):
             max_out_of_range=Fraction(policy.get("max_out_of_range", MAX_OUT_OF_RANGE)),
             is_sealed=SEALED in document,
             soft_areas=labels.get("soft_areas", False),
+            soft_zones=shaping["statistics"].get("soft_zones"),
             probabilities=labels.get("probabilities", False),
         )
 

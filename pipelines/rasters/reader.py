@@ -14,14 +14,15 @@ import numpy as np
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.rasters.gdal import OPENER
+from pipelines.rasters.zone_index import ZonesOf
 from segmodel.errors import InputError
 from segmodel.rasters.bands import ModelBands
 from segmodel.rasters.grid import Grid
 from segmodel.rasters.header import Header
 from segmodel.rasters.reader import RasterHandle, RasterReader
-from segmodel.tiling.raster import Pixels, Raster, combine_masks
+from segmodel.tiling.raster import Counted, Pixels, Raster, combine_masks
 from segmodel.tiling.resampling import ModelGrid
-from segmodel.tiling.windows import Window
+from segmodel.tiling.windows import Tile, Window
 
 # Pixels that are decoded at most for a picture of a scene without overviews.
 DECODED_FOR_PICTURE = 1 << 24
@@ -63,6 +64,7 @@ class SceneRaster(Raster):
         aoi: Area of interest, or None for all of the scene.
         version: Version that a scene in a store must still have; see `StoreOpener.open`.
         on_read: Called with each window that `read` gives, and its pixels; from any thread.
+        zones: Which zones the pixels of a window lie in; None where that does not count.
     """
 
     def __init__(
@@ -73,8 +75,9 @@ class SceneRaster(Raster):
         aoi: ScenePolygons | None = None,
         version: str = "",
         on_read: Callable[[Window, Pixels], None] = lambda window, pixels: None,
+        zones: ZonesOf | None = None,
     ) -> None:
-        self._on_read = on_read
+        self._on_read, self._zones = on_read, zones
         self.height, self.width = header.grid.height, header.grid.width
         self.header, self.aoi = header, aoi
         # GDAL's threads give zeros, and no error, where pixels without compression do not arrive.
@@ -100,6 +103,14 @@ class SceneRaster(Raster):
         if not self.header.is_placed:
             return None
         return self._ground.pixel_areas_m2(core.row, core.column, core.height, core.width)
+
+    def counted(self, tile: Tile, pixels: Pixels) -> Counted:
+        """How the pixels of a core count: by ground area, and by zones where there are any."""
+        counted = super().counted(tile, pixels)
+        if self._zones is None:
+            return counted
+        index, zones = self._zones(tile.core)
+        return replace(counted, index=index, zones=zones)
 
     @cached_property
     def _ground(self) -> GroundGrid:
@@ -157,7 +168,17 @@ class ResampledRaster(Raster):
             InputError: If GDAL cannot read it.
         """
         source = self.scene.read(self.grid.source_window(window))
-        return Pixels(*self.grid.resample(source.values, source.finite, window))
+        values, valid = self.grid.resample(source.values, source.finite, window)
+        return Pixels(values, valid, source=combine_masks(source.finite, source.wanted))
+
+    def counted(self, tile: Tile, pixels: Pixels) -> Counted:
+        """How the pixels of a core count: as those of the scene that they label; not by zone."""
+        read, has_label = self.grid.source_window(tile.read), pixels.source
+
+        def labelled(source: Window) -> np.ndarray | None:
+            return None if has_label is None else has_label[source.relative_to(read).slices]
+
+        return self.grid.counted(tile.core, labelled, self.scene.pixel_areas)
 
     def on_source_grid(self, values: np.ndarray, nodata: int) -> np.ndarray:
         """A map of the area on the scene's own grid: nearest, and nodata exact.

@@ -123,7 +123,7 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
     written = {"failures.csv": rows}
     written["areas.csv"] = run.write("areas.csv", totals_csv(totals.tally, classes))
     if work.soft_areas:
-        table = soft_csv(totals.tally, classes, work.counts_once)
+        table = soft_csv(totals.tally, classes)
         written["soft_areas.csv"] = run.write("soft_areas.csv", table)
     status = totals.status(budget)
     zones = write_scene_results(work, written)

@@ -41,10 +41,10 @@ from pipelines.run.areas import Tally
 from pipelines.run.attempts import THREADS
 from pipelines.run.directory import COPY, OUTPUTS, RUN_JSON, DamagedRunError, RunDirectory
 from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, Unit, WorkUnit
-from pipelines.run.polygons import AOI, ZONES, is_stored, stored
+from pipelines.run.polygons import AOI, SOFT_ZONES, ZONES, is_stored, stored
 from pipelines.run.soft_areas import soft_csv
 from pipelines.scenes.files import scene_paths
-from pipelines.scenes.results import overlaps_csv, zone_totals, zones_csv
+from pipelines.scenes.results import overlaps_csv, soft_zones_csv, zone_totals, zones_csv
 from pipelines.storage import filesystem, locations
 from pipelines.storage.threads import in_order
 from segmodel.errors import BeamsegError, ConfigurationError
@@ -251,7 +251,8 @@ def _check_begin(work: Work, ledger: _Ledger) -> None:
     if len(documents) == 2 and documents[0] != documents[1]:
         ledger.fault(COPY, f"is no copy of {RUN_JSON}", AGAIN)
     zones = None if work.counting is None else work.counting.zones
-    for name, digest_of_run in ((AOI, work.reading.aoi), (ZONES, zones)):
+    polygons = {AOI: work.reading.aoi, ZONES: zones, SOFT_ZONES: work.soft_zones}
+    for name, digest_of_run in polygons.items():
         with suppress(FileNotFoundError):
             if digest_of_run and not is_stored(folder.read(name), digest_of_run):
                 ledger.fault(name, "is not what the run was begun with", AGAIN)
@@ -322,8 +323,7 @@ def _check_tables(work: Work, total: Tally, ledger: _Ledger) -> None:
     classes = work.contract.classes
     tables = {"areas.csv": lambda: _sha256(totals_csv(total, classes))}
     if work.soft_areas:
-        soft = partial(soft_csv, total, classes, work.counts_once)
-        tables["soft_areas.csv"] = lambda: _sha256(soft())
+        tables["soft_areas.csv"] = lambda: _sha256(soft_csv(total, classes))
     if not ledger.faults:
         tables |= {"failures.csv": lambda: _failures_digest(work)} | _counted_digests(work)
     for name, expected_digest in tables.items():
@@ -375,6 +375,8 @@ def _counted_digests(work: Work) -> dict[str, Callable[[], str]]:
     found: dict[str, Callable[[], str]] = {}
     if counting is not None and counting.zones is not None:
         found["zones.csv"] = lambda: _one_of(work, "zones.csv", *_zone_tables(work))
+        if work.soft_areas:
+            found["soft_zones.csv"] = lambda: _sha256(_soft_zone_table(work))
     if counting is not None and counting.overlap is not None:
         tables = [partial(overlaps_csv, work.run, work.log, shares) for shares in (True, False)]
         found["overlaps.csv"] = lambda: _one_of(work, "overlaps.csv", *tables)
@@ -383,13 +385,24 @@ def _counted_digests(work: Work) -> dict[str, Callable[[], str]]:
 
 def _zone_tables(work: Work) -> list[Callable[[], bytes]]:
     """The table of zones, and as 0.1.0 wrote it, without zones that have no pixel."""
+    names = _zone_names(work)
+    totals = zone_totals(work.run, work.log, names)
+    return [partial(zones_csv, some, totals, work.contract.classes) for some in (names, ())]
+
+
+def _soft_zone_table(work: Work) -> bytes:
+    """The table of probabilities by zone."""
+    names = _zone_names(work)
+    return soft_zones_csv(names, zone_totals(work.run, work.log, names), work.contract.classes)
+
+
+def _zone_names(work: Work) -> tuple[str, ...]:
+    """Names of the zones of a run; none where the file is damaged."""
     assert work.counting is not None
     assert work.counting.zones is not None
-    names: tuple[str, ...] = ()
     with suppress(BeamsegError, OSError):
-        names = stored(work.run, ZONES, work.counting.zones).names
-    totals = zone_totals(work.run, work.log)
-    return [partial(zones_csv, some, totals, work.contract.classes) for some in (names, ())]
+        return stored(work.run, ZONES, work.counting.zones).names
+    return ()
 
 
 def _one_of(work: Work, name: str, *tables: Callable[[], bytes]) -> str:

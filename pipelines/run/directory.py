@@ -15,8 +15,15 @@ from segmodel.errors import ConfigurationError
 MAPS = ("labels", "confidence", "probabilities")
 OUTPUTS = (*MAPS, "blocks", "areas", "soft", "failures", "counts")
 FOLDERS = ("plan", *OUTPUTS, "commits")
-POLYGONS = ("aoi.json", "zones.json")
-TABLES = ("areas.csv", "soft_areas.csv", "zones.csv", "overlaps.csv", "failures.csv")
+POLYGONS = ("aoi.json", "zones.json", "soft_zones.json")
+TABLES = (
+    "areas.csv",
+    "soft_areas.csv",
+    "zones.csv",
+    "soft_zones.csv",
+    "overlaps.csv",
+    "failures.csv",
+)
 RESULTS = ("_SUCCESS", "summary.json", *TABLES, "labels.json", "preview.png")
 RUN, PACK = "beamseg run", "beamseg pack"
 EVALUATION, SAMPLE, LAYERS = "beamseg evaluation", "beamseg sample", "beamseg layers"

@@ -8,6 +8,8 @@ from pipelines.run.directory import RunDirectory
 from segmodel.errors import DamagedError
 
 AOI, ZONES = "aoi.json", "zones.json"
+# Zones that a run with soft areas was begun with.
+SOFT_ZONES = "soft_zones.json"
 
 
 def store(run: RunDirectory, name: str, polygons: Polygons | None) -> None:

@@ -19,12 +19,13 @@ from shapely.errors import ShapelyError
 from pipelines.formats.work import Work
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.rasters.reader import ground_grid
-from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, OUTSIDE_AOI, Tally, TallySum
+from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, OUTSIDE_AOI, Sums, Tally, TallySum
 from pipelines.run.attempts import with_retries
 from pipelines.run.commits import Commit, Output
 from pipelines.run.failures import reason_of
 from pipelines.run.plan import SCENE, CountUnit, InputFile, unit_id
 from pipelines.run.polygons import ZONES, stored
+from pipelines.run.soft_areas import ZONE_M2, ZONE_PIXELS
 from pipelines.scenes.blocks import planned_blocks, scene_unit
 from pipelines.scenes.files import counts_path, scene_paths
 from pipelines.scenes.sampling import ABSENT, SceneView
@@ -123,10 +124,21 @@ def _count(unit: CountUnit, work: Work) -> None:
         compared_pixels=labelled.compared_pixels,
         out_of_range=labelled.out_of_range,
         worst_share=labelled.worst_share,
+        sums=_soft_sums(labelled, work),
     )
     path = counts_path(unit)
     written = work.run.write(path, json.dumps(sums.to_json()).encode())
     work.log.write(unit, [Output.of(path, written)], tally)
+
+
+def _soft_sums(labelled: Tally, work: Work) -> Sums:
+    """Sums of a whole scene, without those by zones that are no more the same.
+
+    Where some of its labels count elsewhere, they are more than its labels are, and tables tell.
+    """
+    zones = None if work.counting is None else work.counting.zones
+    by_zone = () if zones == work.soft_zones else (ZONE_PIXELS, ZONE_M2)
+    return {name: entries for name, entries in labelled.sums.items() if name not in by_zone}
 
 
 def counts_elsewhere(

@@ -16,6 +16,7 @@ from pipelines.run.commits import Commit, CommitLog, number
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import CountUnit
 from pipelines.run.polygons import ZONES, stored
+from pipelines.run.soft_areas import SOFT_COLUMNS, class_cells, is_complete, sums_of_zones
 from pipelines.scenes.finished import scene_maps
 from pipelines.scenes.label_list import write_label_list
 from pipelines.scenes.vrt import Piece, mosaics, write_mosaic
@@ -65,14 +66,21 @@ def write_scene_results(work: Work, written: dict[str, Written | None]) -> dict[
     summary: dict[str, Any] = {}
     if counting is not None and counting.zones is not None:
         names = stored(run, ZONES, counting.zones).names
-        totals = zone_totals(run, work.log)
+        totals = zone_totals(run, work.log, names)
         written["zones.csv"] = run.write("zones.csv", zones_csv(names, totals, classes))
+        if work.soft_areas:
+            table = soft_zones_csv(names, totals, classes)
+            written["soft_zones.csv"] = run.write("soft_zones.csv", table)
         empty = [name for name in names if name not in totals]
         summary["zones"] = {
             "zones": len(names),
             "without_pixels": len(empty),
             "first_without_pixels": empty[:MAX_NAMED],
         }
+        if work.soft_areas:
+            unknown = sum(not is_complete(total, classes) for total in totals.values())
+            summary["zones"]["without_soft_areas"] = unknown
+            summary["zones"]["is_begun_with"] = counting.zones == work.soft_zones
     if counting is not None and counting.overlap is not None:
         written["overlaps.csv"] = run.write("overlaps.csv", overlaps_csv(run, work.log))
     pieces = list(_pieces(work))
@@ -114,13 +122,22 @@ def finished_counts(
             yield unit, commit, json.loads(content)
 
 
-def zone_totals(run: RunDirectory, log: CommitLog) -> dict[str | None, Tally]:
-    """Pixels and ground area of the zones that have any, and under None of what is in no zone."""
+def zone_totals(run: RunDirectory, log: CommitLog, names: Sequence[str]) -> dict[str | None, Tally]:
+    """Pixels and areas of the zones that have any, and under None of what is in no zone.
+
+    Args:
+        run: The run directory.
+        log: Its commit records.
+        names: Names of all zones; without them there are no soft areas.
+    """
     zones: dict[str | None, TallySum] = {}
-    for *_, document in finished_counts(run, log):
+    for _, commit, document in finished_counts(run, log):
         for row in document["zones"]:
             tally = Tally(pixels=row["pixels"], area_m2=number(row["area_m2"]))
             zones.setdefault(row["zone"], TallySum()).add(tally)
+        for zone, sums in sums_of_zones(commit.tally).items() if names else ():
+            name = None if zone is None else names[zone]
+            zones.setdefault(name, TallySum()).add(Tally(sums=sums))
     return {name: total.rounded() for name, total in zones.items()}
 
 
@@ -135,13 +152,30 @@ def zones_csv(
         classes: Classes of the model.
     """
     rows: list[list[object]] = [["zone", "class_id", "class", "pixels", "area_m2", "area_share"]]
+    for zone, total in _each_zone(names, totals, classes):
+        rows += _zone_rows(zone, total, classes)
+    return csv_bytes(rows)
+
+
+def soft_zones_csv(
+    names: Sequence[str], totals: Mapping[str | None, Tally], classes: ClassTable
+) -> bytes:
+    """What labels say and what probabilities say by zone and class; arguments as of `zones_csv`."""
+    rows: list[list[object]] = [["zone", *SOFT_COLUMNS]]
+    for zone, total in _each_zone(names, totals, classes):
+        rows += ([zone, *cells] for cells in class_cells(total, classes))
+    return csv_bytes(rows)
+
+
+def _each_zone(
+    names: Sequence[str], totals: Mapping[str | None, Tally], classes: ClassTable
+) -> Iterator[tuple[str, Tally]]:
+    """Names of zones as tables have them, and the total of each, in the order of tables."""
     nothing = Tally(area_m2={str(i): 0.0 for i in classes.ids})
     if not any(total.area_m2 for total in totals.values()):
         nothing = Tally()
     for name in sorted({*names, *totals}, key=lambda name: (name is None, name or "")):
-        zone = OUTSIDE if name is None else name
-        rows += _zone_rows(zone, totals.get(name, nothing), classes)
-    return csv_bytes(rows)
+        yield OUTSIDE if name is None else name, totals.get(name, nothing)
 
 
 def _zone_rows(zone: str, total: Tally, classes: ClassTable) -> Iterator[list[object]]:
@@ -219,6 +253,21 @@ def result_lines(summary: Mapping[str, Any]) -> Iterator[str]:
             f"zones without a pixel: {empty} of {zones['zones']} ({some}"
             f"{', ...' if empty > 5 else ''}); their rows in zones.csv are zeros"
         )
+    if zones.get("without_soft_areas") and summary["complete"]:
+        yield f"cells of soft_zones.csv are empty: {_why_not_soft(zones)}"
+
+
+def _why_not_soft(zones: Mapping[str, Any]) -> str:
+    """Why probabilities are not known by zone, and the remedy."""
+    if not zones["is_begun_with"]:
+        return (
+            "probabilities are summed by the zones that a run is begun with, and these are others; "
+            "begin a run with --soft_areas and these --zones to have them"
+        )
+    return (
+        "probabilities are summed scene by scene, on the pixels that the model sees; with "
+        "--resample_to, and of ground that counts in another scene, they are not known by zone"
+    )
 
 
 def area_text(area_m2: float) -> str:

@@ -15,12 +15,13 @@ from pipelines.formats.work import Work
 from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.rasters.cog import read_block, write_block
 from pipelines.rasters.reader import ResampledRaster, SceneRaster, ground_grid
+from pipelines.rasters.zone_index import ZonesOf, index_zones
 from pipelines.run import areas
 from pipelines.run.areas import Tally, Unlabelled
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure, reraise_transient
 from pipelines.run.plan import InputFile, WorkUnit
-from pipelines.run.polygons import AOI, stored
+from pipelines.run.polygons import AOI, SOFT_ZONES, stored
 from pipelines.scenes.blocks import check_scene, model_grid, model_window, seen_by_model
 from pipelines.scenes.files import block_path, label_name, scene_paths, write_scene
 from pipelines.storage import filesystem
@@ -115,7 +116,8 @@ class BlockTask(UnitTask[Labelled]):
         bands = ModelBands.of(header, contract, reading.bands, self._file.key)
         aoi = self._aoi = area_of_interest(header, self.work)
         self._close()
-        self._scene = SceneRaster(self._file.uri, header, bands, aoi, self._file.version, on_read)
+        zones, version = zones_of_pixels(header, self.work), self._file.version
+        self._scene = SceneRaster(self._file.uri, header, bands, aoi, version, on_read, zones)
         if self._scaled is None:
             return self._scene
         return ResampledRaster(self._scene, self._scaled, self._area, self._model_area())
@@ -254,6 +256,19 @@ def area_of_interest(header: Header, work: Work) -> ScenePolygons | None:
         return None
     polygons = stored(work.run, AOI, work.reading.aoi)
     return ScenePolygons.of(polygons, ground_grid(header.grid))
+
+
+def zones_of_pixels(header: Header, work: Work) -> ZonesOf | None:
+    """The zones by which probabilities are summed, on the pixels of a scene; None without any."""
+    if work.soft_zones is None:
+        return None
+    polygons = None
+    if header.is_placed:
+        # No way leads there from Earth to the Moon.
+        with suppress(InputError):
+            stored_zones = stored(work.run, SOFT_ZONES, work.soft_zones)
+            polygons = ScenePolygons.of(stored_zones, ground_grid(header.grid))
+    return partial(index_zones, polygons)
 
 
 def _place_of(area: Window) -> str:

@@ -38,7 +38,7 @@ from pipelines.run.directory import (
     check_unchanged,
 )
 from pipelines.run.plan import SCENE, AssemblyUnit, InputFile, Unit, WorkUnit
-from pipelines.run.polygons import AOI, ZONES, store
+from pipelines.run.polygons import AOI, SOFT_ZONES, ZONES, store
 from pipelines.scenes.overlaps import Overlaps, overlaps_of
 from pipelines.scenes.touching import check_touching
 from pipelines.segment.inputs import (
@@ -91,6 +91,7 @@ class ResolvedRun:
         folders: Folder of each input root in the run directory.
         aoi: Area of interest, or None.
         zones: Zones of the tables, or None.
+        soft_zones: Digest of the zones that the run was begun with, if it has soft areas; or None.
         overlaps: How far scenes show the same ground, or None if there are no scenes.
         has_sidecars: Whether images with a place beside them are scenes, which they are not in runs
             of releases that did not know it.
@@ -109,6 +110,7 @@ class ResolvedRun:
     folders: dict[str, str]
     aoi: Polygons | None
     zones: Polygons | None
+    soft_zones: str | None
     overlaps: Overlaps | None
     has_sidecars: bool
     is_sealed: bool
@@ -143,7 +145,12 @@ class ResolvedRun:
     @property
     def statistics(self) -> dict[str, Any]:
         """What shapes statistics and not labels, as in `run.json`."""
-        return {"pixel_size_m": self.options.pixel_size, "check_seams": self.options.check_seams}
+        return {
+            "pixel_size_m": self.options.pixel_size,
+            "check_seams": self.options.check_seams,
+            # Runs that were begun before there was this option go on.
+            **({} if self.soft_zones is None else {"soft_zones": self.soft_zones}),
+        }
 
     @property
     def work(self) -> Work:
@@ -164,6 +171,7 @@ class ResolvedRun:
             max_out_of_range=options.max_out_of_range,
             is_sealed=self.is_sealed,
             soft_areas=options.soft_areas,
+            soft_zones=self.soft_zones,
             probabilities=options.probabilities,
             provenance=(
                 ("BEAMSEG_VERSION", segmodel.__version__),
@@ -317,6 +325,7 @@ def resolve_run(
         folders=folders,
         aoi=aoi,
         zones=zones,
+        soft_zones=_soft_zones(options, zones, earlier),
         overlaps=None,
         has_sidecars=not is_old,
         is_sealed=earlier is None or SEALED in earlier,
@@ -359,6 +368,16 @@ def _counting(
     if zones is None and options.overlap is None:
         return None, None
     return zones, Counting(None if zones is None else zones.digest, options.overlap)
+
+
+def _soft_zones(
+    options: SegmentOptions, zones: Polygons | None, earlier: dict[str, Any] | None
+) -> str | None:
+    """Zones by which probabilities are summed: those of the beginning, whatever they are now."""
+    if earlier is not None:
+        begun_with: str | None = earlier.get("statistics", {}).get("soft_zones")
+        return begun_with
+    return zones.digest if options.soft_areas and zones is not None else None
 
 
 def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
@@ -426,6 +445,8 @@ def prepare_run(resolved: ResolvedRun) -> PreparedRun:
     run.write_run(_run_document(resolved, work))
     store(run, AOI, resolved.aoi)
     store(run, ZONES, resolved.zones)
+    if resolved.zones is not None and resolved.zones.digest == resolved.soft_zones:
+        store(run, SOFT_ZONES, resolved.zones)
     if kept is not None:
         take_apart(work, kept)
     remove_leftovers(work, planned)

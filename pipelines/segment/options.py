@@ -215,11 +215,4 @@ def segment_options(parsed: argparse.Namespace) -> SegmentOptions:
     options = parse_options(SegmentOptions, parsed)
     if options.zone_field is not None and options.zones is None:
         raise ConfigurationError("--zone_field names a field of --zones: give both")
-    scaled = {"--resize": options.resize, "--resample_to": options.resample_to}
-    for name, value in scaled.items() if options.soft_areas else ():
-        if value is not None:
-            raise ConfigurationError(
-                f"--soft_areas sums over pixels as the model sees them, which with {name} are not "
-                f"those of the input: leave out one of the two"
-            )
     return options

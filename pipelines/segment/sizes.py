@@ -187,7 +187,8 @@ def model_bytes(layout: Layout, contract: Contract, options: SegmentOptions) -> 
 
 def _memory(layout: Layout, options: SegmentOptions, contract: Contract) -> Memory:
     of_map, has_soft = _map_bytes(options, contract), options.soft_areas or options.probabilities
-    of_window = contract.fill.nbytes + of_map + (4 if has_soft else 0)
+    # Weights, and either zones or how many pixels each labels.
+    of_window = contract.fill.nbytes + of_map + (8 if has_soft else 0)
     windows = CALLS_HELD * layout.max_batch_pixels * of_window
     model = model_bytes(layout, contract, options)
     if options.resize is not None:

@@ -89,10 +89,15 @@ class TimedModel:
         return self._calls.run(lambda: self._model.labels_and_confidence(images), self._seconds)
 
     def soft_sums(
-        self, images: np.ndarray, weights: np.ndarray, has_maps: bool = False
+        self,
+        images: np.ndarray,
+        weights: np.ndarray,
+        labelled: np.ndarray | None = None,
+        index: np.ndarray | None = None,
+        has_maps: bool = False,
     ) -> SoftBatch:
         """Labels and soft sums of a batch, as of the model."""
-        call = partial(self._model.soft_sums, images, weights, has_maps)
+        call = partial(self._model.soft_sums, images, weights, labelled, index, has_maps)
         return self._calls.run(call, self._seconds)
 
 

@@ -135,13 +135,22 @@ class SoftModel(Model, Protocol):
     """A model that sums the probabilities of what it labels, such as a `Predictor`."""
 
     def soft_sums(
-        self, images: np.ndarray, weights: np.ndarray, has_maps: bool = False
+        self,
+        images: np.ndarray,
+        weights: np.ndarray,
+        labelled: np.ndarray | None = None,
+        index: np.ndarray | None = None,
+        has_maps: bool = False,
     ) -> SoftBatch:
         """Labels and soft sums of raw values `(batch, height, width, bands)`.
 
         Args:
             images: Raw values.
             weights: `(batch, height, width)` int32; see `segmodel.engine.soft.Weights`.
+            labelled: `(batch, height, width)` int32 number of pixels that each labels; None where
+                that is one.
+            index: `(batch, height, width)` int32 place of each in the zones of its window; None
+                where it is the first.
             has_maps: Whether the levels of all pixels are given as well.
         """
 
@@ -313,8 +322,11 @@ class Engine:
         confidence: np.ndarray | None = None
         try:
             if self.soft is not None:
-                weights = [window.weights.values for window in part if window.weights is not None]
-                soft = self.soft.soft_sums(images, _stacked(weights, size), self.probabilities)
+                weights = [window.weights for window in part if window.weights is not None]
+                values = _stacked([entry.values for entry in weights], size)
+                labelled = _stacked_if_any([entry.labelled for entry in weights], size)
+                index = _stacked_if_any([entry.index for entry in weights], size)
+                soft = self.soft.soft_sums(images, values, labelled, index, self.probabilities)
                 labels, confidence = soft.labels, soft.confidence
             elif self.confidence:
                 labels, confidence = self.model.labels_and_confidence(images)
@@ -357,6 +369,14 @@ def _check_confidence(given: np.ndarray) -> None:
             f"confidence: the model must give values from 0 to 1, and gives {least:g} to {most:g}: "
             f"mend the model and export it again"
         )
+
+
+def _stacked_if_any(values: Sequence[np.ndarray | None], size: int) -> np.ndarray | None:
+    """As `_stacked`, with zeros for what is None; None where all are."""
+    shape = next((value.shape for value in values if value is not None), None)
+    if shape is None:
+        return None
+    return _stacked([np.zeros(shape, np.int32) if v is None else v for v in values], size)
 
 
 def _stacked(values: list[np.ndarray], size: int) -> np.ndarray:

@@ -185,7 +185,7 @@ class ReadAhead:
             if not raster.wants(tile.core):
                 yield _PlannedRead(slot, tile)
                 continue
-            window = tile.height * tile.width * (self.fill.nbytes + 4 * self.has_weights)
+            window = tile.height * tile.width * (self.fill.nbytes + 8 * self.has_weights)
             yield _PlannedRead(slot, tile, raster, takes + window, window)
             takes = 0
         yield _PlannedRead(slot, gives=0 if takes else holds)

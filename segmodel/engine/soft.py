@@ -7,12 +7,12 @@ they depend neither on the order of pixels nor on the device.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from segmodel.tiling.raster import Raster
-from segmodel.tiling.windows import Tile, Window
+from segmodel.tiling.raster import Counted
+from segmodel.tiling.windows import Tile
 
 # Levels of a pixel, over all classes.
 LEVELS = 255
@@ -21,8 +21,6 @@ BINS = 16
 # What the largest area of a window is in steps, at most: 2^25 pixels of 255 levels stay below 2^53,
 # up to which float64 is exact.
 _STEPS = 20
-# Pixels whose areas are in memory as 64 bits at once.
-_STRIP_PIXELS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -33,42 +31,48 @@ class Weights:
         values: `(height, width)` int32, the area of each pixel in steps, rounded; 0 where a pixel
             does not count, else at least 1.
         step: What a step is: a power of two, so that multiplying with it is exact.
+        labelled: As in `Counted`, of the whole window.
+        index: Likewise.
+        zones: As in `Counted`.
     """
 
     values: np.ndarray
     step: float
+    labelled: np.ndarray | None = None
+    index: np.ndarray | None = None
+    zones: tuple[tuple[int, ...] | None, ...] = (None,)
 
     @classmethod
-    def of(cls, raster: Raster, tile: Tile, labelled: np.ndarray | None) -> Weights:
+    def of(cls, counted: Counted, tile: Tile, has_label: np.ndarray | None) -> Weights:
         """Weights of the pixels that get a label in the core of a window.
 
         Args:
-            raster: Raster that the window is of.
+            counted: How the pixels of the core count; its areas are not kept.
             tile: Window with its halo.
-            labelled: `(height, width)` bool of what was read, the pixels that get a label; None for
-                all.
+            has_label: `(height, width)` bool of what was read, the pixels that get a label; None
+                for all.
         """
-        values = np.zeros((tile.height, tile.width), np.int32)
+
+        def placed(values: np.ndarray) -> np.ndarray:
+            whole = np.zeros((tile.height, tile.width), np.int32)
+            whole[core] = values
+            return whole
+
         core = tile.core.relative_to(tile.read).slices
-        areas, step = _areas(raster, tile.core), 1.0
+        areas, step = counted.areas, 1.0
         largest = float(areas.max(initial=0))
         if largest:
             # A power of two by which the largest has _STEPS bits.
             step = 2.0 ** (math.ceil(math.log2(largest)) - _STEPS)
         areas /= np.float32(step)
-        values[core] = np.maximum(np.rint(areas, out=areas), 1, out=areas)
+        values = placed(np.maximum(np.rint(areas, out=areas), 1, out=areas))
+        if has_label is not None:
+            values[core] *= has_label[core]
+        labelled = None if counted.labelled is None else placed(counted.labelled)
         if labelled is not None:
-            values[core] *= labelled[core]
-        return cls(values, step)
-
-
-def _areas(raster: Raster, core: Window) -> np.ndarray:
-    """Areas of the pixels of a core, `(height, width)` float32, made strip by strip."""
-    areas = np.empty((core.height, core.width), np.float32)
-    for strip in core.subdivide(max(1, _STRIP_PIXELS // core.width), core.width):
-        found = raster.pixel_areas(strip)
-        areas[strip.relative_to(core).slices] = 1 if found is None else found
-    return areas
+            values *= labelled > 0
+        index = None if counted.index is None else placed(counted.index)
+        return cls(values, step, labelled, index, counted.zones)
 
 
 @dataclass(frozen=True)
@@ -78,10 +82,11 @@ class SoftBatch:
     Args:
         labels: `(batch, height, width)` class ids of the class table's dtype.
         confidence: `(batch, height, width)` float32 probability of each label in [0, 1].
-        levels: `(batch, classes, classes)` int64, sum of levels of the pixels that count, by label
-            and class.
-        weighted: `(batch, classes, classes)` float64, the same of levels times weights; whole.
-        bins: `(batch, classes, BINS)` int64, the number of these pixels by label and confidence.
+        levels: `(batch, zones, classes, classes)` int64, sum of levels of the pixels that count, by
+            place in `Weights.zones`, label and class; for the window with the most zones.
+        weighted: The same of levels times weights, float64; whole.
+        bins: `(batch, zones, classes, BINS)` int64, the number of these pixels by zones, label and
+            confidence.
         maps: `(batch, height, width, classes)` uint8 levels of all pixels, where they are asked
             for; else None.
     """
@@ -94,32 +99,65 @@ class SoftBatch:
     maps: np.ndarray | None = None
 
 
+@dataclass
+class LevelSums:
+    """Levels summed over the pixels of a label map.
+
+    Args:
+        levels: `(classes, classes)` int64 sum of levels by label and class.
+        areas: `(classes, classes)` float64, the same of levels times areas, in the unit of
+            `Raster.pixel_areas`; in the order of windows, so the last bits do not depend on time.
+    """
+
+    levels: np.ndarray
+    areas: np.ndarray
+
+    @classmethod
+    def zeros(cls, classes: int) -> LevelSums:
+        """Sums of no pixel."""
+        return cls(np.zeros((classes, classes), np.int64), np.zeros((classes, classes)))
+
+    def add(self, levels: np.ndarray, areas: np.ndarray) -> None:
+        """Add the levels of more pixels, and levels times areas."""
+        self.levels += levels
+        self.areas += areas
+
+
+@dataclass
 class SoftSums:
     """Soft sums of a label map, window by window.
 
     Args:
-        classes: Number of classes.
-
-    Attributes:
-        levels: `(classes, classes)` int64 sum of levels by label and class.
-        areas: `(classes, classes)` float64, the same of levels times areas, in the unit of
-            `Raster.pixel_areas`; in the order of windows, so the last bits do not depend on time.
+        whole: Of all pixels.
         bins: `(classes, BINS)` int64 number of pixels by label and confidence.
+        by_zones: Of the pixels in each combination of zones that there is; empty where zones are
+            not told apart.
     """
 
-    def __init__(self, classes: int) -> None:
-        self.levels = np.zeros((classes, classes), np.int64)
-        self.areas = np.zeros((classes, classes))
-        self.bins = np.zeros((classes, BINS), np.int64)
+    whole: LevelSums
+    bins: np.ndarray
+    by_zones: dict[tuple[int, ...], LevelSums] = field(default_factory=dict)
 
-    def add(self, batch: SoftBatch, number: int, step: float) -> None:
+    @classmethod
+    def zeros(cls, classes: int) -> SoftSums:
+        """Sums of no pixel."""
+        return cls(LevelSums.zeros(classes), np.zeros((classes, BINS), np.int64))
+
+    def add(self, batch: SoftBatch, number: int, weights: Weights) -> None:
         """Add a window of a batch.
 
         Args:
             batch: What the model says of the batch.
             number: Place of the window in the batch.
-            step: Step of the weights of the window.
+            weights: Weights of the window.
         """
-        self.levels += batch.levels[number]
-        self.areas += batch.weighted[number] * step
-        self.bins += batch.bins[number]
+        self.bins += batch.bins[number].sum(axis=0)
+        for place, zones in enumerate(weights.zones):
+            levels, areas = (
+                batch.levels[number, place],
+                batch.weighted[number, place] * weights.step,
+            )
+            self.whole.add(levels, areas)
+            if zones is not None:
+                zeros = LevelSums.zeros(len(levels))
+                self.by_zones.setdefault(zones, zeros).add(levels, areas)

@@ -139,7 +139,9 @@ class WindowRead:
         pixels = _checked(raster.read(tile.read), tile, bands)
         values, finite = pixels.values, pixels.finite
         labelled = combine_masks(finite, pixels.wanted)
-        weights = Weights.of(raster, tile, labelled) if has_weights else None
+        weights = None
+        if has_weights:
+            weights = Weights.of(raster.counted(tile, pixels), tile, labelled)
         if value_range is None:
             return cls(values, finite, labelled, weights=weights)
         core = tile.core.relative_to(tile.read).slices
@@ -266,8 +268,8 @@ class MapInProgress:
         """
         assert window.weights is not None
         if self.soft is None:
-            self.soft = SoftSums(len(self.classes.ids))
-        self.soft.add(batch, number, window.weights.step)
+            self.soft = SoftSums.zeros(len(self.classes.ids))
+        self.soft.add(batch, number, window.weights)
         if batch.maps is None:
             return
         if self._probabilities is None:

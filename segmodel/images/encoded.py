@@ -17,9 +17,9 @@ from segmodel.images.orientation import turned, upright
 from segmodel.images.stored import DECODING_BYTES_PER_PIXEL, StoredImage
 from segmodel.images.tiff import TiffImage, begins_as_tiff
 from segmodel.rasters.memory import valid_by_mask_file
-from segmodel.tiling.raster import Pixels, Raster, combine_masks
+from segmodel.tiling.raster import Counted, Pixels, Raster, combine_masks
 from segmodel.tiling.resampling import SourceGrid, resize_image, resize_valid
-from segmodel.tiling.windows import Window
+from segmodel.tiling.windows import Tile, Window
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff"})
 # Values of an encoded image.
@@ -196,6 +196,12 @@ class EncodedImage(Raster):
             return pixels
         valid = None if pixels.valid is None else pixels.valid[window.slices].copy()
         return Pixels(pixels.values[window.slices].astype(self._dtype), valid)
+
+    def counted(self, tile: Tile, pixels: Pixels) -> Counted:
+        """How the pixels of a core count: as the pixels of the image that they label."""
+        if not self._grid.scaled:
+            return super().counted(tile, pixels)
+        return self._grid.counted(tile.core, (self.height, self.width))
 
     def _decoded(self) -> Pixels:
         pixels = decode_pixels(

@@ -32,8 +32,8 @@ def call_bytes_per_pixel(contract: Contract, has_soft: bool, has_maps: bool) -> 
     measured = contract.bytes_per_pixel or ASSUMED_BYTES_PER_PIXEL
     classes = len(contract.classes.ids)
     if has_maps:
-        return measured + 13 * classes + 16
-    return measured + (4 * classes + 16 if has_soft else 0)
+        return measured + 13 * classes + 24
+    return measured + (4 * classes + 24 if has_soft else 0)
 
 
 def measure_bytes_per_pixel(model: str | Path) -> int | None:

@@ -38,7 +38,7 @@ class Predictor:
         self.contract, self.fingerprint = contract, fingerprint
         self.classes, self.fill = contract.classes, contract.fill
         self.signatures, self.owner = signatures, owner
-        self._soft_functions: dict[bool, Callable[..., dict[str, Any]]] = {}
+        self._soft_functions: dict[tuple[bool, bool], Callable[..., dict[str, Any]]] = {}
 
     @classmethod
     def load(cls, path: str | Path, trust: bool = False) -> Predictor:
@@ -95,20 +95,32 @@ class Predictor:
         return self._call("probabilities", images)["probabilities"]
 
     def soft_sums(
-        self, images: np.ndarray, weights: np.ndarray, has_maps: bool = False
+        self,
+        images: np.ndarray,
+        weights: np.ndarray,
+        labelled: np.ndarray | None = None,
+        index: np.ndarray | None = None,
+        has_maps: bool = False,
     ) -> SoftBatch:
         """Labels of a batch, the probability of each, and soft sums of the pixels that count.
 
         Args:
             images: As of `labels`.
             weights: `(batch, height, width)` int32; see `segmodel.engine.soft.Weights`.
+            labelled: As of `SoftModel`.
+            index: As of `SoftModel`.
             has_maps: Whether the levels of all pixels are given as well.
 
         Raises:
             OutOfMemoryError: If memory does not suffice for the batch.
             ContractError: If probabilities are below 0, or do not sum to 1.
         """
-        outputs = self._run(self._soft(has_maps), images=images, weights=weights)
+        pixels, is_plain = {"weights": weights}, labelled is None and index is None
+        if not is_plain:
+            one = np.ones((1, 1, 1), np.int32)
+            pixels["labelled"] = one if labelled is None else labelled
+            pixels["index"] = 0 * one if index is None else index
+        outputs = self._run(self._soft(has_maps, is_plain), images=images, **pixels)
         if not outputs.pop("is_sound"):
             raise ContractError(
                 "probabilities: the model must give values of at least 0 that sum to 1 in each "
@@ -117,18 +129,19 @@ class Predictor:
         whole = {name: outputs.pop(name).astype(np.int64) for name in ("levels", "bins")}
         return SoftBatch(**outputs, **whole)
 
-    def _soft(self, has_maps: bool) -> Callable[..., dict[str, Any]]:
+    def _soft(self, has_maps: bool, is_plain: bool) -> Callable[..., dict[str, Any]]:
         import tensorflow as tf
 
         from segmodel.savedmodel.soft import soft_function
 
-        if has_maps not in self._soft_functions:
+        kind = has_maps, is_plain
+        if kind not in self._soft_functions:
             shape = (None, None, None, len(self.contract.bands))
             images = tf.TensorSpec(shape, self.contract.dtype, "images")
-            self._soft_functions[has_maps] = soft_function(
-                self.signatures["probabilities"], images, self.classes, has_maps
+            self._soft_functions[kind] = soft_function(
+                self.signatures["probabilities"], images, self.classes, *kind
             )
-        return self._soft_functions[has_maps]
+        return self._soft_functions[kind]
 
     def segment(
         self,

@@ -12,8 +12,8 @@ from segmodel.labels.classes import ClassTable
 
 # What probabilities of 32 bits may sum to, beside 1.
 _TOLERANCE = 1e-3
-# Pixels whose levels are summed at once, or a row of more: they stay in the cache of a processor,
-# and their sum stays below 2^24, up to which float32 is exact, for rows of up to 65,000.
+# Pixels of a window whose levels are summed at once, or a row of more: they stay in the cache of a
+# processor, and their sum stays below 2^24, up to which float32 is exact, for rows of up to 65,000.
 _STRIP_PIXELS = 1 << 14
 # 65536 times the shares of a side by which the phases of neighbours differ: those of the R2
 # sequence, by which phases near any pixel are spread evenly (Roberts, The unreasonable
@@ -57,114 +57,178 @@ def soft_function(
     images: tf.TensorSpec,
     classes: ClassTable,
     has_maps: bool,
+    is_plain: bool,
 ) -> Callable[..., dict[str, tf.Tensor]]:
     """A function of a batch of raw values and weights that gives what `SoftBatch` holds.
 
-    Sums are of whole numbers that floating point holds exactly in any order: levels of a strip in
-    32 bits, all others in 64. Classes are separate tensors, since operations along a short last
-    axis take several times as long.
+    Sums are of whole numbers that floating point holds exactly in any order. Classes are separate
+    tensors, since operations along a short last axis take several times as long.
 
     Args:
         probabilities: Signature `probabilities` of a model.
         images: Raw values that it takes, `(batch, height, width, bands)`.
         classes: Class table of the model.
         has_maps: Whether the levels of all pixels leave the device.
+        is_plain: Whether each pixel labels one pixel, and zones are not told apart.
 
     Returns:
-        Function of `images` and `weights`; gives the fields of `SoftBatch`, and as `is_sound`
-        whether all probabilities are at least 0 and sum to 1.
+        Function of `images` and `weights`, and unless it is plain of `labelled` and `index`, as of
+        `SoftModel`, where those of one pixel stand for all; gives the fields of `SoftBatch`, and as
+        `is_sound` whether all probabilities are at least 0 and sum to 1.
     """
     ids, count = np.array(classes.ids, classes.label_dtype), len(classes.ids)
 
-    def soft(images: tf.Tensor, weights: tf.Tensor) -> dict[str, tf.Tensor]:
+    def soft(
+        images: tf.Tensor,
+        weights: tf.Tensor,
+        labelled: tf.Tensor = 1,
+        index: tf.Tensor = 0,
+    ) -> dict[str, tf.Tensor]:
         found = probabilities(images=images)["probabilities"]
         parts = tf.unstack(tf.ensure_shape(found, (None, None, None, count)), axis=-1)
-        best, confidence = tf.zeros_like(parts[0]), parts[0]
-        for number, part in enumerate(parts[1:], 1):
-            best = tf.where(part > confidence, float(number), best)
-            confidence = tf.maximum(confidence, part)
-        best = tf.cast(best, tf.int32)
-        is_whole = tf.abs(tf.add_n(parts) - 1) <= _TOLERANCE
-        levels, weighted = _summed(parts, best, weights)
-        maps = {}
-        if has_maps:
-            maps = {"maps": tf.cast(tf.stack(levels_of(parts, 0), -1), tf.uint8)}
+        best, confidence = _best_of(parts)
+        batch, zones = tf.shape(best)[0], tf.reduce_max(index) + 1
+        # By window, zones and label; below 0 where a pixel does not count.
+        cell = (tf.range(batch)[:, None, None] * zones + index) * count + best
+        cell = tf.where(weights > 0, cell, -1)
+        cells = batch * zones * count
+        labelled = tf.broadcast_to(labelled, tf.shape(best))
+        if is_plain:
+            levels, weighted = _summed(
+                parts, _by_label(best, weights, count), (batch, count, count)
+            )
+        else:
+            by_cell = _by_cell(cell, cells, (labelled, weights))
+            levels, weighted = _summed(parts, by_cell, (cells, count))
+        bins = _binned(confidence, cell, cells, None if is_plain else labelled)
+        maps = {"maps": tf.cast(tf.stack(levels_of(parts, 0), -1), tf.uint8)} if has_maps else {}
         return {
             "labels": tf.gather(tf.constant(ids), best),
             "confidence": confidence,
-            "levels": levels,
-            "weighted": weighted,
-            "bins": _binned(best, confidence, weights, count),
-            "is_sound": tf.reduce_all([tf.reduce_all(is_whole), *(_is_positive(p) for p in parts)]),
+            "levels": tf.reshape(levels, (batch, zones, count, count)),
+            "weighted": tf.reshape(weighted, (batch, zones, count, count)),
+            "bins": tf.reshape(bins, (batch, zones, count, BINS)),
+            "is_sound": _are_sound(parts),
             **maps,
         }
 
-    weights = tf.TensorSpec((None, None, None), tf.int32, "weights")
+    names = ("weights",) if is_plain else ("weights", "labelled", "index")
+    pixels = [tf.TensorSpec((None, None, None), tf.int32, name) for name in names]
     function: Callable[..., dict[str, tf.Tensor]] = tf.function(
-        soft, input_signature=[images, weights]
+        soft, input_signature=[images, *pixels]
     )
     return function
 
 
-def _is_positive(values: tf.Tensor) -> tf.Tensor:
-    return tf.reduce_min(values) >= 0
+def _best_of(probabilities: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Place of the greatest probability in each pixel, the first of equal ones, int32; and it."""
+    best, greatest = tf.zeros_like(probabilities[0]), probabilities[0]
+    for number, part in enumerate(probabilities[1:], 1):
+        best = tf.where(part > greatest, float(number), best)
+        greatest = tf.maximum(greatest, part)
+    return tf.cast(best, tf.int32), greatest
 
 
-def _binned(best: tf.Tensor, confidence: tf.Tensor, weights: tf.Tensor, count: int) -> tf.Tensor:
-    """Number of pixels that count by label and confidence, `(batch, classes, BINS)` int32."""
-    batch = tf.shape(best)[0]
-    size = batch * count * BINS
+def _are_sound(probabilities: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Whether all are at least 0, and those of each pixel sum to 1."""
+    is_whole = tf.reduce_all(tf.abs(tf.add_n(probabilities) - 1) <= _TOLERANCE)
+    return tf.reduce_all([is_whole, *(tf.reduce_min(part) >= 0 for part in probabilities)])
+
+
+def _binned(
+    confidence: tf.Tensor, cell: tf.Tensor, cells: tf.Tensor, labelled: tf.Tensor | None
+) -> tf.Tensor:
+    """Number of pixels by cell and confidence, `(cells * BINS,)` int32."""
     # Of what is no number the place is 0, as `is_sound` says that it is none.
     level = tf.where(confidence > 0, tf.minimum(confidence * LEVELS + 0.5, LEVELS), 0)
     level = tf.cast(level, tf.int32)
-    window = tf.range(batch)[:, None, None]
-    cell = (window * count + best) * BINS + level // (256 // BINS)
-    # Those that do not count have a cell of their own behind the others.
-    cell = tf.reshape(tf.where(weights > 0, cell, size), [-1])
-    bins = tf.math.bincount(cell, minlength=size + 1, maxlength=size + 1)
-    return tf.reshape(bins[:-1], (batch, count, BINS))
+    size = cells * BINS
+    # Those that do not count have a place of their own behind the others.
+    place = tf.where(cell < 0, size, cell * BINS + level // (256 // BINS))
+    weights = None if labelled is None else tf.reshape(labelled, [-1])
+    place = tf.reshape(place, [-1])
+    return tf.math.bincount(place, weights, minlength=size + 1, maxlength=size + 1)[:-1]
+
+
+# Function of the levels of each class in some rows, and of the first and the last of these, that
+# gives sums of levels, and of levels times weights.
+_StripSums = Callable[[list[tf.Tensor], slice], tuple[tf.Tensor, tf.Tensor]]
 
 
 def _summed(
-    probabilities: Sequence[tf.Tensor], best: tf.Tensor, weights: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Sums of levels over pixels by label and class, strip by strip.
+    probabilities: Sequence[tf.Tensor], sums_of: _StripSums, shape: tuple[tf.Tensor | int, ...]
+) -> Sequence[tf.Tensor]:
+    """Sums over the levels of pixels, strip by strip.
 
     Args:
         probabilities: `(batch, height, width)` float32 of each class.
-        best: `(batch, height, width)` int32, the place of the label in the class table.
-        weights: `(batch, height, width)` int32; see `Weights`.
+        sums_of: What a strip adds.
+        shape: Shape of the sums.
 
     Returns:
-        `(batch, classes, classes)` float64 each: of levels, and of levels times weights.
+        Both sums, float64.
     """
-    shape, count = tf.shape(best), len(probabilities)
-    batch, height = shape[0], shape[1]
-    step = tf.maximum(1, _STRIP_PIXELS // shape[2])
+    _, height, width = tf.unstack(tf.shape(probabilities[0]))
+    step = tf.maximum(1, _STRIP_PIXELS // width)
+
+    def add(top: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        rows = slice(top, top + step)
+        found = sums_of(levels_of([part[:, rows] for part in probabilities], top), rows)
+        return top + step, *(total + part for total, part in zip(sums, found, strict=True))
+
+    zeros = tf.zeros(shape, tf.float64)
+    either = tf.TensorShape([None, *(len(probabilities) for _ in shape[1:])])
+    sums: Sequence[tf.Tensor] = tf.while_loop(
+        lambda top, *_: top < height,
+        add,
+        (tf.constant(0), zeros, zeros),
+        shape_invariants=(tf.TensorShape(()), either, either),
+    )[1:]
+    return sums
+
+
+def _by_label(best: tf.Tensor, weights: tf.Tensor, count: int) -> _StripSums:
+    """Sums by window, label and class, `(batch, classes, classes)`.
+
+    Args:
+        best: `(batch, height, width)` int32, the place of the label in the class table.
+        weights: `(batch, height, width)` int32; see `Weights`.
+        count: Number of classes.
+    """
+    batch = tf.shape(best)[0]
 
     def of_labels(chosen: tf.Tensor, values: tf.Tensor, levels: tf.Tensor) -> tf.Tensor:
         of_label = tf.where(chosen, values, tf.zeros((), values.dtype))
         return tf.cast(tf.matmul(of_label, levels, transpose_b=True), tf.float64)
 
-    def add(top: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        strip = slice(top, top + step)
-        levels = tf.stack(levels_of([part[:, strip] for part in probabilities], top), 1)
-        levels = tf.reshape(levels, (batch, count, -1))
-        labels = tf.reshape(best[:, strip], (batch, -1))
+    def sums_of(parts: list[tf.Tensor], rows: slice) -> tuple[tf.Tensor, tf.Tensor]:
+        levels = tf.reshape(tf.stack(parts, 1), (batch, count, -1))
+        labels = tf.reshape(best[:, rows], (batch, -1))
         chosen = tf.stack([tf.equal(labels, number) for number in range(count)], 1)
-        weight = tf.reshape(weights[:, strip], (batch, 1, -1))
+        weight = tf.reshape(weights[:, rows], (batch, 1, -1))
         counted = of_labels(chosen, tf.cast(weight > 0, tf.float32), levels)
         weight, levels = tf.cast(weight, tf.float64), tf.cast(levels, tf.float64)
-        return top + step, sums[0] + counted, sums[1] + of_labels(chosen, weight, levels)
+        return counted, of_labels(chosen, weight, levels)
 
-    zeros, either = (
-        tf.zeros((batch, count, count), tf.float64),
-        tf.TensorShape((None, count, count)),
-    )
-    _, levels, weighted = tf.while_loop(
-        lambda top, *_: top < height,
-        add,
-        (tf.constant(0), zeros, zeros),
-        shape_invariants=(tf.TensorShape(()), either, either),
-    )
-    return levels, weighted
+    return sums_of
+
+
+def _by_cell(cell: tf.Tensor, cells: tf.Tensor, factors: tuple[tf.Tensor, tf.Tensor]) -> _StripSums:
+    """Sums by cell and class, `(cells, classes)`, at a cost that does not grow with the cells.
+
+    Args:
+        cell: `(batch, height, width)` int32, the cell of each pixel; below 0 for none.
+        cells: Number of cells.
+        factors: `(batch, height, width)` int32, what levels are multiplied with in either sum.
+    """
+
+    def sums_of(parts: list[tf.Tensor], rows: slice) -> tuple[tf.Tensor, tf.Tensor]:
+        levels = [tf.cast(part, tf.float64) for part in parts]
+        of_factors = [tf.cast(factor[:, rows], tf.float64) for factor in factors]
+        counted, weighted = (
+            [tf.math.unsorted_segment_sum(f * part, cell[:, rows], cells) for part in levels]
+            for f in of_factors
+        )
+        return tf.stack(counted, -1), tf.stack(weighted, -1)
+
+    return sums_of

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from segmodel.tiling.windows import Window
+from segmodel.tiling.windows import Tile, Window
+
+# Pixels whose areas are in memory as 64 bits at once.
+_STRIP_PIXELS = 1 << 18
 
 # Function of a map of what was read, and its nodata value.
 ToSourceGrid = Callable[[np.ndarray, int], np.ndarray]
@@ -24,11 +27,14 @@ class Pixels:
         valid: `(height, width)` bool, False for nodata; None where all are valid.
         wanted: `(height, width)` bool, False where a pixel is context that gets no label; None
             where all get one.
+        source: `(height, width)` bool of the source, where a raster is read resampled: which of the
+            pixels that were read for the window get a label; None where all do.
     """
 
     values: np.ndarray
     valid: np.ndarray | None = None
     wanted: np.ndarray | None = None
+    source: np.ndarray | None = None
 
     @property
     def finite(self) -> np.ndarray | None:
@@ -107,6 +113,24 @@ def combine_masks(one: np.ndarray | None, other: np.ndarray | None) -> np.ndarra
     return np.asarray(one & other)
 
 
+@dataclass(frozen=True)
+class Counted:
+    """How the pixels of a core count where labels are summed.
+
+    Args:
+        areas: `(height, width)` float32 area of what each of them labels.
+        labelled: `(height, width)` int32 number of pixels of the label map that take their label
+            from each; None where that is one.
+        index: `(height, width)` int32 place of each in `zones`; None where it is the first.
+        zones: Combinations of zones, each as their numbers; None where zones are not told apart.
+    """
+
+    areas: np.ndarray
+    labelled: np.ndarray | None = None
+    index: np.ndarray | None = None
+    zones: tuple[tuple[int, ...] | None, ...] = (None,)
+
+
 class Raster(ABC):
     """What the engine reads by windows, from any thread.
 
@@ -147,6 +171,23 @@ class Raster(ABC):
             `(height, 1)` or `(height, width)` float64.
         """
         return None
+
+    def counted(self, tile: Tile, pixels: Pixels) -> Counted:
+        """How the pixels of a core count where labels are summed, if they get a label.
+
+        Args:
+            tile: Window with its halo.
+            pixels: What was read of it.
+        """
+        return Counted(self._areas(tile.core))
+
+    def _areas(self, core: Window) -> np.ndarray:
+        """Areas of the pixels of a core, `(height, width)` float32, made strip by strip."""
+        areas = np.empty((core.height, core.width), np.float32)
+        for strip in core.subdivide(max(1, _STRIP_PIXELS // core.width), core.width):
+            found = self.pixel_areas(strip)
+            areas[strip.relative_to(core).slices] = 1 if found is None else found
+        return areas
 
 
 class ArrayRaster(Raster):

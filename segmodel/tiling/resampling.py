@@ -8,12 +8,14 @@ are exact; so values depend neither on the window, nor on a strip of it, nor on 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from segmodel.errors import ConfigurationError, ContractError
+from segmodel.tiling.raster import Counted
 from segmodel.tiling.windows import Window
 
 # Pixels of a band that are averaged at a time: 1 MiB of float64, which stays in a cache.
@@ -117,6 +119,16 @@ class SourceGrid:
             labels[~self.valid] = nodata
         return labels
 
+    def counted(self, core: Window, size: tuple[int, int]) -> Counted:
+        """How the pixels of a core of a scaled image count: as those of the image that they label.
+
+        Args:
+            core: Part of what the model sees.
+            size: Height and width of that.
+        """
+        valid, grid = self.valid, ModelGrid((self.height, self.width), size)
+        return grid.counted(core, lambda source: None if valid is None else valid[source.slices])
+
 
 @dataclass(frozen=True)
 class ModelGrid:
@@ -201,12 +213,7 @@ class ModelGrid:
             return np.where(valid[..., None], values, values.dtype.type(0)), valid
         seen = np.empty((window.height, window.width, values.shape[2]), values.dtype)
         seen_valid = None if valid is None else np.empty(seen.shape[:2], bool)
-        columns = _side(self.source_size[1], self.model_size[1], window.column, window.width)
-        step = max(1, STRIP_PX // max(1, source.width, window.width))
-        for top in range(0, window.height, step):
-            height = min(step, window.height - top)
-            strip = Window(window.row + top, window.column, height, window.width)
-            rows = _side(self.source_size[0], self.model_size[0], strip.row, strip.height)
+        for strip, rows, columns in self._strips(window, source.width):
             here = strip.relative_to(window).slices
             there = self.source_window(strip).relative_to(source).slices
             part = None if valid is None or valid[there].all() else valid[there]
@@ -215,6 +222,47 @@ class ModelGrid:
                 seen_valid[here] = True if part is None else _labels_valid(part, rows, columns)
                 seen[here][~seen_valid[here]] = 0
         return seen, seen_valid
+
+    def counted(
+        self,
+        core: Window,
+        has_label: Callable[[Window], np.ndarray | None],
+        areas: Callable[[Window], np.ndarray | None] = lambda window: None,
+    ) -> Counted:
+        """How the pixels of a window of the model's grid count by the source pixels they label.
+
+        Args:
+            core: The window.
+            has_label: `(height, width)` bool, which pixels of a window of the source get a label;
+                None for all.
+            areas: `(height, 1)` or `(height, width)` area of these pixels; None where all have 1.
+
+        >>> grid, valid = ModelGrid((1, 4), (1, 2)), np.array([[True, True, False, True]])
+        >>> grid.counted(Window(0, 0, 1, 2), lambda window: valid[window.slices]).labelled
+        array([[2, 1]], dtype=int32)
+        """
+        labelled = np.empty((core.height, core.width), np.int32)
+        found = np.empty(labelled.shape, np.float32)
+        for strip, rows, columns in self._strips(core, self.source_window(core).width):
+            here, source = strip.relative_to(core).slices, self.source_window(strip)
+            is_there, of_pixels = has_label(source), areas(source)
+            if is_there is None:
+                is_there = np.ones((source.height, source.width), bool)
+            labelled[here] = _label_sums(is_there, rows, columns)
+            found[here] = labelled[here]
+            if of_pixels is not None:
+                found[here] = _label_sums(of_pixels * is_there, rows, columns)
+        return Counted(found, labelled)
+
+    def _strips(self, window: Window, source_width: int) -> Iterator[tuple[Window, _Side, _Side]]:
+        """Strips of a window of the model's grid, each with its axes; few pixels at a time."""
+        columns = _side(self.source_size[1], self.model_size[1], window.column, window.width)
+        step = max(1, STRIP_PX // max(1, source_width, window.width))
+        for top in range(0, window.height, step):
+            height = min(step, window.height - top)
+            strip = Window(window.row + top, window.column, height, window.width)
+            rows = _side(self.source_size[0], self.model_size[0], strip.row, strip.height)
+            yield strip, rows, columns
 
     def labelled_window(self, window: Window) -> Window:
         """The source pixels that take their labels from a window of the model's grid.
@@ -381,10 +429,16 @@ def _average(
             out[..., band] = averages
 
 
+def _label_sums(values: np.ndarray, rows: _Side, columns: _Side) -> np.ndarray:
+    """Sums over the source pixels that take their label from each pixel of the model."""
+    return _sums(_sums(values, rows.labels, 0), columns.labels, 1)
+
+
 def _labels_valid(valid: np.ndarray, rows: _Side, columns: _Side) -> np.ndarray:
     """Where pixels of the model are valid, `(height, width)` bool; see `ModelGrid.resample`."""
-    labels = _sums(_sums(valid, rows.labels, 0), columns.labels, 1)
-    return np.asarray((labels > 0) | valid[rows.nearest[:, None], columns.nearest])
+    return np.asarray(
+        (_label_sums(valid, rows, columns) > 0) | valid[rows.nearest[:, None], columns.nearest]
+    )
 
 
 def _check_within(window: Window, outer: Window) -> None:

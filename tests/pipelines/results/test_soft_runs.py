@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import rasterio
 from affine import Affine
 
 from pipelines.cli.values import FailureBudget
@@ -18,6 +19,7 @@ from pipelines.geodesy.ground import GroundGrid
 from pipelines.results.totals import finish_run, sum_commits
 from pipelines.results.verify import verify
 from pipelines.run import plan
+from pipelines.scenes.results import result_lines
 from pipelines.segment import launch
 from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError
@@ -150,6 +152,56 @@ def test_what_is_outside_the_area_of_interest_is_in_no_sum(tmp_path, model_folde
     assert column(run, "soft_m2")["total"] == pytest.approx(column(run, "area_m2")["total"])
 
 
+@pytest.mark.parametrize(("resample_to", "side"), [(5.0, 1024), (17.0, 64), (23.0, 1024)])
+def test_of_resampled_scenes_the_pixels_of_the_label_map_are_summed(
+    tmp_path, model_folder, monkeypatch, resample_to, side
+):
+    small_blocks(monkeypatch, side)
+    path, _ = scene(tmp_path)
+    options = {"soft_areas": True, "probabilities": True, "resample_to": resample_to}
+    aoi = write_polygons(tmp_path / "aoi.geojson", UTM[0], [("a", box(10, 20, 90, 100))])
+    run = run_scenes(tmp_path / "run", model_folder, path, aoi=aoi, **options)
+    labels = run.labels("in/a.tif")
+    with rasterio.open(run.root / "probabilities" / "in" / "a.tif") as source:
+        levels = source.read().astype(int)
+    areas = whole(GroundGrid.of(UTM[1], UTM[0], *labels.shape))
+    assert (
+        0
+        < (labels != 255).sum()
+        == run.pixels["dark"] + run.pixels["middle"] + (run.pixels["bright"])
+    )
+    expected = {name: levels[n].sum() / 255 for n, name in enumerate(NAMES)}
+    found = column(run, "soft_pixels")
+    assert {name: found[name] for name in NAMES} == pytest.approx(expected, rel=1e-15)
+    expected = {name: (levels[n] * areas).sum() / 255 for n, name in enumerate(NAMES)}
+    found = column(run, "soft_m2")
+    assert {name: found[name] for name in NAMES} == pytest.approx(expected, rel=1e-6)
+    assert run.verified()[1] == []
+
+
+@pytest.mark.parametrize("resize", [(64, 32), (16, 96), (41, 50)])
+def test_of_scaled_images_the_pixels_of_the_label_map_are_summed(tmp_path, model_folder, resize):
+    folder = photos(tmp_path)
+    options = {"soft_areas": True, "confidence": True, "resize": resize}
+    run = run_scenes(tmp_path / "run", model_folder, folder, **options)
+    count = {label: run.pixels[name] for label, name in zip(IDS, NAMES, strict=True)}
+    assert sum(count.values()) == 50 * (40 + 41 + 42)
+    expected = {**expected_by_class(count), "total": sum(count.values())}
+    assert column(run, "soft_pixels") == pytest.approx(expected, rel=1e-15)
+    tally = sum_commits(run.work).tally
+    assert sum(tally.sums["confidence_bins"].values()) == sum(count.values())
+
+
+def test_zones_of_resampled_scenes_have_empty_cells_and_a_line(tmp_path, model_folder):
+    path, _ = scene(tmp_path)
+    zones = write_polygons(tmp_path / "zones.geojson", UTM[0], [("a", box(10, 20, 90, 100))])
+    options = {"soft_areas": True, "resample_to": 17.0, "zones": zones}
+    run = run_scenes(tmp_path / "run", model_folder, path, **options)
+    assert {row["soft_pixels"] for row in run.rows("soft_zones.csv")} == {""}
+    assert column(run, "soft_pixels")["total"] == column(run, "pixels")["total"]
+    assert "with --resample_to" in "".join(result_lines(run.summary))
+
+
 def test_a_run_without_the_option_has_nothing_of_it(tmp_path, model_folder):
     run = run_scenes(tmp_path / "run", model_folder, photos(tmp_path))
     (record,) = (json.loads(path.read_bytes()) for path in (run.root / "commits").iterdir())
@@ -213,6 +265,19 @@ def test_ground_that_counts_once_has_no_soft_areas(tmp_path, model_folder):
     assert {(row["soft_pixels"], row["soft_m2"]) for row in rows} == {("", "")}
     assert [int(row["pixels"]) for row in rows[:3]] == [run.pixels[name] for name in NAMES]
     assert run.verified()[1] == []
+
+
+def test_scenes_that_share_no_ground_have_soft_areas_where_ground_counts_once(
+    tmp_path, model_folder
+):
+    folder, _ = parts_of(tmp_path, [(0, 0), (200, 0)])
+    twice = run_scenes(tmp_path / "twice", model_folder, folder, soft_areas=True)
+    run = run_scenes(tmp_path / "run", model_folder, folder, soft_areas=True, overlap="first")
+    rows = run.rows("soft_areas.csv")
+    assert [(row["soft_pixels"], row["soft_m2"]) for row in rows] == [
+        (row["soft_pixels"], row["soft_m2"]) for row in twice.rows("soft_areas.csv")
+    ]
+    assert float(rows[0]["soft_pixels"]) > 0
 
 
 def test_groups_that_are_taken_apart_keep_their_sums(tmp_path, model_folder):

@@ -87,13 +87,6 @@ def test_every_option_reaches_its_field():
     assert actual == expected
 
 
-@pytest.mark.parametrize("scaled", [("--resize", "512"), ("--resample_to", "10")])
-def test_soft_areas_are_of_pixels_that_are_not_scaled(scaled):
-    assert options("--soft_areas").soft_areas
-    with pytest.raises(ConfigurationError, match=f"^--soft_areas .* with {scaled[0]} .* leave out"):
-        options("--soft_areas", *scaled)
-
-
 def test_every_registered_option_is_a_field_and_every_field_an_option():
     names = {action.dest for action in registered()}
     fields = {field.name for field in dataclasses.fields(SegmentOptions)}

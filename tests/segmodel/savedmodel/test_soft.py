@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,12 +11,14 @@ import tensorflow as tf
 from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.errors import ContractError
+from segmodel.images.encoded import EncodedImage
 from segmodel.savedmodel.export import ServedModel
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.savedmodel.soft import levels_of
 from segmodel.tiling.raster import ArrayRaster
 from segmodel.tiling.windows import Layout
 from tests.fakes import BRIGHT, DARK, MIDDLE, contract
+from tests.pipelines.corpus import png
 
 
 def levels(probabilities, top: int = 0) -> np.ndarray:
@@ -94,24 +98,70 @@ def test_sums_are_by_label_and_class_of_the_pixels_that_count(model):
     np.testing.assert_allclose(found.confidence[0, 0], [0.8, 0.8, 1, 0.8], rtol=1e-6)
     # Dark: two pixels of the first column, one of the third. Middle: two. Bright: two.
     expected = [[2 * 204 + 255, 2 * 51, 0], [0, 2 * 204, 2 * 51], [2 * 51, 0, 2 * 204]]
-    assert found.levels[0].tolist() == expected
-    assert found.weighted[0].tolist() == [
+    assert found.levels[0, 0].tolist() == expected
+    assert found.weighted[0, 0].tolist() == [
         [4 * 204 + 1 * 255, 4 * 51, 0],
         [0, 8 * 204, 8 * 51],
         [8 * 51, 0, 8 * 204],
     ]
     bins = np.zeros((3, 16), int)
     bins[0, 204 // 16], bins[0, 15], bins[1, 12], bins[2, 12] = 2, 1, 2, 2
-    assert found.bins[0].tolist() == bins.tolist()
+    assert found.bins[0, 0].tolist() == bins.tolist()
 
 
 def test_windows_of_a_batch_do_not_mix(model):
     one, other = np.ones((3, 4), np.int32), np.zeros((3, 4), np.int32)
     other[0, 2] = 9
     both = model.soft_sums(np.stack([IMAGE, IMAGE]), np.stack([one, other]))
-    assert both.levels[0].sum() == 12 * 255
-    assert both.levels[1].tolist() == [[255, 0, 0], [0, 0, 0], [0, 0, 0]]
-    assert both.weighted[1, 0, 0] == 9 * 255
+    assert both.levels[0, 0].sum() == 12 * 255
+    assert both.levels[1, 0].tolist() == [[255, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert both.weighted[1, 0, 0, 0] == 9 * 255
+
+
+def test_a_pixel_counts_as_often_as_it_labels_pixels_and_in_its_zones(model):
+    weights = np.array([[[2, 3, 1, 1], [0, 5, 0, 7], [2, 0, 0, 0]]], np.int32)
+    labelled = np.array([[[1, 2, 3, 4], [9, 0, 9, 5], [6, 9, 9, 9]]], np.int32)
+    index = np.array([[[0, 0, 2, 2], [1, 1, 1, 2], [2, 1, 1, 1]]], np.int32)
+    found = model.soft_sums(IMAGE[None], weights, labelled, index)
+    assert found.levels.shape == (1, 3, 3, 3)
+    # A pixel of dark, which labels one; of middle, which labels two.
+    assert found.levels[0, 0].tolist() == [[204, 51, 0], [0, 2 * 204, 2 * 51], [0, 0, 0]]
+    assert found.weighted[0, 0].tolist() == [[2 * 204, 2 * 51, 0], [0, 3 * 204, 3 * 51], [0, 0, 0]]
+    # One that labels none has a weight all the same.
+    assert found.levels[0, 1].tolist() == [[0] * 3] * 3
+    dark, bright = 3 * 255 + 6 * 204, 9 * 204
+    assert found.levels[0, 2].tolist() == [[dark, 6 * 51, 0], [0] * 3, [9 * 51, 0, bright]]
+    bins = np.zeros((3, 3, 16), int)
+    bins[0, 0, 12], bins[0, 1, 12] = 1, 2
+    bins[2, 0, 15], bins[2, 0, 12], bins[2, 2, 12] = 3, 6, 9
+    assert found.bins[0].tolist() == bins.tolist()
+
+
+@pytest.mark.parametrize("kind", ["labelled", "index"])
+def test_ones_and_one_zone_give_the_sums_of_a_model_that_is_not_told_of_them(model, kind):
+    weights = np.random.default_rng(7).integers(0, 1 << 20, (2, 3, 4), np.int32)
+    images = np.stack([IMAGE, IMAGE[::-1]])
+    plain = model.soft_sums(images, weights)
+    given = {kind: np.full(weights.shape, kind == "labelled", np.int32)}
+    found = model.soft_sums(images, weights, **given)
+    for name in ("levels", "weighted", "bins", "labels"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+
+
+@pytest.mark.parametrize("size", [(8, 9), (30, 16), (21, 50), (40, 33)])
+@pytest.mark.parametrize("window", [4, 64])
+def test_of_a_scaled_image_the_pixels_of_its_label_map_are_summed(model, size, window):
+    random = np.random.default_rng(8)
+    image = np.concatenate([np.tile(IMAGE, (7, 5, 1)), np.full((21, 20, 1), 255, np.uint8)], -1)
+    image[random.random((21, 20)) < 0.3, 3] = 0
+    opened = partial(EncodedImage, png(image), 3, resize=size)
+    engine = Engine(model, Layout(window, 2, 1, batch=2), soft=model, probabilities=True)
+    (found,) = engine.run([Job("a", opened)])
+    assert ((found.labels == 255) == (image[..., 3] == 0)).all()
+    for row, label in enumerate([DARK, MIDDLE, BRIGHT]):
+        summed = found.probabilities[found.labels == label].sum(axis=0, dtype=int).tolist()
+        assert found.soft.whole.levels[row].tolist() == summed
+        np.testing.assert_allclose(found.soft.whole.areas[row], summed, rtol=1e-6)
 
 
 @pytest.mark.parametrize("wrong", [0.5, -0.1, np.nan])
@@ -128,7 +178,7 @@ def test_a_model_may_take_one_size_only():
         return {"probabilities": tf.fill((1, 3, 4, 3), 1 / 3)}
 
     found = predictor(signature).soft_sums(IMAGE[None], np.ones((1, 3, 4), np.int32))
-    assert found.levels.tolist() == [[[12 * 85] * 3, [0] * 3, [0] * 3]]
+    assert found.levels.tolist() == [[[[12 * 85] * 3, [0] * 3, [0] * 3]]]
 
 
 class Rows(ArrayRaster):
@@ -150,9 +200,9 @@ def test_halos_nodata_and_the_sizes_of_windows_change_no_sum(model, window, halo
     for label in range(3):
         for column in range(3):
             here = (valid & (labels == label)) * values[..., column].astype(int)
-            assert found.soft.levels[label, column] == here.sum()
+            assert found.soft.whole.levels[label, column] == here.sum()
             exact = (here * area).sum()
-            assert found.soft.areas[label, column] == pytest.approx(exact, rel=1e-6)
+            assert found.soft.whole.areas[label, column] == pytest.approx(exact, rel=1e-6)
     assert found.soft.bins.sum() == valid.sum()
     assert found.confidence is None
 
@@ -167,7 +217,7 @@ def test_maps_of_levels_are_what_is_summed(model, window):
     np.testing.assert_array_equal(levels.sum(axis=-1), 255 * valid)
     for row, label in enumerate([DARK, MIDDLE, BRIGHT]):
         summed = levels[(found.labels == label) & valid].sum(axis=0)
-        assert summed.tolist() == found.soft.levels[row].tolist()
+        assert summed.tolist() == found.soft.whole.levels[row].tolist()
 
 
 def test_a_model_on_disk_needs_nothing_but_its_signature_of_probabilities(brightness_savedmodel):
@@ -177,5 +227,5 @@ def test_a_model_on_disk_needs_nothing_but_its_signature_of_probabilities(bright
     np.testing.assert_array_equal(found.labels, model.labels(images))
     one_hot = np.eye(3)[np.searchsorted([DARK, MIDDLE, BRIGHT], found.labels)]
     shares = np.einsum("bhwl,bhwc->blc", one_hot, model.probabilities(images))
-    np.testing.assert_allclose(found.levels / 255, shares, atol=0.5)
+    np.testing.assert_allclose(found.levels[:, 0] / 255, shares, atol=0.5)
     assert found.levels.sum() == 255 * 2 * 40 * 30
