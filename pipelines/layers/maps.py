@@ -9,6 +9,7 @@ from pipelines.rasters.header import read_header
 from pipelines.run.commits import Output
 from pipelines.run.plan import SCENE, InputFile, WorkUnit, unit_id
 from pipelines.scenes.finished import SceneMaps, named_label_map, run_digest_of, scene_maps
+from pipelines.scenes.vrt import crs_name
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from segmodel.errors import FailureCode, InputError
@@ -47,6 +48,16 @@ class LabelMap:
     def confidence(self) -> str | None:
         """Where the confidence is."""
         return None if self.confidence_file is None else self.confidence_file.uri
+
+    @property
+    def crs_wkt(self) -> str:
+        """The reference system as WKT; empty where it has none."""
+        return "" if self.grid.crs is None else str(self.grid.crs.to_wkt())
+
+    @property
+    def system(self) -> str:
+        """Short name of the reference system, as in the names of files; empty where it has none."""
+        return crs_name(self.crs_wkt)
 
     @property
     def files(self) -> tuple[InputFile, ...]:

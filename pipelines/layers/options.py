@@ -7,6 +7,28 @@ from pipelines.cli.options import Option, parse_options, positive
 from pipelines.cli.values import MAX_FAILURES, FailureBudget
 from segmodel.errors import ConfigurationError
 
+# Kinds of files of polygons.
+POLYGON_KINDS = ("parquet", "gpkg", "fgb", "geojson")
+MIN_VERTICES, MAX_VERTICES = 100, 1_000_000
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    """Kinds of files, each once.
+
+    >>> _kinds("gpkg, parquet,gpkg")
+    ('gpkg', 'parquet')
+    """
+    found = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    if not {*found} <= {*POLYGON_KINDS}:
+        raise ValueError(f"must be {', '.join(POLYGON_KINDS)}, or some of them with commas between")
+    return found
+
+
+def _vertices(value: int) -> int:
+    if value < MIN_VERTICES:
+        raise ValueError(f"must be at least {MIN_VERTICES}")
+    return value
+
 
 @dataclass(frozen=True)
 class LayersOptions:
@@ -22,6 +44,14 @@ class LayersOptions:
     minimum_area: float | None = Option("M2", float, positive).field()
     """generalize the label maps: what hangs together in less than this area, in m² of ground, takes
     the class that it has the longest border with"""
+    polygons: tuple[str, ...] | None = Option("KINDS", parse=_kinds).field()
+    """make polygons of the label maps, in files of these kinds: parquet, gpkg, fgb or geojson, or
+    several with commas between; a file of each for each reference system"""
+    by_scene: bool = Option().field()
+    """with --polygons: a file of each kind for each scene instead"""
+    max_vertices: int = Option("N", int, _vertices, default=MAX_VERTICES).field()
+    """most vertices of a polygon of --polygons; what hangs together and has more is several
+    polygons"""
     max_failures: FailureBudget = MAX_FAILURES.field()
 
 
@@ -34,4 +64,6 @@ def layers_options(parsed: argparse.Namespace) -> LayersOptions:
     options = parse_options(LayersOptions, parsed)
     if options.cell is not None and not options.mosaic:
         raise ConfigurationError("--cell is the side of the files of --mosaic: give both")
+    if options.by_scene and options.polygons is None:
+        raise ConfigurationError("--by_scene makes files of --polygons: give both")
     return options

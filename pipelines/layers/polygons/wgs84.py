@@ -14,6 +14,10 @@ import numpy as np
 import shapely
 from pyproj import Transformer
 
+from pipelines.geodesy.ellipsoid import datum_of
+from pipelines.geodesy.outlines import EARTH_M, is_same_body
+from segmodel.errors import GroundError
+
 MAX_BEND_M = 0.1
 METRES_PER_DEGREE = 111_320.0
 MIN_COSINE = 1e-3  # of the latitude; nearer to a pole, longitudes count as much as there
@@ -50,6 +54,21 @@ def on_wgs84(polygons: np.ndarray, crs_wkt: str) -> np.ndarray:
         made[number] = _subdivided([angles[starts[i] : starts[i + 1]] for i in rings])
     made[lost] = None
     return np.asarray(shapely.orient_polygons(made))
+
+
+def is_on_earth(crs_wkt: str) -> bool:
+    """Whether longitudes and latitudes on WGS 84 follow from coordinates of a CRS.
+
+    Args:
+        crs_wkt: The CRS as WKT; empty if there is none.
+
+    >>> is_on_earth("")
+    False
+    """
+    try:
+        return bool(crs_wkt and is_same_body(datum_of(crs_wkt).a, EARTH_M))
+    except GroundError:
+        return False
 
 
 @lru_cache(16)

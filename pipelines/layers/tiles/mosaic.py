@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.layers.label_files import provenance_of, write_label_layer
-from pipelines.layers.maps import LabelMap, LabelMaps, grid_of
+from pipelines.layers.maps import LabelMaps, grid_of
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.stages import Layer, Stage, StageResult, StageWork, layer_failure
 from pipelines.layers.tiles.mosaic_grid import MosaicGrid
@@ -25,7 +25,7 @@ from pipelines.run.failures import Failure
 from pipelines.run.plan import SCENE, InputFile, WorkUnit
 from pipelines.scenes.finished import named_label_map
 from pipelines.scenes.sampling import places_in
-from pipelines.scenes.vrt import Piece, crs_name, write_mosaic
+from pipelines.scenes.vrt import Piece, write_mosaic
 from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError, GroundError, InputError
 from segmodel.labels.classes import ClassTable
@@ -61,7 +61,7 @@ def mosaic_stages(settings: MosaicSettings, maps: LabelMaps) -> list[Stage]:
     """
     systems: dict[str, list[tuple[InputFile, Grid]]] = defaultdict(list)
     for found in maps:
-        if name := system_of(found):
+        if name := found.system:
             systems[name].append((found.file, found.grid))
     if not systems:
         raise ConfigurationError(
@@ -74,11 +74,6 @@ def mosaic_stages(settings: MosaicSettings, maps: LabelMaps) -> list[Stage]:
         units = partial(_cell_units, grid, members)
         stages.append(Stage(f"{NAME}/{name}", asdict(grid), units, FillCell(grid, name)))
     return stages
-
-
-def system_of(found: LabelMap) -> str:
-    """Short name of the reference system of a label map; empty where it has none."""
-    return crs_name(found.grid.crs.to_wkt()) if found.grid.crs else ""
 
 
 def _cell_units(

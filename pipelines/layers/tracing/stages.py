@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipelines.formats.work import Work
 from pipelines.layers.maps import LabelMap, LabelMaps, map_of
+from pipelines.layers.options import MAX_VERTICES
 from pipelines.layers.pixel_areas import map_ground
 from pipelines.layers.polygons.parts import PARTS, row_groups
 from pipelines.layers.stages import Stage, StageResult, StageWork
@@ -38,7 +39,6 @@ from segmodel.tiling.windows import Window
 
 # Side of a block: its pixels, and what is found in the noisiest, take some hundred MB.
 BLOCK_PX = 2048
-MAX_VERTICES = 1_000_000
 # Exact sums by class in the tallies of blocks.
 POLYGON_PIXELS, POLYGON_M2, COUNTED_M2 = "polygon_pixels", "polygon_m2", "counted_m2"
 
@@ -83,13 +83,17 @@ class Tracing:
         def scenes() -> Iterator[WorkUnit]:
             return (_unit("scene", found, shared.get(found.key, ()), None) for found in maps)
 
-        shape: dict[str, Any] = {"max_vertices": self.max_vertices, "side": self.side}
-        # What counts in other scenes follows from all label maps.
-        shape |= {"map": maps.digest} if maps.work.counts_once else {}
+        shape = self.shape_of(maps)
         return [
             Stage(self.blocks, shape, blocks, TraceBlocks(self)),
             Stage(self.scenes, {"trace": shape}, scenes, JoinBlocks(self)),
         ]
+
+    def shape_of(self, maps: LabelMaps) -> dict[str, Any]:
+        """What the rows of scenes follow from, beside their label maps."""
+        shape: dict[str, Any] = {"max_vertices": self.max_vertices, "side": self.side}
+        # What counts in other scenes follows from all label maps.
+        return shape | ({"map": maps.digest} if maps.work.counts_once else {})
 
 
 def schema_of(labelled: Work) -> pa.Schema:

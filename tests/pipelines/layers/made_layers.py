@@ -95,9 +95,15 @@ def _settings(settings: Settings, options: LayersOptions) -> Settings:
     return settings
 
 
-def make(run: Path | str, *kinds: Layer, words: Sequence[str] = (), budget: int = 0) -> dict:
+def make(
+    run: Path | str,
+    *kinds: Layer,
+    words: Sequence[str] = (),
+    budget: int = 0,
+    options: LayersOptions | None = None,
+) -> dict:
     """Make layers as the command does; their summary."""
-    resolved = check_layers(str(run), LayersOptions(), kinds)
+    resolved = check_layers(str(run), options or LayersOptions(), kinds)
     beam_options = waiting_options(words, "layers")
     run_layers(resolved, prepare_layers(resolved), FailureBudget(budget, None), beam_options)
     return json.loads(resolved.folder.read("summary.json"))

@@ -57,6 +57,21 @@ SITUATIONS = (
     ),
     Situation("a cell of no size", f"{MOSAIC} --cell=0", "--cell", "must be greater than 0"),
     Situation(
+        "polygons of an unknown kind",
+        "layers run --polygons shp",
+        "--polygons must be parquet, gpkg, fgb, geojson",
+        "got 'shp'",
+    ),
+    Situation(
+        "files by scene of nothing", "layers run --by_scene", "--by_scene", "--polygons: give both"
+    ),
+    Situation(
+        "polygons of too few vertices",
+        "layers run --polygons fgb --max_vertices=99",
+        "--max_vertices",
+        "must be at least 100",
+    ),
+    Situation(
         "layers into a link",
         MOSAIC,
         "layers",
