@@ -52,6 +52,9 @@ class LayersOptions:
     max_vertices: int = Option("N", int, _vertices, default=MAX_VERTICES).field()
     """most vertices of a polygon of --polygons; what hangs together and has more is several
     polygons"""
+    stac: bool = Option().field()
+    """write a catalogue of the label maps for programs that read STAC: an item a scene, with its
+    place, classes, checksums and model"""
     max_failures: FailureBudget = MAX_FAILURES.field()
 
 

@@ -79,7 +79,7 @@ def _write(
         DamagedError: If a block is not as recorded; it is done again by the next attempt.
     """
     file, classes = unit.files[0], work.contract.classes
-    grid = work.headers.read(file).grid
+    header = work.headers.read(file)
 
     def values(folder: str, empty: np.ndarray) -> Iterator[tuple[Window, np.ndarray]]:
         paths = [block_path(block.id, folder) for block, _ in blocks]
@@ -92,7 +92,7 @@ def _write(
                     raise DamagedError(f"{path} is damaged: run the same command again")
                 if block.window:
                     stored.append(StoredBlock(block.window, copy))
-            yield from pieces_of(stored, grid, TILE_PX, empty)
+            yield from pieces_of(stored, header.grid, TILE_PX, empty)
 
     nothing = {
         "labels": np.array([classes.nodata], classes.label_dtype),
@@ -100,7 +100,7 @@ def _write(
         "probabilities": np.zeros(len(classes.ids), np.uint8),
     }
     maps = {folder: values(folder, nothing[folder]) for folder in work.map_folders}
-    return write_scene(file, grid, maps, work)
+    return write_scene(file, header, maps, work)
 
 
 def scene_blocks(unit: AssemblyUnit, work: Work) -> list[WorkUnit]:

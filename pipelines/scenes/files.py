@@ -1,6 +1,7 @@
 """Where the files of a scene are in a run directory, and how they are written."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,9 +11,11 @@ from pipelines.formats.work import Work
 from pipelines.rasters.cog import Blocks, read_bands, write_label_cog, write_shares_cog
 from pipelines.run.commits import Output
 from pipelines.run.plan import CountUnit, InputFile
+from pipelines.scenes.overlaps import parse_date
 from pipelines.storage import filesystem
 from segmodel.images.tiff import is_tiff
 from segmodel.rasters.grid import Grid
+from segmodel.rasters.header import Header
 from segmodel.tiling.windows import Window
 
 TILES_AT_ONCE = 16
@@ -61,18 +64,19 @@ def scene_paths(file: InputFile) -> ScenePaths:
 
 
 def write_scene(
-    file: InputFile, grid: Grid, maps: Mapping[str, Blocks], work: Work
+    file: InputFile, header: Header, maps: Mapping[str, Blocks], work: Work
 ) -> list[Output]:
     """Write the label COG of a scene, its class names and its other maps; returns what they are.
 
     Args:
         file: Scene whose label map is written.
-        grid: Size and place of the scene.
+        header: Header of the scene, for its size, place and time.
         maps: Values of windows that cover the scene, by folder of the map: labels, 8-bit confidence
             and `(height, width, classes)` 8-bit probabilities.
         work: What all units have in common.
     """
-    run, tags = work.run, dict(work.provenance)
+    run, grid = work.run, header.grid
+    tags = dict(work.provenance) | _time_tag(header)
     paths = scene_paths(file)
     with filesystem.write_atomic(run.path(paths.labels), run.scratch) as draft:
         write_label_cog(draft.path, grid, maps["labels"], work.contract.classes, tags)
@@ -90,6 +94,15 @@ def write_scene(
                 write_shares_cog(draft.path, grid, maps[folder], bands, tags)
             outputs.append(Output.of(path, draft.written))
     return outputs
+
+
+def _time_tag(header: Header) -> dict[str, str]:
+    """When a scene was taken, as TIFF spells it; nothing where its file does not say it."""
+    date = parse_date(header.acquired or "")
+    # Of other years TIFF has no spelling.
+    if date is None or not 1000 <= date.year < 9999:
+        return {}
+    return {"TIFFTAG_DATETIME": date.astimezone(UTC).strftime("%Y:%m:%d %H:%M:%S")}
 
 
 def pieces_of(

@@ -220,7 +220,8 @@ class BlockTask(UnitTask[Labelled]):
             maps["probabilities"] = encoded.probabilities
         if self.unit.scene is None:
             whole = {folder: [(self._area, values)] for folder, values in maps.items()}
-            self.outputs += write_scene(self._file, self._grid, whole, self.work)
+            assert self._header is not None
+            self.outputs += write_scene(self._file, self._header, whole, self.work)
             return
         for folder, values in maps.items():
             path, run = block_path(self.unit.id, folder), self.work.run

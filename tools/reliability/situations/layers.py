@@ -55,6 +55,14 @@ SITUATIONS = (
         "give a smaller one",
         before=(SCENES,),
     ),
+    Situation(
+        "a catalogue of a label map that is gone",
+        "layers run --stac",
+        "labels/scenes/scene.tif",
+        "run `beamseg verify` with --invalidate",
+        before=(SCENES,),
+        make=gone("run/labels/scenes/scene.tif"),
+    ),
     Situation("a cell of no size", f"{MOSAIC} --cell=0", "--cell", "must be greater than 0"),
     Situation(
         "polygons of an unknown kind",

@@ -1,0 +1,1 @@
+"""Entries for other programs: STAC items of label maps, their collection and their model."""

@@ -1,0 +1,236 @@
+"""`--stac`: a catalogue of the label maps of a run, an item a scene."""
+
+import json
+import posixpath
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from pipelines.formats.work import Work
+from pipelines.inputs.find import location_given
+from pipelines.layers.catalogue import stac_fields as stac
+from pipelines.layers.catalogue.items_table import items_schema, write_items
+from pipelines.layers.catalogue.stac_collection import (
+    CatalogueExtent,
+    catalog_document,
+    collection_document,
+)
+from pipelines.layers.catalogue.stac_items import (
+    CatalogueText,
+    ItemPlace,
+    LabelledScene,
+    item_document,
+)
+from pipelines.layers.catalogue.stac_model import model_document
+from pipelines.layers.maps import LabelMaps
+from pipelines.layers.options import LayersOptions
+from pipelines.layers.stages import Layer, Stage, StageResult, StageWork
+from pipelines.rasters.header import read_header
+from pipelines.run.areas import Tally
+from pipelines.run.commits import Output
+from pipelines.run.directory import METADATA_DIR, RunDirectory
+from pipelines.run.plan import SCENE, WorkUnit, unit_id
+from pipelines.run.seals import json_file
+from pipelines.scenes.overlaps import parse_date
+from pipelines.storage import filesystem, locations
+from pipelines.storage.digests import digest
+from pipelines.storage.threads import in_order
+from segmodel.errors import TransientError
+
+ITEMS = "stac/items"
+# Of more items a person wants no single list, and no folder.
+MAX_TOGETHER = 10_000
+_TABLE, _COLLECTION, _MODEL = "stac/items.parquet", "stac/collection.json", "stac/model.json"
+
+
+@dataclass(frozen=True)
+class StacSettings:
+    """That a catalogue was asked for; it has no options."""
+
+
+@dataclass(frozen=True)
+class WriteItem:
+    """Writes the item of a label map.
+
+    Args:
+        text: What all documents of the catalogue say.
+        inputs: `--input` of the run.
+        has_folders: Whether items lie in folders, by the first digits of their digests.
+    """
+
+    text: CatalogueText
+    inputs: tuple[str, ...]
+    has_folders: bool
+
+    def __call__(self, unit: WorkUnit, work: StageWork) -> StageResult:
+        """Write the item of the label map of a unit."""
+        scene = self._scene(unit, work.labelled)
+        folder = f"items/{scene.id[-16:][:2]}" if self.has_folders else "items"
+        up = "../" * (folder.count("/") + 1)
+        parent = "./catalog.json" if self.has_folders else f"{up}collection.json"
+        place = ItemPlace(up, f"{up}../../", parent)
+        path = f"stac/{folder}/{scene.id}.json"
+        with work.written(path) as draft:
+            document = item_document(scene, self.text, place)
+            Path(draft.path).write_bytes(json_file(document, is_sealed=False))
+        return StageResult([Output.of(path, draft.written)], Tally(images=1), 0)
+
+    def _scene(self, unit: WorkUnit, labelled: Work) -> LabelledScene:
+        file = unit.files[0]
+        commit = labelled.log.read_only(unit_id(SCENE, file))
+        if commit is None:
+            raise TransientError(f"{file.key} has no commit record: run `beamseg segment` again")
+        header, classes = read_header(file.uri), self.text.classes
+        pixels = {number: commit.tally.pixels.get(str(number), 0) for number in classes.ids}
+        rest = header.grid.height * header.grid.width - sum(pixels.values())
+        source = location_given(file.key, self.inputs)
+        return LabelledScene(
+            id=unit_id("", file),
+            key=file.key,
+            grid=header.grid,
+            outputs=commit.outputs,
+            pixels=pixels | {classes.nodata: rest},
+            acquired=parse_date(header.acquired or ""),
+            source=source if locations.scheme_of(source) else None,
+        )
+
+
+def stac_layer(others: Sequence[str]) -> Layer:
+    """The layer.
+
+    Args:
+        others: Names of the layers that are made before it, whose files its collection names.
+    """
+    return Layer("stac", _settings, _stages, partial(_finish, tuple(others)))
+
+
+def _settings(options: LayersOptions) -> StacSettings | None:
+    return StacSettings() if options.stac else None
+
+
+def _stages(settings: StacSettings, maps: LabelMaps) -> list[Stage]:
+    document = maps.work.run.read_run() or {}
+    inputs = tuple(document.get("options", {}).get("input", ()))
+    text = _text(maps.work, document)
+    write = WriteItem(text, inputs, len(maps) > MAX_TOGETHER)
+    shape = {
+        "collection": text.collection,
+        "software": dict(text.software),
+        "inputs": digest({"input": inputs}),
+        "folders": write.has_folders,
+    }
+    return [Stage("stac/items", shape, lambda: (found.unit("item") for found in maps), write)]
+
+
+def _text(labelled: Work, document: Mapping[str, Any]) -> CatalogueText:
+    """What all documents of the catalogue of a run say; no path of this machine.
+
+    Args:
+        labelled: Work of the run.
+        document: Its `run.json`.
+    """
+    name = stac.slug(locations.base_name(labelled.run.root))
+    return CatalogueText(
+        collection="-".join(part for part in (name, labelled.options) if part),
+        classes=labelled.contract.classes,
+        model_name=labelled.contract.name,
+        fingerprint=labelled.fingerprint,
+        software=document.get("versions", {}),
+    )
+
+
+def _finish(others: Sequence[str], work: StageWork) -> dict[str, Any]:
+    """Write collection, model and table of the items."""
+    labelled = work.labelled
+    document = labelled.run.read_run() or {}
+    text, extent = _text(labelled, document), CatalogueExtent()
+    folders: dict[str, list[str]] = defaultdict(list)
+
+    def items() -> Iterator[dict[str, Any]]:
+        for path, item in _items(work):
+            folders[posixpath.dirname(path)].append(item["id"])
+            extent.add(item)
+            yield _seen_from_table(item, path)
+
+    assets = {**_run_assets(labelled), **_layer_assets(work, others)}
+    collection = partial(collection_document, text, extent, assets)
+    schema = items_schema((*labelled.map_folders, "areas"), text.software)
+    with work.written(_TABLE) as table:
+        write_items(table.path, items(), schema, collection)
+    for folder, ids in folders.items() if ITEMS not in folders else ():
+        name = PurePosixPath(folder).name
+        _write(work, f"{folder}/catalog.json", catalog_document(name, text, ids))
+    _write(work, _MODEL, model_document(labelled.contract, text.fingerprint))
+    _write(work, _COLLECTION, collection(_item_links(folders)))
+    return {"files": [_COLLECTION, _TABLE], "items": sum(map(len, folders.values()))}
+
+
+def _items(work: StageWork) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Paths of all items, and the items; those of label maps that failed are left out."""
+    paths = (
+        output.path
+        for _, commit in work.commits()
+        for output in (() if commit is None else commit.outputs)
+        if output.path.startswith(f"{ITEMS}/")
+    )
+    return in_order(lambda path: (path, json.loads(filesystem.read_bytes(work.path(path)))), paths)
+
+
+def _seen_from_table(item: dict[str, Any], path: str) -> dict[str, Any]:
+    """An item whose relative references begin at the table, which lies two folders up or more."""
+    folder = posixpath.relpath(posixpath.dirname(path), posixpath.dirname(_TABLE))
+
+    def moved(href: str) -> str:
+        if not href.startswith("."):
+            return href
+        found = posixpath.normpath(posixpath.join(folder, href))
+        return found if found.startswith(".") else f"./{found}"
+
+    links = [entry | {"href": moved(entry["href"])} for entry in item["links"]]
+    assets = {name: file | {"href": moved(file["href"])} for name, file in item["assets"].items()}
+    return item | {"links": links, "assets": assets}
+
+
+def _item_links(folders: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]]:
+    """From the collection to its items, or to the catalogs of the folders that they lie in."""
+    for folder, ids in sorted(folders.items()):
+        if folder != ITEMS:
+            name = PurePosixPath(folder).name
+            yield stac.link("child", f"./items/{name}/catalog.json", title=name)
+        for found in ids if folder == ITEMS else ():
+            yield stac.link("item", f"./items/{found}.json", stac.GEOJSON)
+
+
+def _run_assets(labelled: Work) -> dict[str, dict[str, Any]]:
+    """Tables and mosaics of the run, with the checksums that its summary has."""
+    try:
+        summary = labelled.run.read_json("summary.json", labelled.is_sealed) or {}
+    except ValueError:
+        summary = {}
+    return {
+        stac.slug(name): stac.file_asset(f"../../{name}") | stac.checksum(sha256)
+        for name, sha256 in summary.get("files", {}).items()
+    }
+
+
+def _layer_assets(work: StageWork, others: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Files of other layers of the same map."""
+    assets = {"items": stac.file_asset("./items.parquet") | {"roles": ["collection-mirror"]}}
+    folder = RunDirectory(work.root)
+    for layer in others:
+        try:
+            found = folder.read_json(f"{METADATA_DIR}/{layer}/summary.json", is_sealed=True) or {}
+        except ValueError:
+            found = {}
+        if found.get("map") == work.map_digest:
+            for name in found["summary"]["files"]:
+                assets[f"{layer}-{stac.slug(name)}"] = stac.file_asset(f"../{name}")
+    return assets
+
+
+def _write(work: StageWork, path: str, document: dict[str, Any]) -> None:
+    with work.written(path) as draft:
+        Path(draft.path).write_bytes(json_file(document, is_sealed=False))

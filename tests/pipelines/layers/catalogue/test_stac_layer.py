@@ -1,0 +1,193 @@
+"""The catalogue of a run, as programs that read STAC and GeoParquet find it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urljoin
+
+import duckdb
+import geopandas
+import numpy as np
+import pyarrow.parquet as pq
+import pystac
+import pytest
+import rasterio
+import shapely
+
+from pipelines.layers.catalogue import stac
+from pipelines.layers.catalogue.stac import stac_layer
+from pipelines.layers.options import LayersOptions
+from pipelines.storage import filesystem
+from segmodel.labels.classes import ClassTable, LabelClass
+from tests.fakes import BRIGHT, DARK, MIDDLE
+from tests.pipelines.corpus import DEGREES, UTM, pixels, tree, write_model_folder, write_scene
+from tests.pipelines.layers.catalogue.stac_rules import faults
+from tests.pipelines.layers.made_layers import make
+from tests.pipelines.scene_runs import run_scenes
+
+NAME = "b <&> '\"#%,🌲 é.tif"
+CLASSES = ClassTable(
+    (
+        LabelClass(DARK, "<script>alert(1)</script>", (10, 10, 80)),
+        LabelClass(MIDDLE, "middle, 🌲" * 30, (90, 160, 70)),
+        LabelClass(BRIGHT, "bright \"'", (240, 230, 200)),
+    )
+)
+
+
+def written_scenes(folder: Path) -> Path:
+    """Three scenes: one of May 2026, one with a name that anybody chose, one in degrees."""
+    inputs = folder / "in"
+    values = pixels(128, 128)
+    write_scene(inputs / "a.tif", values, tiled=True, blockxsize=64, blockysize=64)
+    with rasterio.open(inputs / "a.tif", "r+") as target:
+        target.update_tags(TIFFTAG_DATETIME="2026:05:01 10:30:00")
+    write_scene(inputs / NAME, pixels(64, 90, 1), UTM, mask=np.eye(64, 90, dtype=np.uint8) * 255)
+    write_scene(inputs / "c.tif", pixels(40, 40, 2), DEGREES)
+    return inputs
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run over three scenes; not to be changed."""
+    folder = tmp_path_factory.mktemp("catalogued")
+    model = write_model_folder(folder / "model", classes=CLASSES)
+    inputs = written_scenes(folder)
+    run = run_scenes(folder / "run", model, inputs, confidence=True, probabilities=True)
+    assert run.status == 0
+    return run.root
+
+
+@pytest.fixture(scope="module")
+def made(finished, tmp_path_factory) -> Path:
+    """The run with its catalogue; not to be changed."""
+    run = Path(shutil.copytree(finished, tmp_path_factory.mktemp("made") / "may"))
+    summary = catalogue(run)
+    assert summary["layers"]["stac"] == {
+        "files": ["stac/collection.json", "stac/items.parquet"],
+        "items": 3,
+    }
+    return run
+
+
+def catalogue(run: Path) -> dict:
+    """Make the catalogue; its summary."""
+    return make(run, stac_layer(()), options=LayersOptions(stac=True))
+
+
+def documents(run: Path) -> dict[str, dict]:
+    """All documents of the catalogue, by their path."""
+    found = (run / "layers" / "stac").rglob("*.json")
+    return {str(path.relative_to(run)): json.loads(path.read_text()) for path in sorted(found)}
+
+
+def references(path: str, document: dict) -> list[str]:
+    """Where the relative references of a document lead to, below the run directory."""
+    entries = [*document["links"], *document.get("assets", {}).values()]
+    hrefs = [entry["href"] for entry in entries if entry["href"].startswith(".")]
+    return [unquote(urljoin(f"/{path}", href)).lstrip("/") for href in hrefs]
+
+
+def test_all_documents_are_sound_and_each_reference_leads_to_a_file(made):
+    found = documents(made)
+    assert len(found) == 5
+    for path, document in found.items():
+        assert faults(document) == [], path
+        for target in references(path, document):
+            assert (made / target).is_file(), (path, target)
+
+
+def test_nothing_in_the_catalogue_names_a_place_of_this_machine(made, finished):
+    for path, content in tree(made / "layers" / "stac").items():
+        for place in (made.parent, finished.parent):
+            assert str(place).encode() not in content, path
+
+
+def test_pystac_walks_from_the_collection_to_each_item_and_its_files(made):
+    collection = pystac.Collection.from_file(str(made / "layers/stac/collection.json"))
+    items = {item.properties["title"]: item for item in collection.get_items()}
+    assert set(items) == {"in/a.tif", f"in/{NAME}", "in/c.tif"}
+    assert items["in/a.tif"].datetime.isoformat() == "2026-05-01T10:30:00+00:00"
+    assert items["in/c.tif"].datetime is None
+    assert items["in/c.tif"].bbox == [10.0, 49.6, 10.4, 50.0]
+    assert items["in/a.tif"].get_collection() is collection
+    assert set(items["in/c.tif"].assets) == {"labels", "confidence", "probabilities", "areas"}
+    (model,) = items["in/a.tif"].get_links("derived_from")
+    assert model.resolve_stac_object().target.properties["mlm:name"] == "brightness"
+
+
+def test_sizes_checksums_and_counts_are_those_of_the_files(made):
+    for path, document in documents(made).items():
+        for file in document.get("assets", {}).values():
+            target = made / unquote(urljoin(f"/{path}", file["href"])).lstrip("/")
+            if "file:size" in file:
+                assert file["file:size"] == target.stat().st_size
+            if "file:checksum" in file:
+                assert file["file:checksum"] == f"1220{filesystem.sha256(str(target))}"
+    item = next(d for d in documents(made).values() if d["id"].startswith("b-"))
+    counts = {c["value"]: c["count"] for c in item["assets"]["labels"]["classification:classes"]}
+    assert counts[255] == 64 * 90 - 64
+    assert sum(counts.values()) == 64 * 90
+
+
+def test_the_table_has_a_row_for_each_item_with_references_from_where_it_lies(made):
+    path = made / "layers" / "stac" / "items.parquet"
+    table = geopandas.read_parquet(path).set_index("id")
+    items = {d["id"]: d for p, d in documents(made).items() if "/items/" in p}
+    assert table.crs == "OGC:CRS84"
+    for name, item in items.items():
+        row = table.loc[name]
+        assert row.geometry.equals(shapely.geometry.shape(item["geometry"]))
+        assert row["title"] == item["properties"]["title"]
+        labels = row["assets"]["labels"]
+        assert (path.parent / unquote(labels["href"])).is_file()
+        assert labels["file:checksum"] == item["assets"]["labels"]["file:checksum"]
+        for link in row["links"]:
+            assert (path.parent / unquote(link["href"])).is_file()
+    metadata = json.loads(pq.read_metadata(path).metadata[b"stac-geoparquet"])
+    (collection,) = metadata["collections"].values()
+    assert collection["id"] == documents(made)["layers/stac/collection.json"]["id"]
+    assert faults(collection) == []
+
+
+def test_a_database_finds_scenes_by_their_box_and_time(made):
+    path = made / "layers" / "stac" / "items.parquet"
+    query = f"SELECT title FROM '{path}' WHERE bbox.xmax > 11 AND datetime > '2026-01-01'"
+    assert duckdb.sql(query).fetchall() == [("in/a.tif",)]
+
+
+def test_many_items_lie_in_folders_with_a_catalog_each(finished, tmp_path, monkeypatch):
+    run = Path(shutil.copytree(finished, tmp_path / "may"))
+    monkeypatch.setattr(stac, "MAX_TOGETHER", 2)
+    catalogue(run)
+    found = documents(run)
+    for path, document in found.items():
+        assert faults(document) == [], path
+        for target in references(path, document):
+            assert (run / target).is_file(), (path, target)
+    collection = pystac.Collection.from_file(str(run / "layers/stac/collection.json"))
+    assert {link.rel for link in collection.links} >= {"child"}
+    items = list(collection.get_items(recursive=True))
+    assert {item.properties["title"] for item in items} == {"in/a.tif", f"in/{NAME}", "in/c.tif"}
+    assert all(item.get_parent().get_parent() is collection for item in items)
+    table = geopandas.read_parquet(run / "layers" / "stac" / "items.parquet")
+    for row in table.itertuples():
+        for link in row.links:
+            assert (run / "layers" / "stac" / unquote(link["href"])).is_file()
+
+
+def test_another_scene_adds_an_item_and_leaves_the_others_as_they_are(tmp_path):
+    inputs, model = written_scenes(tmp_path), write_model_folder(tmp_path / "model")
+    root = run_scenes(tmp_path / "run", model, inputs).root
+    catalogue(root)
+    write_scene(inputs / "d.tif", pixels(40, 40, 3), DEGREES)
+    run_scenes(tmp_path / "run", model, inputs)
+    attempt = catalogue(root)["this_attempt"]
+    assert (attempt["units_done"], attempt["units_skipped"]) == (1, 3)
+    (inputs / "c.tif").unlink()
+    run_scenes(tmp_path / "run", model, inputs, gone="prune")
+    assert catalogue(root)["layers"]["stac"]["items"] == 3
+    titles = [d["properties"]["title"] for p, d in documents(root).items() if "/items/" in p]
+    assert sorted(titles) == sorted(["in/a.tif", f"in/{NAME}", "in/d.tif"])
