@@ -123,7 +123,7 @@ def _ground_json(ground: GroundAssessment, classes: Sequence[tuple[int, str]]) -
 def accuracy_picture(assessment: Assessment) -> bytes:
     """A PNG of the area of each class with its interval, beside the area on the map."""
     ground = assessment.whole
-    _, unit, size = _unit(ground.area_m2)
+    _, unit, size = area_unit(ground.area_m2)
     bars = []
     for index, (_, name) in enumerate(assessment.design.classes):
         area = ground.estimates.areas[index]
@@ -174,7 +174,7 @@ def _points(assessment: Assessment) -> str:
 def _area_lines(
     ground: GroundAssessment, areas: Estimates, classes: Sequence[tuple[int, str]]
 ) -> Iterator[str]:
-    unit, _, size = _unit(ground.area_m2)
+    unit, _, size = area_unit(ground.area_m2)
     rows = [("class", f"map {unit}", f"estimate {unit}", "interval", "usual interval (Wald)")]
     for index, (_, name) in enumerate(classes):
         area, mapped = areas[index], ground.map_areas_m2[index]
@@ -243,8 +243,12 @@ def _short(name: str) -> str:
     return plain if len(plain) <= _LETTERS else f"{plain[: _LETTERS - 3]}..."
 
 
-def _unit(area_m2: float) -> tuple[str, str, float]:
-    """Sign, name and square metres of the unit that an area is printed in."""
+def area_unit(area_m2: float) -> tuple[str, str, float]:
+    """Sign, name and square metres of the unit that an area and its parts are printed in.
+
+    >>> area_unit(9e4)[0], area_unit(1e5)[0], area_unit(1e10)[0]
+    ('m²', 'ha', 'km²')
+    """
     return next(
         ((sign, name, size) for least, sign, name, size in _UNITS if area_m2 >= least),
         _SQUARE_METRES,

@@ -55,16 +55,20 @@ def run(arguments: Sequence[str]) -> int:
     if parsed.stop_with_parent:
         process.stop_with_parent()
 
+    from pipelines.accuracy.accuracy_tables import area_unit
     from pipelines.accuracy.sample import sample_run
     from pipelines.runners.runner_options import check_paths
-    from pipelines.scenes.results import area_text
+    from segmodel.reports.interval_chart import number_text
 
     check_paths(words, (parsed.run, options.output or parsed.run))
     result = sample_run(parsed.run, options, only_beam(words))
-    names = [on_one_line(stratum.name) for stratum in result.design.strata]
+    strata = result.design.strata
+    names = [on_one_line(stratum.name) for stratum in strata]
     width = max(map(len, names))
-    for name, stratum in zip(names, result.design.strata, strict=True):
-        print(f"{name:<{width}}  {area_text(stratum.area_m2):>14}  {stratum.points:>6,}")
+    sign, _, size = area_unit(sum(stratum.area_m2 for stratum in strata))
+    for name, stratum in zip(names, strata, strict=True):
+        area = f"{number_text(stratum.area_m2 / size, 0.0)} {sign}"
+        print(f"{name:<{width}}  {area:>14}  {stratum.points:>6,}")
     if result.unplaced:
         print(f"left out: {counted(result.unplaced, 'image')} without a place on the ground")
     if result.without_chips:

@@ -173,6 +173,7 @@ def test_areas_by_probabilities_are_estimated_where_a_run_has_them(
     folder, run = tmp_path / "sample", str(soft_run.root)
     words = ["--total=90", "--allocation=equal", "--chip_px=0", f"--output={folder}"]
     assert sample.run([run, *words]) == 0
+    sampled = capsys.readouterr().out
     points = read_design(str(folder / "design.json")).points
     place = {class_id: n for n, class_id in enumerate(IDS)}
     for point in points:
@@ -190,7 +191,13 @@ def test_areas_by_probabilities_are_estimated_where_a_run_has_them(
 
     # Four blocks each, and the scene that they make.
     assert len(records) == len(set(records)) == 2 * 5
-    assert "corrected by the sample\n\nclass " in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "corrected by the sample\n\nclass " in printed
+    # Both commands print areas in one unit.
+    assert (sampled.split()[:3], f"map {sampled.split()[2]} " in printed) == (
+        ["dark", "32.0", "ha"],
+        True,
+    )
     classes = json.loads((folder / "accuracy.json").read_bytes())["whole"]["classes"]
     for entry in classes:
         # Probabilities that a label fixes add nothing to it: the estimate is that of the strata.
