@@ -69,9 +69,8 @@ def soft_sums(soft: SoftSums, tally: Tally, classes: ClassTable) -> Sums:
                 found[ZONE_M2][f"{zone}:{key}"] += Fraction(area)
     for row, column in np.argwhere(soft.bins).tolist():
         found[CONFIDENCE_BINS][f"{keys[row]}:{column}"] = int(soft.bins[row, column])
-    for name in () if tally.area_m2 else (SOFT_M2, ZONE_M2):
-        found.pop(name, None)
-    return found
+    known = found.keys() - (() if tally.area_m2 else (SOFT_M2, ZONE_M2))
+    return {name: dict(found[name]) for name in sorted(known)}
 
 
 def soft_rows(

@@ -18,14 +18,16 @@ from shapely.errors import ShapelyError
 
 from pipelines.formats.work import Work
 from pipelines.geodesy.polygon_masks import ScenePolygons
+from pipelines.rasters.cog import read_bands
 from pipelines.rasters.reader import ground_grid
+from pipelines.rasters.zone_index import ZoneIndex, index_zones
 from pipelines.run.areas import ELSEWHERE, FAILED, NODATA, OUTSIDE_AOI, Sums, Tally, TallySum
 from pipelines.run.attempts import with_retries
 from pipelines.run.commits import Commit, Output
 from pipelines.run.failures import reason_of
 from pipelines.run.plan import SCENE, CountUnit, InputFile, unit_id
 from pipelines.run.polygons import ZONES, stored
-from pipelines.run.soft_areas import ZONE_M2, ZONE_PIXELS
+from pipelines.run.soft_areas import ZONE_M2, ZONE_PIXELS, soft_sums
 from pipelines.scenes.blocks import planned_blocks, scene_unit
 from pipelines.scenes.files import counts_path, scene_paths
 from pipelines.scenes.sampling import ABSENT, SceneView
@@ -33,7 +35,9 @@ from pipelines.scenes.sampling import FAILED as FAILED_STATE
 from pipelines.scenes.sampling import OUTSIDE_AOI as OUTSIDE_STATE
 from pipelines.scenes.task import area_of_interest
 from pipelines.storage.copies import local_copies
+from segmodel.engine.soft import SoftSums
 from segmodel.errors import GroundError, InputError
+from segmodel.tiling.raster import Counted
 from segmodel.tiling.windows import Window
 
 TILE_PX = 1024
@@ -107,13 +111,17 @@ def _count(unit: CountUnit, work: Work) -> None:
     sums, labelled = _Sums(), found[unit.place].commit.tally
     with contextlib.ExitStack() as copies:
         found = [scene.at_hand(copies, work) for scene in found]
-        scene = found[unit.place]
+        scene, soft = found[unit.place], None
+        if scene.view is not None and _needs_levels(unit, labelled, work):
+            path = work.run.path(scene_paths(unit.file).probabilities)
+            (levels,) = copies.enter_context(local_copies([path], work.run.scratch))
+            soft = _Levels(levels, SoftSums.zeros(len(work.contract.classes.ids)))
         if scene.view is None:
             # Without a place on the ground it is in no zone, and no other scene shows the same.
             for total in (sums.total, sums.zones.setdefault(None, TallySum())):
                 total.add(labelled)
         else:
-            _count_tiles(scene, found, work, sums)
+            _count_tiles(scene, found, work, sums, soft)
     tally = replace(
         sums.total.exact(),
         images=labelled.images,
@@ -126,6 +134,8 @@ def _count(unit: CountUnit, work: Work) -> None:
         worst_share=labelled.worst_share,
         sums=_soft_sums(labelled, work),
     )
+    if soft is not None:
+        tally = replace(tally, sums=soft_sums(soft.sums, tally, work.contract.classes))
     path = counts_path(unit)
     written = work.run.write(path, json.dumps(sums.to_json()).encode())
     work.log.write(unit, [Output.of(path, written)], tally)
@@ -139,6 +149,33 @@ def _soft_sums(labelled: Tally, work: Work) -> Sums:
     zones = None if work.counting is None else work.counting.zones
     by_zone = () if zones == work.soft_zones else (ZONE_PIXELS, ZONE_M2)
     return {name: entries for name, entries in labelled.sums.items() if name not in by_zone}
+
+
+def _needs_levels(unit: CountUnit, labelled: Tally, work: Work) -> bool:
+    """Whether probabilities are summed again, from their maps."""
+    has_zones = work.counting is not None and work.counting.zones is not None
+    is_known = not has_zones or ZONE_PIXELS in _soft_sums(labelled, work)
+    return work.soft_areas and work.probabilities and (len(unit.files) > 1 or not is_known)
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Probabilities of a scene, summed where ground counts there.
+
+    Args:
+        path: Their map, on this machine.
+        sums: Sums so far.
+    """
+
+    path: str
+    sums: SoftSums
+
+    def add(self, tile: Window, table: "_TableLines", zones: ZoneIndex | None) -> None:
+        """Add the pixels of a tile that have a class for their line."""
+        levels = read_bands(self.path, tile)
+        label = np.where(table.line < levels.shape[2], table.line, -1)
+        index, combinations = (None, (None,)) if zones is None else zones
+        self.sums.add_pixels(levels, label, Counted(table.areas_m2, None, index, combinations))
 
 
 def counts_elsewhere(
@@ -247,7 +284,9 @@ def _scene(file: InputFile, work: Work) -> _Scene | None:
     return _Scene(file, commit, view)
 
 
-def _count_tiles(scene: _Scene, scenes: Sequence[_Scene], work: Work, sums: _Sums) -> None:
+def _count_tiles(
+    scene: _Scene, scenes: Sequence[_Scene], work: Work, sums: _Sums, soft: _Levels | None
+) -> None:
     """Count a scene tile by tile."""
     assert scene.view is not None
     ground = ground_grid(scene.view.grid)
@@ -280,6 +319,8 @@ def _count_tiles(scene: _Scene, scenes: Sequence[_Scene], work: Work, sums: _Sum
         if polygons is not None:
             layers = () if zones is None else (zones.indices(tile, n) for n in range(zones.layers))
             _add_zones(layers, polygons.names, table, sums)
+        if soft is not None:
+            soft.add(tile, table, None if polygons is None else index_zones(zones, tile))
 
 
 def _shadow(

@@ -262,11 +262,12 @@ def _why_not_soft(zones: Mapping[str, Any]) -> str:
     if not zones["is_begun_with"]:
         return (
             "probabilities are summed by the zones that a run is begun with, and these are others; "
-            "begin a run with --soft_areas and these --zones to have them"
+            "begin a run with --soft_areas and these --zones, or with --probabilities, to have them"
         )
     return (
         "probabilities are summed scene by scene, on the pixels that the model sees; with "
-        "--resample_to, and of ground that counts in another scene, they are not known by zone"
+        "--resample_to, and of ground that counts in another scene, they are known by zone only in "
+        "a run with --probabilities"
     )
 
 

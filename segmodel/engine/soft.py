@@ -7,6 +7,7 @@ they depend neither on the order of pixels nor on the device.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -152,12 +153,36 @@ class SoftSums:
             weights: Weights of the window.
         """
         self.bins += batch.bins[number].sum(axis=0)
-        for place, zones in enumerate(weights.zones):
-            levels, areas = (
-                batch.levels[number, place],
-                batch.weighted[number, place] * weights.step,
-            )
-            self.whole.add(levels, areas)
-            if zones is not None:
-                zeros = LevelSums.zeros(len(levels))
-                self.by_zones.setdefault(zones, zeros).add(levels, areas)
+        self._add(weights.zones, batch.levels[number], batch.weighted[number] * weights.step)
+
+    def add_pixels(self, levels: np.ndarray, label: np.ndarray, counted: Counted) -> None:
+        """Add pixels whose levels are at hand; confidence is not known of them.
+
+        Args:
+            levels: `(height, width, classes)` uint8.
+            label: `(height, width)` place of the label in the class table; below 0 where a pixel
+                does not count.
+            counted: Areas and zones of the pixels.
+        """
+        classes = levels.shape[2]
+        shape = (len(counted.zones), classes, classes)
+        index = 0 if counted.index is None else counted.index
+        cells = len(counted.zones) * classes
+        # Those that do not count come behind the others.
+        cell = np.where(label < 0, cells, index * classes + label).ravel()
+        found = np.empty((2, cells, classes))
+        for place in range(classes):
+            part = levels[..., place]
+            for sums, factor in zip(found, (1.0, counted.areas), strict=True):
+                sums[:, place] = np.bincount(cell, (part * factor).ravel(), cells + 1)[:-1]
+        self._add(counted.zones, found[0].astype(np.int64).reshape(shape), found[1].reshape(shape))
+
+    def _add(
+        self, zones: Sequence[tuple[int, ...] | None], levels: np.ndarray, areas: np.ndarray
+    ) -> None:
+        """Add sums by combination of zones, of which there may be more at the end that are 0."""
+        for combination, of_levels, of_areas in zip(zones, levels, areas, strict=False):
+            self.whole.add(of_levels, of_areas)
+            if combination is not None:
+                zeros = LevelSums.zeros(len(of_levels))
+                self.by_zones.setdefault(combination, zeros).add(of_levels, of_areas)

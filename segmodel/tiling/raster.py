@@ -118,7 +118,7 @@ class Counted:
     """How the pixels of a core count where labels are summed.
 
     Args:
-        areas: `(height, width)` float32 area of what each of them labels.
+        areas: `(height, width)` floating point, area of what each of them labels.
         labelled: `(height, width)` int32 number of pixels of the label map that take their label
             from each; None where that is one.
         index: `(height, width)` int32 place of each in `zones`; None where it is the first.

@@ -267,6 +267,22 @@ def test_ground_that_counts_once_has_no_soft_areas(tmp_path, model_folder):
     assert run.verified()[1] == []
 
 
+def test_ground_that_counts_once_has_soft_areas_where_probabilities_are_written(
+    tmp_path, model_folder
+):
+    folder, _ = parts_of(tmp_path, TWO)
+    options = {"soft_areas": True, "probabilities": True, "overlap": "first"}
+    run = run_scenes(tmp_path / "run", model_folder, folder, **options)
+    count = {label: run.pixels[name] for label, name in zip(IDS, NAMES, strict=True)}
+    expected = {**expected_by_class(count), "total": sum(count.values())}
+    assert column(run, "soft_pixels") == pytest.approx(expected, rel=1e-15)
+    ground = {label: run.area_m2[name] for label, name in zip(IDS, NAMES, strict=True)}
+    expected = {**expected_by_class(ground), "total": sum(ground.values())}
+    assert column(run, "soft_m2") == pytest.approx(expected, rel=1e-12)
+    assert run.pixels["elsewhere"] > 0
+    assert run.verified()[1] == []
+
+
 def test_scenes_that_share_no_ground_have_soft_areas_where_ground_counts_once(
     tmp_path, model_folder
 ):

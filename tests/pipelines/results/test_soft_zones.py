@@ -162,8 +162,8 @@ def test_other_zones_leave_cells_empty_and_say_so_until_the_first_are_back(tmp_p
     (line,) = (line for line in result_lines(run.summary) if "soft" in line)
     assert line == (
         "cells of soft_zones.csv are empty: probabilities are summed by the zones that a run is "
-        "begun with, and these are others; begin a run with --soft_areas and these --zones to have "
-        "them"
+        "begun with, and these are others; begin a run with --soft_areas and these --zones, or "
+        "with --probabilities, to have them"
     )
     assert run.verified()[1] == []
     assert not (again(None).root / "soft_zones.csv").exists()
@@ -207,6 +207,33 @@ def test_where_scenes_overlap_only_zones_without_shared_ground_have_cells(tmp_pa
     assert set(once["both"].values()) == set(once[OUTSIDE].values()) == {None}
     (line,) = (line for line in result_lines(run.summary) if "soft" in line)
     assert "of ground that counts in another scene" in line
+    assert run.verified()[1] == []
+
+
+@pytest.mark.parametrize(
+    "options", [{"overlap": "first"}, {"resample_to": 17.0}, {"overlap": "first", "halo": 32}]
+)
+def test_written_probabilities_are_summed_by_whatever_zones_there_are(
+    tmp_path, model_folder, options
+):
+    folder, _ = parts_of(tmp_path, TWO)
+    every = {"soft_areas": True, "probabilities": True, **options}
+    first, second = zones(tmp_path, {"a": (0, 0, 70, 70)}), zones(tmp_path, BOXES, "other")
+    run_scenes(tmp_path / "run", model_folder, folder, zones=first, **every)
+    run = run_scenes(tmp_path / "run", model_folder, folder, zones=second, **every)
+    assert [report.skipped for report in run.reports] == [1, 1]
+    found, areas = soft(run), soft(run, "soft_m2")
+    assert list(found) == [*BOXES, OUTSIDE]
+    for zone in found:
+        labels = run.zones()[zone]
+        count = {label: labels[name] for label, name in NAMES.items()}
+        mixed = {NAMES[label]: 0.8 * count[label] for label in NAMES}
+        for label, other in NEXT.items():
+            mixed[NAMES[other]] += 0.2 * count[label]
+        assert found[zone] == pytest.approx(mixed | {"total": sum(count.values())}, rel=1e-15)
+        of_labels = soft(run, "area_m2")[zone]["total"]
+        assert areas[zone]["total"] == pytest.approx(of_labels, rel=1e-12)
+    assert not [line for line in result_lines(run.summary) if "soft" in line]
     assert run.verified()[1] == []
 
 
