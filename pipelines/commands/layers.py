@@ -43,24 +43,39 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.runners.runner_options import check_paths
 
     check_paths(words, (parsed.run,))
+    summary = make_layers(parsed.run, options, only_beam(words))
+    process.record_result(summary)
+    return int(summary["exit_status"])
 
+
+def make_layers(root: str, options: LayersOptions, beam_words: Sequence[str]) -> dict[str, Any]:
+    """Make layers of a finished run, and print how that ended.
+
+    Args:
+        root: Run directory.
+        options: Which layers.
+        beam_words: Options of Beam.
+
+    Returns:
+        Content of `layers/summary.json`.
+    """
     from pipelines.layers.launch import check_layers, prepare_layers
 
-    resolved = check_layers(parsed.run, options)
+    resolved = check_layers(root, options)
 
     from pipelines.layers.graph import run_layers
     from pipelines.runners.execute import waiting_options
 
-    beam_options = waiting_options(only_beam(words), "layers")
+    beam_options = waiting_options(beam_words, "layers")
     run_layers(resolved, prepare_layers(resolved), options.max_failures, beam_options)
     summary = resolved.folder.read_json("summary.json")
     if summary is None:
         raise RuntimeError(f"{resolved.folder.root} has no summary: the pipeline did not end")
-    process.record_result(summary)
-    return _print_result(summary, resolved.folder.root, options)
+    _print_result(summary, resolved.folder.root, options)
+    return summary
 
 
-def _print_result(summary: Mapping[str, Any], folder: str, options: LayersOptions) -> int:
+def _print_result(summary: Mapping[str, Any], folder: str, options: LayersOptions) -> None:
     from pipelines.runners.execute import print_result
 
     attempt = summary["this_attempt"]
@@ -78,4 +93,4 @@ def _print_result(summary: Mapping[str, Any], folder: str, options: LayersOption
         ExitStatus.INCOMPLETE: f"{counted(summary['unfinished_units'], 'unit')} could not be "
         f"finished: run the same command again to do the rest",
     }
-    return print_result(summary, texts, f"{folder}/failures.csv", options.max_failures)
+    print_result(summary, texts, f"{folder}/failures.csv", options.max_failures)

@@ -4,11 +4,12 @@ Shards are TFRecord files, WebDataset tar files or Parquet files. Writes to the 
 maps under labels/, rows per image under areas/, totals in areas.csv, failed images in failures.csv,
 a preview in preview.png, and _SUCCESS when the run is complete. Run the same command again to
 continue an interrupted run. Inputs, model and run directory may be in object stores (gs://, s3://).
+Layers, such as --mosaic, are made when the run is complete, as by beamseg layers.
 
 Examples:
   beamseg segment --input 'photos/**/*.jpg' --model models/street --output runs/photos
   beamseg segment --input scenes/ --input shards/ --model models/land --output runs/may \
-      --confidence --max_failures 1%
+      --confidence --max_failures 1% --mosaic
   beamseg segment --input 'web/*.tar' --model models/street --output runs/web --image_field rgb.png
   beamseg segment --input scenes/ --model models/land --output look --limit 5
   beamseg segment --input 'gs://survey/**/*.tif' --model gs://survey/land --output gs://survey/may
@@ -18,17 +19,25 @@ import sys
 from collections.abc import Sequence
 
 from pipelines.cli import process
-from pipelines.cli.exit_status import PIPELINE_HELP
+from pipelines.cli.exit_status import PIPELINE_HELP, ExitStatus
 from pipelines.cli.options import add_options
-from pipelines.cli.parser import Parser, parse
+from pipelines.cli.parser import Parser, only_beam, parse
+from pipelines.layers.options import LayersOptions, layers_options
 from pipelines.segment.options import SegmentOptions, segment_options
 from pipelines.storage import locations
+from segmodel.errors import ConfigurationError
+
+_NO_END = (
+    "layers are made when the run has ended, and this command does not wait for that: leave their "
+    "options out, then run `beamseg layers {}` with them"
+)
 
 
 def parser() -> Parser:
     """The command's parser."""
     command = Parser(prog="beamseg segment", doc=__doc__, epilog=PIPELINE_HELP)
     add_options(command, SegmentOptions)
+    add_options(command, LayersOptions, without=("max_failures",))
     add_options(command, process.ProcessOptions)
     return command
 
@@ -36,7 +45,7 @@ def parser() -> Parser:
 def run(arguments: Sequence[str]) -> int:
     """Segment as the words of a command line say; returns the exit status."""
     parsed, words = parse(parser(), arguments, with_beam=True)
-    options = segment_options(parsed)
+    options, layers = segment_options(parsed), layers_options(parsed)
     if parsed.stop_with_parent:
         process.stop_with_parent()
 
@@ -56,12 +65,14 @@ def run(arguments: Sequence[str]) -> int:
 
     resolved = check_run(options)
 
-    from pipelines.runners.dataflow import check_options
+    from pipelines.runners.dataflow import check_options, is_detached
     from pipelines.runners.execute import pipeline_options
     from pipelines.segment.graph import print_run_result, run_segment
     from pipelines.worker.model import MODELS
 
     beam_options = pipeline_options(process.without_process_options(words))
+    if layers.has_any and is_detached(beam_options):
+        raise ConfigurationError(_NO_END.format(options.output))
     check_options(options.accelerator, beam_options)
     if resolved.is_new and not (options.trust_model or runs_elsewhere(words)):
         MODELS.check(resolved.model)
@@ -79,4 +90,16 @@ def run(arguments: Sequence[str]) -> int:
         print(submitted)
         process.record_result({"reason": "submitted"})
         return 0
-    return print_run_result(prepared.work.run, options)
+    status = print_run_result(prepared.work.run, options)
+    if status != ExitStatus.COMPLETE or not layers.has_any:
+        return status
+    return _make_layers(options.output, layers, words)
+
+
+def _make_layers(root: str, layers: LayersOptions, words: Sequence[str]) -> int:
+    """Make layers of the run that has just ended; returns the exit status."""
+    from pipelines.commands.layers import make_layers
+
+    summary = make_layers(root, layers, only_beam(words))
+    process.record_result({"reason": summary["reason"]})
+    return int(summary["exit_status"])

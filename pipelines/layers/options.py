@@ -57,6 +57,11 @@ class LayersOptions:
     place, classes, checksums and model"""
     max_failures: FailureBudget = MAX_FAILURES.field()
 
+    @property
+    def has_any(self) -> bool:
+        """Whether they ask for anything."""
+        return self != LayersOptions(max_failures=self.max_failures)
+
 
 def layers_options(parsed: argparse.Namespace) -> LayersOptions:
     """Checked options.
