@@ -121,6 +121,36 @@ class GroundGrid:
         columns = _pixel_integrals(column, width, column_span, series.shape[1])
         return np.asarray(rows @ series @ columns.T)
 
+    def row_factors(
+        self, row: int, column: int, height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Ground area of pixels next to each other in a row, without that of each of them.
+
+        Args:
+            row, column: First pixel of a window.
+            height, width: Rows and columns of the window.
+
+        Returns:
+            `(terms, height)` and `(terms, width + 1)` float64. The sum of the products of a column
+            of each is the area of the pixels of a row that are left of a column, in m². None where
+            the scene is not smooth.
+
+        Raises:
+            GroundError: If the window is not inside the scene.
+        """
+        self._check(row, column, height, width)
+        if self._by_rows:
+            strips = self._strips_m2(row + np.arange(height) + 0.5, 1)
+            return strips[np.newaxis], np.arange(width + 1.0)[np.newaxis]
+        density = _density(self)
+        if density is None:
+            return None
+        series, row_span, column_span = density
+        rows = _pixel_integrals(row, height, row_span, len(series))
+        columns = _pixel_integrals(column, width, column_span, series.shape[1])
+        left = np.vstack([np.zeros((1, columns.shape[1])), np.cumsum(columns, axis=0)])
+        return np.ascontiguousarray((rows @ series).T), np.ascontiguousarray(left.T)
+
     def footprint_m2(self) -> float:
         """Ground area of the whole scene from its outline, in square metres."""
         return self.window_footprint_m2(0, 0, self.height, self.width)

@@ -43,15 +43,11 @@ class Components:
         """Sums over the pixels of each component.
 
         Args:
-            values: `(height, width)` whole numbers or bool, or `(height, 1)` where those of a row
-                are equal; sums stay below 2^53.
+            values: `(height, width)` whole numbers or bool; sums stay below 2^53.
 
         Returns:
             `(components,)` int64.
         """
-        if values.shape != self.shape:
-            rows = self.starts // self.shape[1]
-            return self._by_component(values[rows, 0] * self.lengths)
         return self._by_component(np.add.reduceat(values.ravel(), self.starts, dtype=np.int64))
 
     def at(self, pixels: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from pipelines.layers.polygons.components import Components, components_of
 from pipelines.layers.polygons.corners import Corners, corners_of
 from pipelines.layers.polygons.rings import Rings, rings_of
-from pipelines.layers.tracing.measures import measures_of
+from pipelines.layers.tracing.measures import WholeAreas, measures_of
 from segmodel.tiling.windows import Window
 
 
@@ -21,7 +21,7 @@ class LabelBlock(NamedTuple):
         rimmed: `(height + 2, width + 2)` labels with one pixel around the block, which is nodata
             outside the label map.
         nodata: Label of pixels without a class.
-        areas: As `WholeAreas.in_window` has them, or None.
+        areas: Ground areas of the pixels of the label map, or None.
         elsewhere: `(height, width)` bool, pixels that count in another scene, or None.
         confidence: `(height, width)` uint8, or None.
     """
@@ -30,7 +30,7 @@ class LabelBlock(NamedTuple):
     width: int
     rimmed: np.ndarray
     nodata: int
-    areas: np.ndarray | None = None
+    areas: WholeAreas | None = None
     elsewhere: np.ndarray | None = None
     confidence: np.ndarray | None = None
 
@@ -118,7 +118,7 @@ def trace_block(block: LabelBlock, max_corners: int) -> TracedBlock:
     is_open[np.concatenate(seams)] = True
     rows, columns = np.divmod(components.first, window.width)
     first = (rows + window.row) * block.width + columns + window.column
-    measures = measures_of(components, block.areas, block.elsewhere, block.confidence)
+    measures = measures_of(components, window, block.areas, block.elsewhere, block.confidence)
     heads = Heads(first, components.labels.astype(np.int32), measures)
     placed = corners._replace(
         rows=corners.rows + window.row, columns=corners.columns + window.column

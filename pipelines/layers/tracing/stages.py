@@ -185,7 +185,7 @@ def _block(
         whole.width,
         rimmed,
         nodata,
-        None if areas is None else areas.in_window(window),
+        areas,
         elsewhere,
         None if found.confidence is None else read_block(found.confidence, window),
     )

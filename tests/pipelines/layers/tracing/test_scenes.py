@@ -49,7 +49,7 @@ def traced(labels: np.ndarray, side: int, folder: Path, max_corners: int = 1000)
     for number, window in enumerate(windows):
         rows, columns = window.slices
         rimmed = padded[rows.start : rows.stop + 2, columns.start : columns.stop + 2]
-        areas = WholeAreas.of(0.25).in_window(window)
+        areas = WholeAreas.of(0.25)
         confidence = (np.indices(labels.shape).sum(axis=0) % 256).astype(np.uint8)[window.slices]
         block = LabelBlock(window, labels.shape[1], rimmed, NODATA, areas, confidence=confidence)
         found = trace_block(block, max_corners)

@@ -1,0 +1,160 @@
+"""What do polygons of large label maps cost, beside GDAL's of the whole?
+
+    python benchmarks/layers.py --sides 10000,60000
+
+Label maps with about 280 polygons in a megapixel are traced in blocks and put together in one
+Parquet file, as the units of `beamseg layers` do it, and by `rasterio.features.shapes`, which is
+the C function of gdal_polygonize, on the whole. Each in a process of its own: time, that of
+processors by megapixel, and peak memory above that of its imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import comparison
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+from scipy.ndimage import gaussian_filter
+
+from pipelines.formats.work import Work
+from pipelines.layers.maps import LabelMap
+from pipelines.layers.stages import DoStageUnit, StageWork
+from pipelines.layers.tracing.stages import Tracing
+from pipelines.run.directory import RunDirectory
+from pipelines.run.plan import InputFile, WorkUnit
+from segmodel.errors import counted
+from segmodel.rasters.grid import Grid
+from segmodel.savedmodel.memory import peak_bytes
+
+PATTERN_PX, SMOOTH_PX, CLASSES = 2000, 20, 5
+TRACING = Tracing()
+
+
+def write_labels(path: Path, side: int) -> None:
+    """A square label map: patches of classes, the same pattern over and over."""
+    random = np.random.default_rng(0)
+    fields = [
+        gaussian_filter(random.standard_normal((PATTERN_PX, PATTERN_PX)), SMOOTH_PX, mode="wrap")
+        for _ in range(CLASSES)
+    ]
+    pattern = np.argmax(fields, axis=0).astype(np.uint8)
+    speckles = random.random(pattern.shape) < 1.3e-4
+    pattern[speckles] = (pattern[speckles] + 1) % CLASSES
+    across = np.tile(pattern, (1, -(-side // PATTERN_PX)))[:, :side]
+    profile = {"driver": "GTiff", "height": side, "width": side, "count": 1, "dtype": "uint8"}
+    profile |= {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate"}
+    profile |= {"crs": "EPSG:32633", "transform": from_origin(400_000, 5_000_000, 1, 1)}
+    with rasterio.open(path, "w", nodata=255, zlevel=1, bigtiff="IF_SAFER", **profile) as target:
+        for row in range(0, side, 512):
+            rows = (row + np.arange(min(512, side - row))) % PATTERN_PX
+            target.write(across[rows], 1, window=Window(0, row, side, len(rows)))
+
+
+def stage_work(root: str, name: str) -> StageWork:
+    """Work of a stage for a run that has nothing but its contract."""
+    labels = {"window_px": 1024, "halo_px": 0, "batch": 1}
+    document = {"model": comparison.CONTRACT.to_json(), "labels": labels, "sealed": True}
+    shapes = {TRACING.blocks: "", TRACING.scenes: ""}
+    labelled = Work.of_run(RunDirectory(root), document)
+    return StageWork(f"{root}/layers", name, labelled, None, "", shapes)
+
+
+def do_unit(unit: WorkUnit, root: str, place: int) -> None:
+    """Do a unit of the first or the second stage."""
+    stage = TRACING.stages(Maps(stage_work(root, "").labelled))[place]
+    report = DoStageUnit(stage.action)(unit, stage_work(root, stage.name))
+    assert report.done, unit.id
+
+
+class Maps:
+    """What stages ask for of the label maps of a run, to name their actions."""
+
+    digest = ""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+
+def blocks_and_scene(path: str, processes: int) -> None:
+    """Trace a label map in units."""
+    root = str(Path(path).with_suffix(f".{processes}"))
+    os.makedirs(root)
+    for name in (TRACING.blocks, TRACING.scenes):
+        stage_work(root, name).run.make()
+    with rasterio.open(path) as source:
+        grid = Grid(source.height, source.width, source.transform, source.crs)
+    file = InputFile(path, "in", "scene.tif", os.path.getsize(path), "0" * 64)
+    found = LabelMap(file, None, grid, comparison.CONTRACT.classes)
+    blocks = (found.unit("trace", window) for window in found.blocks(TRACING.side))
+    action = partial(do_unit, root=root, place=0)
+    if processes > 1:
+        with ProcessPoolExecutor(processes) as pool:
+            list(pool.map(action, blocks))
+    else:
+        for unit in blocks:
+            action(unit)
+    do_unit(found.unit("scene"), root, 1)
+
+
+def whole(path: str, processes: int) -> None:
+    """Trace a label map with GDAL."""
+    from rasterio import features
+
+    with rasterio.open(path) as source:
+        count = sum(1 for _ in features.shapes(rasterio.band(source, 1)))
+    assert count
+
+
+QUESTIONS = {"units": blocks_and_scene, "gdal": whole}
+
+
+def measure(question: str, path: Path, processes: int) -> list[float]:
+    """Seconds, those of processors, and bytes above the imports, in a process of its own."""
+    command = [sys.executable, __file__, "--peak", question, str(path), str(processes)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    found: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sides", default="10000,60000", help="of the label maps, in pixels")
+    parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
+    parsed = parser.parse_args()
+    if parsed.peak:
+        question, path, processes = parsed.peak
+        before, started, began = peak_bytes(), time.perf_counter(), os.times()
+        QUESTIONS[question](path, int(processes))
+        used = sum(now - then for now, then in zip(os.times()[:4], began[:4], strict=True))
+        print(json.dumps([time.perf_counter() - started, used, peak_bytes() - before]))
+        return
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    with tempfile.TemporaryDirectory() as folder:
+        for side in map(int, parsed.sides.split(",")):
+            path = Path(folder) / f"{side}.tif"
+            write_labels(path, side)
+            for question, processes in (("units", 1), ("units", 2), ("gdal", 1)):
+                seconds, used, above = measure(question, path, processes)
+                print(
+                    f"{side} x {side}, {question}, {counted(processes, 'process')}: "
+                    f"{seconds:.1f} s, of processors {used / side**2 * 1e9:.1f} ms/Mpx, "
+                    f"{above / 2**20:.0f} MiB above the imports",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
