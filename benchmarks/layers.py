@@ -90,8 +90,7 @@ class Maps:
 
 def blocks_and_scene(path: str, processes: int) -> None:
     """Trace a label map in units."""
-    root = str(Path(path).with_suffix(f".{processes}"))
-    os.makedirs(root)
+    root = tempfile.mkdtemp(dir=Path(path).parent)
     for name in (TRACING.blocks, TRACING.scenes):
         stage_work(root, name).run.make()
     with rasterio.open(path) as source:
@@ -136,6 +135,8 @@ def main() -> None:
     parsed = parser.parse_args()
     if parsed.peak:
         question, path, processes = parsed.peak
+        # What is imported late is imported by then.
+        QUESTIONS[question](str(Path(path).with_name("small.tif")), 1)
         before, started, began = peak_bytes(), time.perf_counter(), os.times()
         QUESTIONS[question](path, int(processes))
         used = sum(now - then for now, then in zip(os.times()[:4], began[:4], strict=True))
@@ -143,13 +144,14 @@ def main() -> None:
         return
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as folder:
+        write_labels(Path(folder) / "small.tif", 256)
         for side in map(int, parsed.sides.split(",")):
             path = Path(folder) / f"{side}.tif"
             write_labels(path, side)
             for question, processes in (("units", 1), ("units", 2), ("gdal", 1)):
                 seconds, used, above = measure(question, path, processes)
                 print(
-                    f"{side} x {side}, {question}, {counted(processes, 'process')}: "
+                    f"{side} x {side}, {question}, {counted(processes, 'worker')}: "
                     f"{seconds:.1f} s, of processors {used / side**2 * 1e9:.1f} ms/Mpx, "
                     f"{above / 2**20:.0f} MiB above the imports",
                     flush=True,

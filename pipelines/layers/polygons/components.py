@@ -81,7 +81,7 @@ def components_of(labels: np.ndarray) -> Components:
     lower = upper + labels.shape[1]
     of_run = joined(len(starts), _runs_at(starts, upper), _runs_at(starts, lower))
     # Runs are in order, so that the first of each component has its first pixel.
-    first = starts[np.unique(of_run, return_index=True)[1]]
+    first = starts[firsts_of(of_run)]
     height, width = labels.shape
     return Components((height, width), starts, of_run, labels.ravel()[first], first)
 
@@ -106,7 +106,23 @@ def joined(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """
     graph = coo_array((np.ones(len(left), bool), (left, right)), (count, count))
     _, groups = connected_components(graph, directed=False)
-    _, first, groups = np.unique(groups, return_index=True, return_inverse=True)
+    first = firsts_of(groups)
     place = np.empty(len(first), np.int32)
     place[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
-    return place[groups]
+    return np.asarray(place[groups])
+
+
+def firsts_of(groups: np.ndarray) -> np.ndarray:
+    """Index of the first thing of each group.
+
+    Args:
+        groups: `(things,)` number of the group of each; none between 0 and the last is left out.
+
+    >>> firsts_of(np.array([1, 0, 1, 0])).tolist()
+    [1, 0]
+    """
+    backwards = np.arange(len(groups) - 1, -1, -1)
+    first = np.empty(groups.max(initial=-1) + 1, np.int64)
+    # Of what is assigned to one place, the last stays.
+    first[groups[backwards]] = backwards
+    return first

@@ -14,7 +14,7 @@ from affine import Affine
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order
 
-from pipelines.layers.polygons.components import joined
+from pipelines.layers.polygons.components import firsts_of, joined
 
 
 class Rings(NamedTuple):
@@ -119,7 +119,7 @@ def _upright_sides(of: np.ndarray, y: np.ndarray, x: np.ndarray, sign: np.ndarra
 def _cycles(follows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Number of the cycle that each thing is in, in order of their first things, and those."""
     ring = joined(len(follows), np.arange(len(follows)), follows)
-    return ring, np.unique(ring, return_index=True)[1]
+    return ring, firsts_of(ring)
 
 
 def _in_turn(follows: np.ndarray, ring: np.ndarray, first: np.ndarray) -> np.ndarray:

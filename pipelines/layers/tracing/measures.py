@@ -44,10 +44,7 @@ class WholeAreas:
     @classmethod
     def of(cls, ground: GroundGrid | float) -> "WholeAreas":
         """The areas of a label map; see `ground`."""
-        if isinstance(ground, GroundGrid):
-            mean = ground.footprint_m2() / (ground.height * ground.width)
-        else:
-            mean = ground
+        mean = _mean_m2(ground) if isinstance(ground, GroundGrid) else ground
         return cls(ground, math.frexp(mean)[1] - _BITS)
 
     def of_runs(self, rows: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
@@ -90,6 +87,11 @@ class WholeAreas:
         """The same, exactly, of one component."""
         whole = (int(sums[0]) << _LOW_BITS) + int(sums[1])
         return whole * Fraction(2) ** self.exponent
+
+
+@lru_cache(16)
+def _mean_m2(ground: GroundGrid) -> float:
+    return ground.footprint_m2() / (ground.height * ground.width)
 
 
 @lru_cache(16)

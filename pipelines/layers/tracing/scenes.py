@@ -1,5 +1,7 @@
 """All polygons of a scene, from the files of its blocks, by their first pixels."""
 
+import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -11,6 +13,7 @@ from pipelines.layers.tracing.blocks import unpacked
 from pipelines.layers.tracing.cells import parts_of
 from pipelines.layers.tracing.joins import JoinedPieces
 from pipelines.layers.tracing.trace_files import (
+    POLYGONS,
     TraceFiles,
     polygon_rows,
     read_rows,
@@ -42,43 +45,70 @@ def scene_polygons(
         DamagedError: If blocks do not fit each other.
     """
     pieces = JoinedPieces.of(windows, files)
-    tops = sorted({window.row for window in windows})
-    bands = [
-        [read_rows(f.polygons) for w, f in zip(windows, files, strict=True) if w.row == top]
-        for top in tops
-    ]
-    finished = (batch for band in bands for batch in merged(band))
-    yield from merged([finished, _joined_polygons(pieces, size, transform, max_corners)])
+    streams = [(0, _joined_polygons(pieces, size, transform, max_corners))]
+    for window, file in zip(windows, files, strict=True):
+        streams.append((window.row * size[1], read_rows(file.polygons)))
+    yield from merged(streams)
 
 
-def merged(streams: Sequence[Iterator[pa.RecordBatch]]) -> Iterator[pa.RecordBatch]:
+def merged(streams: Sequence[tuple[int, Iterator[pa.RecordBatch]]]) -> Iterator[pa.RecordBatch]:
     """Rows of several streams by `first`, each of which has them so; equal ones stay together.
 
-    Of each stream, one batch is in memory.
+    Of each stream that has begun, one batch is in memory.
+
+    Args:
+        streams: Streams in the order in which they begin, each with a number that none of its
+            rows comes before.
     """
-    held: dict[int, pa.RecordBatch] = {}
-    for number, stream in enumerate(streams):
-        if (batch := _next(stream)) is not None:
-            held[number] = batch
-    while held:
-        # What comes later of any stream does not come before the last of the batch at hand.
-        limit = min(batch["first"][-1].as_py() for batch in held.values())
-        ready = []
-        for number, batch in list(held.items()):
-            count = int(np.searchsorted(batch["first"].to_numpy(), limit, "right"))
-            ready.append(batch.slice(0, count))
-            rest = batch.slice(count) if count < len(batch) else _next(streams[number])
-            if rest is None:
-                del held[number]
-            else:
-                held[number] = rest
-        table = pa.Table.from_batches(ready)
-        order = np.argsort(table["first"].to_numpy(), kind="stable")
-        yield from table.take(order).combine_chunks().to_batches()
+    waiting, held = deque(streams), list[_Held]()
+    while waiting or held:
+        # What comes later of any stream does not come before the last row of the batch at hand.
+        limit = min((batch.last for batch in held), default=math.inf)
+        while waiting and waiting[0][0] <= limit:
+            batch = _Held(waiting.popleft()[1])
+            if batch.advance(0):
+                held.append(batch)
+                limit = min(limit, batch.last)
+        ready = [rows for batch in held if len(rows := batch.until(limit))]
+        held = [batch for batch in held if batch.advance(limit)]
+        if len(ready) == 1:
+            yield ready[0]
+        elif ready:
+            table = pa.Table.from_batches(ready).combine_chunks()
+            order = np.argsort(table["first"].to_numpy(), kind="stable")
+            yield from table.take(order).to_batches()
 
 
-def _next(stream: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
-    return next((batch for batch in stream if len(batch)), None)
+class _Held:
+    """A batch of a stream.
+
+    Args:
+        stream: Batches.
+    """
+
+    def __init__(self, stream: Iterator[pa.RecordBatch]) -> None:
+        self._stream = stream
+        self._rows = pa.RecordBatch.from_pylist([], POLYGONS)
+
+    @property
+    def last(self) -> int:
+        """The greatest `first` of the batch."""
+        return int(self._rows["first"][-1].as_py())
+
+    def until(self, limit: float) -> pa.RecordBatch:
+        """Rows up to a `first`."""
+        count = np.searchsorted(self._rows["first"].to_numpy(), limit, "right")
+        return self._rows.slice(0, int(count))
+
+    def advance(self, limit: float) -> bool:
+        """Pass over rows up to a `first`; whether there are more."""
+        self._rows = self._rows.slice(len(self.until(limit)))
+        while not len(self._rows):
+            batch = next(self._stream, None)
+            if batch is None:
+                return False
+            self._rows = batch
+        return True
 
 
 def _joined_polygons(

@@ -30,7 +30,7 @@ _PIECES = pa.schema(
 )
 _CORNERS = pa.schema([("key", pa.int64())])
 _BATCH_ROWS, _BATCH_CORNERS = 512, 1 << 16
-_OPTIONS = pa.ipc.IpcWriteOptions(compression="zstd", use_threads=False)
+_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
 class TraceFiles(NamedTuple):
