@@ -184,14 +184,24 @@ def _corrected_areas(
     mean_probability: np.ndarray,
     intervals: Intervals,
 ) -> Estimates:
-    """Areas by the difference estimator."""
+    """Areas by the difference estimator; a class at a time, as points have levels of all."""
     places = {stratum.name: number for number, stratum in enumerate(design.strata)}
     seen = [point for point in design.points if point.id in labels]
-    truth = np.array([[labels[p.id] == class_id for p in seen] for class_id, _ in design.classes])
-    levels = np.array([point.probabilities for point in seen]).T
-    sample = np.array([places[point.stratum] for point in seen]), truth, levels / LEVELS
-    areas = np.array([stratum.area_m2 for stratum in design.strata])
-    return difference(sample, Strata(areas), mean_probability, intervals)
+    stratum = np.array([places[point.stratum] for point in seen])
+    truth = np.array([labels[point.id] for point in seen])
+    levels = np.array([point.probabilities for point in seen], np.uint8)
+    strata = Strata(np.array([stratum.area_m2 for stratum in design.strata]))
+    return Estimates.joined(
+        [
+            difference(
+                (stratum, (truth == class_id)[None], levels[None, :, index] / LEVELS),
+                strata,
+                mean_probability[[index]],
+                intervals,
+            )
+            for index, (class_id, _) in enumerate(design.classes)
+        ]
+    )
 
 
 def _mapped_classes(design: SampleDesign) -> Callable[[Stratum], Collection[int]]:

@@ -17,6 +17,8 @@ from segmodel.evaluation.intervals import WILSON, Intervals, Limits
 
 # Points of a stratum below which the difference estimator has no interval.
 MIN_POINTS_OF_DIFFERENCE = 10
+# Classes times strata that are looked at at once.
+CELLS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,10 @@ class Estimates:
         return cls(value, error, *limits, *intervals.of_estimate(value, error))
 
     @classmethod
-    def stacked(cls, each: Sequence[Estimates]) -> Estimates:
-        """Estimates of one shape as those along a new last axis."""
+    def joined(cls, each: Sequence[Estimates]) -> Estimates:
+        """Estimates one behind the other along their last axis."""
         return cls(
-            *(np.stack([getattr(of, field.name) for of in each], -1) for field in fields(cls))
+            *(np.concatenate([getattr(of, field.name) for of in each], -1) for field in fields(cls))
         )
 
     def scaled(self, factor: float) -> Estimates:
@@ -143,30 +145,32 @@ class Strata:
         return np.asarray(areas / areas.sum())
 
     def possible(
-        self, index: int, classes: int, mapped: np.ndarray
+        self, first: int, classes: int, mapped: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Whether the map can have a class in a stratum, and whether it can have another.
+        """Whether the map can have classes in a stratum, and whether it can have another.
 
         Args:
-            index: Index of the class.
-            classes: Number of classes.
-            mapped: `(..., H)` points that have it on the map.
+            first: Index of the first of the classes.
+            classes: Number of all classes.
+            mapped: `(..., c, H)` points that have each on the map.
 
         Returns:
-            Two arrays `(H,)` of bool.
+            Two arrays `(c, H)` of bool.
 
         Raises:
-            InputError: If a point has the class where the map cannot have it.
+            InputError: If a point has a class where the map cannot have it.
         """
-        own = np.ones(mapped.shape[-1], bool)
-        number = np.full(len(own), classes)
+        count, strata = mapped.shape[-2:]
+        own, number = np.ones((count, strata), bool), np.full(strata, classes)
         if self.classes:
-            own = np.array([index in of for of in self.classes])
+            indices = range(first, first + count)
+            own = np.array([[index in of for of in self.classes] for index in indices])
             number = np.array([len(of) for of in self.classes])
         strange = np.argwhere((mapped > 0) & ~own)
         if len(strange):
+            index, stratum = strange[0][-2:]
             raise InputError(
-                f"stratum {self.name(strange[0][-1])!r} cannot have class {index} on the map, but "
+                f"stratum {self.name(stratum)!r} cannot have class {first + index} on the map, but "
                 "points of it do: they are of another map, or `classes` of the strata are wrong"
             )
         return own, number > own
@@ -206,7 +210,10 @@ class Strata:
 
 
 class ClassCounts(NamedTuple):
-    """Points of each stratum that are of a class: on the map, in truth, and in both; `(..., H)`."""
+    """Points of each stratum that are of some classes: on the map, in truth, and in both.
+
+    All are `(..., c, H)`.
+    """
 
     mapped: np.ndarray
     reference: np.ndarray
@@ -250,17 +257,25 @@ class LabelledPoints:
         return np.bincount(self.stratum, minlength=strata)
 
     def by_class(self, strata: int) -> Iterator[ClassCounts]:
-        """Points of each class.
+        """Points of each class, of some classes at a time.
 
         >>> mapped, reference = np.array([1, 1, 0]), np.array([1, 0, 0])
         >>> points = LabelledPoints(np.array([0, 0, 1]), mapped, reference, 2)
-        >>> [[numbers.tolist() for numbers in of_class] for of_class in points.by_class(2)]
-        [[[0, 1], [1, 1], [0, 1]], [[2, 0], [1, 0], [1, 0]]]
+        >>> [numbers.tolist() for numbers in next(points.by_class(2))]
+        [[[0, 1], [2, 0]], [[1, 1], [1, 0]], [[0, 1], [1, 0]]]
         """
-        for index in range(self.classes):
-            is_mapped, is_so = self.mapped == index, self.reference == index
-            chosen = is_mapped, is_so, is_mapped & is_so
-            yield ClassCounts(*(np.bincount(self.stratum[c], minlength=strata) for c in chosen))
+        agreed = np.where(self.mapped == self.reference, self.mapped, -1)
+
+        def counted(of_point: np.ndarray, first: int, size: int) -> np.ndarray:
+            chosen = (of_point >= first) & (of_point < first + size)
+            cells = (of_point[chosen] - first) * strata + self.stratum[chosen]
+            return np.bincount(cells, minlength=size * strata).reshape(size, strata)
+
+        at_once = max(1, CELLS_AT_ONCE // strata)
+        for first in range(0, self.classes, at_once):
+            size = min(at_once, self.classes - first)
+            of_points = (self.mapped, self.reference, agreed)
+            yield ClassCounts(*(counted(of_point, first, size) for of_point in of_points))
 
     def pairs(self, strata: Strata) -> list[ClassPair]:
         """Pairs of classes that points have, by class of the map and true class.
@@ -342,17 +357,18 @@ class _Sample(NamedTuple):
         """Accuracies and areas.
 
         Args:
-            counts: Of each class; one is looked at at a time.
+            counts: Of all classes in their order, some at a time.
             classes: Number of classes.
         """
-        each, agreed = [], np.zeros(self.points.shape, np.int64)
-        for index, (mapped, reference, hits) in enumerate(counts):
-            own, other = self.strata.possible(index, classes, mapped)
-            users = self.ratio(hits, mapped - hits, (own, own))
-            producers = self.ratio(hits, reference - hits, (own, other))
-            each.append((users, producers, self.mean(reference)))
-            agreed = agreed + hits
-        users, producers, shares = map(Estimates.stacked, zip(*each, strict=True))
+        by_class = _Sample(self.points[..., None, :], self.strata, self.intervals)
+        each, agreed, first = [], np.zeros(self.points.shape, np.int64), 0
+        for mapped, reference, hits in counts:
+            own, other = self.strata.possible(first, classes, mapped)
+            users = by_class.ratio(hits, mapped - hits, (own, own))
+            producers = by_class.ratio(hits, reference - hits, (own, other))
+            each.append((users, producers, by_class.mean(reference)))
+            agreed, first = agreed + hits.sum(-2), first + mapped.shape[-2]
+        users, producers, shares = map(Estimates.joined, zip(*each, strict=True))
         total = float(np.asarray(self.strata.areas, float).sum())
         return ClassEstimates(users, producers, self.mean(agreed), shares, shares.scaled(total))
 
@@ -395,11 +411,10 @@ def class_strata(
     points, classes = counts.sum(-1), counts.shape[-1]
     strata = Strata(areas, names, [{index} for index in range(classes)])
     strata.check(points)
-    of_classes = (
-        ClassCounts(points * own, counts[..., index], counts[..., index] * own)
-        for index, own in enumerate(np.eye(classes, dtype=np.int64))
-    )
-    return _Sample(points, strata, intervals).estimates(of_classes, classes)
+    own = np.eye(classes, dtype=np.int64)
+    reference = np.swapaxes(counts, -1, -2)
+    of_classes = ClassCounts(points[..., None, :] * own, reference, reference * own)
+    return _Sample(points, strata, intervals).estimates([of_classes], classes)
 
 
 def general_strata(
@@ -427,15 +442,14 @@ def general_strata(
     """
     if isinstance(counts, LabelledPoints):
         points, classes = counts.by_stratum(len(strata.areas)), counts.classes
+        strata.check(points)
         of_classes = counts.by_class(len(strata.areas))
     else:
         counts = np.asarray(counts)
         points, classes = counts.sum((-2, -1)), counts.shape[-1]
-        of_classes = (
-            ClassCounts(counts[..., n, :].sum(-1), counts[..., n].sum(-1), counts[..., n, n])
-            for n in range(classes)
-        )
-    strata.check(points)
+        strata.check(points)
+        numbers = counts.sum(-1), counts.sum(-2), np.diagonal(counts, axis1=-2, axis2=-1)
+        of_classes = iter([ClassCounts(*(np.swapaxes(of, -1, -2) for of in numbers))])
     return _Sample(points, strata, intervals).estimates(of_classes, classes)
 
 
