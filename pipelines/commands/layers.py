@@ -1,6 +1,8 @@
 """Make layers of the label maps of a finished run, for maps, the web and the survey.
 
 --mosaic makes one map of all label maps, in files of equal size with an index over them.
+--minimum_area writes label maps in which what is smaller has the class around it, and tables of
+what moved.
 
 The model is not needed, and the run stays as it is: layers lie in RUN/layers. What is there already
 is not made again: other options add other layers. Run the same command again to continue an
@@ -8,6 +10,7 @@ interrupted one.
 
 Examples:
   beamseg layers runs/may --mosaic
+  beamseg layers runs/may --minimum_area 500
   beamseg layers gs://survey/may --mosaic --cell 50000 --max_failures 1%
 """
 

@@ -17,6 +17,7 @@ from typing import Any
 from pipelines.formats.work import Work
 from pipelines.layers.generalized.generalize import (
     BELOW_UNIT,
+    MAPS,
     MOVED_M2,
     MOVED_PIXELS,
     generalize_stages,
@@ -27,7 +28,6 @@ from pipelines.layers.stages import Layer, Stage, StageWork
 from pipelines.run import plan
 from pipelines.run.area_tables import class_lines, csv_bytes, totals_csv
 from pipelines.run.areas import FAILED, OUTSIDE_AOI, Tally, TallySum
-from pipelines.storage import filesystem
 from segmodel.labels.classes import ClassTable
 
 AREAS, MATRIX = "areas_generalized.csv", "generalization.csv"
@@ -59,10 +59,10 @@ def finish_generalization(work: StageWork) -> dict[str, Any]:
     generalized = moved_total(total, moves)
     tables = {AREAS: totals_csv(generalized, classes), MATRIX: matrix_csv(moves, classes)}
     for name, content in tables.items():
-        filesystem.write_bytes(work.path(name), content, work.run.scratch)
+        work.write(name, content)
     below = found.sums.get(BELOW_UNIT, {})
     return {
-        "files": [*tables],
+        "files": [f"{MAPS}/", *tables],
         "minimum_area_m2": work.settings.unit_m2,
         "balances_with": "label maps" if labelled.counts_once else "areas.csv",
         "moved_pixels": sum(count for count, _ in moved.values()),

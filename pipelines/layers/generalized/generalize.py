@@ -7,8 +7,8 @@ settles it, and writes the label map of the scene. Its records say what moved.
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -25,7 +25,7 @@ from pipelines.layers.generalized.unsettled import (
 from pipelines.layers.label_files import provenance_of, write_label_layer
 from pipelines.layers.maps import LabelMap, LabelMaps, map_of
 from pipelines.layers.pixel_areas import areas_by_squares, map_ground
-from pipelines.layers.stages import Stage, StageResult, StageWork
+from pipelines.layers.stages import Stage, StageResult, StageWork, shape_digest
 from pipelines.rasters.cog import Blocks, read_block
 from pipelines.run.areas import Sums, Tally
 from pipelines.run.commits import Output
@@ -36,6 +36,8 @@ from segmodel.errors import DamagedError, GroundError, InputError, TransientErro
 from segmodel.tiling.windows import Window
 
 PIECES, GENERALIZED = "minimum_area/pieces", "minimum_area/scene"
+# Folder of the generalized label maps.
+MAPS = "generalized"
 # A block, its areas and its components take 350 MB if no two pixels are equal.
 SIDE_PX = 2048
 # Sums in a record: pixels and ground area by old and new class, and what stays below the unit.
@@ -59,17 +61,45 @@ def generalize_stages(unit_m2: float, maps: LabelMaps, side: int = SIDE_PX) -> l
     def scenes() -> Iterator[WorkUnit]:
         return (found.unit("generalized", found.grid.window) for found in maps)
 
-    shape = {"minimum_area": unit_m2}
-    stages = [
-        Stage(PIECES, shape | {"side": side}, pieces, FindPieces(unit_m2)),
-        Stage(GENERALIZED, shape, scenes, GeneralizeScene(unit_m2, side)),
-    ]
-    return stages if any(_is_cut(found, side) for found in maps) else stages[1:]
+    last = _last_stage(unit_m2, side, scenes)
+    first = Stage(PIECES, {**last.shape, "side": side}, pieces, FindPieces(unit_m2))
+    return [first, last] if any(_is_cut(found, side) for found in maps) else [last]
+
+
+def _last_stage(unit_m2: float, side: int, units: Callable[[], Iterable[WorkUnit]]) -> Stage:
+    action = GeneralizeScene(unit_m2, side)
+    return Stage(GENERALIZED, {"minimum_area": unit_m2}, units, action)
 
 
 def generalized_path(found: LabelMap) -> str:
     """Where the generalized label map of a scene is, in `layers/`."""
-    return f"generalized/{label_name(found.key)}"
+    return f"{MAPS}/{label_name(found.key)}"
+
+
+def generalized_map(found: LabelMap, unit_m2: float, work: StageWork) -> LabelMap:
+    """The generalized label map of a scene, for stages of other layers.
+
+    Args:
+        found: The label map.
+        unit_m2: The minimum mapping unit in m².
+        work: Work of the stage that reads it.
+
+    Raises:
+        InputError: If it could not be made.
+        TransientError: If it is not made yet.
+    """
+    shape = shape_digest(_last_stage(unit_m2, SIDE_PX, tuple), work.labelled)
+    made = replace(work, name=GENERALIZED, shapes={GENERALIZED: shape})
+    commit = made.log.read(found.unit("generalized", found.grid.window))
+    if commit is None:
+        raise TransientError(
+            f"{generalized_path(found)} is not made yet: run the same command again"
+        )
+    if commit.tally.failed_images:
+        raise InputError("it could not be generalized to --minimum_area")
+    output = commit.outputs[0]
+    file = replace(found.file, uri=made.path(output.path), size=output.size, version=output.sha256)
+    return replace(found, file=file)
 
 
 def _is_cut(found: LabelMap, side: int) -> bool:

@@ -80,6 +80,18 @@ SITUATIONS = (
         "must be at least 100",
     ),
     Situation(
+        "a minimum area of nothing",
+        "layers run --minimum_area=0",
+        "--minimum_area",
+        "must be greater than 0",
+    ),
+    Situation(
+        "a minimum area that is no number",
+        "layers run --minimum_area=2ha",
+        "--minimum_area",
+        "must be a number",
+    ),
+    Situation(
         "layers into a link",
         MOSAIC,
         "layers",

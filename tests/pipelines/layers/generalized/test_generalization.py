@@ -21,8 +21,9 @@ from pipelines.layers.generalized.generalization import (
     moved_total,
     with_kept,
 )
-from pipelines.layers.generalized.generalize import PIECES, generalize_stages
+from pipelines.layers.generalized.generalize import PIECES, generalize_stages, generalized_map
 from pipelines.layers.launch import check_layers, prepare_layers
+from pipelines.layers.maps import LabelMaps
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.pixel_areas import areas_by_squares
 from pipelines.layers.stages import DoStageUnit, Layer
@@ -30,11 +31,14 @@ from pipelines.rasters.reader import ground_grid
 from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.plan import WorkUnit
+from pipelines.storage import filesystem
+from segmodel.errors import TransientError
 from segmodel.rasters.grid import Grid
 from tests.fakes import BRIGHT, DARK, MIDDLE
 from tests.pipelines.corpus import DEGREES, UTM, pixels, tree, write_model_folder, write_scene
 from tests.pipelines.counted_scenes import ANY, parts_of
 from tests.pipelines.layers.generalized.test_mapping_unit import by_definition
+from tests.pipelines.layers.made_layers import layer as bright
 from tests.pipelines.layers.made_layers import make
 from tests.pipelines.scene_runs import run_scenes
 
@@ -283,6 +287,20 @@ def test_another_unit_makes_other_maps(run):
     first = read(run / "layers" / "generalized" / "in" / "0.tif")
     generalize(run, layer(unit_m2=300.0))
     assert (read(run / "layers" / "generalized" / "in" / "0.tif") != first).any()
+
+
+def test_other_layers_find_the_generalized_map_of_their_unit(run):
+    generalize(run, layer())
+    prepared = prepare_layers(check_layers(str(run), LayersOptions(), [layer()]))
+    maps = LabelMaps(prepared.made[0].works[-1].labelled)
+    (reader,) = prepare_layers(check_layers(str(run), LayersOptions(), [bright()])).made
+    for found in maps:
+        generalized = generalized_map(found, UNIT_M2, reader.works[0])
+        assert generalized.uri == str(run / "layers" / "generalized" / "in" / found.file.name)
+        assert generalized.file.version == filesystem.sha256(generalized.uri)
+        assert (generalized.key, generalized.grid) == (found.key, found.grid)
+        with pytest.raises(TransientError, match="is not made yet"):
+            generalized_map(found, 2 * UNIT_M2, reader.works[0])
 
 
 def test_the_option_asks_for_the_layer():
