@@ -1,6 +1,8 @@
 """`beamseg assess`: from a run and its labelled sample to files of estimates."""
 
+import math
 import posixpath
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -8,22 +10,26 @@ import numpy as np
 
 from pipelines.accuracy.accuracy_tables import accuracy_csv, accuracy_json, accuracy_picture
 from pipelines.accuracy.assessment import Assessment, assess_sample, read_map_areas
-from pipelines.accuracy.design import DESIGN_JSON, SampleDesign, read_design
+from pipelines.accuracy.design import DESIGN_JSON, SampleDesign, Stratum, read_design
 from pipelines.accuracy.labelled import read_labelled
 from pipelines.accuracy.map_blocks import is_placed
 from pipelines.accuracy.sample_options import CLASS
 from pipelines.formats.work import Work
 from pipelines.results.verify import open_run
-from pipelines.run.areas import TallySum
+from pipelines.run.areas import Sums, TallySum
 from pipelines.run.commits import Commit
 from pipelines.run.directory import RUN_JSON, RunDirectory
 from pipelines.run.plan import SCENE
-from pipelines.run.soft_areas import SOFT_M2
-from pipelines.scenes.finished import complete_summary, run_digest_of
-from pipelines.scenes.results import repeated_ground
+from pipelines.run.polygons import ZONES, stored
+from pipelines.run.soft_areas import SOFT_M2, sums_of_zones
+from pipelines.scenes.finished import complete_summary, label_uri, run_digest_of
+from pipelines.scenes.results import OUTSIDE, finished_counts, repeated_ground
 from pipelines.storage import filesystem, locations
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation.intervals import Intervals
+
+# How far the ground of a stratum by probabilities may be from that by labels, relatively.
+WHOLE = 1e-5
 
 
 def design_path(labelled: str) -> str:
@@ -102,22 +108,52 @@ class SoftGround:
             design: Design of a sample of the map.
 
         Returns:
-            `(classes, strata)` float64; None unless strata are classes of the map whose ground
-            counts wherever a scene shows it, the run has soft areas, all points have probabilities,
-            and scipy is there, without which they tell no interval.
+            `(classes, strata)` float64; None if there is a buffer, a point has no probabilities,
+            the run has no soft areas of all ground of a stratum, or scipy is not there, without
+            which they tell no interval.
         """
         has_levels = all(point.probabilities is not None for point in design.points)
-        is_by_class = design.strata_by == CLASS and design.buffer is None
-        if not (self._is_wanted and has_levels and is_by_class) or find_spec("scipy") is None:
+        is_known = has_levels and design.buffer is None and self._work.soft_areas
+        if not is_known or find_spec("scipy") is None:
             return None
-        soft = self._total.exact().sums.get(SOFT_M2, {})
+        is_counted = design.strata_by != CLASS or self._work.counts_once
+        of_zones = self._counted(design.strata_by) if is_counted else self._of_scenes()
         found = np.array(
             [
-                [float(soft.get(f"{stratum.class_id}:{class_id}", 0)) for stratum in design.strata]
+                [_class_m2(stratum, class_id, of_zones) for stratum in design.strata]
                 for class_id, _ in design.classes
             ]
         )
+        whole = np.array([stratum.area_m2 for stratum in design.strata])
+        if not np.allclose(found.sum(axis=0), whole, rtol=WHOLE):
+            return None
         return np.asarray(found / found.sum(axis=0))
+
+    def _of_scenes(self) -> dict[str | None, Sums]:
+        return {None: self._total.exact().sums}
+
+    def _counted(self, strata_by: str) -> dict[str | None, Sums]:
+        """Sums of counts, by name of the zone where strata are in zones; else under None."""
+        work, total = self._work, TallySum()
+        for unit, commit, _ in finished_counts(work.run, work.log):
+            if is_placed(label_uri(unit.file, work), commit.tally, work):
+                total.add(commit.tally)
+        if strata_by == CLASS:
+            return {None: total.exact().sums}
+        assert work.counting is not None
+        assert work.counting.zones is not None
+        names = stored(work.run, ZONES, work.counting.zones).names
+        by_number = sums_of_zones(total.exact())
+        return {OUTSIDE if n is None else names[n]: sums for n, sums in by_number.items()}
+
+
+def _class_m2(stratum: Stratum, class_id: int, of_zones: Mapping[str | None, Sums]) -> float:
+    """Ground of a class in a stratum by probabilities, in m²."""
+    sums = of_zones.get(stratum.zone, {}).get(SOFT_M2, {})
+    labels = {pair.partition(":")[0] for pair in sums}
+    if stratum.class_id is not None:
+        labels = {str(stratum.class_id)}
+    return math.fsum(float(sums.get(f"{label}:{class_id}", 0)) for label in labels)
 
 
 def write_assessment(folder: str, assessment: Assessment, sources: dict[str, str]) -> None:

@@ -117,12 +117,17 @@ def assess_sample(
         )
     zones = sorted({stratum.zone for stratum in design.strata if stratum.zone is not None})
     points = _labelled_points(design, labels)
-    whole = _assess_ground(design, points, None, map_areas_m2, intervals)
+    whole, *each = (
+        _assess_ground(design, points, zone, map_areas_m2, intervals) for zone in (None, *zones)
+    )
     if mean_probability is not None:
-        corrected = _corrected_areas(design, labels, mean_probability, intervals)
-        whole = replace(whole, corrected=corrected)
-    each = tuple(_assess_ground(design, points, zone, map_areas_m2, intervals) for zone in zones)
-    return Assessment(design, intervals, unlabelled, whole, each)
+
+        def corrected(ground: GroundAssessment) -> GroundAssessment:
+            found = _corrected_areas(design, labels, ground.strata, mean_probability, intervals)
+            return replace(ground, corrected=found)
+
+        whole, *each = map(corrected, (whole, *each))
+    return Assessment(design, intervals, unlabelled, whole, tuple(each))
 
 
 def _labelled_points(design: SampleDesign, labels: Mapping[str, int]) -> LabelledPoints:
@@ -181,22 +186,27 @@ def _assess_ground(
 def _corrected_areas(
     design: SampleDesign,
     labels: Mapping[str, int],
+    strata: Sequence[Stratum],
     mean_probability: np.ndarray,
     intervals: Intervals,
 ) -> Estimates:
-    """Areas by the difference estimator; a class at a time, as points have levels of all."""
-    places = {stratum.name: number for number, stratum in enumerate(design.strata)}
-    seen = [point for point in design.points if point.id in labels]
-    stratum = np.array([places[point.stratum] for point in seen])
+    """Areas in some of the strata by the difference estimator.
+
+    A class is looked at a time, as points have levels of all.
+    """
+    places = {stratum.name: number for number, stratum in enumerate(strata)}
+    seen = [point for point in design.points if point.id in labels and point.stratum in places]
+    of_points = np.array([places[point.stratum] for point in seen])
     truth = np.array([labels[point.id] for point in seen])
     levels = np.array([point.probabilities for point in seen], np.uint8)
-    strata = Strata(np.array([stratum.area_m2 for stratum in design.strata]))
+    areas = Strata(np.array([stratum.area_m2 for stratum in strata]))
+    means = mean_probability[:, [stratum.name in places for stratum in design.strata]]
     return Estimates.joined(
         [
             difference(
-                (stratum, (truth == class_id)[None], levels[None, :, index] / LEVELS),
-                strata,
-                mean_probability[[index]],
+                (of_points, (truth == class_id)[None], levels[None, :, index] / LEVELS),
+                areas,
+                means[[index]],
                 intervals,
             )
             for index, (class_id, _) in enumerate(design.classes)

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from affine import Affine
 
+from pipelines.accuracy.assess_run import SoftGround
 from pipelines.accuracy.design import read_design
 from pipelines.commands import assess, sample
 from pipelines.run.commits import CommitLog
-from pipelines.scenes.results import repeated_ground
+from pipelines.scenes.results import OUTSIDE, repeated_ground
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation.stratified import class_strata
 from tests.fakes import BRIGHT, DARK, MIDDLE
-from tests.pipelines.corpus import small_blocks, write_model_folder, write_scene
-from tests.pipelines.counted_scenes import parts_of
-from tests.pipelines.scene_runs import Finished, run_scenes
+from tests.pipelines.corpus import UTM, small_blocks, write_model_folder, write_scene
+from tests.pipelines.counted_scenes import box, parts_of
+from tests.pipelines.scene_runs import Finished, run_scenes, write_polygons
 
 IDS, NAMES = (DARK, MIDDLE, BRIGHT), ("dark", "middle", "bright")
 # Share of the map's pixels of a class that are of the next one in truth.
@@ -222,3 +224,73 @@ def test_no_area_is_corrected_by_probabilities_that_a_run_has_in_part(
 
     document = json.loads((folder / "accuracy.json").read_bytes())
     assert "area_by_probabilities_m2" not in document["whole"]["classes"][0]
+
+
+@pytest.mark.parametrize(
+    ("strata", "options"),
+    [
+        ("class*zone", {}),
+        ("zone", {}),
+        ("class", {"overlap": "first"}),
+        ("zone", {"overlap": "first"}),
+        ("zone", {"resample_to": 17.0}),
+    ],
+)
+def test_probabilities_are_known_of_strata_by_zone_and_of_ground_that_counts_once(
+    tmp_path, model_folder, monkeypatch, strata, options
+):
+    pytest.importorskip("scipy", reason="the difference estimator needs scipy")
+    folder, _ = parts_of(tmp_path, [(0, 0), (40, 30)])
+    boxes = [("east", box(60, 0, 300, 300)), ("north", box(0, 0, 60, 50))]
+    zones = write_polygons(tmp_path / "zones.geojson", UTM[0], boxes)
+    options = {"soft_areas": True, "probabilities": True, "zones": zones, **options}
+    run = run_scenes(tmp_path / "run", model_folder, folder, **options)
+    output = tmp_path / "sample"
+    words = [f"--strata={strata}", "--total=90", "--allocation=equal", "--chip_px=0"]
+    assert sample.run([str(run.root), *words, f"--output={output}"]) == 0
+    design = read_design(str(output / "design.json"))
+
+    found = SoftGround(run.work)
+    for name in run.work.log.names():
+        found.add(run.work.log.load(name))
+    means = found.mean_probabilities(design)
+
+    area_m2 = run.zones("area_m2") if strata != "class" else {None: run.area_m2}
+    for stratum, mean in zip(design.strata, means.T, strict=True):
+        of_zone = area_m2[stratum.zone]
+        of_label = np.array([of_zone.get(name, 0.0) for name in NAMES])
+        if stratum.class_id is not None:
+            of_label = of_label * (np.array(IDS) == stratum.class_id)
+        # The fake gives 0.8 to the label and 0.2 to the next class.
+        expected = 0.8 * of_label + 0.2 * np.roll(of_label, 1)
+        np.testing.assert_allclose(mean, expected / of_label.sum(), rtol=1e-5, atol=1e-12)
+    zones_of_strata = {stratum.zone for stratum in design.strata}
+    assert zones_of_strata == {None} if strata == "class" else {"east", "north", OUTSIDE}
+
+    label(output / "sample.csv", {p.id: NAMES[IDS.index(p.map_class)] for p in design.points})
+    assert assess.run([str(run.root), str(output / "sample.csv")]) == 0
+    document = json.loads((output / "accuracy.json").read_bytes())
+    areas = [
+        [entry["area_by_probabilities_m2"]["value"] for entry in ground["classes"]]
+        for ground in (document["whole"], *document["zones"])
+    ]
+    assert len(areas) == 1 + (strata != "class") * 3
+    if strata != "class":
+        np.testing.assert_allclose(np.sum(areas[1:], axis=0), areas[0])
+
+
+def test_probabilities_that_are_not_known_of_all_ground_of_a_zone_correct_nothing(
+    tmp_path, model_folder
+):
+    folder, _ = parts_of(tmp_path, [(0, 0), (40, 30)])
+    options = {"soft_areas": True, "probabilities": True}
+    run = run_scenes(tmp_path / "run", model_folder, folder, **options)
+    output = tmp_path / "sample"
+    assert sample.run([str(run.root), "--total=30", "--chip_px=0", f"--output={output}"]) == 0
+    design = read_design(str(output / "design.json"))
+    found = SoftGround(run.work)
+    for name in run.work.log.names():
+        found.add(run.work.log.load(name))
+    assert found.mean_probabilities(design) is not None
+    more = tuple(replace(s, area_m2=1.001 * s.area_m2) for s in design.strata)
+    assert found.mean_probabilities(replace(design, strata=more)) is None
