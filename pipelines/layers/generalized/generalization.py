@@ -16,10 +16,10 @@ from typing import Any
 
 from pipelines.formats.work import Work
 from pipelines.layers.generalized.generalize import (
-    BELOW_UNIT,
     MAPS,
     MOVED_M2,
     MOVED_PIXELS,
+    UNCHANGED,
     generalize_stages,
 )
 from pipelines.layers.maps import LabelMaps
@@ -60,14 +60,14 @@ def finish_generalization(work: StageWork) -> dict[str, Any]:
     tables = {AREAS: totals_csv(generalized, classes), MATRIX: matrix_csv(moves, classes)}
     for name, content in tables.items():
         work.write(name, content)
-    below = found.sums.get(BELOW_UNIT, {})
+    below = found.sums.get(UNCHANGED, {})
     return {
         "files": [f"{MAPS}/", *tables],
         "minimum_area_m2": work.settings.unit_m2,
         "balances_with": "label maps" if labelled.counts_once else "areas.csv",
         "moved_pixels": sum(count for count, _ in moved.values()),
         "moved_m2": float(sum(area for _, area in moved.values())),
-        "below_unit": {
+        "unchanged": {
             key: value if isinstance(value, int) else float(value) for key, value in below.items()
         },
     }

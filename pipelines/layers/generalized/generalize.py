@@ -40,8 +40,9 @@ PIECES, GENERALIZED = "minimum_area/pieces", "minimum_area/scene"
 MAPS = "generalized"
 # A block, its areas and its components take 350 MB if no two pixels are equal.
 SIDE_PX = 2048
-# Sums in a record: pixels and ground area by old and new class, and what stays below the unit.
-MOVED_PIXELS, MOVED_M2, BELOW_UNIT = "moved_pixels", "moved_m2", "below_unit"
+# Sums in a record: pixels and ground area by old and new class, and of what is below the unit and
+# keeps its class.
+MOVED_PIXELS, MOVED_M2, UNCHANGED = "moved_pixels", "moved_m2", "unchanged"
 
 
 def generalize_stages(unit_m2: float, maps: LabelMaps, side: int = SIDE_PX) -> list[Stage]:
@@ -235,7 +236,7 @@ class _Moved:
 
     def __init__(self, stay: int) -> None:
         self._pixels, self._parts = Counter[str](), Counter[str]()
-        self._below = Counter(components=stay)
+        self._unchanged = Counter(components=stay)
 
     def add(self, block: BlockComponents, outcome: Settled) -> None:
         """Add what became of the components of a block."""
@@ -246,12 +247,12 @@ class _Moved:
             self._pixels[f"{old}:{new}"] += pixels
             self._parts[f"{old}:{new}"] += int(size)
         stays = block.has_class & ~outcome.large & ~changed
-        self._below["components"] += int(np.count_nonzero(stays & ~block.is_open))
-        self._below["pixels"] += int(found.pixels[stays].sum())
-        self._parts[BELOW_UNIT] += sum(map(int, block.sizes[stays].tolist()))
+        self._unchanged["components"] += int(np.count_nonzero(stays & ~block.is_open))
+        self._unchanged["pixels"] += int(found.pixels[stays].sum())
+        self._parts[UNCHANGED] += sum(map(int, block.sizes[stays].tolist()))
 
     def sums(self, unit_m2: float) -> Sums:
         """Exact sums for a commit record."""
         areas = {k: Fraction(unit_m2) * parts / int(PARTS) for k, parts in self._parts.items()}
-        below = self._below | {"area_m2": areas.pop(BELOW_UNIT)}
-        return {MOVED_PIXELS: dict(self._pixels), MOVED_M2: areas, BELOW_UNIT: below}
+        below = self._unchanged | {"area_m2": areas.pop(UNCHANGED)}
+        return {MOVED_PIXELS: dict(self._pixels), MOVED_M2: areas, UNCHANGED: below}

@@ -30,7 +30,7 @@ class PolygonSettings:
 def _settings(options: LayersOptions) -> PolygonSettings | None:
     if options.polygons is None:
         return None
-    tracing = Tracing(NAME, options.max_vertices)
+    tracing = Tracing(NAME, options.max_vertices, minimum_area=options.minimum_area)
     return PolygonSettings(options.polygons, PolygonFiles(tracing, options.by_scene))
 
 

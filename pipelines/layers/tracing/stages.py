@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.formats.work import Work
+from pipelines.layers.generalized.generalize import generalized_map
 from pipelines.layers.maps import LabelMap, LabelMaps, map_of
 from pipelines.layers.options import MAX_VERTICES
 from pipelines.layers.pixel_areas import map_ground
@@ -51,11 +52,14 @@ class Tracing:
         layer: Name of the layer that the stages are part of.
         max_vertices: Most vertices of a polygon.
         side: Most rows and columns of a block.
+        minimum_area: Generalized label maps of this minimum mapping unit, in m², are traced, which
+            stages before make; None for the label maps of the run.
     """
 
     layer: str = "polygons"
     max_vertices: int = MAX_VERTICES
     side: int = BLOCK_PX
+    minimum_area: float | None = None
 
     @property
     def blocks(self) -> str:
@@ -92,6 +96,7 @@ class Tracing:
     def shape_of(self, maps: LabelMaps) -> dict[str, Any]:
         """What the rows of scenes follow from, beside their label maps."""
         shape: dict[str, Any] = {"max_vertices": self.max_vertices, "side": self.side}
+        shape |= {} if self.minimum_area is None else {"minimum_area": self.minimum_area}
         # What counts in other scenes follows from all label maps.
         return shape | ({"map": maps.digest} if maps.work.counts_once else {})
 
@@ -138,6 +143,8 @@ class TraceBlocks:
         """Do a unit."""
         assert unit.window is not None
         found, sharing = _map_and_sharing(unit, work.labelled)
+        if self.tracing.minimum_area is not None:
+            found = generalized_map(found, self.tracing.minimum_area, work)
         areas = _areas_of(found, work.labelled)
         block = _block(found, unit.window, areas, work.labelled, sharing)
         traced = trace_block(block, self.tracing.max_vertices)

@@ -186,9 +186,9 @@ def test_generalized_areas_are_those_of_the_generalized_maps(run):
         assert found[name] == pytest.approx(math.fsum(parts), rel=1e-12)
 
 
-def test_what_stays_below_the_unit_is_counted(run):
+def test_what_keeps_its_class_below_the_unit_is_counted(run):
     stay = []
-    below = generalize(run, layer())["below_unit"]
+    below = generalize(run, layer())["unchanged"]
     for name in ("0.tif", "1.tif"):
         labels, areas = labels_and_areas(run / "labels" / "in" / name)
         after = read(run / "layers" / "generalized" / "in" / name)

@@ -16,6 +16,7 @@ import shapely
 from affine import Affine
 
 from pipelines.commands.layers import run as layers_command
+from pipelines.layers.generalized.generalization import MINIMUM_AREA
 from pipelines.layers.launch import check_layers
 from pipelines.layers.options import POLYGON_KINDS, LayersOptions
 from pipelines.layers.tracing.polygon_layer import POLYGONS
@@ -79,9 +80,9 @@ def read(path: Path):
     )
 
 
-def check_scene(run: Path, name: str, frame) -> None:
-    """Polygons of a scene, burned again, are its label map."""
-    with rasterio.open(run / "labels" / "in" / f"{name}.tif") as source:
+def check_scene(run: Path, name: str, frame, maps: str = "labels") -> None:
+    """Polygons of a scene, burned again, are its label map in a folder of them."""
+    with rasterio.open(run / maps / "in" / f"{name}.tif") as source:
         labels, transform = source.read(1), source.transform
     rows = frame[frame["scene"] == f"in/{name}.tif"]
     burned = np.full(labels.shape, 255, np.uint8)
@@ -175,6 +176,25 @@ def test_polygons_of_a_scene_that_cannot_be_read_are_missing_and_told(alone, tmp
     assert made(run, "parquet")["exit_status"] == 0
     scenes = pq.read_table(run / "layers" / "polygons.parquet")["scene"].unique().to_pylist()
     assert scenes == ["in/a.tif", "in/b.tif"]
+
+
+def test_polygons_with_a_minimum_area_are_those_of_the_generalized_maps(alone, tmp_path):
+    run, unit = copy_of(alone, tmp_path), 2000.0
+    options = LayersOptions(polygons=("parquet",), minimum_area=unit)
+
+    about = make(run, MINIMUM_AREA, POLYGONS, options=options)["layers"]
+
+    frame = read(run / "layers" / "polygons.parquet")
+    for name in "ab":
+        check_scene(run, name, frame, "layers/generalized")
+    small = frame[frame["area_m2"] < unit]
+    assert 0 < len(small) <= about["minimum_area"]["unchanged"]["components"]
+    table = geopandas.pd.read_csv(run / "layers" / "areas_generalized.csv").set_index("class")
+    for name, area in frame.groupby("class")["area_m2"].sum().items():
+        assert area == pytest.approx(table["area_m2"][name], rel=1e-12)
+    assert len(made(run, "parquet")["layers"]) == 2
+    for name in "ab":
+        check_scene(run, name, read(run / "layers" / "polygons.parquet"))
 
 
 def test_a_geopackage_has_the_style_of_its_classes(alone, tmp_path):
