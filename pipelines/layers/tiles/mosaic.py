@@ -5,9 +5,10 @@ pixel shows where it counts in a run that counts ground once.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from pipelines.layers.maps import LabelMaps, grid_of
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.stages import Layer, Stage, StageResult, StageWork, layer_failure
 from pipelines.layers.tiles.mosaic_grid import MosaicGrid
+from pipelines.layers.tiles.tile_index import write_tile_index
 from pipelines.rasters.cog import TILE_PX, Blocks, read_block
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.areas import Tally, TallySum, by_rows, measure
@@ -26,6 +28,7 @@ from pipelines.run.plan import SCENE, InputFile, WorkUnit
 from pipelines.scenes.finished import named_label_map
 from pipelines.scenes.sampling import places_in
 from pipelines.scenes.vrt import Piece, write_mosaic
+from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError, GroundError, InputError
 from segmodel.labels.classes import ClassTable
@@ -36,6 +39,8 @@ from segmodel.tiling.windows import Window
 NAME = "mosaic"
 # Side of what is put together at once: whole tiles of a file.
 BLOCK_PX = 2 * TILE_PX
+# With more files, GDAL would read minutes before it shows anything.
+MAX_VRT_FILES = 10_000
 
 
 @dataclass(frozen=True)
@@ -100,44 +105,63 @@ def _hull(one: Window, other: Window) -> Window:
 
 @dataclass(frozen=True)
 class _Source:
-    """A label map in a cell.
+    """A label map in a mosaic.
 
     Args:
         file: The label map.
         grid: Its size and place.
+        mosaic: Grid of the mosaic.
         window: Pixels of the mosaic that it lies on.
         ground: Ground of its pixels.
     """
 
     file: InputFile
     grid: Grid
+    mosaic: MosaicGrid
     window: Window
     ground: GroundGrid
 
-    def at_centres(self, block: Grid, nodata: int) -> tuple[np.ndarray, np.ndarray]:
+    @classmethod
+    def of(cls, file: InputFile, mosaic: MosaicGrid) -> "_Source":
+        """Read the header of a label map."""
+        grid = grid_of(file)
+        return cls(file, grid, mosaic, mosaic.window_around(grid), ground_grid(grid))
+
+    def at_centres(self, block: Window, nodata: int) -> tuple[np.ndarray, np.ndarray]:
         """Labels and ground areas of the pixels that centres of a block lie in.
 
         Args:
-            block: Size and place of the block.
+            block: Pixels of the mosaic.
             nodata: Label where this label map has no pixel.
 
         Returns:
             `(height, width)` labels, and float64 areas in m² of the pixels of this label map.
         """
-        columns, rows = places_in(block.window, block, self.grid)
+        labels = np.full((block.height, block.width), nodata)
+        areas = np.zeros(labels.shape)
+        if self.mosaic.holds(self.grid):
+            part = block.intersection(self.window)
+            at = part.relative_to(block).slices
+            labels[at], areas[at] = self._read(part.relative_to(self.window))
+            return labels, areas
+        columns, rows = places_in(block.relative_to(block), self.mosaic.part(block), self.grid)
         inside = (columns >= 0) & (columns < self.grid.width)
         inside &= (rows >= 0) & (rows < self.grid.height)
-        labels, areas = np.full(inside.shape, nodata), np.zeros(inside.shape)
         if inside.any():
             across, down = columns[inside].astype(np.int64), rows[inside].astype(np.int64)
             top, left = int(down.min()), int(across.min())
-            height, width = int(down.max()) - top + 1, int(across.max()) - left + 1
-            with named_label_map(self.file):
-                found = read_block(self.file.uri, Window(top, left, height, width))
-            ground = self.ground.pixel_areas_m2(top, left, height, width)
-            labels[inside] = found[down - top, across - left]
-            areas[inside] = np.broadcast_to(ground, found.shape)[down - top, across - left]
+            size = int(down.max()) - top + 1, int(across.max()) - left + 1
+            found, ground = self._read(Window(top, left, *size))
+            at_pixels = down - top, across - left
+            labels[inside], areas[inside] = found[at_pixels], ground[at_pixels]
         return labels, areas
+
+    def _read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and ground areas of a window of this label map."""
+        with named_label_map(self.file):
+            labels = read_block(self.file.uri, window)
+        ground = self.ground.pixel_areas_m2(*astuple(window))
+        return labels, np.broadcast_to(ground, labels.shape)
 
 
 @dataclass(frozen=True)
@@ -182,8 +206,7 @@ class _Cell:
 
         def opened(file: InputFile) -> _Source | Failure:
             try:
-                grid = grid_of(file)
-                return _Source(file, grid, self._mosaic.window_around(grid), ground_grid(grid))
+                return _Source.of(file, self._mosaic)
             except (InputError, GroundError, OSError) as error:
                 return layer_failure(file, error)
 
@@ -210,7 +233,7 @@ class _Cell:
 
     def _filled(self, block: Window) -> tuple[np.ndarray, np.ndarray]:
         """Labels and ground areas of a block, as the label maps have them that show there."""
-        nodata, part = self._classes.nodata, self._mosaic.part(block)
+        nodata = self._classes.nodata
         labels = np.full((block.height, block.width), nodata, self._classes.label_dtype)
         areas = np.zeros(labels.shape)
         for source in [*self._sources]:
@@ -220,7 +243,7 @@ class _Cell:
             if not source.window.intersection(block).pixels:
                 continue
             try:
-                found, ground = source.at_centres(part, nodata)
+                found, ground = source.at_centres(block, nodata)
             except (InputError, GroundError, OSError) as error:
                 self.failures.append(layer_failure(source.file, error))
                 self._sources.remove(source)
@@ -233,11 +256,11 @@ class _Cell:
 def finish_mosaics(work: StageWork) -> dict[str, Any]:
     """Write the index of each mosaic; say what each has, and the ground of each class."""
     classes = work.labelled.contract.classes
-    total, systems = TallySum(), []
-    for name in work.shapes:
-        stage = work.stage(name)
+    total, systems, written = TallySum(), [], set[str]()
+    for stage_name in work.shapes:
+        stage = work.stage(stage_name)
         mosaic = MosaicGrid.from_json((stage.run.read_run() or {})["stage"])
-        system = name.removeprefix(f"{NAME}/")
+        system = stage_name.removeprefix(f"{NAME}/")
         pieces = []
         for unit, commit in stage.commits():
             if commit is not None and commit.outputs:
@@ -246,10 +269,9 @@ def finish_mosaics(work: StageWork) -> dict[str, Any]:
                 grid = mosaic.part(unit.window)
                 path, size = cell_path(system, unit), (grid.height, grid.width)
                 pieces.append(Piece(path, *size, grid.transform, mosaic.crs, TILE_PX))
-        index = f"{NAME}.vrt" if len(work.shapes) == 1 else f"{NAME}-{system}.vrt"
-        with stage.written(index) as draft, open(draft.path, "w", encoding="utf-8") as stream:
-            write_mosaic(stream, pieces, classes)
-        stage.write(f"{index.removesuffix('.vrt')}.qml", raster_style(classes))
+        name = NAME if len(work.shapes) == 1 else f"{NAME}-{system}"
+        index, style = _write_index(stage, name, pieces)
+        written |= {index, style}
         systems.append(
             {
                 "system": system,
@@ -260,12 +282,37 @@ def finish_mosaics(work: StageWork) -> dict[str, Any]:
                 "resampling": None if mosaic.is_common else "nearest",
             }
         )
+    _remove_others(work, written)
     sums = total.rounded()
     return {
         "files": [entry["index"] for entry in systems],
         "mosaics": systems,
         "classes": _class_rows(sums, classes),
     }
+
+
+def _write_index(work: StageWork, name: str, pieces: Sequence[Piece]) -> tuple[str, str]:
+    """Write what shows all files of a mosaic as one, and its style; returns the paths of both."""
+    classes = work.labelled.contract.classes
+    has_list = len(pieces) <= MAX_VRT_FILES
+    index = f"{name}.vrt" if has_list else f"{name}.gti.gpkg"
+    with work.written(index) as draft:
+        if has_list:
+            with open(draft.path, "w", encoding="utf-8") as stream:
+                write_mosaic(stream, pieces, classes)
+        else:
+            write_tile_index(draft.path, pieces)
+    style = str(PurePosixPath(index).with_suffix(".qml"))
+    work.write(style, raster_style(classes))
+    return index, style
+
+
+def _remove_others(work: StageWork, written: Container[str]) -> None:
+    """Remove indexes of mosaics that the run no longer has."""
+    for begin in (f"{NAME}.", f"{NAME}-"):
+        for name in filesystem.names_below(work.root, begin):
+            if name not in written:
+                filesystem.remove_below_root(work.root, name)
 
 
 def _class_rows(sums: Tally, classes: ClassTable) -> list[dict[str, Any]]:

@@ -64,9 +64,9 @@ class MosaicGrid:
             )
         assert first.crs is not None
         found = cls(first.crs.to_wkt(), (west, north), step, side, is_common=False)
-        return replace(found, is_common=all(map(found._holds, grids)))
+        return replace(found, is_common=all(map(found.holds, grids)))
 
-    def _holds(self, grid: Grid) -> bool:
+    def holds(self, grid: Grid) -> bool:
         """Whether the pixels of a raster are pixels of this grid."""
         a, b, c, d, e, f = tuple(grid.transform)[:6]
         (west, north), (width, height) = self.origin, self.step

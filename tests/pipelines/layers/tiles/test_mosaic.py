@@ -137,6 +137,31 @@ def test_each_reference_system_has_a_mosaic_and_scenes_without_one_have_none(tmp
         np.testing.assert_array_equal(read_band(run.root / "layers" / path), expected)
 
 
+def test_a_mosaic_of_many_files_has_an_index_that_gdal_opens_as_the_same_map(tmp_path, monkeypatch):
+    write_scene(tmp_path / "in" / "a.tif", pixels(90, 130))
+    run = segmented(tmp_path)
+    made(run, "--cell", "500")
+    layers = run.root / "layers"
+    names = {path.name for path in layers.glob("mosaic*.*")}
+    assert names == {"mosaic.vrt", "mosaic.qml"}
+
+    monkeypatch.setattr(mosaic, "MAX_VRT_FILES", 5)
+    assert made(run, "--cell", "500")["files"] == ["mosaic.gti.gpkg"]
+    names = {path.name for path in layers.glob("mosaic*.*")}
+    assert names == {"mosaic.gti.gpkg", "mosaic.gti.qml"}
+    with rasterio.open(layers / "mosaic.gti.gpkg") as source:
+        assert (source.driver, source.nodata, source.colormap(1)[7][:3]) == (
+            "GTI",
+            255,
+            CLASSES.classes[2].color,
+        )
+        assert source.transform == UTM[1]
+        np.testing.assert_array_equal(source.read(1), run.labels("in/a.tif"))
+    before = (layers / "mosaic.gti.gpkg").read_bytes()
+    made(run, "--cell", "500")
+    assert (layers / "mosaic.gti.gpkg").read_bytes() == before
+
+
 def test_without_a_reference_system_there_is_no_mosaic(tmp_path):
     write_scene(tmp_path / "in" / "c.tif", pixels(30, 50, 2), (None, UTM[1]))
     run = segmented(tmp_path)
