@@ -2,14 +2,19 @@
 
 import argparse
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from pipelines.cli.options import Option, parse_options, positive
 from pipelines.cli.values import MAX_FAILURES, FailureBudget
 from segmodel.errors import ConfigurationError
 
+# What the extra `layers` installs, as it is imported.
+PACKAGES = ("pmtiles", "scipy")
 # Kinds of files of polygons.
 POLYGON_KINDS = ("parquet", "gpkg", "fgb", "geojson")
 MIN_VERTICES, MAX_VERTICES = 100, 1_000_000
+# Pixels of 9 mm at the equator.
+DEEPEST_ZOOM = 24
 
 
 def _kinds(text: str) -> tuple[str, ...]:
@@ -22,6 +27,12 @@ def _kinds(text: str) -> tuple[str, ...]:
     if not {*found} <= {*POLYGON_KINDS}:
         raise ValueError(f"must be {', '.join(POLYGON_KINDS)}, or some of them with commas between")
     return found
+
+
+def _zoom(value: int) -> int:
+    if not 0 <= value <= DEEPEST_ZOOM:
+        raise ValueError(f"must be from 0 to {DEEPEST_ZOOM}")
+    return value
 
 
 def _vertices(value: int) -> int:
@@ -55,6 +66,12 @@ class LayersOptions:
     stac: bool = Option().field()
     """write a catalogue of the label maps for programs that read STAC: an item a scene, with its
     place, classes, checksums and model"""
+    tiles: str | None = Option("FORMAT", choices=("png", "webp")).field()
+    """make web tiles of the classes, in one PMTiles archive: png, or webp without loss"""
+    max_zoom: int | None = Option(
+        "N", int, _zoom, default_help="the first that is not coarser than the label maps"
+    ).field()
+    """with --tiles: deepest zoom, from 0 to 24"""
     max_failures: FailureBudget = MAX_FAILURES.field()
 
     @property
@@ -74,4 +91,17 @@ def layers_options(parsed: argparse.Namespace) -> LayersOptions:
         raise ConfigurationError("--cell is the side of the files of --mosaic: give both")
     if options.by_scene and options.polygons is None:
         raise ConfigurationError("--by_scene makes files of --polygons: give both")
+    if options.max_zoom is not None and options.tiles is None:
+        raise ConfigurationError("--max_zoom is the deepest zoom of --tiles: give both")
+    if options.has_any:
+        _check_packages()
     return options
+
+
+def _check_packages() -> None:
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ConfigurationError(
+            f"layers need {' and '.join(missing)}, which "
+            f"{'is' if len(missing) == 1 else 'are'} missing: pip install 'beamseg[layers]'"
+        )

@@ -6,6 +6,7 @@ from tools.reliability.situations.changes import cut, gone, link
 from tools.reliability.situations.table import PHOTOS, SCENES, Situation
 
 MOSAIC = "layers run --mosaic"
+TILES = "layers run --tiles=png"
 
 SITUATIONS = (
     Situation("layers without a run", "layers --mosaic", "RUN", "; see beamseg layers --help"),
@@ -90,6 +91,24 @@ SITUATIONS = (
         "layers run --minimum_area=2ha",
         "--minimum_area",
         "must be a number",
+    ),
+    Situation(
+        "a deepest zoom without tiles",
+        "layers run --max_zoom=9",
+        "--max_zoom",
+        "of --tiles: give both",
+    ),
+    Situation(
+        "a zoom that no tiles have",
+        f"{TILES} --max_zoom=25",
+        "--max_zoom",
+        "must be from 0 to 24",
+    ),
+    Situation(
+        "tiles of a format that is not without loss",
+        "layers run --tiles=jpeg",
+        "--tiles",
+        "must be one of png, webp",
     ),
     Situation(
         "layers into a link",
