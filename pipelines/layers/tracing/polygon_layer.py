@@ -7,7 +7,7 @@ from pipelines.layers.maps import LabelMaps
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.stages import Layer, Stage, StageWork
 from pipelines.layers.tracing.file_stages import FEATURES, PolygonFiles
-from pipelines.layers.tracing.stages import Tracing
+from pipelines.layers.tracing.stages import Tracing, class_totals
 from pipelines.storage import filesystem
 from segmodel.labels.qgis_styles import polygon_style
 
@@ -50,13 +50,15 @@ def _finish(work: StageWork) -> dict[str, Any]:
             if commit is not None and not commit.tally.failed_images:
                 paths += [output.path for output in commit.outputs]
                 count += int(commit.tally.sums[FEATURES][kind])
+    scenes = work.stage(settings.files.tracing.scenes)
+    about = {"polygons": count // len(settings.kinds), "classes": class_totals(scenes)}
     if settings.files.by_scene:
-        return {"files": [f"{NAME}/"], "polygons": count // len(settings.kinds)}
+        return {"files": [f"{NAME}/"]} | about
     style = polygon_style(work.labelled.contract.classes)
     styles = sorted({f"{path.rpartition('.')[0]}.qml" for path in paths})
     for path in styles:
         filesystem.write_bytes(work.path(path), style, work.run.scratch)
-    return {"files": [*paths, *styles], "polygons": count // len(settings.kinds)}
+    return {"files": [*paths, *styles]} | about
 
 
 POLYGONS = Layer(NAME, _settings, _stages, _finish)

@@ -29,8 +29,8 @@ from pipelines.layers.tracing.trace_files import (
     write_rows,
 )
 from pipelines.rasters.cog import read_block
-from pipelines.run.areas import Tally
-from pipelines.run.commits import Output
+from pipelines.run.areas import Tally, TallySum
+from pipelines.run.commits import Commit, Output
 from pipelines.run.plan import SCENE, CountUnit, InputFile, WorkUnit
 from pipelines.scenes.counts import elsewhere_in
 from pipelines.scenes.finished import shared_ground
@@ -230,12 +230,11 @@ class JoinBlocks:
         """Do a unit."""
         found, sharing = _map_and_sharing(unit, work.labelled)
         windows = list(found.blocks(self.tracing.side))
-        traces = work.stage(self.tracing.blocks)
-        names = [
-            traces.own_path(name)
-            for window in windows
-            for name in _files_of(_unit("trace", found, sharing, window), traces)
-        ]
+        traces, names, total = work.stage(self.tracing.blocks), list[str](), TallySum()
+        for window in windows:
+            block = _unit("trace", found, sharing, window)
+            total.add(_traced(block, traces).tally)
+            names += map(traces.own_path, TraceFiles.of(block.id))
         path = work.own_path(f"{unit.id}.parquet")
         with ExitStack() as stack:
             draft = stack.enter_context(work.written(path))
@@ -247,11 +246,12 @@ class JoinBlocks:
                 windows, files, size, found.grid.transform, self.tracing.max_vertices
             )
             _write_scene(draft.path, batches, found, work.labelled)
-        return StageResult([Output.of(path, draft.written)], Tally(images=1), 0)
+        tally = replace(total.exact(), images=1)
+        return StageResult([Output.of(path, draft.written)], tally, 0)
 
 
-def _files_of(unit: WorkUnit, traces: StageWork) -> TraceFiles:
-    """Files of a block that is traced.
+def _traced(unit: WorkUnit, traces: StageWork) -> Commit:
+    """The record of a block that is traced.
 
     Raises:
         TransientError: If it is not.
@@ -262,7 +262,7 @@ def _files_of(unit: WorkUnit, traces: StageWork) -> TraceFiles:
         raise TransientError(f"{unit.window} is not traced yet: run the same command again")
     if commit.tally.failed_images:
         raise InputError(f"{unit.window} of it could not be traced")
-    return TraceFiles.of(unit.id)
+    return commit
 
 
 def _write_scene(
@@ -273,6 +273,34 @@ def _write_scene(
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for table in row_groups(map(rows.of, batches)):
             writer.write_table(table)
+
+
+def class_totals(scenes: StageWork) -> list[dict[str, Any]]:
+    """Pixels and ground area of the polygons of each class, for the summary.
+
+    Exact sums, rounded: of a complete run those of `areas.csv` but for the last digits.
+
+    Args:
+        scenes: Work of the stage of scenes.
+    """
+    total = TallySum()
+    for _, commit in scenes.commits():
+        total.add(commit.tally if commit else Tally())
+    sums, labelled = total.exact().sums, scenes.labelled
+
+    def of(name: str, label: int) -> Any:
+        return sums.get(name, {}).get(str(label), 0)
+
+    return [
+        {
+            "class_id": entry.id,
+            "class": entry.name,
+            "pixels": of(POLYGON_PIXELS, entry.id),
+            "area_m2": float(of(POLYGON_M2, entry.id)),
+        }
+        | ({COUNTED_M2: float(of(COUNTED_M2, entry.id))} if labelled.counts_once else {})
+        for entry in labelled.contract.classes.classes
+    ]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -23,12 +22,7 @@ from pipelines.layers.end import part_path
 from pipelines.layers.launch import check_layers, prepare_layers
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.stages import DoStageUnit, Layer, StageWork
-from pipelines.layers.tracing.stages import (
-    COUNTED_M2,
-    POLYGON_M2,
-    POLYGON_PIXELS,
-    Tracing,
-)
+from pipelines.layers.tracing.stages import COUNTED_M2, Tracing, class_totals
 from pipelines.run import plan
 from pipelines.run.plan import WorkUnit
 from tests.pipelines.corpus import (
@@ -59,16 +53,8 @@ def layer(**changes) -> Layer:
 
 
 def summed(tracing: Tracing, work: StageWork) -> dict:
-    """Exact sums of all blocks by name and class, as text."""
-    total: dict[str, dict[str, Fraction]] = {}
-    for _, commit in work.stage(tracing.blocks).commits():
-        for name, sums in commit.tally.sums.items():
-            found = total.setdefault(name, {})
-            for key, number in sums.items():
-                found[key] = found.get(key, Fraction(0)) + Fraction(number)
-    sums = {name: {k: str(v) for k, v in found.items()} for name, found in total.items()}
     files = [output.path for _, commit in work.commits() for output in commit.outputs]
-    return {"files": files, "sums": sums}
+    return {"files": files, "classes": class_totals(work.stage(tracing.scenes))}
 
 
 def made(run: Finished) -> dict:
@@ -78,9 +64,9 @@ def made(run: Finished) -> dict:
 
 
 def by_class(run: Finished, name: str) -> list[float]:
-    """Sums of the classes of `CLASSES`."""
-    found = made(run)["sums"][name]
-    return [float(Fraction(found.get(str(key), 0))) for key in (0, 3, 7)]
+    """What the summary says of the classes of `CLASSES`."""
+    rows = {row["class"]: row for row in made(run)["classes"]}
+    return [rows[found][name] for found in CLASSES]
 
 
 def rows_of(run: Finished) -> pa.Table:
@@ -112,8 +98,8 @@ def test_polygons_burned_again_are_the_label_maps_and_sum_to_the_table(tmp_path,
     table = {row["class"]: row for row in run.rows("areas.csv")}
     area = [float(table[name]["area_m2"]) for name in CLASSES]
     assert columns(rows, "pixels") == [int(table[name]["pixels"]) for name in CLASSES]
-    assert by_class(run, POLYGON_PIXELS) == columns(rows, "pixels")
-    assert by_class(run, POLYGON_M2) == pytest.approx(area, rel=1e-13)
+    assert by_class(run, "pixels") == columns(rows, "pixels")
+    assert by_class(run, "area_m2") == pytest.approx(area, rel=1e-13)
     assert columns(placed, "area_m2") == pytest.approx(area, rel=1e-12)
     assert rows.column_names[-1] == "maxy"
 
