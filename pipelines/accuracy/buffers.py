@@ -8,13 +8,15 @@ A unit of the pass is a block of the run. Its commit record holds all that it fo
 that was interrupted goes on, and more points of a sample need no other pass.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 import segmodel
-from pipelines.accuracy.map_blocks import MapBlock, NearTallies, placed_blocks
+from pipelines.accuracy.map_blocks import MapBlock, NearTallies, placed_blocks, zones_of
 from pipelines.formats.work import Work
 from pipelines.rasters.cog import read_block
 from pipelines.run import plan
@@ -25,12 +27,14 @@ from pipelines.run.directory import MARK, METADATA_DIR, SAMPLE, SEALED, RunDirec
 from pipelines.run.plan import SCENE, CountUnit, Prepared, Unit, WorkUnit, unit_id
 from pipelines.scenes.counts import elsewhere_in
 from pipelines.scenes.finished import label_ground, label_uri, named_label_map, shared_ground
+from pipelines.scenes.results import OUTSIDE
 from pipelines.storage.digests import digest
 from segmodel.errors import TransientError
 from segmodel.tiling.windows import Window
 
-# Sums in a commit record: what points are picked from.
+# Sums in a commit record: what points are picked from by class, and what counts by class and zone.
 PICKED_PIXELS, PICKED_M2 = "picked_pixels", "picked_m2"
+ZONE_PIXELS, ZONE_M2 = "zone_pixels", "zone_m2"
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,15 @@ class BufferWork:
         folder: Folder of the pass.
         labelled: Work of the run.
         buffer: The buffer.
-        options: Digest of the map and the buffer.
+        options: Digest of the map, the buffer and the zones.
+        by_zone: Whether each zone of the run has a buffer of its own.
     """
 
     folder: str
     labelled: Work
     buffer: Buffer
     options: str
+    by_zone: bool = False
 
     @property
     def run(self) -> RunDirectory:
@@ -95,18 +101,21 @@ class BufferWork:
 
 
 def prepare_pass(
-    labelled: Work, sample: str, buffer: Buffer, run_digest: str
+    labelled: Work, sample: str, buffer: Buffer, run_digest: str, *, by_zone: bool
 ) -> Prepared[BufferWork]:
-    """Write `run.json` and the plan; records of another map or buffer are removed.
+    """Write `run.json` and the plan; records of another map, buffer or zones are removed.
 
     Args:
         labelled: Work of the run.
         sample: Folder of the sample, in which the pass has one of its own.
         buffer: The buffer.
         run_digest: Digest of the map.
+        by_zone: Whether each zone of the run has a buffer of its own.
     """
-    shape = {"run": run_digest, "buffer": [buffer.class_id, buffer.distance_px]}
-    work = BufferWork(f"{sample}/{METADATA_DIR}", labelled, buffer, digest(shape))
+    shape: dict[str, Any] = {"run": run_digest, "buffer": [buffer.class_id, buffer.distance_px]}
+    if by_zone and labelled.counting is not None:
+        shape["zones"] = labelled.counting.zones
+    work = BufferWork(f"{sample}/{METADATA_DIR}", labelled, buffer, digest(shape), by_zone)
     run = work.run
     earlier = run.earlier(overwrite=True)
     if earlier is not None and earlier.get("shape") != shape:
@@ -178,7 +187,14 @@ def count_block(
     def attempt() -> UnitReport:
         near, pixels = _count(unit, work), _window_of(unit).pixels
         sums = {PICKED_PIXELS: near.picked.pixels, PICKED_M2: near.picked.area_m2}
-        work.log.write(unit, (), replace(near.counted, sums=sums))
+        if work.by_zone:
+            for name, field in ((ZONE_PIXELS, "pixels"), (ZONE_M2, "area_m2")):
+                sums[name] = {
+                    f"{class_id}:{zone}": number
+                    for zone, tally in near.counted.items()
+                    for class_id, number in getattr(tally, field).items()
+                }
+        work.log.write(unit, (), replace(Tally.sum(near.counted.values()), sums=sums))
         on_pixels(pixels)
         return UnitReport(done=1, computed_pixels=pixels)
 
@@ -196,12 +212,23 @@ def _count(unit: WorkUnit, work: BufferWork) -> NearTallies:
         return ground.pixel_areas_m2(window.row + top, window.column, rows, window.width)
 
     empty = labels.dtype.type(classes.nodata)
-    picked = counted = measure(np.where(near, labels, empty), classes, areas)
+
+    def tally_of(mask: np.ndarray) -> Tally:
+        return measure(np.where(mask, labels, empty), classes, areas)
+
+    picked = tally_of(near)
     if sharing and near.any():
         place = [other.key for other in sharing].index(file.key)
         shared = CountUnit(unit.id, SCENE, tuple(sharing), place)
         near &= ~elsewhere_in(shared, work.labelled, window)
-        counted = measure(np.where(near, labels, empty), classes, areas)
+    if not work.by_zone:
+        return NearTallies(picked, {"": tally_of(near)})
+    drawn, names = zones_of(work.labelled, ground)
+    index = np.full(near.shape, -1) if drawn is None else drawn.indices(window, 0)
+    counted = {
+        OUTSIDE if zone < 0 else names[zone]: tally_of(near & (index == zone))
+        for zone in np.unique(index[near]).tolist()
+    }
     return NearTallies(picked, counted)
 
 
@@ -218,9 +245,26 @@ def with_near(blocks: Iterable[MapBlock], work: BufferWork) -> Iterator[MapBlock
                 f"{unit.id} could not be counted: run the same command again to do the rest"
             )
         sums = commit.tally.sums
-        pixels = {key: int(number) for key, number in sums[PICKED_PIXELS].items()}
-        picked = Tally(pixels=pixels, area_m2=sums[PICKED_M2])
-        yield replace(block, near=NearTallies(picked, commit.tally))
+        picked = Tally(pixels=_whole(sums[PICKED_PIXELS]), area_m2=sums[PICKED_M2])
+        yield replace(block, near=NearTallies(picked, _counted(commit.tally, work)))
+
+
+def _counted(tally: Tally, work: BufferWork) -> dict[str, Tally]:
+    """What of a block counts in the buffer, by zone."""
+    if not work.by_zone:
+        return {"": tally}
+    pixels, areas = defaultdict[str, dict[str, int]](dict), tally.sums[ZONE_M2]
+    for key, number in _whole(tally.sums[ZONE_PIXELS]).items():
+        class_id, _, zone = key.partition(":")
+        pixels[zone][class_id] = number
+    return {
+        zone: Tally(pixels=found, area_m2={i: areas[f"{i}:{zone}"] for i in found})
+        for zone, found in pixels.items()
+    }
+
+
+def _whole(numbers: Mapping[str, Any]) -> dict[str, int]:
+    return {key: int(number) for key, number in numbers.items()}
 
 
 def spread(mask: np.ndarray, distance: int) -> np.ndarray:

@@ -21,22 +21,19 @@ from functools import lru_cache
 
 import numpy as np
 
-from pipelines.accuracy.map_blocks import MapBlock
+from pipelines.accuracy.map_blocks import MapBlock, zones_of
 from pipelines.accuracy.strata import ANY, Population, StratumKey
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.picking import pixels_at, row_areas
-from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.rasters.cog import read_block
 from pipelines.run import plan
-from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import CountUnit, InputFile
-from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.counts import counts_elsewhere, elsewhere_in
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.finished import label_ground, label_uri, named_label_map
 from pipelines.scenes.results import OUTSIDE
 from pipelines.storage.threads import in_order
-from segmodel.errors import DamagedError, InputError
+from segmodel.errors import DamagedError
 from segmodel.tiling.windows import Window
 
 # Blocks that are in memory at once.
@@ -316,7 +313,7 @@ class _Locator:
         """Pixels of a mask that lie in the zone of a stratum, and count; in a part of a scene."""
         if key.zone:
             ground = label_ground(label_uri(block.file, self.population.work))
-            drawn, names = self._zones(ground)
+            drawn, names = zones_of(self.population.work, ground)
             zone = -1 if key.zone == OUTSIDE else names.index(key.zone)
             mask = mask & ((-1 if drawn is None else drawn.indices(part, 0)) == zone)
         unit = self.counts.get(block.file.key)
@@ -326,20 +323,13 @@ class _Locator:
 
     def _zones_near(self, block: MapBlock) -> set[str]:
         """Names of zones that may have pixels of a block."""
-        drawn, names = self._zones(label_ground(label_uri(block.file, self.population.work)))
-        return {OUTSIDE, *(names[n] for n in (drawn.near(block.window) if drawn else ()))}
-
-    def _zones(self, ground: GroundGrid) -> tuple[ScenePolygons | None, tuple[str, ...]]:
-        """Zones on the pixels of a scene, None if they are out of reach; and their names."""
         work = self.population.work
-        assert work.counting is not None
-        assert work.counting.zones is not None
-        names = stored(work.run, ZONES, work.counting.zones).names
-        return _zones_on(work.run, work.counting.zones, ground), names
+        drawn, names = zones_of(work, label_ground(label_uri(block.file, work)))
+        return {OUTSIDE, *(names[n] for n in (drawn.near(block.window) if drawn else ()))}
 
     def _zones_at(self, ground: GroundGrid, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """`(pixels,)` names of the zones that pixels of a scene lie in."""
-        drawn, names = self._zones(ground)
+        drawn, names = zones_of(self.population.work, ground)
         index = np.full(len(rows), -1)
         tiles = np.stack([rows // STRIP_ROWS, columns // STRIP_ROWS])
         for row, column in np.unique(tiles, axis=1).T.tolist():
@@ -433,12 +423,3 @@ class _OpenBlock:
         window = self.block.window
         part = Window(window.row + top, window.column, len(mask), window.width)
         return self.locator.own(key, mask, self.block, part)
-
-
-@lru_cache(16)
-def _zones_on(run: RunDirectory, digest: str, ground: GroundGrid) -> ScenePolygons | None:
-    """Zones on the pixels of a scene; None where no way leads there from their CRS."""
-    try:
-        return ScenePolygons.of(stored(run, ZONES, digest), ground)
-    except InputError:
-        return None

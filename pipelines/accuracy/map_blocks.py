@@ -1,21 +1,26 @@
 """What a finished run has mapped on the ground, block by block."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby, islice
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, TypeVar
 
 from pipelines.formats.work import Work
+from pipelines.geodesy.ground import GroundGrid
+from pipelines.geodesy.polygon_masks import ScenePolygons
 from pipelines.rasters.cog import TILE_PX
 from pipelines.rasters.header import read_header
 from pipelines.run import plan
 from pipelines.run.areas import Tally
+from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import SCENE, InputFile, WorkUnit
+from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.finished import label_uri
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
-from segmodel.errors import DamagedError
+from segmodel.errors import DamagedError, InputError
 from segmodel.tiling.windows import Window
 
 # Pixels for which a scene is opened once; other threads do others of the same scene meanwhile.
@@ -23,10 +28,15 @@ PIXELS_AT_ONCE = 64
 
 
 class NearTallies(NamedTuple):
-    """What of a block is in a buffer, by class: all of it, and what counts in its scene."""
+    """What of a block is in a buffer, by class.
+
+    Attributes:
+        picked: All of it.
+        counted: What counts in its scene, by zone; empty where strata have none.
+    """
 
     picked: Tally = Tally()
-    counted: Tally = Tally()
+    counted: Mapping[str, Tally] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -115,3 +125,25 @@ def by_scene(pixels: Iterable[tuple[InputFile, P]]) -> Iterator[tuple[InputFile,
     for _, group in groupby(sorted(pixels, key=place), lambda pixel: pixel[0].key):
         while some := list(islice(group, PIXELS_AT_ONCE)):
             yield some[0][0], [at for _, at in some]
+
+
+def zones_of(work: Work, ground: GroundGrid) -> tuple[ScenePolygons | None, tuple[str, ...]]:
+    """Zones of a run on the pixels of a scene, None where they are out of reach; and their names.
+
+    Args:
+        work: What all units of a run with zones had in common.
+        ground: Pixels of the scene.
+    """
+    assert work.counting is not None
+    assert work.counting.zones is not None
+    names = stored(work.run, ZONES, work.counting.zones).names
+    return _zones_on(work.run, work.counting.zones, ground), names
+
+
+@lru_cache(16)
+def _zones_on(run: RunDirectory, digest: str, ground: GroundGrid) -> ScenePolygons | None:
+    """Zones on the pixels of a scene; None where no way leads there from their CRS."""
+    try:
+        return ScenePolygons.of(stored(run, ZONES, digest), ground)
+    except InputError:
+        return None

@@ -21,9 +21,15 @@ from pipelines.accuracy.design import (
 from pipelines.accuracy.draw import DrawnPixel, draw, random_of
 from pipelines.accuracy.map_blocks import by_scene
 from pipelines.accuracy.sample_files import check_folder, complete_tables
-from pipelines.accuracy.sample_options import SampleOptions
+from pipelines.accuracy.sample_options import CLASS_BY_ZONE, SampleOptions
 from pipelines.accuracy.sizes import added_sizes, sizes_of
-from pipelines.accuracy.strata import ANY, Population, StratumKey, names_of_classes
+from pipelines.accuracy.strata import (
+    ANY,
+    Population,
+    StratumKey,
+    check_zones,
+    names_of_classes,
+)
 from pipelines.formats.work import Work
 from pipelines.rasters.cog import read_pixels
 from pipelines.results.verify import open_run
@@ -85,7 +91,7 @@ def sample_run(root: str, options: SampleOptions, beam_words: Sequence[str] = ()
         known = None if earlier is None else (earlier.run_digest, earlier.buffer)
         if known not in (None, (run_digest, buffer and astuple(buffer))):
             raise _another_sample(folder)
-        near = _counted_near(work, folder, buffer, run_digest, beam_words)
+        near = _counted_near(work, folder, buffer, run_digest, options.strata, beam_words)
         drawn = _first_sample(work, options, run_digest, near)
         if earlier not in (None, drawn.design):
             raise _another_sample(folder)
@@ -98,7 +104,7 @@ def sample_run(root: str, options: SampleOptions, beam_words: Sequence[str] = ()
         )
     else:
         buffer = None if earlier.buffer is None else Buffer(*earlier.buffer)
-        near = _counted_near(work, folder, buffer, run_digest, beam_words)
+        near = _counted_near(work, folder, buffer, run_digest, earlier.strata_by, beam_words)
         drawn = _enlarged_sample(work, earlier, options.add, near)
     folder.make()
     without_chips = write_chips(drawn.new_points, work, folder, options.chip_px)
@@ -133,6 +139,7 @@ def _counted_near(
     folder: RunDirectory,
     buffer: Buffer | None,
     run_digest: str,
+    strata_by: str,
     beam_words: Sequence[str],
 ) -> BufferWork | None:
     """The buffer, counted by this pass or an earlier one; None if there is none.
@@ -147,7 +154,10 @@ def _counted_near(
                 f"options of Beam out"
             )
         return None
-    prepared = prepare_pass(work, folder.root, buffer, run_digest)
+    by_zone = strata_by == CLASS_BY_ZONE
+    if by_zone:
+        check_zones(work, strata_by)
+    prepared = prepare_pass(work, folder.root, buffer, run_digest, by_zone=by_zone)
     if prepared.pixels:
         run_pass(prepared, beam_words)
     prepared.work.run.clear_scratch()

@@ -148,8 +148,10 @@ def sample_options(parsed: argparse.Namespace) -> SampleOptions:
         return options
     if (options.buffer_px is None) != (options.buffer_class is None):
         raise ConfigurationError("--buffer_px and --buffer_class go together")
-    if options.buffer_px is not None and options.strata != CLASS:
-        raise ConfigurationError("--buffer_px is for strata by class: leave --strata out")
+    if options.buffer_px is not None and options.strata == ZONE:
+        raise ConfigurationError(
+            "--buffer_px is for strata by class: leave --strata out, or give --strata class*zone"
+        )
     if (options.total is None) == (options.standard_error is None):
         raise ConfigurationError("give --total or --standard_error, for example --total 500")
     needed = options.standard_error is not None or options.allocation == "neyman"

@@ -48,10 +48,10 @@ class StratumKey:
         >>> StratumKey(1, "North").name({1: "forest"}), StratumKey(1, "").name({1: "forest"})
         ('forest in North', 'forest')
         """
+        what = "" if self.class_id == ANY else classes[self.class_id]
         if self.around != ANY:
-            return f"around {classes[self.around]}"
-        parts = ([] if self.class_id == ANY else [classes[self.class_id]]) + [self.zone]
-        return " in ".join(filter(None, parts))
+            what = f"around {classes[self.around]}"
+        return " in ".join(filter(None, (what, self.zone)))
 
     def words(self) -> tuple[str, ...]:
         """Words that no other stratum has, by which random numbers are drawn."""
@@ -100,23 +100,25 @@ class Population:
             TransientError: If the buffer is not counted.
         """
         if strata_by != CLASS:
-            _check_zones(work, strata_by)
+            check_zones(work, strata_by)
         found, net = cls(work, strata_by, near), _Sums()
         is_counted = strata_by != CLASS or work.counts_once
         for scene, zone, tally in _counted_tallies(work, strata_by) if is_counted else ():
             for key, part in _parts(work, strata_by, tally, zone):
                 net.add(key, part)
                 if strata_by != CLASS:
-                    found.of_scenes.setdefault(scene, set()).add(key)
+                    buffer = () if near is None else (found.around(zone),)
+                    found.of_scenes.setdefault(scene, set()).update((key, *buffer))
         unplaced = _Unplaced()
         for block in found.blocks(unplaced.add):
             for key, part in found.parts(block):
                 found.picked_m2[key] = found.picked_m2.get(key, 0.0) + float(part.area_m2)
             for key, part in () if is_counted else _parts(work, CLASS, block.tally, ""):
                 net.add(key, part)
-            for key, part in _parts(work, CLASS, block.near.counted, ""):
-                net.add(key, Part(-part.pixels, -part.area_m2))
-                net.add(found._around, part)
+            for zone, tally in block.near.counted.items():
+                for key, part in _parts(work, CLASS, tally, zone):
+                    net.add(key, Part(-part.pixels, -part.area_m2))
+                    net.add(found.around(zone), part)
         strata = sorted((key for key in net.pixels if net.pixels[key]), key=_rank)
         found.areas_m2.update((key, float(net.areas_m2[key])) for key in strata)
         if not found.areas_m2:
@@ -143,10 +145,10 @@ class Population:
         """Buffer around a class, or None."""
         return None if self.near is None else self.near.buffer
 
-    @property
-    def _around(self) -> StratumKey:
+    def around(self, zone: str) -> StratumKey:
+        """Stratum of the buffer in a zone, or of all of it."""
         assert self.buffer is not None
-        return StratumKey(ANY, "", self.buffer.class_id)
+        return StratumKey(ANY, zone, self.buffer.class_id)
 
     def parts(self, block: MapBlock) -> Iterator[tuple[StratumKey, Part]]:
         """Strata that may have pixels in a block, each with the pixels that they are picked from.
@@ -154,21 +156,21 @@ class Population:
         These are all of its classes in the block, in whatever zone they lie and whether or not they
         count elsewhere; in the buffer or not as the stratum is.
         """
-        of_classes = _parts(self.work, self.strata_by, block.tally, "")
-        if self.strata_by != CLASS:
-            by_class = {key.class_id: part for key, part in of_classes}
-            for key in sorted(self.of_scenes.get(block.file.key, ())):
-                if key.class_id in by_class:
-                    yield key, by_class[key.class_id]
-            return
+        of_classes = dict(_parts(self.work, self.strata_by, block.tally, ""))
         inside = dict(_parts(self.work, CLASS, block.near.picked, ""))
-        for key, part in of_classes:
-            other = inside.get(key, Part(0, Fraction(0)))
-            if part.pixels > other.pixels:
-                yield key, Part(part.pixels - other.pixels, part.area_m2 - other.area_m2)
-        if inside:
-            pixels = sum(part.pixels for part in inside.values())
-            yield self._around, Part(pixels, sum((p.area_m2 for p in inside.values()), Fraction(0)))
+        near = Part(0, Fraction(0))
+        for key, part in inside.items():
+            rest = of_classes[key]
+            of_classes[key] = Part(rest.pixels - part.pixels, rest.area_m2 - part.area_m2)
+            near = Part(near.pixels + part.pixels, near.area_m2 + part.area_m2)
+        keys: Iterable[StratumKey] = sorted(self.of_scenes.get(block.file.key, ()), key=_rank)
+        if self.strata_by == CLASS:
+            keys = [*of_classes, *([self.around("")] if inside else [])]
+        for key in keys:
+            own = of_classes.get(StratumKey(key.class_id, ""), Part(0, Fraction(0)))
+            part = own if key.around == ANY else near
+            if part.pixels:
+                yield key, part
 
 
 def _rank(key: StratumKey) -> tuple[int, StratumKey]:
@@ -230,7 +232,12 @@ def check_stratum_names(strata: Iterable[StratumKey], classes: Mapping[int, str]
             )
 
 
-def _check_zones(work: Work, strata_by: str) -> None:
+def check_zones(work: Work, strata_by: str) -> None:
+    """Refuse strata by zone of a run whose zones allow none.
+
+    Raises:
+        ConfigurationError: If it has no zones, or some that overlap.
+    """
     counting = work.counting
     if counting is None or counting.zones is None:
         raise ConfigurationError(

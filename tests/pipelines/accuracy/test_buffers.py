@@ -62,7 +62,7 @@ def counted(monkeypatch) -> list[str]:
 def prepared(run: Path) -> Prepared[BufferWork]:
     work = open_run(str(run))
     digest = run_digest_of(work.run.read_run() or {}, work.log)
-    return prepare_pass(work, str(run / "sample"), BUFFER, digest)
+    return prepare_pass(work, str(run / "sample"), BUFFER, digest, by_zone=False)
 
 
 def units_of(found: Prepared[BufferWork]) -> list[WorkUnit]:

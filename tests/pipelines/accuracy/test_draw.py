@@ -10,6 +10,7 @@ from affine import Affine
 from scipy.stats import chisquare
 
 from pipelines.accuracy import draw as drawing
+from pipelines.accuracy import map_blocks
 from pipelines.accuracy.buffers import Buffer, BufferWork, count_block, prepare_pass, spread
 from pipelines.accuracy.draw import DrawnPixel, draw
 from pipelines.accuracy.map_blocks import MapBlock
@@ -277,7 +278,7 @@ def test_strata_need_so_many_numbers_at_most(corner):
 
 def test_a_zone_without_the_ground_that_was_counted_is_refused(corner, monkeypatch):
     population = Population.of(corner.work, "zone")
-    monkeypatch.setattr(drawing, "_zones_on", lambda *_: None)
+    monkeypatch.setattr(map_blocks, "_zones_on", lambda *_: None)
     with pytest.raises(DamagedError, match="label maps do not have the ground that was counted"):
         draw(population, {CORNER: 50}, 1, {})
 
@@ -326,9 +327,10 @@ def test_a_mask_is_spread_as_far_as_the_distance(distance):
     np.testing.assert_array_equal(spread(mask, distance), within(mask, distance))
 
 
-def counted(run: Finished, buffer: Buffer) -> BufferWork:
+def counted(run: Finished, buffer: Buffer, by_zone: bool = False) -> BufferWork:
     """A buffer that a pass over a run has counted."""
-    prepared = prepare_pass(run.work, str(run.root / "sample"), buffer, "0" * 64)
+    folder = str(run.root / "sample")
+    prepared = prepare_pass(run.work, folder, buffer, "0" * 64, by_zone=by_zone)
     for unit in plan.read_units(prepared.work.run.plan, WorkUnit):
         count_block(unit, prepared.work)
     return prepared.work
@@ -365,6 +367,38 @@ def test_a_buffer_takes_the_pixels_near_its_class_from_all_others(tmp_path, mode
     total = sum(run.area_m2[name] for name in CLASSES.values())
     assert sum(population.areas_m2.values()) == pytest.approx(total, rel=1e-12)
     for key, found in draw(population, dict.fromkeys(masks, 3000), 1, {}).items():
+        counts = frequencies(found, labels.shape, "in/a.tif")
+        assert counts[~masks[key]].sum() == 0
+        weights = (masks[key] * rows).reshape(10, 15, 260).sum(axis=(1, 2))
+        assert chance(counts.reshape(10, 15, 260).sum(axis=(1, 2)), weights) > LEAST_P
+
+
+@pytest.mark.usefixtures("several_tiles_and_blocks", "own_ground")
+def test_each_zone_has_a_buffer_of_its_own(tmp_path, model_folder):
+    path = rare(tmp_path)
+    zones = write_polygons(tmp_path / "zones.geojson", UTM[0], [("west:1", box(0, 0, 125, 150))])
+    run = run_scenes(tmp_path / "run", model_folder, path, zones=zones)
+    labels = run.labels("in/a.tif")
+    near = within(labels == BRIGHT, 5) & (labels != BRIGHT) & (labels != 255)
+    west = np.zeros(labels.shape, bool)
+    west[:, :125] = True
+    masks = {}
+    for zone, inside in (("west:1", west), (OUTSIDE, ~west)):
+        for class_id in (DARK, MIDDLE):
+            masks[StratumKey(class_id, zone)] = (labels == class_id) & ~near & inside
+        masks[StratumKey(BRIGHT, zone)] = (labels == BRIGHT) & inside
+        masks[StratumKey(ANY, zone, BRIGHT)] = near & inside
+    # The buffer of a pixel in the east reaches into the west.
+    assert masks[StratumKey(ANY, "west:1", BRIGHT)][:, 122:].any()
+
+    population = Population.of(run.work, "class*zone", counted(run, Buffer(BRIGHT, 5), True))
+
+    rows = ground_of(run, "a.tif").pixel_areas_m2(0, 0, 150, 260)
+    expected = {key: (mask * rows).sum() for key, mask in masks.items()}
+    assert population.areas_m2 == pytest.approx(expected, rel=1e-9)
+    names = {key.name(CLASSES) for key in population.areas_m2}
+    assert {"dark in west:1", "around bright in west:1"} <= names
+    for key, found in draw(population, dict.fromkeys(masks, 300), 1, {}).items():
         counts = frequencies(found, labels.shape, "in/a.tif")
         assert counts[~masks[key]].sum() == 0
         weights = (masks[key] * rows).reshape(10, 15, 260).sum(axis=(1, 2))

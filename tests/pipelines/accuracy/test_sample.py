@@ -23,6 +23,7 @@ from pipelines.accuracy import sample, sample_files
 from pipelines.accuracy.chips import draw_cross
 from pipelines.accuracy.design import SampleDesign, SamplePoint, read_design
 from pipelines.accuracy.sample_files import completed_csv, style_of
+from pipelines.commands import assess
 from pipelines.commands import sample as command
 from segmodel.errors import ConfigurationError, InputError
 from segmodel.rasters.reader import RasterHandle
@@ -270,6 +271,29 @@ def test_a_buffer_is_a_stratum_that_added_points_know(run):
     assert first.strata[3].points == 20
     command.run([str(run), "--add", "30", *CHIPLESS])
     assert design_in(run / "sample").strata[3].points == 30
+
+
+def test_each_zone_has_a_buffer_that_added_points_and_estimates_know(run, capsys):
+    words = ["--buffer_px", "1", "--buffer_class", "bright", "--total", "90"]
+    command.run([str(run), *words, "--strata", "class*zone", *CHIPLESS])
+    command.run([str(run), "--add", "30", *CHIPLESS])
+    folder = run / "sample"
+    design = design_in(folder)
+    outside = "(outside all zones)"
+    assert [(s.name, s.zone) for s in design.strata if s.is_buffer] == [
+        (f"around bright in {outside}", outside),
+        ("around bright in west", "west"),
+    ]
+    assert len(design.points) == 120
+
+    table = folder / "sample.csv"
+    header, *rows = table.read_text().splitlines()
+    labels = {point.id: NAMES[point.map_class] for point in design.points}
+    filled = [row + labels[row.partition(",")[0]] for row in rows]
+    table.write_text("\n".join([header, *filled, ""]))
+    capsys.readouterr()
+    assert assess.run([str(run), str(table)]) == 0
+    assert "\nwest, by its own points\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

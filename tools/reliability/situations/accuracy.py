@@ -101,6 +101,13 @@ SITUATIONS = (
         before=(SCENES,),
     ),
     Situation(
+        "a buffer for strata that are zones alone",
+        f"{SAMPLE} --strata=zone --buffer_px=2 --buffer_class=dark",
+        "--buffer_px",
+        "or give --strata class*zone",
+        before=(SCENES,),
+    ),
+    Situation(
         "a standard error without an expected accuracy",
         "sample run --standard_error=0.01",
         "--expected_accuracy",
