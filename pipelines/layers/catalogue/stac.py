@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from pipelines.formats.work import Work
@@ -31,9 +31,10 @@ from pipelines.layers.stages import Layer, Stage, StageResult, StageWork
 from pipelines.rasters.header import read_header
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Output
-from pipelines.run.directory import METADATA_DIR, RunDirectory
+from pipelines.run.directory import METADATA_DIR, SAMPLE_DIR, RunDirectory
 from pipelines.run.plan import SCENE, WorkUnit, unit_id
 from pipelines.run.seals import json_file
+from pipelines.scenes.finished import complete_summary
 from pipelines.scenes.overlaps import parse_date
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
@@ -73,10 +74,8 @@ class WriteItem:
         parent = "./catalog.json" if self.has_folders else f"{up}collection.json"
         place = ItemPlace(up, f"{up}../../", parent)
         path = f"stac/{folder}/{scene.id}.json"
-        with work.written(path) as draft:
-            document = item_document(scene, self.text, place)
-            Path(draft.path).write_bytes(json_file(document, is_sealed=False))
-        return StageResult([Output.of(path, draft.written)], Tally(images=1), 0)
+        written = work.write(path, _content(item_document(scene, self.text, place)))
+        return StageResult([Output.of(path, written)], Tally(images=1), 0)
 
     def _scene(self, unit: WorkUnit, labelled: Work) -> LabelledScene:
         file = unit.files[0]
@@ -96,6 +95,10 @@ class WriteItem:
             acquired=parse_date(header.acquired or ""),
             source=source if locations.scheme_of(source) else None,
         )
+
+
+def _content(document: dict[str, Any]) -> bytes:
+    return json_file(document, is_sealed=False)
 
 
 def stac_layer(others: Sequence[str]) -> Layer:
@@ -155,16 +158,16 @@ def _finish(others: Sequence[str], work: StageWork) -> dict[str, Any]:
             extent.add(item)
             yield _seen_from_table(item, path)
 
-    assets = {**_run_assets(labelled), **_layer_assets(work, others)}
+    assets = {**_run_assets(labelled), **_accuracy_assets(work), **_layer_assets(work, others)}
     collection = partial(collection_document, text, extent, assets)
     schema = items_schema((*labelled.map_folders, "areas"), text.software)
     with work.written(_TABLE) as table:
         write_items(table.path, items(), schema, collection)
     for folder, ids in folders.items() if ITEMS not in folders else ():
         name = PurePosixPath(folder).name
-        _write(work, f"{folder}/catalog.json", catalog_document(name, text, ids))
-    _write(work, _MODEL, model_document(labelled.contract, text.fingerprint))
-    _write(work, _COLLECTION, collection(_item_links(folders)))
+        work.write(f"{folder}/catalog.json", _content(catalog_document(name, text, ids)))
+    work.write(_MODEL, _content(model_document(labelled.contract, text.fingerprint)))
+    work.write(_COLLECTION, _content(collection(_item_links(folders))))
     return {"files": [_COLLECTION, _TABLE], "items": sum(map(len, folders.values()))}
 
 
@@ -206,14 +209,23 @@ def _item_links(folders: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]
 
 def _run_assets(labelled: Work) -> dict[str, dict[str, Any]]:
     """Tables and mosaics of the run, with the checksums that its summary has."""
-    try:
-        summary = labelled.run.read_json("summary.json", labelled.is_sealed) or {}
-    except ValueError:
-        summary = {}
     return {
         stac.slug(name): stac.file_asset(f"../../{name}") | stac.checksum(sha256)
-        for name, sha256 in summary.get("files", {}).items()
+        for name, sha256 in complete_summary(labelled).get("files", {}).items()
     }
+
+
+def _accuracy_assets(work: StageWork) -> dict[str, dict[str, Any]]:
+    """What a sample of this map says of its accuracy, if it lies in the run."""
+    folder = work.labelled.run.path(SAMPLE_DIR)
+    try:
+        found = json.loads(filesystem.read_bytes(f"{folder}/accuracy.json"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    if not isinstance(found, dict) or found.get("run_digest") != work.map_digest:
+        return {}
+    names = ("accuracy.csv", "accuracy.json")
+    return {stac.slug(name): stac.file_asset(f"../../{SAMPLE_DIR}/{name}") for name in names}
 
 
 def _layer_assets(work: StageWork, others: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -227,10 +239,5 @@ def _layer_assets(work: StageWork, others: Sequence[str]) -> dict[str, dict[str,
             found = {}
         if found.get("map") == work.map_digest:
             for name in found["summary"]["files"]:
-                assets[f"{layer}-{stac.slug(name)}"] = stac.file_asset(f"../{name}")
+                assets[stac.slug(name)] = stac.file_asset(stac.relative_href(f"../{name}"))
     return assets
-
-
-def _write(work: StageWork, path: str, document: dict[str, Any]) -> None:
-    with work.written(path) as draft:
-        Path(draft.path).write_bytes(json_file(document, is_sealed=False))

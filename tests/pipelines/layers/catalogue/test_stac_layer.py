@@ -18,13 +18,16 @@ import shapely
 
 from pipelines.layers.catalogue import stac
 from pipelines.layers.catalogue.stac import stac_layer
+from pipelines.layers.catalogue.stac_fields import relative_href, slug
 from pipelines.layers.options import LayersOptions
+from pipelines.layers.stages import Layer
+from pipelines.run.seals import json_file
 from pipelines.storage import filesystem
 from segmodel.labels.classes import ClassTable, LabelClass
 from tests.fakes import BRIGHT, DARK, MIDDLE
 from tests.pipelines.corpus import DEGREES, UTM, pixels, tree, write_model_folder, write_scene
 from tests.pipelines.layers.catalogue.stac_rules import faults
-from tests.pipelines.layers.made_layers import make
+from tests.pipelines.layers.made_layers import layer, make
 from tests.pipelines.scene_runs import run_scenes
 
 NAME = "b <&> '\"#%,🌲 é.tif"
@@ -72,9 +75,10 @@ def made(finished, tmp_path_factory) -> Path:
     return run
 
 
-def catalogue(run: Path) -> dict:
-    """Make the catalogue; its summary."""
-    return make(run, stac_layer(()), options=LayersOptions(stac=True))
+def catalogue(run: Path | str, *others: Layer) -> dict:
+    """Make the catalogue, after other layers; its summary."""
+    kinds = (*others, stac_layer([layer.name for layer in others]))
+    return make(run, *kinds, options=LayersOptions(stac=True))
 
 
 def documents(run: Path) -> dict[str, dict]:
@@ -191,3 +195,40 @@ def test_another_scene_adds_an_item_and_leaves_the_others_as_they_are(tmp_path):
     assert catalogue(root)["layers"]["stac"]["items"] == 3
     titles = [d["properties"]["title"] for p, d in documents(root).items() if "/items/" in p]
     assert sorted(titles) == sorted(["in/a.tif", f"in/{NAME}", "in/d.tif"])
+
+
+def test_the_collection_names_tables_accuracy_and_other_layers_of_this_map(finished, tmp_path):
+    run = Path(shutil.copytree(finished, tmp_path / "may"))
+    digest = catalogue(run)["map"]
+    before = set(documents(run)["layers/stac/collection.json"]["assets"])
+    assert before >= {"areas-csv", "failures-csv", "labels-json", "items"}
+    (run / "sample").mkdir()
+    for name in ("accuracy.csv", "accuracy.json"):
+        (run / "sample" / name).write_text(json.dumps({"run_digest": digest}))
+    catalogue(run, layer("bright"))
+    found = documents(run)["layers/stac/collection.json"]
+    assert faults(found) == []
+    added = {name: entry["href"] for name, entry in found["assets"].items() if name not in before}
+    assert added == {
+        "accuracy-csv": "../../sample/accuracy.csv",
+        "accuracy-json": "../../sample/accuracy.json",
+        "bright-in-a-tif-txt": "../bright/in/a.tif.txt",
+        "bright-in-c-tif-txt": "../bright/in/c.tif.txt",
+        slug(f"bright/in/{NAME}.txt"): relative_href(f"../bright/in/{NAME}.txt"),
+    }
+    # Of another map.
+    (run / "sample" / "accuracy.json").write_text(json.dumps({"run_digest": "0" * 64}))
+    part = run / "layers" / ".beamseg" / "bright" / "summary.json"
+    part.write_bytes(json_file({"map": "0" * 64, "summary": {"files": ["x"]}}, is_sealed=True))
+    make(run, stac_layer(["bright"]), options=LayersOptions(stac=True))
+    assert set(documents(run)["layers/stac/collection.json"]["assets"]) == before
+
+
+def test_the_catalogue_of_a_run_in_a_store_is_that_of_one_here(finished, made, client):
+    client.put_all(finished, "gs://bucket/may")
+    catalogue("gs://bucket/may")
+    prefix = "gs://bucket/may/"
+    found = {name.removeprefix(prefix): content for name, content in client.objects.items()}
+    here = tree(made / "layers" / "stac")
+    assert len(here) == 6
+    assert {name: found[f"layers/stac/{name}"] for name in here} == here
