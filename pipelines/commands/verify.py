@@ -6,7 +6,8 @@ records and summary.json, and what else the end of a run wrote; and looks for un
 finished and for files that no record names. Needs neither the inputs nor the model. Not for a run
 that is going on.
 
-Of a pack it checks the shards in the same way, and pack.json.
+Of a pack it checks the shards in the same way, and pack.json. Of layers of the run it checks what
+their commit records name.
 
 With --inputs, it also reads the inputs again, and compares them with what the label maps were made
 from: encoded images as they are in files and shards, scenes as they are decoded. So it finds an
@@ -67,6 +68,7 @@ def run(arguments: Sequence[str]) -> int:
     parsed, _ = parse(parser(), arguments, with_beam=False)
 
     from pipelines.datasets.verify_pack import is_pack, verify_pack
+    from pipelines.layers.verify_layers import verify_layers
     from pipelines.results.verify import verify
 
     findings = 0
@@ -77,9 +79,11 @@ def run(arguments: Sequence[str]) -> int:
         if findings <= FINDINGS_SHOWN:
             print(on_one_line(str(finding)))
 
-    of_pack = is_pack(parsed.run)
+    of_pack, of_layers = is_pack(parsed.run), False
     if not of_pack:
         verdict = verify(parsed.run, print_finding, parsed.invalidate, parsed.inputs)
+        layers = verify_layers(parsed.run, print_finding, parsed.invalidate)
+        of_layers, verdict = verdict.is_good, verdict + layers
     elif parsed.inputs:
         raise ConfigurationError(
             "--inputs is for runs, as a pack has no checksums of its images: leave it out"
@@ -100,6 +104,7 @@ def run(arguments: Sequence[str]) -> int:
         return ExitStatus.COMPLETE
     print(f"{checked}: {verdict.unfinished} not finished, {verdict.faults} not as recorded")
     command = "beamseg pack" if of_pack else "beamseg segment"
+    command = "beamseg layers" if of_layers else command
     print(
         on_one_line(
             f"{parsed.run} is not as recorded: give the same `{command}` again, after "

@@ -24,7 +24,6 @@ from pipelines.run.directory import (
     MARK,
     METADATA_DIR,
     SEALED,
-    DamagedRunError,
     RunDirectory,
 )
 from pipelines.run.failures import Failure, reraise_transient, write_unit_failures
@@ -33,7 +32,7 @@ from pipelines.scenes.finished import named_label_map
 from pipelines.storage import filesystem
 from pipelines.storage.digests import digest
 from pipelines.storage.filesystem import Draft, Written
-from segmodel.errors import GroundError, InputError
+from segmodel.errors import ConfigurationError, GroundError, InputError
 from segmodel.tiling.windows import Window
 
 
@@ -83,11 +82,7 @@ class StageWork:
     @property
     def log(self) -> CommitLog:
         """The commit records."""
-        folder = f"{METADATA_DIR}/{self.name}"
-        may_write = partial(_is_of_stage, folder)
-        return CommitLog(
-            self.root, self.shapes[self.name], f"{folder}/commits", may_write=may_write
-        )
+        return stage_log(self.root, self.name, self.shapes[self.name])
 
     def stage(self, name: str) -> "StageWork":
         """The same of an earlier stage of the layer, to read what it found and wrote."""
@@ -126,6 +121,18 @@ class StageWork:
         """
         with filesystem.write_atomic(self.path(path), self.run.scratch) as draft:
             yield draft
+
+
+def stage_log(root: str, name: str, shape: str) -> CommitLog:
+    """The commit records of a stage.
+
+    Args:
+        root: Folder of all layers of the run.
+        name: Name of the stage.
+        shape: Digest of its shape.
+    """
+    folder = f"{METADATA_DIR}/{name}"
+    return CommitLog(root, shape, f"{folder}/commits", may_write=partial(_is_of_stage, folder))
 
 
 def _is_of_stage(folder: str, unit_id: str, path: str) -> bool:
@@ -198,7 +205,7 @@ def prepare_stage(stage: Stage, work: StageWork) -> Prepared[StageWork]:
     run, log, shape = work.run, work.log, work.shapes[stage.name]
     try:
         is_same = (run.read_run() or {}).get("shape") == shape
-    except DamagedRunError:
+    except ConfigurationError:
         is_same = False
     if not is_same:
         clear_stage(work)

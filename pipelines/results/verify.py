@@ -10,7 +10,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import partial
 from itertools import chain
 
@@ -78,6 +78,10 @@ class Verdict:
     faults: int
     inputs: int = 0
     without_inputs: int = 0
+
+    def __add__(self, other: "Verdict") -> "Verdict":
+        """The sum of both, field by field."""
+        return Verdict(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def is_good(self) -> bool:
