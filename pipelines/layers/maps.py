@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from pipelines.formats.work import Work
+from pipelines.geodesy.ground import GroundGrid
 from pipelines.rasters.header import read_header
+from pipelines.rasters.reader import ground_grid
 from pipelines.run.commits import Output
 from pipelines.run.plan import SCENE, InputFile, WorkUnit, unit_id
 from pipelines.scenes.finished import SceneMaps, named_label_map, run_digest_of, scene_maps
@@ -149,3 +151,18 @@ def _check_size(file: InputFile) -> None:
         if size != file.size:
             found = "it is not there" if size is None else f"it has {size} bytes"
             raise InputError(f"{found}, {file.size} are recorded", code=FailureCode.INCOMPLETE)
+
+
+def map_ground(found: LabelMap, labelled: Work) -> GroundGrid | float | None:
+    """Where the pixels of a label map are on the ground.
+
+    Args:
+        found: The label map.
+        labelled: Work of the run.
+
+    Returns:
+        That, or the area of each pixel in m², by `--pixel_size`; None where neither is known.
+    """
+    if found.grid.crs is not None and not found.grid.transform.is_identity:
+        return ground_grid(found.grid)
+    return None if labelled.pixel_size_m is None else labelled.pixel_size_m**2

@@ -6,15 +6,13 @@ settles it, and writes the label map of the scene. Its records say what moved.
 
 import hashlib
 import io
-from collections import Counter
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from fractions import Fraction
 
 import numpy as np
 
-from pipelines.geodesy.ground import GroundGrid
-from pipelines.layers.generalized.mapping_unit import PARTS, parts_of_unit
+from pipelines.layers.generalized.mapping_unit import MappingUnit
 from pipelines.layers.generalized.unsettled import (
     BlockComponents,
     SceneSeams,
@@ -23,8 +21,8 @@ from pipelines.layers.generalized.unsettled import (
     Unsettled,
 )
 from pipelines.layers.label_files import provenance_of, write_label_layer
-from pipelines.layers.maps import LabelMap, LabelMaps, map_of
-from pipelines.layers.pixel_areas import areas_by_squares, map_ground
+from pipelines.layers.maps import LabelMap, LabelMaps, map_ground, map_of
+from pipelines.layers.polygons.measures import WholeAreas
 from pipelines.layers.stages import Stage, StageResult, StageWork, shape_digest
 from pipelines.rasters.cog import Blocks, read_block
 from pipelines.run.areas import Sums, Tally
@@ -124,7 +122,8 @@ class FindPieces:
         ground = map_ground(found, work.labelled)
         if ground is None:
             return StageResult((), Tally(), unit.window.pixels)
-        pieces = _components(found, unit.window, ground, self.unit_m2).unsettled()
+        of_map = MappingUnit(WholeAreas.of(ground), self.unit_m2)
+        pieces = _components(found, unit.window, of_map).unsettled()
         path = work.own_path(f"{unit.id}.npz")
         with work.written(path) as draft, open(draft.path, "wb") as stream:
             np.savez_compressed(stream, **pieces._asdict())
@@ -158,12 +157,13 @@ class GeneralizeScene:
                 "its pixels have no ground area to compare with --minimum_area: give the scene a "
                 "coordinate reference system, or label it with --pixel_size"
             )
-        pieces, stay = _settled(found, self.side, work)
+        of_map = MappingUnit(WholeAreas.of(ground), self.unit_m2)
+        pieces, stay = _settled(found, self.side, of_map, work)
         moved = _Moved(stay)
 
         def blocks() -> Blocks:
             for window, settled in pieces:
-                block = _components(found, window, ground, self.unit_m2)
+                block = _components(found, window, of_map)
                 outcome = block.settle(settled)
                 moved.add(block, outcome)
                 yield window, outcome.labels[block.found.ids]
@@ -171,13 +171,11 @@ class GeneralizeScene:
         tags = {"BEAMSEG_MINIMUM_AREA_M2": repr(self.unit_m2)} | provenance_of(found.uri)
         path = generalized_path(found)
         outputs = write_label_layer(work, path, found.grid, blocks(), tags)
-        tally = Tally(sums=moved.sums(self.unit_m2))
+        tally = Tally(sums=moved.sums(of_map.areas))
         return StageResult(outputs, tally, found.grid.window.pixels)
 
 
-def _components(
-    found: LabelMap, window: Window, ground: GroundGrid | float, unit_m2: float
-) -> BlockComponents:
+def _components(found: LabelMap, window: Window, unit: MappingUnit) -> BlockComponents:
     """The components of a block of a label map."""
     sides = Sides(
         window.row > 0,
@@ -185,12 +183,12 @@ def _components(
         window.row + window.height < found.grid.height,
         window.column + window.width < found.grid.width,
     )
-    parts = parts_of_unit(areas_by_squares(ground, window), unit_m2)
-    return BlockComponents(read_block(found.uri, window), parts, sides, found.classes.nodata)
+    labels = read_block(found.uri, window)
+    return BlockComponents(labels, window, sides, unit, found.classes.nodata)
 
 
 def _settled(
-    found: LabelMap, side: int, work: StageWork
+    found: LabelMap, side: int, unit: MappingUnit, work: StageWork
 ) -> tuple[list[tuple[Window, Settled]], int]:
     """Blocks of a scene, and what became of what they could not settle alone.
 
@@ -201,7 +199,7 @@ def _settled(
     if not _is_cut(found, side):
         nothing = Settled(np.zeros(0, bool), np.zeros(0, found.classes.label_dtype))
         return [(window, nothing) for window in windows], 0
-    seams, columns = SceneSeams(), -(-found.grid.width // side)
+    seams, columns = SceneSeams(unit), -(-found.grid.width // side)
     for first in range(0, len(windows), columns):
         row = windows[first : first + columns]
         seams.add_row([_read_pieces(found.unit("pieces", window), work) for window in row])
@@ -232,27 +230,34 @@ def _read_pieces(unit: WorkUnit, work: StageWork) -> Unsettled:
 
 
 class _Moved:
-    """What moves from class to class in a scene, in whole numbers."""
+    """What moves from class to class in a scene: pixels, and areas as `WholeAreas` has them."""
 
     def __init__(self, stay: int) -> None:
-        self._pixels, self._parts = Counter[str](), Counter[str]()
-        self._unchanged = Counter(components=stay)
+        self._moved: dict[str, list[int]] = {}
+        self._stay, self._unchanged = stay, np.zeros(3, np.int64)
 
     def add(self, block: BlockComponents, outcome: Settled) -> None:
         """Add what became of the components of a block."""
-        found = block.found
-        changed = outcome.labels != found.labels
-        fields = found.labels, outcome.labels, found.pixels, block.sizes
-        for old, new, pixels, size in zip(*(of[changed].tolist() for of in fields), strict=True):
-            self._pixels[f"{old}:{new}"] += pixels
-            self._parts[f"{old}:{new}"] += int(size)
+        old, new = block.found.labels, outcome.labels
+        measures = np.column_stack([block.found.pixels, block.sizes])
+        changed = old != new
+        rows = (of[changed].tolist() for of in (old, new, measures))
+        for before, after, row in zip(*rows, strict=True):
+            total = self._moved.setdefault(f"{before}:{after}", [0, 0, 0])
+            total[:] = map(operator.add, total, row)
         stays = block.has_class & ~outcome.large & ~changed
-        self._unchanged["components"] += int(np.count_nonzero(stays & ~block.is_open))
-        self._unchanged["pixels"] += int(found.pixels[stays].sum())
-        self._parts[UNCHANGED] += sum(map(int, block.sizes[stays].tolist()))
+        self._stay += int(np.count_nonzero(stays & ~block.is_open))
+        self._unchanged += measures[stays].sum(axis=0)
 
-    def sums(self, unit_m2: float) -> Sums:
+    def sums(self, areas: WholeAreas) -> Sums:
         """Exact sums for a commit record."""
-        areas = {k: Fraction(unit_m2) * parts / int(PARTS) for k, parts in self._parts.items()}
-        below = self._unchanged | {"area_m2": areas.pop(UNCHANGED)}
-        return {MOVED_PIXELS: dict(self._pixels), MOVED_M2: areas, UNCHANGED: below}
+        pixels, *area = self._unchanged.tolist()
+        return {
+            MOVED_PIXELS: {pair: total[0] for pair, total in self._moved.items()},
+            MOVED_M2: {pair: areas.exact(total[1:]) for pair, total in self._moved.items()},
+            UNCHANGED: {
+                "components": self._stay,
+                "pixels": pixels,
+                "area_m2": areas.exact(area),
+            },
+        }

@@ -6,46 +6,35 @@ large neighbour stays as it is: what it could take would be below the unit too, 
 from components ever further away. Nodata is no class: it neither changes nor is taken.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from pipelines.layers.polygons.components import Components
+from pipelines.layers.polygons.measures import WholeAreas
 
-# Areas are whole numbers of these parts of the unit. Their sums are exact below the unit, and never
-# fall below it once they have reached it: no order matters, and nothing that a component is cut by.
-PARTS = float(1 << 52)
 # Areas are good to 1e-7 at best; a unit of 90 m² must not lose ten pixels of 9 m² to rounding.
-_UNIT = PARTS * (1 - 1e-9)
+_ROUNDING = 1 - 1e-9
 
 
-def parts_of_unit(areas_m2: np.ndarray, unit_m2: float) -> np.ndarray:
-    """Areas of pixels in parts of the unit, as whole float64 numbers; at most all of it.
-
-    Args:
-        areas_m2: Ground area of each pixel in m².
-        unit_m2: Area of the unit in m².
-    """
-    return np.rint(np.minimum(areas_m2 / unit_m2, 1.0) * PARTS)
-
-
-def unit_sizes(found: Components, parts: np.ndarray) -> np.ndarray:
-    """Area of each component in parts of the unit, `(components,)` float64.
+@dataclass(frozen=True)
+class MappingUnit:
+    """The minimum mapping unit of a label map.
 
     Args:
-        found: The components of a label map.
-        parts: Area of its pixels, see `parts_of_unit`: `(height, 1)` where those of a row are
-            equal, else `(height, width)`.
+        areas: Ground areas of the pixels of the label map.
+        square_metres: Area of the unit in m².
     """
-    width = found.shape[1]
-    if parts.shape[1] == 1:
-        of_runs = parts[found.starts // width, 0] * found.lengths
-    else:
-        of_runs = np.add.reduceat(parts.ravel(), found.starts)
-    return np.bincount(found.of_run, of_runs, len(found.labels))
 
+    areas: WholeAreas
+    square_metres: float
 
-def is_large(sizes: np.ndarray) -> np.ndarray:
-    """Whether areas in parts of the unit are not below it."""
-    return np.asarray(sizes >= _UNIT)
+    def is_large(self, sums: np.ndarray) -> np.ndarray:
+        """Whether components are not below the unit, `(components,)` bool.
+
+        Args:
+            sums: `(components, 2)` area of each as `WholeAreas` has them.
+        """
+        return self.areas.square_metres(sums) >= self.square_metres * _ROUNDING
 
 
 def borders_between(

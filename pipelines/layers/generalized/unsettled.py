@@ -14,13 +14,14 @@ from typing import NamedTuple
 import numpy as np
 
 from pipelines.layers.generalized.mapping_unit import (
+    MappingUnit,
     borders_between,
-    is_large,
     longest,
     pairs_with_counts,
-    unit_sizes,
 )
 from pipelines.layers.polygons.components import components_of, joined
+from pipelines.layers.polygons.measures import AREA, measures_of
+from segmodel.tiling.windows import Window
 
 
 class Sides(NamedTuple):
@@ -37,7 +38,7 @@ class Unsettled(NamedTuple):
 
     Args:
         labels: `(pieces,)` their labels.
-        sizes: `(pieces,)` float64 area within the block, in parts of the unit.
+        sizes: `(pieces, 2)` int64 area within the block, as `WholeAreas` has it.
         borders: `(3, borders)` int64: piece, neighbour and length in sides of pixels, for pieces
             that are below the unit within the block. A neighbour is another such piece by its
             number or, from `len(labels)` on, a class that is surely large there.
@@ -71,20 +72,24 @@ class BlockComponents:
 
     Attributes:
         found: The components.
-        sizes: `(components,)` float64 area of each within the block, in parts of the unit.
+        sizes: `(components, 2)` int64 area of each within the block, as `WholeAreas` has it.
         has_class: `(components,)` bool, False for nodata.
         is_open: `(components,)` bool, whether others have to be known to settle it.
 
     Args:
         labels: `(height, width)` labels.
-        parts: Area of each pixel in parts of the unit, see `parts_of_unit`.
+        window: The block in its label map.
         sides: Where the scene goes on.
+        unit: The minimum mapping unit.
         nodata: Value of pixels without a class.
     """
 
-    def __init__(self, labels: np.ndarray, parts: np.ndarray, sides: Sides, nodata: int) -> None:
+    def __init__(
+        self, labels: np.ndarray, window: Window, sides: Sides, unit: MappingUnit, nodata: int
+    ) -> None:
         self.found = components_of(labels)
-        self.sizes = unit_sizes(self.found, parts)
+        self.sizes = measures_of(self.found, window, unit.areas, None, None)[:, AREA]
+        self._is_large = unit.is_large(self.sizes)
         self.has_class = self.found.labels != nodata
         ids = self.found.ids
         self._rims = [
@@ -99,7 +104,7 @@ class BlockComponents:
         """What other blocks have to know of it."""
         labels = self.found.labels
         pieces = np.flatnonzero(self.is_open)
-        large = is_large(self.sizes)
+        large = self._is_large
         numbers = np.full(len(labels), -1, np.int64)
         numbers[pieces] = np.arange(len(pieces))
         # What is below the unit and settled here is no neighbour that a class is taken from.
@@ -117,7 +122,7 @@ class BlockComponents:
         Args:
             pieces: What became of the pieces of `unsettled`, in their order.
         """
-        labels, large = self.found.labels.copy(), is_large(self.sizes)
+        labels, large = self.found.labels.copy(), self._is_large.copy()
         large[self.is_open] = pieces.large
         is_owner = ~large & ~self.is_open & self.has_class
         owners, others = borders_between(self.found.ids, is_owner, large & self.has_class)
@@ -131,9 +136,13 @@ class SceneSeams:
     """The unsettled pieces of all blocks of a scene, which are added row by row.
 
     It holds what blocks say of their pieces, and of their sides only those of the last row.
+
+    Args:
+        unit: The minimum mapping unit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit: MappingUnit) -> None:
+        self._unit = unit
         self._pieces = 0
         self._blocks: list[int] = []
         self._of_pieces: list[tuple[np.ndarray, np.ndarray]] = []
@@ -181,7 +190,8 @@ class SceneSeams:
         first, second, lengths = np.hstack([np.empty((3, 0), np.int64), *self._met])
         same = labels[first] == labels[second]
         groups = joined(len(labels), first[same], second[same])
-        large = is_large(np.bincount(groups, sizes))
+        # Sums of whole numbers are exact in floating point below 2^53.
+        large = self._unit.is_large(np.stack([np.bincount(groups, p) for p in sizes.T], axis=1))
         apart = first[~same], second[~same], second[~same], lengths[~same]
         both_ways = np.hstack([*self._borders, apart, [apart[i] for i in (1, 0, 0, 3)]])
         owners, others, classes, lengths = both_ways

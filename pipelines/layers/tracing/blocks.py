@@ -7,8 +7,8 @@ import numpy as np
 
 from pipelines.layers.polygons.components import Components, components_of
 from pipelines.layers.polygons.corners import Corners, corners_of
+from pipelines.layers.polygons.measures import WholeAreas, measures_of
 from pipelines.layers.polygons.rings import Rings, rings_of
-from pipelines.layers.tracing.measures import WholeAreas, measures_of
 from segmodel.tiling.windows import Window
 
 

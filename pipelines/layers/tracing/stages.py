@@ -13,13 +13,12 @@ import pyarrow.parquet as pq
 
 from pipelines.formats.work import Work
 from pipelines.layers.generalized.generalize import generalized_map
-from pipelines.layers.maps import LabelMap, LabelMaps, map_of
+from pipelines.layers.maps import LabelMap, LabelMaps, map_ground, map_of
 from pipelines.layers.options import MAX_VERTICES
-from pipelines.layers.pixel_areas import map_ground
+from pipelines.layers.polygons.measures import AREA, COUNTED, WholeAreas
 from pipelines.layers.polygons.parts import PARTS, row_groups
 from pipelines.layers.stages import Stage, StageResult, StageWork
 from pipelines.layers.tracing.blocks import Heads, LabelBlock, TracedBlock, trace_block
-from pipelines.layers.tracing.measures import AREA, COUNTED, WholeAreas
 from pipelines.layers.tracing.scenes import scene_polygons
 from pipelines.layers.tracing.trace_files import (
     TraceFiles,

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import shapely
 
+from pipelines.layers.polygons.measures import MEASURES
 from pipelines.layers.tracing.blocks import SIDES, Heads, Pieces
-from pipelines.layers.tracing.measures import MEASURES
 
 POLYGONS = pa.schema(
     [

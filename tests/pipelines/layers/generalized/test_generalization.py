@@ -6,6 +6,7 @@ import csv
 import math
 import shutil
 from collections import Counter
+from dataclasses import astuple
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,7 +26,6 @@ from pipelines.layers.generalized.generalize import PIECES, generalize_stages, g
 from pipelines.layers.launch import check_layers, prepare_layers
 from pipelines.layers.maps import LabelMaps
 from pipelines.layers.options import LayersOptions
-from pipelines.layers.pixel_areas import areas_by_squares
 from pipelines.layers.stages import DoStageUnit, Layer
 from pipelines.rasters.reader import ground_grid
 from pipelines.run import plan
@@ -84,7 +84,7 @@ def labels_and_areas(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Labels of a label map, and ground areas of its pixels in m²."""
     with rasterio.open(path) as source:
         labels, grid = source.read(1), Grid(*source.shape, source.transform, source.crs)
-    areas = areas_by_squares(ground_grid(grid), grid.window)
+    areas = ground_grid(grid).pixel_areas_m2(*astuple(grid.window))
     return labels, np.broadcast_to(areas, labels.shape)
 
 

@@ -4,36 +4,50 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.ndimage import label
 
-from pipelines.layers.generalized.mapping_unit import is_large, longest, parts_of_unit
+from pipelines.geodesy.ground import GroundGrid
+from pipelines.layers.generalized.mapping_unit import MappingUnit, longest
 from pipelines.layers.generalized.unsettled import BlockComponents, SceneSeams, Sides
+from pipelines.layers.polygons.components import components_of
+from pipelines.layers.polygons.measures import AREA, WholeAreas, measures_of
 from segmodel.tiling.windows import Window
 from tests.examples import examples
 
 NODATA = 255
 
 
-def generalized(labels: np.ndarray, areas: np.ndarray, unit: float, side: int) -> np.ndarray:
+# Rows of a geographic scene differ in area, and pixels of a rotated one too.
+GROUNDS = (
+    GroundGrid.of(Affine(1, 0, 20, 0, -1, 75), "EPSG:4326", 20, 20),
+    GroundGrid.of(Affine(9e4, 2e4, 2e5, 2e4, -9e4, 7e6), "EPSG:32633", 20, 20),
+    1.1,
+)
+
+
+def generalized(labels: np.ndarray, unit: MappingUnit, side: int) -> np.ndarray:
     """A label map that is generalized in blocks of a side."""
     height, width = labels.shape
-    blocks, seams, columns = [], SceneSeams(), -(-width // side)
+    blocks, seams, columns = [], SceneSeams(unit), -(-width // side)
     windows = list(Window(0, 0, height, width).subdivide(side, side))
     for window in windows:
         ends = window.row + window.height, window.column + window.width
         sides = Sides(window.row > 0, window.column > 0, ends[0] < height, ends[1] < width)
-        part = areas[window.slices[0]] if areas.shape[1] == 1 else areas[window.slices]
-        parts = parts_of_unit(part, unit)
-        blocks.append(BlockComponents(labels[window.slices], parts, sides, NODATA))
+        blocks.append(BlockComponents(labels[window.slices], window, sides, unit, NODATA))
     for first in range(0, len(blocks), columns):
         seams.add_row([block.unsettled() for block in blocks[first : first + columns]])
     found = np.empty_like(labels)
     for window, block, pieces in zip(windows, blocks, seams.settle()[0], strict=True):
         found[window.slices] = block.settle(pieces).labels[block.found.ids]
     return found
+
+
+def unit_of(square_metres: float, ground: GroundGrid | float = 1.0) -> MappingUnit:
+    return MappingUnit(WholeAreas.of(ground), square_metres)
 
 
 def by_definition(labels: np.ndarray, areas: np.ndarray, unit: float) -> np.ndarray:
@@ -73,16 +87,21 @@ label_maps = arrays.arrays(
 @settings(max_examples=examples(200), deadline=None)
 @given(
     labels=label_maps,
-    unit=st.sampled_from([1.0, 2.0, 3.0, 5.0, 9.0, 500.0]),
-    rows=st.booleans(),
+    pixels=st.sampled_from([1.0, 2.0, 3.0, 5.0, 9.0, 500.0]),
+    ground=st.sampled_from(GROUNDS),
     side=st.integers(1, 14),
 )
-def test_a_generalized_map_is_that_of_the_definition_however_it_is_cut(labels, unit, rows, side):
+def test_a_generalized_map_is_that_of_the_definition_however_it_is_cut(
+    labels, pixels, ground, side
+):
     height, width = labels.shape
-    seed = np.random.default_rng(height * width)
-    areas = seed.uniform(0.7, 1.3, (height, 1 if rows else width))
+    if isinstance(ground, GroundGrid):
+        areas = ground.pixel_areas_m2(0, 0, height, width)
+    else:
+        areas = np.full((1, 1), ground)
+    unit = pixels * float(areas.mean())
     expected = by_definition(labels, areas, unit)
-    assert generalized(labels, areas, unit, side).tolist() == expected.tolist()
+    assert generalized(labels, unit_of(unit, ground), side).tolist() == expected.tolist()
 
 
 @settings(max_examples=examples(10), deadline=None)
@@ -92,36 +111,31 @@ def test_blocks_of_16_to_64_give_the_bytes_of_the_whole(seed, side, unit):
     coarse = random.integers(0, 4, (20, 25)).repeat(8, 0).repeat(8, 1)
     noisy = np.where(random.random(coarse.shape) < 0.1, random.integers(0, 4, coarse.shape), coarse)
     labels = np.where(random.random(noisy.shape) < 0.01, NODATA, noisy).astype(np.uint8)
-    areas = np.full((len(labels), 1), 1.1)
-    whole = generalized(labels, areas, unit, max(labels.shape))
-    assert generalized(labels, areas, unit, side).tobytes() == whole.tobytes()
+    whole = generalized(labels, unit_of(unit), max(labels.shape))
+    assert generalized(labels, unit_of(unit), side).tobytes() == whole.tobytes()
     assert (whole != labels).any()
     assert np.array_equal(whole == NODATA, labels == NODATA)
 
 
 def test_a_component_takes_the_class_of_its_longest_border_and_of_equals_the_lower():
     labels = np.array([[5, 5, 5, 5], [5, 9, 2, 2], [2, 2, 2, 2]], np.uint8)
-    ones = np.ones((3, 1))
-    assert generalized(labels, ones, 2.0, 4)[1].tolist() == [5, 2, 2, 2]
+    assert generalized(labels, unit_of(2.0), 4)[1].tolist() == [5, 2, 2, 2]
     labels[1, 1], labels[1, 0] = 9, 2
-    assert generalized(labels, ones, 2.0, 4)[1].tolist() == [2, 2, 2, 2]
+    assert generalized(labels, unit_of(2.0), 4)[1].tolist() == [2, 2, 2, 2]
 
 
 def test_what_has_only_small_neighbours_or_nodata_around_stays():
     labels = np.array([[1, 2, NODATA, 3], [2, 1, NODATA, 3]], np.uint8)
-    assert generalized(labels, np.ones((2, 1)), 3.0, 2).tolist() == labels.tolist()
+    assert generalized(labels, unit_of(3.0), 2).tolist() == labels.tolist()
 
 
 @pytest.mark.parametrize(("side", "count"), [(0.3, 1000), (0.1, 10_000), (5.0, 3)])
 def test_a_component_of_just_the_unit_is_large_whatever_its_pixels_are(side, count):
-    area = side**2
-    parts = parts_of_unit(np.array([[area]]), round(area * count, 6))
-    assert is_large(np.array([parts[0, 0] * count])).tolist() == [True]
-    assert is_large(np.array([parts[0, 0] * (count - 1)])).tolist() == [False]
-
-
-def test_pixels_larger_than_the_unit_are_whole_units():
-    assert parts_of_unit(np.array([[5.0, 0.5, 0.0]]), 1.0).tolist() == [[2.0**52, 2.0**51, 0.0]]
+    unit = unit_of(round(side**2 * count, 6), side**2)
+    for pixels, expected in ((count, True), (count - 1, False)):
+        components = components_of(np.zeros((1, pixels), np.uint8))
+        sums = measures_of(components, Window(0, 0, 1, pixels), unit.areas, None, None)[:, AREA]
+        assert unit.is_large(sums).tolist() == [expected]
 
 
 def test_borders_in_several_parts_count_together():

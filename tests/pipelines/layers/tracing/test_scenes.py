@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from pipelines.layers.polygons.measures import WholeAreas
 from pipelines.layers.tracing import cells, joins, scenes, trace_files
 from pipelines.layers.tracing.blocks import LabelBlock, trace_block
-from pipelines.layers.tracing.measures import WholeAreas
 from pipelines.layers.tracing.scenes import scene_polygons
 from pipelines.layers.tracing.trace_files import (
     POLYGONS,

@@ -7,7 +7,7 @@ map. A run of pixels has the difference of two as well, so that areas cost littl
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -83,7 +83,7 @@ class WholeAreas:
         high, low = sums.T.astype(np.float64)
         return np.asarray(np.ldexp(np.ldexp(high, _LOW_BITS) + low, self.exponent))
 
-    def exact(self, sums: np.ndarray) -> Fraction:
+    def exact(self, sums: Sequence[int] | np.ndarray) -> Fraction:
         """The same, exactly, of one component."""
         whole = (int(sums[0]) << _LOW_BITS) + int(sums[1])
         return whole * Fraction(2) ** self.exponent

@@ -10,9 +10,9 @@ import pytest
 from affine import Affine
 
 from pipelines.geodesy.ground import GroundGrid
+from pipelines.layers.polygons import measures
 from pipelines.layers.polygons.components import components_of
-from pipelines.layers.tracing import measures
-from pipelines.layers.tracing.measures import AREA, COUNTED, WholeAreas, measures_of
+from pipelines.layers.polygons.measures import AREA, COUNTED, WholeAreas, measures_of
 from segmodel.tiling.windows import Window
 
 WHOLE = Window(0, 0, 40, 30)
