@@ -25,10 +25,10 @@ from pipelines.layers.catalogue.stac_items import (
     item_document,
 )
 from pipelines.layers.catalogue.stac_model import model_document
-from pipelines.layers.maps import LabelMaps
+from pipelines.layers.maps import LabelMaps, grid_of
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.stages import Layer, Stage, StageResult, StageWork
-from pipelines.rasters.header import read_header
+from pipelines.rasters.cog import raster_tags
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Output
 from pipelines.run.directory import METADATA_DIR, SAMPLE_DIR, RunDirectory
@@ -44,6 +44,8 @@ from segmodel.errors import TransientError
 ITEMS = "stac/items"
 # Of more items a person wants no single list, and no folder.
 MAX_TOGETHER = 10_000
+# Programs that labelled, by the tag of a label map that has their version.
+SOFTWARE = {"beamseg": "BEAMSEG_VERSION", "tensorflow": "BEAMSEG_TENSORFLOW_VERSION"}
 _TABLE, _COLLECTION, _MODEL = "stac/items.parquet", "stac/collection.json", "stac/model.json"
 
 
@@ -82,17 +84,18 @@ class WriteItem:
         commit = labelled.log.read_only(unit_id(SCENE, file))
         if commit is None:
             raise TransientError(f"{file.key} has no commit record: run `beamseg segment` again")
-        header, classes = read_header(file.uri), self.text.classes
+        grid, tags, classes = grid_of(file), raster_tags(file.uri), self.text.classes
         pixels = {number: commit.tally.pixels.get(str(number), 0) for number in classes.ids}
-        rest = header.grid.height * header.grid.width - sum(pixels.values())
+        rest = grid.window.pixels - sum(pixels.values())
         source = location_given(file.key, self.inputs)
         return LabelledScene(
             id=unit_id("", file),
             key=file.key,
-            grid=header.grid,
+            grid=grid,
             outputs=commit.outputs,
             pixels=pixels | {classes.nodata: rest},
-            acquired=parse_date(header.acquired or ""),
+            software={name: tags[tag] for name, tag in SOFTWARE.items() if tag in tags},
+            acquired=parse_date(tags.get("TIFFTAG_DATETIME", "")),
             source=source if locations.scheme_of(source) else None,
         )
 
@@ -117,39 +120,31 @@ def _settings(options: LayersOptions) -> StacSettings | None:
 def _stages(settings: StacSettings, maps: LabelMaps) -> list[Stage]:
     document = maps.work.run.read_run() or {}
     inputs = tuple(document.get("options", {}).get("input", ()))
-    text = _text(maps.work, document)
+    text = _text(maps.work)
     write = WriteItem(text, inputs, len(maps) > MAX_TOGETHER)
     shape = {
         "collection": text.collection,
-        "software": dict(text.software),
         "inputs": digest({"input": inputs}),
         "folders": write.has_folders,
     }
     return [Stage("stac/items", shape, lambda: (found.unit("item") for found in maps), write)]
 
 
-def _text(labelled: Work, document: Mapping[str, Any]) -> CatalogueText:
-    """What all documents of the catalogue of a run say; no path of this machine.
-
-    Args:
-        labelled: Work of the run.
-        document: Its `run.json`.
-    """
+def _text(labelled: Work) -> CatalogueText:
+    """What all documents of the catalogue of a run say; no path of this machine."""
     name = stac.slug(locations.base_name(labelled.run.root))
     return CatalogueText(
         collection="-".join(part for part in (name, labelled.options) if part),
         classes=labelled.contract.classes,
         model_name=labelled.contract.name,
         fingerprint=labelled.fingerprint,
-        software=document.get("versions", {}),
     )
 
 
 def _finish(others: Sequence[str], work: StageWork) -> dict[str, Any]:
     """Write collection, model and table of the items."""
     labelled = work.labelled
-    document = labelled.run.read_run() or {}
-    text, extent = _text(labelled, document), CatalogueExtent()
+    text, extent = _text(labelled), CatalogueExtent()
     folders: dict[str, list[str]] = defaultdict(list)
 
     def items() -> Iterator[dict[str, Any]]:
@@ -160,7 +155,7 @@ def _finish(others: Sequence[str], work: StageWork) -> dict[str, Any]:
 
     assets = {**_run_assets(labelled), **_accuracy_assets(work), **_layer_assets(work, others)}
     collection = partial(collection_document, text, extent, assets)
-    schema = items_schema((*labelled.map_folders, "areas"), text.software)
+    schema = items_schema((*labelled.map_folders, "areas"), SOFTWARE)
     with work.written(_TABLE) as table:
         write_items(table.path, items(), schema, collection)
     for folder, ids in folders.items() if ITEMS not in folders else ():
@@ -229,7 +224,7 @@ def _accuracy_assets(work: StageWork) -> dict[str, dict[str, Any]]:
 
 
 def _layer_assets(work: StageWork, others: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Files of other layers of the same map."""
+    """Files of other layers of the same map; their folders are left out."""
     assets = {"items": stac.file_asset("./items.parquet") | {"roles": ["collection-mirror"]}}
     folder = RunDirectory(work.root)
     for layer in others:
@@ -238,6 +233,7 @@ def _layer_assets(work: StageWork, others: Sequence[str]) -> dict[str, dict[str,
         except ValueError:
             found = {}
         if found.get("map") == work.map_digest:
-            for name in found["summary"]["files"]:
+            files = (name for name in found["summary"]["files"] if not name.endswith("/"))
+            for name in files:
                 assets[stac.slug(name)] = stac.file_asset(stac.relative_href(f"../{name}"))
     return assets

@@ -32,14 +32,12 @@ class CatalogueText:
         classes: Classes of the label maps.
         model_name: Name of the model.
         fingerprint: Digest of the model.
-        software: Versions of the programs that labelled, by name.
     """
 
     collection: str
     classes: ClassTable
     model_name: str
     fingerprint: str
-    software: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,7 @@ class LabelledScene:
         grid: Size and place.
         outputs: Files of the scene in the run directory.
         pixels: Pixels by class id and, by its value, of nodata.
+        software: Versions of the programs that labelled, by name.
         acquired: When the scene was taken, or None.
         source: Address of the scene, or None if it is on a machine.
     """
@@ -61,6 +60,7 @@ class LabelledScene:
     grid: Grid
     outputs: Sequence[Output]
     pixels: Mapping[int, int]
+    software: Mapping[str, str]
     acquired: datetime | None = None
     source: str | None = None
 
@@ -99,7 +99,7 @@ def item_document(scene: LabelledScene, text: CatalogueText, place: ItemPlace) -
         **_sample_distance(ground),
         **projection_fields(scene.grid),
         "processing:lineage": on_one_line(lineage),
-        "processing:software": dict(text.software),
+        "processing:software": dict(scene.software),
     }
     document = {
         "type": "Feature",
@@ -151,7 +151,7 @@ def _assets(scene: LabelledScene, text: CatalogueText, to_run: str) -> dict[str,
             "type": stac.COG,
             "roles": ["data"],
             **_SHARE,
-            "bands": [{"name": entry.name} for entry in classes.classes],
+            "bands": [{"name": on_one_line(entry.name)} for entry in classes.classes],
         },
         "areas": {
             "title": "Pixels and ground area by class",

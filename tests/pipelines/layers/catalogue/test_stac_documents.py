@@ -33,7 +33,7 @@ PRINT = "0123456789abcdef" * 4
 
 
 def text(classes: ClassTable = CLASSES, name: str = "trees") -> CatalogueText:
-    return CatalogueText("may-0123", classes, name, PRINT, {"beamseg": "0.2.0"})
+    return CatalogueText("may-0123", classes, name, PRINT)
 
 
 def scene(grid: Grid = GRID, key: str = "in/a.tif", **changes) -> LabelledScene:
@@ -48,6 +48,7 @@ def scene(grid: Grid = GRID, key: str = "in/a.tif", **changes) -> LabelledScene:
             Output("areas/a.parquet", 8, "d" * 64),
         ],
         "pixels": {0: 15_000, 3: 4_000, 7: 500, 255: 500},
+        "software": {"beamseg": "0.2.0"},
     }
     return LabelledScene(**(fields | changes))
 
@@ -90,6 +91,12 @@ def test_classes_have_values_names_colors_counts_and_shares_and_so_has_nodata():
             (255, "nodata", {"nodata": True}, 500),
         )
     ]
+
+
+def test_an_item_says_which_programs_and_which_model_made_it():
+    found = document()["properties"]
+    assert found["processing:software"] == {"beamseg": "0.2.0"}
+    assert found["processing:lineage"] == f"labelled by the model trees with fingerprint {PRINT}"
 
 
 def test_a_scene_is_placed_by_its_own_grid_and_by_longitude_and_latitude():

@@ -16,6 +16,7 @@ import pytest
 import rasterio
 import shapely
 
+import segmodel
 from pipelines.layers.catalogue import stac
 from pipelines.layers.catalogue.stac import stac_layer
 from pipelines.layers.catalogue.stac_fields import relative_href, slug
@@ -113,6 +114,9 @@ def test_pystac_walks_from_the_collection_to_each_item_and_its_files(made):
     collection = pystac.Collection.from_file(str(made / "layers/stac/collection.json"))
     items = {item.properties["title"]: item for item in collection.get_items()}
     assert set(items) == {"in/a.tif", f"in/{NAME}", "in/c.tif"}
+    software = items["in/a.tif"].properties["processing:software"]
+    assert software["beamseg"] == segmodel.__version__
+    assert set(software) == {"beamseg", "tensorflow"}
     assert items["in/a.tif"].datetime.isoformat() == "2026-05-01T10:30:00+00:00"
     assert items["in/c.tif"].datetime is None
     assert items["in/c.tif"].bbox == [10.0, 49.6, 10.4, 50.0]
@@ -219,9 +223,11 @@ def test_the_collection_names_tables_accuracy_and_other_layers_of_this_map(finis
     # Of another map.
     (run / "sample" / "accuracy.json").write_text(json.dumps({"run_digest": "0" * 64}))
     part = run / "layers" / ".beamseg" / "bright" / "summary.json"
-    part.write_bytes(json_file({"map": "0" * 64, "summary": {"files": ["x"]}}, is_sealed=True))
-    make(run, stac_layer(["bright"]), options=LayersOptions(stac=True))
-    assert set(documents(run)["layers/stac/collection.json"]["assets"]) == before
+    for found in ({"map": "0" * 64, "files": ["x"]}, {"map": digest, "files": ["bright/"]}):
+        summary = {"map": found["map"], "summary": {"files": found["files"]}}
+        part.write_bytes(json_file(summary, is_sealed=True))
+        make(run, stac_layer(["bright"]), options=LayersOptions(stac=True))
+        assert set(documents(run)["layers/stac/collection.json"]["assets"]) == before
 
 
 def test_the_catalogue_of_a_run_in_a_store_is_that_of_one_here(finished, made, client):
