@@ -90,7 +90,8 @@ def _print_result(summary: Mapping[str, Any], folder: str, options: LayersOption
     for name in summary["out_of_date"]:
         print(f"{name} is of an earlier map: make it again with --{name}", file=sys.stderr)
     for name, part in summary["layers"].items():
-        print(on_one_line(f"{name}: {', '.join(part['files'])}"))
+        for note in (", ".join(part["files"]), *part.get("notes", ())):
+            print(on_one_line(f"{name}: {note}"))
     texts = {
         ExitStatus.COMPLETE: f"complete: layers in {folder}",
         ExitStatus.INCOMPLETE: f"{counted(summary['unfinished_units'], 'unit')} could not be "

@@ -15,6 +15,8 @@ POLYGON_KINDS = ("parquet", "gpkg", "fgb", "geojson")
 MIN_VERTICES, MAX_VERTICES = 100, 1_000_000
 # Pixels of 9 mm at the equator.
 DEEPEST_ZOOM = 24
+# Of --simplify; more than most polygons are wide.
+MAX_TOLERANCE_PX = 100
 
 
 def _kinds(text: str) -> tuple[str, ...]:
@@ -41,6 +43,12 @@ def _vertices(value: int) -> int:
     return value
 
 
+def _tolerance(value: float) -> float:
+    if not 0 < value <= MAX_TOLERANCE_PX:
+        raise ValueError(f"must be more than 0 and at most {MAX_TOLERANCE_PX}")
+    return value
+
+
 @dataclass(frozen=True)
 class LayersOptions:
     """What the user asked for; each field is declared with its option."""
@@ -60,6 +68,9 @@ class LayersOptions:
     several with commas between; a file of each for each reference system"""
     by_scene: bool = Option().field()
     """with --polygons: a file of each kind for each scene instead"""
+    simplify: float | None = Option("PX", float, _tolerance).field()
+    """with --polygons: make simplified polygons too, which share their edges; leave out vertices
+    whose triangle is smaller than a square of so many pixels a side"""
     max_vertices: int = Option("N", int, _vertices, default=MAX_VERTICES).field()
     """most vertices of a polygon of --polygons; what hangs together and has more is several
     polygons"""
@@ -93,6 +104,8 @@ def layers_options(parsed: argparse.Namespace) -> LayersOptions:
         raise ConfigurationError("--by_scene makes files of --polygons: give both")
     if options.max_zoom is not None and options.tiles is None:
         raise ConfigurationError("--max_zoom is the deepest zoom of --tiles: give both")
+    if options.simplify is not None and options.polygons is None:
+        raise ConfigurationError("--simplify makes polygons of --polygons simpler: give both")
     if options.has_any:
         _check_packages()
     return options

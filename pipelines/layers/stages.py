@@ -177,7 +177,7 @@ class Layer:
             ConfigurationError, what no layer can be made of. The first stage has a unit at least.
         finish: Writes what follows from all units, given the work of the last stage. Returns what
             `layers/summary.json` says of the layer: `files`, the paths in `layers/` that people
-            open, and what else there is to say.
+            open; `notes`, lines for a screen, if any; and what else there is to say.
     """
 
     name: str

@@ -7,11 +7,12 @@ precedence, and of a scene by the first pixels of components.
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipelines.formats.work import Work
 from pipelines.geodesy.geopackages import write_style
 from pipelines.layers.maps import LabelMap, LabelMaps, map_of
 from pipelines.layers.polygons.feature_files import LAYER_NAME, write_features
@@ -20,7 +21,6 @@ from pipelines.layers.polygons.geoparquet import write_geoparquet
 from pipelines.layers.polygons.parts import GROUP_ROWS
 from pipelines.layers.polygons.wgs84 import is_on_earth
 from pipelines.layers.stages import Stage, StageResult, StageWork
-from pipelines.layers.tracing.stages import Tracing, schema_of
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Output
 from pipelines.run.plan import WorkUnit
@@ -33,16 +33,32 @@ NO_CRS = "no-crs"
 FEATURES = "features"
 
 
+class RowSource(Protocol):
+    """Stages that make rows of scenes."""
+
+    @property
+    def scenes(self) -> str:
+        """Name of the stage that writes a Parquet file of rows for each scene."""
+
+    def schema_of(self, labelled: Work) -> pa.Schema:
+        """Columns of the rows."""
+
+    def shape_of(self, maps: LabelMaps) -> dict[str, Any]:
+        """What the rows follow from, beside their label maps."""
+
+
 @dataclass(frozen=True)
 class PolygonFiles:
     """Files that are made of the rows of scenes.
 
     Args:
-        tracing: The stages whose rows they have.
+        name: Begin of their names.
+        rows: Stages that make the rows.
         by_scene: Whether each scene has a file of its own.
     """
 
-    tracing: Tracing
+    name: str
+    rows: RowSource
     by_scene: bool = False
 
     def stages(self, kinds: Iterable[str], maps: LabelMaps) -> list[Stage]:
@@ -63,7 +79,7 @@ class PolygonFiles:
                 _check_wgs84(first.values())
             units = partial(self._units, kind, maps if self.by_scene else first.values())
             shape: dict[str, Any] = {
-                "trace": self.tracing.shape_of(maps),
+                "rows": self.rows.shape_of(maps),
                 "by_scene": self.by_scene,
             }
             shape |= {} if self.by_scene else {"map": maps.digest, "paths": paths}
@@ -72,10 +88,10 @@ class PolygonFiles:
 
     def stage_of(self, kind: str) -> str:
         """Name of the stage that writes files of a kind."""
-        return f"{self.tracing.layer}/{kind}"
+        return f"polygons/{self.name}-{kind}"
 
     def _path(self, system: str, systems: int) -> str:
-        return self.tracing.layer if systems == 1 else f"{self.tracing.layer}-{system}"
+        return self.name if systems == 1 else f"{self.name}-{system}"
 
     def _units(self, kind: str, maps: Iterable[LabelMap]) -> Iterator[WorkUnit]:
         return (found.unit(kind) for found in maps)
@@ -116,9 +132,9 @@ class WriteFile:
     def __call__(self, unit: WorkUnit, work: StageWork) -> StageResult:
         """Do a unit, which names the scene, or the first one of the reference system."""
         found = map_of(unit, work.labelled.contract.classes)
-        scenes = work.stage(self.files.tracing.scenes)
+        scenes = work.stage(self.files.rows.scenes)
         if self.files.by_scene:
-            path = f"{self.files.tracing.layer}/{found.key}.{self.kind}"
+            path = f"{self.files.name}/{found.key}.{self.kind}"
         else:
             path = f"{self.paths[found.system or NO_CRS]}.{self.kind}"
         rows = _Rows(scenes, found, self.files.by_scene)
@@ -128,7 +144,7 @@ class WriteFile:
         return StageResult([Output.of(path, draft.written)], Tally(images=1, sums=sums), 0)
 
     def _write(self, path: str, rows: "_Rows", found: LabelMap, work: StageWork) -> None:
-        schema, wkt = schema_of(work.labelled), found.crs_wkt
+        schema, wkt = self.files.rows.schema_of(work.labelled), found.crs_wkt
         if self.kind == "parquet":
             write_geoparquet(path, schema, rows, wkt)
         elif self.kind == "geojson":

@@ -6,12 +6,14 @@ from typing import Any
 from pipelines.layers.maps import LabelMaps
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.stages import Layer, Stage, StageWork
+from pipelines.layers.tracing.drift import drift_of
 from pipelines.layers.tracing.file_stages import FEATURES, PolygonFiles
+from pipelines.layers.tracing.simplify_stages import Simplifying
 from pipelines.layers.tracing.stages import Tracing, class_totals
 from pipelines.storage import filesystem
 from segmodel.labels.qgis_styles import polygon_style
 
-NAME = "polygons"
+NAME, SIMPLIFIED_NAME = "polygons", "polygons_simplified"
 
 
 @dataclass(frozen=True)
@@ -20,45 +22,76 @@ class PolygonSettings:
 
     Args:
         kinds: Kinds of files.
-        files: What files there are, and how their polygons are traced.
+        by_scene: Whether each scene has files of its own.
+        tracing: How label maps are traced.
+        simplifying: How polygons are simplified; None where that is not asked for.
     """
 
     kinds: tuple[str, ...]
-    files: PolygonFiles
+    by_scene: bool
+    tracing: Tracing
+    simplifying: Simplifying | None
+
+    @property
+    def files(self) -> tuple[PolygonFiles, ...]:
+        """Files of exact polygons and, if they are asked for, of simplified ones."""
+        exact = PolygonFiles(NAME, self.tracing, self.by_scene)
+        if self.simplifying is None:
+            return (exact,)
+        return exact, PolygonFiles(SIMPLIFIED_NAME, self.simplifying, self.by_scene)
 
 
 def _settings(options: LayersOptions) -> PolygonSettings | None:
     if options.polygons is None:
         return None
     tracing = Tracing(NAME, options.max_vertices, minimum_area=options.minimum_area)
-    return PolygonSettings(options.polygons, PolygonFiles(tracing, options.by_scene))
+    simplifying = None if options.simplify is None else Simplifying(tracing, options.simplify)
+    return PolygonSettings(options.polygons, options.by_scene, tracing, simplifying)
 
 
 def _stages(settings: PolygonSettings, maps: LabelMaps) -> list[Stage]:
     """Blocks, scenes, and files of each kind."""
-    tracing = settings.files.tracing.stages(maps)
-    return [*tracing, *settings.files.stages(settings.kinds, maps)]
+    stages = settings.tracing.stages(maps)
+    if settings.simplifying is not None:
+        stages += settings.simplifying.stages(maps)
+    for files in settings.files:
+        stages += files.stages(settings.kinds, maps)
+    return stages
 
 
 def _finish(work: StageWork) -> dict[str, Any]:
-    """Write the style of QGIS beside each file of a reference system."""
+    """Write the style of QGIS beside each file of a reference system, and the table of drift."""
     settings: PolygonSettings = work.settings
+    scenes = work.stage(settings.tracing.scenes)
+    about: dict[str, Any] = {"files": [], "classes": class_totals(scenes)}
+    for files in settings.files:
+        paths, about[files.name] = _written(files, settings.kinds, work)
+        about["files"] += [f"{files.name}/"] if settings.by_scene else paths
+    if not settings.by_scene:
+        style = polygon_style(work.labelled.contract.classes)
+        styles = sorted({f"{path.rpartition('.')[0]}.qml" for path in about["files"]})
+        for path in styles:
+            filesystem.write_bytes(work.path(path), style, work.run.scratch)
+        about["files"] += styles
+    if settings.simplifying is not None:
+        drift = drift_of(settings.simplifying, work)
+        path = f"{SIMPLIFIED_NAME}.csv"
+        filesystem.write_bytes(work.path(path), drift.to_csv(), work.run.scratch)
+        about["files"].append(path)
+        about |= {"drift": drift.to_json(), "notes": drift.notes()}
+    return about
+
+
+def _written(files: PolygonFiles, kinds: tuple[str, ...], work: StageWork) -> tuple[list[str], int]:
+    """Paths of files, and how many polygons those of one kind have."""
     paths: list[str] = []
     count = 0
-    for kind in settings.kinds:
-        for _, commit in work.stage(settings.files.stage_of(kind)).commits():
+    for kind in kinds:
+        for _, commit in work.stage(files.stage_of(kind)).commits():
             if commit is not None and not commit.tally.failed_images:
                 paths += [output.path for output in commit.outputs]
                 count += int(commit.tally.sums[FEATURES][kind])
-    scenes = work.stage(settings.files.tracing.scenes)
-    about = {"polygons": count // len(settings.kinds), "classes": class_totals(scenes)}
-    if settings.files.by_scene:
-        return {"files": [f"{NAME}/"]} | about
-    style = polygon_style(work.labelled.contract.classes)
-    styles = sorted({f"{path.rpartition('.')[0]}.qml" for path in paths})
-    for path in styles:
-        filesystem.write_bytes(work.path(path), style, work.run.scratch)
-    return {"files": [*paths, *styles]} | about
+    return paths, count // len(kinds)
 
 
 POLYGONS = Layer(NAME, _settings, _stages, _finish)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class Tracing:
 
     @property
     def scenes(self) -> str:
-        """Name of the stage of scenes. Each unit writes a Parquet file, of `schema_of` the run."""
+        """Name of the stage of scenes. Each unit writes a Parquet file, of `schema_of`."""
         return f"{self.layer}/scenes"
 
     def stages(self, maps: LabelMaps) -> list[Stage]:
@@ -76,21 +77,32 @@ class Tracing:
         Args:
             maps: The label maps.
         """
-        shared = shared_ground(maps.work)
-
-        def blocks() -> Iterator[WorkUnit]:
-            for found in maps:
-                sharing = shared.get(found.key, ())
-                yield from (_unit("trace", found, sharing, w) for w in found.blocks(self.side))
-
-        def scenes() -> Iterator[WorkUnit]:
-            return (_unit("scene", found, shared.get(found.key, ()), None) for found in maps)
-
         shape = self.shape_of(maps)
+        blocks = partial(self.block_units, "trace", maps)
+        scenes = partial(self.scene_units, "scene", maps)
         return [
             Stage(self.blocks, shape, blocks, TraceBlocks(self)),
             Stage(self.scenes, {"trace": shape}, scenes, JoinBlocks(self)),
         ]
+
+    def block_units(self, kind: str, maps: LabelMaps) -> Iterator[WorkUnit]:
+        """A unit for each block of the label maps; see `map_unit`."""
+        shared = shared_ground(maps.work)
+        for found in maps:
+            sharing = shared.get(found.key, ())
+            yield from (map_unit(kind, found, sharing, w) for w in found.blocks(self.side))
+
+    def scene_units(self, kind: str, maps: LabelMaps) -> Iterator[WorkUnit]:
+        """A unit for each label map; see `map_unit`."""
+        shared = shared_ground(maps.work)
+        return (map_unit(kind, found, shared.get(found.key, ()), None) for found in maps)
+
+    def schema_of(self, labelled: Work) -> pa.Schema:
+        """Columns of the rows: those of parts, and what counts in the scene if ground counts once.
+
+        `counted_m2` is null without ground, as `area_m2` is.
+        """
+        return PARTS.append(pa.field(COUNTED_M2, pa.float64())) if labelled.counts_once else PARTS
 
     def shape_of(self, maps: LabelMaps) -> dict[str, Any]:
         """What the rows of scenes follow from, beside their label maps."""
@@ -99,16 +111,20 @@ class Tracing:
         # What counts in other scenes follows from all label maps.
         return shape | ({"map": maps.digest} if maps.work.counts_once else {})
 
+    def traced_map(self, unit: WorkUnit, work: StageWork) -> tuple[LabelMap, Sequence[InputFile]]:
+        """The label map that a unit of a block is of, and the scenes that show the same ground.
 
-def schema_of(labelled: Work) -> pa.Schema:
-    """Columns of the rows: those of parts and, where ground counts once, what counts in the scene.
+        Raises:
+            InputError: If it cannot be opened, or could not be generalized.
+            TransientError: If it is not generalized yet.
+        """
+        found, sharing = map_and_sharing(unit, work.labelled)
+        if self.minimum_area is not None:
+            found = generalized_map(found, self.minimum_area, work)
+        return found, sharing
 
-    `counted_m2` is null without ground, as `area_m2` is.
-    """
-    return PARTS.append(pa.field(COUNTED_M2, pa.float64())) if labelled.counts_once else PARTS
 
-
-def _unit(
+def map_unit(
     kind: str, found: LabelMap, sharing: Sequence[InputFile], window: Window | None
 ) -> WorkUnit:
     """A unit: the files of its map and, behind them, all scenes that show the same ground."""
@@ -116,7 +132,12 @@ def _unit(
     return replace(unit, files=(*unit.files, *sharing))
 
 
-def _map_and_sharing(unit: WorkUnit, labelled: Work) -> tuple[LabelMap, Sequence[InputFile]]:
+def map_and_sharing(unit: WorkUnit, labelled: Work) -> tuple[LabelMap, Sequence[InputFile]]:
+    """The label map of a unit of `map_unit`, and the scenes that show the same ground.
+
+    Raises:
+        InputError: If it cannot be opened.
+    """
     count = 2 if labelled.confidence else 1
     own = replace(unit, files=unit.files[:count])
     return map_of(own, labelled.contract.classes), unit.files[count:]
@@ -141,9 +162,7 @@ class TraceBlocks:
     def __call__(self, unit: WorkUnit, work: StageWork) -> StageResult:
         """Do a unit."""
         assert unit.window is not None
-        found, sharing = _map_and_sharing(unit, work.labelled)
-        if self.tracing.minimum_area is not None:
-            found = generalized_map(found, self.tracing.minimum_area, work)
+        found, sharing = self.tracing.traced_map(unit, work)
         areas = _areas_of(found, work.labelled)
         block = _block(found, unit.window, areas, work.labelled, sharing)
         traced = trace_block(block, self.tracing.max_vertices)
@@ -168,6 +187,15 @@ def _write_polygons(path: str, traced: TracedBlock, found: LabelMap) -> None:
     write_rows(path, polygon_rows(traced.heads, np.zeros(len(shapes), np.int32), shapes))
 
 
+def rimmed_labels(found: LabelMap, window: Window) -> np.ndarray:
+    """`(height + 2, width + 2)` labels of a block with one pixel around it; see `LabelBlock`."""
+    around = Window(window.row - 1, window.column - 1, window.height + 2, window.width + 2)
+    inner = around.intersection(found.grid.window)
+    rimmed = np.full((around.height, around.width), found.classes.nodata, found.classes.label_dtype)
+    rimmed[inner.relative_to(around).slices] = read_block(found.uri, inner)
+    return rimmed
+
+
 def _block(
     found: LabelMap,
     window: Window,
@@ -176,11 +204,6 @@ def _block(
     sharing: Sequence[InputFile],
 ) -> LabelBlock:
     """The pixels of a block."""
-    nodata, whole = found.classes.nodata, found.grid.window
-    around = Window(window.row - 1, window.column - 1, window.height + 2, window.width + 2)
-    inner = around.intersection(whole)
-    rimmed = np.full((around.height, around.width), nodata, found.classes.label_dtype)
-    rimmed[inner.relative_to(around).slices] = read_block(found.uri, inner)
     elsewhere = None
     if sharing:
         place = [file.key for file in sharing].index(found.key)
@@ -188,9 +211,9 @@ def _block(
         elsewhere = elsewhere_in(shared, labelled, window)
     return LabelBlock(
         window,
-        whole.width,
-        rimmed,
-        nodata,
+        found.grid.width,
+        rimmed_labels(found, window),
+        found.classes.nodata,
         areas,
         elsewhere,
         None if found.confidence is None else read_block(found.confidence, window),
@@ -227,12 +250,12 @@ class JoinBlocks:
 
     def __call__(self, unit: WorkUnit, work: StageWork) -> StageResult:
         """Do a unit."""
-        found, sharing = _map_and_sharing(unit, work.labelled)
+        found, sharing = map_and_sharing(unit, work.labelled)
         windows = list(found.blocks(self.tracing.side))
         traces, names, total = work.stage(self.tracing.blocks), list[str](), TallySum()
         for window in windows:
-            block = _unit("trace", found, sharing, window)
-            total.add(_traced(block, traces).tally)
+            block = map_unit("trace", found, sharing, window)
+            total.add(finished_commit(block, traces).tally)
             names += map(traces.own_path, TraceFiles.of(block.id))
         path = work.own_path(f"{unit.id}.parquet")
         with ExitStack() as stack:
@@ -244,32 +267,31 @@ class JoinBlocks:
             batches = scene_polygons(
                 windows, files, size, found.grid.transform, self.tracing.max_vertices
             )
-            _write_scene(draft.path, batches, found, work.labelled)
+            rows = _Rows(
+                found, _areas_of(found, work.labelled), self.tracing.schema_of(work.labelled)
+            )
+            _write_scene(draft.path, batches, rows)
         tally = replace(total.exact(), images=1)
         return StageResult([Output.of(path, draft.written)], tally, 0)
 
 
-def _traced(unit: WorkUnit, traces: StageWork) -> Commit:
-    """The record of a block that is traced.
+def finished_commit(unit: WorkUnit, stage: StageWork) -> Commit:
+    """The record of a unit that is done.
 
     Raises:
         TransientError: If it is not.
         InputError: If it cannot be.
     """
-    commit = traces.log.read(unit)
+    commit = stage.log.read(unit)
     if commit is None:
-        raise TransientError(f"{unit.window} is not traced yet: run the same command again")
+        raise TransientError(f"{unit.id} is not done yet: run the same command again")
     if commit.tally.failed_images:
-        raise InputError(f"{unit.window} of it could not be traced")
+        raise InputError(f"{unit.window or 'all'} of it could not be traced")
     return commit
 
 
-def _write_scene(
-    path: str, batches: Iterator[pa.RecordBatch], found: LabelMap, labelled: Work
-) -> None:
-    schema = schema_of(labelled)
-    rows = _Rows(found, _areas_of(found, labelled), schema)
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+def _write_scene(path: str, batches: Iterator[pa.RecordBatch], rows: "_Rows") -> None:
+    with pq.ParquetWriter(path, rows.schema, compression="zstd") as writer:
         for table in row_groups(map(rows.of, batches)):
             writer.write_table(table)
 

@@ -3,9 +3,9 @@
 Three Arrow files. Each has batches of bounded size, so that a scene reads a part of it at a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -69,7 +69,7 @@ def polygon_rows(heads: Heads, parts: np.ndarray, shapes: np.ndarray) -> pa.Reco
 def write_rows(path: str, rows: pa.RecordBatch) -> None:
     """Write the polygons that are finished, by their first pixels."""
     starts = range(0, len(rows), _BATCH_ROWS)
-    _write(path, POLYGONS, (rows.slice(start, _BATCH_ROWS) for start in starts))
+    write_batches(path, POLYGONS, (rows.slice(start, _BATCH_ROWS) for start in starts))
 
 
 def read_rows(path: str) -> Iterator[pa.RecordBatch]:
@@ -84,7 +84,7 @@ def write_pieces(path: str, pieces: Pieces) -> None:
     heads = pieces.heads
     lists = [heads.first, heads.labels, *heads.measures.T, pieces.counts, *pieces.seams]
     row = [pa.array([values], kind) for values, kind in zip(lists, _PIECES.types, strict=True)]
-    _write(path, _PIECES, [pa.RecordBatch.from_arrays(row, schema=_PIECES)])
+    write_batches(path, _PIECES, [pa.RecordBatch.from_arrays(row, schema=_PIECES)])
 
 
 def read_pieces(path: str) -> Pieces:
@@ -100,7 +100,9 @@ def write_corners(path: str, keys: np.ndarray) -> None:
     """Write corners of pieces, piece after piece."""
     starts = range(0, len(keys), _BATCH_CORNERS)
     parts = (pa.array(keys[start : start + _BATCH_CORNERS]) for start in starts)
-    _write(path, _CORNERS, (pa.RecordBatch.from_arrays([part], schema=_CORNERS) for part in parts))
+    write_batches(
+        path, _CORNERS, (pa.RecordBatch.from_arrays([part], schema=_CORNERS) for part in parts)
+    )
 
 
 def read_corners(path: str, begins: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
@@ -127,7 +129,8 @@ def read_corners(path: str, begins: np.ndarray, counts: np.ndarray) -> list[np.n
     return found
 
 
-def _write(path: str, schema: pa.Schema, batches: Iterator[Any] | Sequence[Any]) -> None:
+def write_batches(path: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Write an Arrow file, which `read_rows` reads."""
     with (
         closing(pa.OSFile(path, "wb")) as file,
         pa.ipc.new_file(file, schema, options=_OPTIONS) as writer,

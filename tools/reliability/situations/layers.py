@@ -111,6 +111,18 @@ SITUATIONS = (
         "must be one of png, webp",
     ),
     Situation(
+        "simplified polygons without polygons",
+        "layers run --simplify 2",
+        "--simplify",
+        "of --polygons simpler: give both",
+    ),
+    Situation(
+        "polygons that are simplified to nothing",
+        "layers run --polygons fgb --simplify 1000",
+        "--simplify",
+        "must be more than 0 and at most 100",
+    ),
+    Situation(
         "layers into a link",
         MOSAIC,
         "layers",
