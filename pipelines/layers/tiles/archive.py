@@ -45,6 +45,16 @@ class StoredRange:
     first: int
     last: int
 
+    @property
+    def rows(self) -> np.ndarray:
+        """What the index says of them."""
+        return self.index[self.first : self.last]
+
+    def contents(self) -> Iterator[tuple[np.void, bytes]]:
+        """What the index says of each, and the encoded tile; all are read at once."""
+        images = self.part.read_images(self.index, self.first, self.last)
+        return zip(self.rows, images, strict=True)
+
 
 # All ranges of an archive in order of their tiles; made anew for each of the two times of reading.
 Ranges = Callable[[], Iterable[StoredRange]]
@@ -146,7 +156,7 @@ def _entries(ranges: Iterable[StoredRange], layout: _Layout) -> Iterator[Entry]:
     """Entries of the directories; what follows with the same content is one run."""
     entry = None
     for found in ranges:
-        for row in found.index[found.first : found.last]:
+        for row in found.rows:
             number, length = int(row["id"]), int(row["length"])
             offset, _ = layout.place(row)
             if entry is None:
@@ -163,8 +173,7 @@ def _entries(ranges: Iterable[StoredRange], layout: _Layout) -> Iterator[Entry]:
 def _contents(ranges: Iterable[StoredRange], layout: _Layout) -> Iterator[bytes]:
     """What is stored, in order."""
     for found in ranges:
-        images = found.part.read_images(found.index, found.first, found.last)
-        for row, image in zip(found.index[found.first : found.last], images, strict=True):
+        for row, image in found.contents():
             _, is_new = layout.place(row)
             if is_new:
                 yield image

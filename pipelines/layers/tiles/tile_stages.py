@@ -17,6 +17,7 @@ from pipelines.layers.options import LayersOptions
 from pipelines.layers.stages import Layer, Stage, StageResult, StageWork, layer_failure
 from pipelines.layers.tiles.archive import ArchiveHead, StoredRange, write_archive, zoom_ranges
 from pipelines.layers.tiles.coverage import Coverage, coverage_of
+from pipelines.layers.tiles.map_page import low_zooms, map_page
 from pipelines.layers.tiles.mercator import TILE_PX
 from pipelines.layers.tiles.nearest import add_nearest
 from pipelines.layers.tiles.pyramid import Tier, thinned
@@ -32,7 +33,7 @@ from segmodel.errors import InputError, counted
 from segmodel.labels.classes import format_color
 from segmodel.tiling.windows import Window
 
-ARCHIVE = "labels.pmtiles"
+ARCHIVE, PAGE = "labels.pmtiles", "map.html"
 # Name of the layer, and of its exact sums in commit records.
 _TILES = "tiles"
 _ARCHIVE_STAGE = f"{_TILES}/archive"
@@ -185,7 +186,7 @@ class DrawTiles:
 
 @dataclass(frozen=True)
 class WriteArchive:
-    """Puts all parts together.
+    """Puts all parts together, and low zooms of them in a page.
 
     Args:
         tiers: The tiers that have drawn them.
@@ -196,22 +197,31 @@ class WriteArchive:
     head: ArchiveHead
 
     def __call__(self, unit: WorkUnit, work: StageWork) -> StageResult:
-        """Write the archive; see `Stage`."""
+        """Write archive and page; see `Stage`."""
         works = [work.stage(_stage_name(tier)) for tier in self.tiers]
         commits = chain.from_iterable(stage.commits() for stage in works)
         sums = (commit.tally.sums.get(_TILES, {}) for _, commit in commits if commit is not None)
         most = sum(int(found.get("all", 0)) for found in sums)
-        with work.written(ARCHIVE) as draft, open(draft.path, "wb") as stream:
-            counts = write_archive(stream, partial(self._ranges, work), most, self.head)
-        tally = Tally(sums={_TILES: counts._asdict()})
-        return StageResult([Output.of(ARCHIVE, draft.written)], tally, 0)
 
-    def _ranges(self, work: StageWork) -> Iterator[StoredRange]:
+        def ranges() -> Iterator[StoredRange]:
+            return chain.from_iterable(found for _, found in self._ranges(work))
+
+        with work.written(ARCHIVE) as draft, open(draft.path, "wb") as stream:
+            counts = write_archive(stream, ranges, most, self.head)
+        embedded = low_zooms(self._ranges(work))
+        with work.written(PAGE) as page, open(page.path, "wb") as stream:
+            stream.write(map_page(embedded, self.head))
+        tally = Tally(sums={_TILES: counts._asdict() | {"page_zoom": embedded.max_zoom}})
+        outputs = [Output.of(ARCHIVE, draft.written), Output.of(PAGE, page.written)]
+        return StageResult(outputs, tally, 0)
+
+    def _ranges(self, work: StageWork) -> Iterator[tuple[int, Iterator[StoredRange]]]:
+        """Each zoom, with its tiles."""
         for tier in reversed(self.tiers):
             stage = work.stage(_stage_name(tier))
             for zoom in tier.zooms:
                 units = plan.read_units(stage.run.plan, WorkUnit)
-                yield from zoom_ranges(zoom, (_part(stage, unit.id) for unit in units))
+                yield zoom, zoom_ranges(zoom, (_part(stage, unit.id) for unit in units))
 
 
 def _metadata(work: Work) -> dict[str, Any]:
@@ -238,7 +248,7 @@ def finish_tiles(work: StageWork) -> dict[str, Any]:
     """
     ((_, commit),) = work.commits()
     assert commit is not None
-    return {"files": [ARCHIVE]} | dict(commit.tally.sums[_TILES])
+    return {"files": [ARCHIVE, PAGE]} | dict(commit.tally.sums[_TILES])
 
 
 TILES = Layer(_TILES, _settings, tile_stages, finish_tiles)

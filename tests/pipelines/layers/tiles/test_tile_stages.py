@@ -128,7 +128,7 @@ def test_the_deepest_zoom_is_the_nearest_sample_of_the_label_maps(run, form):
     assert {DARK, MIDDLE, BRIGHT, NODATA} == set(np.unique(expected))
     assert summary["exit_status"] == 0
     found = summary["layers"]["tiles"]
-    assert found["files"] == ["labels.pmtiles"]
+    assert found["files"] == ["labels.pmtiles", "map.html"]
     assert (found["max_zoom"], found["bytes"]) == (14, len(archive(run)))
     assert header["clustered"]
     assert header["tile_type"].name == form.upper()
