@@ -9,6 +9,7 @@ import io
 import operator
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -30,13 +31,14 @@ from pipelines.run.commits import Output
 from pipelines.run.plan import WorkUnit
 from pipelines.scenes.files import label_name
 from pipelines.storage import filesystem
+from pipelines.storage.threads import in_order
 from segmodel.errors import DamagedError, GroundError, InputError, TransientError
 from segmodel.tiling.windows import Window
 
 PIECES, GENERALIZED = "minimum_area/pieces", "minimum_area/scene"
 # Folder of the generalized label maps.
 MAPS = "generalized"
-# A block, its areas and its components take 350 MB if no two pixels are equal.
+# A block, its areas and its components take 500 MB if no two neighbours are equal.
 SIDE_PX = 2048
 # Sums in a record: pixels and ground area by old and new class, and of what is below the unit and
 # keeps its class.
@@ -200,9 +202,13 @@ def _settled(
         nothing = Settled(np.zeros(0, bool), np.zeros(0, found.classes.label_dtype))
         return [(window, nothing) for window in windows], 0
     seams, columns = SceneSeams(unit), -(-found.grid.width // side)
-    for first in range(0, len(windows), columns):
-        row = windows[first : first + columns]
-        seams.add_row([_read_pieces(found.unit("pieces", window), work) for window in row])
+    units = (found.unit("pieces", window) for window in windows)
+    row: list[Unsettled] = []
+    for pieces in in_order(partial(_read_pieces, work=work), units):
+        row.append(pieces)
+        if len(row) == columns:
+            seams.add_row(row)
+            row = []
     settled, stay = seams.settle()
     return list(zip(windows, settled, strict=True)), stay
 
