@@ -63,7 +63,7 @@ def test_files_that_the_readme_points_to_exist():
     assert [link for link in links if not (ROOT / link.partition("#")[0]).exists()] == []
 
 
-def test_the_wheel_holds_the_model_and_the_list_of_beam_options(tmp_path):
+def test_the_wheel_holds_the_model_the_page_and_the_list_of_beam_options(tmp_path):
     source = tmp_path / "source"
     ignored = shutil.ignore_patterns(".venv", ".git", "build", "demo", "*.egg-info", "__pycache__")
     # The command `demo` is a file, the output of the demo a folder at the top.
@@ -89,4 +89,9 @@ def test_the_wheel_holds_the_model_and_the_list_of_beam_options(tmp_path):
         "pipelines/earth/model/saved_model.pb",
         "pipelines/earth/model/assets.extra/segmodel.json",
         "pipelines/earth/model/variables/variables.index",
+        "pipelines/layers/tiles/page/leaflet.LICENSE",
+        "pipelines/layers/tiles/page/leaflet.css",
+        "pipelines/layers/tiles/page/leaflet.js",
+        "pipelines/layers/tiles/page/map.html.jinja",
+        "pipelines/layers/tiles/page/map.js",
     } <= names

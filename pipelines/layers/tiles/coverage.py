@@ -1,6 +1,6 @@
 """Which web tiles show which label maps, from the place of the maps alone."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, product
 
@@ -13,6 +13,8 @@ from pipelines.layers.tiles.pyramid import Tier, tiers
 from pipelines.run.plan import InputFile
 from segmodel.errors import ConfigurationError
 
+# Most pixels of the deepest zoom: 300 million tiles, in a million units.
+MAX_PIXELS = 2 * 10**13
 # Column and row of a tile.
 TilePlace = tuple[int, int]
 
@@ -80,12 +82,31 @@ def coverage_of(label_maps: Iterable[LabelMap], max_zoom: int | None) -> Coverag
         )
     zoom = max(extent.zoom for extent in extents) if max_zoom is None else max_zoom
     found = tuple(tiers(zoom))
+    _check_size(extents, zoom)
     entries = np.array(sorted(_entries(extents, found[0])), np.int64)
     edges = np.array([extent.bounds for extent in extents])
     west, south, _, _ = edges.min(axis=0).tolist()
     _, _, east, north = edges.max(axis=0).tolist()
     bounds = west, south, east, north
     return Coverage(found, bounds, entries[:, 2:], entries[:, 1], tuple(files), tuple(left_out))
+
+
+def _check_size(extents: Sequence[Extent], zoom: int) -> None:
+    """Refuse a zoom of which there would be more tiles than anybody can store.
+
+    Raises:
+        ConfigurationError: Says which zoom there may be.
+    """
+
+    def pixels(zoom: int) -> int:
+        return sum(window.pixels for extent in extents for window in extent.windows(zoom))
+
+    if pixels(zoom) > MAX_PIXELS:
+        possible = next(lower for lower in range(zoom, -1, -1) if pixels(lower) <= MAX_PIXELS)
+        raise ConfigurationError(
+            f"--tiles: label maps have {pixels(zoom):.2g} pixels at zoom {zoom}, and at most "
+            f"{MAX_PIXELS:.2g} are drawn: give --max_zoom {possible}, or less"
+        )
 
 
 def _entries(extents: Iterable[Extent], tier: Tier) -> Iterator[tuple[int, int, int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from rasterio.warp import transform_bounds
 from pipelines.layers.launch import check_layers, prepare_layers
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.stages import DoStageUnit
-from pipelines.layers.tiles import pyramid, tile_stages
+from pipelines.layers.tiles import coverage, pyramid, tile_stages
 from pipelines.layers.tiles.mercator import extent_of
 from pipelines.layers.tiles.tile_stages import TILES
 from pipelines.run import plan
@@ -242,6 +243,21 @@ def test_a_run_without_a_place_on_the_map_of_the_world_is_refused(tmp_path):
     root = run_scenes(tmp_path / "run", model, tmp_path / "in").root
     with pytest.raises(ConfigurationError, match=r"--tiles: no label map has a place on the Earth"):
         tile(root)
+
+
+def test_a_zoom_of_too_many_tiles_is_refused_with_one_that_is_possible(run, monkeypatch):
+    monkeypatch.setattr(coverage, "MAX_PIXELS", 1_000_000)
+    with pytest.raises(ConfigurationError) as refused:
+        tile(run, max_zoom=24)
+    found = re.fullmatch(
+        r"--tiles: label maps have .*e\+11 pixels at zoom 24, and at most 1e\+06 are drawn: give "
+        r"--max_zoom (\d+), or less",
+        str(refused.value),
+    )
+    possible = int(found[1])
+    assert tile(run, max_zoom=possible)["exit_status"] == 0
+    with pytest.raises(ConfigurationError, match=f"--max_zoom {possible}, or less"):
+        tile(run, max_zoom=possible + 1)
 
 
 def test_what_no_tile_shows_is_told(tmp_path, caplog):
