@@ -46,6 +46,7 @@ ITEMS = "stac/items"
 MAX_TOGETHER = 10_000
 # Programs that labelled, by the tag of a label map that has their version.
 SOFTWARE = {"beamseg": "BEAMSEG_VERSION", "tensorflow": "BEAMSEG_TENSORFLOW_VERSION"}
+_CATALOG = "catalog.json"
 _TABLE, _COLLECTION, _MODEL = "stac/items.parquet", "stac/collection.json", "stac/model.json"
 
 
@@ -73,7 +74,7 @@ class WriteItem:
         scene = self._scene(unit, work.labelled)
         folder = f"items/{scene.id[-16:][:2]}" if self.has_folders else "items"
         up = "../" * (folder.count("/") + 1)
-        parent = "./catalog.json" if self.has_folders else f"{up}collection.json"
+        parent = f"./{_CATALOG}" if self.has_folders else f"{up}collection.json"
         place = ItemPlace(up, f"{up}../../", parent)
         path = f"stac/{folder}/{scene.id}.json"
         written = work.write(path, _content(item_document(scene, self.text, place)))
@@ -158,12 +159,22 @@ def _finish(others: Sequence[str], work: StageWork) -> dict[str, Any]:
     schema = items_schema((*labelled.map_folders, "areas"), SOFTWARE)
     with work.written(_TABLE) as table:
         write_items(table.path, items(), schema, collection)
-    for folder, ids in folders.items() if ITEMS not in folders else ():
-        name = PurePosixPath(folder).name
-        work.write(f"{folder}/catalog.json", _content(catalog_document(name, text, ids)))
+    _write_catalogs(work, text, {} if ITEMS in folders else folders)
     work.write(_MODEL, _content(model_document(labelled.contract, text.fingerprint)))
     work.write(_COLLECTION, _content(collection(_item_links(folders))))
     return {"files": [_COLLECTION, _TABLE], "items": sum(map(len, folders.values()))}
+
+
+def _write_catalogs(
+    work: StageWork, text: CatalogueText, folders: Mapping[str, Sequence[str]]
+) -> None:
+    """Write a catalog for each folder of items, and remove those of folders that have none now."""
+    for folder, ids in folders.items():
+        name = PurePosixPath(folder).name
+        work.write(f"{folder}/{_CATALOG}", _content(catalog_document(name, text, ids)))
+    for name in filesystem.names_below(work.path(ITEMS)):
+        if name.endswith(f"/{_CATALOG}") and f"{ITEMS}/{posixpath.dirname(name)}" not in folders:
+            filesystem.remove_below_root(work.root, f"{ITEMS}/{name}")
 
 
 def _items(work: StageWork) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -197,7 +208,7 @@ def _item_links(folders: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]
     for folder, ids in sorted(folders.items()):
         if folder != ITEMS:
             name = PurePosixPath(folder).name
-            yield stac.link("child", f"./items/{name}/catalog.json", title=name)
+            yield stac.link("child", f"./items/{name}/{_CATALOG}", title=name)
         for found in ids if folder == ITEMS else ():
             yield stac.link("item", f"./items/{found}.json", stac.GEOJSON)
 

@@ -184,6 +184,11 @@ def test_many_items_lie_in_folders_with_a_catalog_each(finished, tmp_path, monke
     for row in table.itertuples():
         for link in row.links:
             assert (run / "layers" / "stac" / unquote(link["href"])).is_file()
+    # Few again: what was in folders is no longer there.
+    monkeypatch.undo()
+    catalogue(run)
+    assert [path for path in documents(run) if "/items/" in path and path.count("/") != 3] == []
+    assert len(documents(run)) == 5
 
 
 def test_another_scene_adds_an_item_and_leaves_the_others_as_they_are(tmp_path):
