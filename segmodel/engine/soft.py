@@ -31,7 +31,8 @@ class Weights:
     Args:
         values: `(height, width)` int32, the area of each pixel in steps, rounded; 0 where a pixel
             does not count, else at least 1.
-        step: What a step is: a power of two, so that multiplying with it is exact.
+        step: What a step is: the area of each pixel, if they have the same; else a power of two, so
+            that multiplying with it is exact.
         labelled: As in `Counted`, of the whole window.
         index: Likewise.
         zones: As in `Counted`.
@@ -60,9 +61,10 @@ class Weights:
             return whole
 
         core = tile.core.relative_to(tile.read).slices
-        areas, step = counted.areas, 1.0
-        largest = float(areas.max(initial=0))
-        if largest:
+        areas = counted.areas
+        least, largest = float(areas.min(initial=np.inf)), float(areas.max(initial=0))
+        step = largest or 1.0
+        if least < largest:
             # A power of two by which the largest has _STEPS bits.
             step = 2.0 ** (math.ceil(math.log2(largest)) - _STEPS)
         areas /= np.float32(step)

@@ -38,7 +38,7 @@ class Predictor:
         self.contract, self.fingerprint = contract, fingerprint
         self.classes, self.fill = contract.classes, contract.fill
         self.signatures, self.owner = signatures, owner
-        self._soft_functions: dict[tuple[bool, bool], Callable[..., dict[str, Any]]] = {}
+        self._soft_functions: dict[tuple[bool, bool, bool], Callable[..., dict[str, Any]]] = {}
 
     @classmethod
     def load(cls, path: str | Path, trust: bool = False) -> Predictor:
@@ -120,7 +120,8 @@ class Predictor:
             one = np.ones((1, 1, 1), np.int32)
             pixels["labelled"] = one if labelled is None else labelled
             pixels["index"] = 0 * one if index is None else index
-        outputs = self._run(self._soft(has_maps, is_plain), images=images, **pixels)
+        is_even = int(weights.max(initial=0)) <= 1
+        outputs = self._run(self._soft(has_maps, is_plain, is_even), images=images, **pixels)
         if not outputs.pop("is_sound"):
             raise ContractError(
                 "probabilities: the model must give values of at least 0 that sum to 1 in each "
@@ -129,12 +130,12 @@ class Predictor:
         whole = {name: outputs.pop(name).astype(np.int64) for name in ("levels", "bins")}
         return SoftBatch(**outputs, **whole)
 
-    def _soft(self, has_maps: bool, is_plain: bool) -> Callable[..., dict[str, Any]]:
+    def _soft(self, has_maps: bool, is_plain: bool, is_even: bool) -> Callable[..., dict[str, Any]]:
         import tensorflow as tf
 
         from segmodel.savedmodel.soft import soft_function
 
-        kind = has_maps, is_plain
+        kind = has_maps, is_plain, is_even
         if kind not in self._soft_functions:
             shape = (None, None, None, len(self.contract.bands))
             images = tf.TensorSpec(shape, self.contract.dtype, "images")

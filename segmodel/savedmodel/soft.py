@@ -58,6 +58,7 @@ def soft_function(
     classes: ClassTable,
     has_maps: bool,
     is_plain: bool,
+    is_even: bool,
 ) -> Callable[..., dict[str, tf.Tensor]]:
     """A function of a batch of raw values and weights that gives what `SoftBatch` holds.
 
@@ -70,6 +71,7 @@ def soft_function(
         classes: Class table of the model.
         has_maps: Whether the levels of all pixels leave the device.
         is_plain: Whether each pixel labels one pixel, and zones are not told apart.
+        is_even: Whether weights are 0 and 1 only.
 
     Returns:
         Function of `images` and `weights`, and unless it is plain of `labelled` and `index`, as of
@@ -88,36 +90,46 @@ def soft_function(
         parts = tf.unstack(tf.ensure_shape(found, (None, None, None, count)), axis=-1)
         best, confidence = _best_of(parts)
         batch, zones = tf.shape(best)[0], tf.reduce_max(index) + 1
-        # By window, zones and label; below 0 where a pixel does not count.
-        cell = (tf.range(batch)[:, None, None] * zones + index) * count + best
-        cell = tf.where(weights > 0, cell, -1)
-        cells = batch * zones * count
+        cell, cells = _cells(best, weights, index, count), batch * zones * count
         labelled = tf.broadcast_to(labelled, tf.shape(best))
+        sums_of = _by_cell(cell, cells, (labelled, weights))
         if is_plain:
-            levels, weighted = _summed(
-                parts, _by_label(best, weights, count), (batch, count, count)
-            )
-        else:
-            by_cell = _by_cell(cell, cells, (labelled, weights))
-            levels, weighted = _summed(parts, by_cell, (cells, count))
-        bins = _binned(confidence, cell, cells, None if is_plain else labelled)
+            sums_of = _by_label(best, weights, count, is_even)
+
+        def of_rows(rows: slice) -> tuple[tf.Tensor, ...]:
+            some = [part[:, rows] for part in parts]
+            pixels = None if is_plain else labelled[:, rows]
+            bins = _binned(confidence[:, rows], cell[:, rows], cells, pixels)
+            return *sums_of(levels_of(some, rows.start), rows), bins, _unsound(some)
+
+        shape = (batch, count, count) if is_plain else (cells, count)
+        levels, weighted, bins, unsound = _summed(of_rows, tf.shape(best), shape, cells)
+        of_cells = {"levels": levels, "weighted": weighted, "bins": bins}
         maps = {"maps": tf.cast(tf.stack(levels_of(parts, 0), -1), tf.uint8)} if has_maps else {}
         return {
             "labels": tf.gather(tf.constant(ids), best),
             "confidence": confidence,
-            "levels": tf.reshape(levels, (batch, zones, count, count)),
-            "weighted": tf.reshape(weighted, (batch, zones, count, count)),
-            "bins": tf.reshape(bins, (batch, zones, count, BINS)),
-            "is_sound": _are_sound(parts),
+            "is_sound": unsound < 1,
+            **{
+                name: tf.reshape(part, (batch, zones, count, -1)) for name, part in of_cells.items()
+            },
             **maps,
         }
 
     names = ("weights",) if is_plain else ("weights", "labelled", "index")
-    pixels = [tf.TensorSpec((None, None, None), tf.int32, name) for name in names]
-    function: Callable[..., dict[str, tf.Tensor]] = tf.function(
-        soft, input_signature=[images, *pixels]
-    )
+    signature = [images, *map(_of_pixels, names)]
+    function: Callable[..., dict[str, tf.Tensor]] = tf.function(soft, input_signature=signature)
     return function
+
+
+def _of_pixels(name: str) -> tf.TensorSpec:
+    return tf.TensorSpec((None, None, None), tf.int32, name)
+
+
+def _cells(best: tf.Tensor, weights: tf.Tensor, index: tf.Tensor, count: int) -> tf.Tensor:
+    """Cell of each pixel, by window, zones and label; below 0 where it does not count."""
+    windows, zones = tf.range(tf.shape(best)[0])[:, None, None], tf.reduce_max(index) + 1
+    return tf.where(weights > 0, (windows * zones + index) * count + best, -1)
 
 
 def _best_of(probabilities: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -129,10 +141,11 @@ def _best_of(probabilities: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.cast(best, tf.int32), greatest
 
 
-def _are_sound(probabilities: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Whether all are at least 0, and those of each pixel sum to 1."""
+def _unsound(probabilities: Sequence[tf.Tensor]) -> tf.Tensor:
+    """0 where all are at least 0, and those of each pixel sum to 1; else 1."""
     is_whole = tf.reduce_all(tf.abs(tf.add_n(probabilities) - 1) <= _TOLERANCE)
-    return tf.reduce_all([is_whole, *(tf.reduce_min(part) >= 0 for part in probabilities)])
+    is_sound = tf.reduce_all([is_whole, *(tf.reduce_min(part) >= 0 for part in probabilities)])
+    return 1 - tf.cast(is_sound, tf.int32)
 
 
 def _binned(
@@ -150,50 +163,52 @@ def _binned(
     return tf.math.bincount(place, weights, minlength=size + 1, maxlength=size + 1)[:-1]
 
 
-# Function of the levels of each class in some rows, and of the first and the last of these, that
-# gives sums of levels, and of levels times weights.
-_StripSums = Callable[[list[tf.Tensor], slice], tuple[tf.Tensor, tf.Tensor]]
-
-
 def _summed(
-    probabilities: Sequence[tf.Tensor], sums_of: _StripSums, shape: tuple[tf.Tensor | int, ...]
+    of_rows: Callable[[slice], tuple[tf.Tensor, ...]],
+    pixels: tf.Tensor,
+    shape: tuple[tf.Tensor | int, ...],
+    cells: tf.Tensor,
 ) -> Sequence[tf.Tensor]:
-    """Sums over the levels of pixels, strip by strip.
+    """Sums over rows of all windows of a batch, strip by strip.
 
     Args:
-        probabilities: `(batch, height, width)` float32 of each class.
-        sums_of: What a strip adds.
-        shape: Shape of the sums.
-
-    Returns:
-        Both sums, float64.
+        of_rows: What rows add to the sums of levels, of levels times weights, of pixels by cell and
+            bin, and of what is unsound.
+        pixels: `(batch, height, width)` of the batch.
+        shape: Shape of the sums of levels.
+        cells: Number of cells.
     """
-    _, height, width = tf.unstack(tf.shape(probabilities[0]))
-    step = tf.maximum(1, _STRIP_PIXELS // width)
+    step = tf.maximum(1, _STRIP_PIXELS // pixels[2])
+    levels, bins = tf.zeros(shape, tf.float64), tf.zeros(cells * BINS, tf.int32)
+    zeros = levels, levels, bins, tf.constant(0)
 
     def add(top: tf.Tensor, *sums: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        rows = slice(top, top + step)
-        found = sums_of(levels_of([part[:, rows] for part in probabilities], top), rows)
+        found = of_rows(slice(top, top + step))
         return top + step, *(total + part for total, part in zip(sums, found, strict=True))
 
-    zeros = tf.zeros(shape, tf.float64)
-    either = tf.TensorShape([None, *(len(probabilities) for _ in shape[1:])])
+    shapes = [tf.TensorShape([None] * len(sums.shape)) for sums in zeros]
     sums: Sequence[tf.Tensor] = tf.while_loop(
-        lambda top, *_: top < height,
+        lambda top, *_: top < pixels[1],
         add,
-        (tf.constant(0), zeros, zeros),
-        shape_invariants=(tf.TensorShape(()), either, either),
+        (tf.constant(0), *zeros),
+        shape_invariants=(tf.TensorShape(()), *shapes),
     )[1:]
     return sums
 
 
-def _by_label(best: tf.Tensor, weights: tf.Tensor, count: int) -> _StripSums:
+# Function of the levels of each class in some rows, and of these, that gives sums of levels, and of
+# levels times weights.
+_StripSums = Callable[[list[tf.Tensor], slice], tuple[tf.Tensor, tf.Tensor]]
+
+
+def _by_label(best: tf.Tensor, weights: tf.Tensor, count: int, is_even: bool) -> _StripSums:
     """Sums by window, label and class, `(batch, classes, classes)`.
 
     Args:
         best: `(batch, height, width)` int32, the place of the label in the class table.
         weights: `(batch, height, width)` int32; see `Weights`.
         count: Number of classes.
+        is_even: Whether weights are 0 and 1 only.
     """
     batch = tf.shape(best)[0]
 
@@ -207,6 +222,8 @@ def _by_label(best: tf.Tensor, weights: tf.Tensor, count: int) -> _StripSums:
         chosen = tf.stack([tf.equal(labels, number) for number in range(count)], 1)
         weight = tf.reshape(weights[:, rows], (batch, 1, -1))
         counted = of_labels(chosen, tf.cast(weight > 0, tf.float32), levels)
+        if is_even:
+            return counted, counted
         weight, levels = tf.cast(weight, tf.float64), tf.cast(levels, tf.float64)
         return counted, of_labels(chosen, weight, levels)
 

@@ -10,13 +10,14 @@ import tensorflow as tf
 
 from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
+from segmodel.engine.soft import Weights
 from segmodel.errors import ContractError
 from segmodel.images.encoded import EncodedImage
 from segmodel.savedmodel.export import ServedModel
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.savedmodel.soft import levels_of
-from segmodel.tiling.raster import ArrayRaster
-from segmodel.tiling.windows import Layout
+from segmodel.tiling.raster import ArrayRaster, Counted
+from segmodel.tiling.windows import Layout, Tile, Window
 from tests.fakes import BRIGHT, DARK, MIDDLE, contract
 from tests.pipelines.corpus import png
 
@@ -146,6 +147,28 @@ def test_ones_and_one_zone_give_the_sums_of_a_model_that_is_not_told_of_them(mod
     found = model.soft_sums(images, weights, **given)
     for name in ("levels", "weighted", "bins", "labels"):
         np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+
+
+def test_pixels_of_one_area_have_the_sums_of_pixels_of_twice_that_area(model):
+    images = np.stack([IMAGE, IMAGE[::-1]])
+    once = np.random.default_rng(9).integers(0, 2, (2, 3, 4), np.int32)
+    one, two = model.soft_sums(images, once), model.soft_sums(images, 2 * once)
+    for name in ("levels", "bins", "labels"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+    np.testing.assert_array_equal(2 * one.weighted, two.weighted)
+    assert one.levels.sum() == 255 * once.sum() == one.weighted.sum()
+
+
+def test_pixels_of_one_area_weigh_1_and_others_by_their_area():
+    tile = Tile(Window(1, 0, 2, 2), Window(0, 0, 3, 2), 3, 2)
+    has_label = np.array([[True, True], [True, False], [True, True]])
+    even = Weights.of(Counted(np.full((2, 2), 0.3, np.float32)), tile, has_label)
+    assert (even.values.tolist(), even.step) == ([[0, 0], [1, 0], [1, 1]], np.float32(0.3))
+    odd = Weights.of(Counted(np.array([[3, 3], [1, 2]], np.float32)), tile, has_label)
+    assert odd.step == 2.0 ** (2 - 20)
+    assert (odd.values * odd.step).tolist() == [[0, 0], [3, 0], [1, 2]]
+    none = Weights.of(Counted(np.zeros((2, 2), np.float32)), tile, None)
+    assert (none.values.sum(), none.step) == (4, 1.0)
 
 
 @pytest.mark.parametrize("size", [(8, 9), (30, 16), (21, 50), (40, 33)])
