@@ -63,7 +63,11 @@ def _finish(work: StageWork) -> dict[str, Any]:
     """Write the style of QGIS beside each file of a reference system, and the table of drift."""
     settings: PolygonSettings = work.settings
     scenes = work.stage(settings.tracing.scenes)
-    about: dict[str, Any] = {"files": [], "classes": class_totals(scenes)}
+    about: dict[str, Any] = {
+        "files": [],
+        "minimum_area_m2": settings.tracing.minimum_area,
+        "classes": class_totals(scenes),
+    }
     for files in settings.files:
         paths, about[files.name] = _written(files, settings.kinds, work)
         about["files"] += [f"{files.name}/"] if settings.by_scene else paths

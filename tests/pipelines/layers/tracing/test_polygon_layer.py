@@ -187,12 +187,15 @@ def test_polygons_with_a_minimum_area_are_those_of_the_generalized_maps(alone, t
     frame = read(run / "layers" / "polygons.parquet")
     for name in "ab":
         check_scene(run, name, frame, "layers/generalized")
+    assert about["polygons"]["minimum_area_m2"] == unit
     small = frame[frame["area_m2"] < unit]
     assert 0 < len(small) <= about["minimum_area"]["unchanged"]["components"]
     table = geopandas.pd.read_csv(run / "layers" / "areas_generalized.csv").set_index("class")
     for name, area in frame.groupby("class")["area_m2"].sum().items():
         assert area == pytest.approx(table["area_m2"][name], rel=1e-12)
-    assert len(made(run, "parquet")["layers"]) == 2
+    again = made(run, "parquet")["layers"]
+    assert again["minimum_area"] == about["minimum_area"]
+    assert again["polygons"]["minimum_area_m2"] is None
     for name in "ab":
         check_scene(run, name, read(run / "layers" / "polygons.parquet"))
 
