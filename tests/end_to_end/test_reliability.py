@@ -61,7 +61,7 @@ def test_a_situation_that_ends_otherwise_is_a_fault(ended, fault):
     assert faults_of(situation, Ended(2, "beamseg: --window must be even\n")) == []
 
 
-@pytest.mark.parametrize("name", ["kills", "pairs", "disks", "stores", "flips", "models"])
+@pytest.mark.parametrize("name", ["kills", "pairs", "disks", "stores", "flips", "models", "layers"])
 def test_a_run_that_is_harmed_ends_with_the_same_bytes_or_says_what_to_do(bench, name, tmp_path):
     if name == "disks" and not can_mount("tmpfs", tmp_path / "disk"):
         pytest.skip("disks are not tested: this process may not mount file systems")

@@ -26,6 +26,7 @@ from tools.reliability.bench import Bench, Harm, Outcome
 from tools.reliability.disks import Disks
 from tools.reliability.flips import Flips
 from tools.reliability.kills import Kills
+from tools.reliability.layer_kills import LayerKills
 from tools.reliability.models import Models
 from tools.reliability.pairs import Pairs
 from tools.reliability.situations.harm import Situations
@@ -38,6 +39,7 @@ HARMS: dict[str, Callable[[Bench, int], Harm]] = {
     "stores": Stores,
     "flips": Flips,
     "models": Models,
+    "layers": LayerKills,
     "situations": Situations,
 }
 

@@ -22,7 +22,7 @@ class Kills(Harm):
 
     def __enter__(self) -> Self:
         notes = self.bench.folder / "points"
-        ended = self.bench.run(words("counted"), _hook(0, notes, links=True))
+        ended = self.bench.run(words("counted"), hook(0, notes, links=True))
         if ended.status:
             raise RuntimeError(ended.errors)
         self._points = len(notes.read_text().splitlines())
@@ -39,8 +39,8 @@ class Kills(Harm):
             # A run that continues has fewer points left than one that begins.
             point = 1 + int(self._points * draw.random() ** (1 if not attempt else 2))
             notes.unlink(missing_ok=True)
-            hook = _hook(point if attempt < CHAIN else 0, notes, links)
-            ended = self.bench.run(words(run.name), hook)
+            before = hook(point if attempt < CHAIN else 0, notes, links)
+            ended = self.bench.run(words(run.name), before)
             if ended.status != -signal.SIGKILL:
                 break
             kind = notes.read_text().strip()
@@ -66,6 +66,7 @@ class Kills(Harm):
         return faults + books.look() + differences(files_of(run), self.bench.expected)
 
 
-def _hook(point: int, notes: Path, links: bool) -> str:
+def hook(point: int, notes: Path, links: bool) -> str:
+    """What kills the process that it runs in at a point; see `points.watch`."""
     where = f"{point}, {str(notes)!r}, {links}"
     return f"{QUICK}\nfrom tools.reliability import points; points.watch({where})"
