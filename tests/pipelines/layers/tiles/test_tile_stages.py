@@ -195,8 +195,8 @@ def test_units_in_any_order_and_interrupted_give_the_same_bytes(
 ):
     monkeypatch.setattr(pyramid, "ZOOMS_PER_TIER", 2)
     whole = Path(shutil.copytree(run, tmp_path / "whole"))
-    tile(whole, max_zoom=16)
-    options = LayersOptions(tiles="png", max_zoom=16)
+    tile(whole, max_zoom=15)
+    options = LayersOptions(tiles="png", max_zoom=15)
     prepared = prepare_layers(check_layers(str(run), options, [TILES]))
     done = 0
     for stage, found in prepared.stages:
@@ -205,7 +205,7 @@ def test_units_in_any_order_and_interrupted_give_the_same_bytes(
                 DoStageUnit(stage.action)(unit, found.work)
                 done += 1
     threads = ["--direct_running_mode=multi_threading", "--direct_num_workers=3"]
-    summary = tile(run, max_zoom=16, words=threads)
+    summary = tile(run, max_zoom=15, words=threads)
     assert summary["this_attempt"]["units_skipped"] == killed_after
     assert summary["units"] > killed_after + 3
     assert archive(run) == archive(whole)
