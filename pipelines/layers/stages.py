@@ -21,6 +21,7 @@ from pipelines.run.attempts import UnitReport, report_of
 from pipelines.run.commits import Commit, CommitLog, Output
 from pipelines.run.directory import (
     LAYERS,
+    LAYERS_DIR,
     MARK,
     METADATA_DIR,
     SEALED,
@@ -230,6 +231,16 @@ def has_failures(work: StageWork) -> bool:
 def shape_digest(stage: Stage, labelled: Work) -> str:
     """Digest of all that shapes a stage, beside the files of its units."""
     return digest({"run": labelled.options, "stage": stage.name, "shape": dict(stage.shape)})
+
+
+def is_outdated(stage: Stage, labelled: Work) -> bool:
+    """Whether an earlier command has made a stage otherwise than it would be made now."""
+    folder = f"{labelled.run.path(LAYERS_DIR)}/{METADATA_DIR}/{stage.name}"
+    try:
+        earlier = RunDirectory(folder, LAYERS).read_run()
+    except ConfigurationError:
+        return True
+    return earlier is not None and earlier.get("shape") != shape_digest(stage, labelled)
 
 
 def _pixels_of(unit: WorkUnit) -> int:

@@ -4,7 +4,7 @@ A file holds a reference system of the run, or a scene. Its rows are those of sc
 precedence, and of a scene by the first pixels of components.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 from pipelines.formats.work import Work
 from pipelines.geodesy.geopackages import write_style
 from pipelines.layers.maps import LabelMap, LabelMaps, map_of
+from pipelines.layers.options import POLYGON_KINDS
 from pipelines.layers.polygons.feature_files import LAYER_NAME, write_features
 from pipelines.layers.polygons.geojson import write_geojson
 from pipelines.layers.polygons.geoparquet import write_geoparquet
 from pipelines.layers.polygons.parts import GROUP_ROWS
 from pipelines.layers.polygons.wgs84 import is_on_earth
-from pipelines.layers.stages import Stage, StageResult, StageWork
+from pipelines.layers.stages import Stage, StageResult, StageWork, is_outdated
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Output
 from pipelines.run.plan import WorkUnit
@@ -61,30 +62,38 @@ class PolygonFiles:
     rows: RowSource
     by_scene: bool = False
 
-    def stages(self, kinds: Iterable[str], maps: LabelMaps) -> list[Stage]:
+    def stages(
+        self, kinds: Collection[str], maps: LabelMaps, systems: Mapping[str, LabelMap]
+    ) -> list[Stage]:
         """A stage for each kind of file.
 
+        What earlier commands made of other rows does not stay beside them: its stage has no unit.
+
         Args:
-            kinds: some of `POLYGON_KINDS`.
+            kinds: Some of `POLYGON_KINDS`.
             maps: The label maps.
+            systems: The first label map of each reference system, by its name.
 
         Raises:
             ConfigurationError: If a kind cannot hold one of the label maps.
         """
-        first = _first_of_systems(maps)
-        paths = {name: self._path(name, len(first)) for name in first}
-        made: list[Stage] = []
-        for kind in kinds:
-            if kind == "geojson":
-                _check_wgs84(first.values())
-            units = partial(self._units, kind, maps if self.by_scene else first.values())
-            shape: dict[str, Any] = {
-                "rows": self.rows.shape_of(maps),
-                "by_scene": self.by_scene,
-            }
-            shape |= {} if self.by_scene else {"map": maps.digest, "paths": paths}
-            made.append(Stage(self.stage_of(kind), shape, units, WriteFile(self, kind, paths)))
+        if "geojson" in kinds:
+            _check_wgs84(systems.values())
+        made = []
+        for kind in POLYGON_KINDS:
+            stage = self._stage(kind, maps, systems)
+            if kind in kinds:
+                made.append(stage)
+            elif is_outdated(stage, maps.work):
+                made.append(replace(stage, shape={"outdated": True}, units=tuple))
         return made
+
+    def _stage(self, kind: str, maps: LabelMaps, systems: Mapping[str, LabelMap]) -> Stage:
+        paths = {name: self._path(name, len(systems)) for name in systems}
+        units = partial(self._units, kind, maps if self.by_scene else systems.values())
+        shape: dict[str, Any] = {"rows": self.rows.shape_of(maps), "by_scene": self.by_scene}
+        shape |= {} if self.by_scene else {"map": maps.digest, "paths": paths}
+        return Stage(self.stage_of(kind), shape, units, WriteFile(self, kind, paths))
 
     def stage_of(self, kind: str) -> str:
         """Name of the stage that writes files of a kind."""
@@ -97,7 +106,7 @@ class PolygonFiles:
         return (found.unit(kind) for found in maps)
 
 
-def _first_of_systems(maps: LabelMaps) -> dict[str, LabelMap]:
+def first_of_systems(maps: LabelMaps) -> dict[str, LabelMap]:
     """The first label map of each reference system, by the name of the system."""
     first: dict[str, LabelMap] = {}
     for found in maps:

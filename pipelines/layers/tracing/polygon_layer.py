@@ -7,7 +7,7 @@ from pipelines.layers.maps import LabelMaps
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.stages import Layer, Stage, StageWork
 from pipelines.layers.tracing.drift import drift_of
-from pipelines.layers.tracing.file_stages import FEATURES, PolygonFiles
+from pipelines.layers.tracing.file_stages import FEATURES, PolygonFiles, first_of_systems
 from pipelines.layers.tracing.simplify_stages import Simplifying
 from pipelines.layers.tracing.stages import Tracing, class_totals
 from pipelines.storage import filesystem
@@ -50,12 +50,16 @@ def _settings(options: LayersOptions) -> PolygonSettings | None:
 
 
 def _stages(settings: PolygonSettings, maps: LabelMaps) -> list[Stage]:
-    """Blocks, scenes, and files of each kind."""
+    """Blocks, scenes, and files of each kind; simplified ones go where none are asked for."""
     stages = settings.tracing.stages(maps)
     if settings.simplifying is not None:
         stages += settings.simplifying.stages(maps)
+    systems = first_of_systems(maps)
     for files in settings.files:
-        stages += files.stages(settings.kinds, maps)
+        stages += files.stages(settings.kinds, maps, systems)
+    if settings.simplifying is None:
+        gone = PolygonFiles(SIMPLIFIED_NAME, Simplifying(settings.tracing, 0), settings.by_scene)
+        stages += gone.stages((), maps, systems)
     return stages
 
 
@@ -77,7 +81,9 @@ def _finish(work: StageWork) -> dict[str, Any]:
         for path in styles:
             filesystem.write_bytes(work.path(path), style, work.run.scratch)
         about["files"] += styles
-    if settings.simplifying is not None:
+    if settings.simplifying is None:
+        filesystem.remove_below_root(work.root, f"{SIMPLIFIED_NAME}.csv")
+    else:
         drift = drift_of(settings.simplifying, work)
         path = f"{SIMPLIFIED_NAME}.csv"
         filesystem.write_bytes(work.path(path), drift.to_csv(), work.run.scratch)

@@ -75,9 +75,9 @@ def made(run: Path, *kinds: str, **options) -> dict:
 
 
 def read(path: Path):
-    return (
-        geopandas.read_parquet(path) if path.suffix == ".parquet" else pyogrio.read_dataframe(path)
-    )
+    if path.suffix == ".parquet":
+        return geopandas.read_parquet(path)
+    return pyogrio.read_dataframe(path, layer=None if path.suffix == ".geojson" else "polygons")
 
 
 def check_scene(run: Path, name: str, frame, maps: str = "labels") -> None:
@@ -145,6 +145,23 @@ def test_each_scene_has_a_file_where_that_is_asked_for(finished, tmp_path):
         check_scene(run, name, frame)
 
 
+@pytest.mark.parametrize("by_scene", [False, True])
+def test_hostile_names_of_scenes_are_right_in_every_file(tmp_path, by_scene):
+    name = "<script>\"',;=\U0001f332 " + "x" * 150
+    write_scene(tmp_path / "in" / f"{name}.tif", pixels(20, 20), UTM)
+    model = write_model_folder(tmp_path / "model")
+    run = run_scenes(tmp_path / "run", model, tmp_path / "in").root
+
+    summary = made(run, *POLYGON_KINDS, by_scene=by_scene)
+
+    assert summary["exit_status"] == 0
+    stem = f"polygons/in/{name}.tif" if by_scene else "polygons"
+    for kind in POLYGON_KINDS:
+        frame = read(run / "layers" / f"{stem}.{kind}")
+        assert set(frame["scene"]) == {f"in/{name}.tif"}
+        assert frame["component"][0].startswith(f"in/{name}.tif#")
+
+
 def test_another_kind_adds_its_files_and_nothing_else(alone, tmp_path):
     run = copy_of(alone, tmp_path)
     made(run, "parquet")
@@ -158,6 +175,23 @@ def test_another_kind_adds_its_files_and_nothing_else(alone, tmp_path):
     after = tree(run / "layers")
     assert {name for name in after if "/" not in name} - before.keys() == {"polygons.fgb"}
     assert after["polygons.parquet"] == before["polygons.parquet"]
+
+
+def test_files_of_other_polygons_do_not_stay_beside_those_that_are_made(alone, tmp_path):
+    run = copy_of(alone, tmp_path)
+
+    def files() -> set[str]:
+        return {path.name for path in (run / "layers").glob("polygons*") if path.suffix != ".qml"}
+
+    made(run, "parquet", simplify=2.0)
+    both = {"polygons.parquet", "polygons_simplified.parquet", "polygons_simplified.csv"}
+    assert files() == both
+    made(run, "fgb", simplify=2.0)
+    assert files() == both | {"polygons.fgb", "polygons_simplified.fgb"}
+    made(run, "fgb")
+    assert files() == {"polygons.parquet", "polygons.fgb"}
+    made(run, "gpkg", max_vertices=500)
+    assert files() == {"polygons.gpkg"}
 
 
 def test_polygons_of_a_scene_that_cannot_be_read_are_missing_and_told(alone, tmp_path):
