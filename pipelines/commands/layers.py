@@ -2,7 +2,8 @@
 
 --mosaic makes one map of all label maps, in files of equal size with an index over them.
 --minimum_area writes label maps in which what is smaller has the class around it, and tables of
-what moved.
+what moved. --polygons makes polygons that are the label maps, pixel for pixel, and --simplify
+smoother ones beside them. --tiles makes web tiles and a page to look at, --stac a catalogue.
 
 The model is not needed, and the run stays as it is: layers lie in RUN/layers. What is there already
 is not made again: other options add other layers. Run the same command again to continue an
@@ -10,7 +11,8 @@ interrupted one.
 
 Examples:
   beamseg layers runs/may --mosaic
-  beamseg layers runs/may --minimum_area 500
+  beamseg layers runs/may --minimum_area 500 --polygons parquet,gpkg --simplify 1
+  beamseg layers runs/may --tiles png --stac
   beamseg layers gs://survey/may --mosaic --cell 50000 --max_failures 1%
 """
 

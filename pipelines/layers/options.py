@@ -57,7 +57,10 @@ class LayersOptions:
     """make one map of all label maps of a reference system, in files of equal size and an index
     over them; of scenes that show the same ground, the one that takes precedence shows"""
     cell: float | None = Option(
-        "SIZE", float, positive, default_help="100 km or 3 degrees, less where pixels are small"
+        "SIZE",
+        float,
+        positive,
+        default_help="100 km or 3 degrees; more where pixels are large, less where they are small",
     ).field()
     """with --mosaic: side of a file, in units of the reference system"""
     minimum_area: float | None = Option("M2", float, positive).field()

@@ -17,8 +17,9 @@ from segmodel.tiling.windows import Window
 
 # Sides of a cell where nobody says another one.
 DEFAULT_CELL_M, DEFAULT_CELL_DEGREES = 100_000.0, 3.0
-# Longest side of a cell in pixels: by itself, and where it is asked for.
-USUAL_CELL_PX, MAX_CELL_PX = 1 << 16, 1 << 20
+# Side of a cell in pixels that is chosen: at least, so that files are not as many as scenes of
+# coarse pixels have degrees, and at most. The longest that can be asked for.
+LEAST_CELL_PX, USUAL_CELL_PX, MAX_CELL_PX = 1 << 11, 1 << 16, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -150,11 +151,13 @@ def _bounds(grid: Grid) -> tuple[float, float, float, float]:
 
 
 def _usual_cell(grid: Grid, step: float) -> float:
-    """Side of a cell: 100 km or 3 degrees, halved until it has no more than the usual pixels."""
+    """Side of a cell: 100 km or 3 degrees, doubled or halved until its pixels are in bounds."""
     assert grid.crs is not None
     crs = pyproj.CRS.from_wkt(grid.crs.to_wkt())
     metres = crs.axis_info[0].unit_conversion_factor
     cell = DEFAULT_CELL_DEGREES if crs.is_geographic else DEFAULT_CELL_M / metres
+    while cell / step < LEAST_CELL_PX:
+        cell *= 2
     while cell / step > USUAL_CELL_PX:
         cell /= 2
     return cell
