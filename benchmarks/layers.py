@@ -131,6 +131,7 @@ def measure(question: str, path: Path, processes: int) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sides", default="10000,60000", help="of the label maps, in pixels")
+    parser.add_argument("--workers", default="1,2", help="processes for units")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     parsed = parser.parse_args()
     if parsed.peak:
@@ -148,7 +149,8 @@ def main() -> None:
         for side in map(int, parsed.sides.split(",")):
             path = Path(folder) / f"{side}.tif"
             write_labels(path, side)
-            for question, processes in (("units", 1), ("units", 2), ("gdal", 1)):
+            asked = [("units", int(number)) for number in parsed.workers.split(",")]
+            for question, processes in [*asked, ("gdal", 1)]:
                 seconds, used, above = measure(question, path, processes)
                 print(
                     f"{side} x {side}, {question}, {counted(processes, 'worker')}: "

@@ -22,7 +22,7 @@ from segmodel.tiling.windows import Window
 
 _ROWS = 1024
 # Corners that are sorted at once.
-_GROUP_CORNERS = 1_000_000
+_GROUP_CORNERS = 200_000
 
 
 def scene_polygons(

@@ -29,7 +29,7 @@ _PIECES = pa.schema(
     (name, pa.list_(pa.int64())) for name in ("first", "labels", *MEASURES, "counts", *SIDES)
 )
 _CORNERS = pa.schema([("key", pa.int64())])
-_BATCH_ROWS, _BATCH_CORNERS = 512, 1 << 16
+_BATCH_ROWS, _BATCH_CORNERS = 128, 1 << 16
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
 
 
