@@ -20,7 +20,10 @@ COMMANDS = {
     "segment": ("pipelines.commands.segment", "label images, shards and scenes"),
     "pack": ("pipelines.commands.pack", "image files and masks into shards"),
     "evaluate": ("pipelines.commands.evaluate", "a run against what is true: scores"),
-    "layers": ("pipelines.commands.layers", "a finished run as a mosaic"),
+    "layers": (
+        "pipelines.commands.layers",
+        "a finished run as mosaic, polygons, web tiles, catalogue",
+    ),
     "plan": ("pipelines.commands.plan", "what a run would do, without starting it"),
     "train": ("pipelines.commands.train", "train a network and export it"),
     "compare": ("pipelines.commands.compare", "training runs side by side"),

@@ -105,6 +105,8 @@ def layers_options(parsed: argparse.Namespace) -> LayersOptions:
         raise ConfigurationError("--cell is the side of the files of --mosaic: give both")
     if options.by_scene and options.polygons is None:
         raise ConfigurationError("--by_scene makes files of --polygons: give both")
+    if options.max_vertices != MAX_VERTICES and options.polygons is None:
+        raise ConfigurationError("--max_vertices bounds polygons of --polygons: give both")
     if options.max_zoom is not None and options.tiles is None:
         raise ConfigurationError("--max_zoom is the deepest zoom of --tiles: give both")
     if options.simplify is not None and options.polygons is None:

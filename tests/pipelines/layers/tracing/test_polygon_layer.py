@@ -259,6 +259,7 @@ def test_geojson_of_a_scene_without_a_place_on_the_earth_is_refused(finished):
     [
         (["--polygons", "shp"], "--polygons must be parquet, gpkg, fgb, geojson, or some"),
         (["--by_scene"], "--by_scene makes files of --polygons: give both"),
+        (["--max_vertices=200"], "--max_vertices bounds polygons of --polygons: give both"),
         (["--polygons", "fgb", "--max_vertices", "99"], "--max_vertices must be at least 100"),
     ],
 )
