@@ -4,6 +4,8 @@ The same rows give the same bytes. GDAL keeps what the index needs of all featur
 75 bytes of memory for each of a GeoPackage, 85 of a FlatGeobuf (measured from 0.1 to 3 million).
 """
 
+import os
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,11 +14,13 @@ from pyogrio.raw import write_arrow
 
 from pipelines.geodesy.geopackages import stop_clock
 from pipelines.layers.polygons.parts import BOUNDS, GEOMETRY, row_groups
+from segmodel.devices.disks import temporary_folder
 
 DRIVERS = {"gpkg": "GPKG", "fgb": "FlatGeobuf"}
 LAYER_NAME = "polygons"
 # By this GDAL knows the column of geometry.
 _WKB = {"ARROW:extension:name": "ogc.wkb"}
+_MARKS = frozenset("!;?")
 
 
 def write_features(
@@ -48,8 +52,10 @@ def write_features(
             raise
 
     stop_clock()
-    # GDAL wants a name that ends so.
-    file = Path(f"{path}.{kind}")
+    # GDAL wants a name that ends so, and pyogrio one without marks of addresses.
+    folder, name = os.path.split(path)
+    folder = folder if _MARKS.isdisjoint(folder) else temporary_folder()
+    file = Path(folder, f"{name}.{kind}")
     try:
         write_arrow(
             pa.RecordBatchReader.from_batches(columns, rows()),
@@ -59,7 +65,7 @@ def write_features(
             geometry_type="Polygon",
             crs=crs_wkt or None,
         )
-        file.replace(path)
+        shutil.move(file, path)
     except RuntimeError as error:
         # Of an error in its input GDAL does not say what it was.
         raise (faults[0] if faults else error) from None

@@ -95,6 +95,18 @@ def test_bytes_do_not_depend_on_how_rows_come(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_may_have_marks_of_addresses_in_its_name(tmp_path, kind):
+    folder = tmp_path / "well!;no?#%"
+    folder.mkdir()
+    table = parts_of(squares(3))
+
+    found = write(folder / "a", kind, table)
+
+    assert found.read_bytes() == write(tmp_path / "a", kind, table).read_bytes()
+    assert [path.name for path in folder.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_layer_without_reference_system_has_none(tmp_path, kind):
     table = parts_of(squares(3))
 

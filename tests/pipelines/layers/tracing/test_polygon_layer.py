@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -77,7 +78,11 @@ def made(run: Path, *kinds: str, **options) -> dict:
 def read(path: Path):
     if path.suffix == ".parquet":
         return geopandas.read_parquet(path)
-    return pyogrio.read_dataframe(path, layer=None if path.suffix == ".geojson" else "polygons")
+    layer = None if path.suffix == ".geojson" else "polygons"
+    # What is behind a semicolon in the name of a file is lost in pyogrio.
+    with TemporaryDirectory() as folder:
+        plain = shutil.copy(path, Path(folder, f"a{path.suffix}"))
+        return pyogrio.read_dataframe(plain, layer=layer)
 
 
 def check_scene(run: Path, name: str, frame, maps: str = "labels") -> None:
