@@ -6,7 +6,7 @@ pixel shows where it counts in a run that counts ground once.
 
 from collections import defaultdict
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, astuple, dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,12 +17,20 @@ from pipelines.geodesy.ground import GroundGrid
 from pipelines.layers.label_files import provenance_of, write_label_layer
 from pipelines.layers.maps import LabelMaps, grid_of
 from pipelines.layers.options import LayersOptions
-from pipelines.layers.stages import Layer, Stage, StageResult, StageWork, layer_failure
+from pipelines.layers.stages import (
+    Layer,
+    Stage,
+    StageResult,
+    StageWork,
+    clear_stage,
+    layer_failure,
+)
 from pipelines.layers.tiles.mosaic_grid import MosaicGrid
 from pipelines.layers.tiles.tile_index import write_tile_index
 from pipelines.rasters.cog import TILE_PX, Blocks, read_block
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.areas import Tally, TallySum, by_rows, measure
+from pipelines.run.directory import METADATA_DIR
 from pipelines.run.failures import Failure
 from pipelines.run.plan import SCENE, InputFile, WorkUnit
 from pipelines.scenes.finished import named_label_map
@@ -308,7 +316,11 @@ def _write_index(work: StageWork, name: str, pieces: Sequence[Piece]) -> tuple[s
 
 
 def _remove_others(work: StageWork, written: Container[str]) -> None:
-    """Remove indexes of mosaics that the run no longer has."""
+    """Remove mosaics and indexes that the run no longer has."""
+    kept = filesystem.names_below(work.path(f"{METADATA_DIR}/{NAME}"))
+    stages = {f"{NAME}/{name.partition('/')[0]}" for name in kept if "/" in name}
+    for gone in sorted(stages.difference(work.shapes)):
+        clear_stage(replace(work, name=gone, shapes={gone: ""}))
     for begin in (f"{NAME}.", f"{NAME}-"):
         for name in filesystem.names_below(work.root, begin):
             if name not in written:

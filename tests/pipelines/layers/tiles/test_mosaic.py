@@ -137,6 +137,23 @@ def test_each_reference_system_has_a_mosaic_and_scenes_without_one_have_none(tmp
         np.testing.assert_array_equal(read_band(run.root / "layers" / path), expected)
 
 
+def test_a_mosaic_of_a_reference_system_that_the_run_has_lost_is_removed(tmp_path):
+    write_scene(tmp_path / "in" / "a.tif", pixels(40, 40))
+    west = write_scene(tmp_path / "in" / "b.tif", pixels(30, 50, 1), ("EPSG:32632", UTM[1]))
+    run = segmented(tmp_path)
+    made(run)
+    west.unlink()
+    run = segmented(tmp_path, gone="prune")
+    made(run)
+    layers = run.root / "layers"
+    assert {path.name for path in (layers / "mosaic").rglob("*.tif")} == {"300000_5900000.tif"}
+    assert {path.name for path in layers.glob("mosaic*.*")} == {"mosaic.vrt", "mosaic.qml"}
+    assert {path.name for path in (layers / ".beamseg" / "mosaic").iterdir()} == {
+        "EPSG-32633",
+        "summary.json",
+    }
+
+
 def test_a_mosaic_of_many_files_has_an_index_that_gdal_opens_as_the_same_map(tmp_path, monkeypatch):
     write_scene(tmp_path / "in" / "a.tif", pixels(90, 130))
     run = segmented(tmp_path)
