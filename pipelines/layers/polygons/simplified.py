@@ -65,7 +65,9 @@ def simplify_block(
         part = labels[window.slices]
         first, exact = _traced(part, nodata)
         vertices = has_vertex[_corners_in(window)] | _meetings(_alone(part, nodata))
-        coverage = _with_vertices(shapely.segmentize(exact, 1.0), vertices)
+        # GEOS divides a side of 23 pixels into steps that are not quite whole.
+        corners = shapely.transform(shapely.segmentize(exact, 1.0), np.rint)
+        coverage = _with_vertices(corners, vertices)
         smooth = shapely.coverage_simplify(coverage, tolerance_px, simplify_boundary=False)
         exact, smooth = (_moved(shapes, window) for shapes in (exact, smooth))
         rows, columns = np.divmod(first, window.width)

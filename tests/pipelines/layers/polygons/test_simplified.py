@@ -87,6 +87,12 @@ def test_steps_become_one_edge_that_both_neighbours_have():
     assert shapely.area([low, high]).sum() == 64
 
 
+@pytest.mark.parametrize("side", [23, 1571, 2048])
+def test_vertices_of_long_sides_are_corners_of_pixels(side):
+    (polygon,) = simplify(np.zeros((side, side), np.uint8), 1).polygons
+    assert polygon.normalize().equals_exact(shapely.box(0, 0, side, side).normalize(), 0)
+
+
 def test_a_small_tolerance_leaves_only_out_what_is_on_a_straight_line():
     found = simplify(stairs(8), 0.01)
 
