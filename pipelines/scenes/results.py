@@ -41,6 +41,8 @@ def scene_summary(work: Work, total: Tally) -> dict[str, Any]:
         summary["overlap"] = {"counted_once_by": rule, **document["overlaps"]}
         if work.reading.aoi is not None:
             summary["overlap"]["of_whole_scenes"] = True
+    if work.soft_areas:
+        summary["has_soft_areas"] = is_complete(total, work.contract.classes)
     if work.check_seams:
         near, different = total.seam_pixels, total.seam_differences
         summary["seams"] = {
@@ -239,7 +241,7 @@ def repeated_ground(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def result_lines(summary: Mapping[str, Any]) -> Iterator[str]:
-    """What a person has to know of overlaps and zones at the end of a run.
+    """What a person has to know of overlaps, zones and soft areas at the end of a run.
 
     Args:
         summary: Content of `summary.json`.
@@ -253,11 +255,16 @@ def result_lines(summary: Mapping[str, Any]) -> Iterator[str]:
             f"zones without a pixel: {empty} of {zones['zones']} ({some}"
             f"{', ...' if empty > 5 else ''}); their rows in zones.csv are zeros"
         )
+    if summary.get("has_soft_areas") is False and summary["complete"]:
+        yield (
+            "cells of soft_areas.csv are empty: probabilities are summed scene by scene, and some "
+            "ground counts in another scene; begin a run with --probabilities to have them"
+        )
     if zones.get("without_soft_areas") and summary["complete"]:
-        yield f"cells of soft_zones.csv are empty: {_why_not_soft(zones)}"
+        yield f"cells of soft_zones.csv are empty: {_why_not_by_zone(zones)}"
 
 
-def _why_not_soft(zones: Mapping[str, Any]) -> str:
+def _why_not_by_zone(zones: Mapping[str, Any]) -> str:
     """Why probabilities are not known by zone, and the remedy."""
     if not zones["is_begun_with"]:
         return (

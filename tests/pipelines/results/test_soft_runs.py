@@ -258,12 +258,16 @@ def test_rows_that_are_not_those_of_the_record_are_found(tmp_path, model_folder)
     assert one.work.log.contradiction(unit, one.work.log.read(unit)) == f"soft/{table.name}"
 
 
-def test_ground_that_counts_once_has_no_soft_areas(tmp_path, model_folder):
+def test_ground_that_counts_once_has_no_soft_areas_and_a_line_says_why(tmp_path, model_folder):
     folder, _ = parts_of(tmp_path, TWO)
     run = run_scenes(tmp_path / "run", model_folder, folder, soft_areas=True, overlap="first")
     rows = run.rows("soft_areas.csv")
     assert {(row["soft_pixels"], row["soft_m2"]) for row in rows} == {("", "")}
     assert [int(row["pixels"]) for row in rows[:3]] == [run.pixels[name] for name in NAMES]
+    assert list(result_lines(run.summary)) == [
+        "cells of soft_areas.csv are empty: probabilities are summed scene by scene, and some "
+        "ground counts in another scene; begin a run with --probabilities to have them"
+    ]
     assert run.verified()[1] == []
 
 
@@ -280,6 +284,7 @@ def test_ground_that_counts_once_has_soft_areas_where_probabilities_are_written(
     expected = {**expected_by_class(ground), "total": sum(ground.values())}
     assert column(run, "soft_m2") == pytest.approx(expected, rel=1e-12)
     assert run.pixels["elsewhere"] > 0
+    assert list(result_lines(run.summary)) == []
     assert run.verified()[1] == []
 
 
@@ -294,6 +299,7 @@ def test_scenes_that_share_no_ground_have_soft_areas_where_ground_counts_once(
         (row["soft_pixels"], row["soft_m2"]) for row in twice.rows("soft_areas.csv")
     ]
     assert float(rows[0]["soft_pixels"]) > 0
+    assert list(result_lines(run.summary)) == []
 
 
 def test_groups_that_are_taken_apart_keep_their_sums(tmp_path, model_folder):

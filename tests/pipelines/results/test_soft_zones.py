@@ -205,7 +205,7 @@ def test_where_scenes_overlap_only_zones_without_shared_ground_have_cells(tmp_pa
     assert once["first"]["total"] == soft(run, "pixels")["first"]["total"] > 0
     assert set(once["nowhere"].values()) == {0.0}
     assert set(once["both"].values()) == set(once[OUTSIDE].values()) == {None}
-    (line,) = (line for line in result_lines(run.summary) if "soft" in line)
+    (line,) = (line for line in result_lines(run.summary) if "soft_zones" in line)
     assert "of ground that counts in another scene" in line
     assert run.verified()[1] == []
 
