@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted([*(ROOT / "segmodel").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")])
 MAX_FUNCTION_LINES = 50
-MAX_ROOMS, MAX_MODULES = 37, 15
+MAX_ROOMS, MAX_MODULES = 38, 15
 
 # Rooms from the ground floor up: each imports from those before it only.
 FLOORS = (

@@ -24,6 +24,7 @@ COMMANDS = {
         "pipelines.commands.layers",
         "a finished run as mosaic, polygons, web tiles, catalogue",
     ),
+    "view": ("pipelines.commands.view", "a finished run in a browser"),
     "plan": ("pipelines.commands.plan", "what a run would do, without starting it"),
     "train": ("pipelines.commands.train", "train a network and export it"),
     "compare": ("pipelines.commands.compare", "training runs side by side"),

@@ -114,6 +114,7 @@ class LabelMaps(Iterable[LabelMap]):
     Attributes:
         work: Work of the run.
         digest: SHA-256 over what makes the map; see `run_digest_of`.
+        lost: By key of a scene the windows of it that could not be read, if any.
 
     Args:
         work: Work of the run.
@@ -125,7 +126,9 @@ class LabelMaps(Iterable[LabelMap]):
     def __init__(self, work: Work) -> None:
         self.work = work
         self.digest = run_digest_of(work.run.read_run() or {}, work.log)
-        self._maps = list(in_order(self._opened, scene_maps(work)))
+        scenes = scene_maps(work)
+        self.lost = {maps.file.key: maps.lost for maps in scenes if maps.lost}
+        self._maps = list(in_order(self._opened, scenes))
 
     def __len__(self) -> int:
         return len(self._maps)

@@ -112,11 +112,16 @@ def layers_options(parsed: argparse.Namespace) -> LayersOptions:
     if options.simplify is not None and options.polygons is None:
         raise ConfigurationError("--simplify makes polygons of --polygons simpler: give both")
     if options.has_any:
-        _check_packages()
+        check_packages()
     return options
 
 
-def _check_packages() -> None:
+def check_packages() -> None:
+    """Refuse to go on without the packages that layers need.
+
+    Raises:
+        ConfigurationError: Names what is missing.
+    """
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigurationError(

@@ -18,6 +18,7 @@ from pipelines.scenes.files import scene_paths
 from pipelines.scenes.overlaps import in_input_order, precedence
 from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError, DamagedError, InputError
+from segmodel.tiling.windows import Window
 
 
 def complete_summary(work: Work) -> dict[str, Any]:
@@ -44,11 +45,13 @@ class SceneMaps(NamedTuple):
         file: The scene.
         labels: Its label map.
         confidence: Its confidence, or None.
+        lost: Windows that could not be read.
     """
 
     file: InputFile
     labels: Output
     confidence: Output | None
+    lost: tuple[Window, ...]
 
 
 def scene_maps(work: Work) -> list[SceneMaps]:
@@ -78,7 +81,10 @@ def _maps_of(file: InputFile, commit: Commit) -> SceneMaps | None:
     written = {output.path: output for output in commit.outputs}
     paths = scene_paths(file)
     labels = written.get(paths.labels)
-    return None if labels is None else SceneMaps(file, labels, written.get(paths.confidence))
+    if labels is None:
+        return None
+    lost = tuple(Window(*part) for part in commit.lost)
+    return SceneMaps(file, labels, written.get(paths.confidence), lost)
 
 
 def shared_ground(work: Work) -> dict[str, tuple[InputFile, ...]]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
+import signal
+import subprocess
 import sys
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +58,9 @@ def run_page(name: str, folder: Path, only: str = "") -> str:
 
 def _run_line(line: str, folder: Path, page: str) -> str:
     words = shlex.split(line)
+    if words[:2] == ["beamseg", "view"]:
+        page_served_by(words[1:], folder)
+        return ""
     if words[0] == "beamseg":
         return _run(command(*_shortened(words[1:])), folder, f"{page}: {line}")
     if words[0] == "make":
@@ -66,6 +72,36 @@ def _run_line(line: str, folder: Path, page: str) -> str:
         return _run(["bash", "-c", line], folder, f"{page}: {line}")
     assert words == ["source", ".venv/bin/activate"], f"{page}: {line}"
     return ""
+
+
+def page_served_by(words: list[str], folder: Path, number: int = signal.SIGINT) -> bytes:
+    """The page that `beamseg view` serves, ended by a signal as it must end."""
+    # A shell without job control has its children ignore SIGINT.
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        process = subprocess.Popen(
+            command(*words),
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+    finally:
+        signal.signal(number, before)
+    with process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline().decode()
+            addresses = re.findall(r"http://127\.0\.0\.1:\d+/", line)
+            assert addresses, process.communicate(timeout=60)
+            with urllib.request.urlopen(addresses[0], timeout=20) as answer:
+                page: bytes = answer.read()
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=20)
+            assert (process.returncode, errors) == (0, b"")
+        finally:
+            process.kill()
+    return page
 
 
 def check_extras(words: list[str]) -> None:

@@ -2,10 +2,11 @@
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -88,6 +89,34 @@ def map_page(embedded: EmbeddedTiles, head: ArchiveHead) -> bytes:
     """
     kind = f"data:image/{head.form};base64,"
     classes = head.metadata["classes"]
+    data = {
+        "bounds": head.bounds,
+        "minZoom": min(embedded.zooms, default=0),
+        "zoom": embedded.max_zoom,
+        "classes": {entry["color"]: entry["name"] for entry in reversed(classes)},
+        "tiles": embedded.tiles,
+        "images": [kind + base64.b64encode(image).decode() for image in embedded.images],
+    }
+    return render_page("Label map", classes, data, ("embedded.js",), max_zoom=head.max_zoom)
+
+
+def render_page(
+    title: str,
+    classes: Sequence[Mapping[str, Any]],
+    data: Mapping[str, Any],
+    sources: Sequence[str],
+    **more: Any,
+) -> bytes:
+    """A page with a map and what is beside it.
+
+    Args:
+        title: What it shows.
+        classes: Name, colour and area of each class.
+        data: What its scripts read.
+        sources: Scripts by which it gets labels.
+        more: What else the template shows: `max_zoom`, the deepest zoom there is; `served`, if all
+            that the page asks for lies beside it; `overlays`, `notes` and `failures`.
+    """
     areas = [entry["area_m2"] or 0.0 for entry in classes]
     rows = [
         {
@@ -98,28 +127,21 @@ def map_page(embedded: EmbeddedTiles, head: ArchiveHead) -> bytes:
         }
         for entry, area in zip(classes, areas, strict=True)
     ]
-    data = {
-        "bounds": head.bounds,
-        "minZoom": min(embedded.zooms, default=0),
-        "zoom": embedded.max_zoom,
-        "classes": {entry["color"]: entry["name"] for entry in reversed(classes)},
-        "tiles": embedded.tiles,
-        "images": [kind + base64.b64encode(image).decode() for image in embedded.images],
-    }
     # Within a script nothing is escaped but what could end it.
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(_asset("map.html.jinja"))
-    assets = {
-        "leaflet_css": Markup(_asset("leaflet.css")),
-        "leaflet_js": Markup(_asset("leaflet.js").partition("//# sourceMappingURL")[0]),
-        "map_js": Markup(_asset("map.js")),
-    }
-    zooms = {"zoom": embedded.max_zoom, "max_zoom": head.max_zoom}
-    return template.render(rows=rows, data=Markup(text), **zooms, **assets).encode()
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.from_string(page_asset("map.html.jinja").decode())
+    optional = {"served": False, "overlays": {}, "notes": [], "failures": []}
+    known = {"title": title, "rows": rows, "data": Markup(text), "zoom": data["zoom"]}
+    scripts = ("leaflet.js", *sources, "map.js")
+    names = {"scripts": scripts, "asset": lambda name: Markup(page_asset(name).decode())}
+    return template.render(optional | known | names | more).encode()
 
 
 @cache
-def _asset(name: str) -> str:
+def page_asset(name: str) -> bytes:
+    """A file that pages are made of, without the address of its source map."""
     folder = resources.files("pipelines.layers.tiles") / "page"
-    return (folder / name).read_text("utf-8")
+    return (folder / name).read_bytes().partition(b"//# sourceMappingURL")[0]

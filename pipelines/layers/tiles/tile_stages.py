@@ -85,7 +85,8 @@ def tile_stages(settings: TileSettings, maps: LabelMaps) -> list[Stage]:
         stages.append(Stage(_stage_name(tier), shape, units, draw))
         # Units of what follows read parts, and these show all label maps.
         shape = shape | {"map": maps.digest}
-    head = ArchiveHead(settings.form, deepest, coverage.bounds, _metadata(maps.work))
+    metadata = {"name": "labels", "type": "overlay", "classes": class_entries(maps.work)}
+    head = ArchiveHead(settings.form, deepest, coverage.bounds, metadata)
     shape = shape | {"head": asdict(head)}
     archive = WriteArchive(coverage.tiers, head)
     return [*stages, Stage(_ARCHIVE_STAGE, shape, _archive_units, archive)]
@@ -224,11 +225,11 @@ class WriteArchive:
                 yield zoom, zoom_ranges(zoom, (_part(stage, unit.id) for unit in units))
 
 
-def _metadata(work: Work) -> dict[str, Any]:
-    """What viewers show: the classes, with colours and the areas that the run reports."""
+def class_entries(work: Work) -> list[dict[str, Any]]:
+    """The classes of a run as viewers show them, with colours and the areas that it reports."""
     rows = csv.DictReader(io.StringIO(work.run.read("areas.csv").decode()))
     areas = {row["class_id"]: row["area_m2"] for row in rows}
-    classes = [
+    return [
         {
             "id": entry.id,
             "name": entry.name,
@@ -237,7 +238,6 @@ def _metadata(work: Work) -> dict[str, Any]:
         }
         for entry in work.contract.classes.classes
     ]
-    return {"name": "labels", "type": "overlay", "classes": classes}
 
 
 def finish_tiles(work: StageWork) -> dict[str, Any]:

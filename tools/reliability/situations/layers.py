@@ -130,4 +130,19 @@ SITUATIONS = (
         before=(SCENES,),
         make=link("run/layers", "elsewhere"),
     ),
+    Situation("a page of no run", "view", "RUN", "; see beamseg view --help"),
+    Situation(
+        "a page of what is not there",
+        "view none",
+        "none is no folder",
+        "name the folder that `beamseg segment` was given as --output",
+    ),
+    Situation(
+        "a page of a run without web tiles",
+        "view run",
+        "run has no web tiles",
+        "make them by `beamseg layers run --tiles png`",
+        before=(SCENES,),
+    ),
+    Situation("a port that is none", "view run --port=0", "--port", "must be from 1 to 65535"),
 )

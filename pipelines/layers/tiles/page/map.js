@@ -1,6 +1,7 @@
 (function () {
   "use strict";
   const data = JSON.parse(document.getElementById("data").textContent);
+  const source = labelSource(data);
   const [west, south, east, north] = data.bounds;
   const map = L.map("map", {
     attributionControl: false,
@@ -8,19 +9,10 @@
     maxZoom: data.zoom + 4,
     maxBoundsViscosity: 1,
   });
-  const Labels = L.GridLayer.extend({
-    createTile: function (at) {
-      const number = data.tiles[[at.z, at.x, at.y].join("/")];
-      if (number === undefined) {
-        return document.createElement("div");
-      }
-      const image = document.createElement("img");
-      image.alt = "";
-      image.src = data.images[number];
-      return image;
-    },
+  const labels = new source.Layer({ noWrap: true, minNativeZoom: data.minZoom, maxNativeZoom: data.zoom });
+  labels.on("tileerror", function (event) {
+    say([`Tiles cannot be read: ${event.error.message}`]);
   });
-  const labels = new Labels({ noWrap: true, minNativeZoom: data.minZoom, maxNativeZoom: data.zoom });
   labels.addTo(map);
   L.control.scale().addTo(map);
   map.fitBounds([[south, west], [north, east]]);
@@ -29,32 +21,53 @@
     labels.setOpacity(Number(event.target.value));
   });
 
-  // The class of a pixel is that of its color in the deepest zoom.
-  map.on("click", function (event) {
-    const place = map.project(event.latlng, data.zoom).floor();
-    const tile = place.divideBy(256).floor();
-    const number = data.tiles[[data.zoom, tile.x, tile.y].join("/")];
-    const image = new Image();
-    image.onload = function () {
-      const canvas = document.createElement("canvas");
-      canvas.width = canvas.height = 256;
-      const context = canvas.getContext("2d");
-      context.drawImage(image, 0, 0);
-      const at = place.subtract(tile.multiplyBy(256));
-      const [red, green, blue, alpha] = context.getImageData(at.x, at.y, 1, 1).data;
-      const color = "#" + [red, green, blue].map((part) => part.toString(16).padStart(2, "0")).join("");
-      show(event.latlng, alpha === 255 ? data.classes[color.toUpperCase()] : undefined);
-    };
-    if (number === undefined) {
-      show(event.latlng, undefined);
-    } else {
-      image.src = data.images[number];
+  // What lies on the labels; each can be hidden.
+  document.querySelectorAll("[data-overlay]").forEach(function (box) {
+    const overlay = data.overlays[box.dataset.overlay];
+    const style = { color: overlay.color, weight: 2, fillOpacity: 0, radius: 6 };
+    const layer = L.geoJSON(overlay.features, {
+      style: style,
+      interactive: overlay.named,
+      pointToLayer: (feature, place) => L.circleMarker(place, style),
+      onEachFeature: function (feature, one) {
+        if (overlay.named) {
+          one.bindTooltip(textOf([feature.properties.name]));
+        }
+      },
+    });
+    const toggle = () => (box.checked ? layer.addTo(map) : layer.remove());
+    box.addEventListener("change", toggle);
+    toggle();
+  });
+
+  map.on("click", (event) => ask(event.latlng));
+  map.getContainer().addEventListener("keydown", function (event) {
+    if (event.key === "Enter" && event.target === map.getContainer()) {
+      ask(map.getCenter());
     }
   });
 
-  function show(place, name) {
-    const text = document.createElement("span");
-    text.textContent = name === undefined ? "no class" : name;
-    L.popup().setLatLng(place).setContent(text).openOn(map);
+  function ask(place) {
+    source.at(place, map).then(
+      function (lines) {
+        L.popup().setLatLng(place).setContent(textOf(lines)).openOn(map);
+        say(lines);
+      },
+      (error) => say([`The class cannot be read: ${error.message}`]),
+    );
+  }
+
+  function say(lines) {
+    document.getElementById("status").textContent = lines.join(", ");
+  }
+
+  function textOf(lines) {
+    const text = document.createElement("div");
+    for (const line of lines) {
+      const part = document.createElement("div");
+      part.textContent = line;
+      text.append(part);
+    }
+    return text;
   }
 })();

@@ -1,0 +1,42 @@
+// Labels of tiles that are in the page.
+function labelSource(data) {
+  "use strict";
+  function imageAt(zoom, x, y) {
+    return data.images[data.tiles[[zoom, x, y].join("/")]];
+  }
+  const Layer = L.GridLayer.extend({
+    createTile: function (at) {
+      const found = imageAt(at.z, at.x, at.y);
+      if (found === undefined) {
+        return document.createElement("div");
+      }
+      const image = document.createElement("img");
+      image.alt = "";
+      image.src = found;
+      return image;
+    },
+  });
+
+  // The class of a pixel is that of its color in the deepest zoom.
+  function at(latlng, map) {
+    const place = map.project(latlng, data.zoom).floor();
+    const tile = place.divideBy(256).floor();
+    const found = imageAt(data.zoom, tile.x, tile.y);
+    if (found === undefined) {
+      return Promise.resolve(["no class"]);
+    }
+    const image = new Image();
+    image.src = found;
+    return image.decode().then(function () {
+      const canvas = document.createElement("canvas");
+      canvas.width = canvas.height = 256;
+      const context = canvas.getContext("2d");
+      context.drawImage(image, 0, 0);
+      const inner = place.subtract(tile.multiplyBy(256));
+      const [red, green, blue, alpha] = context.getImageData(inner.x, inner.y, 1, 1).data;
+      const color = "#" + [red, green, blue].map((part) => part.toString(16).padStart(2, "0")).join("");
+      return [alpha === 255 ? data.classes[color.toUpperCase()] : "no class"];
+    });
+  }
+  return { Layer: Layer, at: at };
+}

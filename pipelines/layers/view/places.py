@@ -1,0 +1,75 @@
+"""What label maps say of a place."""
+
+import numpy as np
+from rasterio.crs import CRS
+
+from pipelines.layers.maps import LabelMap, LabelMaps
+from pipelines.layers.tiles.mercator import extent_of
+from pipelines.rasters.cog import read_block
+from pipelines.scenes.finished import named_label_map
+from pipelines.scenes.sampling import pixels_of_coordinates
+from segmodel.tiling.windows import Window
+
+_WGS84 = CRS.from_epsg(4326).to_wkt()
+_NO_CLASS = "no class"
+# Scenes at one place that an answer has.
+MAX_SCENES = 20
+
+
+class PlaceIndex:
+    """Finds the label maps at a place.
+
+    Args:
+        maps: Label maps of a run; those that take precedence come first.
+    """
+
+    def __init__(self, maps: LabelMaps) -> None:
+        placed = [(found, extent) for found in maps if (extent := extent_of(found.grid))]
+        self._maps = [found for found, _ in placed]
+        self._names = {entry.id: entry.name for entry in maps.work.contract.classes.classes}
+        edges = [(e.west, e.east, e.north, e.south) for _, e in placed]
+        self._edges = np.array(edges).reshape(-1, 4).T
+
+    def lines(self, lon: float, lat: float) -> list[str]:
+        """What is at a place, line by line: first the class that a map of all scenes has there.
+
+        Args:
+            lon: Longitude in degrees on WGS 84.
+            lat: Latitude in degrees.
+
+        Raises:
+            InputError: If a label map cannot be read.
+        """
+        west, east, north, south = self._edges
+        across = (lon / 360 + 0.5 - west) % 1 <= east - west
+        down = 0.5 - np.arcsinh(np.tan(np.radians(lat))) / (2 * np.pi)
+        near = np.flatnonzero(across & (north <= down) & (down <= south))
+        top, scenes = None, list[str]()
+        for number in near.tolist():
+            found = self._at(self._maps[number], lon, lat)
+            if found is None:
+                continue
+            name, text = found
+            if name is not None and top is None:
+                top = name
+                scenes.insert(0, text)
+            else:
+                scenes.append(f"{text}: {name or _NO_CLASS}")
+            if len(scenes) == MAX_SCENES:
+                break
+        return [top or _NO_CLASS, *scenes] if scenes else ["no scene"]
+
+    def _at(self, found: LabelMap, lon: float, lat: float) -> tuple[str | None, str] | None:
+        """Class and scene of a label map at a place; None where it does not show it."""
+        x, y = np.array([[lon]]), np.array([[lat]])
+        columns, rows = pixels_of_coordinates(x, y, _WGS84, found.grid)
+        column, row = columns.item(), rows.item()
+        if not (0 <= column < found.grid.width and 0 <= row < found.grid.height):
+            return None
+        pixel = Window(int(row), int(column), 1, 1)
+        with named_label_map(found.file):
+            name = self._names.get(read_block(found.uri, pixel).item())
+        text = f"{found.key}, row {pixel.row}, column {pixel.column}"
+        if name is not None and found.confidence is not None:
+            text += f", confidence {read_block(found.confidence, pixel).item() / 255:.2f}"
+        return name, text

@@ -1,0 +1,225 @@
+"""The page of a finished run: its map, legend, outlines, overlaps, failures, sample and scores."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import Any
+
+import shapely
+from affine import Affine
+from pmtiles.reader import Reader
+from pmtiles.tile import TileType
+
+from pipelines.layers.catalogue.item_outlines import item_outline
+from pipelines.layers.maps import LabelMap, LabelMaps
+from pipelines.layers.tiles.map_page import render_page
+from pipelines.layers.tiles.tile_stages import ARCHIVE, class_entries
+from pipelines.rasters.reader import ground_grid
+from pipelines.results.verify import open_run
+from pipelines.run.directory import LAYERS, LAYERS_DIR, SAMPLE_DIR, RunDirectory
+from pipelines.scenes.finished import complete_summary
+from pipelines.storage import filesystem
+from segmodel.errors import ConfigurationError, counted
+from segmodel.escaping import inert
+from segmodel.tiling.windows import Window
+
+SCRIPTS = ("pmtiles.js", "served.js")
+# So many outlines, overlaps, lost windows and points of a sample a browser draws at ease.
+MAX_DRAWN = 2000
+MAX_FAILURES = 200
+_TYPES = {TileType.PNG: "image/png", TileType.WEBP: "image/webp"}
+
+
+@dataclass(frozen=True)
+class ViewedRun:
+    """A finished run that has web tiles.
+
+    Args:
+        maps: Its label maps.
+        archive: Where its web tiles are.
+    """
+
+    maps: LabelMaps
+    archive: str
+
+
+def viewed_run(root: str) -> ViewedRun:
+    """A run, if it can be looked at.
+
+    Args:
+        root: The run directory.
+
+    Raises:
+        ConfigurationError: If there is none, or it has no web tiles of its map.
+    """
+    work = open_run(root)
+    complete_summary(work)
+    maps = LabelMaps(work)
+    folder = RunDirectory(work.run.path(LAYERS_DIR), LAYERS)
+    try:
+        summary = folder.read_json("summary.json") or {}
+    except ValueError:
+        summary = {}
+    archive = folder.path(ARCHIVE)
+    has_tiles = "tiles" in summary.get("layers", {}) and filesystem.exists(archive)
+    if not has_tiles or summary.get("map") != maps.digest:
+        raise ConfigurationError(
+            f"{work.run.root} has no web tiles of its label maps, which the page shows: make them "
+            f"by `beamseg layers {work.run.root} --tiles png`"
+        )
+    return ViewedRun(maps, archive)
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """What lies on the labels and can be hidden.
+
+    Args:
+        title: Name of it on the page, with how many there are.
+        color: Its colour.
+        features: GeoJSON features.
+        named: Whether each says what it is where one points at it.
+        visible: Whether it shows at first.
+    """
+
+    title: str
+    color: str
+    features: list[dict[str, Any]]
+    named: bool = True
+    visible: bool = True
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """What the scripts of the page read."""
+        features = {"type": "FeatureCollection", "features": self.features}
+        return {"color": self.color, "named": self.named, "features": features}
+
+
+def run_page(run: ViewedRun) -> bytes:
+    """The page, in which all that is many has a bound.
+
+    Args:
+        run: The run.
+    """
+    work = run.maps.work
+    header = Reader(lambda start, size: filesystem.read_range(run.archive, start, size)).header()
+    edges = ("min_lon_e7", "min_lat_e7", "max_lon_e7", "max_lat_e7")
+    overlays = dict(_overlays(run.maps))
+    data = {
+        "bounds": [header[edge] / 1e7 for edge in edges],
+        "minZoom": header["min_zoom"],
+        "zoom": header["max_zoom"],
+        "type": _TYPES[header["tile_type"]],
+        "overlays": {name: overlay.drawn for name, overlay in overlays.items()},
+    }
+    return render_page(
+        PurePosixPath(work.run.root).name or "run",
+        class_entries(work),
+        data,
+        SCRIPTS,
+        max_zoom=header["max_zoom"],
+        served=True,
+        overlays=overlays,
+        notes=list(_scores(run.maps)),
+        failures=list(_failures(work.run)),
+    )
+
+
+def _overlays(maps: LabelMaps) -> Iterator[tuple[str, Overlay]]:
+    """What there is to draw on the labels, by name."""
+    drawn = list(islice(maps, MAX_DRAWN))
+    # By their keys as in tables.
+    outlines = {
+        str(inert(found.key)): shape for found in drawn if (shape := _outline(found)) is not None
+    }
+    scenes = [_feature(shape, key) for key, shape in outlines.items()]
+    yield "scenes", Overlay(_title("outlines of", len(maps), "scene"), "#8250df", scenes, False)
+    if shared := list(_overlaps(maps.work.run, outlines)):
+        yield "overlaps", Overlay("ground of two scenes", "#bf8700", shared, visible=False)
+    lost = sum(map(len, maps.lost.values()))
+    if lost:
+        failed = list(islice(_failed(drawn, maps), MAX_DRAWN))
+        yield "failed", Overlay(_title("", lost, "failed block"), "#d1242f", failed)
+    points = _of_sample(maps, "design.json").get("points", ())
+    if points:
+        places = ((shapely.Point(row["lon"], row["lat"]), row["id"]) for row in points)
+        sample = [_feature(*place) for place in islice(places, MAX_DRAWN)]
+        title = _title("", len(points), "sample point")
+        yield "sample", Overlay(title, "#bf3989", sample, visible=False)
+
+
+def _title(what: str, number: int, noun: str) -> str:
+    bound = f" (the first {MAX_DRAWN:,})" if number > MAX_DRAWN else ""
+    return f"{what} {counted(number, noun)}{bound}".strip()
+
+
+def _outline(found: LabelMap, window: Window | None = None) -> shapely.Geometry | None:
+    """Where a label map lies, or a window of it; None if it is not on the Earth."""
+    grid = found.grid
+    if grid.crs is None:
+        return None
+    if window is not None:
+        place = grid.transform @ Affine.translation(window.column, window.row)
+        grid = replace(grid, height=window.height, width=window.width, transform=place)
+    outline = item_outline(ground_grid(grid))
+    return None if outline is None else shapely.geometry.shape(outline.geometry)
+
+
+def _feature(shape: shapely.Geometry, name: str) -> dict[str, Any]:
+    geometry = shapely.geometry.mapping(shape)
+    return {"type": "Feature", "properties": {"name": name}, "geometry": geometry}
+
+
+def _failed(drawn: Iterable[LabelMap], maps: LabelMaps) -> Iterator[dict[str, Any]]:
+    for found in drawn:
+        for window in maps.lost.get(found.key, ()):
+            if (shape := _outline(found, window)) is not None:
+                place = f"rows from {window.row}, columns from {window.column}"
+                yield _feature(shape, f"{found.key}: {place}, could not be read")
+
+
+def _overlaps(run: RunDirectory, outlines: dict[str, shapely.Geometry]) -> Iterator[dict[str, Any]]:
+    """Ground of two scenes, where the run counts it once."""
+    rows = _rows(run, "overlaps.csv")
+    pairs = dict.fromkeys(tuple(sorted((row["scene"], row["counted_in"]))) for row in rows)
+    known = (pair for pair in pairs if outlines.keys() >= {*pair})
+    for one, other in islice(known, MAX_DRAWN):
+        yield _feature(shapely.intersection(outlines[one], outlines[other]), f"{one}, {other}")
+
+
+def _rows(run: RunDirectory, path: str) -> list[dict[str, str]]:
+    """Rows of a table of the run; none if it has no such table."""
+    if not filesystem.exists(run.path(path)):
+        return []
+    text = run.read(path).decode("utf-8-sig")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def _failures(run: RunDirectory) -> Iterator[str]:
+    rows = _rows(run, "failures.csv")
+    for row in rows[:MAX_FAILURES]:
+        yield f"{row['uri']} {row['key']}".strip() + f": {row['reason']}"
+    if len(rows) > MAX_FAILURES:
+        yield f"{len(rows) - MAX_FAILURES:,} more in failures.csv"
+
+
+def _scores(maps: LabelMaps) -> Iterator[str]:
+    """What was estimated from the sample."""
+    found = _of_sample(maps, "accuracy.json")
+    overall = found["whole"]["overall_accuracy"] if found else {}
+    value, low, high = (overall.get(name) for name in ("value", "low", "high"))
+    if value is not None:
+        limits = "" if low is None else f", {found['level']:.0%} interval {low:.1%} to {high:.1%}"
+        yield f"Overall accuracy {value:.1%}{limits}"
+
+
+def _of_sample(maps: LabelMaps, name: str) -> dict[str, Any]:
+    """A file of the sample of a run; empty if it is not there, damaged or of another map."""
+    try:
+        found = maps.work.run.read_json(f"{SAMPLE_DIR}/{name}", is_sealed=True) or {}
+    except ValueError:
+        return {}
+    return found if found.get("run_digest") == maps.digest else {}

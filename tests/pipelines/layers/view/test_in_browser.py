@@ -1,0 +1,151 @@
+"""The page of a run as people use it, in a browser."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from pipelines.layers.view.run_page import viewed_run
+from pipelines.layers.view.server import PageServer, Site
+from tests.browser import Browser, browser, needs_chromium
+from tests.pipelines.layers.view.conftest import HOSTILE, SCENE
+
+pytestmark = needs_chromium
+
+RIGHT, ENTER = "\ue014", "\ue007"
+READY = "document.querySelectorAll('.leaflet-tile-loaded[src^=\"blob:\"]').length"
+STATUS = "document.getElementById('status').textContent"
+# The place of a class that is shown in the window: of a pixel whose neighbours are like it.
+FIND = """
+const [red, green, blue] = arguments[0];
+for (const tile of document.querySelectorAll('.leaflet-tile-loaded')) {
+  const canvas = document.createElement('canvas');
+  canvas.width = canvas.height = 256;
+  const context = canvas.getContext('2d');
+  context.drawImage(tile, 0, 0);
+  const values = context.getImageData(0, 0, 256, 256).data, box = tile.getBoundingClientRect();
+  for (let i = 0; i < values.length; i += 4) {
+    const x = box.x + (i / 4 % 256 + 0.5) * box.width / 256;
+    const y = box.y + (Math.floor(i / 1024) + 0.5) * box.height / 256;
+    const like = values[i] === red && values[i + 1] === green && values[i + 2] === blue;
+    if (like && values[i + 3] === 255 && document.elementFromPoint(x, y)?.closest('#map')) {
+      return [x, y];
+    }
+  }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def server(looked) -> Iterator[PageServer]:
+    with PageServer(Site(viewed_run(str(looked.root)))) as found:
+        thread = threading.Thread(target=found.serve_forever)
+        thread.start()
+        yield found
+        found.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory) -> Iterator[Browser]:
+    with browser(tmp_path_factory.mktemp("browser")) as found:
+        yield found
+
+
+@pytest.fixture
+def page(session, server) -> Browser:
+    session.addresses(), session.messages()
+    session.open(server.address)
+    session.wait_for(READY)
+    return session
+
+
+def test_legend_click_and_opacity_work_and_nothing_leaves_this_machine(page, server):
+    rows = page.run(
+        "return [...document.querySelectorAll('tbody tr')].map((row) =>"
+        "  [...row.children].map((cell) => cell.textContent))"
+    )
+    assert [name for name, _, _ in rows] == ["dark", HOSTILE, "bright"]
+    assert sum(float(share.rstrip("%")) for _, _, share in rows) == pytest.approx(100, abs=0.2)
+    fill = "return getComputedStyle(document.querySelector('tbody rect')).fill"
+    assert page.run(fill) == "rgb(10, 20, 30)"
+
+    for color, name in (((0, 200, 10), HOSTILE), ((250, 240, 10), "bright")):
+        page.wait_for("!document.querySelector('.leaflet-pan-anim, .leaflet-zoom-anim')")
+        page.click(*page.run(FIND, color))
+        shown = page.wait_for(f"{STATUS}.startsWith(arguments[0]) && {STATUS}", name)
+        assert "in/" in shown
+        assert "confidence 0." in shown or "confidence 1." in shown
+        popups = "document.querySelectorAll('.leaflet-popup-content')"
+        popup = page.run(f"return [...{popups}].at(-1).firstChild.firstChild.textContent")
+        assert popup == name
+
+    page.run("document.getElementById('opacity').focus()")
+    page.keys("\ue012" * 4)
+    assert page.run("return document.querySelector('.leaflet-layer').style.opacity") == "0.8"
+
+    # Of its own, Chromium loads pages of `chrome:`.
+    asked = [at for at in page.addresses() if at.startswith(("http", "ws", "file"))]
+    assert {f"{server.address}{name}" for name in ("labels.pmtiles", "map.css")} <= {*asked}
+    assert any(at.startswith(f"{server.address}place?") for at in asked)
+    assert [at for at in asked if not at.startswith(server.address)] == []
+    assert page.messages() == []
+    assert page.run("return document.title") == "run"
+
+
+def test_keys_move_the_map_and_ask_for_the_middle(page):
+    page.run("document.getElementById('map').focus()")
+    page.keys(ENTER)
+    before = page.wait_for(f"{STATUS}.match(/row \\d+, column \\d+/g)")
+    page.run("document.querySelector('.leaflet-popup-close-button').click()")
+    page.run("document.getElementById('map').focus()")
+    page.keys(RIGHT)
+    page.wait_for("!document.querySelector('.leaflet-pan-anim')")
+    page.keys(ENTER)
+    page.wait_for(f"!{STATUS}.includes(arguments[0])", before[0])
+    after = page.run(f"return {STATUS}.match(/row \\d+, column \\d+/g)")
+    columns = [int(text[0].rpartition(" ")[2]) for text in (before, after)]
+    # To the east: the map goes to the west.
+    assert columns[1] > columns[0]
+
+
+def test_outlines_overlaps_and_failed_blocks_can_be_hidden(page):
+    paths = "document.querySelectorAll('.leaflet-overlay-pane path').length"
+    boxes = "document.querySelectorAll('[data-overlay]')"
+    assert page.run(f"return [...{boxes}].map((box) => box.dataset.overlay)") == [
+        "scenes",
+        "overlaps",
+        "failed",
+    ]
+    assert page.run(f"return {paths}") == 4
+    page.run(f"{boxes}.forEach((box) => box.click())")
+    assert page.run(f"return {paths}") == 1
+    text = page.run("return document.querySelector('details').textContent")
+    assert f"in/{SCENE} rows 64 to 127" in text
+
+
+@pytest.mark.parametrize(
+    ("scheme", "background"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(34, 39, 46)")]
+)
+def test_the_page_follows_the_scheme_of_the_system(page, scheme, background):
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    page.command("Emulation.setEmulatedMedia", features=features)
+    assert page.run("return getComputedStyle(document.body).backgroundColor") == background
+
+
+def test_a_phone_shows_the_map_above_the_legend_without_scrolling_sideways(page):
+    size = {"width": 360, "height": 640, "deviceScaleFactor": 1, "mobile": True}
+    page.command("Emulation.setDeviceMetricsOverride", **size)
+    boxes = page.run(
+        "return ['#map', 'aside'].map((name) => {"
+        "  const box = document.querySelector(name).getBoundingClientRect();"
+        "  return [box.left, box.top, box.right, box.bottom] })"
+    )
+    page.command("Emulation.clearDeviceMetricsOverride")
+    (left, top, right, bottom), (aside_left, aside_top, aside_right, aside_bottom) = boxes
+    assert (left, top, right, aside_left, aside_right) == (0, 0, 360, 0, 360)
+    assert bottom > 640 / 2
+    assert bottom <= aside_top
+    assert aside_bottom <= 640

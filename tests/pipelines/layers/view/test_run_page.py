@@ -1,0 +1,93 @@
+"""The page of a run: what it holds of it, and what is no run to look at."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import pytest
+import shapely
+
+from pipelines.commands import sample as sample_command
+from pipelines.layers.view import run_page
+from pipelines.layers.view.run_page import viewed_run
+from segmodel.errors import ConfigurationError
+from tests.pipelines.layers.view.conftest import SCENE
+
+
+def data_of(page: bytes) -> dict:
+    (text,) = re.findall(rb'<script type="application/json" id="data">(.*?)</script>', page)
+    return json.loads(text)
+
+
+@pytest.fixture
+def run(looked, tmp_path):
+    """A copy of the run."""
+    return shutil.copytree(looked.root, tmp_path / "run")
+
+
+def page_of(run) -> bytes:
+    return run_page.run_page(viewed_run(str(run)))
+
+
+def test_a_page_has_outlines_overlaps_failed_blocks_and_reasons(looked):
+    page = page_of(looked.root)
+    overlays = data_of(page)["overlays"]
+    assert list(overlays) == ["scenes", "overlaps", "failed"]
+    shapes = {
+        name: [
+            (one["properties"]["name"], shapely.geometry.shape(one["geometry"]))
+            for one in overlay["features"]["features"]
+        ]
+        for name, overlay in overlays.items()
+    }
+    keys = {"in/a.tif", f"in/{SCENE}"}
+    assert {key for key, _ in shapes["scenes"]} == keys
+    outlines = dict(shapes["scenes"])
+    ((name, shared),) = shapes["overlaps"]
+    first, second = sorted(keys)
+    assert name == f"{first}, {second}"
+    assert shared.equals(outlines[first] & outlines[second])
+    assert [name for name, _ in shapes["failed"]] == [
+        f"in/{SCENE}: rows from 64, columns from {column}, could not be read" for column in (0, 64)
+    ]
+    failed = shapely.union_all([shape for _, shape in shapes["failed"]])
+    # The lower half of the scene.
+    assert failed.area == pytest.approx(outlines[f"in/{SCENE}"].area / 2, rel=1e-3)
+    assert failed.within(outlines[f"in/{SCENE}"].buffer(1e-6))
+    assert page.count(b"rows 64 to 127, columns 0 to 63: ") == 1
+
+
+def test_what_is_many_has_a_bound_and_says_so(looked, monkeypatch):
+    monkeypatch.setattr(run_page, "MAX_DRAWN", 1)
+    page = page_of(looked.root)
+    assert len(data_of(page)["overlays"]["scenes"]["features"]["features"]) == 1
+    assert b"outlines of 2 scenes (the first 1)" in page
+
+
+def test_points_of_a_sample_show_without_the_class_of_the_map(run):
+    assert sample_command.run([str(run), "--total", "30", "--chip_px", "0"]) == 0
+    design = json.loads((run / "sample" / "design.json").read_text())
+    features = data_of(page_of(run))["overlays"]["sample"]["features"]["features"]
+    assert [(one["properties"]["name"], *one["geometry"]["coordinates"]) for one in features] == [
+        (point["id"], point["lon"], point["lat"]) for point in design["points"]
+    ]
+
+    (run / "sample" / "design.json").write_text("{}")
+    assert "sample" not in data_of(page_of(run))["overlays"]
+
+
+@pytest.mark.parametrize("name", ["labels.pmtiles", "summary.json"])
+def test_a_run_without_tiles_is_refused_with_the_command_that_makes_them(run, name):
+    (run / "layers" / name).unlink()
+    with pytest.raises(ConfigurationError, match=r"has no web tiles .* layers .* --tiles png"):
+        viewed_run(str(run))
+
+
+def test_tiles_of_an_earlier_map_are_refused(run):
+    path = run / "layers" / "summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps({**summary, "map": "0" * 64}))
+    with pytest.raises(ConfigurationError, match="has no web tiles"):
+        viewed_run(str(run))
