@@ -494,11 +494,12 @@ def difference(
     for index in np.flatnonzero(points):
         of_stratum, count = residuals[..., stratum == index], points[index]
         weight = strata.weights[index]
-        value = value + weight * (mean_probability[..., index] + of_stratum.mean(-1))
+        mean = mean_probability[..., index] + of_stratum.mean(-1)
+        value = value + weight * mean
         spread = of_stratum.var(-1, ddof=1) if count > 1 else np.nan
         part = weight**2 * spread / count
         variance, squares = variance + part, squares + part**2 / max(count - 1, 1)
-        room = _unseen_surprises(of_stratum, truth[..., stratum == index], intervals)
+        room = _unseen_surprises(of_stratum, truth[..., stratum == index], mean, intervals)
         unseen = unseen + (weight * room) ** 2
     with np.errstate(invalid="ignore"):
         degrees = variance**2 / squares
@@ -517,7 +518,9 @@ def difference(
     return Estimates(value, error, *limits, *usual).scaled(total)
 
 
-def _unseen_surprises(residuals: np.ndarray, truth: np.ndarray, intervals: Intervals) -> np.ndarray:
+def _unseen_surprises(
+    residuals: np.ndarray, truth: np.ndarray, mean: np.ndarray, intervals: Intervals
+) -> np.ndarray:
     """How much surprises that a sample may have missed lower and raise the mean of a stratum.
 
     A surprise is a point of which the less likely of two is true. A sample of few shows none of
@@ -526,17 +529,21 @@ def _unseen_surprises(residuals: np.ndarray, truth: np.ndarray, intervals: Inter
     Args:
         residuals: `(..., points)` truth less probability, of the points of a stratum.
         truth: `(..., points)` 1 where the point is of the class, else 0.
+        mean: `(...)` estimate of the stratum, by its probabilities and the residuals.
         intervals: Level and method of limits of shares.
 
     Returns:
-        `(2, ...)` float64, at most what limits of the share of the class leave open.
+        `(2, ...)` float64, at most from the mean to the limits of the share of the class.
     """
+    points = residuals.shape[-1]
 
-    def room(hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        share, points = hits.mean(-1), hits.shape[-1]
-        low, high = intervals.of_shares(hits.sum(-1), np.full(share.shape, points))
-        return share - low, high - share
+    def limits(hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return intervals.of_shares(hits.sum(-1), np.full(hits.shape[:-1], points))
 
-    down, up = room(truth > 0)
-    falls, rises = room(residuals < -0.5)[1], room(residuals > 0.5)[1]
+    falls, rises = (
+        limits(surprising)[1] - surprising.mean(-1)
+        for surprising in (residuals < -0.5, residuals > 0.5)
+    )
+    low, high = limits(truth > 0)
+    down, up = np.maximum(mean - low, 0.0), np.maximum(high - mean, 0.0)
     return np.stack([np.minimum(down, falls), np.minimum(up, rises)])

@@ -200,8 +200,9 @@ def test_probabilities_of_all_ground_are_corrected_by_those_of_the_points():
     assert lake.standard_error == pytest.approx(90 * (0.016 / 10) ** 0.5)
     # Student's t with the 9 degrees of freedom of the land, as lakes do not vary.
     assert lake.value - lake.low == pytest.approx(2.262157 * 3.6, rel=1e-6)
-    # Wilson: of 10 points without a lake where 0.2 was said, up to 27.8 % may have one elsewhere.
-    assert lake.high - lake.value == pytest.approx(90 * 0.2775327998, rel=1e-6)
+    # Wilson: of 10 points without a lake where 0.2 was said, up to 27.8 % may have one elsewhere;
+    # and all of the 10 may be lake, of which 9 are expected.
+    assert lake.high - lake.value == pytest.approx(np.hypot(90 * 0.2775327998, 1), rel=1e-6)
     assert lake.wald_high - lake.value == pytest.approx(1.959964 * 3.6, rel=1e-6)
     assert corrected[1].value == pytest.approx(100 - lake.value)
 

@@ -384,6 +384,18 @@ def test_a_class_of_which_a_sample_shows_nothing_has_the_upper_limit_of_a_share(
     assert actual.wald_high < 1.5 < 8 < actual.high
 
 
+def test_a_class_that_the_map_has_too_much_of_may_be_absent_if_a_sample_shows_nothing_of_it():
+    probability = np.where(np.arange(500) % 2, 0.01, 0.0)
+    sample = np.zeros(500, int), np.zeros(500), probability
+
+    actual = difference(sample, Strata(np.array([1000.0])), np.array([0.01])).item()
+
+    _, most = Intervals().of_shares(np.array(0), np.array(500))
+    assert actual.value == pytest.approx(5.0)
+    assert (actual.low, actual.high) == pytest.approx((0.0, 1000 * most))
+    assert actual.wald_low > 4.5
+
+
 def test_residuals_that_are_all_alike_give_no_limits():
     sample = np.zeros(12, int), np.ones(12), np.ones(12)
     actual = difference(sample, Strata(np.array([8.0])), np.array([0.75])).item()
