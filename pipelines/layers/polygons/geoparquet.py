@@ -19,7 +19,7 @@ from pyproj import CRS
 
 from pipelines.layers.polygons.parts import BOUNDS, GEOMETRY, row_groups
 
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
+BOX_SIDES = ("xmin", "ymin", "xmax", "ymax")
 _REPEATED = ["scene", "class_id", "class"]
 
 
@@ -35,7 +35,7 @@ def write_geoparquet(
         crs_wkt: The CRS as WKT; empty if there is none.
     """
     others = [field for field in schema if field.name not in BOUNDS]
-    bbox = pa.struct([(side, pa.float64()) for side in _SIDES])
+    bbox = pa.struct([(side, pa.float64()) for side in BOX_SIDES])
     columns = pa.schema([*others, pa.field("bbox", bbox)])
     measured = [field.name for field in others if field.name != GEOMETRY]
     bounds = np.array([np.inf, np.inf, -np.inf, -np.inf])
@@ -44,7 +44,7 @@ def write_geoparquet(
         columns,
         compression="zstd",
         use_dictionary=_REPEATED,
-        write_statistics=[*measured, *(f"bbox.{side}" for side in _SIDES)],
+        write_statistics=[*measured, *(f"bbox.{side}" for side in BOX_SIDES)],
         write_page_index=True,
     )
     with closing(writer):
@@ -53,7 +53,7 @@ def write_geoparquet(
             rows = pa.table(
                 [
                     *(table[field.name] for field in others),
-                    pa.StructArray.from_arrays(sides, _SIDES),
+                    pa.StructArray.from_arrays(sides, BOX_SIDES),
                 ],
                 schema=columns,
             )
@@ -70,7 +70,7 @@ def _geo(crs_wkt: str, bounds: np.ndarray) -> dict[str, Any]:
         "encoding": "WKB",
         "geometry_types": ["Polygon"],
         "crs": CRS.from_wkt(crs_wkt).to_json_dict() if crs_wkt else None,
-        "covering": {"bbox": {side: ["bbox", side] for side in _SIDES}},
+        "covering": {"bbox": {side: ["bbox", side] for side in BOX_SIDES}},
     }
     if np.isfinite(bounds).all():
         column["bbox"] = bounds.tolist()

@@ -1,13 +1,23 @@
 """What label maps say of a place."""
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import shapely
 from rasterio.crs import CRS
 
 from pipelines.layers.maps import LabelMap, LabelMaps
+from pipelines.layers.polygons.geoparquet import BOX_SIDES
+from pipelines.layers.polygons.parts import GEOMETRY
 from pipelines.layers.tiles.mercator import extent_of
 from pipelines.rasters.cog import read_block
 from pipelines.scenes.finished import named_label_map
+from pipelines.scenes.results import area_text
 from pipelines.scenes.sampling import pixels_of_coordinates
+from pipelines.storage import filesystem
+from segmodel.errors import counted
 from segmodel.tiling.windows import Window
 
 _WGS84 = CRS.from_epsg(4326).to_wkt()
@@ -21,9 +31,11 @@ class PlaceIndex:
 
     Args:
         maps: Label maps of a run; those that take precedence come first.
+        polygons: Gives the table with the polygons of a label map, or None if there is none.
     """
 
-    def __init__(self, maps: LabelMaps) -> None:
+    def __init__(self, maps: LabelMaps, polygons: Callable[[LabelMap], str | None]) -> None:
+        self._polygons = polygons
         placed = [(found, extent) for found in maps if (extent := extent_of(found.grid))]
         self._maps = [found for found, _ in placed]
         self._names = {entry.id: entry.name for entry in maps.work.contract.classes.classes}
@@ -72,4 +84,30 @@ class PlaceIndex:
         text = f"{found.key}, row {pixel.row}, column {pixel.column}"
         if name is not None and found.confidence is not None:
             text += f", confidence {read_block(found.confidence, pixel).item() / 255:.2f}"
+        if name is not None and (polygons := self._polygons(found)) is not None:
+            text += "".join(_polygon_texts(polygons, found, pixel, name))
         return name, text
+
+
+def _polygon_texts(uri: str, found: LabelMap, pixel: Window, name: str) -> Iterator[str]:
+    """What a table of polygons says of the one that a pixel lies in, if it is in the table.
+
+    Args:
+        uri: The table.
+        found: Label map of the pixel.
+        pixel: The pixel.
+        name: Its class; another one is that of a generalized label map.
+    """
+    x, y = found.grid.transform @ (pixel.column + 0.5, pixel.row + 0.5)
+    west, south, east, north = (pc.field("bbox", side) for side in BOX_SIDES)
+    here = (west <= x) & (x <= east) & (south <= y) & (y <= north)
+    names = ["class", "pixels", "area_m2", GEOMETRY]
+    with filesystem.open_stream(uri) as stream:
+        rows = pq.read_table(stream, columns=names, filters=(pc.field("scene") == found.key) & here)
+    for row in rows.to_pylist():
+        if shapely.contains_xy(shapely.from_wkb(row[GEOMETRY]), x, y):
+            area = row["area_m2"]
+            size = counted(row["pixels"], "pixel") if area is None else area_text(area)
+            yield f", in a polygon of {size}" + (
+                "" if row["class"] == name else f" of {row['class']}"
+            )

@@ -17,6 +17,7 @@ from pipelines.layers.catalogue.item_outlines import item_outline
 from pipelines.layers.maps import LabelMap, LabelMaps
 from pipelines.layers.tiles.map_page import render_page
 from pipelines.layers.tiles.tile_stages import ARCHIVE, class_entries
+from pipelines.layers.tracing.polygon_layer import POLYGONS
 from pipelines.rasters.reader import ground_grid
 from pipelines.results.verify import open_run
 from pipelines.run.directory import LAYERS, LAYERS_DIR, SAMPLE_DIR, RunDirectory
@@ -39,11 +40,27 @@ class ViewedRun:
 
     Args:
         maps: Its label maps.
-        archive: Where its web tiles are.
+        folder: Folder of its layers.
+        files: Paths there of its tables of polygons.
     """
 
     maps: LabelMaps
-    archive: str
+    folder: RunDirectory
+    files: frozenset[str]
+
+    @property
+    def archive(self) -> str:
+        """Where its web tiles are."""
+        return self.folder.path(ARCHIVE)
+
+    def polygons_of(self, found: LabelMap) -> str | None:
+        """Where the polygons of a label map are as GeoParquet; None if there are none."""
+        names = (f"{POLYGONS.name}.parquet", f"{POLYGONS.name}-{found.system}.parquet")
+        if known := self.files.intersection(names):
+            return self.folder.path(*known)
+        path = self.folder.path(f"{POLYGONS.name}/{found.key}.parquet")
+        is_there = f"{POLYGONS.name}/" in self.files and filesystem.exists(path)
+        return path if is_there else None
 
 
 def viewed_run(root: str) -> ViewedRun:
@@ -63,14 +80,15 @@ def viewed_run(root: str) -> ViewedRun:
         summary = folder.read_json("summary.json") or {}
     except ValueError:
         summary = {}
-    archive = folder.path(ARCHIVE)
-    has_tiles = "tiles" in summary.get("layers", {}) and filesystem.exists(archive)
+    layers = summary.get("layers", {})
+    has_tiles = "tiles" in layers and filesystem.exists(folder.path(ARCHIVE))
     if not has_tiles or summary.get("map") != maps.digest:
         raise ConfigurationError(
             f"{work.run.root} has no web tiles of its label maps, which the page shows: make them "
             f"by `beamseg layers {work.run.root} --tiles png`"
         )
-    return ViewedRun(maps, archive)
+    files = layers.get(POLYGONS.name, {}).get("files", ())
+    return ViewedRun(maps, folder, frozenset(files))
 
 
 @dataclass(frozen=True)

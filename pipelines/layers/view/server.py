@@ -57,7 +57,7 @@ class Site:
 
     def __init__(self, run: ViewedRun) -> None:
         self._archive = run.archive
-        self._places = PlaceIndex(run.maps)
+        self._places = PlaceIndex(run.maps, run.polygons_of)
         self._files = {f"/{name}": (_type_of(name), page_asset(name)) for name in _ASSETS}
         self._files["/"] = ("text/html; charset=utf-8", run_page(run))
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import scipy.ndimage
 from pyproj import Transformer
 
+from pipelines.layers.generalized.generalization import MINIMUM_AREA
+from pipelines.layers.options import LayersOptions
+from pipelines.layers.tracing.polygon_layer import POLYGONS
 from pipelines.layers.view.places import PlaceIndex
 from pipelines.layers.view.run_page import viewed_run
-from tests.pipelines.corpus import UTM
+from pipelines.layers.view.server import Site
+from pipelines.scenes.results import area_text
+from tests.fakes import BRIGHT
+from tests.pipelines.corpus import UTM, read_band
+from tests.pipelines.layers.made_layers import make
 from tests.pipelines.layers.view.conftest import CLASSES, SCENE
 
 NAMES = {entry.id: entry.name for entry in CLASSES.classes}
@@ -21,9 +33,14 @@ def degrees(row: int, column: int) -> tuple[float, float]:
     return Transformer.from_crs(UTM[0], "EPSG:4326", always_xy=True).transform(x, y)
 
 
+def index_of(root: Path | str) -> PlaceIndex:
+    run = viewed_run(str(root))
+    return PlaceIndex(run.maps, run.polygons_of)
+
+
 @pytest.fixture(scope="module")
 def index(looked) -> PlaceIndex:
-    return PlaceIndex(viewed_run(str(looked.root)).maps)
+    return index_of(looked.root)
 
 
 def test_a_place_has_the_class_of_the_first_scene_that_has_one(index, looked):
@@ -54,8 +71,6 @@ def test_a_place_has_the_class_of_the_first_scene_that_has_one(index, looked):
 
 
 def test_confidence_is_that_of_the_pixel(index, looked):
-    from tests.pipelines.corpus import read_band
-
     confidence = read_band(looked.root / "confidence" / "in" / "a.tif")
     row, column = np.argwhere(looked.labels[FIRST] != 255)[0].tolist()
     (_, line, *_) = index.lines(*degrees(row, column))
@@ -63,3 +78,47 @@ def test_confidence_is_that_of_the_pixel(index, looked):
         line
         == f"{FIRST}, row {row}, column {column}, confidence {confidence[row, column] / 255:.2f}"
     )
+
+
+@pytest.mark.parametrize("by_scene", [False, True])
+def test_a_place_has_the_area_of_its_polygon(looked, tmp_path, by_scene):
+    run = shutil.copytree(looked.root, tmp_path / "run")
+    make(run, POLYGONS, options=LayersOptions(polygons=("parquet",), by_scene=by_scene))
+    index = index_of(run)
+    labels = looked.labels[FIRST]
+    components, _ = scipy.ndimage.label(labels == BRIGHT)
+    (table,) = (run / "layers").glob("polygons/in/a.tif.parquet" if by_scene else "*.parquet")
+    areas = {
+        (row["scene"], row["component"]): row["area_m2"]
+        for row in pq.read_table(table, columns=["scene", "component", "area_m2"]).to_pylist()
+    }
+    for number in (1, components.max()):
+        pixels = np.argwhere(components == number)
+        lines = index.lines(*degrees(*pixels[-1].tolist()))
+        (line,) = [line for line in lines[1:] if line.startswith(FIRST)]
+        row, column = pixels[0].tolist()
+        area = area_text(areas[FIRST, f"{FIRST}#{row},{column}"])
+        assert line.removesuffix(": bright").endswith(f", in a polygon of {area}")
+
+
+def test_a_polygon_of_a_generalized_map_has_its_own_class(looked, tmp_path):
+    run = shutil.copytree(looked.root, tmp_path / "run")
+    options = LayersOptions(polygons=("parquet",), minimum_area=400.0)
+    make(run, MINIMUM_AREA, POLYGONS, options=options)
+    before, after = (read_band(run / path / FIRST) for path in ("labels", "layers/generalized"))
+    row, column = np.argwhere((before != after) & (after == BRIGHT))[0].tolist()
+    lines = index_of(run).lines(*degrees(row, column))
+    (line,) = [line for line in lines[1:] if line.startswith(f"{FIRST}, row {row}, ")]
+    assert " in a polygon of " in line
+    assert " of bright" in line
+
+
+def test_a_run_in_a_store_is_looked_at_by_ranges(looked, client):
+    client.put_all(looked.root, "gs://bucket/run")
+    site = Site(viewed_run("gs://bucket/run"))
+    archive = (looked.root / "layers" / "labels.pmtiles").read_bytes()
+    answer = site.answer("/labels.pmtiles", "localhost", "bytes=7-99")
+    assert (answer.status, b"".join(answer.content)) == (206, archive[7:100])
+    client.fails = lambda method, uri: method == "stat"
+    answer = site.answer("/labels.pmtiles", "localhost")
+    assert (answer.status, b"the store is down" in b"".join(answer.content)) == (503, True)
