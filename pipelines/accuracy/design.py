@@ -153,8 +153,8 @@ def read_design(path: str) -> SampleDesign:
         return SampleDesign.from_bytes(filesystem.read_bytes(path))
     except FileNotFoundError as error:
         raise ConfigurationError(
-            f"{path} is not there: name the {DESIGN_JSON} that `beamseg sample` wrote beside the "
-            f"sample"
+            f"{path} is not there: name the {DESIGN_JSON} that `beamseg sample` wrote by --design, "
+            f"or check the path of the labelled table, beside which it lies"
         ) from error
     except ValueError as error:
         raise ConfigurationError(
