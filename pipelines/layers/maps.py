@@ -114,6 +114,7 @@ class LabelMaps(Iterable[LabelMap]):
     Attributes:
         work: Work of the run.
         digest: SHA-256 over what makes the map; see `run_digest_of`.
+        scenes: By their keys the scenes that have a label map.
         lost: By key of a scene the windows of it that could not be read, if any.
 
     Args:
@@ -126,9 +127,10 @@ class LabelMaps(Iterable[LabelMap]):
     def __init__(self, work: Work) -> None:
         self.work = work
         self.digest = run_digest_of(work.run.read_run() or {}, work.log)
-        scenes = scene_maps(work)
-        self.lost = {maps.file.key: maps.lost for maps in scenes if maps.lost}
-        self._maps = list(in_order(self._opened, scenes))
+        found = scene_maps(work)
+        self.scenes = {maps.file.key: maps.file for maps in found}
+        self.lost = {maps.file.key: maps.lost for maps in found if maps.lost}
+        self._maps = list(in_order(self._opened, found))
 
     def __len__(self) -> int:
         return len(self._maps)

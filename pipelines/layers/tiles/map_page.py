@@ -115,7 +115,8 @@ def render_page(
         data: What its scripts read.
         sources: Scripts by which it gets labels.
         more: What else the template shows: `max_zoom`, the deepest zoom there is; `served`, if all
-            that the page asks for lies beside it; `overlays`, `notes` and `failures`.
+            that the page asks for lies beside it; `images`, how many pictures of scenes there are;
+            `overlays`, `notes` and `failures`.
     """
     areas = [entry["area_m2"] or 0.0 for entry in classes]
     rows = [
@@ -133,7 +134,7 @@ def render_page(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(page_asset("map.html.jinja").decode())
-    optional = {"served": False, "overlays": {}, "notes": [], "failures": []}
+    optional = {"served": False, "images": 0, "overlays": {}, "notes": [], "failures": []}
     known = {"title": title, "rows": rows, "data": Markup(text), "zoom": data["zoom"]}
     scripts = ("leaflet.js", *sources, "map.js")
     names = {"scripts": scripts, "asset": lambda name: Markup(page_asset(name).decode())}

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import PurePosixPath
@@ -13,7 +13,7 @@ from affine import Affine
 from pmtiles.reader import Reader
 from pmtiles.tile import TileType
 
-from pipelines.layers.catalogue.item_outlines import item_outline
+from pipelines.layers.catalogue.item_outlines import Bounds, item_outline
 from pipelines.layers.maps import LabelMap, LabelMaps
 from pipelines.layers.tiles.map_page import render_page
 from pipelines.layers.tiles.tile_stages import ARCHIVE, class_entries
@@ -116,11 +116,12 @@ class Overlay:
         return {"color": self.color, "named": self.named, "features": features}
 
 
-def run_page(run: ViewedRun) -> bytes:
+def run_page(run: ViewedRun, previews: Sequence[Bounds]) -> bytes:
     """The page, in which all that is many has a bound.
 
     Args:
         run: The run.
+        previews: Where pictures of scenes are, by their number.
     """
     work = run.maps.work
     header = Reader(lambda start, size: filesystem.read_range(run.archive, start, size)).header()
@@ -131,6 +132,7 @@ def run_page(run: ViewedRun) -> bytes:
         "minZoom": header["min_zoom"],
         "zoom": header["max_zoom"],
         "type": _TYPES[header["tile_type"]],
+        "images": previews,
         "overlays": {name: overlay.drawn for name, overlay in overlays.items()},
     }
     return render_page(
@@ -140,6 +142,7 @@ def run_page(run: ViewedRun) -> bytes:
         SCRIPTS,
         max_zoom=header["max_zoom"],
         served=True,
+        images=len(previews),
         overlays=overlays,
         notes=list(_scores(run.maps)),
         failures=list(_failures(work.run)),

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 from pipelines.layers.tiles.map_page import page_asset
 from pipelines.layers.tiles.tile_stages import ARCHIVE
 from pipelines.layers.view.places import PlaceIndex
+from pipelines.layers.view.previews import Previews
 from pipelines.layers.view.run_page import SCRIPTS, ViewedRun, run_page
 from pipelines.storage import filesystem
 from segmodel.errors import BeamsegError, ConfigurationError, explained
@@ -58,8 +59,9 @@ class Site:
     def __init__(self, run: ViewedRun) -> None:
         self._archive = run.archive
         self._places = PlaceIndex(run.maps, run.polygons_of)
+        self._previews = Previews(run.maps)
         self._files = {f"/{name}": (_type_of(name), page_asset(name)) for name in _ASSETS}
-        self._files["/"] = ("text/html; charset=utf-8", run_page(run))
+        self._files["/"] = ("text/html; charset=utf-8", run_page(run, self._previews.bounds))
 
     def answer(self, target: str, host: str, ranges: str = "") -> Answer:
         """The answer to a request.
@@ -80,10 +82,14 @@ class Site:
                 return self._of_archive(ranges)
             if address.path == "/place":
                 return self._of_place(address.query)
+            if picture := re.fullmatch(r"/image/(\d{1,9})", address.path, re.ASCII):
+                return _whole(HTTPStatus.OK, "image/png", self._previews.png(int(picture[1])))
+        except IndexError:
+            return _NOTHING
         except (BeamsegError, OSError) as error:
             reason = explained(error) if isinstance(error, OSError) else str(error)
             return _text(HTTPStatus.SERVICE_UNAVAILABLE, reason)
-        return _text(HTTPStatus.NOT_FOUND, "there is no such page")
+        return _NOTHING
 
     def _of_place(self, query: str) -> Answer:
         """What is at a place of a query."""
@@ -153,6 +159,9 @@ def _whole(status: HTTPStatus, kind: str, content: bytes) -> Answer:
 
 def _text(status: HTTPStatus, error: str) -> Answer:
     return _whole(status, "application/json", json.dumps({"error": error}).encode())
+
+
+_NOTHING = _text(HTTPStatus.NOT_FOUND, "there is no such page")
 
 
 class PageServer(ThreadingHTTPServer):

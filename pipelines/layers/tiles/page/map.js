@@ -21,6 +21,26 @@
     labels.setOpacity(Number(event.target.value));
   });
 
+  // What scenes show, asked for when somebody wants to see it.
+  const images = document.getElementById("images");
+  if (images) {
+    map.createPane("images").style.zIndex = 150;
+    const below = L.layerGroup();
+    data.images.forEach(function ([west, south, east, north], number) {
+      // What takes precedence lies above.
+      const options = { pane: "images", zIndex: -number };
+      const image = L.imageOverlay(`image/${number}`, [[south, west], [north, east]], options);
+      image.on("error", function () {
+        below.removeLayer(image);
+        say(["A scene cannot be read any more: it is left out"]);
+      });
+      below.addLayer(image);
+    });
+    const toggle = () => (images.checked ? below.addTo(map) : below.remove());
+    images.addEventListener("change", toggle);
+    toggle();
+  }
+
   // What lies on the labels; each can be hidden.
   document.querySelectorAll("[data-overlay]").forEach(function (box) {
     const overlay = data.overlays[box.dataset.overlay];

@@ -126,6 +126,26 @@ def test_outlines_overlaps_and_failed_blocks_can_be_hidden(page):
     assert f"in/{SCENE} rows 64 to 127" in text
 
 
+def test_what_scenes_show_lies_below_the_classes(page):
+    pane = "document.querySelectorAll('.leaflet-images-pane img')"
+    assert page.run(f"return {pane}.length") == 0
+    page.run("document.getElementById('images').click()")
+    page.wait_for(f"[...{pane}].some((image) => image.naturalWidth > 0)")
+    # A strip of the other scene is damaged.
+    page.wait_for(f"{STATUS}.startsWith('A scene cannot be read')")
+    assert "503" in "".join(page.messages())
+    assert page.run(f"return {pane}.length") == 1
+    below, above = (
+        int(
+            page.run(
+                f"return getComputedStyle(document.querySelector('.leaflet-{name}-pane')).zIndex"
+            )
+        )
+        for name in ("images", "tile")
+    )
+    assert below < above
+
+
 @pytest.mark.parametrize(
     ("scheme", "background"), [("light", "rgb(255, 255, 255)"), ("dark", "rgb(34, 39, 46)")]
 )

@@ -28,7 +28,7 @@ def run(looked, tmp_path):
 
 
 def page_of(run) -> bytes:
-    return run_page.run_page(viewed_run(str(run)))
+    return run_page.run_page(viewed_run(str(run)), [])
 
 
 def test_a_page_has_outlines_overlaps_failed_blocks_and_reasons(looked):
