@@ -78,6 +78,19 @@ def test_points_of_a_sample_show_without_the_class_of_the_map(run):
     assert "sample" not in data_of(page_of(run))["overlays"]
 
 
+def test_accuracy_shows_if_it_is_that_of_this_map(run):
+    viewed = viewed_run(str(run))
+    overall = {"value": 0.8725, "low": 0.8, "high": 0.92}
+    found = {"level": 0.95, "whole": {"overall_accuracy": overall}}
+    (run / "sample").mkdir()
+    line = b"<p>Overall accuracy 87.2%, 95% interval 80.0% to 92.0%</p>"
+    for digest, shows in ((viewed.maps.digest, True), ("0" * 64, False)):
+        viewed.maps.work.run.write_json(
+            "sample/accuracy.json", {"run_digest": digest, **found}, is_sealed=True
+        )
+        assert (line in page_of(run)) == shows
+
+
 @pytest.mark.parametrize("name", ["labels.pmtiles", "summary.json"])
 def test_a_run_without_tiles_is_refused_with_the_command_that_makes_them(run, name):
     (run / "layers" / name).unlink()
