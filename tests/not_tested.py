@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-LOUD = ("stores", "flink", "prism", "dask", "airflow", "gpu")
+LOUD = ("stores", "flink", "prism", "dask", "airflow", "gpu", "browser")
 
 # Modules that were skipped as a whole, in this process and in workers that have ended.
 _skipped_modules: dict[str, str] = {}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from pipelines.layers.tiles.map_page import EmbeddedTiles, low_zooms
 from pipelines.layers.tiles.tile_images import tile_image
 from pipelines.layers.tiles.tile_parts import TilePart, index_file, write_images
 from segmodel.labels.classes import ClassTable, LabelClass, format_color
+from tests.browser import needs_chromium
 
 HOSTILE = "</script><script>document.title=1</script>\"'&,\U0001f333" + "x" * 300
 CLASSES = ClassTable((LabelClass(1, "water", (0, 0, 250)), LabelClass(2, HOSTILE, (0, 200, 10))))
@@ -125,7 +125,8 @@ def test_a_page_names_no_file_and_no_host_that_a_browser_would_ask(tmp_path):
     assert "sourceMappingURL" not in page
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
+@needs_chromium
+@pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_the_map_from_disk_and_asks_for_nothing(tmp_path, scheme):
     page = map_page.map_page(embedded(tmp_path), HEAD).decode()

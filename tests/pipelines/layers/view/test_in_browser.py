@@ -12,7 +12,7 @@ from pipelines.layers.view.server import PageServer, Site
 from tests.browser import Browser, browser, needs_chromium
 from tests.pipelines.layers.view.conftest import HOSTILE, SCENE
 
-pytestmark = needs_chromium
+pytestmark = [needs_chromium, pytest.mark.browser]
 
 RIGHT, ENTER = "\ue014", "\ue007"
 READY = "document.querySelectorAll('.leaflet-tile-loaded[src^=\"blob:\"]').length"
