@@ -9,13 +9,20 @@
     maxZoom: data.zoom + 4,
     maxBoundsViscosity: 1,
   });
-  const labels = new source.Layer({ noWrap: true, minNativeZoom: data.minZoom, maxNativeZoom: data.zoom });
+  const extent = [[south, west], [north, east]];
+  const labels = new source.Layer({
+    // Without bounds, tiles beyond the edges of the world would be asked for.
+    bounds: extent,
+    noWrap: true,
+    minNativeZoom: data.minZoom,
+    maxNativeZoom: data.zoom,
+  });
   labels.on("tileerror", function (event) {
     say([`Tiles cannot be read: ${event.error.message}`]);
   });
   labels.addTo(map);
   L.control.scale().addTo(map);
-  map.fitBounds([[south, west], [north, east]]);
+  map.fitBounds(extent);
 
   document.getElementById("opacity").addEventListener("input", function (event) {
     labels.setOpacity(Number(event.target.value));

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from affine import Affine
 
+from pipelines.layers.options import LayersOptions
+from pipelines.layers.tiles.tile_stages import TILES
 from pipelines.layers.view.run_page import viewed_run
 from pipelines.layers.view.server import PageServer, Site
 from tests.browser import Browser, browser, needs_chromium
-from tests.pipelines.layers.view.conftest import HOSTILE, SCENE
+from tests.pipelines.corpus import pixels, write_model_folder, write_scene
+from tests.pipelines.layers.made_layers import make
+from tests.pipelines.layers.view.conftest import CLASSES, HOSTILE, SCENE
+from tests.pipelines.scene_runs import run_scenes
 
 pytestmark = [needs_chromium, pytest.mark.browser]
 
@@ -38,14 +46,20 @@ for (const tile of document.querySelectorAll('.leaflet-tile-loaded')) {
 """
 
 
-@pytest.fixture(scope="module")
-def server(looked) -> Iterator[PageServer]:
-    with PageServer(Site(viewed_run(str(looked.root)))) as found:
+@contextmanager
+def served(root: Path) -> Iterator[PageServer]:
+    with PageServer(Site(viewed_run(str(root)))) as found:
         thread = threading.Thread(target=found.serve_forever)
         thread.start()
         yield found
         found.shutdown()
         thread.join()
+
+
+@pytest.fixture(scope="module")
+def server(looked) -> Iterator[PageServer]:
+    with served(looked.root) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +123,20 @@ def test_keys_move_the_map_and_ask_for_the_middle(page):
     columns = [int(text[0].rpartition(" ")[2]) for text in (before, after)]
     # To the east: the map goes to the west.
     assert columns[1] > columns[0]
+
+
+def test_the_whole_earth_is_shown_once(session, tmp_path):
+    degrees = "EPSG:4326", Affine(2, 0, -180, 0, -2, 90)
+    write_scene(tmp_path / "in" / "earth.tif", pixels(90, 180, 0), degrees)
+    model = write_model_folder(tmp_path / "model", classes=CLASSES)
+    run = run_scenes(tmp_path / "run", model, tmp_path / "in")
+    make(run.root, TILES, options=LayersOptions(tiles="png"))
+    with served(run.root) as server:
+        session.open(server.address)
+        session.wait_for(READY)
+        session.wait_for("!document.querySelector('.leaflet-tile:not(.leaflet-tile-loaded)')")
+        assert session.run(f"return {READY}") == 1
+        assert session.run(f"return {STATUS}") == ""
 
 
 def test_outlines_overlaps_and_failed_blocks_can_be_hidden(page):
