@@ -108,8 +108,12 @@ def browser(folder: Path, width: int = 1200, height: int = 800) -> Iterator[Brow
     )
     try:
         root = f"http://127.0.0.1:{_port(log)}"
-        words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
-        words += [f"--user-data-dir={folder / 'profile'}", f"--window-size={width},{height}"]
+        words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        words += [
+            "--no-first-run",
+            f"--user-data-dir={folder / 'profile'}",
+            f"--window-size={width},{height}",
+        ]
         words += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
         wanted = {
             "browserName": "chrome",
