@@ -10,7 +10,7 @@ import pyproj
 from affine import Affine
 from rasterio.crs import CRS
 
-from pipelines.scenes.vrt import ALIGNED_PX
+from pipelines.scenes.vrt import ALIGNED_PX, crs_name
 from segmodel.errors import ConfigurationError
 from segmodel.rasters.grid import Grid
 from segmodel.tiling.windows import Window
@@ -18,8 +18,9 @@ from segmodel.tiling.windows import Window
 # Sides of a cell where nobody says another one.
 DEFAULT_CELL_M, DEFAULT_CELL_DEGREES = 100_000.0, 3.0
 # Side of a cell in pixels that is chosen: at least, so that files are not as many as scenes of
-# coarse pixels have degrees, and at most. The longest that can be asked for.
-LEAST_CELL_PX, USUAL_CELL_PX, MAX_CELL_PX = 1 << 11, 1 << 16, 1 << 20
+# coarse pixels have degrees, and at most. The shortest and the longest that can be asked for.
+LEAST_CELL_PX, USUAL_CELL_PX = 1 << 11, 1 << 16
+MIN_CELL_PX, MAX_CELL_PX = 1 << 3, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -51,20 +52,22 @@ class MosaicGrid:
             cell: Side of a cell in units of the CRS, or None for the usual one.
 
         Raises:
-            ConfigurationError: If a cell has too many pixels.
+            ConfigurationError: If a cell has too few pixels, or too many.
         """
         first = grids[0]
+        assert first.crs is not None
+        wkt = first.crs.to_wkt()
         sizes = [_pixel_size(grid) for grid in grids]
         step = min(x for x, _ in sizes), min(y for _, y in sizes)
         west, _, _, north = _bounds(first)
         side = _usual_cell(first, min(step)) if cell is None else cell
-        if side / min(step) > MAX_CELL_PX:
+        if not MIN_CELL_PX <= side / min(step) <= MAX_CELL_PX:
             raise ConfigurationError(
-                f"--cell {side:g} is a side of {side / min(step):,.0f} pixels, more than "
-                f"{MAX_CELL_PX:,}: give a smaller one"
+                f"--cell {side:g} must be a side of {MIN_CELL_PX} to {MAX_CELL_PX:,} pixels in "
+                f"each reference system, and is one of {side / min(step):.6g} in "
+                f"{crs_name(wkt)}: give another one, or leave it out"
             )
-        assert first.crs is not None
-        found = cls(first.crs.to_wkt(), (west, north), step, side, is_common=False)
+        found = cls(wkt, (west, north), step, side, is_common=False)
         return replace(found, is_common=all(map(found.holds, grids)))
 
     def holds(self, grid: Grid) -> bool:

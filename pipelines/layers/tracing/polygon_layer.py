@@ -1,5 +1,6 @@
 """The layer of polygons: its options, its stages, and what the summary says of it."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,15 +82,22 @@ def _finish(work: StageWork) -> dict[str, Any]:
         for path in styles:
             filesystem.write_bytes(work.path(path), style, work.run.scratch)
         about["files"] += styles
-    if settings.simplifying is None:
-        filesystem.remove_below_root(work.root, f"{SIMPLIFIED_NAME}.csv")
-    else:
+    if settings.simplifying is not None:
         drift = drift_of(settings.simplifying, work)
         path = f"{SIMPLIFIED_NAME}.csv"
         filesystem.write_bytes(work.path(path), drift.to_csv(), work.run.scratch)
         about["files"].append(path)
         about |= {"drift": drift.to_json(), "notes": drift.notes()}
+    _remove_others(work, about["files"])
     return about
+
+
+def _remove_others(work: StageWork, written: Collection[str]) -> None:
+    """Remove styles and tables that earlier commands wrote beside files that are gone now."""
+    for begin in (f"{name}{mark}" for name in (NAME, SIMPLIFIED_NAME) for mark in ".-"):
+        for path in filesystem.names_below(work.root, begin):
+            if path.endswith((".qml", ".csv")) and path not in written:
+                filesystem.remove_below_root(work.root, path)
 
 
 def _written(files: PolygonFiles, kinds: tuple[str, ...], work: StageWork) -> tuple[list[str], int]:

@@ -53,7 +53,14 @@ SITUATIONS = (
         "a cell of more pixels than a file should have",
         f"{MOSAIC} --cell=1e9",
         "--cell",
-        "give a smaller one",
+        "give another one, or leave it out",
+        before=(SCENES,),
+    ),
+    Situation(
+        "a cell of less than a pixel",
+        f"{MOSAIC} --cell=1e-9",
+        "--cell",
+        "give another one, or leave it out",
         before=(SCENES,),
     ),
     Situation(

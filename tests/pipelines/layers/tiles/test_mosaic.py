@@ -225,8 +225,10 @@ def test_an_interrupted_mosaic_goes_on_to_the_same_bytes_and_another_cell_leaves
 def test_a_cell_that_nobody_chose_has_neither_too_many_pixels_nor_too_few():
     tiny = Grid(10, 10, Affine(0.1, 0, 0, 0, -0.1, 0), rasterio.CRS.from_epsg(32633))
     assert MosaicGrid.of([tiny], None).cell == 6250.0
-    with pytest.raises(ConfigurationError, match=r"--cell 200000 .* more than 1,048,576"):
-        MosaicGrid.of([tiny], 200000.0)
+    for cell, side in ((200000.0, "2e\\+06"), (0.7, "7"), (1e-9, "1e-08")):
+        with pytest.raises(ConfigurationError, match=rf"--cell .* {side} in EPSG-32633: "):
+            MosaicGrid.of([tiny], cell)
+    assert MosaicGrid.of([tiny], 0.8).cell == 0.8
     for step, cell in ((0.001, 3.0), (0.01, 24.0), (1 / 15, 192.0)):
         degrees = Grid(10, 10, Affine(step, 0, 0, 0, -step, 0), rasterio.CRS.from_epsg(4326))
         assert MosaicGrid.of([degrees], None).cell == cell

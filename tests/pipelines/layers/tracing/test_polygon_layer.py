@@ -186,17 +186,20 @@ def test_files_of_other_polygons_do_not_stay_beside_those_that_are_made(alone, t
     run = copy_of(alone, tmp_path)
 
     def files() -> set[str]:
-        return {path.name for path in (run / "layers").glob("polygons*") if path.suffix != ".qml"}
+        return {path.name for path in (run / "layers").glob("polygons*") if path.is_file()}
 
     made(run, "parquet", simplify=2.0)
-    both = {"polygons.parquet", "polygons_simplified.parquet", "polygons_simplified.csv"}
+    exact = {"polygons.parquet", "polygons.qml"}
+    both = exact | {f"polygons_simplified.{kind}" for kind in ("parquet", "qml", "csv")}
     assert files() == both
     made(run, "fgb", simplify=2.0)
     assert files() == both | {"polygons.fgb", "polygons_simplified.fgb"}
     made(run, "fgb")
-    assert files() == {"polygons.parquet", "polygons.fgb"}
+    assert files() == exact | {"polygons.fgb"}
     made(run, "gpkg", max_vertices=500)
-    assert files() == {"polygons.gpkg"}
+    assert files() == {"polygons.gpkg", "polygons.qml"}
+    made(run, "gpkg", by_scene=True)
+    assert files() == set()
 
 
 def test_polygons_of_a_scene_that_cannot_be_read_are_missing_and_told(alone, tmp_path):
