@@ -157,6 +157,10 @@ def _in_world(ring: np.ndarray) -> Any:
     """
     if abs(ring[-1, 0] - ring[0, 0]) > 180:
         pole = np.copysign(90, ring[:, 1].mean())
+        # Only from the vertex nearest to the pole no edge is on the way to it.
+        nearest = np.abs(pole - ring[:-1, 1]).argmin()
+        around = ring[-1] - ring[0]
+        ring = np.vstack([ring[nearest:-1], ring[: nearest + 1] + around])
         ring = np.vstack([ring, [[ring[-1, 0], pole], [ring[0, 0], pole]]])
     whole = shapely.Polygon(ring)
     west, _, east, _ = whole.bounds

@@ -69,6 +69,21 @@ def test_what_holds_a_pole_keeps_its_ground(crs, latitude):
     assert holds_pole.tolist() == [True, True, False, True, False]
 
 
+@pytest.mark.parametrize("crs", ["EPSG:3413", "EPSG:3031"])
+def test_what_holds_a_pole_may_begin_where_it_is_hidden_from_it(crs):
+    bay = [(1e6, -8e5), (-9e5, -8e5), (-9e5, -6e5), (1e6, -6e5)]
+    hook = shapely.Polygon([*bay, (1e6, 1e6), (-1e6, 1e6), (-1e6, -1e6), (1e6, -1e6)])
+    turns = np.roll(hook.exterior.coords[:-1], 1, axis=0)
+
+    found = moved(hook, shapely.Polygon(turns), shapely.box(-1e6, -1e6, 1e6, 1e6), crs=crs)
+
+    globe = Geod(ellps="WGS84")
+    areas = [abs(globe.geometry_area_perimeter(shape)[0]) for shape in found]
+    (bay_on_globe,) = moved(shapely.Polygon(bay), crs=crs)
+    expected = areas[2] - abs(globe.geometry_area_perimeter(bay_on_globe)[0])
+    assert areas[:2] == pytest.approx([expected, expected], rel=1e-6)
+
+
 def test_long_edges_stay_where_they_are_on_the_ground():
     side = 100_000
     scene = shapely.box(300_000, 5_000_000, 300_000 + side, 5_000_000 + side)
