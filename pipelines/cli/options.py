@@ -125,7 +125,13 @@ def options_of(kind: type) -> Mapping[str, Option]:
 @cache
 def _field_docstrings(kind: type) -> dict[str, str]:
     """The docstrings below the fields of a class, by name, each on one line."""
-    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(kind))).body
+    try:
+        source = inspect.getsource(kind)
+    except OSError:
+        # It does not say why: too many files are open, say.
+        with open(inspect.getfile(kind), encoding="utf-8"):
+            raise
+    (definition,) = ast.parse(textwrap.dedent(source)).body
     found = {}
     for entry, below in pairwise(definition.body):  # type: ignore[attr-defined]
         if isinstance(entry, ast.AnnAssign) and isinstance(below, ast.Expr):

@@ -107,13 +107,13 @@ def test_a_dask_worker_that_is_killed_leaves_no_hole(corpus: Corpus, cluster: Cl
 def test_dask_workers_of_a_killed_launcher_do_no_more_and_the_cluster_stays(
     corpus: Corpus, cluster: Cluster, hanging_savedmodel: Path
 ):
-    run = corpus.folder / "dask-left"
+    scratch = corpus.folder / "dask-left" / "tmp"
     process = corpus.start("dask-left", *cluster.options(), f"--model={hanging_savedmodel}")
-    # A unit has files open while it is done, and none of these ends.
+    # A unit has temporary files open while it is done, and none of these ends.
     busy: list[int] = []
 
     def is_any_busy() -> bool:
-        busy[:] = [worker for worker in cluster.workers if has_open_file(worker, run)]
+        busy[:] = [worker for worker in cluster.workers if has_open_file(worker, scratch)]
         return bool(busy)
 
     wait_until(is_any_busy, process)

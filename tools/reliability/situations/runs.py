@@ -182,7 +182,7 @@ SITUATIONS = (
         "a run that is continued with confidence",
         f"{PHOTOS} --confidence",
         "confidence",
-        "was False and is True; max_pixels was",
+        "confidence was False and is True. Give the former",
         before=DONE,
     ),
     Situation(
