@@ -26,7 +26,7 @@ def test_the_readme_works_from_an_empty_folder(tmp_path):
     runs = [tmp_path / "runs" / name for name in ("first", "districts", "look")]
     for name in first_cells("| file | what |"):
         written[name] = [path for run in runs for path in run.glob(name)]
-    assert len(written) == 24
+    assert len(written) == 23
     assert [name for name, found in written.items() if not found] == []
     assert (tmp_path / "runs" / "second" / "labels.vrt").exists()
     assert (tmp_path / "packed" / "pack.json").exists()
