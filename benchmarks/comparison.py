@@ -1,9 +1,13 @@
-"""What benchmarks share: a contract of a made-up model, and sides measured by turns."""
+"""What benchmarks share: a contract of a made-up model, sides measured by turns, processes."""
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable
+from typing import Any
 
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
@@ -30,3 +34,10 @@ def medians(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, fl
         for name, measure in sides.items():
             taken[name].append(measure())
     return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def in_process(file: str, *words: object) -> Any:
+    """What a benchmark prints last, as JSON, in a process of its own with `--peak` and words."""
+    command = [sys.executable, file, "--peak", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])

@@ -14,8 +14,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -122,9 +120,7 @@ QUESTIONS = {"units": blocks_and_scene, "gdal": whole}
 
 def measure(question: str, path: Path, processes: int) -> list[float]:
     """Seconds, those of processors, and bytes above the imports, in a process of its own."""
-    command = [sys.executable, __file__, "--peak", question, str(path), str(processes)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: list[float] = json.loads(done.stdout.splitlines()[-1])
+    found: list[float] = comparison.in_process(__file__, question, path, processes)
     return found
 
 

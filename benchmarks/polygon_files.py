@@ -12,8 +12,6 @@ import argparse
 import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import shapely
+from comparison import in_process
 from pyproj import CRS
 
 from pipelines.layers.options import POLYGON_KINDS
@@ -73,9 +72,7 @@ def write(kind: str, path: str, count: int) -> None:
 
 def measure(kind: str, count: int) -> list[float]:
     """Seconds and bytes at the peak, in a process of its own."""
-    command = [sys.executable, __file__, "--peak", kind, str(count)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: list[float] = json.loads(done.stdout.splitlines()[-1])
+    found: list[float] = in_process(__file__, kind, count)
     return found
 
 

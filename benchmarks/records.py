@@ -21,11 +21,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import io
-import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +31,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from comparison import CLASSES, CONTRACT, medians
+from comparison import CLASSES, CONTRACT, in_process, medians
 from PIL import Image
 
 from pipelines.formats.shards import ShardEntry
@@ -276,9 +273,7 @@ def growth(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
 def peak_above_imports(shards: Path, model: Path) -> float:
     """Growth of a process that runs `beamseg segment`, from its imports to its peak."""
     run = shards.parent / f"run-{time.time_ns()}"
-    command = [sys.executable, __file__, "--peak", str(shards), str(model), str(run)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return in_process(__file__, shards, model, run)
 
 
 def print_peak(shards: str, model: str, run: str) -> None:

@@ -21,8 +21,6 @@ import importlib
 import json
 import os
 import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +30,7 @@ from pathlib import Path
 import comparison
 import numpy as np
 import rasterio
-from comparison import medians
+from comparison import in_process, medians
 from PIL import Image
 from rasterio.transform import from_origin
 from rasterio.windows import Window
@@ -96,9 +94,7 @@ def growth(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
     found = {}
     for side in sides:
         scene = write_scene(folder / f"{side}.tif", side, parsed.stored, patches(side))
-        command = [sys.executable, __file__, "--peak", str(scene), str(folder / f"run-{side}")]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found[side] = json.loads(done.stdout.splitlines()[-1])
+        found[side] = in_process(__file__, scene, folder / f"run-{side}")
         seconds, above, peak = found[side]
         yield (
             f"growth: {side} x {side} in {parsed.stored}: {seconds:.1f} s, "
