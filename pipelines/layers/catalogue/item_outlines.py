@@ -9,14 +9,13 @@ from shapely.geometry.base import BaseGeometry
 
 from pipelines.geodesy.ellipsoid import square
 from pipelines.geodesy.ground import GroundGrid
+from pipelines.geodesy.longitudes import Bounds, longitude_span
 from pipelines.geodesy.outlines import EARTH_M, HubTransformer, hub_transformer, is_same_body
 from pipelines.layers.polygons.wgs84 import DECIMALS, on_wgs84
 
 STEPS = 64  # along a side
 SAMPLES = 256  # along a side of a scene that leaves its projection
 TOLERANCE = 1e-4  # of the longer side of the box that leaving out points may move an outline
-
-Bounds = tuple[float, float, float, float]
 
 
 class ItemOutline(NamedTuple):
@@ -95,33 +94,6 @@ def _box(hub: HubTransformer, grid: GroundGrid) -> BaseGeometry | None:
         return shapely.box(-180, south, 180, north)
     box = shapely.box(west - across, south, east + across, north)
     return on_wgs84(np.array([box]), "OGC:CRS84")[0]
-
-
-def longitude_span(spans: np.ndarray) -> tuple[float, float]:
-    """The shortest span of longitudes that holds all of some.
-
-    Args:
-        spans: `(n, 2)` degrees: west and east of each; a west that is greater than its east means a
-            span across the antimeridian.
-
-    Returns:
-        West in -180..180, and east at most 360 more.
-
-    >>> longitude_span(np.array([[170.0, -175.0], [-178.0, -170.0]]))
-    (170.0, 190.0)
-    """
-    length = spans[:, 1] - spans[:, 0]
-    length = np.where(length >= 360, 360, length % 360)
-    west = (spans[:, 0] + 180) % 360 - 180
-    order = np.argsort(west, kind="stable")
-    west, east = west[order], (west + length)[order]
-    # How far to the east what begins before each goes, also what comes around from there.
-    before = np.maximum.accumulate(np.append(east.max() - 360, east[:-1]))
-    gaps = west - before
-    widest = int(gaps.argmax())
-    if gaps[widest] <= 0:
-        return -180.0, 180.0
-    return float(west[widest]), float(before[widest] + 360)
 
 
 def wrapped_box(bounds: Bounds) -> Bounds:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.geodesy.longitudes import longitude_span
 from pipelines.layers.catalogue import stac_fields as stac
-from pipelines.layers.catalogue.item_outlines import longitude_span, wrapped_box
+from pipelines.layers.catalogue.item_outlines import wrapped_box
 from pipelines.layers.catalogue.stac_items import CatalogueText
 from segmodel.escaping import on_one_line
 

@@ -10,6 +10,7 @@ from pmtiles.tile import zxy_to_tileid
 from pipelines.layers.maps import LabelMap
 from pipelines.layers.tiles.mercator import TILE_PX, Extent, extent_of
 from pipelines.layers.tiles.pyramid import Tier, tiers
+from pipelines.layers.tiles.scene_places import ScenePlaces, scene_places
 from pipelines.run.plan import InputFile
 from segmodel.errors import ConfigurationError
 
@@ -25,7 +26,9 @@ class Coverage:
 
     Attributes:
         tiers: The tiers of the archive.
-        bounds: West, south, east and north of all label maps in degrees.
+        bounds: West, south, east and north of all label maps in degrees; from -180 to 180 where one
+            goes beyond the antimeridian.
+        scenes: Where scenes are.
         places: `(entries, 2)` columns and rows of tiles, in order of an archive.
         maps: `(entries,)` index in `files` of a label map that a tile shows; of a tile, those that
             take precedence come first.
@@ -35,6 +38,7 @@ class Coverage:
 
     tiers: tuple[Tier, ...]
     bounds: tuple[float, float, float, float]
+    scenes: ScenePlaces
     places: np.ndarray
     maps: np.ndarray
     files: tuple[InputFile, ...]
@@ -87,8 +91,10 @@ def coverage_of(label_maps: Iterable[LabelMap], max_zoom: int | None) -> Coverag
     edges = np.array([extent.bounds for extent in extents])
     west, south, _, _ = edges.min(axis=0).tolist()
     _, _, east, north = edges.max(axis=0).tolist()
-    bounds = west, south, east, north
-    return Coverage(found, bounds, entries[:, 2:], entries[:, 1], tuple(files), tuple(left_out))
+    bounds = (-180.0, south, 180.0, north) if east > 180 else (west, south, east, north)
+    scenes = scene_places([file.key for file in files], edges)
+    places, maps = entries[:, 2:], entries[:, 1]
+    return Coverage(found, bounds, scenes, places, maps, tuple(files), tuple(left_out))
 
 
 def _check_size(extents: Sequence[Extent], zoom: int) -> None:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from pmtiles.tile import tileid_to_zxy
 
 from pipelines.layers.tiles.archive import ArchiveHead, StoredRange
+from pipelines.layers.tiles.scene_places import ScenePlaces
 from pipelines.scenes.results import area_text
 
 # Most bytes of tiles in a page, which has 5 MB at most with all else.
@@ -80,17 +81,18 @@ def low_zooms(zooms: Iterable[tuple[int, Iterable[StoredRange]]]) -> EmbeddedTil
     return found
 
 
-def map_page(embedded: EmbeddedTiles, head: ArchiveHead) -> bytes:
+def map_page(embedded: EmbeddedTiles, head: ArchiveHead, scenes: ScenePlaces) -> bytes:
     """The page.
 
     Args:
         embedded: Its tiles.
-        head: Classes and bounds.
+        head: Classes.
+        scenes: Where scenes are.
     """
     kind = f"data:image/{head.form};base64,"
     classes = head.metadata["classes"]
     data = {
-        "bounds": head.bounds,
+        "scenes": scenes.data,
         "minZoom": min(embedded.zooms, default=0),
         "zoom": embedded.max_zoom,
         "classes": {entry["color"]: entry["name"] for entry in reversed(classes)},
@@ -112,7 +114,7 @@ def render_page(
     Args:
         title: What it shows.
         classes: Name, colour and area of each class.
-        data: What its scripts read.
+        data: What its scripts read; `scenes` in it says where scenes are.
         sources: Scripts by which it gets labels.
         more: What else the template shows: `max_zoom`, the deepest zoom there is; `served`, if all
             that the page asks for lies beside it; `images`, how many pictures of scenes there are;

@@ -42,8 +42,8 @@ class Extent:
         north: Share of the height at its north edge, in 0..1.
         south: Share at its south edge, in 0..1.
         step: Length of a pixel step of the map in the middle, as a share of the width.
-        bounds: West, south, east and north of places on it in degrees; from -180 to 180 where it
-            goes beyond the antimeridian.
+        bounds: West, south, east and north of places on it in degrees; east is above 180 where it
+            goes beyond the antimeridian, and all longitudes are between where it may hold a pole.
     """
 
     west: float
@@ -132,8 +132,9 @@ def _around(x: np.ndarray, y: np.ndarray, is_whole: bool, step: float) -> Extent
         step: Length of a pixel step.
     """
     (west, east), (north, south) = ((float(np.nanmin(at)), float(np.nanmax(at))) for at in (x, y))
-    is_over = not is_whole or math.floor(west) != math.ceil(east) - 1
-    left, right = (0.0, 1.0) if is_over else (west % 1, east - math.floor(west))
+    is_over = math.floor(west) != math.ceil(east) - 1
+    is_around = not is_whole or (is_over and east - west > 0.5)
+    left, right = (0.0, 1.0) if is_around else (west % 1, east - math.floor(west))
     bounds = left * 360 - 180, latitude(min(south, 1.0)), right * 360 - 180, latitude(max(north, 0))
     width, height = (east - west) * _BULGE, (south - north) * _BULGE
     west, east, north, south = west - width, east + width, north - height, south + height

@@ -21,6 +21,7 @@ from pipelines.layers.tiles.map_page import low_zooms, map_page
 from pipelines.layers.tiles.mercator import TILE_PX
 from pipelines.layers.tiles.nearest import add_nearest
 from pipelines.layers.tiles.pyramid import Tier, thinned
+from pipelines.layers.tiles.scene_places import ScenePlaces
 from pipelines.layers.tiles.tile_images import tile_image
 from pipelines.layers.tiles.tile_parts import TilePart, index_file, write_images
 from pipelines.run import plan
@@ -88,7 +89,7 @@ def tile_stages(settings: TileSettings, maps: LabelMaps) -> list[Stage]:
     metadata = {"name": "labels", "type": "overlay", "classes": class_entries(maps.work)}
     head = ArchiveHead(settings.form, deepest, coverage.bounds, metadata)
     shape = shape | {"head": asdict(head)}
-    archive = WriteArchive(coverage.tiers, head)
+    archive = WriteArchive(coverage.tiers, head, coverage.scenes)
     return [*stages, Stage(_ARCHIVE_STAGE, shape, _archive_units, archive)]
 
 
@@ -192,10 +193,12 @@ class WriteArchive:
     Args:
         tiers: The tiers that have drawn them.
         head: What the archive says of itself.
+        scenes: Where scenes are.
     """
 
     tiers: tuple[Tier, ...]
     head: ArchiveHead
+    scenes: ScenePlaces
 
     def __call__(self, unit: WorkUnit, work: StageWork) -> StageResult:
         """Write archive and page; see `Stage`."""
@@ -211,7 +214,7 @@ class WriteArchive:
             counts = write_archive(stream, ranges, most, self.head)
         embedded = low_zooms(self._ranges(work))
         with work.written(PAGE) as page, open(page.path, "wb") as stream:
-            stream.write(map_page(embedded, self.head))
+            stream.write(map_page(embedded, self.head, self.scenes))
         tally = Tally(sums={_TILES: counts._asdict() | {"page_zoom": embedded.max_zoom}})
         outputs = [Output.of(ARCHIVE, draft.written), Output.of(PAGE, page.written)]
         return StageResult(outputs, tally, 0)

@@ -8,14 +8,18 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
 import shapely
 from affine import Affine
 from pmtiles.reader import Reader
 from pmtiles.tile import TileType
 
-from pipelines.layers.catalogue.item_outlines import Bounds, item_outline
+from pipelines.geodesy.longitudes import Bounds
+from pipelines.layers.catalogue.item_outlines import item_outline
 from pipelines.layers.maps import LabelMap, LabelMaps
 from pipelines.layers.tiles.map_page import render_page
+from pipelines.layers.tiles.mercator import extent_of
+from pipelines.layers.tiles.scene_places import ScenePlaces, scene_places
 from pipelines.layers.tiles.tile_stages import ARCHIVE, class_entries
 from pipelines.layers.tracing.polygon_layer import POLYGONS
 from pipelines.rasters.reader import ground_grid
@@ -125,10 +129,9 @@ def run_page(run: ViewedRun, previews: Sequence[Bounds]) -> bytes:
     """
     work = run.maps.work
     header = Reader(lambda start, size: filesystem.read_range(run.archive, start, size)).header()
-    edges = ("min_lon_e7", "min_lat_e7", "max_lon_e7", "max_lat_e7")
     overlays = dict(_overlays(run.maps))
     data = {
-        "bounds": [header[edge] / 1e7 for edge in edges],
+        "scenes": _places(run.maps).data,
         "minZoom": header["min_zoom"],
         "zoom": header["max_zoom"],
         "type": _TYPES[header["tile_type"]],
@@ -147,6 +150,12 @@ def run_page(run: ViewedRun, previews: Sequence[Bounds]) -> bytes:
         notes=list(_scores(run.maps)),
         failures=list(_failures(work.run)),
     )
+
+
+def _places(maps: LabelMaps) -> ScenePlaces:
+    """Where scenes are that tiles show."""
+    found = {one.key: extent.bounds for one in maps if (extent := extent_of(one.grid)) is not None}
+    return scene_places(list(found), np.array([*found.values()]))
 
 
 def _overlays(maps: LabelMaps) -> Iterator[tuple[str, Overlay]]:

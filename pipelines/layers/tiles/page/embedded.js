@@ -4,22 +4,10 @@ function labelSource(data) {
   function imageAt(zoom, x, y) {
     return data.images[data.tiles[[zoom, x, y].join("/")]];
   }
-  const Layer = L.GridLayer.extend({
-    createTile: function (at) {
-      const found = imageAt(at.z, at.x, at.y);
-      if (found === undefined) {
-        return document.createElement("div");
-      }
-      const image = document.createElement("img");
-      image.alt = "";
-      image.src = found;
-      return image;
-    },
-  });
 
   // The class of a pixel is that of its color in the deepest zoom.
   function at(latlng, map) {
-    const place = map.project(latlng, data.zoom).floor();
+    const place = map.project(latlng.wrap(), data.zoom).floor();
     const tile = place.divideBy(256).floor();
     const found = imageAt(data.zoom, tile.x, tile.y);
     if (found === undefined) {
@@ -38,5 +26,5 @@ function labelSource(data) {
       return [alpha === 255 ? data.classes[color.toUpperCase()] : "no class"];
     });
   }
-  return { Layer: Layer, at: at };
+  return { tile: async (zoom, x, y) => imageAt(zoom, x, y), at: at };
 }

@@ -2,19 +2,30 @@
   "use strict";
   const data = JSON.parse(document.getElementById("data").textContent);
   const source = labelSource(data);
-  const [west, south, east, north] = data.bounds;
-  const map = L.map("map", {
-    attributionControl: false,
-    minZoom: data.minZoom,
-    maxZoom: data.zoom + 4,
-    maxBoundsViscosity: 1,
+  const map = L.map("map", { attributionControl: false, minZoom: 0, maxZoom: data.zoom + 4 });
+  const extent = extentOf(data.scenes.bounds);
+  const Labels = L.GridLayer.extend({
+    createTile: function (at, done) {
+      const image = document.createElement("img");
+      image.alt = "";
+      image.onload = image.onerror = function () {
+        URL.revokeObjectURL(image.src);
+        done(null, image);
+      };
+      // Beyond the antimeridian the world begins anew.
+      const side = 2 ** at.z;
+      source.tile(at.z, ((at.x % side) + side) % side, at.y).then(
+        (address) => (image.src = address ?? L.Util.emptyImageUrl),
+        (error) => done(error, image),
+      );
+      return image;
+    },
   });
-  const extent = [[south, west], [north, east]];
-  const labels = new source.Layer({
+  const labels = new Labels({
     // Without bounds, tiles beyond the edges of the world would be asked for.
     bounds: extent,
     noWrap: true,
-    minNativeZoom: data.minZoom,
+    minZoom: data.minZoom,
     maxNativeZoom: data.zoom,
   });
   labels.on("tileerror", function (event) {
@@ -22,7 +33,44 @@
   });
   labels.addTo(map);
   L.control.scale().addTo(map);
-  map.fitBounds(extent);
+  // The list of scenes, also for those who have no pointer.
+  const list = document.getElementById("scenes");
+  data.scenes.places.forEach((place, number) => list.append(new Option(place.name, number)));
+  list.addEventListener("change", show);
+  show();
+
+  // Scenes that are smaller than a marker have one, at all zooms of the same size.
+  const MARKER_PX = 7;
+  const markers = L.layerGroup().addTo(map);
+  map.on("zoomend", mark);
+  mark();
+
+  function mark() {
+    markers.clearLayers();
+    data.scenes.places.forEach(function (place, number) {
+      const box = extentOf(place.bounds);
+      const low = map.project(box.getSouthWest()), high = map.project(box.getNorthEast());
+      if (Math.max(high.x - low.x, low.y - high.y) < 2 * MARKER_PX) {
+        L.circleMarker(map.unproject(low.add(high).divideBy(2)), {
+          className: "marker",
+          radius: MARKER_PX,
+          bubblingMouseEvents: false,
+        }).bindTooltip(textOf([place.name])).on("click", function () {
+          list.value = number;
+          show();
+        }).addTo(markers);
+      }
+    });
+  }
+
+  function extentOf([west, south, east, north]) {
+    return L.latLngBounds([south, west], [north, east]);
+  }
+
+  function show() {
+    const box = list.value === "" ? extent : extentOf(data.scenes.places[list.value].bounds);
+    map.fitBounds(box, { padding: [16, 16] });
+  }
 
   document.getElementById("opacity").addEventListener("input", function (event) {
     labels.setOpacity(Number(event.target.value));

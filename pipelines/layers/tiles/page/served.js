@@ -2,23 +2,12 @@
 function labelSource(data) {
   "use strict";
   const archive = new pmtiles.PMTiles("labels.pmtiles");
-  const Layer = L.GridLayer.extend({
-    createTile: function (at, done) {
-      const image = document.createElement("img");
-      image.alt = "";
-      archive.getZxy(at.z, at.x, at.y).then(function (found) {
-        const address = found === undefined
-          ? L.Util.emptyImageUrl
-          : URL.createObjectURL(new Blob([found.data], { type: data.type }));
-        image.onload = image.onerror = function () {
-          URL.revokeObjectURL(address);
-          done(null, image);
-        };
-        image.src = address;
-      }).catch((error) => done(error, image));
-      return image;
-    },
-  });
+
+  // Its address may be revoked once the image is there.
+  async function tile(zoom, x, y) {
+    const found = await archive.getZxy(zoom, x, y);
+    return found && URL.createObjectURL(new Blob([found.data], { type: data.type }));
+  }
 
   async function at(latlng) {
     const place = latlng.wrap();
@@ -29,5 +18,5 @@ function labelSource(data) {
     }
     return found.lines;
   }
-  return { Layer: Layer, at: at };
+  return { tile: tile, at: at };
 }

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pyproj import Transformer
 
 from pipelines.geodesy.ground import GroundGrid
-from pipelines.layers.catalogue.item_outlines import item_outline, longitude_span
+from pipelines.geodesy.longitudes import longitude_span
+from pipelines.layers.catalogue.item_outlines import item_outline
 from tests.examples import examples
 
 POLAR = Affine(1e4, 0, -2e6, 0, -1e4, 2e6)

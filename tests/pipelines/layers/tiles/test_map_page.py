@@ -15,6 +15,7 @@ from pmtiles.tile import zxy_to_tileid
 from pipelines.layers.tiles import map_page
 from pipelines.layers.tiles.archive import ArchiveHead, zoom_ranges
 from pipelines.layers.tiles.map_page import EmbeddedTiles, low_zooms
+from pipelines.layers.tiles.scene_places import ScenePlace, ScenePlaces
 from pipelines.layers.tiles.tile_images import tile_image
 from pipelines.layers.tiles.tile_parts import TilePart, index_file, write_images
 from segmodel.labels.classes import ClassTable, LabelClass, format_color
@@ -34,6 +35,7 @@ HEAD = ArchiveHead(
         ]
     },
 )
+SCENES = ScenePlaces(HEAD.bounds, (ScenePlace(HOSTILE, HEAD.bounds),))
 # What a person does, and what the page is asked for afterwards.
 SCRIPT = """<script>
 const problems = [];
@@ -55,6 +57,7 @@ setTimeout(() => {
     popup: text(".leaflet-popup-content"),
     rows: [...document.querySelectorAll("tbody tr")].map((row) =>
       [...row.children].map((cell) => cell.textContent)),
+    scenes: text("#scenes option"),
     opacity: layer.style.opacity,
     images: [...layer.querySelectorAll("img")].map((one) => one.naturalWidth),
     requests: performance.getEntriesByType("resource").map((one) => one.name)
@@ -97,7 +100,7 @@ def data_of(page: bytes) -> dict:
 def test_a_page_has_the_tiles_of_all_zooms_that_fit(tmp_path, monkeypatch):
     whole = embedded(tmp_path)
     assert whole.zooms == [1, 2, 3]
-    page = map_page.map_page(whole, HEAD)
+    page = map_page.map_page(whole, HEAD, SCENES)
     data = data_of(page)
     assert (data["minZoom"], data["zoom"], len(data["tiles"])) == (1, 3, 1 + 4 + 16)
     image = base64.b64decode(data["images"][data["tiles"]["3/4/7"]].partition(",")[2])
@@ -107,19 +110,19 @@ def test_a_page_has_the_tiles_of_all_zooms_that_fit(tmp_path, monkeypatch):
     monkeypatch.setattr(map_page, "EMBEDDED_BYTES", whole.size - 1)
     less = embedded(tmp_path)
     assert (less.zooms, len(less.tiles)) == ([1, 2], 5)
-    page = map_page.map_page(less, HEAD)
+    page = map_page.map_page(less, HEAD, SCENES)
     assert b"This page has zooms up to 2; labels.pmtiles has them up to 3." in page
 
 
 def test_what_tiles_take_in_a_page_is_not_underestimated(tmp_path):
     whole = embedded(tmp_path)
-    empty = len(map_page.map_page(EmbeddedTiles(), HEAD))
-    assert len(map_page.map_page(whole, HEAD)) - empty <= whole.size
+    empty = len(map_page.map_page(EmbeddedTiles(), HEAD, SCENES))
+    assert len(map_page.map_page(whole, HEAD, SCENES)) - empty <= whole.size
     assert empty + map_page.EMBEDDED_BYTES < 5_000_000
 
 
 def test_a_page_names_no_file_and_no_host_that_a_browser_would_ask(tmp_path):
-    page = map_page.map_page(embedded(tmp_path), HEAD).decode()
+    page = map_page.map_page(embedded(tmp_path), HEAD, SCENES).decode()
     assert not re.findall(r"<(?:script|img|link|iframe)[^>]+(?:src|href)=", page)
     assert "default-src 'none'; img-src data:" in page
     assert "sourceMappingURL" not in page
@@ -129,7 +132,7 @@ def test_a_page_names_no_file_and_no_host_that_a_browser_would_ask(tmp_path):
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_browser_shows_the_map_from_disk_and_asks_for_nothing(tmp_path, scheme):
-    page = map_page.map_page(embedded(tmp_path), HEAD).decode()
+    page = map_page.map_page(embedded(tmp_path), HEAD, SCENES).decode()
     path = tmp_path / "map.html"
     path.write_text(page.replace("</body>", SCRIPT + "</body>"), encoding="utf-8")
     command = ["chromium", "--headless=new", "--no-sandbox", "--disable-gpu", "--dump-dom"]
@@ -141,6 +144,7 @@ def test_a_browser_shows_the_map_from_disk_and_asks_for_nothing(tmp_path, scheme
     found = json.loads(text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
     assert found["popup"] == [HOSTILE]
     assert found["rows"] == [["water", "2.00 km²", "25.0%"], [HOSTILE, "6.00 km²", "75.0%"]]
+    assert found["scenes"] == ["all scenes", HOSTILE]
     assert found["opacity"] == "0.25"
     assert {*found["images"]} == {256}
     assert (found["requests"], found["problems"], found["title"]) == ([], [], "Label map")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from affine import Affine
 
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.tiles.tile_stages import TILES
@@ -26,6 +27,9 @@ CLASSES = ClassTable(
         LabelClass(BRIGHT, "bright", (250, 240, 10)),
     )
 )
+
+
+FAR_APART = (("alaska", -150, 61), ("fiji", 179.99, -17), ("kamchatka", 160, 55))
 
 
 @dataclass(frozen=True)
@@ -61,3 +65,17 @@ def looked(tmp_path_factory) -> Looked:
     make(found.root, TILES, options=LayersOptions(tiles="png"))
     labels = {f"in/{path.name}": found.labels(f"in/{path.name}") for path in (first, second)}
     return Looked(found.root, labels)
+
+
+@pytest.fixture(scope="session")
+def far_apart(tmp_path_factory) -> Path:
+    """A run over small scenes around the Pacific, one of them across the antimeridian."""
+    folder = tmp_path_factory.mktemp("far_apart")
+    for name, west, north in FAR_APART:
+        transform = Affine(0.0002, 0, west, 0, -0.0002, north)
+        path = folder / "in" / f"{name}.tif"
+        write_scene(path, pixels(100, 100, 0), ("EPSG:4326", transform))
+    model = write_model_folder(folder / "model", classes=CLASSES)
+    root = run_scenes(folder / "run", model, folder / "in").root
+    make(root, TILES, options=LayersOptions(tiles="png"))
+    return root

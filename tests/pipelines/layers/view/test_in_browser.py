@@ -22,7 +22,7 @@ from tests.pipelines.scene_runs import run_scenes
 
 pytestmark = [needs_chromium, pytest.mark.browser]
 
-RIGHT, ENTER = "\ue014", "\ue007"
+UP, RIGHT, DOWN, ENTER = "\ue013", "\ue014", "\ue015", "\ue007"
 READY = "document.querySelectorAll('.leaflet-tile-loaded[src^=\"blob:\"]').length"
 STATUS = "document.getElementById('status').textContent"
 # The place of a class that is shown in the window: of a pixel whose neighbours are like it.
@@ -137,6 +137,44 @@ def test_the_whole_earth_is_shown_once(session, tmp_path):
         session.wait_for("!document.querySelector('.leaflet-tile:not(.leaflet-tile-loaded)')")
         assert session.run(f"return {READY}") == 1
         assert session.run(f"return {STATUS}") == ""
+
+
+@pytest.mark.parametrize("where", ["disk", "server"])
+def test_scenes_that_are_smaller_than_a_pixel_are_found(session, far_apart, where):
+    chosen = "document.getElementById('scenes').selectedOptions[0].textContent"
+    centre = "(box) => [box.left + box.width / 2, box.top + box.height / 2]"
+    boxes = "[...document.querySelectorAll('path.marker')].map((m) => m.getBoundingClientRect())"
+    classes = "document.querySelectorAll('.leaflet-tile-loaded:is([src^=blob], [src*=png])').length"
+    with served(far_apart) as server:
+        session.open(
+            (far_apart / "layers/map.html").as_uri() if where == "disk" else server.address
+        )
+        session.wait_for(f"{boxes}.length === 3")
+        assert session.run(f"return {boxes}.map((box) => box.width)") == [14, 14, 14]
+        alaska, fiji, kamchatka = session.run(f"return {boxes}.map({centre})")
+        # Across the antimeridian, as that is the shorter way.
+        assert kamchatka[0] < fiji[0] < alaska[0]
+        assert session.run(f"return {classes}") == 0
+
+        session.click(*fiji)
+        session.wait_for(f"{boxes}.length === 0 && {classes}")
+        # Both sides of the antimeridian are beside each other, in the middle of the map.
+        fiji_px = session.run("return document.getElementById('map').clientWidth") / 2
+        session.wait_for("!document.querySelector('.leaflet-tile:not(.leaflet-tile-loaded)')")
+        session.wait_for("!document.querySelector('.leaflet-zoom-anim')")
+        for column in (fiji_px - 100, fiji_px + 100):
+            session.run(f"{STATUS} = ''")
+            session.click(column, 300)
+            session.wait_for(f"{STATUS}.match(/^(dark|<.script>|bright)/)")
+
+        session.run("document.getElementById('scenes').focus()")
+        assert session.run(f"return {chosen}") == "in/fiji.tif"
+        session.keys(UP * 2)
+        assert session.run(f"return {chosen}") == "all scenes"
+        session.wait_for(f"{boxes}.length === 3")
+        session.wait_for("!document.querySelector('.leaflet-zoom-anim')")
+        session.keys(DOWN)
+        session.wait_for(f"{boxes}.length === 0")
 
 
 def test_outlines_overlaps_and_failed_blocks_can_be_hidden(page):
