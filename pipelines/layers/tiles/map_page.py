@@ -118,7 +118,7 @@ def render_page(
         sources: Scripts by which it gets labels.
         more: What else the template shows: `max_zoom`, the deepest zoom there is; `served`, if all
             that the page asks for lies beside it; `images`, how many pictures of scenes there are;
-            `overlays`, `notes` and `failures`.
+            `overlays`, `accuracy` and `failures`.
     """
     areas = [entry["area_m2"] or 0.0 for entry in classes]
     rows = [
@@ -136,7 +136,7 @@ def render_page(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.from_string(page_asset("map.html.jinja").decode())
-    optional = {"served": False, "images": 0, "overlays": {}, "notes": [], "failures": []}
+    optional = {"served": False, "images": 0, "overlays": {}, "accuracy": None, "failures": []}
     known = {"title": title, "rows": rows, "data": Markup(text), "zoom": data["zoom"]}
     scripts = ("leaflet.js", *sources, "map.js")
     names = {"scripts": scripts, "asset": lambda name: Markup(page_asset(name).decode())}

@@ -22,9 +22,10 @@ from pipelines.layers.tiles.mercator import extent_of
 from pipelines.layers.tiles.scene_places import ScenePlaces, scene_places
 from pipelines.layers.tiles.tile_stages import ARCHIVE, class_entries
 from pipelines.layers.tracing.polygon_layer import POLYGONS
+from pipelines.layers.view.sample import accuracy_of, of_sample
 from pipelines.rasters.reader import ground_grid
 from pipelines.results.verify import open_run
-from pipelines.run.directory import LAYERS, LAYERS_DIR, SAMPLE_DIR, RunDirectory
+from pipelines.run.directory import LAYERS, LAYERS_DIR, RunDirectory
 from pipelines.scenes.finished import complete_summary
 from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError, counted
@@ -147,7 +148,7 @@ def run_page(run: ViewedRun, previews: Sequence[Bounds]) -> bytes:
         served=True,
         images=len(previews),
         overlays=overlays,
-        notes=list(_scores(run.maps)),
+        accuracy=accuracy_of(run.maps),
         failures=list(_failures(work.run)),
     )
 
@@ -173,7 +174,7 @@ def _overlays(maps: LabelMaps) -> Iterator[tuple[str, Overlay]]:
     if lost:
         failed = list(islice(_failed(drawn, maps), MAX_DRAWN))
         yield "failed", Overlay(_title("", lost, "failed block"), "#d1242f", failed)
-    points = _of_sample(maps, "design.json").get("points", ())
+    points = of_sample(maps, "design.json").get("points", ())
     if points:
         places = ((shapely.Point(row["lon"], row["lat"]), row["id"]) for row in points)
         sample = [_feature(*place) for place in islice(places, MAX_DRAWN)]
@@ -234,22 +235,3 @@ def _failures(run: RunDirectory) -> Iterator[str]:
         yield f"{row['uri']} {row['key']}".strip() + f": {row['reason']}"
     if len(rows) > MAX_FAILURES:
         yield f"{len(rows) - MAX_FAILURES:,} more in failures.csv"
-
-
-def _scores(maps: LabelMaps) -> Iterator[str]:
-    """What was estimated from the sample."""
-    found = _of_sample(maps, "accuracy.json")
-    overall = found["whole"]["overall_accuracy"] if found else {}
-    value, low, high = (overall.get(name) for name in ("value", "low", "high"))
-    if value is not None:
-        limits = "" if low is None else f", {found['level']:.0%} interval {low:.1%} to {high:.1%}"
-        yield f"Overall accuracy {value:.1%}{limits}"
-
-
-def _of_sample(maps: LabelMaps, name: str) -> dict[str, Any]:
-    """A file of the sample of a run; empty if it is not there, damaged or of another map."""
-    try:
-        found = maps.work.run.read_json(f"{SAMPLE_DIR}/{name}", is_sealed=True) or {}
-    except ValueError:
-        return {}
-    return found if found.get("run_digest") == maps.digest else {}

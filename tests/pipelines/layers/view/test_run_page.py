@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
 
 import pytest
 import shapely
+from markupsafe import escape
 
+from pipelines.commands import assess as assess_command
 from pipelines.commands import sample as sample_command
 from pipelines.layers.view import run_page
 from pipelines.layers.view.run_page import viewed_run
+from pipelines.layers.view.sample import accuracy_of
 from segmodel.errors import ConfigurationError
-from tests.pipelines.layers.view.conftest import SCENE
+from tests.pipelines.layers.view.conftest import HOSTILE, SCENE
 
 
 def data_of(page: bytes) -> dict:
@@ -78,17 +82,50 @@ def test_points_of_a_sample_show_without_the_class_of_the_map(run):
     assert "sample" not in data_of(page_of(run))["overlays"]
 
 
-def test_accuracy_shows_if_it_is_that_of_this_map(run):
+def test_accuracy_by_class_shows_if_it_is_that_of_this_map(run):
     viewed = viewed_run(str(run))
-    overall = {"value": 0.8725, "low": 0.8, "high": 0.92}
-    found = {"level": 0.95, "whole": {"overall_accuracy": overall}}
+    none = {"value": None, "low": None, "high": None}
+    classes = [
+        {
+            "name": HOSTILE,
+            "users_accuracy": {"value": 0.8725, "low": 0.8, "high": 0.92},
+            "producers_accuracy": none,
+        },
+        {"name": "bright", "users_accuracy": {**none, "value": 1.0}, "producers_accuracy": none},
+    ]
+    overall = {"value": 0.9, "low": 0.85, "high": 0.93}
+    found = {"level": 0.95, "whole": {"overall_accuracy": overall, "classes": classes}}
     (run / "sample").mkdir()
-    line = b"<p>Overall accuracy 87.2%, 95% interval 80.0% to 92.0%</p>"
-    for digest, shows in ((viewed.maps.digest, True), ("0" * 64, False)):
+    rows = [
+        [str(escape(HOSTILE)), "87.2% (80.0% to 92.0%)", "unknown"],
+        ["bright", "100.0%", "unknown"],
+        ["overall", "90.0% (85.0% to 93.0%)"],
+    ]
+    for digest, expected in ((viewed.maps.digest, rows), ("0" * 64, [])):
         viewed.maps.work.run.write_json(
             "sample/accuracy.json", {"run_digest": digest, **found}, is_sealed=True
         )
-        assert (line in page_of(run)) == shows
+        _, _, table = page_of(run).decode().partition('<table id="accuracy">')
+        shown = re.findall('<tr><th scope="row">.*?</tr>', table)
+        assert [re.findall("<t[hd][^>]*>(.*?)</t[hd]>", row) for row in shown] == expected
+
+
+def test_the_page_reads_what_assess_writes(run):
+    assert sample_command.run([str(run), "--total", "30", "--chip_px", "0"]) == 0
+    sample = run / "sample" / "sample.csv"
+    rows = list(csv.DictReader(sample.open(encoding="utf-8", newline="")))
+    with sample.open("w", encoding="utf-8", newline="") as stream:
+        table = csv.DictWriter(stream, rows[0])
+        table.writeheader()
+        table.writerows({**row, "class": "bright"} for row in rows)
+    assert assess_command.run([str(run), str(sample)]) == 0
+    accuracy = accuracy_of(viewed_run(str(run)).maps)
+    assert accuracy.level == "95%"
+    users = {name: users for name, users, _ in accuracy.classes}
+    assert list(users) == ["dark", HOSTILE, "bright"]
+    assert users["dark"].startswith("0.0% (0.0% to ")
+    assert users["bright"].startswith("100.0% (")
+    assert accuracy.classes[0][2] == "unknown"
 
 
 @pytest.mark.parametrize("name", ["labels.pmtiles", "summary.json"])
