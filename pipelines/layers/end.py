@@ -1,13 +1,14 @@
 """The end of layers: what follows from all units, failures, and the summary of all layers."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.values import FailureBudget
-from pipelines.layers.stages import StageWork
+from pipelines.layers.stages import LayerEnd, StageWork
 from pipelines.results.failure_table import FailureTable, failures_of, write_failures
+from pipelines.run.commits import Output
 from pipelines.run.directory import METADATA_DIR, RunDirectory
 
 
@@ -19,11 +20,29 @@ class MadeLayer:
         name: Its name.
         finish: Writes what follows from all units; see `Layer`.
         works: Work of the units of each stage.
+        by_scene: Shapes of the stages that wrote a file for each scene, by their names.
     """
 
     name: str
-    finish: Callable[[StageWork], dict[str, Any]]
+    finish: Callable[[StageWork], LayerEnd]
     works: tuple[StageWork, ...]
+    by_scene: Mapping[str, str]
+
+
+class LayerPart(NamedTuple):
+    """What a layer that was made before says of itself.
+
+    Attributes:
+        map: Digest of the map that it was made of.
+        summary: Entries of `layers/summary.json`.
+        outputs: Files of all scenes together.
+        by_scene: Shapes of the stages that wrote a file for each scene, by their names.
+    """
+
+    map: str
+    summary: dict[str, Any]
+    outputs: tuple[Output, ...]
+    by_scene: dict[str, str]
 
 
 @dataclass
@@ -66,9 +85,8 @@ def finish_layers(
     status = budget.status(failed, maps, totals.missing)
     map_digest = made[0].works[0].map_digest
     for layer in () if totals.missing else made:
-        part: dict[str, Any] = {"map": map_digest, "summary": layer.finish(layer.works[-1])}
-        folder.write_json(part_path(layer.name), part, is_sealed=True)
-    parts = {name: found for name in names if (found := _part(folder, name)) is not None}
+        _finish_layer(layer, map_digest, folder)
+    parts = {name: found for name in names if (found := layer_part(folder, name)) is not None}
     summary = {
         "exit_status": status.value,
         "reason": status.reason,
@@ -81,8 +99,8 @@ def finish_layers(
         "failure_budget": str(budget),
         "failures_by_reason": failures.by_reason(),
         "first_failures": failures.first,
-        "layers": {n: part["summary"] for n, part in parts.items() if part["map"] == map_digest},
-        "out_of_date": [name for name, part in parts.items() if part["map"] != map_digest],
+        "layers": {n: part.summary for n, part in parts.items() if part.map == map_digest},
+        "out_of_date": [name for name, part in parts.items() if part.map != map_digest],
         "this_attempt": dict(counts),
     }
     folder.write_json("summary.json", summary, is_sealed=True)
@@ -96,11 +114,33 @@ def finish_layers(
     return status.value
 
 
-def _part(folder: RunDirectory, name: str) -> dict[str, Any] | None:
-    """What the end of a layer wrote; None where it was not made, or the file is damaged."""
+def _finish_layer(layer: MadeLayer, map_digest: str, folder: RunDirectory) -> None:
+    """Write what follows from all units of a layer, and what the summary says of it."""
+    end = layer.finish(layer.works[-1])
+    names = [*end.folders, *(file.path for file in end.files)]
+    part: dict[str, Any] = {
+        "map": map_digest,
+        "summary": {"files": names, **end.about},
+        "outputs": [asdict(file) for file in (*end.files, *end.parts)],
+        "by_scene": dict(layer.by_scene),
+    }
+    folder.write_json(part_path(layer.name), part, is_sealed=True)
+
+
+def layer_part(folder: RunDirectory, name: str) -> LayerPart | None:
+    """What the end of a layer wrote; None where it was not made, or the file is damaged.
+
+    Args:
+        folder: Folder of all layers of the run.
+        name: Name of the layer.
+    """
     try:
-        return folder.read_json(part_path(name), is_sealed=True)
-    except ValueError:
+        found = folder.read_json(part_path(name), is_sealed=True)
+        if found is None:
+            return None
+        outputs = tuple(map(Output.from_json, found["outputs"]))
+        return LayerPart(found["map"], found["summary"], outputs, found["by_scene"])
+    except (ValueError, KeyError):
         return None
 
 

@@ -9,5 +9,5 @@ from pipelines.layers.tracing.polygon_layer import POLYGONS
 
 _OF_LABEL_MAPS: tuple[Layer, ...] = (MOSAIC, MINIMUM_AREA, POLYGONS, TILES)
 # The catalogue names the files of all others.
-STAC = stac_layer([layer.name for layer in _OF_LABEL_MAPS])
+STAC = stac_layer(_OF_LABEL_MAPS)
 LAYER_KINDS: tuple[Layer, ...] = (*_OF_LABEL_MAPS, STAC)

@@ -39,4 +39,4 @@ def write_label_layer(
         sidecar = Path(f"{draft.path}.aux.xml")
         names = work.write(beside, sidecar.read_bytes())
         sidecar.unlink()
-    return [Output.of(path, draft.written), Output.of(beside, names)]
+    return [Output.of(path, draft.written), names]

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pipelines.layers.end import MadeLayer, part_path
+from pipelines.layers.end import MadeLayer, layer_part, part_path
 from pipelines.layers.kinds import LAYER_KINDS
 from pipelines.layers.maps import LabelMaps
 from pipelines.layers.options import LayersOptions
@@ -38,6 +38,12 @@ class PlannedLayer:
     layer: Layer
     stages: tuple[Stage, ...]
     works: tuple[StageWork, ...]
+
+    @property
+    def by_scene(self) -> dict[str, str]:
+        """Shapes of the stages that write a file for each scene, by their names."""
+        pairs = zip(self.stages, self.works, strict=True)
+        return {work.name: work.shapes[work.name] for stage, work in pairs if stage.is_by_scene}
 
 
 @dataclass(frozen=True)
@@ -94,16 +100,32 @@ def check_layers(
             f"run over rasters that `beamseg segment` reads as scenes"
         )
     folder = RunDirectory(labelled.run.path(LAYERS_DIR), LAYERS)
-    planned = []
+    planned: list[PlannedLayer] = []
     for kind, settings in asked:
         stages = tuple(kind.stages(settings, maps))
-        shapes = {stage.name: shape_digest(stage, labelled) for stage in stages}
+        others = _by_scene(kind.others, planned, folder, maps.digest)
+        own = {stage.name: shape_digest(stage, labelled, others) for stage in stages}
         works = tuple(
-            StageWork(folder.root, name, labelled, settings, maps.digest, shapes) for name in shapes
+            StageWork(folder.root, name, labelled, settings, maps.digest, others | own)
+            for name in own
         )
         planned.append(PlannedLayer(kind, stages, works))
     filesystem.refuse_links(labelled.run.root, _folders(planned))
     return ResolvedLayers(maps, folder, tuple(planned))
+
+
+def _by_scene(
+    kinds: Sequence[Layer], planned: Sequence[PlannedLayer], folder: RunDirectory, map_digest: str
+) -> dict[str, str]:
+    """Shapes of the stages of layers that write, or have written, a file for each scene."""
+    asked = {layer.layer.name: layer.by_scene for layer in planned}
+    found: dict[str, str] = {}
+    for kind in kinds:
+        if kind.name in asked:
+            found |= asked[kind.name]
+        elif (part := layer_part(folder, kind.name)) is not None and part.map == map_digest:
+            found |= part.by_scene
+    return found
 
 
 def _folders(planned: Sequence[PlannedLayer]) -> Iterator[str]:
@@ -131,5 +153,5 @@ def prepare_layers(resolved: ResolvedLayers) -> PreparedLayers:
                 clear_stage(work)
         for stage, work in zip(layer.stages, layer.works, strict=True):
             stages.append((stage, prepare_stage(stage, work)))
-        made.append(MadeLayer(layer.layer.name, layer.layer.finish, layer.works))
+        made.append(MadeLayer(layer.layer.name, layer.layer.finish, layer.works, layer.by_scene))
     return PreparedLayers(tuple(stages), tuple(made))

@@ -7,13 +7,14 @@ a stage keeps lies in `layers/.beamseg/<stage>/` of the run; what it writes for 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import segmodel
 from pipelines.formats.work import Work
-from pipelines.layers.maps import LabelMaps
+from pipelines.layers.maps import LabelMap, LabelMaps
 from pipelines.layers.options import LayersOptions
 from pipelines.run import plan
 from pipelines.run.areas import Tally
@@ -32,7 +33,7 @@ from pipelines.run.plan import InputFile, Prepared, WorkUnit
 from pipelines.scenes.finished import named_label_map
 from pipelines.storage import filesystem
 from pipelines.storage.digests import digest
-from pipelines.storage.filesystem import Draft, Written
+from pipelines.storage.filesystem import Draft
 from segmodel.errors import ConfigurationError, GroundError, InputError
 from segmodel.tiling.windows import Window
 
@@ -65,7 +66,8 @@ class StageWork:
         labelled: Work of the run.
         settings: What the options of the layer say, a frozen dataclass.
         map_digest: SHA-256 over what makes the map.
-        shapes: Digest of the shape of each stage of the layer, by name.
+        shapes: Digest of the shape of each stage of the layer by name, and of those stages of
+            `Layer.others` that write a file for each scene.
     """
 
     root: str
@@ -107,9 +109,10 @@ class StageWork:
         """Where a file is, by its path in `layers/`."""
         return f"{self.root}/{path}"
 
-    def write(self, path: str, content: bytes) -> Written:
+    def write(self, path: str, content: bytes) -> Output:
         """Write a file by its path in `layers/`; it appears whole or not at all."""
-        return filesystem.write_bytes(self.path(path), content, self.run.scratch)
+        written = filesystem.write_bytes(self.path(path), content, self.run.scratch)
+        return Output.of(path, written)
 
     @contextmanager
     def written(self, path: str) -> Iterator[Draft]:
@@ -158,12 +161,42 @@ class Stage:
         action: Does a unit; a function of a module, or a frozen dataclass with `__call__`. The same
             unit gives the same bytes. It raises InputError where a label map cannot be used, and
             TransientError where another attempt may help.
+        is_by_scene: Whether it writes a file for each scene, as `Layer.scene_files` says.
     """
 
     name: str
     shape: Mapping[str, Any]
     units: Callable[[], Iterable[WorkUnit]]
     action: Action
+    is_by_scene: bool = False
+
+
+class SceneFiles(NamedTuple):
+    """Files of people, of which a stage writes one for each scene.
+
+    Attributes:
+        name: What they are called together.
+        unit: The unit that writes the file of a label map; it is the first output of its record.
+    """
+
+    name: str
+    unit: Callable[[LabelMap], WorkUnit]
+
+
+class LayerEnd(NamedTuple):
+    """What the end of a layer says of it.
+
+    Attributes:
+        files: Files of all scenes together that people open.
+        about: Entries of `layers/summary.json`; `notes` are lines for a screen.
+        folders: Folders of files that people open, each with a slash at its end.
+        parts: Files that those are made of, in their order.
+    """
+
+    files: Sequence[Output]
+    about: Mapping[str, Any]
+    folders: Sequence[str] = ()
+    parts: Sequence[Output] = ()
 
 
 @dataclass(frozen=True)
@@ -176,15 +209,18 @@ class Layer:
             not ask for it.
         stages: Its stages in their order, given the settings and the label maps; it refuses, by
             ConfigurationError, what no layer can be made of. The first stage has a unit at least.
-        finish: Writes what follows from all units, given the work of the last stage. Returns what
-            `layers/summary.json` says of the layer: `files`, the paths in `layers/` that people
-            open; `notes`, lines for a screen, if any; and what else there is to say.
+        finish: Writes what follows from all units, given the work of the last stage.
+        scene_files: Files of stages that may write one for each scene, by the name of the stage.
+        others: Layers that are made before it, of whose `scene_files` its stages tell; where these
+            are others, its stages are done again.
     """
 
     name: str
     settings: Callable[[LayersOptions], Any]
     stages: Callable[[Any, LabelMaps], Sequence[Stage]]
-    finish: Callable[[StageWork], dict[str, Any]]
+    finish: Callable[[StageWork], LayerEnd]
+    scene_files: Mapping[str, SceneFiles] = field(default_factory=dict)
+    others: tuple["Layer", ...] = ()
 
 
 def clear_stage(work: StageWork) -> None:
@@ -228,9 +264,18 @@ def has_failures(work: StageWork) -> bool:
     return next(filesystem.names_below(work.run.path("failures")), None) is not None
 
 
-def shape_digest(stage: Stage, labelled: Work) -> str:
-    """Digest of all that shapes a stage, beside the files of its units."""
-    return digest({"run": labelled.options, "stage": stage.name, "shape": dict(stage.shape)})
+def shape_digest(
+    stage: Stage, labelled: Work, others: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    """Digest of all that shapes a stage, beside the files of its units.
+
+    Args:
+        stage: The stage.
+        labelled: Work of the run.
+        others: Shapes of the stages of other layers that it reads, by their names.
+    """
+    shape = {"run": labelled.options, "stage": stage.name, "shape": dict(stage.shape)}
+    return digest(shape | ({"others": dict(others)} if others else {}))
 
 
 def is_outdated(stage: Stage, labelled: Work) -> bool:

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import shapely
 import shapely.geometry
 
+from pipelines.layers.generalized.generalize import MAPS
+
 ROWS_AT_ONCE = 1000  # in a row group
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 _TIMES = ("datetime", "start_datetime", "end_datetime")
@@ -31,15 +33,16 @@ _CLASS = pa.struct(
 _FILE = {"href": _TEXT, "title": _TEXT, "type": _TEXT, "roles": _TEXTS}
 _CHECKS = {"file:size": pa.int64(), "file:checksum": _TEXT}
 _SHARE = {"data_type": _TEXT, "raster:scale": pa.float64()}
+_LABELS = {
+    "data_type": _TEXT,
+    "nodata": pa.int64(),
+    "classification:classes": pa.list_(_CLASS),
+}
 _ASSETS = {
-    "labels": {
-        "data_type": _TEXT,
-        "nodata": pa.int64(),
-        "classification:classes": pa.list_(_CLASS),
-    },
+    "labels": _LABELS,
+    MAPS: _LABELS,
     "confidence": _SHARE,
     "probabilities": _SHARE | {"bands": pa.list_(pa.struct({"name": _TEXT}))},
-    "areas": {},
 }
 
 
@@ -52,7 +55,7 @@ def items_schema(assets: Sequence[str], software: Iterable[str]) -> pa.Schema:
 
     Source: stac-geoparquet 1.1.0 and GeoParquet 1.1.0.
     """
-    files = {name: pa.struct(_FILE | _ASSETS[name] | _CHECKS) for name in assets}
+    files = {name: pa.struct(_FILE | _ASSETS.get(name, {}) | _CHECKS) for name in assets}
     link = pa.struct(dict.fromkeys(("rel", "href", "type", "title"), _TEXT))
     return pa.schema(
         {

@@ -1,11 +1,14 @@
 """`--stac`: a catalogue of the label maps of a run, an item a scene."""
 
+import hashlib
 import json
 import posixpath
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, count
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -25,13 +28,23 @@ from pipelines.layers.catalogue.stac_items import (
     item_document,
 )
 from pipelines.layers.catalogue.stac_model import model_document
-from pipelines.layers.maps import LabelMaps, grid_of
+from pipelines.layers.end import layer_part
+from pipelines.layers.maps import LabelMaps, grid_of, map_of
 from pipelines.layers.options import LayersOptions
-from pipelines.layers.stages import Layer, Stage, StageResult, StageWork
+from pipelines.layers.stages import (
+    Layer,
+    LayerEnd,
+    SceneFiles,
+    Stage,
+    StageResult,
+    StageWork,
+    layer_failure,
+)
 from pipelines.rasters.cog import raster_tags
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Output
-from pipelines.run.directory import METADATA_DIR, SAMPLE_DIR, RunDirectory
+from pipelines.run.directory import SAMPLE_DIR, RunDirectory
+from pipelines.run.failures import Failure
 from pipelines.run.plan import SCENE, WorkUnit, unit_id
 from pipelines.run.seals import json_file
 from pipelines.scenes.finished import complete_summary
@@ -39,7 +52,7 @@ from pipelines.scenes.overlaps import parse_date
 from pipelines.storage import filesystem, locations
 from pipelines.storage.digests import digest
 from pipelines.storage.threads import in_order
-from segmodel.errors import TransientError
+from segmodel.errors import InputError, TransientError
 
 ITEMS = "stac/items"
 # Of more items a person wants no single list, and no folder.
@@ -63,22 +76,47 @@ class WriteItem:
         text: What all documents of the catalogue say.
         inputs: `--input` of the run.
         has_folders: Whether items lie in folders, by the first digits of their digests.
+        others: Files that other layers may have of a scene, by their stages.
     """
 
     text: CatalogueText
     inputs: tuple[str, ...]
     has_folders: bool
+    others: Mapping[str, SceneFiles]
 
     def __call__(self, unit: WorkUnit, work: StageWork) -> StageResult:
         """Write the item of the label map of a unit."""
-        scene = self._scene(unit, work.labelled)
+        of_layers, failures = self._of_layers(unit, work)
+        scene = replace(self._scene(unit, work.labelled), of_layers=of_layers)
         folder = f"items/{scene.id[-16:][:2]}" if self.has_folders else "items"
         up = "../" * (folder.count("/") + 1)
         parent = f"./{_CATALOG}" if self.has_folders else f"{up}collection.json"
         place = ItemPlace(up, f"{up}../../", parent)
         path = f"stac/{folder}/{scene.id}.json"
         written = work.write(path, _content(item_document(scene, self.text, place)))
-        return StageResult([Output.of(path, written)], Tally(images=1), 0)
+        return StageResult([written], Tally(images=1), 0, failures)
+
+    def _of_layers(
+        self, unit: WorkUnit, work: StageWork
+    ) -> tuple[dict[str, Output], list[Failure]]:
+        """Files that other layers have of a scene, and why there are none.
+
+        Raises:
+            TransientError: If one is not made yet.
+        """
+        found, outputs, failures = map_of(unit, self.text.classes), dict[str, Output](), []
+        for stage, files in _named_stages(work, self.others).items():
+            commit = work.stage(stage).log.read(files.unit(found))
+            if commit is None:
+                raise TransientError(
+                    f"{found.key} has no {files.name} yet: run the command again that makes them"
+                )
+            if commit.tally.failed_images:
+                error = InputError(f"it has no {files.name}, which failed")
+                failures.append(layer_failure(unit.files[0], error))
+            else:
+                outputs[files.name] = commit.outputs[0]
+        return outputs, failures
 
     def _scene(self, unit: WorkUnit, labelled: Work) -> LabelledScene:
         file = unit.files[0]
@@ -105,24 +143,34 @@ def _content(document: dict[str, Any]) -> bytes:
     return json_file(document, is_sealed=False)
 
 
-def stac_layer(others: Sequence[str]) -> Layer:
+def _named_stages(work: StageWork, others: Mapping[str, SceneFiles]) -> dict[str, SceneFiles]:
+    """Those stages of other layers that have a file of each scene, in their order."""
+    return {stage: files for stage, files in others.items() if stage in work.shapes}
+
+
+def stac_layer(others: Sequence[Layer]) -> Layer:
     """The layer.
 
     Args:
-        others: Names of the layers that are made before it, whose files its collection names.
+        others: Layers that are made before it, whose files it names.
     """
-    return Layer("stac", _settings, _stages, partial(_finish, tuple(others)))
+    files = {stage: found for layer in others for stage, found in layer.scene_files.items()}
+    names = tuple(layer.name for layer in others)
+    stages, finish = partial(_stages, files), partial(_finish, names, files)
+    return Layer("stac", _settings, stages, finish, others=tuple(others))
 
 
 def _settings(options: LayersOptions) -> StacSettings | None:
     return StacSettings() if options.stac else None
 
 
-def _stages(settings: StacSettings, maps: LabelMaps) -> list[Stage]:
+def _stages(
+    others: Mapping[str, SceneFiles], settings: StacSettings, maps: LabelMaps
+) -> list[Stage]:
     document = maps.work.run.read_run() or {}
     inputs = tuple(document.get("options", {}).get("input", ()))
     text = _text(maps.work)
-    write = WriteItem(text, inputs, len(maps) > MAX_TOGETHER)
+    write = WriteItem(text, inputs, len(maps) > MAX_TOGETHER, others)
     shape = {
         "collection": text.collection,
         "inputs": digest({"input": inputs}),
@@ -142,7 +190,9 @@ def _text(labelled: Work) -> CatalogueText:
     )
 
 
-def _finish(others: Sequence[str], work: StageWork) -> dict[str, Any]:
+def _finish(
+    others: Sequence[str], of_scenes: Mapping[str, SceneFiles], work: StageWork
+) -> LayerEnd:
     """Write collection, model and table of the items."""
     labelled = work.labelled
     text, extent = _text(labelled), CatalogueExtent()
@@ -154,15 +204,19 @@ def _finish(others: Sequence[str], work: StageWork) -> dict[str, Any]:
             extent.add(item)
             yield _seen_from_table(item, path)
 
-    assets = {**_run_assets(labelled), **_accuracy_assets(work), **_layer_assets(work, others)}
-    collection = partial(collection_document, text, extent, assets)
-    schema = items_schema((*labelled.map_folders, "areas"), SOFTWARE)
-    with work.written(_TABLE) as table:
-        write_items(table.path, items(), schema, collection)
+    assets = _assets(work, others)
+    of_layers = (files.name for files in _named_stages(work, of_scenes).values())
+    schema = items_schema((*labelled.map_folders, "areas", *of_layers), SOFTWARE)
+    with work.written(_TABLE) as draft:
+        collection = partial(collection_document, text, extent, assets)
+        write_items(draft.path, items(), schema, collection)
     _write_catalogs(work, text, {} if ITEMS in folders else folders)
     work.write(_MODEL, _content(model_document(labelled.contract, text.fingerprint)))
-    work.write(_COLLECTION, _content(collection(_item_links(folders))))
-    return {"files": [_COLLECTION, _TABLE], "items": sum(map(len, folders.values()))}
+    table = Output.of(_TABLE, draft.written)
+    mirror = stac.file_asset("./items.parquet", table) | {"roles": ["collection-mirror"]}
+    whole = collection_document(text, extent, {"items": mirror} | assets, _item_links(folders))
+    about = {"items": sum(map(len, folders.values()))}
+    return LayerEnd([work.write(_COLLECTION, _content(whole)), table], about)
 
 
 def _write_catalogs(
@@ -213,38 +267,47 @@ def _item_links(folders: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Any]
             yield stac.link("item", f"./items/{found}.json", stac.GEOJSON)
 
 
-def _run_assets(labelled: Work) -> dict[str, dict[str, Any]]:
+def _assets(work: StageWork, others: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Files of all scenes together, by names of letters, digits, hyphens and underscores."""
+    of_run = chain(_run_files(work.labelled), _accuracy_files(work))
+    located = chain(
+        ((output, f"../../{output.path}") for output in of_run),
+        ((output, f"../{output.path}") for output in _layer_files(work, others)),
+    )
+    assets: dict[str, dict[str, Any]] = {}
+    for output, place in located:
+        name = slug = stac.slug(output.path.removeprefix(f"{SAMPLE_DIR}/"))
+        for number in count(2):
+            if name not in assets:
+                break
+            name = f"{slug}-{number}"
+        assets[name] = stac.file_asset(stac.relative_href(place), output)
+    return assets
+
+
+def _run_files(labelled: Work) -> Iterator[Output]:
     """Tables and mosaics of the run, with the checksums that its summary has."""
-    return {
-        stac.slug(name): stac.file_asset(f"../../{name}") | stac.checksum(sha256)
-        for name, sha256 in complete_summary(labelled).get("files", {}).items()
-    }
+    for name, sha256 in complete_summary(labelled).get("files", {}).items():
+        size = filesystem.size_of(labelled.run.path(name))
+        if size is not None:
+            yield Output(name, size, sha256)
 
 
-def _accuracy_assets(work: StageWork) -> dict[str, dict[str, Any]]:
+def _accuracy_files(work: StageWork) -> Iterator[Output]:
     """What a sample of this map says of its accuracy, if it lies in the run."""
     folder = work.labelled.run.path(SAMPLE_DIR)
-    try:
+    with suppress(FileNotFoundError, ValueError):
         found = json.loads(filesystem.read_bytes(f"{folder}/accuracy.json"))
-    except (FileNotFoundError, ValueError):
-        return {}
-    if not isinstance(found, dict) or found.get("run_digest") != work.map_digest:
-        return {}
-    names = ("accuracy.csv", "accuracy.json")
-    return {stac.slug(name): stac.file_asset(f"../../{SAMPLE_DIR}/{name}") for name in names}
+        if isinstance(found, dict) and found.get("run_digest") == work.map_digest:
+            for name in ("accuracy.csv", "accuracy.json"):
+                content = filesystem.read_bytes(f"{folder}/{name}")
+                sha256 = hashlib.sha256(content).hexdigest()
+                yield Output(f"{SAMPLE_DIR}/{name}", len(content), sha256)
 
 
-def _layer_assets(work: StageWork, others: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Files of other layers of the same map; their folders are left out."""
-    assets = {"items": stac.file_asset("./items.parquet") | {"roles": ["collection-mirror"]}}
-    folder = RunDirectory(work.root)
+def _layer_files(work: StageWork, others: Sequence[str]) -> Iterator[Output]:
+    """Files of other layers of the same map; those of single scenes are named by their items."""
     for layer in others:
-        try:
-            found = folder.read_json(f"{METADATA_DIR}/{layer}/summary.json", is_sealed=True) or {}
-        except ValueError:
-            found = {}
-        if found.get("map") == work.map_digest:
-            files = (name for name in found["summary"]["files"] if not name.endswith("/"))
-            for name in files:
-                assets[stac.slug(name)] = stac.file_asset(stac.relative_href(f"../{name}"))
-    return assets
+        part = layer_part(RunDirectory(work.root), layer)
+        if part is not None and part.map == work.map_digest:
+            yield from part.outputs

@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from pipelines.run.commits import Output
 from segmodel.escaping import on_one_line
 from segmodel.labels.classes import ClassTable, format_color
 
@@ -20,6 +21,7 @@ _KINDS = {
     ".fgb": ("application/flatgeobuf", "data"),
     ".geojson": (GEOJSON, "data"),
     ".gpkg": ("application/geopackage+sqlite3", "data"),
+    ".html": ("text/html", "overview"),
     ".json": (JSON, "metadata"),
     ".parquet": (PARQUET, "data"),
     ".pmtiles": ("application/vnd.pmtiles", "visual"),
@@ -27,6 +29,7 @@ _KINDS = {
     ".qml": ("application/xml", "metadata"),
     ".tif": (COG, "data"),
     ".vrt": ("application/xml", "data"),
+    ".xml": ("application/xml", "metadata"),
 }
 # Extensions by the prefix of their fields, each with the version whose rules are followed.
 _EXTENSIONS = {
@@ -86,18 +89,19 @@ def address(uri: str) -> str:
     return quote(uri, safe="/:?#[]@!$&()*+,;=%~", errors="surrogateescape")
 
 
-def checksum(sha256: str) -> dict[str, str]:
-    """The checksum of a file.
+def checks(output: Output) -> dict[str, Any]:
+    """Size and checksum of a file.
 
     Source: multihash; SHA-256 is 0x12, and it has 0x20 bytes.
     """
-    return {"file:checksum": f"1220{sha256}"}
+    return {"file:size": output.size, "file:checksum": f"1220{output.sha256}"}
 
 
-def file_asset(href: str) -> dict[str, Any]:
+def file_asset(href: str, output: Output) -> dict[str, Any]:
     """A file as an asset, of the kind that its name says."""
-    kind, role = _KINDS.get(PurePosixPath(href).suffix, ("application/octet-stream", "data"))
-    return {"href": href, "type": kind, "roles": [role]}
+    suffix = PurePosixPath(output.path).suffix
+    kind, role = _KINDS.get(suffix, ("application/octet-stream", "data"))
+    return {"href": href, "type": kind, "roles": [role], **checks(output)}
 
 
 def time_fields(acquired: datetime | None) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -13,7 +13,9 @@ from pyproj.exceptions import CRSError
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.layers.catalogue import stac_fields as stac
 from pipelines.layers.catalogue.item_outlines import item_outline
+from pipelines.layers.generalized.generalize import MAPS
 from pipelines.run.commits import Output
+from pipelines.run.directory import LAYERS_DIR
 from segmodel.errors import GroundError
 from segmodel.escaping import on_one_line, without_credentials
 from segmodel.labels.classes import ClassTable
@@ -51,6 +53,8 @@ class LabelledScene:
         outputs: Files of the scene in the run directory.
         pixels: Pixels by class id and, by its value, of nodata.
         software: Versions of the programs that labelled, by name.
+        of_layers: Files of it that other layers wrote, by what they are called; paths are relative
+            to `layers/`.
         acquired: When the scene was taken, or None.
         source: Address of the scene, or None if it is on a machine.
     """
@@ -63,6 +67,7 @@ class LabelledScene:
     software: Mapping[str, str]
     acquired: datetime | None = None
     source: str | None = None
+    of_layers: Mapping[str, Output] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -129,16 +134,24 @@ def _links(scene: LabelledScene, text: CatalogueText, place: ItemPlace) -> list[
 
 
 def _assets(scene: LabelledScene, text: CatalogueText, to_run: str) -> dict[str, Any]:
-    """The files of a scene, with the sizes and checksums of its commit record."""
+    """The files of a scene, with the sizes and checksums of commit records."""
     classes = text.classes
+    values = {
+        "type": stac.COG,
+        "roles": ["data"],
+        "data_type": classes.label_dtype.name,
+        "nodata": classes.nodata,
+    }
     known: dict[str, dict[str, Any]] = {
         "labels": {
             "title": "Classes",
-            "type": stac.COG,
-            "roles": ["data"],
-            "data_type": classes.label_dtype.name,
-            "nodata": classes.nodata,
+            **values,
             "classification:classes": stac.class_objects(classes, scene.pixels),
+        },
+        MAPS: {
+            "title": "Classes without small areas",
+            **values,
+            "classification:classes": stac.class_objects(classes),
         },
         "confidence": {
             "title": "Confidence",
@@ -164,8 +177,10 @@ def _assets(scene: LabelledScene, text: CatalogueText, to_run: str) -> dict[str,
         folder, _, name = output.path.partition("/")
         if folder in known and not name.endswith(".aux.xml"):
             href = stac.relative_href(to_run, output.path)
-            checks = {"file:size": output.size, **stac.checksum(output.sha256)}
-            assets[folder] = {"href": href} | known[folder] | checks
+            assets[folder] = {"href": href} | known[folder] | stac.checks(output)
+    for name, output in scene.of_layers.items():
+        file = stac.file_asset(stac.relative_href(to_run, LAYERS_DIR, "/", output.path), output)
+        assets[name] = file | known.get(name, {})
     return assets
 
 

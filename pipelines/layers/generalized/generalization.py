@@ -12,19 +12,20 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
 
 from pipelines.formats.work import Work
 from pipelines.layers.generalized.generalize import (
+    GENERALIZED,
     MAPS,
     MOVED_M2,
     MOVED_PIXELS,
     UNCHANGED,
     generalize_stages,
+    generalized_unit,
 )
 from pipelines.layers.maps import LabelMaps
 from pipelines.layers.options import LayersOptions
-from pipelines.layers.stages import Layer, Stage, StageWork
+from pipelines.layers.stages import Layer, LayerEnd, SceneFiles, Stage, StageWork
 from pipelines.run import plan
 from pipelines.run.area_tables import class_lines, csv_bytes, totals_csv
 from pipelines.run.areas import FAILED, OUTSIDE_AOI, Tally, TallySum
@@ -48,8 +49,8 @@ class MinimumArea:
     unit_m2: float
 
 
-def finish_generalization(work: StageWork) -> dict[str, Any]:
-    """Write the tables of generalized label maps; returns what the summary says of them."""
+def finish_generalization(work: StageWork) -> LayerEnd:
+    """Write the tables of generalized label maps."""
     labelled, classes = work.labelled, work.labelled.contract.classes
     found = Tally.sum(commit.tally for _, commit in work.commits() if commit is not None)
     pixels, areas = found.sums.get(MOVED_PIXELS, {}), found.sums.get(MOVED_M2, {})
@@ -58,11 +59,9 @@ def finish_generalization(work: StageWork) -> dict[str, Any]:
     moves = with_kept(total, moved)
     generalized = moved_total(total, moves)
     tables = {AREAS: totals_csv(generalized, classes), MATRIX: matrix_csv(moves, classes)}
-    for name, content in tables.items():
-        work.write(name, content)
+    files = [work.write(name, content) for name, content in tables.items()]
     below = found.sums.get(UNCHANGED, {})
-    return {
-        "files": [f"{MAPS}/", *tables],
+    about = {
         "minimum_area_m2": work.settings.unit_m2,
         "balances_with": "label maps" if labelled.counts_once else "areas.csv",
         "moved_pixels": sum(count for count, _ in moved.values()),
@@ -71,6 +70,7 @@ def finish_generalization(work: StageWork) -> dict[str, Any]:
             key: value if isinstance(value, int) else float(value) for key, value in below.items()
         },
     }
+    return LayerEnd(files, about, folders=[f"{MAPS}/"])
 
 
 def _pair(key: str) -> tuple[str, str]:
@@ -148,4 +148,10 @@ def _stages(settings: MinimumArea, maps: LabelMaps) -> list[Stage]:
     return generalize_stages(settings.unit_m2, maps)
 
 
-MINIMUM_AREA = Layer("minimum_area", _settings, _stages, finish_generalization)
+MINIMUM_AREA = Layer(
+    "minimum_area",
+    _settings,
+    _stages,
+    finish_generalization,
+    scene_files={GENERALIZED: SceneFiles(MAPS, generalized_unit)},
+)

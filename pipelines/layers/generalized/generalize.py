@@ -60,7 +60,7 @@ def generalize_stages(unit_m2: float, maps: LabelMaps, side: int = SIDE_PX) -> l
                 yield from (found.unit("pieces", window) for window in found.blocks(side))
 
     def scenes() -> Iterator[WorkUnit]:
-        return (found.unit("generalized", found.grid.window) for found in maps)
+        return map(generalized_unit, maps)
 
     last = _last_stage(unit_m2, side, scenes)
     first = Stage(PIECES, {**last.shape, "side": side}, pieces, FindPieces(unit_m2))
@@ -69,7 +69,12 @@ def generalize_stages(unit_m2: float, maps: LabelMaps, side: int = SIDE_PX) -> l
 
 def _last_stage(unit_m2: float, side: int, units: Callable[[], Iterable[WorkUnit]]) -> Stage:
     action = GeneralizeScene(unit_m2, side)
-    return Stage(GENERALIZED, {"minimum_area": unit_m2}, units, action)
+    return Stage(GENERALIZED, {"minimum_area": unit_m2}, units, action, is_by_scene=True)
+
+
+def generalized_unit(found: LabelMap) -> WorkUnit:
+    """The unit that writes the generalized label map of a scene."""
+    return found.unit("generalized", found.grid.window)
 
 
 def generalized_path(found: LabelMap) -> str:
@@ -91,7 +96,7 @@ def generalized_map(found: LabelMap, unit_m2: float, work: StageWork) -> LabelMa
     """
     shape = shape_digest(_last_stage(unit_m2, SIDE_PX, tuple), work.labelled)
     made = replace(work, name=GENERALIZED, shapes={GENERALIZED: shape})
-    commit = made.log.read(found.unit("generalized", found.grid.window))
+    commit = made.log.read(generalized_unit(found))
     if commit is None:
         raise TransientError(
             f"{generalized_path(found)} is not made yet: run the same command again"

@@ -19,6 +19,7 @@ from pipelines.layers.maps import LabelMaps, grid_of
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.stages import (
     Layer,
+    LayerEnd,
     Stage,
     StageResult,
     StageWork,
@@ -30,6 +31,7 @@ from pipelines.layers.tiles.tile_index import write_tile_index
 from pipelines.rasters.cog import TILE_PX, Blocks, read_block
 from pipelines.rasters.reader import ground_grid
 from pipelines.run.areas import Tally, TallySum, by_rows, measure
+from pipelines.run.commits import Output
 from pipelines.run.directory import METADATA_DIR
 from pipelines.run.failures import Failure
 from pipelines.run.plan import SCENE, InputFile, WorkUnit
@@ -261,46 +263,47 @@ class _Cell:
         return labels, areas
 
 
-def finish_mosaics(work: StageWork) -> dict[str, Any]:
+def finish_mosaics(work: StageWork) -> LayerEnd:
     """Write the index of each mosaic; say what each has, and the ground of each class."""
     classes = work.labelled.contract.classes
-    total, systems, written = TallySum(), [], set[str]()
+    total, systems = TallySum(), []
+    files, parts = list[Output](), list[Output]()
     for stage_name in work.shapes:
         stage = work.stage(stage_name)
         mosaic = MosaicGrid.from_json((stage.run.read_run() or {})["stage"])
         system = stage_name.removeprefix(f"{NAME}/")
-        pieces = []
+        pieces, outputs = [], list[Output]()
         for unit, commit in stage.commits():
             if commit is not None and commit.outputs:
                 total.add(commit.tally)
+                outputs += commit.outputs
                 assert unit.window is not None
                 grid = mosaic.part(unit.window)
                 path, size = cell_path(system, unit), (grid.height, grid.width)
                 pieces.append(Piece(path, *size, grid.transform, mosaic.crs, TILE_PX))
         name = NAME if len(work.shapes) == 1 else f"{NAME}-{system}"
         index, style = _write_index(stage, name, pieces)
-        written |= {index, style}
+        files.append(index)
+        parts.append(style)
+        # Of more files, the index alone is a list that programs read.
+        parts += outputs if len(pieces) <= MAX_VRT_FILES else []
         systems.append(
             {
                 "system": system,
-                "index": index,
+                "index": index.path,
                 "files": len(pieces),
                 "cell": mosaic.cell,
                 "pixel_size": list(mosaic.step),
                 "resampling": None if mosaic.is_common else "nearest",
             }
         )
-    _remove_others(work, written)
-    sums = total.rounded()
-    return {
-        "files": [entry["index"] for entry in systems],
-        "mosaics": systems,
-        "classes": _class_rows(sums, classes),
-    }
+    _remove_others(work, [output.path for output in (*files, *parts)])
+    about = {"mosaics": systems, "classes": _class_rows(total.rounded(), classes)}
+    return LayerEnd(files, about, parts=parts)
 
 
-def _write_index(work: StageWork, name: str, pieces: Sequence[Piece]) -> tuple[str, str]:
-    """Write what shows all files of a mosaic as one, and its style; returns the paths of both."""
+def _write_index(work: StageWork, name: str, pieces: Sequence[Piece]) -> tuple[Output, Output]:
+    """Write what shows all files of a mosaic as one, and its style."""
     classes = work.labelled.contract.classes
     has_list = len(pieces) <= MAX_VRT_FILES
     index = f"{name}.vrt" if has_list else f"{name}.gti.gpkg"
@@ -311,8 +314,7 @@ def _write_index(work: StageWork, name: str, pieces: Sequence[Piece]) -> tuple[s
         else:
             write_tile_index(draft.path, pieces)
     style = str(PurePosixPath(index).with_suffix(".qml"))
-    work.write(style, raster_style(classes))
-    return index, style
+    return Output.of(index, draft.written), work.write(style, raster_style(classes))
 
 
 def _remove_others(work: StageWork, written: Container[str]) -> None:

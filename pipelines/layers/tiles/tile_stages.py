@@ -14,7 +14,14 @@ import numpy as np
 from pipelines.formats.work import Work
 from pipelines.layers.maps import LabelMaps, grid_of
 from pipelines.layers.options import LayersOptions
-from pipelines.layers.stages import Layer, Stage, StageResult, StageWork, layer_failure
+from pipelines.layers.stages import (
+    Layer,
+    LayerEnd,
+    Stage,
+    StageResult,
+    StageWork,
+    layer_failure,
+)
 from pipelines.layers.tiles.archive import ArchiveHead, StoredRange, write_archive, zoom_ranges
 from pipelines.layers.tiles.coverage import Coverage, coverage_of
 from pipelines.layers.tiles.map_page import low_zooms, map_page
@@ -243,15 +250,15 @@ def class_entries(work: Work) -> list[dict[str, Any]]:
     ]
 
 
-def finish_tiles(work: StageWork) -> dict[str, Any]:
-    """What the summary says of the archive.
+def finish_tiles(work: StageWork) -> LayerEnd:
+    """What there is to say of the archive.
 
     Args:
         work: Work of the last stage.
     """
     ((_, commit),) = work.commits()
     assert commit is not None
-    return {"files": [ARCHIVE, PAGE]} | dict(commit.tally.sums[_TILES])
+    return LayerEnd(commit.outputs, commit.tally.sums[_TILES])
 
 
 TILES = Layer(_TILES, _settings, tile_stages, finish_tiles)

@@ -21,7 +21,7 @@ from pipelines.layers.polygons.geojson import write_geojson
 from pipelines.layers.polygons.geoparquet import write_geoparquet
 from pipelines.layers.polygons.parts import GROUP_ROWS
 from pipelines.layers.polygons.wgs84 import is_on_earth
-from pipelines.layers.stages import Stage, StageResult, StageWork, is_outdated
+from pipelines.layers.stages import SceneFiles, Stage, StageResult, StageWork, is_outdated
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Output
 from pipelines.run.plan import WorkUnit
@@ -85,7 +85,7 @@ class PolygonFiles:
             if kind in kinds:
                 made.append(stage)
             elif is_outdated(stage, maps.work):
-                made.append(replace(stage, shape={"outdated": True}, units=tuple))
+                made.append(Stage(stage.name, {"outdated": True}, tuple, stage.action))
         return made
 
     def _stage(self, kind: str, maps: LabelMaps, systems: Mapping[str, LabelMap]) -> Stage:
@@ -93,17 +93,36 @@ class PolygonFiles:
         units = partial(self._units, kind, maps if self.by_scene else systems.values())
         shape: dict[str, Any] = {"rows": self.rows.shape_of(maps), "by_scene": self.by_scene}
         shape |= {} if self.by_scene else {"map": maps.digest, "paths": paths}
-        return Stage(self.stage_of(kind), shape, units, WriteFile(self, kind, paths))
+        write = WriteFile(self, kind, paths)
+        return Stage(self.stage_of(kind), shape, units, write, is_by_scene=self.by_scene)
 
     def stage_of(self, kind: str) -> str:
         """Name of the stage that writes files of a kind."""
-        return f"polygons/{self.name}-{kind}"
+        return stage_of_files(self.name, kind)
 
     def _path(self, system: str, systems: int) -> str:
         return self.name if systems == 1 else f"{self.name}-{system}"
 
     def _units(self, kind: str, maps: Iterable[LabelMap]) -> Iterator[WorkUnit]:
         return (found.unit(kind) for found in maps)
+
+
+def stage_of_files(name: str, kind: str) -> str:
+    """Name of the stage that writes files of a kind, by the begin of their names."""
+    return f"polygons/{name}-{kind}"
+
+
+def scene_files(names: Iterable[str]) -> dict[str, SceneFiles]:
+    """Files that stages may write for each scene, by the begins of their names."""
+
+    def unit(found: LabelMap, kind: str) -> WorkUnit:
+        return found.unit(kind)
+
+    return {
+        stage_of_files(name, kind): SceneFiles(f"{name}-{kind}", partial(unit, kind=kind))
+        for name in names
+        for kind in POLYGON_KINDS
+    }
 
 
 def first_of_systems(maps: LabelMaps) -> dict[str, LabelMap]:

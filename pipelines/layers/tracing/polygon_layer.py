@@ -6,11 +6,17 @@ from typing import Any
 
 from pipelines.layers.maps import LabelMaps
 from pipelines.layers.options import LayersOptions
-from pipelines.layers.stages import Layer, Stage, StageWork
+from pipelines.layers.stages import Layer, LayerEnd, Stage, StageWork
 from pipelines.layers.tracing.drift import drift_of
-from pipelines.layers.tracing.file_stages import FEATURES, PolygonFiles, first_of_systems
+from pipelines.layers.tracing.file_stages import (
+    FEATURES,
+    PolygonFiles,
+    first_of_systems,
+    scene_files,
+)
 from pipelines.layers.tracing.simplify_stages import Simplifying
 from pipelines.layers.tracing.stages import Tracing, class_totals
+from pipelines.run.commits import Output
 from pipelines.storage import filesystem
 from segmodel.labels.qgis_styles import polygon_style
 
@@ -64,32 +70,28 @@ def _stages(settings: PolygonSettings, maps: LabelMaps) -> list[Stage]:
     return stages
 
 
-def _finish(work: StageWork) -> dict[str, Any]:
+def _finish(work: StageWork) -> LayerEnd:
     """Write the style of QGIS beside each file of a reference system, and the table of drift."""
     settings: PolygonSettings = work.settings
     scenes = work.stage(settings.tracing.scenes)
+    outputs: list[Output] = []
     about: dict[str, Any] = {
-        "files": [],
         "minimum_area_m2": settings.tracing.minimum_area,
         "classes": class_totals(scenes),
     }
     for files in settings.files:
-        paths, about[files.name] = _written(files, settings.kinds, work)
-        about["files"] += [f"{files.name}/"] if settings.by_scene else paths
-    if not settings.by_scene:
-        style = polygon_style(work.labelled.contract.classes)
-        styles = sorted({f"{path.rpartition('.')[0]}.qml" for path in about["files"]})
-        for path in styles:
-            filesystem.write_bytes(work.path(path), style, work.run.scratch)
-        about["files"] += styles
+        written, about[files.name] = _written(files, settings.kinds, work)
+        outputs += [] if settings.by_scene else written
+    style = polygon_style(work.labelled.contract.classes)
+    styles = sorted({f"{output.path.rpartition('.')[0]}.qml" for output in outputs})
+    outputs += [work.write(path, style) for path in styles]
     if settings.simplifying is not None:
         drift = drift_of(settings.simplifying, work)
-        path = f"{SIMPLIFIED_NAME}.csv"
-        filesystem.write_bytes(work.path(path), drift.to_csv(), work.run.scratch)
-        about["files"].append(path)
+        outputs.append(work.write(f"{SIMPLIFIED_NAME}.csv", drift.to_csv()))
         about |= {"drift": drift.to_json(), "notes": drift.notes()}
-    _remove_others(work, about["files"])
-    return about
+    _remove_others(work, [output.path for output in outputs])
+    folders = [f"{files.name}/" for files in settings.files] if settings.by_scene else []
+    return LayerEnd(outputs, about, folders)
 
 
 def _remove_others(work: StageWork, written: Collection[str]) -> None:
@@ -100,16 +102,18 @@ def _remove_others(work: StageWork, written: Collection[str]) -> None:
                 filesystem.remove_below_root(work.root, path)
 
 
-def _written(files: PolygonFiles, kinds: tuple[str, ...], work: StageWork) -> tuple[list[str], int]:
-    """Paths of files, and how many polygons those of one kind have."""
-    paths: list[str] = []
+def _written(
+    files: PolygonFiles, kinds: tuple[str, ...], work: StageWork
+) -> tuple[list[Output], int]:
+    """Files, and how many polygons those of one kind have."""
+    outputs: list[Output] = []
     count = 0
     for kind in kinds:
         for _, commit in work.stage(files.stage_of(kind)).commits():
             if commit is not None and not commit.tally.failed_images:
-                paths += [output.path for output in commit.outputs]
+                outputs += commit.outputs
                 count += int(commit.tally.sums[FEATURES][kind])
-    return paths, count // len(kinds)
+    return outputs, count // len(kinds)
 
 
-POLYGONS = Layer(NAME, _settings, _stages, _finish)
+POLYGONS = Layer(NAME, _settings, _stages, _finish, scene_files((NAME, SIMPLIFIED_NAME)))

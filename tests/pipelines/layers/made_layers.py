@@ -15,7 +15,7 @@ from pipelines.layers.graph import run_layers
 from pipelines.layers.launch import check_layers, prepare_layers
 from pipelines.layers.maps import LabelMaps, map_of
 from pipelines.layers.options import LayersOptions
-from pipelines.layers.stages import Layer, Stage, StageResult, StageWork
+from pipelines.layers.stages import Layer, LayerEnd, Stage, StageResult, StageWork
 from pipelines.rasters.cog import read_block
 from pipelines.run.areas import Tally
 from pipelines.run.commits import Output
@@ -82,9 +82,9 @@ def sum_action(unit: WorkUnit, work: StageWork) -> StageResult:
     return StageResult([Output.of(path, draft.written)], Tally(images=1), 0)
 
 
-def finish_counts(work: StageWork) -> dict:
-    files = [output.path for _, commit in work.commits() for output in commit.outputs]
-    return {"files": files, "factor": work.settings.factor}
+def finish_counts(work: StageWork) -> LayerEnd:
+    files = [output for _, commit in work.commits() for output in commit.outputs]
+    return LayerEnd(files, {"factor": work.settings.factor})
 
 
 def layer(name: str = "bright", **settings) -> Layer:

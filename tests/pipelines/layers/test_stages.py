@@ -197,7 +197,8 @@ def test_the_summary_has_the_layers_of_earlier_commands_and_tells_those_of_an_ea
         (summary["map"], ["bright", "old"], []),
         ("0", ["bright"], ["old"]),
     ):
-        part = json_file({"map": digest, "summary": {"files": []}}, is_sealed=True)
+        found = {"map": digest, "summary": {"files": []}, "outputs": [], "by_scene": {}}
+        part = json_file(found, is_sealed=True)
         (run / "layers" / ".beamseg" / "old").mkdir(exist_ok=True)
         (run / "layers" / ".beamseg" / "old" / "summary.json").write_bytes(part)
         summary = make(run, layer())

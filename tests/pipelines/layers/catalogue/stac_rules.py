@@ -37,7 +37,7 @@ def faults(document: dict[str, Any]) -> list[str]:
     uri = next(uri for uri in _SCHEMAS if uri.endswith(f"/{name}.json"))
     validator = Draft7Validator(_SCHEMAS[uri], registry=_REGISTRY)
     found = [error.message for error in validator.iter_errors(document)]
-    return [*found, *_extension_faults(document)]
+    return [*found, *_extension_faults(document), *_file_faults(document)]
 
 
 def _extension_faults(document: dict[str, Any]) -> Iterator[str]:
@@ -51,6 +51,14 @@ def _extension_faults(document: dict[str, Any]) -> Iterator[str]:
     for key, value in _fields(document):
         if key in _RULES and not _RULES[key](value):
             yield f"{key}: {value!r}"
+
+
+def _file_faults(document: dict[str, Any]) -> Iterator[str]:
+    """Files of ours without what tells whether they are whole."""
+    for name, file in document.get("assets", {}).items():
+        missing = {"type", "roles", "file:size", "file:checksum"} - file.keys()
+        if file["href"].startswith(".") and missing:
+            yield f"{name} has no {sorted(missing)}"
 
 
 def _fields(part: Any) -> Iterator[tuple[str, Any]]:

@@ -20,13 +20,23 @@ import segmodel
 from pipelines.layers.catalogue import stac
 from pipelines.layers.catalogue.stac import stac_layer
 from pipelines.layers.catalogue.stac_fields import relative_href, slug
+from pipelines.layers.generalized.generalization import MINIMUM_AREA
+from pipelines.layers.kinds import LAYER_KINDS
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.stages import Layer
 from pipelines.run.seals import json_file
 from pipelines.storage import filesystem
 from segmodel.labels.classes import ClassTable, LabelClass
 from tests.fakes import BRIGHT, DARK, MIDDLE
-from tests.pipelines.corpus import DEGREES, UTM, pixels, tree, write_model_folder, write_scene
+from tests.pipelines.corpus import (
+    DEGREES,
+    UTM,
+    pixels,
+    spoil_strip,
+    tree,
+    write_model_folder,
+    write_scene,
+)
 from tests.pipelines.layers.catalogue.stac_rules import faults
 from tests.pipelines.layers.made_layers import layer, make
 from tests.pipelines.scene_runs import run_scenes
@@ -78,7 +88,7 @@ def made(finished, tmp_path_factory) -> Path:
 
 def catalogue(run: Path | str, *others: Layer) -> dict:
     """Make the catalogue, after other layers; its summary."""
-    kinds = (*others, stac_layer([layer.name for layer in others]))
+    kinds = (*others, stac_layer(others))
     return make(run, *kinds, options=LayersOptions(stac=True))
 
 
@@ -228,11 +238,102 @@ def test_the_collection_names_tables_accuracy_and_other_layers_of_this_map(finis
     # Of another map.
     (run / "sample" / "accuracy.json").write_text(json.dumps({"run_digest": "0" * 64}))
     part = run / "layers" / ".beamseg" / "bright" / "summary.json"
-    for found in ({"map": "0" * 64, "files": ["x"]}, {"map": digest, "files": ["bright/"]}):
-        summary = {"map": found["map"], "summary": {"files": found["files"]}}
-        part.write_bytes(json_file(summary, is_sealed=True))
-        make(run, stac_layer(["bright"]), options=LayersOptions(stac=True))
-        assert set(documents(run)["layers/stac/collection.json"]["assets"]) == before
+    found = json.loads(part.read_bytes())
+    part.write_bytes(json_file(found | {"map": "0" * 64}, is_sealed=True))
+    make(run, stac_layer([layer()]), options=LayersOptions(stac=True))
+    assert set(documents(run)["layers/stac/collection.json"]["assets"]) == before
+
+
+def files_named(run: Path) -> set[str]:
+    """Files below the run directory that the documents of the catalogue have as assets."""
+    return {
+        unquote(urljoin(f"/{path}", file["href"])).lstrip("/")
+        for path, document in documents(run).items()
+        for file in document.get("assets", {}).values()
+        if file["href"].startswith(".")
+    }
+
+
+def test_each_file_that_layers_made_is_named_with_its_size_and_checksum(finished, tmp_path):
+    run = Path(shutil.copytree(finished, tmp_path / "may"))
+    tiles = {"tiles": "png", "max_zoom": 7}
+    asked = tiles | {"mosaic": True, "minimum_area": 4000.0, "stac": True}
+    of_scenes = {"polygons": ("gpkg", "parquet"), "by_scene": True, "simplify": 1.0}
+    make(run, *LAYER_KINDS, options=LayersOptions(**asked, **of_scenes))
+
+    found = documents(run)
+    assert [faults(document) for document in found.values()] == [[]] * 5
+    made = {f"layers/{name}" for name in tree(run / "layers") if not name.startswith(".beamseg/")}
+    notes = {f"layers/{name}" for name in ("_SUCCESS", "summary.json", "failures.csv")}
+    # Names of classes stand beside a label map, which is all that its item names.
+    beside = {name for name in made if name.endswith(".tif.aux.xml") and "/generalized/" in name}
+    named = {*files_named(run), *found}
+    assert {name for name in named if name.startswith("layers/")} == made - notes - beside
+    kinds = {
+        f["type"]
+        for document in found.values()
+        for f in document.get("assets", {}).values()
+        if "type" in f
+    }
+    assert "application/octet-stream" not in kinds
+    (item,) = (document for document in found.values() if document["id"].startswith("b-"))
+    key = f"in/{NAME}"
+    assert {name: unquote(file["href"]) for name, file in item["assets"].items()} == {
+        **{name: f"../../../{name}/{key}" for name in ("labels", "confidence", "probabilities")},
+        "areas": item["assets"]["areas"]["href"],
+        "generalized": f"../../../layers/generalized/{key}",
+        **{
+            f"{name}-{kind}": f"../../../layers/{name}/{key}.{kind}"
+            for name in ("polygons", "polygons_simplified")
+            for kind in ("gpkg", "parquet")
+        },
+    }
+    kinds = {name: (file["type"], file["roles"]) for name, file in item["assets"].items()}
+    assert kinds["polygons-parquet"] == ("application/vnd.apache.parquet", ["data"])
+    assert kinds["generalized"] == kinds["labels"]
+    table = geopandas.read_parquet(run / "layers" / "stac" / "items.parquet").set_index("id")
+    row = table.loc[item["id"]]["assets"]["polygons-gpkg"]
+    assert row["file:checksum"] == item["assets"]["polygons-gpkg"]["file:checksum"]
+
+
+def test_an_item_follows_the_layers_that_have_files_of_its_scene(finished, tmp_path):
+    run = Path(shutil.copytree(finished, tmp_path / "may"))
+    kinds = MINIMUM_AREA, stac_layer([MINIMUM_AREA])
+
+    def made(**options) -> tuple[int, set[str]]:
+        """Units that were done, and names of the assets of all items."""
+        summary = make(run, *kinds, options=LayersOptions(**options))
+        items = [document for path, document in documents(run).items() if "/items/" in path]
+        return summary["this_attempt"]["units_done"], {n for i in items for n in i["assets"]}
+
+    own = {"labels", "confidence", "probabilities", "areas"}
+    assert made(stac=True) == (3, own)
+    assert made(minimum_area=4000.0) == (3, own)
+    assert made(stac=True) == (3, own | {"generalized"})
+    assert made(stac=True) == (0, own | {"generalized"})
+    assert made(stac=True, minimum_area=4000.0) == (0, own | {"generalized"})
+    assert made(stac=True, minimum_area=5000.0) == (6, own | {"generalized"})
+    assert [faults(document) for document in documents(run).values()] == [[]] * 5
+
+
+def test_an_item_whose_generalized_map_failed_is_made_again_with_it(finished, tmp_path):
+    run = Path(shutil.copytree(finished, tmp_path / "may"))
+    kinds, options = (MINIMUM_AREA, stac_layer([MINIMUM_AREA])), {"minimum_area": 4000.0}
+    broken = run / "labels" / "in" / "a.tif"
+    whole = broken.read_bytes()
+    spoil_strip(broken, 0)
+    summary = make(run, *kinds, options=LayersOptions(stac=True, **options), budget=1)
+    assert (summary["exit_status"], summary["failed_images"]) == (0, 1)
+
+    def generalized() -> dict[str, bool]:
+        items = (document for path, document in documents(run).items() if "/items/" in path)
+        return {item["properties"]["title"]: "generalized" in item["assets"] for item in items}
+
+    assert generalized() == {"in/a.tif": False, f"in/{NAME}": True, "in/c.tif": True}
+    broken.write_bytes(whole)
+    summary = make(run, *kinds, options=LayersOptions(stac=True, **options))
+    assert summary["this_attempt"]["units_done"] == 2
+    assert set(generalized().values()) == {True}
 
 
 def test_the_catalogue_of_a_run_in_a_store_is_that_of_one_here(finished, made, client):

@@ -89,13 +89,13 @@ def labels_and_areas(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def generalize(run: Path, kind: Layer) -> dict:
-    """Do what the command does, without an engine; what the summary says of the layer."""
+    """Do what the command does, without an engine; what the summary says beside files."""
     prepared = prepare_layers(check_layers(str(run), LayersOptions(), [kind]))
     for stage, found in prepared.stages:
         for unit in plan.read_units(found.work.run.plan, WorkUnit):
             DoStageUnit(stage.action)(unit, found.work)
     (made,) = prepared.made
-    return made.finish(made.works[-1])
+    return dict(made.finish(made.works[-1]).about)
 
 
 @pytest.fixture(scope="module")

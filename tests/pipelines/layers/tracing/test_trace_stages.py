@@ -21,7 +21,7 @@ from affine import Affine
 from pipelines.layers.end import part_path
 from pipelines.layers.launch import check_layers, prepare_layers
 from pipelines.layers.options import LayersOptions
-from pipelines.layers.stages import DoStageUnit, Layer, StageWork
+from pipelines.layers.stages import DoStageUnit, Layer, LayerEnd, StageWork
 from pipelines.layers.tracing.stages import COUNTED_M2, Tracing, class_totals
 from pipelines.run import plan
 from pipelines.run.plan import WorkUnit
@@ -52,9 +52,9 @@ def layer(**changes) -> Layer:
     return Layer("polygons", lambda options: tracing, Tracing.stages, partial(summed, tracing))
 
 
-def summed(tracing: Tracing, work: StageWork) -> dict:
-    files = [output.path for _, commit in work.commits() for output in commit.outputs]
-    return {"files": files, "classes": class_totals(work.stage(tracing.scenes))}
+def summed(tracing: Tracing, work: StageWork) -> LayerEnd:
+    files = [output for _, commit in work.commits() for output in commit.outputs]
+    return LayerEnd(files, {"classes": class_totals(work.stage(tracing.scenes))})
 
 
 def made(run: Finished) -> dict:
