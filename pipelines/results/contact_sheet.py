@@ -1,17 +1,17 @@
 """`preview.png`: some images beside their label maps, so that a person sees if a run is sane."""
 
 import hashlib
-import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from pipelines.formats.interface import Thumbnail
 from pipelines.formats.work import Work
-from pipelines.run.plan import Unit
+from pipelines.run import plan
+from pipelines.run.plan import Unit, UnitReference
 from pipelines.worker import formats
 from segmodel.errors import BeamsegError
 from segmodel.labels.classes import ClassTable
@@ -38,37 +38,50 @@ EMPTY = ((228, 230, 235), (150, 154, 160), (70, 72, 76), (255, 255, 255), (255, 
 DISTINCT = 40
 
 
-@dataclass
+@dataclass(frozen=True)
 class UnitSample:
     """The units of a plan that a sheet shows.
 
     They are those of the lowest digests, so always the same; what has no label but nodata is shown
     only where there is nothing else.
+
+    Args:
+        ranked: Whether a pixel has a class, digest, id and place of each, the last ones first.
     """
 
-    _heap: list[tuple[bool, int, str, Unit]] = field(default_factory=list)
+    ranked: tuple[tuple[bool, int, str, UnitReference], ...] = ()
 
-    def offer(self, unit: Unit, has_classes: bool) -> None:
-        """Consider a unit in which an image was labelled.
+    @classmethod
+    def of(cls, unit: str, reference: UnitReference, has_classes: bool) -> "UnitSample":
+        """The sample of one unit in which an image was labelled.
 
         Args:
-            unit: Finished unit.
+            unit: Id of the unit.
+            reference: Where it stands in the plan.
             has_classes: Whether a pixel of it has a class.
         """
-        rank = -int.from_bytes(hashlib.sha256(unit.id.encode()).digest()[:8], "big")
-        heapq.heappush(self._heap, (has_classes, rank, unit.id, unit))
-        if len(self._heap) > TILES:
-            heapq.heappop(self._heap)
+        rank = -int.from_bytes(hashlib.sha256(unit.encode()).digest()[:8], "big")
+        return cls(((has_classes, rank, unit, reference),))
 
-    def units(self) -> list[Unit]:
-        """The units, in order of their ids."""
-        return sorted((unit for *_, unit in self._heap), key=lambda unit: unit.id)
+    @classmethod
+    def merged(cls, samples: Iterable["UnitSample"]) -> "UnitSample":
+        """The sample of all units of some samples."""
+        every = sorted((entry for one in samples for entry in one.ranked), key=lambda e: e[:3])
+        return cls(tuple(every[-TILES:]))
+
+    @property
+    def references(self) -> list[UnitReference]:
+        """Where the units stand in the plan, in order of their ids."""
+        return [entry[-1] for entry in sorted(self.ranked, key=lambda entry: entry[2])]
 
 
 def thumbnails(sample: UnitSample, work: Work) -> Iterator[Thumbnail]:
     """Images of the sampled units and their label maps; what cannot be read again is left out."""
     # Small units first, so that others take the places that they leave.
-    units = sorted(sample.units(), key=lambda unit: len(unit.files))
+    found = (
+        plan.read_unit(work.run.plan, one, plan.kind_of(one.part)) for one in sample.references
+    )
+    units = sorted(found, key=lambda unit: len(unit.files))
     room = TILES
     for number, unit in enumerate(units):
         share = -(-room // (len(units) - number))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Protocol, TypeVar
 
-from pipelines.run.commits import Commit, CommitLog
+from pipelines.run.commits import Commit, CommitLog, Output
 from pipelines.run.directory import RunDirectory
 from pipelines.run.failures import Failure
 from pipelines.storage import filesystem
@@ -128,7 +128,15 @@ def failures_of(commit: Commit, log: CommitLog) -> Iterator[Failure]:
     Raises:
         DamagedError: If the rows are not the recorded ones.
     """
-    for output in commit.outputs:
-        if output.path.endswith(".jsonl"):
-            for line in log.lines(output):
-                yield Failure(**json.loads(line))
+    for output in _tables_of(commit):
+        for line in log.lines(output):
+            yield Failure(**json.loads(line))
+
+
+def has_failure_rows(commit: Commit) -> bool:
+    """Whether images of a unit failed, or parts of them."""
+    return any(True for _ in _tables_of(commit))
+
+
+def _tables_of(commit: Commit) -> Iterator[Output]:
+    return (output for output in commit.outputs if output.path.endswith(".jsonl"))

@@ -2,8 +2,6 @@
 
 import io
 import math
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,11 +11,12 @@ from pipelines.formats.work import Work
 from pipelines.results import contact_sheet
 from pipelines.results.contact_sheet import UnitSample
 from pipelines.results.failure_table import FailureTable, failures_of, write_failures
+from pipelines.results.part_sums import PartSum
 from pipelines.results.value_range import RangeCheck, range_line
 from pipelines.run import areas, plan
 from pipelines.run.area_tables import totals_csv
-from pipelines.run.areas import Tally
-from pipelines.run.plan import CountUnit, WorkUnit
+from pipelines.run.areas import Tally, TallySum
+from pipelines.run.plan import WorkUnit
 from pipelines.run.progress import amount_of_pixels
 from pipelines.run.soft_areas import soft_csv
 from pipelines.scenes.results import scene_summary, write_scene_results
@@ -50,6 +49,31 @@ class Totals:
     sample: UnitSample = field(default_factory=UnitSample, compare=False)
     out_of_range: dict[str, Any] | None = field(default=None, compare=False)
 
+    @classmethod
+    def of(cls, found: PartSum, work: Work) -> "Totals":
+        """By the sum of all parts of the plan.
+
+        Args:
+            found: That sum.
+            work: Work that all units of the run share.
+        """
+        whole = TallySum()
+        whole.add(found.tally)
+        total = whole.rounded()
+        tally = replace(
+            total,
+            images=total.images - found.range_failures,
+            failed_images=total.failed_images + found.range_failures,
+        )
+        return cls(
+            units=found.units[WorkUnit.kind],
+            missing=found.unfinished,
+            tally=tally,
+            smaller_batches=found.smaller_batches,
+            sample=found.sample,
+            out_of_range=_out_of_range(found, work),
+        )
+
     @property
     def is_balanced(self) -> bool:
         """Whether ground areas of pixels add up to the footprint, which is from the outline."""
@@ -64,62 +88,22 @@ class Totals:
         return budget.status(failed, self.tally.images + failed, self.missing)
 
 
-def sum_commits(work: Work, failures: FailureTable | None = None) -> Totals:
-    """Sum of the commit records of all units that count; see `Unit.is_in_totals`.
-
-    Args:
-        work: Work that all units of the run share.
-        failures: Table to which the failed images are added, or None.
-    """
-    log = work.log
-    of_classes = [str(i) for i in work.contract.classes.ids]
-    counts = Counter[object]()
-    sample = UnitSample()
-    ranges = RangeCheck(work.run.root, work.contract, work.max_out_of_range)
-
-    def tallies() -> Iterator[Tally]:
-        for kind in plan.KINDS:
-            for unit, commit in log.read_all(plan.read_units(work.run.plan, kind)):
-                counts[kind] += 1
-                if commit is None:
-                    counts["missing", kind] += 1
-                    continue
-                counts["smaller batches"] += bool(commit.smaller_batches)
-                beyond = list(ranges.failures_of(unit, commit))
-                if failures is not None:
-                    failures.add(failures_of(commit, log))
-                    failures.add(beyond)
-                if not unit.is_block and not isinstance(unit, CountUnit) and commit.tally.images:
-                    sample.offer(unit, any(commit.tally.pixels.get(key) for key in of_classes))
-                if unit.is_in_totals(work.counts_once):
-                    yield commit.tally
-
-    total = Tally.sum(tallies())
-    # A block that is missing shows in its scene, which is missing too, and that in its count.
-    missing = next((n for kind in plan.KINDS if (n := counts["missing", kind])), 0)
-    tally = replace(
-        total,
-        images=total.images - ranges.failed,
-        failed_images=total.failed_images + ranges.failed,
-    )
-    of_range = ranges.summary(total)
-    return Totals(counts[WorkUnit], missing, tally, counts["smaller batches"], sample, of_range)
-
-
-def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int:
+def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any], found: PartSum) -> int:
     """Write totals, failures, summary, contact sheet and, if complete within budget, `_SUCCESS`.
 
     Args:
         work: Work that all units of the run share.
         budget: How many images may fail.
         counts: Counts of this attempt, for the summary.
+        found: Sum of all parts of the plan.
 
     Returns:
         The exit status: 0, 1 if the table does not balance, 3 or 4.
     """
     run, classes = work.run, work.contract.classes
     document = run.read_run() or {}
-    totals, failures, rows = write_failures(run, lambda table: sum_commits(work, table))
+    totals = Totals.of(found, work)
+    _, failures, rows = write_failures(run, lambda table: _add_failures(found, work, table))
     written = {"failures.csv": rows}
     written["areas.csv"] = run.write("areas.csv", totals_csv(totals.tally, classes))
     if work.soft_areas:
@@ -158,6 +142,26 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int
     if not totals.missing:
         run.clear_scratch()
     return status.value
+
+
+def _add_failures(found: PartSum, work: Work, table: FailureTable) -> None:
+    """Add all failed images to a table, in the order of the plan."""
+    ranges = RangeCheck(work.run.root, work.contract, work.max_out_of_range)
+    for part in sorted(found.with_failures, key=plan.rank_of):
+        units = (unit for _, unit in plan.read_part(work.run.plan, part))
+        for unit, commit in work.log.read_all(units):
+            if commit is not None:
+                table.add(failures_of(commit, work.log))
+                table.add(ranges.failures_of(unit, commit))
+
+
+def _out_of_range(found: PartSum, work: Work) -> dict[str, Any] | None:
+    """What `summary.json` says of values outside the range of the model."""
+    folder, log = work.run.plan, work.log
+    units = (plan.read_unit(folder, one, plan.kind_of(one.part)) for _, one in found.worst)
+    worst = [(unit, commit) for unit in units if (commit := log.read(unit)) is not None]
+    ranges = RangeCheck(work.run.root, work.contract, work.max_out_of_range)
+    return ranges.summary(found.tally, found.range_failures, worst)
 
 
 def _contact_sheet(totals: Totals, failures: FailureTable, work: Work) -> bytes:

@@ -4,8 +4,7 @@ Whether an image fails is judged at the end of a run, by what commit records and
 say, so that another limit needs no work. Its label map and its pixels in the tables stay.
 """
 
-import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
@@ -67,35 +66,37 @@ class RangeCheck:
 
     def __init__(self, root: str, contract: Contract, limit: Fraction) -> None:
         self.root, self.contract, self.limit = root, contract, limit
-        self.failed = 0
-        self._worst: list[tuple[float | Fraction, int, Unit, Commit]] = []
-        self._units = 0
 
     def failures_of(self, unit: Unit, commit: Commit) -> Iterator[Failure]:
         """Images of a finished unit that fail by the limit, and have not failed before."""
         is_image = isinstance(unit, AssemblyUnit | WorkUnit)
         if not is_image or not commit.tally.worst_share or unit.is_block:
             return
-        self._units += 1
-        # The worst images are in the units with the worst ones.
-        entry = (commit.tally.worst_share, -self._units, unit, commit)
-        heapq.heappush(self._worst, entry)
-        if len(self._worst) > WORST_IMAGES:
-            heapq.heappop(self._worst)
         for image in self._images(unit, commit, self.limit):
             if not (unit.format == SCENE and commit.tally.failed_images):
-                self.failed += 1
                 code = FailureCode.OUT_OF_RANGE.value
                 yield Failure(image.uri, image.key, "range", self._reason(image), code=code)
 
-    def worst(self) -> list[ImageOutOfRange]:
-        """The images with the greatest shares, those first."""
-        found = (i for _, _, u, c in self._worst for i in self._images(u, c, Fraction(0)))
+    def worst(self, units: Iterable[tuple[Unit, Commit]]) -> list[ImageOutOfRange]:
+        """The images with the greatest shares, those first.
+
+        Args:
+            units: Finished units with the greatest ones, and their records.
+        """
+        found = (image for one in units for image in self._images(*one, Fraction(0)))
         by_share = sorted(found, key=lambda image: (-image.share, image.uri, image.key or ""))
         return by_share[:WORST_IMAGES]
 
-    def summary(self, total: Tally) -> dict[str, Any] | None:
-        """What `summary.json` says; None where no value can be outside the range."""
+    def summary(
+        self, total: Tally, failed: int, worst: Iterable[tuple[Unit, Commit]]
+    ) -> dict[str, Any] | None:
+        """What `summary.json` says; None where no value can be outside the range.
+
+        Args:
+            total: Sum of all tallies.
+            failed: Number of images that fail by the limit.
+            worst: As of `worst`.
+        """
         if self.contract.limits is None:
             return None
         pixels = sum(total.out_of_range.values())
@@ -105,8 +106,8 @@ class RangeCheck:
             "pixels": pixels,
             "share": pixels / total.compared_pixels if total.compared_pixels else None,
             "max_share_of_an_image": float(self.limit),
-            "failed_images": self.failed,
-            "worst_images": [image.to_json() for image in self.worst()],
+            "failed_images": failed,
+            "worst_images": [image.to_json() for image in self.worst(worst)],
         }
 
     def _reason(self, image: ImageOutOfRange) -> str:

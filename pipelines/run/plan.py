@@ -418,6 +418,36 @@ def references(folder: str, part: str) -> Iterator[UnitReference]:
             offset += len(line)
 
 
+def rank_of(part: str) -> tuple[int, str]:
+    """Where a plan part comes in the plan."""
+    return KINDS.index(kind_of(part)), part
+
+
+def kind_of(part: str) -> type[Unit]:
+    """The kind of the units in a plan part.
+
+    >>> kind_of("scenes-gone-00000.jsonl#0/2").__name__
+    'AssemblyUnit'
+    """
+    return next(kind for kind in KINDS if part.startswith(f"{kind.kind}-"))
+
+
+def read_part(folder: str, part: str) -> Iterator[tuple[UnitReference, Unit]]:
+    """The units of a part, or of a shard of it, and where each stands.
+
+    Raises:
+        DamagedError: If a line is damaged.
+    """
+    name, _, shard = part.partition("#")
+    first, step = map(int, shard.split("/")) if shard else (0, 1)
+    offset, kind = 0, kind_of(part)
+    with filesystem.open_stream(f"{folder}/{name}") as stream:
+        for number, line in enumerate(stream):
+            if number % step == first:
+                yield UnitReference(name, offset, len(line)), _unit_of(line, name, kind)
+            offset += len(line)
+
+
 def read_unit(folder: str, reference: UnitReference, kind: type[U]) -> U:
     """The unit at a reference.
 
@@ -430,11 +460,15 @@ def read_unit(folder: str, reference: UnitReference, kind: type[U]) -> U:
         DamagedError: If another run has replaced the plan.
     """
     line = filesystem.read_range(f"{folder}/{reference.part}", reference.offset, reference.length)
+    return _unit_of(line, reference.part, kind)
+
+
+def _unit_of(line: bytes, part: str, kind: type[U]) -> U:
     try:
         return _of_kind(unit_from_json(line), kind)
     except MALFORMED as error:
         raise DamagedError(
-            f"plan/{reference.part} is damaged, or was replaced by a run of other inputs into the "
+            f"plan/{part} is damaged, or was replaced by a run of other inputs into the "
             f"same directory: run the same command again"
         ) from error
 

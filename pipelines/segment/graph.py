@@ -5,7 +5,7 @@ The graph is one linear chain, through which only references and counts pass.
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -17,6 +17,7 @@ from pipelines.cli.process import record_result
 from pipelines.cli.values import FailureBudget
 from pipelines.formats.work import Work
 from pipelines.inputs.find import location_given
+from pipelines.results.part_sums import PartSum, add_parts, sum_part
 from pipelines.results.totals import finish_run
 from pipelines.results.value_range import range_line
 from pipelines.run import plan, progress
@@ -84,7 +85,11 @@ class SegmentImages(beam.PTransform[PCollection[str], PCollection[int]]):
             | "CountScene"
             >> beam.Map(lambda entry: _finish_unit(entry, work, CountUnit, count_scene))
             | "SumCounts" >> beam.CombineGlobally(sum_reports).without_defaults()
-            | "FinishRun" >> beam.Map(lambda report: _finish_run(report, unit, budget, started))
+            | "ListParts" >> beam.FlatMap(lambda report: _list_parts(folder, report))
+            | "SpreadParts" >> beam.Reshuffle()
+            | "SumPart" >> beam.MapTuple(lambda part, report: _sum_part(part, report, work))
+            | "SumParts" >> beam.CombineGlobally(_add_sums).without_defaults()
+            | "FinishRun" >> beam.Map(lambda sums: _finish_run(sums, unit, budget, started))
         )
         return status
 
@@ -112,11 +117,31 @@ def _finish_unit(
     return UnitReport(incomplete=1)
 
 
-def _finish_run(report: UnitReport, step: DoUnit, budget: FailureBudget, started: float) -> int:
+def _list_parts(folder: str, report: UnitReport) -> Iterator[tuple[str | None, UnitReport]]:
+    """The report once, and every part of the plan."""
+    yield None, report
+    for kind in plan.KINDS:
+        for part in plan.part_names(folder, kind):
+            yield part, UnitReport()
+
+
+def _sum_part(part: str | None, report: UnitReport, work: Work) -> tuple[UnitReport, PartSum]:
+    return report, PartSum() if part is None else sum_part(part, work)
+
+
+def _add_sums(entries: Iterable[tuple[UnitReport, PartSum]]) -> tuple[UnitReport, PartSum]:
+    reports, sums = zip(*entries, strict=True)
+    return sum_reports(reports), add_parts(sums)
+
+
+def _finish_run(
+    sums: tuple[UnitReport, PartSum], step: DoUnit, budget: FailureBudget, started: float
+) -> int:
+    report, found = sums
     counts = attempt_counts(report, step, started)
     seconds = counts["seconds"]
     counts["pixels_per_second"] = round(report.computed_pixels / seconds) if seconds else None
-    return finish_run(step.work, budget, counts)
+    return finish_run(step.work, budget, counts, found)
 
 
 def run_segment(

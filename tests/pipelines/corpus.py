@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +16,14 @@ import rasterio
 from affine import Affine
 from PIL import Image
 
+from pipelines.cli.values import FailureBudget
 from pipelines.formats import example
 from pipelines.formats.interface import Format
 from pipelines.formats.tfrecord import frame, read_records
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.inputs.find import list_inputs
-from pipelines.results.totals import Totals, sum_commits
+from pipelines.results.part_sums import sum_plan
+from pipelines.results.totals import Totals, finish_run
 from pipelines.run import plan
 from pipelines.run.attempts import UnitReport
 from pipelines.run.directory import RunDirectory
@@ -233,6 +236,16 @@ def run_all(work: Work, *patterns: Path | str) -> Totals:
         if isinstance(unit, AssemblyUnit):
             finish_scene(unit, work)
     return sum_commits(work)
+
+
+def sum_commits(work: Work) -> Totals:
+    """What all commit records of a plan add up to."""
+    return Totals.of(sum_plan(work), work)
+
+
+def finish(work: Work, budget: FailureBudget, counts: dict[str, Any]) -> int:
+    """The end of a run, as the pipeline makes it without an engine."""
+    return finish_run(work, budget, counts, sum_plan(work))
 
 
 def dying(*arguments) -> bytes:

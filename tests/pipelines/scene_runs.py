@@ -15,7 +15,6 @@ import shapely
 from pipelines.cli.values import FailureBudget
 from pipelines.formats.work import Work
 from pipelines.results.failure_table import COLUMNS
-from pipelines.results.totals import finish_run
 from pipelines.results.verify import Verdict, verify
 from pipelines.results.verify_units import Finding
 from pipelines.run import plan
@@ -26,7 +25,7 @@ from pipelines.segment import launch
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
 from tests.fakes import BrightnessModel
-from tests.pipelines.corpus import read_band
+from tests.pipelines.corpus import finish, read_band
 
 # Lines of `areas.csv` that add up to its total.
 PARTS = ("dark", "middle", "bright", "nodata", "failed", "elsewhere")
@@ -118,7 +117,7 @@ def run_scenes(
     for kind, action in ((plan.AssemblyUnit, finish_scene), (plan.CountUnit, count_scene)):
         for unit in plan.read_units(work.run.plan, kind):
             action(unit, work)
-    status = finish_run(work, asked.max_failures, {"units_skipped": 0, "seconds": 0.0})
+    status = finish(work, asked.max_failures, {"units_skipped": 0, "seconds": 0.0})
     return Finished(work, status, tuple(reports), chosen)
 
 

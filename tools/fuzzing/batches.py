@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.formats.work import ReadOptions, Work
-from pipelines.results.totals import sum_commits
+from pipelines.results.part_sums import sum_plan
+from pipelines.results.totals import Totals
 from pipelines.run.commits import CommitLog
 from tests.pipelines.corpus import make_work, run_unit, units_in, write
 from tests.shard_kinds import KnownShard
@@ -84,7 +85,7 @@ def _failure_rows(work: Work) -> dict[str, list[dict]]:
 
 def _check_totals(work: Work, outcome: Outcome, rows: int, mutants: Sequence[Mutant]) -> None:
     """The end of a run counts what is there."""
-    tally = sum_commits(work).tally
+    tally = Totals.of(sum_plan(work), work).tally
     expected = (sum(outcome.labelled.values()), rows)
     if (tally.images, tally.failed_images) != expected:
         found = f"totals say {tally.images} and {tally.failed_images}, there are {expected}"

@@ -19,6 +19,7 @@ from typing import Self
 
 from pipelines.cli.exit_status import ExitStatus
 from pipelines.cli.values import FailureBudget
+from pipelines.results.part_sums import sum_plan
 from pipelines.results.totals import finish_run
 from pipelines.results.verify import REMOVE, verify
 from pipelines.results.verify_units import AGAIN, INVALIDATE
@@ -110,7 +111,8 @@ class Runs:
             for kind, action in ((plan.AssemblyUnit, finish_scene), (plan.CountUnit, count_scene)):
                 for unit in plan.read_units(work.run.plan, kind):
                     action(unit, work)
-            return finish_run(work, options.max_failures, {}), "run the same command again"
+            status = finish_run(work, options.max_failures, {}, sum_plan(work))
+            return status, "run the same command again"
         except (BeamsegError, OSError) as error:
             status = ExitStatus.INCOMPLETE if is_transient(error) else ExitStatus.USAGE
             return status, str(error)

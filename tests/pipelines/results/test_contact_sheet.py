@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,12 +29,12 @@ from pipelines.results.contact_sheet import (
     draw_sheet,
     nodata_color,
 )
-from pipelines.results.totals import finish_run
-from pipelines.run.plan import InputFile, WorkUnit
+from pipelines.run.plan import UnitReference
 from segmodel.labels.classes import ClassTable, LabelClass
 from tests.fakes import BRIGHT, CLASSES, DARK, WIDE_CLASSES, brightness_labels
 from tests.pipelines.corpus import (
     contract,
+    finish,
     make_work,
     png,
     read_png,
@@ -46,10 +47,6 @@ from tests.pipelines.corpus import (
 
 HALVES = np.zeros((40, 60, 3), np.uint8)
 HALVES[:, 30:] = 255
-
-
-def unit(name: str) -> WorkUnit:
-    return WorkUnit(name, "images", (InputFile("/x/a", "x", "a", 1, "1"),))
 
 
 def tar_of(encoded: bytes) -> bytes:
@@ -157,7 +154,7 @@ def test_the_sheet_of_a_run_is_the_same_bytes_every_time(tmp_path):
     for name in ("one", "two"):
         work = make_work(tmp_path / name)
         run_all(work, tmp_path / "in")
-        finish_run(work, FailureBudget.parse("9"), {})
+        finish(work, FailureBudget.parse("9"), {})
         sheets.append((tmp_path / name / "preview.png").read_bytes())
     assert sheets[0] == sheets[1]
     assert Image.open(io.BytesIO(sheets[0])).mode == "RGB"
@@ -167,38 +164,39 @@ def test_a_run_in_which_all_failed_has_a_sheet_that_says_so(tmp_path):
     work = make_work(tmp_path / "run")
     write(tmp_path / "in" / "a.png", b"text")
     run_all(work, tmp_path / "in")
-    finish_run(work, FailureBudget.parse("0"), {})
+    finish(work, FailureBudget.parse("0"), {})
     assert read_png(tmp_path / "run" / "preview.png").shape[0] < TILE_PX
 
 
-def test_the_sample_does_not_depend_on_the_order_of_units():
-    units = [unit(f"u{number}") for number in range(200)]
-    forward, backward = UnitSample(), UnitSample()
-    for entry in units:
-        forward.offer(entry, has_classes=True)
-    for entry in reversed(units):
-        backward.offer(entry, has_classes=True)
-    assert forward.units() == backward.units()
-    assert len(forward.units()) == TILES
-    assert forward.units() != units[:TILES]
+def sample(numbers: Iterable[int], with_classes: Container[int] = range(1000)) -> UnitSample:
+    """The sample of units of these numbers, which are their places in the plan."""
+    places = ((number, UnitReference("part-00000.jsonl", number, 1)) for number in numbers)
+    return UnitSample.merged(
+        UnitSample.of(f"u{number:03d}", place, number in with_classes) for number, place in places
+    )
+
+
+def numbers(found: UnitSample) -> list[int]:
+    return [reference.offset for reference in found.references]
+
+
+def test_the_sample_depends_neither_on_the_order_of_units_nor_on_how_they_are_grouped():
+    forward, backward = sample(range(200)), sample(reversed(range(200)))
+    grouped = UnitSample.merged(map(sample, (range(7), range(150, 200), range(7, 150))))
+    assert numbers(forward) == numbers(backward) == numbers(grouped)
+    assert len(numbers(forward)) == TILES
+    assert numbers(forward) != list(range(TILES))
 
 
 def test_units_that_are_added_keep_most_of_a_sample():
-    few, many = UnitSample(), UnitSample()
-    for number in range(1000):
-        many.offer(unit(f"u{number}"), has_classes=True)
-        if number < 900:
-            few.offer(unit(f"u{number}"), has_classes=True)
-    kept = {entry.id for entry in few.units()} & {entry.id for entry in many.units()}
+    kept = {*numbers(sample(range(900)))} & {*numbers(sample(range(1000)))}
     assert len(kept) >= TILES - 2
 
 
 def test_units_without_a_class_are_sampled_only_where_there_is_nothing_else():
-    sample = UnitSample()
-    for number in range(100):
-        sample.offer(unit(f"u{number:02d}"), has_classes=number in (7, 70))
-    assert len(sample.units()) == TILES
-    assert {"u07", "u70"} <= {entry.id for entry in sample.units()}
+    found = numbers(sample(range(100), with_classes=(7, 70)))
+    assert len(found) == TILES
+    assert {7, 70} <= {*found}
 
 
 def test_places_that_small_units_leave_are_taken_by_others(tmp_path):

@@ -16,7 +16,6 @@ from affine import Affine
 
 from pipelines.cli.values import FailureBudget
 from pipelines.geodesy.ground import GroundGrid
-from pipelines.results.totals import finish_run, sum_commits
 from pipelines.results.verify import verify
 from pipelines.run import plan
 from pipelines.scenes.results import result_lines
@@ -27,12 +26,14 @@ from tests.fakes import BRIGHT, DARK, MIDDLE, brightness_labels
 from tests.pipelines.corpus import (
     DEGREES,
     UTM,
+    finish,
     photos,
     pixels,
     png,
     run_unit,
     small_blocks,
     spoil_strip,
+    sum_commits,
     tree,
     write,
     write_scene,
@@ -311,7 +312,7 @@ def test_groups_that_are_taken_apart_keep_their_sums(tmp_path, model_folder):
         work = launch.prepare_run(launch.check_run(options)).work
         for unit in plan.read_units(work.run.plan, plan.WorkUnit):
             run_unit(unit, work)
-        finish_run(work, FailureBudget(0, None), {"units_skipped": 0, "seconds": 0.0})
+        finish(work, FailureBudget(0, None), {"units_skipped": 0, "seconds": 0.0})
         return sum_commits(work).tally
 
     before = totals(options)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli.values import FailureBudget
-from pipelines.results.totals import Totals, finish_run, sum_commits
+from pipelines.results.totals import Totals
 from pipelines.run import plan
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
@@ -16,7 +16,7 @@ from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
 from pipelines.run.seals import unsealed
 from pipelines.storage import filesystem
 from segmodel.tiling.windows import Window
-from tests.pipelines.corpus import write
+from tests.pipelines.corpus import finish, sum_commits, write
 
 FILE = InputFile("/x/a.tif", "x", "a.tif", 3, "1")
 COUNTS = {"units_skipped": 0, "seconds": 1.0}
@@ -42,7 +42,7 @@ def budget(text: str) -> FailureBudget:
 
 def finished(work, text: str = "0") -> tuple[int, dict, set[str]]:
     """Exit status, summary, and names in the run directory."""
-    status = finish_run(work, budget(text), dict(COUNTS))
+    status = finish(work, budget(text), dict(COUNTS))
     root = Path(work.run.root)
     summary, _ = unsealed((root / "summary.json").read_bytes())
     return status, summary, {path.name for path in root.iterdir()}
@@ -180,7 +180,7 @@ def test_success_is_empty_and_written_after_totals_and_summary(work, monkeypatch
         return original(run, name, content)
 
     monkeypatch.setattr(type(work.run), "write", remember)
-    finish_run(work, budget("0"), dict(COUNTS))
+    finish(work, budget("0"), dict(COUNTS))
     assert [name for name, _ in written] == ["areas.csv", "preview.png", "summary.json", "_SUCCESS"]
     assert written[-1] == ("_SUCCESS", 0)
 
@@ -190,8 +190,8 @@ def test_totals_do_not_depend_on_the_order_of_the_plan(work):
     for number, done in enumerate(units):
         commit(work, done, images=1, area_m2={"0": 1e15 / 3**number}, footprint_m2=0.1 * number)
     planned(work, *units)
-    finish_run(work, budget("0"), dict(COUNTS))
+    finish(work, budget("0"), dict(COUNTS))
     expected = Path(work.run.path("areas.csv")).read_bytes()
     planned(work, *reversed(units))
-    finish_run(work, budget("0"), dict(COUNTS))
+    finish(work, budget("0"), dict(COUNTS))
     assert Path(work.run.path("areas.csv")).read_bytes() == expected

@@ -10,7 +10,6 @@ import pytest
 
 from pipelines.cli.values import FailureBudget
 from pipelines.results.failure_table import COLUMNS, FailureTable
-from pipelines.results.totals import finish_run
 from pipelines.results.verify import INVALIDATED, REMOVE, Verdict, verify
 from pipelines.results.verify_units import AGAIN, INVALIDATE, Finding
 from pipelines.run import plan
@@ -24,6 +23,7 @@ from pipelines.worker.unit import segment_unit
 from tests.end_to_end.containers import write_parquet
 from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import (
+    finish,
     flipped,
     photos,
     pixels,
@@ -72,7 +72,7 @@ def segment(options: SegmentOptions) -> int:
         segment_unit(unit, work, model=lambda work: BrightnessModel())
     for scene in plan.read_units(work.run.plan, plan.AssemblyUnit):
         assert finish_scene(scene, work)
-    return finish_run(work, options.max_failures, {})
+    return finish(work, options.max_failures, {})
 
 
 def found(run: Path, invalidate: bool = False) -> list[Finding]:

@@ -13,7 +13,6 @@ import pytest
 
 from pipelines.cli.values import FailureBudget
 from pipelines.commands.main import dispatch
-from pipelines.results.totals import finish_run
 from pipelines.results.verify import INVALIDATED, Verdict, verify
 from pipelines.results.verify_inputs import CHANGED, MISSING, UNREAD
 from pipelines.results.verify_units import Finding
@@ -24,6 +23,7 @@ from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from tests.end_to_end.containers import write_parquet, write_tar
 from tests.pipelines.corpus import (
+    finish,
     flipped,
     pixels,
     png,
@@ -82,7 +82,7 @@ def segment(options: SegmentOptions) -> int:
     for kind, action in ((plan.AssemblyUnit, finish_scene), (plan.CountUnit, count_scene)):
         for unit in plan.read_units(work.run.plan, kind):
             action(unit, work)
-    assert finish_run(work, options.max_failures, {}) == 0
+    assert finish(work, options.max_failures, {}) == 0
     return sum(report.done - report.skipped for report in reports)
 
 

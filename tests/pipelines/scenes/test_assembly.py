@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 import rasterio
 
-from pipelines.results.totals import sum_commits
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
 from pipelines.scenes.assembly import finish_scene, scene_blocks
@@ -27,6 +26,7 @@ from tests.pipelines.corpus import (
     run_unit,
     small_blocks,
     spoil_strip,
+    sum_commits,
     tree,
     units_in,
     write_scene,

@@ -14,7 +14,6 @@ from affine import Affine
 from pipelines.cli.values import FailureBudget
 from pipelines.formats.work import ReadOptions
 from pipelines.rasters.header import Headers
-from pipelines.results.totals import finish_run
 from pipelines.run.commits import CommitLog
 from pipelines.scenes.task import BlockTask
 from segmodel.errors import TransientError
@@ -22,6 +21,7 @@ from tests.fakes import brightness_labels, contract
 from tests.pipelines.corpus import (
     failure_rows,
     failure_rows_in,
+    finish,
     make_work,
     pixels,
     read_band,
@@ -131,7 +131,7 @@ def test_the_end_of_a_run_needs_no_scene_any_more(tmp_path, model_folder):
     run = run_scenes(tmp_path / "run", model_folder, tmp_path / "in")
     before = (run.root / "labels.vrt").read_bytes()
     path.unlink()
-    assert finish_run(replace(run.work, headers=Headers()), FailureBudget.parse("0"), {}) == 0
+    assert finish(replace(run.work, headers=Headers()), FailureBudget.parse("0"), {}) == 0
     assert (run.root / "labels.vrt").read_bytes() == before
     with rasterio.open(run.root / "labels.vrt") as mosaic:
         assert mosaic.shape == (40, 50)

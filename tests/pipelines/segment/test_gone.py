@@ -11,7 +11,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.results.totals import sum_commits
 from pipelines.results.verify import verify
 from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
@@ -28,6 +27,7 @@ from tests.pipelines.corpus import (
     record,
     run_unit,
     small_blocks,
+    sum_commits,
     tree,
     write,
     write_scene,

@@ -241,6 +241,10 @@ def test_the_labels_of_the_steps_tell_the_story():
         "SpreadCounts",
         "CountScene",
         "SumCounts",
+        "ListParts",
+        "SpreadParts",
+        "SumPart",
+        "SumParts",
         "FinishRun",
     }
 

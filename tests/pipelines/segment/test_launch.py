@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli.values import FailureBudget
-from pipelines.results.totals import sum_commits
 from pipelines.run import plan
 from pipelines.run.commits import CommitLog
 from pipelines.segment import launch, reconcile
@@ -24,6 +23,7 @@ from tests.pipelines.corpus import (
     png,
     record,
     run_unit,
+    sum_commits,
     tree,
     write,
     write_model_folder,

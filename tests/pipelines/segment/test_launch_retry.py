@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.results.totals import sum_commits
 from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check_run, prepare_run
@@ -21,6 +20,7 @@ from tests.pipelines.corpus import (
     run_unit,
     small_blocks,
     spoil_strip,
+    sum_commits,
     write,
     write_scene,
 )

@@ -9,7 +9,6 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.results.totals import sum_commits
 from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.launch import check_run, prepare_run
@@ -22,6 +21,7 @@ from tests.pipelines.corpus import (
     failure_rows_in,
     pixels,
     small_blocks,
+    sum_commits,
     tree,
     write,
     write_scene,

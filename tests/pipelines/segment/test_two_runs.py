@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from pipelines.cli.values import FailureBudget
-from pipelines.results.totals import finish_run, sum_commits
 from pipelines.run import plan
 from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import CommitLog
@@ -22,6 +21,7 @@ from pipelines.storage import filesystem
 from segmodel.errors import TransientError
 from tests.pipelines.corpus import (
     failure_rows,
+    finish,
     pixels,
     png,
     read_shard,
@@ -29,6 +29,7 @@ from tests.pipelines.corpus import (
     run_all,
     run_unit,
     small_blocks,
+    sum_commits,
     tree,
     units_in,
     write,
@@ -105,13 +106,13 @@ def test_the_end_of_a_run_survives_that_of_another_one(tmp_path, work, cleared):
     for number in range(2):
         write(tmp_path / "in" / f"{number}.png", png(pixels(40, 50, number)))
     run_all(work, tmp_path / "in")
-    finish_run(work, FailureBudget(0, None), {})
+    finish(work, FailureBudget(0, None), {})
     expected = tree(work.run.root)
 
     for name in RESULTS:
         filesystem.remove(work.run.path(name))
     left = cleared(filesystem.CLEARED - 1)
-    assert finish_run(work, FailureBudget(0, None), {}) == 0
+    assert finish(work, FailureBudget(0, None), {}) == 0
 
     assert left == []
     assert tree(work.run.root) == expected

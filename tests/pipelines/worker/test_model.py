@@ -14,7 +14,6 @@ import pytest
 
 from pipelines.formats.work import Work
 from pipelines.results import verify_units
-from pipelines.results.totals import sum_commits
 from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import Commit
 from pipelines.run.plan import WorkUnit
@@ -34,6 +33,7 @@ from tests.pipelines.corpus import (
     png,
     record,
     run_unit,
+    sum_commits,
     tree,
     units_in,
     write,
