@@ -4,16 +4,16 @@ Serves a page on this machine alone, until Ctrl-C: the label maps as web tiles, 
 the classes, outlines of scenes, overlaps, failures, the sample and its scores. Click the map for
 class, scene, row, column and confidence. The run may be in a bucket; nothing is written.
 
-The page shows the web tiles that `beamseg layers RUN --tiles png` makes.
+Tiles are drawn from the label maps when the page asks for them. Where there are very many scenes,
+make them once by `beamseg layers RUN --tiles png`, and the page shows those.
 
 Examples:
-  beamseg layers runs/may --tiles png
   beamseg view runs/may
   beamseg view gs://survey/may --port 8000
 
 exit status:
     0  ended by Ctrl-C
-    2  usage error: there is no such run, or it has no web tiles; says what helps
+    2  usage error: there is no such run, or nothing of it has a place on a map; says what helps
 """
 
 import signal

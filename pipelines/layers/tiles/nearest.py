@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from affine import Affine
+from rasterio.windows import Window as RasterioWindow
 
-from pipelines.layers.tiles.mercator import extent_of, world_grid
+from pipelines.layers.tiles.mercator import TILE_PX, Extent, extent_of, world_grid
 from pipelines.rasters.gdal import OPENER
 from pipelines.scenes.sampling import nearest_pixels
 from segmodel.rasters.grid import Grid
-from segmodel.rasters.opening import gdal_window
 from segmodel.rasters.reader import RasterHandle
 from segmodel.tiling.windows import Window
 
@@ -24,36 +26,75 @@ READ_PIXELS = 16 * CHUNK_PX * CHUNK_PX
 ReadLabels = Callable[[Window], np.ndarray]
 
 
-def add_nearest(
-    found: np.ndarray, window: Window, zoom: int, uri: str, grid: Grid, nodata: int
-) -> None:
+@dataclass(frozen=True)
+class SampledMap:
+    """A label map of which samples are taken.
+
+    Args:
+        uri: Where it is.
+        grid: Size and place of it.
+        nodata: Value of pixels without a label.
+        by_overviews: Whether its coarsest overview that is not coarser than the zoom stands for it.
+    """
+
+    uri: str
+    grid: Grid
+    nodata: int
+    by_overviews: bool = False
+
+
+def add_nearest(found: np.ndarray, window: Window, zoom: int, sampled: SampledMap) -> None:
     """Put labels of a map at the pixel centres of a part of the world square that have none yet.
 
     Args:
         found: `(height, width)` labels, `nodata` where there is none yet; changed.
         window: Part of the pixels of the zoom.
         zoom: Zoom.
-        uri: Label map.
-        grid: Size and place of it.
-        nodata: Value of pixels without a label.
+        sampled: The label map.
 
     Raises:
         InputError: If the label map cannot be read.
     """
-    extent = extent_of(grid)
+    extent = extent_of(sampled.grid)
     if extent is None:
         return
-    with closing(RasterHandle(uri, OPENER)) as handle:
-        read = partial(_read, handle)
+    with closing(RasterHandle(sampled.uri, OPENER)) as handle:
+        grid = _overview(handle, sampled.grid, extent, zoom) if sampled.by_overviews else None
+        read = partial(_read, handle, sampled.grid, grid or sampled.grid)
         for covered in extent.windows(zoom):
             for chunk in covered.intersection(window).subdivide(CHUNK_PX, CHUNK_PX):
                 part = found[chunk.relative_to(window).slices]
-                _fill(part, chunk, zoom, grid, read, nodata)
+                _fill(part, chunk, zoom, grid or sampled.grid, read, sampled.nodata)
 
 
-def _read(handle: RasterHandle, window: Window) -> np.ndarray:
-    part = gdal_window(window)
-    return handle.read(lambda it: np.asarray(it.read(1, window=part)), "labels cannot be read")
+def _overview(handle: RasterHandle, grid: Grid, extent: Extent, zoom: int) -> Grid | None:
+    """Size and place of the coarsest overview that is not coarser than a zoom; None for none."""
+    steps = 1 / (extent.step * (TILE_PX << zoom))
+    factors = handle.read(lambda source: list(source.overviews(1)), "overviews cannot be read")
+    factor = max((found for found in factors if found <= steps), default=1)
+    if factor == 1:
+        return None
+    height, width = -(-grid.height // factor), -(-grid.width // factor)
+    place = grid.transform @ Affine.scale(grid.width / width, grid.height / height)
+    return Grid(height, width, place, grid.crs)
+
+
+def _read(handle: RasterHandle, whole: Grid, grid: Grid, window: Window) -> np.ndarray:
+    """Labels of a window of a label map, or of an overview of it.
+
+    Args:
+        handle: The label map.
+        whole: Size and place of it.
+        grid: Size and place of the overview, or of the label map itself.
+        window: Window of `grid`.
+    """
+    across, down = whole.width / grid.width, whole.height / grid.height
+    place = window.column * across, window.row * down
+    part = RasterioWindow(*place, window.width * across, window.height * down)
+    shape = window.height, window.width
+    return handle.read(
+        lambda it: np.asarray(it.read(1, window=part, out_shape=shape)), "labels cannot be read"
+    )
 
 
 def _fill(

@@ -26,7 +26,7 @@ from pipelines.layers.tiles.archive import ArchiveHead, StoredRange, write_archi
 from pipelines.layers.tiles.coverage import Coverage, coverage_of
 from pipelines.layers.tiles.map_page import low_zooms, map_page
 from pipelines.layers.tiles.mercator import TILE_PX
-from pipelines.layers.tiles.nearest import add_nearest
+from pipelines.layers.tiles.nearest import SampledMap, add_nearest
 from pipelines.layers.tiles.pyramid import Tier, thinned
 from pipelines.layers.tiles.scene_places import ScenePlaces
 from pipelines.layers.tiles.tile_images import tile_image
@@ -175,9 +175,9 @@ class DrawTiles:
         failures = []
         for file in unit.files:
             try:
-                grid = grid_of(file)
+                sampled = SampledMap(file.uri, grid_of(file), nodata)
                 with named_label_map(file):
-                    add_nearest(labels, window, self.tier.deepest, file.uri, grid, nodata)
+                    add_nearest(labels, window, self.tier.deepest, sampled)
             except (InputError, OSError) as error:
                 failures.append(layer_failure(file, error))
         return failures

@@ -1,5 +1,6 @@
 """What label maps say of a place."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -8,16 +9,17 @@ import pyarrow.parquet as pq
 import shapely
 from rasterio.crs import CRS
 
-from pipelines.layers.maps import LabelMap, LabelMaps
+from pipelines.layers.maps import LabelMap
 from pipelines.layers.polygons.geoparquet import BOX_SIDES
 from pipelines.layers.polygons.parts import GEOMETRY
-from pipelines.layers.tiles.mercator import extent_of
+from pipelines.layers.view.placed_maps import PlacedMaps
 from pipelines.rasters.cog import read_block
 from pipelines.scenes.finished import named_label_map
 from pipelines.scenes.results import area_text
 from pipelines.scenes.sampling import pixels_of_coordinates
 from pipelines.storage import filesystem
 from segmodel.errors import counted
+from segmodel.labels.classes import ClassTable
 from segmodel.tiling.windows import Window
 
 _WGS84 = CRS.from_epsg(4326).to_wkt()
@@ -27,20 +29,22 @@ MAX_SCENES = 20
 
 
 class PlaceIndex:
-    """Finds the label maps at a place.
+    """Finds what label maps show at a place.
 
     Args:
-        maps: Label maps of a run; those that take precedence come first.
+        placed: Label maps of a run.
+        classes: What their values mean.
         polygons: Gives the table with the polygons of a label map, or None if there is none.
     """
 
-    def __init__(self, maps: LabelMaps, polygons: Callable[[LabelMap], str | None]) -> None:
-        self._polygons = polygons
-        placed = [(found, extent) for found in maps if (extent := extent_of(found.grid))]
-        self._maps = [found for found, _ in placed]
-        self._names = {entry.id: entry.name for entry in maps.work.contract.classes.classes}
-        edges = [(e.west, e.east, e.north, e.south) for _, e in placed]
-        self._edges = np.array(edges).reshape(-1, 4).T
+    def __init__(
+        self,
+        placed: PlacedMaps,
+        classes: ClassTable,
+        polygons: Callable[[LabelMap], str | None],
+    ) -> None:
+        self._placed, self._polygons = placed, polygons
+        self._names = {entry.id: entry.name for entry in classes.classes}
 
     def lines(self, lon: float, lat: float) -> list[str]:
         """What is at a place, line by line: first the class that a map of all scenes has there.
@@ -52,13 +56,11 @@ class PlaceIndex:
         Raises:
             InputError: If a label map cannot be read.
         """
-        west, east, north, south = self._edges
-        across = (lon / 360 + 0.5 - west) % 1 <= east - west
-        down = 0.5 - np.arcsinh(np.tan(np.radians(lat))) / (2 * np.pi)
-        near = np.flatnonzero(across & (north <= down) & (down <= south))
+        across = (lon / 360 + 0.5) % 1
+        down = 0.5 - math.asinh(math.tan(math.radians(lat))) / (2 * math.pi)
         top, scenes = None, list[str]()
-        for number in near.tolist():
-            found = self._at(self._maps[number], lon, lat)
+        for label_map in self._placed.meeting(across, down, across, down):
+            found = self._at(label_map, lon, lat)
             if found is None:
                 continue
             name, text = found

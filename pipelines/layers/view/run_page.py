@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import PurePosixPath
@@ -18,10 +18,10 @@ from pipelines.geodesy.longitudes import Bounds
 from pipelines.layers.catalogue.item_outlines import item_outline
 from pipelines.layers.maps import LabelMap, LabelMaps
 from pipelines.layers.tiles.map_page import render_page
-from pipelines.layers.tiles.mercator import extent_of
 from pipelines.layers.tiles.scene_places import ScenePlaces, scene_places
 from pipelines.layers.tiles.tile_stages import ARCHIVE, class_entries
 from pipelines.layers.tracing.polygon_layer import POLYGONS
+from pipelines.layers.view.placed_maps import PlacedMaps
 from pipelines.layers.view.sample import accuracy_of, of_sample
 from pipelines.rasters.reader import ground_grid
 from pipelines.results.verify import open_run
@@ -41,22 +41,21 @@ _TYPES = {TileType.PNG: "image/png", TileType.WEBP: "image/webp"}
 
 @dataclass(frozen=True)
 class ViewedRun:
-    """A finished run that has web tiles.
+    """A finished run that a page shows.
 
     Args:
         maps: Its label maps.
+        placed: Those that have a place on the map.
         folder: Folder of its layers.
         files: Paths there of its tables of polygons.
+        archive: Where the web tiles of its label maps are, or None if there are none.
     """
 
     maps: LabelMaps
+    placed: PlacedMaps
     folder: RunDirectory
     files: frozenset[str]
-
-    @property
-    def archive(self) -> str:
-        """Where its web tiles are."""
-        return self.folder.path(ARCHIVE)
+    archive: str | None
 
     def polygons_of(self, found: LabelMap) -> str | None:
         """Where the polygons of a label map are as GeoParquet; None if there are none."""
@@ -75,25 +74,28 @@ def viewed_run(root: str) -> ViewedRun:
         root: The run directory.
 
     Raises:
-        ConfigurationError: If there is none, or it has no web tiles of its map.
+        ConfigurationError: If there is none, or none of its label maps has a place on the map.
     """
     work = open_run(root)
     complete_summary(work)
     maps = LabelMaps(work)
+    placed = PlacedMaps(maps)
+    if not placed.maps:
+        raise ConfigurationError(
+            f"{work.run.root} has no label map with a place between 85.05° S and N, where the map "
+            f"of the page is: name a run over rasters with a reference system (`--crs` of segment)"
+        )
     folder = RunDirectory(work.run.path(LAYERS_DIR), LAYERS)
     try:
         summary = folder.read_json("summary.json") or {}
     except ValueError:
         summary = {}
     layers = summary.get("layers", {})
-    has_tiles = "tiles" in layers and filesystem.exists(folder.path(ARCHIVE))
-    if not has_tiles or summary.get("map") != maps.digest:
-        raise ConfigurationError(
-            f"{work.run.root} has no web tiles of its label maps, which the page shows: make them "
-            f"by `beamseg layers {work.run.root} --tiles png`"
-        )
+    archive = folder.path(ARCHIVE)
+    is_of_map = "tiles" in layers and summary.get("map") == maps.digest
+    has_tiles = is_of_map and filesystem.exists(archive)
     files = layers.get(POLYGONS.name, {}).get("files", ())
-    return ViewedRun(maps, folder, frozenset(files))
+    return ViewedRun(maps, placed, folder, frozenset(files), archive if has_tiles else None)
 
 
 @dataclass(frozen=True)
@@ -121,21 +123,34 @@ class Overlay:
         return {"color": self.color, "named": self.named, "features": features}
 
 
-def run_page(run: ViewedRun, previews: Sequence[Bounds]) -> bytes:
+def archive_tiles(archive: str) -> dict[str, Any]:
+    """What the scripts of a page read of an archive of web tiles.
+
+    Args:
+        archive: Where it is.
+    """
+    header = Reader(lambda start, size: filesystem.read_range(archive, start, size)).header()
+    return {
+        "archive": ARCHIVE,
+        "minZoom": header["min_zoom"],
+        "zoom": header["max_zoom"],
+        "type": _TYPES[header["tile_type"]],
+    }
+
+
+def run_page(run: ViewedRun, tiles: Mapping[str, Any], previews: Sequence[Bounds]) -> bytes:
     """The page, in which all that is many has a bound.
 
     Args:
         run: The run.
+        tiles: What its scripts read of web tiles.
         previews: Where pictures of scenes are, by their number.
     """
     work = run.maps.work
-    header = Reader(lambda start, size: filesystem.read_range(run.archive, start, size)).header()
     overlays = dict(_overlays(run.maps))
     data = {
-        "scenes": _places(run.maps).data,
-        "minZoom": header["min_zoom"],
-        "zoom": header["max_zoom"],
-        "type": _TYPES[header["tile_type"]],
+        **tiles,
+        "scenes": _places(run.placed).data,
         "images": previews,
         "overlays": {name: overlay.drawn for name, overlay in overlays.items()},
     }
@@ -144,7 +159,7 @@ def run_page(run: ViewedRun, previews: Sequence[Bounds]) -> bytes:
         class_entries(work),
         data,
         SCRIPTS,
-        max_zoom=header["max_zoom"],
+        max_zoom=tiles["zoom"],
         served=True,
         images=len(previews),
         overlays=overlays,
@@ -153,10 +168,10 @@ def run_page(run: ViewedRun, previews: Sequence[Bounds]) -> bytes:
     )
 
 
-def _places(maps: LabelMaps) -> ScenePlaces:
+def _places(placed: PlacedMaps) -> ScenePlaces:
     """Where scenes are that tiles show."""
-    found = {one.key: extent.bounds for one in maps if (extent := extent_of(one.grid)) is not None}
-    return scene_places(list(found), np.array([*found.values()]))
+    bounds = np.array([extent.bounds for extent in placed.extents])
+    return scene_places([found.key for found in placed.maps], bounds)
 
 
 def _overlays(maps: LabelMaps) -> Iterator[tuple[str, Overlay]]:

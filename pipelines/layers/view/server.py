@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from pipelines.layers.tiles.map_page import page_asset
 from pipelines.layers.tiles.tile_stages import ARCHIVE
+from pipelines.layers.view.drawn_tiles import DrawnTile, DrawnTiles
 from pipelines.layers.view.places import PlaceIndex
 from pipelines.layers.view.previews import Previews
-from pipelines.layers.view.run_page import SCRIPTS, ViewedRun, run_page
+from pipelines.layers.view.run_page import SCRIPTS, ViewedRun, archive_tiles, run_page
 from pipelines.storage import filesystem
 from segmodel.errors import BeamsegError, ConfigurationError, explained
 
@@ -28,7 +29,10 @@ _SAFETY = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+# Header of a tile that does not show all label maps; says why, percent-encoded.
+LEFT_OUT = "X-Left-Out"
 _TYPES = {"js": "text/javascript", "css": "text/css"}
+_TILE = re.compile(r"/tile/(\d{1,2})/(\d{1,9})/(\d{1,9})", re.ASCII)
 # Bytes of the archive that are in memory for one answer.
 PIECE = 8 << 20
 
@@ -57,11 +61,14 @@ class Site:
     """
 
     def __init__(self, run: ViewedRun) -> None:
+        classes = run.maps.work.contract.classes
         self._archive = run.archive
-        self._places = PlaceIndex(run.maps, run.polygons_of)
+        self._drawn = DrawnTiles(run.placed, classes)
+        self._places = PlaceIndex(run.placed, classes, run.polygons_of)
         self._previews = Previews(run.maps)
         self._files = {f"/{name}": (_type_of(name), page_asset(name)) for name in _ASSETS}
-        self._files["/"] = ("text/html; charset=utf-8", run_page(run, self._previews.bounds))
+        tiles = self._drawn.described if run.archive is None else archive_tiles(run.archive)
+        self._files["/"] = ("text/html; charset=utf-8", run_page(run, tiles, self._previews.bounds))
 
     def answer(self, target: str, host: str, ranges: str = "") -> Answer:
         """The answer to a request.
@@ -78,8 +85,10 @@ class Site:
             kind, content = self._files[address.path]
             return _whole(HTTPStatus.OK, kind, content)
         try:
-            if address.path == f"/{ARCHIVE}":
-                return self._of_archive(ranges)
+            if address.path == f"/{ARCHIVE}" and self._archive is not None:
+                return self._of_archive(self._archive, ranges)
+            if place := _TILE.fullmatch(address.path):
+                return _of_tile(self._drawn.tile(*map(int, place.groups())))
             if address.path == "/place":
                 return self._of_place(address.query)
             if picture := re.fullmatch(r"/image/(\d{1,9})", address.path, re.ASCII):
@@ -103,9 +112,9 @@ class Site:
         content = json.dumps({"lines": self._places.lines(lon, lat)}).encode()
         return _whole(HTTPStatus.OK, "application/json", content)
 
-    def _of_archive(self, ranges: str) -> Answer:
+    def _of_archive(self, archive: str, ranges: str) -> Answer:
         """The archive, or the range of it that is asked for."""
-        found = filesystem.stat(self._archive)
+        found = filesystem.stat(archive)
         if found is None:
             return _text(HTTPStatus.NOT_FOUND, f"{ARCHIVE} is not there any more")
         headers = {
@@ -121,8 +130,18 @@ class Site:
             return Answer(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers, 0, ())
         if span is not None:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.size}"
-        pieces = _pieces(self._archive, start, end, found.stat)
+        pieces = _pieces(archive, start, end, found.stat)
         return Answer(status, headers, end - start, pieces)
+
+
+def _of_tile(tile: DrawnTile) -> Answer:
+    """A tile, with what was wrong with label maps that it does not show."""
+    answer = _whole(HTTPStatus.OK, "image/png", tile.content)
+    if not tile.left_out:
+        return answer
+    first, *others = tile.left_out
+    said = first + (f"; {len(others):,} more" if others else "")
+    return answer._replace(headers={**answer.headers, LEFT_OUT: quote(said)})
 
 
 def _span(ranges: str, size: int) -> tuple[int, int] | None:

@@ -8,11 +8,8 @@ import pytest
 
 from pipelines.commands import view
 from pipelines.commands.main import guarded
-from pipelines.layers.options import LayersOptions
-from pipelines.layers.tiles.tile_stages import TILES
 from tests.end_to_end.pages import page_served_by
 from tests.pipelines.corpus import pixels, write_scene
-from tests.pipelines.layers.made_layers import make
 from tests.pipelines.scene_runs import run_scenes
 
 
@@ -25,14 +22,8 @@ def run(tmp_path, model_folder):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_page_is_served_until_a_signal(run, tmp_path, number):
-    make(run, TILES, options=LayersOptions(tiles="png"))
     page = page_served_by(["view", str(run)], tmp_path, number)
     assert page.startswith(b"<!DOCTYPE html>")
-
-
-def test_a_run_without_tiles_names_the_command_that_makes_them(run, capsys):
-    assert guarded(view.run, [str(run)]) == 2
-    assert f"beamseg layers {run} --tiles png" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "x"])

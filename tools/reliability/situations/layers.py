@@ -145,11 +145,11 @@ SITUATIONS = (
         "name the folder that `beamseg segment` was given as --output",
     ),
     Situation(
-        "a page of a run without web tiles",
+        "a page of images without a place",
         "view run",
-        "run has no web tiles",
-        "make them by `beamseg layers run --tiles png`",
-        before=(SCENES,),
+        "run has no label map with a place",
+        "name a run over rasters with a reference system",
+        before=(PHOTOS,),
     ),
     Situation("a port that is none", "view run --port=0", "--port", "must be from 1 to 65535"),
 )

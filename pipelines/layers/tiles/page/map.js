@@ -1,7 +1,7 @@
 (function () {
   "use strict";
   const data = JSON.parse(document.getElementById("data").textContent);
-  const source = labelSource(data);
+  const source = labelSource(data, warn);
   const map = L.map("map", { attributionControl: false, minZoom: 0, maxZoom: data.zoom + 4 });
   const extent = extentOf(data.scenes.bounds);
   const Labels = L.GridLayer.extend({
@@ -14,9 +14,11 @@
       };
       // Beyond the antimeridian the world begins anew.
       const side = 2 ** at.z;
-      source.tile(at.z, ((at.x % side) + side) % side, at.y).then(
+      const leaving = new AbortController();
+      image.leave = () => leaving.abort();
+      source.tile(at.z, ((at.x % side) + side) % side, at.y, leaving.signal).then(
         (address) => (image.src = address ?? L.Util.emptyImageUrl),
-        (error) => done(error, image),
+        (error) => leaving.signal.aborted || done(error, image),
       );
       return image;
     },
@@ -28,9 +30,9 @@
     minZoom: data.minZoom,
     maxNativeZoom: data.zoom,
   });
-  labels.on("tileerror", function (event) {
-    say([`Tiles cannot be read: ${event.error.message}`]);
-  });
+  labels.on("tileerror", (event) => warn(event.error));
+  // What is not in the window any more need not be drawn.
+  labels.on("tileunload", (event) => event.tile.leave());
   labels.addTo(map);
   L.control.scale().addTo(map);
   // The list of scenes, also for those who have no pointer.
@@ -130,6 +132,10 @@
       },
       (error) => say([`The class cannot be read: ${error.message}`]),
     );
+  }
+
+  function warn(error) {
+    say([`Tiles cannot be read: ${error.message}`]);
   }
 
   function say(lines) {

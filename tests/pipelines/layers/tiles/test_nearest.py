@@ -10,10 +10,11 @@ import rasterio
 from affine import Affine
 from pyproj import Transformer
 from rasterio.crs import CRS
+from rasterio.enums import Resampling
 
 from pipelines.layers.tiles import nearest
 from pipelines.layers.tiles.mercator import WORLD_M, extent_of
-from pipelines.layers.tiles.nearest import add_nearest
+from pipelines.layers.tiles.nearest import SampledMap, add_nearest
 from segmodel.rasters.grid import Grid
 from segmodel.tiling.windows import Window
 from tests.pipelines.grounds import WORLD
@@ -42,7 +43,7 @@ def write_labels(path: Path, labels: np.ndarray, place) -> tuple[str, Grid]:
 def nearest_of(window: Window, zoom: int, *maps: tuple[str, Grid]) -> np.ndarray:
     found = np.full((window.height, window.width), NODATA, np.uint8)
     for uri, grid in maps:
-        add_nearest(found, window, zoom, uri, grid, NODATA)
+        add_nearest(found, window, zoom, SampledMap(uri, grid, NODATA))
     return found
 
 
@@ -96,15 +97,35 @@ def test_a_zoom_far_above_the_map_reads_it_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr(nearest, "READ_PIXELS", 1000)
     sizes = []
     read = nearest._read
-    monkeypatch.setattr(
-        nearest, "_read", lambda handle, part: sizes.append(part.pixels) or read(handle, part)
-    )
+    monkeypatch.setattr(nearest, "_read", lambda *at: sizes.append(at[-1].pixels) or read(*at))
     labels = noise(300, 400)
     placed = write_labels(tmp_path / "labels.tif", labels, PLACES["utm"])
     (window,) = all_around(placed[1], 9)
     found = nearest_of(window, 9, placed)
     np.testing.assert_array_equal(found, sampled(labels, PLACES["utm"], window, 9))
     assert max(sizes) <= 1000
+
+
+@pytest.mark.parametrize("name", ["utm", "rotated", "degrees"])
+def test_a_zoom_above_the_map_shows_nearest_samples_of_an_overview(tmp_path, monkeypatch, name):
+    labels = noise(603, 1201)
+    uri, grid = write_labels(tmp_path / "labels.tif", labels, PLACES[name])
+    with rasterio.open(uri, "r+") as target:
+        target.build_overviews([2, 4, 8], Resampling.mode)
+    sizes = []
+    read = nearest._read
+    monkeypatch.setattr(nearest, "_read", lambda *at: sizes.append(at[-1].pixels) or read(*at))
+    deepest = extent_of(grid).zoom
+    # Pixels of a zoom are up to twice as large as those of its overview.
+    for above, level in ((0, None), (1, None), (2, 0), (3, 1), (4, 2), (5, 2)):
+        zoom = deepest - above
+        (window,) = all_around(grid, zoom)
+        found = np.full((window.height, window.width), NODATA, np.uint8)
+        add_nearest(found, window, zoom, SampledMap(uri, grid, NODATA, by_overviews=True))
+        with rasterio.open(uri, **({} if level is None else {"overview_level": level})) as source:
+            expected = sampled(source.read(1), (PLACES[name][0], source.transform), window, zoom)
+        np.testing.assert_array_equal(found, expected)
+    assert sizes.pop() <= 151 * 76
 
 
 def test_where_the_first_map_has_nodata_the_next_one_shows(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -175,6 +176,23 @@ def test_scenes_that_are_smaller_than_a_pixel_are_found(session, far_apart, wher
         session.wait_for("!document.querySelector('.leaflet-zoom-anim')")
         session.keys(DOWN)
         session.wait_for(f"{boxes}.length === 0")
+
+
+def test_a_run_without_web_tiles_is_drawn_and_tells_what_it_leaves_out(session, looked, tmp_path):
+    run = shutil.copytree(looked.root, tmp_path / "run", ignore=shutil.ignore_patterns("layers"))
+    with served(run) as server:
+        path = run / "labels" / "in" / SCENE
+        path.write_bytes(path.read_bytes()[:300] + bytes(path.stat().st_size - 300))
+        session.addresses(), session.messages()
+        session.open(server.address)
+        session.wait_for(READY)
+        session.wait_for(f"{STATUS}.startsWith('Tiles cannot be read: labels/in/<img src=x')")
+        session.click(*session.run(FIND, (250, 240, 10)))
+        session.wait_for(f"{STATUS}.startsWith('bright')")
+        asked = [at for at in session.addresses() if at.startswith(("http", "ws", "file"))]
+        assert [at for at in asked if not at.startswith(server.address)] == []
+        assert session.messages() == []
+    assert session.run("return document.title") == "run"
 
 
 def test_outlines_overlaps_and_failed_blocks_can_be_hidden(page):

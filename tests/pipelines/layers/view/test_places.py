@@ -35,7 +35,7 @@ def degrees(row: int, column: int) -> tuple[float, float]:
 
 def index_of(root: Path | str) -> PlaceIndex:
     run = viewed_run(str(root))
-    return PlaceIndex(run.maps, run.polygons_of)
+    return PlaceIndex(run.placed, CLASSES, run.polygons_of)
 
 
 @pytest.fixture(scope="module")

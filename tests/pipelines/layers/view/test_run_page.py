@@ -9,6 +9,7 @@ import shutil
 
 import pytest
 import shapely
+from affine import Affine
 from markupsafe import escape
 
 from pipelines.commands import assess as assess_command
@@ -17,7 +18,11 @@ from pipelines.layers.view import run_page
 from pipelines.layers.view.run_page import viewed_run
 from pipelines.layers.view.sample import accuracy_of
 from segmodel.errors import ConfigurationError
+from tests.pipelines.corpus import pixels, write_model_folder, write_scene
 from tests.pipelines.layers.view.conftest import HOSTILE, SCENE
+from tests.pipelines.scene_runs import run_scenes
+
+POLE = ("EPSG:3413", Affine(10, 0, 0, 0, -10, 0))
 
 
 def data_of(page: bytes) -> dict:
@@ -32,7 +37,8 @@ def run(looked, tmp_path):
 
 
 def page_of(run) -> bytes:
-    return run_page.run_page(viewed_run(str(run)), [])
+    viewed = viewed_run(str(run))
+    return run_page.run_page(viewed, run_page.archive_tiles(viewed.archive), [])
 
 
 def test_a_page_has_outlines_overlaps_failed_blocks_and_reasons(looked):
@@ -129,15 +135,22 @@ def test_the_page_reads_what_assess_writes(run):
 
 
 @pytest.mark.parametrize("name", ["labels.pmtiles", "summary.json"])
-def test_a_run_without_tiles_is_refused_with_the_command_that_makes_them(run, name):
+def test_a_run_without_tiles_has_no_archive(run, name):
+    assert viewed_run(str(run)).archive == str(run / "layers" / "labels.pmtiles")
     (run / "layers" / name).unlink()
-    with pytest.raises(ConfigurationError, match=r"has no web tiles .* layers .* --tiles png"):
-        viewed_run(str(run))
+    assert viewed_run(str(run)).archive is None
 
 
-def test_tiles_of_an_earlier_map_are_refused(run):
+def test_tiles_of_an_earlier_map_are_not_shown(run):
     path = run / "layers" / "summary.json"
     summary = json.loads(path.read_text())
     path.write_text(json.dumps({**summary, "map": "0" * 64}))
-    with pytest.raises(ConfigurationError, match="has no web tiles"):
-        viewed_run(str(run))
+    assert viewed_run(str(run)).archive is None
+
+
+def test_a_run_without_a_place_on_the_map_is_refused(tmp_path):
+    write_scene(tmp_path / "in" / "pole.tif", pixels(64, 64), POLE)
+    model = write_model_folder(tmp_path / "model")
+    run = run_scenes(tmp_path / "run", model, tmp_path / "in")
+    with pytest.raises(ConfigurationError, match=r"no label map with a place between 85\.05° S"):
+        viewed_run(str(run.root))
