@@ -12,6 +12,7 @@ from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.inputs.catalogue import in_groups
 from pipelines.rasters.header import Headers, mask_beside, with_others
+from pipelines.run.areas import Tally
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure
 from pipelines.run.plan import InputFile, Unit, WorkUnit
@@ -219,7 +220,7 @@ class _ImagesTask(UnitTask[EncodedMaps]):
     def encode(self, labelled: Labelled) -> EncodedMaps:
         return encode_png(labelled, self.work)
 
-    def write(self, key: str, encoded: EncodedMaps) -> None:
+    def write(self, key: str, encoded: EncodedMaps, tally: Tally) -> None:
         written = {f"labels/{key}.png": encoded.labels}
         if encoded.confidence is not None:
             written[f"confidence/{key}.png"] = encoded.confidence

@@ -184,8 +184,8 @@ class UnitTask(AbstractContextManager["UnitTask[E]"], ABC, Generic[E]):
         """The label map as its file holds it; runs in a thread."""
 
     @abstractmethod
-    def write(self, key: str, encoded: E) -> None:
-        """Add an encoded label map; called in the order of the jobs."""
+    def write(self, key: str, encoded: E, tally: Tally) -> None:
+        """Add an encoded label map, and what it was counted as; called in the order of the jobs."""
 
     def ground(self, labelled: Labelled) -> Ground | None:
         """Ground area of a label map, where it is known."""

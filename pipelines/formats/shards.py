@@ -21,6 +21,7 @@ from pipelines.formats.images import decoded, digest_of, encode_png, encoded_mis
 from pipelines.formats.interface import Estimate, Format, Thumbnail, UnitTask
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.rasters.header import Headers
+from pipelines.run.areas import Tally
 from pipelines.run.commits import Output
 from pipelines.run.directory import RunDirectory
 from pipelines.run.failures import Failure, code_of, reason_of
@@ -380,7 +381,7 @@ class _ShardTask(UnitTask[ShardEntry]):
         height, width = labelled.labels.shape
         return ShardEntry(number, name, height, width, None, **vars(maps))
 
-    def write(self, key: str, encoded: ShardEntry) -> None:
+    def write(self, key: str, encoded: ShardEntry, tally: Tally) -> None:
         self._output[1].add(encoded)
 
     def finish(self) -> list[Output]:

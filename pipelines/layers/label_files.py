@@ -1,10 +1,11 @@
 """Label maps that layers write: as those of the run, with palette, names, nodata and overviews."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pipelines.layers.stages import StageWork
 from pipelines.rasters.cog import Blocks, raster_tags, write_label_cog
+from pipelines.run.areas import Tally
 from pipelines.run.commits import Output
 from segmodel.rasters.grid import Grid
 
@@ -19,7 +20,12 @@ def provenance_of(uri: str) -> dict[str, str]:
 
 
 def write_label_layer(
-    work: StageWork, path: str, grid: Grid, blocks: Blocks, tags: Mapping[str, str]
+    work: StageWork,
+    path: str,
+    grid: Grid,
+    blocks: Blocks,
+    tags: Mapping[str, str],
+    tally: Callable[[], Tally],
 ) -> list[Output]:
     """Write a label map as a Cloud Optimized GeoTIFF, with its auxiliary file beside it.
 
@@ -29,13 +35,14 @@ def write_label_layer(
         grid: Size and place.
         blocks: Labels by window, which together cover it.
         tags: What it says of its making.
+        tally: Gives the ground area of the classes, once all blocks are written.
 
     Returns:
         What was written, for the commit record.
     """
     beside = f"{path}.aux.xml"
     with work.written(path) as draft:
-        write_label_cog(draft.path, grid, blocks, work.labelled.contract.classes, tags)
+        write_label_cog(draft.path, grid, blocks, work.labelled.contract.classes, tags, tally)
         sidecar = Path(f"{draft.path}.aux.xml")
         names = work.write(beside, sidecar.read_bytes())
         sidecar.unlink()

@@ -65,7 +65,8 @@ class LayersOptions:
     """with --mosaic: side of a file, in units of the reference system"""
     minimum_area: float | None = Option("M2", float, positive).field()
     """generalize the label maps: what hangs together in less than this area, in m² of ground, takes
-    the class that it has the longest border with; --polygons are those of the generalized maps"""
+    the class that it has the longest border with; --polygons are those of the generalized maps,
+    --mosaic and --tiles show the label maps as they are"""
     polygons: tuple[str, ...] | None = Option("KINDS", parse=_kinds).field()
     """make polygons of the label maps, in files of these kinds: parquet, gpkg, fgb or geojson, or
     several with commas between; a file of each for each reference system"""

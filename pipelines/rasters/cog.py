@@ -14,6 +14,7 @@ from rasterio.enums import ColorInterp
 
 from pipelines.rasters.gdal import OPENER
 from pipelines.rasters.written import WrittenFiles
+from pipelines.run.areas import Tally
 from segmodel.escaping import xml_characters
 from segmodel.labels.attribute_table import attribute_table
 from segmodel.labels.classes import ClassTable
@@ -113,17 +114,23 @@ def _read(uri: str, function: Callable[[Any], T]) -> T:
 
 
 def write_label_cog(
-    path: str, grid: Grid, blocks: Blocks, classes: ClassTable, tags: Mapping[str, str]
+    path: str,
+    grid: Grid,
+    blocks: Blocks,
+    classes: ClassTable,
+    tags: Mapping[str, str],
+    tally: Callable[[], Tally] = Tally,
 ) -> None:
     """Write a label map as a Cloud Optimized GeoTIFF with palette, class names and nodata.
 
     Args:
-        path: File to write; class names, and an attribute table of the classes with the number of
-            their pixels, stand beside it in `path + ".aux.xml"`.
+        path: File to write; class names, and an attribute table of the classes with their pixels
+            and their ground area, stand beside it in `path + ".aux.xml"`.
         grid: Size and place of the scene.
         blocks: Labels by window, which together cover the scene.
         classes: Palette, names and nodata.
         tags: Provenance.
+        tally: Gives the ground area of the classes, once all blocks are written; none by default.
     """
     dtype, nodata = classes.label_dtype, classes.nodata
     names = {f"CLASS_{entry.id}": xml_characters(entry.name) for entry in classes.classes}
@@ -138,7 +145,7 @@ def write_label_cog(
             palette[nodata] = (0, 0, 0, 0)
             target.write_colormap(1, dict(enumerate(palette)))
             target.colorinterp = [ColorInterp.palette]
-    Path(path + ".aux.xml").write_bytes(_auxiliary(classes, pixels[:-1].tolist()))
+    Path(path + ".aux.xml").write_bytes(_auxiliary(classes, pixels[:-1].tolist(), tally()))
 
 
 def _counted(blocks: Blocks, classes: ClassTable, pixels: np.ndarray) -> Blocks:
@@ -213,14 +220,17 @@ def _grid_profile(grid: Grid, dtype: np.dtype) -> dict[str, Any]:
     return profile | {"compress": "deflate", "zlevel": 1, "bigtiff": "IF_SAFER"}
 
 
-def _auxiliary(classes: ClassTable, pixels: Sequence[int]) -> bytes:
+def _auxiliary(classes: ClassTable, pixels: Sequence[int], tally: Tally) -> bytes:
     """GDAL's auxiliary file: a name for each label up to the greatest id, and a row a class."""
+    areas_m2 = None
+    if any(tally.ground_pixels.values()):
+        areas_m2 = [float(tally.area_m2.get(str(number), 0)) for number in classes.ids]
     root = ET.Element("PAMDataset")
     band = ET.SubElement(root, "PAMRasterBand", band="1")
     names = ET.SubElement(band, "CategoryNames")
     known = dict(zip(classes.ids, map(xml_characters, classes.names), strict=True))
     for value in range(max(known) + 1):
         ET.SubElement(names, "Category").text = known.get(value, "")
-    band.append(attribute_table(classes, pixels))
+    band.append(attribute_table(classes, pixels, areas_m2))
     ET.indent(root)
     return ET.tostring(root) + b"\n"

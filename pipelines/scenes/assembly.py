@@ -7,7 +7,7 @@ import numpy as np
 
 from pipelines.formats.work import Work
 from pipelines.rasters.cog import TILE_PX
-from pipelines.run.areas import TallySum, with_range
+from pipelines.run.areas import Tally, TallySum, with_range
 from pipelines.run.attempts import with_retries
 from pipelines.run.commits import Commit, CommitLog, Output
 from pipelines.run.plan import AssemblyUnit, WorkUnit
@@ -43,16 +43,16 @@ def _assemble(unit: AssemblyUnit, work: Work, log: CommitLog) -> None:
     if len(finished) < len(commits):
         return
     outputs = []
-    pairs = zip(blocks, finished, strict=True)
-    written = [(block, commit) for block, commit in pairs if commit.outputs_in("blocks")]
-    if written:
-        outputs = _write(unit, written, work)
-    else:
-        for path in scene_paths(unit.files[0]):
-            work.run.remove(path)
     total = TallySum()
     for commit in finished:
         total.add(commit.tally)
+    pairs = zip(blocks, finished, strict=True)
+    written = [(block, commit) for block, commit in pairs if commit.outputs_in("blocks")]
+    if written:
+        outputs = _write(unit, written, work, total.rounded())
+    else:
+        for path in scene_paths(unit.files[0]):
+            work.run.remove(path)
     summed = total.exact()
     failed = int(summed.failed_images > 0)
     tally = dataclasses.replace(summed, images=1 - failed, failed_images=failed)
@@ -65,7 +65,7 @@ def _assemble(unit: AssemblyUnit, work: Work, log: CommitLog) -> None:
 
 
 def _write(
-    unit: AssemblyUnit, blocks: Sequence[tuple[WorkUnit, Commit]], work: Work
+    unit: AssemblyUnit, blocks: Sequence[tuple[WorkUnit, Commit]], work: Work, tally: Tally
 ) -> list[Output]:
     """Put the blocks of a scene together; returns what was written.
 
@@ -74,6 +74,7 @@ def _write(
         blocks: Blocks of the scene that wrote labels, with their records; the rest of it becomes
             nodata.
         work: What all units have in common.
+        tally: What the whole scene was counted as.
 
     Raises:
         DamagedError: If a block is not as recorded; it is done again by the next attempt.
@@ -100,7 +101,7 @@ def _write(
         "probabilities": np.zeros(len(classes.ids), np.uint8),
     }
     maps = {folder: values(folder, nothing[folder]) for folder in work.map_folders}
-    return write_scene(file, header, maps, work)
+    return write_scene(file, header, maps, work, tally)
 
 
 def scene_blocks(unit: AssemblyUnit, work: Work) -> list[WorkUnit]:

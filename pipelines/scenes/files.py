@@ -9,6 +9,7 @@ import numpy as np
 
 from pipelines.formats.work import Work
 from pipelines.rasters.cog import Blocks, read_bands, write_label_cog, write_shares_cog
+from pipelines.run.areas import Tally
 from pipelines.run.commits import Output
 from pipelines.run.plan import CountUnit, InputFile
 from pipelines.scenes.overlaps import parse_date
@@ -64,7 +65,7 @@ def scene_paths(file: InputFile) -> ScenePaths:
 
 
 def write_scene(
-    file: InputFile, header: Header, maps: Mapping[str, Blocks], work: Work
+    file: InputFile, header: Header, maps: Mapping[str, Blocks], work: Work, tally: Tally
 ) -> list[Output]:
     """Write the label COG of a scene, its class names and its other maps; returns what they are.
 
@@ -74,12 +75,14 @@ def write_scene(
         maps: Values of windows that cover the scene, by folder of the map: labels, 8-bit confidence
             and `(height, width, classes)` 8-bit probabilities.
         work: What all units have in common.
+        tally: What the whole scene was counted as.
     """
     run, grid = work.run, header.grid
     tags = dict(work.provenance) | _time_tag(header)
     paths = scene_paths(file)
     with filesystem.write_atomic(run.path(paths.labels), run.scratch) as draft:
-        write_label_cog(draft.path, grid, maps["labels"], work.contract.classes, tags)
+        classes, labels = work.contract.classes, maps["labels"]
+        write_label_cog(draft.path, grid, labels, classes, tags, lambda: tally)
         sidecar = Path(draft.path + ".aux.xml")
         names = run.write(paths.names, sidecar.read_bytes())
         sidecar.unlink()

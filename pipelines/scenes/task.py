@@ -211,7 +211,7 @@ class BlockTask(UnitTask[Labelled]):
         """The same: a scene is written as a whole."""
         return labelled
 
-    def write(self, key: str, encoded: Labelled) -> None:
+    def write(self, key: str, encoded: Labelled, tally: Tally) -> None:
         """Write the block, or the scene if that is all of it."""
         maps = {"labels": encoded.labels}
         if encoded.confidence is not None:
@@ -221,7 +221,7 @@ class BlockTask(UnitTask[Labelled]):
         if self.unit.scene is None:
             whole = {folder: [(self._area, values)] for folder, values in maps.items()}
             assert self._header is not None
-            self.outputs += write_scene(self._file, self._header, whole, self.work)
+            self.outputs += write_scene(self._file, self._header, whole, self.work, tally)
             return
         for folder, values in maps.items():
             path, run = block_path(self.unit.id, folder), self.work.run

@@ -122,7 +122,7 @@ def _attempt(
                 if isinstance(outcome, Failed):
                     _record_failure(outcome, unit, task, results)
                     continue
-                task.write(outcome.key, outcome.encoded)
+                task.write(outcome.key, outcome.encoded, outcome.tally)
                 results.add(outcome, unit)
             inputs = tuple(map(task.checksum, unit.files))
             seams = task.seams(engine)

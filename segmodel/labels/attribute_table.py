@@ -31,23 +31,30 @@ _COLUMNS = (
     ("A", _Kind.INTEGER, 9),
     ("Count", _Kind.REAL, 1),
 )
+_AREA = ("area_m2", _Kind.REAL, 0)
 
 
-def attribute_table(classes: ClassTable, pixels: Sequence[int]) -> ET.Element:
+def attribute_table(
+    classes: ClassTable, pixels: Sequence[int], areas_m2: Sequence[float] | None = None
+) -> ET.Element:
     """The table as an XML element: a row for each class, in order of ids.
 
     Args:
         classes: The classes.
         pixels: Pixels of each class.
+        areas_m2: Ground area of each class in m², where it is known.
     """
     table = ET.Element("GDALRasterAttributeTable", tableType="thematic")
-    for index, (name, kind, usage) in enumerate(_COLUMNS):
+    columns = _COLUMNS if areas_m2 is None else (*_COLUMNS, _AREA)
+    for index, (name, kind, usage) in enumerate(columns):
         column = ET.SubElement(table, "FieldDefn", index=str(index))
         for tag, value in (("Name", name), ("Type", str(int(kind))), ("Usage", str(usage))):
             ET.SubElement(column, tag).text = value
     places = sorted(range(len(classes.ids)), key=classes.ids.__getitem__)
     for index, place in enumerate(places):
         row, entry = ET.SubElement(table, "Row", index=str(index)), classes.classes[place]
-        for cell in (entry.id, xml_characters(entry.name), *entry.color, 255, pixels[place]):
+        area = [] if areas_m2 is None else [repr(areas_m2[place])]
+        named = entry.id, xml_characters(entry.name), *entry.color, 255
+        for cell in (*named, pixels[place], *area):
             ET.SubElement(row, "F").text = str(cell)
     return table

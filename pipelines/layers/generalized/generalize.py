@@ -177,7 +177,8 @@ class GeneralizeScene:
 
         tags = {"BEAMSEG_MINIMUM_AREA_M2": repr(self.unit_m2)} | provenance_of(found.uri)
         path = generalized_path(found)
-        outputs = write_label_layer(work, path, found.grid, blocks(), tags)
+        ground_of = partial(moved.ground, of_map.areas)
+        outputs = write_label_layer(work, path, found.grid, blocks(), tags, ground_of)
         tally = Tally(sums=moved.sums(of_map.areas))
         return StageResult(outputs, tally, found.grid.window.pixels)
 
@@ -245,12 +246,16 @@ class _Moved:
 
     def __init__(self, stay: int) -> None:
         self._moved: dict[str, list[int]] = {}
+        self._totals: dict[int, list[int]] = {}
         self._stay, self._unchanged = stay, np.zeros(3, np.int64)
 
     def add(self, block: BlockComponents, outcome: Settled) -> None:
         """Add what became of the components of a block."""
         old, new = block.found.labels, outcome.labels
         measures = np.column_stack([block.found.pixels, block.sizes])
+        for label in np.unique(new).tolist():
+            total = self._totals.setdefault(label, [0, 0, 0])
+            total[:] = map(operator.add, total, measures[new == label].sum(axis=0).tolist())
         changed = old != new
         rows = (of[changed].tolist() for of in (old, new, measures))
         for before, after, row in zip(*rows, strict=True):
@@ -259,6 +264,12 @@ class _Moved:
         stays = block.has_class & ~outcome.large & ~changed
         self._stay += int(np.count_nonzero(stays & ~block.is_open))
         self._unchanged += measures[stays].sum(axis=0)
+
+    def ground(self, areas: WholeAreas) -> Tally:
+        """Pixels and ground area of the classes of the generalized map, and of its nodata."""
+        pixels = {str(label): total[0] for label, total in self._totals.items()}
+        found = {str(label): areas.exact(total[1:]) for label, total in self._totals.items()}
+        return Tally(ground_pixels=pixels, area_m2=found)
 
     def sums(self, areas: WholeAreas) -> Sums:
         """Exact sums for a commit record."""

@@ -193,7 +193,8 @@ class FillCell:
         cell.open(unit.files)
         path = cell_path(self.system, unit)
         grid = self.mosaic.part(unit.window)
-        outputs = write_label_layer(work, path, grid, cell.blocks(), cell.provenance())
+        tags, tally = cell.provenance(), cell.total.rounded
+        outputs = write_label_layer(work, path, grid, cell.blocks(), tags, tally)
         return StageResult(outputs, cell.total.exact(), unit.window.pixels, cell.failures)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import shutil
+import xml.etree.ElementTree as ET
 from collections import Counter
 from dataclasses import astuple
 from fractions import Fraction
@@ -154,6 +155,18 @@ def test_a_generalized_map_says_its_classes_and_its_unit(run):
         assert after.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
     attributes = b"<GDALRasterAttributeTable"
     assert own_names.split(attributes)[0] == names.split(attributes)[0]
+
+
+def test_attribute_tables_of_generalized_maps_add_up_to_the_generalized_areas(run):
+    generalize(run, layer())
+    found = dict.fromkeys(PARTS[:3], 0.0)
+    for path in (run / "layers" / "generalized").rglob("*.aux.xml"):
+        for row in ET.parse(path).iter("Row"):
+            cells = [cell.text for cell in row]
+            found[cells[1]] += float(cells[-1])
+    assert found == pytest.approx(
+        {line: by_line(run / "layers/areas_generalized.csv", "area_m2")[line] for line in found}
+    )
 
 
 def test_rows_of_the_matrix_are_the_areas_and_columns_the_generalized_areas(run):

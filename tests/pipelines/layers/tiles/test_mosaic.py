@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def test_files_of_a_mosaic_begin_at_multiples_of_the_cell(tmp_path):
 def test_a_file_of_a_mosaic_is_a_cog_with_palette_names_and_overviews_of_classes(tmp_path):
     write_scene(tmp_path / "in" / "a.tif", pixels(600, 700))
     run = segmented(tmp_path)
-    made(run)
+    about = made(run)
     (path,) = (run.root / "layers" / "mosaic").rglob("*.tif")
     assert cog_validate(path, quiet=True)[0]
     with rasterio.open(path) as source:
@@ -99,7 +100,10 @@ def test_a_file_of_a_mosaic_is_a_cog_with_palette_names_and_overviews_of_classes
         assert source.overviews(1) == [2]
         assert set(np.unique(source.read(1, out_shape=(300, 350)))) <= {0, 3, 7, 255}
     assert (run.root / "layers" / "mosaic.qml").read_bytes().count(b'label="bright"') == 1
-    assert b"<Category>bright</Category>" in Path(f"{path}.aux.xml").read_bytes()
+    beside = ET.parse(f"{path}.aux.xml")
+    assert "bright" in [name.text for name in beside.iter("Category")]
+    areas = [float(row.findall("F")[-1].text) for row in beside.iter("Row")]
+    assert areas == [row["area_m2"] for row in about["classes"]]
 
 
 def test_scenes_off_the_grid_are_nearest_and_the_summary_says_so(tmp_path):
