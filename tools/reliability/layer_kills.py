@@ -13,9 +13,12 @@ from tools.reliability.kills import hook
 # An attempt is killed, then the next, at most so often.
 CHAIN = 4
 WORKERS = (1, 8)
+_POLYGONS = "--polygons=parquet,gpkg,fgb,geojson"
+# Trials take them in turn.
 OPTIONS = (
-    *("--mosaic", "--cell=0.005", "--minimum_area=2000", "--polygons=parquet,gpkg,fgb,geojson"),
-    *("--tiles=png", "--stac"),
+    ("--mosaic", "--cell=0.005", "--minimum_area=2000", _POLYGONS, "--tiles=png", "--stac"),
+    ("--minimum_area=2000", _POLYGONS, "--by_scene", "--stac"),
+    (_POLYGONS, "--simplify=2", "--max_vertices=100", "--stac"),
 )
 
 
@@ -26,19 +29,25 @@ class LayerKills(Harm):
 
     def __enter__(self) -> Self:
         assert self.bench.whole.status == 0
-        notes = self.bench.folder / "points"
-        ended = self._make("layers/run", hook(0, notes, links=True))
-        if ended.status:
-            raise RuntimeError(ended.errors)
-        self._points = len(notes.read_text().splitlines())
-        self._expected = self._files("layers/run")
+        self._unharmed = [
+            self._made(f"layers/{place}", asked) for place, asked in enumerate(OPTIONS)
+        ]
         return self
 
-    def _make(self, run: str, before: str, workers: int = 1) -> Ended:
+    def _made(self, folder: str, options: tuple[str, ...]) -> tuple[int, dict[str, bytes]]:
+        """Points at which layers may be killed, and their files if they are not."""
+        notes = self.bench.folder / "points"
+        notes.unlink(missing_ok=True)
+        ended = self._make(f"{folder}/run", options, hook(0, notes, links=True))
+        if ended.status:
+            raise RuntimeError(ended.errors)
+        return len(notes.read_text().splitlines()), self._files(f"{folder}/run")
+
+    def _make(self, run: str, options: tuple[str, ...], before: str, workers: int = 1) -> Ended:
         if not (self.bench.folder / run).exists():
             shutil.copytree(self.bench.folder / "whole", self.bench.folder / run)
         threads = ["--direct_running_mode=multi_threading", f"--direct_num_workers={workers}"]
-        return self.bench.run(["layers", run, *OPTIONS, *threads], before)
+        return self.bench.run(["layers", run, *options, *threads], before)
 
     def _files(self, run: str) -> dict[str, bytes]:
         """Files of the layers but plans, which say where the run is."""
@@ -49,13 +58,15 @@ class LayerKills(Harm):
         """Layers that are killed up to `CHAIN` times, then finished."""
         # A catalogue is called as its run.
         draw, run = self.draw(number), f"layers-{number}/run"
+        options = OPTIONS[number % len(OPTIONS)]
+        points, expected = self._unharmed[number % len(OPTIONS)]
         notes = self.bench.folder / f"layers-{number}.points"
         outcomes = []
         for attempt in range(CHAIN + 1):
-            point = 1 + int(self._points * draw.random() ** (1 if not attempt else 2))
+            point = 1 + int(points * draw.random() ** (1 if not attempt else 2))
             notes.unlink(missing_ok=True)
             before = hook(point if attempt < CHAIN else 0, notes, links=True)
-            ended = self._make(run, before, draw.choice(WORKERS))
+            ended = self._make(run, options, before, draw.choice(WORKERS))
             if ended.status != -signal.SIGKILL:
                 break
             outcomes.append(Outcome(f"killed {notes.read_text().strip()}", "continued"))
@@ -63,7 +74,7 @@ class LayerKills(Harm):
         faults = ended.faults
         if ended.status:
             faults.append(f"not killed: {ended.status}: {ended.errors}")
-        outcomes[-1].faults += faults + differences(self._files(run), self._expected)
+        outcomes[-1].faults += faults + differences(self._files(run), expected)
         shutil.rmtree((self.bench.folder / run).parent)
         notes.unlink(missing_ok=True)
         return outcomes
