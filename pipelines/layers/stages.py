@@ -34,6 +34,7 @@ from pipelines.scenes.finished import named_label_map
 from pipelines.storage import filesystem
 from pipelines.storage.digests import digest
 from pipelines.storage.filesystem import Draft
+from segmodel.devices.startup import reuse_memory
 from segmodel.errors import ConfigurationError, GroundError, InputError
 from segmodel.tiling.windows import Window
 
@@ -324,6 +325,7 @@ class DoStageUnit:
         log = work.log
         if log.is_done(unit):
             return UnitReport(done=1, skipped=1)
+        reuse_memory()
 
         def attempt() -> UnitReport:
             try:

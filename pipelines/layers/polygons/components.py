@@ -4,8 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
+
+# What is compared at once: it stays in the cache of a processor, and costs no new memory.
+STRIP_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -73,16 +76,20 @@ def components_of(labels: np.ndarray) -> Components:
     >>> components_of(np.array([[7, 5, 7], [7, 7, 7], [5, 5, 5]])).ids.tolist()
     [[0, 1, 0], [0, 0, 0], [2, 2, 2]]
     """
-    begins = np.ones(labels.shape, bool)
-    np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
-    starts = np.flatnonzero(begins)
-    # Runs of one label in two rows touch where one of them begins above or below the other.
-    upper = np.flatnonzero((begins[1:] | begins[:-1]) & (labels[1:] == labels[:-1]))
-    lower = upper + labels.shape[1]
-    of_run = joined(len(starts), _runs_at(starts, upper), _runs_at(starts, lower))
+    height, width = labels.shape
+    found, touching = [], []
+    for top in range(0, height, STRIP_ROWS):
+        strip = labels[top : top + STRIP_ROWS + 1]
+        begins = np.ones(strip.shape, bool)
+        np.not_equal(strip[:, 1:], strip[:, :-1], out=begins[:, 1:])
+        found.append(np.flatnonzero(begins[:STRIP_ROWS]) + top * width)
+        # Runs of one label in two rows touch where one of them begins above or below the other.
+        touches = (begins[1:] | begins[:-1]) & (strip[1:] == strip[:-1])
+        touching.append(np.flatnonzero(touches) + top * width)
+    starts, upper = np.concatenate(found), np.concatenate(touching)
+    of_run = joined(len(starts), _runs_at(starts, upper), _runs_at(starts, upper + width))
     # Runs are in order, so that the first of each component has its first pixel.
     first = starts[firsts_of(of_run)]
-    height, width = labels.shape
     return Components((height, width), starts, of_run, labels.ravel()[first], first)
 
 
@@ -110,6 +117,23 @@ def joined(count: int, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     place = np.empty(len(first), np.int32)
     place[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
     return np.asarray(place[groups])
+
+
+def grouped(groups: np.ndarray, count: int) -> np.ndarray:
+    """Indices of things, group after group; those of a group stay in order.
+
+    A counting sort: for many things and few groups a multiple faster than `np.argsort`.
+
+    Args:
+        groups: `(things,)` number of the group of each.
+        count: How many groups there may be.
+
+    >>> grouped(np.array([1, 0, 1, 0]), 2).tolist()
+    [1, 3, 0, 2]
+    """
+    size = len(groups)
+    things = csr_array((np.ones(size, bool), groups, np.arange(size + 1)), (size, count))
+    return np.asarray(things.tocsc().indices)
 
 
 def firsts_of(groups: np.ndarray) -> np.ndarray:

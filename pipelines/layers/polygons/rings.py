@@ -14,7 +14,7 @@ from affine import Affine
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import breadth_first_order
 
-from pipelines.layers.polygons.components import firsts_of, joined
+from pipelines.layers.polygons.components import firsts_of, grouped, joined
 
 
 class Rings(NamedTuple):
@@ -56,7 +56,7 @@ def rings_of(
 
     Args:
         components: `(corners,)` component of each corner; with other corners, one that hangs
-            together by its sides.
+            together by its sides. Corners are in order, row by row.
         rows: `(corners,)` row of the pixel below each.
         columns: `(corners,)` column of the pixel to the right of each.
         signs: `(corners,)` 1 or -1.
@@ -68,7 +68,8 @@ def rings_of(
     if not len(components):
         empty = np.zeros(0, np.int64)
         return Rings(empty, empty, np.zeros(1, np.int64), np.zeros(1, np.int64), empty)
-    of, y, x, sign = _sorted(components, rows, columns, signs)
+    order = grouped(components, components.max() + 1)
+    of, y, x, sign = (values[order] for values in (components, rows, columns, signs))
     # Of the two ends of a level side, the one where it begins: the inside is on its left.
     inside_below = sign[::2] > 0
     begins = np.arange(0, len(of), 2) + inside_below
@@ -87,31 +88,18 @@ def rings_of(
     return Rings(x[closed], y[closed], ring_ends, polygon_ends, polygons)
 
 
-def _sorted(
-    of: np.ndarray, rows: np.ndarray, columns: np.ndarray, signs: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Corners by component, row and column, as one number each, which sorts fast."""
-    top, left = rows.min(), columns.min()
-    height, width = rows.max() - top + 1, columns.max() - left + 1
-    keys = ((of.astype(np.int64) * height + (rows - top)) * width + (columns - left)) * 2
-    keys += signs > 0
-    keys.sort()
-    places, signs = keys >> 1, (keys & 1) * 2 - 1
-    lines, x = np.divmod(places, width)
-    of, y = np.divmod(lines, height)
-    return of, y + top, x + left, signs
-
-
 def _upright_sides(of: np.ndarray, y: np.ndarray, x: np.ndarray, sign: np.ndarray) -> np.ndarray:
     """The corner at the other end of the upright side at each corner."""
-    top, left = y.min(), x.min()
-    height, width = y.max() - top + 1, x.max() - left + 1
-    keys = ((of * width + (x - left)) * height + (y - top)) * 2
+    columns = x - x.min()
+    across = grouped(columns, columns.max() + 1)
+    order = across[grouped(of[across], of[-1] + 1)]
     # A corner that counts twice: the first one ends the level side on the left.
-    twice = np.flatnonzero(keys[1:] == keys[:-1])
-    keys[twice + (sign[twice] < 0)] += 1
-    order = np.argsort(keys)
-    other = np.empty(len(keys), np.int64)
+    is_twice = (of[1:] == of[:-1]) & (y[1:] == y[:-1]) & (x[1:] == x[:-1])
+    twice = np.flatnonzero(is_twice & (sign[1:] > 0))
+    number = np.arange(len(of))
+    number[twice], number[twice + 1] = twice + 1, twice
+    order = number[order]
+    other = np.empty_like(number)
     other[order[::2]], other[order[1::2]] = order[1::2], order[::2]
     return other
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.layers.polygons.components import Components, components_of
+from pipelines.layers.polygons.components import Components, components_of, grouped
 from pipelines.layers.polygons.corners import Corners, corners_of
 from pipelines.layers.polygons.measures import WholeAreas, measures_of
 from pipelines.layers.polygons.rings import Rings, rings_of
@@ -142,19 +142,19 @@ def trace_block(block: LabelBlock, max_corners: int) -> TracedBlock:
 def _keys(of: np.ndarray, corners: Corners, block: LabelBlock) -> np.ndarray:
     """Corners packed, by their piece and then row by row."""
     keys = corner_keys(corners.rows, corners.columns, corners.signs, block.width)
-    return np.asarray(keys[np.lexsort((keys, of))])
+    return np.asarray(keys[grouped(of, of.max(initial=0) + 1)])
 
 
 def _seams(block: LabelBlock, components: Components) -> tuple[np.ndarray, ...]:
     """Components along the sides that go on beyond them, as `Pieces.seams` has them."""
     rimmed, (height, width) = block.rimmed, components.shape
-    pixels = np.arange(height * width).reshape(height, width)
+    across, down = np.arange(width), np.arange(height) * width
     found = []
     for inner, outer, along in (
-        (rimmed[1, 1:-1], rimmed[0, 1:-1], pixels[0]),
-        (rimmed[1:-1, 1], rimmed[1:-1, 0], pixels[:, 0]),
-        (rimmed[-2, 1:-1], rimmed[-1, 1:-1], pixels[-1]),
-        (rimmed[1:-1, -2], rimmed[1:-1, -1], pixels[:, -1]),
+        (rimmed[1, 1:-1], rimmed[0, 1:-1], across),
+        (rimmed[1:-1, 1], rimmed[1:-1, 0], down),
+        (rimmed[-2, 1:-1], rimmed[-1, 1:-1], across + down[-1]),
+        (rimmed[1:-1, -2], rimmed[1:-1, -1], down + across[-1]),
     ):
         continues = (inner == outer) & (inner != block.nodata)
         begins = continues.copy()

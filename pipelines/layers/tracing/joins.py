@@ -92,7 +92,7 @@ class JoinedPieces:
             rows: Rows that blocks need to touch, or None for all blocks.
 
         Returns:
-            Component and key of each corner, in no order that matters.
+            Component and key of each corner, row by row.
         """
         chosen = np.flatnonzero((self.of_piece >= begin) & (self.of_piece < end))
         blocks = np.searchsorted(self.ends, chosen, "right") - 1
@@ -108,7 +108,9 @@ class JoinedPieces:
             at = own - first
             of.append(np.repeat(self.of_piece[own], counts[at]))
             keys += read_corners(self.files[block].corners, begins[at], counts[at])
-        return np.concatenate(of), np.concatenate(keys)
+        corners = np.concatenate(keys)
+        order = np.argsort(corners)
+        return np.concatenate(of)[order], corners[order]
 
 
 def _concatenated(heads: Sequence[Heads]) -> Heads:
