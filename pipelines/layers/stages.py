@@ -12,6 +12,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from pyproj.exceptions import ProjError
+from rasterio.errors import RasterioError
+from shapely.errors import ShapelyError
+
 import segmodel
 from pipelines.formats.work import Work
 from pipelines.layers.maps import LabelMap, LabelMaps
@@ -35,7 +39,7 @@ from pipelines.storage import filesystem
 from pipelines.storage.digests import digest
 from pipelines.storage.filesystem import Draft
 from segmodel.devices.startup import reuse_memory
-from segmodel.errors import ConfigurationError, GroundError, InputError
+from segmodel.errors import ConfigurationError, FailureCode, GroundError, InputError
 from segmodel.tiling.windows import Window
 
 
@@ -329,7 +333,7 @@ class DoStageUnit:
 
         def attempt() -> UnitReport:
             try:
-                with named_label_map(unit.files[0]):
+                with _refusals_told(), named_label_map(unit.files[0]):
                     result = self.action(unit, work)
             except (InputError, GroundError, OSError) as error:
                 failure = layer_failure(unit.files[0], error, unit.window)
@@ -342,6 +346,22 @@ class DoStageUnit:
             return UnitReport(done=1, computed_pixels=result.pixels)
 
         return report_of(unit, log, attempt)
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    """Have what a library of geometry, places or rasters refuses be an error of the label map."""
+    try:
+        yield
+    except (ShapelyError, ProjError, RasterioError) as error:
+        if isinstance(error, OSError):
+            raise
+        library = type(error).__module__.partition(".")[0]
+        raise InputError(
+            f"{library} refuses what is made of it ({type(error).__name__}: {error}): make the "
+            f"layer without it by --max_failures, or by other options",
+            code=FailureCode.OTHER,
+        ) from error
 
 
 def layer_failure(file: InputFile, error: Exception, window: Window | None = None) -> Failure:

@@ -58,10 +58,10 @@ def corners_of(rimmed: np.ndarray, nodata: int) -> Corners:
         is_corner[:, place] = turns_here & has_row[y] & has_column[x] & (around[y][x] != nodata)
         signs[:, place] = np.where(leaves_row[y], sign, -sign)
     found = np.flatnonzero(is_corner)
-    at, place = found >> 2, found & 3
+    at, which = np.divmod(found, len(_PIXELS))
     before = np.array([(y - 1) * width + x - 1 for y, x, _ in _PIXELS])
     rows, columns = rows[at], columns[at]
-    return Corners(rows * width + columns + before[place], rows, columns, signs.ravel()[found])
+    return Corners(rows * width + columns + before[which], rows, columns, signs.ravel()[found])
 
 
 def _turns(rimmed: np.ndarray) -> np.ndarray:

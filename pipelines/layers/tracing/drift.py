@@ -92,7 +92,7 @@ class DriftTable:
         """A line for a screen of each class that is there."""
         lines = [(name, drift) for class_id, name, drift in self.lines() if class_id != ""]
         return [
-            f"{name}: {drift.percent:+.3f} % of its area by --simplify"
+            f"{name}: {drift.percent:+z.3f} % of its area by --simplify"
             for name, drift in lines
             if drift.percent is not None
         ]

@@ -6,7 +6,10 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyproj
 import pytest
+import rasterio
+import shapely
 
 from pipelines.layers.launch import check_layers, prepare_layers
 from pipelines.layers.options import LayersOptions
@@ -162,6 +165,46 @@ def test_a_label_map_that_cannot_be_read_is_told_and_tried_again(run, done):
     # What reads a stage of which units had failed is done again too.
     assert kinds(done) == ["count"] * len(failed) + ["sum"] * 2
     assert written(run) == bright(run)
+
+
+@pytest.mark.parametrize(
+    ("error", "library"),
+    [
+        (shapely.GEOSException("TopologyException: side location conflict"), "shapely"),
+        (pyproj.exceptions.ProjError("no operation found"), "pyproj"),
+        (rasterio.errors.WarpOperationError("Too many points failed"), "rasterio"),
+    ],
+    ids=["shapely", "pyproj", "rasterio"],
+)
+def test_what_a_library_refuses_is_a_failure_of_its_scene_and_costs_no_other(
+    run, monkeypatch, error, library
+):
+    count = made_layers.count_action
+
+    def refuse(unit, work):
+        if unit.files[0].key == "in/0.tif":
+            raise error
+        return count(unit, work)
+
+    monkeypatch.setattr(made_layers, "count_action", refuse)
+    summary = make(run, layer())
+    assert (summary["exit_status"], summary["failed_images"], summary["images"]) == (3, 1, 1)
+    first = summary["first_failures"][0]
+    assert (first["uri"], first["stage"], first["code"]) == ("in/0.tif", "layer", "other")
+    assert first["reason"] == (
+        f"{library} refuses what is made of it ({type(error).__name__}: {error}): make the layer "
+        f"without it by --max_failures, or by other options"
+    )
+    assert set(written(run)) == {"1.tif"}
+
+
+def test_an_error_in_the_program_ends_the_command(run, monkeypatch):
+    def fail(unit, work):
+        raise AssertionError("no such thing")
+
+    monkeypatch.setattr(made_layers, "count_action", fail)
+    with pytest.raises(Exception, match="no such thing"):
+        make(run, layer())
 
 
 def test_failures_within_the_budget_are_no_failure_of_the_command(run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,14 @@ from pipelines.layers.launch import check_layers, prepare_layers
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.polygons.parts import polygons_of
 from pipelines.layers.stages import DoStageUnit, Layer
+from pipelines.layers.tracing.drift import DriftTable
 from pipelines.layers.tracing.polygon_layer import POLYGONS, PolygonSettings
 from pipelines.layers.tracing.simplify_stages import Simplifying
 from pipelines.layers.tracing.stages import Tracing
 from pipelines.run import plan
 from pipelines.run.plan import WorkUnit
 from segmodel.errors import ConfigurationError
+from segmodel.labels.classes import ClassTable, LabelClass
 from tests.pipelines.corpus import DEGREES, UTM, tree, write_model_folder, write_scene
 from tests.pipelines.counted_scenes import holes
 from tests.pipelines.layers.made_layers import make
@@ -151,6 +154,19 @@ def test_the_drift_of_each_class_is_in_a_table_and_balances(run):
     drift = summary["layers"]["polygons"]["drift"]
     assert [entry["drift_px"] for entry in drift] == [
         float(table[entry["class"]]["drift_px"]) for entry in drift
+    ]
+
+
+def test_a_drift_that_rounds_to_nothing_has_no_minus():
+    sums = {
+        "polygon_pixels": {"0": 10, "1": 10},
+        "grown_px": {"0": Fraction(1, 10**6)},
+        "shrunk_px": {"1": Fraction(1, 10**6)},
+    }
+    classes = ClassTable((LabelClass(0, "dark", (0, 0, 0)), LabelClass(1, "bright", (9, 9, 9))))
+    assert DriftTable(classes, sums).notes() == [
+        "dark: +0.000 % of its area by --simplify",
+        "bright: +0.000 % of its area by --simplify",
     ]
 
 
