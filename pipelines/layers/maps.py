@@ -1,8 +1,9 @@
 """The label maps of a finished run, as the stages of layers read them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 from pipelines.formats.work import Work
 from pipelines.geodesy.ground import GroundGrid
@@ -119,13 +120,16 @@ class LabelMaps(Iterable[LabelMap]):
 
     Args:
         work: Work of the run.
+        grids: Size and place of label maps by their path in the run directory; those that are not
+            there are opened.
 
     Raises:
-        InputError: If a label map is not as the run left it; names it, with the remedy.
+        InputError: If a label map that is opened is not as the run left it; names it, with the
+            remedy.
     """
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    def __init__(self, work: Work, grids: Mapping[str, Grid] = MappingProxyType({})) -> None:
+        self.work, self._grids = work, grids
         self.digest = run_digest_of(work.run.read_run() or {}, work.log)
         found = scene_maps(work)
         self.scenes = {maps.file.key: maps.file for maps in found}
@@ -140,9 +144,12 @@ class LabelMaps(Iterable[LabelMap]):
 
     def _opened(self, maps: SceneMaps) -> LabelMap:
         labels = self._file(maps.file, maps.labels)
-        _check_size(labels)
+        grid = self._grids.get(maps.labels.path)
+        if grid is None:
+            _check_size(labels)
+            grid = grid_of(labels)
         confidence = None if maps.confidence is None else self._file(maps.file, maps.confidence)
-        return LabelMap(labels, confidence, grid_of(labels), self.work.contract.classes)
+        return LabelMap(labels, confidence, grid, self.work.contract.classes)
 
     def _file(self, scene: InputFile, output: Output) -> InputFile:
         uri = self.work.run.path(output.path)

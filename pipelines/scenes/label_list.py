@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import IO, Any
 
+from affine import Affine
 from pyproj import CRS
 from pyproj.exceptions import CRSError
+from rasterio.crs import CRS as RasterioCRS
 
 from pipelines.scenes.vrt import Piece, crs_name, mosaics
 from segmodel.labels.classes import ClassTable
+from segmodel.rasters.grid import Grid
 
 
 def write_label_list(stream: IO[str], pieces: Sequence[Piece], classes: ClassTable) -> None:
@@ -42,6 +45,21 @@ def write_label_list(stream: IO[str], pieces: Sequence[Piece], classes: ClassTab
         stream.writelines(_lines(_document(piece, id(piece) in vrts) for piece in group))
         stream.write("]}")
     stream.write("]}\n")
+
+
+def listed_grids(content: bytes) -> dict[str, Grid]:
+    """Size and place of label maps by their path, as a list has them.
+
+    Args:
+        content: The list, as the end of a run wrote it.
+    """
+    found: dict[str, Grid] = {}
+    for system in json.loads(content)["systems"]:
+        crs = None if system["wkt"] is None else RasterioCRS.from_wkt(system["wkt"])
+        for one in system["maps"]:
+            place = Affine(*one["transform"])
+            found[one["path"]] = Grid(one["height"], one["width"], place, crs)
+    return found
 
 
 def _lines(documents: Iterator[dict[str, Any]]) -> Iterator[str]:

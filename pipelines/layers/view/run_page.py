@@ -1,6 +1,7 @@
 """The page of a finished run: its map, legend, outlines, overlaps, failures, sample and scores."""
 
 import csv
+import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,9 +28,11 @@ from pipelines.rasters.reader import ground_grid
 from pipelines.results.verify import open_run
 from pipelines.run.directory import LAYERS, LAYERS_DIR, RunDirectory
 from pipelines.scenes.finished import complete_summary
+from pipelines.scenes.label_list import listed_grids
 from pipelines.storage import filesystem
 from segmodel.errors import ConfigurationError, counted
 from segmodel.escaping import inert
+from segmodel.rasters.grid import Grid
 from segmodel.tiling.windows import Window
 
 SCRIPTS = ("pmtiles.js", "served.js")
@@ -77,8 +80,7 @@ def viewed_run(root: str) -> ViewedRun:
         ConfigurationError: If there is none, or none of its label maps has a place on the map.
     """
     work = open_run(root)
-    complete_summary(work)
-    maps = LabelMaps(work)
+    maps = LabelMaps(work, _listed_grids(work.run, complete_summary(work)))
     placed = PlacedMaps(maps)
     if not placed.maps:
         raise ConfigurationError(
@@ -96,6 +98,19 @@ def viewed_run(root: str) -> ViewedRun:
     has_tiles = is_of_map and filesystem.exists(archive)
     files = layers.get(POLYGONS.name, {}).get("files", ())
     return ViewedRun(maps, placed, folder, frozenset(files), archive if has_tiles else None)
+
+
+def _listed_grids(run: RunDirectory, summary: Mapping[str, Any]) -> dict[str, Grid]:
+    """Size and place of label maps as the end of the run listed them; none where that has changed.
+
+    So no label map is opened before somebody looks at it.
+    """
+    try:
+        content = run.read("labels.json")
+    except FileNotFoundError:
+        return {}
+    known = summary.get("files", {}).get("labels.json")
+    return listed_grids(content) if hashlib.sha256(content).hexdigest() == known else {}
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,12 @@ from markupsafe import escape
 
 from pipelines.commands import assess as assess_command
 from pipelines.commands import sample as sample_command
+from pipelines.layers import maps
+from pipelines.layers.maps import LabelMaps, grid_of
 from pipelines.layers.view import run_page
 from pipelines.layers.view.run_page import viewed_run
 from pipelines.layers.view.sample import accuracy_of
+from pipelines.results.verify import open_run
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import pixels, write_model_folder, write_scene
 from tests.pipelines.layers.view.conftest import HOSTILE, SCENE
@@ -154,3 +157,19 @@ def test_a_run_without_a_place_on_the_map_is_refused(tmp_path):
     run = run_scenes(tmp_path / "run", model, tmp_path / "in")
     with pytest.raises(ConfigurationError, match=r"no label map with a place between 85\.05° S"):
         viewed_run(str(run.root))
+
+
+def test_no_label_map_is_opened_before_somebody_looks_at_it(run, monkeypatch):
+    expected = [(found.key, found.grid) for found in LabelMaps(open_run(str(run)))]
+    opened = []
+    monkeypatch.setattr(maps, "grid_of", lambda file: opened.append(file.key) or grid_of(file))
+    assert [(found.key, found.grid) for found in viewed_run(str(run)).maps] == expected
+    assert opened == []
+
+    # A list that is not the one that the end of the run wrote.
+    path = run / "labels.json"
+    path.write_bytes(path.read_bytes().replace(b"300000", b"400000"))
+    assert [(found.key, found.grid) for found in viewed_run(str(run)).maps] == expected
+    assert sorted(opened) == sorted(key for key, _ in expected)
+    path.unlink()
+    assert [(found.key, found.grid) for found in viewed_run(str(run)).maps] == expected
