@@ -15,6 +15,9 @@ from segmodel.escaping import on_one_line
 if TYPE_CHECKING:
     from segmodel.savedmodel.contract import Contract, MeasuredSizes
 
+# Cores of which the halo is told beside that of the measurement, where it is another one.
+LARGE_CORE_PX = 2048
+
 
 def parser() -> Parser:
     """The command's parser."""
@@ -111,7 +114,10 @@ def describe_halo(contract: "Contract") -> str:
     if halo.equal_labels is None:
         return f"halo {halo.pixels} px (stated, not measured)"
     share = f"{100 * halo.equal_labels:.2f} % of labels as untiled"
-    return f"halo {halo.pixels} px (measured: {share}, cores of {halo.window_px} px)"
+    text = f"halo {halo.pixels} px (measured: {share}, cores of {halo.window_px} px)"
+    if (large := halo.px_for(LARGE_CORE_PX)) == halo.pixels:
+        return text
+    return f"{text}, {large} px for cores of {LARGE_CORE_PX} px"
 
 
 def _sizes(contract: "Contract", found: "MeasuredSizes") -> str:

@@ -18,6 +18,8 @@ from pipelines.segment.room import Room
 from pipelines.segment.sizes import MIB, RUNTIME_BYTES
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError, counted
+from segmodel.tiling.borders import BorderCurve
+from segmodel.tiling.windows import Layout
 
 
 def report(options: SegmentOptions) -> Iterator[str]:
@@ -48,7 +50,7 @@ def report(options: SegmentOptions) -> Iterator[str]:
     yield (
         f"windows   {about}{guess.windows:,}, cores of up to {layout.window_px} px with a halo of "
         f"{layout.aligned_halo_px} px: {guess.computed / max(1, guess.pixels):.3f} pixels "
-        f"computed per pixel kept"
+        f"computed per pixel kept{_equal_labels(layout, contract.halo.curve)}"
     )
     yield f"bytes     {size:,} to read"
     room = Room.of(inputs, resolved.context, guess, units, options)
@@ -70,6 +72,15 @@ def report(options: SegmentOptions) -> Iterator[str]:
         f"Beam and TensorFlow, {memory.model / MIB:,.0f} for the model ({measured}), "
         f"{memory.windows / MIB:,.0f} for windows{images}"
     )
+
+
+def _equal_labels(layout: Layout, curve: BorderCurve | None) -> str:
+    """What the measurement of the model says of windows of a size; empty where there is none."""
+    if curve is None:
+        return ""
+    side = layout.window_px
+    equal = 1 - curve.unequal_share(layout.aligned_halo_px, side, side)
+    return f", {100 * equal:.2f} % of labels as untiled by the samples of the model"
 
 
 def _input_lines(inputs: Inputs) -> Iterator[str]:

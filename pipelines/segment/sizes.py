@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from pipelines.formats.work import ReadOptions
@@ -16,7 +17,8 @@ from segmodel.images.stored import MAX_DECODING_BYTES_PER_PIXEL
 from segmodel.rasters.opening import CACHE_BYTES
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.memory import call_bytes_per_pixel
-from segmodel.tiling.windows import Layout
+from segmodel.tiling.borders import MAX_UNEQUAL
+from segmodel.tiling.windows import Batch, Layout
 
 MIB = 2**20
 # Resident memory of a process that has imported Beam 2.77 and TensorFlow 2.21 and loaded a model of
@@ -161,6 +163,25 @@ def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, An
         return layout
     if "window_px" in frozen:
         return contract.layout(frozen["window_px"], halo, batch)
+    pixels = options.max_pixels or frozen.get("max_pixels") or MIN_PIXELS
+    images = pixels * sum(image_bytes_per_pixel(options, contract))
+    largest = partial(_largest, options, contract, batch, images)
+    curve = contract.halo.curve
+    if curve is None or halo is not None:
+        return largest(halo)
+
+    def beyond(layout: Layout) -> float:
+        side = layout.window_px
+        return max(MAX_UNEQUAL, curve.unequal_share(layout.aligned_halo_px, side, side))
+
+    # The first that is enough computes least; where none is, the one that comes nearest.
+    return min(map(largest, curve.halos_px), key=beyond)
+
+
+def _largest(
+    options: SegmentOptions, contract: Contract, batch: Batch, images: int, halo: int | None
+) -> Layout:
+    """The largest windows with a halo that leave so many bytes to images, or else the least."""
     affordable = MODEL_SHARE * (options.memory - RUNTIME_BYTES)
     # Some pixels more or less are not worth windows that no tile of a file lines up with.
     step = -(-WINDOW_STEP_PX // contract.stride) * contract.stride
@@ -169,8 +190,6 @@ def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, An
     wanted = max(DEFAULT_WINDOW_PX, math.ceil(2 * reach / (math.sqrt(COMPUTED_PER_KEPT) - 1)))
     most = -(-min(wanted, MAX_WINDOW_PX) // step) * step
     least = min(max(MIN_WINDOW_PX // step, 1) * step, most)
-    pixels = options.max_pixels or frozen.get("max_pixels") or MIN_PIXELS
-    images = pixels * sum(image_bytes_per_pixel(options, contract))
     for core in range(most, least - 1, -step):
         layout = contract.layout(core, halo, batch)
         spare = _memory(layout, options, contract).images

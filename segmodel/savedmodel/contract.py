@@ -12,6 +12,7 @@ import numpy as np
 from segmodel.errors import ContractError, FailureCode
 from segmodel.labels.classes import ClassTable, LabelClass, format_color, parse_color
 from segmodel.rasters.sample_types import conversion_remedy, is_convertible
+from segmodel.tiling.borders import BorderCurve
 from segmodel.tiling.windows import Batch, Layout
 
 FORMAT_VERSION = 1
@@ -32,11 +33,48 @@ class MeasuredHalo:
         pixels: Halo in pixels.
         window_px: Longest side, in pixels, of the cores that it was measured with.
         equal_labels: Share of labels that were equal in [0, 1], or None if it was not measured.
+        curve: Shares of unequal labels by distance to the border of a window, from which the halo
+            follows for cores of other sides; None if there is none, as in older contracts.
     """
 
     pixels: int
     window_px: int
     equal_labels: float | None
+    curve: BorderCurve | None = None
+
+    def __post_init__(self) -> None:
+        curve = self.curve
+        if curve is None:
+            return
+        if curve.step_px < 1 or not curve.unequal_labels:
+            raise ContractError(
+                f"halo.curve: needs a step of at least 1 and a share for each, got {curve}"
+            )
+        if not all(0 <= share <= 1 for share in curve.unequal_labels):
+            raise ContractError(f"halo.curve: shares must be in [0, 1]: {curve.unequal_labels}")
+
+    def px_for(self, side_px: int) -> int:
+        """Halo in pixels for square cores of a side in pixels."""
+        found = self.curve.least_halo_px(side_px) if self.curve else None
+        return self.pixels if found is None else found
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of the contract; without a curve, as in those of models that have none."""
+        fields = asdict(self)
+        return fields if self.curve else {k: v for k, v in fields.items() if k != "curve"}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> MeasuredHalo:
+        """The halo in an entry of a contract."""
+        curve = entry.get("curve")
+        if curve is not None:
+            _require(Mapping, "an object", {"halo.curve": curve})
+            _require(int, "a whole number", {"halo.curve.step_px": curve["step_px"]})
+            shares = dict(enumerate(curve["unequal_labels"]))
+            named = {f"halo.curve.unequal_labels[{n}]": share for n, share in shares.items()}
+            _require((int, float), "a number", named)
+            curve = BorderCurve(curve["step_px"], tuple(shares.values()))
+        return cls(entry["pixels"], entry["window_px"], entry["equal_labels"], curve)
 
 
 @dataclass(frozen=True)
@@ -239,13 +277,13 @@ class Contract:
 
         Args:
             window: Longest side of a core in pixels; not used for a model of fixed window.
-            halo: Halo in pixels; None for the recommended one.
+            halo: Halo in pixels; None for the recommended one of this window.
             batch: Windows in a batch, as in `Layout`.
 
         Raises:
             ConfigurationError: If the sizes do not fit together.
         """
-        halo_px = self.halo.pixels if halo is None else halo
+        halo_px = self.halo.px_for(window) if halo is None else halo
         if self.fixed_window is not None:
             window = (self.fixed_window - 2 * halo_px) // self.stride * self.stride
         return Layout(window, halo_px, self.stride, batch, self.fixed_window)
@@ -284,7 +322,8 @@ class Contract:
                 }
             ],
             "gsd_range_m": list(self.gsd_range_m) if self.gsd_range_m else None,
-            **{name: fields[name] for name in ("stride", "receptive_field", "halo")},
+            **{name: fields[name] for name in ("stride", "receptive_field")},
+            "halo": self.halo.to_json(),
             **{name: fields[name] for name in _OPTIONAL},
             # Not in contracts of models that were not measured, so that their digests hold.
             **({"sizes": fields["sizes"]} if self.sizes else {}),
@@ -390,7 +429,7 @@ def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
         ),
         "stride": document["stride"],
         "receptive_field": document.get("receptive_field"),
-        "halo": MeasuredHalo(halo["pixels"], halo["window_px"], halo["equal_labels"]),
+        "halo": MeasuredHalo.from_json(halo),
         "gsd_range_m": (gsd[0], gsd[1]) if gsd else None,
         "parameters": document.get("mlm:total_parameters"),
         "versions": document.get("package_versions", {}),

@@ -29,9 +29,9 @@ from segmodel.savedmodel.halo import (
     HaloSample,
     Measuring,
     MeasuringClock,
-    PaddedModel,
     measure_halo,
     measure_sizes,
+    padded,
 )
 from segmodel.savedmodel.memory import measure_bytes_per_pixel
 from segmodel.savedmodel.predictor import Predictor
@@ -332,8 +332,8 @@ def _measured(
         contract = dataclasses.replace(contract, sizes=sizes)
     halo = None
     if stride is not None:
-        model = PaddedModel(predictor, stride)
-        halo = measure_halo(model, samples, stride, limit(stride), clock)
+        labels = padded(predictor.labels, contract.fill, stride)
+        halo = measure_halo(labels, samples, stride, limit(stride), clock)
     if halo is None or stride is None:
         # Whatever the halo, tiled labels differ: the window is part of the model.
         side = -(-FIXED_WINDOW_PX // stated) * stated

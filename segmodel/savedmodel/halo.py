@@ -7,30 +7,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import product, starmap
 
 import numpy as np
 import tensorflow as tf
 
-from segmodel.engine.engine import Engine, Model
-from segmodel.engine.read_ahead import Job
-from segmodel.engine.stitching import Labelled
 from segmodel.savedmodel.contract import MeasuredHalo, MeasuredSizes
-from segmodel.tiling.raster import ArrayRaster
-from segmodel.tiling.windows import Layout, Window, tiles
+from segmodel.tiling.borders import BorderCurve
 
 CORE_PX = 512
 # Greatest halo that is tried where the receptive field is unknown, and the least distance from
 # sides at which labels of small samples are compared.
 MAX_HALO_PX, MIN_MARGIN_PX = 256, 16
-# Cores of fewer strides would be smaller than any that are used.
+# Windows of fewer strides would be smaller than any that are used.
 MIN_CORE_STRIDES = 2
+# Distance to the middle of an axis that is not cut.
+FAR_PX = 1 << 30
 EQUAL_SHARE = 0.999
 # Sizes are compared on so many samples; strides up to this one are tried.
 SIZE_SAMPLES, MAX_STRIDE = 3, 128
 # Samples of which one label covers more than this say little about seams.
 MAX_ONE_LABEL = 0.99
-# How often the search for a halo starts again above one whose neighbour is not enough.
-MAX_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -98,30 +95,20 @@ def _unheard() -> MeasuringClock:
     return MeasuringClock(Measuring(float("inf"), lambda line: None))
 
 
-class PaddedModel:
-    """A model whose images are filled to multiples of a greater stride.
+def padded(labels: Labels, fill: np.ndarray, stride: int) -> Labels:
+    """A function of labels whose images are filled to multiples of a greater stride.
 
     Args:
-        model: Model whose stride divides the other.
+        labels: Function of a batch of raw values: labels `(batch, height, width)`.
+        fill: `(bands,)` raw value of each band that stands for nodata.
         stride: Stride to fill to.
     """
 
-    def __init__(self, model: Model, stride: int) -> None:
-        self.classes, self.fill = model.classes, model.fill
-        self._model, self._stride = model, stride
-
-    def labels(self, images: np.ndarray) -> np.ndarray:
-        """Labels of a batch: `(batch, height, width, bands)` to `(batch, height, width)`."""
+    def of_filled(images: np.ndarray) -> np.ndarray:
         height, width = images.shape[1:3]
-        filled = _filled(images, self.fill, self._stride)
-        return self._model.labels(filled)[:, :height, :width]
+        return labels(_filled(images, fill, stride))[:, :height, :width]
 
-    def labels_and_confidence(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Labels of a batch, and the probability of each in [0, 1] as float32."""
-        height, width = images.shape[1:3]
-        filled = _filled(images, self.fill, self._stride)
-        labels, confidence = self._model.labels_and_confidence(filled)
-        return labels[:, :height, :width], confidence[:, :height, :width]
+    return of_filled
 
 
 def _filled(images: np.ndarray, fill: np.ndarray, stride: int) -> np.ndarray:
@@ -136,143 +123,128 @@ def _filled(images: np.ndarray, fill: np.ndarray, stride: int) -> np.ndarray:
     return filled
 
 
-def _equal_share(
-    model: Model,
-    samples: Sequence[tuple[HaloSample, np.ndarray]],
-    layout: Layout,
-    clock: MeasuringClock,
-) -> float | None:
-    """Share in [0, 1] of tiled labels that equal those of whole images; None if none counts."""
-    jobs = [Job(str(n), partial(ArrayRaster, one.image)) for n, (one, _) in enumerate(samples)]
-    equal = total = 0
-    outcomes = Engine(model, layout).run(jobs)
-    for (sample, whole), outcome in zip(samples, outcomes, strict=True):
-        assert isinstance(outcome, Labelled)
-        alike = outcome.labels == whole
-        counted = alike if sample.counted is None else alike[sample.counted]
-        equal += int(counted.sum())
-        total += counted.size
-        clock.check()
-    return equal / total if total else None
-
-
 def measure_halo(
-    model: Model,
+    labels: Labels,
     samples: Sequence[HaloSample],
     stride: int,
     max_px: int,
     clock: MeasuringClock | None = None,
 ) -> MeasuredHalo | None:
-    """The least halo at which at least 99.9 % of labels equal the untiled ones.
+    """The share of unequal labels by distance to the border of a window, and the halo for 512 px.
 
-    Cores are of 512 pixels, or of half the longest side where no image is larger than that. Halos
-    are doubled until one is enough, and then found by bisection, as more context is never worse;
-    the next greater halo is tried too, and where it is not enough, the search goes on above it.
+    A sample is labelled as a whole, and cut through its middle into two or four windows, whose
+    labels differ near the border. No window with a halo needs to be tried, as a label depends on
+    how far from it the window ends, and not on which part of the window is kept.
 
     Args:
-        model: Model to measure.
-        samples: Images to label; those that one core covers are not used.
+        labels: Function of a batch of raw values: labels `(batch, height, width)`.
+        samples: Images to label; sides of less than four strides are not cut.
         stride: Stride of the model, of which halos are multiples.
-        max_px: Greatest halo to try.
+        max_px: Greatest halo to recommend.
         clock: Clock and log of the measurement; None for no limit.
 
     Returns:
-        The halo, or None if none is enough, as with networks that use global context. Where it
-        cannot be measured, `max_px` with `equal_labels` None: every image fits in one window, with
-        halos that are too small already, or time was up.
+        The halo with the curve, or None if none is enough, as with networks that use global
+        context. Where it cannot be measured, `max_px` with `equal_labels` None: no image can be
+        cut, or only into windows that are too small, or time was up before the first one.
     """
     clock = clock or _unheard()
-    core = _choose_core(samples, stride)
-    not_measured = MeasuredHalo(max_px, core or usual_core_px(stride), None)
-    if core is None:
+    core = usual_core_px(stride)
+    rings = _Rings(stride, -(-max_px // stride))
+    for sample in samples:
+        try:
+            rings.add(labels, sample, clock)
+        except _TimeLimitError:
+            clock.log(f"time is up: borders measured on {rings.samples} of {len(samples)} samples")
+            break
+    curve = rings.curve()
+    if curve is None:
         longest = max((max(sample.image.shape[:2]) for sample in samples), default=0)
-        clock.log(f"halo not measured: no sample can be cut, the longest side is {longest} px")
-        return not_measured
-    search = _HaloSearch(model, samples, stride, core, clock)
-    try:
-        found = search.least(-(-max_px // stride))
-    except _TimeLimitError:
-        found = min((step for step, share in search.shares.items() if _is_enough(share)), default=0)
-        if not _is_enough(search.shares.get(found)):
-            clock.log("halo not measured: time was up before one was enough")
-            return not_measured
-        clock.log(f"time is up: halo {found * stride} px is enough, a smaller one may be too")
-    if found is None:
+        clock.log(f"halo not measured: {rings.samples} samples cut, the longest side: {longest} px")
+        return MeasuredHalo(max_px, core, None)
+    rings.log_if_one_label(clock)
+    halo = curve.least_halo_px(core)
+    if halo is None and rings.reach_all:
         clock.log(f"no halo up to {max_px} px is enough")
         return None
-    share = search.shares[found]
-    if share is None:
+    # Labels must hold over as many pixels as they do not, unless no greater halo is needed.
+    if halo is None or (2 * halo > curve.halos_px[-1] and not rings.reach_all):
         clock.log("halo not measured: samples are too small to be cut with the halo they need")
-        return not_measured
-    return MeasuredHalo(found * stride, core, share)
+        return MeasuredHalo(max_px, core, None)
+    equal = 1 - curve.unequal_share(halo, core, core)
+    clock.log(f"halo {halo} px: {100 * equal:.2f} % of labels as untiled, cores of {core} px")
+    return MeasuredHalo(halo, core, equal, curve)
 
 
-def _is_enough(share: float | None) -> bool:
-    return share is not None and share >= EQUAL_SHARE
+class _Rings:
+    """Labels by their distance to where samples are cut, and how many differ from untiled ones."""
+
+    def __init__(self, stride: int, rings: int) -> None:
+        self._stride, self._last, self.samples = stride, rings, 0
+        self._unequal, self._counted = np.zeros((2, rings + 1), np.int64)
+        self._labels = np.zeros(1, np.int64)
+
+    def add(self, labels: Labels, sample: HaloSample, clock: MeasuringClock) -> None:
+        """Label a sample whole and cut; a sample that cannot be cut is left out."""
+        image = sample.image
+        middles = [_middle(length, self._stride) for length in image.shape[:2]]
+        if not any(middles):
+            return
+        clock.check()
+        whole = labels(image[None])[0]
+        unequal = np.empty(whole.shape, bool)
+        for part in product(*map(_halves, middles)):
+            clock.check()
+            unequal[part] = labels(image[part][None])[0] != whole[part]
+        rows, columns = starmap(_distances, zip(middles, whole.shape, strict=True))
+        away = np.minimum(np.minimum.outer(rows, columns) // self._stride, self._last)
+        counted = np.ones(whole.shape, bool) if sample.counted is None else sample.counted
+        rings = self._last + 1
+        self._unequal += np.bincount(away[counted & unequal], minlength=rings)
+        self._counted += np.bincount(away[counted], minlength=rings)
+        found = np.bincount(whole.ravel(), minlength=self._labels.size)
+        found[: self._labels.size] += self._labels
+        self._labels, self.samples = found, self.samples + 1
+
+    @property
+    def reach_all(self) -> bool:
+        """Whether labels were compared further from the border than any halo."""
+        return bool(self._counted[-1])
+
+    def curve(self) -> BorderCurve | None:
+        """The curve, as far as labels were compared; None where none was."""
+        rings = np.flatnonzero(self._counted)
+        if not rings.size:
+            return None
+        counted = self._counted[: rings[-1] + 1]
+        shares = self._unequal[: counted.size] / np.maximum(counted, 1)
+        return BorderCurve(self._stride, tuple(map(float, shares)))
+
+    def log_if_one_label(self, clock: MeasuringClock) -> None:
+        """Say that label maps with hardly more than one label show no seams."""
+        if self._labels.max() > MAX_ONE_LABEL * self._labels.sum():
+            clock.log("the samples have hardly more than one label: what is measured says little")
 
 
-class _HaloSearch:
-    """Trials of halos, which are numbered in strides, and their shares of equal labels."""
+def _middle(length: int, stride: int) -> int:
+    """Where an axis is cut in two, a multiple of the stride; 0 where it is too short.
 
-    def __init__(
-        self,
-        model: Model,
-        samples: Sequence[HaloSample],
-        stride: int,
-        core: int,
-        clock: MeasuringClock,
-    ) -> None:
-        self._model, self._stride, self._core, self._clock = model, stride, core, clock
-        self._large = [sample for sample in samples if max(sample.image.shape[:2]) > core]
-        self._untiled: list[tuple[HaloSample, np.ndarray]] = []
-        self.shares: dict[int, float | None] = {}
-
-    def least(self, last: int) -> int | None:
-        """The least number whose halo is enough, or that cannot be tried; None if none is."""
-        below = -1
-        for _ in range(MAX_ROUNDS):
-            step = below + 1
-            # Up by 1, 2, 4 and so on.
-            while step <= last and not self._ends(step):
-                below, step = step, min(max(step + 1, 2 * step), max(last, step + 1))
-            if step > last:
-                return None
-            while step - below > 1:
-                middle = (below + step) // 2
-                below, step = (below, middle) if self._ends(middle) else (middle, step)
-            if step == last or self._ends(step + 1):
-                return step
-            below = step + 1
-        return None
-
-    def _ends(self, step: int) -> bool:
-        """Whether a halo is enough, or so large that it cannot be tried."""
-        if step not in self.shares:
-            self.shares[step] = self._share(step)
-        share = self.shares[step]
-        return share is None or share >= EQUAL_SHARE
-
-    def _share(self, step: int) -> float | None:
-        halo = step * self._stride
-        if not self._untiled:
-            for sample in self._large:
-                self._clock.check()
-                self._untiled.append((sample, self._model.labels(sample.image[None])[0]))
-            _log_if_one_label([labels for _, labels in self._untiled], self._clock)
-        self._clock.check()
-        layout = Layout(self._core, halo, self._stride)
-        tiled = [pair for pair in self._untiled if _is_tiled(pair[0].image, layout)]
-        share = _equal_share(self._model, tiled, layout, self._clock)
-        if share is not None:
-            self._clock.log(f"halo {halo} px: {100 * share:.2f} % of labels as untiled")
-        return share
+    >>> _middle(300, 32), _middle(127, 32)
+    (128, 0)
+    """
+    return length // 2 // stride * stride if length >= 2 * MIN_CORE_STRIDES * stride else 0
 
 
-def _log_if_one_label(maps: Sequence[np.ndarray], clock: MeasuringClock) -> None:
-    """Say that label maps with hardly more than one label show no seams."""
-    counts = np.bincount(np.concatenate([labels.ravel() for labels in maps]))
-    if counts.max() > MAX_ONE_LABEL * counts.sum():
-        clock.log("the samples have hardly more than one label: what is measured says little")
+def _halves(middle: int) -> list[slice]:
+    return [slice(0, middle), slice(middle, None)] if middle else [slice(None)]
+
+
+def _distances(middle: int, length: int) -> np.ndarray:
+    """Pixels between each of an axis and its middle; more than any halo where it is not cut."""
+    if not middle:
+        return np.full(length, FAR_PX)
+    places = np.arange(length) - middle
+    return np.where(places < 0, -1 - places, places)
 
 
 def usual_core_px(stride: int) -> int:
@@ -282,25 +254,6 @@ def usual_core_px(stride: int) -> int:
     (480, 600)
     """
     return CORE_PX // stride * stride or stride
-
-
-def _choose_core(samples: Sequence[HaloSample], stride: int) -> int | None:
-    """Side of cores that divide at least one image, a multiple of the stride; None if none does.
-
-    >>> _choose_core([HaloSample(np.zeros((256, 300, 3)))], 32)
-    128
-    """
-    longest = max((max(sample.image.shape[:2]) for sample in samples), default=0)
-    if longest > usual_core_px(stride):
-        return usual_core_px(stride)
-    core = longest // 2 // stride * stride
-    return core if core >= MIN_CORE_STRIDES * stride else None
-
-
-def _is_tiled(image: np.ndarray, layout: Layout) -> bool:
-    """Whether each window of the layout sees less than the whole image."""
-    whole = Window(0, 0, *image.shape[:2])
-    return all(tile.read != whole for tile in tiles(whole, whole, layout))
 
 
 def measure_sizes(

@@ -12,6 +12,7 @@ from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.reports.card import write_card
 from segmodel.savedmodel.contract import Calibration, MeasuredHalo
+from segmodel.tiling.borders import BorderCurve
 from tests.fakes import CLASSES, contract
 from tests.segmodel.made_pairs import ArrayPair
 from tests.segmodel.scored_runs import made_run
@@ -106,7 +107,16 @@ def test_limits_say_what_chose_the_weights_and_what_was_not_measured(tmp_path):
     assert "weights are those of the best validation, so its scores are a little" in found["best"]
     assert "weights are those of the best validation" not in found["last"]
     assert "| halo | 96 pixels (not measured) |" in found["last"]
+    assert "halo for windows" not in found["last"]
     assert "- The halo is not measured, as validation images are too small" in found["last"]
+
+
+def test_the_card_says_which_halo_larger_windows_need(tmp_path):
+    run = made_run(tmp_path / "run")
+    curve = BorderCurve(32, (0.1, 0.003, 0.0))
+    write_card(run, contract(halo=MeasuredHalo(64, 512, 1.0, curve)))
+    row = "| halo for windows of 1024, 2048, 4096 pixels | 32, 32, 32 pixels |"
+    assert row in (run / "card.md").read_text()
 
 
 def test_a_second_card_leaves_no_picture_of_the_first(tmp_path):

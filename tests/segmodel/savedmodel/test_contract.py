@@ -13,6 +13,7 @@ from segmodel.errors import ConfigurationError, ContractError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.folder import CONTRACT_FILE, fingerprint, read_contract, write_contract
+from segmodel.tiling.borders import BorderCurve
 from tests.fakes import contract
 
 
@@ -157,6 +158,48 @@ def test_the_layout_takes_the_recommended_halo_unless_another_is_given():
     assert model.layout(1024).halo_px == 96
     assert model.layout(1024, halo=0, batch=4).halo_px == 0
     assert model.layout(1024, halo=0, batch=4).batch == 4
+
+
+CURVE = BorderCurve(32, (0.1, 0.008, 0.0005, 0.0))
+
+
+def test_the_layout_takes_the_halo_that_its_window_needs():
+    model = contract(halo=MeasuredHalo(64, 512, 0.9995, CURVE))
+    assert [model.layout(side).halo_px for side in (512, 4096)] == [64, 32]
+    assert model.layout(4096, halo=96).halo_px == 96
+
+
+def test_a_curve_is_kept_and_one_that_is_not_there_leaves_no_trace():
+    plain, curved = MeasuredHalo(64, 512, 0.9995), MeasuredHalo(64, 512, 0.9995, CURVE)
+    entry = {"pixels": 64, "window_px": 512, "equal_labels": 0.9995}
+    assert contract(halo=plain).to_json()["halo"] == entry
+    found = json.loads(json.dumps(contract(halo=curved).to_json()))
+    assert found["halo"] == entry | {
+        "curve": {"step_px": 32, "unequal_labels": [0.1, 0.008, 0.0005, 0.0]}
+    }
+    assert Contract.from_json(found).halo == curved
+
+
+@pytest.mark.parametrize(
+    ("curve", "says"),
+    [
+        (3, "halo.curve: must be an object, got 3"),
+        ({"unequal_labels": [0.1]}, "step_px: missing"),
+        ({"step_px": 8.5, "unequal_labels": [0.1]}, "halo.curve.step_px: must be a whole number"),
+        ({"step_px": 8, "unequal_labels": ["a"]}, r"halo.curve.unequal_labels\[0\]: must be a num"),
+        ({"step_px": 8, "unequal_labels": [0.1, 1.5]}, r"halo.curve: shares must be in \[0, 1\]"),
+        (
+            {"step_px": 8, "unequal_labels": []},
+            "halo.curve: needs a step of at least 1 and a",
+        ),
+        ({"step_px": 0, "unequal_labels": [0.1]}, "halo.curve: needs a step of at least 1"),
+        ({"step_px": 8, "unequal_labels": 1}, "the contract is malformed"),
+    ],
+)
+def test_a_curve_that_cannot_be_is_refused(curve, says):
+    entry = {"pixels": 64, "window_px": 512, "equal_labels": 0.9995, "curve": curve}
+    with pytest.raises(ContractError, match=f"^{says}"):
+        Contract.from_json(document(halo=entry))
 
 
 def test_the_layout_of_a_fixed_window_keeps_the_window():

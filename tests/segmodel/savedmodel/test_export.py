@@ -15,6 +15,7 @@ from segmodel.savedmodel.export import export_savedmodel
 from segmodel.savedmodel.folder import CONTRACT_FILE, read_contract
 from segmodel.savedmodel.halo import Measuring
 from segmodel.savedmodel.predictor import Predictor
+from segmodel.tiling.borders import BorderCurve
 from tests.fakes import brightness_labels, contract
 from tests.segmodel.conftest import FOREIGN_CLASSES
 
@@ -221,22 +222,20 @@ def test_a_function_of_one_size_is_exported_with_its_fixed_window(tmp_path):
     assert actual.shape == (70, 30)
 
 
-def sparse(height: int = 8, width: int = 1536) -> np.ndarray:
-    image = np.zeros((height, width, 3), np.uint8)
-    image[:, 508::512] = 255
-    return image
-
-
 def test_the_halo_of_a_local_function_is_measured(tmp_path):
     def local(values):
         seen = tf.nn.max_pool2d(values[..., :1], 9, 1, "SAME")
         return tf.concat([127.0 - seen, seen * 0 - 999, seen - 127.0], -1)
 
+    sample = np.zeros((1, 1536, 3), np.uint8)
+    # The window on the left of the cut through the middle does not see it.
+    sample[:, 768] = 255
     given = contract(stride=4, receptive_field=None)
-    written = export_savedmodel(local, given, tmp_path / "model", [sparse()], measure_memory=False)
+    written = export_savedmodel(local, given, tmp_path / "model", [sample], measure_memory=False)
     assert written.fixed_window is None
-    assert (written.halo.pixels, written.halo.window_px) == (4, 512)
-    assert 0.999 <= written.halo.equal_labels <= 1
+    curve = BorderCurve(4, (0.5, *[0.0] * 64))
+    assert written.halo == MeasuredHalo(4, 512, 1.0, curve)
+    assert read_contract(tmp_path / "model") == written
 
 
 def test_a_function_with_global_context_gets_a_fixed_window(tmp_path):

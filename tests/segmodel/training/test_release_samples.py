@@ -12,7 +12,7 @@ from segmodel.savedmodel.halo import measure_halo
 from segmodel.training import release
 from segmodel.training.release import halo_samples, halo_windows
 from tests.segmodel.made_pairs import ArrayPair
-from tests.segmodel.savedmodel.test_halo import Looking, beside_the_seam
+from tests.segmodel.savedmodel.test_halo import Looking, beyond_the_cut
 
 FILL = np.array([1, 2, 3], np.uint8)
 
@@ -26,7 +26,7 @@ def test_a_collar_without_data_is_filled_and_does_not_count():
     """A scene with nodata all around: what was measured on its corner held for nothing."""
     valid = np.zeros((1, 1536), bool)
     valid[:, 300:1236] = True
-    image = beside_the_seam(16)
+    image = beyond_the_cut()
     truth = np.where(valid, 0, IGNORED).astype(np.int16)
 
     (sample,) = halo_samples([ArrayPair("scene", image, truth, valid)], FILL)
@@ -34,7 +34,7 @@ def test_a_collar_without_data_is_filled_and_does_not_count():
     np.testing.assert_array_equal(sample.counted, valid)
     assert sample.image[0, 0].tolist() == [1, 2, 3]
     np.testing.assert_array_equal(sample.image[valid], image[valid])
-    assert measure_halo(Looking(16), [sample], 4, 32).pixels == 16
+    assert measure_halo(Looking(16).labels, [sample], 4, 32).pixels == 16
 
 
 def test_floats_that_are_no_numbers_are_filled():

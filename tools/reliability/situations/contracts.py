@@ -389,6 +389,20 @@ SITUATIONS = (
         make=states(halo=3),
     ),
     Situation(
+        "a contract of a curve with a share above one",
+        PHOTOS,
+        "halo.curve",
+        "shares must be in [0, 1]: (0.1, 1.5)",
+        make=states(
+            halo={
+                "pixels": 0,
+                "window_px": 512,
+                "equal_labels": 1.0,
+                "curve": {"step_px": 32, "unequal_labels": [0.1, 1.5]},
+            }
+        ),
+    ),
+    Situation(
         "a contract of a fixed window of nothing",
         PHOTOS,
         "fixed_window",
