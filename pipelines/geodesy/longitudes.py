@@ -4,6 +4,8 @@ import numpy as np
 
 # West, south, east and north in degrees.
 Bounds = tuple[float, float, float, float]
+# Degrees by which a place may lie before the west of a span that was found from few places.
+_MARGIN = 0.5
 
 
 def longitude_span(spans: np.ndarray) -> tuple[float, float]:
@@ -31,3 +33,17 @@ def longitude_span(spans: np.ndarray) -> tuple[float, float]:
     if gaps[widest] <= 0:
         return -180.0, 180.0
     return float(west[widest]), float(before[widest] + 360)
+
+
+def from_west(bounds: np.ndarray, west: float) -> np.ndarray:
+    """Boxes to the east of a longitude: those to its west are moved by a turn.
+
+    Args:
+        bounds: `(n, 4)` west, south, east and north in degrees; west is in -180..180.
+        west: The longitude, in -180..180.
+
+    >>> from_west(np.array([[-175.0, 0, -170, 1]]), 170).tolist()
+    [[185.0, 0.0, 190.0, 1.0]]
+    """
+    is_before = bounds[:, :1] < west - _MARGIN
+    return np.asarray(bounds + 360 * is_before * [1, 0, 1, 0])

@@ -94,13 +94,11 @@ def extent_of(grid: Grid) -> Extent | None:
     Args:
         grid: Size and place of the label map.
     """
-    transformer = None if grid.crs is None else _to_degrees(grid.crs.to_wkt())
-    if transformer is None:
-        return None
     sides = (np.linspace(0, side, _PLACES) for side in (grid.width, grid.height))
-    across, down = np.meshgrid(*sides)
-    a, b, c, d, e, f = tuple(grid.transform)[:6]
-    lon, lat = transformer.transform(a * across + b * down + c, d * across + e * down + f)
+    found = degrees_of(grid, *np.meshgrid(*sides))
+    if found is None:
+        return None
+    lon, lat = found
     is_there = np.isfinite(lon) & np.isfinite(lat) & (np.abs(lat) <= 90 + 1e-9)
     if not is_there.any():
         return None
@@ -113,6 +111,27 @@ def extent_of(grid: Grid) -> Extent | None:
     if np.nanmin(y) >= 1 or np.nanmax(y) <= 0 or not min(steps) > 0:
         return None
     return _around(x, y, is_there.all(), min(steps))
+
+
+def degrees_of(
+    grid: Grid, columns: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Longitudes and latitudes of places in a raster; None if it is not on the Earth.
+
+    Args:
+        grid: Size and place of the raster.
+        columns: Columns of places, where whole numbers are edges of pixels.
+        rows: Rows of them.
+
+    Returns:
+        Degrees on WGS 84, infinite where the projection does not reach.
+    """
+    transformer = None if grid.crs is None else _to_degrees(grid.crs.to_wkt())
+    if transformer is None:
+        return None
+    a, b, c, d, e, f = tuple(grid.transform)[:6]
+    lon, lat = transformer.transform(a * columns + b * rows + c, d * columns + e * rows + f)
+    return lon, lat
 
 
 def _step(x: np.ndarray, y: np.ndarray, axis: int, pixels: int) -> float:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipelines.geodesy.longitudes import Bounds, longitude_span
+from pipelines.geodesy.longitudes import Bounds, from_west, longitude_span
 from segmodel.errors import counted
 from segmodel.escaping import inert
 
@@ -14,8 +14,6 @@ from segmodel.escaping import inert
 MAX_PLACES = 500
 # Cells along a side of the world, as a power of 2, by which scenes that are near are one place.
 _FINEST = 24
-# Degrees by which a scene may lie before the first one, by rounding.
-_ROUNDING = 1e-9
 
 
 class ScenePlace(NamedTuple):
@@ -58,8 +56,7 @@ def scene_places(keys: Sequence[str], bounds: np.ndarray) -> ScenePlaces:
             and above 180 across the antimeridian.
     """
     west, _ = longitude_span(bounds[:, [0, 2]])
-    turns = np.ceil((west - _ROUNDING - bounds[:, 0]) / 360)
-    placed = bounds + 360 * turns[:, np.newaxis] * [1, 0, 1, 0]
+    placed = from_west(bounds, west)
     groups = _groups(placed)
     order = np.argsort(groups, kind="stable")
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))

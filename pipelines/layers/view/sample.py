@@ -53,8 +53,8 @@ def accuracy_of(maps: LabelMaps) -> Accuracy | None:
 
 
 def _share(estimated: Mapping[str, float | None]) -> str:
-    """An estimate with its interval; or that the sample tells none."""
+    """An estimate, with its interval on another line; or that the sample tells none."""
     value, low, high = (estimated[name] for name in ("value", "low", "high"))
     if value is None:
         return "unknown"
-    return f"{value:.1%}" + ("" if low is None else f" ({low:.1%} to {high:.1%})")
+    return f"{value:.1%}" + ("" if low is None else f"\n{100 * low:.1f} to {high:.1%}")

@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from pipelines.layers.tiles.map_page import page_asset
 from pipelines.layers.tiles.tile_stages import ARCHIVE
 from pipelines.layers.view.drawn_tiles import DrawnTile, DrawnTiles
+from pipelines.layers.view.overlays import Overlays
 from pipelines.layers.view.places import PlaceIndex
 from pipelines.layers.view.previews import Previews
 from pipelines.layers.view.run_page import SCRIPTS, ViewedRun, archive_tiles, run_page
@@ -66,9 +67,11 @@ class Site:
         self._drawn = DrawnTiles(run.placed, classes)
         self._places = PlaceIndex(run.placed, classes, run.polygons_of)
         self._previews = Previews(run.maps)
+        self._overlays = Overlays(run.maps, run.placed)
         self._files = {f"/{name}": (_type_of(name), page_asset(name)) for name in _ASSETS}
         tiles = self._drawn.described if run.archive is None else archive_tiles(run.archive)
-        self._files["/"] = ("text/html; charset=utf-8", run_page(run, tiles, self._previews.bounds))
+        page = run_page(run, tiles, self._overlays, self._previews.bounds)
+        self._files["/"] = ("text/html; charset=utf-8", page)
 
     def answer(self, target: str, host: str, ranges: str = "") -> Answer:
         """The answer to a request.
@@ -91,6 +94,8 @@ class Site:
                 return _of_tile(self._drawn.tile(*map(int, place.groups())))
             if address.path == "/place":
                 return self._of_place(address.query)
+            if address.path == "/overlays":
+                return self._of_overlays(address.query)
             if picture := re.fullmatch(r"/image/(\d{1,9})", address.path, re.ASCII):
                 return _whole(HTTPStatus.OK, "image/png", self._previews.png(int(picture[1])))
         except IndexError:
@@ -110,6 +115,19 @@ class Site:
         if not (-180 <= lon <= 180 and -90 < lat < 90):
             return _text(HTTPStatus.BAD_REQUEST, "lon and lat must be degrees")
         content = json.dumps({"lines": self._places.lines(lon, lat)}).encode()
+        return _whole(HTTPStatus.OK, "application/json", content)
+
+    def _of_overlays(self, query: str) -> Answer:
+        """What of an overlay is in the box of a query."""
+        found = parse_qs(query)
+        overlay = self._overlays.by_name.get("".join(found.get("name", ())))
+        try:
+            west, south, east, north = map(float, "".join(found.get("bbox", ())).split(","))
+        except ValueError:
+            west = south = east = north = math.nan
+        if overlay is None or not (-180 <= west <= east <= 540 and -90 <= south <= north <= 90):
+            return _text(HTTPStatus.BAD_REQUEST, "name must be that of an overlay, bbox degrees")
+        content = json.dumps({"features": overlay.meeting((west, south, east, north))}).encode()
         return _whole(HTTPStatus.OK, "application/json", content)
 
     def _of_archive(self, archive: str, ranges: str) -> Answer:

@@ -98,23 +98,61 @@
     toggle();
   }
 
-  // What lies on the labels; each can be hidden.
+  // What lies on the labels; each can be hidden. The server has all of it, the page what is in view.
   document.querySelectorAll("[data-overlay]").forEach(function (box) {
-    const overlay = data.overlays[box.dataset.overlay];
+    const name = box.dataset.overlay, overlay = data.overlays[name];
     const style = { color: overlay.color, weight: 2, fillOpacity: 0, radius: 6 };
-    const layer = L.geoJSON(overlay.features, {
+    const layer = L.geoJSON(null, {
       style: style,
       interactive: overlay.named,
-      pointToLayer: (feature, place) => L.circleMarker(place, style),
+      pointToLayer: (feature, place) => (feature.properties.count ? sum : point)(feature, place),
       onEachFeature: function (feature, one) {
-        if (overlay.named) {
+        if (overlay.named || feature.properties.count) {
           one.bindTooltip(textOf([feature.properties.name]));
         }
       },
-    });
-    const toggle = () => (box.checked ? layer.addTo(map) : layer.remove());
-    box.addEventListener("change", toggle);
-    toggle();
+    }).addTo(map);
+    let asked = 0;
+    box.addEventListener("change", draw);
+    map.on("moveend", draw);
+    draw();
+
+    async function draw() {
+      const number = ++asked;
+      const found = box.checked ? await inView().catch((error) => say([error.message])) : [];
+      // The view may have gone on meanwhile.
+      if (found && number === asked) {
+        layer.clearLayers().addData(found);
+      }
+    }
+
+    async function inView() {
+      const view = map.getBounds();
+      if (!view.intersects(extent)) {
+        return [];
+      }
+      const sides = [
+        Math.max(view.getWest(), extent.getWest()), Math.max(view.getSouth(), extent.getSouth()),
+        Math.min(view.getEast(), extent.getEast()), Math.min(view.getNorth(), extent.getNorth()),
+      ];
+      const answer = await fetch(`overlays?name=${name}&bbox=${sides}`);
+      const found = await answer.json();
+      if (!answer.ok) {
+        throw new Error(found.error);
+      }
+      return found.features;
+    }
+
+    function point(feature, place) {
+      return L.circleMarker(place, style);
+    }
+
+    function sum(feature, place) {
+      const icon = L.divIcon({ className: "sum", html: textOf([feature.properties.count]), iconSize: null });
+      icon.options.html.style.borderColor = overlay.color;
+      const marker = L.marker(place, { icon: icon, keyboard: false });
+      return marker.on("click", () => map.setView(place, map.getZoom() + 2));
+    }
   });
 
   map.on("click", (event) => ask(event.latlng));

@@ -13,6 +13,7 @@ from affine import Affine
 
 from pipelines.layers.options import LayersOptions
 from pipelines.layers.tiles.tile_stages import TILES
+from pipelines.layers.view import overlays
 from pipelines.layers.view.run_page import viewed_run
 from pipelines.layers.view.server import PageServer, Site
 from tests.browser import Browser, browser, needs_chromium
@@ -203,11 +204,34 @@ def test_outlines_overlaps_and_failed_blocks_can_be_hidden(page):
         "overlaps",
         "failed",
     ]
-    assert page.run(f"return {paths}") == 4
+    # Two outlines and two blocks; then what scenes share alone.
+    page.wait_for(f"{paths} === 4")
     page.run(f"{boxes}.forEach((box) => box.click())")
-    assert page.run(f"return {paths}") == 1
-    text = page.run("return document.querySelector('details').textContent")
-    assert f"in/{SCENE} rows 64 to 127" in text
+    page.wait_for(f"{paths} === 1")
+    # The page has what is in view.
+    page.run("document.getElementById('map').focus()")
+    page.addresses()
+    page.keys(RIGHT)
+    page.wait_for("!document.querySelector('.leaflet-pan-anim')")
+    (asked,) = [at for at in page.addresses() if "/overlays?" in at]
+    assert "/overlays?name=overlaps&bbox=11.9" in asked
+
+
+def test_what_is_too_much_to_draw_is_counted_and_a_click_goes_there(session, server, monkeypatch):
+    monkeypatch.setattr(overlays, "MAX_DRAWN", 1)
+    session.open(server.address)
+    sums = "[...document.querySelectorAll('.sum')]"
+    session.wait_for(f"{sums}.length === 4")
+    assert session.run(f"return {sums}.map((one) => one.textContent)") == ["1"] * 4
+    scale = "document.querySelector('.leaflet-control-scale-line').textContent"
+    before = session.run(f"return {scale}")
+    session.click(
+        *session.run(
+            f"const box = {sums}[0].firstChild.getBoundingClientRect(); "
+            "return [box.x + box.width / 2, box.y + box.height / 2]"
+        )
+    )
+    session.wait_for(f"{scale} !== arguments[0]", before)
 
 
 def test_what_scenes_show_lies_below_the_classes(page):

@@ -8,7 +8,6 @@ import re
 import shutil
 
 import pytest
-import shapely
 from affine import Affine
 from markupsafe import escape
 
@@ -17,12 +16,13 @@ from pipelines.commands import sample as sample_command
 from pipelines.layers import maps
 from pipelines.layers.maps import LabelMaps, grid_of
 from pipelines.layers.view import run_page
+from pipelines.layers.view.overlays import Overlays
 from pipelines.layers.view.run_page import viewed_run
 from pipelines.layers.view.sample import accuracy_of
 from pipelines.results.verify import open_run
 from segmodel.errors import ConfigurationError
 from tests.pipelines.corpus import pixels, write_model_folder, write_scene
-from tests.pipelines.layers.view.conftest import HOSTILE, SCENE
+from tests.pipelines.layers.view.conftest import HOSTILE
 from tests.pipelines.scene_runs import run_scenes
 
 POLE = ("EPSG:3413", Affine(10, 0, 0, 0, -10, 0))
@@ -41,54 +41,18 @@ def run(looked, tmp_path):
 
 def page_of(run) -> bytes:
     viewed = viewed_run(str(run))
-    return run_page.run_page(viewed, run_page.archive_tiles(viewed.archive), [])
+    return run_page.run_page(
+        viewed, run_page.archive_tiles(viewed.archive), Overlays(viewed.maps, viewed.placed), []
+    )
 
 
-def test_a_page_has_outlines_overlaps_failed_blocks_and_reasons(looked):
+def test_a_page_says_how_to_show_what_lies_on_the_labels_and_why_blocks_failed(looked):
     page = page_of(looked.root)
-    overlays = data_of(page)["overlays"]
-    assert list(overlays) == ["scenes", "overlaps", "failed"]
-    shapes = {
-        name: [
-            (one["properties"]["name"], shapely.geometry.shape(one["geometry"]))
-            for one in overlay["features"]["features"]
-        ]
-        for name, overlay in overlays.items()
-    }
-    keys = {"in/a.tif", f"in/{SCENE}"}
-    assert {key for key, _ in shapes["scenes"]} == keys
-    outlines = dict(shapes["scenes"])
-    ((name, shared),) = shapes["overlaps"]
-    first, second = sorted(keys)
-    assert name == f"{first}, {second}"
-    assert shared.equals(outlines[first] & outlines[second])
-    assert [name for name, _ in shapes["failed"]] == [
-        f"in/{SCENE}: rows from 64, columns from {column}, could not be read" for column in (0, 64)
-    ]
-    failed = shapely.union_all([shape for _, shape in shapes["failed"]])
-    # The lower half of the scene.
-    assert failed.area == pytest.approx(outlines[f"in/{SCENE}"].area / 2, rel=1e-3)
-    assert failed.within(outlines[f"in/{SCENE}"].buffer(1e-6))
+    style = {"title": "2 failed blocks", "color": "#d1242f", "named": True, "visible": True}
+    assert data_of(page)["overlays"]["failed"] == style
+    assert b' data-overlay="failed" checked> 2 failed blocks' in page
+    assert b' data-overlay="overlaps"> ground of two scenes' in page
     assert page.count(b"rows 64 to 127, columns 0 to 63: ") == 1
-
-
-def test_what_is_many_has_a_bound_and_says_so(looked, monkeypatch):
-    monkeypatch.setattr(run_page, "MAX_DRAWN", 1)
-    page = page_of(looked.root)
-    assert len(data_of(page)["overlays"]["scenes"]["features"]["features"]) == 1
-    assert b"outlines of 2 scenes (the first 1)" in page
-
-
-def test_points_of_a_sample_show_without_the_class_of_the_map(run):
-    assert sample_command.run([str(run), "--total", "30", "--chip_px", "0"]) == 0
-    design = json.loads((run / "sample" / "design.json").read_text())
-    features = data_of(page_of(run))["overlays"]["sample"]["features"]["features"]
-    assert [(one["properties"]["name"], *one["geometry"]["coordinates"]) for one in features] == [
-        (point["id"], point["lon"], point["lat"]) for point in design["points"]
-    ]
-
-    (run / "sample" / "design.json").write_text("{}")
-    assert "sample" not in data_of(page_of(run))["overlays"]
 
 
 def test_accuracy_by_class_shows_if_it_is_that_of_this_map(run):
@@ -106,17 +70,18 @@ def test_accuracy_by_class_shows_if_it_is_that_of_this_map(run):
     found = {"level": 0.95, "whole": {"overall_accuracy": overall, "classes": classes}}
     (run / "sample").mkdir()
     rows = [
-        [str(escape(HOSTILE)), "87.2% (80.0% to 92.0%)", "unknown"],
+        [str(escape(HOSTILE)), "87.2%\n80.0 to 92.0%", "unknown"],
         ["bright", "100.0%", "unknown"],
-        ["overall", "90.0% (85.0% to 93.0%)"],
+        ["overall", "90.0%\n85.0 to 93.0%"],
     ]
     for digest, expected in ((viewed.maps.digest, rows), ("0" * 64, [])):
         viewed.maps.work.run.write_json(
             "sample/accuracy.json", {"run_digest": digest, **found}, is_sealed=True
         )
         _, _, table = page_of(run).decode().partition('<table id="accuracy">')
-        shown = re.findall('<tr><th scope="row">.*?</tr>', table)
-        assert [re.findall("<t[hd][^>]*>(.*?)</t[hd]>", row) for row in shown] == expected
+        shown = re.findall('<tr><th scope="row">.*?</tr>', table, re.DOTALL)
+        cells = re.compile("<t[hd][^>]*>(.*?)</t[hd]>", re.DOTALL)
+        assert [cells.findall(row) for row in shown] == expected
 
 
 def test_the_page_reads_what_assess_writes(run):
@@ -132,8 +97,8 @@ def test_the_page_reads_what_assess_writes(run):
     assert accuracy.level == "95%"
     users = {name: users for name, users, _ in accuracy.classes}
     assert list(users) == ["dark", HOSTILE, "bright"]
-    assert users["dark"].startswith("0.0% (0.0% to ")
-    assert users["bright"].startswith("100.0% (")
+    assert users["dark"].startswith("0.0%\n0.0 to ")
+    assert users["bright"].startswith("100.0%\n")
     assert accuracy.classes[0][2] == "unknown"
 
 

@@ -124,6 +124,24 @@ def test_what_is_no_place_is_refused(site, query):
     assert answer.status == 400
 
 
+def test_an_overlay_within_a_box_is_told(site):
+    answer = site.answer("/overlays?name=failed&bbox=-180,-90,180,90", HOST)
+    assert (answer.status, len(json.loads(content(answer))["features"])) == (200, 2)
+    answer = site.answer("/overlays?name=failed&bbox=-180,-90,-179,-80", HOST)
+    assert json.loads(content(answer)) == {"features": []}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("", "name=failed", "name=other&bbox=0,0,1,1", "name=failed&bbox=0,0,1"),
+        *("name=failed&bbox=1,0,0,1", "name=failed&bbox=0,nan,1,1", "name=failed&bbox=0,0,541,1"),
+    ],
+)
+def test_what_is_no_overlay_or_no_box_is_refused(site, query):
+    assert site.answer(f"/overlays?{query}", HOST).status == 400
+
+
 def test_an_archive_that_is_gone_is_told(looked, tmp_path, site, monkeypatch):
     monkeypatch.setattr(site, "_archive", str(tmp_path / "gone"))
     assert site.answer("/labels.pmtiles", HOST).status == 404
