@@ -9,6 +9,8 @@ codecs   a model that costs nothing: images a second through a work unit, agains
 network  a ResNet50 FCN-8s: images a second through a work unit, against the bare SavedModel on
          decoded arrays in batches of the same shape
 soft     the same network: processor time of a work unit with soft areas, against one without
+sizes    a MobileNetV2 FCN-8s: processor time of a megapixel of images of 160 to 351 pixels a side
+         through a work unit, against that of images of 256 x 256
 growth   time for each further image, and peak memory of the whole command above that of its
          imports, for 100 times the input
 
@@ -28,6 +30,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +101,8 @@ def write_shard(path: Path, jpegs: Sequence[bytes], count: int) -> Path:
     with TFRecordFormat().writer(str(path), False, ("image",)) as shard:
         for number in range(count):
             jpeg = jpegs[number % len(jpegs)]
-            shard.add(ShardEntry(number, f"{number:06d}.jpg", SIDE, SIDE, (jpeg, "jpg")))
+            width, height = Image.open(io.BytesIO(jpeg)).size
+            shard.add(ShardEntry(number, f"{number:06d}.jpg", height, width, (jpeg, "jpg")))
     return path
 
 
@@ -174,7 +178,7 @@ def codecs(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
 
 
 def network(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
-    model = export_network(folder / "resnet")
+    model = export_network(folder / "resnet", "resnet50")
     from segmodel.savedmodel.predictor import Predictor
 
     predictor = Predictor.load(model)
@@ -201,7 +205,7 @@ def network(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
 def soft(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
     from segmodel.savedmodel.predictor import Predictor
 
-    predictor = Predictor.load(export_network(folder / "resnet"))
+    predictor = Predictor.load(export_network(folder / "resnet", "resnet50"))
     shard = write_shard(folder / "soft.tfrecord", jpegs, 16)
     units = Units(folder, predictor.contract)
 
@@ -216,12 +220,42 @@ def soft(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
     yield f"soft: ratio {found['soft'] / found['without']:.3f} (at most 1.05)"
 
 
-def export_network(path: Path) -> Path:
-    """A ResNet50 FCN-8s with random weights."""
+def sizes(folder: Path, jpegs: Sequence[bytes]) -> Iterator[str]:
+    from segmodel.savedmodel.predictor import Predictor
+
+    predictor = Predictor.load(export_network(folder / "mobilenet", "mobilenet_v2"))
+    units, random, images = Units(folder, predictor.contract), np.random.default_rng(0), 128
+    sides: dict[str, Callable[[], float]] = {}
+    for name, shapes in {
+        "one size": np.full((images, 2), 256),
+        "many sizes": random.integers(160, 352, (images, 2)),
+    }.items():
+        crops = [crop(jpegs[n % len(jpegs)], *map(int, s)) for n, s in enumerate(shapes)]
+        shard = write_shard(folder / f"{name}.tfrecord", crops, images)
+        seconds = partial(units.seconds, shard, predictor, time.process_time)
+        # What is compiled for each shape is compiled once in a process.
+        seconds()
+        megapixels = shapes.prod(axis=1).sum() / 1e6
+        sides[name] = lambda seconds=seconds, megapixels=megapixels: seconds() / megapixels
+    found = medians(sides, REPEATS)
+    for name, taken in found.items():
+        yield f"sizes: {name}: {taken:.3f} s of processors for a megapixel"
+    yield f"sizes: ratio {found['one size'] / found['many sizes']:.3f} (at least 0.9)"
+
+
+def crop(jpeg: bytes, height: int, width: int) -> bytes:
+    """The upper left part of a JPEG file, as another."""
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(jpeg)).crop((0, 0, width, height)).save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def export_network(path: Path, backbone: str) -> Path:
+    """An FCN-8s with random weights."""
     from segmodel.networks.network import NetworkConfig, build_network
     from segmodel.savedmodel.export import export_savedmodel
 
-    network = build_network(NetworkConfig(len(CLASSES.ids), "fcn-8s", "resnet50"))
+    network = build_network(NetworkConfig(len(CLASSES.ids), "fcn-8s", backbone))
     export_savedmodel(network, CONTRACT, path, measure_memory=False)
     return path
 
@@ -293,7 +327,7 @@ def print_peak(shards: str, model: str, run: str) -> None:
     print(peak_bytes() - before)
 
 
-QUESTIONS = {"codecs": codecs, "network": network, "soft": soft, "growth": growth}
+QUESTIONS = {"codecs": codecs, "network": network, "soft": soft, "sizes": sizes, "growth": growth}
 
 
 def main() -> None:

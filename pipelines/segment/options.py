@@ -112,7 +112,7 @@ class SegmentOptions:
         "N",
         batch_size,
         _parse_batch,
-        default_help="1, or more where windows are small",
+        default_help="1",
         pattern="(auto|[1-9][0-9]*)",
     ).field()
     """windows in every call of the model; auto, for GPUs: as many as have 4 megapixels, or as many

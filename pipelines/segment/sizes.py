@@ -151,7 +151,8 @@ def image_bytes_per_pixel(options: SegmentOptions, contract: Contract) -> tuple[
 
 def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, Any]) -> Layout:
     halo = frozen.get("halo_px") if options.halo is None else options.halo
-    batch = frozen.get("batch") if options.batch is None else options.batch
+    # Runs of earlier releases have None.
+    batch = frozen.get("batch", 1) if options.batch is None else options.batch
     if options.window is not None:
         layout = contract.layout(options.window, halo, batch)
         if layout.window_px != options.window:

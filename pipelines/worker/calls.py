@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from segmodel.engine.engine import SoftModel
+from segmodel.engine.calls import SoftModel
 from segmodel.engine.soft import SoftBatch
 from segmodel.errors import CallTimeoutError
 
@@ -26,6 +26,8 @@ class Calls:
 
     def __init__(self) -> None:
         self._given_up: list[Future[Any]] = []
+        # Several calls run at a time.
+        self._lock = threading.Lock()
 
     def run(self, function: Callable[[], T], seconds: float | None) -> T:
         """What a function returns.
@@ -39,11 +41,13 @@ class Calls:
         """
         if seconds is None:
             return function()
-        self._given_up = [call for call in self._given_up if not call.done()]
-        if len(self._given_up) >= MAX_GIVEN_UP:
+        with self._lock:
+            self._given_up = [call for call in self._given_up if not call.done()]
+            running = len(self._given_up)
+        if running >= MAX_GIVEN_UP:
             raise CallTimeoutError(
-                f"{len(self._given_up)} calls of the model have not returned, and this process "
-                f"makes no further ones"
+                f"{running} calls of the model have not returned, and this process makes no "
+                f"further ones"
             )
         result: Future[T] = Future()
 
@@ -56,7 +60,8 @@ class Calls:
         # A daemon, or the process could not end before it.
         threading.Thread(target=call, name="beamseg-call", daemon=True).start()
         if not wait([result], seconds).done:
-            self._given_up.append(result)
+            with self._lock:
+                self._given_up.append(result)
             raise CallTimeoutError(
                 f"the model did not return within {seconds:g} s: raise --call_timeout if it needs "
                 f"longer; else leave out what it hangs on, or use another model"

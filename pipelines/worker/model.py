@@ -21,7 +21,7 @@ from pipelines.worker.calls import CALLS
 from segmodel.devices.disks import temporary_folder
 from segmodel.devices.gpus import free_bytes, gpu_index, gpu_uuid, use_single_gpu
 from segmodel.devices.startup import import_quietly, reuse_memory
-from segmodel.engine.engine import BatchSizes, SoftModel
+from segmodel.engine.calls import BatchSizes, SoftModel
 from segmodel.errors import TransientError
 from segmodel.savedmodel.memory import call_bytes_per_pixel
 from segmodel.tiling.windows import AUTO

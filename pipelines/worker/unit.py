@@ -27,7 +27,8 @@ from pipelines.worker import formats
 from pipelines.worker.calls import timed
 from pipelines.worker.model import MODELS
 from segmodel.devices.startup import reuse_memory
-from segmodel.engine.engine import Engine, SoftModel
+from segmodel.engine.calls import SoftModel
+from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import FailureCode, InputError, TransientError

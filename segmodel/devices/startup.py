@@ -17,6 +17,9 @@ from functools import cache
 _STARTUP_MESSAGES = re.compile(
     rb"^([IWE]0000 |WARNING: All log messages before absl|To enable the following)"
 )
+# How many programs, compiled for the shapes of windows, oneDNN keeps. By itself it keeps 1,024, and
+# windows of 49 shapes by turns cost a MobileNetV2 FCN-8s a third more processor time.
+_COMPILED = 4096
 
 
 @contextmanager
@@ -31,6 +34,7 @@ def import_quietly() -> Iterator[None]:
         yield
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(_COMPILED))
     try:
         kept = os.dup(2)
     except OSError:

@@ -8,7 +8,8 @@ from functools import partial
 
 import numpy as np
 
-from segmodel.engine.engine import Engine, Model
+from segmodel.engine.calls import Model
+from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Failed, Labelled
 from segmodel.errors import BeamsegError, ContractError, InputError, is_transient

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from segmodel.engine.engine import Model
+from segmodel.engine.calls import Model
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation.evaluate import Evaluation, LabelledBlock, evaluate
 from segmodel.labels.classes import ClassTable

@@ -272,7 +272,7 @@ class Contract:
                 name=what,
             )
 
-    def layout(self, window: int, halo: int | None = None, batch: Batch = None) -> Layout:
+    def layout(self, window: int, halo: int | None = None, batch: Batch = 1) -> Layout:
         """Sizes of windows and batches for this model.
 
         Args:

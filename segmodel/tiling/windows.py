@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from segmodel.errors import ConfigurationError
 
 MAX_BATCH_SIZE = 64
-# Windows smaller than a square of this side share a call of the model until they have its pixels:
-# below it a call costs more than what it computes.
+# Windows that together have the pixels of a square of this side are computed at the same time.
 BATCH_PX = 512
 # In place of a number of windows: batches for accelerators, which have the pixels of a square of
 # this side, as many as one window of usual size; fewer where device memory is too small.
@@ -118,8 +117,9 @@ class Layout:
         window_px: Longest side of a core in pixels; a multiple of `stride_px`.
         halo_px: Context in pixels around a core.
         stride_px: Stride of the network; origins of what is read are multiples of it.
-        batch: Windows in a batch; None for as many as have the pixels of a square of `BATCH_PX`,
-            `AUTO` for those of a square of `AUTO_BATCH_PX`, up to `MAX_BATCH_SIZE`.
+        batch: Windows in a batch; `AUTO` for as many as have the pixels of a square of
+            `AUTO_BATCH_PX`, up to `MAX_BATCH_SIZE`; None, in runs of earlier releases, for those of
+            a square of `BATCH_PX`.
         fixed_px: Side of the only window the model accepts, or None.
 
     Raises:
@@ -129,7 +129,7 @@ class Layout:
     window_px: int
     halo_px: int
     stride_px: int
-    batch: Batch = None
+    batch: Batch = 1
     fixed_px: int | None = None
 
     def __post_init__(self) -> None:
@@ -171,6 +171,8 @@ class Layout:
         the last bits of what a convolution gives change with the size of the batch.
 
         >>> Layout(window_px=512, halo_px=0, stride_px=32).batch_size(256, 256)
+        1
+        >>> Layout(window_px=512, halo_px=0, stride_px=32, batch=None).batch_size(256, 256)
         4
         >>> Layout(window_px=512, halo_px=0, stride_px=32, batch=16).batch_size(256, 256)
         16
@@ -187,12 +189,12 @@ class Layout:
 
     @property
     def max_batch_pixels(self) -> int:
-        """Most pixels in one batch.
+        """Most pixels that are computed at a time: in one batch, or in calls of one window.
 
         >>> Layout(window_px=64, halo_px=0, stride_px=32).max_batch_pixels
         262144
         """
-        if isinstance(self.batch, int):
+        if isinstance(self.batch, int) and self.batch > 1:
             return self.batch * self.read_px**2
         return max(self.read_px, self._batch_px) ** 2
 

@@ -71,7 +71,7 @@ def test_run_json_says_what_the_run_is(options):
         "model_fingerprint": work.fingerprint,
         "window_px": 64,
         "halo_px": 0,
-        "batch": None,
+        "batch": 1,
         "confidence": False,
         "image_field": None,
         "name_field": None,
@@ -129,7 +129,7 @@ def changed_options(begun: SegmentOptions, change: dict[str, object]) -> str:
     [
         ({"window": 32}, "window_px was 64 and is 32"),
         ({"halo": 32}, "halo_px was 0 and is 32"),
-        ({"batch": 2}, "batch was None and is 2"),
+        ({"batch": 2}, "batch was 1 and is 2"),
         ({"max_pixels": 5000}, "max_pixels was 9000 and is 5000"),
         ({"confidence": True}, "confidence was False and is True"),
     ],

@@ -31,7 +31,7 @@ def made(per_pixel: int | None = 1, halo: int = 0, **fields):
 )
 def test_windows_are_as_large_as_memory_allows(per_pixel, window):
     layout = resolve_sizes(OPTIONS, made(per_pixel)).layout
-    assert (layout.window_px, layout.halo_px, layout.batch) == (window, 0, None)
+    assert (layout.window_px, layout.halo_px, layout.batch) == (window, 0, 1)
 
 
 def test_memory_counts_the_halo_and_the_batch():
@@ -111,6 +111,13 @@ def test_automatic_batches_take_memory_of_the_device_and_not_of_the_process():
     # Six calls of windows, each pixel with its label, are held all the same.
     assert automatic.memory.windows == 6 * 2048**2 * 4
     assert resolve_sizes(options, made(), {"batch": "auto"}).layout.batch == "auto"
+
+
+def test_a_run_of_an_earlier_release_keeps_its_batches_and_a_new_one_has_single_windows():
+    frozen = {"window_px": 512, "halo_px": 32, "batch": None, "max_pixels": 12345}
+    assert resolve_sizes(OPTIONS, made(), frozen).layout.batch is None
+    assert resolve_sizes(OPTIONS, made(), {}).layout.batch == 1
+    assert resolve_sizes(OPTIONS, made()).layout.batch == 1
 
 
 def test_a_run_that_was_begun_keeps_its_sizes_with_other_memory():

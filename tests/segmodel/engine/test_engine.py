@@ -106,7 +106,7 @@ def test_labels_are_those_of_each_whole_image():
 def test_small_images_share_batches_of_equal_shape():
     model = BrightnessModel()
     jobs = [job(str(n), noise(64, 64, n)) for n in range(65)] + [job("b", noise(128, 64))]
-    list(Engine(model, Layout(512, 0, 4)).run(jobs))
+    list(Engine(model, Layout(512, 0, 4, batch=None)).run(jobs))
     assert model.batches == [(64, 64, 64, 3), (64, 64, 64, 3), (32, 128, 64, 3)]
 
 
@@ -118,8 +118,9 @@ def test_labels_do_not_depend_on_what_shares_a_batch():
             return np.full(images.shape[:3], len(images), np.uint8)
 
     jobs = [job(str(n), noise(64, 64, n)) for n in range(3)]
-    alone = [next(iter(Engine(Aware(), Layout(512, 0, 4)).run([entry]))).labels for entry in jobs]
-    together = [outcome.labels for outcome in Engine(Aware(), Layout(512, 0, 4)).run(jobs)]
+    layout = Layout(512, 0, 4, batch=None)
+    alone = [next(iter(Engine(Aware(), layout).run([entry]))).labels for entry in jobs]
+    together = [outcome.labels for outcome in Engine(Aware(), layout).run(jobs)]
     np.testing.assert_array_equal(alone, together)
 
 

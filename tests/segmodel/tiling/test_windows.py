@@ -224,9 +224,14 @@ def test_the_halo_is_rounded_up_to_the_stride(halo, expected):
         (0, 0, MAX_BATCH_SIZE),
     ],
 )
-def test_small_windows_share_calls_and_others_have_their_own(height, width, expected):
-    assert Layout(2048, 0, 32).batch_size(height, width) == expected
-    assert Layout(64, 0, 32).batch_size(height, width) == expected
+def test_small_windows_share_calls_in_runs_of_earlier_releases(height, width, expected):
+    assert Layout(2048, 0, 32, batch=None).batch_size(height, width) == expected
+    assert Layout(64, 0, 32, batch=None).batch_size(height, width) == expected
+
+
+@pytest.mark.parametrize("side", [0, 1, 64, 512, 2048])
+def test_each_window_has_a_call_of_its_own(side):
+    assert Layout(64, 0, 32).batch_size(side, side) == 1
 
 
 @pytest.mark.parametrize("side", [1, 64, 512, 2048])
