@@ -1,18 +1,20 @@
 """Label maps as GeoTIFF: blocks while a scene is unfinished, then one Cloud Optimized GeoTIFF."""
 
+import math
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import rasterio
-import rasterio.shutil
 import rasterio.windows
 from rasterio.enums import ColorInterp
 
-from pipelines.rasters.gdal import OPENER
+from pipelines.rasters.gdal import CODEC_THREADS, OPENER
+from pipelines.rasters.overviews import Spans, level_below, mean_of, mode_of, overview_sizes
+from pipelines.rasters.tiff_layout import write_optimized
 from pipelines.rasters.written import WrittenFiles
 from pipelines.run.areas import Tally
 from segmodel.escaping import xml_characters
@@ -26,10 +28,16 @@ from segmodel.tiling.windows import Window
 T = TypeVar("T")
 
 TILE_PX = 512
-# A COG is written from one end to the other: what was written is not needed again.
+# Of all levels before they are compressed, as GDAL has it: what takes more is a BigTIFF.
+MAX_TIFF_BYTES = 2_000_000_000
+# A level is written from one end to the other: what was written is not needed again.
 _COG_OPTIONS = GDAL_OPTIONS | {"GDAL_CACHEMAX": 32 << 20}
+# Of the levels of a COG, beside the profile of a block.
+_FINAL = {"zlevel": 6, "num_threads": CODEC_THREADS, "endianness": "LITTLE"}
 
-# Values of a scene by window.
+# Makes an overview of `(bands, height, width)` values, given what its rows and columns stand for.
+Reduce = Callable[[np.ndarray, Spans, Spans], np.ndarray]
+# Values of a scene by window. A file has the same bytes for all windows that are whole tiles.
 Blocks = Iterable[tuple[Window, np.ndarray]]
 
 
@@ -135,16 +143,21 @@ def write_label_cog(
     dtype, nodata = classes.label_dtype, classes.nodata
     names = {f"CLASS_{entry.id}": xml_characters(entry.name) for entry in classes.classes}
     pixels = np.zeros(len(classes.ids) + 1, np.int64)
-    counted = _counted(blocks, classes, pixels)
-    # Overviews of classes are classes too: the most frequent one, never a mean.
-    with _new_cog(path, grid, dtype, counted, "MODE", nodata=nodata) as target:
-        target.update_tags(**tags, **names)
+    profile = _grid_profile(grid, dtype) | _FINAL | {"nodata": nodata}
+    has_palette = dtype == np.uint8
+
+    def describe(target: Any) -> None:
         target.set_band_description(1, "label")
-        if dtype == np.uint8:
+        target.update_tags(**tags, **names)
+        if has_palette:
             palette = [(*color, 255) for color in classes.palette().tolist()]
             palette[nodata] = (0, 0, 0, 0)
             target.write_colormap(1, dict(enumerate(palette)))
             target.colorinterp = [ColorInterp.palette]
+
+    # Overviews of classes are classes too: the most frequent one, never a mean.
+    reduce = partial(mode_of, nodata=nodata)
+    _write_cog(path, profile, _counted(blocks, classes, pixels), describe, reduce, has_palette)
     Path(path + ".aux.xml").write_bytes(_auxiliary(classes, pixels[:-1].tolist(), tally()))
 
 
@@ -168,47 +181,69 @@ def write_shares_cog(
         bands: Names of the bands.
         tags: Provenance.
     """
-    count = len(bands)
-    with _new_cog(path, grid, np.dtype(np.uint8), blocks, "AVERAGE", count=count) as target:
+    profile = _grid_profile(grid, np.dtype(np.uint8)) | _FINAL | {"count": len(bands)}
+
+    def describe(target: Any) -> None:
         target.update_tags(**tags)
         for number, name in enumerate(bands, 1):
             target.set_band_description(number, xml_characters(name))
-        target.scales = (1 / 255,) * count
+        target.scales = (1 / 255,) * len(bands)
+
+    _write_cog(path, profile, blocks, describe, mean_of)
 
 
-@contextmanager
-def _new_cog(
-    path: str, grid: Grid, dtype: np.dtype, blocks: Blocks, overviews: str, **profile: Any
-) -> Iterator[Any]:
-    """A tiled GeoTIFF to describe in the block; with its pixels it becomes a COG after that.
+def _write_cog(
+    path: str,
+    profile: dict[str, Any],
+    blocks: Blocks,
+    describe: Callable[[Any], None],
+    reduce: Reduce,
+    has_palette: bool = False,
+) -> None:
+    """Write a COG: each level as a GeoTIFF with its tiles as they stay, then all of them in order.
 
     Args:
         path: File to write.
-        grid: Size and place of the scene.
-        dtype: Dtype of the values.
-        blocks: Values by window, which together cover the scene.
-        overviews: GDAL's name of a resampling.
-        profile: More fields of the profile.
+        profile: Size, place and samples.
+        blocks: Values by window, which together cover the raster.
+        describe: Gives the open raster its tags.
+        reduce: Makes the values of an overview.
+        has_palette: Whether `describe` gives the raster a palette.
     """
-    draft, files = f"{path}.draft.tif", WrittenFiles()
-    profile = _grid_profile(grid, dtype) | profile
-    options = {"compress": "DEFLATE", "level": 6, "bigtiff": "IF_SAFER", "num_threads": 1}
-    options |= {"blocksize": TILE_PX, "overview_resampling": overviews}
+    files, whole = WrittenFiles(), Window(0, 0, profile["height"], profile["width"])
+    sizes = [(whole.height, whole.width), *overview_sizes(whole.height, whole.width, TILE_PX)]
+    names = [f"{path}.level{number}.tif" for number in range(len(sizes))]
+    of_pixel = profile["count"] * np.dtype(profile["dtype"]).itemsize
+    bigtiff = "YES" if sum(map(math.prod, sizes)) * of_pixel > MAX_TIFF_BYTES else "NO"
     try:
         with files.all_written(), rasterio.Env(**_COG_OPTIONS):
-            with rasterio.open(draft, "w", opener=files, **profile) as target:
-                yield target
-                for window, values in blocks:
-                    files.check()
-                    target.write(_by_band(values), window=gdal_window(window))
-            files.check()
-            with rasterio.open(draft, opener=files) as source:
-                # GDAL goes through us for what it calls as it calls the draft.
-                through_us = source.name.removesuffix(draft) + path
-                rasterio.shutil.copy(source, through_us, driver="COG", **options)
+            for number, (name, size) in enumerate(zip(names, sizes, strict=True)):
+                if number:
+                    below = names[level_below(number, sizes, has_palette)]
+                    blocks = _reduced(below, Window(0, 0, *size), files, reduce)
+                of_level = profile | {"height": size[0], "width": size[1], "bigtiff": bigtiff}
+                with rasterio.open(name, "w", opener=files, **of_level) as target:
+                    describe(target)
+                    for window, values in blocks:
+                        files.check()
+                        target.write(_by_band(values), window=gdal_window(window))
+                files.check()
+        write_optimized(path, names)
     finally:
-        for name in (draft, draft + ".aux.xml", path + ".ovr.tmp"):
-            Path(name).unlink(missing_ok=True)
+        for name in names:
+            for beside in (name, f"{name}.aux.xml"):
+                Path(beside).unlink(missing_ok=True)
+
+
+def _reduced(name: str, whole: Window, files: WrittenFiles, reduce: Reduce) -> Blocks:
+    """Tiles of an overview, made of those of a level below, which is a file."""
+    with rasterio.open(name, opener=files) as source:
+        for tile in whole.subdivide(TILE_PX, TILE_PX):
+            rows = Spans.of(tile.row, tile.height, source.height, whole.height)
+            columns = Spans.of(tile.column, tile.width, source.width, whole.width)
+            below = Window(rows.begin, columns.begin, rows.length, columns.length)
+            values = reduce(source.read(window=gdal_window(below)), rows, columns)
+            yield tile, np.moveaxis(values, 0, -1)
 
 
 def _grid_profile(grid: Grid, dtype: np.dtype) -> dict[str, Any]:

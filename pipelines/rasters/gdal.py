@@ -1,5 +1,6 @@
 """Rasters as GDAL opens them where scenes are: here, on the web, and in stores."""
 
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +25,8 @@ from segmodel.rasters.opening import (
     reason_of_gdal,
 )
 
+# In which GDAL decodes and encodes the tiles of one raster.
+CODEC_THREADS = min(4, os.cpu_count() or 1)
 # On the web, GDAL asks again by itself where a server says that it is busy; what it gives up,
 # `StoreOpener` does again.
 _WEB_OPTIONS = {

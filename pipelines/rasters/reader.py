@@ -4,7 +4,6 @@ GDAL decodes in threads of its own.
 """
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
@@ -13,7 +12,7 @@ import numpy as np
 
 from pipelines.geodesy.ground import GroundGrid
 from pipelines.geodesy.polygon_masks import ScenePolygons
-from pipelines.rasters.gdal import OPENER
+from pipelines.rasters.gdal import CODEC_THREADS, OPENER
 from pipelines.rasters.zone_index import ZonesOf
 from segmodel.errors import InputError
 from segmodel.rasters.bands import ModelBands
@@ -28,7 +27,6 @@ from segmodel.tiling.windows import Tile, Window
 DECODED_FOR_PICTURE = 1 << 24
 # Rows of a label map that are compared with what is valid at a time.
 STRIP_ROWS = 512
-_DECODING_THREADS = min(4, os.cpu_count() or 1)
 
 
 def ground_grid(grid: Grid) -> GroundGrid:
@@ -81,7 +79,7 @@ class SceneRaster(Raster):
         self.height, self.width = header.grid.height, header.grid.width
         self.header, self.aoi = header, aoi
         # GDAL's threads give zeros, and no error, where pixels without compression do not arrive.
-        threads = _DECODING_THREADS if header.is_compressed else 1
+        threads = CODEC_THREADS if header.is_compressed else 1
         self._reader = RasterReader(RasterHandle(uri, OPENER, version, threads), bands)
 
     def wants(self, core: Window) -> bool:

@@ -29,7 +29,7 @@ MAX_PAGES, MAX_OVERVIEWS, MAX_ELEMENTS = 1 << 15, 1 << 10, 1 << 14
 MAX_METADATA_BYTES = 1 << 24
 # libtiff reads no directory of more.
 _MAX_TAGS = 4096
-_TIFF, _BIG_TIFF = 42, 43
+TIFF, BIG_TIFF = 42, 43
 _SUBFILE_TYPE, _SUBDIRECTORIES, _METADATA = 254, 330, 42112
 _LOOKED_AT = frozenset({_SUBFILE_TYPE, _SUBDIRECTORIES, _METADATA})
 _REDUCED_OR_MASK = 1 | 4
@@ -67,19 +67,19 @@ class TiffForm:
             return None
         name: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
         version = int.from_bytes(head[2:4], name)
-        width = 8 if version == _BIG_TIFF else 4
+        width = 8 if version == BIG_TIFF else 4
         first = int.from_bytes(head[width : 2 * width], name)
         return cls("<" if name == "little" else ">", version, first)
 
     @property
     def count_bytes(self) -> int:
         """Bytes of the number of tags of a directory."""
-        return 8 if self.version == _BIG_TIFF else 2
+        return 8 if self.version == BIG_TIFF else 2
 
     @property
     def place_bytes(self) -> int:
         """Bytes of a place in the file, and of the number of values of a tag."""
-        return 8 if self.version == _BIG_TIFF else 4
+        return 8 if self.version == BIG_TIFF else 4
 
 
 def check_file(name: str) -> None:
@@ -141,7 +141,7 @@ def check_directories(stream: BinaryIO, suffix: str = "", first: int | None = No
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     form = TiffForm.of(stream.read(16))
-    if form is not None and form.version in (_TIFF, _BIG_TIFF):
+    if form is not None and form.version in (TIFF, BIG_TIFF):
         name = f"the {suffix} file beside it" if suffix else "the TIFF"
         _Walk(stream, size, form, name).check(form.first if first is None else first)
 
