@@ -91,7 +91,9 @@ class Database:
 
     def value(self, statement: str, *values: Any) -> Any:
         """What a query gives first, or None."""
-        return next(self.rows(statement, *values), (None,))[0]
+        with _room():
+            row = self._connection.execute(statement, values).fetchone()
+        return None if row is None else row[0]
 
 
 @contextmanager

@@ -336,11 +336,15 @@ class CommitLog:
             retry_failures: Whether a unit in which an image failed is done again.
         """
         commit = self.read(unit)
-        if commit is None or not self.is_intact(commit):
-            return False
-        if not commit.is_sealed and self.contradiction(unit, commit):
+        if commit is None or not self.is_sound(unit, commit):
             return False
         return not (retry_failures and commit.tally.failed_images)
+
+    def is_sound(self, unit: Unit, commit: Commit) -> bool:
+        """Whether all that a record says is there, and says the same."""
+        if not self.is_intact(commit):
+            return False
+        return commit.is_sealed or not self.contradiction(unit, commit)
 
     def invalidate(self, unit: Unit) -> None:
         """Have a unit done again."""

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -144,12 +144,14 @@ class WorkUnit(Unit):
             not be opened when the run was planned.
         records: Maximum number of images to read from a shard, or None for all.
         scene: Id of the unit that puts this block and others together; None if it is no such block.
+        siblings: Number of blocks of that scene; None if it is no block, or in plans of 0.1.0.
     """
 
     kind: ClassVar[str] = "part"
     window: Window | None = None
     records: int | None = None
     scene: str | None = None
+    siblings: int | None = None
 
     @property
     def is_block(self) -> bool:
@@ -162,7 +164,8 @@ class WorkUnit(Unit):
 
     def _fields(self) -> dict[str, Any]:
         window = None if self.window is None else astuple(self.window)
-        return super()._fields() | {"window": window}
+        found = super()._fields() | {"window": window}
+        return {name: found[name] for name in found if name != "siblings" or self.siblings}
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ def unit_from_json(line: str | bytes) -> Unit:
         ValueError, KeyError, TypeError: If it is no such line.
     """
     found, _ = unsealed(line.encode() if isinstance(line, str) else line)
-    if not {*_FIELDS, "acquired"}.issuperset(found):
+    if not {*_FIELDS, "acquired", "siblings"}.issuperset(found):
         raise ValueError(f"no line of a plan: {', '.join(found)}")
     shared = found["id"], found["format"], tuple(InputFile(**file) for file in found["files"])
     if found["place"] is not None:
@@ -229,7 +232,7 @@ def unit_from_json(line: str | bytes) -> Unit:
     if found["blocks"]:
         return AssemblyUnit(*shared, tuple(found["blocks"]))
     window = None if found["window"] is None else Window(*found["window"])
-    return WorkUnit(*shared, window, found["records"], found["scene"])
+    return WorkUnit(*shared, window, found["records"], found["scene"], found.get("siblings"))
 
 
 @dataclass(frozen=True)
@@ -319,6 +322,8 @@ def _sealed_line(unit: Unit) -> bytes:
 
 
 def _line(unit: Unit) -> bytes:
+    """A line as 0.1.0 writes it."""
+    unit = replace(unit, siblings=None) if isinstance(unit, WorkUnit) else unit
     return unit.to_json().encode() + b"\n"
 
 

@@ -34,13 +34,16 @@ class DoUnit(beam.DoFn):
         self._units = Metrics.counter("beamseg", units)
         self._pixels = Metrics.counter("beamseg", pixels)
 
-    def process(self, reference: UnitReference) -> Iterator[UnitReport]:
-        """Do the unit that a reference names."""
-        unit = plan.read_unit(self.work.run.plan, reference, WorkUnit)
-        report = self.action(unit, self.work, on_pixels=progress.add_pixels)
+    def process(self, entry: UnitReference | UnitReport) -> Iterator[UnitReport]:
+        """Do the unit that a reference names; a report of others is passed on."""
+        report = entry if isinstance(entry, UnitReport) else self._report_of(entry)
         self._units.inc(report.done)
         self._pixels.inc(report.computed_pixels)
         yield report
+
+    def _report_of(self, reference: UnitReference) -> UnitReport:
+        unit = plan.read_unit(self.work.run.plan, reference, WorkUnit)
+        return self.action(unit, self.work, on_pixels=progress.add_pixels)
 
 
 class DoPlan(beam.PTransform[PCollection[str], PCollection[UnitReport]]):

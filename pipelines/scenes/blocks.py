@@ -134,11 +134,19 @@ def scene_unit(file: InputFile, windows: Sequence[Window]) -> WorkUnit | Assembl
     Returns:
         A unit with work where the scene has one block or none, else one that puts blocks together.
     """
-    name = unit_id(SCENE, file)
     if len(windows) > 1:
-        ids = tuple(unit_id(SCENE, file, f"b{number:05d}") for number in range(len(windows)))
-        return AssemblyUnit(name, SCENE, (file,), ids)
-    return WorkUnit(name, SCENE, (file,), windows[0] if windows else None)
+        return _assembly(file, len(windows))
+    return WorkUnit(unit_id(SCENE, file), SCENE, (file,), windows[0] if windows else None)
+
+
+def _assembly(file: InputFile, blocks: int) -> AssemblyUnit:
+    ids = tuple(unit_id(SCENE, file, f"b{number:05d}") for number in range(blocks))
+    return AssemblyUnit(unit_id(SCENE, file), SCENE, (file,), ids)
+
+
+def scene_of(block: WorkUnit) -> AssemblyUnit | None:
+    """The unit that puts a block and others together; None for a block of a plan of 0.1.0."""
+    return None if block.siblings is None else _assembly(block.files[0], block.siblings)
 
 
 def block_units(scene: AssemblyUnit, windows: Sequence[Window]) -> list[WorkUnit]:
@@ -149,7 +157,7 @@ def block_units(scene: AssemblyUnit, windows: Sequence[Window]) -> list[WorkUnit
         windows: Blocks of the scene, as `block_windows` cuts it.
     """
     return [
-        WorkUnit(name, scene.format, scene.files, window, scene=scene.id)
+        WorkUnit(name, scene.format, scene.files, window, None, scene.id, len(windows))
         for name, window in zip(scene.blocks, windows, strict=True)
     ]
 

@@ -94,7 +94,11 @@ class _Scene:
 def count_scene(unit: CountUnit, work: Work) -> bool:
     """Count a scene if it and all that it overlaps are finished; whether it is counted now."""
     log = work.log
-    if not log.is_done(unit):
+    commit = log.read(unit)
+    if commit is not None and not log.is_sound(unit, commit):
+        log.invalidate(unit)
+        commit = None
+    if commit is None:
         try:
             with_retries(unit, log, lambda: _count(unit, work))
         except (InputError, GroundError, ShapelyError, ProjError) as error:

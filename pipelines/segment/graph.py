@@ -6,6 +6,7 @@ The graph is one linear chain, through which only references and counts pass.
 import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -32,6 +33,7 @@ from pipelines.scenes.counts import count_scene
 from pipelines.scenes.results import result_lines
 from pipelines.segment.launch import PreparedRun
 from pipelines.segment.options import SegmentOptions
+from pipelines.segment.unfinished import forget_counts, unfinished_units
 from pipelines.worker.unit import segment_unit
 from segmodel.errors import TransientError, counted
 from segmodel.escaping import on_one_line
@@ -54,24 +56,31 @@ class SegmentImages(beam.PTransform[PCollection[str], PCollection[int]]):
     Args:
         work: Work that all units share.
         budget: How many images may fail.
+        is_resumed: Whether earlier attempts have finished units.
+        retry_failures: Whether finished units in which an image failed are done again.
         hints: Resource hints of the step that runs the model.
     """
 
     def __init__(
-        self, work: Work, budget: FailureBudget, hints: Mapping[str, str] | None = None
+        self,
+        work: Work,
+        budget: FailureBudget,
+        is_resumed: bool = False,
+        retry_failures: bool = False,
+        hints: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         self.work, self.budget, self.hints = work, budget, hints or {}
+        self._to_do = partial(_to_do, work, is_resumed, retry_failures)
 
     def expand(self, parts: PCollection[str]) -> PCollection[int]:
         """Names of plan parts to the exit status."""
         work, budget, folder = self.work, self.budget, self.work.run.plan
         started = time.time()
-        read = beam.FlatMap(lambda part: plan.references(folder, part))
         unit = DoUnit(segment_unit, work, "units", "computed_pixels")
         status: PCollection[int] = (
             parts
-            | "ReadPlan" >> read.with_output_types(UnitReference)
+            | "ReadPlan" >> beam.FlatMap(self._to_do).with_output_types(UnitReference | UnitReport)
             | "SpreadUnits" >> beam.Reshuffle()
             | "SegmentUnit" >> beam.ParDo(unit).with_resource_hints(**self.hints)
             | "SumUnits" >> beam.CombineGlobally(sum_reports).without_defaults()
@@ -80,7 +89,7 @@ class SegmentImages(beam.PTransform[PCollection[str], PCollection[int]]):
             | "FinishScene"
             >> beam.Map(lambda entry: _finish_unit(entry, work, AssemblyUnit, finish_scene))
             | "SumScenes" >> beam.CombineGlobally(sum_reports).without_defaults()
-            | "ListCounts" >> beam.FlatMap(lambda report: _list_units(CountUnit, folder, report))
+            | "ListCounts" >> beam.FlatMap(lambda report: _list_counts(work, report))
             | "SpreadCounts" >> beam.Reshuffle()
             | "CountScene"
             >> beam.Map(lambda entry: _finish_unit(entry, work, CountUnit, count_scene))
@@ -92,6 +101,23 @@ class SegmentImages(beam.PTransform[PCollection[str], PCollection[int]]):
             | "FinishRun" >> beam.Map(lambda sums: _finish_run(sums, unit, budget, started))
         )
         return status
+
+
+def _to_do(
+    work: Work, is_resumed: bool, retry_failures: bool, part: str
+) -> Iterator[UnitReference | UnitReport]:
+    """The units of a part that are to be done, and the report of those that are done."""
+    if is_resumed:
+        return unfinished_units(part, work, retry_failures)
+    return plan.references(work.run.plan, part)
+
+
+def _list_counts(
+    work: Work, report: UnitReport
+) -> Iterator[tuple[UnitReference | None, UnitReport]]:
+    """The report once, and every count, once those of other label maps are gone."""
+    forget_counts(work)
+    yield from _list_units(CountUnit, work.run.plan, report)
 
 
 def _list_units(
@@ -160,7 +186,8 @@ def run_segment(
     """
     run = prepared.work.run
     hints = unit_hints(options.memory, options.accelerator, beam_options)
-    graph = "SegmentImages" >> SegmentImages(prepared.work, options.max_failures, hints)
+    asked = options.max_failures, prepared.is_resumed, options.retry_failures
+    graph = "SegmentImages" >> SegmentImages(prepared.work, *asked, hints)
     if is_detached(beam_options):
         return submission(run_graph(prepared.parts, graph, beam_options), beam_options, run.root)
     with progress.progress_bar(prepared.estimate.pixels, prepared.units, run.path("commits")):

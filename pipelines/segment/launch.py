@@ -1,11 +1,11 @@
 """From options to a run that is ready to start: checks, resolved sizes, `run.json`, plan."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from itertools import chain
+from itertools import chain, islice
 from pathlib import PurePath
 from typing import Any
 
@@ -192,6 +192,7 @@ class PreparedRun:
         parts: Names of the plan parts with work units.
         units: Number of work units.
         estimate: How much work they are.
+        is_resumed: Whether earlier attempts have finished some of them.
         shortage: What the run takes on disk and what is left there, if that seems not to be enough.
     """
 
@@ -199,6 +200,7 @@ class PreparedRun:
     parts: tuple[str, ...]
     units: int
     estimate: Estimate
+    is_resumed: bool
     shortage: str | None = None
 
 
@@ -451,8 +453,12 @@ def prepare_run(resolved: ResolvedRun) -> PreparedRun:
         take_apart(work, kept)
     remove_leftovers(work, planned)
     found = progress.with_progress(units_of(inputs, work, kept), "planned {:,} units")
-    parts = plan.write_plan(found, run.plan, run.scratch, kept or (), resolved.is_sealed)
-    reconcile(work, options.retry_failures)
+    names = NameSet()
+    parts = plan.write_plan(
+        _noted(found, names, work), run.plan, run.scratch, kept or (), resolved.is_sealed
+    )
+    names.update(work.log.name(unit) for unit in kept or ())
+    is_resumed = reconcile(work, names)
     units, whole = plan.count_units(run.plan, parts), estimate(inputs, work)
     room = Room.of(inputs, work, whole, units, options)
     if not locations.is_remote(run.root):
@@ -460,7 +466,15 @@ def prepare_run(resolved: ResolvedRun) -> PreparedRun:
         room = room.share(max(0, units - finished) / max(1, units))
     has_room = room.check(run.root)
     shortage = None if has_room else room.line(run.root)
-    return PreparedRun(work, tuple(parts), units, whole, shortage)
+    return PreparedRun(work, tuple(parts), units, whole, is_resumed, shortage)
+
+
+def _noted(units: Iterable[Unit], names: NameSet, work: Work) -> Iterator[Unit]:
+    """Units, while the names of their commit records are noted."""
+    units = iter(units)
+    while page := list(islice(units, plan.UNITS_PER_PART)):
+        names.update(map(work.log.name, page))
+        yield from page
 
 
 def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Makes what earlier attempts left agree with the plan, before any work.
 
-A commit record is valid only if it belongs to the planned input and options, and its outputs are
-there. Every other record is removed with its outputs, so that neither an undone change nor a
-removed input leaves a table or a label map that the totals do not contain.
+A commit record that does not belong to the planned input and options is removed with its outputs,
+so that neither an undone change nor a removed input leaves a table or a label map that the totals
+do not contain. Whether the outputs of the others are there, workers look; see `unfinished.py`.
 """
 
 import hashlib
@@ -12,14 +12,11 @@ from itertools import chain
 from pipelines.formats.work import Work
 from pipelines.inputs.catalogue import Database, NameSet, to_bytes, to_text
 from pipelines.run import plan
-from pipelines.run.commits import CommitLog
 from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, Unit, WorkUnit
 from pipelines.run.unit_tables import table_paths
-from pipelines.scenes.assembly import scene_blocks
-from pipelines.scenes.files import block_path, counts_path
+from pipelines.scenes.files import counts_path
 from pipelines.storage import filesystem, locations
 from pipelines.storage.same_names import fold_of
-from pipelines.storage.threads import in_order
 from pipelines.worker import formats
 from segmodel.errors import ConfigurationError
 
@@ -55,40 +52,23 @@ def check_names(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:
         )
 
 
-def reconcile(work: Work, retry_failures: bool) -> None:
-    """Remove what earlier attempts left and the plan on disk does not contain.
+def reconcile(work: Work, planned: NameSet) -> bool:
+    """Remove what earlier attempts left and the plan does not contain, by the names of records.
 
     Args:
-        work: Work that all units of the plan share.
-        retry_failures: Whether units in which an image failed are done again.
+        work: Work that all units of the plan on disk share.
+        planned: Names of the records of all units of the plan.
+
+    Returns:
+        Whether units of the plan have a record.
     """
     log = work.log
     found = NameSet(log.names())
     if not found:
-        return
-    folder = work.run.plan
-    wanted = NameSet(
-        log.name(unit) for kind in plan.KINDS for unit in plan.read_units(folder, kind)
-    )
-    _discard(NameSet(name for name in found if name not in wanted), work)
-    records: dict[str, str] = {}
-
-    def scenes() -> Iterator[AssemblyUnit]:
-        for scene in plan.read_units(folder, AssemblyUnit):
-            records[scene.id] = log.path(scene)
-            if log.name(scene) in found:
-                yield scene
-
-    def check(unit: WorkUnit) -> None:
-        _check_unit(unit, records.get(unit.scene or ""), log, retry_failures)
-
-    for _ in in_order(lambda scene: _check_scene(scene, work, log, retry_failures), scenes()):
-        pass
-    parts = plan.read_units(folder, WorkUnit)
-    for _ in in_order(check, (unit for unit in parts if log.name(unit) in found)):
-        pass
-    counts = plan.read_units(folder, CountUnit)
-    _check_counts((unit for unit in counts if log.name(unit) in found), work)
+        return False
+    _discard(NameSet(name for name in found if name not in planned), work)
+    _discard_counts(found, work)
+    return any(name in planned for name in found)
 
 
 def _discard(names: NameSet, work: Work) -> None:
@@ -104,50 +84,21 @@ def _discard(names: NameSet, work: Work) -> None:
         work.log.discard(name, planned)
 
 
-def _check_scene(scene: AssemblyUnit, work: Work, log: CommitLog, retry_failures: bool) -> None:
-    """Keep the record of a finished scene, or repeat the whole scene: its blocks are gone."""
-    if scene.gone or log.is_valid(scene, retry_failures):
-        return
-    for block in scene_blocks(scene, work):
-        for folder in work.map_folders:
-            work.run.remove(block_path(block.id, folder))
-        log.invalidate(block)
-    log.invalidate(scene)
+def _discard_counts(found: NameSet, work: Work) -> None:
+    """Remove the counts of scenes of which a label map is not finished.
 
-
-def _check_counts(units: Iterable[CountUnit], work: Work) -> None:
-    """Keep the records of counts if they and their label maps are valid."""
-    labelled: NameSet | None = None
-    for unit in units:
-        if work.log.is_valid(unit, False):
-            if labelled is None:
-                labelled = _labelled(work.run.plan, work.log)
-            if all(file.key in labelled for file in unit.files):
-                continue
-        work.log.invalidate(unit)
-
-
-def _labelled(folder: str, log: CommitLog) -> NameSet:
-    """Keys of scenes whose label maps are finished."""
+    Args:
+        found: Names of all records.
+        work: Work that all units of the run share.
+    """
+    folder, log = work.run.plan, work.log
+    counted = (unit for unit in plan.read_units(folder, CountUnit) if log.name(unit) in found)
     whole = (u for u in plan.read_units(folder, WorkUnit) if u.format == SCENE and not u.is_block)
     scenes: Iterator[Unit] = chain(whole, plan.read_units(folder, AssemblyUnit))
-    return NameSet(unit.files[0].key for unit in scenes if log.is_done(unit))
-
-
-def _check_unit(unit: WorkUnit, scene: str | None, log: CommitLog, retry_failures: bool) -> None:
-    """Keep the record of a finished unit; that of a block of a finished scene always.
-
-    `scene` is the path of the record of that scene.
-
-    Blocks are removed after that record is written. So it is looked for once more when one is
-    gone, as another run may be finishing the scene.
-    """
-    if unit.gone or (scene is not None and filesystem.exists(scene)):
-        return
-    if log.is_valid(unit, retry_failures):
-        return
-    if scene is None or not filesystem.exists(scene):
-        log.invalidate(unit)
+    unfinished = NameSet(unit.files[0].key for unit in scenes if log.name(unit) not in found)
+    for unit in counted if unfinished else ():
+        if any(file.key in unfinished for file in unit.files):
+            log.invalidate(unit)
 
 
 def remove_leftovers(work: Work, planned: Callable[[], Iterable[Unit]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 import apache_beam as beam
@@ -12,9 +14,12 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN, WindowedValue
 
 from pipelines.cli.values import FailureBudget
+from pipelines.results.contact_sheet import UnitSample
+from pipelines.results.part_sums import PartSum
 from pipelines.run import plan
+from pipelines.run.areas import Tally
 from pipelines.run.attempts import UnitReport
-from pipelines.run.plan import AssemblyUnit, InputFile, Unit, WorkUnit
+from pipelines.run.plan import AssemblyUnit, InputFile, Unit, UnitReference, WorkUnit
 from pipelines.segment.graph import SegmentImages
 from segmodel.tiling.windows import Window
 from tests.pipelines.corpus import make_work
@@ -23,7 +28,8 @@ MAX_BYTES = 1000
 GROUP_BY_KEY = "beam:transform:group_by_key:v1"
 # Of Beam's Reshuffle: random, below this.
 KEYS = 2**32
-SHUFFLES = ("SpreadUnits", "SumUnits", "SpreadScenes", "SumScenes", "SpreadCounts", "SumCounts")
+STEPS = ("Units", "Scenes", "Counts", "Parts")
+SHUFFLES = [f"{verb}{what}" for what in STEPS for verb in ("Spread", "Sum")]
 
 
 def shuffles(graph: beam.PTransform) -> dict[str, Coder]:
@@ -106,3 +112,18 @@ def test_a_unit_is_less_than_a_kilobyte_in_every_shuffle(graph, tmp_path, capsys
     assert scenes[0].length > 50_000
     assert all(size < MAX_BYTES for size in most.values())
     assert sum(most.values()) < MAX_BYTES
+
+
+def test_the_sum_of_a_part_is_a_few_bytes_for_each_of_its_thousand_units(graph):
+    places = [UnitReference("part-gone-00000.jsonl", 2**31 + number, 2**16) for number in range(10)]
+    pixels = {str(number): 2**62 for number in range(256)}
+    areas = {key: Fraction(2**62 + 1, 2**60) for key in pixels}
+    found = PartSum(
+        units=Counter(part=1000),
+        tally=Tally(pixels=pixels, ground_pixels=pixels, area_m2=areas),
+        sample=UnitSample.merged(UnitSample.of(place.part, place, True) for place in places),
+        worst=tuple((Fraction(1, 3), place) for place in places),
+        with_failures=frozenset([places[0].part]),
+    )
+    coder = shuffles(graph)["SumParts"]
+    assert encoded(coder, (None, (UnitReport(), found))) < 40 * 1000

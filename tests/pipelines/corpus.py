@@ -32,6 +32,9 @@ from pipelines.run.seals import unsealed
 from pipelines.scenes import blocks
 from pipelines.scenes.assembly import finish_scene
 from pipelines.segment.inputs import sorted_inputs, units_of
+from pipelines.segment.launch import PreparedRun, check_run, prepare_run
+from pipelines.segment.options import SegmentOptions
+from pipelines.segment.unfinished import forget_counts, unfinished_units
 from pipelines.worker.unit import segment_unit
 from segmodel.engine.engine import MemoryLimits
 from segmodel.savedmodel.contract import Contract
@@ -236,6 +239,21 @@ def run_all(work: Work, *patterns: Path | str) -> Totals:
         if isinstance(unit, AssemblyUnit):
             finish_scene(unit, work)
     return sum_commits(work)
+
+
+def begun(options: SegmentOptions) -> Work:
+    """A run of which it is known what is left to do, as the pipeline finds out."""
+    launched = prepare_run(check_run(options))
+    find_unfinished(launched, options.retry_failures)
+    return launched.work
+
+
+def find_unfinished(launched: PreparedRun, retry_failures: bool = False) -> None:
+    """Look for what is left to do, as the pipeline does without an engine."""
+    for part in launched.parts:
+        for _ in unfinished_units(part, launched.work, retry_failures):
+            pass
+    forget_counts(launched.work)
 
 
 def sum_commits(work: Work) -> Totals:

@@ -21,11 +21,10 @@ from pipelines.run import plan
 from pipelines.run.attempts import UnitReport
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
-from pipelines.segment import launch
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
 from tests.fakes import BrightnessModel
-from tests.pipelines.corpus import finish, read_band
+from tests.pipelines.corpus import begun, finish, read_band
 
 # Lines of `areas.csv` that add up to its total.
 PARTS = ("dark", "middle", "bright", "nodata", "failed", "elsewhere")
@@ -109,7 +108,7 @@ def run_scenes(
     fields = {"window": 64, "halo": 0, "batch": 2, "max_failures": FailureBudget(0, None)}
     paths = tuple(str(path) for path in inputs)
     asked = SegmentOptions(paths, str(model_folder), str(folder), **(fields | options))
-    work = launch.prepare_run(launch.check_run(asked)).work
+    work = begun(asked)
     reports = [
         segment_unit(unit, work, model=lambda work: chosen)
         for unit in plan.read_units(work.run.plan, plan.WorkUnit)

@@ -29,6 +29,7 @@ from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
 from pipelines.segment import launch
 from pipelines.segment.options import SegmentOptions
+from pipelines.segment.unfinished import forget_counts, unfinished_units
 from pipelines.worker.unit import segment_unit
 from segmodel.errors import BeamsegError, is_transient
 from tests import forked
@@ -103,11 +104,15 @@ class Runs:
             overwrite=overwrite,
         )
         try:
-            work = launch.prepare_run(launch.check_run(options)).work
-            for unit in plan.read_units(work.run.plan, plan.WorkUnit):
-                segment_unit(unit, work)
+            launched = launch.prepare_run(launch.check_run(options))
+            work = launched.work
+            for part in launched.parts:
+                for place in unfinished_units(part, work, options.retry_failures):
+                    if isinstance(place, plan.UnitReference):
+                        segment_unit(plan.read_unit(work.run.plan, place, plan.WorkUnit), work)
             if until_scenes:
                 return ExitStatus.INCOMPLETE, "interrupted"
+            forget_counts(work)
             for kind, action in ((plan.AssemblyUnit, finish_scene), (plan.CountUnit, count_scene)):
                 for unit in plan.read_units(work.run.plan, kind):
                     action(unit, work)

@@ -19,13 +19,13 @@ from pipelines.geodesy.ground import GroundGrid
 from pipelines.results.verify import verify
 from pipelines.run import plan
 from pipelines.scenes.results import result_lines
-from pipelines.segment import launch
 from pipelines.segment.options import SegmentOptions
 from segmodel.errors import ConfigurationError
 from tests.fakes import BRIGHT, DARK, MIDDLE, brightness_labels
 from tests.pipelines.corpus import (
     DEGREES,
     UTM,
+    begun,
     finish,
     photos,
     pixels,
@@ -309,7 +309,7 @@ def test_groups_that_are_taken_apart_keep_their_sums(tmp_path, model_folder):
     options = SegmentOptions(paths, str(model_folder), output, window=64, soft_areas=True)
 
     def totals(options: SegmentOptions):
-        work = launch.prepare_run(launch.check_run(options)).work
+        work = begun(options)
         for unit in plan.read_units(work.run.plan, plan.WorkUnit):
             run_unit(unit, work)
         finish(work, FailureBudget(0, None), {"units_skipped": 0, "seconds": 0.0})

@@ -23,6 +23,7 @@ from pipelines.worker.unit import segment_unit
 from tests.end_to_end.containers import write_parquet
 from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import (
+    begun,
     finish,
     flipped,
     photos,
@@ -67,7 +68,7 @@ def run(options) -> Path:
 
 def segment(options: SegmentOptions) -> int:
     """Do all of a run that is not done; gives its exit status."""
-    work = prepare_run(check_run(options)).work
+    work = begun(options)
     for unit in plan.read_units(work.run.plan, plan.WorkUnit):
         segment_unit(unit, work, model=lambda work: BrightnessModel())
     for scene in plan.read_units(work.run.plan, plan.AssemblyUnit):

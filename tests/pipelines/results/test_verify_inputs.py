@@ -19,10 +19,10 @@ from pipelines.results.verify_units import Finding
 from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
 from pipelines.scenes.counts import count_scene
-from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from tests.end_to_end.containers import write_parquet, write_tar
 from tests.pipelines.corpus import (
+    begun,
     finish,
     flipped,
     pixels,
@@ -77,7 +77,7 @@ def inputs(options) -> Path:
 
 def segment(options: SegmentOptions) -> int:
     """Do all of a run that is not done; gives the number of units that were computed."""
-    work = prepare_run(check_run(options)).work
+    work = begun(options)
     reports = [run_unit(unit, work) for unit in plan.read_units(work.run.plan, plan.WorkUnit)]
     for kind, action in ((plan.AssemblyUnit, finish_scene), (plan.CountUnit, count_scene)):
         for unit in plan.read_units(work.run.plan, kind):

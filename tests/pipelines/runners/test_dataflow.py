@@ -13,9 +13,11 @@ from apache_beam.coders.coders import Coder
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.pipeline_context import PipelineContext
+from apache_beam.typehints import typehints
 from apache_beam.utils.windowed_value import PANE_INFO_UNKNOWN
 
 from pipelines.cli.values import FailureBudget
+from pipelines.run.attempts import UnitReport
 from pipelines.run.plan import UnitReference
 from pipelines.runners.dataflow import unit_hints
 from pipelines.runners.execute import pipeline_options
@@ -33,7 +35,7 @@ def job(parts: list[str], *words: str, **changes) -> beam_runner_api_pb2.Pipelin
     hints = unit_hints(asked.memory, asked.accelerator, beam_options)
     pipeline = beam.Pipeline(options=beam_options)
     graph = "SegmentImages" >> SegmentImages(
-        make_work(Path("nowhere")), FailureBudget(0, None), hints
+        make_work(Path("nowhere")), FailureBudget(0, None), hints=hints
     )
     _ = pipeline | "PlanParts" >> beam.Create(parts, reshuffle=False) | graph
     return pipeline.run().job.proto_pipeline
@@ -109,7 +111,8 @@ def test_the_job_is_one_chain_from_the_plan_to_the_end_of_the_run(proto):
     assert steps == [
         *("PlanParts", "ReadPlan", "SpreadUnits", "SegmentUnit", "SumUnits"),
         *("ListScenes", "SpreadScenes", "FinishScene", "SumScenes"),
-        *("ListCounts", "SpreadCounts", "CountScene", "SumCounts", "FinishRun"),
+        *("ListCounts", "SpreadCounts", "CountScene", "SumCounts"),
+        *("ListParts", "SpreadParts", "SumPart", "SumParts", "FinishRun"),
     ]
 
 
@@ -128,7 +131,7 @@ def test_one_reshuffle_is_between_the_plan_and_the_units(proto):
     assert grouped == ["SegmentImages/SpreadUnits/ReshufflePerKey/GroupByKey"]
     reshuffles = [name for name, kind in kinds.items() if kind == "beam:transform:reshuffle:v1"]
     assert sorted(reshuffles) == [
-        f"SegmentImages/Spread{kind}" for kind in ("Counts", "Scenes", "Units")
+        f"SegmentImages/Spread{kind}" for kind in ("Counts", "Parts", "Scenes", "Units")
     ]
 
 
@@ -156,7 +159,7 @@ def test_a_reference_takes_less_than_two_hundred_bytes_on_its_way(proto):
     assert len(encoded) < 200
 
 
-def test_what_crosses_the_shuffle_is_declared_as_references():
+def test_what_crosses_the_shuffle_is_declared_as_references_and_reports():
     pipeline = beam.Pipeline(options=pipeline_options(DRY))
     graph = SegmentImages(make_work(Path("nowhere")), FailureBudget(0, None))
     _ = pipeline | beam.Create(["part"], reshuffle=False) | graph
@@ -168,8 +171,9 @@ def test_what_crosses_the_shuffle_is_declared_as_references():
 
     pipeline.visit(Types())
 
-    assert types["SegmentImages/ReadPlan"] == [UnitReference]
-    assert types["SegmentImages/SpreadUnits/RemoveRandomKeys"] == [UnitReference]
+    either = [typehints.Union[UnitReference, UnitReport]]
+    assert types["SegmentImages/ReadPlan"] == either
+    assert types["SegmentImages/SpreadUnits/RemoveRandomKeys"] == either
 
 
 def test_the_job_of_ten_million_units_stays_far_below_the_limit_of_a_request():

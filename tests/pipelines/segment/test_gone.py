@@ -20,6 +20,7 @@ from pipelines.segment.options import SegmentOptions
 from pipelines.segment.plan_report import report
 from segmodel.errors import ConfigurationError, TransientError
 from tests.pipelines.corpus import (
+    begun,
     failure_rows_in,
     flipped,
     pixels,
@@ -52,7 +53,7 @@ def options(tmp_path, model_folder, monkeypatch) -> SegmentOptions:
 
 def run(options: SegmentOptions):
     """Do all of a run; its totals, and how many units were computed."""
-    work = prepare_run(check_run(options)).work
+    work = begun(options)
     units = list(plan.read_units(work.run.plan, plan.WorkUnit))
     reports = [run_unit(unit, work) for unit in units]
     for scene in plan.read_units(work.run.plan, plan.AssemblyUnit):

@@ -19,6 +19,7 @@ from pipelines.segment.plan_report import report
 from pipelines.worker import formats
 from segmodel.errors import ConfigurationError, ContractError
 from tests.pipelines.corpus import (
+    find_unfinished,
     pixels,
     png,
     record,
@@ -47,6 +48,7 @@ def options(tmp_path, model_folder) -> SegmentOptions:
 
 def run_everything(launched: launch.PreparedRun):
     """Do all units; their totals."""
+    find_unfinished(launched)
     for unit in plan.read_units(launched.work.run.plan, plan.WorkUnit):
         run_unit(unit, launched.work)
     return sum_commits(launched.work)

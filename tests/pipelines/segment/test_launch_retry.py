@@ -11,10 +11,10 @@ import pytest
 
 from pipelines.run import plan
 from pipelines.scenes.assembly import finish_scene
-from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from tests.fakes import brightness_labels
 from tests.pipelines.corpus import (
+    begun,
     pixels,
     read_band,
     run_unit,
@@ -28,13 +28,13 @@ from tests.pipelines.corpus import (
 
 def run_launch(options: SegmentOptions):
     """Ids of the units that were done now, and the totals."""
-    launched = prepare_run(check_run(options))
-    folder = launched.work.run.plan
+    work = begun(options)
+    folder = work.run.plan
     units = list(plan.read_units(folder, plan.WorkUnit))
-    done = [unit.id for unit in units if not run_unit(unit, launched.work).skipped]
+    done = [unit.id for unit in units if not run_unit(unit, work).skipped]
     for unit in plan.read_units(folder, plan.AssemblyUnit):
-        finish_scene(unit, launched.work)
-    return done, sum_commits(launched.work)
+        finish_scene(unit, work)
+    return done, sum_commits(work)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from pipelines.segment.options import SegmentOptions
 from pipelines.worker.unit import segment_unit
 from tests.fakes import BrightnessModel
 from tests.pipelines.corpus import (
+    begun,
     dying,
     encoded,
     failure_rows_in,
@@ -44,7 +45,7 @@ def options(tmp_path, brightness_savedmodel, monkeypatch) -> SegmentOptions:
 
 def run(options: SegmentOptions):
     """Do all of a run; gives how many units were computed, and the totals."""
-    work = prepare_run(check_run(options)).work
+    work = begun(options)
     computed = 0
     for unit in plan.read_units(work.run.plan, plan.WorkUnit):
         report = segment_unit(unit, work, model=lambda work: BrightnessModel())

@@ -16,7 +16,7 @@ from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import CommitLog
 from pipelines.run.directory import RESULTS
 from pipelines.scenes.assembly import finish_scene
-from pipelines.segment.reconcile import reconcile
+from pipelines.segment.unfinished import unfinished_units
 from pipelines.storage import filesystem
 from segmodel.errors import TransientError
 from tests.pipelines.corpus import (
@@ -159,7 +159,7 @@ def test_blocks_of_a_scene_that_another_run_finishes_meanwhile_stay_done(
         return original(log, commit)
 
     monkeypatch.setattr(CommitLog, "is_intact", is_intact)
-    reconcile(work, retry_failures=False)
+    assert list(unfinished_units("part-00000.jsonl", work, False)) == [UnitReport(4, 4)]
 
     assert sum_commits(work).missing == 0
     log = CommitLog(work.run.root, work.options)
