@@ -115,7 +115,8 @@ class LabelMaps(Iterable[LabelMap]):
     Attributes:
         work: Work of the run.
         digest: SHA-256 over what makes the map; see `run_digest_of`.
-        scenes: By their keys the scenes that have a label map.
+        scenes: By their keys the scenes that have a label map, in the same order.
+        areas: By key of a scene its table of rows.
         lost: By key of a scene the windows of it that could not be read, if any.
 
     Args:
@@ -133,6 +134,7 @@ class LabelMaps(Iterable[LabelMap]):
         self.digest = run_digest_of(work.run.read_run() or {}, work.log)
         found = scene_maps(work)
         self.scenes = {maps.file.key: maps.file for maps in found}
+        self.areas = {maps.file.key: maps.areas for maps in found if maps.areas is not None}
         self.lost = {maps.file.key: maps.lost for maps in found if maps.lost}
         self._maps = list(in_order(self._opened, found))
 

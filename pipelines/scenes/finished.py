@@ -14,6 +14,7 @@ from pipelines.rasters.reader import ground_grid
 from pipelines.run import plan
 from pipelines.run.commits import Commit, CommitLog, Output
 from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
+from pipelines.run.unit_tables import AREAS
 from pipelines.scenes.files import scene_paths
 from pipelines.scenes.overlaps import in_input_order, precedence
 from pipelines.storage.threads import in_order
@@ -45,12 +46,14 @@ class SceneMaps(NamedTuple):
         file: The scene.
         labels: Its label map.
         confidence: Its confidence, or None.
+        areas: Its table of rows; None in a record that names none.
         lost: Windows that could not be read.
     """
 
     file: InputFile
     labels: Output
     confidence: Output | None
+    areas: Output | None
     lost: tuple[Window, ...]
 
 
@@ -84,7 +87,8 @@ def _maps_of(file: InputFile, commit: Commit) -> SceneMaps | None:
     if labels is None:
         return None
     lost = tuple(Window(*part) for part in commit.lost)
-    return SceneMaps(file, labels, written.get(paths.confidence), lost)
+    areas = next(map(written.__getitem__, commit.outputs_in(AREAS)), None)
+    return SceneMaps(file, labels, written.get(paths.confidence), areas, lost)
 
 
 def shared_ground(work: Work) -> dict[str, tuple[InputFile, ...]]:

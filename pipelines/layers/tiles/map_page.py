@@ -132,15 +132,24 @@ def render_page(
     ]
     # Within a script nothing is escaped but what could end it.
     text = json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(page_asset("map.html.jinja").decode())
     optional = {"served": False, "images": 0, "overlays": {}, "accuracy": None, "failures": []}
     known = {"title": title, "rows": rows, "data": Markup(text), "zoom": data["zoom"]}
     scripts = ("leaflet.js", *sources, "map.js")
     names = {"scripts": scripts, "asset": lambda name: Markup(page_asset(name).decode())}
-    return template.render(optional | known | names | more).encode()
+    return filled("map.html.jinja", optional | known | names | more)
+
+
+def filled(name: str, values: Mapping[str, Any]) -> bytes:
+    """A page of which a template is filled with values, each escaped.
+
+    Args:
+        name: Name of the template.
+        values: What it shows, by name.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(page_asset(name).decode()).render(values).encode()
 
 
 @cache

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -28,6 +29,18 @@ _NO_CLASS = "no class"
 MAX_SCENES = 20
 
 
+class PlaceLine(NamedTuple):
+    """A line of what is at a place.
+
+    Attributes:
+        text: What it says.
+        scene: Key of the scene that it is about, if it is about one.
+    """
+
+    text: str
+    scene: str | None = None
+
+
 class PlaceIndex:
     """Finds what label maps show at a place.
 
@@ -46,7 +59,7 @@ class PlaceIndex:
         self._placed, self._polygons = placed, polygons
         self._names = {entry.id: entry.name for entry in classes.classes}
 
-    def lines(self, lon: float, lat: float) -> list[str]:
+    def lines(self, lon: float, lat: float) -> list[PlaceLine]:
         """What is at a place, line by line: first the class that a map of all scenes has there.
 
         Args:
@@ -58,7 +71,7 @@ class PlaceIndex:
         """
         across = (lon / 360 + 0.5) % 1
         down = 0.5 - math.asinh(math.tan(math.radians(lat))) / (2 * math.pi)
-        top, scenes = None, list[str]()
+        top, scenes = None, list[PlaceLine]()
         for label_map in self._placed.meeting(across, down, across, down):
             found = self._at(label_map, lon, lat)
             if found is None:
@@ -66,12 +79,12 @@ class PlaceIndex:
             name, text = found
             if name is not None and top is None:
                 top = name
-                scenes.insert(0, text)
+                scenes.insert(0, PlaceLine(text, label_map.key))
             else:
-                scenes.append(f"{text}: {name or _NO_CLASS}")
+                scenes.append(PlaceLine(f"{text}: {name or _NO_CLASS}", label_map.key))
             if len(scenes) == MAX_SCENES:
                 break
-        return [top or _NO_CLASS, *scenes] if scenes else ["no scene"]
+        return [PlaceLine(top or _NO_CLASS), *scenes] if scenes else [PlaceLine("no scene")]
 
     def _at(self, found: LabelMap, lon: float, lat: float) -> tuple[str | None, str] | None:
         """Class and scene of a label map at a place; None where it does not show it."""

@@ -49,6 +49,11 @@ class ViewedRun:
     files: frozenset[str]
     archive: str | None
 
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        return PurePosixPath(self.maps.work.run.root).name or "run"
+
     def polygons_of(self, found: LabelMap) -> str | None:
         """Where the polygons of a label map are as GeoParquet; None if there are none."""
         names = (f"{POLYGONS.name}.parquet", f"{POLYGONS.name}-{found.system}.parquet")
@@ -138,7 +143,7 @@ def run_page(
         "overlays": {name: asdict(style) for name, style in styles.items()},
     }
     return render_page(
-        PurePosixPath(work.run.root).name or "run",
+        run.name,
         class_entries(work),
         data,
         SCRIPTS,

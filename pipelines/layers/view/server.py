@@ -16,13 +16,14 @@ from pipelines.layers.view.overlays import Overlays
 from pipelines.layers.view.places import PlaceIndex
 from pipelines.layers.view.previews import Previews
 from pipelines.layers.view.run_page import SCRIPTS, ViewedRun, archive_tiles, run_page
+from pipelines.layers.view.scene_rows import SceneRows
 from pipelines.storage import filesystem
 from segmodel.errors import BeamsegError, ConfigurationError, explained
 
 LOOPBACK = "127.0.0.1"
 # Names by which a browser on this machine finds it; with others, a page elsewhere may ask for it.
 _HOSTS = {LOOPBACK, "localhost"}
-_ASSETS = ("leaflet.js", "leaflet.css", "map.css", "map.js", *SCRIPTS)
+_ASSETS = ("leaflet.js", "leaflet.css", "map.css", "map.js", "scenes.css", *SCRIPTS)
 _POLICY = "default-src 'self'; img-src 'self' data: blob:; frame-ancestors 'none'"
 _SAFETY = {
     "Content-Security-Policy": f"{_POLICY}; base-uri 'none'; form-action 'none'",
@@ -32,6 +33,7 @@ _SAFETY = {
 }
 # Header of a tile that does not show all label maps; says why, percent-encoded.
 LEFT_OUT = "X-Left-Out"
+_HTML = "text/html; charset=utf-8"
 _TYPES = {"js": "text/javascript", "css": "text/css"}
 _TILE = re.compile(r"/tile/(\d{1,2})/(\d{1,9})/(\d{1,9})", re.ASCII)
 # Bytes of the archive that are in memory for one answer.
@@ -67,11 +69,12 @@ class Site:
         self._drawn = DrawnTiles(run.placed, classes)
         self._places = PlaceIndex(run.placed, classes, run.polygons_of)
         self._previews = Previews(run.maps)
+        self._rows = SceneRows(run.name, run.maps)
         self._overlays = Overlays(run.maps, run.placed)
         self._files = {f"/{name}": (_type_of(name), page_asset(name)) for name in _ASSETS}
         tiles = self._drawn.described if run.archive is None else archive_tiles(run.archive)
         page = run_page(run, tiles, self._overlays, self._previews.bounds)
-        self._files["/"] = ("text/html; charset=utf-8", page)
+        self._files["/"] = (_HTML, page)
 
     def answer(self, target: str, host: str, ranges: str = "") -> Answer:
         """The answer to a request.
@@ -94,6 +97,8 @@ class Site:
                 return _of_tile(self._drawn.tile(*map(int, place.groups())))
             if address.path == "/place":
                 return self._of_place(address.query)
+            if address.path == "/scenes":
+                return self._of_scenes(address.query)
             if address.path == "/overlays":
                 return self._of_overlays(address.query)
             if picture := re.fullmatch(r"/image/(\d{1,9})", address.path, re.ASCII):
@@ -114,8 +119,19 @@ class Site:
             lon = lat = math.nan
         if not (-180 <= lon <= 180 and -90 < lat < 90):
             return _text(HTTPStatus.BAD_REQUEST, "lon and lat must be degrees")
-        content = json.dumps({"lines": self._places.lines(lon, lat)}).encode()
+        lines = [
+            {"text": line.text, "row": line.scene and self._rows.link(line.scene)}
+            for line in self._places.lines(lon, lat)
+        ]
+        content = json.dumps({"lines": lines}).encode()
         return _whole(HTTPStatus.OK, "application/json", content)
+
+    def _of_scenes(self, query: str) -> Answer:
+        """The rows of scenes from one on that a query names, or from the first one on."""
+        found = re.fullmatch(r"from=(\d{1,9})", query or "from=0", re.ASCII)
+        if found is None:
+            return _text(HTTPStatus.BAD_REQUEST, "from must be the number of a scene")
+        return _whole(HTTPStatus.OK, _HTML, self._rows.page(int(found[1])))
 
     def _of_overlays(self, query: str) -> Answer:
         """What of an overlay is in the box of a query."""

@@ -11,7 +11,7 @@ function labelSource(data) {
     const tile = place.divideBy(256).floor();
     const found = imageAt(data.zoom, tile.x, tile.y);
     if (found === undefined) {
-      return Promise.resolve(["no class"]);
+      return Promise.resolve([{ text: "no class" }]);
     }
     const image = new Image();
     image.src = found;
@@ -23,7 +23,7 @@ function labelSource(data) {
       const inner = place.subtract(tile.multiplyBy(256));
       const [red, green, blue, alpha] = context.getImageData(inner.x, inner.y, 1, 1).data;
       const color = "#" + [red, green, blue].map((part) => part.toString(16).padStart(2, "0")).join("");
-      return [alpha === 255 ? data.classes[color.toUpperCase()] : "no class"];
+      return [{ text: alpha === 255 ? data.classes[color.toUpperCase()] : "no class" }];
     });
   }
   return { tile: async (zoom, x, y) => imageAt(zoom, x, y), at: at };

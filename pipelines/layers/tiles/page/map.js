@@ -165,8 +165,19 @@
   function ask(place) {
     source.at(place, map).then(
       function (lines) {
-        L.popup().setLatLng(place).setContent(textOf(lines)).openOn(map);
-        say(lines);
+        const texts = lines.map((line) => line.text), answer = textOf(texts);
+        lines.forEach(function (line, number) {
+          if (line.row) {
+            const link = document.createElement("a");
+            link.href = line.row;
+            link.textContent = "areas of this scene";
+            answer.children[number].append(" ", link);
+          }
+        });
+        // Beside the buttons, also on a phone.
+        const room = { maxWidth: Math.min(300, map.getSize().x - 120), autoPanPaddingTopLeft: [52, 5] };
+        L.popup(room).setLatLng(place).setContent(answer).openOn(map);
+        say(texts);
       },
       (error) => say([`The class cannot be read: ${error.message}`]),
     );

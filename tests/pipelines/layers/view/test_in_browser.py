@@ -97,6 +97,8 @@ def test_legend_click_and_opacity_work_and_nothing_leaves_this_machine(page, ser
         popups = "document.querySelectorAll('.leaflet-popup-content')"
         popup = page.run(f"return [...{popups}].at(-1).firstChild.firstChild.textContent")
         assert popup == name
+    link = page.run(f"return [...{popups}].at(-1).querySelector('a').getAttribute('href')")
+    assert link in ("scenes?from=0#scene-0", "scenes?from=0#scene-1")
 
     page.run("document.getElementById('opacity').focus()")
     page.keys("\ue012" * 4)
@@ -271,7 +273,14 @@ def test_a_phone_shows_the_map_above_the_legend_without_scrolling_sideways(page)
         "  const box = document.querySelector(name).getBoundingClientRect();"
         "  return [box.left, box.top, box.right, box.bottom] })"
     )
+    page.run("document.querySelector('a[href=scenes]').click()")
+    page.wait_for("document.getElementById('rows')")
+    widths = page.run("return [document.documentElement.scrollWidth, innerWidth]")
+    page.run("document.getElementById('rows').focus()")
+    assert page.run("return document.activeElement.id") == "rows"
     page.command("Emulation.clearDeviceMetricsOverride")
+    assert widths == [360, 360]
+    assert page.run("return document.querySelector('#scene-0 th').textContent") == f"in/{SCENE}"
     (left, top, right, bottom), (aside_left, aside_top, aside_right, aside_bottom) = boxes
     assert (left, top, right, aside_left, aside_right) == (0, 0, 360, 0, 360)
     assert bottom > 640 / 2

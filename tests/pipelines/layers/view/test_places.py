@@ -38,6 +38,10 @@ def index_of(root: Path | str) -> PlaceIndex:
     return PlaceIndex(run.placed, CLASSES, run.polygons_of)
 
 
+def lines_at(index: PlaceIndex, row: int, column: int) -> list[str]:
+    return [line.text for line in index.lines(*degrees(row, column))]
+
+
 @pytest.fixture(scope="module")
 def index(looked) -> PlaceIndex:
     return index_of(looked.root)
@@ -57,7 +61,7 @@ def test_a_place_has_the_class_of_the_first_scene_that_has_one(index, looked):
                 found = NAMES.get(int(looked.labels[key][down, across]))
                 expected.append((key, down, across, found))
                 name = found if name == "no class" and found else name
-        lines = index.lines(*degrees(row, column))
+        lines = lines_at(index, row, column)
         kinds.add((len(expected), name == "no class"))
         if not expected:
             assert lines == ["no scene"]
@@ -73,7 +77,7 @@ def test_a_place_has_the_class_of_the_first_scene_that_has_one(index, looked):
 def test_confidence_is_that_of_the_pixel(index, looked):
     confidence = read_band(looked.root / "confidence" / "in" / "a.tif")
     row, column = np.argwhere(looked.labels[FIRST] != 255)[0].tolist()
-    (_, line, *_) = index.lines(*degrees(row, column))
+    (_, line, *_) = lines_at(index, row, column)
     assert (
         line
         == f"{FIRST}, row {row}, column {column}, confidence {confidence[row, column] / 255:.2f}"
@@ -94,7 +98,7 @@ def test_a_place_has_the_area_of_its_polygon(looked, tmp_path, by_scene):
     }
     for number in (1, components.max()):
         pixels = np.argwhere(components == number)
-        lines = index.lines(*degrees(*pixels[-1].tolist()))
+        lines = lines_at(index, *pixels[-1].tolist())
         (line,) = [line for line in lines[1:] if line.startswith(FIRST)]
         row, column = pixels[0].tolist()
         area = area_text(areas[FIRST, f"{FIRST}#{row},{column}"])
@@ -107,7 +111,7 @@ def test_a_polygon_of_a_generalized_map_has_its_own_class(looked, tmp_path):
     make(run, MINIMUM_AREA, POLYGONS, options=options)
     before, after = (read_band(run / path / FIRST) for path in ("labels", "layers/generalized"))
     row, column = np.argwhere((before != after) & (after == BRIGHT))[0].tolist()
-    lines = index_of(run).lines(*degrees(row, column))
+    lines = lines_at(index_of(run), row, column)
     (line,) = [line for line in lines[1:] if line.startswith(f"{FIRST}, row {row}, ")]
     assert " in a polygon of " in line
     assert " of bright" in line
