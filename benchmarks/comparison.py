@@ -1,4 +1,4 @@
-"""What benchmarks share: a contract of a made-up model, sides measured by turns, processes."""
+"""What benchmarks share: a made-up model's contract, sides measured by turns, processes, scenes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
@@ -41,3 +45,23 @@ def in_process(file: str, *words: object) -> Any:
     command = [sys.executable, file, "--peak", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def pictures(folder: str | None, side: int) -> np.ndarray:
+    """`(side, side, 3)` of the images in a folder side by side, or of smooth noise."""
+    paths = sorted(Path(folder).rglob("*.jpg")) if folder else []
+    random = np.random.default_rng(0)
+    canvas = np.zeros((side, side, 3), np.uint8)
+    cell, number = 512, 0
+    for row in range(0, side, cell):
+        for column in range(0, side, cell):
+            if paths:
+                picture = Image.open(paths[number % len(paths)]).convert("RGB")
+                values = np.asarray(picture.resize((cell, cell), Image.Resampling.BOX))
+            else:
+                coarse = Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+                values = np.asarray(coarse.resize((cell, cell), Image.Resampling.BICUBIC))
+            part = canvas[row : row + cell, column : column + cell]
+            part[...] = values[: part.shape[0], : part.shape[1]]
+            number += 1
+    return canvas

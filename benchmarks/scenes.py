@@ -30,8 +30,7 @@ from pathlib import Path
 import comparison
 import numpy as np
 import rasterio
-from comparison import in_process, medians
-from PIL import Image
+from comparison import in_process, medians, pictures
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
@@ -132,26 +131,6 @@ def print_peak(scene: str, run: str) -> None:
     seconds = time.perf_counter() - started
     assert json.loads(Path(run, "summary.json").read_text())["exit_status"] == 0
     print(json.dumps([seconds, peak_bytes() - before, peak_bytes()]))
-
-
-def pictures(folder: str | None, side: int) -> np.ndarray:
-    """`(side, side, 3)` of the images in a folder side by side, or of smooth noise."""
-    paths = sorted(Path(folder).rglob("*.jpg")) if folder else []
-    random = np.random.default_rng(0)
-    canvas = np.zeros((side, side, 3), np.uint8)
-    cell, number = 512, 0
-    for row in range(0, side, cell):
-        for column in range(0, side, cell):
-            if paths:
-                picture = Image.open(paths[number % len(paths)]).convert("RGB")
-                values = np.asarray(picture.resize((cell, cell), Image.Resampling.BOX))
-            else:
-                coarse = Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8))
-                values = np.asarray(coarse.resize((cell, cell), Image.Resampling.BICUBIC))
-            part = canvas[row : row + cell, column : column + cell]
-            part[...] = values[: part.shape[0], : part.shape[1]]
-            number += 1
-    return canvas
 
 
 def network(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:

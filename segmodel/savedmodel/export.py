@@ -22,6 +22,7 @@ import tensorflow as tf
 
 import segmodel
 from segmodel.errors import ConfigurationError, ExportError
+from segmodel.networks.folding import served_function
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
 from segmodel.savedmodel.folder import write_contract
 from segmodel.savedmodel.halo import (
@@ -65,8 +66,10 @@ class ServedModel(tf.Module):
 
     def __init__(self, function: Logits, contract: Contract) -> None:
         super().__init__()
-        # Behind a lambda, as Keras would save each of its variables a second time.
+        # Behind a function, as Keras would save each of its variables a second time.
         self._call: Logits = lambda values: function(values)
+        if isinstance(function, keras.Function):
+            self._call = served_function(function, contract.dtype, contract.stride)
         self._contract = contract
         self._images = tf.TensorSpec(
             (None, None, None, len(contract.bands)), contract.dtype, "images"
@@ -97,33 +100,45 @@ class ServedModel(tf.Module):
         }
 
     def _compute_logits(self, images: tf.Tensor) -> tf.Tensor:
-        """Fill NaN, pad to the stride, call the function, resize to full resolution, crop."""
-        fill = tf.constant(self._contract.fill, tf.float32)
-        values = tf.cast(images, tf.float32)
-        if images.dtype.is_floating:
-            values = tf.where(tf.math.is_nan(values), fill, values)
-        shape = tf.shape(images)
-        height, width = shape[1], shape[2]
-        stride = self._contract.stride
-        below, right = -height % stride, -width % stride
-        pads = [[0, 0], [0, below], [0, right], [0, 0]]
-        inside = tf.pad(tf.ones_like(values[..., :1], tf.bool), pads)
-        logits = tf.cast(self._call(tf.where(inside, tf.pad(values, pads), fill)), tf.float32)
-        size = tf.stack([height + below, width + right])
+        """Logits at full resolution of images that are filled to multiples of the stride."""
+        values = self._filled(images)
+        logits = tf.cast(self._call(values), tf.float32)
+        size = tf.shape(values)[1:3]
         same = tf.reduce_all(tf.equal(tf.shape(logits)[1:3], size))
-        logits = tf.cond(same, lambda: logits, lambda: tf.image.resize(logits, size))
-        return logits[:, :height, :width]
+        return tf.cond(same, lambda: logits, lambda: tf.image.resize(logits, size))
+
+    def _filled(self, images: tf.Tensor) -> tf.Tensor:
+        """As float32, with the fill for NaN, and on the right and below up to the stride."""
+        fill = tf.constant(self._contract.fill)
+        if images.dtype.is_floating:
+            # A sum shows it in one pass over the values; of infinities it may show what is not so.
+            images = tf.cond(
+                tf.math.is_nan(tf.reduce_sum(images)),
+                lambda: tf.where(tf.math.is_nan(images), fill, images),
+                lambda: images,
+            )
+        shape = tf.shape(images)
+        below, right = tf.unstack(-shape[1:3] % self._contract.stride)
+
+        def extended() -> tf.Tensor:
+            bottom = tf.broadcast_to(fill, tf.stack([shape[0], below, shape[2], shape[3]]))
+            taller = tf.concat([images, bottom], axis=1)
+            side = tf.broadcast_to(fill, tf.stack([shape[0], shape[1] + below, right, shape[3]]))
+            return tf.concat([taller, side], axis=2)
+
+        return tf.cast(tf.cond(below + right > 0, extended, lambda: images), tf.float32)
 
     def _labels(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"labels": self._to_labels(self._logits(images))}
+        return {"labels": _cropped(self._to_labels(self._logits(images)), images)}
 
     def _labels_and_confidence(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         logits = self._logits(images)
         confidence = tf.reduce_max(self._softmax(logits), axis=-1)
-        return {"labels": self._to_labels(logits), "confidence": confidence}
+        found = {"labels": self._to_labels(logits), "confidence": confidence}
+        return {name: _cropped(values, images) for name, values in found.items()}
 
     def _probabilities(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": self._softmax(self._logits(images))}
+        return {"probabilities": _cropped(self._softmax(self._logits(images)), images)}
 
     def _softmax(self, logits: tf.Tensor) -> tf.Tensor:
         calibration = self._contract.calibration
@@ -136,6 +151,12 @@ class ServedModel(tf.Module):
         if classes.ids == tuple(range(len(classes.ids))):
             return tf.cast(best, classes.label_dtype)
         return tf.gather(ids, best)
+
+
+def _cropped(values: tf.Tensor, images: tf.Tensor) -> tf.Tensor:
+    """What was computed of filled images, at the pixels that they had before."""
+    shape = tf.shape(images)
+    return values[:, : shape[1], : shape[2]]
 
 
 def export_savedmodel(

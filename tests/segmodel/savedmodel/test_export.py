@@ -10,16 +10,20 @@ import numpy as np
 import pytest
 
 from segmodel.errors import ConfigurationError, ExportError
+from segmodel.labels.classes import ClassTable, LabelClass
+from segmodel.networks.pretrained import read_weights
 from segmodel.savedmodel.contract import MeasuredHalo, MeasuredSizes
 from segmodel.savedmodel.export import export_savedmodel
 from segmodel.savedmodel.folder import CONTRACT_FILE, read_contract
 from segmodel.savedmodel.halo import Measuring
 from segmodel.savedmodel.predictor import Predictor
+from segmodel.savedmodel.signatures import meta_graph as graph_of
 from segmodel.tiling.borders import BorderCurve
 from tests.fakes import brightness_labels, contract
 from tests.segmodel.conftest import FOREIGN_CLASSES
 
 tf = pytest.importorskip("tensorflow")
+keras = pytest.importorskip("keras")
 
 FLOAT = {"dtype": "float32", "value_range": (0.0, 1.0)}
 
@@ -328,3 +332,36 @@ def test_scores_that_are_no_numbers_are_refused(tmp_path):
 
     with pytest.raises(ExportError, match="not finite"):
         export_savedmodel(lost, contract(), tmp_path / "model", measure_memory=False)
+
+
+def test_an_exported_network_computes_without_normalization_and_keeps_its_weights(tmp_path):
+    images = keras.Input((None, None, 3))
+    features = keras.layers.Conv2D(4, 3, padding="same", name="features")(images)
+    features = keras.layers.BatchNormalization(name="normalization")(features)
+    network = keras.Model(images, keras.layers.Conv2D(3, 1, name="scores")(features))
+    export_savedmodel(network, contract(), tmp_path / "model", measure_memory=False)
+    functions = graph_of(tmp_path / "model").graph_def.library.function
+    operations = {node.op for function in functions for node in function.node_def}
+    assert "Conv2D" in operations
+    assert "FusedBatchNormV3" not in operations
+    assert sorted(read_weights(tmp_path / "model")) == [
+        "features/bias",
+        "features/kernel",
+        "normalization/beta",
+        "normalization/gamma",
+        "normalization/moving_mean",
+        "normalization/moving_variance",
+        "scores/bias",
+        "scores/kernel",
+    ]
+
+
+def test_infinite_values_are_no_nan(tmp_path):
+    def logits(raw):
+        return tf.concat([-raw, raw], -1)
+
+    classes = ClassTable((LabelClass(0, "low", (0, 0, 0)), LabelClass(1, "high", (9, 9, 9))))
+    fields = {"bands": ("a",), "nodata_fill": (0.0,), "classes": classes}
+    export_savedmodel(logits, contract(**FLOAT, **fields), tmp_path / "m", measure_memory=False)
+    images = np.float32([[np.inf, -np.inf, 1.0], [-1.0, np.nan, 0.5]])[None, ..., None]
+    assert Predictor.load(tmp_path / "m").labels(images)[0].tolist() == [[1, 0, 1], [0, 0, 1]]
