@@ -19,6 +19,7 @@ from pipelines.geodesy.vector_files import damage_named, vector_library
 from pipelines.storage import filesystem, locations
 from pipelines.storage.copies import with_sidecars
 from segmodel.errors import ConfigurationError
+from segmodel.rasters.opening import reason_of_gdal
 
 ID, LON, LAT, CLASS = ("id", "lon", "lat", "class")
 _TEXTS = (".csv", ".tsv", ".txt")
@@ -92,11 +93,8 @@ def read_label_rows(path: str, table: PointTable = SAMPLE_TABLE) -> list[LabelRo
                 f"as CSV, GeoPackage or GeoJSON"
             )
         else:
-            with with_sidecars(locations.checked(path)) as file:
-                if not os.path.exists(file):
-                    raise FileNotFoundError(file)
-                with damage_named(name):
-                    rows = _feature_rows(file, name, table)
+            with with_sidecars(locations.checked(path)) as file, damage_named(name):
+                rows = _feature_rows(file, name, table)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigurationError(f"{path} is not there: check the path") from error
     if not rows:
@@ -256,8 +254,8 @@ def _layer_of_points(file: str, name: str, table: PointTable) -> str:
         layers = [str(layer) for layer, _ in pyogrio.list_layers(file)]
     except pyogrio.errors.DataSourceError as error:
         raise ConfigurationError(
-            f"{name} is no file of vectors that GDAL reads ({error}): save the labelled points as "
-            f"GeoPackage, or as CSV under a name that ends in .csv"
+            f"{name} is no file of vectors that GDAL reads ({reason_of_gdal(error, file)}): "
+            f"save the labelled points as GeoPackage, or as CSV under a name that ends in .csv"
         ) from error
     needed = [name for name in (table.id, table.label) if name]
     found = [

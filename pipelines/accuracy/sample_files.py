@@ -19,6 +19,7 @@ from pipelines.accuracy.label_tables import TextTable
 from pipelines.geodesy.geopackages import stop_clock, write_style
 from pipelines.run.directory import METADATA_DIR, RunDirectory
 from pipelines.storage import filesystem
+from pipelines.storage.copies import named_for_gdal
 from segmodel.errors import ConfigurationError
 from segmodel.escaping import xml_characters
 
@@ -108,9 +109,11 @@ def _complete_layer(folder: RunDirectory, design: SampleDesign) -> None:
     """Write `sample.gpkg`, or give it the points that it lacks."""
     path = folder.path(GPKG)
     is_new = not filesystem.exists(path)
-    with filesystem.write_atomic(path, folder.scratch) as draft:
-        # GDAL wants a name that ends so.
-        file, there = Path(f"{draft.path}.gpkg"), set[str]()
+    with (
+        filesystem.write_atomic(path, folder.scratch) as draft,
+        named_for_gdal(draft.path, "gpkg") as name,
+    ):
+        file, there = Path(name), set[str]()
         if not is_new:
             file.write_bytes(filesystem.read_bytes(path))
             there = _ids_of_layer(file)
@@ -118,8 +121,7 @@ def _complete_layer(folder: RunDirectory, design: SampleDesign) -> None:
         _append(file, [(n, point) for n, point in numbered if point.id not in there])
         if is_new:
             style = style_of([name for _, name in design.classes])
-            write_style(str(file), LAYER, "geom", "classes", style)
-        file.replace(draft.path)
+            write_style(name, LAYER, "geom", "classes", style)
 
 
 def _ids_of_layer(path: Path) -> set[str]:

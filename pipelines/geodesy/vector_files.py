@@ -25,6 +25,7 @@ from pipelines.geodesy.polygons import Polygons
 from pipelines.storage import locations
 from pipelines.storage.copies import with_sidecars
 from segmodel.errors import ConfigurationError
+from segmodel.rasters.opening import reason_of_gdal
 
 NAME_FIELDS = ("name", "NAME", "Name")
 MADE_VALID = 2000  # vertices
@@ -110,11 +111,8 @@ def _read(path: str, option: str, name_field: str | None, field_option: str = ""
     place, _, layer = path.partition(LAYER)
     source = f"{option} {os.path.basename(place.rstrip('/'))}"
     try:
-        with with_sidecars(locations.checked(place)) as file:
-            if not os.path.exists(file):
-                raise FileNotFoundError(file)
-            with damage_named(source):
-                found, places, polygons = _read_file(file, layer, source, name_field)
+        with with_sidecars(locations.checked(place)) as file, damage_named(source):
+            found, places, polygons = _read_file(file, layer, source, name_field)
     except FileNotFoundError as error:
         raise ConfigurationError(f"{source} is not there: check the path {place}") from error
     return _Found(polygons, found.nameless(places, source, field_option), bool(found.fields))
@@ -147,8 +145,8 @@ def damage_named(source: str) -> Iterator[None]:
         ) from error
     except (errors.DataSourceError, errors.DataLayerError) as error:
         raise ConfigurationError(
-            f"{source} cannot be read to its end ({error}): save it again as GeoPackage, or put it "
-            f"back from a copy"
+            f"{source} cannot be read to its end ({reason_of_gdal(error, source)}): save it again "
+            f"as GeoPackage, or put it back from a copy"
         ) from error
 
 
@@ -249,7 +247,8 @@ def _polygon_layer(file: str, layer: str, source: str) -> str:
         kinds = {str(name): str(kind) for name, kind in pyogrio.list_layers(file)}
     except pyogrio.errors.DataSourceError as error:
         raise ConfigurationError(
-            f"{source} is not a vector file that GDAL reads: convert it to GeoPackage ({error})"
+            f"{source} is not a vector file that GDAL reads: convert it to GeoPackage "
+            f"({reason_of_gdal(error, file)})"
         ) from error
     if layer in kinds:
         return layer
@@ -263,7 +262,7 @@ def _polygon_layer(file: str, layer: str, source: str) -> str:
             f"{source} has no layer of polygons: name a file of polygons, not of points or lines"
         )
     if len(having) > 1:
-        base = os.path.basename(file)
+        base = source.partition(" ")[2]
         raise ConfigurationError(
             f"{source} has polygons in the layers {', '.join(sorted(having))}: name one, as in "
             f"'{base}{LAYER}{min(having)}'"

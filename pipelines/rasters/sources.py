@@ -9,11 +9,12 @@ import os
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Container, Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 from pipelines.rasters.gdal import OPENER, location_of
 from pipelines.run.failures import reason_of
 from pipelines.storage import filesystem, locations
+from pipelines.storage.copies import with_sidecars
 from segmodel.errors import BeamsegError, FailureCode, InputError, TransientError, is_transient
 from segmodel.rasters.opening import GDAL_ERRORS, OpenRaster
 
@@ -187,18 +188,30 @@ def _names_in_index(path: str) -> Iterator[str]:
 
     if _kind_of(path) is not None:
         raise not_checked("GTI whose index names other files")
+    is_gdals = locations.is_web(path) or locations.is_read_by_gdal(path)
     try:
-        for layer, _ in pyogrio.list_layers(path):
-            about = pyogrio.read_info(path, layer=layer)
-            for key, text in (about["layer_metadata"] or {}).items():
-                if _OVERVIEW.fullmatch(key):
-                    yield resolved(text, path)
-            meta, _, _, columns = pyogrio.raw.read(path, layer=layer, read_geometry=False)
-            for dtype, column in zip(meta["dtypes"], columns, strict=True):
-                if dtype == "object":
-                    yield from (resolved(text, path) for text in column if isinstance(text, str))
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, ValueError) as error:
+        with nullcontext(path) if is_gdals else with_sidecars(path) as file:
+            yield from (resolved(text, path) for text in _texts_in_index(file))
+    except (
+        pyogrio.errors.DataSourceError,
+        pyogrio.errors.DataLayerError,
+        FileNotFoundError,
+        ValueError,
+    ) as error:
         raise not_checked("GTI without an index that can be read") from error
+
+
+def _texts_in_index(file: str) -> Iterator[str]:
+    import pyogrio
+
+    for layer, _ in pyogrio.list_layers(file):
+        about = pyogrio.read_info(file, layer=layer)
+        metadata = about["layer_metadata"] or {}
+        yield from (text for key, text in metadata.items() if _OVERVIEW.fullmatch(key))
+        meta, _, _, columns = pyogrio.raw.read(file, layer=layer, read_geometry=False)
+        for dtype, column in zip(meta["dtypes"], columns, strict=True):
+            if dtype == "object":
+                yield from (text for text in column if isinstance(text, str))
 
 
 def _linked(path: str) -> Iterator[str]:

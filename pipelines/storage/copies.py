@@ -1,8 +1,10 @@
 """Files of stores on this machine, for libraries that read paths."""
 
 import atexit
+import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -23,6 +25,9 @@ from segmodel.errors import (
 )
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import fingerprint, read_contract
+
+# What makes of a path an address, one in an archive, or another path, where libraries parse it.
+_MARKS = re.compile(r"[!;?\\\t\n\r]")
 
 
 @contextmanager
@@ -147,14 +152,80 @@ def _fetched(uri: str, path: str) -> str:
 
 @contextmanager
 def with_sidecars(uri: str) -> Iterator[str]:
-    """The path of a file on this machine for the time of the block.
+    """The path of a file on this machine for the time of the block, see `plain_path`.
 
     With a copy come the files beside it that differ in what follows the first dot of their name,
     as a Shapefile has some.
 
     Raises:
-        FileNotFoundError: If there is no such file in the store.
+        FileNotFoundError: If there is no such file.
     """
+    with _local(uri) as local, plain_path(local) as path:
+        if not os.path.exists(path):
+            raise FileNotFoundError(errno.ENOENT, "no such file", uri)
+        yield path
+
+
+@contextmanager
+def plain_path(path: str) -> Iterator[str]:
+    """A path that every library takes for one of this machine, for the time of the block.
+
+    GDAL and pyogrio read `in!/a.gpkg`, `a;b.gpkg`, `//in/a.gpkg` and `GPKG:a.gpkg` as other places.
+    The path is absolute, and leads through a link where the own one has such marks.
+
+    Args:
+        path: A file, which is there with those beside it that differ in what follows the first dot
+            of their name; or a file to write, whose own name has no marks.
+
+    Raises:
+        ConfigurationError: If the folder for temporary files has marks, too, and is needed.
+        FileNotFoundError: If there is no such folder.
+    """
+    folder, name = os.path.split(os.path.join(os.getcwd(), path))
+    folder = f"/{folder.lstrip('/')}"
+    if not _MARKS.search(f"{folder}/{name}"):
+        yield os.path.join(folder, name)
+        return
+    with (
+        room(filesystem.machine_folder()) as above,
+        tempfile.TemporaryDirectory(dir=above) as links,
+    ):
+        if _MARKS.search(links):
+            raise ConfigurationError(
+                "TMPDIR names a folder with one of ! ; ? \\, a tab or an end of line in its path, "
+                "which readers of vector files take for an address: set TMPDIR to another"
+            )
+        if not _MARKS.search(name):
+            os.symlink(folder, os.path.join(links, "folder"))
+            yield os.path.join(links, "folder", name)
+            return
+        for beside in os.listdir(folder):
+            if beside.startswith(name.partition(".")[0] + "."):
+                link = os.path.join(links, _MARKS.sub("_", beside))
+                os.symlink(os.path.join(folder, beside), link)
+        yield os.path.join(links, _MARKS.sub("_", name))
+
+
+@contextmanager
+def named_for_gdal(path: str, kind: str) -> Iterator[str]:
+    """A `plain_path` that ends as GDAL wants it, of a file that gets another one in the end.
+
+    Args:
+        path: File of this machine that the block is to write; its own name has no marks.
+        kind: What the name has to end with, without a point.
+    """
+    own = Path(f"{path}.{kind}")
+    try:
+        with plain_path(str(own)) as file:
+            yield file
+        own.replace(path)
+    finally:
+        own.unlink(missing_ok=True)
+
+
+@contextmanager
+def _local(uri: str) -> Iterator[str]:
+    """A file of this machine, or a copy with the files beside it for the time of the block."""
     if not locations.is_remote(uri):
         yield uri
         return
@@ -167,10 +238,7 @@ def with_sidecars(uri: str) -> Iterator[str]:
             below = found.uri[len(folder) + 1 :]
             if "/" not in below:
                 _download(found.uri, os.path.join(copies, below), found.stat)
-        path = os.path.join(copies, name)
-        if not os.path.exists(path):
-            raise FileNotFoundError(2, "no such object", uri)
-        yield path
+        yield os.path.join(copies, name)
 
 
 def local_folder(uri: str) -> str:

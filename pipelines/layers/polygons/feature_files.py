@@ -4,23 +4,19 @@ The same rows give the same bytes. GDAL keeps what the index needs of all featur
 up to 75 bytes of memory for each of a GeoPackage, and 140 of a FlatGeobuf.
 """
 
-import os
-import shutil
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import pyarrow as pa
 from pyogrio.raw import write_arrow
 
 from pipelines.geodesy.geopackages import stop_clock
 from pipelines.layers.polygons.parts import BOUNDS, GEOMETRY, row_groups
-from segmodel.devices.disks import temporary_folder
+from pipelines.storage.copies import named_for_gdal
 
 DRIVERS = {"gpkg": "GPKG", "fgb": "FlatGeobuf"}
 LAYER_NAME = "polygons"
 # By this GDAL knows the column of geometry.
 _WKB = {"ARROW:extension:name": "ogc.wkb"}
-_MARKS = frozenset("!;?")
 
 
 def write_features(
@@ -52,22 +48,16 @@ def write_features(
             raise
 
     stop_clock()
-    # GDAL wants a name that ends so, and pyogrio one without marks of addresses.
-    folder, name = os.path.split(path)
-    folder = folder if _MARKS.isdisjoint(folder) else temporary_folder()
-    file = Path(folder, f"{name}.{kind}")
     try:
-        write_arrow(
-            pa.RecordBatchReader.from_batches(columns, rows()),
-            file,
-            layer=LAYER_NAME,
-            driver=DRIVERS[kind],
-            geometry_type="Polygon",
-            crs=crs_wkt or None,
-        )
-        shutil.move(file, path)
+        with named_for_gdal(path, kind) as file:
+            write_arrow(
+                pa.RecordBatchReader.from_batches(columns, rows()),
+                file,
+                layer=LAYER_NAME,
+                driver=DRIVERS[kind],
+                geometry_type="Polygon",
+                crs=crs_wkt or None,
+            )
     except RuntimeError as error:
         # Of an error in its input GDAL does not say what it was.
         raise (faults[0] if faults else error) from None
-    finally:
-        file.unlink(missing_ok=True)

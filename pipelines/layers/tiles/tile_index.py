@@ -1,7 +1,6 @@
 """Indexes of mosaics of many files: GDAL opens what it needs of them, and reads no list of all."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyogrio.raw
@@ -9,6 +8,7 @@ import shapely
 
 from pipelines.geodesy.geopackages import stop_clock
 from pipelines.scenes.vrt import Piece
+from pipelines.storage.copies import named_for_gdal
 
 
 def write_tile_index(path: str, pieces: Sequence[Piece]) -> None:
@@ -23,9 +23,7 @@ def write_tile_index(path: str, pieces: Sequence[Piece]) -> None:
     west, east, north, south = np.array([piece.edges for piece in pieces]).T
     first = pieces[0].transform
     stop_clock()
-    # GDAL wants a name that ends so.
-    file = Path(f"{path}.gpkg")
-    try:
+    with named_for_gdal(path, "gpkg") as file:
         pyogrio.raw.write(
             file,
             shapely.to_wkb(shapely.box(west, south, east, north)),
@@ -37,6 +35,3 @@ def write_tile_index(path: str, pieces: Sequence[Piece]) -> None:
             driver="GPKG",
             layer_metadata={"RESX": repr(first.a), "RESY": repr(-first.e)},
         )
-        file.replace(path)
-    finally:
-        file.unlink(missing_ok=True)

@@ -270,6 +270,15 @@ def test_geojson_without_points_is_read_by_its_fields(tmp_path):
     assert read_labelled(str(path), design_of()) == {"p1": 0}
 
 
+def test_a_file_may_have_marks_of_addresses_in_its_path(tmp_path):
+    path = Path(write_vectors(tmp_path / "a.gpkg"))
+    expected = read_labelled(str(path), design_of())
+    (tmp_path / "in!").mkdir()
+    moved = path.rename(tmp_path / "in!" / "a;b!.gpkg")
+
+    assert read_labelled(str(moved), design_of()) == expected != {}
+
+
 def test_other_files_are_refused(tmp_path):
     with pytest.raises(ConfigurationError, match=r"a.gpkg is no file of vectors that GDAL reads"):
         read(tmp_path / "a.gpkg", b"not a database")

@@ -185,6 +185,14 @@ def test_added_points_come_behind_labelled_ones_which_stay(run):
     assert len(places) > 30
 
 
+def test_the_layer_may_lie_in_a_folder_with_marks_of_addresses(run, monkeypatch):
+    for folder in (run / "plain", run / "marks!;?"):
+        command.run([str(run), "--total", "20", *CHIPLESS, "--output", str(folder)])
+        command.run([str(run), "--add", "3", *CHIPLESS, "--output", str(folder)])
+
+    assert files_of(run / "marks!;?") == files_of(run / "plain")
+
+
 def test_points_are_added_once_also_where_the_command_is_interrupted(run, monkeypatch):
     first = ["--total", "40", *CHIPLESS]
     command.run([str(run), *first, "--output", str(run / "whole")])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import string
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,45 @@ def test_formats_give_the_same_polygons_in_the_order_of_names(tmp_path: Path, su
     assert polygons.names == ("east a", "west b")
     assert shapely.equals(shapes_of(polygons), [WEST, EAST]).all()
     assert CRS(polygons.crs_wkt).to_epsg() == 4326
+
+
+@pytest.mark.parametrize("place", ["{0}a", "a{0}b", "{0}in/a", "in{0}/a{0}"])
+def test_any_mark_may_stand_in_a_path(tmp_path: Path, monkeypatch, place: str) -> None:
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    save(whole / "areas.shp", [WEST], ["west"], geometry_type="Polygon")
+    for mark in [*string.punctuation.replace("/", "").replace(".", ""), *" \t\n\r\x01"]:
+        stem = place.format(mark)
+        for part in whole.iterdir():
+            copy = tmp_path / "places" / f"{stem}{part.suffix}"
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(part, copy)
+        monkeypatch.chdir(tmp_path / "places")
+
+        for path in (f"{stem}.shp", f"/{tmp_path}/places/{stem}.shp"):
+            assert read_polygons(path, "--zones").names == ("west",), path
+
+
+def test_marks_in_the_folder_for_temporary_files_are_refused_where_it_is_needed(
+    tmp_path: Path, monkeypatch
+) -> None:
+    (tmp_path / "a!").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "a!"))
+    plain = save(tmp_path / "areas.gpkg", [WEST], ["west"])
+    marked = Path(plain).rename(tmp_path / "areas;.gpkg")
+
+    with pytest.raises(ConfigurationError, match=r"^TMPDIR names a folder with one of ! ; \? "):
+        read_polygons(str(marked), "--zones")
+    assert read_polygons(str(marked.rename(plain)), "--zones").names == ("west",)
+
+
+def test_an_error_names_a_file_by_its_own_name(tmp_path: Path) -> None:
+    path = tmp_path / "a;b.gpkg"
+    path.write_text("nothing")
+    beginning = r"^--aoi a;b\.gpkg is not a vector file that GDAL reads: [^/]*$"
+
+    with pytest.raises(ConfigurationError, match=beginning):
+        read_polygons(str(path), "--aoi")
 
 
 def test_the_order_of_features_changes_nothing(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from affine import Affine
 
 from pipelines.rasters.header import Headers
 from pipelines.rasters.reach import Reach, check_vectors
+from pipelines.rasters.sources import names_in
 from pipelines.run.plan import InputFile
 from segmodel.errors import FailureCode, InputError
 from segmodel.rasters.memory import image_in_memory
@@ -274,6 +275,13 @@ def test_an_index_of_tiles_is_read_if_they_lie_where_inputs_do(folder: Path) -> 
     assert read(inside) == 3
     assert read(outside, str(folder.parent)) == 3
     assert [*map(_code, (outside, overview, nested))] == ["not_trusted"] * 3
+
+
+def test_an_index_may_have_marks_of_addresses_in_its_name(folder: Path) -> None:
+    write_index(folder / "plain.gpkg", "../secret.tif")
+    (folder / "plain.gpkg").rename(folder / "a!b;c.gti.gpkg")
+
+    assert [*names_in(str(folder / "a!b;c.gti.gpkg"))] == [f"{folder}/../secret.tif"]
 
 
 def test_vector_files_name_only_what_lies_beside_them(folder: Path) -> None:

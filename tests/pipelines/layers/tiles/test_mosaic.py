@@ -159,6 +159,7 @@ def test_a_mosaic_of_a_reference_system_that_the_run_has_lost_is_removed(tmp_pat
 
 
 def test_a_mosaic_of_many_files_has_an_index_that_gdal_opens_as_the_same_map(tmp_path, monkeypatch):
+    tmp_path = tmp_path / "marks!;?"
     write_scene(tmp_path / "in" / "a.tif", pixels(90, 130))
     run = segmented(tmp_path)
     made(run, "--cell", "500")
