@@ -20,7 +20,7 @@ from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
 from segmodel.engine.stitching import Labelled
 from segmodel.errors import BeamsegError
-from segmodel.tiling.windows import Layout, Window, computed_pixels
+from segmodel.tiling.windows import Layout, Window, computed_pixels, cores
 
 # Longer to shorter side of what is wide, or high and narrow.
 LONG = 2
@@ -81,7 +81,8 @@ def windows_of(height: int, width: int, layout: Layout) -> int:
     >>> windows_of(100, 600, Layout(window_px=512, halo_px=0, stride_px=32))
     2
     """
-    return -(-height // layout.window_px) * -(-width // layout.window_px)
+    whole = Window(0, 0, height, width)
+    return math.prod(map(len, cores(whole, whole, layout)))
 
 
 def computed_for(height: int, width: int, layout: Layout) -> int:

@@ -1,6 +1,6 @@
 """What all units of a run have in common: how inputs are read, planned, labelled and counted."""
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -168,12 +168,13 @@ class Work(PlanContext):
         shaping = {name: document.get(name) or {} for name in ("labels", "statistics")}
         labels, asked = shaping["labels"], document.get("options", {})
         contract = Contract.from_json(document.get("model", {}))
+        layout = contract.layout(labels["window_px"], labels["halo_px"], labels["batch"])
         counting = document.get("counting")
         policy = document.get("policy", {})
         reach = None if asked.get("trust_inputs") else Reach.of(asked.get("input", ()))
         return cls(
             contract=contract,
-            layout=contract.layout(labels["window_px"], labels["halo_px"], labels["batch"]),
+            layout=replace(layout, rectangular=labels.get("rectangular", False)),
             reading=ReadOptions.from_json(labels),
             counting=None if counting is None else Counting(**counting),
             headers=Headers(labels.get("crs"), reach=reach),

@@ -14,7 +14,7 @@ from segmodel.rasters.header import TURNED, Header
 from segmodel.rasters.opening import CACHE_BYTES
 from segmodel.savedmodel.contract import Contract
 from segmodel.tiling.resampling import ModelGrid
-from segmodel.tiling.windows import Layout, Window, core_side
+from segmodel.tiling.windows import Layout, Window, core_side, cores
 
 # Name of the format, as it stands in plans.
 # Longest side of a block, and most pixels of one that is as wide as its scene.
@@ -193,7 +193,8 @@ def _scaled_side(source: int, model: int, layout: Layout) -> int:
     """Side of blocks along an axis of the model's grid that are no larger on the scene's own."""
     most = int(BLOCK_PX * min(1.0, model / source)) // layout.stride_px * layout.stride_px
     most = max(most, layout.stride_px)
-    return _side(model, replace(layout, window_px=min(layout.window_px, most)), most)
+    core = core_side(model, replace(layout, window_px=min(layout.window_px, most)))
+    return _side(model, core, most)
 
 
 def _sides(header: Header, layout: Layout) -> tuple[int, int]:
@@ -203,9 +204,12 @@ def _sides(header: Header, layout: Layout) -> tuple[int, int]:
     if rows is not None:
         strips = Layout(rows, layout.halo_px, layout.stride_px, layout.batch)
         # Two lower windows in a block would be one higher window: blocks are cut by the layout.
-        most = rows if rows < layout.window_px else max(rows, WIDE_BLOCK_PIXELS // width)
-        return _side(height, strips, most), width
-    return _side(height, layout, BLOCK_PX), _side(width, layout, BLOCK_PX)
+        is_one_row = layout.rectangular or rows < layout.window_px
+        most = rows if is_one_row else max(rows, WIDE_BLOCK_PIXELS // width)
+        return _side(height, core_side(height, strips), most), width
+    whole = Window(0, 0, height, width)
+    (_, core_height), (_, core_width) = (axis[0] for axis in cores(whole, whole, layout))
+    return _side(height, core_height, BLOCK_PX), _side(width, core_width, BLOCK_PX)
 
 
 def _strip_rows(header: Header, layout: Layout) -> int | None:
@@ -224,13 +228,12 @@ def _strip_rows(header: Header, layout: Layout) -> int | None:
 _BYTES = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2, "uint32": 4, "int32": 4, "float32": 4}
 
 
-def _side(length: int, layout: Layout, most: int) -> int:
+def _side(length: int, core: int, most: int) -> int:
     """Side of the blocks along an axis: a whole number of windows, blocks about equal.
 
-    >>> _side(5400, Layout(window_px=2048, halo_px=0, stride_px=32), 4096)
+    >>> _side(5400, 1824, 4096)
     3648
     """
-    core = core_side(length, layout)
     windows = math.ceil(length / core)
     blocks = math.ceil(windows / max(1, most // core))
     return math.ceil(windows / blocks) * core

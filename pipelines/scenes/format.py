@@ -1,5 +1,6 @@
 """Georeferenced scenes, read by windows; the label map is a Cloud Optimized GeoTIFF."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -7,7 +8,7 @@ from pathlib import Path
 
 from rasterio.drivers import raster_driver_extensions
 
-from pipelines.formats.interface import Estimate, Format, Thumbnail, windows_of
+from pipelines.formats.interface import Estimate, Format, Thumbnail
 from pipelines.formats.work import PlanContext, Work
 from pipelines.geodesy.vector_files import has_vectors
 from pipelines.rasters.header import Headers, last_stored, with_others
@@ -35,7 +36,7 @@ from segmodel.errors import (
 )
 from segmodel.images.encoded import IMAGE_SUFFIXES
 from segmodel.images.tiff import TIFF_MARKS, is_tiff
-from segmodel.tiling.windows import Window, computed_pixels
+from segmodel.tiling.windows import Window, computed_pixels, cores
 
 # Rasters whether or not GDAL can open them: what people keep imagery in, and no sidecars.
 RASTER_SUFFIXES = frozenset(
@@ -139,7 +140,7 @@ class SceneFormat(Format):
             for block in blocks:
                 area = model_window(block, scaled, layout.stride_px)
                 pixels += block.pixels
-                windows += windows_of(area.height, area.width, layout)
+                windows += math.prod(map(len, cores(whole, area, layout)))
                 computed += computed_pixels(whole, area, layout)
         return Estimate(len(files), pixels, windows, computed, exact=True)
 

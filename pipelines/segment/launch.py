@@ -139,6 +139,7 @@ class ResolvedRun:
             "confidence": self.options.confidence,
             # Runs that were begun before there was this option go on.
             **dict.fromkeys(_later_flags(self.options), True),
+            **({"rectangular": True} if self.context.layout.rectangular else {}),
             **self.context.reading.to_json(),
         }
 

@@ -29,7 +29,7 @@ MODEL_SHARE = 0.6
 MIN_WINDOW_PX, DEFAULT_WINDOW_PX, MAX_WINDOW_PX = 256, 2048, 4096
 WINDOW_STEP_PX = 32
 # What halos may cost where memory allows it: computed pixels per pixel kept.
-COMPUTED_PER_KEPT = 1.2
+COMPUTED_PER_KEPT = 1.08
 # Calls of the model whose windows are read or wait for others, and whose maps are not finished.
 CALLS_HELD = 6
 # Below it, photographs would be refused.
@@ -153,7 +153,7 @@ def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, An
     halo = frozen.get("halo_px") if options.halo is None else options.halo
     # Runs of earlier releases have None.
     batch = frozen.get("batch", 1) if options.batch is None else options.batch
-    if options.window is not None:
+    if options.window not in (None, frozen.get("window_px")):
         layout = contract.layout(options.window, halo, batch)
         if layout.window_px != options.window:
             raise ConfigurationError(
@@ -163,7 +163,8 @@ def _layout(options: SegmentOptions, contract: Contract, frozen: Mapping[str, An
             )
         return layout
     if "window_px" in frozen:
-        return contract.layout(frozen["window_px"], halo, batch)
+        layout = contract.layout(frozen["window_px"], halo, batch)
+        return replace(layout, rectangular=frozen.get("rectangular", False))
     pixels = options.max_pixels or frozen.get("max_pixels") or MIN_PIXELS
     images = pixels * sum(image_bytes_per_pixel(options, contract))
     largest = partial(_largest, options, contract, batch, images)
@@ -192,7 +193,7 @@ def _largest(
     most = -(-min(wanted, MAX_WINDOW_PX) // step) * step
     least = min(max(MIN_WINDOW_PX // step, 1) * step, most)
     for core in range(most, least - 1, -step):
-        layout = contract.layout(core, halo, batch)
+        layout = replace(contract.layout(core, halo, batch), rectangular=not contract.fixed_window)
         spare = _memory(layout, options, contract).images
         if model_bytes(layout, contract, options) <= affordable and spare >= images:
             break

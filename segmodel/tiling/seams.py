@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from segmodel.errors import ConfigurationError
-from segmodel.tiling.windows import Layout, Tile, Window, spans, tile_of
+from segmodel.tiling.windows import Layout, Tile, Window, cores, tile_of
 
 # Distance from borders up to which labels are compared where there is no halo.
 NEAR_PX = 32
@@ -38,9 +38,8 @@ def border_tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]
     """
     if layout.fixed_px is not None:
         raise ConfigurationError("windows of a model with a fixed window cannot be moved")
+    rows, columns = cores(raster, area, layout)
     layout = replace(layout, halo_px=near_px(layout))
-    rows = list(spans(area.row, area.height, layout))
-    columns = list(spans(area.column, area.width, layout))
     for low, high in _strips(rows, raster.height, layout):
         for column, width in columns:
             yield _tile_in(area, Window(low, column, high - low, width), raster, layout)

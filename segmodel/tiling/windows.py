@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from segmodel.errors import ConfigurationError
 
@@ -121,6 +122,8 @@ class Layout:
             `AUTO_BATCH_PX`, up to `MAX_BATCH_SIZE`; None, in runs of earlier releases, for those of
             a square of `BATCH_PX`.
         fixed_px: Side of the only window the model accepts, or None.
+        rectangular: Whether windows may have other shapes than squares, as long as they have no
+            more pixels than a square core of `window_px` with its halo.
 
     Raises:
         ConfigurationError: If the sizes do not fit together.
@@ -131,6 +134,7 @@ class Layout:
     stride_px: int
     batch: Batch = 1
     fixed_px: int | None = None
+    rectangular: bool = False
 
     def __post_init__(self) -> None:
         batch = self.batch
@@ -234,8 +238,8 @@ def tiles(raster: Window, area: Window, layout: Layout) -> Iterator[Tile]:
         raise ConfigurationError(f"area must start on a multiple of {layout.stride_px}: {area}")
     if area.row + area.height > raster.height or area.column + area.width > raster.width:
         raise ConfigurationError(f"{area} leaves the raster of {raster.height}x{raster.width}")
-    columns = list(spans(area.column, area.width, layout))
-    for row, height in spans(area.row, area.height, layout):
+    rows, columns = cores(raster, area, layout)
+    for row, height in rows:
         for column, width in columns:
             yield tile_of(Window(row, column, height, width), raster, layout)
 
@@ -258,6 +262,77 @@ def tile_of(core: Window, raster: Window, layout: Layout) -> Tile:
     )
 
 
+# Start and length of each core along an axis.
+Spans = list[tuple[int, int]]
+
+
+def cores(raster: Window, area: Window, layout: Layout) -> tuple[Spans, Spans]:
+    """Rows and columns of the cores that cover an area.
+
+    Rectangular ones are those for which the model computes the least pixels, of these those with
+    the shortest borders. Their sides are at most twice as long as those of a square.
+
+    Args:
+        raster: The whole raster, at row 0 and column 0.
+        area: Part of the raster to cover.
+        layout: Sizes of windows.
+
+    >>> layout = Layout(window_px=64, halo_px=32, stride_px=32, rectangular=True)
+    >>> area = Window(0, 0, 64, 160)
+    >>> cores(area, area, layout)
+    ([(0, 64)], [(0, 96), (96, 64)])
+    """
+    heights = widths = layout
+    if layout.rectangular and area.pixels:
+        _, height, width = min(_shapes(raster, area, layout))
+        heights = replace(layout, window_px=height)
+        widths = replace(layout, window_px=width)
+    return list(spans(area.row, area.height, heights)), list(spans(area.column, area.width, widths))
+
+
+def _shapes(
+    raster: Window, area: Window, layout: Layout
+) -> Iterator[tuple[tuple[int, int], int, int]]:
+    """Shapes of cores for an area: computed pixels and length of borders, height, width."""
+    few, many = -(-area.height // (2 * layout.window_px)), 2 * area.height // layout.window_px
+    for number in range(few, max(few, many) + 1):
+        down = _Axis.divided(area.row, area.height, raster.height, number, layout)
+        most_px = layout.read_px**2 // down.longest_px
+        side = min(most_px - 2 * layout.aligned_halo_px, 2 * layout.window_px)
+        side = max(side // layout.stride_px, 1) * layout.stride_px
+        # Windows at the edge of a raster have a halo on one side only.
+        for columns in {1, 2, -(-area.width // side)}:
+            across = _Axis.divided(area.column, area.width, raster.width, columns, layout)
+            if across.longest_px <= most_px and across.side_px <= 2 * layout.window_px:
+                borders = down.number * area.width + across.number * area.height
+                yield (down.read_px * across.read_px, borders), down.side_px, across.side_px
+
+
+class _Axis(NamedTuple):
+    """About equal cores along an axis: their side, all that they read, and what one reads."""
+
+    side_px: int
+    number: int
+    read_px: int
+    longest_px: int
+
+    @classmethod
+    def divided(
+        cls, start: int, length: int, raster_length: int, number: int, layout: Layout
+    ) -> _Axis:
+        """An axis that is divided into at most so many cores."""
+        halo, stride = layout.aligned_halo_px, layout.stride_px
+        side = -(-length // (number * stride)) * stride
+        number = -(-length // side)
+        rest, last = raster_length - start - length, length - (number - 1) * side
+        before, after = min(halo, start), min(halo, rest)
+        read = length + before + after
+        if number > 1:
+            read += halo * (2 * number - 3) + min(halo, last + rest)
+        around = (before + after, halo + max(before, after))[number - 1] if number < 3 else 2 * halo
+        return cls(side, number, read, min(side, length) + around)
+
+
 def spans(start: int, length: int, layout: Layout) -> Iterator[tuple[int, int]]:
     """Start and length of the cores along one axis: as few as possible, about equal.
 
@@ -278,8 +353,8 @@ def spans(start: int, length: int, layout: Layout) -> Iterator[tuple[int, int]]:
 
 def core_side(length: int, layout: Layout) -> int:
     """Side of the cores along an axis of a length in pixels, a multiple of the stride."""
-    cores = -(-length // layout.window_px)
-    return math.ceil(length / cores / layout.stride_px) * layout.stride_px
+    number = -(-length // layout.window_px)
+    return math.ceil(length / number / layout.stride_px) * layout.stride_px
 
 
 def computed_pixels(raster: Window, area: Window, layout: Layout) -> int:
@@ -294,14 +369,15 @@ def computed_pixels(raster: Window, area: Window, layout: Layout) -> int:
     >>> computed_pixels(Window(0, 0, 64, 128), Window(0, 0, 64, 128), layout)
     12288
     """
-    heights, widths = (
-        sum(layout.fixed_px or _span(first, size, whole, layout)[1] for first, size in axis)
-        for axis, whole in (
-            (spans(area.row, area.height, layout), raster.height),
-            (spans(area.column, area.width, layout), raster.width),
-        )
-    )
-    return heights * widths
+    rows, columns = cores(raster, area, layout)
+    if layout.fixed_px is not None:
+        return len(rows) * len(columns) * layout.fixed_px**2
+    return sum(_reads(rows, raster.height, layout)) * sum(_reads(columns, raster.width, layout))
+
+
+def _reads(axis: Spans, raster_length: int, layout: Layout) -> list[int]:
+    """Pixels along an axis that each core reads, with its halos."""
+    return [_span(*core, raster_length, layout)[1] for core in axis]
 
 
 def _span(start: int, length: int, raster_length: int, layout: Layout) -> tuple[int, int]:

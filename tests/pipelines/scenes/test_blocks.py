@@ -136,6 +136,24 @@ def test_an_8192_scene_with_a_halo_of_96_computes_1_145_pixels_per_pixel_kept():
     assert expected < 1.2
 
 
+@pytest.mark.parametrize("stored", ["tiles", "strips of 16"])
+def test_blocks_of_rectangular_windows_compute_what_the_whole_scene_would(stored):
+    layout = Layout(2432, 64, 32, rectangular=True)
+    # Four windows along one axis and three along the other.
+    expected = (8192 + 6 * 64) * (8192 + 4 * 64) / 8192**2
+    assert computed_per_kept(8192, layout, stored_as(stored, 8192)) == expected
+
+
+@pytest.mark.parametrize("rows", [1, 16])
+def test_rectangular_windows_of_strips_are_no_higher_than_what_gdal_keeps(rows):
+    layout = Layout(1024, 0, 32, rectangular=True)
+    scene = header(9000, 5000, (rows, 5000))
+    blocks = list(block_windows(scene, layout, ReadOptions()))
+    assert {(block.column, block.width, block.height > 1024) for block in blocks} == {
+        (0, 5000, False)
+    }
+
+
 @pytest.mark.parametrize(("height", "width"), [(20_000, 10_980), (9000, 5000), (3000, 30_000)])
 def test_a_scene_in_strips_has_blocks_of_its_whole_width(height, width):
     for rows in (1, 16):

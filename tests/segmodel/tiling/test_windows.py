@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segmodel.errors import ConfigurationError
-from segmodel.tiling.windows import MAX_BATCH_SIZE, Layout, Window, computed_pixels, spans, tiles
+from segmodel.tiling.windows import (
+    MAX_BATCH_SIZE,
+    Layout,
+    Window,
+    computed_pixels,
+    cores,
+    spans,
+    tiles,
+)
 from tests.examples import examples
 
 many = settings(max_examples=examples(200), deadline=None)
@@ -21,7 +31,9 @@ def layouts(draw, fixed: bool = False) -> Layout:
     halo = draw(st.integers(0, 12))
     spare = draw(st.integers(0, 3)) * stride
     reach = -(-halo // stride) * stride
-    return Layout(window, halo, stride, 1, window + 2 * (reach + spare) if fixed else None)
+    if fixed:
+        return Layout(window, halo, stride, 1, window + 2 * (reach + spare))
+    return Layout(window, halo, stride, 1, rectangular=draw(st.booleans()))
 
 
 @st.composite
@@ -85,7 +97,7 @@ def test_origins_of_reads_are_multiples_of_the_stride(data):
 @many
 @given(st.data())
 def test_a_window_without_fixed_size_reads_no_more_than_core_and_rounded_halo(data):
-    layout = data.draw(layouts())
+    layout = replace(data.draw(layouts()), rectangular=False)
     raster, area = data.draw(rasters_with_area(layout.stride_px))
     for tile in tiles(raster, area, layout):
         assert tile.read.height <= tile.core.height + 2 * layout.aligned_halo_px <= layout.read_px
@@ -264,3 +276,49 @@ def test_slices_select_the_pixels_of_a_window():
     values = np.arange(20).reshape(4, 5)
     assert values[Window(1, 2, 2, 3).slices].tolist() == [[7, 8, 9], [12, 13, 14]]
     assert Window(1, 2, 2, 3).pixels == 6
+
+
+@many
+@given(st.data())
+def test_rectangular_windows_have_no_more_pixels_than_a_square_and_compute_no_more(data):
+    squares = replace(data.draw(layouts()), rectangular=False)
+    raster, area = data.draw(rasters_with_area(squares.stride_px))
+    layout = replace(squares, rectangular=True)
+    for tile in tiles(raster, area, layout):
+        assert tile.height * tile.width <= layout.read_px**2
+        assert max(tile.core.height, tile.core.width) <= 2 * layout.window_px
+    if squares.window_px >= 2 * squares.aligned_halo_px:
+        assert computed_pixels(raster, area, layout) <= computed_pixels(raster, area, squares)
+
+
+@pytest.mark.parametrize(
+    ("window", "halo", "expected", "ratio"),
+    [
+        (2048, 32, (2048, 2048), 1.0474),
+        (2432, 64, (2048, 2752), 1.0796),
+        (2496, 32, (2048, 2752), 1.0394),
+        (2752, 64, (2752, 2752), 1.0635),
+    ],
+)
+def test_a_scene_is_divided_so_that_the_least_pixels_are_computed(window, halo, expected, ratio):
+    layout = Layout(window, halo, 32, rectangular=True)
+    scene = Window(0, 0, 8192, 8192)
+    rows, columns = cores(scene, scene, layout)
+    assert (rows[0][1], columns[0][1]) == expected
+    assert computed_pixels(scene, scene, layout) / scene.pixels == pytest.approx(ratio, abs=5e-5)
+
+
+def test_without_halo_windows_have_the_shortest_borders():
+    layout = Layout(2048, 0, 32, rectangular=True)
+    scene = Window(0, 0, 8192, 8192)
+    rows, columns = cores(scene, scene, layout)
+    assert (len(rows), len(columns)) == (4, 4)
+
+
+def test_a_strip_is_divided_into_windows_that_are_longer_than_a_square():
+    layout = Layout(512, 32, 32, rectangular=True)
+    strip = Window(0, 0, 100, 10_000)
+    rows, columns = cores(strip, strip, layout)
+    assert rows == [(0, 100)]
+    assert columns[0] == (0, 1024)
+    assert len(columns) == 10
