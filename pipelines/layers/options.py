@@ -15,8 +15,9 @@ POLYGON_KINDS = ("parquet", "gpkg", "fgb", "geojson")
 MIN_VERTICES, MAX_VERTICES = 100, 1_000_000
 # Pixels of 9 mm at the equator.
 DEEPEST_ZOOM = 24
-# Of --simplify; more than most polygons are wide.
-MAX_TOLERANCE_PX = 100
+# Of --simplify. No triangle of corners of pixels is smaller than half a pixel, a square of 0.7071
+# pixels a side; the most is more than most polygons are wide.
+MIN_TOLERANCE_PX, MAX_TOLERANCE_PX = 0.71, 100
 
 
 def _kinds(text: str) -> tuple[str, ...]:
@@ -44,8 +45,11 @@ def _vertices(value: int) -> int:
 
 
 def _tolerance(value: float) -> float:
-    if not 0 < value <= MAX_TOLERANCE_PX:
-        raise ValueError(f"must be more than 0 and at most {MAX_TOLERANCE_PX}")
+    if not MIN_TOLERANCE_PX <= value <= MAX_TOLERANCE_PX:
+        raise ValueError(
+            f"must be from {MIN_TOLERANCE_PX}, below which no vertex is left out, to "
+            f"{MAX_TOLERANCE_PX}"
+        )
     return value
 
 
@@ -74,7 +78,7 @@ class LayersOptions:
     """with --polygons: a file of each kind for each scene instead"""
     simplify: float | None = Option("PX", float, _tolerance).field()
     """with --polygons: make simplified polygons too, which share their edges; leave out vertices
-    whose triangle is smaller than a square of so many pixels a side"""
+    whose triangle is smaller than a square of so many pixels a side, from 0.71 to 100"""
     max_vertices: int = Option("N", int, _vertices, default=MAX_VERTICES).field()
     """most vertices of a polygon of --polygons; what hangs together and has more is several
     polygons"""

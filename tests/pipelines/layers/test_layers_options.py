@@ -27,6 +27,15 @@ def test_an_option_that_is_not_possible_is_refused_by_name(words, message):
     assert str(refused.value) == message
 
 
+@pytest.mark.parametrize("size", ["0.7", "100.5", "nan"])
+def test_a_tolerance_that_leaves_no_vertex_out_or_most_polygons_is_refused(size):
+    with pytest.raises(ConfigurationError) as refused:
+        layers_options(parser().parse_args(["run", "--polygons=fgb", f"--simplify={size}"]))
+    assert str(refused.value) == (
+        f"--simplify must be from 0.71, below which no vertex is left out, to 100, got {size}"
+    )
+
+
 def test_packages_that_are_missing_are_named_with_what_installs_them(monkeypatch):
     words = parser().parse_args(["run", "--mosaic"])
     layers_options(words)

@@ -127,7 +127,7 @@ SITUATIONS = (
         "polygons that are simplified to nothing",
         "layers run --polygons fgb --simplify 1000",
         "--simplify",
-        "must be more than 0 and at most 100",
+        "must be from 0.71, below which no vertex is left out, to 100",
     ),
     Situation(
         "layers into a link",

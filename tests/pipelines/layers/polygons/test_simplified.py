@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from pipelines.layers.options import MIN_TOLERANCE_PX
 from pipelines.layers.polygons import simplified
 from pipelines.layers.polygons.components import components_of
 from pipelines.layers.polygons.simplified import dissolved, moments, simplify_block
@@ -49,6 +50,14 @@ def test_a_simplified_block_is_a_valid_coverage_with_the_ground_of_the_map(label
     assert found.drift[:, 0].sum() == 0
     points = shapely.get_coordinates(found.polygons)
     assert (points == np.rint(points)).all()
+
+
+def test_the_least_tolerance_is_the_first_that_leaves_vertices_out():
+    exact, almost, least = (simplify(stairs(8), px) for px in (0, 0.7, MIN_TOLERANCE_PX))
+
+    assert shapely.equals_exact(almost.polygons, exact.polygons).all()
+    assert shapely.get_num_coordinates(exact.polygons).tolist() == [19, 17]
+    assert shapely.get_num_coordinates(least.polygons).tolist() == [7, 5]
 
 
 @settings(max_examples=examples(25), deadline=None)
