@@ -4,8 +4,10 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from typing import NamedTuple
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -17,8 +19,9 @@ from pipelines.layers.view.places import PlaceIndex
 from pipelines.layers.view.previews import Previews
 from pipelines.layers.view.run_page import SCRIPTS, ViewedRun, archive_tiles, run_page
 from pipelines.layers.view.scene_rows import SceneRows
-from pipelines.storage import filesystem
-from segmodel.errors import BeamsegError, ConfigurationError, explained
+from pipelines.storage import filesystem, locations
+from pipelines.storage.clients.interface import StoredObject
+from segmodel.errors import BeamsegError, ConfigurationError, TransientError, explained
 
 LOOPBACK = "127.0.0.1"
 # Names by which a browser on this machine finds it; with others, a page elsewhere may ask for it.
@@ -66,6 +69,7 @@ class Site:
     def __init__(self, run: ViewedRun) -> None:
         classes = run.maps.work.contract.classes
         self._archive = run.archive
+        self._known: StoredObject | None = None
         self._drawn = DrawnTiles(run.placed, classes)
         self._places = PlaceIndex(run.placed, classes, run.polygons_of)
         self._previews = Previews(run.maps)
@@ -147,25 +151,42 @@ class Site:
         return _whole(HTTPStatus.OK, "application/json", content)
 
     def _of_archive(self, archive: str, ranges: str) -> Answer:
-        """The archive, or the range of it that is asked for."""
-        found = filesystem.stat(archive)
-        if found is None:
+        """The archive, or the range of it that is asked for.
+
+        A store is asked what the archive is once, and again when it is not that any more.
+        """
+        known = self._known if locations.is_remote(archive) else None
+        if known is not None:
+            with suppress(FileNotFoundError, TransientError):
+                return _part_of(known, ranges)
+        self._known = known = filesystem.stat(archive)
+        if known is None:
             return _text(HTTPStatus.NOT_FOUND, f"{ARCHIVE} is not there any more")
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Accept-Ranges": "bytes",
-            "ETag": json.dumps(f"{found.size}-{found.version}".replace('"', "")),
-        }
-        span = _span(ranges, found.size)
-        status = HTTPStatus.OK if span is None else HTTPStatus.PARTIAL_CONTENT
-        start, end = (0, found.size) if span is None else span
-        if span is not None and start >= end:
-            headers["Content-Range"] = f"bytes */{found.size}"
-            return Answer(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers, 0, ())
-        if span is not None:
-            headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.size}"
-        pieces = _pieces(archive, start, end, found.stat)
-        return Answer(status, headers, end - start, pieces)
+        return _part_of(known, ranges)
+
+
+def _part_of(found: StoredObject, ranges: str) -> Answer:
+    """A file, or the range of it that is asked for; the begin of it has been read.
+
+    Raises:
+        FileNotFoundError: If it is not there.
+        TransientError: If it is in a store, and is another one by now.
+    """
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "Accept-Ranges": "bytes",
+        "ETag": json.dumps(f"{found.size}-{found.version}".replace('"', "")),
+    }
+    span = _span(ranges, found.size)
+    status = HTTPStatus.OK if span is None else HTTPStatus.PARTIAL_CONTENT
+    start, end = (0, found.size) if span is None else span
+    if span is not None and start >= end:
+        headers["Content-Range"] = f"bytes */{found.size}"
+        return Answer(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers, 0, ())
+    if span is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.size}"
+    pieces = _pieces(found, start, end)
+    return Answer(status, headers, end - start, chain([next(pieces, b"")], pieces))
 
 
 def _of_tile(tile: DrawnTile) -> Answer:
@@ -197,9 +218,9 @@ def _span(ranges: str, size: int) -> tuple[int, int] | None:
     return int(first), min(int(last) + 1, size) if last else size
 
 
-def _pieces(uri: str, start: int, end: int, known: tuple[int, str]) -> Iterator[bytes]:
+def _pieces(found: StoredObject, start: int, end: int) -> Iterator[bytes]:
     for at in range(start, end, PIECE):
-        yield filesystem.read_range(uri, at, min(PIECE, end - at), known)
+        yield filesystem.read_range(found.uri, at, min(PIECE, end - at), found.stat)
 
 
 def _type_of(name: str) -> str:

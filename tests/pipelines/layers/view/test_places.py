@@ -123,6 +123,28 @@ def test_a_run_in_a_store_is_looked_at_by_ranges(looked, client):
     archive = (looked.root / "layers" / "labels.pmtiles").read_bytes()
     answer = site.answer("/labels.pmtiles", "localhost", "bytes=7-99")
     assert (answer.status, b"".join(answer.content)) == (206, archive[7:100])
-    client.fails = lambda method, uri: method == "stat"
+    client.fails = lambda method, uri: method in ("stat", "read")
     answer = site.answer("/labels.pmtiles", "localhost")
     assert (answer.status, b"the store is down" in b"".join(answer.content)) == (503, True)
+
+
+def test_a_store_is_asked_what_the_archive_is_when_that_is_not_known(looked, client):
+    client.put_all(looked.root, "gs://bucket/run")
+    site, uri = Site(viewed_run("gs://bucket/run")), "gs://bucket/run/layers/labels.pmtiles"
+
+    def asked() -> tuple[int, bytes, str, list[str]]:
+        client.asked.clear()
+        answer = site.answer("/labels.pmtiles", "localhost", "bytes=0-6")
+        assert {at for _, at in client.asked} == {uri}
+        methods = [method for method, _ in client.asked]
+        return answer.status, b"".join(answer.content), answer.headers.get("ETag", ""), methods
+
+    size = len(client.objects[uri])
+    assert asked() == (206, b"PMTiles", f'"{size}-v1"', ["stat", "read"])
+    assert asked() == (206, b"PMTiles", f'"{size}-v1"', ["read"])
+    client.version, client.objects[uri] = "v2", b"another one"
+    assert asked() == (206, b"another", '"11-v2"', ["read", "stat", "read"])
+    assert asked() == (206, b"another", '"11-v2"', ["read"])
+    del client.objects[uri]
+    status, content, _, methods = asked()
+    assert (status, b"is not there any more" in content, methods) == (404, True, ["read", "stat"])
