@@ -19,6 +19,7 @@ from pipelines.scenes.finished import named_label_map
 from pipelines.scenes.results import area_text
 from pipelines.scenes.sampling import pixels_of_coordinates
 from pipelines.storage import filesystem
+from pipelines.storage.threads import in_order
 from segmodel.errors import counted
 from segmodel.labels.classes import ClassTable
 from segmodel.tiling.windows import Window
@@ -72,8 +73,10 @@ class PlaceIndex:
         across = (lon / 360 + 0.5) % 1
         down = 0.5 - math.asinh(math.tan(math.radians(lat))) / (2 * math.pi)
         top, scenes = None, list[PlaceLine]()
-        for label_map in self._placed.meeting(across, down, across, down):
-            found = self._at(label_map, lon, lat)
+        maps = self._placed.meeting(across, down, across, down)
+        # Of a store, each takes several requests.
+        at_place = in_order(lambda label_map: (label_map, self._at(label_map, lon, lat)), maps)
+        for label_map, found in at_place:
             if found is None:
                 continue
             name, text = found

@@ -14,7 +14,7 @@ from pipelines.run.areas import ELSEWHERE, Tally
 from pipelines.run.commits import Output
 from pipelines.run.plan import CountUnit
 from pipelines.storage.threads import in_order
-from segmodel.errors import BeamsegError, explained
+from segmodel.errors import BeamsegError, counted, explained
 from segmodel.escaping import on_one_line
 
 # Scenes of a page, and how many pages its links lead on and back.
@@ -89,7 +89,7 @@ class SceneRows:
             "scenes": list(in_order(partial(self._table, self._counts), numbers)),
             "portions": [self._span(number) for number in near_portions(portion, portions)],
             "start": start,
-            "total": f"{len(self._keys):,}",
+            "total": counted(len(self._keys), "scene"),
             "has_confidence": self._has_confidence,
             "counts_once": self._work.counts_once,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -126,6 +127,44 @@ def test_a_run_in_a_store_is_looked_at_by_ranges(looked, client):
     client.fails = lambda method, uri: method in ("stat", "read")
     answer = site.answer("/labels.pmtiles", "localhost")
     assert (answer.status, b"the store is down" in b"".join(answer.content)) == (503, True)
+
+
+def test_a_run_in_a_store_says_the_same_as_one_here(looked, tmp_path, client):
+    run = shutil.copytree(looked.root, tmp_path / "run", ignore=shutil.ignore_patterns("layers"))
+    make(run, POLYGONS, options=LayersOptions(polygons=("parquet",)))
+    client.put_all(run, "gs://bucket/run")
+    here, there = (Site(viewed_run(str(root))) for root in (run, "gs://bucket/run"))
+    (_, extent) = viewed_run(str(run)).placed.extents
+    side = 1 << extent.zoom
+    tile = f"/tile/{extent.zoom}/{int(extent.west * side)}/{int(extent.north * side)}"
+    clicks = [f"/place?lon={lon}&lat={lat}" for lon, lat in map(degrees, (20, 60), (20, 60))]
+    contents = {}
+    for target in ("/", *clicks, tile, "/scenes", "/image/1"):
+        expected, actual = (site.answer(target, "localhost") for site in (here, there))
+        contents[target] = b"".join(actual.content)
+        assert (expected.status, b"".join(expected.content)) == (200, contents[target])
+        assert (actual.status, actual.headers) == (200, expected.headers)
+    assert contents[tile].startswith(b"\x89PNG")
+    assert contents[clicks[1]].count(b"in a polygon of") == 2
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        ("down", "gs://bucket/run/labels/in/a.tif: the store is down: "),
+        ("gone", "labels/in/a.tif: the scene cannot be opened: No such file or directory: "),
+    ],
+)
+def test_a_label_map_that_a_store_does_not_give_is_told(looked, client, harm, said):
+    client.put_all(looked.root, "gs://bucket/run")
+    site, uri = Site(viewed_run("gs://bucket/run")), "gs://bucket/run/labels/in/a.tif"
+    if harm == "gone":
+        del client.objects[uri]
+    client.fails = lambda method, at: harm == "down" and at == uri
+    lon, lat = degrees(10, 10)
+    answer = site.answer(f"/place?lon={lon}&lat={lat}", "localhost")
+    assert answer.status == 503
+    assert json.loads(b"".join(answer.content))["error"].startswith(said)
 
 
 def test_a_store_is_asked_what_the_archive_is_when_that_is_not_known(looked, client):
