@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 from zipfile import BadZipFile, ZipFile
@@ -10,6 +10,7 @@ from zipfile import BadZipFile, ZipFile
 import rasterio
 
 from pipelines.rasters.stores import StoredRaster
+from pipelines.rasters.tiff_blocks import BlockReads
 from pipelines.run.failures import code_of, reason_of
 from pipelines.storage import filesystem, locations
 from pipelines.storage.clients.retry import retry_transient
@@ -24,6 +25,7 @@ from segmodel.rasters.opening import (
     only_raster,
     reason_of_gdal,
 )
+from segmodel.tiling.windows import Window
 
 # In which GDAL decodes and encodes the tiles of one raster.
 CODEC_THREADS = min(4, os.cpu_count() or 1)
@@ -58,7 +60,12 @@ class StoredOpenRaster(OpenRaster):
 
     def __init__(self, source: rasterio.DatasetReader, stored: StoredRaster | None) -> None:
         super().__init__(source)
-        self._stored = stored
+        self._stored, self._blocks = stored, BlockReads(source)
+
+    def expect(self, window: Window, indexes: Sequence[int]) -> None:
+        """Have blocks of a GeoTIFF in a store asked for together, as GDAL asks for one by one."""
+        if self._stored is not None and self.source.driver == "GTiff":
+            self._stored.expect(self._blocks.extents(window, indexes))
 
     def has_file(self, path: str) -> bool:
         """Whether there is a file; beside a raster in a store, as its listing shows."""

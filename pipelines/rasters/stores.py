@@ -8,7 +8,7 @@ the object. What a request failed with in the end is kept, and raised once GDAL 
 
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
@@ -17,12 +17,9 @@ from rasterio.abc import FileContainer
 from pipelines.storage import filesystem, locations
 from pipelines.storage.clients import RangeStream, store_of
 from pipelines.storage.clients.interface import replaced_error
+from pipelines.storage.ranges import RANGE_BYTES, Extent, Ranges
 from segmodel.rasters.directories import AUXILIARY, SIDECARS, check_auxiliary, check_directories
 
-# What a request asks for: several tiles, which often follow each other.
-BUFFER_BYTES = 1 << 20
-# Requests whose answers are kept from the check of a file for GDAL: its header, and a directory.
-MAX_KEPT = 2
 # A page of a listing.
 MAX_OTHERS = 1000
 
@@ -47,7 +44,13 @@ class StoredRaster:
         self._siblings: dict[str, tuple[int, str]] | None = None
         self._lock = threading.Lock()
         self._fault: Exception | None = None
-        self._kept: dict[tuple[str, int], bytes] = {}
+        self._ranges = Ranges()
+
+    def expect(self, extents: Iterable[Extent]) -> None:
+        """Have parts of the raster asked for together, as they are read next; see `Ranges`."""
+        state = self._state(self._uri)
+        if state is not None:
+            self._ranges.expect((self._uri, state[1]), extents)
 
     def fault(self) -> Exception | None:
         """What the first request that failed since the last question failed with."""
@@ -56,8 +59,6 @@ class StoredRaster:
 
     def check(self, path: str) -> None:
         """Refuse the raster, or a file beside it, as `check_directories` does.
-
-        Of what that reads, GDAL asks for the beginning next; so it is kept until then.
 
         Args:
             path: Location of the raster.
@@ -70,22 +71,19 @@ class StoredRaster:
             check_auxiliary(beside[0])
         for suffix in ("", *SIDECARS):
             if self.isfile(path + suffix):
-                with self._stream(path + suffix, keeps=True) as stream:
+                with self.open(path + suffix) as stream:
                     check_directories(stream, suffix)
 
     def open(self, path: str, mode: str = "rb", **options: object) -> io.BufferedReader:
         """A stream of a file; see `rasterio.abc.FileContainer`."""
-        return self._stream(path, keeps=False)
-
-    def _stream(self, path: str, keeps: bool) -> io.BufferedReader:
         path = locations.normalized(path)
         if self._content is not None and path == self._uri:
             return io.BufferedReader(io.BytesIO(self._content))
         state = self._state(path)
         if state is None:
             raise FileNotFoundError(2, "no such object", path)
-        stream = _StreamForGDAL(self._note, self._kept, keeps, store_of(path), path, *state)
-        return io.BufferedReader(stream, BUFFER_BYTES)
+        stream = _StreamForGDAL(self._note, self._ranges, store_of(path), path, *state)
+        return io.BufferedReader(stream)
 
     def isfile(self, path: str) -> bool:
         """Whether there is such a file."""
@@ -159,32 +157,27 @@ class _StreamForGDAL(RangeStream):
 
     Args:
         fail: Called with the exception.
-        kept: By address and place, bytes that have been read, and are taken once.
-        keeps: Whether to keep what is read there, and not to take it.
+        ranges: What has been read of the raster and the files beside it.
         arguments: Arguments of `RangeStream`.
     """
 
-    def __init__(
-        self,
-        fail: Callable[[Exception], None],
-        kept: dict[tuple[str, int], bytes],
-        keeps: bool,
-        *arguments: Any,
-    ) -> None:
+    def __init__(self, fail: Callable[[Exception], None], ranges: Ranges, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._fail, self._kept, self._keeps = fail, kept, keeps
+        self._fail, self._ranges = fail, ranges
 
     def readinto(self, buffer: Any) -> int:
-        begin, view = (self._uri, self._place), memoryview(buffer)
-        if not self._keeps and (found := self._kept.pop(begin, b"")[: len(view)]):
-            view[: len(found)] = found
-            self._place += len(found)
-            return len(found)
+        view = memoryview(buffer)
+        if not view or self._place >= self._size:
+            return 0
         try:
-            count = super().readinto(buffer)
+            found = self._ranges.read((self._uri, self._known[1]), self._place, self._ask)
         except Exception as error:
             self._fail(error)
             return 0
-        if self._keeps and len(self._kept) < MAX_KEPT:
-            self._kept[begin] = bytes(view[:count])
+        count = min(len(found), len(view))
+        view[:count] = found[:count]
+        self._place += count
         return count
+
+    def _ask(self, start: int) -> bytes:
+        return self._store.read(self._uri, start, RANGE_BYTES, self._known)

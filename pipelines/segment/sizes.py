@@ -10,6 +10,7 @@ from pipelines.formats.work import ReadOptions
 from pipelines.geodesy.polygons import Polygons
 from pipelines.scenes.blocks import WIDE_BLOCK_PIXELS
 from pipelines.segment.options import SegmentOptions
+from pipelines.storage.ranges import RANGES_BYTES
 from segmodel.engine.engine import MemoryLimits
 from segmodel.errors import ConfigurationError
 from segmodel.images.limits import MAX_PIXELS
@@ -44,7 +45,7 @@ class Memory:
         model: Memory of the prediction of one batch.
         windows: Memory of windows that wait, and of the maps that they belong to.
         images: Memory that is left for encoded images before and after the model.
-        scenes: Memory of what GDAL keeps of a scene, and of the maps of a block; a worker never
+        scenes: Memory of what is kept of a scene, and of the maps of a block; a worker never
             holds scenes and images at the same time.
     """
 
@@ -217,4 +218,5 @@ def _memory(layout: Layout, options: SegmentOptions, contract: Contract) -> Memo
         height, width = options.resize
         windows += 2 * height * width * (contract.fill.nbytes + of_map)
     images = max(0, options.memory - RUNTIME_BYTES - model - windows)
-    return Memory(model, windows, images, CACHE_BYTES + 2 * WIDE_BLOCK_PIXELS * of_map)
+    scenes = CACHE_BYTES + RANGES_BYTES + 2 * WIDE_BLOCK_PIXELS * of_map
+    return Memory(model, windows, images, scenes)

@@ -97,6 +97,14 @@ class OpenRaster:
         finally:
             self.check()
 
+    def expect(self, window: Window, indexes: Sequence[int]) -> None:
+        """Note that a window is read next, at its full size; of a file there is nothing to do.
+
+        Args:
+            window: Part of the raster.
+            indexes: Indexes of its bands.
+        """
+
     def has_file(self, path: str) -> bool:
         """Whether there is a file, such as one beside the raster."""
         return os.path.lexists(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -94,12 +94,19 @@ class RasterHandle:
 
         return self.read(header, "cannot be read")
 
-    def read(self, action: Callable[[rasterio.DatasetReader], T], what: str) -> T:
+    def read(
+        self,
+        action: Callable[[rasterio.DatasetReader], T],
+        what: str,
+        expected: tuple[Window, Sequence[int]] | None = None,
+    ) -> T:
         """What an action returns for the open raster.
 
         Args:
             action: Function of the dataset.
             what: What is wrong where it fails, which the reason follows.
+            expected: Window that it reads at its full size, and indexes of the bands; None for
+                anything else.
 
         Raises:
             InputError: If GDAL cannot open the raster, or the action fails.
@@ -110,7 +117,7 @@ class RasterHandle:
             # What rasterio knows of files that it opened through us is in the context of the
             # thread that did: so all threads read in one.
             with self._lock:
-                return self._context.run(self._read, action, what)
+                return self._context.run(self._read, action, what, expected)
 
         try:
             return self._opener.with_retries(self.uri, attempt)
@@ -118,7 +125,12 @@ class RasterHandle:
             if self._files is not None:
                 self._files.note_use(self)
 
-    def _read(self, action: Callable[[rasterio.DatasetReader], T], what: str) -> T:
+    def _read(
+        self,
+        action: Callable[[rasterio.DatasetReader], T],
+        what: str,
+        expected: tuple[Window, Sequence[int]] | None,
+    ) -> T:
         with self._opener.errors(self.uri, what):
             state = self._opener.state(self.uri)
             if state != self._state:
@@ -127,6 +139,8 @@ class RasterHandle:
                 if self._opened is None:
                     self._opened, self._state = self._opener.open(self.uri, self._version), state
                 try:
+                    if expected is not None:
+                        self._opened.expect(*expected)
                     with self._opened.reading() as source:
                         return action(source)
                 except (*GDAL_ERRORS, BeamsegError):
@@ -178,8 +192,12 @@ class RasterReader:
             TransientError: If GDAL may read it later.
         """
         size = shape or (window.height, window.width)
+        bands = self._bands
+        indexes = bands.indexes + ([] if bands.alpha is None else [bands.alpha])
         samples, valid = self._handle.read(
-            lambda source: self._read(source, window, size), f"pixels of {window} cannot be read"
+            lambda source: self._read(source, window, size),
+            f"pixels of {window} cannot be read",
+            (window, indexes) if size == (window.height, window.width) else None,
         )
         valid = combine_masks(valid, self._bands.valid_by_values(samples))
         return Pixels(self._bands.values(samples), valid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -237,3 +238,47 @@ def test_a_scene_whose_tags_share_their_bytes_is_refused_before_gdal_opens_it(
     with pytest.raises(InputError, match="share their bytes") as caught:
         read_header("gs://b/x/a.tif")
     assert caught.value.code == FailureCode.UNSUPPORTED
+
+
+def windows_of(client: MemoryClient, path: Path, **options: object) -> list[tuple[str, str]]:
+    """Requests for the pixels of a scene that is read by windows, which are those of the file."""
+    values = pixels(2048, 2048)
+    here, there = on_disk_and_in_store(client, write_scene(path, values, **options))
+    there.read(Window(0, 0, 1, 1))
+    client.asked.clear()
+    for window in Window(0, 0, 2048, 2048).subdivide(512, 512):
+        around = Window(max(0, window.row - 32), max(0, window.column - 32), 544, 544)
+        np.testing.assert_array_equal(there.read(around).values, here.read(around).values)
+    there.close()
+    return client.asked
+
+
+def test_a_scene_that_is_read_by_windows_is_asked_for_once(client, tmp_path):
+    """12 MiB; the first is there, and two ranges begin in others, where a row of tiles does."""
+    tiles = {"tiled": True, "blockxsize": 256, "blockysize": 256}
+    asked = windows_of(client, tmp_path / "a.tif", **tiles)
+    assert asked == [("read", "gs://b/dir a/a.tif")] * 13
+
+
+def test_ranges_of_a_window_are_asked_for_at_once(client, tmp_path):
+    here, there = on_disk_and_in_store(client, write_scene(tmp_path / "a.tif", LARGE, **TILED))
+    there.read(Window(0, 0, 1, 1))
+    # The rest of 3 MiB, and what the directory has moved behind them.
+    together, read = threading.Barrier(3, timeout=30), client.read
+
+    def read_together(*arguments):
+        together.wait()
+        return read(*arguments)
+
+    client.read = read_together
+    whole = Window(0, 0, 1024, 1024)
+    np.testing.assert_array_equal(there.read(whole).values, here.read(whole).values)
+    there.close()
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_not_read_on(client, tmp_path):
+    _, there = on_disk_and_in_store(client, write_scene(tmp_path / "a.tif", LARGE, **TILED))
+    there.read(Window(0, 0, 1, 1))
+    client.version = "v2"
+    with pytest.raises(TransientError, match="was replaced after it was listed"):
+        there.read(Window(0, 0, 1024, 1024))
