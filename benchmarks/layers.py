@@ -2,10 +2,10 @@
 
     python benchmarks/layers.py --sides 10000,60000
 
-Label maps with about 280 polygons in a megapixel are traced in blocks and put together in one
-Parquet file, as the units of `beamseg layers` do it, and by `rasterio.features.shapes`, which is
-the C function of gdal_polygonize, on the whole. Each in a process of its own: time, that of
-processors by megapixel, and peak memory above that of its imports.
+Label maps are traced by the units of `beamseg layers --polygons`: `rows` are those of the scene, as
+Parquet for the next units, and `parquet`, `gpkg` and `fgb` end with a file of that kind for people.
+`gdal` is `rasterio.features.shapes`, the C function of gdal_polygonize, on the whole. Each in a
+process of its own: time, that of processors by megapixel, and peak memory above its imports.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ import os
 import platform
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import comparison
@@ -28,9 +31,11 @@ from rasterio.windows import Window
 from scipy.ndimage import gaussian_filter
 
 from pipelines.formats.work import Work
-from pipelines.layers.maps import LabelMap
-from pipelines.layers.stages import DoStageUnit, StageWork
+from pipelines.layers.maps import LabelMap, LabelMaps
+from pipelines.layers.stages import DoStageUnit, StageWork, has_failures, prepare_stage
+from pipelines.layers.tracing.file_stages import PolygonFiles, first_of_systems
 from pipelines.layers.tracing.stages import Tracing
+from pipelines.run import plan
 from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import InputFile, WorkUnit
 from segmodel.errors import counted
@@ -38,7 +43,6 @@ from segmodel.rasters.grid import Grid
 from segmodel.savedmodel.memory import peak_bytes
 
 PATTERN_PX, SMOOTH_PX, CLASSES = 2000, 20, 5
-TRACING = Tracing()
 
 
 def write_labels(path: Path, side: int) -> None:
@@ -61,49 +65,35 @@ def write_labels(path: Path, side: int) -> None:
             target.write(across[rows], 1, window=Window(0, row, side, len(rows)))
 
 
-def stage_work(root: str, name: str) -> StageWork:
-    """Work of a stage for a run that has nothing but its contract."""
+class OneMap(LabelMaps):
+    """What stages ask for of the label maps of a run, of which there is one."""
+
+    def __init__(self, work: Work, found: LabelMap) -> None:
+        self.work, self.digest, self._maps = work, "", [found]
+
+
+def trace(path: str, processes: int, kinds: Sequence[str] = ()) -> None:
+    """Do all units of the stages that trace a label map, and of those that write files of it."""
+    root = tempfile.mkdtemp(dir=Path(path).parent)
     labels = {"window_px": 1024, "halo_px": 0, "batch": 1}
     document = {"model": comparison.CONTRACT.to_json(), "labels": labels, "sealed": True}
-    shapes = {TRACING.blocks: "", TRACING.scenes: ""}
-    labelled = Work.of_run(RunDirectory(root), document)
-    return StageWork(f"{root}/layers", name, labelled, None, "", shapes)
-
-
-def do_unit(unit: WorkUnit, root: str, place: int) -> None:
-    """Do a unit of the first or the second stage."""
-    stage = TRACING.stages(Maps(stage_work(root, "").labelled))[place]
-    report = DoStageUnit(stage.action)(unit, stage_work(root, stage.name))
-    assert report.done, unit.id
-
-
-class Maps:
-    """What stages ask for of the label maps of a run, to name their actions."""
-
-    digest = ""
-
-    def __init__(self, work: Work) -> None:
-        self.work = work
-
-
-def blocks_and_scene(path: str, processes: int) -> None:
-    """Trace a label map in units."""
-    root = tempfile.mkdtemp(dir=Path(path).parent)
-    for name in (TRACING.blocks, TRACING.scenes):
-        stage_work(root, name).run.make()
     with rasterio.open(path) as source:
         grid = Grid(source.height, source.width, source.transform, source.crs)
     file = InputFile(path, "in", "scene.tif", os.path.getsize(path), "0" * 64)
     found = LabelMap(file, None, grid, comparison.CONTRACT.classes)
-    blocks = (found.unit("trace", window) for window in found.blocks(TRACING.side))
-    action = partial(do_unit, root=root, place=0)
-    if processes > 1:
-        with ProcessPoolExecutor(processes) as pool:
-            list(pool.map(action, blocks))
-    else:
-        for unit in blocks:
-            action(unit)
-    do_unit(found.unit("scene"), root, 1)
+    maps, tracing = OneMap(Work.of_run(RunDirectory(root), document), found), Tracing()
+    files = PolygonFiles("polygons", tracing)
+    stages = [*tracing.stages(maps), *files.stages(kinds, maps, first_of_systems(maps))]
+    shapes = {stage.name: "" for stage in stages}
+    with ProcessPoolExecutor(processes) if processes > 1 else nullcontext() as pool:
+        for stage in stages:
+            work = StageWork(f"{root}/layers", stage.name, maps.work, None, "", shapes)
+            prepare_stage(stage, work)
+            units = plan.read_units(work.run.plan, WorkUnit)
+            do_unit = partial(DoStageUnit(stage.action), work=work)
+            for report in (pool.map if pool else map)(do_unit, units):
+                assert report.done
+            assert not has_failures(work)
 
 
 def whole(path: str, processes: int) -> None:
@@ -115,7 +105,12 @@ def whole(path: str, processes: int) -> None:
     assert count
 
 
-QUESTIONS = {"units": blocks_and_scene, "gdal": whole}
+FILES = ("parquet", "gpkg", "fgb")
+QUESTIONS: dict[str, Callable[[str, int], None]] = {
+    "rows": trace,
+    **{kind: partial(trace, kinds=(kind,)) for kind in FILES},
+    "gdal": whole,
+}
 
 
 def measure(question: str, path: Path, processes: int) -> list[float]:
@@ -145,8 +140,8 @@ def main() -> None:
         for side in map(int, parsed.sides.split(",")):
             path = Path(folder) / f"{side}.tif"
             write_labels(path, side)
-            asked = [("units", int(number)) for number in parsed.workers.split(",")]
-            for question, processes in [*asked, ("gdal", 1)]:
+            workers = [int(number) for number in parsed.workers.split(",")]
+            for question, processes in [*product(("rows", *FILES), workers), ("gdal", 1)]:
                 seconds, used, above = measure(question, path, processes)
                 print(
                     f"{side} x {side}, {question}, {counted(processes, 'worker')}: "
