@@ -371,7 +371,7 @@ SITUATIONS = (
         "a contract of a stride beyond all windows",
         PHOTOS,
         "--window",
-        "give 999450683594571M (999450683594742M for scenes), or lower",
+        "give 999450683594571M (999450683594774M for scenes), or lower",
         make=states(stride=10**9),
     ),
     Situation(
@@ -420,7 +420,7 @@ SITUATIONS = (
         "a contract of memory beyond any machine",
         PHOTOS,
         "--memory",
-        "give 250000000000827M (250000000000998M for scenes), or lower",
+        "give 250000000000827M (250000000001030M for scenes), or lower",
         make=states(bytes_per_pixel=10**15),
     ),
     Situation(

@@ -249,7 +249,7 @@ SITUATIONS = (
         "a window beyond all memory",
         f"{PHOTOS} --window=1000000",
         "--window",
-        "give 999451505M (999451676M for scenes), or lower --window,",
+        "give 999451505M (999451708M for scenes), or lower --window,",
     ),
     Situation(
         "a window of more digits than Python reads",
@@ -274,7 +274,7 @@ SITUATIONS = (
         "a halo beyond the largest raster",
         f"{PHOTOS} --halo=99999999",
         "--halo",
-        "give 39978129688387M (39978129688558M for scenes), or lower",
+        "give 39978129688387M (39978129688590M for scenes), or lower",
     ),
     Situation(
         "a batch of nothing", f"{PHOTOS} --batch=0", "--batch", "must be greater than 0, got 0"
@@ -289,7 +289,7 @@ SITUATIONS = (
         "a batch beyond all memory",
         f"{PHOTOS} --batch=1000000",
         "--batch",
-        "give 65500821M (65500992M for scenes), or lower --window,",
+        "give 65500821M (65501024M for scenes), or lower --window,",
     ),
     Situation(
         "memory without number",
@@ -319,13 +319,13 @@ SITUATIONS = (
         "memory of one byte",
         f"{PHOTOS} --memory=1",
         "--memory",
-        "give 1083M (1254M for scenes), or lower --window, --halo,",
+        "give 1083M (1286M for scenes), or lower --window, --halo,",
     ),
     Situation(
         "memory for no window",
         f"{PHOTOS} --memory=100M",
         "--memory",
-        "give 1083M (1254M for scenes), or lower --window, --halo,",
+        "give 1083M (1286M for scenes), or lower --window, --halo,",
     ),
     Situation(
         "memory of more digits than a float holds",
