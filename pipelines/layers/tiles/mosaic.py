@@ -149,7 +149,8 @@ class _Source:
         """
         labels = np.full((block.height, block.width), nodata)
         areas = np.zeros(labels.shape)
-        if self.mosaic.holds(self.grid):
+        is_north_up = self.grid.transform.e < 0 < self.grid.transform.a
+        if is_north_up and self.mosaic.holds(self.grid):
             part = block.intersection(self.window)
             at = part.relative_to(block).slices
             labels[at], areas[at] = self._read(part.relative_to(self.window))

@@ -71,13 +71,13 @@ class MosaicGrid:
         return replace(found, is_common=all(map(found.holds, grids)))
 
     def holds(self, grid: Grid) -> bool:
-        """Whether the pixels of a raster are pixels of this grid."""
-        a, b, c, d, e, f = tuple(grid.transform)[:6]
-        (west, north), (width, height) = self.origin, self.step
-        stretch = abs(a / width - 1) * grid.width, abs(-e / height - 1) * grid.height
-        places = (c - west) / width, (north - f) / height
-        off = max(*stretch, *(abs(place - round(place)) for place in places))
-        return bool(b == 0 == d and off <= ALIGNED_PX)
+        """Whether the pixels of a raster are pixels of this grid, whichever way it is turned."""
+        a, b, c, d, e, f = tuple(~self.part(Window(0, 0, 1, 1)).transform @ grid.transform)[:6]
+        off = [abs(place - round(place)) for place in (c, f)]
+        for pixels, side in ((grid.width, (a, d)), (grid.height, (b, e))):
+            across, along = sorted(map(abs, side))
+            off += [pixels * across, pixels * abs(along - 1)]
+        return bool(max(off) <= ALIGNED_PX)
 
     @classmethod
     def from_json(cls, shape: dict[str, Any]) -> "MosaicGrid":

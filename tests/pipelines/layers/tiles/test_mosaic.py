@@ -68,6 +68,35 @@ def test_each_pixel_shows_where_it_counts_and_areas_are_those_of_the_table(
         assert row["area_m2"] == pytest.approx(run.area_m2[row["class"]], rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    "turned",
+    [
+        Affine.translation(60, 110) @ Affine.scale(1, -1),
+        Affine.translation(120, 50) @ Affine.scale(-1, 1),
+        Affine(0, -1, 140, 1, 0, 50),
+        Affine(0, 1, 60, -1, 0, 130),
+    ],
+    ids=["south_up", "west_right", "by_90_degrees", "by_270_degrees"],
+)
+def test_a_scene_on_the_grid_shows_its_pixels_whichever_way_it_is_turned(tmp_path, turned):
+    write_scene(tmp_path / "in" / "a.tif", pixels(80, 90))
+    values = pixels(60, 50, seed=1)
+    write_scene(tmp_path / "in" / "b.tif", values, (UTM[0], UTM[1] @ turned))
+    run = segmented(tmp_path, overlap="first")
+    found = made(run)
+    assert found["mosaics"][0]["resampling"] is None
+    expected = np.full((200, 200), 255)
+    for row, column in np.ndindex(60, 50):
+        x, y = turned @ (column + 0.5, row + 0.5)
+        expected[int(y), int(x)] = brightness_labels(values)[row, column]
+    expected[:80, :90] = brightness_labels(pixels(80, 90))
+    shown = read_band(run.root / "layers" / "mosaic.vrt")
+    np.testing.assert_array_equal(shown, expected[: shown.shape[0], : shown.shape[1]])
+    assert {row["class"]: row["pixels"] for row in found["classes"]} == {
+        name: run.pixels[name] for name in ("dark", "middle", "bright")
+    }
+
+
 def test_files_of_a_mosaic_begin_at_multiples_of_the_cell(tmp_path):
     write_scene(tmp_path / "in" / "a.tif", pixels(100, 130), place(-20, 10))
     run = segmented(tmp_path)
