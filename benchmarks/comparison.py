@@ -15,6 +15,7 @@ from PIL import Image
 
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
+from segmodel.savedmodel.folder import CONTRACT_FILE
 
 CLASSES = ClassTable(tuple(LabelClass(i, f"class {i}", (40 * i, 99, 200)) for i in range(5)))
 CONTRACT = Contract(
@@ -29,6 +30,13 @@ CONTRACT = Contract(
     receptive_field=None,
     halo=MeasuredHalo(0, 512, None),
 )
+
+
+def write_model(folder: Path, contract: Contract) -> None:
+    """Write the folder of a model that a benchmark has in memory: a contract, and no graph."""
+    (folder / CONTRACT_FILE).parent.mkdir(parents=True)
+    (folder / CONTRACT_FILE).write_text(json.dumps(contract.to_json()))
+    (folder / "saved_model.pb").write_bytes(b"")
 
 
 def medians(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:

@@ -47,7 +47,7 @@ from pipelines.worker.model import MODELS
 from segmodel.rasters.grid import Grid
 from segmodel.rasters.opening import gdal_window
 from segmodel.savedmodel.contract import MeasuredHalo
-from segmodel.savedmodel.folder import CONTRACT_FILE, fingerprint
+from segmodel.savedmodel.folder import fingerprint
 from segmodel.savedmodel.memory import peak_bytes
 from segmodel.tiling.seams import border_tiles
 from segmodel.tiling.windows import Window as Area
@@ -127,9 +127,7 @@ def print_peak(scene: str, run: str) -> None:
     from pipelines.segment.graph import run_segment
 
     model = Path(run).with_name(f"{Path(run).name}-model")
-    (model / CONTRACT_FILE).parent.mkdir(parents=True)
-    (model / CONTRACT_FILE).write_text(json.dumps(CONTRACT.to_json()))
-    (model / "saved_model.pb").write_bytes(b"")
+    comparison.write_model(model, CONTRACT)
     MODELS.by_fingerprint[fingerprint(str(model))] = FreeModel()
     before = peak_bytes()
     options = SegmentOptions((scene,), str(model), run)
