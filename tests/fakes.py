@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from segmodel.engine.soft import BINS, SoftBatch
+from segmodel.engine.soft import BINS, BatchWeights, SoftBatch
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.savedmodel.contract import Contract, MeasuredHalo
 
@@ -61,24 +61,19 @@ class BrightnessModel:
         return labels, (images.astype(np.float32).mean(axis=-1) / 255).astype(np.float32)
 
     def soft_sums(
-        self,
-        images: np.ndarray,
-        weights: np.ndarray,
-        labelled: np.ndarray | None = None,
-        index: np.ndarray | None = None,
-        has_maps: bool = False,
+        self, images: np.ndarray, weights: BatchWeights, has_maps: bool = False
     ) -> SoftBatch:
         """As if a label had a probability of 0.8, and the next class in the table one of 0.2."""
         labels, count = self.labels(images), len(self.classes.ids)
-        index = np.zeros(labels.shape, int) if index is None else index
-        labelled = np.ones(labels.shape, int) if labelled is None else labelled
+        index = np.zeros(labels.shape, int) if weights.index is None else weights.index
+        labelled = np.ones(labels.shape, int) if weights.labelled is None else weights.labelled
         levels = np.zeros((len(images), index.max() + 1, count, count), np.int64)
         weighted, bins = np.zeros(levels.shape), np.zeros((*levels.shape[:3], BINS), np.int64)
         for zone, (row, label) in itertools.product(
             range(levels.shape[1]), enumerate(self.classes.ids)
         ):
-            here = (labels == label) & (index == zone) & (weights > 0)
-            pixels, weight = ((v * here).sum(axis=(1, 2)) for v in (labelled, weights))
+            here = (labels == label) & (index == zone) & (weights.values > 0)
+            pixels, weight = ((v * here).sum(axis=(1, 2)) for v in (labelled, weights.values))
             for column, level in ((row, 204), ((row + 1) % count, 51)):
                 levels[:, zone, row, column] = level * pixels
                 weighted[:, zone, row, column] = level * weight

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from segmodel.engine.calls import SoftModel
-from segmodel.engine.soft import SoftBatch
+from segmodel.engine.soft import BatchWeights, SoftBatch
 from segmodel.errors import CallTimeoutError
 
 # Nothing ends a call that TensorFlow is in, and each keeps a thread and the memory of its batch.
@@ -94,15 +94,10 @@ class TimedModel:
         return self._calls.run(lambda: self._model.labels_and_confidence(images), self._seconds)
 
     def soft_sums(
-        self,
-        images: np.ndarray,
-        weights: np.ndarray,
-        labelled: np.ndarray | None = None,
-        index: np.ndarray | None = None,
-        has_maps: bool = False,
+        self, images: np.ndarray, weights: BatchWeights, has_maps: bool = False
     ) -> SoftBatch:
         """Labels and soft sums of a batch, as of the model."""
-        call = partial(self._model.soft_sums, images, weights, labelled, index, has_maps)
+        call = partial(self._model.soft_sums, images, weights, has_maps)
         return self._calls.run(call, self._seconds)
 
 

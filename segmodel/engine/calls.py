@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from segmodel.engine.soft import SoftBatch
+from segmodel.engine.soft import BatchWeights, SoftBatch
 from segmodel.engine.stitching import ModelWindow
 from segmodel.errors import ContractError, TransientError
 from segmodel.labels.classes import ClassTable
@@ -114,22 +114,13 @@ class SoftModel(Model, Protocol):
     """A model that sums the probabilities of what it labels, such as a `Predictor`."""
 
     def soft_sums(
-        self,
-        images: np.ndarray,
-        weights: np.ndarray,
-        labelled: np.ndarray | None = None,
-        index: np.ndarray | None = None,
-        has_maps: bool = False,
+        self, images: np.ndarray, weights: BatchWeights, has_maps: bool = False
     ) -> SoftBatch:
         """Labels and soft sums of raw values `(batch, height, width, bands)`.
 
         Args:
             images: Raw values.
-            weights: `(batch, height, width)` int32; see `segmodel.engine.soft.Weights`.
-            labelled: `(batch, height, width)` int32 number of pixels that each labels; None where
-                that is one.
-            index: `(batch, height, width)` int32 place of each in the zones of its window; None
-                where it is the first.
+            weights: How much their pixels count.
             has_maps: Whether the levels of all pixels are given as well.
         """
 
@@ -175,10 +166,12 @@ class ModelCall:
         if self.soft is not None:
             size = len(images)
             weights = [window.weights for window in windows if window.weights is not None]
-            values = _stacked([entry.values for entry in weights], size)
-            labelled = _stacked_if_any([entry.labelled for entry in weights], size)
-            index = _stacked_if_any([entry.index for entry in weights], size)
-            soft = self.soft.soft_sums(images, values, labelled, index, self.probabilities)
+            stacked = BatchWeights(
+                _stacked([entry.values for entry in weights], size),
+                _stacked_if_any([entry.labelled for entry in weights], size),
+                _stacked_if_any([entry.index for entry in weights], size),
+            )
+            soft = self.soft.soft_sums(images, stacked, self.probabilities)
             return soft.labels, soft.confidence, soft
         if self.confidence:
             return *self.model.labels_and_confidence(images), None

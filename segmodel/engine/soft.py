@@ -25,6 +25,23 @@ _STEPS = 20
 
 
 @dataclass(frozen=True)
+class BatchWeights:
+    """How much the pixels of a batch count.
+
+    Args:
+        values: `(batch, height, width)` int32; see `Weights`.
+        labelled: `(batch, height, width)` int32 number of pixels that each labels; None where that
+            is one.
+        index: `(batch, height, width)` int32 place of each in the zones of its window; None where
+            it is the first.
+    """
+
+    values: np.ndarray
+    labelled: np.ndarray | None = None
+    index: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
 class Weights:
     """How much the pixels of a window count.
 

@@ -12,7 +12,7 @@ from segmodel.devices.gpus import enable_memory_growth, is_out_of_memory
 from segmodel.devices.startup import import_quietly
 from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
-from segmodel.engine.soft import SoftBatch
+from segmodel.engine.soft import BatchWeights, SoftBatch
 from segmodel.engine.stitching import Failed
 from segmodel.errors import ContractError, OutOfMemoryError
 from segmodel.savedmodel.contract import Contract
@@ -95,32 +95,26 @@ class Predictor:
         return self._call("probabilities", images)["probabilities"]
 
     def soft_sums(
-        self,
-        images: np.ndarray,
-        weights: np.ndarray,
-        labelled: np.ndarray | None = None,
-        index: np.ndarray | None = None,
-        has_maps: bool = False,
+        self, images: np.ndarray, weights: BatchWeights, has_maps: bool = False
     ) -> SoftBatch:
         """Labels of a batch, the probability of each, and soft sums of the pixels that count.
 
         Args:
             images: As of `labels`.
-            weights: `(batch, height, width)` int32; see `segmodel.engine.soft.Weights`.
-            labelled: As of `SoftModel`.
-            index: As of `SoftModel`.
+            weights: How much their pixels count.
             has_maps: Whether the levels of all pixels are given as well.
 
         Raises:
             OutOfMemoryError: If memory does not suffice for the batch.
             ContractError: If probabilities are below 0, or do not sum to 1.
         """
-        pixels, is_plain = {"weights": weights}, labelled is None and index is None
+        pixels = {"weights": weights.values}
+        is_plain = weights.labelled is None and weights.index is None
         if not is_plain:
             one = np.ones((1, 1, 1), np.int32)
-            pixels["labelled"] = one if labelled is None else labelled
-            pixels["index"] = 0 * one if index is None else index
-        is_even = int(weights.max(initial=0)) <= 1
+            pixels["labelled"] = one if weights.labelled is None else weights.labelled
+            pixels["index"] = 0 * one if weights.index is None else weights.index
+        is_even = int(weights.values.max(initial=0)) <= 1
         outputs = self._run(self._soft(has_maps, is_plain, is_even), images=images, **pixels)
         if not outputs.pop("is_sound"):
             raise ContractError(

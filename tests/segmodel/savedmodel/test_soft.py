@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from segmodel.engine.engine import Engine
 from segmodel.engine.read_ahead import Job
-from segmodel.engine.soft import Weights
+from segmodel.engine.soft import BatchWeights, Weights
 from segmodel.errors import ContractError
 from segmodel.images.encoded import EncodedImage
 from segmodel.savedmodel.export import ServedModel
@@ -94,7 +94,7 @@ IMAGE = np.broadcast_to(IMAGE, (3, 4, 3))
 
 def test_sums_are_by_label_and_class_of_the_pixels_that_count(model):
     weights = np.array([[[2, 3, 1, 1], [0, 5, 0, 7], [2, 0, 0, 0]]], np.int32)
-    found = model.soft_sums(IMAGE[None], weights)
+    found = model.soft_sums(IMAGE[None], BatchWeights(weights))
     assert found.labels[0, 0].tolist() == [DARK, MIDDLE, DARK, BRIGHT]
     np.testing.assert_allclose(found.confidence[0, 0], [0.8, 0.8, 1, 0.8], rtol=1e-6)
     # Dark: two pixels of the first column, one of the third. Middle: two. Bright: two.
@@ -113,7 +113,7 @@ def test_sums_are_by_label_and_class_of_the_pixels_that_count(model):
 def test_windows_of_a_batch_do_not_mix(model):
     one, other = np.ones((3, 4), np.int32), np.zeros((3, 4), np.int32)
     other[0, 2] = 9
-    both = model.soft_sums(np.stack([IMAGE, IMAGE]), np.stack([one, other]))
+    both = model.soft_sums(np.stack([IMAGE, IMAGE]), BatchWeights(np.stack([one, other])))
     assert both.levels[0, 0].sum() == 12 * 255
     assert both.levels[1, 0].tolist() == [[255, 0, 0], [0, 0, 0], [0, 0, 0]]
     assert both.weighted[1, 0, 0, 0] == 9 * 255
@@ -123,7 +123,7 @@ def test_a_pixel_counts_as_often_as_it_labels_pixels_and_in_its_zones(model):
     weights = np.array([[[2, 3, 1, 1], [0, 5, 0, 7], [2, 0, 0, 0]]], np.int32)
     labelled = np.array([[[1, 2, 3, 4], [9, 0, 9, 5], [6, 9, 9, 9]]], np.int32)
     index = np.array([[[0, 0, 2, 2], [1, 1, 1, 2], [2, 1, 1, 1]]], np.int32)
-    found = model.soft_sums(IMAGE[None], weights, labelled, index)
+    found = model.soft_sums(IMAGE[None], BatchWeights(weights, labelled, index))
     assert found.levels.shape == (1, 3, 3, 3)
     # A pixel of dark, which labels one; of middle, which labels two.
     assert found.levels[0, 0].tolist() == [[204, 51, 0], [0, 2 * 204, 2 * 51], [0, 0, 0]]
@@ -142,9 +142,9 @@ def test_a_pixel_counts_as_often_as_it_labels_pixels_and_in_its_zones(model):
 def test_ones_and_one_zone_give_the_sums_of_a_model_that_is_not_told_of_them(model, kind):
     weights = np.random.default_rng(7).integers(0, 1 << 20, (2, 3, 4), np.int32)
     images = np.stack([IMAGE, IMAGE[::-1]])
-    plain = model.soft_sums(images, weights)
+    plain = model.soft_sums(images, BatchWeights(weights))
     given = {kind: np.full(weights.shape, kind == "labelled", np.int32)}
-    found = model.soft_sums(images, weights, **given)
+    found = model.soft_sums(images, BatchWeights(weights, **given))
     for name in ("levels", "weighted", "bins", "labels"):
         np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
 
@@ -152,7 +152,7 @@ def test_ones_and_one_zone_give_the_sums_of_a_model_that_is_not_told_of_them(mod
 def test_pixels_of_one_area_have_the_sums_of_pixels_of_twice_that_area(model):
     images = np.stack([IMAGE, IMAGE[::-1]])
     once = np.random.default_rng(9).integers(0, 2, (2, 3, 4), np.int32)
-    one, two = model.soft_sums(images, once), model.soft_sums(images, 2 * once)
+    one, two = (model.soft_sums(images, BatchWeights(values)) for values in (once, 2 * once))
     for name in ("levels", "bins", "labels"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     np.testing.assert_array_equal(2 * one.weighted, two.weighted)
@@ -193,14 +193,14 @@ def test_what_is_no_probability_is_refused(wrong):
         return {"probabilities": tf.cast(images, tf.float32) * 0 + [wrong, 0.5, 0.6]}
 
     with pytest.raises(ContractError, match=r"^probabilities: .* at least 0 that sum to 1"):
-        predictor(signature).soft_sums(IMAGE[None], np.ones((1, 3, 4), np.int32))
+        predictor(signature).soft_sums(IMAGE[None], BatchWeights(np.ones((1, 3, 4), np.int32)))
 
 
 def test_a_model_may_take_one_size_only():
     def signature(images):
         return {"probabilities": tf.fill((1, 3, 4, 3), 1 / 3)}
 
-    found = predictor(signature).soft_sums(IMAGE[None], np.ones((1, 3, 4), np.int32))
+    found = predictor(signature).soft_sums(IMAGE[None], BatchWeights(np.ones((1, 3, 4), np.int32)))
     assert found.levels.tolist() == [[[[12 * 85] * 3, [0] * 3, [0] * 3]]]
 
 
@@ -246,7 +246,7 @@ def test_maps_of_levels_are_what_is_summed(model, window):
 def test_a_model_on_disk_needs_nothing_but_its_signature_of_probabilities(brightness_savedmodel):
     model = Predictor.load(brightness_savedmodel)
     images = np.random.default_rng(4).integers(0, 256, (2, 40, 30, 3), np.uint8)
-    found = model.soft_sums(images, np.ones((2, 40, 30), np.int32))
+    found = model.soft_sums(images, BatchWeights(np.ones((2, 40, 30), np.int32)))
     np.testing.assert_array_equal(found.labels, model.labels(images))
     one_hot = np.eye(3)[np.searchsorted([DARK, MIDDLE, BRIGHT], found.labels)]
     shares = np.einsum("bhwl,bhwc->blc", one_hot, model.probabilities(images))
