@@ -20,6 +20,9 @@ class Unfinished:
     def is_done(self, unit: CountUnit) -> bool:
         return False
 
+    def read(self, unit: CountUnit) -> None:
+        return None
+
 
 WORK = SimpleNamespace(log=Unfinished())
 

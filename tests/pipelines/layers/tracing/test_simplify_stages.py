@@ -233,5 +233,5 @@ def test_a_run_that_counts_ground_once_has_what_counts_beside_the_drift(tmp_path
 def test_simplify_needs_polygons_and_a_tolerance(capsys):
     with pytest.raises(ConfigurationError, match="--simplify makes polygons of --polygons simpler"):
         layers_command(["runs/may", "--simplify", "2"])
-    with pytest.raises(ConfigurationError, match="--simplify must be more than 0 and at most 100"):
+    with pytest.raises(ConfigurationError, match=r"--simplify must be from 0\.71, below"):
         layers_command(["runs/may", "--polygons", "fgb", "--simplify", "0"])
