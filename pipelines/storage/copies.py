@@ -161,7 +161,8 @@ def with_sidecars(uri: str) -> Iterator[str]:
         FileNotFoundError: If there is no such file.
     """
     with _local(uri) as local, plain_path(local) as path:
-        if not os.path.exists(path):
+        # No name is that of the folder that this process is in.
+        if not uri or not os.path.exists(path):
             raise FileNotFoundError(errno.ENOENT, "no such file", uri)
         yield path
 

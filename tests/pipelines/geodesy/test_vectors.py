@@ -310,6 +310,8 @@ def test_missing_files_and_other_files_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match=r"--aoi none.gpkg is not there: check the path"):
         read_polygons(str(tmp_path / "none.gpkg"), "--aoi")
+    with pytest.raises(ConfigurationError, match=r"--aoi .*is not there: check the path"):
+        read_polygons("", "--aoi")
     with pytest.raises(ConfigurationError, match=r"--aoi notes.gpkg is not a vector file"):
         read_polygons(str(tmp_path / "notes.gpkg"), "--aoi")
 
