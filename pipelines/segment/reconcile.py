@@ -67,7 +67,8 @@ def reconcile(work: Work, planned: NameSet) -> bool:
     if not found:
         return False
     _discard(NameSet(name for name in found if name not in planned), work)
-    _discard_counts(found, work)
+    if work.counting is not None:
+        _discard_counts(found, work)
     return any(name in planned for name in found)
 
 
