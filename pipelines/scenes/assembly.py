@@ -27,12 +27,22 @@ def finish_scene(unit: AssemblyUnit, work: Work) -> bool:
         with_retries(unit, log, lambda: _assemble(unit, work, log))
         if not log.is_done(unit):
             return False
-    for name in unit.blocks:
-        for folder in work.map_folders:
-            work.run.remove(block_path(name, folder))
-        for path in table_paths(name, work.soft_areas):
-            work.run.remove(path)
+    for path in _of_blocks(unit, work):
+        work.run.remove(path)
     return True
+
+
+def is_put_together(unit: AssemblyUnit, work: Work) -> bool:
+    """Whether a scene is finished, and nothing is left of its blocks."""
+    paths = map(work.run.path, _of_blocks(unit, work))
+    return work.log.is_done(unit) and not any(map(filesystem.exists, paths))
+
+
+def _of_blocks(unit: AssemblyUnit, work: Work) -> Iterator[str]:
+    """Paths of what the blocks of a scene may have written, and a finished scene replaces."""
+    for name in unit.blocks:
+        yield from (block_path(name, folder) for folder in work.map_folders)
+        yield from table_paths(name, work.soft_areas)
 
 
 def _assemble(unit: AssemblyUnit, work: Work, log: CommitLog) -> None:

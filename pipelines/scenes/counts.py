@@ -107,6 +107,12 @@ def count_scene(unit: CountUnit, work: Work) -> bool:
     return log.is_done(unit)
 
 
+def is_counted(unit: CountUnit, work: Work) -> bool:
+    """Whether a scene is counted, and its count is as recorded."""
+    commit = work.log.read(unit)
+    return commit is not None and work.log.is_sound(unit, commit)
+
+
 def _count(unit: CountUnit, work: Work) -> None:
     scenes = [_scene(file, work) for file in unit.files]
     found = [scene for scene in scenes if scene is not None]

@@ -7,6 +7,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -28,12 +29,12 @@ from pipelines.run.plan import AssemblyUnit, CountUnit, U, Unit, UnitReference
 from pipelines.runners.dataflow import is_detached, submission, unit_hints
 from pipelines.runners.execute import print_result, run_graph
 from pipelines.runners.units import DoUnit, attempt_counts
-from pipelines.scenes.assembly import finish_scene
-from pipelines.scenes.counts import count_scene
+from pipelines.scenes.assembly import finish_scene, is_put_together
+from pipelines.scenes.counts import count_scene, is_counted
 from pipelines.scenes.results import result_lines
 from pipelines.segment.launch import PreparedRun
 from pipelines.segment.options import SegmentOptions
-from pipelines.segment.unfinished import forget_counts, unfinished_units
+from pipelines.segment.unfinished import forget_counts, unfinished_among, unfinished_units
 from pipelines.worker.unit import segment_unit
 from segmodel.errors import TransientError, counted
 from segmodel.escaping import on_one_line
@@ -71,34 +72,24 @@ class SegmentImages(beam.PTransform[PCollection[str], PCollection[int]]):
     ) -> None:
         super().__init__()
         self.work, self.budget, self.hints = work, budget, hints or {}
+        self._is_resumed = is_resumed
         self._to_do = partial(_to_do, work, is_resumed, retry_failures)
 
     def expand(self, parts: PCollection[str]) -> PCollection[int]:
         """Names of plan parts to the exit status."""
-        work, budget, folder = self.work, self.budget, self.work.run.plan
-        started = time.time()
+        work, started = self.work, time.time()
         unit = DoUnit(segment_unit, work, "units", "computed_pixels")
+        scenes = finish_scene, is_put_together if self._is_resumed else None
+        counts = count_scene, is_counted if self._is_resumed else None
         status: PCollection[int] = (
             parts
             | "ReadPlan" >> beam.FlatMap(self._to_do).with_output_types(UnitReference | UnitReport)
             | "SpreadUnits" >> beam.Reshuffle()
             | "SegmentUnit" >> beam.ParDo(unit).with_resource_hints(**self.hints)
             | "SumUnits" >> beam.CombineGlobally(sum_reports).without_defaults()
-            | "ListScenes" >> beam.FlatMap(lambda report: _list_units(AssemblyUnit, folder, report))
-            | "SpreadScenes" >> beam.Reshuffle()
-            | "FinishScene"
-            >> beam.Map(lambda entry: _finish_unit(entry, work, AssemblyUnit, finish_scene))
-            | "SumScenes" >> beam.CombineGlobally(sum_reports).without_defaults()
-            | "ListCounts" >> beam.FlatMap(lambda report: _list_counts(work, report))
-            | "SpreadCounts" >> beam.Reshuffle()
-            | "CountScene"
-            >> beam.Map(lambda entry: _finish_unit(entry, work, CountUnit, count_scene))
-            | "SumCounts" >> beam.CombineGlobally(sum_reports).without_defaults()
-            | "ListParts" >> beam.FlatMap(lambda report: _list_parts(folder, report))
-            | "SpreadParts" >> beam.Reshuffle()
-            | "SumPart" >> beam.MapTuple(lambda part, report: _sum_part(part, report, work))
-            | "SumParts" >> beam.CombineGlobally(_add_sums).without_defaults()
-            | "FinishRun" >> beam.Map(lambda sums: _finish_run(sums, unit, budget, started))
+            | "FinishScenes" >> FinishUnits(work, AssemblyUnit, *scenes)
+            | "CountScenes" >> FinishUnits(work, CountUnit, *counts, begin=forget_counts)
+            | "FinishRun" >> FinishRun(unit, self.budget, started)
         )
         return status
 
@@ -112,47 +103,112 @@ def _to_do(
     return plan.references(work.run.plan, part)
 
 
-def _list_counts(
-    work: Work, report: UnitReport
-) -> Iterator[tuple[UnitReference | None, UnitReport]]:
-    """The report once, and every count, once those of other label maps are gone."""
-    forget_counts(work)
-    yield from _list_units(CountUnit, work.run.plan, report)
+class FinishUnits(beam.PTransform[PCollection[UnitReport], PCollection[UnitReport]]):
+    """Do all units of a kind that follow from finished ones.
+
+    Args:
+        work: Work that all units share.
+        kind: Kind of the units.
+        action: Finishes a unit if that is possible; says whether it is finished now.
+        is_finished: Whether nothing is left to do of a unit, by what earlier attempts have done;
+            None where there are none.
+        begin: Called before the plan is read.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        kind: type[U],
+        action: Callable[[U, Work], bool],
+        is_finished: Callable[[U, Work], bool] | None = None,
+        begin: Callable[[Work], object] = lambda work: None,
+    ) -> None:
+        super().__init__()
+        self._list = partial(_list_parts, work, (kind,), begin)
+        self._read = partial(_unfinished, work, is_finished)
+        self._finish = partial(_finish_unit, work, kind, action)
+
+    def expand(self, reports: PCollection[UnitReport]) -> PCollection[UnitReport]:
+        """The sum of all reports before to the sum with those of these units."""
+        total: PCollection[UnitReport] = (
+            reports
+            | "ListParts" >> beam.FlatMap(self._list).with_output_types(str | UnitReport)
+            | "SpreadParts" >> beam.Reshuffle()
+            | "ReadPart" >> beam.FlatMap(self._read).with_output_types(UnitReference | UnitReport)
+            | "SpreadUnits" >> beam.Reshuffle()
+            | "FinishUnit" >> beam.Map(self._finish)
+            | "SumReports" >> beam.CombineGlobally(sum_reports).without_defaults()
+        )
+        return total
 
 
-def _list_units(
-    kind: type[Unit], folder: str, report: UnitReport
-) -> Iterator[tuple[UnitReference | None, UnitReport]]:
-    """The report once, and every unit of a kind that follows from finished ones."""
-    yield None, report
-    for part in plan.part_names(folder, kind):
-        for reference in plan.references(folder, part):
-            yield reference, UnitReport()
+def _list_parts(
+    work: Work, kinds: Iterable[type[Unit]], begin: Callable[[Work], object], report: UnitReport
+) -> Iterator[str | UnitReport]:
+    """The report, and all parts of the plan with units of some kinds."""
+    begin(work)
+    yield report
+    for kind in kinds:
+        yield from plan.part_names(work.run.plan, kind)
+
+
+def _unfinished(
+    work: Work, is_finished: Callable[[Any, Work], bool] | None, entry: str | UnitReport
+) -> Iterator[UnitReference | UnitReport]:
+    """The units of a part that are to be done; a report of others is passed on."""
+    if isinstance(entry, UnitReport):
+        yield entry
+    elif is_finished is None:
+        yield from plan.references(work.run.plan, entry)
+    else:
+        yield from unfinished_among(entry, work, lambda unit: is_finished(unit, work))
 
 
 def _finish_unit(
-    entry: tuple[UnitReference | None, UnitReport],
     work: Work,
     kind: type[U],
     action: Callable[[U, Work], bool],
+    entry: UnitReference | UnitReport,
 ) -> UnitReport:
-    """The report of an action that finishes a unit, if it can be finished."""
-    reference, report = entry
-    if reference is None or action(plan.read_unit(work.run.plan, reference, kind), work):
-        return report
-    return UnitReport(incomplete=1)
+    """The report of an action that finishes a unit; a report of others is passed on."""
+    if isinstance(entry, UnitReport):
+        return entry
+    is_finished = action(plan.read_unit(work.run.plan, entry, kind), work)
+    return UnitReport() if is_finished else UnitReport(incomplete=1)
 
 
-def _list_parts(folder: str, report: UnitReport) -> Iterator[tuple[str | None, UnitReport]]:
-    """The report once, and every part of the plan."""
-    yield None, report
-    for kind in plan.KINDS:
-        for part in plan.part_names(folder, kind):
-            yield part, UnitReport()
+class FinishRun(beam.PTransform[PCollection[UnitReport], PCollection[int]]):
+    """Add up the commit records of all parts of a plan, and write the results.
+
+    Args:
+        step: Did the units.
+        budget: How many images may fail.
+        started: Time at which the graph was built, in seconds.
+    """
+
+    def __init__(self, step: DoUnit, budget: FailureBudget, started: float) -> None:
+        super().__init__()
+        self._list = partial(_list_parts, step.work, plan.KINDS, lambda work: None)
+        self._sum = partial(_sum_part, step.work)
+        self._write = partial(_write_results, step, budget, started)
+
+    def expand(self, reports: PCollection[UnitReport]) -> PCollection[int]:
+        """The sum of all reports to the exit status."""
+        status: PCollection[int] = (
+            reports
+            | "ListParts" >> beam.FlatMap(self._list).with_output_types(str | UnitReport)
+            | "SpreadParts" >> beam.Reshuffle()
+            | "SumPart" >> beam.Map(self._sum)
+            | "SumParts" >> beam.CombineGlobally(_add_sums).without_defaults()
+            | "WriteResults" >> beam.Map(self._write)
+        )
+        return status
 
 
-def _sum_part(part: str | None, report: UnitReport, work: Work) -> tuple[UnitReport, PartSum]:
-    return report, PartSum() if part is None else sum_part(part, work)
+def _sum_part(work: Work, entry: str | UnitReport) -> tuple[UnitReport, PartSum]:
+    if isinstance(entry, UnitReport):
+        return entry, PartSum()
+    return UnitReport(), sum_part(entry, work)
 
 
 def _add_sums(entries: Iterable[tuple[UnitReport, PartSum]]) -> tuple[UnitReport, PartSum]:
@@ -160,8 +216,8 @@ def _add_sums(entries: Iterable[tuple[UnitReport, PartSum]]) -> tuple[UnitReport
     return sum_reports(reports), add_parts(sums)
 
 
-def _finish_run(
-    sums: tuple[UnitReport, PartSum], step: DoUnit, budget: FailureBudget, started: float
+def _write_results(
+    step: DoUnit, budget: FailureBudget, started: float, sums: tuple[UnitReport, PartSum]
 ) -> int:
     report, found = sums
     counts = attempt_counts(report, step, started)

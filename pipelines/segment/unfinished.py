@@ -4,13 +4,13 @@ A commit record counts if its outputs are there. One that does not is removed, s
 done again; that of a block counts too if its scene is finished, as blocks are removed then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pipelines.formats.work import Work
 from pipelines.run import plan, progress
 from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import Commit
-from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, UnitReference, WorkUnit
+from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, Unit, UnitReference, WorkUnit
 from pipelines.scenes.blocks import scene_of
 from pipelines.storage import filesystem
 from pipelines.storage.threads import in_order
@@ -44,6 +44,29 @@ def unfinished_units(
             done += 1
             progress.add_pixels(sum(commit.tally.pixels.values()))
     yield UnitReport(done=done, skipped=done)
+
+
+def unfinished_among(
+    part: str, work: Work, is_finished: Callable[[Unit], bool]
+) -> Iterator[UnitReference]:
+    """Places of the units of a part that are to be done, of those that follow from finished ones.
+
+    Args:
+        part: Name of a plan part.
+        work: Work that all units of the run share.
+        is_finished: Whether nothing is left to do of a unit; called in several threads.
+    """
+
+    def check(entry: tuple[UnitReference, Unit]) -> tuple[UnitReference, bool]:
+        try:
+            return entry[0], is_finished(entry[1])
+        except TransientError:
+            # Whoever does the unit will meet it too, or find it finished.
+            return entry[0], False
+
+    for place, is_done in in_order(check, plan.read_part(work.run.plan, part)):
+        if not is_done:
+            yield place
 
 
 class _Check:

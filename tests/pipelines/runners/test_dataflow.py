@@ -99,7 +99,9 @@ def test_beams_own_hints_are_for_every_step():
 
     accelerators = {hints[HINT.format("accelerator")] for hints in hints_of(proto).values()}
     assert accelerators == {L4.encode()}
-    assert {"SegmentImages/SegmentUnit", "SegmentImages/FinishRun"} <= set(hints_of(proto))
+    assert {"SegmentImages/SegmentUnit", "SegmentImages/FinishRun/WriteResults"} <= set(
+        hints_of(proto)
+    )
 
 
 def test_the_job_is_one_chain_from_the_plan_to_the_end_of_the_run(proto):
@@ -110,14 +112,12 @@ def test_the_job_is_one_chain_from_the_plan_to_the_end_of_the_run(proto):
 
     assert steps == [
         *("PlanParts", "ReadPlan", "SpreadUnits", "SegmentUnit", "SumUnits"),
-        *("ListScenes", "SpreadScenes", "FinishScene", "SumScenes"),
-        *("ListCounts", "SpreadCounts", "CountScene", "SumCounts"),
-        *("ListParts", "SpreadParts", "SumPart", "SumParts", "FinishRun"),
+        *("FinishScenes", "CountScenes", "FinishRun"),
     ]
 
 
 def test_totals_and_success_are_the_last_step_of_the_job(proto):
-    assert leaves_in_order(proto)[-1] == "SegmentImages/FinishRun"
+    assert leaves_in_order(proto)[-1] == "SegmentImages/FinishRun/WriteResults"
 
 
 def test_one_reshuffle_is_between_the_plan_and_the_units(proto):
@@ -131,7 +131,12 @@ def test_one_reshuffle_is_between_the_plan_and_the_units(proto):
     assert grouped == ["SegmentImages/SpreadUnits/ReshufflePerKey/GroupByKey"]
     reshuffles = [name for name, kind in kinds.items() if kind == "beam:transform:reshuffle:v1"]
     assert sorted(reshuffles) == [
-        f"SegmentImages/Spread{kind}" for kind in ("Counts", "Parts", "Scenes", "Units")
+        "SegmentImages/CountScenes/SpreadParts",
+        "SegmentImages/CountScenes/SpreadUnits",
+        "SegmentImages/FinishRun/SpreadParts",
+        "SegmentImages/FinishScenes/SpreadParts",
+        "SegmentImages/FinishScenes/SpreadUnits",
+        "SegmentImages/SpreadUnits",
     ]
 
 

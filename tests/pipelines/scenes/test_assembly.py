@@ -13,7 +13,8 @@ import rasterio
 
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
-from pipelines.scenes.assembly import finish_scene, scene_blocks
+from pipelines.run.directory import RunDirectory
+from pipelines.scenes.assembly import finish_scene, is_put_together, scene_blocks
 from segmodel.tiling.windows import Layout, Window
 from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract
 from tests.pipelines.corpus import (
@@ -124,6 +125,22 @@ def test_a_scene_waits_for_its_last_block(tmp_path, scene):
     run_unit(blocks[-1], work)
     assert finish_scene(whole, work) is True
     np.testing.assert_array_equal(read_band(labels_of(work)), expected_labels())
+
+
+def test_a_scene_is_put_together_once_nothing_of_its_blocks_is_left(tmp_path, scene, monkeypatch):
+    work = work_at(tmp_path / "run")
+    blocks, whole = planned(work, scene)
+    for block in blocks:
+        run_unit(block, work)
+    assert not is_put_together(whole, work)
+    with monkeypatch.context() as patched:
+        # As if it was killed before it could remove them.
+        patched.setattr(RunDirectory, "remove", lambda run, path: None)
+        finish_scene(whole, work)
+    assert work.log.is_done(whole)
+    assert not is_put_together(whole, work)
+    assert finish_scene(whole, work)
+    assert is_put_together(whole, work)
 
 
 def test_a_finished_scene_is_left_as_it_is(tmp_path, scene):

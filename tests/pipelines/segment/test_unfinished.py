@@ -11,9 +11,9 @@ from pipelines.formats.work import Counting
 from pipelines.run import plan
 from pipelines.run.attempts import UnitReport
 from pipelines.run.commits import CommitLog
-from pipelines.run.plan import AssemblyUnit, CountUnit, UnitReference, WorkUnit
+from pipelines.run.plan import AssemblyUnit, CountUnit, InputFile, UnitReference, WorkUnit
 from pipelines.scenes.assembly import finish_scene
-from pipelines.segment.unfinished import forget_counts, unfinished_units
+from pipelines.segment.unfinished import forget_counts, unfinished_among, unfinished_units
 from segmodel.errors import TransientError
 from tests.pipelines.corpus import (
     pixels,
@@ -147,3 +147,25 @@ def test_counts_of_label_maps_that_are_made_again_are_forgotten_also_by_a_later_
     work.log.write(count, [], work.log.read(group(work)).tally)
     forget_counts(work)
     assert work.log.is_done(count)
+
+
+def test_of_units_that_follow_only_those_are_done_that_are_not_finished_or_cannot_be_asked_for(
+    work, monkeypatch
+):
+    monkeypatch.setattr(plan, "UNITS_PER_PART", 3)
+    file = InputFile("/x/a.tif", "x", "a.tif", 3, "1")
+    units = [AssemblyUnit(f"scene-{n}", "scene", (file,), ("b",)) for n in range(5)]
+    plan.write_plan(units, work.run.plan, work.run.scratch)
+    first, second = plan.part_names(work.run.plan, AssemblyUnit)
+
+    def is_finished(unit):
+        if unit.id == "scene-1":
+            raise TransientError("the store is down")
+        return unit.id != "scene-4"
+
+    def left_of(part):
+        found = unfinished_among(part, work, is_finished)
+        return [plan.read_unit(work.run.plan, place, AssemblyUnit).id for place in found]
+
+    assert left_of(first) == ["scene-1"]
+    assert left_of(second) == ["scene-4"]
