@@ -18,6 +18,7 @@ import numpy as np
 import segmodel
 from pipelines.accuracy.map_blocks import MapBlock, NearTallies, placed_blocks, zones_of
 from pipelines.formats.work import Work
+from pipelines.geodesy.row_areas import RowAreas
 from pipelines.rasters.cog import read_block
 from pipelines.run import plan
 from pipelines.run.areas import Tally, measure
@@ -208,8 +209,8 @@ def _count(unit: WorkUnit, work: BufferWork) -> NearTallies:
         labels, near = work.buffer.read(uri, window, classes.nodata)
         ground = label_ground(uri)
 
-    def areas(top: int, rows: int) -> np.ndarray:
-        return ground.pixel_areas_m2(window.row + top, window.column, rows, window.width)
+    def areas(top: int, rows: int) -> np.ndarray | RowAreas:
+        return ground.summable_areas_m2(window.row + top, window.column, rows, window.width)
 
     empty = labels.dtype.type(classes.nodata)
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipelines.formats.work import PlanContext, ReadOptions, Work
 from pipelines.rasters.header import Headers
-from pipelines.run.areas import Tally
+from pipelines.run.areas import PixelAreas, Tally
 from pipelines.run.commits import Output
 from pipelines.run.failures import Failure
 from pipelines.run.plan import InputFile, Unit, WorkUnit, unit_id
@@ -33,12 +33,11 @@ class Ground:
     """Ground area of the pixels of one label map.
 
     Args:
-        pixel_areas_m2: Areas of the pixels of some rows in m², `(rows, 1)` or `(rows, width)`,
-            given the first row and the number of rows; or one number for all pixels.
+        pixel_areas_m2: Areas of the pixels of some rows; see `areas.measure`.
         footprint_m2: Area of the same ground in m², computed from its outline.
     """
 
-    pixel_areas_m2: Callable[[int, int], np.ndarray] | float
+    pixel_areas_m2: PixelAreas
     footprint_m2: float
 
 

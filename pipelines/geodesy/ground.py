@@ -25,6 +25,7 @@ from rasterio.crs import CRS as RasterioCRS
 
 from pipelines.geodesy.ellipsoid import Number, datum_of, square, zone_area_m2
 from pipelines.geodesy.rims import cut_areas, lattice_areas
+from pipelines.geodesy.row_areas import RowAreas
 from segmodel.errors import GroundError
 
 FINEST = 1e-12  # step of a pixel as a share of its coordinates, several thousand times rounding
@@ -121,19 +122,32 @@ class GroundGrid:
         columns = _pixel_integrals(column, width, column_span, series.shape[1])
         return np.asarray(rows @ series @ columns.T)
 
-    def row_factors(
+    def summable_areas_m2(
         self, row: int, column: int, height: int, width: int
-    ) -> tuple[np.ndarray, np.ndarray] | None:
-        """Ground area of pixels next to each other in a row, without that of each of them.
+    ) -> np.ndarray | RowAreas:
+        """Ground area of the pixels of a window, in the form in which they are summed fastest.
+
+        Args:
+            row, column: First pixel of the window.
+            height, width: Rows and columns of the window.
+
+        Returns:
+            As `pixel_areas_m2` where the pixels of a row are equal, or the scene is not smooth;
+            else as `row_areas`.
+
+        Raises:
+            GroundError: If the window is not inside the scene.
+        """
+        window = row, column, height, width
+        smooth = None if self._by_rows else self.row_areas(*window)
+        return self.pixel_areas_m2(*window) if smooth is None else smooth
+
+    def row_areas(self, row: int, column: int, height: int, width: int) -> RowAreas | None:
+        """Ground area of pixels next to each other in a row; None where the scene is not smooth.
 
         Args:
             row, column: First pixel of a window.
             height, width: Rows and columns of the window.
-
-        Returns:
-            `(terms, height)` and `(terms, width + 1)` float64. The sum of the products of a column
-            of each is the area of the pixels of a row that are left of a column, in m². None where
-            the scene is not smooth.
 
         Raises:
             GroundError: If the window is not inside the scene.
@@ -141,7 +155,7 @@ class GroundGrid:
         self._check(row, column, height, width)
         if self._by_rows:
             strips = self._strips_m2(row + np.arange(height) + 0.5, 1)
-            return strips[np.newaxis], np.arange(width + 1.0)[np.newaxis]
+            return RowAreas(strips[np.newaxis], np.arange(width + 1.0)[np.newaxis])
         density = _density(self)
         if density is None:
             return None
@@ -149,7 +163,7 @@ class GroundGrid:
         rows = _pixel_integrals(row, height, row_span, len(series))
         columns = _pixel_integrals(column, width, column_span, series.shape[1])
         left = np.vstack([np.zeros((1, columns.shape[1])), np.cumsum(columns, axis=0)])
-        return np.ascontiguousarray((rows @ series).T), np.ascontiguousarray(left.T)
+        return RowAreas(np.ascontiguousarray((rows @ series).T), np.ascontiguousarray(left.T))
 
     def footprint_m2(self) -> float:
         """Ground area of the whole scene from its outline, in square metres."""

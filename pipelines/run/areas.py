@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.geodesy.row_areas import RowAreas
 from segmodel.engine.soft import BINS
 from segmodel.labels.classes import ClassTable
 from segmodel.tiling.windows import Window
@@ -20,7 +21,7 @@ ELSEWHERE = "elsewhere"
 # Fields of a tally that are summed as fractions.
 _FRACTIONS = {"area_m2", "confidence_sum", "footprint_m2"}
 _REST = (NODATA, OUTSIDE_AOI, FAILED, ELSEWHERE)
-_STRIP_PIXELS = 1 << 20
+_STRIP_PIXELS = 1 << 18
 
 # Pixels by label and bin of confidence, among the exact sums of a tally.
 CONFIDENCE_BINS = "confidence_bins"
@@ -140,7 +141,7 @@ def _rank(item: tuple[str, Any]) -> tuple[int, int]:
     return (0, int(key)) if key.isdigit() else (1 + _REST.index(key), 0)
 
 
-PixelAreas = Callable[[int, int], np.ndarray] | float
+PixelAreas = Callable[[int, int], np.ndarray | RowAreas] | float
 
 
 def by_rows(values: np.ndarray) -> PixelAreas:
@@ -175,9 +176,9 @@ def measure(
     Args:
         labels: `(height, width)` of the class table's dtype.
         classes: The class table.
-        pixel_areas_m2: Ground area of the pixels of some rows in m², `(rows, 1)` or
-            `(rows, width)`, given the first row and the number of rows; one number for all pixels;
-            None where it is not known.
+        pixel_areas_m2: Ground area of the pixels of some rows in m², `(rows, 1)`, `(rows, width)`
+            or their sums along rows, given the first row and the number of rows; one number for
+            all pixels; None where it is not known.
         footprint_m2: Ground area of the label map in m², computed from its outline.
         confidence: `(height, width)` float32 in [0, 1], or None.
         unlabelled: What is outside the area of interest, or could not be read; its labels are
@@ -260,19 +261,36 @@ def _weighted_sums(
     products summed exactly rounded.
     """
     values = [*classes.ids, *range(classes.nodata, classes.nodata + 3)]
-    parts: list[list[float]] = [[] for _ in values]
+    parts: dict[int, list[float]] = {value: [] for value in values}
     for top, strip in _marked(labels, classes, unlabelled):
-        by_pixel = np.asarray(weights(top, len(strip)) if callable(weights) else weights, float)
-        if by_pixel.ndim == 0 or by_pixel.shape[1] == 1:
-            by_row = by_pixel.ravel()
-            for part, value in zip(parts, values, strict=True):
-                if value <= classes.nodata or strip.dtype != labels.dtype:
-                    part.extend((np.count_nonzero(strip == value, axis=1) * by_row).tolist())
-        else:
-            sums = np.bincount(strip.ravel(), by_pixel.ravel(), values[-1] + 1)
-            for part, value in zip(parts, values, strict=True):
-                part.append(float(sums[value]))
-    return [math.fsum(part) for part in parts]
+        given = weights(top, len(strip)) if callable(weights) else weights
+        for label, sums in _sums_by_label(strip, given):
+            parts[label] += sums
+    return [math.fsum(part) for part in parts.values()]
+
+
+def _sums_by_label(
+    strip: np.ndarray, weights: np.ndarray | RowAreas | float
+) -> Iterator[tuple[int, list[float]]]:
+    """Labels of a strip, and sums of their weights: of each row where they are equal along rows."""
+    if isinstance(weights, np.ndarray) and weights.shape[1] > 1:
+        sums = np.bincount(strip.ravel(), weights.ravel())
+        for label in np.flatnonzero(sums).tolist():
+            yield label, [float(sums[label])]
+        return
+    # By runs of pixels, as neighbours have mostly the same label.
+    is_first = np.ones(strip.shape, bool)
+    np.not_equal(strip[:, 1:], strip[:, :-1], out=is_first[:, 1:])
+    places = np.flatnonzero(is_first)
+    rows, starts = np.divmod(places, strip.shape[1])
+    labels, codes = np.unique(strip.ravel()[places], return_inverse=True)
+    if isinstance(weights, RowAreas):
+        by_code = np.bincount(codes, weights.of_runs(rows, starts))[None]
+    else:
+        lengths, size = np.diff(places, append=strip.size), (len(strip), len(labels))
+        counts = np.bincount(rows * len(labels) + codes, lengths, math.prod(size))
+        by_code = counts.reshape(size) * weights
+    yield from zip(labels.tolist(), by_code.T.tolist(), strict=True)
 
 
 def _marked_pixels(

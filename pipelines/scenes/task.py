@@ -156,7 +156,7 @@ class BlockTask(UnitTask[Labelled]):
             return square_ground(self._area.pixels, self.work.pixel_size_m)
         grid, area = ground_grid(self._grid), self._area
         return Ground(
-            lambda top, rows: grid.pixel_areas_m2(area.row + top, area.column, rows, area.width),
+            lambda top, n: grid.summable_areas_m2(area.row + top, area.column, n, area.width),
             grid.window_footprint_m2(area.row, area.column, area.height, area.width),
         )
 

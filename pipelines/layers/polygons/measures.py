@@ -98,21 +98,12 @@ def _mean_m2(ground: GroundGrid) -> float:
 def _tile(ground: GroundGrid, top: int, left: int) -> AreaLeftOf:
     """Areas in a tile, the same bits whoever asks for them."""
     height, width = min(_TILE_ROWS, ground.height - top), min(_TILE_COLUMNS, ground.width - left)
-    factors = ground.row_factors(top, left, height, width)
-    if factors is None:
+    smooth = ground.row_areas(top, left, height, width)
+    if smooth is None:
         areas = ground.pixel_areas_m2(top, left, height, width)
         sums = np.hstack([np.zeros((height, 1)), np.cumsum(areas, axis=1)])
         return lambda rows, columns: np.asarray(sums[rows, columns])
-    down, across = factors
-
-    def area_left_of(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        # Term after term: a product of matrices has other bits when it has other rows.
-        total = down[0, rows] * across[0, columns]
-        for one, other in zip(down[1:], across[1:], strict=True):
-            total += one[rows] * other[columns]
-        return np.asarray(total)
-
-    return area_left_of
+    return smooth.left_of
 
 
 def measures_of(

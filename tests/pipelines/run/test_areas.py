@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pyproj import CRS
 
 from pipelines.geodesy.ground import GroundGrid
+from pipelines.geodesy.row_areas import RowAreas
 from pipelines.run import area_tables, areas
 from pipelines.run.areas import Tally, Unlabelled
 from segmodel.errors import ContractError
@@ -27,6 +28,7 @@ from segmodel.tiling.windows import Window
 from tests.examples import examples
 from tests.fakes import BRIGHT, CLASSES, DARK, MIDDLE
 from tests.pipelines.corpus import make_work, pixels, run_all, write_scene
+from tests.pipelines.grounds import SCENES
 
 VALUES = {"0": DARK, "3": MIDDLE, "7": BRIGHT, "nodata": 255}
 
@@ -83,6 +85,41 @@ def test_areas_of_a_grid_that_varies_everywhere_equal_a_sum_pixel_by_pixel(
     actual = areas.measure(labels, CLASSES, areas.by_rows(everywhere), 1.0).area_m2
     for key, value in VALUES.items():
         assert actual[key] == pytest.approx(math.fsum(everywhere[labels == value]), rel=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("scene", "form"),
+    [("utm", RowAreas), ("utm rotated", RowAreas), ("geographic", np.ndarray), ("polar", RowAreas)],
+)
+@pytest.mark.parametrize("strip", [1, 1 << 13])
+def test_areas_of_runs_along_rows_equal_those_of_their_pixels(monkeypatch, scene, form, strip):
+    monkeypatch.setattr(areas, "_STRIP_PIXELS", strip)
+    grid = GroundGrid.of(*SCENES[scene])
+    row, column, height, width = 31, 57, 40, 203
+    labels = random_labels(height, width)
+    # Runs of all lengths, up to rows of one label, and a class of the last pixel alone.
+    labels[:, 50:150], labels[7:9], labels[labels == 7] = 3, 0, 3
+    labels[-1, -1] = 7
+    inside = np.ones(labels.shape, bool)
+    inside[20:25, 190:] = False
+    lost = Window(30, 0, 4, 9)
+    labels[lost.slices] = labels[~inside] = 255
+    unlabelled = Unlabelled([lost], inside)
+
+    def summable(top: int, rows: int) -> np.ndarray | RowAreas:
+        found = grid.summable_areas_m2(row + top, column, rows, width)
+        assert isinstance(found, form)
+        return found
+
+    actual = areas.measure(labels, CLASSES, summable, 1.0, unlabelled=unlabelled).area_m2
+    by_pixel = np.broadcast_to(grid.pixel_areas_m2(row, column, height, width), labels.shape)
+    masks = {key: labels == value for key, value in VALUES.items()}
+    masks |= {"failed": np.zeros(labels.shape, bool), "outside": ~inside}
+    masks["failed"][lost.slices] = True
+    masks["nodata"] = masks["nodata"] & ~masks["failed"] & inside
+    assert actual.keys() == masks.keys()
+    for key, mask in masks.items():
+        assert actual[key] == pytest.approx(math.fsum(by_pixel[mask]), rel=1e-12), key
 
 
 def test_areas_of_equal_pixels_are_counts_times_the_area():
