@@ -16,6 +16,10 @@ from segmodel.tiling.borders import BorderCurve
 from segmodel.tiling.windows import Batch, Layout
 
 FORMAT_VERSION = 1
+# Sides of samples: several strides, unless those are long.
+SAMPLE_STRIDES, MIN_SAMPLE_PX, MAX_SAMPLE_PX = 8, 64, 1024
+# Side of the squares of one colour in samples, so that a network sees edges and areas.
+SQUARE_PX = 16
 DTYPES = ("uint8", "uint16", "int16", "float32")
 # Fields that a contract may lack, and whose names in JSON are their own.
 _OPTIONAL = ("fixed_window", "bytes_per_pixel", "calibration", "training_data", "metrics")
@@ -271,6 +275,20 @@ class Contract:
                 code=FailureCode.WRONG_GSD,
                 name=what,
             )
+
+    @property
+    def sample_side_px(self) -> int:
+        """Side in pixels of a small picture that the model takes."""
+        few = min(max(SAMPLE_STRIDES * self.stride, MIN_SAMPLE_PX), MAX_SAMPLE_PX)
+        return self.fixed_window or max(self.stride, few // self.stride * self.stride)
+
+    def sample(self) -> np.ndarray:
+        """`(side, side, bands)` raw values: squares of any colour, the same at each call."""
+        side, bands = self.sample_side_px, len(self.bands)
+        count = -(-side // SQUARE_PX)
+        colours = np.random.default_rng(0).uniform(*self.value_range, (count, count, bands))
+        squares = colours.repeat(SQUARE_PX, 0).repeat(SQUARE_PX, 1)
+        return squares[:side, :side].astype(self.dtype)
 
     def layout(self, window: int, halo: int | None = None, batch: Batch = 1) -> Layout:
         """Sizes of windows and batches for this model.

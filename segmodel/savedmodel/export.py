@@ -40,8 +40,6 @@ from segmodel.savedmodel.predictor import Predictor
 # Where labels depend on the whole window, its size is part of the model: this, or the next multiple
 # of the stride.
 FIXED_WINDOW_PX = 1024
-# Labels are compared on images of a few strides, unless those are long.
-CHECKED_STRIDES, MIN_CHECKED_PX, MAX_CHECKED_PX = 8, 64, 1024
 # A draft that nobody holds a lock on is stale; where files cannot be locked, after so long.
 STALE_SECONDS = 24 * 3600
 # Scores that differ by a smaller share of their range are a near-tie.
@@ -303,9 +301,7 @@ def _check_reload(
     """Compare labels of the reloaded SavedModel, also of noise, with those of the function."""
     ids = np.array(contract.classes.ids, contract.classes.label_dtype)
     order = np.argsort(ids)
-    stride = contract.stride
-    few = min(max(CHECKED_STRIDES * stride, MIN_CHECKED_PX), MAX_CHECKED_PX) // stride * stride
-    side = contract.fixed_window or max(stride, few)
+    side = contract.sample_side_px
     shape = (side, side, len(contract.bands))
     noise = np.random.default_rng(0).uniform(*contract.value_range, shape).astype(contract.dtype)
     for image in [*images, noise]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from segmodel.errors import ContractError, OutOfMemoryError
 from segmodel.savedmodel.contract import Contract
 from segmodel.savedmodel.folder import fingerprint, read_contract
 from segmodel.tiling.raster import ArrayRaster
+
+if TYPE_CHECKING:
+    from segmodel.networks.serving import ServedFunction
 
 SIGNATURES = {"labels", "probabilities", "serving_default"}
 
@@ -38,6 +42,8 @@ class Predictor:
         self.contract, self.fingerprint = contract, fingerprint
         self.classes, self.fill = contract.classes, contract.fill
         self.signatures, self.owner = signatures, owner
+        self._functions: dict[str, ServedFunction] = {}
+        self._lock = threading.Lock()
         self._soft_functions: dict[tuple[bool, bool, bool], Callable[..., dict[str, Any]]] = {}
 
     @classmethod
@@ -124,6 +130,21 @@ class Predictor:
         whole = {name: outputs.pop(name).astype(np.int64) for name in ("levels", "bins")}
         return SoftBatch(**outputs, **whole)
 
+    def served(self, signature: str) -> ServedFunction:
+        """The function that runs for a signature; it is made at its first use.
+
+        Args:
+            signature: Name of one of `signatures`.
+        """
+        from segmodel.networks.serving import serve
+
+        with self._lock:
+            if signature not in self._functions:
+                self._functions[signature] = serve(
+                    self.signatures[signature], self.contract.sample()[None]
+                )
+            return self._functions[signature]
+
     def _soft(self, has_maps: bool, is_plain: bool, is_even: bool) -> Callable[..., dict[str, Any]]:
         import tensorflow as tf
 
@@ -134,7 +155,7 @@ class Predictor:
             shape = (None, None, None, len(self.contract.bands))
             images = tf.TensorSpec(shape, self.contract.dtype, "images")
             self._soft_functions[kind] = soft_function(
-                self.signatures["probabilities"], images, self.classes, *kind
+                self.served("probabilities").function, images, self.classes, *kind
             )
         return self._soft_functions[kind]
 
@@ -178,7 +199,7 @@ class Predictor:
         return outcome.labels
 
     def _call(self, signature: str, images: np.ndarray) -> dict[str, np.ndarray]:
-        return self._run(self.signatures[signature], images=images)
+        return self._run(self.served(signature).function, images=images)
 
     def _run(
         self, function: Callable[..., dict[str, Any]], images: np.ndarray, **others: np.ndarray

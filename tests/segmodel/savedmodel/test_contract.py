@@ -386,3 +386,21 @@ def test_the_fingerprint_changes_with_names_and_contract(savedmodel):
     (savedmodel / "saved_model.pb").rename(savedmodel / "renamed.pb")
     third = fingerprint(savedmodel)
     assert len({first, second, third}) == 3
+
+
+@pytest.mark.parametrize(
+    ("stride", "fixed", "side"),
+    [(1, None, 64), (24, None, 192), (32, None, 256), (2048, None, 2048), (32, 512, 512)],
+)
+def test_a_sample_is_small_and_fits_the_model(stride, fixed, side):
+    model = dataclasses.replace(contract(stride=stride), fixed_window=fixed)
+    assert model.sample_side_px == side
+
+
+def test_a_sample_is_the_same_at_each_call_and_within_the_range_of_the_model():
+    model = dataclasses.replace(contract(stride=4), value_range=(10, 20))
+    first, second = model.sample(), model.sample()
+    np.testing.assert_array_equal(first, second)
+    assert first.shape == (64, 64, 3)
+    assert (first.min(), first.max()) == (10, 19)
+    assert (first[:16, :16] == first[0, 0]).all()
