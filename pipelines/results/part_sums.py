@@ -5,18 +5,21 @@ Units are in it as places in the plan, so that it is small whatever they hold.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 from pipelines.formats.work import Work
 from pipelines.results.contact_sheet import UnitSample
 from pipelines.results.failure_table import has_failure_rows
+from pipelines.results.part_tables import FAILURES, OVERLAPS, PartTable, TablePart
 from pipelines.results.value_range import WORST_IMAGES, RangeCheck
 from pipelines.run import plan
 from pipelines.run.areas import Tally, TallySum
 from pipelines.run.commits import Commit
 from pipelines.run.plan import CountUnit, Unit, UnitReference
+from pipelines.run.polygons import ZONES, stored
+from pipelines.scenes.results import counts_of, zone_sums
 from pipelines.storage.threads import in_order
 
 # The greatest share of pixels outside the range of the model in an image of a unit, and the unit.
@@ -35,7 +38,8 @@ class PartSum:
         sample: Units that the contact sheet shows.
         range_failures: Number of images that fail by values outside the range of the model.
         worst: Units with the images that are furthest outside that range, those first.
-        with_failures: Names of the parts in which images failed.
+        zones: Sums of the zones that have any, exact; under None what is in no zone.
+        with_rows: Parts that have rows of a table, see `part_tables`.
     """
 
     units: Counter[str] = field(default_factory=Counter)
@@ -45,7 +49,8 @@ class PartSum:
     sample: UnitSample = field(default_factory=UnitSample)
     range_failures: int = 0
     worst: tuple[WorstOfUnit, ...] = ()
-    with_failures: frozenset[str] = frozenset()
+    zones: Mapping[str | None, Tally] = field(default_factory=dict)
+    with_rows: frozenset[TablePart] = frozenset()
 
     @property
     def unfinished(self) -> int:
@@ -82,8 +87,26 @@ def sum_part(part: str, work: Work) -> PartSum:
         sample=UnitSample.merged(adder.samples),
         range_failures=adder.range_failures,
         worst=_worst(adder.worst),
-        with_failures=frozenset([part] if adder.has_failures else []),
+        zones=_zones(part, work) if kind is CountUnit else {},
+        with_rows=frozenset((table.name, part) for table in _tables(adder, kind, work)),
     )
+
+
+def _tables(adder: "_Adder", kind: type[Unit], work: Work) -> Iterator[PartTable]:
+    """Tables of which a part has rows."""
+    if adder.has_failures:
+        yield FAILURES
+    if kind is CountUnit and work.counts_once:
+        yield OVERLAPS
+
+
+def _zones(part: str, work: Work) -> dict[str | None, Tally]:
+    """Sums of zones over the counts of a part."""
+    if work.counting is None or work.counting.zones is None:
+        return {}
+    names = stored(work.run, ZONES, work.counting.zones).names
+    units = plan.units_of_part(work.run.plan, part, CountUnit)
+    return zone_sums(counts_of(units, work.log), names)
 
 
 class _Adder:
@@ -138,8 +161,17 @@ def add_parts(sums: Iterable[PartSum]) -> PartSum:
         sample=UnitSample.merged(one.sample for one in every),
         range_failures=sum(one.range_failures for one in every),
         worst=_worst(entry for one in every for entry in one.worst),
-        with_failures=frozenset().union(*(one.with_failures for one in every)),
+        zones=_add_zones(one.zones for one in every),
+        with_rows=frozenset().union(*(one.with_rows for one in every)),
     )
+
+
+def _add_zones(sums: Iterable[Mapping[str | None, Tally]]) -> dict[str | None, Tally]:
+    total: dict[str | None, TallySum] = {}
+    for one in sums:
+        for zone, tally in one.items():
+            total.setdefault(zone, TallySum()).add(tally)
+    return {zone: tally.exact() for zone, tally in total.items()}
 
 
 def _worst(found: Iterable[WorstOfUnit]) -> tuple[WorstOfUnit, ...]:

@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,12 +11,14 @@ from pipelines.cli.values import FailureBudget
 from pipelines.formats.work import Work
 from pipelines.results import contact_sheet
 from pipelines.results.contact_sheet import UnitSample
-from pipelines.results.failure_table import FailureTable, failures_of, write_failures
+from pipelines.results.failure_table import FailureTable, write_failures
 from pipelines.results.part_sums import PartSum
+from pipelines.results.part_tables import FAILURES, OVERLAPS
 from pipelines.results.value_range import RangeCheck, range_line
 from pipelines.run import areas, plan
 from pipelines.run.area_tables import totals_csv
 from pipelines.run.areas import Tally, TallySum
+from pipelines.run.failures import Failure
 from pipelines.run.plan import WorkUnit
 from pipelines.run.progress import amount_of_pixels
 from pipelines.run.soft_areas import soft_csv
@@ -103,14 +106,15 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any], found:
     run, classes = work.run, work.contract.classes
     document = run.read_run() or {}
     totals = Totals.of(found, work)
-    _, failures, rows = write_failures(run, lambda table: _add_failures(found, work, table))
+    _, failures, rows = write_failures(run, lambda table: table.add(_failures(found, work)))
     written = {"failures.csv": rows}
     written["areas.csv"] = run.write("areas.csv", totals_csv(totals.tally, classes))
     if work.soft_areas:
         table = soft_csv(totals.tally, classes)
         written["soft_areas.csv"] = run.write("soft_areas.csv", table)
     status = totals.status(budget)
-    zones = write_scene_results(work, written)
+    overlaps = OVERLAPS.merged(found.with_rows, work)
+    zones = write_scene_results(work, written, found.zones, overlaps)
     written["preview.png"] = run.write("preview.png", _contact_sheet(totals, failures, work))
     summary = {
         "exit_status": status.value,
@@ -139,20 +143,15 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any], found:
     run.write_json("summary.json", summary, work.is_sealed)
     if status == ExitStatus.COMPLETE:
         run.write("_SUCCESS", b"")
+    run.clear_rows()
     if not totals.missing:
         run.clear_scratch()
     return status.value
 
 
-def _add_failures(found: PartSum, work: Work, table: FailureTable) -> None:
-    """Add all failed images to a table, in the order of the plan."""
-    ranges = RangeCheck(work.run.root, work.contract, work.max_out_of_range)
-    for part in sorted(found.with_failures, key=plan.rank_of):
-        units = (unit for _, unit in plan.read_part(work.run.plan, part))
-        for unit, commit in work.log.read_all(units):
-            if commit is not None:
-                table.add(failures_of(commit, work.log))
-                table.add(ranges.failures_of(unit, commit))
+def _failures(found: PartSum, work: Work) -> Iterator[Failure]:
+    """All failed images, in the order of the plan."""
+    return (Failure(**row) for row in FAILURES.merged(found.with_rows, work))
 
 
 def _out_of_range(found: PartSum, work: Work) -> dict[str, Any] | None:

@@ -181,9 +181,14 @@ def _nonzero(sums: Mapping[str, float | Fraction]) -> dict[str, float]:
 def csv_bytes(rows: Iterable[Sequence[object]]) -> bytes:
     """Rows as CSV in UTF-8, the first of them the header; what UTF-8 cannot hold is written out."""
     buffer = io.StringIO()
-    cells = ([inert(cell) for cell in row] for row in rows)
-    csv.writer(buffer, lineterminator="\n").writerows(cells)
+    write_csv(buffer, rows)
     return buffer.getvalue().encode("utf-8", "backslashreplace")
+
+
+def write_csv(stream: IO[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as CSV, line by line, the first of them the header."""
+    cells = ([inert(cell) for cell in row] for row in rows)
+    csv.writer(stream, lineterminator="\n").writerows(cells)
 
 
 def totals_csv(total: Tally, classes: ClassTable) -> bytes:

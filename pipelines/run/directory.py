@@ -14,7 +14,9 @@ from segmodel.errors import ConfigurationError
 # Folders whose files are called as the inputs.
 MAPS = ("labels", "confidence", "probabilities")
 OUTPUTS = (*MAPS, "blocks", "areas", "soft", "failures", "counts")
-FOLDERS = ("plan", *OUTPUTS, "commits")
+# Rows of tables by part of the plan, until the end of a run has merged them.
+ROWS = "rows"
+FOLDERS = ("plan", *OUTPUTS, "commits", ROWS)
 POLYGONS = ("aoi.json", "zones.json", "soft_zones.json")
 TABLES = (
     "areas.csv",
@@ -169,6 +171,10 @@ class RunDirectory:
     def clear_scratch(self) -> None:
         """Remove the temporary files of this machine."""
         filesystem.remove_below(self.scratch)
+
+    def clear_rows(self) -> None:
+        """Remove the rows that the tables of the end of the run were merged from."""
+        filesystem.remove_below(self.path(ROWS))
 
     def mosaics(self) -> list[str]:
         """Names of the VRTs over all label maps, and of the style that QGIS gives each."""

@@ -453,6 +453,15 @@ def read_part(folder: str, part: str) -> Iterator[tuple[UnitReference, Unit]]:
             offset += len(line)
 
 
+def units_of_part(folder: str, part: str, kind: type[U]) -> Iterator[U]:
+    """The units of a part, or of a shard of it, which are all of a kind.
+
+    Raises:
+        DamagedError: If a line is damaged.
+    """
+    return (unit for _, unit in read_part(folder, part) if isinstance(unit, kind))
+
+
 def read_unit(folder: str, reference: UnitReference, kind: type[U]) -> U:
     """The unit at a reference.
 

@@ -1,16 +1,17 @@
 """What the end of a run says of its scenes: tables by zone and of overlaps, mosaics, seams."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from typing import IO, Any
 
 from pipelines.formats.work import Work
 from pipelines.rasters.cog import TILE_PX
 from pipelines.rasters.header import read_header
 from pipelines.run import plan
-from pipelines.run.area_tables import class_lines, csv_bytes
+from pipelines.run.area_tables import class_lines, csv_bytes, write_csv
 from pipelines.run.areas import ELSEWHERE, FAILED, OUTSIDE_AOI, Tally, TallySum
 from pipelines.run.commits import Commit, CommitLog, number
 from pipelines.run.directory import RunDirectory
@@ -28,6 +29,7 @@ from segmodel.labels.qgis_styles import raster_style
 from segmodel.tiling.seams import near_px
 
 OUTSIDE = "(outside all zones)"
+OVERLAP_COLUMNS = ("scene", "counted_in", "pixels", "area_m2", "area_share")
 # Zones without a pixel that the summary names.
 MAX_NAMED = 100
 
@@ -54,12 +56,19 @@ def scene_summary(work: Work, total: Tally) -> dict[str, Any]:
     return summary
 
 
-def write_scene_results(work: Work, written: dict[str, Written | None]) -> dict[str, Any]:
+def write_scene_results(
+    work: Work,
+    written: dict[str, Written | None],
+    zones: Mapping[str | None, Tally],
+    overlaps: Iterable[Sequence[object]],
+) -> dict[str, Any]:
     """Write `zones.csv` and `overlaps.csv` if asked for, `labels.json`, VRTs and their styles.
 
     Args:
         work: Work that all units of the run share.
         written: What files of the end of the run hold, by name; grows.
+        zones: Exact sums of the zones that have any; see `zone_sums`.
+        overlaps: Rows of `overlaps.csv`.
 
     Returns:
         What `summary.json` says of zones; empty for a run without any.
@@ -68,7 +77,7 @@ def write_scene_results(work: Work, written: dict[str, Written | None]) -> dict[
     summary: dict[str, Any] = {}
     if counting is not None and counting.zones is not None:
         names = stored(run, ZONES, counting.zones).names
-        totals = zone_totals(run, work.log, names)
+        totals = {name: Tally.sum([total]) for name, total in zones.items()}
         written["zones.csv"] = run.write("zones.csv", zones_csv(names, totals, classes))
         if work.soft_areas:
             table = soft_zones_csv(names, totals, classes)
@@ -84,7 +93,8 @@ def write_scene_results(work: Work, written: dict[str, Written | None]) -> dict[
             summary["zones"]["without_soft_areas"] = unknown
             summary["zones"]["is_begun_with"] = counting.zones == work.soft_zones
     if counting is not None and counting.overlap is not None:
-        written["overlaps.csv"] = run.write("overlaps.csv", overlaps_csv(run, work.log))
+        rows = partial(write_csv, rows=chain([OVERLAP_COLUMNS], overlaps))
+        written["overlaps.csv"] = _write_text(work, "overlaps.csv", rows)
     pieces = list(_pieces(work))
     for name, group in mosaics(pieces)[0].items():
         mosaic = partial(write_mosaic, pieces=group, classes=classes)
@@ -102,7 +112,9 @@ def _write_text(work: Work, name: str, write_to: Callable[[IO[str]], None]) -> W
     def write() -> Written | None:
         with (
             filesystem.write_atomic(work.run.path(name), work.run.scratch) as draft,
-            open(draft.path, "w", encoding="utf-8", newline="\n") as stream,
+            open(
+                draft.path, "w", encoding="utf-8", errors="backslashreplace", newline="\n"
+            ) as stream,
         ):
             write_to(stream)
         return draft.written
@@ -114,12 +126,19 @@ def finished_counts(
     run: RunDirectory, log: CommitLog
 ) -> Iterator[tuple[CountUnit, Commit, dict[str, Any]]]:
     """Finished counts of scenes, with their records and what their files say."""
+    return counts_of(plan.read_units(run.plan, CountUnit), log)
+
+
+def counts_of(
+    units: Iterable[CountUnit], log: CommitLog
+) -> Iterator[tuple[CountUnit, Commit, dict[str, Any]]]:
+    """The same of some units."""
 
     def counted(unit: CountUnit) -> tuple[CountUnit, Commit | None, bytes]:
         commit = log.read(unit)
         return unit, commit, b"" if commit is None else log.content(commit.outputs[0])
 
-    for unit, commit, content in in_order(counted, plan.read_units(run.plan, CountUnit)):
+    for unit, commit, content in in_order(counted, units):
         if commit is not None:
             yield unit, commit, json.loads(content)
 
@@ -132,15 +151,23 @@ def zone_totals(run: RunDirectory, log: CommitLog, names: Sequence[str]) -> dict
         log: Its commit records.
         names: Names of all zones; without them there are no soft areas.
     """
+    sums = zone_sums(finished_counts(run, log), names)
+    return {name: Tally.sum([total]) for name, total in sums.items()}
+
+
+def zone_sums(
+    counts: Iterable[tuple[CountUnit, Commit, dict[str, Any]]], names: Sequence[str]
+) -> dict[str | None, Tally]:
+    """The same as exact sums, of some finished counts."""
     zones: dict[str | None, TallySum] = {}
-    for _, commit, document in finished_counts(run, log):
+    for _, commit, document in counts:
         for row in document["zones"]:
             tally = Tally(pixels=row["pixels"], area_m2=number(row["area_m2"]))
             zones.setdefault(row["zone"], TallySum()).add(tally)
         for zone, sums in sums_of_zones(commit.tally).items() if names else ():
             name = None if zone is None else names[zone]
             zones.setdefault(name, TallySum()).add(Tally(sums=sums))
-    return {name: total.rounded() for name, total in zones.items()}
+    return {name: total.exact() for name, total in zones.items()}
 
 
 def zones_csv(
@@ -210,16 +237,22 @@ def overlaps_csv(run: RunDirectory, log: CommitLog, has_shares: bool = True) -> 
         log: Its commit records.
         has_shares: Whether the table has the shares, which that of 0.1.0 has not.
     """
-    columns = 5 if has_shares else 4
-    rows: list[list[object]] = [["scene", "counted_in", "pixels", "area_m2", "area_share"]]
-    for unit, commit, document in finished_counts(run, log):
+    columns = len(OVERLAP_COLUMNS) if has_shares else 4
+    rows = chain([OVERLAP_COLUMNS], overlap_rows(finished_counts(run, log)))
+    return csv_bytes(row[:columns] for row in rows)
+
+
+def overlap_rows(
+    counts: Iterable[tuple[CountUnit, Commit, dict[str, Any]]],
+) -> Iterator[list[object]]:
+    """Rows of the table for some finished counts."""
+    for unit, commit, document in counts:
         whole = float(commit.tally.footprint_m2)
         for row in document["elsewhere"]:
             area = float(number(row["area_m2"])[ELSEWHERE])
             share = area / whole if whole else None
             pixels = row["pixels"][ELSEWHERE]
-            rows.append([unit.file.key, row["counted_in"], pixels, _cell(area), _cell(share)])
-    return csv_bytes(row[:columns] for row in rows)
+            yield [unit.file.key, row["counted_in"], pixels, _cell(area), _cell(share)]
 
 
 def repeated_ground(summary: Mapping[str, Any]) -> Iterator[str]:

@@ -20,6 +20,7 @@ from pipelines.cli.values import FailureBudget
 from pipelines.formats.work import Work
 from pipelines.inputs.find import location_given
 from pipelines.results.part_sums import PartSum, add_parts, sum_part
+from pipelines.results.part_tables import store_rows
 from pipelines.results.totals import finish_run
 from pipelines.results.value_range import range_line
 from pipelines.run import plan, progress
@@ -208,7 +209,9 @@ class FinishRun(beam.PTransform[PCollection[UnitReport], PCollection[int]]):
 def _sum_part(work: Work, entry: str | UnitReport) -> tuple[UnitReport, PartSum]:
     if isinstance(entry, UnitReport):
         return entry, PartSum()
-    return UnitReport(), sum_part(entry, work)
+    found = sum_part(entry, work)
+    store_rows(found.with_rows, work)
+    return UnitReport(), found
 
 
 def _add_sums(entries: Iterable[tuple[UnitReport, PartSum]]) -> tuple[UnitReport, PartSum]:

@@ -128,7 +128,7 @@ def test_the_sum_of_a_part_is_a_few_bytes_for_each_of_its_thousand_units(graph):
         tally=Tally(pixels=pixels, ground_pixels=pixels, area_m2=areas),
         sample=UnitSample.merged(UnitSample.of(place.part, place, True) for place in places),
         worst=tuple((Fraction(1, 3), place) for place in places),
-        with_failures=frozenset([places[0].part]),
+        with_rows=frozenset([("failures", places[0].part)]),
     )
     coder = shuffles(graph)["FinishRun/SumParts"]
     assert encoded(coder, (None, (UnitReport(), found))) < 40 * 1000

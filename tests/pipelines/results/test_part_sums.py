@@ -79,7 +79,7 @@ def test_only_parts_in_which_images_failed_are_read_again(work):
     table = work.run.write(f"failures/{failed.id}.jsonl", b"{}\n")
     output = Output.of(f"failures/{failed.id}.jsonl", table)
     work.log.write(failed, [output], Tally(failed_images=1))
-    assert sum_plan(work).with_failures == {"part-gone-00000.jsonl"}
+    assert sum_plan(work).with_rows == {("failures", "part-gone-00000.jsonl")}
 
 
 def test_the_worst_units_are_named_by_their_places():
