@@ -122,20 +122,28 @@ def mode_of(values: np.ndarray, rows: Spans, columns: Spans, nodata: int) -> np.
     Returns:
         `(bands, rows, columns)` labels of the overview.
     """
-    shape = len(values), len(rows.begins), len(columns.begins)
-    counted = np.min_scalar_type(rows.weights.shape[1] * columns.weights.shape[1])
-    result, most = np.full(shape, nodata, values.dtype), np.zeros(shape, counted)
     parts: list[np.ndarray] = []
     for (row, down), (column, across) in product(rows.steps(), columns.steps()):
         part = values[:, row][:, :, column].copy()
         if not (down.all() and across.all()):
             part[:, np.outer(down, across) == 0] = nodata
-        seen = np.ones(shape, counted)
-        for before in parts:
+        parts.append(part)
+    result = parts[0]
+    # Most pixels stand for one label only; the others are counted.
+    is_mixed = np.zeros(result.shape, bool)
+    for part in parts[1:]:
+        is_mixed |= part != result
+    places = np.flatnonzero(is_mixed)
+    mixed = [part.ravel()[places] for part in parts]
+    best = np.full(len(places), nodata, values.dtype)
+    most = np.zeros(len(places), np.min_scalar_type(len(parts)))
+    for number, part in enumerate(mixed):
+        seen = np.ones_like(most)
+        for before in mixed[:number]:
             seen += part == before
         is_more = (part != nodata) & (seen > most)
-        result, most = np.where(is_more, part, result), np.where(is_more, seen, most)
-        parts.append(part)
+        best, most = np.where(is_more, part, best), np.where(is_more, seen, most)
+    result.ravel()[places] = best
     return result
 
 
