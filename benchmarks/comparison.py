@@ -48,6 +48,28 @@ def medians(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, fl
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
+def timed(call: Callable[[], object], clock: Callable[[], float]) -> Callable[[], float]:
+    """A function that says how long a call takes by a clock."""
+
+    def measure() -> float:
+        start = clock()
+        call()
+        return clock() - start
+
+    return measure
+
+
+def plain_function(network: Any) -> Callable[[np.ndarray], np.ndarray]:
+    """What Keras makes of a batch of raw uint8 images: labels of uint8."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)])
+    def plain(raw: tf.Tensor) -> tf.Tensor:
+        return tf.cast(tf.argmax(network(raw, training=False), -1), tf.uint8)
+
+    return lambda images: plain(images).numpy()
+
+
 def in_process(file: str, *words: object) -> Any:
     """What a benchmark prints last, as JSON, in a process of its own with `--peak` and words."""
     command = [sys.executable, file, "--peak", *map(str, words)]

@@ -12,14 +12,12 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import comparison
 import keras
 import numpy as np
-import tensorflow as tf
-from comparison import medians, pictures
+from comparison import medians, pictures, plain_function, timed
 
 from segmodel.devices.startup import reuse_memory
 from segmodel.networks.network import NetworkConfig, build_network, nodata_fill
@@ -46,13 +44,8 @@ def main() -> None:
         export_savedmodel(network, contract, f"{folder}/model", measure_memory=False)
         predictor = Predictor.load(f"{folder}/model")
     images = pictures(parsed.images, parsed.side)[None]
-    spec = [tf.TensorSpec((None, None, None, 3), tf.uint8)]
-
-    @tf.function(input_signature=spec)
-    def plain(raw: tf.Tensor) -> tf.Tensor:
-        return tf.cast(tf.argmax(network(raw, training=False), -1), tf.uint8)
-
-    sides = {"Keras": lambda: plain(images).numpy(), "exported": lambda: predictor.labels(images)}
+    plain = plain_function(network)
+    sides = {"Keras": lambda: plain(images), "exported": lambda: predictor.labels(images)}
     first = {name: call() for name, call in sides.items()}
     unequal = np.mean(first["Keras"] != first["exported"])
     print(f"{parsed.backbone}, {parsed.side} pixels a side, load {os.getloadavg()[0]:.1f}")
@@ -62,17 +55,6 @@ def main() -> None:
         rates = {name: images.size / 3e6 / seconds for name, seconds in taken.items()}
         told = ", ".join(f"{name} {rate:.2f}" for name, rate in rates.items())
         print(f"Mpx a second of {what}: {told}; ratio {rates['exported'] / rates['Keras']:.2f}")
-
-
-def timed(call: Callable[[], object], clock: Callable[[], float]) -> Callable[[], float]:
-    """A function that says how long a call takes by a clock."""
-
-    def measure() -> float:
-        start = clock()
-        call()
-        return clock() - start
-
-    return measure
 
 
 if __name__ == "__main__":

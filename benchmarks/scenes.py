@@ -2,6 +2,7 @@
 
     python benchmarks/scenes.py --model MODEL network
     python benchmarks/scenes.py growth --sides 10000,60000 --stored tiles
+    python benchmarks/scenes.py rate --run RUN --side 8192
 
 growth   a model that costs nothing on scenes of two sizes: time of a megapixel, and peak memory of
          a process above that of its imports
@@ -12,8 +13,12 @@ network  a SavedModel: megapixels a second of a scene through the whole command'
          512 pixels that overlap by half; computed pixels for each one kept; share of labels that
          equal untiled ones
 
-The scene of `network` is made of the images in a folder, or made up; its side is a multiple of 32
-that fits in memory untiled.
+rate     the network of a training run, exported anew: megapixels a second of a scene through all
+         units, with reading, areas and the label map, against the plain Keras function of a quarter
+         of the scene, untiled and in memory
+
+The scene of `network` and `rate` is made of the images in a folder, or made up. Its side is a
+multiple of 64; for `network` it fits in memory untiled.
 """
 
 from __future__ import annotations
@@ -27,14 +32,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import comparison
 import numpy as np
 import rasterio
 import rasterio.shutil
-from comparison import in_process, medians, pictures
+from comparison import in_process, medians, pictures, timed
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
@@ -182,6 +186,47 @@ def network(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
     yield from equal_labels(labels)
 
 
+def rate(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
+    from segmodel.networks.network import NetworkConfig, build_network
+    from segmodel.savedmodel.export import export_savedmodel
+    from segmodel.savedmodel.folder import read_contract
+    from segmodel.savedmodel.predictor import Predictor
+
+    run, model = Path(parsed.run), str(folder / "model")
+    trained = json.loads((run / "configuration.json").read_text())["model"]
+    contract = read_contract(run / "model")
+    kind = {"variant": trained["variant"], "backbone": trained["backbone"]}
+    network = build_network(NetworkConfig(len(contract.classes.ids), **kind))
+    network.load_weights(run / "best.weights.h5")
+    export_savedmodel(network, contract, model)
+    predictor, plain = Predictor.load(model), comparison.plain_function(network)
+    values = pictures(parsed.images, parsed.side)
+    scene = write_scene(
+        folder / "scene.tif", parsed.side, "tiles", lambda row, rows: values[row : row + rows]
+    )
+    part = np.ascontiguousarray(values[None, : parsed.side // 2, : parsed.side // 2])
+
+    def segment() -> None:
+        options = SegmentOptions((str(scene),), model, str(folder / "run"), overwrite=True)
+        launch = prepare_run(check_run(options))
+        MODELS.by_fingerprint[launch.work.fingerprint] = predictor
+        finish(launch.work)
+
+    pixels = {"Keras": part.size // 3, "segment": values.size // 3}
+    sides = {"Keras": lambda: plain(part), "segment": segment}
+    for call in sides.values():
+        # What is compiled once is no part of it.
+        call()
+    for what, clock in (("time", time.perf_counter), ("processors", time.process_time)):
+        taken = medians({name: timed(call, clock) for name, call in sides.items()}, 5)
+        rates = {name: pixels[name] / 1e6 / seconds for name, seconds in taken.items()}
+        yield (
+            f"rate: {parsed.side} x {parsed.side}, Mpx a second of {what}: Keras "
+            f"{rates['Keras']:.2f}, segment {rates['segment']:.2f}, ratio "
+            f"{rates['segment'] / rates['Keras']:.3f} (at least 1.15)"
+        )
+
+
 def finish(whole: object) -> None:
     """Do all units of a plan, and put the scene together."""
     from pipelines.run import plan
@@ -215,14 +260,9 @@ def cog(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
             options = {"compress": "deflate", "level": 6, "overview_resampling": "mode"}
             rasterio.shutil.copy(source, gdal, driver="COG", **options)
 
-    def taken(write: Callable[[], None], clock: Callable[[], float]) -> float:
-        started = clock()
-        write()
-        return clock() - started
-
     sides = {"ours": lambda: write_label_cog(ours, grid, blocks(), classes, {}), "gdal": copied}
     for name, clock in (("processors", time.process_time), ("a clock", time.perf_counter)):
-        found = medians({key: partial(taken, write, clock) for key, write in sides.items()}, 5)
+        found = medians({key: timed(write, clock) for key, write in sides.items()}, 5)
         yield (
             f"cog: {side} x {side}, seconds of {name}: ours {found['ours']:.2f}, "
             f"GDAL {found['gdal']:.2f}, ratio {found['ours'] / found['gdal']:.3f}"
@@ -246,7 +286,7 @@ def equal_labels(labels: dict) -> Iterator[str]:
         yield f"network: the same within a halo of borders: {equal[near].mean():.5f}"
 
 
-QUESTIONS = {"growth": growth, "cog": cog, "network": network}
+QUESTIONS = {"growth": growth, "cog": cog, "network": network, "rate": rate}
 
 
 def main() -> None:
@@ -255,8 +295,12 @@ def main() -> None:
     parser.add_argument("--sides", default="10000,60000", help="of the scenes of growth, in pixels")
     parser.add_argument("--stored", default="tiles", choices=("tiles", "strips"))
     parser.add_argument("--model", help="SavedModel folder with a contract, for network")
+    parser.add_argument("--run", help="folder of a training run, for rate")
     parser.add_argument(
-        "--side", type=int, default=2560, help="of the scene of network and the map of cog"
+        "--side",
+        type=int,
+        default=2560,
+        help="of scenes of network and rate, and the map of cog",
     )
     parser.add_argument("--memory", type=int, default=4096, help="--memory of network in MiB")
     parser.add_argument("--images", metavar="FOLDER", help="JPEG files; default: made up")
@@ -265,8 +309,9 @@ def main() -> None:
     if parsed.peak:
         print_peak(*parsed.peak)
         return
-    if parsed.question is None or (parsed.question == "network" and not parsed.model):
-        parser.error("name a question, and for network a --model")
+    needed = {"network": parsed.model, "rate": parsed.run}.get(parsed.question, parsed.question)
+    if not needed:
+        parser.error("name a question; for network a --model, for rate a --run")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     with tempfile.TemporaryDirectory() as folder:
