@@ -28,6 +28,7 @@ class FakeConfig:
     started: bool = False
     limited: tuple[PhysicalDevice, ...] = ()
     growing: dict[PhysicalDevice, bool] = field(default_factory=dict)
+    tf32: bool = True
 
     def __post_init__(self) -> None:
         self.visible = list(self.physical)
@@ -46,6 +47,12 @@ class FakeConfig:
 
     def get_logical_device_configuration(self, device: PhysicalDevice) -> list[str] | None:
         return ["a limit"] if device in self.limited else None
+
+    def enable_tensor_float_32_execution(self, enabled: bool) -> None:
+        self.tf32 = enabled
+
+    def tensor_float_32_execution_enabled(self) -> bool:
+        return self.tf32
 
     def set_memory_growth(self, device: PhysicalDevice, enable: bool) -> None:
         if device in self.limited:

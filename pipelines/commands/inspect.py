@@ -2,43 +2,111 @@
 
 Of a SavedModel without a model contract, print the signatures that beamseg wrap can call.
 
+With --speed, load the model and print how many megapixels a second it labels on this machine.
+
 Examples:
   beamseg inspect models/land
+  beamseg inspect models/land --speed --memory 8G
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipelines.cli.options import Option, add_options, parse_options
 from pipelines.cli.parser import Parser, parse
+from pipelines.cli.values import MEMORY
+from segmodel.errors import ConfigurationError
 from segmodel.escaping import on_one_line
 
 if TYPE_CHECKING:
-    from segmodel.savedmodel.contract import Contract, MeasuredSizes
+    from segmodel.savedmodel.contract import Contract, MeasuredCompute, MeasuredSizes
 
 # Cores of which the halo is told beside that of the measurement, where it is another one.
 LARGE_CORE_PX = 2048
+# Windows whose speed is measured.
+SPEED_SIDES_PX = (512, 1024, 1536, 2048)
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """What the user asked for; each field is declared with its option."""
+
+    speed: bool = Option().field()
+    """also measure how fast the model is on this machine, by the size of windows and the compute
+    type; this takes seconds, and loads the model"""
+    memory: int = MEMORY.field()
+    trust_model: bool = Option().field()
+    """with --speed, load a model that may do more than compute, such as read files"""
 
 
 def parser() -> Parser:
     """The command's parser."""
     command = Parser(prog="beamseg inspect", doc=__doc__)
     command.add_argument("model", metavar="MODEL", help="SavedModel folder")
+    add_options(command, InspectOptions)
     return command
 
 
 def run(arguments: Sequence[str]) -> int:
     """Print the contract; returns the exit status."""
     parsed, _ = parse(parser(), arguments, with_beam=False)
+    options = parse_options(InspectOptions, parsed)
     from pipelines.storage.copies import open_model
     from segmodel.savedmodel.folder import is_without_contract
 
     model = open_model(parsed.model)
     if is_without_contract(model.folder):
+        if options.speed:
+            raise ConfigurationError(
+                f"--speed: {parsed.model} has no model contract: make a model of it with beamseg "
+                f"wrap"
+            )
         lines = describe_foreign(model.folder, parsed.model)
     else:
         lines = describe(model.contract, model.fingerprint)
     print(*map(on_one_line, lines), sep="\n")
+    for line in speed_table(model.folder, model.contract, options) if options.speed else ():
+        print(line, flush=True)
     return 0
+
+
+def speed_table(folder: str, contract: "Contract", options: InspectOptions) -> Iterator[str]:
+    """Lines of text about how fast a model is on this machine, as they are measured.
+
+    Args:
+        folder: The SavedModel on this machine.
+        contract: Its contract.
+        options: Memory, and whether the model is trusted.
+
+    Raises:
+        ConfigurationError: If memory does not suffice for the least window.
+    """
+    from pipelines.segment.sizes import MODEL_SHARE, RUNTIME_BYTES
+    from segmodel.devices.startup import import_quietly, reuse_memory
+    from segmodel.savedmodel.memory import call_bytes_per_pixel
+
+    known = SPEED_SIDES_PX if contract.fixed_window is None else (contract.fixed_window,)
+    stride, pixel_bytes = contract.stride, call_bytes_per_pixel(contract, False, False)
+    sides = sorted({-(-side // stride) * stride for side in known})
+    needed = [RUNTIME_BYTES + side**2 * pixel_bytes / MODEL_SHARE for side in sides]
+    if needed[0] > options.memory:
+        raise ConfigurationError(
+            f"--memory {options.memory >> 20}M is not enough for windows of {sides[0]} pixels: "
+            f"give {-(-int(needed[0]) // 2**20) + 1}M"
+        )
+    reuse_memory()
+    with import_quietly():
+        from segmodel.evaluation.speed import speeds
+        from segmodel.savedmodel.predictor import Predictor
+
+    model = Predictor.load(folder, options.trust_model)
+    fitting = [side for side, size in zip(sides, needed, strict=True) if size <= options.memory]
+    for number, (side, rates) in enumerate(speeds(model, fitting)):
+        if not number:
+            yield "megapixels a second on this machine, of windows with their halo"
+            yield "  window px" + "".join(f"{compute:>10}" for compute in rates)
+        yield f"  {side:>9}" + "".join(f"{rate:>10.2f}" for rate in rates.values())
 
 
 def describe_foreign(folder: str, name: str) -> Iterator[str]:
@@ -78,6 +146,8 @@ def describe(contract: "Contract", model_fingerprint: str) -> Iterator[str]:
     yield f"  window         {_window(contract)}"
     if contract.sizes is not None:
         yield f"  sizes          {_sizes(contract, contract.sizes)}"
+    for found in contract.computing:
+        yield f"  {found.compute:<15}{_compared(found)}"
     if contract.bytes_per_pixel:
         yield f"  memory         {contract.bytes_per_pixel} bytes a pixel, measured on a CPU"
     yield f"  labels         {contract.classes.label_dtype}, nodata {contract.classes.nodata}"
@@ -118,6 +188,13 @@ def describe_halo(contract: "Contract") -> str:
     if (large := halo.px_for(LARGE_CORE_PX)) == halo.pixels:
         return text
     return f"{text}, {large} px for cores of {LARGE_CORE_PX} px"
+
+
+def _compared(found: "MeasuredCompute") -> str:
+    text = f"{100 * found.equal_labels:.2f} % of labels as by float32"
+    if (largest := found.largest_change) is None:
+        return text
+    return f"{text}, areas of classes up to {100 * largest[1]:+.2f} % ({largest[0]})"
 
 
 def _sizes(contract: "Contract", found: "MeasuredSizes") -> str:

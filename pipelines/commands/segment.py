@@ -68,12 +68,14 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.runners.dataflow import check_options, is_detached
     from pipelines.runners.execute import pipeline_options
     from pipelines.segment.graph import print_run_result, run_segment
-    from pipelines.worker.model import MODELS
+    from pipelines.worker.model import MODELS, check_compute_here
 
     beam_options = pipeline_options(process.without_process_options(words))
     if layers.has_any and is_detached(beam_options):
         raise ConfigurationError(_NO_END.format(options.output))
     check_options(options.accelerator, beam_options)
+    if not runs_elsewhere(words):
+        check_compute_here(options.compute)
     if resolved.is_new and not (options.trust_model or runs_elsewhere(words)):
         MODELS.check(resolved.model)
     prepared = prepare_run(resolved)

@@ -135,6 +135,8 @@ class Work(PlanContext):
         soft_areas: Whether probabilities are summed by label and class.
         soft_zones: Digest of the zones by which they are summed, too, or None.
         probabilities: Whether the probabilities of all classes are written.
+        compute: Compute type of the network; None for what TensorFlow does by itself, as in runs
+            that were begun before there was this option.
     """
 
     run: RunDirectory
@@ -153,6 +155,7 @@ class Work(PlanContext):
     soft_areas: bool = False
     soft_zones: str | None = None
     probabilities: bool = False
+    compute: str | None = None
 
     @classmethod
     def of_run(cls, run: RunDirectory, document: dict[str, Any]) -> "Work":

@@ -280,8 +280,9 @@ def changed_options(
 
 
 def _value_of(name: str, options: dict[str, Any], others: dict[str, Any]) -> Any:
-    """The value of an option; a flag that is in the other options only is False."""
-    return options.get(name, False if others.get(name) is True else None)
+    """The value of an option; what is in the other options only is False, or was left out."""
+    missing = {bool: False, str: "left out"}.get(type(others.get(name)))
+    return options.get(name, missing)
 
 
 def check_unchanged(

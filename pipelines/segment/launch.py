@@ -58,13 +58,16 @@ from pipelines.segment.unusable import forbidden, unusable
 from pipelines.storage import filesystem, locations
 from pipelines.storage.copies import OpenedModel, open_model
 from pipelines.storage.digests import digest
+from segmodel.devices.compute import FLOAT32
 from segmodel.errors import ConfigurationError
 from segmodel.savedmodel.contract import Contract
 
 # In `run.json`: whether world files and .aux.xml make scenes of images.
 SIDECARS = "sidecars"
-# Flags that shape labels and stand in `run.json` only where they are set.
-LATER_FLAGS = ("soft_areas", "probabilities")
+# In `run.json`: what the network computes in; runs of releases that left it to TensorFlow lack it.
+COMPUTE = "compute"
+# Options that shape labels and stand in entry `labels` of `run.json` only where they are given.
+LATER_OPTIONS = ("soft_areas", "probabilities", COMPUTE)
 VERSIONED = (
     "apache-beam",
     "numpy",
@@ -96,6 +99,7 @@ class ResolvedRun:
         has_sidecars: Whether images with a place beside them are scenes, which they are not in runs
             of releases that did not know it.
         is_sealed: Whether the run began with seals in its commit records.
+        compute: Compute type of the network; None for what TensorFlow does by itself.
         gone: Keys of inputs of the plan on disk that are not found, or cannot be labelled any more.
         faults: Why those cannot be labelled that are found, by key.
         kept: Units of the plan on disk that stay, or None.
@@ -114,6 +118,7 @@ class ResolvedRun:
     overlaps: Overlaps | None
     has_sidecars: bool
     is_sealed: bool
+    compute: str | None
     gone: NameSet
     faults: dict[str, str]
     kept: KeptUnits | None
@@ -138,7 +143,7 @@ class ResolvedRun:
             "batch": self.context.layout.batch,
             "confidence": self.options.confidence,
             # Runs that were begun before there was this option go on.
-            **dict.fromkeys(_later_flags(self.options), True),
+            **_later_options(self.options),
             **({"rectangular": True} if self.context.layout.rectangular else {}),
             **self.context.reading.to_json(),
         }
@@ -174,6 +179,7 @@ class ResolvedRun:
             soft_areas=options.soft_areas,
             soft_zones=self.soft_zones,
             probabilities=options.probabilities,
+            compute=self.compute,
             provenance=(
                 ("BEAMSEG_VERSION", segmodel.__version__),
                 ("BEAMSEG_TENSORFLOW_VERSION", _package_versions()["tensorflow"]),
@@ -243,10 +249,11 @@ def _following(options: SegmentOptions, earlier: dict[str, Any]) -> dict[str, An
     return {name: earlier[name] for name in asked if asked[name] is None and name in earlier}
 
 
-def _later_flags(options: SegmentOptions) -> list[str]:
-    """Flags that are set, of those that runs of 0.1.0 do not have."""
+def _later_options(options: SegmentOptions) -> dict[str, Any]:
+    """What is given of the options that runs of 0.1.0 do not have."""
     values = {"soft_areas": options.soft_areas, "probabilities": options.probabilities}
-    return [name for name in LATER_FLAGS if values[name]]
+    given = {name: True for name, value in values.items() if value}
+    return given if options.compute == FLOAT32 else {**given, COMPUTE: options.compute}
 
 
 def _check_limit(earlier: int | None, options: SegmentOptions) -> None:
@@ -298,10 +305,11 @@ def resolve_run(
     """
     model = open_model(options.model)
     contract = model.contract
+    contract.check_compute(options.compute)
     frozen = (earlier or {}).get("labels", {})
     shaping = {"model_fingerprint": model.fingerprint, "confidence": options.confidence}
-    shaping |= dict.fromkeys(_later_flags(options), True)
-    names = {*shaping, *LATER_FLAGS}
+    shaping |= _later_options(options)
+    names = {*shaping, *LATER_OPTIONS}
     if {name: frozen[name] for name in names & frozen.keys()} != shaping:
         frozen = None
     if not options.trust_inputs:
@@ -332,6 +340,7 @@ def resolve_run(
         overlaps=None,
         has_sidecars=not is_old,
         is_sealed=earlier is None or SEALED in earlier,
+        compute=options.compute if earlier is None else earlier.get(COMPUTE),
         gone=NameSet(),
         faults={},
         kept=None,
@@ -503,6 +512,7 @@ def _run_document(resolved: ResolvedRun, work: Work) -> dict[str, Any]:
         "missing_shards": inputs.missing.to_json() if inputs.missing else None,
         **({SIDECARS: True} if resolved.has_sidecars else {}),
         **({SEALED: True} if resolved.is_sealed else {}),
+        **({COMPUTE: resolved.compute} if resolved.compute else {}),
         "model": resolved.model.contract.to_json(),
         "versions": _package_versions(),
     }

@@ -9,6 +9,7 @@ from functools import partial
 from pipelines.cli.options import Option, parse_options, positive
 from pipelines.cli.parser import each_value
 from pipelines.cli.values import MAX_FAILURES, MEMORY, FailureBudget, parse_share, parse_size
+from segmodel.devices.compute import COMPUTE_TYPES, FLOAT32
 from segmodel.errors import ConfigurationError
 
 # A square of 8,192.
@@ -160,6 +161,9 @@ class SegmentOptions:
     and names (first), or in the newest (newest)"""
     check_seams: bool = Option().field()
     """label pixels near window borders twice, and report how many labels differ"""
+    compute: str = Option("TYPE", default=FLOAT32, choices=COMPUTE_TYPES).field()
+    """what the network computes in: float32; tf32, on GPUs; or bfloat16, on CPUs with avx512_bf16
+    or amx_bf16; the last two change some labels"""
     confidence: bool = Option().field()
     """also write the probability of each label, as 8-bit images in which 1.0 is 255"""
     probabilities: bool = Option().field()

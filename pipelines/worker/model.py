@@ -18,6 +18,7 @@ from pipelines.formats.work import Work
 from pipelines.storage import filesystem
 from pipelines.storage.copies import OpenedModel, open_model
 from pipelines.worker.calls import CALLS
+from segmodel.devices.compute import FLOAT32, check_device
 from segmodel.devices.disks import temporary_folder
 from segmodel.devices.gpus import free_bytes, gpu_index, gpu_uuid, use_single_gpu
 from segmodel.devices.startup import import_quietly, reuse_memory
@@ -47,7 +48,8 @@ class LoadedModels:
         self._batches: WeakKeyDictionary[SoftModel, dict[tuple[int, int], int]] = (
             WeakKeyDictionary()
         )
-        self.by_fingerprint: dict[str, SoftModel] = {}
+        # By fingerprint and compute type.
+        self.loaded: dict[tuple[str, str | None], SoftModel] = {}
         self.safe: set[str] = set()
 
     def check(self, opened: OpenedModel) -> None:
@@ -60,7 +62,7 @@ class LoadedModels:
             ContractError: If it is no SavedModel.
             ExportError: If it could do more than compute.
         """
-        if opened.fingerprint in self.safe.union(self.by_fingerprint):
+        if opened.fingerprint in self.safe.union(found for found, _ in self.loaded):
             return
         reuse_memory()
         with import_quietly():
@@ -82,10 +84,11 @@ class LoadedModels:
             TransientError: If it is not the model that the run was begun with.
         """
         with self._lock:
-            if work.fingerprint not in self.by_fingerprint:
-                self.by_fingerprint.clear()
-                self.by_fingerprint[work.fingerprint] = load(work)
-            return self.by_fingerprint[work.fingerprint]
+            key = work.fingerprint, work.compute
+            if key not in self.loaded:
+                self.loaded.clear()
+                self.loaded[key] = load(work)
+            return self.loaded[key]
 
     def batch_sizes(self, work: Work, model: SoftModel) -> BatchSizes:
         """Sizes of the batches of a model, with what earlier units have learned of them."""
@@ -99,6 +102,7 @@ def load(work: Work) -> SoftModel:
     """Load the model of a run, on the GPU of this process if it has one.
 
     Raises:
+        ConfigurationError: If this machine does not have the compute type of the run.
         TransientError: If it is not the model that the run was begun with, or does not load in the
             time of a call.
     """
@@ -109,9 +113,26 @@ def load(work: Work) -> SoftModel:
     gpu_of_process()
     folder, trust = opened.folder, work.trust_model or opened.fingerprint in MODELS.safe
     # What initializes a model is of its makers, too.
-    model = CALLS.run(lambda: Predictor.load(folder, trust), work.call_timeout)
+    model = CALLS.run(lambda: Predictor.load(folder, trust, work.compute), work.call_timeout)
     free_device_bytes()
     return model
+
+
+def check_compute_here(compute: str) -> None:
+    """Refuse a compute type that this machine does not have, where it labels by itself.
+
+    Args:
+        compute: Compute type that was asked for.
+
+    Raises:
+        ConfigurationError: Says what is missing.
+    """
+    if compute == FLOAT32:
+        return
+    with import_quietly():
+        import tensorflow as tf
+
+        check_device(compute, bool(tf.config.list_physical_devices("GPU")))
 
 
 def check_model_unchanged(work: Work, opened: OpenedModel) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from segmodel.devices.compute import BFLOAT16
 from segmodel.errors import ContractError, FailureCode
 from segmodel.labels.classes import ClassTable, LabelClass, format_color, parse_color
 from segmodel.rasters.sample_types import conversion_remedy, is_convertible
@@ -23,7 +24,8 @@ SQUARE_PX = 16
 DTYPES = ("uint8", "uint16", "int16", "float32")
 # Fields that a contract may lack, and whose names in JSON are their own.
 _OPTIONAL = ("fixed_window", "bytes_per_pixel", "calibration", "training_data", "metrics")
-
+# Least share of labels that must be as by float32 where a compute type is offered.
+MIN_EQUAL_LABELS = 0.99
 
 # What helps where pixels of a scene have another size than those of the model.
 RESAMPLE = "resample it with --resample_to (or gdalwarp -tr WIDTH HEIGHT -r average -dstalpha)"
@@ -126,6 +128,47 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class MeasuredCompute:
+    """Labels by a compute type, compared with those by float32 on the same images.
+
+    Args:
+        compute: The compute type.
+        pixels: Number of pixels that were compared.
+        equal_labels: Share of labels that were equal, in [0, 1].
+        class_changes: How much larger the area of each class is, as a share of that by float32, by
+            name; None for classes that float32 found nowhere.
+    """
+
+    compute: str
+    pixels: int
+    equal_labels: float
+    class_changes: Mapping[str, float | None]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.equal_labels <= 1:
+            raise ContractError(
+                f"computing: equal_labels must be in [0, 1], got {self.equal_labels}"
+            )
+
+    @property
+    def largest_change(self) -> tuple[str, float] | None:
+        """The class whose area changes most, with its change; None where there is none."""
+        known = [(name, value) for name, value in self.class_changes.items() if value is not None]
+        return max(known, key=lambda entry: abs(entry[1]), default=None)
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> MeasuredCompute:
+        """What an entry of a contract says."""
+        found = cls(**entry)
+        _require(str, "a text", {"computing.compute": found.compute})
+        _require(int, "a whole number", {"computing.pixels": found.pixels})
+        _require(Mapping, "an object", {"computing.class_changes": found.class_changes})
+        known = {name: share for name, share in found.class_changes.items() if share is not None}
+        _require((int, float), "a number", {**known, "computing.equal_labels": found.equal_labels})
+        return found
+
+
+@dataclass(frozen=True)
 class Contract:
     """What a SavedModel takes, returns and is.
 
@@ -153,6 +196,8 @@ class Contract:
         metrics: Scores on data that it was not trained on.
         versions: Versions of the packages that made it.
         sizes: How labels in windows of several sizes compare, or None if that was not measured.
+        computing: How labels by compute types compare with those by float32, as far as the machine
+            that exported the model has them.
 
     Raises:
         ContractError: If a field is not possible; names the field.
@@ -177,6 +222,7 @@ class Contract:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     sizes: MeasuredSizes | None = None
+    computing: tuple[MeasuredCompute, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.bands:
@@ -290,6 +336,31 @@ class Contract:
         squares = colours.repeat(SQUARE_PX, 0).repeat(SQUARE_PX, 1)
         return squares[:side, :side].astype(self.dtype)
 
+    def check_compute(self, compute: str) -> None:
+        """Refuse a compute type by which too many labels are others than by float32.
+
+        TF32 passes unmeasured: TensorFlow uses it on GPUs by itself, and models are made without.
+
+        Args:
+            compute: Compute type that was asked for.
+
+        Raises:
+            ContractError: If it was measured below `MIN_EQUAL_LABELS`, or bfloat16 was not.
+        """
+        found = next((entry for entry in self.computing if entry.compute == compute), None)
+        if found is None and compute == BFLOAT16:
+            raise ContractError(
+                "--compute bfloat16: nobody has measured what it changes in labels of this model: "
+                "export or wrap it again, with sample images, on a CPU with avx512_bf16 or "
+                "amx_bf16, or leave --compute out"
+            )
+        if found is not None and found.equal_labels < MIN_EQUAL_LABELS:
+            raise ContractError(
+                f"--compute {compute}: at least {100 * MIN_EQUAL_LABELS:g} % of labels must be as "
+                f"by float32, and of this model {100 * found.equal_labels:.2f} % are: leave "
+                f"--compute out"
+            )
+
     def layout(self, window: int, halo: int | None = None, batch: Batch = 1) -> Layout:
         """Sizes of windows and batches for this model.
 
@@ -345,6 +416,7 @@ class Contract:
             **{name: fields[name] for name in _OPTIONAL},
             # Not in contracts of models that were not measured, so that their digests hold.
             **({"sizes": fields["sizes"]} if self.sizes else {}),
+            **({"computing": list(fields["computing"])} if self.computing else {}),
             "package_versions": fields["versions"],
         }
 
@@ -454,4 +526,5 @@ def _fields(document: Mapping[str, Any]) -> dict[str, Any]:
         **{name: document[name] for name in _OPTIONAL if name in document},
         "calibration": Calibration(**calibration) if calibration else None,
         "sizes": MeasuredSizes(**sizes | {"sizes_px": tuple(sizes["sizes_px"])}) if sizes else None,
+        "computing": tuple(map(MeasuredCompute.from_json, document.get("computing", ()))),
     }

@@ -21,9 +21,10 @@ import numpy as np
 import tensorflow as tf
 
 import segmodel
+from segmodel.devices.compute import FLOAT32, compute_types
 from segmodel.errors import ConfigurationError, ExportError
 from segmodel.networks.folding import served_function
-from segmodel.savedmodel.contract import Contract, MeasuredHalo
+from segmodel.savedmodel.contract import Contract, MeasuredCompute, MeasuredHalo
 from segmodel.savedmodel.folder import write_contract
 from segmodel.savedmodel.halo import (
     MAX_HALO_PX,
@@ -33,6 +34,7 @@ from segmodel.savedmodel.halo import (
     measure_halo,
     measure_sizes,
     padded,
+    usual_core_px,
 )
 from segmodel.savedmodel.memory import measure_bytes_per_pixel
 from segmodel.savedmodel.predictor import Predictor
@@ -172,8 +174,8 @@ def export_savedmodel(
 
     Args:
         function: Keras model, or any callable that TensorFlow can trace; see `ServedModel`.
-        contract: Contract of the model; halo, memory and versions are filled in as measured, and so
-            is how labels depend on the size of the window, unless it says so.
+        contract: Contract of the model; halo, compute types, memory and versions are filled in as
+            measured, and so is how labels depend on the size of the window, unless it says so.
         path: Folder to write; one that is there is replaced once the new one is checked.
         samples: `(height, width, bands)` images of the contract's dtype, for the check beside
             noise, and to measure the halo, and whether labels depend on the size of the window; a
@@ -272,9 +274,11 @@ def _export(
     contract = _measured(predictor, contract, samples, clock)
     if contract.stride != stated:
         shutil.rmtree(folder / "variables", ignore_errors=True)
-        _, parameters = _write(function, contract, folder, samples)
+        predictor, parameters = _write(function, contract, folder, samples)
+    predictor.contract = contract
     contract = dataclasses.replace(
         contract,
+        computing=tuple(_compared(predictor, samples, clock)),
         bytes_per_pixel=measure_bytes_per_pixel(folder) if measure_memory else None,
         parameters=parameters,
         versions=_package_versions(),
@@ -363,6 +367,39 @@ def _measured(
         # Rather what its maker says than the greatest that was to be tried.
         halo = dataclasses.replace(halo, pixels=-(-contract.halo.pixels // stride) * stride)
     return dataclasses.replace(contract, stride=stride, halo=halo)
+
+
+def _compared(
+    predictor: Predictor, samples: Sequence[HaloSample], clock: MeasuringClock
+) -> Iterator[MeasuredCompute]:
+    """How labels by the compute types of this machine compare with those by float32."""
+    contract, kinds = predictor.contract, compute_types(bool(tf.config.get_visible_devices("GPU")))
+    window, classes = usual_core_px(contract.stride), contract.classes
+    for compute in kinds[1:]:
+        equal, pixels = 0, np.zeros((2, max(classes.ids) + 1), np.int64)
+        for sample in samples:
+            if clock.is_over:
+                clock.log(f"time is up: {compute} compared on {pixels[0].sum()} pixels")
+                break
+            by_float32, others = (
+                predictor.computing(kind).segment(sample.image, window=window)
+                for kind in (FLOAT32, compute)
+            )
+            counted = by_float32 != classes.nodata
+            if sample.counted is not None:
+                counted &= sample.counted
+            equal += int((by_float32 == others)[counted].sum())
+            pixels += [
+                np.bincount(labels[counted], minlength=pixels.shape[1])
+                for labels in (by_float32, others)
+            ]
+        if not (total := int(pixels[0].sum())):
+            continue
+        before, after = (row[list(classes.ids)].tolist() for row in pixels)
+        changes = [(b - a) / a if a else None for a, b in zip(before, after, strict=True)]
+        named = dict(zip(classes.names, changes, strict=True))
+        yield MeasuredCompute(compute, total, equal / total, named)
+        clock.log(f"{compute}: {100 * equal / total:.2f} % of labels as by float32")
 
 
 def _package_versions() -> dict[str, str]:

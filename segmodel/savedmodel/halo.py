@@ -81,9 +81,14 @@ class MeasuringClock:
     def __init__(self, measuring: Measuring) -> None:
         self._measuring, self._start = measuring, time.monotonic()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the time has passed."""
+        return time.monotonic() - self._start > self._measuring.max_seconds
+
     def check(self) -> None:
         """Raise `_TimeLimitError` when the time has passed."""
-        if time.monotonic() - self._start > self._measuring.max_seconds:
+        if self.is_over:
             raise _TimeLimitError
 
     def log(self, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segmodel.devices.compute import BFLOAT16, FLOAT32, as_bfloat16, begin_compute
 from segmodel.devices.gpus import enable_memory_growth, is_out_of_memory
 from segmodel.devices.startup import import_quietly
 from segmodel.engine.engine import Engine
@@ -34,12 +36,18 @@ class Predictor:
         signatures: Signatures of the model by name, as functions of a batch.
         owner: Loaded SavedModel, which must stay alive, as signatures do not keep the weights.
         fingerprint: SHA-256 of the SavedModel's files, as 64 hex digits.
+        compute: Compute type of all outputs; see `begin_compute`.
     """
 
     def __init__(
-        self, contract: Contract, signatures: Mapping[str, Any], owner: object, fingerprint: str
+        self,
+        contract: Contract,
+        signatures: Mapping[str, Any],
+        owner: object,
+        fingerprint: str,
+        compute: str | None = FLOAT32,
     ) -> None:
-        self.contract, self.fingerprint = contract, fingerprint
+        self.contract, self.fingerprint, self.compute = contract, fingerprint, compute
         self.classes, self.fill = contract.classes, contract.fill
         self.signatures, self.owner = signatures, owner
         self._functions: dict[str, ServedFunction] = {}
@@ -47,14 +55,19 @@ class Predictor:
         self._soft_functions: dict[tuple[bool, bool, bool], Callable[..., dict[str, Any]]] = {}
 
     @classmethod
-    def load(cls, path: str | Path, trust: bool = False) -> Predictor:
+    def load(
+        cls, path: str | Path, trust: bool = False, compute: str | None = FLOAT32
+    ) -> Predictor:
         """Load a SavedModel folder.
 
         Args:
             path: Folder of a SavedModel with a contract.
             trust: Whether to load a model that `refuse_unsafe` refuses.
+            compute: Compute type of all outputs; see `begin_compute`. Whether TF32 is used holds
+                for all of the process, and so as the model that was loaded last has it.
 
         Raises:
+            ConfigurationError: If this machine does not have the compute type.
             ContractError: If there is no contract that can be read, or TensorFlow cannot load the
                 model.
             ExportError: If the model could do more than compute, and is not trusted.
@@ -68,6 +81,7 @@ class Predictor:
             from segmodel.safety.loading import load_savedmodel
 
             enable_memory_growth(tf.config)
+            begin_compute(tf.config, compute)
         loaded = load_savedmodel(path, trust)
         signatures = dict(getattr(loaded, "signatures", {}))
         if missing := sorted(SIGNATURES - set(signatures)):
@@ -75,7 +89,17 @@ class Predictor:
                 f"{Path(path).name} has no signature {', '.join(missing)}: make a model of "
                 f"it with beamseg wrap"
             )
-        return cls(contract, signatures, loaded, fingerprint(path))
+        return cls(contract, signatures, loaded, fingerprint(path), compute)
+
+    def computing(self, compute: str) -> Predictor:
+        """The same model by another compute type; see `load`."""
+        import tensorflow as tf
+
+        begin_compute(tf.config, compute)
+        # It shares the functions that run, which are not made and held twice.
+        other = copy.copy(self)
+        other.compute, other._soft_functions = compute, {}
+        return other
 
     def labels(self, images: np.ndarray) -> np.ndarray:
         """Labels of a batch.
@@ -152,12 +176,33 @@ class Predictor:
 
         kind = has_maps, is_plain, is_even
         if kind not in self._soft_functions:
-            shape = (None, None, None, len(self.contract.bands))
-            images = tf.TensorSpec(shape, self.contract.dtype, "images")
-            self._soft_functions[kind] = soft_function(
-                self.served("probabilities").function, images, self.classes, *kind
-            )
+            network = self._network("probabilities")
+            # Of the same graph, sums would be rewritten, too, and would not be exact any more.
+            is_apart = self.compute == BFLOAT16
+            depth = len(self.classes.ids if is_apart else self.contract.bands)
+            dtype = tf.float32 if is_apart else self.contract.dtype
+            given = tf.TensorSpec((None, None, None, depth), dtype, "images")
+            first = (lambda images: {"probabilities": images}) if is_apart else network
+            sums = soft_function(first, given, self.classes, *kind)
+            self._soft_functions[kind] = sums
+            if is_apart:
+                self._soft_functions[kind] = lambda images, **pixels: sums(
+                    images=network(images=images)["probabilities"], **pixels
+                )
         return self._soft_functions[kind]
+
+    def _network(self, signature: str) -> Callable[..., dict[str, Any]]:
+        """A signature as a function by the compute type."""
+        function: Callable[..., dict[str, Any]] = self.served(signature).function
+        if self.compute != BFLOAT16:
+            return function
+
+        def computed(images: Any) -> dict[str, Any]:
+            with as_bfloat16():
+                found: dict[str, Any] = function(images=images)
+                return found
+
+        return computed
 
     def segment(
         self,
@@ -199,7 +244,7 @@ class Predictor:
         return outcome.labels
 
     def _call(self, signature: str, images: np.ndarray) -> dict[str, np.ndarray]:
-        return self._run(self.served(signature).function, images=images)
+        return self._run(self._network(signature), images=images)
 
     def _run(
         self, function: Callable[..., dict[str, Any]], images: np.ndarray, **others: np.ndarray

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from segmodel.devices.compute import tf32_kept
 from segmodel.errors import ConfigurationError
 from segmodel.evaluation.evaluate import evaluate
 from segmodel.labels.confusion import Scores
@@ -108,7 +110,8 @@ def train(
     folder.begin(identity, to_document(config))
     run = TrainingRun(config, network_config, data, stats[0], folder, hooks)
     network = run.fit(identity)
-    contract = release(config, network, run.draft(network), data, folder, hooks.log)
+    with tf32_kept(tf.config):
+        contract = release(config, network, run.draft(network), data, folder, hooks.log)
     folder.finish()
     if contract.fixed_window is None and contract.halo.equal_labels is None:
         hooks.log(

@@ -24,6 +24,7 @@ from pipelines.segment.graph import SegmentImages, SegmentPipelineOptions
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
 from pipelines.worker.model import MODELS
+from segmodel.devices.compute import FLOAT32
 from segmodel.savedmodel.folder import fingerprint
 from tests.fakes import BrightnessModel, brightness_labels
 from tests.pipelines.corpus import (
@@ -72,7 +73,7 @@ def segment(root: Path, model: Path, *more: str) -> int:
 def fake_model(model_folder, monkeypatch) -> BrightnessModel:
     """Loaded in this process already, so that no TensorFlow is needed."""
     model = BrightnessModel()
-    monkeypatch.setitem(MODELS.by_fingerprint, fingerprint(model_folder), model)
+    monkeypatch.setitem(MODELS.loaded, (fingerprint(model_folder), FLOAT32), model)
     return model
 
 

@@ -18,6 +18,7 @@ from pipelines.segment.options import SegmentOptions
 from pipelines.segment.plan_report import report
 from pipelines.worker import formats
 from segmodel.errors import ConfigurationError, ContractError
+from segmodel.savedmodel.contract import MeasuredCompute
 from tests.pipelines.corpus import (
     find_unfinished,
     pixels,
@@ -144,6 +145,56 @@ def test_a_changed_label_option_is_refused_by_name(options, change, named):
 def test_a_refusal_names_no_size_that_only_follows_from_memory(options, name):
     begun = replace(options, window=None, memory=2 << 30)
     assert changed_options(begun, {name: True}) == f"{name} was False and is True"
+
+
+MEASURED = MeasuredCompute("bfloat16", 1000, 0.995, {"dark": 0.0, "grey": 0.0, "bright": None})
+
+
+def test_a_compute_type_shapes_labels_where_it_is_not_the_default(options):
+    before = prepare_run(check_run(options)).work
+    document = before.run.read_json("run.json")
+    assert (before.compute, document["compute"]) == ("float32", "float32")
+    write_model_folder(Path(options.model), computing=(MEASURED,))
+    asked = replace(options, compute="bfloat16", overwrite=True)
+    work = prepare_run(check_run(asked)).work
+    document = work.run.read_json("run.json")
+    assert document["labels"]["compute"] == document["compute"] == work.compute == "bfloat16"
+    assert work.options != before.options
+    assert prepare_run(check_run(replace(asked, overwrite=False))).is_resumed is False
+    named = "compute was bfloat16 and is left out"
+    with pytest.raises(ConfigurationError, match=named):
+        check_run(options)
+
+
+def test_another_compute_type_for_a_run_that_was_begun_is_refused(options):
+    assert changed_options(options, {"compute": "tf32"}) == "compute was left out and is tf32"
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        ((), "nobody has measured what it changes in labels of this model: export or wrap it"),
+        (
+            (replace(MEASURED, equal_labels=0.98999),),
+            "at least 99 % of labels must be as by float32",
+        ),
+    ],
+)
+def test_a_compute_type_that_is_not_known_to_keep_labels_is_refused(options, found, says):
+    write_model_folder(Path(options.model), computing=found)
+    with pytest.raises(ContractError, match=f"--compute bfloat16: {says}"):
+        check_run(replace(options, compute="bfloat16"))
+    assert not Path(options.output).exists()
+
+
+def test_a_run_that_left_arithmetic_to_tensorflow_goes_on_so(options):
+    work = prepare_run(check_run(options)).work
+    earlier = work.run.read_run()
+    del earlier["compute"]
+    work.run.write_run(earlier)
+    resumed = prepare_run(check_run(options)).work
+    assert (resumed.compute, resumed.options) == (None, work.options)
+    assert "compute" not in work.run.read_json("run.json")
 
 
 @pytest.mark.parametrize(

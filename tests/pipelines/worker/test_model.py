@@ -63,11 +63,11 @@ def loads(monkeypatch) -> list[Greedy]:
     """Models that this process has loaded; each has memory for two windows."""
     found: list[Greedy] = []
 
-    def load(path, trust):
+    def load(path, trust, compute):
         found.append(Greedy(2))
         return found[-1]
 
-    monkeypatch.setattr(model_module.MODELS, "by_fingerprint", {})
+    monkeypatch.setattr(model_module.MODELS, "loaded", {})
     monkeypatch.setattr("segmodel.savedmodel.predictor.Predictor.load", load)
     monkeypatch.setattr(model_module, "check_model_unchanged", lambda work, opened: None)
     monkeypatch.setattr(model_module, "gpu_of_process", lambda: None)
@@ -124,7 +124,7 @@ def test_the_model_of_another_run_is_dropped_before_the_next_is_loaded(tmp_path,
     assert segment_unit(unit, other).done == 1
     gc.collect()
     assert gone() is None
-    assert list(model_module.MODELS.by_fingerprint) == ["e" * 64]
+    assert list(model_module.MODELS.loaded) == [("e" * 64, None)]
 
 
 def test_a_smaller_batch_is_remembered_by_the_process_and_stands_in_each_record(tmp_path, loads):
@@ -156,7 +156,7 @@ def test_a_process_looks_at_a_model_once(by_launcher, tmp_path, brightness_saved
 def test_memory_that_runs_out_in_tensorflow_ends_in_a_record_that_says_so(
     tmp_path, greedy_savedmodel, monkeypatch
 ):
-    monkeypatch.setattr(model_module.MODELS, "by_fingerprint", {})
+    monkeypatch.setattr(model_module.MODELS, "loaded", {})
     work = make_work(
         tmp_path / "run",
         model=str(greedy_savedmodel),

@@ -186,20 +186,20 @@ def test_pixels_are_reported_while_a_unit_is_done(tmp_path, work):
 
 def test_the_model_is_loaded_once_in_a_process(work, monkeypatch):
     loads = []
-    monkeypatch.setattr(MODELS, "by_fingerprint", {})
+    monkeypatch.setattr(MODELS, "loaded", {})
     monkeypatch.setattr(
         "segmodel.savedmodel.predictor.Predictor.load",
-        lambda path, trust: loads.append((path, trust)) or 7,
+        lambda *given: loads.append(given) or 7,
     )
     opened = SimpleNamespace(folder=work.model, fingerprint=work.fingerprint)
     monkeypatch.setattr(model, "open_model", lambda folder: opened)
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(lambda _: MODELS.load(work), range(8))) == [7] * 8
-    assert loads == [("no-model", False)]
+    assert loads == [("no-model", False, None)]
 
 
 def test_a_model_that_was_replaced_after_the_launch_is_refused(work, monkeypatch):
-    monkeypatch.setattr(MODELS, "by_fingerprint", {})
+    monkeypatch.setattr(MODELS, "loaded", {})
     opened = SimpleNamespace(folder=work.model, fingerprint="of another model")
     monkeypatch.setattr(model, "open_model", lambda folder: opened)
     with pytest.raises(TransientError, match="the model in no-model was replaced after"):

@@ -11,10 +11,12 @@ import pytest
 
 from segmodel.errors import ConfigurationError, ContractError
 from segmodel.labels.classes import ClassTable, LabelClass
-from segmodel.savedmodel.contract import Contract, MeasuredHalo
+from segmodel.savedmodel.contract import Contract, MeasuredCompute, MeasuredHalo
 from segmodel.savedmodel.folder import CONTRACT_FILE, fingerprint, read_contract, write_contract
 from segmodel.tiling.borders import BorderCurve
 from tests.fakes import contract
+
+BFLOAT16 = MeasuredCompute("bfloat16", 4000, 0.99, {"dark": -0.0025, "grey": 0.01, "bright": None})
 
 
 def through_json(given: Contract) -> Contract:
@@ -51,8 +53,50 @@ def test_the_fullest_contract_comes_back_from_json():
         training_data={"about": "coast", "images": 4},
         metrics={"mean_iou": 0.75, "iou": {"dark": None, "bright": 1.0}},
         versions={"tensorflow": "2.21.0"},
+        computing=(BFLOAT16,),
     )
     assert through_json(given) == given
+
+
+def test_contracts_without_compared_compute_types_are_as_they_were():
+    assert "computing" not in contract().to_json()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"equal_labels": 1.5}, r"equal_labels must be in \[0, 1\], got 1.5"),
+        ({"equal_labels": float("nan")}, r"equal_labels must be in \[0, 1\], got nan"),
+        ({"equal_labels": True}, "computing.equal_labels: must be a number, got True"),
+        ({"compute": 7}, "computing.compute: must be a text, got 7"),
+        ({"pixels": 1.5}, "computing.pixels: must be a whole number, got 1.5"),
+        ({"class_changes": {"dark": "much"}}, "dark: must be a number, got 'much'"),
+        ({"class_changes": []}, "computing.class_changes: must be an object"),
+        ({"more": 1}, "the contract is malformed"),
+    ],
+)
+def test_malformed_compared_compute_types_are_refused(change, says):
+    entry = dataclasses.asdict(BFLOAT16) | change
+    with pytest.raises(ContractError, match=says):
+        Contract.from_json(document(computing=[entry]))
+
+
+def test_float32_and_what_keeps_99_percent_of_labels_are_offered():
+    made = contract(computing=(BFLOAT16,))
+    made.check_compute("float32")
+    made.check_compute("bfloat16")
+    contract().check_compute("tf32")
+
+
+def test_tf32_that_changes_too_many_labels_is_refused():
+    made = contract(computing=(dataclasses.replace(BFLOAT16, compute="tf32", equal_labels=0.9),))
+    with pytest.raises(ContractError, match=r"of this model 90.00 % are: leave --compute out"):
+        made.check_compute("tf32")
+
+
+def test_the_class_that_changes_most_is_named():
+    assert BFLOAT16.largest_change == ("grey", 0.01)
+    assert dataclasses.replace(BFLOAT16, class_changes={"bright": None}).largest_change is None
 
 
 def test_ids_names_and_colours_come_back_in_their_order():

@@ -9,16 +9,19 @@ import shutil
 import numpy as np
 import pytest
 
+from segmodel.devices import compute
+from segmodel.engine.soft import BatchWeights
 from segmodel.errors import ConfigurationError, ExportError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.networks.pretrained import read_weights
 from segmodel.savedmodel.contract import MeasuredHalo, MeasuredSizes
 from segmodel.savedmodel.export import export_savedmodel
 from segmodel.savedmodel.folder import CONTRACT_FILE, read_contract
-from segmodel.savedmodel.halo import Measuring
+from segmodel.savedmodel.halo import HaloSample, Measuring
 from segmodel.savedmodel.predictor import Predictor
 from segmodel.savedmodel.signatures import meta_graph as graph_of
 from segmodel.tiling.borders import BorderCurve
+from tests.compute_types import needs_bfloat16
 from tests.fakes import brightness_labels, contract
 from tests.segmodel.conftest import FOREIGN_CLASSES
 
@@ -365,3 +368,75 @@ def test_infinite_values_are_no_nan(tmp_path):
     export_savedmodel(logits, contract(**FLOAT, **fields), tmp_path / "m", measure_memory=False)
     images = np.float32([[np.inf, -np.inf, 1.0], [-1.0, np.nan, 0.5]])[None, ..., None]
     assert Predictor.load(tmp_path / "m").labels(images)[0].tolist() == [[1, 0, 1], [0, 0, 1]]
+
+
+def wide_sums(classes: int = 3):
+    """Scores of a convolution whose weights bfloat16 has not enough digits for."""
+    random = np.random.default_rng(0)
+    first = tf.constant(random.normal(size=(3, 3, 3, 8)), tf.float32)
+    last = tf.constant(random.normal(size=(1, 1, 8, classes)), tf.float32)
+
+    def logits(values: tf.Tensor) -> tf.Tensor:
+        features = tf.nn.relu(tf.nn.conv2d(values / 255, first, 1, "SAME"))
+        return tf.nn.conv2d(features, last, 1, "SAME")
+
+    return logits
+
+
+@needs_bfloat16
+def test_what_bfloat16_changes_is_measured_where_pixels_count(tmp_path):
+    image = np.random.default_rng(1).integers(0, 256, (96, 80, 3), np.uint8)
+    counted = np.arange(80) < np.full((96, 1), 60)
+    logs: list[str] = []
+    given = contract(stride=1, receptive_field=3)
+    made = export_savedmodel(
+        wide_sums(),
+        given,
+        tmp_path / "model",
+        [HaloSample(image, counted)],
+        measure_memory=False,
+        measuring=Measuring(log=logs.append),
+    )
+    (found,) = made.computing
+    exact, short = (
+        Predictor.load(tmp_path / "model", compute=kind).labels(image[None])[0][counted]
+        for kind in ("float32", "bfloat16")
+    )
+    assert (found.compute, found.pixels) == ("bfloat16", 96 * 60)
+    assert found.equal_labels == np.mean(exact == short) < 1
+    for number, name in zip(made.classes.ids, made.classes.names, strict=True):
+        before, after = ((labels == number).sum() for labels in (exact, short))
+        assert found.class_changes[name] == ((after - before) / before if before else None)
+    assert made == read_contract(tmp_path / "model")
+    share = f"bfloat16: {100 * found.equal_labels:.2f} % of labels as by float32"
+    assert [line for line in logs if line.startswith(share)]
+
+
+def test_a_machine_without_other_compute_types_compares_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(compute, "cpu_flags", frozenset)
+    image = np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8)
+    made = export_savedmodel(wide_sums(), contract(stride=1), tmp_path / "m", [image], False)
+    assert made.computing == ()
+
+
+@needs_bfloat16
+def test_all_outputs_of_a_model_are_of_one_compute_type(tmp_path):
+    image = np.random.default_rng(1).integers(0, 256, (1, 64, 64, 3), np.uint8)
+    export_savedmodel(wide_sums(), contract(stride=1), tmp_path / "m", measure_memory=False)
+    exact = Predictor.load(tmp_path / "m")
+    short = exact.computing("bfloat16")
+    labels, confidence = short.labels_and_confidence(image)
+    shares = short.probabilities(image)
+    sums = short.soft_sums(image, BatchWeights(np.ones((1, 64, 64), np.int32)))
+    assert not np.array_equal(shares, exact.probabilities(image))
+    np.testing.assert_array_equal(labels, short.labels(image))
+    np.testing.assert_array_equal(labels, sums.labels)
+    np.testing.assert_array_equal(confidence, shares.max(-1))
+    np.testing.assert_array_equal(confidence, sums.confidence)
+
+
+def test_a_machine_without_the_compute_type_loads_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(compute, "cpu_flags", frozenset)
+    export_savedmodel(wide_sums(), contract(stride=1), tmp_path / "m", measure_memory=False)
+    with pytest.raises(ConfigurationError, match="this one has neither"):
+        Predictor.load(tmp_path / "m", compute="bfloat16")

@@ -1,0 +1,53 @@
+"""How fast a model labels windows on this machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from segmodel.devices.compute import compute_types
+from segmodel.savedmodel.predictor import Predictor
+
+# Noise by the pixel is nothing that convolutions meet.
+GRAIN_PX = 16
+
+
+def speeds(
+    predictor: Predictor, sides_px: Sequence[int], seconds: float = 1.0
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Megapixels that a model labels in a second, by the size of windows and the compute type.
+
+    Args:
+        predictor: The model.
+        sides_px: Sides of windows in pixels.
+        seconds: Calls of a size are timed until so much time has passed; one always is.
+
+    Yields:
+        Side in pixels, and by each compute type of this machine megapixels a second.
+    """
+    kinds = compute_types(bool(tf.config.get_visible_devices("GPU")))
+    for side_px in sides_px:
+        window = _made_up(predictor, side_px)
+        rates = {}
+        for kind in kinds:
+            model = predictor.computing(kind)
+            # The first call compiles.
+            model.labels(window)
+            calls, start = 0, time.perf_counter()
+            while not calls or time.perf_counter() - start < seconds:
+                model.labels(window)
+                calls += 1
+            rates[kind] = calls * side_px**2 / (time.perf_counter() - start) / 1e6
+        yield side_px, rates
+
+
+def _made_up(predictor: Predictor, side_px: int) -> np.ndarray:
+    """A batch of one window with values in the range of the model."""
+    contract = predictor.contract
+    grains, bands = -(-side_px // GRAIN_PX), len(contract.bands)
+    values = np.random.default_rng(0).uniform(*contract.value_range, (1, grains, grains, bands))
+    fine = values.astype(contract.dtype).repeat(GRAIN_PX, axis=1).repeat(GRAIN_PX, axis=2)
+    return fine[:, :side_px, :side_px]
