@@ -68,6 +68,7 @@ LIGHT_IMPORTS = {
     *LIGHT,
     "pipelines.storage.locations",
     "segmodel",
+    "segmodel.devices.compute",
     "segmodel.errors",
     "segmodel.escaping",
 }

@@ -63,50 +63,61 @@ def run(arguments: Sequence[str]) -> int:
                 f"wrap"
             )
         lines = describe_foreign(model.folder, parsed.model)
-    else:
-        lines = describe(model.contract, model.fingerprint)
-    print(*map(on_one_line, lines), sep="\n")
-    for line in speed_table(model.folder, model.contract, options) if options.speed else ():
+        print(*map(on_one_line, lines), sep="\n")
+        return 0
+    sides_px = speed_sides(model.contract, options.memory) if options.speed else []
+    print(*map(on_one_line, describe(model.contract, model.fingerprint)), sep="\n")
+    for line in speed_table(model.folder, sides_px, options.trust_model) if sides_px else ():
         print(line, flush=True)
     return 0
 
 
-def speed_table(folder: str, contract: "Contract", options: InspectOptions) -> Iterator[str]:
-    """Lines of text about how fast a model is on this machine, as they are measured.
+def speed_sides(contract: "Contract", memory: int) -> list[int]:
+    """Sides in pixels of the windows whose speed is measured.
 
     Args:
-        folder: The SavedModel on this machine.
-        contract: Its contract.
-        options: Memory, and whether the model is trusted.
+        contract: Contract of the model.
+        memory: Memory of the process in bytes.
 
     Raises:
         ConfigurationError: If memory does not suffice for the least window.
     """
-    from pipelines.segment.sizes import MODEL_SHARE, RUNTIME_BYTES
-    from segmodel.devices.startup import import_quietly, reuse_memory
+    from pipelines.segment.sizes import MIB, MODEL_SHARE, RUNTIME_BYTES
     from segmodel.savedmodel.memory import call_bytes_per_pixel
 
     known = SPEED_SIDES_PX if contract.fixed_window is None else (contract.fixed_window,)
     stride, pixel_bytes = contract.stride, call_bytes_per_pixel(contract, False, False)
     sides = sorted({-(-side // stride) * stride for side in known})
-    needed = [RUNTIME_BYTES + side**2 * pixel_bytes / MODEL_SHARE for side in sides]
-    if needed[0] > options.memory:
+    needed = {side: RUNTIME_BYTES + int(side**2 * pixel_bytes / MODEL_SHARE) for side in sides}
+    if (least := needed[sides[0]]) > memory:
         raise ConfigurationError(
-            f"--memory {options.memory >> 20}M is not enough for windows of {sides[0]} pixels: "
-            f"give {-(-int(needed[0]) // 2**20) + 1}M"
+            f"--memory {memory // MIB}M is not enough for windows of {sides[0]} pixels: give "
+            f"{-(-least // MIB)}M"
         )
+    return [side for side in sides if needed[side] <= memory]
+
+
+def speed_table(folder: str, sides_px: Sequence[int], trust: bool) -> Iterator[str]:
+    """Lines of text about how fast a model is on this machine, as they are measured.
+
+    Args:
+        folder: The SavedModel on this machine.
+        sides_px: Sides of windows in pixels.
+        trust: Whether to load a model that may do more than compute.
+    """
+    from segmodel.devices.startup import import_quietly, reuse_memory
+
     reuse_memory()
     with import_quietly():
         from segmodel.evaluation.speed import speeds
         from segmodel.savedmodel.predictor import Predictor
 
-    model = Predictor.load(folder, options.trust_model)
-    fitting = [side for side, size in zip(sides, needed, strict=True) if size <= options.memory]
-    for number, (side, rates) in enumerate(speeds(model, fitting)):
+    model = Predictor.load(folder, trust)
+    for number, (side_px, rates) in enumerate(speeds(model, sides_px)):
         if not number:
             yield "megapixels a second on this machine, of windows with their halo"
             yield "  window px" + "".join(f"{compute:>10}" for compute in rates)
-        yield f"  {side:>9}" + "".join(f"{rate:>10.2f}" for rate in rates.values())
+        yield f"  {side_px:>9}" + "".join(f"{rate:>10.2f}" for rate in rates.values())
 
 
 def describe_foreign(folder: str, name: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ Examples:
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pipelines.cli import process
 from pipelines.cli.exit_status import PIPELINE_HELP, ExitStatus
@@ -26,6 +27,9 @@ from pipelines.layers.options import LayersOptions, layers_options
 from pipelines.segment.options import SegmentOptions, segment_options
 from pipelines.storage import locations
 from segmodel.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from pipelines.segment.launch import ResolvedRun
 
 _NO_END = (
     "layers are made when the run has ended, and this command does not wait for that: leave their "
@@ -68,16 +72,13 @@ def run(arguments: Sequence[str]) -> int:
     from pipelines.runners.dataflow import check_options, is_detached
     from pipelines.runners.execute import pipeline_options
     from pipelines.segment.graph import print_run_result, run_segment
-    from pipelines.worker.model import MODELS, check_compute_here
 
     beam_options = pipeline_options(process.without_process_options(words))
     if layers.has_any and is_detached(beam_options):
         raise ConfigurationError(_NO_END.format(options.output))
     check_options(options.accelerator, beam_options)
     if not runs_elsewhere(words):
-        check_compute_here(options.compute)
-    if resolved.is_new and not (options.trust_model or runs_elsewhere(words)):
-        MODELS.check(resolved.model)
+        _check_here(resolved)
     prepared = prepare_run(resolved)
     if resolved.gone:
         print(f"gone: {some_of(resolved.gone)}; --gone {options.gone}", file=sys.stderr)
@@ -96,6 +97,16 @@ def run(arguments: Sequence[str]) -> int:
     if status != ExitStatus.COMPLETE or not layers.has_any:
         return status
     return _make_layers(options.output, layers, words)
+
+
+def _check_here(resolved: "ResolvedRun") -> None:
+    """Refuse what workers on this machine would refuse, before anything is written."""
+    from pipelines.worker.model import MODELS, check_compute_here
+
+    options = resolved.options
+    check_compute_here(options.compute)
+    if resolved.is_new and not options.trust_model:
+        MODELS.check(resolved.model)
 
 
 def _make_layers(root: str, layers: LayersOptions, words: Sequence[str]) -> int:

@@ -306,18 +306,12 @@ def resolve_run(
     model = open_model(options.model)
     contract = model.contract
     contract.check_compute(options.compute)
-    frozen = (earlier or {}).get("labels", {})
-    shaping = {"model_fingerprint": model.fingerprint, "confidence": options.confidence}
-    shaping |= _later_options(options)
-    names = {*shaping, *LATER_OPTIONS}
-    if {name: frozen[name] for name in names & frozen.keys()} != shaping:
-        frozen = None
     if not options.trust_inputs:
         for path, option in ((options.aoi, "--aoi"), (options.zones, "--zones")):
             if path is not None:
                 check_vectors(path, option)
     aoi = None if options.aoi is None else read_polygons(options.aoi, "--aoi")
-    sizes = resolve_sizes(options, contract, frozen).with_aoi(aoi)
+    sizes = resolve_sizes(options, contract, _frozen(options, model, earlier)).with_aoi(aoi)
     folders = root_folders(options.inputs, (earlier or {}).get("folders"))
     context = _context(options, contract, sizes)
     is_old = earlier is not None and SIDECARS not in earlier
@@ -352,6 +346,18 @@ def resolve_run(
     if not resolved.gone:
         check_touching((options.aoi, aoi), (options.zones, zones), scenes, context.headers)
     return replace(resolved, overlaps=overlaps_of(scenes, context.headers) if scenes else None)
+
+
+def _frozen(
+    options: SegmentOptions, model: OpenedModel, earlier: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    """Entry `labels` of the `run.json` that is continued; None if the model or its use differs."""
+    frozen: dict[str, Any] = (earlier or {}).get("labels", {})
+    shaping = {"model_fingerprint": model.fingerprint, "confidence": options.confidence}
+    shaping |= _later_options(options)
+    names = {*shaping, *LATER_OPTIONS}
+    is_same = {name: frozen[name] for name in names & frozen.keys()} == shaping
+    return frozen if is_same else None
 
 
 def _context(options: SegmentOptions, contract: Contract, sizes: Sizes) -> PlanContext:

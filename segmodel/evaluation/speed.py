@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from segmodel.devices.compute import compute_types
 from segmodel.savedmodel.predictor import Predictor
@@ -16,7 +15,10 @@ GRAIN_PX = 16
 
 
 def speeds(
-    predictor: Predictor, sides_px: Sequence[int], seconds: float = 1.0
+    predictor: Predictor,
+    sides_px: Sequence[int],
+    seconds: float = 1.0,
+    max_seconds: float = 20.0,
 ) -> Iterator[tuple[int, dict[str, float]]]:
     """Megapixels that a model labels in a second, by the size of windows and the compute type.
 
@@ -24,12 +26,18 @@ def speeds(
         predictor: The model.
         sides_px: Sides of windows in pixels.
         seconds: Calls of a size are timed until so much time has passed; one always is.
+        max_seconds: Time after which no further size begins.
 
     Yields:
         Side in pixels, and by each compute type of this machine megapixels a second.
     """
+    import tensorflow as tf
+
     kinds = compute_types(bool(tf.config.get_visible_devices("GPU")))
+    begun = time.perf_counter()
     for side_px in sides_px:
+        if time.perf_counter() - begun > max_seconds:
+            return
         window = _made_up(predictor, side_px)
         rates = {}
         for kind in kinds:

@@ -77,6 +77,15 @@ def test_inspect_prints_a_contract(beamseg):
     assert "brightness" in beamseg("inspect model")
 
 
+def test_inspect_tells_the_speed_of_a_model_by_window(beamseg):
+    printed = beamseg("inspect model --speed --memory=2G").splitlines()
+    title = printed.index("megapixels a second on this machine, of windows with their halo")
+    head, *rows = (line.split() for line in printed[title + 1 :])
+    assert head[:3] == ["window", "px", "float32"]
+    assert rows[0][0] == "512"
+    assert all(float(rate) > 0 for row in rows for rate in row[1:])
+
+
 def test_plan_counts_the_work(beamseg):
     printed = beamseg("plan --input=photos --input=shards --model=model --output=planned")
     assert "units" in printed

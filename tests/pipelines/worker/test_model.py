@@ -22,7 +22,8 @@ from pipelines.storage.copies import open_model
 from pipelines.worker import model as model_module
 from pipelines.worker.model import claim, gpu_name, max_batch_pixels, one_gpu
 from pipelines.worker.unit import segment_unit
-from segmodel.devices import gpus
+from segmodel.devices import compute, gpus
+from segmodel.errors import ConfigurationError
 from segmodel.savedmodel.folder import fingerprint
 from segmodel.tiling.windows import AUTO, Layout
 from tests.fake_gpus import FakeConfig, FakeDriver, gpu
@@ -50,6 +51,7 @@ class Greedy(BrightnessModel):
         super().__init__()
         self.room = room
         self.tried: list[int] = []
+        self.compute: str | None = None
 
     def labels(self, images):
         self.tried.append(len(images))
@@ -63,8 +65,9 @@ def loads(monkeypatch) -> list[Greedy]:
     """Models that this process has loaded; each has memory for two windows."""
     found: list[Greedy] = []
 
-    def load(path, trust, compute):
+    def load(path, trust, kind):
         found.append(Greedy(2))
+        found[-1].compute = kind
         return found[-1]
 
     monkeypatch.setattr(model_module.MODELS, "loaded", {})
@@ -125,6 +128,29 @@ def test_the_model_of_another_run_is_dropped_before_the_next_is_loaded(tmp_path,
     gc.collect()
     assert gone() is None
     assert list(model_module.MODELS.loaded) == [("e" * 64, None)]
+
+
+def test_a_model_is_loaded_anew_for_another_compute_type(tmp_path, loads):
+    one, other = make_work(tmp_path / "one"), make_work(tmp_path / "other", compute="tf32")
+    (unit,) = units_in(one, shards(tmp_path / "in", 1))
+    units_in(other, tmp_path / "in")
+    for work in (one, other, other):
+        segment_unit(unit, work)
+    assert [model.compute for model in loads] == [None, "tf32"]
+
+
+def test_a_worker_without_the_compute_type_fails_and_commits_nothing(
+    tmp_path, monkeypatch, brightness_savedmodel
+):
+    monkeypatch.setattr(compute, "cpu_flags", frozenset)
+    monkeypatch.setattr(model_module.MODELS, "loaded", {})
+    found = fingerprint(brightness_savedmodel)
+    fields = {"model": str(brightness_savedmodel), "fingerprint": found, "compute": "bfloat16"}
+    work = make_work(tmp_path / "run", **fields)
+    (unit,) = units_in(work, shards(tmp_path / "in", 1))
+    with pytest.raises(ConfigurationError, match="--compute bfloat16: the CPU needs"):
+        segment_unit(unit, work)
+    assert not (tmp_path / "run/commits").exists()
 
 
 def test_a_smaller_batch_is_remembered_by_the_process_and_stands_in_each_record(tmp_path, loads):

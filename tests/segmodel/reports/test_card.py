@@ -11,7 +11,7 @@ import pytest
 from segmodel.errors import ConfigurationError
 from segmodel.labels.classes import ClassTable, LabelClass
 from segmodel.reports.card import write_card
-from segmodel.savedmodel.contract import Calibration, MeasuredHalo
+from segmodel.savedmodel.contract import Calibration, MeasuredCompute, MeasuredHalo
 from segmodel.tiling.borders import BorderCurve
 from tests.fakes import CLASSES, contract
 from tests.segmodel.made_pairs import ArrayPair
@@ -117,6 +117,17 @@ def test_the_card_says_which_halo_larger_windows_need(tmp_path):
     write_card(run, contract(halo=MeasuredHalo(64, 512, 1.0, curve)))
     row = "| halo for windows of 1024, 2048, 4096 pixels | 32, 32, 32 pixels |"
     assert row in (run / "card.md").read_text()
+
+
+def test_the_card_says_what_compute_types_change(tmp_path):
+    run = made_run(tmp_path / "run")
+    changes = {"dark": 0.0014, "grey": -0.02, "bright": None}
+    write_card(run, contract(computing=(MeasuredCompute("bfloat16", 1000, 0.9953, changes),)))
+    labels, areas = (
+        "99.53% of labels as by float32",
+        "areas of classes change by up to -2.00% (grey)",
+    )
+    assert f"| by bfloat16 | {labels}; {areas} |" in (run / "card.md").read_text()
 
 
 def test_a_second_card_leaves_no_picture_of_the_first(tmp_path):

@@ -24,6 +24,7 @@ CONTRACT = "model/assets.extra/segmodel.json"
 GRAPH = "model/saved_model.pb"
 INDEX, DATA = "model/variables/variables.index", "model/variables/variables.data-00000-of-00001"
 INSPECT = "inspect model"
+BFLOAT16 = f"{PHOTOS} --compute=bfloat16"
 
 
 def states(**changed: Any) -> Change:
@@ -52,6 +53,13 @@ def _within(path: str, table: str, changed: dict[str, Any]) -> Change:
 def named(number: int, name: object = "a", color: object = "000000") -> dict[str, object]:
     """A class as the contract has it."""
     return {"value": number, "name": name, "color_hint": color}
+
+
+def measured(equal_labels: float) -> dict[str, object]:
+    """How labels by bfloat16 compare, as the contract has it."""
+    changes = {"dark": 0.0, "middle": 0.0, "bright": 0.0}
+    shares = {"equal_labels": equal_labels, "class_changes": changes}
+    return {"compute": "bfloat16", "pixels": 1000, **shares}
 
 
 def deep(folder: Path) -> None:
@@ -591,5 +599,40 @@ SITUATIONS = (
         "--overwrite to begin again",
         before=(PHOTOS,),
         make=states(**{"mlm:name": "darkness"}),
+    ),
+    # Compute types and speed.
+    Situation(
+        "bfloat16 that nobody has measured",
+        BFLOAT16,
+        "--compute bfloat16",
+        "export or wrap it again, with sample images",
+    ),
+    Situation(
+        "bfloat16 that changes too many labels",
+        BFLOAT16,
+        "--compute bfloat16",
+        "of this model 98.00 % are: leave --compute out",
+        make=states(computing=[measured(0.98)]),
+    ),
+    Situation(
+        "bfloat16 on a processor without",
+        BFLOAT16,
+        "--compute bfloat16",
+        "the CPU needs avx512_bf16 or amx_bf16",
+        make=states(computing=[measured(0.995)]),
+        hook="from segmodel.devices import compute; compute.cpu_flags = frozenset",
+        variables={"CUDA_VISIBLE_DEVICES": "-1"},
+    ),
+    Situation(
+        "the speed of a model without contract",
+        "inspect foreign --speed",
+        "--speed",
+        "make a model of it with beamseg wrap",
+    ),
+    Situation(
+        "memory for no window whose speed could be told",
+        f"{INSPECT} --speed --memory=500M",
+        "--memory 500M",
+        "is not enough for windows of 512 pixels: give",
     ),
 )

@@ -516,6 +516,19 @@ SITUATIONS = (
     ),
     # Words of a list.
     Situation(
+        "a compute type that is none",
+        f"{PHOTOS} --compute=float16",
+        "--compute",
+        "must be one of float32, tf32, bfloat16, got 'float16'",
+    ),
+    Situation(
+        "TF32 without a GPU",
+        f"{PHOTOS} --compute=tf32",
+        "--compute tf32",
+        "only GPUs have it",
+        variables={"CUDA_VISIBLE_DEVICES": "-1"},
+    ),
+    Situation(
         "a rule of overlaps that is none",
         f"{SCENES} --overlap=last",
         "--overlap",
