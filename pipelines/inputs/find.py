@@ -59,12 +59,11 @@ def list_inputs(
             if exclusion.leaves_out(file, folder):
                 excluded = True
                 continue
-            is_far = is_of_web or address is not None or locations.is_remote(file.uri)
-            place = file.uri if is_far else locations.canonical(file.uri)
             matched = True
             name = printable_path(file.name)
             uri = file.address or file.uri
-            found.add(place, InputFile(uri, folder, name, file.size, file.version), number)
+            input_file = InputFile(uri, folder, name, file.size, file.version)
+            found.add(file.real_path or file.uri, input_file, number)
         if not matched:
             raise ConfigurationError(
                 f"--input {pattern} matches only files that --exclude leaves out"

@@ -4,15 +4,20 @@ import json
 import os
 import tempfile
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, replace
-from itertools import count
+from functools import lru_cache
+from heapq import merge
+from itertools import chain, count, groupby, islice
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
+from pipelines.inputs.catalogue import NameSet
 from pipelines.inputs.zarr import is_zarr, state_of_zarr, zarr_address
 from pipelines.run.directory import EVALUATION, RUN, is_run, lies_in_run
 from pipelines.storage import filesystem, locations, web
 from pipelines.storage.clients import StoredObject, store_of
+from pipelines.storage.clients.local import status_of
 from pipelines.storage.copies import COPIES
 from segmodel.devices.disks import room, temporary_folder
 from segmodel.errors import ConfigurationError, FailureCode, InputError
@@ -21,6 +26,8 @@ from segmodel.rasters.world_files import may_have_sidecars
 # Of a listing that waits in memory for its end.
 SPOOLED_BYTES = 16 << 20
 FOLDERS_KNOWN = 10_000
+# Names of a folder that are sorted in memory.
+NAMES_SORTED = 10_000
 # Links to folders in folders that links led to: k folders that link to each other have k! ways.
 MAX_NESTED_LINKS = 1_000
 
@@ -35,6 +42,7 @@ class FoundFile:
         size: Bytes.
         version: Changes when the content does; see `StoredObject`.
         address: How GDAL opens it, where that is not by `uri`.
+        real_path: Path of a file of this machine without links; else empty.
     """
 
     uri: str
@@ -42,6 +50,7 @@ class FoundFile:
     size: int
     version: str
     address: str = ""
+    real_path: str = ""
 
 
 def root_of(pattern: str) -> str:
@@ -86,7 +95,7 @@ def input_files(
         if len(runs) == FOLDERS_KNOWN:
             # A listing is in order, so that most of what is known is not asked for again.
             runs.clear()
-        if not os.path.realpath(file.uri).startswith(own) and not lies_in_run(file.uri, root, runs):
+        if not file.real_path.startswith(own) and not lies_in_run(file.uri, root, runs):
             yield file
 
 
@@ -190,19 +199,33 @@ def _files_of(pattern: str, root: str, may_fail: Callable[[str], bool]) -> Itera
     else:
         parts = Path(pattern).parts[len(Path(root).parts) :]
         paths = _matching("" if root == "." else root, parts, may_fail, count())
-    for path in sorted(set(paths)):
-        found, address = filesystem.stat(path), ""
-        if found is None and os.path.islink(path) and not is_named:
-            # To read it fails, with a reason.
-            found = StoredObject(path, 0, "")
-        elif found is not None and is_zarr(path):
-            found, address = StoredObject(path, *state_of_zarr(path)), zarr_address(path)
-        elif found is None or not os.path.isfile(path):
+
+    @lru_cache(1)
+    def of_folder(folder: str) -> tuple[str, str]:
+        """Path of a folder without links, and its path below the root; files come by folders."""
+        return os.path.realpath(folder), _name_below(root, folder or ".")
+
+    for path, _ in groupby(paths):
+        size, version, address = 0, "", ""
+        status = status_of(path)
+        is_link = os.path.islink(path)
+        if status is None:
+            # To read a link that leads nowhere fails, with a reason.
+            if not is_link or is_named:
+                continue
+        elif S_ISDIR(status.st_mode) and is_zarr(path):
+            (size, version), address = state_of_zarr(path), zarr_address(path)
+        elif S_ISREG(status.st_mode):
+            size, version = status.st_size, str(status.st_mtime_ns)
+        else:
             continue
-        name = _name_below(root, path)
+        folder, base = os.path.split(path)
+        real, below = of_folder(folder)
+        name = base if below == "." else f"{below}/{base}"
         if name.startswith("../"):
             raise ConfigurationError(f"--input {pattern}: write the path without ..")
-        yield FoundFile(path, name, found.size, found.version, address)
+        real_path = os.path.realpath(path) if is_link or address else os.path.join(real, base)
+        yield FoundFile(path, name, size, version, address, real_path)
 
 
 def _matching(
@@ -212,7 +235,9 @@ def _matching(
     nested: Iterator[int],
     linked: frozenset[str] = frozenset(),
 ) -> Iterator[str]:
-    """Paths below a folder by a glob, name by name; what cannot be listed is no empty folder.
+    """Paths below a folder by a glob in order; what cannot be listed is no empty folder.
+
+    One may come several times in a row.
 
     Args:
         folder: Where the first name is looked for; empty for the working directory.
@@ -237,14 +262,16 @@ def _matching(
             yield path
         return
     is_any = first == "**"
-    if is_any and rest:
-        yield from _matching(folder, rest, may_fail, nested, linked)
-    for entry in _entries(folder, may_fail):
-        if not locations.matches("*" if is_any else first, entry.name):
-            continue
-        path = os.path.join(folder, entry.name)
-        if (is_any or rest) and _leads_to_folder(entry) and not is_zarr(path):
-            real = {os.path.realpath(path)} if entry.is_symlink() else set()
+
+    def below() -> Iterator[str]:
+        for name in _names(folder, "*" if is_any else first, bool(is_any or rest), may_fail):
+            path = os.path.join(folder, name)
+            if not name.endswith("/"):
+                if not rest:
+                    yield path
+                continue
+            path = path[:-1]
+            real = {os.path.realpath(path)} if os.path.islink(path) else set()
             above = os.path.join(os.path.realpath(folder), "") if real else ""
             if real & linked or any(above.startswith(os.path.join(one, "")) for one in real):
                 continue
@@ -253,27 +280,50 @@ def _matching(
                     f"{folder}: links lead from folder to folder in more than {MAX_NESTED_LINKS} "
                     f"ways: name the folders themselves by --input, or remove links"
                 )
-            below = parts if is_any else rest
-            yield from _matching(path, below, may_fail, nested, linked | real)
-        elif not rest:
-            yield path
+            yield from _matching(path, parts if is_any else rest, may_fail, nested, linked | real)
+
+    if is_any and rest:
+        yield from merge(_matching(folder, rest, may_fail, nested, linked), below())
+    else:
+        yield from below()
 
 
-def _entries(folder: str, may_fail: Callable[[str], bool]) -> list[os.DirEntry[str]]:
+def _names(
+    folder: str, wanted: str, with_folders: bool, may_fail: Callable[[str], bool]
+) -> Iterable[str]:
+    """Names in a folder that match a glob, in the order of all paths below them.
+
+    Args:
+        folder: Folder, which may have any number of names.
+        wanted: Glob.
+        with_folders: Whether folders are looked into; their names have a slash at the end then.
+        may_fail: As of `_matching`.
+    """
+    found = (
+        f"{entry.name}/" if with_folders and _is_looked_into(entry) else entry.name
+        for entry in _entries(folder, may_fail)
+        if locations.matches(wanted, entry.name)
+    )
+    first = list(islice(found, NAMES_SORTED))
+    return sorted(first) if len(first) < NAMES_SORTED else NameSet(chain(first, found))
+
+
+def _entries(folder: str, may_fail: Callable[[str], bool]) -> Iterator[os.DirEntry[str]]:
     """What is in a folder; nothing where it is none, has vanished, or may fail and does."""
     try:
         with os.scandir(folder or ".") as entries:
-            return list(entries)
+            yield from entries
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return
     except OSError:
-        if may_fail(folder):
-            return []
-        raise
+        if not may_fail(folder):
+            raise
 
 
-def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
-    return _is_folder(entry.path) if entry.is_symlink() else entry.is_dir()
+def _is_looked_into(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry leads to a folder that is no file."""
+    leads = _is_folder(entry.path) if entry.is_symlink() else entry.is_dir()
+    return leads and not is_zarr(entry.path)
 
 
 def _is_folder(path: str) -> bool:

@@ -58,16 +58,28 @@ def test_a_link_that_leads_nowhere_is_a_file_without_bytes_unless_it_is_named(tm
 
 
 def test_what_vanishes_while_it_is_listed_is_left_out(tmp_path, monkeypatch):
-    make(tmp_path, "a.jpg", "gone.jpg", "gone/b.jpg")
+    make(tmp_path, "a.jpg", "b.jpg", "gone.jpg", "gone/b.jpg")
     matching = listing._matching
 
     def vanishing(*arguments):
-        yield from matching(*arguments)
-        (tmp_path / "gone.jpg").unlink(missing_ok=True)
+        for path in matching(*arguments):
+            (tmp_path / "b.jpg").unlink(missing_ok=True)
+            yield path
 
     monkeypatch.setattr(listing, "_matching", vanishing)
-    monkeypatch.setattr(listing, "_leads_to_folder", lambda entry: entry.name.startswith("gone"))
+    monkeypatch.setattr(listing, "_is_looked_into", lambda entry: entry.name.startswith("gone"))
     assert names(tmp_path) == ["a.jpg", "gone/b.jpg"]
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.jpg", "**/b*/**"])
+def test_files_of_a_large_folder_come_in_order_without_being_sorted_in_memory(
+    tmp_path, monkeypatch, pattern
+):
+    make(tmp_path, "b.jpg", "a-1.jpg", "a/b.jpg", "a.jpg", "a0/b/b.jpg", "a0/b.jpg", "a0/b-.jpg")
+    expected = names(tmp_path / pattern)
+    monkeypatch.setattr(listing, "NAMES_SORTED", 1)
+    assert names(tmp_path / pattern) == expected == sorted(set(expected))
+    assert len(expected) == {"": 7, "**/*.jpg": 7, "**/b*/**": 1}[pattern]
 
 
 GLOBS = ("**", "*", "*.jpg", "**/*.jpg", "sub/**", "sub/*/*", "*/deep/*.jpg", "**/deep/**/*.jpg")
