@@ -67,7 +67,7 @@ class ImageFormat(Format):
 
     def claim(self, file: InputFile, headers: Headers) -> InputFile | None:
         """The file if its suffix is that of an image, with a version that changes with its mask."""
-        if Path(file.name).suffix.lower() not in IMAGE_SUFFIXES:
+        if os.path.splitext(file.name)[1].lower() not in IMAGE_SUFFIXES:
             return None
         header = headers.find(file) if is_tiff(file.name) else None
         masks = [] if header is None else [n for n in header.others if n.endswith(MASK_SUFFIX)]

@@ -5,7 +5,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, overload
 
 from pipelines.inputs.left_aside import LeftAside
@@ -118,6 +118,8 @@ class NameSet:
     >>> names.difference_update(["b", "c"])
     >>> list(names), "a" in names, "b" in names
     (['a'], True, False)
+    >>> names.issuperset(["a"]), names.issuperset(["a", "b"])
+    (True, False)
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
@@ -131,6 +133,16 @@ class NameSet:
     def difference_update(self, names: Iterable[str]) -> None:
         """Remove names that are there."""
         self._tables.run_each("DELETE FROM names WHERE name = ?", zip(map(to_bytes, names)))
+
+    def issuperset(self, names: Iterable[str]) -> bool:
+        """Whether all of some names are in the set; each comes once."""
+        names = iter(names)
+        while page := [to_bytes(name) for name in islice(names, PAGE_ROWS)]:
+            marks = ", ".join("?" * len(page))
+            query = f"SELECT count(*) FROM names WHERE name IN ({marks})"
+            if self._tables.value(query, *page) != len(page):
+                return False
+        return True
 
     def __contains__(self, name: object) -> bool:
         known = "SELECT 1 FROM names WHERE name = ?"

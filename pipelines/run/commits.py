@@ -370,8 +370,8 @@ class CommitLog:
                 self.invalidate(known[name])
 
     def names(self) -> Iterator[str]:
-        """File names of all records that are there, in order."""
-        return filesystem.names_below(f"{self.run}/{self.folder}")
+        """File names of all records that are there, in no order."""
+        return filesystem.unsorted_names(f"{self.run}/{self.folder}")
 
     def discard(self, name: str, planned: Container[str] = ()) -> None:
         """Remove a superseded or damaged record, after its outputs if it can be believed.

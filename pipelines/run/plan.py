@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields, replace
-from pathlib import Path
+from itertools import chain
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pipelines.run.seals import sealed, unsealed
@@ -267,7 +267,7 @@ def unit_id(kind: str, file: InputFile, suffix: str = "") -> str:
     >>> unit_id("scene", InputFile("a/b c.tif", "a", "b c.tif", 1, "1"))
     'scene-b-c-cef10aa5ad4fad0e'
     """
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", Path(file.name).name.split(".")[0]).strip("-")[:40]
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", file.name.rpartition("/")[2].split(".")[0]).strip("-")[:40]
     key = hashlib.sha256(file.key.encode()).hexdigest()[:16]
     return "-".join(part for part in (kind, stem, key, suffix) if part)
 
@@ -306,15 +306,50 @@ def write_plan(
         is_sealed: Whether each line has a seal, and the names of all parts are written; runs that
             0.1.0 has begun go on as it writes them.
     """
-    encoded = _sealed_line if is_sealed else _line
-    parts = _write_parts(kept, folder, scratch, "-gone", encoded)
-    parts += _write_parts(units, folder, scratch, "", encoded)
+    parts = []
+    for name, content in chain(
+        _contents(kept, "-gone", is_sealed), _contents(units, "", is_sealed)
+    ):
+        filesystem.write_bytes(f"{folder}/{name}", content, scratch)
+        parts.append(name)
     if is_sealed:
-        content = sealed(json.dumps({"parts": parts}))
-        filesystem.write_bytes(f"{folder}/{_PARTS}", content, scratch)
-    for name in set(filter(_PART.fullmatch, filesystem.names_below(folder))).difference(parts):
+        filesystem.write_bytes(f"{folder}/{_PARTS}", _list_of(parts), scratch)
+    for name in _parts_there(folder).difference(parts):
         filesystem.remove_below_root(folder, name)
     return [name for name in parts if name.startswith(f"{WorkUnit.kind}-")]
+
+
+def is_written(units: Iterable[Unit], folder: str, is_sealed: bool = True) -> bool:
+    """Whether the plan on disk is, byte for byte, what `write_plan` makes of these units alone.
+
+    Args:
+        units: Units of the inputs that were found; not taken further than to the first part that
+            differs.
+        folder: Folder of the plan.
+        is_sealed: As of `write_plan`.
+    """
+    parts = []
+    for name, content in _contents(units, "", is_sealed):
+        if not _holds(f"{folder}/{name}", content):
+            return False
+        parts.append(name)
+    is_listed = not is_sealed or _holds(f"{folder}/{_PARTS}", _list_of(parts))
+    return is_listed and _parts_there(folder) == set(parts)
+
+
+def _holds(uri: str, content: bytes) -> bool:
+    try:
+        return filesystem.read_bytes(uri) == content
+    except FileNotFoundError:
+        return False
+
+
+def _list_of(parts: Sequence[str]) -> bytes:
+    return sealed(json.dumps({"parts": parts}))
+
+
+def _parts_there(folder: str) -> set[str]:
+    return set(filter(_PART.fullmatch, filesystem.names_below(folder)))
 
 
 def _sealed_line(unit: Unit) -> bytes:
@@ -327,33 +362,25 @@ def _line(unit: Unit) -> bytes:
     return unit.to_json().encode() + b"\n"
 
 
-def _write_parts(
-    units: Iterable[Unit],
-    folder: str,
-    scratch: str,
-    family: str,
-    encoded: Callable[[Unit], bytes],
-) -> list[str]:
-    """Write parts of a family; returns their names."""
-    names: list[str] = []
+def _contents(units: Iterable[Unit], family: str, is_sealed: bool) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each part of a family."""
+    encoded = _sealed_line if is_sealed else _line
     counts = dict.fromkeys((kind.kind for kind in KINDS), 0)
     lines: dict[str, list[bytes]] = {kind: [] for kind in counts}
 
-    def flush(kind: str) -> None:
-        name = f"{kind}{family}-{counts[kind]:05d}.jsonl"
-        filesystem.write_bytes(f"{folder}/{name}", b"".join(lines[kind]), scratch)
-        names.append(name)
+    def part(kind: str) -> tuple[str, bytes]:
+        name, content = f"{kind}{family}-{counts[kind]:05d}.jsonl", b"".join(lines[kind])
         counts[kind] += 1
         lines[kind].clear()
+        return name, content
 
     for unit in units:
         lines[unit.kind].append(encoded(unit))
         if len(lines[unit.kind]) == UNITS_PER_PART:
-            flush(unit.kind)
+            yield part(unit.kind)
     for kind, rest in lines.items():
         if rest:
-            flush(kind)
-    return names
+            yield part(kind)
 
 
 def count_units(folder: str, parts: Sequence[str]) -> int:
@@ -395,10 +422,10 @@ def part_names(
             raise ValueError("it has lost its seal")
         parts = document["parts"]
     except FileNotFoundError:
-        parts = filter(_PART.fullmatch, filesystem.names_below(folder))
+        parts = _parts_there(folder)
     except MALFORMED:
         on_damage(_PARTS)
-        parts = filter(_PART.fullmatch, filesystem.names_below(folder))
+        parts = _parts_there(folder)
     return sorted(name for name in parts if name.startswith(f"{kind.kind}-"))
 
 

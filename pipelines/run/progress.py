@@ -65,7 +65,7 @@ class Watch:
         if now >= self._next_look:
             # The run itself reports that the store is out of reach.
             with suppress(OSError, TransientError):
-                found = sum(1 for _ in filesystem.names_below(self.commits))
+                found = sum(1 for _ in filesystem.unsorted_names(self.commits))
                 self._found = min(self.units, found)
             self._next_look = now + _LOOK_SHARE * (time.monotonic() - now)
         return self._found

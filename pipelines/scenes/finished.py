@@ -148,7 +148,7 @@ def run_digest_of(
     labels = document.get("digests", {}).get("labels")
     overlap = (document.get("counting") or {}).get("overlap")
     found = hashlib.sha256(json.dumps([labels, overlap]).encode())
-    for commit in in_order(lambda name: _commit(name, log), log.names()):
+    for commit in in_order(lambda name: _commit(name, log), sorted(log.names())):
         if commit is not None:
             for file in commit.outputs:
                 if file.path.startswith("labels/"):

@@ -1,10 +1,10 @@
 """Georeferenced scenes, read by windows; the label map is a Cloud Optimized GeoTIFF."""
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 from rasterio.drivers import raster_driver_extensions
 
@@ -78,7 +78,7 @@ class SceneFormat(Format):
             return False
         if locations.is_address(file.uri):
             return True
-        suffix = Path(file.name).suffix.lower()
+        suffix = os.path.splitext(file.name)[1].lower()
         try:
             header = headers.read(file)
         except TransientError:
@@ -198,7 +198,7 @@ def data_files(files: Iterable[InputFile], headers: Headers) -> set[InputFile]:
         headers: Headers of scenes.
     """
     given = list(files)
-    data = [file for file in given if Path(file.name).suffix.lower() in _DATA_SUFFIXES]
+    data = [file for file in given if os.path.splitext(file.name)[1].lower() in _DATA_SUFFIXES]
     unread = {file.uri: file for file in data if _cannot_open(file, headers)}
     if not unread:
         return set()
@@ -264,7 +264,7 @@ def _with_version(file: InputFile, headers: Headers) -> InputFile:
 
 def may_be_scene(file: InputFile) -> bool:
     """Whether the header of a file, if it has one, is asked for to tell what it is."""
-    suffix = Path(file.name).suffix.lower()
+    suffix = os.path.splitext(file.name)[1].lower()
     if locations.is_address(file.uri) or file.name.lower().endswith(_PACKED_SUFFIXES):
         return True
     return is_tiff(file.name) or (suffix not in IMAGE_SUFFIXES and suffix in _gdal_suffixes())

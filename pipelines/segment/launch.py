@@ -51,7 +51,12 @@ from pipelines.segment.inputs import (
 )
 from pipelines.segment.kept import KeptUnits, is_as_planned, kept_units, take_apart, was_opened
 from pipelines.segment.options import SegmentOptions
-from pipelines.segment.reconcile import check_names, reconcile, remove_leftovers
+from pipelines.segment.reconcile import (
+    check_names,
+    reconcile,
+    reconcile_counts,
+    remove_leftovers,
+)
 from pipelines.segment.room import Room
 from pipelines.segment.sizes import Sizes, resolve_sizes
 from pipelines.segment.unusable import forbidden, unusable
@@ -103,6 +108,8 @@ class ResolvedRun:
         gone: Keys of inputs of the plan on disk that are not found, or cannot be labelled any more.
         faults: Why those cannot be labelled that are found, by key.
         kept: Units of the plan on disk that stay, or None.
+        is_planned: Whether the plan on disk is the plan of this run, and all records are of its
+            units.
     """
 
     options: SegmentOptions
@@ -122,6 +129,7 @@ class ResolvedRun:
     gone: NameSet
     faults: dict[str, str]
     kept: KeptUnits | None
+    is_planned: bool = False
 
     @property
     def is_new(self) -> bool:
@@ -406,12 +414,14 @@ def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
     again later.
     """
     run, inputs, headers = resolved.run, resolved.inputs, resolved.context.headers
-    if next(filesystem.names_below(run.path("commits")), None) is None:
+    if next(filesystem.unsorted_names(run.path("commits")), None) is None:
         return resolved
-    # What could not be opened when it was planned may have been no input at all.
-    recorded = NameSet(resolved.work.log.names())
     scenes = headers.find_all(inputs.of_format(SCENE))
     unopened = [file for file, header in scenes if header is None or header.shortage is not None]
+    if not unopened and not resolved.options.retry_failures and _is_planned(resolved):
+        return replace(resolved, is_planned=True)
+    # What could not be opened when it was planned may have been no input at all.
+    recorded = NameSet(resolved.work.log.names())
 
     earlier = EarlierPlan(run.plan)
 
@@ -447,6 +457,17 @@ def _with_earlier_plan(resolved: ResolvedRun) -> ResolvedRun:
     return replace(resolved, gone=gone, faults=faults, kept=kept)
 
 
+def _is_planned(resolved: ResolvedRun) -> bool:
+    """Whether the plan on disk is that of the inputs that were found, and has all records.
+
+    Then no input is gone, or changed, and nothing that a unit left is to be removed.
+    """
+    work, names = resolved.work, NameSet()
+    units = _noted(units_of(resolved.inputs, work), names, work)
+    is_same = plan.is_written(units, resolved.run.plan, resolved.is_sealed)
+    return is_same and names.issuperset(work.log.names())
+
+
 def prepare_run(resolved: ResolvedRun) -> PreparedRun:
     """Write `run.json` and the plan, and make what earlier attempts left agree with it."""
     options, run, inputs = resolved.options, resolved.run, resolved.inputs
@@ -467,14 +488,12 @@ def prepare_run(resolved: ResolvedRun) -> PreparedRun:
         store(run, SOFT_ZONES, resolved.zones)
     if kept is not None:
         take_apart(work, kept)
-    remove_leftovers(work, planned)
-    found = progress.with_progress(units_of(inputs, work, kept), "planned {:,} units")
-    names = NameSet()
-    parts = plan.write_plan(
-        _noted(found, names, work), run.plan, run.scratch, kept or (), resolved.is_sealed
-    )
-    names.update(work.log.name(unit) for unit in kept or ())
-    is_resumed = reconcile(work, names)
+    if resolved.is_planned:
+        reconcile_counts(work)
+        parts, is_resumed = plan.part_names(run.plan, WorkUnit), True
+    else:
+        remove_leftovers(work, planned)
+        parts, is_resumed = _write_plan(resolved, work)
     units, whole = plan.count_units(run.plan, parts), estimate(inputs, work)
     room = Room.of(inputs, work, whole, units, options)
     if not locations.is_remote(run.root):
@@ -483,6 +502,17 @@ def prepare_run(resolved: ResolvedRun) -> PreparedRun:
     has_room = room.check(run.root)
     shortage = None if has_room else room.line(run.root)
     return PreparedRun(work, tuple(parts), units, whole, is_resumed, shortage)
+
+
+def _write_plan(resolved: ResolvedRun, work: Work) -> tuple[list[str], bool]:
+    """Names of the parts with work units, and whether units have a record; other records go."""
+    run, kept, names = resolved.run, resolved.kept, NameSet()
+    found = progress.with_progress(units_of(resolved.inputs, work, kept), "planned {:,} units")
+    parts = plan.write_plan(
+        _noted(found, names, work), run.plan, run.scratch, kept or (), resolved.is_sealed
+    )
+    names.update(work.log.name(unit) for unit in kept or ())
+    return parts, reconcile(work, names)
 
 
 def _noted(units: Iterable[Unit], names: NameSet, work: Work) -> Iterator[Unit]:

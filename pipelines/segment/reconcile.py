@@ -67,9 +67,14 @@ def reconcile(work: Work, planned: NameSet) -> bool:
     if not found:
         return False
     _discard(NameSet(name for name in found if name not in planned), work)
-    if work.counting is not None:
-        _discard_counts(found, work)
+    _discard_counts(found, work)
     return any(name in planned for name in found)
+
+
+def reconcile_counts(work: Work) -> None:
+    """The same where all records are of planned units: counts follow from other records."""
+    if work.counting is not None:
+        _discard_counts(NameSet(work.log.names()), work)
 
 
 def _discard(names: NameSet, work: Work) -> None:
@@ -92,6 +97,8 @@ def _discard_counts(found: NameSet, work: Work) -> None:
         found: Names of all records.
         work: Work that all units of the run share.
     """
+    if work.counting is None:
+        return
     folder, log = work.run.plan, work.log
     counted = (unit for unit in plan.read_units(folder, CountUnit) if log.name(unit) in found)
     whole = (u for u in plan.read_units(folder, WorkUnit) if u.format == SCENE and not u.is_block)

@@ -133,6 +133,15 @@ def names_below(folder: str, prefix: str = "") -> Iterator[str]:
     return (found.uri[len(folder) + 1 :] for found in files_below(folder, prefix))
 
 
+def unsorted_names(folder: str) -> Iterator[str]:
+    """Names of the files of a folder without folders, in no order, and in bounded memory."""
+    if locations.is_remote(folder):
+        yield from names_below(folder)
+        return
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(folder) as entries:
+        yield from (entry.name for entry in entries)
+
+
 def scratch_of(root: str) -> str:
     """The scratch folder of a run directory: in it, or on this machine if it is in a store."""
     if not locations.is_remote(root):

@@ -66,6 +66,62 @@ def test_a_launch_plans_every_input_by_its_format(options):
     assert launched.estimate.pixels == 5 * 64 + 1600 + 3 * 64  # shards by bytes
 
 
+def test_a_plan_that_is_repeated_is_neither_compared_unit_by_unit_nor_written(options):
+    first = prepare_run(check_run(options))
+    assert not check_run(options).is_planned
+    run_everything(first)
+    before = {path: path.stat() for path in Path(first.work.run.plan).iterdir()}
+    resolved = check_run(options)
+    assert (resolved.is_planned, len(resolved.gone), resolved.kept) == (True, 0, None)
+    again = prepare_run(resolved)
+    assert (again.parts, again.units, again.is_resumed) == (first.parts, first.units, True)
+    after = {path: path.stat() for path in Path(first.work.run.plan).iterdir()}
+    assert {p.name for p in before if after[p].st_ino != before[p].st_ino} == {"run.json"}
+    assert before.keys() == after.keys()
+
+
+def _touch_input(folder: Path) -> None:
+    os.utime(folder / "in" / "s1.tfrecord", ns=(1, 1))
+
+
+def _add_input(folder: Path) -> None:
+    write(folder / "in" / "9.png", png(pixels(8, 8, 9)))
+
+
+def _add_record(folder: Path) -> None:
+    write(folder / "run" / "commits" / "tfrecord-x-0123456789abcdef.json", b"{}")
+
+
+def _harm_part(folder: Path) -> None:
+    part = folder / "run" / "plan" / "part-00000.jsonl"
+    part.write_bytes(part.read_bytes().replace(b"s1", b"s2", 1))
+
+
+def _harm_list(folder: Path) -> None:
+    (folder / "run" / "plan" / "parts.json").write_bytes(b"")
+
+
+def _add_part(folder: Path) -> None:
+    write(folder / "run" / "plan" / "part-00001.jsonl", b"")
+
+
+@pytest.mark.parametrize(
+    "change", [_touch_input, _add_input, _add_record, _harm_part, _harm_list, _add_part]
+)
+def test_a_plan_of_which_anything_has_changed_is_compared_and_written(options, tmp_path, change):
+    work = prepare_run(check_run(options)).work
+    # One record is enough.
+    run_unit(next(plan.read_units(work.run.plan, plan.WorkUnit)), work)
+    assert check_run(options).is_planned
+    assert not check_run(replace(options, retry_failures=True)).is_planned
+    change(tmp_path)
+    resolved = check_run(options)
+    assert not resolved.is_planned
+    prepare_run(resolved)
+    assert check_run(options).is_planned
+    assert not (tmp_path / "run" / "commits" / "tfrecord-x-0123456789abcdef.json").exists()
+
+
 def test_run_json_says_what_the_run_is(options):
     work = prepare_run(check_run(options)).work
     document = work.run.read_json("run.json")
