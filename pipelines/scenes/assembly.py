@@ -16,6 +16,7 @@ from pipelines.scenes.blocks import block_units, block_windows
 from pipelines.scenes.files import StoredBlock, block_path, pieces_of, scene_paths, write_scene
 from pipelines.storage import filesystem
 from pipelines.storage.copies import local_copies
+from segmodel.devices.startup import give_back_memory
 from segmodel.errors import DamagedError, InputError, TransientError
 from segmodel.tiling.windows import Window
 
@@ -24,6 +25,7 @@ def finish_scene(unit: AssemblyUnit, work: Work) -> bool:
     """Put a scene together if all its blocks are done; whether it is finished now."""
     log = work.log
     if not log.is_done(unit):
+        give_back_memory()
         with_retries(unit, log, lambda: _assemble(unit, work, log))
         if not log.is_done(unit):
             return False

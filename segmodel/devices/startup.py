@@ -123,3 +123,14 @@ def reuse_memory() -> None:
         library = ctypes.CDLL(None)
         for parameter, value in ((_ARENA_MAX, 1), (_MMAP_MAX, 0), (_TRIM_THRESHOLD, _LARGEST)):
             library.mallopt(parameter, value)
+
+
+def give_back_memory() -> None:
+    """Give the kernel what is free in the heap, before work that needs pieces of other sizes.
+
+    What windows leave is in pieces. A label map of 30,000 x 30,000 pixels, put together after its
+    blocks, took 78 MiB beside them without this, and takes none with it. The next arrays cost a
+    page fault every 4 KiB: 50 ms for 230 MiB. Elsewhere than on glibc it does nothing.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

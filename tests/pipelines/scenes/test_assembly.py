@@ -14,6 +14,7 @@ import rasterio
 from pipelines.run.areas import Tally
 from pipelines.run.commits import CommitLog
 from pipelines.run.directory import RunDirectory
+from pipelines.scenes import assembly
 from pipelines.scenes.assembly import finish_scene, is_put_together, scene_blocks
 from segmodel.tiling.windows import Layout, Window
 from tests.fakes import WIDE_CLASSES, BrightnessModel, WideModel, brightness_labels, contract
@@ -125,6 +126,18 @@ def test_a_scene_waits_for_its_last_block(tmp_path, scene):
     run_unit(blocks[-1], work)
     assert finish_scene(whole, work) is True
     np.testing.assert_array_equal(read_band(labels_of(work)), expected_labels())
+
+
+def test_a_scene_is_put_together_in_memory_that_its_blocks_gave_back(tmp_path, scene, monkeypatch):
+    work, maps = work_at(tmp_path / "run"), []
+    blocks, whole = planned(work, scene)
+    for block in blocks:
+        run_unit(block, work)
+    monkeypatch.setattr(assembly, "give_back_memory", lambda: maps.append(labels_of(work).exists()))
+    finish_scene(whole, work)
+    # A scene that is finished takes none.
+    finish_scene(whole, work)
+    assert maps == [False]
 
 
 def test_a_scene_is_put_together_once_nothing_of_its_blocks_is_left(tmp_path, scene, monkeypatch):

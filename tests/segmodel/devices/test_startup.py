@@ -1,8 +1,11 @@
-"""Libraries print nothing of what is wrong with files: errors of ours say it."""
+"""Libraries print nothing of what is wrong with files, and the heap gives back what is free."""
 
 from __future__ import annotations
 
 import io
+import platform
+import subprocess
+import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -54,3 +57,28 @@ def test_hdf5_that_threads_may_not_call_at_the_same_time_is_left_alone():
     # That of h5py, which its users lock; two threads in it end the process.
     named = [library._name for library in _hdf5_libraries()]
     assert [name for name in named if "h5py" in name] == []
+
+
+GIVES_BACK = """
+import numpy as np
+from segmodel.devices.startup import give_back_memory, reuse_memory
+
+def resident_bytes():
+    with open("/proc/self/statm") as file:
+        return 4096 * int(file.read().split()[1])
+
+reuse_memory()
+arrays = [np.ones(1 << 20, np.uint8) for _ in range(64)]
+arrays[:-1] = []
+kept = resident_bytes()
+give_back_memory()
+print(kept - resident_bytes())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators are left alone")
+def test_memory_that_is_free_in_the_heap_is_given_back_though_something_lies_behind_it():
+    done = subprocess.run(
+        [sys.executable, "-c", GIVES_BACK], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) > 60 << 20
