@@ -12,12 +12,12 @@ from fractions import Fraction
 from pipelines.formats.work import Work
 from pipelines.results.contact_sheet import UnitSample
 from pipelines.results.failure_table import has_failure_rows
-from pipelines.results.part_tables import FAILURES, OVERLAPS, PartTable, TablePart
+from pipelines.results.part_tables import FAILURES, MAPS, OVERLAPS, PartTable, TablePart
 from pipelines.results.value_range import WORST_IMAGES, RangeCheck
 from pipelines.run import plan
 from pipelines.run.areas import Tally, TallySum
 from pipelines.run.commits import Commit
-from pipelines.run.plan import CountUnit, Unit, UnitReference
+from pipelines.run.plan import SCENE, CountUnit, Unit, UnitReference
 from pipelines.run.polygons import ZONES, stored
 from pipelines.scenes.results import counts_of, zone_sums
 from pipelines.storage.threads import in_order
@@ -75,6 +75,7 @@ def sum_part(part: str, work: Work) -> PartSum:
 
     for reference, unit, commit in in_order(record, plan.read_part(work.run.plan, part)):
         adder.units += 1
+        adder.has_scenes |= unit.format == SCENE
         if commit is None:
             adder.missing += 1
         else:
@@ -96,6 +97,8 @@ def _tables(adder: "_Adder", kind: type[Unit], work: Work) -> Iterator[PartTable
     """Tables of which a part has rows."""
     if adder.has_failures:
         yield FAILURES
+    if adder.has_scenes and kind is not CountUnit:
+        yield MAPS
     if kind is CountUnit and work.counts_once:
         yield OVERLAPS
 
@@ -120,7 +123,7 @@ class _Adder:
         self.tally = TallySum()
         self.samples: list[UnitSample] = []
         self.worst: list[WorstOfUnit] = []
-        self.has_failures = False
+        self.has_failures = self.has_scenes = False
 
     def add(self, reference: UnitReference, unit: Unit, commit: Commit) -> None:
         """Add the record of a finished unit."""

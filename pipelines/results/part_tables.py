@@ -15,6 +15,8 @@ from pipelines.results.value_range import RangeCheck
 from pipelines.run import plan
 from pipelines.run.directory import ROWS
 from pipelines.run.plan import CountUnit
+from pipelines.scenes.finished import map_rows
+from pipelines.scenes.label_list import MapCatalogue
 from pipelines.scenes.results import counts_of, overlap_rows
 from pipelines.storage import filesystem
 
@@ -82,9 +84,16 @@ def _overlaps(part: str, work: Work) -> Iterator[list[object]]:
     return overlap_rows(counts_of(plan.units_of_part(work.run.plan, part, CountUnit), work.log))
 
 
+def label_maps(parts: Iterable[TablePart], work: Work) -> MapCatalogue:
+    """Label maps of all finished scenes, of the parts that have scenes."""
+    newest_first = work.counting is not None and work.counting.overlap == "newest"
+    return MapCatalogue(MAPS.merged(parts, work), newest_first)
+
+
 FAILURES = PartTable("failures", _failures)
+MAPS = PartTable("maps", map_rows)
 OVERLAPS = PartTable("overlaps", _overlaps)
-_BY_NAME = {table.name: table for table in (FAILURES, OVERLAPS)}
+_BY_NAME = {table.name: table for table in (FAILURES, MAPS, OVERLAPS)}
 
 
 def store_rows(parts: Iterable[TablePart], work: Work) -> None:

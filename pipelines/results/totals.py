@@ -13,7 +13,7 @@ from pipelines.results import contact_sheet
 from pipelines.results.contact_sheet import UnitSample
 from pipelines.results.failure_table import FailureTable, write_failures
 from pipelines.results.part_sums import PartSum
-from pipelines.results.part_tables import FAILURES, OVERLAPS
+from pipelines.results.part_tables import FAILURES, OVERLAPS, label_maps
 from pipelines.results.value_range import RangeCheck, range_line
 from pipelines.run import areas, plan
 from pipelines.run.area_tables import totals_csv
@@ -114,7 +114,8 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any], found:
         written["soft_areas.csv"] = run.write("soft_areas.csv", table)
     status = totals.status(budget)
     overlaps = OVERLAPS.merged(found.with_rows, work)
-    zones = write_scene_results(work, written, found.zones, overlaps)
+    maps = label_maps(found.with_rows, work)
+    zones = write_scene_results(work, written, found.zones, overlaps, maps)
     written["preview.png"] = run.write("preview.png", _contact_sheet(totals, failures, work))
     summary = {
         "exit_status": status.value,

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from pipelines.formats.work import Work
@@ -16,7 +17,8 @@ from pipelines.run.commits import Commit, CommitLog, Output
 from pipelines.run.plan import SCENE, AssemblyUnit, CountUnit, InputFile, Unit, WorkUnit
 from pipelines.run.unit_tables import AREAS
 from pipelines.scenes.files import scene_paths
-from pipelines.scenes.overlaps import in_input_order, precedence
+from pipelines.scenes.label_list import MapRow
+from pipelines.scenes.overlaps import in_input_order, microseconds_taken, precedence
 from pipelines.storage.threads import in_order
 from segmodel.errors import ConfigurationError, DamagedError, InputError
 from segmodel.tiling.windows import Window
@@ -77,6 +79,31 @@ def scene_maps(work: Work) -> list[SceneMaps]:
     except ConfigurationError:
         ranks = precedence(files, None, work.headers)
     return [labelled[index] for index in sorted(range(len(files)), key=ranks.__getitem__)]
+
+
+def map_rows(part: str, work: Work) -> Iterator[MapRow]:
+    """Scenes of a part of the plan with their label maps, for `MapCatalogue`."""
+    has_dates = work.counting is not None and work.counting.overlap == "newest"
+
+    def row_of(unit: Unit) -> MapRow:
+        file = unit.files[0]
+        # That of a block is the place of its scene.
+        commit = None if unit.is_block else work.log.read(unit)
+        maps = None if commit is None else _maps_of(file, commit)
+        if maps is None:
+            return file.key, file.gone, file.behind, None, None
+        taken = microseconds_taken(file, work.headers) if has_dates else None
+        path = maps.labels.path
+        # By its own header: the scene may be out of reach by now.
+        grid = read_header(work.run.path(path)).grid
+        wkt = grid.crs.to_wkt() if grid.crs else ""
+        place = list(grid.transform)[:6]
+        found = (path, grid.height, grid.width, place, wkt)
+        return file.key, file.gone, file.behind, taken, found
+
+    units = (u for _, u in plan.read_part(work.run.plan, part) if u.format == SCENE)
+    firsts = (next(rows) for _, rows in groupby(units, lambda u: (u.files[0].key, u.is_block)))
+    return in_order(row_of, firsts)
 
 
 def _maps_of(file: InputFile, commit: Commit) -> SceneMaps | None:

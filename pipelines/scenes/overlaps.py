@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from pyproj.exceptions import ProjError
@@ -110,6 +110,15 @@ def precedence(
     newest_first = sorted(set(dates), reverse=True)
     place = {date: number for number, date in enumerate(newest_first)}
     return [(place[date], index) for index, date in enumerate(dates)]
+
+
+def microseconds_taken(file: InputFile, headers: Headers) -> int | None:
+    """When a scene was taken, since the year 1; None if it does not say."""
+    try:
+        since = _acquired(file, headers) - datetime.min.replace(tzinfo=UTC)
+    except ConfigurationError:
+        return None
+    return since // timedelta(microseconds=1)
 
 
 def _acquired(file: InputFile, headers: Headers) -> datetime:

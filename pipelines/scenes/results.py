@@ -8,8 +8,6 @@ from itertools import chain
 from typing import IO, Any
 
 from pipelines.formats.work import Work
-from pipelines.rasters.cog import TILE_PX
-from pipelines.rasters.header import read_header
 from pipelines.run import plan
 from pipelines.run.area_tables import class_lines, csv_bytes, write_csv
 from pipelines.run.areas import ELSEWHERE, FAILED, OUTSIDE_AOI, Tally, TallySum
@@ -18,9 +16,8 @@ from pipelines.run.directory import RunDirectory
 from pipelines.run.plan import CountUnit
 from pipelines.run.polygons import ZONES, stored
 from pipelines.run.soft_areas import SOFT_COLUMNS, class_cells, is_complete, sums_of_zones
-from pipelines.scenes.finished import scene_maps
-from pipelines.scenes.label_list import write_label_list
-from pipelines.scenes.vrt import Piece, mosaics, write_mosaic
+from pipelines.scenes.label_list import MapCatalogue, write_label_list
+from pipelines.scenes.vrt import crs_name, mosaics, write_mosaic
 from pipelines.storage import filesystem
 from pipelines.storage.filesystem import Written
 from pipelines.storage.threads import in_order
@@ -61,6 +58,7 @@ def write_scene_results(
     written: dict[str, Written | None],
     zones: Mapping[str | None, Tally],
     overlaps: Iterable[Sequence[object]],
+    maps: MapCatalogue,
 ) -> dict[str, Any]:
     """Write `zones.csv` and `overlaps.csv` if asked for, `labels.json`, VRTs and their styles.
 
@@ -69,6 +67,7 @@ def write_scene_results(
         written: What files of the end of the run hold, by name; grows.
         zones: Exact sums of the zones that have any; see `zone_sums`.
         overlaps: Rows of `overlaps.csv`.
+        maps: Label maps of all finished scenes.
 
     Returns:
         What `summary.json` says of zones; empty for a run without any.
@@ -95,13 +94,15 @@ def write_scene_results(
     if counting is not None and counting.overlap is not None:
         rows = partial(write_csv, rows=chain([OVERLAP_COLUMNS], overlaps))
         written["overlaps.csv"] = _write_text(work, "overlaps.csv", rows)
-    pieces = list(_pieces(work))
-    for name, group in mosaics(pieces)[0].items():
-        mosaic = partial(write_mosaic, pieces=group, classes=classes)
-        written[name] = _write_text(work, name, mosaic)
-        style = f"{name.removesuffix('.vrt')}.qml"
-        written[style] = run.write(style, raster_style(classes))
-    label_list = partial(write_label_list, pieces=pieces, classes=classes)
+    systems = maps.systems()
+    vrts = mosaics(chain.from_iterable(systems))
+    for system in systems:
+        if (name := vrts.get(crs_name(system.wkt))) is not None:
+            mosaic = partial(write_mosaic, pieces=system.north_up(), classes=classes)
+            written[name] = _write_text(work, name, mosaic)
+            style = f"{name.removesuffix('.vrt')}.qml"
+            written[style] = run.write(style, raster_style(classes))
+    label_list = partial(write_label_list, systems=systems, vrts=vrts, classes=classes)
     written["labels.json"] = _write_text(work, "labels.json", label_list)
     return summary
 
@@ -322,13 +323,3 @@ def area_text(area_m2: float) -> str:
     if area_m2 < 1e6:
         return f"{area_m2 / 1e4:,.2f} ha"
     return f"{area_m2 / 1e6:,.2f} km²" if area_m2 < 1e9 else f"{area_m2 / 1e6:,.0f} km²"
-
-
-def _pieces(work: Work) -> Iterator[Piece]:
-    """Label maps of all finished scenes, those that take precedence first."""
-    for maps in scene_maps(work):
-        path = maps.labels.path
-        # By its own header: the scene may be out of reach by now.
-        grid = read_header(work.run.path(path)).grid
-        wkt = grid.crs.to_wkt() if grid.crs else ""
-        yield Piece(path, grid.height, grid.width, grid.transform, wkt, TILE_PX)

@@ -2,8 +2,7 @@
 
 import hashlib
 import math
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Reversible
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import IO
@@ -46,7 +45,7 @@ class Piece:
     def is_north_up(self) -> bool:
         """Whether columns go east and rows south, as the sources of a VRT have to."""
         a, b, _, d, e, _ = tuple(self.transform)[:6]
-        return bool(np.isfinite(tuple(self.transform)).all() and a > 0 == b == d > e)
+        return all(map(math.isfinite, self.transform)) and a > 0 == b == d > e
 
     @property
     def edges(self) -> tuple[float, float, float, float]:
@@ -66,20 +65,6 @@ class _Frame:
     height: int
     width: int
 
-    @classmethod
-    def around(cls, pieces: Sequence[Piece]) -> "_Frame":
-        """The finest resolution, the union of all extents, aligned to the first piece."""
-        first = pieces[0].transform
-        step_x = min(piece.transform.a for piece in pieces)
-        step_y = min(-piece.transform.e for piece in pieces)
-        edges = np.array([piece.edges for piece in pieces])
-        columns = (edges[:, :2] - first.c) / step_x
-        rows = (first.f - edges[:, 2:]) / step_y
-        left, top = (math.floor(axis.min() + ALIGNED_PX) for axis in (columns, rows))
-        right, bottom = (math.ceil(axis.max() - ALIGNED_PX) for axis in (columns, rows))
-        west, north = first.c + left * step_x, first.f - top * step_y
-        return cls(west, north, step_x, step_y, max(1, bottom - top), max(1, right - left))
-
     def place(self, piece: Piece) -> tuple[float, float, float, float]:
         """Column, row, width and height of a piece in pixels of the mosaic."""
         west, east, north, south = piece.edges
@@ -93,36 +78,73 @@ class _Frame:
         return max(self.height, self.width) <= MAX_PX
 
 
-def mosaics(pieces: Sequence[Piece]) -> tuple[dict[str, list[Piece]], list[Piece]]:
-    """The label maps of a run by the VRT that they belong to.
+class _Extent:
+    """The union of the extents of pieces that are north-up and of one CRS, one after another."""
+
+    def __init__(self, first: Piece) -> None:
+        self._first = first.transform
+        self._steps = self._first.a, -self._first.e
+        self._edges = first.edges
+
+    def add(self, piece: Piece) -> None:
+        """Add a piece; the first one may be added again."""
+        (step_x, step_y), (west, east, north, south) = self._steps, piece.edges
+        self._steps = min(step_x, piece.transform.a), min(step_y, -piece.transform.e)
+        before = self._edges
+        self._edges = (
+            min(before[0], west),
+            max(before[1], east),
+            max(before[2], north),
+            min(before[3], south),
+        )
+
+    def frame(self) -> _Frame:
+        """The finest resolution, the union of all extents, aligned to the first piece."""
+        (step_x, step_y), first = self._steps, self._first
+        west, east, north, south = self._edges
+        left = math.floor((west - first.c) / step_x + ALIGNED_PX)
+        right = math.ceil((east - first.c) / step_x - ALIGNED_PX)
+        top = math.floor((first.f - north) / step_y + ALIGNED_PX)
+        bottom = math.ceil((first.f - south) / step_y - ALIGNED_PX)
+        west, north = first.c + left * step_x, first.f - top * step_y
+        return _Frame(west, north, step_x, step_y, max(1, bottom - top), max(1, right - left))
+
+
+def mosaics(pieces: Iterable[Piece]) -> dict[str, str]:
+    """The VRTs that show the label maps of a run.
 
     Args:
         pieces: Label maps in order of priority, of any CRS and grid.
 
     Returns:
-        Pieces in the same order by file name: `labels.vrt` if all are of one CRS, otherwise
-        `labels-EPSG-32633.vrt` and so on, with the first digits of SHA-256 of the WKT in place of
-        the code where the CRS has none. And the pieces that no VRT can hold: rotated, sheared or
-        south-up ones, those without a CRS, and all of a CRS whose mosaic has 2^31 rows or columns.
+        File names by the name of the CRS, see `crs_name`: `labels.vrt` if all are of one CRS,
+        otherwise `labels-EPSG-32633.vrt` and so on, with the first digits of SHA-256 of the WKT in
+        place of the code where the CRS has none. No VRT can hold pieces that are rotated, sheared
+        or south-up, those without a CRS, and all of a CRS whose mosaic has 2^31 rows or columns.
     """
-    by_name = defaultdict(list)
+    held = [name for name, extent in _extents(pieces).items() if extent.frame().fits]
+    if len(held) == 1:
+        return {held[0]: "labels.vrt"}
+    return {name: f"labels-{name}.vrt" for name in held}
+
+
+def _extents(pieces: Iterable[Piece]) -> dict[str, _Extent]:
+    """Extents by the name of the CRS; pieces that no VRT can hold are left out."""
+    found: dict[str, _Extent] = {}
     for piece in pieces:
         if piece.is_north_up and (name := crs_name(piece.crs_wkt)):
-            by_name[name].append(piece)
-    held = {name: group for name, group in by_name.items() if _Frame.around(group).fits}
-    left = [p for p in pieces if not p.is_north_up or crs_name(p.crs_wkt) not in held]
-    if len(held) == 1:
-        return {"labels.vrt": next(iter(held.values()))}, left
-    return {f"labels-{name}.vrt": group for name, group in held.items()}, left
+            found.setdefault(name, _Extent(piece)).add(piece)
+    return found
 
 
-def write_mosaic(stream: IO[str], pieces: Sequence[Piece], classes: ClassTable) -> None:
+def write_mosaic(stream: IO[str], pieces: Reversible[Piece], classes: ClassTable) -> None:
     """Write a VRT with palette, class names and nodata; no piece is opened.
 
     Args:
         stream: Text, UTF-8.
         pieces: Label maps of one CRS, north-up, in order of priority: where several have a label,
-            that of the first one shows; where one has nodata, the next one does.
+            that of the first one shows; where one has nodata, the next one does. They are read
+            more than once, so that they need not be in memory.
         classes: Type, palette, names and nodata of all label maps.
 
     Raises:
@@ -130,19 +152,22 @@ def write_mosaic(stream: IO[str], pieces: Sequence[Piece], classes: ClassTable) 
 
     Source: GDAL's VRT driver, https://gdal.org/en/stable/drivers/raster/vrt.html.
     """
-    found, left = mosaics(pieces)
-    if len(found) != 1 or left:
+    extents, first = _extents(pieces), next(iter(pieces), None)
+    frames = {name: extent.frame() for name, extent in extents.items()}
+    held = [name for name, frame in frames.items() if frame.fits]
+    left = [p.path for p in pieces if not p.is_north_up or crs_name(p.crs_wkt) not in held]
+    if len(held) != 1 or left or first is None:
         raise InputError(
             f"a mosaic must be of north-up label maps of one CRS, with fewer than 2^31 rows and "
-            f"columns in all, got {len(found)} mosaics, and {[piece.path for piece in left]} that "
-            f"fit in none; write each mosaic that mosaics() gives"
+            f"columns in all, got {len(held)} mosaics, and {left} that fit in none; write each "
+            f"mosaic that mosaics() gives"
         )
-    frame = _Frame.around(pieces)
+    frame = frames[held[0]]
     kind = DATA_TYPES[classes.label_dtype.name]
     transform = (frame.west, frame.step_x, 0.0, frame.north, 0.0, -frame.step_y)
     stream.write(
         f'<VRTDataset rasterXSize="{frame.width}" rasterYSize="{frame.height}">\n'
-        f"  <SRS>{escape(pieces[0].crs_wkt)}</SRS>\n"
+        f"  <SRS>{escape(first.crs_wkt)}</SRS>\n"
         f"  <GeoTransform>{', '.join(map(repr, transform))}</GeoTransform>\n"
         f'  <VRTRasterBand dataType="{kind}" band="1">\n'
     )

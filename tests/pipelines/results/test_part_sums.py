@@ -59,9 +59,10 @@ def test_parts_add_up_to_the_plan_in_any_order_and_grouping(many):
     assert whole.tally.pixels == {"0": sum(range(249))}
 
 
-def test_a_sum_is_as_small_for_many_parts_as_for_few(many):
+def test_a_sum_is_as_small_for_many_parts_as_for_few_but_for_the_names_of_those_with_rows(many):
     few, whole = sum_part("part-00000.jsonl", many), sum_plan(many)
-    assert len(pickle.dumps(whole)) < len(pickle.dumps(few)) + 500
+    assert whole.with_rows == {("maps", f"part-{number:05d}.jsonl") for number in range(25)}
+    assert len(pickle.dumps(whole)) < len(pickle.dumps(few)) + 500 + 25 * 20
     assert (len(whole.worst), len(whole.sample.ranked)) == (10, 6)
 
 
@@ -79,7 +80,11 @@ def test_only_parts_in_which_images_failed_are_read_again(work):
     table = work.run.write(f"failures/{failed.id}.jsonl", b"{}\n")
     output = Output.of(f"failures/{failed.id}.jsonl", table)
     work.log.write(failed, [output], Tally(failed_images=1))
-    assert sum_plan(work).with_rows == {("failures", "part-gone-00000.jsonl")}
+    assert sum_plan(work).with_rows == {
+        ("failures", "part-gone-00000.jsonl"),
+        ("maps", "part-00000.jsonl"),
+        ("maps", "part-gone-00000.jsonl"),
+    }
 
 
 def test_the_worst_units_are_named_by_their_places():

@@ -13,7 +13,7 @@ from pyproj import CRS
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioIOError
 
-from pipelines.scenes.vrt import Piece, mosaics, write_mosaic
+from pipelines.scenes.vrt import Piece, crs_name, mosaics, write_mosaic
 from segmodel.errors import InputError
 from segmodel.labels.classes import ClassTable, LabelClass
 
@@ -189,15 +189,17 @@ def test_pieces_are_dealt_to_files_by_crs() -> None:
         Piece("nowhere", 4, 4, a.transform, "", 512),
     ]
 
-    held, rest = mosaics([left[0], a, left[1], other, coded, left[2], b])
+    held = mosaics([left[0], a, left[1], other, coded, left[2], b])
 
-    assert rest == left
-    names = list(held)
-    assert names[:2] == ["labels-EPSG-32633.vrt", "labels-EPSG-4326.vrt"]
-    assert [*held.values()] == [[a, b], [other], [coded]]
-    assert len(names[2]) == len("labels-01234567.vrt")
-    assert mosaics([a, b]) == ({"labels.vrt": [a, b]}, [])
-    assert mosaics([]) == ({}, [])
+    digits = crs_name(local)
+    assert len(digits) == 8
+    assert held == {
+        "EPSG-32633": "labels-EPSG-32633.vrt",
+        "EPSG-4326": "labels-EPSG-4326.vrt",
+        digits: f"labels-{digits}.vrt",
+    }
+    assert mosaics([a, b]) == {"EPSG-32633": "labels.vrt"}
+    assert mosaics(left) == mosaics([]) == {}
 
 
 def test_one_crs_in_two_spellings_is_one_mosaic(tmp_path: Path) -> None:
@@ -207,13 +209,13 @@ def test_one_crs_in_two_spellings_is_one_mosaic(tmp_path: Path) -> None:
     assert spelled != UTM
     again = Piece(b.path, 4, 4, b.transform, spelled, 512)
 
-    assert mosaics([a, again]) == ({"labels.vrt": [a, again]}, [])
+    assert mosaics([a, again]) == {"EPSG-32633": "labels.vrt"}
 
 
 def test_what_is_too_far_apart_for_gdal_is_left() -> None:
     far = [piece("a", step=1e-3), piece("b", east=3e6, step=1e-3)]
 
-    assert mosaics(far) == ({}, far)
+    assert mosaics(far) == {}
     with pytest.raises(InputError, match=r"2\^31"):
         write_mosaic(io.StringIO(), far, CLASSES)
 
