@@ -98,7 +98,7 @@ def speed_sides(contract: "Contract", memory: int) -> list[int]:
 
 
 def speed_table(folder: str, sides_px: Sequence[int], trust: bool) -> Iterator[str]:
-    """Lines of text about how fast a model is on this machine, as they are measured.
+    """Lines of text about how a model runs on this machine, and how fast, as it is measured.
 
     Args:
         folder: The SavedModel on this machine.
@@ -113,6 +113,8 @@ def speed_table(folder: str, sides_px: Sequence[int], trust: bool) -> Iterator[s
         from segmodel.savedmodel.predictor import Predictor
 
     model = Predictor.load(folder, trust)
+    why = model.served("labels").why_loaded
+    yield "weights are computed once" if why is None else f"the graph runs as loaded: {why}"
     for number, (side_px, rates) in enumerate(speeds(model, sides_px)):
         if not number:
             yield "megapixels a second on this machine, of windows with their halo"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.commands.inspect import describe, speed_sides
+from pipelines.commands.inspect import describe, speed_sides, speed_table
 from segmodel.errors import ConfigurationError
 from segmodel.savedmodel.contract import MeasuredCompute
 from tests.fakes import contract
@@ -41,3 +41,12 @@ def test_memory_for_no_window_is_refused_with_what_suffices():
         speed_sides(made, 1049 << 20)
     assert refused.value.text.startswith("--memory 1049M is not enough")
     assert speed_sides(made, 1050 << 20) == [512]
+
+
+def test_speed_says_whether_weights_are_computed_once(
+    neighbourhood_savedmodel, brightness_savedmodel
+):
+    first = next(speed_table(str(neighbourhood_savedmodel), [32], trust=False))
+    assert first == "weights are computed once"
+    first = next(speed_table(str(brightness_savedmodel), [32], trust=False))
+    assert first == "the graph runs as loaded: its weights are constants already"
