@@ -313,6 +313,12 @@ class Files(Sequence[InputFile]):
         for count in counts:
             yield count, Files(self._tables, self._values[0], count)
 
+    def file_keys(self) -> Iterator[str]:
+        """Names of the files in tables, in order."""
+        for page in _pages(self._tables, "position", self._where, *self._values):
+            for _, _, folder, name, *_ in page:
+                yield f"{folder}/{name}"
+
     def in_groups(self, groups: int) -> Iterator[tuple[int, tuple[InputFile, ...]]]:
         """Groups that have files, in order, with their files in order of keys.
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, replace
 from itertools import chain
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -118,7 +118,7 @@ class Unit:
 
     def digest(self, options: str) -> str:
         """16 hex digits for all that its outputs follow from: input, block, digest of options."""
-        found = self._fields()
+        found = self._own_fields()
         source = [(f.folder, f.name, f.size, f.version) for f in self.files]
         parts = [options, source, *(found[name] for name in ("window", "blocks", "records"))]
         parts += [] if found["place"] is None else [found["place"]]
@@ -130,9 +130,11 @@ class Unit:
 
     def _fields(self) -> dict[str, Any]:
         """Fields of a plan line, which are the same for all kinds."""
-        own = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        files = [file.to_json() for file in self.files]
-        return dict.fromkeys(_FIELDS) | {"blocks": ()} | own | {"files": files}
+        return self._own_fields() | {"files": [file.to_json() for file in self.files]}
+
+    def _own_fields(self) -> dict[str, Any]:
+        """The same with files as they are."""
+        return dict.fromkeys(_FIELDS) | {"blocks": ()} | vars(self)
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,9 @@ class WorkUnit(Unit):
         """As for all units, except for blocks, which are counted as part of their scene."""
         return not self.is_block and super().is_in_totals(ground_counts_once)
 
-    def _fields(self) -> dict[str, Any]:
+    def _own_fields(self) -> dict[str, Any]:
         window = None if self.window is None else astuple(self.window)
-        found = super()._fields() | {"window": window}
+        found = super()._own_fields() | {"window": window}
         return {name: found[name] for name in found if name != "siblings" or self.siblings}
 
 
@@ -207,8 +209,8 @@ class CountUnit(Unit):
         """Whether it takes the place of its scene."""
         return ground_counts_once
 
-    def _fields(self) -> dict[str, Any]:
-        found = super()._fields()
+    def _own_fields(self) -> dict[str, Any]:
+        found = super()._own_fields()
         return {name: found[name] for name in found if name != "acquired" or self.acquired}
 
 

@@ -179,7 +179,9 @@ def sorted_inputs(
     left_aside = catalogue.sort(claims)
     files = tuple((entry, catalogue.of_format(entry.name)) for entry in formats.FORMATS)
     grouped = sum(len(found) for entry, found in files if entry.grouped)
-    names = (file.key for entry, found in files if isinstance(entry, ShardFormat) for file in found)
+    names = (
+        key for entry, found in files if isinstance(entry, ShardFormat) for key in found.file_keys()
+    )
     return Inputs(files, left_aside, grouped, missing_shards(names))
 
 
@@ -211,12 +213,13 @@ def _check_names(inputs: Inputs) -> None:
     """
     folders = NameSet(
         folder
-        for file in inputs.every
-        for folder in _folders_above(file.key)
+        for _, files in inputs.files
+        for key in files.file_keys()
+        for folder in _folders_above(key)
         if folder.endswith(".png")
     )
     grouped = (files for entry, files in inputs.files if entry.grouped and folders)
-    for name in (file.key for files in grouped for file in files):
+    for name in (key for files in grouped for key in files.file_keys()):
         if f"{name}.png" in folders:
             raise ConfigurationError(
                 f"the label map of {name} and those of the folder {name}.png would have the same "
