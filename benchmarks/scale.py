@@ -1,10 +1,10 @@
 """What do planning and ending take, of how many units, by how many workers?
 
-    python benchmarks/scale.py launch --units 10000,100000 --workers 1,2
+    python benchmarks/scale.py launch --units 10000,100000
     python benchmarks/scale.py ending --units 10000,100000,1000000 --workers 1,2,4 --folder FOLDER
 
 launch   of a run that is finished: inputs are listed, checked and planned again, and compared with
-         the plan and the commit records that are there
+         the plan and the commit records that are there; in one process, whatever workers there are
 ending   of the same run: workers find out that nothing is left to do, and add up all records
 
 Units are TFRecord shards of one image of 16 x 16 pixels. One is labelled; records and outputs of
@@ -155,7 +155,8 @@ def main() -> None:
             forge(folder, units)
             for question in parsed.questions:
                 first = None
-                for workers in map(int, parsed.workers.split(",")):
+                counts = parsed.workers if question == "ending" else "1"
+                for workers in map(int, counts.split(",")):
                     found = in_process(__file__, question, folder, units, workers)
                     first = first or found["s"]
                     print(
