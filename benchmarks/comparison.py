@@ -39,6 +39,13 @@ def write_model(folder: Path, contract: Contract) -> None:
     (folder / "saved_model.pb").write_bytes(b"")
 
 
+def use_model(work: Any, model: Any) -> None:
+    """Have the units of a run labelled by a model that is in memory."""
+    from pipelines.worker.model import MODELS
+
+    MODELS.loaded[work.fingerprint, work.compute] = model
+
+
 def medians(sides: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
     """Median of each side, measured by turns."""
     taken: dict[str, list[float]] = {name: [] for name in sides}

@@ -38,7 +38,7 @@ import comparison
 import numpy as np
 import rasterio
 import rasterio.shutil
-from comparison import in_process, medians, pictures, timed
+from comparison import in_process, medians, pictures, timed, use_model
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
@@ -132,11 +132,13 @@ def print_peak(scene: str, run: str) -> None:
 
     model = Path(run).with_name(f"{Path(run).name}-model")
     comparison.write_model(model, CONTRACT)
-    MODELS.by_fingerprint[fingerprint(str(model))] = FreeModel()
+    MODELS.safe.add(fingerprint(str(model)))
     before = peak_bytes()
     options = SegmentOptions((scene,), str(model), run)
     started = time.perf_counter()
-    run_segment(prepare_run(check_run(options)), options, pipeline_options([]))
+    prepared = prepare_run(check_run(options))
+    use_model(prepared.work, FreeModel())
+    run_segment(prepared, options, pipeline_options([]))
     seconds = time.perf_counter() - started
     assert json.loads(Path(run, "summary.json").read_text())["exit_status"] == 0
     print(json.dumps([seconds, peak_bytes() - before, peak_bytes()]))
@@ -162,7 +164,7 @@ def network(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
         run = folder / f"run-{next(runs)}"
         options = SegmentOptions((str(scene),), parsed.model, str(run), memory=parsed.memory << 20)
         launch = prepare_run(check_run(options))
-        MODELS.by_fingerprint[launch.work.fingerprint] = predictor
+        use_model(launch.work, predictor)
         started = time.perf_counter()
         labels["layout"], labels["estimate"] = launch.work.layout, launch.estimate
         finish(launch.work)
@@ -209,7 +211,7 @@ def rate(parsed: argparse.Namespace, folder: Path) -> Iterator[str]:
     def segment() -> None:
         options = SegmentOptions((str(scene),), model, str(folder / "run"), overwrite=True)
         launch = prepare_run(check_run(options))
-        MODELS.by_fingerprint[launch.work.fingerprint] = predictor
+        use_model(launch.work, predictor)
         finish(launch.work)
 
     pixels = {"Keras": part.size // 3, "segment": values.size // 3}

@@ -23,12 +23,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import comparison
 import numpy as np
-from comparison import medians
+from comparison import medians, use_model
 from scenes import finish, write_scene
 
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
-from pipelines.worker.model import MODELS
 
 NAME = "scene.tif"
 
@@ -112,7 +111,7 @@ def labelled(scene: str, model: SleepingModel, folder: Path, run: Path) -> float
     options = SegmentOptions((scene,), str(folder / "model"), str(run), window=1536)
     started = time.perf_counter()
     launch = prepare_run(check_run(options))
-    MODELS.by_fingerprint[launch.work.fingerprint] = model
+    use_model(launch.work, model)
     finish(launch.work)
     return time.perf_counter() - started
 

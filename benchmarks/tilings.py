@@ -29,12 +29,11 @@ import comparison
 import numpy as np
 import rasterio
 import tensorflow as tf
-from comparison import pictures
+from comparison import pictures, use_model
 from scenes import finish, write_scene
 
 from pipelines.segment.launch import check_run, prepare_run
 from pipelines.segment.options import SegmentOptions
-from pipelines.worker.model import MODELS
 from segmodel.devices.startup import reuse_memory
 from segmodel.networks.folding import served_function
 from segmodel.networks.freezing import freeze
@@ -174,7 +173,7 @@ def export(parsed: argparse.Namespace, folder: Path, values: np.ndarray) -> Mode
 def tiled(models: Models, scene: Path, run: Path) -> np.ndarray:
     """Labels of a scene by all units of the command, from the plan to the label map."""
     launch = prepare_run(check_run(SegmentOptions((str(scene),), models.folder, str(run))))
-    MODELS.by_fingerprint[launch.work.fingerprint] = models.predictor
+    use_model(launch.work, models.predictor)
     finish(launch.work)
     return read_labels(run / "labels" / scene.parent.name / scene.name)
 
