@@ -94,8 +94,12 @@ def _optimized(definition: Any, names: Sequence[str]) -> Any:
     whole = tf.compat.v1.MetaGraphDef(graph_def=definition)
     whole.collection_def["train_op"].node_list.value.extend(names)
     config = tf.compat.v1.ConfigProto()
-    config.graph_options.rewrite_options.min_graph_nodes = -1
-    config.graph_options.rewrite_options.optimizers.append("function")
+    options = config.graph_options.rewrite_options
+    options.min_graph_nodes = -1
+    options.optimizers.append("function")
+    # By itself it leaves some functions that read variables, such as those of ensembles, where they
+    # are, lest what they write gets lost. Graphs that write are refused.
+    options.function_optimization = options.AGGRESSIVE
     device = NamedDevice(name="/device:CPU:0", properties=DeviceProperties(type="CPU"))
     return OptimizeGraph(config, whole, cluster=Cluster(devices=[device]))
 

@@ -233,6 +233,11 @@ def test_an_ensemble_is_saved_whole_and_can_be_part_of_another(models, tmp_path)
     np.testing.assert_allclose(both.probabilities(image), expected, atol=1e-5)
 
 
+def test_weights_of_all_models_are_computed_once(models, tmp_path):
+    predictor = exported([models["a"], models["b"]], Views(), tmp_path / "e")
+    assert predictor.served("labels").why_loaded is None
+
+
 def test_models_with_tables_are_saved_whole(tmp_path):
     class Lookup(tf.Module):
         def __init__(self):
