@@ -40,7 +40,7 @@ def test_the_history_has_a_line_at_every_validation(trained):
     assert all(0 <= line["waited_seconds"] <= line["seconds"] for line in lines)
     assert logged[0].endswith("6 training and 2 validation images")
     assert sum(line.startswith("step ") for line in logged) == 3
-    assert any("waiting for data" in line for line in logged[-4:])
+    assert any("waiting for data" in line for line in logged)
     assert logged[-1].startswith("the halo is not measured, as validation images are too small")
 
 
