@@ -7,7 +7,8 @@ the new one. Variables that are used as they are share their memory with it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -70,6 +71,7 @@ def _inlined(function: Any) -> Any:
         definition, [tensor.name for tensor in function.inputs + function.outputs]
     )
     _set_lowered(optimized, True)
+    _rename_functions(optimized, f"_frozen_{uuid.uuid4().hex}")
     for node in optimized.node:
         values = [name for name in node.input if not name.startswith("^")]
         del node.input[:]
@@ -104,10 +106,27 @@ def _optimized(definition: Any, names: Sequence[str]) -> Any:
     return OptimizeGraph(config, whole, cluster=Cluster(devices=[device]))
 
 
+def _nodes(definition: Any) -> Iterator[Any]:
+    """Nodes of a graph and of its functions."""
+    bodies = (body.node_def for body in definition.library.function)
+    return itertools.chain(definition.node, *bodies)
+
+
+def _rename_functions(definition: Any, suffix: str) -> None:
+    """Give the functions of a graph names that no other has in this process."""
+    names = {body.signature.name for body in definition.library.function}
+    for body in definition.library.function:
+        body.signature.name += suffix
+    for node in _nodes(definition):
+        for value in node.attr.values():
+            for called in (value.func, *value.list.func):
+                if called.name in names:
+                    called.name += suffix
+
+
 def _set_lowered(definition: Any, is_lowered: bool) -> None:
     """Say whether TensorFlow may make other operations of branches and loops of a graph."""
-    bodies = (body.node_def for body in definition.library.function)
-    for node in itertools.chain(definition.node, *bodies):
+    for node in _nodes(definition):
         if _LOWERED in node.attr:
             node.attr[_LOWERED].b = is_lowered
 

@@ -115,6 +115,14 @@ def test_weights_stay_alive_with_the_predictor(neighbourhood_savedmodel):
     assert set(np.unique(segment(noise(16, 16, 3)))) <= {0, 3, 7}
 
 
+def test_all_signatures_of_a_model_that_was_loaded_run_with_weights_computed_once(
+    neighbourhood_savedmodel,
+):
+    for _ in range(2):
+        model = Predictor.load(neighbourhood_savedmodel)
+        assert {model.served(name).why_loaded for name in model.signatures} == {None}
+
+
 def test_a_predictor_may_be_called_from_several_threads(predictor):
     images = [np.full((8 + n, 9, 3), 15 * n, np.uint8) for n in range(16)]
     with ThreadPoolExecutor(4) as pool:
