@@ -142,9 +142,10 @@ def finish_run(work: Work, budget: FailureBudget, counts: dict[str, Any], found:
         FILES: {name: entry.sha256 for name, entry in sorted(written.items()) if entry},
     }
     run.write_json("summary.json", summary, work.is_sealed)
+    # What has _SUCCESS is finished, and nothing of it is in the way any more.
+    run.clear_rows()
     if status == ExitStatus.COMPLETE:
         run.write("_SUCCESS", b"")
-    run.clear_rows()
     if not totals.missing:
         run.clear_scratch()
     return status.value

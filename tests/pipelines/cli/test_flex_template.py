@@ -54,6 +54,7 @@ VALUES = {
     "pixel_size": "0.25",
     "copy_web": "500M",
     "call_timeout": "600",
+    "compute": "bfloat16",
     "max_failures": "0.5%",
     "max_out_of_range": "12.5%",
     "gone": "keep",
@@ -113,7 +114,8 @@ def test_only_what_has_a_default_is_filled_in():
     filled = {n: p["defaultValue"] for n, p in PARAMETERS.items() if "defaultValue" in p}
 
     limits = {"memory": "4G", "max_failures": "0", "max_out_of_range": "25%"}
-    assert filled == {**limits, "gone": "stop", **dict.fromkeys(FLAGS, "false")}
+    named = {"gone": "stop", "compute": "float32"}
+    assert filled == {**limits, **named, **dict.fromkeys(FLAGS, "false")}
 
 
 def test_values_of_this_test_are_of_every_parameter():

@@ -169,14 +169,17 @@ def test_an_incomplete_run_has_partial_totals_and_no_success(work):
     assert summary["complete"] is False
 
 
-def test_success_is_empty_and_written_after_totals_and_summary(work, monkeypatch):
+def test_success_is_empty_and_written_last_when_no_rows_of_tables_are_left(work, monkeypatch):
     planned(work, unit("a"))
     commit(work, unit("a"), images=1)
+    rows = Path(work.run.path("rows/maps/part-00000.jsonl"))
+    write(rows, b"")
     written = []
     original = type(work.run).write
 
     def remember(run, name, content):
         written.append((name, len(content)))
+        assert rows.exists() == (name != "_SUCCESS")
         return original(run, name, content)
 
     monkeypatch.setattr(type(work.run), "write", remember)
