@@ -5,13 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from segmodel.devices.compute import compute_types
 from segmodel.savedmodel.predictor import Predictor
-
-# Noise by the pixel is nothing that convolutions meet.
-GRAIN_PX = 16
 
 
 def speeds(
@@ -38,7 +33,7 @@ def speeds(
     for side_px in sides_px:
         if time.perf_counter() - begun > max_seconds:
             return
-        window = _made_up(predictor, side_px)
+        window = predictor.contract.sample(side_px)[None]
         rates = {}
         for kind in kinds:
             model = predictor.computing(kind)
@@ -50,12 +45,3 @@ def speeds(
                 calls += 1
             rates[kind] = calls * side_px**2 / (time.perf_counter() - start) / 1e6
         yield side_px, rates
-
-
-def _made_up(predictor: Predictor, side_px: int) -> np.ndarray:
-    """A batch of one window with values in the range of the model."""
-    contract = predictor.contract
-    grains, bands = -(-side_px // GRAIN_PX), len(contract.bands)
-    values = np.random.default_rng(0).uniform(*contract.value_range, (1, grains, grains, bands))
-    fine = values.astype(contract.dtype).repeat(GRAIN_PX, axis=1).repeat(GRAIN_PX, axis=2)
-    return fine[:, :side_px, :side_px]

@@ -328,13 +328,20 @@ class Contract:
         few = min(max(SAMPLE_STRIDES * self.stride, MIN_SAMPLE_PX), MAX_SAMPLE_PX)
         return self.fixed_window or max(self.stride, few // self.stride * self.stride)
 
-    def sample(self) -> np.ndarray:
-        """`(side, side, bands)` raw values: squares of any colour, the same at each call."""
-        side, bands = self.sample_side_px, len(self.bands)
+    def sample(self, side_px: int | None = None) -> np.ndarray:
+        """A made-up picture, the same at each call: squares of any colour.
+
+        Args:
+            side_px: Its side in pixels; None for `sample_side_px`.
+
+        Returns:
+            `(side, side, bands)` raw values of the contract's dtype.
+        """
+        side, bands = side_px or self.sample_side_px, len(self.bands)
         count = -(-side // SQUARE_PX)
         colours = np.random.default_rng(0).uniform(*self.value_range, (count, count, bands))
-        squares = colours.repeat(SQUARE_PX, 0).repeat(SQUARE_PX, 1)
-        return squares[:side, :side].astype(self.dtype)
+        squares = colours.astype(self.dtype).repeat(SQUARE_PX, 0).repeat(SQUARE_PX, 1)
+        return squares[:side, :side]
 
     def check_compute(self, compute: str) -> None:
         """Refuse a compute type by which too many labels are others than by float32.
