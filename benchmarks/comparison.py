@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +85,15 @@ def in_process(file: str, *words: object) -> Any:
     command = [sys.executable, file, "--peak", *map(str, words)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def print_report(lines: Callable[[Path], Iterable[str]]) -> None:
+    """Print the machine, and lines as they are found, given a folder that is removed then."""
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"{machine}, load {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory() as folder:
+        for line in lines(Path(folder)):
+            print(line, flush=True)
 
 
 def pictures(folder: str | None, side: int) -> np.ndarray:

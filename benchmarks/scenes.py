@@ -27,18 +27,17 @@ import argparse
 import importlib
 import json
 import os
-import platform
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import comparison
 import numpy as np
 import rasterio
 import rasterio.shutil
-from comparison import in_process, medians, pictures, timed, use_model
+from comparison import in_process, medians, pictures, print_report, timed, use_model
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
@@ -315,10 +314,7 @@ def main() -> None:
     if not needed:
         parser.error("name a question; for network a --model, for rate a --run")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    with tempfile.TemporaryDirectory() as folder:
-        for line in QUESTIONS[parsed.question](parsed, Path(folder)):
-            print(line, flush=True)
+    print_report(partial(QUESTIONS[parsed.question], parsed))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,6 @@ sides. Time of processors is told beside time, as it depends less on what else a
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -29,7 +26,7 @@ import comparison
 import numpy as np
 import rasterio
 import tensorflow as tf
-from comparison import pictures, use_model
+from comparison import pictures, print_report, use_model
 from scenes import finish, write_scene
 
 from pipelines.segment.launch import check_run, prepare_run
@@ -250,10 +247,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parsed = parser.parse_args()
     reuse_memory()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
-    with tempfile.TemporaryDirectory() as folder:
-        for line in report(parsed, Path(folder)):
-            print(line, flush=True)
+    print_report(partial(report, parsed))
 
 
 if __name__ == "__main__":

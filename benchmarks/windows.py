@@ -13,16 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import rasterio
-from comparison import pictures
+from comparison import pictures, print_report
 from scenes import write_scene
 
 from segmodel.savedmodel.contract import Contract
@@ -91,10 +90,7 @@ def main() -> None:
         "--whole_memory", type=int, default=8192, help="--memory of the wider halo in MiB"
     )
     parsed = parser.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
-    with tempfile.TemporaryDirectory() as folder:
-        for line in report(parsed, Path(folder)):
-            print(line, flush=True)
+    print_report(partial(report, parsed))
 
 
 if __name__ == "__main__":
